@@ -1,0 +1,111 @@
+"""Reading the environment: strictly, and with a message that says how to mend what is missing.
+
+`django-environ` supplies the `*_FILE` convention and the URL parsers. Its value readers are not
+used: they dereference a value that starts with `$` and read `maybe` as False.
+"""
+
+import base64
+import binascii
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+PEPPER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
+PEPPER_MIN_BYTES = 32
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off"})
+
+
+class Environment:
+    """The process environment, over an optional file of defaults (`.env`)."""
+
+    def __init__(self, dotenv: Path) -> None:
+        environ.Env.read_env(dotenv)  # never overrides what the process was given
+        self._values = environ.FileAwareEnv().ENVIRON
+
+    def text(self, name: str, default: str | None = None, *, how: str = "") -> str:
+        """Return the value of `name` (or the content of the file that `name_FILE` names).
+
+        Raises ImproperlyConfigured, ending in `how`, where there is neither value nor default.
+        """
+        try:
+            value = str(self._values[name]).strip()
+        except KeyError:
+            value = ""
+        except OSError as error:
+            raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error}") from error
+        if value:
+            return value
+        if default is None:
+            raise ImproperlyConfigured(f"{name} is not set. {how}".strip())
+        return default
+
+    def words(self, name: str) -> list[str]:
+        """Return a comma-separated value as a list without empty items."""
+        return [word for item in self.text(name, "").split(",") if (word := item.strip())]
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """Return a yes/no value; anything but a clear one stops the start."""
+        value = self.text(name, "on" if default else "off").lower()
+        if value not in TRUE | FALSE:
+            raise ImproperlyConfigured(
+                f"{name} must be one of on, off, true, false, yes, no, 1, 0; it is {value!r}."
+            )
+        return value in TRUE
+
+    def number(self, name: str, default: int, *, minimum: int = 0) -> int:
+        """Return a whole number of at least `minimum`."""
+        value = self.text(name, str(default))
+        if not value.isascii() or not value.isdigit() or int(value) < minimum:
+            raise ImproperlyConfigured(f"{name} must be a whole number of at least {minimum}.")
+        return int(value)
+
+    def networks(self, name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Return a comma-separated list of networks in CIDR form."""
+        try:
+            return tuple(ip_network(word) for word in self.words(name))
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"{name} must list networks such as 10.0.0.0/8, separated by commas: {error}."
+            ) from error
+
+    def peppers(self, name: str) -> dict[str, bytes]:
+        """Return the peppers by their id, newest first: `id:base64,older-id:base64`."""
+        how = (
+            "It holds the keys that digests of secrets are made with, newest first, as "
+            "ID:BASE64[,ID:BASE64…]. Make one with: "
+            "python3 -c \"import base64,os,time; print(time.strftime('%Y%m')+':'"
+            '+base64.urlsafe_b64encode(os.urandom(32)).decode())"'
+        )
+        peppers: dict[str, bytes] = {}
+        for word in self.text(name, how=how).split(","):
+            pepper_id, _, encoded = word.strip().partition(":")
+            try:
+                pepper = base64.b64decode(encoded, altchars=b"-_", validate=True)
+            except (binascii.Error, ValueError):
+                pepper = b""
+            if not PEPPER_ID.match(pepper_id) or len(pepper) < PEPPER_MIN_BYTES:
+                raise ImproperlyConfigured(
+                    f"{name} has an entry that is not ID:BASE64 with at least "
+                    f"{PEPPER_MIN_BYTES} bytes. {how}"
+                )
+            if pepper_id in peppers:
+                raise ImproperlyConfigured(f"{name} names the pepper {pepper_id!r} twice.")
+            peppers[pepper_id] = pepper
+        return peppers
+
+    def database(self, name: str, *, default: str) -> dict[str, Any]:
+        """Return Django's settings of the database that a URL names."""
+        config: dict[str, Any] = environ.Env.db_url_config(self.text(name, default))
+        if not config.get("ENGINE"):
+            raise ImproperlyConfigured(f"{name} must be a URL such as postgres://user@host/name.")
+        return config
+
+    def cache(self, name: str, *, default: str) -> dict[str, Any]:
+        """Return Django's settings of the cache that a URL names."""
+        config: dict[str, Any] = environ.Env.cache_url_config(self.text(name, default))
+        return config

@@ -1,0 +1,9 @@
+"""Where everything answers: machines at the paths of `rpc.urls`, staff under `/admin/`."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", include("rpc.urls")),
+]

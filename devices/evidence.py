@@ -1,0 +1,132 @@
+"""What successes leave behind: last seen, last used, digests made anew.
+
+Written behind the request, in bulk, by one thread of each process, and at most once a minute for
+a row. A crash loses up to a minute of it and nothing else.
+"""
+
+import atexit
+import logging
+import threading
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.apps import apps
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Q
+
+from devices.verdicts import Verdict
+
+EVERY = timedelta(minutes=1)  # one write a row and minute
+BATCH = 500  # rows named in one statement
+
+log = logging.getLogger(__name__)
+
+
+class NewDigest(NamedTuple):
+    """A key's digest as it was verified, and the one that takes its place."""
+
+    old: str
+    new: str
+    pepper: str
+
+
+class Recorder:
+    """Collects evidence from request threads and writes it every few seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._noted: dict[tuple[str, int], datetime] = {}
+        self._written: dict[tuple[str, int], datetime] = {}
+        self._digests: dict[int, NewDigest] = {}
+        self._wake = threading.Event()
+        self._writer: threading.Thread | None = None
+
+    def note(self, verdict: Verdict, moment: datetime) -> None:
+        """Note that a credential was used and its device seen."""
+        for model, row in (
+            ("Device", verdict.device),
+            ("PreSharedKey", verdict.key),
+            ("Certificate", verdict.certificate),
+        ):
+            if row is None:
+                continue
+            written = self._written.get((model, row))
+            if written is None or moment - written >= EVERY:
+                self._noted[model, row] = moment
+        if self._noted:
+            self._start()
+
+    def replace_digest(self, key: int, *, old: str, new: str, pepper: str) -> None:
+        """Have a key's digest replaced, if it is still `old` when that is written."""
+        self._digests[key] = NewDigest(old, new, pepper)
+        self._start()
+
+    def awaits_new_digest(self, key: int) -> bool:
+        """Whether a replacement for this key is waiting to be written."""
+        return key in self._digests
+
+    def _start(self) -> None:
+        if self._writer is not None or not settings.EVIDENCE_INTERVAL:
+            return
+        with self._lock:
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._run, name="evidence", daemon=True)
+                self._writer.start()
+                atexit.register(self._finish)
+
+    def _run(self) -> None:
+        while not self._wake.wait(settings.EVIDENCE_INTERVAL):
+            self.flush()
+            connection.close()
+
+    def _finish(self) -> None:
+        self._wake.set()
+        if self._writer is not None:
+            self._writer.join(timeout=1)
+        self.flush()
+        connection.close()
+
+    def flush(self) -> None:
+        """Write what was noted. What cannot be written is logged and lost: it is only evidence."""
+        with self._lock:
+            noted, self._noted = self._noted, {}
+            digests, self._digests = self._digests, {}
+        try:
+            self._write_digests(digests)
+            self._write_moments(noted)
+        except DatabaseError:
+            log.exception("evidence of %d rows was not written", len(noted) + len(digests))
+
+    def _write_digests(self, digests: dict[int, NewDigest]) -> None:
+        keys = apps.get_model("devices", "PreSharedKey")
+        with transaction.atomic():
+            for key, change in digests.items():
+                keys.objects.filter(pk=key, digest=change.old).update(
+                    digest=change.new, pepper=change.pepper
+                )
+
+    def _write_moments(self, noted: dict[tuple[str, int], datetime]) -> None:
+        by_model: dict[str, list[int]] = {}
+        for model, row in noted:
+            by_model.setdefault(model, []).append(row)
+        for model, rows in by_model.items():
+            field = "last_seen" if model == "Device" else "last_used"
+            moment = max(noted[model, row] for row in rows)
+            stale = Q(**{field: None}) | Q(**{f"{field}__lte": moment - EVERY})
+            for start in range(0, len(rows), BATCH):
+                batch = rows[start : start + BATCH]
+                table = apps.get_model("devices", model).objects
+                table.filter(stale, pk__in=batch).update(**{field: moment})
+        oldest = max(noted.values(), default=None)
+        if oldest is not None:
+            self._written = {
+                row: at for row, at in self._written.items() if oldest - at < EVERY
+            } | noted
+
+
+_recorder = Recorder()
+note = _recorder.note
+replace_digest = _recorder.replace_digest
+awaits_new_digest = _recorder.awaits_new_digest
+flush = _recorder.flush

@@ -1,0 +1,252 @@
+"""Devices and the groups they belong to."""
+
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from devices import addresses, evidence
+from devices.verdicts import Verdict
+
+DEEPEST = 8  # levels of groups, the top one included
+
+
+class DeviceGroup(models.Model):
+    """A named set of devices. Groups nest: a rule on a group covers the groups below it."""
+
+    name = models.CharField(_("name"), max_length=100)
+    parent = models.ForeignKey(
+        "self",
+        verbose_name=_("within"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="children",
+        help_text=_("The group that this one lies in, as a building lies in a site."),
+    )
+    description = models.TextField(_("description"), blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("device group")
+        verbose_name_plural = _("device groups")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["name"],
+                name="devices_group_name_unique",
+                violation_error_message=_("A group of this name exists."),
+            ),
+            models.CheckConstraint(condition=~Q(name=""), name="devices_group_name_present"),
+            models.CheckConstraint(
+                condition=Q(parent=None) | ~Q(parent=F("pk")),
+                name="devices_group_not_within_itself",
+                violation_error_message=_("A group cannot lie within itself."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """Refuse a place in the tree that would make a cycle or be too deep."""
+        super().clean()
+        if self.parent is not None:
+            self._check_place(self.parent)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; a change of parent is checked again under a lock, so that no two moves cross."""
+        if self.parent_id is None:
+            super().save(*args, **kwargs)
+            return
+        with transaction.atomic():
+            # Every move takes the same lock: without it, two moves could each be right alone.
+            list(DeviceGroup.objects.select_for_update().order_by("pk").values_list("pk"))
+            self._check_place(DeviceGroup.objects.get(pk=self.parent_id))
+            super().save(*args, **kwargs)
+
+    def _check_place(self, parent: "DeviceGroup") -> None:
+        above = [parent.pk, *parent.ancestor_ids()]
+        if self.pk is not None and self.pk in above:
+            raise ValidationError(
+                {"parent": _("A group cannot lie within itself or a group below it.")},
+                code="cycle",
+            )
+        if len(above) + self._height() > DEEPEST:
+            raise ValidationError(
+                {"parent": _("Groups nest at most %(deepest)d deep.") % {"deepest": DEEPEST}},
+                code="deep",
+            )
+
+    def ancestor_ids(self) -> list[int]:
+        """Return the primary keys of the groups that this one lies in, nearest first."""
+        found: list[int] = []
+        above = self.parent_id
+        while above is not None and above not in found:
+            found.append(above)
+            above = DeviceGroup.objects.values_list("parent_id", flat=True).get(pk=above)
+        return found
+
+    def _height(self) -> int:
+        """Return how many levels hang on this group, itself included."""
+        height, level = 1, [self.pk] if self.pk else []
+        while level and height <= DEEPEST:
+            level = list(
+                DeviceGroup.objects.filter(parent__in=level).values_list("pk", flat=True)
+            )
+            height += bool(level)
+        return height
+
+
+class DeviceQuerySet(models.QuerySet["Device"]):
+    """Devices, and the question whether one is who it says."""
+
+    def enabled(self) -> "DeviceQuerySet":
+        """Return those that may connect and command at all."""
+        return self.filter(enabled=True)
+
+    def authenticate(
+        self,
+        identifier: str,
+        *,
+        secret: str | None = None,
+        certificate: str | None = None,
+        now: datetime | None = None,
+        record: bool = True,
+    ) -> Verdict:
+        """Answer whether `identifier` holds the credentials it presents: each must hold.
+
+        `secret` is a pre-shared secret, `certificate` a PEM text (a chain may follow the leaf) or
+        a DER certificate in base64. One statement for a secret, whatever the number of keys.
+        `record` notes a success as evidence (last seen, last used); staff's own tries do not.
+        Raises ValueError where nothing is presented, and a database's OperationalError where the
+        registry cannot be asked. (contract: RTIO device verifier; Auth service, Authenticate.)
+        """
+        from devices.models import certificates
+        from devices.models.keys import PreSharedKey
+
+        if secret is None and certificate is None:
+            raise ValueError("present a secret, a certificate, or both")
+        moment = now or timezone.now()
+        verdicts: list[Verdict] = []
+        if secret is not None:
+            verdicts.append(PreSharedKey.objects.examine(identifier, secret, now=moment))
+        if certificate is not None and all(verdict.verified for verdict in verdicts):
+            verdicts.append(certificates.examine(identifier, certificate, now=moment))
+        if record and verdicts[-1].verified:
+            for verdict in verdicts:
+                evidence.note(verdict, moment)
+        return verdicts[-1]
+
+
+class Device(models.Model):
+    """An entity of the registry: something that connects, or part of the backend that asks."""
+
+    class Kind(models.TextChoices):
+        """A backend may call the machine endpoints; a device never."""
+
+        DEVICE = "device", _("Device")
+        BACKEND = "backend", _("Backend")
+
+    identifier = models.CharField(
+        _("identifier"),
+        max_length=addresses.LONGEST,
+        help_text=_(
+            "The ID that the entity is known by, exactly: an RTIO device id such as "
+            "cfa09baa-4913-4ad7-a936-2e26f9671b05, or a Cesanta ID such as "
+            "//api.cesanta.com/device_123, without a component."
+        ),
+    )
+    kind = models.CharField(
+        _("kind"),
+        max_length=16,
+        choices=Kind,
+        default=Kind.DEVICE,
+        help_text=_("A backend may call the machine endpoints; a device never."),
+    )
+    name = models.CharField(_("name"), max_length=255, blank=True)
+    description = models.TextField(_("description"), blank=True)
+    groups = models.ManyToManyField(
+        DeviceGroup, verbose_name=_("groups"), blank=True, related_name="devices"
+    )
+    enabled = models.BooleanField(
+        _("enabled"),
+        default=True,
+        help_text=_("A disabled device is refused at its next request; nothing is lost."),
+    )
+    attributes = models.JSONField(
+        _("attributes"), default=dict, blank=True, help_text=_("Anything else, as a JSON object.")
+    )
+    created = models.DateTimeField(_("created"), auto_now_add=True)
+    updated = models.DateTimeField(_("updated"), auto_now=True)
+    last_seen = models.DateTimeField(_("last seen"), null=True, blank=True, editable=False)
+
+    objects = DeviceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["identifier"]
+        verbose_name = _("device")
+        verbose_name_plural = _("devices")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["identifier"],
+                name="devices_device_identifier_unique",
+                violation_error_message=_("A device with this identifier exists."),
+            ),
+            models.CheckConstraint(
+                condition=~Q(identifier=""), name="devices_device_identifier_present"
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=["device", "backend"]), name="devices_device_kind_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.identifier
+
+    def clean(self) -> None:
+        """Store IDs only: an address is reduced to what it names or refused with the ID to use."""
+        super().clean()
+        if not isinstance(self.attributes, dict):
+            raise ValidationError({"attributes": _("Attributes must be a JSON object.")})
+        if self.identifier and self._identifier_changed():
+            self.identifier = self._registered_id(self.identifier)
+
+    def _identifier_changed(self) -> bool:
+        # A stored ID is decoded and may hold a dot that its address writes as %2E: it is not
+        # parsed again when the device is merely edited.
+        return not Device.objects.filter(pk=self.pk, identifier=self.identifier).exists()
+
+    @staticmethod
+    def _registered_id(address: str) -> str:
+        try:
+            identifier, component = addresses.split(address)
+        except addresses.AddressError as error:
+            raise ValidationError({"identifier": str(error)}, code="address") from None
+        if component is not None:
+            raise ValidationError(
+                {
+                    "identifier": _(
+                        "This is an address with the component “%(component)s”. The registry "
+                        "stores IDs: use %(identifier)s."
+                    )
+                    % {"component": component, "identifier": identifier}
+                },
+                code="component",
+            )
+        if not addresses.is_storable(identifier) or any(
+            not char.isprintable() or char.isspace() for char in identifier
+        ):
+            raise ValidationError(
+                {
+                    "identifier": _(
+                        "An identifier has at most 255 characters, without spaces or control "
+                        "characters."
+                    )
+                },
+                code="unstorable",
+            )
+        return identifier

@@ -1,0 +1,417 @@
+"""Pre-shared keys: secrets that a device and the registry both know, stored one-way."""
+
+import hmac
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from devices import addresses, evidence, secrets, throttle
+from devices.models.devices import Device
+from devices.secrets import Scheme
+from devices.statements import Parameter, Statement
+from devices.verdicts import Outcome, Verdict
+
+HINT_CHARACTERS = 4
+MOST_LIVE_CHOSEN = 4  # each costs a memory-hard hash when a wrong secret is presented
+
+
+class StoredKey(NamedTuple):
+    """One row of the hot path's statement: a device beside one of its keys, or beside none."""
+
+    device: int
+    kind: str
+    enabled: bool
+    key: int | None
+    scheme: str
+    digest: str
+    pepper: str
+    not_before: datetime | None
+    not_after: datetime | None
+    revoked_at: datetime | None
+
+    def outcome_at(self, now: datetime) -> Outcome:
+        """Return what a secret that matches this key is worth now."""
+        if not self.enabled:
+            return Outcome.DISABLED
+        if self.revoked_at is not None:
+            return Outcome.REVOKED
+        if self.not_before is not None and now < self.not_before:
+            return Outcome.NOT_YET_VALID
+        if self.not_after is not None and now >= self.not_after:
+            return Outcome.EXPIRED
+        return Outcome.VERIFIED
+
+    def verdict(self, outcome: Outcome, detail: str = "") -> Verdict:
+        """Return an outcome that this row decided."""
+        return Verdict(
+            outcome,
+            detail,
+            device=self.device,
+            kind=self.kind,
+            key=self.key,
+            valid_until=self.not_after,
+        )
+
+
+KEYS_OF_DEVICE = Statement(
+    lambda: Device.objects.order_by()
+    .filter(identifier=Parameter("identifier", models.CharField()))
+    .values_list(
+        "pk",
+        "kind",
+        "enabled",
+        "keys__pk",
+        "keys__scheme",
+        "keys__digest",
+        "keys__pepper",
+        "keys__not_before",
+        "keys__not_after",
+        "keys__revoked_at",
+    )
+)
+
+
+class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
+    """Keys, and the question whether a secret is one of a device's."""
+
+    def usable_at(self, now: datetime) -> "PreSharedKeyQuerySet":
+        """Return the keys that admit their device at that moment."""
+        return self.live_at(now).exclude(not_before__gt=now)
+
+    def live_at(self, now: datetime) -> "PreSharedKeyQuerySet":
+        """Return the keys that are usable or will be: neither revoked nor expired."""
+        return self.filter(revoked_at=None).exclude(not_after__lte=now)
+
+    def issue(
+        self,
+        *,
+        device: Device,
+        label: str = "",
+        not_before: datetime | None = None,
+        not_after: datetime | None = None,
+    ) -> tuple["PreSharedKey", str]:
+        """Create a key with a generated secret; the secret exists nowhere else."""
+        secret = secrets.generate()
+        key = self._create(
+            device,
+            secret,
+            scheme=Scheme.HMAC_SHA256,
+            hint=f"{secret[:HINT_CHARACTERS]}…",
+            label=label,
+            not_before=not_before,
+            not_after=not_after,
+        )
+        return key, secret
+
+    def register(
+        self,
+        *,
+        device: Device,
+        secret: str,
+        random: bool = False,
+        label: str = "",
+        not_before: datetime | None = None,
+        not_after: datetime | None = None,
+    ) -> "PreSharedKey":
+        """Create a key with a secret that a person chose or that is known already.
+
+        `random` is the caller's word that a machine made the secret with at least 128 bits: it
+        is then stored and checked like a generated one. Raises ValidationError where the secret
+        cannot be used at all; whether it is weak, `devices.secrets.weakness` says.
+        """
+        secrets.check_usable(secret, random=random)
+        return self._create(
+            device,
+            secret,
+            scheme=Scheme.HMAC_SHA256 if random else Scheme.ARGON2ID,
+            hint="",
+            label=label,
+            not_before=not_before,
+            not_after=not_after,
+        )
+
+    def _create(
+        self,
+        device: Device,
+        secret: str,
+        *,
+        scheme: Scheme,
+        hint: str,
+        label: str,
+        not_before: datetime | None,
+        not_after: datetime | None,
+    ) -> "PreSharedKey":
+        pepper = secrets.newest_pepper()
+        key = self.model(
+            device=device,
+            label=label,
+            scheme=scheme,
+            digest=secrets.digest(secret, scheme, pepper),
+            pepper=pepper,
+            hint=hint,
+            not_before=not_before,
+            not_after=not_after,
+        )
+        key.full_clean()
+        key.save()
+        return key
+
+    def examine(self, identifier: str, secret: str, *, now: datetime) -> Verdict:
+        """Answer whether `secret` is a usable key of the device, in one statement.
+
+        Generated secrets are held against their digests first: a right one passes whatever was
+        tried before. What is left is a guess, and a guess costs one memory-hard hash or, after a
+        handful of failures, none: the same for a known device as for an unknown one.
+        """
+        stored: list[StoredKey] = []
+        if addresses.is_storable(identifier):
+            stored = [StoredKey(*row) for row in KEYS_OF_DEVICE.rows(identifier=identifier)]
+        match = self._match_generated(stored, secret, now)
+        if match is not None:
+            _bring_up_to_date(match, secret, now)
+            return match.verdict(match.outcome_at(now))
+        match = self._match_remembered(stored, secret, now)
+        if match is not None:
+            return match.verdict(match.outcome_at(now))
+        return self._judge_guess(identifier, stored, secret, now)
+
+    @staticmethod
+    def _match_generated(
+        stored: list[StoredKey], secret: str, now: datetime
+    ) -> StoredKey | None:
+        peppers = secrets.peppers()
+        newest = secrets.newest_pepper()
+        made = {newest: secrets.hmac_digest(secret, peppers[newest])}
+        matches = []
+        for row in stored:
+            if row.scheme != Scheme.HMAC_SHA256 or row.pepper not in peppers:
+                continue
+            if row.pepper not in made:
+                made[row.pepper] = secrets.hmac_digest(secret, peppers[row.pepper])
+            if hmac.compare_digest(made[row.pepper], row.digest):
+                matches.append(row)
+        return _most_useful(matches, now)
+
+    @staticmethod
+    def _match_remembered(
+        stored: list[StoredKey], secret: str, now: datetime
+    ) -> StoredKey | None:
+        matches = [
+            row
+            for row in stored
+            if row.scheme == Scheme.ARGON2ID
+            and row.pepper in secrets.peppers()
+            and throttle.remembered.recalls(row.digest, secret)
+        ]
+        return _most_useful(matches, now)
+
+    def _judge_guess(
+        self, identifier: str, stored: list[StoredKey], secret: str, now: datetime
+    ) -> Verdict:
+        """Answer for a secret that matches no generated key, with bounded work."""
+        candidates = self._chosen_candidates(stored, now)
+        guess = throttle.Guess(identifier, [row.digest for row in candidates])
+        match = None
+        with guess.attempt(wait=bool(candidates)) as allowed:
+            if allowed:
+                match = self._match_chosen(candidates, secret)
+                if match is None:
+                    guess.failed()
+                else:
+                    throttle.remembered.note(match.digest, secret)
+                    _bring_up_to_date(match, secret, now)
+        if match is not None:
+            return match.verdict(match.outcome_at(now))
+        if not stored:
+            return Verdict(Outcome.UNKNOWN_DEVICE)
+        return self._refusal(stored[0], stored, guess)
+
+    @staticmethod
+    def _chosen_candidates(stored: list[StoredKey], now: datetime) -> list[StoredKey]:
+        """Return the chosen keys worth a hash: the usable ones, or else the newest."""
+        chosen = [
+            row
+            for row in stored
+            if row.scheme == Scheme.ARGON2ID and row.pepper in secrets.peppers()
+        ]
+        usable = [row for row in chosen if row.outcome_at(now) is Outcome.VERIFIED]
+        return (usable or sorted(chosen, key=lambda row: row.key or 0)[-1:])[:MOST_LIVE_CHOSEN]
+
+    @staticmethod
+    def _match_chosen(candidates: list[StoredKey], secret: str) -> StoredKey | None:
+        if not candidates:
+            secrets.waste(secret)  # the work that a known device would have cost
+        for row in candidates:
+            if secrets.argon2_matches(secret, row.digest, secrets.peppers()[row.pepper]):
+                return row
+        return None
+
+    @staticmethod
+    def _refusal(device: StoredKey, stored: list[StoredKey], guess: throttle.Guess) -> Verdict:
+        refused = Verdict(Outcome.WRONG_SECRET, device=device.device, kind=device.kind)
+        missing = sorted({row.pepper for row in stored if row.key and row.pepper not in secrets.peppers()})
+        if not device.enabled:
+            return replace(refused, outcome=Outcome.DISABLED)
+        if device.key is None:
+            return replace(refused, outcome=Outcome.NO_CREDENTIAL)
+        if guess.refusal:
+            return replace(refused, outcome=Outcome.THROTTLED, detail=guess.refusal)
+        if missing:
+            return replace(
+                refused, outcome=Outcome.PEPPER_MISSING, detail=", ".join(missing)
+            )
+        return refused
+
+
+def _most_useful(matches: list[StoredKey], now: datetime) -> StoredKey | None:
+    """Return the row that verifies, else any: one secret may stand in several keys."""
+    usable = [row for row in matches if row.outcome_at(now) is Outcome.VERIFIED]
+    return next(iter(usable or matches), None)
+
+
+def _bring_up_to_date(match: StoredKey, secret: str, now: datetime) -> None:
+    """Have a key re-made, behind the request, if its pepper or its cost is yesterday's."""
+    newest = secrets.newest_pepper()
+    if match.pepper == newest and secrets.is_current(match.digest, match.scheme):
+        return
+    if match.key is None or match.outcome_at(now) is not Outcome.VERIFIED:
+        return
+    if not evidence.awaits_new_digest(match.key):
+        digest = secrets.digest(secret, match.scheme, newest)
+        evidence.replace_digest(match.key, old=match.digest, new=digest, pepper=newest)
+
+
+class PreSharedKey(models.Model):
+    """One secret of a device, as a digest. Several live ones overlap while a device changes over."""
+
+    device = models.ForeignKey(
+        Device, verbose_name=_("device"), on_delete=models.CASCADE, related_name="keys"
+    )
+    label = models.CharField(
+        _("label"), max_length=100, blank=True, help_text=_("What staff call this key.")
+    )
+    scheme = models.CharField(_("kind of secret"), max_length=16, choices=Scheme, editable=False)
+    digest = models.CharField(_("digest"), max_length=255, editable=False)
+    pepper = models.CharField(_("pepper"), max_length=32, editable=False)
+    hint = models.CharField(
+        _("hint"),
+        max_length=16,
+        blank=True,
+        editable=False,
+        help_text=_("How a generated secret begins. A chosen one gives nothing away."),
+    )
+    not_before = models.DateTimeField(_("valid from"), null=True, blank=True)
+    not_after = models.DateTimeField(_("valid until"), null=True, blank=True)
+    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True, editable=False)
+    revoked_by = models.CharField(_("revoked by"), max_length=150, blank=True, editable=False)
+    revoked_reason = models.CharField(
+        _("reason of the revocation"), max_length=255, blank=True, editable=False
+    )
+    created = models.DateTimeField(_("created"), auto_now_add=True)
+    last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
+
+    objects = PreSharedKeyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        verbose_name = _("pre-shared key")
+        verbose_name_plural = _("pre-shared keys")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(scheme__in=["hmac-sha256", "argon2id"]),
+                name="devices_key_scheme_known",
+            ),
+            models.CheckConstraint(
+                condition=~Q(digest="") & ~Q(pepper=""), name="devices_key_digest_present"
+            ),
+            models.CheckConstraint(
+                condition=Q(not_before=None) | Q(not_after=None) | Q(not_before__lt=F("not_after")),
+                name="devices_key_window_ordered",
+                violation_error_message=_("“Valid until” must lie after “valid from”."),
+            ),
+            models.CheckConstraint(
+                condition=Q(scheme="hmac-sha256") | Q(hint=""),
+                name="devices_key_chosen_gives_no_hint",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.label or self.hint or f"key {self.pk}"
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the secret may be weak, and is throttled and hashed accordingly."""
+        return self.scheme == Scheme.ARGON2ID
+
+    def clean(self) -> None:
+        """Bound what a wrong secret can cost: few live chosen keys for one device."""
+        super().clean()
+        if not self.is_chosen or self.revoked_at is not None or self.device_id is None:
+            return
+        others = PreSharedKey.objects.filter(device=self.device_id, scheme=Scheme.ARGON2ID)
+        if others.live_at(timezone.now()).exclude(pk=self.pk).count() >= MOST_LIVE_CHOSEN:
+            raise ValidationError(
+                _("A device has at most %(most)d live chosen secrets; revoke one first.")
+                % {"most": MOST_LIVE_CHOSEN},
+                code="many",
+            )
+
+    def state_at(self, now: datetime) -> Outcome:
+        """Return VERIFIED where the key admits its device at that moment, else why not."""
+        row = StoredKey(
+            device=self.device_id,
+            kind="",
+            enabled=True,
+            key=self.pk,
+            scheme=self.scheme,
+            digest=self.digest,
+            pepper=self.pepper,
+            not_before=self.not_before,
+            not_after=self.not_after,
+            revoked_at=self.revoked_at,
+        )
+        if self.pepper not in secrets.peppers():
+            return Outcome.PEPPER_MISSING
+        return row.outcome_at(now)
+
+    def revoke(self, *, by: str, reason: str = "", now: datetime | None = None) -> bool:
+        """Revoke the key from its next use on; return False where it was revoked before.
+
+        The first revocation stands: who, when and why are never overwritten.
+        """
+        with transaction.atomic():
+            current = PreSharedKey.objects.select_for_update().get(pk=self.pk)
+            if current.revoked_at is not None:
+                self.refresh_from_db()
+                return False
+            self.revoked_at = now or timezone.now()
+            self.revoked_by, self.revoked_reason = by, reason
+            self.save(update_fields=["revoked_at", "revoked_by", "revoked_reason"])
+        return True
+
+    def rotate(
+        self, *, overlap: timedelta, label: str = "", now: datetime | None = None
+    ) -> tuple["PreSharedKey", str]:
+        """Issue this key's successor; this one ends after `overlap`, or earlier if it was to.
+
+        Returns the new key and its secret, which exists nowhere else.
+        """
+        moment = now or timezone.now()
+        with transaction.atomic():
+            issued = PreSharedKey.objects.issue(device=self.device, label=label or self.label)
+            self.end_by(moment + overlap)
+        return issued
+
+    def end_by(self, moment: datetime) -> None:
+        """Let the key expire at `moment` unless it ends earlier already."""
+        if self.not_after is None or self.not_after > moment:
+            self.not_after = moment
+            if self.not_before is not None and self.not_before >= moment:
+                self.not_before = None
+            self.save(update_fields=["not_after", "not_before"])

@@ -1,0 +1,158 @@
+"""How secrets become digests, and how a presented secret is held against one.
+
+Two kinds (docs/credentials.md): *generated* secrets have at least 128 bits of entropy, and a keyed
+hash is all they need (microseconds). *Chosen* or imported ones may be weak and get Argon2id, a
+memory-hard hash with a bounded cost. Both are keyed with a pepper from the environment, so that a
+stolen database alone verifies nothing and guesses nothing.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+
+from cryptography.exceptions import InvalidKey
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from django.conf import settings
+from django.contrib.auth.password_validation import (
+    CommonPasswordValidator,
+    NumericPasswordValidator,
+)
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+GENERATED_BYTES = 24  # 192 bits; 32 characters, which RTIO's own limits of 24 to 64 bytes admit
+SHORTEST, LONGEST = 3, 128  # characters; the RTIO specification's `devicesecret`
+RANDOM_SHORTEST, RANDOM_DISTINCT = 22, 8  # 128 bits in base64; repetition is no randomness
+CHOSEN_ADVISABLE, CHOSEN_DISTINCT = 16, 6
+HMAC_CONTEXT = b"authsite pre-shared key v1\x00"
+
+# Argon2id, RFC 9106: one lane, so that a check holds one core; measured in docs/performance.md.
+ARGON2_MEMORY_KIB = 32 * 1024
+ARGON2_ITERATIONS = 2
+ARGON2_LANES = 1
+ARGON2_SALT_BYTES = 16
+ARGON2_HASH_BYTES = 32
+ARGON2_PREFIX = f"$argon2id$v=19$m={ARGON2_MEMORY_KIB},t={ARGON2_ITERATIONS},p={ARGON2_LANES}$"
+
+
+class Scheme(models.TextChoices):
+    """How a digest was made. The scheme tells the kind of secret, too."""
+
+    HMAC_SHA256 = "hmac-sha256", _("generated (HMAC-SHA256)")
+    ARGON2ID = "argon2id", _("chosen or imported (Argon2id)")
+
+
+def generate() -> str:
+    """Return a new random secret of 192 bits, 32 URL-safe characters long."""
+    return secrets.token_urlsafe(GENERATED_BYTES)
+
+
+def encoded(secret: str) -> bytes:
+    """Return the bytes that are compared: UTF-8, white space and all.
+
+    A lone surrogate is no character; it passes through in a form that no stored secret can have.
+    """
+    return secret.encode("utf-8", "surrogatepass")
+
+
+def peppers() -> Mapping[str, bytes]:
+    """Return the configured peppers by id, newest first."""
+    configured: Mapping[str, bytes] = settings.PEPPERS
+    return configured
+
+
+def newest_pepper() -> str:
+    """Return the id of the pepper that new digests are made with."""
+    return next(iter(peppers()))
+
+
+def hmac_digest(secret: str, pepper: bytes) -> str:
+    """Return the digest of a generated secret, in hexadecimal (64 characters)."""
+    return hmac.digest(pepper, HMAC_CONTEXT + encoded(secret), hashlib.sha256).hex()
+
+
+def argon2_digest(secret: str, pepper: bytes) -> str:
+    """Return the digest of a chosen secret in PHC form, with today's cost and a new salt."""
+    return Argon2id(
+        salt=os.urandom(ARGON2_SALT_BYTES),
+        length=ARGON2_HASH_BYTES,
+        iterations=ARGON2_ITERATIONS,
+        lanes=ARGON2_LANES,
+        memory_cost=ARGON2_MEMORY_KIB,
+        secret=pepper,
+    ).derive_phc_encoded(encoded(secret))
+
+
+def argon2_matches(secret: str, digest: str, pepper: bytes) -> bool:
+    """Whether a secret is the one that a PHC digest was made of; as costly as making it."""
+    try:
+        Argon2id.verify_phc_encoded(encoded(secret), digest, secret=pepper)
+    except InvalidKey:
+        return False
+    return True
+
+
+def digest(secret: str, scheme: str, pepper_id: str) -> str:
+    """Return the digest of a secret by the scheme, with the pepper of that id."""
+    make = hmac_digest if scheme == Scheme.HMAC_SHA256 else argon2_digest
+    return make(secret, peppers()[pepper_id])
+
+
+def is_current(stored: str, scheme: str) -> bool:
+    """Whether a digest was made at today's cost."""
+    return scheme == Scheme.HMAC_SHA256 or stored.startswith(ARGON2_PREFIX)
+
+
+def waste(secret: str) -> None:
+    """Spend what checking a chosen secret costs, on none: unknown must not be faster than wrong."""
+    Argon2id(
+        salt=bytes(ARGON2_SALT_BYTES),
+        length=ARGON2_HASH_BYTES,
+        iterations=ARGON2_ITERATIONS,
+        lanes=ARGON2_LANES,
+        memory_cost=ARGON2_MEMORY_KIB,
+        secret=peppers()[newest_pepper()],
+    ).derive(encoded(secret))
+
+
+def check_usable(secret: str, *, random: bool = False) -> None:
+    """Raise ValidationError where no device could ever present the secret.
+
+    The limits are the RTIO specification's, 3 to 128 characters; `random` secrets, which are
+    stored like generated ones, must be long enough to hold 128 bits.
+    """
+    if not SHORTEST <= len(secret) <= LONGEST:
+        raise ValidationError(
+            _("A secret has %(shortest)d to %(longest)d characters.")
+            % {"shortest": SHORTEST, "longest": LONGEST},
+            code="length",
+        )
+    if "\x00" in secret or any("\ud800" <= char <= "\udfff" for char in secret):
+        raise ValidationError(_("A secret is made of ordinary characters."), code="characters")
+    if random and (len(secret) < RANDOM_SHORTEST or len(set(secret)) < RANDOM_DISTINCT):
+        raise ValidationError(
+            _("This is not long or varied enough to be 128 random bits; register it as chosen."),
+            code="not-random",
+        )
+
+
+def weakness(secret: str, *, identifier: str = "") -> str:
+    """Return what makes a chosen secret easy to guess, in words for staff; "" where nothing does."""
+    if len(secret) < CHOSEN_ADVISABLE:
+        return str(
+            _("It is shorter than %(advisable)d characters; a generated secret is safer.")
+            % {"advisable": CHOSEN_ADVISABLE}
+        )
+    if identifier and (secret in identifier or identifier in secret):
+        return str(_("It repeats the identifier, which is no secret."))
+    try:
+        CommonPasswordValidator().validate(secret)
+        NumericPasswordValidator().validate(secret)
+    except ValidationError:
+        return str(_("It is among the first that are guessed; a generated secret is safer."))
+    if len(set(secret)) < CHOSEN_DISTINCT:
+        return str(_("It repeats the same few characters; a generated secret is safer."))
+    return ""

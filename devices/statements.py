@@ -1,0 +1,106 @@
+"""SQL that the ORM writes once and that is run many times.
+
+Building a query anew costs Django ten times what the database needs to answer it. The machine
+endpoints ask the same few questions over and over, so each is a `Statement`: an ordinary QuerySet
+whose variable parts are `Parameter`s, compiled once for each database vendor.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Expression, Field, QuerySet
+from django.db.models.sql.compiler import SQLCompiler
+
+type_Converter = Callable[[Any, Any, BaseDatabaseWrapper], Any]
+
+
+class Parameter(Expression):
+    """A place in a query that gets its value when the statement is run."""
+
+    def __init__(self, name: str, output_field: "Field[Any, Any]") -> None:
+        super().__init__(output_field=output_field)
+        self.name = name
+
+    def as_sql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
+    ) -> tuple[str, list[Any]]:
+        """Compile to a placeholder whose parameter is this object itself."""
+        return "%s", [self]
+
+
+class Compiled:
+    """One statement in one vendor's SQL: the text, its parameters, and how columns are read."""
+
+    def __init__(self, queryset: "QuerySet[Any, Any]", connection: BaseDatabaseWrapper) -> None:
+        compiler = queryset.query.get_compiler(connection=connection)
+        self.sql, self.parameters = compiler.as_sql()
+        columns = [column for column, _, _ in compiler.select]
+        self.converters: list[tuple[int, list[type_Converter], Any]] = [
+            (position, converters, expression)
+            for position, (converters, expression) in compiler.get_converters(columns).items()
+        ]
+
+
+class Statement:
+    """A query that is built once and then only run.
+
+    `build` returns a QuerySet of tuples (`values_list`). Rows come back as tuples, converted as
+    the ORM would. Running it takes no part in the QuerySet cache and costs one round trip.
+    """
+
+    def __init__(self, build: Callable[[], "QuerySet[Any, Any]"]) -> None:
+        self._build = build
+        self._compiled: dict[str, Compiled] = {}
+
+    def rows(self, *, using: str = DEFAULT_DB_ALIAS, **values: object) -> list[tuple[Any, ...]]:
+        """Run with `values` for the parameters and return every row.
+
+        A connection that was open and turns out dead (the server was restarted) is opened anew
+        once; a server that cannot be reached raises OperationalError.
+        """
+        connection = connections[using]
+        compiled = self._compiled.get(connection.vendor)
+        if compiled is None:
+            try:
+                compiled = Compiled(self._build(), connection)
+            except EmptyResultSet:  # pragma: no cover - a statement without rows is a mistake
+                raise TypeError("the statement can never return a row") from None
+            self._compiled[connection.vendor] = compiled
+        parameters = [
+            values[parameter.name] if isinstance(parameter, Parameter) else parameter
+            for parameter in compiled.parameters
+        ]
+        was_open = connection.connection is not None
+        # The retry below notices a dead connection; asking beforehand would double the round trips.
+        connection.health_check_done = True
+        try:
+            rows = self._run(connection, compiled.sql, parameters)
+        except (OperationalError, InterfaceError):
+            if not was_open or connection.in_atomic_block:
+                raise
+            connection.close()
+            rows = self._run(connection, compiled.sql, parameters)
+        if not compiled.converters:
+            return rows
+        return [self._converted(row, compiled, connection) for row in rows]
+
+    @staticmethod
+    def _run(
+        connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]
+    ) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall())
+
+    @staticmethod
+    def _converted(
+        row: tuple[Any, ...], compiled: Compiled, connection: BaseDatabaseWrapper
+    ) -> tuple[Any, ...]:
+        columns = list(row)
+        for position, converters, expression in compiled.converters:
+            for convert in converters:
+                columns[position] = convert(columns[position], expression, connection)
+        return tuple(columns)

@@ -1,0 +1,154 @@
+"""Bounding what wrong secrets can cost, before anything is hashed.
+
+Failures are counted per entity, never per source address: every call comes from the one backend.
+The count hangs on the identifier *and* the chosen keys it has, so that a new key starts afresh in
+every process. Counts live in Django's cache: with a cache that all processes share they are exact,
+with the local one each process counts alone.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from django.core.cache import cache
+from django.utils.translation import gettext as _
+
+from devices.secrets import encoded
+
+FAILURES = 5  # wrong guesses at one entity before further ones are answered without hashing
+WINDOW = 15 * 60  # seconds that a failure counts
+SLOT_WAIT = 0.25  # seconds that a guess waits for its turn to be hashed
+MOST_WAITING = 4  # guesses that wait in one process; the next is refused at once
+REMEMBERED = 50_000  # chosen secrets that one process remembers having verified
+
+log = logging.getLogger(__name__)
+
+
+class Remembered:
+    """Chosen secrets that were verified by this process, so that they need no hash again.
+
+    In memory only, as a digest keyed with a key of this process and bound to the stored digest:
+    whatever changes the row voids the memory, and the row itself is read at every request.
+    """
+
+    def __init__(self, most: int = REMEMBERED) -> None:
+        self._key = os.urandom(32)
+        self._most = most
+        self._verified: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def _digest(self, stored: str, secret: str) -> bytes:
+        return hmac.digest(self._key, stored.encode() + b"\x00" + encoded(secret), hashlib.sha256)
+
+    def note(self, stored: str, secret: str) -> None:
+        """Remember that `secret` matches the stored digest."""
+        with self._lock:
+            self._verified[stored] = self._digest(stored, secret)
+            self._verified.move_to_end(stored)
+            while len(self._verified) > self._most:
+                self._verified.popitem(last=False)
+
+    def recalls(self, stored: str, secret: str) -> bool:
+        """Whether `secret` was verified before against exactly this stored digest."""
+        known = self._verified.get(stored)
+        return known is not None and hmac.compare_digest(known, self._digest(stored, secret))
+
+
+class HashingSlot:
+    """One memory-hard hash at a time in this process, and a rest as long as the hash took.
+
+    So a process spends at most half of one core on guesses, however many arrive.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._counter = threading.Lock()
+        self._waiting = 0
+        self._rest_until = 0.0
+
+    @contextmanager
+    def held(self, *, wait: bool) -> Iterator[bool]:
+        """Yield whether the caller may hash now; a caller that will not wait yields at once."""
+        if not self._take(wait=wait):
+            yield False
+            return
+        started = time.monotonic()
+        try:
+            yield True
+        finally:
+            ended = time.monotonic()
+            self._rest_until = ended + (ended - started)
+            self._turn.release()
+
+    def _take(self, *, wait: bool) -> bool:
+        if not wait:
+            if time.monotonic() < self._rest_until:
+                return False
+            return self._turn.acquire(blocking=False)
+        with self._counter:
+            if self._waiting >= MOST_WAITING:
+                return False
+            self._waiting += 1
+        try:
+            if not self._turn.acquire(timeout=SLOT_WAIT):
+                return False
+            time.sleep(max(0.0, self._rest_until - time.monotonic()))
+            return True
+        finally:
+            with self._counter:
+                self._waiting -= 1
+
+
+remembered = Remembered()
+slot = HashingSlot()
+
+
+class Guess:
+    """One attempt at an entity whose secret matched nothing that is cheap to check."""
+
+    def __init__(self, identifier: str, digests: Sequence[str]) -> None:
+        subject = "\x00".join([identifier, *digests])
+        self._counter = "guess:" + hashlib.sha256(encoded(subject)).hexdigest()
+        self.refusal = ""  # why it was answered without hashing, in words for staff
+
+    @contextmanager
+    def attempt(self, *, wait: bool) -> Iterator[bool]:
+        """Yield whether the guess may be hashed; otherwise `refusal` says why not."""
+        if self._exhausted():
+            yield False
+            return
+        with slot.held(wait=wait) as allowed:
+            if not allowed:
+                self.refusal = _("too many secrets are being checked at once")
+            yield allowed
+
+    def _exhausted(self) -> bool:
+        try:
+            failures = cache.get(self._counter, 0)
+        except Exception:  # noqa: BLE001 - whatever the cache raises: uncounted guesses are refused
+            log.exception("failures cannot be counted: guesses at chosen secrets are refused")
+            self.refusal = _("failures cannot be counted")
+            return True
+        if failures >= FAILURES:
+            self.refusal = _("%(failures)d failures within %(minutes)d minutes") % {
+                "failures": failures,
+                "minutes": WINDOW // 60,
+            }
+            return True
+        return False
+
+    def failed(self) -> None:
+        """Count a failure; the window begins with the first."""
+        try:
+            if not cache.add(self._counter, 1, timeout=WINDOW):
+                cache.incr(self._counter)
+        except ValueError:  # the window ended between the two
+            cache.add(self._counter, 1, timeout=WINDOW)
+        except Exception:  # noqa: BLE001 - the answer stands; the next guess finds the cache out
+            log.exception("a failure could not be counted")

@@ -1,0 +1,54 @@
+"""What a question about credentials is answered with: a value that says why."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Outcome(models.TextChoices):
+    """Why an entity is, or is not, who it says. Only VERIFIED lets it in."""
+
+    VERIFIED = "verified", _("verified")
+    UNKNOWN_DEVICE = "unknown-device", _("no such device is registered")
+    DISABLED = "disabled", _("the device is disabled")
+    NO_CREDENTIAL = "no-credential", _("the device has no credential of this sort")
+    WRONG_SECRET = "wrong-secret", _("the secret is wrong")
+    NOT_YET_VALID = "not-yet-valid", _("the credential is not valid yet")
+    EXPIRED = "expired", _("the credential has expired")
+    REVOKED = "revoked", _("the credential was revoked")
+    PEPPER_MISSING = "pepper-missing", _("the pepper that the key was made with is not configured")
+    MALFORMED = "malformed", _("the credential cannot be read")
+    UNTRUSTED_ISSUER = "untrusted-issuer", _("no enabled trust anchor vouches for the certificate")
+    NAME_MISMATCH = "name-mismatch", _("the certificate names another device")
+    REVOKED_BY_CRL = "revoked-by-crl", _("a revocation list names the certificate")
+    CRL_EXPIRED = "crl-expired", _("the trust anchor's revocation list is missing or out of date")
+    THROTTLED = "throttled", _("too many failures; try again later")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to "is this entity who it says?", for staff and for code.
+
+    `detail` adds what the outcome's own text leaves open; it never holds a secret. `device`,
+    `key` and `certificate` are the primary keys of the rows that took part, `kind` the device's.
+    """
+
+    outcome: Outcome
+    detail: str = ""
+    device: int | None = None
+    kind: str | None = None
+    key: int | None = None
+    certificate: int | None = None
+    valid_until: datetime | None = None
+
+    @property
+    def verified(self) -> bool:
+        """Whether the entity may be let in."""
+        return self.outcome is Outcome.VERIFIED
+
+    @property
+    def reason(self) -> str:
+        """The outcome in words, for staff."""
+        return f"{self.outcome.label}: {self.detail}" if self.detail else str(self.outcome.label)

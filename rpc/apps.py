@@ -1,0 +1,9 @@
+"""The wire formats of the machine endpoints."""
+
+from django.apps import AppConfig
+
+
+class RpcConfig(AppConfig):
+    """Frames, command definitions and the two views."""
+
+    name = "rpc"

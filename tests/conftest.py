@@ -1,0 +1,46 @@
+"""Factories and fixtures that every test may use."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+
+from devices import throttle
+from devices.models import Device, DeviceGroup
+
+numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _forget_failures() -> Iterator[None]:
+    """Let no test's wrong secrets throttle another's."""
+    cache.clear()
+    throttle.remembered = throttle.Remembered()
+    throttle.slot = throttle.HashingSlot()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def make_group(db: None) -> Callable[..., DeviceGroup]:
+    def make(name: str = "", **overrides: Any) -> DeviceGroup:
+        group = DeviceGroup(name=name or f"group {next(numbers)}", **overrides)
+        group.full_clean()
+        group.save()
+        return group
+
+    return make
+
+
+@pytest.fixture
+def make_device(db: None) -> Callable[..., Device]:
+    def make(identifier: str = "", *, groups: Any = (), **overrides: Any) -> Device:
+        device = Device(identifier=identifier or f"device-{next(numbers):029d}", **overrides)
+        device.full_clean()
+        device.save()
+        device.groups.set(groups)
+        return device
+
+    return make
