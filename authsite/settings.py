@@ -83,9 +83,7 @@ def database() -> dict[str, Any]:
         # another one, so that two processes can write without "database is locked".
         options.setdefault("transaction_mode", "IMMEDIATE")
         options.setdefault("timeout", 5)
-        options.setdefault(
-            "init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"
-        )
+        options.setdefault("init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
     else:
         # RTIO waits 5 s in all: an unreachable server must be noticed well before.
         options.setdefault("connect_timeout", 2)
@@ -121,7 +119,10 @@ SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
-SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # other hosts of the domain are not ours
+SILENCED_SYSTEM_CHECKS = [
+    "security.W005",
+    "security.W021",
+]  # other hosts of the domain are not ours
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
 SESSION_COOKIE_AGE = 12 * 60 * 60
 X_FRAME_OPTIONS = "DENY"
@@ -134,7 +135,9 @@ USE_TZ = True
 USE_I18N = True
 
 STATIC_URL = "static/"
-WHITENOISE_USE_FINDERS = True  # the admin's files are served from their packages: nothing to collect
+WHITENOISE_USE_FINDERS = (
+    True  # the admin's files are served from their packages: nothing to collect
+)
 
 EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)  # seconds; 0: only on flush()
 

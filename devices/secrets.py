@@ -140,7 +140,7 @@ def check_usable(secret: str, *, random: bool = False) -> None:
 
 
 def weakness(secret: str, *, identifier: str = "") -> str:
-    """Return what makes a chosen secret easy to guess, in words for staff; "" where nothing does."""
+    """Return what makes a chosen secret easy to guess, in words; "" where nothing does."""
     if len(secret) < CHOSEN_ADVISABLE:
         return str(
             _("It is shorter than %(advisable)d characters; a generated secret is safer.")

@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Expression, Field, QuerySet
 from django.db.models.sql.compiler import SQLCompiler
 
-type_Converter = Callable[[Any, Any, BaseDatabaseWrapper], Any]
+Converter = Callable[[Any, Any, BaseDatabaseWrapper], Any]
 
 
 class Parameter(Expression):
@@ -26,9 +26,9 @@ class Parameter(Expression):
 
     def as_sql(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
-    ) -> tuple[str, list[Any]]:
+    ) -> tuple[str, tuple[Any, ...]]:
         """Compile to a placeholder whose parameter is this object itself."""
-        return "%s", [self]
+        return "%s", (self,)
 
 
 class Compiled:
@@ -38,7 +38,7 @@ class Compiled:
         compiler = queryset.query.get_compiler(connection=connection)
         self.sql, self.parameters = compiler.as_sql()
         columns = [column for column, _, _ in compiler.select]
-        self.converters: list[tuple[int, list[type_Converter], Any]] = [
+        self.converters: list[tuple[int, list[Converter], Any]] = [
             (position, converters, expression)
             for position, (converters, expression) in compiler.get_converters(columns).items()
         ]
@@ -75,7 +75,7 @@ class Statement:
         ]
         was_open = connection.connection is not None
         # The retry below notices a dead connection; asking beforehand would double the round trips.
-        connection.health_check_done = True
+        connection.health_check_done = True  # type: ignore[attr-defined]
         try:
             rows = self._run(connection, compiled.sql, parameters)
         except (OperationalError, InterfaceError):

@@ -1,5 +1,28 @@
-"""Placeholder until the views land."""
+"""Machines go straight to their view; what is made for browsers never sees their requests.
+
+Sessions, CSRF, the redirect to https and the check of the Host header would cost time there, and
+would answer in HTML what RTIO and the Cesanta clients can only read as JSON.
+"""
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponseBase
+
+BROWSERS = frozenset({"GET", "HEAD"})
 
 
-def MachineEndpoints(get_response):  # noqa
-    return get_response
+class MachineEndpoints:
+    """The outermost middleware: hands the machine paths to their views."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        from rpc.urls import MACHINE_PATHS
+
+        self.get_response = get_response
+        self.views = MACHINE_PATHS
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer a machine's request; a browser's GET of `/` is a person looking for the admin."""
+        view = self.views.get(request.path_info)
+        if view is None or (request.path_info == "/" and request.method in BROWSERS):
+            return self.get_response(request)
+        return view(request)

@@ -8,7 +8,7 @@ os.environ.setdefault("BACKEND_NETWORKS", "127.0.0.1/32,::1/128")
 os.environ.setdefault("HTTPS", "off")
 os.environ["EVIDENCE_INTERVAL"] = "0"  # no writer thread: tests flush themselves
 
-from authsite.settings import *  # noqa: E402, F403
+from authsite.settings import *  # noqa: F403
 
 ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # staff only; speed

@@ -5,110 +5,287 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='DeviceGroup',
+            name="DeviceGroup",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100, verbose_name='name')),
-                ('description', models.TextField(blank=True, verbose_name='description')),
-                ('parent', models.ForeignKey(blank=True, help_text='The group that this one lies in, as a building lies in a site.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='children', to='devices.devicegroup', verbose_name='within')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=100, verbose_name="name")),
+                ("description", models.TextField(blank=True, verbose_name="description")),
+                (
+                    "parent",
+                    models.ForeignKey(
+                        blank=True,
+                        help_text="The group that this one lies in, as a building lies in a site.",
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="children",
+                        to="devices.devicegroup",
+                        verbose_name="within",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'device group',
-                'verbose_name_plural': 'device groups',
-                'ordering': ['name'],
+                "verbose_name": "device group",
+                "verbose_name_plural": "device groups",
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='Device',
+            name="Device",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('identifier', models.CharField(help_text='The ID that the entity is known by, exactly: an RTIO device id such as cfa09baa-4913-4ad7-a936-2e26f9671b05, or a Cesanta ID such as //api.cesanta.com/device_123, without a component.', max_length=255, verbose_name='identifier')),
-                ('kind', models.CharField(choices=[('device', 'Device'), ('backend', 'Backend')], default='device', help_text='A backend may call the machine endpoints; a device never.', max_length=16, verbose_name='kind')),
-                ('name', models.CharField(blank=True, max_length=255, verbose_name='name')),
-                ('description', models.TextField(blank=True, verbose_name='description')),
-                ('enabled', models.BooleanField(default=True, help_text='A disabled device is refused at its next request; nothing is lost.', verbose_name='enabled')),
-                ('attributes', models.JSONField(blank=True, default=dict, help_text='Anything else, as a JSON object.', verbose_name='attributes')),
-                ('created', models.DateTimeField(auto_now_add=True, verbose_name='created')),
-                ('updated', models.DateTimeField(auto_now=True, verbose_name='updated')),
-                ('last_seen', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='last seen')),
-                ('groups', models.ManyToManyField(blank=True, related_name='devices', to='devices.devicegroup', verbose_name='groups')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "identifier",
+                    models.CharField(
+                        help_text="The ID that the entity is known by, exactly: an RTIO device id such as cfa09baa-4913-4ad7-a936-2e26f9671b05, or a Cesanta ID such as //api.cesanta.com/device_123, without a component.",
+                        max_length=255,
+                        verbose_name="identifier",
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("device", "Device"), ("backend", "Backend")],
+                        default="device",
+                        help_text="A backend may call the machine endpoints; a device never.",
+                        max_length=16,
+                        verbose_name="kind",
+                    ),
+                ),
+                ("name", models.CharField(blank=True, max_length=255, verbose_name="name")),
+                ("description", models.TextField(blank=True, verbose_name="description")),
+                (
+                    "enabled",
+                    models.BooleanField(
+                        default=True,
+                        help_text="A disabled device is refused at its next request; nothing is lost.",
+                        verbose_name="enabled",
+                    ),
+                ),
+                (
+                    "attributes",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text="Anything else, as a JSON object.",
+                        verbose_name="attributes",
+                    ),
+                ),
+                ("created", models.DateTimeField(auto_now_add=True, verbose_name="created")),
+                ("updated", models.DateTimeField(auto_now=True, verbose_name="updated")),
+                (
+                    "last_seen",
+                    models.DateTimeField(
+                        blank=True, editable=False, null=True, verbose_name="last seen"
+                    ),
+                ),
+                (
+                    "groups",
+                    models.ManyToManyField(
+                        blank=True,
+                        related_name="devices",
+                        to="devices.devicegroup",
+                        verbose_name="groups",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'device',
-                'verbose_name_plural': 'devices',
-                'ordering': ['identifier'],
+                "verbose_name": "device",
+                "verbose_name_plural": "devices",
+                "ordering": ["identifier"],
             },
         ),
         migrations.CreateModel(
-            name='PreSharedKey',
+            name="PreSharedKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('label', models.CharField(blank=True, help_text='What staff call this key.', max_length=100, verbose_name='label')),
-                ('scheme', models.CharField(choices=[('hmac-sha256', 'generated (HMAC-SHA256)'), ('argon2id', 'chosen or imported (Argon2id)')], editable=False, max_length=16, verbose_name='kind of secret')),
-                ('digest', models.CharField(editable=False, max_length=255, verbose_name='digest')),
-                ('pepper', models.CharField(editable=False, max_length=32, verbose_name='pepper')),
-                ('hint', models.CharField(blank=True, editable=False, help_text='How a generated secret begins. A chosen one gives nothing away.', max_length=16, verbose_name='hint')),
-                ('not_before', models.DateTimeField(blank=True, null=True, verbose_name='valid from')),
-                ('not_after', models.DateTimeField(blank=True, null=True, verbose_name='valid until')),
-                ('revoked_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='revoked')),
-                ('revoked_by', models.CharField(blank=True, editable=False, max_length=150, verbose_name='revoked by')),
-                ('revoked_reason', models.CharField(blank=True, editable=False, max_length=255, verbose_name='reason of the revocation')),
-                ('created', models.DateTimeField(auto_now_add=True, verbose_name='created')),
-                ('last_used', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='last used')),
-                ('device', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='keys', to='devices.device', verbose_name='device')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "label",
+                    models.CharField(
+                        blank=True,
+                        help_text="What staff call this key.",
+                        max_length=100,
+                        verbose_name="label",
+                    ),
+                ),
+                (
+                    "scheme",
+                    models.CharField(
+                        choices=[
+                            ("hmac-sha256", "generated (HMAC-SHA256)"),
+                            ("argon2id", "chosen or imported (Argon2id)"),
+                        ],
+                        editable=False,
+                        max_length=16,
+                        verbose_name="kind of secret",
+                    ),
+                ),
+                ("digest", models.CharField(editable=False, max_length=255, verbose_name="digest")),
+                ("pepper", models.CharField(editable=False, max_length=32, verbose_name="pepper")),
+                (
+                    "hint",
+                    models.CharField(
+                        blank=True,
+                        editable=False,
+                        help_text="How a generated secret begins. A chosen one gives nothing away.",
+                        max_length=16,
+                        verbose_name="hint",
+                    ),
+                ),
+                (
+                    "not_before",
+                    models.DateTimeField(blank=True, null=True, verbose_name="valid from"),
+                ),
+                (
+                    "not_after",
+                    models.DateTimeField(blank=True, null=True, verbose_name="valid until"),
+                ),
+                (
+                    "revoked_at",
+                    models.DateTimeField(
+                        blank=True, editable=False, null=True, verbose_name="revoked"
+                    ),
+                ),
+                (
+                    "revoked_by",
+                    models.CharField(
+                        blank=True, editable=False, max_length=150, verbose_name="revoked by"
+                    ),
+                ),
+                (
+                    "revoked_reason",
+                    models.CharField(
+                        blank=True,
+                        editable=False,
+                        max_length=255,
+                        verbose_name="reason of the revocation",
+                    ),
+                ),
+                ("created", models.DateTimeField(auto_now_add=True, verbose_name="created")),
+                (
+                    "last_used",
+                    models.DateTimeField(
+                        blank=True, editable=False, null=True, verbose_name="last used"
+                    ),
+                ),
+                (
+                    "device",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="keys",
+                        to="devices.device",
+                        verbose_name="device",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'pre-shared key',
-                'verbose_name_plural': 'pre-shared keys',
-                'ordering': ['-pk'],
+                "verbose_name": "pre-shared key",
+                "verbose_name_plural": "pre-shared keys",
+                "ordering": ["-pk"],
             },
         ),
         migrations.AddConstraint(
-            model_name='devicegroup',
-            constraint=models.UniqueConstraint(fields=('name',), name='devices_group_name_unique', violation_error_message='A group of this name exists.'),
+            model_name="devicegroup",
+            constraint=models.UniqueConstraint(
+                fields=("name",),
+                name="devices_group_name_unique",
+                violation_error_message="A group of this name exists.",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='devicegroup',
-            constraint=models.CheckConstraint(condition=models.Q(('name', ''), _negated=True), name='devices_group_name_present'),
+            model_name="devicegroup",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("name", ""), _negated=True), name="devices_group_name_present"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='devicegroup',
-            constraint=models.CheckConstraint(condition=models.Q(('parent', None), models.Q(('parent', models.F('pk')), _negated=True), _connector='OR'), name='devices_group_not_within_itself', violation_error_message='A group cannot lie within itself.'),
+            model_name="devicegroup",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("parent", None),
+                    models.Q(("parent", models.F("pk")), _negated=True),
+                    _connector="OR",
+                ),
+                name="devices_group_not_within_itself",
+                violation_error_message="A group cannot lie within itself.",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='device',
-            constraint=models.UniqueConstraint(fields=('identifier',), name='devices_device_identifier_unique', violation_error_message='A device with this identifier exists.'),
+            model_name="device",
+            constraint=models.UniqueConstraint(
+                fields=("identifier",),
+                name="devices_device_identifier_unique",
+                violation_error_message="A device with this identifier exists.",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='device',
-            constraint=models.CheckConstraint(condition=models.Q(('identifier', ''), _negated=True), name='devices_device_identifier_present'),
+            model_name="device",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("identifier", ""), _negated=True),
+                name="devices_device_identifier_present",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='device',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['device', 'backend'])), name='devices_device_kind_known'),
+            model_name="device",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("kind__in", ["device", "backend"])),
+                name="devices_device_kind_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='presharedkey',
-            constraint=models.CheckConstraint(condition=models.Q(('scheme__in', ['hmac-sha256', 'argon2id'])), name='devices_key_scheme_known'),
+            model_name="presharedkey",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("scheme__in", ["hmac-sha256", "argon2id"])),
+                name="devices_key_scheme_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='presharedkey',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('digest', ''), _negated=True), models.Q(('pepper', ''), _negated=True)), name='devices_key_digest_present'),
+            model_name="presharedkey",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("digest", ""), _negated=True), models.Q(("pepper", ""), _negated=True)
+                ),
+                name="devices_key_digest_present",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='presharedkey',
-            constraint=models.CheckConstraint(condition=models.Q(('not_before', None), ('not_after', None), ('not_before__lt', models.F('not_after')), _connector='OR'), name='devices_key_window_ordered', violation_error_message='“Valid until” must lie after “valid from”.'),
+            model_name="presharedkey",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("not_before", None),
+                    ("not_after", None),
+                    ("not_before__lt", models.F("not_after")),
+                    _connector="OR",
+                ),
+                name="devices_key_window_ordered",
+                violation_error_message="“Valid until” must lie after “valid from”.",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='presharedkey',
-            constraint=models.CheckConstraint(condition=models.Q(('scheme', 'hmac-sha256'), ('hint', ''), _connector='OR'), name='devices_key_chosen_gives_no_hint'),
+            model_name="presharedkey",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("scheme", "hmac-sha256"), ("hint", ""), _connector="OR"),
+                name="devices_key_chosen_gives_no_hint",
+            ),
         ),
     ]

@@ -51,12 +51,6 @@ class DeviceGroup(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def clean(self) -> None:
-        """Refuse a place in the tree that would make a cycle or be too deep."""
-        super().clean()
-        if self.parent is not None:
-            self._check_place(self.parent)
-
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save; a change of parent is checked again under a lock, so that no two moves cross."""
         if self.parent_id is None:
@@ -67,6 +61,12 @@ class DeviceGroup(models.Model):
             list(DeviceGroup.objects.select_for_update().order_by("pk").values_list("pk"))
             self._check_place(DeviceGroup.objects.get(pk=self.parent_id))
             super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        """Refuse a place in the tree that would make a cycle or be too deep."""
+        super().clean()
+        if self.parent is not None:
+            self._check_place(self.parent)
 
     def _check_place(self, parent: "DeviceGroup") -> None:
         above = [parent.pk, *parent.ancestor_ids()]
@@ -94,9 +94,7 @@ class DeviceGroup(models.Model):
         """Return how many levels hang on this group, itself included."""
         height, level = 1, [self.pk] if self.pk else []
         while level and height <= DEEPEST:
-            level = list(
-                DeviceGroup.objects.filter(parent__in=level).values_list("pk", flat=True)
-            )
+            level = list(DeviceGroup.objects.filter(parent__in=level).values_list("pk", flat=True))
             height += bool(level)
         return height
 

@@ -60,19 +60,21 @@ class StoredKey(NamedTuple):
 
 
 KEYS_OF_DEVICE = Statement(
-    lambda: Device.objects.order_by()
-    .filter(identifier=Parameter("identifier", models.CharField()))
-    .values_list(
-        "pk",
-        "kind",
-        "enabled",
-        "keys__pk",
-        "keys__scheme",
-        "keys__digest",
-        "keys__pepper",
-        "keys__not_before",
-        "keys__not_after",
-        "keys__revoked_at",
+    lambda: (
+        Device.objects.order_by()
+        .filter(identifier=Parameter("identifier", models.CharField()))
+        .values_list(
+            "pk",
+            "kind",
+            "enabled",
+            "keys__pk",
+            "keys__scheme",
+            "keys__digest",
+            "keys__pepper",
+            "keys__not_before",
+            "keys__not_after",
+            "keys__revoked_at",
+        )
     )
 )
 
@@ -182,9 +184,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         return self._judge_guess(identifier, stored, secret, now)
 
     @staticmethod
-    def _match_generated(
-        stored: list[StoredKey], secret: str, now: datetime
-    ) -> StoredKey | None:
+    def _match_generated(stored: list[StoredKey], secret: str, now: datetime) -> StoredKey | None:
         peppers = secrets.peppers()
         newest = secrets.newest_pepper()
         made = {newest: secrets.hmac_digest(secret, peppers[newest])}
@@ -199,9 +199,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         return _most_useful(matches, now)
 
     @staticmethod
-    def _match_remembered(
-        stored: list[StoredKey], secret: str, now: datetime
-    ) -> StoredKey | None:
+    def _match_remembered(stored: list[StoredKey], secret: str, now: datetime) -> StoredKey | None:
         matches = [
             row
             for row in stored
@@ -255,7 +253,9 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
     @staticmethod
     def _refusal(device: StoredKey, stored: list[StoredKey], guess: throttle.Guess) -> Verdict:
         refused = Verdict(Outcome.WRONG_SECRET, device=device.device, kind=device.kind)
-        missing = sorted({row.pepper for row in stored if row.key and row.pepper not in secrets.peppers()})
+        missing = sorted(
+            {row.pepper for row in stored if row.key and row.pepper not in secrets.peppers()}
+        )
         if not device.enabled:
             return replace(refused, outcome=Outcome.DISABLED)
         if device.key is None:
@@ -263,9 +263,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         if guess.refusal:
             return replace(refused, outcome=Outcome.THROTTLED, detail=guess.refusal)
         if missing:
-            return replace(
-                refused, outcome=Outcome.PEPPER_MISSING, detail=", ".join(missing)
-            )
+            return replace(refused, outcome=Outcome.PEPPER_MISSING, detail=", ".join(missing))
         return refused
 
 
@@ -288,7 +286,7 @@ def _bring_up_to_date(match: StoredKey, secret: str, now: datetime) -> None:
 
 
 class PreSharedKey(models.Model):
-    """One secret of a device, as a digest. Several live ones overlap while a device changes over."""
+    """One secret of a device, as a digest. Several overlap while a device changes over."""
 
     device = models.ForeignKey(
         Device, verbose_name=_("device"), on_delete=models.CASCADE, related_name="keys"

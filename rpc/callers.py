@@ -1,0 +1,166 @@
+"""Who may ask: the backend, shown by a credential or by the network that it calls from.
+
+(contract: Cesanta command endpoint, "Who may call"; RTIO device verifier, "Who may call".)
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any, Protocol, cast
+
+from django.conf import settings
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, PermissionDenied
+from rest_framework.request import Request
+
+from devices.addresses import AddressError, entity_id
+from devices.models import Device
+
+Network = IPv4Network | IPv6Network
+
+# Any of these says that a proxy stands between. Only the first is read, and only from a proxy
+# that is configured; from anyone else each of them takes the request out of every network.
+FORWARDED_FOR = "HTTP_X_FORWARDED_FOR"
+FORWARDING_HEADERS = (
+    FORWARDED_FOR,
+    "HTTP_FORWARDED",
+    "HTTP_X_REAL_IP",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_CLIENT_IP",
+    "HTTP_TRUE_CLIENT_IP",
+    "HTTP_CF_CONNECTING_IP",
+    "HTTP_VIA",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a backend by its ID, or whatever calls from a backend network (no ID)."""
+
+    identifier: str | None
+    is_authenticated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request says of its sender besides HTTP: a frame's `src`, as an address, and `key`."""
+
+    address: str | None = None
+    key: object = None
+
+
+class ClaimingView(Protocol):
+    """A view whose requests may carry a claim in their body."""
+
+    def claim(self) -> Claim: ...
+
+
+class BackendCaller(BaseAuthentication):
+    """Lets the backend in: by a frame's key, by HTTP Basic, or by its source address.
+
+    Every credential that is presented must hold, even from a backend network. Raises
+    NotAuthenticated or AuthenticationFailed (401), or PermissionDenied (403) where the sender
+    is known but is no backend, or speaks for another entity.
+    """
+
+    def authenticate(self, request: Request) -> tuple[Any, None]:
+        """Return the caller."""
+        view = cast("ClaimingView", request.parser_context["view"])
+        claim = view.claim()
+        caller = None
+        if claim.key is not None:
+            caller = _by_key(claim)
+        if "HTTP_AUTHORIZATION" in request.META:
+            caller = _by_basic(request.META["HTTP_AUTHORIZATION"], claim)
+        if caller is None and in_backend_network(request.META):
+            caller = Caller(None)
+        if caller is None:
+            raise NotAuthenticated
+        return caller, None
+
+    def authenticate_header(self, request: Request) -> str:
+        """Return the challenge of a 401."""
+        return 'Basic realm="authsite", charset="UTF-8"'
+
+
+def _by_key(claim: Claim) -> Caller:
+    if claim.address is None or not isinstance(claim.key, str):
+        raise AuthenticationFailed
+    return _backend(claim.address, claim.key)
+
+
+def _by_basic(header: str, claim: Claim) -> Caller:
+    scheme, _, token = header.partition(" ")
+    try:
+        # The server hands a header on as Latin-1; what counts are its bytes.
+        pair = base64.b64decode(token.strip().encode("latin-1"), validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise AuthenticationFailed from None
+    name, colon, secret = pair.partition(":")
+    if scheme.lower() != "basic" or not colon:
+        raise AuthenticationFailed
+    caller = _backend(name, secret)
+    if claim.address is not None and _id_or_none(claim.address) != caller.identifier:
+        raise PermissionDenied
+    return caller
+
+
+def _backend(address: str, secret: str) -> Caller:
+    identifier = _id_or_none(address)
+    if identifier is None:
+        raise AuthenticationFailed
+    verdict = Device.objects.authenticate(identifier, secret=secret)
+    if not verdict.verified:
+        raise AuthenticationFailed
+    if verdict.kind != Device.Kind.BACKEND:
+        raise PermissionDenied
+    return Caller(identifier)
+
+
+def _id_or_none(address: str) -> str | None:
+    try:
+        return entity_id(address)
+    except AddressError:
+        return None
+
+
+def in_backend_network(meta: Mapping[str, Any]) -> bool:
+    """Whether the request comes from one of the configured backend networks."""
+    source = source_address(meta)
+    return source is not None and _within(source, settings.BACKEND_NETWORKS)
+
+
+def source_address(meta: Mapping[str, Any]) -> str | None:
+    """Return the address that a request really comes from, or None where that is not certain.
+
+    A configured proxy is believed for what its X-Forwarded-For adds: the last address in it that
+    is not itself a configured proxy. A proxy that says nothing, and a forwarding header from
+    anyone else, leave the address unknown.
+    """
+    peer: str = meta.get("REMOTE_ADDR") or ""
+    proxies: tuple[Network, ...] = settings.TRUSTED_PROXIES
+    if not (proxies and _within(peer, proxies)):
+        forwarded = any(header in meta for header in FORWARDING_HEADERS)
+        return None if forwarded else peer
+    forwarded_for: str = meta.get(FORWARDED_FOR, "")
+    for hop in reversed(forwarded_for.split(",")):
+        address = hop.strip()
+        if not _within(address, proxies):
+            return address
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _within(address: str, networks: tuple[Network, ...]) -> bool:
+    """Whether an address is in one of the networks; what is no address is in none."""
+    try:
+        parsed: IPv4Address | IPv6Address = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed in network for network in networks)

@@ -1,0 +1,94 @@
+"""Commands: a definition, in the form of the Auth service's documentation, and a function.
+
+Nothing else knows a command's name. Arguments are validated from the definition.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Definition = Mapping[str, Any]
+Arguments = Mapping[str, Any]
+
+TYPES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
+    "string": ("a string", lambda value: isinstance(value, str)),
+    "boolean": ("a boolean", lambda value: isinstance(value, bool)),
+    "integer": ("an integer", lambda value: type(value) is int),
+    "number": ("a number", lambda value: type(value) in (int, float)),
+    "object": ("an object", lambda value: isinstance(value, dict)),
+    "array": ("an array", lambda value: isinstance(value, list)),
+}
+
+
+class InvalidArguments(ValueError):
+    """The arguments do not fit the command's definition; the text says which and how."""
+
+
+@dataclass(slots=True)
+class Command:
+    """One command that frames may name.
+
+    `run` takes the arguments that the definition names as keywords and returns the command's
+    value, None for none. `run_many`, where there is one, answers a list of arguments at once.
+    """
+
+    name: str
+    definition: Definition
+    run: Callable[..., Any]
+    run_many: Callable[[Sequence[Arguments]], Sequence[Any]] | None = None
+
+    def arguments(self, presented: object) -> Arguments:
+        """Return the arguments of the definition from those presented; others are ignored.
+
+        Raises InvalidArguments with the text that the wire carries.
+        """
+        try:
+            return _checked("args", self.definition, presented, required="required_args")
+        except InvalidArguments as error:
+            short = self.name.rpartition("/")[2].rpartition(".")[2]
+            raise InvalidArguments(f"invalid args for {short}: {error}") from None
+
+    def batch(
+        self, run_many: Callable[[Sequence[Arguments]], Sequence[Any]]
+    ) -> Callable[[Sequence[Arguments]], Sequence[Any]]:
+        """Register the function that answers many calls of this command at once."""
+        self.run_many = run_many
+        return run_many
+
+
+def _checked(
+    path: str, definition: Definition, presented: object, *, required: str
+) -> dict[str, Any]:
+    """Return the members of an object that its definition knows, each of its type."""
+    members: Mapping[str, Definition] = definition.get("args") or definition.get("properties", {})
+    prefix = "" if path == "args" else f"{path}."
+    if not isinstance(presented, dict):
+        raise InvalidArguments(f"{path} must be an object")
+    for name in definition.get(required, ()):
+        if name not in presented:
+            raise InvalidArguments(f"{prefix}{name} is required")
+    arguments: dict[str, Any] = {}
+    for name, member in members.items():
+        if name not in presented:
+            continue
+        value = presented[name]
+        noun, fits = TYPES[member["type"]]
+        if not fits(value):
+            raise InvalidArguments(f"{prefix}{name} must be {noun}")
+        if member["type"] == "object" and "properties" in member:
+            value = _checked(f"{prefix}{name}", member, value, required="required")
+        arguments[name] = value
+    return arguments
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def command(*names: str, definition: Definition) -> Callable[[Callable[..., Any]], Command]:
+    """Register a function as the command of that name, or of those names."""
+
+    def register(run: Callable[..., Any]) -> Command:
+        COMMANDS.update({name: Command(name, definition, run) for name in names})
+        return COMMANDS[names[0]]
+
+    return register

@@ -1,0 +1,161 @@
+"""Frames of the Cesanta protocol: reading a request, writing its reply.
+
+(contract: Cesanta command endpoint, "Version 1" and "Version 2".)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+MOST_COMMANDS = 1000
+LARGEST_ID = 2**63 - 1
+
+OK = 0
+BAD_REQUEST = 400
+UNAUTHORIZED = 401
+FORBIDDEN = 403
+NOT_FOUND = 404
+INTERNAL_ERROR = 500
+UNAVAILABLE = 503
+DEADLINE_EXCEEDED = 504
+
+MESSAGES = {
+    UNAUTHORIZED: "authentication required",
+    FORBIDDEN: "not allowed",
+    INTERNAL_ERROR: "internal error",
+    UNAVAILABLE: "service unavailable",
+    DEADLINE_EXCEEDED: "deadline exceeded",
+}
+
+
+class InvalidFrame(ValueError):
+    """The body is no frame; the text says why."""
+
+
+class Call(NamedTuple):
+    """One command of a frame as it stands there. `id` is None where it is missing."""
+
+    name: str
+    id: int | None
+    args: Any
+    deadline: Any
+
+
+class Result(NamedTuple):
+    """What became of one call: a status, and a value (None for none) or a message."""
+
+    status: int
+    value: Any = None
+    message: str = ""
+
+    @classmethod
+    def failure(cls, status: int, message: str = "") -> "Result":
+        """Return a failure, with the status's own message unless another is given."""
+        return cls(status, message=message or MESSAGES[status])
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A request frame. `src` and `dst` are addresses, None where they are missing."""
+
+    version: int
+    src: str | None
+    dst: str | None
+    key: Any
+    calls: Sequence[Call]
+    no_reply: bool = False
+
+    def reply(self, results: Sequence[Result]) -> dict[str, Any]:
+        """Return the reply frame that carries the results, one a call and in their order."""
+        reply: dict[str, Any] = {"v": self.version}
+        if self.dst is not None:
+            reply["src"] = self.dst
+        if self.src is not None:
+            reply["dst"] = self.src
+        if self.version == 1:
+            reply["resp"] = [
+                _item(call, result) for call, result in zip(self.calls, results, strict=True)
+            ]
+        else:
+            reply.update(_outcome(self.calls[0], results[0]))
+        return reply
+
+
+def _item(call: Call, result: Result) -> dict[str, Any]:
+    """Return an item of a version 1 reply: these keys and no others, for the Java client throws."""
+    item: dict[str, Any] = {"id": call.id or 0, "status": result.status}
+    if result.status != OK:
+        item["status_msg"] = result.message
+    elif result.value is not None:
+        item["resp"] = result.value
+    return item
+
+
+def _outcome(call: Call, result: Result) -> dict[str, Any]:
+    outcome: dict[str, Any] = {} if call.id is None else {"id": call.id}
+    if result.status != OK:
+        outcome["error"] = {"code": result.status, "message": result.message}
+    elif result.value is not None:
+        outcome["result"] = result.value
+    return outcome
+
+
+def parse(content: Any) -> Frame:
+    """Return the frame that a JSON value is; raises InvalidFrame."""
+    if not isinstance(content, dict):
+        raise InvalidFrame("not an object")
+    version = _version(content)
+    if version == 1:
+        calls = _calls(content["cmds"])
+    else:
+        calls = [_call(content, content["method"], "method")]
+    return Frame(
+        version,
+        src=_address(content, "src"),
+        dst=_address(content, "dst"),
+        key=content.get("key"),
+        calls=calls,
+        no_reply=version != 1 and content.get("nr") is True,
+    )
+
+
+def _version(content: dict[str, Any]) -> int:
+    """Return the version that a frame is of: what it says, else what its members show."""
+    if "cmds" not in content and "method" not in content:
+        raise InvalidFrame("neither cmds nor method")
+    version = content.get("v", 1 if "cmds" in content else 2)
+    if type(version) is not int or version not in (1, 2):
+        raise InvalidFrame("v must be 1 or 2")
+    member = "cmds" if version == 1 else "method"
+    if member not in content:
+        raise InvalidFrame(f"{member} is required in version {version}")
+    return version
+
+
+def _address(content: dict[str, Any], member: str) -> str | None:
+    address = content.get(member)
+    if address is not None and not isinstance(address, str):
+        raise InvalidFrame(f"{member} must be a string")
+    return address
+
+
+def _calls(cmds: Any) -> list[Call]:
+    if not isinstance(cmds, list):
+        raise InvalidFrame("cmds must be an array")
+    if len(cmds) > MOST_COMMANDS:
+        raise InvalidFrame(f"more than {MOST_COMMANDS} commands")
+    calls = []
+    for item in cmds:
+        if not isinstance(item, dict):
+            raise InvalidFrame("cmds must be an array of objects")
+        calls.append(_call(item, item.get("cmd"), "cmd"))
+    return calls
+
+
+def _call(item: dict[str, Any], name: Any, member: str) -> Call:
+    if not isinstance(name, str):
+        raise InvalidFrame(f"{member} must be a string")
+    call_id = item.get("id")
+    if "id" in item and (type(call_id) is not int or not 0 <= call_id <= LARGEST_ID):
+        raise InvalidFrame("id must be an integer from 0 to 2^63-1")
+    return Call(name, call_id, item.get("args", {}), item.get("deadline"))

@@ -1,0 +1,191 @@
+"""The two machine endpoints: parse, ask, answer; every failure is answered in one hook."""
+
+import logging
+from typing import Any
+
+from django.db import InterfaceError, OperationalError
+from django.http import HttpResponse
+from rest_framework.exceptions import APIException, MethodNotAllowed
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from devices.models import Device
+from devices.verdicts import Outcome
+from rpc import execution, frames
+from rpc.callers import BackendCaller, Claim
+from rpc.frames import Frame, InvalidFrame, Result
+from rpc.wire import BodyCutOff, BodyTooLarge, JsonReply, NotJson, body_of, decode, encode
+
+log = logging.getLogger(__name__)
+
+
+class AsItComes(BaseContentNegotiation):
+    """JSON in, JSON out, whatever the headers say: machines send none or wrong ones."""
+
+    def select_parser(self, request: Request, parsers: Any) -> None:
+        """Choose none: the views read bodies themselves (`rpc.wire`)."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer | None, str]:
+        """Choose none: the views answer in bytes."""
+        return None, "application/json"
+
+
+class MachineView(APIView):
+    """A view that only the backend may call, and that answers nothing but its protocol's JSON."""
+
+    authentication_classes = [BackendCaller]
+    permission_classes = [IsAuthenticated]
+    content_negotiation_class = AsItComes
+    renderer_classes = []
+    http_method_names = ["post"]
+    body_limit: int  # bytes
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """Send no header that the protocols do not ask for."""
+        return {}
+
+    def claim(self) -> Claim:
+        """Return what the body says of its sender; nothing, unless a protocol has such a thing."""
+        return Claim()
+
+    def failure(self, error: Exception) -> HttpResponse:
+        """Return the protocol's answer to whatever went wrong."""
+        raise NotImplementedError
+
+    def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
+        """Answer any failure in the protocol's shape; the unexpected ones leave a log line."""
+        if isinstance(exc, MethodNotAllowed):
+            self.headers["Allow"] = "POST"
+        elif isinstance(exc, APIException):
+            auth_header = self.get_authenticate_header(self.request)
+            if exc.status_code == frames.UNAUTHORIZED and auth_header:
+                self.headers["WWW-Authenticate"] = auth_header
+        elif not isinstance(exc, BodyTooLarge | BodyCutOff | NotJson | InvalidFrame):
+            log.error("%s failed", type(self).__name__, exc_info=exc)
+        return self.failure(exc)
+
+
+class DeviceVerifier(MachineView):
+    """RTIO's question about each device that connects. (contract: RTIO device verifier.)
+
+    RTIO admits a device on `"code":"OK"` alone, whatever the status: no other answer may hold it.
+    """
+
+    body_limit = 64 * 1024
+    id_limit = 2**32
+    deviceid_length = range(30, 41)  # characters
+    devicesecret_length = range(3, 129)
+
+    request_id = 0
+
+    def post(self, request: Request) -> HttpResponse:
+        """Answer `{"id":…,"code":…}`."""
+        content = decode(body_of(request.META, limit=self.body_limit))
+        return self.answer(self.code_for(content))
+
+    def code_for(self, content: Any) -> str:
+        """Return the code that a decoded body is answered with."""
+        if not isinstance(content, dict):
+            return "BAD_REQUEST"
+        request_id = content.get("id")
+        if type(request_id) is not int or not 0 <= request_id < self.id_limit:
+            return "BAD_REQUEST"
+        self.request_id = request_id
+        method = content.get("method")
+        if method != "verify":
+            return "METHOD_NOT_ALLOWED" if isinstance(method, str) else "BAD_REQUEST"
+        identifier, secret = content.get("deviceid"), content.get("devicesecret")
+        if not isinstance(identifier, str) or not isinstance(secret, str):
+            return "BAD_REQUEST"
+        if len(identifier) not in self.deviceid_length:
+            return "NOT_FOUND"
+        if len(secret) not in self.devicesecret_length:
+            return "VERIFICATION_FAILED"
+        return self.code_of(Device.objects.authenticate(identifier, secret=secret).outcome)
+
+    @staticmethod
+    def code_of(outcome: Outcome) -> str:
+        """Return RTIO's code for an outcome."""
+        if outcome is Outcome.VERIFIED:
+            return "OK"
+        return "NOT_FOUND" if outcome is Outcome.UNKNOWN_DEVICE else "VERIFICATION_FAILED"
+
+    def answer(self, code: str, *, status: int = 200) -> HttpResponse:
+        """Return the one shape that this path ever answers in."""
+        return JsonReply(b'{"id":%d,"code":"%s"}' % (self.request_id, code.encode()), status)
+
+    def failure(self, error: Exception) -> HttpResponse:
+        """Return the code for a failure; the HTTP status is only there for people."""
+        if isinstance(error, MethodNotAllowed):
+            return self.answer("METHOD_NOT_ALLOWED", status=405)
+        if isinstance(error, APIException):
+            return self.answer("BAD_REQUEST", status=error.status_code)
+        if isinstance(error, BodyTooLarge):
+            return self.answer("BAD_REQUEST", status=413)
+        if isinstance(error, NotJson | BodyCutOff):
+            return self.answer("BAD_REQUEST")
+        return self.answer("INTERNAL_SERVER_ERROR")
+
+
+class CommandEndpoint(MachineView):
+    """The Cesanta cloud's question frames. (contract: Cesanta command endpoint.)"""
+
+    body_limit = 256 * 1024
+
+    frame: Frame | None = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Read the frame before anything else: it says who sends it."""
+        if request.method != "POST":
+            raise MethodNotAllowed(request.method or "")
+        self.frame = frames.parse(decode(body_of(request.META, limit=self.body_limit)))
+        super().initial(request, *args, **kwargs)
+
+    def claim(self) -> Claim:
+        """Return the frame's `src` and `key`."""
+        return Claim(self.frame.src, self.frame.key) if self.frame else Claim()
+
+    def post(self, request: Request) -> HttpResponse:
+        """Answer with a reply frame: a result for each command, in order."""
+        frame = self.frame
+        if frame is None:  # pragma: no cover - `initial` reads it or raises
+            raise InvalidFrame("missing")
+        return self.reply(frame, execution.run(frame.calls))
+
+    def reply(self, frame: Frame, results: list[Result], *, status: int = 200) -> HttpResponse:
+        """Return the reply frame; as an array for clients that ask for one."""
+        if frame.no_reply and status == 200:  # noqa: PLR2004
+            return HttpResponse(status=204)
+        reply: Any = frame.reply(results)
+        if self.request.query_params.get("reply") == "array":
+            reply = [reply]
+        return JsonReply(encode(reply), status)
+
+    def failure(self, error: Exception) -> HttpResponse:
+        """Return the refusal of a readable frame, or an error object for what is none."""
+        if isinstance(error, MethodNotAllowed):
+            return self.error(405, "only POST is answered here")
+        if self.frame is not None and isinstance(error, APIException):
+            status = error.status_code
+            refusals = [Result.failure(status)] * len(self.frame.calls)
+            return self.reply(self.frame, refusals, status=status)
+        if isinstance(error, BodyTooLarge):
+            return self.error(413, f"invalid frame: larger than {self.body_limit} bytes")
+        if isinstance(error, NotJson | InvalidFrame):
+            return self.error(400, f"invalid frame: {error}")
+        if isinstance(error, BodyCutOff):
+            return self.error(400, "invalid frame: cut off")
+        if isinstance(error, OperationalError | InterfaceError):
+            return self.error(503, frames.MESSAGES[frames.UNAVAILABLE])
+        return self.error(500, frames.MESSAGES[frames.INTERNAL_ERROR])
+
+    @staticmethod
+    def error(status: int, message: str) -> HttpResponse:
+        """Return the answer to what was no frame."""
+        return JsonReply(encode({"error": {"code": status, "message": message}}), status)

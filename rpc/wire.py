@@ -1,0 +1,97 @@
+"""JSON bodies as machines send them: any Content-Type or none, chunked or not, hostile or not."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import msgspec
+from django.http import HttpResponse
+
+_decoder = msgspec.json.Decoder()
+_encoder = msgspec.json.Encoder()
+
+
+class BodyTooLarge(Exception):
+    """The body is longer than its endpoint takes."""
+
+
+class BodyCutOff(Exception):
+    """The body ended before the length that was announced."""
+
+
+class NotJson(Exception):
+    """The body is not JSON in UTF-8, or nests deeper than anything sensible does."""
+
+
+class JsonReply(HttpResponse):
+    """A JSON body in bytes that are made already."""
+
+    def __init__(self, body: bytes, status: int = 200) -> None:
+        super().__init__(body, content_type="application/json", status=status)
+
+
+def body_of(meta: Mapping[str, Any], *, limit: int) -> bytes:
+    """Return the body of the request that `meta` describes, at most `limit` bytes of it.
+
+    Django takes a body without Content-Length for empty; a chunked one has none and is read from
+    the server's stream. Raises BodyTooLarge without reading a body that announces too much, and
+    BodyCutOff where the client stopped sending.
+    """
+    if "chunked" in meta.get("HTTP_TRANSFER_ENCODING", "").lower():
+        announced = None
+    else:
+        try:
+            announced = int(meta.get("CONTENT_LENGTH") or 0)
+        except ValueError:
+            announced = 0
+        if announced > limit:
+            raise BodyTooLarge
+        if announced <= 0:
+            return b""
+    stream = meta["wsgi.input"]
+    try:
+        body: bytes = stream.read(limit + 1 if announced is None else announced)
+    except OSError as error:
+        raise BodyCutOff from error
+    if announced is None and len(body) > limit:
+        raise BodyTooLarge
+    if announced is not None and len(body) < announced:
+        raise BodyCutOff
+    return body
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def decode(body: bytes) -> Any:
+    """Return the value of a JSON text in UTF-8; of duplicate keys the last wins.
+
+    Raises NotJson.
+    """
+    try:
+        return _decoder.decode(body)
+    except RecursionError as error:
+        raise NotJson("nested too deep") from error
+    except UnicodeDecodeError as error:
+        raise NotJson("not UTF-8") from error
+    except msgspec.DecodeError:
+        return _decode_leniently(body)
+
+
+def _decode_leniently(body: bytes) -> Any:
+    """Decode what the fast decoder refuses though it is JSON: an escape of a lone surrogate."""
+    try:
+        return json.loads(body.decode(), parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise NotJson("nested too deep") from error
+    except ValueError as error:
+        raise NotJson("not JSON") from error
+
+
+def encode(value: object) -> bytes:
+    """Return a value as JSON; a lone surrogate goes out as the escape that it came in as."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode("ascii")
