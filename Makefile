@@ -1,0 +1,101 @@
+# The front door. `make help` lists what there is; every target sets up what it needs.
+
+MAKEFLAGS += --no-print-directory
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes
+MANAGE := $(PYTHON) manage.py
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock" --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint types bench lock browser
+.DELETE_ON_ERROR:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/run.stamp .env ## Make .venv from the locked requirements, and .env with fresh keys
+
+# What makes the demo convenient and unsafe goes to its process only, never to .env. A variable
+# of the caller's, or one that is set in .env, wins.
+define in_demo
+ifeq ($$(shell grep -s '^$(1)=.' .env),)
+run: export $(1) ?= $(2)
+endif
+endef
+comma := ,
+$(eval $(call in_demo,BACKEND_NETWORKS,127.0.0.1/32$(comma)::1/128))
+$(eval $(call in_demo,ALLOWED_HOSTS,localhost$(comma)127.0.0.1$(comma)[::1]))
+$(eval $(call in_demo,HTTPS,off))
+
+run: setup ## Serve a demo registry on http://127.0.0.1:17217 (PORT and DATABASE_URL override)
+	@echo "A demo, not for production: it trusts every program on this machine as the backend,"
+	@echo "and speaks plain HTTP. docs/ says how to run it for real. Stop it with Ctrl-C."
+	@umask 077 && $(MANAGE) migrate --verbosity 0
+	@$(MANAGE) seed_demo --if-empty --staff-user admin
+	@exec $(MANAGE) serve
+
+test: $(VENV)/dev.stamp browser ## Run every test on SQLite and on PostgreSQL, browser tests included
+	@DATABASE_URL=sqlite://:memory: $(PYTHON) -m pytest --cov --cov-report= --cov-fail-under=0
+	@$(PYTHON) -m tests.postgres $(PYTHON) -m pytest --cov --cov-append --cov-report=term
+
+browser: $(VENV)/dev.stamp # a browser for the tests, installed where there is none
+	@$(PYTHON) -m tests.e2e.browser
+
+lint: $(VENV)/dev.stamp ## Check style, missing migrations and the deployment checklist
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@DJANGO_SETTINGS_MODULE=tests.settings $(MANAGE) makemigrations --check --dry-run
+	@DJANGO_SETTINGS_MODULE=tests.settings HTTPS=on ALLOWED_HOSTS=registry.example \
+		SECRET_KEY="$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))')" \
+		$(MANAGE) check --deploy --fail-level WARNING
+
+types: $(VENV)/dev.stamp ## Check types (mypy, strict)
+	@$(BIN)/mypy .
+
+bench: $(VENV)/dev.stamp ## Load the machine endpoints with 100,000 devices, on both databases
+	@$(PYTHON) -m benchmarks.machine_endpoints
+
+lock: $(VENV)/dev.stamp ## Lock the requirements anew, with hashes; UPGRADE=1 takes newer versions
+	@$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt
+	@$(LOCK) $(if $(UPGRADE),--upgrade) --group dev --group bench --output-file requirements-dev.txt
+
+# A version manager may put names on PATH that lead to no Python: each is tried before it is used.
+$(PYTHON):
+	@for python in python3.13 python3.12 python3.11 python3 python; do \
+		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		found=$$python; \
+		$$python -c 'import ensurepip, venv' 2>/dev/null || continue; \
+		$$python -m venv --clear $(VENV) && exit 0; \
+	done; \
+	if [ "$$found" ]; then \
+		echo "$$found cannot make virtual environments. On Debian: apt-get install python3-venv" >&2; \
+	else \
+		echo "Python 3.11 or newer is needed, and there is none on PATH." >&2; \
+	fi; \
+	exit 1
+
+$(VENV)/run.stamp: requirements.txt | $(PYTHON)
+	@echo "Installing what runs the registry into $(VENV) …"
+	@$(PIP) --requirement $<
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
+	@echo "Installing what tests the registry into $(VENV) …"
+	@$(PIP) --requirement $<
+	@touch $@
+
+define NEW_KEYS
+import base64, secrets, time
+pepper = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+print("# Made by `make setup`. Back PEPPERS up, apart from the database; .env.example explains.")
+print(f"SECRET_KEY={secrets.token_urlsafe(50)}")
+print(f"PEPPERS={time.strftime('%Y%m')}:{pepper}")
+endef
+export NEW_KEYS
+
+.env: | $(PYTHON)
+	@umask 077 && $(PYTHON) -c "$$NEW_KEYS" > $@.new && mv $@.new $@
+	@echo "Wrote .env with new keys (readable by you only)."

@@ -1,0 +1,119 @@
+"""`manage.py serve`: the production server, on the address and with the processes given."""
+
+import os
+import resource
+import socket
+import sys
+from ipaddress import ip_address
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from authsite.settings import env
+
+WORKERS = 2
+THREADS = 8  # a worker; each holds one database connection
+BACKLOG = 2048  # connections that wait for accept(), a worker; the kernel caps it at somaxconn
+CONNECTIONS = 4096  # open at once, a worker: idle ones of keep-alive clients count, too
+IDLE_THREAD = 600  # seconds; a thread that ends takes its database connection with it
+STOPPING = 8  # seconds that running requests get on SIGTERM, within container managers' 10
+FILES = 2 * CONNECTIONS
+
+
+class Command(BaseCommand):
+    """Become a granian server in place of this process, so that signals reach it."""
+
+    help = (
+        "Serve the registry. Runs in the foreground; SIGTERM and SIGINT end it once running "
+        "requests are answered. Options that are not given come from the environment: HOST, PORT, "
+        "WORKERS, THREADS."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add where to listen and with how much."""
+        parser.add_argument("--host", help="IP address to listen on (default: 127.0.0.1)")
+        parser.add_argument("--port", type=int, help="TCP port (default: 17217)")
+        parser.add_argument(
+            "--workers", type=int, help=f"processes, one a core (default: {WORKERS})"
+        )
+        parser.add_argument(
+            "--threads",
+            type=int,
+            help=f"threads of each process, each with a database connection (default: {THREADS})",
+        )
+        parser.add_argument(
+            "--backlog",
+            type=int,
+            default=BACKLOG,
+            help="connections that may wait to be accepted, a process (default: %(default)s)",
+        )
+
+    def handle(
+        self,
+        *,
+        host: str | None,
+        port: int | None,
+        workers: int | None,
+        threads: int | None,
+        backlog: int,
+        **options: Any,
+    ) -> None:
+        """Check the address, then replace this process by the server's."""
+        address = (host or env.text("HOST", "127.0.0.1"), port or env.number("PORT", 17217))
+        self._check_free(*address)
+        _allow_files(FILES)
+        # The server imports the project by name, from wherever it was started.
+        paths = [str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        command = {
+            "--interface": "wsgi",
+            "--http": "1",
+            "--host": address[0],
+            "--port": address[1],
+            "--workers": workers or env.number("WORKERS", WORKERS, minimum=1),
+            "--blocking-threads": threads or env.number("THREADS", THREADS, minimum=1),
+            "--blocking-threads-idle-timeout": IDLE_THREAD,
+            "--backlog": backlog,
+            "--backpressure": CONNECTIONS,
+            "--workers-kill-timeout": STOPPING,
+        }
+        words = [str(word) for option in command.items() for word in option]
+        words += ["--no-ws", "--respawn-failed-workers", "authsite.wsgi:application"]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "granian", *words])  # noqa: S606
+
+    @staticmethod
+    def _check_free(host: str, port: int) -> None:
+        """Refuse an address that something listens on.
+
+        The workers share their port (SO_REUSEPORT), so that a second server of the same user
+        would start beside the first and silently take half of its connections.
+        """
+        try:
+            family = socket.AF_INET if ip_address(host).version == 4 else socket.AF_INET6  # noqa: PLR2004
+        except ValueError:
+            raise CommandError(
+                f"--host must be an IP address, not {host!r}", returncode=2
+            ) from None
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except (OSError, OverflowError) as error:
+                raise CommandError(
+                    f"cannot listen on {host} port {port}: {error}. Choose another with --port "
+                    "or PORT.",
+                    returncode=2,
+                ) from None
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise this process's limit of open files, as far as it may: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
