@@ -74,15 +74,15 @@ class IssueKeyForm(forms.Form):
         return cleaned
 
 
-class RotateKeyForm(forms.Form):
-    """When the old key ends."""
+class RotateKeysForm(forms.Form):
+    """When the old keys end."""
 
     overlap = forms.TypedChoiceField(
-        label=gettext_lazy("The old key ends"),
+        label=gettext_lazy("The old keys end"),
         choices=OVERLAPS,
         coerce=int,
         initial=24,
-        help_text=gettext_lazy("Until then both secrets admit the device."),
+        help_text=gettext_lazy("Until then old and new secrets admit the device."),
     )
     label = forms.CharField(label=gettext_lazy("New label"), required=False, max_length=100)
 
@@ -252,13 +252,16 @@ class DeviceAdmin(admin.ModelAdmin):
         self.message_user(request, text % {"n": changed}, messages.SUCCESS)
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the page that issues a key."""
-        issue = path(
-            "<path:object_id>/issue-key/",
-            self.admin_site.admin_view(self.issue_key),
-            name="devices_device_issue_key",
-        )
-        return [issue, *super().get_urls()]
+        """Add the pages that issue and rotate keys."""
+        pages = [
+            path(
+                f"<path:object_id>/{view.__name__.replace('_', '-')}/",
+                self.admin_site.admin_view(view),
+                name=f"devices_device_{view.__name__}",
+            )
+            for view in (self.issue_key, self.rotate_keys)
+        ]
+        return [*pages, *super().get_urls()]
 
     def issue_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Issue a key, or register a known secret; a generated one is shown on this answer only."""
@@ -293,6 +296,33 @@ class DeviceAdmin(admin.ModelAdmin):
         if not random and (warning := secrets.weakness(secret, identifier=device.identifier)):
             self.message_user(request, _("It is weak. ") + warning, messages.WARNING)
         return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
+
+    def rotate_keys(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Issue a new key and let the old ones end; the new secret is shown on this answer only."""
+        device = get_object_or_404(Device, pk=object_id)
+        if not request.user.has_perms(["devices.add_presharedkey", "devices.change_presharedkey"]):
+            raise PermissionDenied
+        form = RotateKeysForm(request.POST or None)
+        if form.is_valid():
+            key, secret = PreSharedKey.objects.rotate(
+                device=device,
+                overlap=timedelta(hours=form.cleaned_data["overlap"]),
+                label=form.cleaned_data["label"],
+            )
+            self.log_change(request, device, f"Rotated the keys: key {key.pk} succeeds them.")
+            return secret_page(self, request, device, secret)
+        return form_page(
+            self,
+            request,
+            device,
+            form,
+            title=_("Rotate keys"),
+            text=format_html(
+                _("<b>{}</b> gets a new secret; the keys that it has now end when you say."),
+                device.identifier,
+            ),
+            button=_("Issue the new key"),
+        )
 
 
 class KeyStateFilter(admin.SimpleListFilter):
@@ -404,41 +434,13 @@ class PreSharedKeyAdmin(KeyColumns, admin.ModelAdmin):
         return None
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the pages that rotate and revoke one key."""
-        pages = [
-            path(
-                f"<path:object_id>/{name}/",
-                self.admin_site.admin_view(view),
-                name=f"devices_presharedkey_{name}",
-            )
-            for name, view in (("rotate", self.rotate_key), ("revoke", self.revoke_key))
-        ]
-        return [*pages, *super().get_urls()]
-
-    def rotate_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Issue a key's successor and let the old one end; the new secret is shown once."""
-        key = get_object_or_404(PreSharedKey.objects.select_related("device"), pk=object_id)
-        if not request.user.has_perms(["devices.add_presharedkey", "devices.change_presharedkey"]):
-            raise PermissionDenied
-        form = RotateKeyForm(request.POST or None)
-        if form.is_valid():
-            successor, secret = key.rotate(
-                overlap=timedelta(hours=form.cleaned_data["overlap"]),
-                label=form.cleaned_data["label"],
-            )
-            self.log_change(request, key, f"Rotated: key {successor.pk} succeeds it.")
-            return secret_page(self, request, key.device, secret)
-        return form_page(
-            self,
-            request,
-            key,
-            form,
-            title=_("Rotate key"),
-            text=format_html(
-                _("<b>{}</b> gets a new secret; key “{}” ends when you say."), key.device, key
-            ),
-            button=_("Issue the new key"),
+        """Add the page that revokes one key."""
+        revoke = path(
+            "<path:object_id>/revoke/",
+            self.admin_site.admin_view(self.revoke_key),
+            name="devices_presharedkey_revoke",
         )
+        return [revoke, *super().get_urls()]
 
     def revoke_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Revoke one key, with a reason."""

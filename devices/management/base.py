@@ -5,15 +5,46 @@ command line makes no sense, or the registry cannot be asked.
 """
 
 import json
+import re
 import sys
-from argparse import RawDescriptionHelpFormatter
+from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+
+from devices.addresses import AddressError, entity_id
+from devices.models import Device
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def duration(text: str) -> timedelta:
+    """Return the span that a text such as `30d`, `12h`, `2w` or `0m` means."""
+    match = re.fullmatch(r"(\d{1,5})([mhdw])", text)
+    if match is None:
+        raise ArgumentTypeError(f"“{text}” is no duration such as 15m, 12h, 30d or 2w")
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+def moment(text: str) -> datetime:
+    """Return the moment that an ISO 8601 date or time means; UTC unless it says otherwise."""
+    try:
+        parsed = parse_datetime(text)
+        day = parse_date(text) if parsed is None else None
+    except ValueError:
+        parsed = day = None
+    if day is not None:
+        parsed = datetime.combine(day, datetime.min.time())
+    if parsed is None:
+        raise ArgumentTypeError(f"“{text}” is no time such as 2027-01-31 or 2027-01-31T12:00Z")
+    return parsed if timezone.is_aware(parsed) else timezone.make_aware(parsed)
 
 
 class RegistryCommand(BaseCommand):
@@ -61,3 +92,10 @@ class RegistryCommand(BaseCommand):
         if not secret:
             raise CommandError("no secret on standard input", returncode=2)
         return secret
+
+    def device(self, address: str) -> Device:
+        """Return the registered device that an address names; ends with 1 where there is none."""
+        try:
+            return Device.objects.get(identifier=entity_id(address))
+        except (AddressError, Device.DoesNotExist):
+            raise CommandError(f"no device {address} is registered", returncode=1) from None

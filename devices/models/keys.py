@@ -164,6 +164,25 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         key.save()
         return key
 
+    def rotate(
+        self,
+        *,
+        device: Device,
+        overlap: timedelta,
+        label: str = "",
+        now: datetime | None = None,
+    ) -> tuple["PreSharedKey", str]:
+        """Issue a key with a generated secret; the device's live ones end after `overlap`.
+
+        Returns the new key and its secret, which exists nowhere else. A key that ends earlier
+        anyway keeps its end.
+        """
+        moment = now or timezone.now()
+        with transaction.atomic():
+            for key in self.select_for_update().filter(device=device).live_at(moment):
+                key.end_by(moment + overlap)
+            return self.issue(device=device, label=label)
+
     def examine(self, identifier: str, secret: str, *, now: datetime) -> Verdict:
         """Answer whether `secret` is a usable key of the device, in one statement.
 
@@ -392,19 +411,6 @@ class PreSharedKey(models.Model):
             self.revoked_by, self.revoked_reason = by, reason
             self.save(update_fields=["revoked_at", "revoked_by", "revoked_reason"])
         return True
-
-    def rotate(
-        self, *, overlap: timedelta, label: str = "", now: datetime | None = None
-    ) -> tuple["PreSharedKey", str]:
-        """Issue this key's successor; this one ends after `overlap`, or earlier if it was to.
-
-        Returns the new key and its secret, which exists nowhere else.
-        """
-        moment = now or timezone.now()
-        with transaction.atomic():
-            issued = PreSharedKey.objects.issue(device=self.device, label=label or self.label)
-            self.end_by(moment + overlap)
-        return issued
 
     def end_by(self, moment: datetime) -> None:
         """Let the key expire at `moment` unless it ends earlier already."""

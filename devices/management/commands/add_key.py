@@ -1,0 +1,61 @@
+"""Give a device a further key."""
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from devices.management.base import RegistryCommand, moment
+from devices.models import PreSharedKey
+from devices.secrets import weakness
+
+
+class Command(RegistryCommand):
+    """`add_key`: a generated secret, printed once, or a known one, registered."""
+
+    help = (
+        "Add a pre-shared key to a device; the ones that it has stay.\n\n"
+        "Without --secret-stdin a secret is generated and printed once."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("identifier", help="the device's ID")
+        parser.add_argument("--label", default="", help="what staff call the key")
+        parser.add_argument(
+            "--not-before", type=moment, metavar="TIME", help="admits from then on (ISO 8601)"
+        )
+        parser.add_argument(
+            "--not-after", type=moment, metavar="TIME", help="admits until then (ISO 8601)"
+        )
+        parser.add_argument(
+            "--secret-stdin", action="store_true", help="register the secret on standard input"
+        )
+        parser.add_argument(
+            "--random",
+            action="store_true",
+            help="with --secret-stdin: a machine made it, with at least 128 random bits; it is "
+            "then checked as fast as a generated one",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Add the key."""
+        device = self.device(options["identifier"])
+        wanted = {name: options[name] for name in ("label", "not_before", "not_after")}
+        document: dict[str, Any] = {"identifier": device.identifier}
+        if options["secret_stdin"]:
+            given = self.secret_from_stdin()
+            key = PreSharedKey.objects.register(
+                device=device, secret=given, random=options["random"], **wanted
+            )
+            warning = "" if options["random"] else weakness(given, identifier=device.identifier)
+            if warning:
+                self.stderr.write(f"warning: the secret is weak. {warning}")
+            text = f"Registered key {key.pk} of {device.identifier}."
+        elif options["random"]:
+            raise CommandError("--random goes with --secret-stdin", returncode=2)
+        else:
+            key, secret = PreSharedKey.objects.issue(device=device, **wanted)
+            text = f"Issued key {key.pk} of {device.identifier}.\nSecret (shown once): {secret}"
+            document["secret"] = secret
+        self.answer(options, text, document | {"key": key.pk})

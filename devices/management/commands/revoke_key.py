@@ -1,0 +1,51 @@
+"""Revoke keys of a device."""
+
+import getpass
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils import timezone
+
+from devices.management.base import RegistryCommand
+from devices.models import PreSharedKey
+
+
+class Command(RegistryCommand):
+    """`revoke_key`: one key, or all of a device's, refused from the next request on."""
+
+    help = (
+        "Revoke a key of a device: it admits nobody from its next use on.\n\n"
+        "A device with one live key needs no --key. A session that stands already is not ended\n"
+        "by this: RTIO never asks again for a device that is connected."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("identifier", help="the device's ID")
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--key", type=int, metavar="N", help="the number of the key")
+        which.add_argument("--all", action="store_true", help="every live key of the device")
+        parser.add_argument("--reason", default="", help="why, for the record")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Revoke the keys."""
+        device = self.device(options["identifier"])
+        live = PreSharedKey.objects.filter(device=device).live_at(timezone.now())
+        keys = list(live.filter(pk=options["key"]) if options["key"] is not None else live)
+        if not keys:
+            raise CommandError(f"{device.identifier} has no such live key", returncode=1)
+        if len(keys) > 1 and not options["all"]:
+            numbers = ", ".join(f"{key.pk} ({key})" for key in keys)
+            raise CommandError(
+                f"{device.identifier} has several live keys; choose one with --key, or --all: "
+                f"{numbers}",
+                returncode=2,
+            )
+        by = f"{getpass.getuser()} (command line)"
+        revoked = [key.pk for key in keys if key.revoke(by=by, reason=options["reason"])]
+        self.answer(
+            options,
+            f"Revoked {', '.join(f'key {number}' for number in revoked)} of {device.identifier}.",
+            {"identifier": device.identifier, "revoked": revoked},
+        )

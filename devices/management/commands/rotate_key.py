@@ -1,0 +1,45 @@
+"""Change a device's key over to a new one."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from devices.management.base import RegistryCommand, duration
+from devices.models import PreSharedKey
+
+
+class Command(RegistryCommand):
+    """`rotate_key`: a new secret, printed once; the old ones end after an overlap."""
+
+    help = (
+        "Issue a new key for a device; the keys that it has end after the overlap.\n\n"
+        "Until then old and new secrets admit the device. Look at “last used” in the admin, or\n"
+        "revoke the old key earlier, once the device has changed over."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("identifier", help="the device's ID")
+        parser.add_argument(
+            "--overlap",
+            type=duration,
+            default=timedelta(days=1),
+            metavar="SPAN",
+            help="how long the old keys go on: 15m, 12h, 30d, 2w; 0m ends them now (default: 1d)",
+        )
+        parser.add_argument("--label", default="", help="what staff call the new key")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Rotate the keys."""
+        device = self.device(options["identifier"])
+        key, secret = PreSharedKey.objects.rotate(
+            device=device, overlap=options["overlap"], label=options["label"]
+        )
+        self.answer(
+            options,
+            f"Issued key {key.pk} of {device.identifier}; its other keys end within "
+            f"{options['overlap']}.\nSecret (shown once): {secret}",
+            {"identifier": device.identifier, "key": key.pk, "secret": secret},
+        )
