@@ -99,6 +99,8 @@ class Recorder:
             log.exception("evidence of %d rows was not written", len(noted) + len(digests))
 
     def _write_digests(self, digests: dict[int, NewDigest]) -> None:
+        if not digests:
+            return
         keys = apps.get_model("devices", "PreSharedKey")
         with transaction.atomic():
             for key, change in digests.items():
@@ -125,8 +127,4 @@ class Recorder:
             } | noted
 
 
-_recorder = Recorder()
-note = _recorder.note
-replace_digest = _recorder.replace_digest
-awaits_new_digest = _recorder.awaits_new_digest
-flush = _recorder.flush
+recorder = Recorder()

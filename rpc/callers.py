@@ -145,12 +145,12 @@ def source_address(meta: Mapping[str, Any]) -> str | None:
     proxies: tuple[Network, ...] = settings.TRUSTED_PROXIES
     if not (proxies and _within(peer, proxies)):
         forwarded = any(header in meta for header in FORWARDING_HEADERS)
-        return None if forwarded else peer
+        return None if forwarded else peer or None
     forwarded_for: str = meta.get(FORWARDED_FOR, "")
     for hop in reversed(forwarded_for.split(",")):
         address = hop.strip()
         if not _within(address, proxies):
-            return address
+            return address or None
     return None
 
 

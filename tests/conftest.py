@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 
-from devices import throttle
+from devices import evidence, throttle
 from devices.models import Device, DeviceGroup
 
 numbers = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
-def _forget_failures() -> Iterator[None]:
-    """Let no test's wrong secrets throttle another's."""
+def _forget() -> Iterator[None]:
+    """Let no process-wide memory pass from one test to the next."""
     cache.clear()
     throttle.remembered = throttle.Remembered()
     throttle.slot = throttle.HashingSlot()
+    evidence.recorder = evidence.Recorder()
     yield
     cache.clear()
 

@@ -136,7 +136,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
             verdicts.append(certificates.examine(identifier, certificate, now=moment))
         if record and verdicts[-1].verified:
             for verdict in verdicts:
-                evidence.note(verdict, moment)
+                evidence.recorder.note(verdict, moment)
         return verdicts[-1]
 
 
@@ -210,6 +210,18 @@ class Device(models.Model):
         super().clean()
         if not isinstance(self.attributes, dict):
             raise ValidationError({"attributes": _("Attributes must be a JSON object.")})
+        if not addresses.is_storable(self.identifier) or any(
+            not char.isprintable() or char.isspace() for char in self.identifier
+        ):
+            raise ValidationError(
+                {
+                    "identifier": _(
+                        "An identifier has at most 255 characters, without spaces or control "
+                        "characters."
+                    )
+                },
+                code="unstorable",
+            )
         if self.identifier and self._identifier_changed():
             self.identifier = self._registered_id(self.identifier)
 
@@ -234,17 +246,5 @@ class Device(models.Model):
                     % {"component": component, "identifier": identifier}
                 },
                 code="component",
-            )
-        if not addresses.is_storable(identifier) or any(
-            not char.isprintable() or char.isspace() for char in identifier
-        ):
-            raise ValidationError(
-                {
-                    "identifier": _(
-                        "An identifier has at most 255 characters, without spaces or control "
-                        "characters."
-                    )
-                },
-                code="unstorable",
             )
         return identifier

@@ -299,9 +299,9 @@ def _bring_up_to_date(match: StoredKey, secret: str, now: datetime) -> None:
         return
     if match.key is None or match.outcome_at(now) is not Outcome.VERIFIED:
         return
-    if not evidence.awaits_new_digest(match.key):
+    if not evidence.recorder.awaits_new_digest(match.key):
         digest = secrets.digest(secret, match.scheme, newest)
-        evidence.replace_digest(match.key, old=match.digest, new=digest, pepper=newest)
+        evidence.recorder.replace_digest(match.key, old=match.digest, new=digest, pepper=newest)
 
 
 class PreSharedKey(models.Model):

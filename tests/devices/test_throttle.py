@@ -1,0 +1,212 @@
+"""Wrong secrets cost a bounded amount of work, and lock nobody out who has a generated one."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+
+from devices import secrets, throttle
+from devices.models import Device, PreSharedKey
+from devices.verdicts import Outcome
+
+Factory = Callable[..., Device]
+
+
+def attempt(identifier: str, secret: str) -> Outcome:
+    return Device.objects.authenticate(identifier, secret=secret).outcome
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The secrets that were hashed, real checks and wasted ones alike."""
+    made: list[str] = []
+    real = secrets.argon2_matches
+
+    def counted(secret: str, digest: str, pepper: bytes) -> bool:
+        made.append(secret)
+        return real(secret, digest, pepper)
+
+    monkeypatch.setattr(secrets, "argon2_matches", counted)
+    monkeypatch.setattr(secrets, "waste", made.append)
+    return made
+
+
+def test_after_a_handful_of_failures_nothing_is_hashed(
+    make_device: Factory, hashes: list[str]
+) -> None:
+    device = make_device()
+    PreSharedKey.objects.register(device=device, secret="a chosen secret")
+    outcomes = [attempt(device.identifier, f"guess {n}") for n in range(8)]
+    assert outcomes == [Outcome.WRONG_SECRET] * 5 + [Outcome.THROTTLED] * 3
+    assert len(hashes) == 5
+
+
+def test_the_right_chosen_secret_passes_a_throttle_if_it_was_verified_before(
+    make_device: Factory,
+) -> None:
+    known, fresh = make_device(), make_device()
+    for device in (known, fresh):
+        PreSharedKey.objects.register(device=device, secret="a chosen secret")
+    assert attempt(known.identifier, "a chosen secret") is Outcome.VERIFIED
+    for device in (known, fresh):
+        for number in range(6):
+            attempt(device.identifier, f"guess {number}")
+    assert attempt(known.identifier, "a chosen secret") is Outcome.VERIFIED
+    assert attempt(fresh.identifier, "a chosen secret") is Outcome.THROTTLED
+
+
+def test_a_generated_secret_always_passes(make_device: Factory, hashes: list[str]) -> None:
+    device = make_device()
+    _, secret = PreSharedKey.objects.issue(device=device)
+    for number in range(20):
+        attempt(device.identifier, f"guess {number}")
+    assert attempt(device.identifier, secret) is Outcome.VERIFIED
+
+
+def test_a_new_key_starts_a_new_count(make_device: Factory) -> None:
+    device = make_device()
+    PreSharedKey.objects.register(device=device, secret="a chosen secret")
+    for number in range(6):
+        attempt(device.identifier, f"guess {number}")
+    PreSharedKey.objects.register(device=device, secret="its successor")
+    assert attempt(device.identifier, "its successor") is Outcome.VERIFIED
+
+
+def test_failures_of_one_entity_do_not_touch_another(make_device: Factory) -> None:
+    victim = make_device()
+    PreSharedKey.objects.register(device=victim, secret="a chosen secret")
+    for number in range(30):
+        attempt(f"other {number % 3}", "guess")
+    assert attempt(victim.identifier, "a chosen secret") is Outcome.VERIFIED
+
+
+def test_an_unknown_identifier_costs_what_a_wrong_secret_costs(
+    make_device: Factory, hashes: list[str]
+) -> None:
+    chosen, generated, bare = make_device(), make_device(), make_device()
+    PreSharedKey.objects.register(device=chosen, secret="a chosen secret")
+    PreSharedKey.objects.issue(device=generated)
+    for identifier in (chosen.identifier, generated.identifier, bare.identifier, "nobody"):
+        throttle.slot = throttle.HashingSlot()
+        before = len(hashes)
+        for number in range(7):
+            attempt(identifier, f"guess {number}")
+        assert len(hashes) - before == 5, identifier
+
+
+def test_an_unknown_identifier_stays_unknown_when_throttled(db: None, hashes: list[str]) -> None:
+    assert {attempt("nobody", "guess") for _ in range(8)} == {Outcome.UNKNOWN_DEVICE}
+
+
+def test_a_count_ends_with_its_window(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "WINDOW", 1)
+    monkeypatch.setattr(secrets, "argon2_matches", lambda secret, *_: secret == "a chosen secret")
+    device = make_device()
+    PreSharedKey.objects.register(device=device, secret="a chosen secret")
+    for number in range(6):
+        attempt(device.identifier, f"guess {number}")
+    assert attempt(device.identifier, "a chosen secret") is Outcome.THROTTLED
+    time.sleep(1.05)
+    assert attempt(device.identifier, "a chosen secret") is Outcome.VERIFIED
+
+
+def test_without_a_cache_guesses_are_refused_and_generated_secrets_pass(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, generated = make_device(), make_device()
+    PreSharedKey.objects.register(device=chosen, secret="a chosen secret")
+    _, secret = PreSharedKey.objects.issue(device=generated)
+
+    def down(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("no cache")
+
+    for method in ("get", "add", "incr"):
+        monkeypatch.setattr(cache, method, down)
+    assert attempt(chosen.identifier, "a chosen secret") is Outcome.THROTTLED
+    assert attempt(generated.identifier, secret) is Outcome.VERIFIED
+
+
+def test_a_failure_that_cannot_be_counted_is_still_a_failure(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = make_device()
+    PreSharedKey.objects.register(device=device, secret="a chosen secret")
+
+    def down(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("no cache")
+
+    monkeypatch.setattr(cache, "add", down)
+    assert attempt(device.identifier, "guess") is Outcome.WRONG_SECRET
+
+
+def test_one_hash_at_a_time_and_a_rest_as_long() -> None:
+    slot = throttle.HashingSlot()
+    spans: list[tuple[float, float]] = []
+
+    def work() -> None:
+        with slot.held(wait=True) as allowed:
+            if allowed:
+                started = time.monotonic()
+                time.sleep(0.02)
+                spans.append((started, time.monotonic()))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    spans.sort()
+    assert len(spans) >= 2
+    for (began, ended), (next_began, _) in itertools.pairwise(spans):
+        assert next_began - ended >= 0.9 * (ended - began)
+
+
+def test_who_exceeds_the_cap_waits_briefly_and_is_refused() -> None:
+    slot = throttle.HashingSlot()
+    with slot.held(wait=True) as first:
+        assert first
+        started = time.monotonic()
+        with slot.held(wait=True) as second:
+            assert not second
+        assert 0.9 * throttle.SLOT_WAIT < time.monotonic() - started < 4 * throttle.SLOT_WAIT
+        started = time.monotonic()
+        with slot.held(wait=False) as third:
+            assert not third
+        assert time.monotonic() - started < 0.1
+
+
+def test_few_wait_and_the_others_are_refused_at_once() -> None:
+    slot = throttle.HashingSlot()
+    refused_after: list[float] = []
+
+    def queue() -> None:
+        started = time.monotonic()
+        with slot.held(wait=True) as allowed:
+            assert not allowed
+            refused_after.append(time.monotonic() - started)
+
+    with slot.held(wait=True):
+        threads = [threading.Thread(target=queue) for _ in range(throttle.MOST_WAITING + 6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sum(after < throttle.SLOT_WAIT / 2 for after in refused_after) == 6
+
+
+def test_a_guess_that_finds_no_slot_says_so(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "SLOT_WAIT", 0.01)
+    device = make_device()
+    PreSharedKey.objects.register(device=device, secret="a chosen secret")
+    with throttle.slot.held(wait=True):
+        verdict = Device.objects.authenticate(device.identifier, secret="a chosen secret")
+    assert verdict.outcome is Outcome.THROTTLED
+    assert "at once" in verdict.reason
