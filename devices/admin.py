@@ -1,0 +1,531 @@
+"""Staff's view of devices, groups and pre-shared keys."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.widgets import AdminSplitDateTime
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from devices import secrets
+from devices.models import Device, DeviceGroup, PreSharedKey
+from devices.verdicts import Outcome
+
+OVERLAPS = {
+    0: gettext_lazy("at once"),
+    1: gettext_lazy("in an hour"),
+    24: gettext_lazy("in a day"),
+    7 * 24: gettext_lazy("in a week"),
+    30 * 24: gettext_lazy("in 30 days"),
+}
+
+
+class IssueKeyForm(forms.Form):
+    """What staff say of a new key; an empty secret means a generated one."""
+
+    label = forms.CharField(
+        label=gettext_lazy("Label"),
+        required=False,
+        max_length=100,
+        help_text=gettext_lazy("What staff call this key, such as “factory” or “2026”."),
+    )
+    not_before = forms.SplitDateTimeField(
+        label=gettext_lazy("Valid from"), required=False, widget=AdminSplitDateTime
+    )
+    not_after = forms.SplitDateTimeField(
+        label=gettext_lazy("Valid until"), required=False, widget=AdminSplitDateTime
+    )
+    secret = forms.CharField(
+        label=gettext_lazy("Known secret"),
+        required=False,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text=gettext_lazy(
+            "Leave empty to have one generated, which is safer. Fill in only a secret that the "
+            "device has already: 3 to 128 characters."
+        ),
+    )
+    random = forms.BooleanField(
+        label=gettext_lazy("A machine made the known secret, with at least 128 random bits"),
+        required=False,
+        help_text=gettext_lazy("It is then checked as fast as a generated one."),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        """Check a known secret before anything is made of it."""
+        cleaned = super().clean() or {}
+        if cleaned.get("secret"):
+            try:
+                secrets.check_usable(cleaned["secret"], random=cleaned["random"])
+            except ValidationError as error:
+                self.add_error("secret", error)
+        return cleaned
+
+
+class RotateKeyForm(forms.Form):
+    """When the old key ends."""
+
+    overlap = forms.TypedChoiceField(
+        label=gettext_lazy("The old key ends"),
+        choices=OVERLAPS,
+        coerce=int,
+        initial=24,
+        help_text=gettext_lazy("Until then both secrets admit the device."),
+    )
+    label = forms.CharField(label=gettext_lazy("New label"), required=False, max_length=100)
+
+
+class RevokeForm(forms.Form):
+    """Why a credential is revoked."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"), required=False, max_length=255, strip=True
+    )
+
+
+@admin.register(DeviceGroup)
+class DeviceGroupAdmin(admin.ModelAdmin):
+    """Groups: which there are, where they lie, how many devices each holds."""
+
+    list_display = ["name", "parent", "device_count", "description"]
+    list_select_related = ["parent"]
+    list_filter = [("parent", admin.RelatedOnlyFieldListFilter)]
+    search_fields = ["name", "description"]
+    search_help_text = gettext_lazy("Search by name or description.")
+    autocomplete_fields = ["parent"]
+    fieldsets = [(None, {"fields": ["name", "parent", "description"]})]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
+        """Count the devices of each group in the same statement."""
+        return super().get_queryset(request).annotate(device_total=Count("devices"))
+
+    @admin.display(description=gettext_lazy("Devices"), ordering="device_total")
+    def device_count(self, group: DeviceGroup) -> int:
+        """Return how many devices are direct members."""
+        total: int = getattr(group, "device_total", 0)
+        return total
+
+
+class CredentialFilter(admin.SimpleListFilter):
+    """Devices by what they can show."""
+
+    title = gettext_lazy("credentials")
+    parameter_name = "credentials"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [("none", _("No live key")), ("live", _("A live key"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        """Keep the devices of the choice."""
+        live = PreSharedKey.objects.live_at(timezone.now()).values("device")
+        if self.value() == "none":
+            return queryset.exclude(pk__in=live)
+        return queryset.filter(pk__in=live) if self.value() == "live" else queryset
+
+
+class KeyColumns:
+    """Columns that the list of keys and a device's page share."""
+
+    @admin.display(description=gettext_lazy("State"))
+    def state(self, key: PreSharedKey) -> str:
+        """Return whether the key admits its device now, and why not."""
+        outcome = key.state_at(timezone.now())
+        if outcome is Outcome.VERIFIED:
+            return _("live")
+        return str(outcome.label)
+
+    @admin.display(description=gettext_lazy("Secret begins"), empty_value="—")
+    def shown_hint(self, key: PreSharedKey) -> str:
+        """Return the hint of a generated secret; a chosen one gives nothing away."""
+        return key.hint
+
+
+class KeyInline(KeyColumns, admin.TabularInline):
+    """A device's keys, to look at; they are issued, rotated and revoked on pages of their own."""
+
+    model = PreSharedKey
+    extra = 0
+    can_delete = False
+    show_change_link = True
+    fields = ("label", "state", "shown_hint", "not_before", "not_after", "last_used")
+    readonly_fields = ("label", "state", "shown_hint", "not_before", "not_after", "last_used")
+    verbose_name_plural = gettext_lazy("Pre-shared keys")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Leave adding to the page that shows the secret once."""
+        return False
+
+
+@admin.register(Device)
+class DeviceAdmin(admin.ModelAdmin):
+    """Devices, with their keys beside them."""
+
+    list_display = ["identifier", "name", "kind", "enabled", "live_keys", "last_seen"]
+    list_filter = ["kind", "enabled", CredentialFilter, "groups"]
+    search_fields = ["identifier", "name", "description"]
+    search_help_text = gettext_lazy("Search by identifier, name or description.")
+    filter_horizontal = ["groups"]
+    readonly_fields = ["created", "updated", "last_seen"]
+    date_hierarchy = None
+    list_per_page = 50
+    show_full_result_count = False
+    actions = ["enable", "disable"]
+    inlines = [KeyInline]
+    fieldsets = [
+        (None, {"fields": ["identifier", "name", "kind", "enabled"]}),
+        (gettext_lazy("Where it belongs"), {"fields": ["groups", "description", "attributes"]}),
+        (gettext_lazy("Evidence"), {"fields": ["last_seen", "created", "updated"]}),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
+        """Count live keys in the same statement."""
+        now = timezone.now()
+        live = Q(keys__revoked_at=None) & (Q(keys__not_after=None) | Q(keys__not_after__gt=now))
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(live_key_total=Count("keys", filter=live & Q(keys__isnull=False)))
+        )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Device | None = None) -> list[str]:
+        """Keep the identifier of a registered device: another ID is another device."""
+        kept = [*self.readonly_fields]
+        return [*kept, "identifier"] if obj else kept
+
+    def get_inlines(self, request: HttpRequest, obj: Device | None) -> list[Any]:
+        """Show credentials once there is a device to have them."""
+        return list(self.inlines) if obj else []
+
+    @admin.display(description=gettext_lazy("Live keys"), ordering="live_key_total")
+    def live_keys(self, device: Device) -> int:
+        """Return how many keys are usable now or later."""
+        total: int = getattr(device, "live_key_total", 0)
+        return total
+
+    @admin.action(description=gettext_lazy("Enable selected devices"), permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
+        """Let the selected devices connect again."""
+        self._set_enabled(request, queryset, enabled=True)
+
+    @admin.action(description=gettext_lazy("Disable selected devices"), permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Device]) -> HttpResponse | None:
+        """Refuse the selected devices from their next request on, after a confirmation."""
+        if "confirmed" not in request.POST:
+            return confirmation(
+                self,
+                request,
+                queryset,
+                title=_("Disable devices"),
+                text=_("These devices will be refused from their next request on:"),
+                button=_("Disable"),
+            )
+        self._set_enabled(request, queryset, enabled=False)
+        return None
+
+    def _set_enabled(
+        self, request: HttpRequest, queryset: QuerySet[Device], *, enabled: bool
+    ) -> None:
+        changed = 0
+        for device in queryset.filter(enabled=not enabled):
+            device.enabled = enabled
+            device.save(update_fields=["enabled", "updated"])
+            self.log_change(request, device, [{"changed": {"fields": ["enabled"]}}])
+            changed += 1
+        text = (
+            ngettext("%(n)d device enabled.", "%(n)d devices enabled.", changed)
+            if enabled
+            else ngettext("%(n)d device disabled.", "%(n)d devices disabled.", changed)
+        )
+        self.message_user(request, text % {"n": changed}, messages.SUCCESS)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page that issues a key."""
+        issue = path(
+            "<path:object_id>/issue-key/",
+            self.admin_site.admin_view(self.issue_key),
+            name="devices_device_issue_key",
+        )
+        return [issue, *super().get_urls()]
+
+    def issue_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Issue a key, or register a known secret; a generated one is shown on this answer only."""
+        device = get_object_or_404(Device, pk=object_id)
+        if not request.user.has_perm("devices.add_presharedkey"):
+            raise PermissionDenied
+        form = IssueKeyForm(request.POST or None)
+        if form.is_valid():
+            try:
+                return self._issued(request, device, form.cleaned_data)
+            except ValidationError as error:
+                form.add_error(None, error)
+        return form_page(
+            self,
+            request,
+            device,
+            form,
+            title=_("Issue a key"),
+            text=format_html(_("A new pre-shared key for <b>{}</b>."), device.identifier),
+            button=_("Issue the key"),
+        )
+
+    def _issued(self, request: HttpRequest, device: Device, wanted: dict[str, Any]) -> HttpResponse:
+        secret, random = wanted.pop("secret"), wanted.pop("random")
+        if not secret:
+            key, generated = PreSharedKey.objects.issue(device=device, **wanted)
+            self.log_change(request, device, f"Issued key {key.pk}.")
+            return secret_page(self, request, device, generated)
+        key = PreSharedKey.objects.register(device=device, secret=secret, random=random, **wanted)
+        self.log_change(request, device, f"Registered a known secret as key {key.pk}.")
+        self.message_user(request, _("The secret was registered."), messages.SUCCESS)
+        if not random and (warning := secrets.weakness(secret, identifier=device.identifier)):
+            self.message_user(request, _("It is weak. ") + warning, messages.WARNING)
+        return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
+
+
+class KeyStateFilter(admin.SimpleListFilter):
+    """Keys by whether they admit their device."""
+
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [
+            ("live", _("Live")),
+            ("expiring", _("Expires within 30 days")),
+            ("expired", _("Expired")),
+            ("revoked", _("Revoked")),
+        ]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[PreSharedKey]
+    ) -> QuerySet[PreSharedKey]:
+        """Keep the keys of the choice."""
+        now = timezone.now()
+        live = PreSharedKey.objects.live_at(now).values("pk")
+        choices: dict[str | None, Callable[[], QuerySet[PreSharedKey]]] = {
+            "live": lambda: queryset.filter(pk__in=live),
+            "expiring": lambda: queryset.filter(
+                pk__in=live, not_after__lte=now + timedelta(days=30)
+            ),
+            "expired": lambda: queryset.filter(revoked_at=None, not_after__lte=now),
+            "revoked": lambda: queryset.exclude(revoked_at=None),
+        }
+        return choices.get(self.value(), lambda: queryset)()
+
+
+@admin.register(PreSharedKey)
+class PreSharedKeyAdmin(KeyColumns, admin.ModelAdmin):
+    """Keys across all devices: which are old, unused, about to end."""
+
+    list_display = [
+        "device",
+        "label",
+        "state",
+        "shown_hint",
+        "scheme",
+        "not_after",
+        "last_used",
+        "created",
+    ]
+    list_display_links = ["device", "label"]
+    list_select_related = ["device"]
+    list_filter = [KeyStateFilter, "scheme", "pepper"]
+    search_fields = ["device__identifier", "device__name", "label", "hint"]
+    search_help_text = gettext_lazy(
+        "Search by device, label or the first characters of a generated secret."
+    )
+    autocomplete_fields = ["device"]
+    show_full_result_count = False
+    actions = ["revoke"]
+    readonly_fields = [
+        "device",
+        "state",
+        "scheme",
+        "shown_hint",
+        "pepper",
+        "created",
+        "last_used",
+        "revoked_at",
+        "revoked_by",
+        "revoked_reason",
+    ]
+    fieldsets = [
+        (None, {"fields": ["device", "label", "state"]}),
+        (gettext_lazy("Validity"), {"fields": ["not_before", "not_after"]}),
+        (
+            gettext_lazy("Revocation"),
+            {"fields": ["revoked_at", "revoked_by", "revoked_reason"]},
+        ),
+        (
+            gettext_lazy("Evidence"),
+            {"fields": ["last_used", "created", "scheme", "shown_hint", "pepper"]},
+        ),
+    ]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Keys are issued from their device's page, where the secret is shown once."""
+        return False
+
+    @admin.action(description=gettext_lazy("Revoke selected keys"), permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[PreSharedKey]) -> HttpResponse | None:
+        """Revoke the selected keys from their next use on, after a confirmation."""
+        form = RevokeForm(request.POST if "confirmed" in request.POST else None)
+        if not form.is_valid():
+            return confirmation(
+                self,
+                request,
+                queryset,
+                title=_("Revoke keys"),
+                text=_("These keys will admit nobody any more. This cannot be undone."),
+                button=_("Revoke"),
+                form=form,
+            )
+        revoked = 0
+        for key in queryset.select_related("device"):
+            if key.revoke(by=request.user.get_username(), reason=form.cleaned_data["reason"]):
+                self.log_change(request, key, "Revoked.")
+                revoked += 1
+        text = ngettext("%(n)d key revoked.", "%(n)d keys revoked.", revoked)
+        self.message_user(request, text % {"n": revoked}, messages.SUCCESS)
+        return None
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages that rotate and revoke one key."""
+        pages = [
+            path(
+                f"<path:object_id>/{name}/",
+                self.admin_site.admin_view(view),
+                name=f"devices_presharedkey_{name}",
+            )
+            for name, view in (("rotate", self.rotate_key), ("revoke", self.revoke_key))
+        ]
+        return [*pages, *super().get_urls()]
+
+    def rotate_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Issue a key's successor and let the old one end; the new secret is shown once."""
+        key = get_object_or_404(PreSharedKey.objects.select_related("device"), pk=object_id)
+        if not request.user.has_perms(["devices.add_presharedkey", "devices.change_presharedkey"]):
+            raise PermissionDenied
+        form = RotateKeyForm(request.POST or None)
+        if form.is_valid():
+            successor, secret = key.rotate(
+                overlap=timedelta(hours=form.cleaned_data["overlap"]),
+                label=form.cleaned_data["label"],
+            )
+            self.log_change(request, key, f"Rotated: key {successor.pk} succeeds it.")
+            return secret_page(self, request, key.device, secret)
+        return form_page(
+            self,
+            request,
+            key,
+            form,
+            title=_("Rotate key"),
+            text=format_html(
+                _("<b>{}</b> gets a new secret; key “{}” ends when you say."), key.device, key
+            ),
+            button=_("Issue the new key"),
+        )
+
+    def revoke_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Revoke one key, with a reason."""
+        key = get_object_or_404(PreSharedKey.objects.select_related("device"), pk=object_id)
+        if not self.has_change_permission(request, key):
+            raise PermissionDenied
+        form = RevokeForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            if key.revoke(by=request.user.get_username(), reason=form.cleaned_data["reason"]):
+                self.log_change(request, key, "Revoked.")
+            self.message_user(request, _("The key is revoked."), messages.SUCCESS)
+            return HttpResponseRedirect(
+                reverse("admin:devices_device_change", args=[key.device_id])
+            )
+        return form_page(
+            self,
+            request,
+            key,
+            form,
+            title=_("Revoke key"),
+            text=format_html(
+                _("Key “{}” of <b>{}</b> will admit nobody any more. This cannot be undone."),
+                key,
+                key.device,
+            ),
+            button=_("Revoke"),
+            destructive=True,
+        )
+
+
+def form_page(
+    model_admin: admin.ModelAdmin,
+    request: HttpRequest,
+    subject: Device | PreSharedKey,
+    form: forms.Form,
+    **context: Any,
+) -> HttpResponse:
+    """Return a page in the admin's dress with one form on it."""
+    return TemplateResponse(
+        request,
+        "admin/devices/form_page.html",
+        {
+            **model_admin.admin_site.each_context(request),
+            "opts": model_admin.opts,
+            "original": subject,
+            "form": form,
+            "media": model_admin.media + form.media,
+            **context,
+        },
+    )
+
+
+def secret_page(
+    model_admin: admin.ModelAdmin, request: HttpRequest, device: Device, secret: str
+) -> HttpResponse:
+    """Return the only page that ever shows a generated secret; nothing may keep a copy of it."""
+    response = TemplateResponse(
+        request,
+        "admin/devices/secret_page.html",
+        {
+            **model_admin.admin_site.each_context(request),
+            "opts": Device._meta,  # noqa: SLF001 - what ModelAdmin.opts is
+            "original": device,
+            "title": _("The new secret"),
+            "secret": secret,
+        },
+    )
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def confirmation(
+    model_admin: admin.ModelAdmin,
+    request: HttpRequest,
+    queryset: QuerySet[Any],
+    **context: Any,
+) -> HttpResponse:
+    """Return the page on which staff confirm an action on the selected rows."""
+    return TemplateResponse(
+        request,
+        "admin/devices/confirmation.html",
+        {
+            **model_admin.admin_site.each_context(request),
+            "opts": model_admin.opts,
+            "rows": queryset,
+            "action": request.POST["action"],
+            "action_checkbox_name": ACTION_CHECKBOX_NAME,
+            **context,
+        },
+    )
