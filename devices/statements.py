@@ -1,11 +1,14 @@
-"""SQL that the ORM writes once and that is run many times.
+"""SQL that is written once and run many times.
 
 Building a query anew costs Django ten times what the database needs to answer it. The machine
 endpoints ask the same few questions over and over, so each is a `Statement`: an ordinary QuerySet
-whose variable parts are `Parameter`s, compiled once for each database vendor.
+whose variable parts are `Parameter`s, compiled once for each database vendor. What the ORM cannot
+say (a recursive look-up) is a `WrittenStatement`.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
@@ -44,6 +47,34 @@ class Compiled:
         ]
 
 
+def fetch(
+    connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    """Run one statement and return every row.
+
+    A connection that was open and turns out dead (the server was restarted) is opened anew
+    once; a server that cannot be reached raises OperationalError.
+    """
+    was_open = connection.connection is not None
+    # The retry below notices a dead connection; asking beforehand would double the round trips.
+    connection.health_check_done = True  # type: ignore[attr-defined]
+    try:
+        return _run(connection, sql, parameters)
+    except (OperationalError, InterfaceError):
+        if not was_open or connection.in_atomic_block:
+            raise
+        connection.close()
+        return _run(connection, sql, parameters)
+
+
+def _run(
+    connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return list(cursor.fetchall())
+
+
 class Statement:
     """A query that is built once and then only run.
 
@@ -56,11 +87,7 @@ class Statement:
         self._compiled: dict[str, Compiled] = {}
 
     def rows(self, *, using: str = DEFAULT_DB_ALIAS, **values: object) -> list[tuple[Any, ...]]:
-        """Run with `values` for the parameters and return every row.
-
-        A connection that was open and turns out dead (the server was restarted) is opened anew
-        once; a server that cannot be reached raises OperationalError.
-        """
+        """Run with `values` for the parameters and return every row; it fails as `fetch` does."""
         connection = connections[using]
         compiled = self._compiled.get(connection.vendor)
         if compiled is None:
@@ -73,27 +100,10 @@ class Statement:
             values[parameter.name] if isinstance(parameter, Parameter) else parameter
             for parameter in compiled.parameters
         ]
-        was_open = connection.connection is not None
-        # The retry below notices a dead connection; asking beforehand would double the round trips.
-        connection.health_check_done = True  # type: ignore[attr-defined]
-        try:
-            rows = self._run(connection, compiled.sql, parameters)
-        except (OperationalError, InterfaceError):
-            if not was_open or connection.in_atomic_block:
-                raise
-            connection.close()
-            rows = self._run(connection, compiled.sql, parameters)
+        rows = fetch(connection, compiled.sql, parameters)
         if not compiled.converters:
             return rows
         return [self._converted(row, compiled, connection) for row in rows]
-
-    @staticmethod
-    def _run(
-        connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]
-    ) -> list[tuple[Any, ...]]:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
-            return list(cursor.fetchall())
 
     @staticmethod
     def _converted(
@@ -104,3 +114,47 @@ class Statement:
             for convert in converters:
                 columns[position] = convert(columns[position], expression, connection)
         return tuple(columns)
+
+
+class WrittenStatement:
+    """A query in each vendor's own words, for what the ORM cannot say.
+
+    `{among}` in the text stands for membership of a list that is given when the statement is run:
+    one placeholder whatever its length, so that there is one text to parse and to plan.
+    """
+
+    AMONG = {
+        "sqlite": "IN (SELECT value FROM json_each(%s))",
+        "postgresql": "= ANY(%s)",
+    }
+
+    def __init__(self, sql: str | Mapping[str, str]) -> None:
+        self._sql = {
+            vendor: (sql if isinstance(sql, str) else sql[vendor]).format(among=among)
+            for vendor, among in self.AMONG.items()
+        }
+
+    def rows(self, *values: object, using: str = DEFAULT_DB_ALIAS) -> list[tuple[Any, ...]]:
+        """Run with a value for each placeholder, in order; rows come back as the driver reads them.
+
+        Lists and moments are adapted to the vendor. Failures are those of `fetch`.
+        """
+        connection = connections[using]
+        adapt = self._adapted_for_sqlite if connection.vendor == "sqlite" else self._as_is
+        return fetch(
+            connection,
+            self._sql[connection.vendor],
+            [adapt(value, connection) for value in values],
+        )
+
+    @staticmethod
+    def _adapted_for_sqlite(value: object, connection: BaseDatabaseWrapper) -> object:
+        if isinstance(value, list):
+            return json.dumps(value)
+        if isinstance(value, datetime):
+            return connection.ops.adapt_datetimefield_value(value)
+        return value
+
+    @staticmethod
+    def _as_is(value: object, connection: BaseDatabaseWrapper) -> object:  # noqa: ARG004
+        return value

@@ -1,18 +1,6 @@
-from dataclasses import dataclass
+"""What may be commanded: rules, and the named sets of commands that rules refer to."""
 
+from acl.models.command_sets import CommandSet, CommandSetPattern
+from acl.models.permissions import CommandPermission
 
-@dataclass
-class D:
-    allowed: bool
-
-
-class M:
-    def decide(self, *a):
-        return D(False)
-
-    def decide_many(self, x):
-        return [D(False) for _ in x]
-
-
-class CommandPermission:
-    objects = M()
+__all__ = ["CommandPermission", "CommandSet", "CommandSetPattern"]

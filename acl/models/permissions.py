@@ -1,0 +1,333 @@
+"""Command permissions: the rules, and the question that they answer."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Cast, Coalesce, Concat
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from acl import decisions
+from acl.decisions import Decision, Effect, Request
+from acl.models.command_sets import CommandSet, well_formed
+from acl.patterns import LONGEST, validate_pattern
+from devices.models import Device, DeviceGroup
+
+
+class SourceKind(models.TextChoices):
+    """Whom a rule is about as the sender of commands."""
+
+    DEVICE = "device", _("One device")
+    GROUP = "group", _("A group of devices")
+    EVERYONE = "everyone", _("Everyone")
+
+
+class DestinationKind(models.TextChoices):
+    """Whom a rule is about as the receiver of commands."""
+
+    DEVICE = "device", _("One device")
+    GROUP = "group", _("A group of devices")
+    EVERYONE = "everyone", _("Everyone")
+    ITSELF = "itself", _("The sender itself")
+    SAME_GROUP = "same-group", _("Devices that share a group with the sender")
+
+
+class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
+    """Rules, and the question whether a command may pass."""
+
+    def decide(
+        self, source: str, destination: str, command: str, *, now: datetime | None = None
+    ) -> Decision:
+        """Answer whether `source` may send `command` to `destination`, and why.
+
+        Both are IDs as they are registered, not addresses. Two statements. Raises a database's
+        OperationalError where the registry cannot be asked.
+        """
+        return self.decide_many([(source, destination, command)], now=now)[0]
+
+    def decide_many(
+        self, requests: Iterable[tuple[str, str, str]], *, now: datetime | None = None
+    ) -> list[Decision]:
+        """Answer many requests (source, destination, command) at once: two statements in all."""
+        return decisions.decide_many(
+            [Request(*request) for request in requests], now=now or timezone.now(), using=self.db
+        )
+
+    def enabled(self) -> "CommandPermissionQuerySet":
+        """Return the rules that are not switched off."""
+        return self.filter(enabled=True)
+
+    def in_force_at(self, now: datetime) -> "CommandPermissionQuerySet":
+        """Return the rules that take part in decisions at that moment."""
+        return self.enabled().filter(
+            Q(valid_from=None) | Q(valid_from__lte=now),
+            Q(valid_until=None) | Q(valid_until__gt=now),
+        )
+
+    def like(self, permission: "CommandPermission") -> "CommandPermissionQuerySet":
+        """Return other rules with the same effect, ends and command."""
+        return self.exclude(pk=permission.pk).filter(
+            **{name: getattr(permission, name) for name in IDENTITY}
+        )
+
+    def named(self) -> "CommandPermissionQuerySet":
+        """Return the rules with everything that their text needs."""
+        return self.select_related(
+            "source_device",
+            "source_group",
+            "destination_device",
+            "destination_group",
+            "command_set",
+        )
+
+
+IDENTITY = (
+    "effect",
+    "source_kind",
+    "source_device_id",
+    "source_group_id",
+    "destination_kind",
+    "destination_device_id",
+    "destination_group_id",
+    "pattern",
+    "command_set_id",
+)
+
+
+def end_is_consistent(end: str) -> Q:
+    """Return the condition that the kind of an end and what it names go together."""
+    device, group = f"{end}_device", f"{end}_group"
+    nothing = {f"{device}__isnull": True, f"{group}__isnull": True}
+    return (
+        Q(**{f"{end}_kind": "device", f"{device}__isnull": False, f"{group}__isnull": True})
+        | Q(**{f"{end}_kind": "group", f"{device}__isnull": True, f"{group}__isnull": False})
+        | Q(**{f"{end}_kind__in": ["everyone", *SPECIAL[end]]}, **nothing)
+    )
+
+
+def named_key(end: str) -> Coalesce:
+    """Return the key of what an end names: a device's, a group's negated, or everyone's."""
+    return Coalesce(
+        F(f"{end}_device"),
+        F(f"{end}_group") * Value(-1, models.BigIntegerField()),
+        Value(decisions.EVERYONE, models.BigIntegerField()),
+        output_field=models.BigIntegerField(),
+    )
+
+
+SPECIAL: dict[str, list[str]] = {"source": [], "destination": ["itself", "same-group"]}
+
+
+class CommandPermission(models.Model):
+    """A rule: these senders may, or may not, send these commands to those receivers."""
+
+    effect = models.CharField(_("effect"), max_length=8, choices=Effect, default=Effect.ALLOW)
+    source_kind = models.CharField(_("from"), max_length=16, choices=SourceKind)
+    source_device = models.ForeignKey(
+        Device,
+        verbose_name=_("from device"),
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="permissions_as_source",
+    )
+    source_group = models.ForeignKey(
+        DeviceGroup,
+        verbose_name=_("from group"),
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="permissions_as_source",
+        help_text=_("Covers the groups below it too."),
+    )
+    destination_kind = models.CharField(_("to"), max_length=16, choices=DestinationKind)
+    destination_device = models.ForeignKey(
+        Device,
+        verbose_name=_("to device"),
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="permissions_as_destination",
+    )
+    destination_group = models.ForeignKey(
+        DeviceGroup,
+        verbose_name=_("to group"),
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="permissions_as_destination",
+        help_text=_("Covers the groups below it too."),
+    )
+    pattern = models.CharField(
+        _("command"),
+        max_length=LONGEST,
+        blank=True,
+        validators=[validate_pattern],
+        help_text=_(
+            "A command such as /v1/Config.Get, or a pattern: /v1/Config.* for a service, /v1/* for "
+            "all below a path, * for every command."
+        ),
+    )
+    command_set = models.ForeignKey(
+        CommandSet,
+        verbose_name=_("or command set"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="permissions",
+        help_text=_("In place of one command: a named set, kept in one place for many rules."),
+    )
+    enabled = models.BooleanField(
+        _("enabled"), default=True, help_text=_("A rule that is switched off decides nothing.")
+    )
+    valid_from = models.DateTimeField(_("valid from"), null=True, blank=True)
+    valid_until = models.DateTimeField(
+        _("valid until"),
+        null=True,
+        blank=True,
+        help_text=_("From this moment on the rule decides nothing. Empty: for good."),
+    )
+    note = models.CharField(
+        _("note"), max_length=255, blank=True, help_text=_("Why the rule exists, for staff.")
+    )
+    created = models.DateTimeField(_("created"), auto_now_add=True)
+    updated = models.DateTimeField(_("updated"), auto_now=True)
+
+    # What a decision looks rules up by: kept by the database itself, so that they are never stale.
+    source_key = models.GeneratedField(
+        expression=named_key("source"),
+        output_field=models.BigIntegerField(),
+        db_persist=True,
+    )
+    destination_key = models.GeneratedField(
+        expression=Case(
+            When(destination_kind="itself", then=Value(decisions.ITSELF, models.BigIntegerField())),
+            When(
+                destination_kind="same-group",
+                then=Value(decisions.SAME_GROUP, models.BigIntegerField()),
+            ),
+            default=named_key("destination"),
+        ),
+        output_field=models.BigIntegerField(),
+        db_persist=True,
+    )
+    command_key = models.GeneratedField(
+        expression=Case(
+            When(
+                command_set__isnull=False,
+                then=Concat(Value("*"), Cast("command_set", models.CharField())),
+            ),
+            default=F("pattern"),
+        ),
+        output_field=models.CharField(max_length=LONGEST),
+        db_persist=True,
+    )
+
+    objects = CommandPermissionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        verbose_name = _("command permission")
+        verbose_name_plural = _("command permissions")
+        indexes = [
+            models.Index(
+                fields=["source_key", "destination_key", "command_key"],
+                name="acl_permission_lookup",
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(effect__in=Effect.values), name="acl_permission_effect_known"
+            ),
+            models.CheckConstraint(
+                condition=end_is_consistent("source"), name="acl_permission_source_one"
+            ),
+            models.CheckConstraint(
+                condition=end_is_consistent("destination"), name="acl_permission_destination_one"
+            ),
+            models.CheckConstraint(
+                condition=Q(pattern="", command_set__isnull=False)
+                | (~Q(pattern="") & Q(command_set__isnull=True)),
+                name="acl_permission_command_one",
+            ),
+            models.CheckConstraint(
+                condition=well_formed("pattern"), name="acl_permission_pattern_well_formed"
+            ),
+            models.CheckConstraint(
+                condition=Q(valid_from=None)
+                | Q(valid_until=None)
+                | Q(valid_from__lt=F("valid_until")),
+                name="acl_permission_window_ordered",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.effect} {self.source_text} → {self.destination_text}: {self.command_text}"
+
+    @property
+    def source_text(self) -> str:
+        """The sender as staff write it: an identifier, `group:NAME` or `everyone`."""
+        return self._end_text(self.source_kind, self.source_device, self.source_group)
+
+    @property
+    def destination_text(self) -> str:
+        """The receiver as staff write it; also `itself` and `same-group`."""
+        return self._end_text(
+            self.destination_kind, self.destination_device, self.destination_group
+        )
+
+    @property
+    def command_text(self) -> str:
+        """The command as staff write it: a pattern, or `set:NAME`."""
+        return self.pattern if self.command_set is None else f"set:{self.command_set.name}"
+
+    @staticmethod
+    def _end_text(kind: str, device: Device | None, group: DeviceGroup | None) -> str:
+        if device is not None:
+            return device.identifier
+        return f"group:{group.name}" if group is not None else str(kind)
+
+    def clean(self) -> None:
+        """Refuse a rule with two senders or none, and so on, at the field that mends it."""
+        super().clean()
+        errors: dict[str, Any] = {}
+        for end in ("source", "destination"):
+            errors |= self._end_errors(end)
+        if self.pattern and self.command_set_id is not None:
+            errors["command_set"] = _("A rule has a command or a command set, not both.")
+        if not self.pattern and self.command_set_id is None:
+            errors["pattern"] = _("Which command? Write one, or choose a command set.")
+        if (
+            self.valid_from is not None
+            and self.valid_until is not None
+            and self.valid_from >= self.valid_until
+        ):
+            errors["valid_until"] = _("“Valid until” must lie after “valid from”.")
+        if errors:
+            raise ValidationError(errors)
+
+    def _end_errors(self, end: str) -> dict[str, Any]:
+        kind = getattr(self, f"{end}_kind")
+        errors: dict[str, Any] = {}
+        for named, missing, extra in (
+            (
+                "device",
+                _("Which device? Choose one, or choose another kind."),
+                _("The rule is not about one device: leave this empty, or choose “One device”."),
+            ),
+            (
+                "group",
+                _("Which group? Choose one, or choose another kind."),
+                _("The rule is not about a group: leave this empty, or choose “A group”."),
+            ),
+        ):
+            given = getattr(self, f"{end}_{named}_id") is not None
+            if kind == named and not given:
+                errors[f"{end}_{named}"] = missing
+            elif kind != named and given:
+                errors[f"{end}_{named}"] = extra
+        return errors
