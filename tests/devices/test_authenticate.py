@@ -75,7 +75,7 @@ def test_an_identifier_is_compared_exactly(make_device: Factory) -> None:
 )
 @pytest.mark.parametrize("chosen", [True, False])
 def test_a_key_admits_within_its_window(
-    make_device: Factory, window: dict[str, datetime], expected: Outcome, chosen: bool
+    make_device: Factory, window: dict[str, Any], expected: Outcome, chosen: bool
 ) -> None:
     device = make_device()
     secret = "a chosen secret"
