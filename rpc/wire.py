@@ -28,6 +28,7 @@ class JsonReply(HttpResponse):
 
     def __init__(self, body: bytes, status: int = 200) -> None:
         super().__init__(body, content_type="application/json", status=status)
+        self.headers["Content-Length"] = str(len(body))  # or it would go out in chunks
 
 
 def body_of(meta: Mapping[str, Any], *, limit: int) -> bytes:
