@@ -61,7 +61,7 @@ def test_any_deny_wins_over_a_closer_allow(make_device: Any, make_rule: Any) -> 
         ("lamp", "hub", "/" * 32, Reason.ALLOWED),
     ],
 )
-def test_what_rules_cannot_open(  # noqa: PLR0917 - a table of cases
+def test_what_rules_cannot_open(
     make_device: Any,
     make_rule: Any,
     source: str,
