@@ -24,7 +24,8 @@ class Environment:
     """The process environment, over an optional file of defaults (`.env`)."""
 
     def __init__(self, dotenv: Path) -> None:
-        environ.Env.read_env(dotenv)  # never overrides what the process was given
+        if dotenv.exists():
+            environ.Env.read_env(dotenv)  # never overrides what the process was given
         self._values = environ.FileAwareEnv().ENVIRON
 
     def text(self, name: str, default: str | None = None, *, how: str = "") -> str:
@@ -100,9 +101,10 @@ class Environment:
 
     def database(self, name: str, *, default: str) -> dict[str, Any]:
         """Return Django's settings of the database that a URL names."""
-        config: dict[str, Any] = environ.Env.db_url_config(self.text(name, default))
-        if not config.get("ENGINE"):
+        url = self.text(name, default)
+        if url.partition(":")[0] not in environ.Env.DB_SCHEMES:
             raise ImproperlyConfigured(f"{name} must be a URL such as postgres://user@host/name.")
+        config: dict[str, Any] = environ.Env.db_url_config(url)
         return config
 
     def cache(self, name: str, *, default: str) -> dict[str, Any]:

@@ -1,0 +1,130 @@
+"""Reading the environment: strict, and helpful where something is missing."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from authsite.env import Environment
+
+PEPPER = "bmV3ZXN0IHBlcHBlciBmb3IgdGVzdHMsIDMyIGJ5dGVz"
+PROJECT = Path(__file__).parent.parent.parent
+
+MakeEnv = Callable[..., Environment]
+
+
+@pytest.fixture
+def make_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeEnv:
+    def make(**variables: str) -> Environment:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return Environment(tmp_path / "no.env")
+
+    return make
+
+
+def test_a_missing_key_says_how_to_make_it(make_env: MakeEnv) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"X_KEY is not set\. Make one with: y"):
+        make_env().text("X_KEY", how="Make one with: y")
+    with pytest.raises(ImproperlyConfigured, match="X_KEY"):
+        make_env(X_KEY="  ").text("X_KEY")
+
+
+def test_a_value_that_begins_with_a_dollar_is_itself(make_env: MakeEnv) -> None:
+    env = make_env(X_KEY="$HOME", X_OTHER="$")
+    assert env.text("X_KEY") == "$HOME"
+    assert env.text("X_OTHER") == "$"
+
+
+def test_a_file_may_hold_the_value(make_env: MakeEnv, tmp_path: Path) -> None:
+    held = tmp_path / "secret"
+    held.write_text("from a file\n")
+    assert make_env(X_KEY_FILE=str(held), X_KEY="ignored").text("X_KEY") == "from a file"
+    with pytest.raises(ImproperlyConfigured, match="X_GONE_FILE cannot be read"):
+        make_env(X_GONE_FILE=str(tmp_path / "gone")).text("X_GONE", "default")
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [("on", True), ("TRUE", True), ("1", True), ("yes", True), ("off", False), ("0", False)],
+)
+def test_a_flag_is_read(make_env: MakeEnv, value: str, flag: bool) -> None:
+    assert make_env(X_FLAG=value).flag("X_FLAG", default=not flag) is flag
+
+
+def test_a_flag_that_is_neither_stops_the_start(make_env: MakeEnv) -> None:
+    with pytest.raises(ImproperlyConfigured, match="maybe"):
+        make_env(X_FLAG="maybe").flag("X_FLAG", default=False)
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "many", "٣", "0"])
+def test_a_number_that_is_none_stops_the_start(make_env: MakeEnv, value: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="at least 1"):
+        make_env(X_NUMBER=value).number("X_NUMBER", 5, minimum=1)
+
+
+def test_networks_are_read_and_mistakes_named(make_env: MakeEnv) -> None:
+    env = make_env(X_NETS=" 10.0.0.0/8, ::1/128,", X_BAD="10.0.0.1/8")
+    assert env.networks("X_NETS") == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
+    assert env.networks("X_NONE") == ()
+    with pytest.raises(ImproperlyConfigured, match="X_BAD.*host bits"):
+        env.networks("X_BAD")
+
+
+def test_peppers_keep_their_order_and_their_bytes(make_env: MakeEnv) -> None:
+    peppers = make_env(X_PEPPERS=f"new:{PEPPER},old:{PEPPER}").peppers("X_PEPPERS")
+    assert list(peppers) == ["new", "old"]
+    assert peppers["new"] == b"newest pepper for tests, 32 bytes"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "nocolon", f":{PEPPER}", "id:", "id:c2hvcnQ=", "id:!!!", f"a b:{PEPPER}", f"x:{PEPPER},"],
+)
+def test_a_pepper_that_is_none_stops_the_start_and_is_not_repeated(
+    make_env: MakeEnv, value: str
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match="Make one with") as caught:
+        make_env(X_PEPPERS=value).peppers("X_PEPPERS")
+    assert PEPPER not in str(caught.value)
+
+
+def test_a_pepper_stands_once(make_env: MakeEnv) -> None:
+    with pytest.raises(ImproperlyConfigured, match="twice"):
+        make_env(X_PEPPERS=f"a:{PEPPER},a:{PEPPER}").peppers("X_PEPPERS")
+
+
+def test_a_database_url_that_is_none_stops_the_start(make_env: MakeEnv) -> None:
+    with pytest.raises(ImproperlyConfigured, match="X_URL"):
+        make_env(X_URL="nonsense").database("X_URL", default="sqlite://:memory:")
+
+
+@pytest.mark.parametrize("missing", ["SECRET_KEY", "PEPPERS"])
+def test_the_start_stops_without_a_key_and_says_how_to_make_it(
+    missing: str, tmp_path: Path
+) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SECRET_KEY": "x" * 50,
+        "PEPPERS": f"a:{PEPPER}",
+        f"{missing}": "",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    started = subprocess.run(
+        [sys.executable, PROJECT / "manage.py", "check"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if (PROJECT / ".env").exists():
+        pytest.skip("this checkout has an .env, which supplies what is missing")
+    assert started.returncode != 0
+    assert f"{missing} is not set" in started.stderr
+    assert "Make one with" in started.stderr

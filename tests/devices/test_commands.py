@@ -1,0 +1,223 @@
+"""The commands that keep devices and keys, as a script runs them."""
+
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
+
+from devices.management.base import duration, moment
+from devices.models import Device, PreSharedKey
+
+Factory = Callable[..., Device]
+
+
+def run(name: str, *args: str, stdin: str = "", code: int = 0) -> tuple[str, str]:
+    """Run a command; return what it printed and what it complained of."""
+    out, err = io.StringIO(), io.StringIO()
+    ended = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", io.StringIO(stdin))
+        try:
+            call_command(name, *args, stdout=out, stderr=err)
+        except CommandError as error:
+            ended = error.returncode
+            err.write(str(error))
+        except SystemExit as error:
+            ended = int(str(error.code))
+    assert ended == code, (out.getvalue(), err.getvalue())
+    return out.getvalue(), err.getvalue()
+
+
+def answer(name: str, *args: str, **options: Any) -> dict[str, Any]:
+    printed, _ = run(name, *args, "--json", **options)
+    document: dict[str, Any] = json.loads(printed)
+    return document
+
+
+def verified(identifier: str, secret: str) -> bool:
+    return Device.objects.authenticate(identifier, secret=secret).verified
+
+
+def test_add_device_prints_a_generated_secret_once(
+    db: None, make_group: Callable[..., Any]
+) -> None:
+    make_group("ops")
+    make_group("site")
+    document = answer(
+        "add_device", "sensor-1", "--name", "Sensor", "--group", "ops", "--group", "site",
+        "--generate-secret",
+    )  # fmt: skip
+    device = Device.objects.get(identifier="sensor-1")
+    assert (device.name, device.kind, device.enabled) == ("Sensor", "device", True)
+    assert document["groups"] == ["ops", "site"]
+    assert verified("sensor-1", document["secret"])
+
+
+def test_add_device_takes_a_secret_and_never_prints_it(db: None) -> None:
+    secret = " the secret "
+    printed, complaint = run("add_device", "a", "--secret-stdin", stdin=f"{secret}\n")
+    assert verified("a", secret)
+    assert "the secret" not in printed + complaint
+    assert "weak" in complaint
+    run("add_device", "b", "--kind", "backend", "--disabled", "--secret", "correct horse battery")
+    device = Device.objects.get(identifier="b")
+    assert (device.kind, device.enabled) == ("backend", False)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "complaint"),
+    [
+        (["taken"], 1, "exists"),
+        (["//h/cloud.dispatcher"], 1, "use //h/cloud"),
+        (["a b"], 1, "without spaces"),
+        (["x", "--group", "nowhere"], 1, "no group named “nowhere”"),
+        (["x", "--secret", "ab"], 1, "3 to 128"),
+        (["x", "--secret-stdin"], 2, "no secret on standard input"),
+    ],
+)
+def test_add_device_refuses_with_a_reason_and_saves_nothing(
+    make_device: Factory, args: list[str], code: int, complaint: str
+) -> None:
+    make_device("taken")
+    _, said = run("add_device", *args, code=code)
+    assert complaint in said
+    assert Device.objects.count() == 1
+
+
+def test_add_device_needs_one_sort_of_secret(db: None) -> None:
+    with pytest.raises(CommandError, match="not allowed with"):
+        call_command("add_device", "x", "--generate-secret", "--secret", "abc")
+
+
+def test_verify_says_why_and_leaves_no_trace(make_device: Factory) -> None:
+    device = make_device("//h/x")
+    key, secret = PreSharedKey.objects.issue(device=device)
+    assert answer("verify", "//h/x.ui", "--secret-stdin", stdin=secret) == {
+        "identifier": "//h/x",
+        "verified": True,
+        "outcome": "verified",
+        "reason": "verified",
+        "key": key.pk,
+    }
+    printed, _ = run("verify", "//h/x", "--secret-stdin", stdin="wrong\n", code=1)
+    assert "the secret is wrong" in printed
+    printed, _ = run("verify", "nobody", "--secret-stdin", stdin="wrong\n", code=1)
+    assert "no such device" in printed
+    _, complaint = run("verify", "//h/a.b.c", "--secret-stdin", stdin="x", code=2)
+    assert "%2E" in complaint
+
+
+def test_an_unreachable_database_ends_with_2(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr("devices.models.keys.KEYS_OF_DEVICE.rows", fail)
+    _, complaint = run("verify", "x", "--secret-stdin", stdin="y", code=2)
+    assert "the registry cannot be asked: gone" in complaint
+
+
+def test_add_key_issues_or_registers(make_device: Factory) -> None:
+    make_device("x")
+    issued = answer("add_key", "x", "--label", "2026", "--not-after", "2999-01-31")
+    assert verified("x", issued["secret"])
+    assert PreSharedKey.objects.get(pk=issued["key"]).not_after == datetime(2999, 1, 31, tzinfo=UTC)
+    known = "mb6bgso4EChvyzA05thF9+wH"
+    registered = answer("add_key", "x", "--secret-stdin", "--random", stdin=known)
+    assert "secret" not in registered
+    assert PreSharedKey.objects.get(pk=registered["key"]).scheme == "hmac-sha256"
+    _, complaint = run("add_key", "x", "--secret-stdin", stdin="qwerty")
+    assert "weak" in complaint
+    run("add_key", "x", "--random", code=2)
+    run("add_key", "nobody", code=1)
+    _, complaint = run(
+        "add_key", "x", "--not-before", "2999-01-01", "--not-after", "2026-01-01", code=1
+    )
+    assert "must lie after" in complaint
+
+
+def test_rotate_key_overlaps(make_device: Factory) -> None:
+    device = make_device("x")
+    old_key, old = PreSharedKey.objects.issue(device=device)
+    document = answer("rotate_key", "x", "--overlap", "2h")
+    assert verified("x", old)
+    assert verified("x", document["secret"])
+    old_key.refresh_from_db()
+    assert old_key.not_after is not None
+    assert old_key.not_after - datetime.now(UTC) <= timedelta(hours=2)
+    printed, _ = run("rotate_key", "x", "--overlap", "0m")
+    assert not verified("x", document["secret"])
+    assert "shown once" in printed
+
+
+def test_revoke_key_asks_which_and_says_what_it_did(make_device: Factory) -> None:
+    device = make_device("x")
+    first, first_secret = PreSharedKey.objects.issue(device=device, label="first")
+    second, second_secret = PreSharedKey.objects.issue(device=device)
+    _, complaint = run("revoke_key", "x", code=2)
+    assert "first" in complaint
+    document = answer("revoke_key", "x", "--key", str(first.pk), "--reason", "lost")
+    assert document["revoked"] == [first.pk]
+    assert not verified("x", first_secret)
+    assert verified("x", second_secret)
+    first.refresh_from_db()
+    assert first.revoked_by.endswith("(command line)")
+    assert first.revoked_reason == "lost"
+    run("revoke_key", "x", "--key", str(first.pk), code=1)
+    run("revoke_key", "x")
+    assert not verified("x", second_secret)
+    run("revoke_key", "x", "--all", code=1)
+
+
+def test_pepper_status_counts_and_fails_on_a_lost_pepper(
+    make_device: Factory, settings: Any
+) -> None:
+    device = make_device()
+    PreSharedKey.objects.issue(device=device)
+    PreSharedKey.objects.issue(device=device)[0].revoke(by="ops")
+    assert answer("pepper_status") == {
+        "peppers": [{"pepper": "test-2", "state": "newest", "keys": 2, "live": 1}]
+    }
+    settings.PEPPERS = {"test-3": bytes(32), **settings.PEPPERS}
+    states = [(row["pepper"], row["state"]) for row in answer("pepper_status")["peppers"]]
+    assert states == [("test-3", "newest"), ("test-2", "old")]
+    settings.PEPPERS = {"test-3": bytes(32)}
+    printed, _ = run("pepper_status", code=1)
+    assert "test-2 is not configured: its 1 live keys are refused" in printed
+
+
+@pytest.mark.parametrize("text", ["", "d", "5", "5 d", "-1d", "1y", "999999d"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(Exception, match="no duration"):
+        duration(text)
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow", "2026-02-30", "2026-13-01T00:00", "12:00"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(Exception, match="no time"):
+        moment(text)
+
+
+def test_times_without_a_zone_are_utc() -> None:
+    assert moment("2026-01-02T03:04") == datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    assert moment("2026-01-02T03:04+02:00") == datetime(2026, 1, 2, 1, 4, tzinfo=UTC)
+    assert duration("2w") == timedelta(weeks=2)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["add_device", "verify", "add_key", "rotate_key", "revoke_key", "pepper_status"],
+)
+def test_help_explains_and_names_the_exit_codes(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        call_command(name, "--help")
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert "exit codes: 0 done or yes; 1 no or refused; 2" in printed
+    assert "--json" in printed
