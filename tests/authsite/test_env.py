@@ -72,7 +72,7 @@ def test_networks_are_read_and_mistakes_named(make_env: MakeEnv) -> None:
     env = make_env(X_NETS=" 10.0.0.0/8, ::1/128,", X_BAD="10.0.0.1/8")
     assert env.networks("X_NETS") == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
     assert env.networks("X_NONE") == ()
-    with pytest.raises(ImproperlyConfigured, match="X_BAD.*host bits"):
+    with pytest.raises(ImproperlyConfigured, match=r"X_BAD.*host bits"):
         env.networks("X_BAD")
 
 
