@@ -1,6 +1,9 @@
 """The admin site: names and titles. Each app registers its own models."""
 
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 
@@ -11,3 +14,10 @@ class RegistrySite(admin.AdminSite):
     site_header = _("Authsite")
     index_title = _("Device registry")
     site_url = None
+    app_order = ("devices", "acl", "rpc")
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """List the registry's apps first; staff accounts come after them."""
+        known = {label: position for position, label in enumerate(self.app_order)}
+        apps = super().get_app_list(request, app_label)
+        return sorted(apps, key=lambda app: known.get(app["app_label"], len(known)))

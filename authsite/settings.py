@@ -133,6 +133,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = True
+FORMAT_MODULE_PATH = "authsite.formats"
 
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = (

@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.widgets import AdminSplitDateTime
+from django.contrib.admin.widgets import AdminSplitDateTime, AdminTextInputWidget
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -39,6 +39,7 @@ class IssueKeyForm(forms.Form):
         label=gettext_lazy("Label"),
         required=False,
         max_length=100,
+        widget=AdminTextInputWidget,
         help_text=gettext_lazy("What staff call this key, such as “factory” or “2026”."),
     )
     not_before = forms.SplitDateTimeField(
@@ -51,16 +52,19 @@ class IssueKeyForm(forms.Form):
         label=gettext_lazy("Known secret"),
         required=False,
         strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
         help_text=gettext_lazy(
             "Leave empty to have one generated, which is safer. Fill in only a secret that the "
             "device has already: 3 to 128 characters."
         ),
     )
     random = forms.BooleanField(
-        label=gettext_lazy("A machine made the known secret, with at least 128 random bits"),
+        label=gettext_lazy("The known secret is random"),
         required=False,
-        help_text=gettext_lazy("It is then checked as fast as a generated one."),
+        help_text=gettext_lazy(
+            "A machine made it, with at least 128 bits: it is then checked as fast as a "
+            "generated one."
+        ),
     )
 
     def clean(self) -> dict[str, Any]:
@@ -84,14 +88,22 @@ class RotateKeysForm(forms.Form):
         initial=24,
         help_text=gettext_lazy("Until then old and new secrets admit the device."),
     )
-    label = forms.CharField(label=gettext_lazy("New label"), required=False, max_length=100)
+    label = forms.CharField(
+        label=gettext_lazy("New label"),
+        required=False,
+        max_length=100,
+        widget=AdminTextInputWidget,
+    )
 
 
 class RevokeForm(forms.Form):
     """Why a credential is revoked."""
 
     reason = forms.CharField(
-        label=gettext_lazy("Reason"), required=False, max_length=255, strip=True
+        label=gettext_lazy("Reason"),
+        required=False,
+        max_length=255,
+        widget=AdminTextInputWidget,
     )
 
 
@@ -177,9 +189,8 @@ class DeviceAdmin(admin.ModelAdmin):
     list_filter = ["kind", "enabled", CredentialFilter, "groups"]
     search_fields = ["identifier", "name", "description"]
     search_help_text = gettext_lazy("Search by identifier, name or description.")
-    filter_horizontal = ["groups"]
+    autocomplete_fields = ["groups"]
     readonly_fields = ["created", "updated", "last_seen"]
-    date_hierarchy = None
     list_per_page = 50
     show_full_result_count = False
     actions = ["enable", "disable"]

@@ -1,0 +1,263 @@
+"""What staff do in the admin: every page answers, and each action does what it says."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from devices.models import Device, DeviceGroup, PreSharedKey
+
+Factory = Callable[..., Device]
+
+
+def url(name: str, *args: Any) -> str:
+    return reverse(f"admin:devices_{name}", args=args)
+
+
+def verified(device: Device, secret: str) -> bool:
+    return Device.objects.authenticate(device.identifier, secret=secret).verified
+
+
+def shown_secret(response: Any) -> str:
+    found = re.search(r'id="secret">([^<]+)<', response.content.decode())
+    assert found
+    return found[1]
+
+
+@pytest.fixture
+def as_viewer(client: Client, db: None) -> Client:
+    """A member of staff who may look at everything and change nothing."""
+    user = User.objects.create_user("viewer", is_staff=True)
+    user.user_permissions.set(
+        Permission.objects.filter(codename__startswith="view_", content_type__app_label="devices")
+    )
+    client.force_login(user)
+    return client
+
+
+def test_every_page_answers(admin_client: Client, make_device: Factory, make_group: Any) -> None:
+    device = make_device(groups=[make_group()])
+    key, _ = PreSharedKey.objects.issue(device=device)
+    for address in (
+        url("device_changelist") + "?q=device&kind__exact=device&credentials=live",
+        url("device_changelist") + "?credentials=none&o=5",
+        url("device_add"),
+        url("device_change", device.pk),
+        url("device_issue_key", device.pk),
+        url("device_rotate_keys", device.pk),
+        url("presharedkey_changelist") + "?q=x",
+        *(
+            url("presharedkey_changelist") + f"?state={state}"
+            for state in ("live", "expiring", "expired", "revoked")
+        ),
+        url("presharedkey_change", key.pk),
+        url("presharedkey_revoke", key.pk),
+        url("devicegroup_changelist"),
+        url("devicegroup_add"),
+        reverse("admin:index"),
+    ):
+        assert admin_client.get(address).status_code == 200, address
+
+
+@pytest.mark.parametrize("rows", [1, 12])
+def test_the_lists_cost_the_same_statements_however_long(
+    admin_client: Client, make_device: Factory, django_assert_max_num_queries: Any, rows: int
+) -> None:
+    for _ in range(rows):
+        PreSharedKey.objects.issue(device=make_device())
+    with django_assert_max_num_queries(7):
+        admin_client.get(url("device_changelist"))
+    with django_assert_max_num_queries(6):
+        admin_client.get(url("presharedkey_changelist"))
+
+
+def test_a_device_is_added_and_an_address_with_a_component_is_explained(
+    admin_client: Client,
+) -> None:
+    form = {"identifier": "//h/x.ui", "kind": "device", "enabled": "on", "attributes": "{}"}
+    response = admin_client.post(url("device_add"), form)
+    assert "use //h/x." in response.content.decode()
+    admin_client.post(url("device_add"), form | {"identifier": "//h/x"})
+    assert Device.objects.get().identifier == "//h/x"
+
+
+@pytest.mark.parametrize("attributes", ["[]", "not json", "5"])
+def test_attributes_are_an_object(admin_client: Client, attributes: str) -> None:
+    form = {"identifier": "x", "kind": "device", "attributes": attributes}
+    response = admin_client.post(url("device_add"), form)
+    assert response.status_code == 200
+    assert not Device.objects.exists()
+
+
+def test_the_identifier_of_a_registered_device_stays(
+    admin_client: Client, make_device: Factory
+) -> None:
+    device = make_device("before")
+    form = {
+        "identifier": "after",
+        "name": "named",
+        "kind": "device",
+        "attributes": "{}",
+        "keys-TOTAL_FORMS": "0",
+        "keys-INITIAL_FORMS": "0",
+    }
+    response = admin_client.post(url("device_change", device.pk), form)
+    assert response.status_code == 302, response.context["errors"]
+    device.refresh_from_db()
+    assert (device.identifier, device.name, device.enabled) == ("before", "named", False)
+
+
+def test_an_issued_secret_is_shown_once_and_kept_by_nobody(
+    admin_client: Client, make_device: Factory
+) -> None:
+    device = make_device()
+    response = admin_client.post(url("device_issue_key", device.pk), {"label": "factory"})
+    secret = shown_secret(response)
+    assert response["Cache-Control"] == "no-store"
+    assert verified(device, secret)
+    for address in (
+        url("device_change", device.pk),
+        url("presharedkey_changelist"),
+        url("presharedkey_change", PreSharedKey.objects.get().pk),
+        reverse("admin:devices_device_history", args=[device.pk]),
+    ):
+        assert secret not in admin_client.get(address).content.decode()
+    assert secret not in str(list(LogEntry.objects.values()))
+
+
+def test_a_known_secret_is_registered_with_its_white_space_and_a_warning(
+    admin_client: Client, make_device: Factory
+) -> None:
+    device = make_device()
+    response = admin_client.post(
+        url("device_issue_key", device.pk), {"secret": " qwerty "}, follow=True
+    )
+    page = response.content.decode()
+    assert "It is weak." in page
+    assert "qwerty" not in page
+    assert verified(device, " qwerty ")
+
+
+@pytest.mark.parametrize(
+    ("form", "complaint"),
+    [
+        ({"secret": "ab"}, "3 to 128"),
+        ({"secret": "a short one", "random": "on"}, "128 random bits"),
+        (
+            {
+                "not_before_0": "2030-01-01",
+                "not_before_1": "00:00",
+                "not_after_0": "2029-01-01",
+                "not_after_1": "00:00",
+            },
+            "must lie after",
+        ),
+    ],
+)
+def test_a_key_that_cannot_be_is_refused_at_the_form(
+    admin_client: Client, make_device: Factory, form: dict[str, str], complaint: str
+) -> None:
+    response = admin_client.post(
+        url("device_issue_key", make_device().pk), {"label": "kept"} | form
+    )
+    page = response.content.decode()
+    assert complaint in page
+    assert 'value="kept"' in page
+    assert not PreSharedKey.objects.exists()
+
+
+def test_rotation_shows_the_new_secret_and_ends_the_old_one(
+    admin_client: Client, make_device: Factory
+) -> None:
+    device = make_device()
+    _, old = PreSharedKey.objects.issue(device=device)
+    response = admin_client.post(
+        url("device_rotate_keys", device.pk), {"overlap": "0", "label": "next"}
+    )
+    assert verified(device, shown_secret(response))
+    assert not verified(device, old)
+
+
+def test_a_key_is_revoked_with_a_reason_by_whoever_is_signed_in(
+    admin_client: Client, make_device: Factory
+) -> None:
+    device = make_device()
+    key, secret = PreSharedKey.objects.issue(device=device)
+    admin_client.get(url("presharedkey_revoke", key.pk))
+    assert verified(device, secret)
+    admin_client.post(url("presharedkey_revoke", key.pk), {"reason": "lost"})
+    key.refresh_from_db()
+    assert (key.revoked_by, key.revoked_reason) == ("admin", "lost")
+    assert not verified(device, secret)
+    page = admin_client.get(url("presharedkey_change", key.pk)).content.decode()
+    assert url("presharedkey_revoke", key.pk) not in page
+
+
+def act(client: Client, name: str, action: str, *rows: Any, **form: str) -> Any:
+    return client.post(
+        url(name), {"action": action, "_selected_action": [row.pk for row in rows], **form}
+    )
+
+
+def test_devices_are_disabled_after_a_confirmation(
+    admin_client: Client, make_device: Factory
+) -> None:
+    devices = [make_device(), make_device(), make_device(enabled=False)]
+    page = act(admin_client, "device_changelist", "disable", *devices).content.decode()
+    assert all(device.identifier in page for device in devices)
+    assert Device.objects.enabled().count() == 2
+    response = act(admin_client, "device_changelist", "disable", *devices, confirmed="yes")
+    assert not Device.objects.enabled().exists()
+    assert "2 devices disabled." in str(admin_client.get(response.url).content)
+    act(admin_client, "device_changelist", "enable", *devices)
+    assert Device.objects.enabled().count() == 3
+    assert LogEntry.objects.count() == 5
+
+
+def test_keys_are_revoked_after_a_confirmation(admin_client: Client, make_device: Factory) -> None:
+    keys = [PreSharedKey.objects.issue(device=make_device())[0] for _ in range(2)]
+    act(admin_client, "presharedkey_changelist", "revoke", *keys)
+    assert not PreSharedKey.objects.exclude(revoked_at=None).exists()
+    act(admin_client, "presharedkey_changelist", "revoke", *keys, confirmed="yes", reason="x")
+    assert PreSharedKey.objects.filter(revoked_reason="x").count() == 2
+
+
+def test_who_may_only_look_can_change_nothing(as_viewer: Client, make_device: Factory) -> None:
+    device = make_device()
+    key, secret = PreSharedKey.objects.issue(device=device)
+    page = as_viewer.get(url("device_change", device.pk)).content.decode()
+    assert "Issue a key" not in page
+    for address in (
+        url("device_issue_key", device.pk),
+        url("device_rotate_keys", device.pk),
+        url("presharedkey_revoke", key.pk),
+    ):
+        assert as_viewer.post(address, {"overlap": "0"}).status_code == 403
+    act(as_viewer, "device_changelist", "disable", device, confirmed="yes")
+    act(as_viewer, "presharedkey_changelist", "revoke", key, confirmed="yes")
+    assert verified(device, secret)
+
+
+def test_who_is_not_signed_in_sees_no_page(client: Client, make_device: Factory) -> None:
+    device = make_device()
+    for address in (url("device_changelist"), url("device_issue_key", device.pk)):
+        response = client.post(address)
+        assert response.status_code == 302
+        assert "/login/" in response.url
+
+
+def test_a_group_cannot_lie_within_itself(admin_client: Client, make_group: Any) -> None:
+    site = make_group("site")
+    building = make_group("building", parent=site)
+    response = admin_client.post(
+        url("devicegroup_change", site.pk), {"name": "site", "parent": building.pk}
+    )
+    assert "cannot lie within itself" in response.content.decode()
+    site.refresh_from_db()
+    assert site.parent is None
+    assert DeviceGroup.objects.count() == 2
