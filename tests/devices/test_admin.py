@@ -118,7 +118,7 @@ def test_an_issued_secret_is_shown_once_and_kept_by_nobody(
     device = make_device()
     response = admin_client.post(url("device_issue_key", device.pk), {"label": "factory"})
     secret = shown_secret(response)
-    assert response["Cache-Control"] == "no-store"
+    assert "no-store" in response["Cache-Control"]
     assert verified(device, secret)
     for address in (
         url("device_change", device.pk),
@@ -211,9 +211,9 @@ def test_devices_are_disabled_after_a_confirmation(
     page = act(admin_client, "device_changelist", "disable", *devices).content.decode()
     assert all(device.identifier in page for device in devices)
     assert Device.objects.enabled().count() == 2
-    response = act(admin_client, "device_changelist", "disable", *devices, confirmed="yes")
+    act(admin_client, "device_changelist", "disable", *devices, confirmed="yes")
     assert not Device.objects.enabled().exists()
-    assert "2 devices disabled." in str(admin_client.get(response.url).content)
+    assert "2 devices disabled." in str(admin_client.get(url("device_changelist")).content)
     act(admin_client, "device_changelist", "enable", *devices)
     assert Device.objects.enabled().count() == 3
     assert LogEntry.objects.count() == 5
