@@ -9,6 +9,7 @@ from django.core.cache import cache
 
 from devices import evidence, throttle
 from devices.models import Device, DeviceGroup
+from tests.servers import server as server
 
 numbers = itertools.count(1)
 
