@@ -17,6 +17,7 @@ from tests.postgres import SCHEMES
 from tests.servers import Server, demo_server
 
 KNOWN = "cfa09baa-4913-4ad7-a936-2e26f9671b05"
+IDENTIFIER = "5f0c7127-9a0e-4a59-9a1c-d3bb6f1f3e01"
 VERIFICATION = json.dumps(
     {
         "id": 5,
@@ -128,22 +129,24 @@ def test_an_unreachable_database_is_said_and_its_return_noticed(own_server: Serv
 
 
 def test_a_stop_answers_what_was_begun(own_server: Server) -> None:
-    request = (
-        f"POST /deviceverifier HTTP/1.1\r\nHost: x\r\nContent-Length: {len(VERIFICATION)}\r\n\r\n"
-    ).encode() + VERIFICATION
-    assert code(own_server) == "OK"  # from now on the secret is remembered, in one worker or both
+    printed = own_server.manage("add_device", IDENTIFIER, "--generate-secret", "--json")
+    secret = json.loads(printed)["secret"]
+    document = {"id": 5, "method": "verify", "deviceid": IDENTIFIER, "devicesecret": secret}
+    body = json.dumps(document).encode()
+    head = f"POST /deviceverifier HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    request = head.encode() + body
 
     def verify_until_refused(_: int) -> int:
         for answered in range(100_000):
             try:
                 with socket.create_connection(("127.0.0.1", own_server.port), 10) as connection:
                     connection.sendall(request)
-                    received = read_whole(connection)
+                    answer = read_whole(connection)
             except ConnectionError:
                 return answered
-            if not received:
+            if not answer:
                 return answered
-            assert received.endswith(b'{"id":5,"code":"OK"}')
+            assert answer.endswith(b'{"id":5,"code":"OK"}')
         raise AssertionError("the server never stopped")
 
     with ThreadPoolExecutor(8) as pool:
@@ -155,7 +158,7 @@ def test_a_stop_answers_what_was_begun(own_server: Server) -> None:
         answered = list(clients)
 
     assert exit_code == 0
-    assert stopping < 8
+    assert stopping < 5
     assert sum(answered) > 100
 
 
@@ -195,7 +198,7 @@ def test_a_stop_does_not_wait_for_idle_or_stalled_clients(own_server: Server) ->
         begin = time.monotonic()
         own_server.stop()
 
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 7  # container managers wait for 10
 
 
 def test_a_second_server_on_the_port_is_refused(server: Server) -> None:

@@ -1,7 +1,7 @@
-"""What no test client can send: raw bytes to a real server, cut off, stalled, pipelined, at once."""
+"""What no test client can send: raw bytes, cut off, stalled, pipelined, many at once."""
 
-import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ import pytest
 
 from tests.servers import Server
 
+LENGTH = re.compile(rb"(?i)content-length: ([0-9]+)")
 PATIENCE = 5  # seconds; RTIO's
 KNOWN = "cfa09baa-4913-4ad7-a936-2e26f9671b05"
 SECRET = "mb6bgso4EChvyzA05thF9+wH"
@@ -51,11 +52,25 @@ def connect(server: Server) -> Iterator[Callable[[], socket.socket]]:
         yield make
 
 
+def read_exactly(connection: socket.socket, count: int) -> bytes:
+    """Return the next bytes; raises ConnectionError where the server closes instead."""
+    received = b""
+    while len(received) < count:
+        more = connection.recv(count - len(received))
+        if not more:
+            raise ConnectionError("closed")
+        received += more
+    return received
+
+
 def read_answer(connection: socket.socket) -> tuple[int, bytes]:
-    """Return the status and body of the next answer; raises where the server closes instead."""
-    response = http.client.HTTPResponse(connection)
-    response.begin()
-    return response.status, response.read()
+    """Return the status and body of the next answer, and leave what follows it unread."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += read_exactly(connection, 1)
+    length = LENGTH.search(head)
+    assert length, head
+    return int(head.split(maxsplit=2)[1]), read_exactly(connection, int(length[1]))
 
 
 def code(connection: socket.socket) -> str:
@@ -121,9 +136,7 @@ def test_more_body_than_was_announced_is_no_part_of_the_request(
     status, body = read_answer(connection)
 
     assert_refused(path, status, body)
-    with pytest.raises(http.client.HTTPException):  # the rest is no request: a bare 400 at most
-        while read_answer(connection) == (400, b""):
-            pass
+    assert read_answer(connection) == (400, b"")  # what follows is no request
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "abc", "99999999999999999999999"])
@@ -162,9 +175,10 @@ def test_broken_chunks_are_refused(path: str, connect: Connect) -> None:
 def test_endless_chunks_are_cut_short(path: str, connect: Connect) -> None:
     connection = connect()
     connection.sendall(head(path, "Transfer-Encoding: chunked"))
-    with pytest.raises(OSError):  # noqa: PT011 - it depends on how far the sending got
-        for _ in range(1000):
-            connection.sendall(b"10000\r\n" + b"[" * 0x10000 + b"\r\n")
+    chunks = (b"10000\r\n" + b"[" * 0x10000 + b"\r\n") * 1000
+
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        connection.sendall(chunks)
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
