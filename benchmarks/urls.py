@@ -6,7 +6,7 @@ from django.urls import path
 from authsite import urls
 
 
-def empty(request: HttpRequest) -> HttpResponse:
+def empty(_request: HttpRequest) -> HttpResponse:
     """Answer nothing."""
     return HttpResponse(headers={"Content-Length": "0"})
 

@@ -4,10 +4,10 @@ Written behind the request, in bulk, by one thread of each process, and at most 
 a row. A crash loses up to a minute of it and nothing else.
 """
 
-import atexit
 import logging
 import threading
 from datetime import datetime, timedelta
+from multiprocessing.util import Finalize
 from typing import NamedTuple
 
 from django.apps import apps
@@ -73,7 +73,8 @@ class Recorder:
             if self._writer is None:
                 self._writer = threading.Thread(target=self._run, name="evidence", daemon=True)
                 self._writer.start()
-                atexit.register(self._finish)
+                # Unlike atexit, this runs in a server's forked workers, too.
+                Finalize(None, self._finish, exitpriority=0)
 
     def _run(self) -> None:
         while not self._wake.wait(settings.EVIDENCE_INTERVAL):

@@ -9,6 +9,9 @@ from django.core.cache import cache
 
 from devices import evidence, throttle
 from devices.models import Device, DeviceGroup
+from tests.servers import server
+
+__all__ = ["server"]  # a fixture that lives elsewhere
 
 numbers = itertools.count(1)
 

@@ -17,7 +17,7 @@ THREADS = 8  # a worker; each holds one database connection
 BACKLOG = 2048  # connections that wait for accept(), a worker; the kernel caps it at somaxconn
 CONNECTIONS = 4096  # open at once, a worker: idle ones of keep-alive clients count, too
 IDLE_THREAD = 600  # seconds; a thread that ends takes its database connection with it
-STOPPING = 8  # seconds that running requests get on SIGTERM, within container managers' 10
+STOPPING = 5  # seconds that running requests get on SIGTERM: RTIO waits no longer for any
 FILES = 2 * CONNECTIONS
 
 
