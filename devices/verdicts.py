@@ -20,6 +20,7 @@ class Outcome(models.TextChoices):
     REVOKED = "revoked", _("the credential was revoked")
     PEPPER_MISSING = "pepper-missing", _("the pepper that the key was made with is not configured")
     MALFORMED = "malformed", _("the credential cannot be read")
+    UNSUITABLE = "unsuitable", _("the certificate is too weak or not made for this")
     UNTRUSTED_ISSUER = "untrusted-issuer", _("no enabled trust anchor vouches for the certificate")
     NAME_MISMATCH = "name-mismatch", _("the certificate names another device")
     REVOKED_BY_CRL = "revoked-by-crl", _("a revocation list names the certificate")

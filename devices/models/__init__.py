@@ -1,6 +1,16 @@
 """The registry's rows: devices and groups, and the credentials that devices show."""
 
+from devices.models.authorities import CertificateAuthority, RevocationList, RevokedSerial
+from devices.models.certificates import Certificate
 from devices.models.devices import Device, DeviceGroup
 from devices.models.keys import PreSharedKey
 
-__all__ = ["Device", "DeviceGroup", "PreSharedKey"]
+__all__ = [
+    "Certificate",
+    "CertificateAuthority",
+    "Device",
+    "DeviceGroup",
+    "PreSharedKey",
+    "RevocationList",
+    "RevokedSerial",
+]

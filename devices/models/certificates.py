@@ -1,10 +1,484 @@
-"""X.509 certificates of devices. None can be registered yet: every one presented is refused."""
+"""X.509 certificates of devices, and the question whether one presented is a device's.
 
+A certificate presented proves nothing by itself: certificates are public. What is answered here
+counts only for a backend that did the TLS handshake with the device. (docs/certificates.md)
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
 
+from cryptography.x509 import Certificate as X509Certificate
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import Exists, Q
+from django.db.models.deletion import CASCADE, SET_NULL, Collector
+from django.utils import timezone
+from django.utils.translation import gettext as _now
+from django.utils.translation import gettext_lazy as _
+
+from devices import addresses, x509
+from devices.models.authorities import (
+    AUTHORITIES,
+    REVOKED_SERIALS,
+    Authority,
+    CRLPolicy,
+    certificate_in,
+    numbered,
+    text_parameter,
+)
+from devices.models.devices import Device
+from devices.statements import Statement
 from devices.verdicts import Outcome, Verdict
+from devices.x509 import NameSource, Presented, Refused
 
 
-def examine(identifier: str, presented: str, *, now: datetime) -> Verdict:  # noqa: ARG001
-    """Answer whether the presented certificate is one of the device's."""
-    return Verdict(Outcome.NO_CREDENTIAL)
+class Pin(models.TextChoices):
+    """What of a registered certificate must come back."""
+
+    CERTIFICATE = "certificate", _("This very certificate")
+    PUBLIC_KEY = "public-key", _("Its public key, so that a renewal with the same key is accepted")
+
+
+# --- The statements of a check --------------------------------------------------------------
+
+
+class Registered(NamedTuple):
+    """A device beside one of its certificates, or beside none."""
+
+    device: int
+    kind: str
+    enabled: bool
+    revoked: bool  # staff revoked what was presented, in whichever row
+    certificate: int | None
+    pin: str
+    fingerprint: str
+    public_key_fingerprint: str
+
+    def verdict(self, outcome: Outcome, detail: str = "", **more: Any) -> Verdict:
+        """Return an outcome about this device."""
+        return Verdict(outcome, detail, device=self.device, kind=self.kind, **more)
+
+
+def _certificates_of_device() -> models.QuerySet[Any, Any]:
+    revoked = Certificate.objects.filter(revoked_at__isnull=False).filter(
+        Q(content_fingerprint=text_parameter("content"))
+        | Q(pin=Pin.PUBLIC_KEY.value, public_key_fingerprint=text_parameter("public_key"))
+    )
+    return (
+        Device.objects.order_by()
+        .filter(identifier=text_parameter("identifier"))
+        .values_list(
+            "pk",
+            "kind",
+            "enabled",
+            Exists(revoked),
+            "certificates__pk",
+            "certificates__pin",
+            "certificates__fingerprint",
+            "certificates__public_key_fingerprint",
+        )
+    )
+
+
+CERTIFICATES_OF_DEVICE = Statement(_certificates_of_device)
+# --- The question ---------------------------------------------------------------------------
+
+
+class Examination:
+    """One certificate, presented for one device that is registered."""
+
+    def __init__(
+        self, identifier: str, presented: Presented, rows: Sequence[Registered], now: datetime
+    ) -> None:
+        self.identifier = identifier
+        self.presented = presented
+        self.rows = rows
+        self.now = now
+
+    def verdict(self) -> Verdict:
+        """Answer; Refused says why not."""
+        leaf = self.presented.leaf
+        row = self._matching()
+        found = row.verdict(
+            Outcome.VERIFIED,
+            certificate=row.certificate if self._is_pinned(row) else None,
+            valid_until=x509.validity_of(leaf)[1],
+        )
+        try:
+            return replace(found, detail=self._check(row, pinned=found.certificate is not None))
+        except Refused as refusal:
+            return replace(found, outcome=refusal.outcome, detail=refusal.detail)
+
+    def _check(self, row: Registered, *, pinned: bool) -> str:
+        """Return what staff should know of a certificate that is accepted."""
+        leaf = self.presented.leaf
+        if not row.enabled:
+            raise Refused(Outcome.DISABLED)
+        if row.revoked:
+            raise Refused(Outcome.REVOKED)
+        x509.check_readable(leaf)
+        x509.check_strength(leaf)
+        x509.check_validity(leaf, self.now)
+        if pinned:
+            self._check_lists_on_pinned()
+            return ""
+        return self._vouched()
+
+    def _matching(self) -> Registered:
+        """Return the row that pins what was presented, the exact pin first; else any."""
+        pinned = [row for row in self.rows if self._is_pinned(row)]
+        exact = [row for row in pinned if row.pin == Pin.CERTIFICATE]
+        return (exact or pinned or list(self.rows))[0]
+
+    def _is_pinned(self, row: Registered) -> bool:
+        if row.certificate is None:
+            return False
+        if row.pin == Pin.CERTIFICATE:
+            return row.fingerprint == x509.fingerprint(self.presented.leaf)
+        return row.public_key_fingerprint == x509.public_key_fingerprint(self.presented.leaf)
+
+    def _check_lists_on_pinned(self) -> None:
+        """Refuse a pinned certificate that its issuer revoked; an old list says nothing here.
+
+        A pin stands in for the path, not for a revocation.
+        """
+        leaf = self.presented.leaf
+        issuers = [
+            authority
+            for authority in self._authorities([leaf])
+            if authority.list_pk and x509.is_issued_by(leaf, authority.certificate)
+        ]
+        self._check_serials([(leaf, authority) for authority in issuers])
+
+    def _vouched(self) -> str:
+        """Return what staff should know of a path that holds; Refused where none does.
+
+        An anchor whose own conditions are not met does not stand in the way of another one.
+        """
+        leaf = self.presented.leaf
+        x509.check_client(leaf)
+        known = self._authorities([leaf, *self.presented.others])
+        anchors = {authority.certificate: authority for authority in known if authority.enabled}
+        refusal: Refused | None = None
+        while True:
+            try:
+                path = x509.find_path(self.presented, list(anchors), self.now)
+            except Refused as error:
+                raise refusal or self._plainer(error, known) from None
+            anchor = anchors.pop(path[-1])
+            try:
+                self._check_name(anchor, path)
+                return self._check_lists(path, known)
+            except Refused as error:
+                refusal = refusal or error
+
+    def _plainer(self, error: Refused, known: Sequence[Authority]) -> Refused:
+        """Name the switched-off anchor, where there is one and nothing else is wrong."""
+        off = [authority.name for authority in known if not authority.enabled]
+        if error.outcome is not Outcome.UNTRUSTED_ISSUER or not off:
+            return error
+        return Refused(
+            error.outcome,
+            _now("%(detail)s; the trust anchor “%(name)s” is switched off")
+            % {"detail": error.detail, "name": "”, “".join(off)},
+        )
+
+    def _check_name(self, anchor: Authority, path: Sequence[X509Certificate]) -> None:
+        if anchor.name_source != NameSource.DNS and x509.is_name_constrained(path):
+            raise Refused(
+                Outcome.UNTRUSTED_ISSUER,
+                _now("an issuer has name constraints, which hold only for DNS names"),
+            )
+        if not anchor.names_device(self.presented.leaf, self.identifier):
+            source = NameSource(anchor.name_source)
+            names = x509.names_in(self.presented.leaf, source)[:3]
+            raise Refused(
+                Outcome.NAME_MISMATCH,
+                _now("“%(anchor)s” goes by the %(source)s, which says %(names)s")
+                % {
+                    "anchor": anchor.name,
+                    "source": str(source.label),
+                    "names": x509.shown(", ".join(names), 200) or _now("nothing"),
+                },
+            )
+
+    def _check_lists(self, path: Sequence[X509Certificate], known: Sequence[Authority]) -> str:
+        """Hold each link of the path against the list of whoever issued it; return warnings."""
+        links = [
+            (certificate, authority)
+            for certificate, issuer in pairwise(path)
+            for authority in known
+            if authority.has_issued_as(issuer)
+        ]
+        self._check_serials(links)
+        warnings = []
+        for authority in dict.fromkeys(authority for _link, authority in links):
+            if (warning := self._stale(authority)) is None:
+                continue
+            if authority.crl_policy != CRLPolicy.WARN:
+                raise Refused(Outcome.CRL_EXPIRED, warning)
+            warnings.append(warning)
+        return "; ".join(warnings)
+
+    def _stale(self, authority: Authority) -> str | None:
+        if authority.next_update is None:
+            if authority.crl_policy != CRLPolicy.REQUIRE:
+                return None
+            return _now("no list of “%(name)s” is loaded") % {"name": authority.name}
+        if self.now <= authority.next_update:
+            return None
+        return _now("the list of “%(name)s” was due to be renewed by %(moment)s") % {
+            "name": authority.name,
+            "moment": f"{authority.next_update:%Y-%m-%d %H:%M} UTC",
+        }
+
+    def _check_serials(self, links: Sequence[tuple[X509Certificate, Authority]]) -> None:
+        """Refuse if a link is on its issuer's list; one statement, or none without lists."""
+        listed = {
+            (authority.pk, x509.serial_of(certificate)): certificate
+            for certificate, authority in links
+            if authority.list_pk
+        }
+        if not listed:
+            return
+        serials = list(dict.fromkeys(serial for _authority, serial in listed))
+        for link in REVOKED_SERIALS.rows(**numbered("serial", serials)):
+            if link in listed:
+                raise Refused(Outcome.REVOKED_BY_CRL, x509.subject_of(listed[link]))
+
+    @staticmethod
+    def _authorities(certificates: Sequence[X509Certificate]) -> list[Authority]:
+        issuers = [x509.issuer_fingerprint(certificate) for certificate in certificates]
+        return [Authority(*row) for row in AUTHORITIES.rows(**numbered("issuer", issuers))]
+
+
+class CertificateQuerySet(models.QuerySet["Certificate"]):
+    """Certificates, and the question whether one is a device's."""
+
+    def live_at(self, now: datetime) -> "CertificateQuerySet":
+        """Return those that admit their device now or later: neither revoked nor expired.
+
+        The key of a pin by public key may come back in a renewed certificate at any time.
+        """
+        return self.filter(revoked_at=None).exclude(pin=Pin.CERTIFICATE, not_after__lt=now)
+
+    def prepare(
+        self,
+        *,
+        device: Device | None,
+        presented: str,
+        pin: str = Pin.CERTIFICATE,
+        label: str = "",
+    ) -> "Certificate":
+        """Return the first certificate of a text as a row that is not saved yet.
+
+        Raises ValidationError where it cannot be read or would never be accepted.
+        """
+        try:
+            certificate = x509.read(presented).leaf
+            x509.check_readable(certificate)
+            x509.check_strength(certificate)
+            not_before, not_after = x509.validity_of(certificate)
+            return self.model(
+                device=device,
+                pin=pin,
+                label=label,
+                pem=x509.pem_of(certificate),
+                fingerprint=x509.fingerprint(certificate),
+                content_fingerprint=x509.content_fingerprint(certificate),
+                public_key_fingerprint=x509.public_key_fingerprint(certificate),
+                subject=x509.subject_of(certificate),
+                issuer=x509.issuer_of(certificate),
+                serial=x509.serial_of(certificate),
+                not_before=not_before,
+                not_after=not_after,
+            )
+        except Refused as refusal:
+            raise refusal.as_validation_error() from None
+
+    def register(
+        self, *, device: Device, presented: str, pin: str = Pin.CERTIFICATE, label: str = ""
+    ) -> "Certificate":
+        """Pin a certificate, or its public key, to a device. What follows the first is ignored."""
+        certificate = self.prepare(device=device, presented=presented, pin=pin, label=label)
+        certificate.full_clean()
+        certificate.save()
+        return certificate
+
+    def revoked_like(self, certificate: "Certificate") -> "CertificateQuerySet":
+        """Return the revoked rows, of any device, that forbid this certificate for ever."""
+        return self.filter(revoked_at__isnull=False).filter(
+            Q(content_fingerprint=certificate.content_fingerprint)
+            | Q(
+                pin=Pin.PUBLIC_KEY,
+                public_key_fingerprint=certificate.public_key_fingerprint,
+            )
+        )
+
+    def examine(self, identifier: str, presented: str, *, now: datetime) -> Verdict:
+        """Answer whether the certificate presented is one of the device's.
+
+        `presented` is a PEM text, the leaf first, its issuers after it in any order; or one DER
+        in base64. Two statements where it is pinned or no list is loaded, else three.
+        """
+        try:
+            certificates = x509.read(presented)
+            content = x509.content_fingerprint(certificates.leaf)
+            public_key = x509.public_key_fingerprint(certificates.leaf)
+            if not addresses.is_storable(identifier):
+                return Verdict(Outcome.UNKNOWN_DEVICE)
+            rows = CERTIFICATES_OF_DEVICE.rows(
+                identifier=identifier, content=content, public_key=public_key
+            )
+            if not rows:
+                return Verdict(Outcome.UNKNOWN_DEVICE)
+            registered = [Registered(*row) for row in rows]
+            return Examination(identifier, certificates, registered, now).verdict()
+        except Refused as refusal:
+            return Verdict(refusal.outcome, refusal.detail)
+
+
+# --- The rows -------------------------------------------------------------------------------
+
+
+def keep_revoked(
+    collector: Collector,
+    field: "models.ForeignKey[Any, Any]",
+    sub_objs: "CertificateQuerySet",
+    using: str,
+) -> None:
+    """Delete a device's certificates with it, except the revoked ones: they stay revoked."""
+    revoked = sub_objs.filter(revoked_at__isnull=False)
+    if revoked:
+        SET_NULL(collector, field, revoked, using)
+    CASCADE(collector, field, sub_objs.filter(revoked_at=None), using)
+
+
+class Certificate(models.Model):
+    """A certificate that staff pinned to a device, or revoked for ever."""
+
+    device = models.ForeignKey(
+        Device,
+        verbose_name=_("device"),
+        null=True,
+        on_delete=keep_revoked,
+        related_name="certificates",
+    )
+    label = models.CharField(
+        _("label"), max_length=100, blank=True, help_text=_("What staff call this certificate.")
+    )
+    pin = models.CharField(_("what is pinned"), max_length=16, choices=Pin, default=Pin.CERTIFICATE)
+    pem = models.TextField(_("certificate (PEM)"), editable=False)
+    fingerprint = models.CharField(_("SHA-256 fingerprint"), max_length=64, editable=False)
+    content_fingerprint = models.CharField(
+        _("SHA-256 of what the issuer signed"), max_length=64, editable=False
+    )
+    public_key_fingerprint = models.CharField(
+        _("SHA-256 of the public key"), max_length=64, editable=False
+    )
+    subject = models.TextField(_("subject"), blank=True, editable=False)
+    issuer = models.TextField(_("issuer"), blank=True, editable=False)
+    serial = models.CharField(_("serial number"), max_length=40, editable=False)
+    not_before = models.DateTimeField(_("valid from"), editable=False)
+    not_after = models.DateTimeField(_("valid until"), editable=False)
+    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True, editable=False)
+    revoked_by = models.CharField(_("revoked by"), max_length=150, blank=True, editable=False)
+    revoked_reason = models.CharField(
+        _("reason of the revocation"), max_length=255, blank=True, editable=False
+    )
+    created = models.DateTimeField(_("created"), auto_now_add=True)
+    last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
+
+    objects = CertificateQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        verbose_name = _("certificate")
+        verbose_name_plural = _("certificates")
+        indexes = [
+            models.Index(
+                fields=["content_fingerprint"],
+                condition=Q(revoked_at__isnull=False),
+                name="devices_cert_revoked_content",
+            ),
+            models.Index(
+                fields=["public_key_fingerprint"],
+                condition=Q(revoked_at__isnull=False),
+                name="devices_cert_revoked_key",
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["device", "fingerprint"],
+                name="devices_certificate_unique",
+                violation_error_message=_("The device has this certificate already."),
+            ),
+            models.CheckConstraint(
+                condition=Q(pin__in=["certificate", "public-key"]),
+                name="devices_certificate_pin_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(device__isnull=False) | Q(revoked_at__isnull=False),
+                name="devices_certificate_of_a_device",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.label or self.subject or f"certificate {self.serial}"
+
+    def clean(self) -> None:
+        """Refuse what was revoked before, and a pin that nothing can ever match."""
+        super().clean()
+        if self.pk is not None:
+            return
+        revoked = Certificate.objects.revoked_like(self).first()
+        if revoked is not None:
+            raise ValidationError(
+                _(
+                    "This certificate, or its key, was revoked on %(day)s and stays so. Make a new "
+                    "key and a new certificate."
+                ),
+                code="revoked",
+                params={"day": f"{revoked.revoked_at:%Y-%m-%d}"},
+            )
+        if self.pin == Pin.CERTIFICATE and self.not_after < timezone.now():
+            raise ValidationError(
+                _("The certificate expired on %(day)s."),
+                code="expired",
+                params={"day": f"{self.not_after:%Y-%m-%d}"},
+            )
+
+    @cached_property
+    def parsed(self) -> X509Certificate:
+        """The certificate, parsed."""
+        return certificate_in(self.pem)
+
+    def state_at(self, now: datetime) -> Outcome:
+        """Return VERIFIED where the pin can admit its device at that moment, else why not."""
+        if self.revoked_at is not None:
+            return Outcome.REVOKED
+        if self.pin == Pin.CERTIFICATE and now < self.not_before:
+            return Outcome.NOT_YET_VALID
+        if self.pin == Pin.CERTIFICATE and now > self.not_after:
+            return Outcome.EXPIRED
+        return Outcome.VERIFIED
+
+    def revoke(self, *, by: str, reason: str = "", now: datetime | None = None) -> bool:
+        """Revoke the certificate from its next use on; return False where it was revoked before.
+
+        A pin of a public key takes every certificate with that key along. The first revocation
+        stands: who, when and why are never overwritten.
+        """
+        with transaction.atomic():
+            current = Certificate.objects.select_for_update().get(pk=self.pk)
+            if current.revoked_at is not None:
+                self.refresh_from_db()
+                return False
+            self.revoked_at = now or timezone.now()
+            self.revoked_by, self.revoked_reason = by, reason
+            self.save(update_fields=["revoked_at", "revoked_by", "revoked_reason"])
+        return True

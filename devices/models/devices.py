@@ -123,7 +123,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         Raises ValueError where nothing is presented, and a database's OperationalError where the
         registry cannot be asked. (contract: RTIO device verifier; Auth service, Authenticate.)
         """
-        from devices.models import certificates
+        from devices.models.certificates import Certificate
         from devices.models.keys import PreSharedKey
 
         if secret is None and certificate is None:
@@ -133,7 +133,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         if secret is not None:
             verdicts.append(PreSharedKey.objects.examine(identifier, secret, now=moment))
         if certificate is not None and all(verdict.verified for verdict in verdicts):
-            verdicts.append(certificates.examine(identifier, certificate, now=moment))
+            verdicts.append(Certificate.objects.examine(identifier, certificate, now=moment))
         if record and verdicts[-1].verified:
             for verdict in verdicts:
                 evidence.recorder.note(verdict, moment)
