@@ -1,0 +1,236 @@
+"""Ask a running server the specifications' own examples, and show what it answers."""
+
+import base64
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from django.core.management.base import CommandError, CommandParser
+
+from devices.management.base import RegistryCommand
+
+PATIENCE = 5  # seconds for an answer: RTIO's
+SHOWN = 200  # characters of a body that is not JSON
+
+
+@dataclass(frozen=True)
+class Example:
+    """A documented request, and the answer that its document gives."""
+
+    name: str
+    path: str
+    body: str
+    expected: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def frame(command: str, arguments: dict[str, Any]) -> str:
+    """Return the request of an example of the Auth service's page."""
+    return json.dumps(
+        {
+            "v": 1,
+            "src": "//api.cesanta.com/cloud.dispatcher",
+            "dst": "//api.cesanta.com/cloud.registry",
+            "cmds": [{"cmd": command, "id": 123, "args": arguments}],
+        }
+    )
+
+
+def reply(result: object) -> dict[str, Any]:
+    """Return the response of an example of the Auth service's page."""
+    return {
+        "v": 1,
+        "src": "//api.cesanta.com/cloud.registry",
+        "dst": "//api.cesanta.com/cloud.dispatcher",
+        "resp": [{"id": 123, "status": 0, "resp": result}],
+    }
+
+
+CURL = {"Accept": "*/*", "Content-Type": "application/x-www-form-urlencoded"}
+EXAMPLES = (
+    Example(
+        "RTIO device verifier: the right secret",
+        "/deviceverifier",
+        '{"method":"verify","id": 1999,"deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05", '
+        '"devicesecret": "mb6bgso4EChvyzA05thF9+wH"}',
+        {"id": 1999, "code": "OK"},
+        CURL,
+    ),
+    Example(
+        "RTIO device verifier: an empty secret",
+        "/deviceverifier",
+        '{"method":"verify","id": 1999,"deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05", '
+        '"devicesecret": ""}',
+        {"id": 1999, "code": "VERIFICATION_FAILED"},
+        CURL,
+    ),
+    Example(
+        "Auth service: AuthorizeCommand",
+        "/",
+        frame(
+            "/v1/Auth.AuthorizeCommand",
+            {
+                "cmd": "/v1/Nuke.Launch",
+                "dst": "//api.cesanta.com/misslecontrol",
+                "src": "//api.cesanta.com/device_123",
+            },
+        ),
+        reply(False),
+    ),
+    Example(
+        "Auth service: Authenticate",
+        "/",
+        frame(
+            "/v1/Auth.Authenticate",
+            {"id": "//api.cesanta.com/device_123", "credentials": {"psk": "qwerty"}},
+        ),
+        reply(True),
+    ),
+    Example(
+        "RTIO's own request, without Content-Type and Accept",
+        "/deviceverifier",
+        '{"id":1519738298,"method":"verify","deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05",'
+        '"devicesecret":"mb6bgso4EChvyzA05thF9+wH"}',
+        {"id": 1519738298, "code": "OK"},
+        {"User-Agent": "Go-http-client/1.1", "Accept-Encoding": "gzip"},
+    ),
+)
+
+
+class Command(RegistryCommand):
+    """`selftest`: the first thing to run once a server is up."""
+
+    help = (
+        "Ask a running server the documented examples of the RTIO and Cesanta specifications\n"
+        "and compare its answers. They are about the devices that `manage.py seed_demo` loads."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--url",
+            default="http://127.0.0.1:17217",
+            help="where the server answers (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--user",
+            metavar="ID",
+            help="call as this backend with HTTP Basic, from outside the backend networks",
+        )
+        parser.add_argument(
+            "--password-stdin", action="store_true", help="read its secret from standard input"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Ask each example; exit with 1 where one was answered otherwise than documented."""
+        if bool(options["user"]) != options["password_stdin"]:
+            raise CommandError("--user and --password-stdin go together", returncode=2)
+        server = _server_at(options["url"])
+        credentials = {}
+        if options["user"]:
+            pair = f"{options['user']}:{self.secret_from_stdin()}"
+            token = base64.b64encode(pair.encode()).decode()
+            credentials["Authorization"] = f"Basic {token}"
+        outcomes = [_try_out(server, example, credentials) for example in EXAMPLES]
+        passed = sum(outcome["passed"] for outcome in outcomes)
+        text = "\n\n".join(_describe(outcome) for outcome in outcomes)
+        self.answer(
+            options,
+            f"{text}\n\n{passed} of {len(outcomes)} answered as documented.",
+            {"url": options["url"], "passed": passed, "examples": outcomes},
+            yes=passed == len(outcomes),
+        )
+
+
+def _server_at(url: str) -> SplitResult:
+    server = urlsplit(url)
+    try:
+        valid = server.scheme in ("http", "https") and server.hostname and server.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise CommandError(f"--url must be such as http://127.0.0.1:17217, not {url}", returncode=2)
+    return server
+
+
+def _try_out(
+    server: SplitResult, example: Example, credentials: Mapping[str, str]
+) -> dict[str, Any]:
+    """Ask one example; return what was asked, expected and answered, and where they differ."""
+    status, content_type, body = _post(server, example, credentials)
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = body.decode(errors="replace")[:SHOWN]
+    differences = [
+        *_differences("HTTP status", 200, status),
+        *_differences("Content-Type", "application/json", content_type),
+        *_differences("", example.expected, answer),
+    ]
+    return {
+        "name": example.name,
+        "passed": not differences,
+        "request": f"POST {example.path} {example.body}",
+        "expected": example.expected,
+        "answer": answer,
+        "differences": differences,
+    }
+
+
+def _post(
+    server: SplitResult, example: Example, credentials: Mapping[str, str]
+) -> tuple[int, str | None, bytes]:
+    """Send an example with its headers and no others; return status, Content-Type and body."""
+    kind = http.client.HTTPSConnection if server.scheme == "https" else http.client.HTTPConnection
+    connection = kind(server.hostname or "", server.port, timeout=PATIENCE)
+    body = example.body.encode()
+    try:
+        connection.putrequest(
+            "POST", server.path.rstrip("/") + example.path, skip_accept_encoding=True
+        )
+        for name, value in {**example.headers, **credentials}.items():
+            connection.putheader(name, value)
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+        response = connection.getresponse()
+        return response.status, response.headers["Content-Type"], response.read()
+    except (OSError, http.client.HTTPException) as error:
+        where = f"{server.scheme}://{server.netloc}"
+        raise CommandError(f"no answer from {where}: {error!r}", returncode=2) from error
+    finally:
+        connection.close()
+
+
+def _differences(where: str, expected: Any, found: Any) -> Iterator[str]:
+    """Yield each place where an answer is not what it should be, in words."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for name in {**expected, **found}:
+            place = f"{where}.{name}" if where else name
+            if name not in found:
+                yield f"{place} is missing"
+            elif name not in expected:
+                yield f"{place} should not be there"
+            else:
+                yield from _differences(place, expected[name], found[name])
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        for position, (one, other) in enumerate(zip(expected, found, strict=True)):
+            yield from _differences(f"{where}[{position}]", one, other)
+    elif type(expected) is not type(found) or expected != found:
+        place = where or "the body"
+        yield f"{place} should be {json.dumps(expected)}, and is {json.dumps(found)}"
+
+
+def _describe(outcome: dict[str, Any]) -> str:
+    """Return an outcome in lines for people."""
+    lines = [
+        f"{'pass' if outcome['passed'] else 'FAIL'}  {outcome['name']}",
+        f"      {outcome['request']}",
+        f"      expected  {json.dumps(outcome['expected'])}",
+        f"      answered  {json.dumps(outcome['answer'])}",
+        *(f"      -> {difference}" for difference in outcome["differences"]),
+    ]
+    return "\n".join(lines)
