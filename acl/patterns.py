@@ -70,11 +70,18 @@ def candidates(command: str) -> list[str]:
     return found
 
 
-def matches(pattern: str, command: str) -> bool:
-    """Whether `pattern` matches `command`."""
-    return pattern in candidates(command)
+def wider(pattern: str) -> list[str]:
+    """Return every pattern that matches all that `pattern` matches, itself last."""
+    if not pattern.endswith("*"):
+        return candidates(pattern)
+    return [found for found in candidates(pattern[:-1]) if found.endswith("*")] or ["*"]
 
 
 def covers(wide: str, narrow: str) -> bool:
     """Whether every command that `narrow` matches is matched by `wide` too."""
     return wide == narrow or (wide.endswith("*") and narrow.startswith(wide[:-1]))
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether some command is matched by both: of two such patterns, one covers the other."""
+    return covers(one, other) or covers(other, one)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -16,6 +16,9 @@ from acl.decisions import Decision, Effect, Request
 from acl.models.command_sets import CommandSet, well_formed
 from acl.patterns import LONGEST, validate_pattern
 from devices.models import Device, DeviceGroup
+
+if TYPE_CHECKING:
+    from acl.explanations import Explanation
 
 
 class SourceKind(models.TextChoices):
@@ -55,6 +58,16 @@ class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
         """Answer many requests (source, destination, command) at once: two statements in all."""
         return decisions.decide_many(
             [Request(*request) for request in requests], now=now or timezone.now(), using=self.db
+        )
+
+    def explain_decision(
+        self, source: str, destination: str, command: str, *, now: datetime | None = None
+    ) -> "Explanation":
+        """Answer as `decide` does, with every rule that took part and those that nearly did."""
+        from acl.explanations import explain
+
+        return explain(
+            Request(source, destination, command), now=now or timezone.now(), using=self.db
         )
 
     def enabled(self) -> "CommandPermissionQuerySet":
@@ -119,6 +132,7 @@ def named_key(end: str) -> Coalesce:
     )
 
 
+AMBIGUOUS = frozenset({"everyone", "itself", "same-group", "nobody"})
 SPECIAL: dict[str, list[str]] = {"source": [], "destination": ["itself", "same-group"]}
 
 
@@ -238,6 +252,9 @@ class CommandPermission(models.Model):
                 fields=["source_key", "destination_key", "command_key"],
                 name="acl_permission_lookup",
             ),
+            models.Index(
+                fields=["command_key", "destination_key"], name="acl_permission_by_command"
+            ),
         ]
         constraints = [
             models.CheckConstraint(
@@ -288,13 +305,17 @@ class CommandPermission(models.Model):
     @staticmethod
     def _end_text(kind: str, device: Device | None, group: DeviceGroup | None) -> str:
         if device is not None:
-            return device.identifier
+            identifier = device.identifier
+            ambiguous = identifier in AMBIGUOUS or identifier.startswith(("group:", "device:"))
+            return f"device:{identifier}" if ambiguous else identifier
         return f"group:{group.name}" if group is not None else str(kind)
 
     def clean(self) -> None:
         """Refuse a rule with two senders or none, and so on, at the field that mends it."""
         super().clean()
         errors: dict[str, Any] = {}
+        if self.pattern.startswith("set:"):
+            errors["pattern"] = _("Choose the command set below instead of writing its name here.")
         for end in ("source", "destination"):
             errors |= self._end_errors(end)
         if self.pattern and self.command_set_id is not None:

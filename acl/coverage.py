@@ -1,0 +1,120 @@
+"""Which rules leave another one nothing to decide: the engine's look-up, asked about rules."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from acl import decisions, patterns
+from acl.decisions import EVERYONE, ITSELF, SAME_GROUP, Effect, Keys
+from acl.groups import GroupTree
+from acl.models.permissions import CommandPermission
+from devices.models import Device
+
+
+class Coverage:
+    """Finds denials that are wider than given rules. Made anew for each report."""
+
+    def __init__(self, tree: GroupTree, now: datetime) -> None:
+        self._tree = tree
+        self._now = now
+
+    def denials(
+        self, rules: Sequence[CommandPermission], within: str = "*"
+    ) -> dict[int, CommandPermission]:
+        """Return a denial for each rule of which denials cover everything, by position.
+
+        `within` narrows what a rule is taken to be about to that pattern. A denial counts where
+        it covers a pattern alone, with the rule's whole window; what several denials cover only
+        together is not found.
+        """
+        groups = self._groups_of(rules)
+        keys: list[Keys] = []
+        owners: list[int] = []
+        wanted: dict[int, int] = {}
+        for position, rule in enumerate(rules):
+            overlaps = [p for p in patterns_of(rule) if patterns.overlap(p, within)]
+            wanted[position] = len(overlaps)
+            for pattern in overlaps:
+                narrow = pattern if patterns.covers(within, pattern) else within
+                keys.append(self._wider(rule, narrow, groups))
+                owners.append(position)
+        candidates = self._denying(keys)
+        covered: dict[int, list[CommandPermission]] = defaultdict(list)
+        for nth, position in enumerate(owners):
+            for denial in candidates[nth]:
+                if outlasts(denial, rules[position]) and denial.pk != rules[position].pk:
+                    covered[position].append(denial)
+                    break
+        return {
+            position: found[0]
+            for position, found in covered.items()
+            if len(found) == wanted[position]
+        }
+
+    def _denying(self, keys: Sequence[Keys]) -> list[list[CommandPermission]]:
+        found: list[list[int]] = [[] for _ in keys]
+        for row in decisions.find_rules(keys, now=self._now, using="default"):
+            if row.effect == Effect.DENY:
+                found[row.request].append(row.pk)
+        rules = CommandPermission.objects.named().in_bulk({pk for pks in found for pk in pks})
+        return [[rules[pk] for pk in sorted(pks)] for pks in found]
+
+    def _groups_of(self, rules: Iterable[CommandPermission]) -> dict[int, set[int]]:
+        devices = {
+            pk for rule in rules for pk in (rule.source_device_id, rule.destination_device_id) if pk
+        }
+        groups: dict[int, set[int]] = defaultdict(set)
+        for device, group in Device.groups.through.objects.filter(device__in=devices).values_list(
+            "device_id", "devicegroup_id"
+        ):
+            groups[device] |= self._tree.above(group)
+        return groups
+
+    def _wider(self, rule: CommandPermission, pattern: str, groups: dict[int, set[int]]) -> Keys:
+        sources = self._wider_end(rule.source_device_id, rule.source_group_id, groups)
+        destinations = self._wider_end(
+            rule.destination_device_id, rule.destination_group_id, groups
+        )
+        if rule.destination_kind == "itself":
+            destinations = [ITSELF, *sources]
+        elif rule.destination_kind == "same-group":
+            destinations = [SAME_GROUP, EVERYONE]
+        elif rule.source_device_id and rule.source_device_id == rule.destination_device_id:
+            destinations.append(ITSELF)
+        wider = patterns.wider(pattern)
+        return Keys(sources, destinations, [*wider, *map(decisions.set_key, sets_with(wider))])
+
+    def _wider_end(
+        self, device: int | None, group: int | None, groups: dict[int, set[int]]
+    ) -> list[int]:
+        if device is not None:
+            return [device, *(-pk for pk in groups[device]), EVERYONE]
+        if group is not None:
+            return [*(-pk for pk in self._tree.above(group)), EVERYONE]
+        return [EVERYONE]
+
+
+def patterns_of(rule: CommandPermission) -> list[str]:
+    """Return the patterns that a rule is about."""
+    if rule.command_set is None:
+        return [rule.pattern]
+    return [row.pattern for row in rule.command_set.patterns.all()]
+
+
+def sets_with(wanted: Sequence[str]) -> list[int]:
+    """Return the command sets that have one of the patterns."""
+    from acl.models import CommandSetPattern
+
+    rows = CommandSetPattern.objects.filter(pattern__in=wanted)
+    return list(rows.order_by().values_list("command_set_id", flat=True).distinct())
+
+
+def outlasts(long: CommandPermission, short: CommandPermission) -> bool:
+    """Whether `long` is valid whenever `short` is."""
+    begins = long.valid_from is None or (
+        short.valid_from is not None and long.valid_from <= short.valid_from
+    )
+    ends = long.valid_until is None or (
+        short.valid_until is not None and long.valid_until >= short.valid_until
+    )
+    return begins and ends

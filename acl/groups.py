@@ -1,0 +1,36 @@
+"""The tree of device groups in memory, for questions about many rules at once."""
+
+from collections import defaultdict
+
+from devices.models import Device, DeviceGroup
+
+
+class GroupTree:
+    """Which group lies in which, and which hold a device; two statements when it is made."""
+
+    def __init__(self) -> None:
+        self._parents = dict(DeviceGroup.objects.values_list("pk", "parent_id"))
+        self._children: dict[int, list[int]] = defaultdict(list)
+        for pk, parent in self._parents.items():
+            if parent is not None:
+                self._children[parent].append(pk)
+        held = Device.groups.through.objects.values_list("devicegroup_id", flat=True).distinct()
+        self.inhabited = {pk for group in held for pk in self.above(group)}
+
+    def above(self, group: int) -> set[int]:
+        """Return the group and those that it lies in."""
+        found: set[int] = set()
+        current: int | None = group
+        while current is not None and current not in found:
+            found.add(current)
+            current = self._parents.get(current)
+        return found
+
+    def below(self, group: int) -> set[int]:
+        """Return the group and those that lie in it."""
+        found: set[int] = set()
+        level = [group]
+        while level:
+            found.update(level)
+            level = [child for pk in level for child in self._children[pk] if child not in found]
+        return found

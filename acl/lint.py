@@ -1,0 +1,130 @@
+"""Rules that can never decide anything, and rules that open everything."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from django.db import models
+from django.db.models import Exists, OuterRef, Q, Subquery
+from django.utils.translation import gettext_lazy as _
+
+from acl.coverage import Coverage
+from acl.decisions import Effect
+from acl.groups import GroupTree
+from acl.models.permissions import CommandPermission, CommandPermissionQuerySet
+
+CHUNK = 500
+
+
+class Fault(models.TextChoices):
+    """What is wrong with a rule."""
+
+    EXPIRED = "expired", _("has expired")
+    DISABLED_DEVICE = "disabled-device", _("names a disabled device")
+    EMPTY_GROUP = "empty-group", _("names a group without devices")
+    EMPTY_SET = "empty-set", _("names a command set without commands")
+    REPEATED = "repeated", _("says what another rule says already")
+    SHADOWED = "shadowed", _("allows nothing: a wider rule denies it all")
+    OPENS_EVERYTHING = "opens-everything", _("lets everyone send every command to everyone")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule, what is wrong with it, and the other rule that makes it so."""
+
+    rule: CommandPermission
+    fault: Fault
+    other: CommandPermission | None = None
+
+    def __str__(self) -> str:
+        because = f" (#{self.other.pk} {self.other})" if self.other is not None else ""
+        return f"#{self.rule.pk} {self.rule}: {self.fault.label}{because}"
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the finding for machines."""
+        return {
+            "rule": self.rule.pk,
+            "text": str(self.rule),
+            "fault": self.fault,
+            "other": self.other.pk if self.other is not None else None,
+        }
+
+
+def lint(rules: CommandPermissionQuerySet, *, now: datetime) -> Iterator[Finding]:
+    """Yield what is wrong with those of `rules` that are switched on, a chunk at a time."""
+    tree = GroupTree()
+    coverage = Coverage(tree, now)
+    with_denials = CommandPermission.objects.enabled().filter(effect=Effect.DENY).exists()
+    ordered = iter(
+        rules.enabled()
+        .named()
+        .annotate(twin=Subquery(_twins().values("pk")[:1]), has_patterns=Exists(_own_patterns()))
+        .prefetch_related("command_set__patterns")
+        .order_by("pk")
+        .iterator(CHUNK)
+    )
+    while chunk := list(islice(ordered, CHUNK)):
+        twins = CommandPermission.objects.named().in_bulk(
+            {rule.twin for rule in chunk if rule.twin is not None}  # type: ignore[attr-defined]
+        )
+        allowing = [rule for rule in chunk if rule.effect == Effect.ALLOW]
+        denials = coverage.denials(allowing) if with_denials else {}
+        shadows = {allowing[position].pk: denial for position, denial in denials.items()}
+        for rule in chunk:
+            yield from _findings(rule, tree, now)
+            if (twin := getattr(rule, "twin", None)) is not None:
+                yield Finding(rule, Fault.REPEATED, twins[twin])
+            if rule.pk in shadows:
+                yield Finding(rule, Fault.SHADOWED, shadows[rule.pk])
+
+
+def _findings(rule: CommandPermission, tree: GroupTree, now: datetime) -> Iterable[Finding]:
+    if rule.valid_until is not None and rule.valid_until <= now:
+        yield Finding(rule, Fault.EXPIRED)
+    for device in (rule.source_device, rule.destination_device):
+        if device is not None and not device.enabled:
+            yield Finding(rule, Fault.DISABLED_DEVICE)
+            break
+    groups = {rule.source_group_id, rule.destination_group_id} - {None}
+    if not groups <= tree.inhabited:
+        yield Finding(rule, Fault.EMPTY_GROUP)
+    if rule.command_set_id is not None and not getattr(rule, "has_patterns", True):
+        yield Finding(rule, Fault.EMPTY_SET)
+    if opens_everything(rule):
+        yield Finding(rule, Fault.OPENS_EVERYTHING)
+
+
+def opens_everything(rule: CommandPermission) -> bool:
+    """Whether a rule allows everyone every command to everyone."""
+    from acl.coverage import patterns_of
+
+    return (
+        rule.effect == Effect.ALLOW
+        and rule.source_kind == rule.destination_kind == "everyone"
+        and not {"*", "/*"}.isdisjoint(patterns_of(rule))
+    )
+
+
+def _twins() -> CommandPermissionQuerySet:
+    """Return the older rules that say what the outer one says, whenever it says it."""
+    return (
+        CommandPermission.objects.enabled()
+        .filter(
+            Q(valid_from=None) | Q(valid_from__lte=OuterRef("valid_from")),
+            Q(valid_until=None) | Q(valid_until__gte=OuterRef("valid_until")),
+            source_key=OuterRef("source_key"),
+            destination_key=OuterRef("destination_key"),
+            command_key=OuterRef("command_key"),
+            effect=OuterRef("effect"),
+            pk__lt=OuterRef("pk"),
+        )
+        .order_by("pk")
+    )
+
+
+def _own_patterns() -> models.QuerySet[Any]:
+    from acl.models import CommandSetPattern
+
+    return CommandSetPattern.objects.filter(command_set=OuterRef("command_set"))

@@ -1,0 +1,38 @@
+"""Say whether a command may pass, and why."""
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from acl.models import CommandPermission
+from devices.addresses import AddressError, entity_id
+from devices.management.base import RegistryCommand
+
+
+class Command(RegistryCommand):
+    """`explain`: the decision, the rule that decided, the others that took part or nearly did."""
+
+    help = "Say whether SRC may send CMD to DST, which rule decides, and which nearly would."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("src", help="the sender's ID; an address names its ID")
+        parser.add_argument("dst", help="the receiver's ID; an address names its ID")
+        parser.add_argument("cmd", help="the command, such as /v1/Config.Get")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print the explanation; exit with 1 where the command is denied."""
+        try:
+            source, destination = entity_id(options["src"]), entity_id(options["dst"])
+        except AddressError as error:
+            raise CommandError(str(error), returncode=2) from error
+        explanation = CommandPermission.objects.explain_decision(
+            source, destination, options["cmd"]
+        )
+        self.answer(
+            options,
+            "\n".join(explanation.lines()),
+            explanation.as_document(),
+            yes=explanation.decision.allowed,
+        )

@@ -1,0 +1,28 @@
+"""Report rules that can never decide, and rules that open everything."""
+
+from typing import Any
+
+from django.utils import timezone
+
+from acl.lint import lint
+from acl.models import CommandPermission
+from devices.management.base import RegistryCommand
+
+
+class Command(RegistryCommand):
+    """`lint_permissions`: one line for each finding; exit with 1 where there is one."""
+
+    help = (
+        "Report rules that can never decide (expired, repeated, shadowed by a wider denial, about\n"
+        "a disabled device or an empty group) and rules that open everything."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print the findings."""
+        findings = list(lint(CommandPermission.objects.all(), now=timezone.now()))
+        self.answer(
+            options,
+            "\n".join(map(str, findings)) or "No findings.",
+            {"findings": [finding.as_document() for finding in findings]},
+            yes=not findings,
+        )

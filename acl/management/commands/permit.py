@@ -1,0 +1,60 @@
+"""Add a rule."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+
+from acl.decisions import Effect
+from acl.models import CommandPermission
+from acl.notation import read_rule
+from devices.management.base import RegistryCommand
+
+
+class Command(RegistryCommand):
+    """`permit`: one rule, allowing or denying; a rule that exists already is refused."""
+
+    help = (
+        "Add a rule: whom it lets command whom, and what.\n\n"
+        "X and Y: an identifier, group:NAME or everyone; Y also itself or same-group (the devices\n"
+        "that share a group with the sender). PATTERN: a command, a pattern that ends in * after\n"
+        "a slash or a dot, or set:NAME. Any rule that denies wins over every rule that allows."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("--source", required=True, metavar="X", help="who sends")
+        parser.add_argument("--destination", required=True, metavar="Y", help="who receives")
+        parser.add_argument("--command", required=True, metavar="PATTERN", help="what is sent")
+        parser.add_argument("--deny", action="store_true", help="deny it instead of allowing it")
+        parser.add_argument("--note", default="", metavar="N", help="why the rule exists")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Add the rule."""
+        rule = read_rule(
+            source=options["source"],
+            destination=options["destination"],
+            command=options["command"],
+            effect=Effect.DENY if options["deny"] else Effect.ALLOW,
+            note=options["note"],
+        )
+        rule.full_clean()
+        existing = CommandPermission.objects.like(rule).order_by("pk").first()
+        if existing is not None:
+            raise ValidationError(
+                _("This rule exists: #%(pk)d %(rule)s.") % {"pk": existing.pk, "rule": existing}
+            )
+        rule.save()
+        self.answer(
+            options,
+            f"Added #{rule.pk}: {rule}",
+            {
+                "rule": rule.pk,
+                "effect": rule.effect,
+                "source": rule.source_text,
+                "destination": rule.destination_text,
+                "command": rule.command_text,
+            },
+        )

@@ -1,0 +1,87 @@
+"""List the answers that a rule would turn, before it exists."""
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from acl import assertions, trials
+from acl.decisions import Effect, Request
+from acl.models import CommandPermission
+from acl.notation import read_rule
+from devices.management.base import RegistryCommand
+
+
+class Command(RegistryCommand):
+    """`try_permission`: what a new rule, or the removal of one, would change; nothing is saved."""
+
+    help = (
+        "List every answer that a rule would turn, and every saved expectation that it would\n"
+        "break, without saving it. Tried against the requests of the saved expectations and, with\n"
+        "--requests, of FILE (SOURCE DESTINATION COMMAND a line). Exit code 1: something changes."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line: a rule as for `permit`, or `--remove`."""
+        super().add_arguments(parser)
+        parser.add_argument("--source", metavar="X", help="who sends")
+        parser.add_argument("--destination", metavar="Y", help="who receives")
+        parser.add_argument("--command", metavar="PATTERN", help="what is sent")
+        parser.add_argument("--deny", action="store_true", help="deny it instead of allowing it")
+        parser.add_argument("--remove", type=int, metavar="RULE", help="a rule's number: drop it")
+        parser.add_argument("--requests", type=Path, metavar="FILE", help="more requests to try")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print the flips and the broken expectations."""
+        change = self._change(options)
+        requests = [*assertions.saved_requests(), *self._requests(options["requests"])]
+        flips = trials.flips(change, requests)
+        broken = assertions.broken_by(change)
+        self.answer(
+            options,
+            "\n".join(
+                [
+                    *map(str, flips),
+                    *(f"breaks: {one}" for one in broken),
+                    f"{len(flips)} of {len(requests)} answers change.",
+                ]
+            ),
+            {
+                "tried": len(requests),
+                "flips": [
+                    {
+                        **flip.request._asdict(),
+                        "before": flip.before.allowed,
+                        "after": flip.after.allowed,
+                    }
+                    for flip in flips
+                ],
+                "broken": [str(one) for one in broken],
+            },
+            yes=not flips and not broken,
+        )
+
+    @staticmethod
+    def _change(options: dict[str, Any]) -> trials.Change:
+        if options["remove"] is not None:
+            try:
+                return trials.removing(CommandPermission.objects.get(pk=options["remove"]))
+            except CommandPermission.DoesNotExist:
+                raise CommandError(f"there is no rule #{options['remove']}", returncode=1) from None
+        wanted = {name: options[name] for name in ("source", "destination", "command")}
+        if None in wanted.values():
+            raise CommandError(
+                "give --source, --destination and --command, or --remove", returncode=2
+            )
+        rule = read_rule(**wanted, effect=Effect.DENY if options["deny"] else Effect.ALLOW)
+        rule.full_clean()
+        return trials.saving(rule)
+
+    @staticmethod
+    def _requests(path: Path | None) -> list[Request]:
+        if path is None:
+            return []
+        try:
+            return trials.read_requests(path.read_text("utf-8").splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"{path} cannot be read: {error}", returncode=2) from error

@@ -1,0 +1,104 @@
+"""Trying a change of the rules before it is saved.
+
+The change is made in a transaction that is rolled back, and the engine itself is asked before and
+within it: what a trial says is what will be.
+"""
+
+import copy
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from acl.decisions import Decision, Request
+from acl.models import CommandPermission
+
+BATCH = 1000
+Answer = TypeVar("Answer")
+Change = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A request that is answered otherwise once the change is made."""
+
+    request: Request
+    before: Decision
+    after: Decision
+
+    def __str__(self) -> str:
+        was = _("allowed") if self.before.allowed else _("denied")
+        becomes = _("allowed") if self.after.allowed else _("denied")
+        return (
+            f"{self.request.source} → {self.request.destination}: {self.request.command}: "
+            f"{was} → {becomes}"
+        )
+
+
+def within_change(change: Change, ask: Callable[[], Answer]) -> Answer:
+    """Make a change, ask, undo the change, and return what was answered."""
+    with transaction.atomic():
+        change()
+        answer = ask()
+        transaction.set_rollback(True)
+    return answer
+
+
+def saving(rule: CommandPermission) -> Change:
+    """Return the change that saves `rule`; the object itself stays as it is."""
+    return copy.copy(rule).save
+
+
+def removing(rule: CommandPermission) -> Change:
+    """Return the change that deletes `rule`; the object itself stays as it is."""
+    return copy.copy(rule).delete
+
+
+def flips(
+    change: Change, requests: Sequence[Request], *, now: datetime | None = None
+) -> list[Flip]:
+    """Return the requests whose answer `change` turns, in their order."""
+    moment = now or timezone.now()
+    before = decide_all(requests, moment)
+    after = within_change(change, lambda: decide_all(requests, moment))
+    return [
+        Flip(*answers)
+        for answers in zip(requests, before, after, strict=True)
+        if answers[1].allowed != answers[2].allowed
+    ]
+
+
+def decide_all(requests: Sequence[Request], now: datetime) -> list[Decision]:
+    """Answer any number of requests, a bounded number at a time."""
+    return [
+        decision
+        for start in range(0, len(requests), BATCH)
+        for decision in CommandPermission.objects.decide_many(
+            requests[start : start + BATCH], now=now
+        )
+    ]
+
+
+def read_requests(lines: Iterable[str]) -> list[Request]:
+    """Return the requests of a file: `SOURCE DESTINATION COMMAND` a line, `#` begins a remark."""
+    requests: list[Request] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as error:
+            words = [str(error)]
+        if not words:
+            continue
+        if len(words) != len(Request._fields):
+            raise ValidationError(
+                _("Line %(number)d is not SOURCE DESTINATION COMMAND: %(line)s")
+                % {"number": number, "line": line.strip()[:100]}
+            )
+        requests.append(Request(*words))
+    return requests
