@@ -173,6 +173,23 @@ def test_revoke_key_asks_which_and_says_what_it_did(make_device: Factory) -> Non
     run("revoke_key", "x", "--all", code=1)
 
 
+def test_expiring_lists_what_ends_soon_and_still_counts(make_device: Factory) -> None:
+    device = make_device("x")
+    now = datetime.now(UTC)
+    for label, days in (("soon", 10), ("late", 50), ("over", -1)):
+        PreSharedKey.objects.issue(
+            device=device, label=label, not_after=now + timedelta(days=days, hours=1)
+        )
+    gone, _ = PreSharedKey.objects.issue(device=device, not_after=now + timedelta(days=5))
+    gone.revoke(by="ops")
+    PreSharedKey.objects.issue(device=device)
+    rows = answer("expiring", "--within", "30d")["expiring"]
+    assert [(row["what"], row["name"]) for row in rows] == [("key", "x soon")]
+    assert len(answer("expiring", "--within", "9w")["expiring"]) == 2
+    printed, _ = run("expiring", "--within", "1h")
+    assert "Nothing ends" in printed
+
+
 def test_pepper_status_counts_and_fails_on_a_lost_pepper(
     make_device: Factory, settings: Any
 ) -> None:
@@ -210,7 +227,7 @@ def test_times_without_a_zone_are_utc() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["add_device", "verify", "add_key", "rotate_key", "revoke_key", "pepper_status"],
+    ["add_device", "verify", "add_key", "rotate_key", "revoke_key", "pepper_status", "expiring"],
 )
 def test_help_explains_and_names_the_exit_codes(
     name: str, capsys: pytest.CaptureFixture[str]

@@ -10,6 +10,8 @@ from django.contrib.auth.models import User
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
+from acl.models import CommandPermission
+from acl.notation import read_rule
 from devices.management.base import RegistryCommand
 from devices.models import Device, DeviceGroup, PreSharedKey
 
@@ -41,7 +43,7 @@ class Command(RegistryCommand):
     def handle(self, *, staff_user: str | None, if_empty: bool, **options: Any) -> None:
         """Load everything or nothing; exit with 1 where there is something already."""
         with transaction.atomic():
-            if any(model.objects.exists() for model in (Device, DeviceGroup)):
+            if any(model.objects.exists() for model in (Device, DeviceGroup, CommandPermission)):
                 if if_empty:
                     self.answer(
                         options, "The registry is not empty: left as it is.", {"seeded": False}
@@ -51,8 +53,13 @@ class Command(RegistryCommand):
             registry = json.loads(REGISTRY.read_text())
             for entry in registry["devices"]:
                 _add_device(**entry)
+            for entry in registry["permissions"]:
+                _add_permission(**entry)
             password = _create_staff(staff_user) if staff_user else None
-        text = f"Loaded {len(registry['devices'])} devices."
+        text = (
+            f"Loaded {len(registry['devices'])} devices and "
+            f"{len(registry['permissions'])} command permissions."
+        )
         if password:
             text += f"\nSign in at /admin/ as {staff_user} with the password {password}"
         elif staff_user:
@@ -63,6 +70,7 @@ class Command(RegistryCommand):
             {
                 "seeded": True,
                 "devices": len(registry["devices"]),
+                "permissions": len(registry["permissions"]),
                 "staff_user": staff_user,
                 "password": password,
             },
@@ -77,6 +85,12 @@ def _add_device(
     device.save()
     if secret is not None:
         PreSharedKey.objects.register(device=device, secret=secret, label="demo")
+
+
+def _add_permission(*, effect: str, source: str, destination: str, command: str) -> None:
+    rule = read_rule(effect=effect, source=source, destination=destination, command=command)
+    rule.full_clean()
+    rule.save()
 
 
 def _create_staff(name: str) -> str | None:
