@@ -21,11 +21,10 @@ from devices.models import Device
 
 Network = IPv4Network | IPv6Network
 
-# Any of these says that a proxy stands between. Only the first is read, and only from a proxy
-# that is configured; from anyone else each of them takes the request out of every network.
-FORWARDED_FOR = "HTTP_X_FORWARDED_FOR"
+# Any of these, and the configured one, says that a proxy stands between: from anyone but a
+# configured proxy it takes the request out of every network.
 FORWARDING_HEADERS = (
-    FORWARDED_FOR,
+    "HTTP_X_FORWARDED_FOR",
     "HTTP_FORWARDED",
     "HTTP_X_REAL_IP",
     "HTTP_X_FORWARDED_HOST",
@@ -137,21 +136,28 @@ def in_backend_network(meta: Mapping[str, Any]) -> bool:
 def source_address(meta: Mapping[str, Any]) -> str | None:
     """Return the address that a request really comes from, or None where that is not certain.
 
-    A configured proxy is believed for what its X-Forwarded-For adds: the last address in it that
-    is not itself a configured proxy. A proxy that says nothing, and a forwarding header from
+    A configured proxy is believed for what its forwarding header (FORWARDED_FOR_HEADER) adds: the
+    last address in it that is not itself a configured proxy. A proxy that says nothing, and a forwarding header from
     anyone else, leave the address unknown.
     """
     peer: str = meta.get("REMOTE_ADDR") or ""
     proxies: tuple[Network, ...] = settings.TRUSTED_PROXIES
+    forwarded_for = _meta_name(settings.FORWARDED_FOR_HEADER)
     if not (proxies and _within(peer, proxies)):
-        forwarded = any(header in meta for header in FORWARDING_HEADERS)
+        forwarded = forwarded_for in meta or any(name in meta for name in FORWARDING_HEADERS)
         return None if forwarded else peer or None
-    forwarded_for: str = meta.get(FORWARDED_FOR, "")
-    for hop in reversed(forwarded_for.split(",")):
+    hops: str = meta.get(forwarded_for, "")
+    for hop in reversed(hops.split(",")):
         address = hop.strip()
         if not _within(address, proxies):
             return address or None
     return None
+
+
+@lru_cache(maxsize=8)
+def _meta_name(header: str) -> str:
+    """Return the key under which a WSGI server hands a header on."""
+    return "HTTP_" + header.upper().replace("-", "_")
 
 
 @lru_cache(maxsize=4096)

@@ -166,6 +166,17 @@ def test_behind_a_proxy_the_network_rule_sees_the_client(
     assert ask("10.0.0.5", **{"x-forwarded-for": "10.0.0.5"}).status_code == 401
 
 
+def test_the_forwarding_header_can_have_another_name(
+    ask: Callable[..., Any], settings: Any
+) -> None:
+    settings.TRUSTED_PROXIES = LOCAL
+    settings.BACKEND_NETWORKS = (ip_network("10.0.0.0/8"),)
+    settings.FORWARDED_FOR_HEADER = "Clientaddress"
+    assert ask("127.0.0.1", clientaddress="10.0.0.5").status_code == 200
+    assert ask("127.0.0.1", **{"x-forwarded-for": "10.0.0.5"}).status_code == 401
+    assert ask("10.0.0.5", clientaddress="10.0.0.5").status_code == 401
+
+
 def test_without_networks_everyone_shows_a_credential(
     ask: Callable[..., Any], settings: Any
 ) -> None:
