@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
+from acl.models import CommandPermission
 from devices.management.base import RegistryCommand
 from devices.models import Device, DeviceGroup, PreSharedKey
 
@@ -41,7 +42,7 @@ class Command(RegistryCommand):
     def handle(self, *, staff_user: str | None, if_empty: bool, **options: Any) -> None:
         """Load everything or nothing; exit with 1 where there is something already."""
         with transaction.atomic():
-            if any(model.objects.exists() for model in (Device, DeviceGroup)):
+            if any(model.objects.exists() for model in (Device, DeviceGroup, CommandPermission)):
                 if if_empty:
                     self.answer(
                         options, "The registry is not empty: left as it is.", {"seeded": False}
@@ -51,8 +52,11 @@ class Command(RegistryCommand):
             registry = json.loads(REGISTRY.read_text())
             for entry in registry["devices"]:
                 _add_device(**entry)
+            for entry in registry["permissions"]:
+                _add_permission(**entry)
             password = _create_staff(staff_user) if staff_user else None
-        text = f"Loaded {len(registry['devices'])} devices."
+        counts = {name: len(registry[name]) for name in ("devices", "permissions")}
+        text = "Loaded {devices} devices and {permissions} permissions.".format(**counts)
         if password:
             text += f"\nSign in at /admin/ as {staff_user} with the password {password}"
         elif staff_user:
@@ -60,12 +64,7 @@ class Command(RegistryCommand):
         self.answer(
             options,
             text,
-            {
-                "seeded": True,
-                "devices": len(registry["devices"]),
-                "staff_user": staff_user,
-                "password": password,
-            },
+            {"seeded": True, **counts, "staff_user": staff_user, "password": password},
         )
 
 
@@ -77,6 +76,21 @@ def _add_device(
     device.save()
     if secret is not None:
         PreSharedKey.objects.register(device=device, secret=secret, label="demo")
+
+
+def _add_permission(*, effect: str, source: str, destination: str, command: str) -> None:
+    permission = CommandPermission(
+        effect=effect, pattern=command, **_end("source", source), **_end("destination", destination)
+    )
+    permission.full_clean()
+    permission.save()
+
+
+def _end(end: str, text: str) -> dict[str, Any]:
+    """Return the fields of one end of a permission: a kind of its own, or a device's identifier."""
+    if text in ("everyone", "itself"):
+        return {f"{end}_kind": text}
+    return {f"{end}_kind": "device", f"{end}_device": Device.objects.get(identifier=text)}
 
 
 def _create_staff(name: str) -> str | None:
