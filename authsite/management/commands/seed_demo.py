@@ -11,7 +11,6 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from acl.models import CommandPermission
-from acl.notation import read_rule
 from devices.management.base import RegistryCommand
 from devices.models import Device, DeviceGroup, PreSharedKey
 
@@ -56,10 +55,8 @@ class Command(RegistryCommand):
             for entry in registry["permissions"]:
                 _add_permission(**entry)
             password = _create_staff(staff_user) if staff_user else None
-        text = (
-            f"Loaded {len(registry['devices'])} devices and "
-            f"{len(registry['permissions'])} command permissions."
-        )
+        counts = {name: len(registry[name]) for name in ("devices", "permissions")}
+        text = "Loaded {devices} devices and {permissions} permissions.".format(**counts)
         if password:
             text += f"\nSign in at /admin/ as {staff_user} with the password {password}"
         elif staff_user:
@@ -67,13 +64,7 @@ class Command(RegistryCommand):
         self.answer(
             options,
             text,
-            {
-                "seeded": True,
-                "devices": len(registry["devices"]),
-                "permissions": len(registry["permissions"]),
-                "staff_user": staff_user,
-                "password": password,
-            },
+            {"seeded": True, **counts, "staff_user": staff_user, "password": password},
         )
 
 
@@ -88,9 +79,18 @@ def _add_device(
 
 
 def _add_permission(*, effect: str, source: str, destination: str, command: str) -> None:
-    rule = read_rule(effect=effect, source=source, destination=destination, command=command)
-    rule.full_clean()
-    rule.save()
+    permission = CommandPermission(
+        effect=effect, pattern=command, **_end("source", source), **_end("destination", destination)
+    )
+    permission.full_clean()
+    permission.save()
+
+
+def _end(end: str, text: str) -> dict[str, Any]:
+    """Return the fields of one end of a permission: a kind of its own, or a device's identifier."""
+    if text in ("everyone", "itself"):
+        return {f"{end}_kind": text}
+    return {f"{end}_kind": "device", f"{end}_device": Device.objects.get(identifier=text)}
 
 
 def _create_staff(name: str) -> str | None:

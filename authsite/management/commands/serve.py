@@ -61,8 +61,18 @@ class Command(BaseCommand):
         **options: Any,
     ) -> None:
         """Check the address, then replace this process by the server's."""
-        address = (host or env.text("HOST", "127.0.0.1"), port or env.number("PORT", 17217))
-        self._check_free(*address)
+        host = host or env.text("HOST", "127.0.0.1")
+        port = env.number("PORT", 17217) if port is None else port
+        workers = env.number("WORKERS", WORKERS, minimum=1) if workers is None else workers
+        threads = env.number("THREADS", THREADS, minimum=1) if threads is None else threads
+        for option, number, minimum in (
+            ("--workers", workers, 1),
+            ("--threads", threads, 1),
+            ("--backlog", backlog, 128),
+        ):
+            if number < minimum:
+                raise CommandError(f"{option} must be at least {minimum}", returncode=2)
+        self._check_free(host, port)
         _allow_files(FILES)
         # The server imports the project by name, from wherever it was started.
         paths = [str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")]
@@ -70,10 +80,10 @@ class Command(BaseCommand):
         command = {
             "--interface": "wsgi",
             "--http": "1",
-            "--host": address[0],
-            "--port": address[1],
-            "--workers": workers or env.number("WORKERS", WORKERS, minimum=1),
-            "--blocking-threads": threads or env.number("THREADS", THREADS, minimum=1),
+            "--host": host,
+            "--port": port,
+            "--workers": workers,
+            "--blocking-threads": threads,
             "--blocking-threads-idle-timeout": IDLE_THREAD,
             "--backlog": backlog,
             "--backpressure": CONNECTIONS,

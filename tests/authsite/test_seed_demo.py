@@ -1,0 +1,109 @@
+"""`manage.py seed_demo`: the whole demo registry, once, or nothing."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+
+from acl.models import CommandPermission
+from authsite.management.commands import seed_demo
+from devices.models import Device, DeviceGroup, PreSharedKey
+
+pytestmark = pytest.mark.django_db
+MakeGroup = Callable[..., DeviceGroup]
+
+
+def run(capsys: pytest.CaptureFixture[str], **options: Any) -> dict[str, Any]:
+    """Run the command with `--json` and return what it printed."""
+    call_command("seed_demo", json=True, **options)
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_loads_every_device_key_and_permission(capsys: pytest.CaptureFixture[str]) -> None:
+    registry = json.loads(seed_demo.REGISTRY.read_text())
+
+    assert run(capsys) == {
+        "seeded": True,
+        "devices": len(registry["devices"]),
+        "permissions": len(registry["permissions"]),
+        "staff_user": None,
+        "password": None,
+    }
+    stored = {device.identifier: device for device in Device.objects.all()}
+    for entry in registry["devices"]:
+        device = stored.pop(entry["identifier"])
+        assert device.kind == entry["kind"]
+        assert device.enabled == entry.get("enabled", True)
+        assert device.keys.count() == ("secret" in entry)
+    assert not stored
+    assert {
+        (rule.effect, rule.source_text, rule.destination_text, rule.command_text)
+        for rule in CommandPermission.objects.named()
+    } == {
+        (rule["effect"], rule["source"], rule["destination"], rule["command"])
+        for rule in registry["permissions"]
+    }
+
+
+def test_the_secrets_of_the_demo_verify() -> None:
+    call_command("seed_demo")
+
+    assert Device.objects.authenticate("//api.cesanta.com/device_123", secret="qwerty").verified
+
+
+def test_staff_get_a_password_that_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("seed_demo", staff_user="ada")
+
+    *_, password = capsys.readouterr().out.split()
+    user = authenticate(username="ada", password=password)
+    assert isinstance(user, User)
+    assert user.is_superuser
+
+
+def test_staff_who_exist_keep_their_password(capsys: pytest.CaptureFixture[str]) -> None:
+    User.objects.create_user("ada", password="kept as it is")
+
+    call_command("seed_demo", staff_user="ada")
+
+    assert "ada exists; the password is unchanged" in capsys.readouterr().out
+    assert authenticate(username="ada", password="kept as it is")
+
+
+def test_a_registry_that_is_not_empty_is_refused(make_group: MakeGroup) -> None:
+    make_group()
+
+    with pytest.raises(CommandError, match="not empty") as error:
+        call_command("seed_demo", staff_user="ada")
+
+    assert error.value.returncode == 1
+    assert not Device.objects.exists()
+    assert not User.objects.exists()
+
+
+def test_if_empty_leaves_a_registry_alone(
+    make_group: MakeGroup, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_group()
+
+    assert run(capsys, if_empty=True, staff_user="ada") == {"seeded": False}
+    assert not Device.objects.exists()
+    assert not User.objects.exists()
+
+
+def test_loads_everything_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> None:
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(seed_demo, "_create_staff", fail)
+
+    with pytest.raises(RuntimeError):
+        call_command("seed_demo", staff_user="ada")
+
+    assert not Device.objects.exists()
+    assert not PreSharedKey.objects.exists()
+    assert not CommandPermission.objects.exists()

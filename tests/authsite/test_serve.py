@@ -1,0 +1,133 @@
+"""`manage.py serve`: which server it becomes. What that server does, tests/contract shows."""
+
+import os
+import resource
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+
+from tests.postgres import free_port
+
+
+class Executed(Exception):
+    """Stands for the moment from which on the process is another program."""
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the words of the program that was executed in place of this one."""
+    words: list[str] = []
+
+    def execv(program: str, arguments: list[str]) -> None:
+        assert program == sys.executable
+        words.extend(arguments)
+        raise Executed
+
+    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    for name in ("HOST", "PORT", "WORKERS", "THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    return words
+
+
+def option(words: list[str], name: str) -> str:
+    """Return the value that an option was given."""
+    return words[words.index(name) + 1]
+
+
+def test_the_server_finds_the_project(executed: list[str]) -> None:
+    with pytest.raises(Executed):
+        call_command("serve", port=free_port())
+
+    assert executed[:3] == [sys.executable, "-m", "granian"]
+    assert executed[-1] == "authsite.wsgi:application"
+    assert option(executed, "--interface") == "wsgi"
+    assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(settings.BASE_DIR), "/elsewhere"]
+
+
+def test_the_environment_sets_what_no_option_does(
+    executed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("HOST", "::1" if socket.has_ipv6 else "127.0.0.1")
+    monkeypatch.setenv("PORT", str(port))
+    monkeypatch.setenv("WORKERS", "3")
+    monkeypatch.setenv("THREADS", "5")
+
+    with pytest.raises(Executed):
+        call_command("serve", host="127.0.0.1", threads=7)
+
+    assert option(executed, "--host") == "127.0.0.1"
+    assert option(executed, "--port") == str(port)
+    assert option(executed, "--workers") == "3"
+    assert option(executed, "--blocking-threads") == "7"
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """Return a port that something listens on, ready to share it."""
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+def test_a_port_in_use_is_refused_though_it_could_be_shared(
+    executed: list[str], taken: int
+) -> None:
+    with pytest.raises(CommandError, match="Choose another with --port or PORT") as error:
+        call_command("serve", port=taken)
+
+    assert error.value.returncode == 2
+    assert not executed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"host": "localhost"}, "--host must be an IP address, not 'localhost'"),
+        ({"host": "203.0.113.1"}, "cannot listen on 203.0.113.1"),
+        ({"port": 70_000}, "cannot listen on 127.0.0.1 port 70000"),
+        ({"workers": 0}, "--workers must be at least 1"),
+        ({"threads": -1}, "--threads must be at least 1"),
+        ({"backlog": 0}, "--backlog must be at least 128"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(
+    options: dict[str, object], message: str, executed: list[str]
+) -> None:
+    with pytest.raises(CommandError, match=message) as error:
+        call_command("serve", **{"port": free_port(), **options})
+
+    assert error.value.returncode == 2
+    assert not executed
+
+
+@pytest.mark.parametrize(
+    ("limits", "raised"),
+    [
+        ((1024, 1_000_000), (8192, 1_000_000)),
+        ((1024, 4096), (4096, 4096)),
+        ((1024, resource.RLIM_INFINITY), (8192, resource.RLIM_INFINITY)),
+        ((20_000, 1_000_000), None),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None),
+    ],
+)
+@pytest.mark.usefixtures("executed")
+def test_open_files_are_allowed_as_far_as_the_system_lets(
+    limits: tuple[int, int], raised: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, tuple[int, int]]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda *words: asked.append(words))
+
+    with pytest.raises(Executed):
+        call_command("serve", port=free_port())
+
+    assert asked == ([] if raised is None else [(resource.RLIMIT_NOFILE, raised)])
