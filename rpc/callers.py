@@ -137,8 +137,8 @@ def source_address(meta: Mapping[str, Any]) -> str | None:
     """Return the address that a request really comes from, or None where that is not certain.
 
     A configured proxy is believed for what its forwarding header (FORWARDED_FOR_HEADER) adds: the
-    last address in it that is not itself a configured proxy. A proxy that says nothing, and a forwarding header from
-    anyone else, leave the address unknown.
+    last address in it that is not itself a configured proxy. A proxy that says nothing, and a
+    forwarding header from anyone else, leave the address unknown.
     """
     peer: str = meta.get("REMOTE_ADDR") or ""
     proxies: tuple[Network, ...] = settings.TRUSTED_PROXIES
