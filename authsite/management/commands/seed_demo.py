@@ -11,6 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from acl.models import CommandPermission
+from acl.notation import read_rule
 from devices.management.base import RegistryCommand
 from devices.models import Device, DeviceGroup, PreSharedKey
 
@@ -79,18 +80,9 @@ def _add_device(
 
 
 def _add_permission(*, effect: str, source: str, destination: str, command: str) -> None:
-    permission = CommandPermission(
-        effect=effect, pattern=command, **_end("source", source), **_end("destination", destination)
-    )
+    permission = read_rule(effect=effect, source=source, destination=destination, command=command)
     permission.full_clean()
     permission.save()
-
-
-def _end(end: str, text: str) -> dict[str, Any]:
-    """Return the fields of one end of a permission: a kind of its own, or a device's identifier."""
-    if text in ("everyone", "itself"):
-        return {f"{end}_kind": text}
-    return {f"{end}_kind": "device", f"{end}_device": Device.objects.get(identifier=text)}
 
 
 def _create_staff(name: str) -> str | None:
