@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission, CommandSet
+from devices.addresses import is_storable
 from devices.models import Device, DeviceGroup
 
 DEVICE, GROUP, SET = "device:", "group:", "set:"
@@ -22,24 +23,30 @@ class Names:
 
     def device(self, identifier: str, field: str) -> Device:
         """Return the device of exactly that identifier."""
-        try:
-            return Device.objects.get(identifier=identifier)
-        except (Device.DoesNotExist, ValueError):  # ValueError: no database stores a NUL
-            raise self.unknown(field, _("No device “%s” is registered."), identifier) from None
+        row = (
+            Device.objects.filter(identifier=identifier).first()
+            if is_storable(identifier)
+            else None
+        )
+        if row is None:
+            raise self.unknown(field, _("No device “%s” is registered."), identifier)
+        return row
 
     def group(self, name: str, field: str) -> DeviceGroup:
         """Return the group of that name."""
-        try:
-            return DeviceGroup.objects.get(name=name)
-        except (DeviceGroup.DoesNotExist, ValueError):
-            raise self.unknown(field, _("There is no group named “%s”."), name) from None
+        rows = DeviceGroup.objects.filter(name=name)
+        row = rows.first() if is_storable(name) else None
+        if row is None:
+            raise self.unknown(field, _("There is no group named “%s”."), name)
+        return row
 
     def command_set(self, name: str, field: str) -> CommandSet:
         """Return the command set of that name."""
-        try:
-            return CommandSet.objects.get(name=name)
-        except (CommandSet.DoesNotExist, ValueError):
-            raise self.unknown(field, _("There is no command set named “%s”."), name) from None
+        rows = CommandSet.objects.filter(name=name)
+        row = rows.first() if is_storable(name) else None
+        if row is None:
+            raise self.unknown(field, _("There is no command set named “%s”."), name)
+        return row
 
     @staticmethod
     def unknown(field: str, message: str, name: str) -> ValidationError:

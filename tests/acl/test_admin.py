@@ -1,0 +1,195 @@
+"""The admin: rules are kept, tried, explained and reported on; nothing typed is lost."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from acl.models import Assertion, CommandPermission, CommandSet
+
+ADD = "/admin/acl/commandpermission/add/"
+LIST = "/admin/acl/commandpermission/"
+
+
+@pytest.fixture
+def staff(db: None, client: Client) -> Callable[..., Client]:
+    def login(*codenames: str) -> Client:
+        user = User.objects.create_user("sam", is_staff=True, is_superuser=not codenames)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        client.force_login(user)
+        return client
+
+    return login
+
+
+def fields(**overrides: Any) -> dict[str, Any]:
+    return {
+        "effect": "allow",
+        "source_kind": "everyone",
+        "destination_kind": "everyone",
+        "pattern": "/v1/Config.*",
+        "enabled": "on",
+        "note": "typed by hand",
+    } | overrides
+
+
+def test_a_rule_is_added(staff: Any, make_device: Any) -> None:
+    lamp = make_device("lamp")
+    response = staff().post(ADD, fields(source_kind="device", source_device=lamp.pk), follow=True)
+    assert "was added successfully" in response.content.decode()
+    assert str(CommandPermission.objects.named().get()) == "allow lamp → everyone: /v1/Config.*"
+
+
+def test_a_mistake_is_told_at_its_field_and_nothing_typed_is_lost(staff: Any) -> None:
+    page = staff().post(ADD, fields(source_kind="device", pattern="/v1/*/x")).content.decode()
+    assert "Which device? Choose one, or choose another kind." in page
+    assert "Write /v1/*, or one pattern for each command." in page
+    assert 'value="/v1/*/x"' in page
+    assert 'value="typed by hand"' in page
+    assert not CommandPermission.objects.exists()
+
+
+def test_a_rule_that_breaks_an_expectation_is_saved_once_confirmed(
+    staff: Any, make_device: Any
+) -> None:
+    make_device("lamp")
+    Assertion.objects.create(text="nobody may /v1/Config.Erase")
+    client = staff()
+    page = client.post(ADD, fields()).content.decode()
+    assert "This breaks an expectation: nobody may /v1/Config.Erase" in page
+    assert 'type="checkbox" name="confirm_broken"' in page
+    assert 'value="typed by hand"' in page
+    assert not CommandPermission.objects.exists()
+    assert client.post(ADD, fields(confirm_broken="on")).status_code == 302
+    assert CommandPermission.objects.count() == 1
+    rule = CommandPermission.objects.get()
+    change = reverse("admin:acl_commandpermission_change", args=[rule.pk])
+    assert client.post(change, fields(note="broken before")).status_code == 302
+
+
+def test_a_rule_is_tried_without_saving(staff: Any, make_device: Any) -> None:
+    make_device("lamp")
+    Assertion.objects.create(text="lamp may not /v1/Config.Get itself")
+    page = staff().post(ADD, fields(_try="Try without saving")).content.decode()
+    assert "1 of 1 answers would change. Nothing is saved yet." in page
+    assert "lamp → lamp: /v1/Config.Get: denied → allowed" in page
+    assert "Expectations that it would break:" in page
+    assert "Please correct the error" not in page
+    assert 'value="typed by hand"' in page
+    assert not CommandPermission.objects.exists()
+
+
+def test_saving_warns_of_a_rule_that_opens_everything(staff: Any) -> None:
+    page = staff().post(ADD, fields(pattern="*"), follow=True).content.decode()
+    assert "This rule lets everyone send every command to everyone." in page
+
+
+def test_the_list_shows_searches_and_filters(
+    staff: Any, make_device: Any, make_rule: Any, django_assert_max_num_queries: Any
+) -> None:
+    client = staff()
+    for _ in range(20):
+        make_rule(make_device(), make_device(), "/v1/Config.*")
+    rule = make_rule(make_device("lamp"), "same-group", "/v1/Sys.*", enabled=False)
+    with django_assert_max_num_queries(14):
+        assert client.get(LIST).status_code == 200
+    page = client.get(LIST, {"q": "lamp"}).content.decode()
+    assert f"#{rule.pk}</a>" in page
+    assert "1 command permission" in page
+    for state, number in (("off", 1), ("force", 20), ("later", 0), ("expired", 0)):
+        page = client.get(LIST, {"state": state}).content.decode()
+        assert f"{number} command permission" in page
+
+
+def test_rules_are_switched_off_and_on(staff: Any, make_rule: Any, make_device: Any) -> None:
+    make_device("lamp")
+    rule = make_rule()
+    Assertion.objects.create(text="lamp may /v1/X itself")
+    client = staff()
+    chosen = {"_selected_action": [rule.pk]}
+    page = client.post(LIST, chosen | {"action": "disable"}, follow=True).content.decode()
+    assert "1 rule switched off." in page
+    assert "An expectation does not hold: lamp may /v1/X itself" in page
+    rule.refresh_from_db()
+    assert not rule.enabled
+    page = client.post(LIST, chosen | {"action": "enable"}, follow=True).content.decode()
+    assert "1 rule switched on." in page
+
+
+def test_the_page_that_explains(staff: Any, make_device: Any, make_rule: Any) -> None:
+    make_device("//api.example.com/lamp")
+    rule = make_rule(command="/v1/*", note="<b>careful</b>")
+    make_rule(enabled=False)
+    client = staff("view_commandpermission")
+    listed = client.get(LIST).content.decode()
+    assert reverse("admin:acl_commandpermission_explain") in listed
+    assert reverse("admin:acl_commandpermission_report") in listed
+    asked = {
+        "source": "//api.example.com/lamp.led",
+        "destination": "//api.example.com/lamp",
+        "command": "/v1/Config.Get",
+    }
+    page = client.get(LIST + "explain/", asked).content.decode()
+    assert "Allowed</strong>: a rule allows it and none denies it" in page
+    assert f"#{rule.pk}</a>" in page
+    assert "would match, but is switched off" in page
+    assert "&lt;b&gt;careful&lt;/b&gt;" in page
+    page = client.get(LIST + "explain/", asked | {"source": "//a/b.c.d"}).content.decode()
+    assert "one dot in its last segment" in page
+    assert 'value="//a/b.c.d"' in page
+    assert 'role="status"' not in page
+    assert "errorlist" not in client.get(LIST + "explain/").content.decode()
+
+
+def test_the_report_page(staff: Any, make_device: Any, make_rule: Any) -> None:
+    make_device("lamp")
+    client = staff("view_commandpermission")
+    page = client.get(LIST + "report/").content.decode()
+    assert "Every rule can decide something" in page
+    assert "No expectations are saved." in page
+    rule = make_rule()
+    Assertion.objects.create(text="nobody may *")
+    page = client.get(LIST + "report/").content.decode()
+    assert "lets everyone send every command to everyone" in page
+    assert f"#{rule.pk} allows it" in page
+
+
+@pytest.mark.parametrize("page", ["", "explain/", "report/"])
+def test_pages_ask_for_the_right_to_view(staff: Any, page: str) -> None:
+    assert staff("view_device").get(LIST + page).status_code == 403
+
+
+def test_a_set_is_kept_with_its_commands(staff: Any, make_rule: Any) -> None:
+    inline = {
+        "patterns-TOTAL_FORMS": 2,
+        "patterns-INITIAL_FORMS": 0,
+        "patterns-0-pattern": "/v1/Config.Get",
+        "patterns-1-pattern": "/v1/Sys*",
+    }
+    client = staff()
+    page = client.post("/admin/acl/commandset/add/", {"name": "reading"} | inline)
+    assert "Did you mean /v1/*?" in page.content.decode()
+    assert not CommandSet.objects.exists()
+    inline["patterns-1-pattern"] = "/v1/Sys.*"
+    client.post("/admin/acl/commandset/add/", {"name": "reading"} | inline)
+    command_set = CommandSet.objects.get()
+    make_rule(command=command_set)
+    listed = client.get("/admin/acl/commandset/").content.decode()
+    assert '<td class="field-pattern_count">2</td>' in listed
+    assert '<td class="field-rule_count">1</td>' in listed
+
+
+def test_an_expectation_that_does_not_hold_is_saved_with_a_warning(
+    staff: Any, make_device: Any
+) -> None:
+    make_device("lamp")
+    client = staff()
+    text = "lamp   may /v1/X itself"
+    page = client.post("/admin/acl/assertion/add/", {"text": text}, follow=True).content.decode()
+    assert "It does not hold: lamp → lamp: no rule allows it" in page
+    assert Assertion.objects.get().text == "lamp may /v1/X itself"
+    page = client.post("/admin/acl/assertion/add/", {"text": "lamp may"}).content.decode()
+    assert "Write: SENDER may" in page

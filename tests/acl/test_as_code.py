@@ -1,0 +1,198 @@
+"""Permissions as one document: stable, all or nothing, idempotent."""
+
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
+
+from acl.as_code import dump, export_document, import_document, load
+from acl.models import Assertion, CommandPermission, CommandSet
+from devices.models import DeviceGroup
+
+DOCUMENT = """\
+format: 1
+groups:
+- name: building
+  within: site
+  devices:
+  - hub
+  - lamp
+- name: site
+  description: all of it
+command_sets:
+- name: reading
+  description: nothing is changed
+  commands:
+  - /v1/Config.Get
+  - /v1/Sys.*
+permissions:
+- effect: deny
+  from: everyone
+  to: everyone
+  command: /v1/Config.Erase
+  note: never
+- effect: allow
+  from: group:site
+  to: itself
+  command: set:reading
+  enabled: false
+  valid_from: '2030-01-01T00:00:00+00:00'
+- effect: allow
+  from: lamp
+  to: same-group
+  command: /v1/*
+"""
+
+
+@pytest.fixture
+def devices(make_device: Any) -> None:
+    make_device("lamp")
+    make_device("hub")
+
+
+def everything() -> list[Any]:
+    return [
+        list(model.objects.order_by("pk").values_list())
+        for model in (DeviceGroup, CommandSet, CommandPermission)
+    ]
+
+
+def test_what_is_imported_is_exported_again_letter_by_letter(devices: None) -> None:
+    import_document(load(DOCUMENT))
+    assert dump(export_document()) == DOCUMENT
+    rule = CommandPermission.objects.get(enabled=False)
+    assert rule.valid_from == datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def test_a_second_import_changes_nothing(devices: None) -> None:
+    import_document(load(DOCUMENT))
+    before = everything()
+    assert import_document(load(DOCUMENT)) == []
+    assert import_document(load(dump(export_document(), as_json=True))) == []
+    assert everything() == before
+
+
+def test_an_import_removes_what_the_document_does_not_name(
+    devices: None, make_rule: Any, make_group: Any, make_set: Any
+) -> None:
+    old = make_group("old")
+    make_group("older", parent=old)
+    make_rule(old, "everyone", make_set("stale", "*"))
+    import_document(load(DOCUMENT))
+    assert dump(export_document()) == DOCUMENT
+
+
+def test_only_what_differs_is_touched(devices: None) -> None:
+    import_document(load(DOCUMENT))
+    kept = CommandPermission.objects.get(note="never").pk
+    difference = import_document(load(DOCUMENT.replace("command: /v1/*", "command: /v2/*")))
+    assert [line for line in difference[2:] if line[0] in "+-"] == [
+        "-  command: /v1/*",
+        "+  command: /v2/*",
+    ]
+    assert CommandPermission.objects.get(note="never").pk == kept
+
+
+def test_groups_can_change_places(devices: None) -> None:
+    import_document(load(DOCUMENT))
+    turned = DOCUMENT.replace("  within: site\n", "").replace(
+        "- name: site\n", "- name: site\n  within: building\n"
+    )
+    import_document(load(turned))
+    assert DeviceGroup.objects.get(name="site").parent == DeviceGroup.objects.get(name="building")
+
+
+def test_a_dry_run_shows_the_difference_and_changes_nothing(devices: None) -> None:
+    difference = import_document(load(DOCUMENT), dry_run=True)
+    assert "+- name: building" in difference
+    assert everything() == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("format: 1", "format: 2", "must begin with “format: 1”"),
+        ("groups:", "grups:", "grups: there is no such section"),
+        ("  - lamp\n", "  - stranger\n", "groups[0].devices: No device “stranger”"),
+        ("from: lamp", "from: stranger", "permissions[2].from: No device “stranger”"),
+        ("from: lamp", "from: group:none", "permissions[2].from: There is no group named “none”"),
+        ("from: lamp", "from: 5", "permissions[2].from: must be text"),
+        ("  from: lamp\n", "", "permissions[2].from: is needed"),
+        ("from: lamp", "form: lamp", "permissions[2].form: there is no such field"),
+        ("set:reading", "set:none", "permissions[1].command: There is no command set"),
+        ("command: /v1/*", "command: /v1/*/x", "permissions[2].command: “*” may stand only"),
+        ("command: /v1/*", "command: ''", "permissions[2].command: Which command?"),
+        ("effect: deny", "effect: maybe", "permissions[0].effect: Value 'maybe' is not a valid"),
+        ("enabled: false", "enabled: 0", "permissions[1].enabled: must be true or false"),
+        ("2030-01-01T00:00:00+00:00", "tomorrow", "permissions[1].valid_from: must be a moment"),
+        ("2030-01-01T00:00:00+00:00", "2030-13-01T00:00:00Z", "must be a moment"),
+        ("within: site", "within: none", "groups[0].within: There is no group named “none”"),
+        ("within: site", "within: building", "A group cannot lie within itself"),
+        ("- name: building", "- name: site", "groups: “site” is there twice"),
+        ("  - /v1/Sys.*", "  - /v1/Sys*", "command_sets[0].commands: “*” must follow"),
+        ("  - /v1/Sys.*", "  - 5", "command_sets[0].commands: each item must be text"),
+        ("command_sets:\n", "command_sets: []\nx:\n", "x: there is no such section"),
+        ("groups:\n", "groups: [\n", "neither YAML nor JSON"),
+        ("groups:\n", "groups: !!python/object:os.system\n", "neither YAML nor JSON"),
+    ],
+)
+def test_a_document_that_makes_no_sense_changes_nothing(
+    devices: None, make_rule: Any, old: str, new: str, message: str
+) -> None:
+    make_rule()
+    before = everything()
+    assert old in DOCUMENT
+    with pytest.raises(ValidationError) as caught:
+        import_document(load(DOCUMENT.replace(old, new, 1)))
+    assert any(message in text for text in caught.value.messages), caught.value.messages
+    assert everything() == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "null", '{"format": 1, "groups": 5}'])
+def test_other_values_are_no_document(db: None, text: str) -> None:
+    with pytest.raises(ValidationError):
+        import_document(load(text))
+
+
+def test_a_document_with_many_mistakes_names_the_first_of_them(devices: None) -> None:
+    entry = {"effect": "allow", "from": "x", "to": "everyone", "command": "*"}
+    document = {"format": 1, "groups": [], "command_sets": [], "permissions": [entry] * 25}
+    with pytest.raises(ValidationError) as caught:
+        import_document(document)
+    assert len(caught.value.messages) == 21
+    assert caught.value.messages[-1] == "and 5 more"
+
+
+def test_the_commands_export_and_import(
+    devices: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "permissions.yaml"
+    file.write_text(DOCUMENT)
+    Assertion.objects.create(text="lamp may not /v1/X hub")
+    call_command("import_permissions", str(file), "--dry-run")
+    assert "+- effect: deny" in capsys.readouterr().out
+    assert not CommandPermission.objects.exists()
+    monkeypatch.setattr("sys.stdin", io.StringIO(DOCUMENT))
+    call_command("import_permissions", "-")
+    assert "warning: an expectation does not hold: lamp may not /v1/X hub" in (
+        capsys.readouterr().err
+    )
+    call_command("import_permissions", str(file), "--json")
+    assert json.loads(capsys.readouterr().out)["changed"] is False
+    call_command("export_permissions")
+    assert capsys.readouterr().out == DOCUMENT
+    call_command("export_permissions", str(file), "--format", "json")
+    assert json.loads(file.read_text())["format"] == 1
+    with pytest.raises(CommandError) as refused:
+        call_command("import_permissions", str(tmp_path / "none.yaml"))
+    assert refused.value.returncode == 2
+    with pytest.raises(CommandError):
+        call_command("export_permissions", str(tmp_path))

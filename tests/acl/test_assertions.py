@@ -1,0 +1,211 @@
+"""Assertions: what can be expected, when it is broken, and by what."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
+
+from acl import assertions, trials
+from acl.models import Assertion, CommandPermission
+
+
+@pytest.fixture
+def registry(make_device: Any, make_group: Any) -> dict[str, Any]:
+    """A site with a building that holds `lamp`; `hub` is in the ops group, `loner` nowhere."""
+    site, ops = make_group("site"), make_group("field ops")
+    building = make_group("building", parent=site)
+    return {
+        "site": site,
+        "building": building,
+        "ops": ops,
+        "lamp": make_device("lamp", groups=[building]),
+        "hub": make_device("hub", groups=[ops]),
+        "loner": make_device("loner"),
+    }
+
+
+def holds(text: str) -> bool:
+    return not assertions.check([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lamp may", "Write: SENDER may"),
+        ("lamp should /v1/X hub", "Write: SENDER may"),
+        ('lamp may "/v1/X hub', "quotation mark"),
+        ("lamp may /v1/* hub", "Name one command"),
+        ("lamp may " + "/" * 40 + " hub", "Name one command"),
+        ("everyone may /v1/X hub", "write “nobody … may”"),
+        ("lamp may /v1/X same-group", "write “nobody … may”"),
+        ("nobody may /v1/*/X", "only at the end"),
+        ("nobody may /v1/X itself", "Write: SENDER may"),
+        ("nobody outside hub may /v1/X", "Write the group as group:NAME"),
+        ("lamp may /v1/X stranger", "No device “stranger”"),
+        ("group:none may /v1/X hub", "no group named “none”"),
+        ("nobody outside group:none may /v1/X", "no group named “none”"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_and_checked_as_broken(
+    registry: dict[str, Any], text: str, message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Assertion(text=text).full_clean()
+    assert message in assertions.check([text])[0].why
+
+
+def test_an_expectation_of_devices_is_decided_by_the_engine(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    assert not holds("lamp may /v1/X hub")
+    assert holds("lamp may not /v1/X hub")
+    rule = make_rule(registry["lamp"], registry["hub"], "/v1/*")
+    assert holds("lamp may /v1/X hub")
+    assert str(rule.pk) in assertions.check(["lamp may not /v1/X hub"])[0].why
+    assert not holds("lamp may /v1/X itself")
+
+
+def test_an_expectation_of_a_group_is_about_each_device_below_it(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    make_rule(registry["lamp"], "everyone", "*")
+    assert holds("group:site may /v1/X 'group:field ops'")
+    registry["loner"].groups.add(registry["site"])
+    assert not holds("group:site may /v1/X 'group:field ops'")
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "command", "expected"),
+    [
+        ("ops", "everyone", "*", True),
+        ("hub", "lamp", "/v1/Sys.Reboot", True),
+        ("lamp", "lamp", "/v1/Sys.Reboot", False),
+        ("lamp", "everyone", "/v1/Sys.*", False),
+        ("site", "everyone", "*", False),
+        ("everyone", "itself", "/v1/*", False),
+        ("lamp", "everyone", "/v1/Config.*", True),
+        ("lamp", "everyone", "/v1/sys.Reboot", True),
+    ],
+)
+def test_nobody_outside_a_group(  # noqa: PLR0917 - a table of cases
+    registry: dict[str, Any],
+    make_rule: Any,
+    source: str,
+    destination: str,
+    command: str,
+    expected: bool,
+) -> None:
+    make_rule(registry.get(source, source), registry.get(destination, destination), command)
+    assert holds("nobody outside 'group:field ops' may /v1/Sys.*") is expected
+
+
+def test_nobody_may_by_a_command_set(
+    registry: dict[str, Any], make_rule: Any, make_set: Any
+) -> None:
+    make_rule(registry["lamp"], "everyone", make_set("some", "/v1/A.*", "/v1/Sys.Reboot"))
+    assert not holds("nobody may /v1/Sys.*")
+    assert not holds("nobody may /v1/Sys.Reboot")
+    assert not holds("nobody may *")
+    assert holds("nobody may /v1/Sys.Info")
+
+
+def test_nobody_may_reach_a_receiver(registry: dict[str, Any], make_rule: Any) -> None:
+    make_rule("everyone", registry["site"], "/v1/Sys.*")
+    assert not holds("nobody may /v1/Sys.* lamp")
+    assert not holds("nobody may /v1/Sys.* group:building")
+    assert holds("nobody may /v1/Sys.* loner")
+    assert holds("nobody may /v1/Sys.* 'group:field ops'")
+
+
+def test_a_wider_denial_makes_it_hold(registry: dict[str, Any], make_rule: Any) -> None:
+    make_rule(registry["lamp"], "everyone", "*")
+    assert not holds("nobody may /v1/Sys.*")
+    deny = make_rule(registry["building"], "everyone", "/v1/Sys.*", effect="deny")
+    assert holds("nobody may /v1/Sys.*")
+    deny.enabled = False
+    deny.save()
+    assert not holds("nobody may /v1/Sys.*")
+
+
+def test_a_rule_about_disabled_devices_reaches_nobody(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    make_rule(registry["lamp"], "everyone", "*")
+    registry["lamp"].enabled = False
+    registry["lamp"].save()
+    assert holds("nobody may /v1/Sys.*")
+
+
+def test_a_file_is_checked_line_by_line(
+    registry: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "expected.txt"
+    file.write_text("# what we expect\n\nlamp may not /v1/X hub  # never\nlamp may /v1/X hub\n")
+    with pytest.raises(SystemExit) as ended:
+        call_command("check_permissions", str(file))
+    assert ended.value.code == 1
+    assert capsys.readouterr().out == (
+        "lamp may /v1/X hub: lamp → hub: no rule allows it\n1 of 2 hold.\n"
+    )
+    with pytest.raises(CommandError) as refused:
+        call_command("check_permissions", str(tmp_path / "none.txt"))
+    assert refused.value.returncode == 2
+
+
+def test_saved_expectations_are_checked_without_a_file(
+    registry: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Assertion.objects.create(text="lamp may not /v1/X hub")
+    call_command("check_permissions")
+    assert capsys.readouterr().out == "1 of 1 hold.\n"
+
+
+def test_a_trial_says_what_will_be_and_leaves_nothing(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    rule = CommandPermission(source_kind="everyone", destination_kind="everyone", pattern="/v1/*")
+    requests = trials.read_requests(["lamp hub /v1/X  # remark", "", "lamp hub /v2/X"])
+    flips = trials.flips(trials.saving(rule), requests)
+    assert [str(flip) for flip in flips] == ["lamp → hub: /v1/X: denied → allowed"]
+    assert rule.pk is None
+    assert not CommandPermission.objects.exists()
+
+
+def test_a_trial_of_a_change_and_of_a_removal(registry: dict[str, Any], make_rule: Any) -> None:
+    rule = make_rule(registry["lamp"], registry["hub"], "/v1/X")
+    requests = trials.read_requests(["lamp hub /v1/X", "lamp hub /v1/Y"])
+    rule.pattern = "/v1/Y"
+    assert len(trials.flips(trials.saving(rule), requests)) == 2
+    assert len(trials.flips(trials.removing(rule), requests)) == 1
+    assert CommandPermission.objects.get().pattern == "/v1/X"
+    assert rule.pk is not None
+
+
+def test_a_line_that_is_no_request_is_named() -> None:
+    with pytest.raises(ValidationError, match="Line 2 is not"):
+        trials.read_requests(["a b c", "a b"])
+
+
+def test_the_command_tries_a_rule(
+    registry: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Assertion.objects.create(text="lamp may not /v1/X hub")
+    (tmp_path / "requests.txt").write_text("lamp loner /v1/X\nlamp loner /v2/X\n")
+    arguments = ["--source", "lamp", "--destination", "everyone", "--command", "/v1/*"]
+    with pytest.raises(SystemExit) as ended:
+        call_command("try_permission", *arguments, "--requests", str(tmp_path / "requests.txt"))
+    assert ended.value.code == 1
+    printed = capsys.readouterr().out
+    assert "lamp → hub: /v1/X: denied → allowed\n" in printed
+    assert "lamp → loner: /v1/X: denied → allowed\n" in printed
+    assert "breaks: lamp may not /v1/X hub: lamp → hub: a rule allows it" in printed
+    assert "2 of 3 answers change." in printed
+    assert not CommandPermission.objects.exists()
+    call_command("try_permission", *arguments, "--deny")
+    assert "0 of 1 answers change." in capsys.readouterr().out
+    with pytest.raises(CommandError, match="--remove"):
+        call_command("try_permission")
+    with pytest.raises(CommandError, match="no rule #99999"):
+        call_command("try_permission", "--remove", "99999")

@@ -1,0 +1,118 @@
+"""Rules that decide nothing, and rules that open everything."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from acl.lint import Fault, lint
+from acl.models import CommandPermission
+
+COMMAND = "/v1/Config.Get"
+
+
+def found() -> set[tuple[int, str, int | None]]:
+    findings = lint(CommandPermission.objects.all(), now=timezone.now())
+    return {(f.rule.pk, f.fault, f.other.pk if f.other else None) for f in findings}
+
+
+def test_useful_rules_are_not_findings(make_device: Any, make_group: Any, make_rule: Any) -> None:
+    room = make_group("room", parent=(site := make_group("site")))
+    lamp = make_device("lamp", groups=[room])
+    make_rule(site, lamp, "/v1/Config.*")
+    make_rule(site, lamp, "/v1/Config.*", effect="deny", valid_until=timezone.now() + timedelta(1))
+    make_rule(lamp, "itself", COMMAND)
+    make_rule("everyone", lamp, "*", enabled=False)
+    make_rule(effect="deny", command="/v1/Sys.*")
+    assert found() == set()
+
+
+def test_each_fault_is_found(
+    make_device: Any, make_group: Any, make_rule: Any, make_set: Any
+) -> None:
+    lamp = make_device("lamp")
+    empty = make_group("empty", parent=(site := make_group("site")))
+    make_device("hub", groups=[site])
+    ended = make_rule(lamp, "itself", valid_until=timezone.now() - timedelta(1))
+    disabled = make_rule(make_device("off", enabled=False), lamp)
+    nobody = make_rule(empty, lamp)
+    bare = make_rule(lamp, lamp, make_set("bare"))
+    first = make_rule(lamp, site, COMMAND)
+    second = make_rule(lamp, site, COMMAND)
+    everything = make_rule()
+    by_set = make_rule(command=make_set("all", "/*"))
+    assert found() == {
+        (ended.pk, Fault.EXPIRED, None),
+        (disabled.pk, Fault.DISABLED_DEVICE, None),
+        (nobody.pk, Fault.EMPTY_GROUP, None),
+        (bare.pk, Fault.EMPTY_SET, None),
+        (second.pk, Fault.REPEATED, first.pk),
+        (everything.pk, Fault.OPENS_EVERYTHING, None),
+        (by_set.pk, Fault.OPENS_EVERYTHING, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("denied", "shadowed"),
+    [
+        (("everyone", "everyone", "*"), True),
+        (("site", "everyone", "/v1/*"), True),
+        (("room", "hub", "/v1/Config.*"), True),
+        (("lamp", "hub", COMMAND), True),
+        (("lamp", "room", COMMAND), True),
+        (("lamp", "same-group", COMMAND), False),
+        (("lamp", "itself", COMMAND), False),
+        (("hub", "lamp", COMMAND), False),
+        (("lamp", "hub", "/v1/Config.Set"), False),
+    ],
+)
+def test_an_allowance_that_a_denial_covers_is_shadowed(
+    make_device: Any,
+    make_group: Any,
+    make_rule: Any,
+    denied: tuple[str, str, str],
+    shadowed: bool,
+) -> None:
+    room = make_group("room", parent=(site := make_group("site")))
+    names = {"room": room, "site": site}
+    names |= {name: make_device(name, groups=[room]) for name in ("lamp", "hub")}
+    allow = make_rule(names["lamp"], names["hub"], COMMAND)
+    source, destination, command = denied
+    deny = make_rule(
+        names.get(source, source), names.get(destination, destination), command, effect="deny"
+    )
+    assert found() == ({(allow.pk, Fault.SHADOWED, deny.pk)} if shadowed else set())
+
+
+def test_a_denial_on_the_sender_covers_what_it_sends_itself(
+    make_device: Any, make_rule: Any
+) -> None:
+    lamp = make_device("lamp")
+    allow = make_rule(lamp, "itself", COMMAND)
+    deny = make_rule("everyone", lamp, "*", effect="deny")
+    assert found() == {(allow.pk, Fault.SHADOWED, deny.pk)}
+
+
+def test_a_set_is_shadowed_where_each_of_its_patterns_is(
+    make_device: Any, make_rule: Any, make_set: Any
+) -> None:
+    lamp = make_device("lamp")
+    allow = make_rule(lamp, "everyone", make_set("two", "/v1/A.Get", "/v1/B.Get"))
+    deny = make_rule("everyone", "everyone", make_set("first", "/v1/A.*"), effect="deny")
+    assert found() == set()
+    make_rule("everyone", "everyone", "/v1/B.*", effect="deny")
+    assert found() == {(allow.pk, Fault.SHADOWED, deny.pk)}
+
+
+def test_the_command_ends_with_one_where_it_finds(
+    make_rule: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("lint_permissions")
+    assert capsys.readouterr().out == "No findings.\n"
+    rule = make_rule()
+    with pytest.raises(SystemExit) as ended:
+        call_command("lint_permissions")
+    assert ended.value.code == 1
+    assert f"#{rule.pk} allow everyone → everyone: *: lets everyone" in capsys.readouterr().out

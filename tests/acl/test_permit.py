@@ -1,0 +1,179 @@
+"""Adding rules: on the command line, and what a rule must be."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from acl.models import CommandPermission
+from devices.models import Device
+
+
+def permit(source: str, destination: str, command: str, *rest: str) -> None:
+    call_command(
+        "permit", "--source", source, "--destination", destination, "--command", command, *rest
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "command"),
+    [
+        ("lamp", "hub", "/v1/Config.Get"),
+        ("group:field ops", "everyone", "/v1/*"),
+        ("everyone", "itself", "*"),
+        ("everyone", "same-group", "set:reading"),
+        ("device:everyone", "device:group:x", "*"),
+    ],
+)
+def test_permit_adds_the_rule_that_it_was_told(  # noqa: PLR0917 - a table of cases
+    make_device: Any,
+    make_group: Any,
+    make_set: Any,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    destination: str,
+    command: str,
+) -> None:
+    for identifier in ("lamp", "hub", "everyone", "group:x"):
+        make_device(identifier)
+    make_group("field ops")
+    make_set("reading", "/v1/Config.Get")
+    permit(source, destination, command, "--deny", "--note", "because", "--json")
+    rule = CommandPermission.objects.named().get()
+    assert json.loads(capsys.readouterr().out) == {
+        "rule": rule.pk,
+        "effect": "deny",
+        "source": source,
+        "destination": destination,
+        "command": command,
+    }
+    assert str(rule) == f"deny {source} → {destination}: {command}"
+    assert rule.note == "because"
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "command", "message"),
+    [
+        ("nobody-known", "everyone", "*", "No device “nobody-known” is registered"),
+        ("la\x00mp", "everyone", "*", "No device"),
+        ("group:none", "everyone", "*", "There is no group named “none”"),
+        ("itself", "everyone", "*", "No device “itself”"),
+        ("everyone", "everyone", "set:none", "no command set named “none”"),
+        ("everyone", "everyone", "/v1/*/Get", "only at the end. Write /v1/*"),
+        ("everyone", "everyone", "", "Which command?"),
+        ("everyone", "everyone", "/v1/Config Get", "no spaces"),
+        ("everyone", "everyone", "/" * 10_240, "at most 255"),
+    ],
+)
+def test_permit_refuses_what_makes_no_sense(
+    db: None, source: str, destination: str, command: str, message: str
+) -> None:
+    with pytest.raises(CommandError) as caught:
+        permit(source, destination, command)
+    assert caught.value.returncode == 1
+    assert message in str(caught.value)
+    assert not CommandPermission.objects.exists()
+
+
+def test_permit_refuses_a_rule_that_exists(make_rule: Any) -> None:
+    rule = make_rule(command="/v1/*")
+    with pytest.raises(CommandError, match=f"This rule exists: #{rule.pk}"):
+        permit("everyone", "everyone", "/v1/*")
+    permit("everyone", "everyone", "/v1/*", "--deny")
+    assert CommandPermission.objects.count() == 2
+
+
+def fields_in_error(**fields: Any) -> set[str]:
+    given = {"source_kind": "everyone", "destination_kind": "everyone", "pattern": "*"} | fields
+    with pytest.raises(ValidationError) as caught:
+        CommandPermission(**given).full_clean()
+    return set(caught.value.error_dict) - {"__all__"}
+
+
+def test_each_mistake_is_told_at_its_field(
+    make_device: Any, make_group: Any, make_set: Any
+) -> None:
+    device, group, command_set = make_device(), make_group(), make_set("all", "*")
+    now = timezone.now()
+    assert fields_in_error(source_kind="device") == {"source_device"}
+    assert fields_in_error(source_kind="group", source_device=device) == {
+        "source_device",
+        "source_group",
+    }
+    assert fields_in_error(source_device=device, source_group=group) == {
+        "source_device",
+        "source_group",
+    }
+    assert fields_in_error(destination_kind="itself", destination_group=group) == {
+        "destination_group"
+    }
+    assert fields_in_error(destination_kind="nowhere") == {"destination_kind"}
+    assert fields_in_error(effect="maybe") == {"effect"}
+    assert fields_in_error(pattern="") == {"pattern"}
+    assert fields_in_error(pattern="set:all") == {"pattern"}
+    assert fields_in_error(command_set=command_set) == {"command_set"}
+    assert fields_in_error(valid_from=now, valid_until=now - timedelta(1)) == {"valid_until"}
+
+
+@pytest.mark.parametrize(
+    ("constraint", "fields"),
+    [
+        ("acl_permission_effect_known", {"effect": "maybe"}),
+        ("acl_permission_source_one", {"source_kind": "itself"}),
+        ("acl_permission_source_one", {"source_kind": "device"}),
+        ("acl_permission_destination_one", {"destination_kind": "group"}),
+        ("acl_permission_command_one", {"pattern": ""}),
+        (
+            "acl_permission_window_ordered",
+            {"valid_from": timezone.now(), "valid_until": timezone.now() - timedelta(1)},
+        ),
+    ],
+)
+def test_the_database_knows_it_too(db: None, constraint: str, fields: dict[str, Any]) -> None:
+    given = {"source_kind": "everyone", "destination_kind": "everyone", "pattern": "*"} | fields
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        CommandPermission.objects.create(**given)
+
+
+def test_bulk_loaded_rules_have_their_keys(
+    make_device: Any, make_group: Any, make_set: Any
+) -> None:
+    device, group, command_set = make_device(), make_group(), make_set("all", "*")
+    CommandPermission.objects.bulk_create(
+        [
+            CommandPermission(
+                source_kind="device",
+                source_device=device,
+                destination_kind="group",
+                destination_group=group,
+                command_set=command_set,
+            ),
+            CommandPermission(
+                source_kind="everyone", destination_kind="same-group", pattern="/v1/*"
+            ),
+        ]
+    )
+    keys = CommandPermission.objects.order_by("pk").values_list(
+        "source_key", "destination_key", "command_key"
+    )
+    assert list(keys) == [
+        (device.pk, -group.pk, f"*{command_set.pk}"),
+        (0, -(2**62) - 1, "/v1/*"),
+    ]
+
+
+def test_rules_go_with_their_device_and_sets_stay_with_their_rules(
+    make_device: Any, make_rule: Any, make_set: Any
+) -> None:
+    make_rule(make_device("lamp"), "everyone", "*")
+    Device.objects.get(identifier="lamp").delete()
+    assert not CommandPermission.objects.exists()
+    reading = make_set("reading", "*")
+    make_rule(command=reading)
+    with pytest.raises(IntegrityError):
+        reading.delete()
