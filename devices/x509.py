@@ -386,34 +386,19 @@ def check_anchor(certificate: x509.Certificate) -> None:
     check_readable(certificate)
     _check_key(certificate, of_issuer=True)
     with _parsing(_("the extensions")):
-        try:
-            constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-            _may_sign(constraints.value)
-        except (ValueError, x509.ExtensionNotFound):
+        extensions = {type(item.value): item.value for item in certificate.extensions}
+        constraints = extensions.get(x509.BasicConstraints)
+        usage = extensions.get(x509.KeyUsage)
+        if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
             raise Refused(
                 Outcome.UNSUITABLE,
                 _("it is not an authority's certificate (basic constraints: CA)"),
-            ) from None
-        try:
-            usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-        except x509.ExtensionNotFound:
-            return
-        if not usage.key_cert_sign:
+            )
+        if isinstance(usage, x509.KeyUsage) and not usage.key_cert_sign:
             raise Refused(Outcome.UNSUITABLE, _("its key usage lacks certificate signing"))
 
 
 # --- Paths ----------------------------------------------------------------------------------
-
-
-def _may_sign(constraints: x509.BasicConstraints) -> None:
-    if not constraints.ca:
-        raise ValueError("an issuer in the path is not an authority")
-
-
-def _issuer_constraints(
-    _policy: Policy, _certificate: x509.Certificate, extension: x509.BasicConstraints
-) -> None:
-    _may_sign(extension)
 
 
 def _issuer_usage(
@@ -445,7 +430,7 @@ def _issuer_name_constraints(
 
 ISSUER_POLICY = (
     ExtensionPolicy.permit_all()
-    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _issuer_constraints)
+    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
     .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _issuer_usage)
     .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _issuer_purposes)
     .may_be_present(x509.NameConstraints, Criticality.AGNOSTIC, _issuer_name_constraints)
