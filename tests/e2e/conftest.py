@@ -1,0 +1,88 @@
+"""A browser, signed in to the admin of a running server."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.e2e.browser import ARGUMENTS, install
+from tests.servers import Server, demo_server
+
+PATIENCE = 10_000  # milliseconds
+
+
+@pytest.fixture(scope="package")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a server on a demo registry that these tests may change."""
+    with demo_server(tmp_path_factory.mktemp("e2e")) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    # Within the package only: Playwright's event loop would bar later tests from the database.
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=install(), args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="package")
+def session(browser: Browser, registry: Server) -> Any:
+    """Return the cookies of a staff member who has signed in."""
+    with browser.new_context(base_url=registry.url) as context:
+        page = context.new_page()
+        page.goto("/")
+        assert page.url.endswith("/admin/login/?next=/admin/")
+        page.get_by_label("Username:").fill(registry.staff.name)
+        page.get_by_label("Password:").fill(registry.staff.password)
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url(re.compile(r"/admin/$"))
+        return context.storage_state()
+
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser, registry: Server, session: Any) -> Iterator[OpenPage]:
+    """Return a function that opens a page as staff; what the browser complains of fails the test.
+
+    Its arguments are those of a Playwright context: viewport, color_scheme …
+    """
+    complaints: list[str] = []
+    with ExitStack() as stack:
+
+        def open_(path: str, *, signed_in: bool = True, **options: Any) -> Page:
+            context: BrowserContext = stack.enter_context(
+                browser.new_context(
+                    base_url=registry.url, storage_state=session if signed_in else None, **options
+                )
+            )
+            context.set_default_timeout(PATIENCE)
+            page = context.new_page()
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on(
+                "console",
+                lambda message: (
+                    complaints.append(message.text)
+                    if message.type in ("error", "warning")
+                    else None
+                ),
+            )
+            page.on(
+                "response",
+                lambda response: (
+                    complaints.append(f"{response.status} {response.url}")
+                    if response.status >= 400
+                    else None
+                ),
+            )
+            page.goto(path)
+            return page
+
+        yield open_
+    assert complaints == []
