@@ -284,7 +284,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="presharedkey",
             constraint=models.CheckConstraint(
-                condition=models.Q(("scheme", "hmac-sha256"), ("hint", ""), _connector="OR"),
+                condition=models.Q(
+                    models.Q(("scheme", "argon2id"), _negated=True), ("hint", ""), _connector="OR"
+                ),
                 name="devices_key_chosen_gives_no_hint",
             ),
         ),

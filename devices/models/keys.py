@@ -353,7 +353,7 @@ class PreSharedKey(models.Model):
                 violation_error_message=_("“Valid until” must lie after “valid from”."),
             ),
             models.CheckConstraint(
-                condition=Q(scheme="hmac-sha256") | Q(hint=""),
+                condition=~Q(scheme="argon2id") | Q(hint=""),
                 name="devices_key_chosen_gives_no_hint",
             ),
         ]
