@@ -89,7 +89,7 @@ def test_an_expectation_of_a_group_is_about_each_device_below_it(
         ("lamp", "everyone", "/v1/sys.Reboot", True),
     ],
 )
-def test_nobody_outside_a_group(  # noqa: PLR0917 - a table of cases
+def test_nobody_outside_a_group(
     registry: dict[str, Any],
     make_rule: Any,
     source: str,

@@ -30,7 +30,7 @@ def permit(source: str, destination: str, command: str, *rest: str) -> None:
         ("device:everyone", "device:group:x", "*"),
     ],
 )
-def test_permit_adds_the_rule_that_it_was_told(  # noqa: PLR0917 - a table of cases
+def test_permit_adds_the_rule_that_it_was_told(
     make_device: Any,
     make_group: Any,
     make_set: Any,
