@@ -423,7 +423,7 @@ def _rule_of(entry: Entry, names: notation.Names) -> CommandPermission:
         valid_until=entry.get("valid_until"),
         note=entry.get("note", ""),
     )
-    relations = [field.name for field in CommandPermission._meta.fields if field.is_relation]  # noqa: SLF001
+    relations = [field.name for field in CommandPermission._meta.fields if field.is_relation]
     rule.clean_fields(exclude=relations)
     rule.clean()
     return rule

@@ -513,7 +513,7 @@ def secret_page(
         "admin/devices/secret_page.html",
         {
             **model_admin.admin_site.each_context(request),
-            "opts": Device._meta,  # noqa: SLF001 - what ModelAdmin.opts is
+            "opts": Device._meta,
             "original": device,
             "title": _("The new secret"),
             "secret": secret,

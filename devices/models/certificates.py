@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from cryptography.x509 import Certificate as X509Certificate
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Exists, Q
 from django.db.models.deletion import CASCADE, SET_NULL, Collector
 from django.utils import timezone
@@ -31,6 +31,7 @@ from devices.models.authorities import (
     text_parameter,
 )
 from devices.models.devices import Device
+from devices.models.revocation import Revocable
 from devices.statements import Statement
 from devices.verdicts import Outcome, Verdict
 from devices.x509 import NameSource, Presented, Refused
@@ -358,7 +359,7 @@ def keep_revoked(
     CASCADE(collector, field, sub_objs.filter(revoked_at=None), using)
 
 
-class Certificate(models.Model):
+class Certificate(Revocable):
     """A certificate that staff pinned to a device, or revoked for ever."""
 
     device = models.ForeignKey(
@@ -385,11 +386,6 @@ class Certificate(models.Model):
     serial = models.CharField(_("serial number"), max_length=40, editable=False)
     not_before = models.DateTimeField(_("valid from"), editable=False)
     not_after = models.DateTimeField(_("valid until"), editable=False)
-    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True, editable=False)
-    revoked_by = models.CharField(_("revoked by"), max_length=150, blank=True, editable=False)
-    revoked_reason = models.CharField(
-        _("reason of the revocation"), max_length=255, blank=True, editable=False
-    )
     created = models.DateTimeField(_("created"), auto_now_add=True)
     last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
@@ -466,19 +462,3 @@ class Certificate(models.Model):
         if self.pin == Pin.CERTIFICATE and now > self.not_after:
             return Outcome.EXPIRED
         return Outcome.VERIFIED
-
-    def revoke(self, *, by: str, reason: str = "", now: datetime | None = None) -> bool:
-        """Revoke the certificate from its next use on; return False where it was revoked before.
-
-        A pin of a public key takes every certificate with that key along. The first revocation
-        stands: who, when and why are never overwritten.
-        """
-        with transaction.atomic():
-            current = Certificate.objects.select_for_update().get(pk=self.pk)
-            if current.revoked_at is not None:
-                self.refresh_from_db()
-                return False
-            self.revoked_at = now or timezone.now()
-            self.revoked_by, self.revoked_reason = by, reason
-            self.save(update_fields=["revoked_at", "revoked_by", "revoked_reason"])
-        return True

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, evidence, secrets, throttle
 from devices.models.devices import Device
+from devices.models.revocation import Revocable
 from devices.secrets import Scheme
 from devices.statements import Parameter, Statement
 from devices.verdicts import Outcome, Verdict
@@ -304,7 +305,7 @@ def _bring_up_to_date(match: StoredKey, secret: str, now: datetime) -> None:
         evidence.recorder.replace_digest(match.key, old=match.digest, new=digest, pepper=newest)
 
 
-class PreSharedKey(models.Model):
+class PreSharedKey(Revocable):
     """One secret of a device, as a digest. Several overlap while a device changes over."""
 
     device = models.ForeignKey(
@@ -325,11 +326,6 @@ class PreSharedKey(models.Model):
     )
     not_before = models.DateTimeField(_("valid from"), null=True, blank=True)
     not_after = models.DateTimeField(_("valid until"), null=True, blank=True)
-    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True, editable=False)
-    revoked_by = models.CharField(_("revoked by"), max_length=150, blank=True, editable=False)
-    revoked_reason = models.CharField(
-        _("reason of the revocation"), max_length=255, blank=True, editable=False
-    )
     created = models.DateTimeField(_("created"), auto_now_add=True)
     last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
@@ -396,21 +392,6 @@ class PreSharedKey(models.Model):
         if self.pepper not in secrets.peppers():
             return Outcome.PEPPER_MISSING
         return row.outcome_at(now)
-
-    def revoke(self, *, by: str, reason: str = "", now: datetime | None = None) -> bool:
-        """Revoke the key from its next use on; return False where it was revoked before.
-
-        The first revocation stands: who, when and why are never overwritten.
-        """
-        with transaction.atomic():
-            current = PreSharedKey.objects.select_for_update().get(pk=self.pk)
-            if current.revoked_at is not None:
-                self.refresh_from_db()
-                return False
-            self.revoked_at = now or timezone.now()
-            self.revoked_by, self.revoked_reason = by, reason
-            self.save(update_fields=["revoked_at", "revoked_by", "revoked_reason"])
-        return True
 
     def end_by(self, moment: datetime) -> None:
         """Let the key expire at `moment` unless it ends earlier already."""

@@ -1,0 +1,37 @@
+"""Revocation, which keys and certificates have in common."""
+
+from datetime import datetime
+
+from django.db import models, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+FIELDS = ["revoked_at", "revoked_by", "revoked_reason"]
+
+
+class Revocable(models.Model):
+    """A credential that can be revoked, once and for good."""
+
+    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True, editable=False)
+    revoked_by = models.CharField(_("revoked by"), max_length=150, blank=True, editable=False)
+    revoked_reason = models.CharField(
+        _("reason of the revocation"), max_length=255, blank=True, editable=False
+    )
+
+    class Meta:
+        abstract = True
+
+    def revoke(self, *, by: str, reason: str = "", now: datetime | None = None) -> bool:
+        """Revoke the credential from its next use on; return False where it was revoked before.
+
+        The first revocation stands: who, when and why are never overwritten.
+        """
+        with transaction.atomic():
+            locked = type(self)._default_manager.select_for_update()
+            self.refresh_from_db(fields=FIELDS, from_queryset=locked)
+            if self.revoked_at is not None:
+                return False
+            self.revoked_at = now or timezone.now()
+            self.revoked_by, self.revoked_reason = by, reason
+            self.save(update_fields=FIELDS)
+        return True
