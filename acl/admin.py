@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from acl import assertions, trials
 from acl.lint import lint
 from acl.models import Assertion, CommandPermission, CommandSet, CommandSetPattern
+from acl.models.permissions import DestinationKind, SourceKind
 from devices.addresses import AddressError, entity_id
 
 MOST_FINDINGS = 200  # on the report page; the command lists all
@@ -60,6 +61,12 @@ class PermissionForm(forms.ModelForm):
     trial: list[trials.Flip] | None = None
     tried = 0
     broken: list[assertions.Broken] = []
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, kinds in (("source_kind", SourceKind), ("destination_kind", DestinationKind)):
+            if name in self.fields:  # not where a rule is only looked at
+                self.fields[name].choices = kinds.choices  # type: ignore[attr-defined]
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
@@ -147,12 +154,16 @@ class CommandPermissionAdmin(admin.ModelAdmin):
     """The rules, with pages that explain a decision and report useless rules."""
 
     form = PermissionForm
+
+    class Media:
+        js = ["acl/rule_form.js"]
+
     list_display = [
         "rule",
         "effect",
+        "command",
         "from_text",
         "to_text",
-        "command",
         "enabled",
         "valid_until",
         "note",
