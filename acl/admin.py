@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -121,16 +122,19 @@ class ExplainForm(forms.Form):
     source = forms.CharField(
         label=gettext_lazy("From"),
         max_length=1000,
+        widget=AdminTextInputWidget,
         help_text=gettext_lazy("The sender's ID; an address names its ID."),
     )
     destination = forms.CharField(
         label=gettext_lazy("To"),
         max_length=1000,
+        widget=AdminTextInputWidget,
         help_text=gettext_lazy("The receiver's ID; an address names its ID."),
     )
     command = forms.CharField(
         label=gettext_lazy("Command"),
         max_length=1000,
+        widget=AdminTextInputWidget,
         help_text=gettext_lazy("Such as /v1/Config.Get."),
     )
 
