@@ -309,6 +309,22 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         certificate.save()
         return certificate
 
+    def revoke_presented(
+        self, *, device: Device, presented: str, by: str, reason: str = "", key_too: bool = False
+    ) -> "Certificate":
+        """Revoke a certificate of the device, which need not have been registered before.
+
+        So staff refuse at once what a trust anchor vouches for, without waiting for its list.
+        """
+        with transaction.atomic():
+            wanted = self.prepare(device=device, presented=presented)
+            row = self.filter(device=device, fingerprint=wanted.fingerprint).first()
+            if row is None:
+                row = self.register(device=device, presented=presented)
+            if not row.revoke(by=by, reason=reason, key_too=key_too):
+                raise ValidationError(_("The certificate was revoked before."), code="revoked")
+        return row
+
     def revoked_like(self, certificate: "Certificate") -> "CertificateQuerySet":
         """Return the revoked rows, of any device, that forbid this certificate for ever."""
         return self.filter(revoked_at__isnull=False).filter(
@@ -467,11 +483,13 @@ class Certificate(models.Model):
             return Outcome.EXPIRED
         return Outcome.VERIFIED
 
-    def revoke(self, *, by: str, reason: str = "", now: datetime | None = None) -> bool:
+    def revoke(
+        self, *, by: str, reason: str = "", key_too: bool = False, now: datetime | None = None
+    ) -> bool:
         """Revoke the certificate from its next use on; return False where it was revoked before.
 
-        A pin of a public key takes every certificate with that key along. The first revocation
-        stands: who, when and why are never overwritten.
+        `key_too`, and the pin of a public key, take every other certificate with that key along.
+        The first revocation stands: who, when and why are never overwritten.
         """
         with transaction.atomic():
             current = Certificate.objects.select_for_update().get(pk=self.pk)
@@ -480,5 +498,7 @@ class Certificate(models.Model):
                 return False
             self.revoked_at = now or timezone.now()
             self.revoked_by, self.revoked_reason = by, reason
-            self.save(update_fields=["revoked_at", "revoked_by", "revoked_reason"])
+            if key_too:
+                self.pin = Pin.PUBLIC_KEY
+            self.save(update_fields=["revoked_at", "revoked_by", "revoked_reason", "pin"])
         return True
