@@ -310,6 +310,22 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         certificate.save()
         return certificate
 
+    def revoke_presented(
+        self, *, device: Device, presented: str, by: str, reason: str = "", key_too: bool = False
+    ) -> "Certificate":
+        """Revoke a certificate of the device, which need not have been registered before.
+
+        So staff refuse at once what a trust anchor vouches for, without waiting for its list.
+        """
+        with transaction.atomic():
+            wanted = self.prepare(device=device, presented=presented)
+            row = self.filter(device=device, fingerprint=wanted.fingerprint).first()
+            if row is None:
+                row = self.register(device=device, presented=presented)
+            if not row.revoke(by=by, reason=reason, key_too=key_too):
+                raise ValidationError(_("The certificate was revoked before."), code="revoked")
+        return row
+
     def revoked_like(self, certificate: "Certificate") -> "CertificateQuerySet":
         """Return the revoked rows, of any device, that forbid this certificate for ever."""
         return self.filter(revoked_at__isnull=False).filter(
@@ -462,3 +478,17 @@ class Certificate(Revocable):
         if self.pin == Pin.CERTIFICATE and now > self.not_after:
             return Outcome.EXPIRED
         return Outcome.VERIFIED
+
+    def revoke(
+        self, *, by: str, reason: str = "", now: datetime | None = None, key_too: bool = False
+    ) -> bool:
+        """Revoke as any credential; `key_too` takes every other certificate of its key along.
+
+        So does the pin of a public key by itself.
+        """
+        with transaction.atomic():
+            revoked = super().revoke(by=by, reason=reason, now=now)
+            if revoked and key_too:
+                self.pin = Pin.PUBLIC_KEY
+                self.save(update_fields=["pin"])
+        return revoked
