@@ -51,11 +51,6 @@ class PermissionForm(forms.ModelForm):
             "valid_until",
             "note",
         ]
-        widgets = {
-            "effect": forms.RadioSelect,
-            "source_kind": forms.RadioSelect,
-            "destination_kind": forms.RadioSelect,
-        }
 
     trial: list[trials.Flip] | None = None
     tried = 0
@@ -185,11 +180,16 @@ class CommandPermissionAdmin(admin.ModelAdmin):
         "destination_group",
         "command_set",
     ]
+    radio_fields = {
+        "effect": admin.VERTICAL,
+        "source_kind": admin.VERTICAL,
+        "destination_kind": admin.VERTICAL,
+    }
     readonly_fields = ["created", "updated"]
     save_as = True
     actions = ["enable", "disable"]
     fieldsets = [
-        (None, {"fields": ["effect"]}),
+        (None, {"fields": ["confirm_broken", "effect"]}),
         (
             gettext_lazy("From whom"),
             {"fields": ["source_kind", "source_device", "source_group"]},
@@ -205,7 +205,7 @@ class CommandPermissionAdmin(admin.ModelAdmin):
         (
             gettext_lazy("When and why"),
             {
-                "fields": ["enabled", "valid_from", "valid_until", "note", "confirm_broken"],
+                "fields": ["enabled", "valid_from", "valid_until", "note"],
                 "description": gettext_lazy(
                     "Any rule that denies wins over every rule that allows; where no rule allows, "
                     "the answer is no."

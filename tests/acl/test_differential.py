@@ -129,7 +129,7 @@ questions = st.tuples(
 )
 
 
-def thorough(examples: int) -> Any:
+def thorough(examples: int) -> settings:
     """Return settings: that many registries, the same at each run."""
     return settings(
         max_examples=examples,
