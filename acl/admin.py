@@ -53,11 +53,6 @@ class PermissionForm(forms.ModelForm):
             "valid_until",
             "note",
         ]
-        widgets = {
-            "effect": forms.RadioSelect,
-            "source_kind": forms.RadioSelect,
-            "destination_kind": forms.RadioSelect,
-        }
 
     trial: list[trials.Flip] | None = None
     tried = 0
@@ -153,8 +148,32 @@ class ExplainForm(forms.Form):
             raise forms.ValidationError(str(error)) from None
 
 
+class ExpectationsMixin:
+    """An admin whose every change may break an expectation, and says so at once."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Save what hangs on the row, then check."""
+        super().save_related(request, form, formsets, change)  # type: ignore[misc]
+        self.warn_of_broken(request)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """Delete, then check."""
+        super().delete_model(request, obj)  # type: ignore[misc]
+        self.warn_of_broken(request)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Delete, then check."""
+        super().delete_queryset(request, queryset)  # type: ignore[misc]
+        self.warn_of_broken(request)
+
+    def warn_of_broken(self, request: HttpRequest) -> None:
+        """Name the expectations that do not hold."""
+        for broken in assertions.check(assertions.saved()):
+            messages.warning(request, _("An expectation does not hold: %s") % broken)
+
+
 @admin.register(CommandPermission)
-class CommandPermissionAdmin(admin.ModelAdmin):
+class CommandPermissionAdmin(ExpectationsMixin, admin.ModelAdmin):
     """The rules, with pages that explain a decision and report useless rules."""
 
     form = PermissionForm
@@ -200,11 +219,16 @@ class CommandPermissionAdmin(admin.ModelAdmin):
         "destination_group",
         "command_set",
     ]
+    radio_fields = {
+        "effect": admin.VERTICAL,
+        "source_kind": admin.VERTICAL,
+        "destination_kind": admin.VERTICAL,
+    }
     readonly_fields = ["created", "updated"]
     save_as = True
     actions = ["enable", "disable"]
     fieldsets = [
-        (None, {"fields": ["effect"]}),
+        (None, {"fields": ["confirm_broken", "effect"]}),
         (
             gettext_lazy("From whom"),
             {"fields": ["source_kind", "source_device", "source_group"]},
@@ -220,7 +244,7 @@ class CommandPermissionAdmin(admin.ModelAdmin):
         (
             gettext_lazy("When and why"),
             {
-                "fields": ["enabled", "valid_from", "valid_until", "note", "confirm_broken"],
+                "fields": ["enabled", "valid_from", "valid_until", "note"],
                 "description": gettext_lazy(
                     "Any rule that denies wins over every rule that allows; where no rule allows, "
                     "the answer is no."
@@ -275,10 +299,7 @@ class CommandPermissionAdmin(admin.ModelAdmin):
             else ngettext("%(n)d rule switched off.", "%(n)d rules switched off.", changed)
         )
         self.message_user(request, text % {"n": changed}, messages.SUCCESS)
-        for broken in assertions.check(assertions.saved()):
-            self.message_user(
-                request, _("An expectation does not hold: %s") % broken, messages.WARNING
-            )
+        self.warn_of_broken(request)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -372,7 +393,7 @@ class PatternInline(admin.TabularInline):
 
 
 @admin.register(CommandSet)
-class CommandSetAdmin(admin.ModelAdmin):
+class CommandSetAdmin(ExpectationsMixin, admin.ModelAdmin):
     """Named sets of commands, with how many rules refer to each."""
 
     list_display = ["name", "pattern_count", "rule_count", "description"]

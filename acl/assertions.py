@@ -74,11 +74,18 @@ class Concrete:
     def failures(self, tree: GroupTree, now: datetime) -> list[str]:
         """Return what does not hold."""
         requests = self.resolve()
-        return [
-            f"{request.source} → {request.destination}: {decision.text}"
-            + (f" (#{decision.rule})" if decision.rule else "")
+        failing = [
+            (request, decision)
             for request, decision in zip(requests, decide_all(requests, now), strict=True)
             if decision.allowed != self.allowed
+        ]
+        rules = CommandPermission.objects.named().in_bulk(
+            {decision.rule for _request, decision in failing if decision.rule is not None}
+        )
+        return [
+            f"{request.source} → {request.destination}: {decision.text}"
+            + (f" ({rules[decision.rule]})" if decision.rule is not None else "")
+            for request, decision in failing
         ]
 
 
@@ -109,7 +116,7 @@ class Universal:
         ]
         denied = Coverage(tree, now).denials(suspects, within=self.pattern)
         return [
-            _("#%(pk)d allows it: %(rule)s") % {"pk": rule.pk, "rule": rule}
+            _("a rule allows it (%s)") % rule
             for position, rule in enumerate(suspects)
             if position not in denied
         ]

