@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from cryptography.x509 import Certificate as X509Certificate
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Exists, Q
 from django.db.models.deletion import CASCADE, SET_NULL, Collector
 from django.utils import timezone
