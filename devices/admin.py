@@ -1,4 +1,4 @@
-"""Staff's view of devices, groups and pre-shared keys."""
+"""Staff's view of devices, groups and pre-shared keys; certificates are registered beside it."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.widgets import AdminSplitDateTime, AdminTextInputWidget
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Q, QuerySet
@@ -20,6 +19,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices import secrets
+from devices.admin_certificates import CertificateInline
+from devices.admin_pages import RevokeForm, confirmation, form_page
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.verdicts import Outcome
 
@@ -92,17 +93,6 @@ class RotateKeysForm(forms.Form):
         label=gettext_lazy("New label"),
         required=False,
         max_length=100,
-        widget=AdminTextInputWidget,
-    )
-
-
-class RevokeForm(forms.Form):
-    """Why a credential is revoked."""
-
-    reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        required=False,
-        max_length=255,
         widget=AdminTextInputWidget,
     )
 
@@ -194,7 +184,7 @@ class DeviceAdmin(admin.ModelAdmin):
     list_per_page = 50
     show_full_result_count = False
     actions = ["enable", "disable"]
-    inlines = [KeyInline]
+    inlines = [KeyInline, CertificateInline]
     fieldsets = [
         (None, {"fields": ["identifier", "name", "kind", "enabled"]}),
         (gettext_lazy("Where it belongs"), {"fields": ["groups", "description", "attributes"]}),
@@ -482,28 +472,6 @@ class PreSharedKeyAdmin(KeyColumns, admin.ModelAdmin):
         )
 
 
-def form_page(
-    model_admin: admin.ModelAdmin,
-    request: HttpRequest,
-    subject: Device | PreSharedKey,
-    form: forms.Form,
-    **context: Any,
-) -> HttpResponse:
-    """Return a page in the admin's dress with one form on it."""
-    return TemplateResponse(
-        request,
-        "admin/devices/form_page.html",
-        {
-            **model_admin.admin_site.each_context(request),
-            "opts": model_admin.opts,
-            "original": subject,
-            "form": form,
-            "media": model_admin.media + form.media,
-            **context,
-        },
-    )
-
-
 def secret_page(
     model_admin: admin.ModelAdmin, request: HttpRequest, device: Device, secret: str
 ) -> HttpResponse:
@@ -517,26 +485,5 @@ def secret_page(
             "original": device,
             "title": _("The new secret"),
             "secret": secret,
-        },
-    )
-
-
-def confirmation(
-    model_admin: admin.ModelAdmin,
-    request: HttpRequest,
-    queryset: QuerySet[Any],
-    **context: Any,
-) -> HttpResponse:
-    """Return the page on which staff confirm an action on the selected rows."""
-    return TemplateResponse(
-        request,
-        "admin/devices/confirmation.html",
-        {
-            **model_admin.admin_site.each_context(request),
-            "opts": model_admin.opts,
-            "rows": queryset,
-            "action": request.POST["action"],
-            "action_checkbox_name": ACTION_CHECKBOX_NAME,
-            **context,
         },
     )

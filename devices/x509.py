@@ -146,6 +146,13 @@ def read(presented: str) -> Presented:
     return Presented(leaf, others)
 
 
+def text_of(content: bytes) -> str:
+    """Return a file's content as `read` takes it; the file may be PEM, DER, or DER in base64."""
+    if content.startswith(b"\x30\x82"):
+        return base64.b64encode(content).decode()
+    return content.decode("ascii", errors="replace")
+
+
 def _unbase64(text: bytes) -> bytes:
     try:
         return base64.b64decode(b"".join(text.split()), validate=True)

@@ -9,6 +9,7 @@ import re
 import sys
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -92,6 +93,25 @@ class RegistryCommand(BaseCommand):
         if not secret:
             raise CommandError("no secret on standard input", returncode=2)
         return secret
+
+    @staticmethod
+    def lines(document: dict[str, Any]) -> str:
+        """Return a document as text, one name and value a line."""
+        width = max(len(name) for name in document)
+        return "\n".join(
+            f"  {name.replace('_', ' '):{width}}  {value}" for name, value in document.items()
+        )
+
+    @staticmethod
+    def content(path: str, most: int) -> bytes:
+        """Return what a file (`-`: standard input) holds, up to one byte more than `most`."""
+        try:
+            if path == "-":
+                return sys.stdin.buffer.read(most + 1)
+            with Path(path).open("rb") as file:
+                return file.read(most + 1)
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror}", returncode=2) from error
 
     def device(self, address: str) -> Device:
         """Return the registered device that an address names; ends with 1 where there is none."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from cryptography.x509 import Certificate as X509Certificate
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Exists, Q
 from django.db.models.deletion import CASCADE, SET_NULL, Collector
 from django.utils import timezone
@@ -310,6 +310,22 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         certificate.save()
         return certificate
 
+    def revoke_presented(
+        self, *, device: Device, presented: str, by: str, reason: str = "", key_too: bool = False
+    ) -> "Certificate":
+        """Revoke a certificate of the device, which need not have been registered before.
+
+        So staff refuse at once what a trust anchor vouches for, without waiting for its list.
+        """
+        with transaction.atomic():
+            wanted = self.prepare(device=device, presented=presented)
+            row = self.filter(device=device, fingerprint=wanted.fingerprint).first()
+            if row is None:
+                row = self.register(device=device, presented=presented)
+            if not row.revoke(by=by, reason=reason, key_too=key_too):
+                raise ValidationError(_("The certificate was revoked before."), code="revoked")
+        return row
+
     def revoked_like(self, certificate: "Certificate") -> "CertificateQuerySet":
         """Return the revoked rows, of any device, that forbid this certificate for ever."""
         return self.filter(revoked_at__isnull=False).filter(
@@ -462,3 +478,19 @@ class Certificate(Revocable):
         if self.pin == Pin.CERTIFICATE and now > self.not_after:
             return Outcome.EXPIRED
         return Outcome.VERIFIED
+
+    def revoke(
+        self, *, by: str, reason: str = "", now: datetime | None = None, key_too: bool = False
+    ) -> bool:
+        """Revoke the certificate from its next use on; return False where it was revoked before.
+
+        `key_too`, and the pin of a public key, take every other certificate with that key along;
+        that may be added later. The first revocation stands otherwise.
+        """
+        with transaction.atomic():
+            revoked = super().revoke(by=by, reason=reason, now=now)
+            if key_too and self.pin != Pin.PUBLIC_KEY:
+                self.pin = Pin.PUBLIC_KEY
+                self.save(update_fields=["pin"])
+                return True
+        return revoked

@@ -105,6 +105,8 @@ def test_the_identifier_of_a_registered_device_stays(
         "attributes": "{}",
         "keys-TOTAL_FORMS": "0",
         "keys-INITIAL_FORMS": "0",
+        "certificates-TOTAL_FORMS": "0",
+        "certificates-INITIAL_FORMS": "0",
     }
     response = admin_client.post(url("device_change", device.pk), form)
     assert response.status_code == 302, response.context["errors"]

@@ -1,0 +1,64 @@
+"""Pin a certificate to a device."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from devices import x509
+from devices.management.base import RegistryCommand
+from devices.models import Certificate
+from devices.models.certificates import Pin
+
+
+class Command(RegistryCommand):
+    """`add_certificate`: a certificate, or its public key, that admits a device by itself."""
+
+    help = (
+        "Pin a certificate, or its public key, to a device; what it has stays.\n\n"
+        "A certificate that a trust anchor vouches for needs no pin."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("identifier", help="the device's ID")
+        parser.add_argument(
+            "file",
+            help="PEM or DER; - for standard input. What follows the first certificate is ignored",
+        )
+        parser.add_argument(
+            "--pin",
+            choices=Pin.values,
+            default=Pin.CERTIFICATE.value,
+            help="what must come back: this certificate, or any with its public key, such as a "
+            "renewal (default: certificate)",
+        )
+        parser.add_argument("--label", default="", help="what staff call the certificate")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Pin it, and print what was read."""
+        device = self.device(options["identifier"])
+        certificate = Certificate.objects.register(
+            device=device,
+            presented=x509.text_of(self.content(options["file"], x509.LONGEST_TEXT)),
+            pin=options["pin"],
+            label=options["label"],
+        )
+        document = {
+            "certificate": certificate.pk,
+            "pin": certificate.pin,
+            "subject": certificate.subject,
+            "issuer": certificate.issuer,
+            "serial": certificate.serial,
+            "not_before": certificate.not_before,
+            "not_after": certificate.not_after,
+            "key": x509.key_text(certificate.parsed),
+            "fingerprint": certificate.fingerprint,
+            "public_key_fingerprint": certificate.public_key_fingerprint,
+        }
+        self.answer(
+            options,
+            f"Registered certificate {certificate.pk} of {device.identifier}.\n"
+            f"{self.lines(document)}",
+            {"identifier": device.identifier} | document,
+        )

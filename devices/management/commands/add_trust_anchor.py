@@ -1,0 +1,79 @@
+"""Trust an authority to vouch for devices."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from devices import x509
+from devices.management.base import RegistryCommand
+from devices.models import CertificateAuthority
+from devices.models.authorities import PLACE, CRLPolicy
+from devices.x509 import NameSource
+
+
+class Command(RegistryCommand):
+    """`add_trust_anchor`: whose certificates admit devices, and how they name them."""
+
+    help = (
+        "Trust an authority's certificate: what chains to it and names a device admits that\n"
+        "device. The name is taken from one place and mapped to the identifier by two templates\n"
+        "that share {id}: --name-pattern 'urn:factory:{id}' \\\n"
+        "--identifier-pattern '//api.example.com/{id}'."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("name", help="what staff call the authority")
+        parser.add_argument(
+            "file", help="its certificate (PEM, or DER in base64); - for standard input"
+        )
+        parser.add_argument(
+            "--name-source",
+            choices=NameSource.values,
+            default=NameSource.COMMON_NAME.value,
+            help="where the device's name stands (default: common-name)",
+        )
+        parser.add_argument(
+            "--name-pattern", default=PLACE, metavar="T", help="the name there (default: {id})"
+        )
+        parser.add_argument(
+            "--identifier-pattern",
+            default=PLACE,
+            metavar="T",
+            help="the identifier in the registry (default: {id})",
+        )
+        parser.add_argument(
+            "--crl-policy",
+            choices=CRLPolicy.values,
+            default=CRLPolicy.REFUSE.value,
+            help="require: refuse until a revocation list is loaded, and whenever it is out of "
+            "date; refuse: only when a loaded one is out of date; warn: never for that reason "
+            "(default: refuse)",
+        )
+        parser.add_argument(
+            "--disabled", action="store_true", help="vouch for nobody: for an intermediate's list"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Register it, and print what was read."""
+        anchor = CertificateAuthority.objects.register(
+            presented=x509.text_of(self.content(options["file"], x509.LONGEST_TEXT)),
+            name=options["name"],
+            enabled=not options["disabled"],
+            name_source=options["name_source"],
+            name_pattern=options["name_pattern"],
+            identifier_pattern=options["identifier_pattern"],
+            crl_policy=options["crl_policy"],
+        )
+        document = {
+            "subject": anchor.subject,
+            "not_before": anchor.not_before,
+            "not_after": anchor.not_after,
+            "key": x509.key_text(anchor.parsed),
+            "fingerprint": anchor.fingerprint,
+        }
+        text = f"Registered the trust anchor {anchor.name}.\n{self.lines(document)}"
+        if anchor.crl_policy == CRLPolicy.REQUIRE:
+            text += "\nIt admits nobody until load_crl has loaded its revocation list."
+        self.answer(options, text, {"name": anchor.name, "enabled": anchor.enabled} | document)

@@ -1,0 +1,68 @@
+"""Revoke certificates of a device."""
+
+import getpass
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from devices import x509
+from devices.management.base import RegistryCommand
+from devices.models import Certificate, Device
+
+
+class Command(RegistryCommand):
+    """`revoke_certificate`: refused from the next request on, and for ever."""
+
+    help = (
+        "Revoke a certificate of a device, whether it was registered or a trust anchor vouches\n"
+        "for it. It admits nobody from its next use on, and cannot be registered again."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("identifier", help="the device's ID")
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("--file", help="the certificate; - for standard input")
+        which.add_argument(
+            "--certificate", type=int, metavar="N", help="the number of a registered one"
+        )
+        which.add_argument("--all", action="store_true", help="every registered one of the device")
+        parser.add_argument(
+            "--key-too", action="store_true", help="and every other certificate with its key"
+        )
+        parser.add_argument("--reason", default="", help="why, for the record")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Revoke the certificates."""
+        device = self.device(options["identifier"])
+        how = {
+            "by": f"{getpass.getuser()} (command line)",
+            "reason": options["reason"],
+            "key_too": options["key_too"],
+        }
+        if options["file"]:
+            content = self.content(options["file"], x509.LONGEST_TEXT)
+            revoked = [
+                Certificate.objects.revoke_presented(
+                    device=device, presented=x509.text_of(content), **how
+                )
+            ]
+        else:
+            revoked = [row for row in self._registered(device, options) if row.revoke(**how)]
+        numbers = [row.pk for row in revoked]
+        self.answer(
+            options,
+            f"Revoked {', '.join(f'certificate {number}' for number in numbers)} "
+            f"of {device.identifier}.",
+            {"identifier": device.identifier, "revoked": numbers},
+        )
+
+    @staticmethod
+    def _registered(device: Device, options: dict[str, Any]) -> list[Certificate]:
+        rows = Certificate.objects.filter(device=device, revoked_at=None)
+        if not options["all"]:
+            rows = rows.filter(pk=options["certificate"])
+        if not rows:
+            raise CommandError(f"{device.identifier} has no such live certificate", returncode=1)
+        return list(rows)
