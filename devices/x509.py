@@ -456,8 +456,7 @@ def find_path(
     trusted = [anchor for anchor in anchors if anchor != presented.leaf]
     if not trusted:
         raise Refused(Outcome.UNTRUSTED_ISSUER, _issuer_unknown(presented.leaf))
-    for certificate in presented.others:
-        _check_key(certificate, of_issuer=True)
+    others = [certificate for certificate in presented.others if _may_issue(certificate)]
     verifier = (
         PolicyBuilder()
         .store(Store(trusted))
@@ -468,10 +467,19 @@ def find_path(
     )
     with _parsing(_("the path")):
         try:
-            return verifier.verify(presented.leaf, presented.others).chain
+            return verifier.verify(presented.leaf, others).chain
         except VerificationError as error:
             _explain([*presented.others, *trusted], presented.leaf, now)
             raise Refused(Outcome.UNTRUSTED_ISSUER, _reason(error)) from None
+
+
+def _may_issue(certificate: x509.Certificate) -> bool:
+    """Whether a search may try the key; what it costs to try one is bounded this way."""
+    try:
+        _check_key(certificate, of_issuer=True)
+    except Refused:
+        return False
+    return True
 
 
 def _issuer_unknown(leaf: x509.Certificate) -> str:
@@ -490,6 +498,7 @@ def _explain(candidates: Sequence[x509.Certificate], leaf: x509.Certificate, now
             if candidate.subject == issuer and fingerprint(candidate) not in seen:
                 seen.add(fingerprint(candidate))
                 waiting.append(candidate)
+                _check_key(candidate, of_issuer=True)
                 check_validity(candidate, now)
                 if candidate.subject != candidate.issuer:
                     check_strength(candidate)

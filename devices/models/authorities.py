@@ -14,10 +14,10 @@ from django.utils.translation import gettext_lazy as _
 
 from devices import x509
 from devices.statements import Parameter, Statement
-from devices.x509 import NameSource, Refused
+from devices.x509 import NameSource, Refused, RevokedEntry
 
 ISSUERS = range(x509.MOST_ISSUERS + 1)  # the leaf's issuer and those of what it brings along
-BATCH = 1000  # revoked serial numbers that are written in one statement
+BATCH = 1000  # revoked serial numbers in one statement
 PLACE = "{id}"  # where a template holds the device's own part of a name
 
 
@@ -283,16 +283,7 @@ class CertificateAuthority(models.Model):
             current = RevocationList.objects.filter(authority=self).first()
             if current is not None:
                 current.check_succeeded_by(revoked.last_update_utc, number)
-            RevokedSerial.objects.filter(authority=self).delete()
-            RevokedSerial.objects.bulk_create(
-                (
-                    RevokedSerial(
-                        authority=self, serial=entry.serial, date=entry.date, reason=entry.reason
-                    )
-                    for entry in entries.values()
-                ),
-                batch_size=BATCH,
-            )
+            self._replace_serials(set(entries.values()))
             loaded, _created = RevocationList.objects.update_or_create(
                 authority=self,
                 defaults={
@@ -305,6 +296,18 @@ class CertificateAuthority(models.Model):
                 },
             )
         return loaded
+
+    def _replace_serials(self, wanted: set[RevokedEntry]) -> None:
+        """Write what differs: a daily list of many thousands changes in a few lines."""
+        rows = RevokedSerial.objects.filter(authority=self)
+        known = {RevokedEntry(*row) for row in rows.values_list("serial", "date", "reason")}
+        gone = [entry.serial for entry in known - wanted]
+        for start in range(0, len(gone), BATCH):
+            rows.filter(serial__in=gone[start : start + BATCH]).delete()
+        RevokedSerial.objects.bulk_create(
+            (RevokedSerial(authority=self, **entry._asdict()) for entry in wanted - known),
+            batch_size=BATCH,
+        )
 
 
 class RevocationList(models.Model):

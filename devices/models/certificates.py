@@ -482,13 +482,15 @@ class Certificate(Revocable):
     def revoke(
         self, *, by: str, reason: str = "", now: datetime | None = None, key_too: bool = False
     ) -> bool:
-        """Revoke as any credential; `key_too` takes every other certificate of its key along.
+        """Revoke the certificate from its next use on; return False where it was revoked before.
 
-        So does the pin of a public key by itself.
+        `key_too`, and the pin of a public key, take every other certificate with that key along;
+        that may be added later. The first revocation stands otherwise.
         """
         with transaction.atomic():
             revoked = super().revoke(by=by, reason=reason, now=now)
-            if revoked and key_too:
+            if key_too and self.pin != Pin.PUBLIC_KEY:
                 self.pin = Pin.PUBLIC_KEY
                 self.save(update_fields=["pin"])
+                return True
         return revoked

@@ -85,6 +85,16 @@ def test_the_reason_of_an_entry_is_kept(anchor: CertificateAuthority, root: Part
     assert (str(row), row.date, row.reason) == ("abc", NOW - DAY, "keyCompromise")
 
 
+def test_a_reason_that_changes_is_written(anchor: CertificateAuthority, root: Party) -> None:
+    for number, flag in enumerate((x.ReasonFlags.certificate_hold, x.ReasonFlags.key_compromise)):
+        reason = [(x.CRLReason(flag), False)]
+        load(anchor, revocation_list(root, 0xABC, 5, number=number, entry_extensions=reason))
+    assert set(RevokedSerial.objects.values_list("serial", "reason")) == {
+        ("abc", "keyCompromise"),
+        ("5", "keyCompromise"),
+    }
+
+
 def test_a_listed_intermediate_is_refused_with_what_is_below(
     anchor: CertificateAuthority, root: Party
 ) -> None:
@@ -292,7 +302,8 @@ def test_a_check_with_a_list_costs_three_statements(
     anchor: CertificateAuthority, root: Party
 ) -> None:
     load(anchor, revocation_list(root, *range(1, 3000)))
-    assert RevokedSerial.objects.count() == 2999
+    load(anchor, revocation_list(root, *range(1500, 4000), number=2))
+    assert RevokedSerial.objects.count() == 2500
     between = authority("Between", root)
     presented = device_certificate(ID, between), between
     assert ask(*presented).verified

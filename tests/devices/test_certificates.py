@@ -339,8 +339,9 @@ def test_an_eleventh_intermediate_is_refused(device: Device, root: Party) -> Non
 
 def test_unrelated_certificates_beside_the_path_do_no_harm(device: Device, root: Party) -> None:
     trust(root)
-    stranger = authority("Stranger", ends=NOW - DAY)
-    assert ask(pem(*through(root), stranger)).verified
+    expired = authority("Stranger", ends=NOW - DAY)
+    unfit = authority("Unfit", private_key=ed25519.Ed25519PrivateKey.generate())
+    assert ask(pem(*through(root), expired, unfit)).verified
 
 
 def test_presented_as_der_in_base64(device: Device, root: Party) -> None:
@@ -602,6 +603,18 @@ def test_a_revoked_certificate_never_comes_back(
     assert ask(renewed.pem).outcome is expected
 
 
+def test_the_key_can_be_revoked_after_its_certificate(device: Device, root: Party) -> None:
+    trust(root)
+    party, renewed = below(root), below(root)
+    row = pinned(device, party)
+    assert row.revoke(by="ann", now=NOW)
+    assert ask(renewed.pem).verified
+    assert row.revoke(by="bob", key_too=True)
+    assert ask(renewed.pem).outcome is Outcome.REVOKED
+    assert (row.revoked_by, row.revoked_at, row.pin) == ("ann", NOW, Pin.PUBLIC_KEY)
+    assert not row.revoke(by="bob", key_too=True)
+
+
 def test_a_revocation_outlives_its_device(
     device: Device, make_device: Factory, root: Party
 ) -> None:
@@ -730,6 +743,36 @@ def test_an_anchor_is_registered_once(root: Party) -> None:
     with pytest.raises(ValidationError, match="of this name exists"):
         trust(authority("Other"), name="first")
     assert CertificateAuthority.objects.enabled().count() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ({"name": ""}, "name_present"),
+        ({"name_source": "nose"}, "name_source_known"),
+        ({"crl_policy": "maybe"}, "crl_policy_known"),
+        ({"name_pattern": "x"}, "templates_have_a_place"),
+        ({"identifier_pattern": "x"}, "templates_have_a_place"),
+    ],
+)
+def test_the_database_holds_what_an_anchor_must_be(
+    root: Party, change: dict[str, str], constraint: str
+) -> None:
+    anchor = trust(root)
+    with (
+        pytest.raises(IntegrityError, match=f"devices_authority_{constraint}"),
+        transaction.atomic(),
+    ):
+        CertificateAuthority.objects.filter(pk=anchor.pk).update(**change)
+
+
+def test_the_database_knows_what_can_be_pinned(device: Device) -> None:
+    row = pinned(device, device_certificate("x"))
+    with (
+        pytest.raises(IntegrityError, match="devices_certificate_pin_known"),
+        transaction.atomic(),
+    ):
+        Certificate.objects.filter(pk=row.pk).update(pin="hope")
 
 
 # --- Through `authenticate` -----------------------------------------------------------------
