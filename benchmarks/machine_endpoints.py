@@ -133,7 +133,7 @@ def machine() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
-    return f"{os.cpu_count()} × {model}, Python {platform.python_version()}, {platform.system()}"
+    return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}, {platform.system()}"
 
 
 def main() -> None:
