@@ -89,6 +89,7 @@ def database() -> dict[str, Any]:
         # RTIO waits 5 s in all: an unreachable server must be noticed well before.
         options.setdefault("connect_timeout", 2)
         options.setdefault("tcp_user_timeout", 3000)
+        options.setdefault("prepare_threshold", 5)  # Django forbids prepared statements otherwise
     config["CONN_MAX_AGE"] = None
     config["CONN_HEALTH_CHECKS"] = True
     return config

@@ -52,7 +52,9 @@ def serving(variables: dict[str, str]) -> Iterator[int]:
     port = postgres.free_port()
     words = [sys.executable, "manage.py", "serve", "--port", str(port)]
     variables = variables | {"DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
-    with subprocess.Popen(words, env=variables, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(
+        words, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
         try:
             deadline = time.monotonic() + PATIENCE
             while True:
@@ -133,7 +135,7 @@ def machine() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
-    return f"{os.cpu_count()} × {model}, Python {platform.python_version()}, {platform.system()}"
+    return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}"
 
 
 def main() -> None:

@@ -9,13 +9,21 @@ say (a recursive look-up) is a `WrittenStatement`.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    InterfaceError,
+    NotSupportedError,
+    OperationalError,
+    connections,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Expression, Field, QuerySet
 from django.db.models.sql.compiler import SQLCompiler
+from psycopg import Cursor as ServerCursor
 
 Converter = Callable[[Any, Any, BaseDatabaseWrapper], Any]
 
@@ -60,7 +68,7 @@ def fetch(
     connection.health_check_done = True  # type: ignore[attr-defined]
     try:
         return _run(connection, sql, parameters)
-    except (OperationalError, InterfaceError):
+    except (OperationalError, InterfaceError, NotSupportedError):  # the last: altered meanwhile
         if not was_open or connection.in_atomic_block:
             raise
         connection.close()
@@ -70,9 +78,32 @@ def fetch(
 def _run(
     connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]
 ) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return list(cursor.fetchall())
+    drive = DRIVERS.get(connection.vendor)
+    if drive is None or connection.queries_logged or connection.execute_wrappers:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall())
+    # Django's cursors would write each parameter into the SQL, and have it parsed and planned anew.
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        return drive(connection.connection, sql, parameters)
+
+
+def _on_sqlite(driver: Any, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return list(driver.execute(_with_question_marks(sql), parameters))
+
+
+@cache
+def _with_question_marks(sql: str) -> str:
+    return sql.replace("%s", "?").replace("%%", "%")
+
+
+def _on_postgres(driver: Any, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    with ServerCursor(driver) as cursor:
+        return list(cursor.execute(sql, parameters, prepare=True).fetchall())
+
+
+DRIVERS = {"sqlite": _on_sqlite, "postgresql": _on_postgres}
 
 
 class Statement:
