@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from django.apps import apps
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import Q
 
 from devices.verdicts import Verdict
@@ -53,13 +53,15 @@ class Recorder:
                 continue
             written = self._written.get((model, row))
             if written is None or moment - written >= EVERY:
-                self._noted[model, row] = moment
+                with self._lock:
+                    self._noted[model, row] = moment
         if self._noted:
             self._start()
 
     def replace_digest(self, key: int, *, old: str, new: str, pepper: str) -> None:
         """Have a key's digest replaced, if it is still `old` when that is written."""
-        self._digests[key] = NewDigest(old, new, pepper)
+        with self._lock:
+            self._digests[key] = NewDigest(old, new, pepper)
         self._start()
 
     def awaits_new_digest(self, key: int) -> bool:
@@ -96,7 +98,7 @@ class Recorder:
         try:
             self._write_digests(digests)
             self._write_moments(noted)
-        except DatabaseError:
+        except Exception:  # whatever it is, the thread that writes must go on
             log.exception("evidence of %d rows was not written", len(noted) + len(digests))
 
     def _write_digests(self, digests: dict[int, NewDigest]) -> None:
@@ -104,7 +106,7 @@ class Recorder:
             return
         keys = apps.get_model("devices", "PreSharedKey")
         with transaction.atomic():
-            for key, change in digests.items():
+            for key, change in sorted(digests.items(), reverse=True):
                 keys.objects.filter(pk=key, digest=change.old).update(
                     digest=change.new, pepper=change.pepper
                 )
@@ -118,9 +120,13 @@ class Recorder:
             moment = max(noted[model, row] for row in rows)
             stale = Q(**{field: None}) | Q(**{f"{field}__lte": moment - EVERY})
             for start in range(0, len(rows), BATCH):
-                batch = rows[start : start + BATCH]
                 table = apps.get_model("devices", model).objects
-                table.filter(stale, pk__in=batch).update(**{field: moment})
+                batch = table.filter(stale, pk__in=rows[start : start + BATCH]).values("pk")
+                # Every writer locks rows newest first, so that no two wait for each other; the
+                # slice keeps the order.
+                locked = batch.select_for_update(no_key=True).order_by("-pk")[:BATCH]
+                with transaction.atomic(savepoint=False):
+                    table.filter(pk__in=locked).update(**{field: moment})
         oldest = max(noted.values(), default=None)
         if oldest is not None:
             self._written = {

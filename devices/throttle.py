@@ -3,7 +3,8 @@
 Failures are counted per entity, never per source address: every call comes from the one backend.
 The count hangs on the identifier *and* the chosen keys it has, so that a new key starts afresh in
 every process. Counts live in Django's cache: with a cache that all processes share they are exact,
-with the local one each process counts alone.
+with the local one each process counts alone. Unknown identifiers take the same way as known ones:
+they wait for the same turn, and differ in neither work nor time.
 """
 
 import hashlib
@@ -23,9 +24,12 @@ from devices.secrets import encoded
 
 FAILURES = 5  # wrong guesses at one entity before further ones are answered without hashing
 WINDOW = 15 * 60  # seconds that a failure counts
+LONGEST_REST = 1.0  # seconds between two hashes, though the machine may have stood still
 SLOT_WAIT = 0.25  # seconds that a guess waits for its turn to be hashed
 MOST_WAITING = 4  # guesses that wait in one process; the next is refused at once
 REMEMBERED = 50_000  # chosen secrets that one process remembers having verified
+
+UNCOUNTED = "failures cannot be counted: guesses at chosen secrets are refused"
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +77,9 @@ class HashingSlot:
         self._rest_until = 0.0
 
     @contextmanager
-    def held(self, *, wait: bool) -> Iterator[bool]:
-        """Yield whether the caller may hash now; a caller that will not wait yields at once."""
-        if not self._take(wait=wait):
+    def held(self) -> Iterator[bool]:
+        """Yield whether the caller may hash now, after a short wait where there is one."""
+        if not self._take():
             yield False
             return
         started = time.monotonic()
@@ -83,14 +87,10 @@ class HashingSlot:
             yield True
         finally:
             ended = time.monotonic()
-            self._rest_until = ended + (ended - started)
+            self._rest_until = ended + min(ended - started, LONGEST_REST)
             self._turn.release()
 
-    def _take(self, *, wait: bool) -> bool:
-        if not wait:
-            if time.monotonic() < self._rest_until:
-                return False
-            return self._turn.acquire(blocking=False)
+    def _take(self) -> bool:
         with self._counter:
             if self._waiting >= MOST_WAITING:
                 return False
@@ -110,45 +110,68 @@ slot = HashingSlot()
 
 
 class Guess:
-    """One attempt at an entity whose secret matched nothing that is cheap to check."""
+    """One attempt at an entity whose secret matched nothing that is cheap to check.
+
+    An entity has a place for each failure that it may have. A guess takes one before it is hashed
+    and a right one gives it back, so that guesses at the same moment, in whatever process, are
+    all counted: a cache's `add` is atomic, while `incr` is not in every cache.
+    """
 
     def __init__(self, identifier: str, digests: Sequence[str]) -> None:
         subject = "\x00".join([identifier, *digests])
-        self._counter = "guess:" + hashlib.sha256(encoded(subject)).hexdigest()
+        counter = "guess:" + hashlib.sha256(encoded(subject)).hexdigest()
+        self._places = [f"{counter}:{number}" for number in range(FAILURES)]
+        self._taken: str | None = None
         self.refusal = ""  # why it was answered without hashing, in words for staff
 
     @contextmanager
-    def attempt(self, *, wait: bool) -> Iterator[bool]:
-        """Yield whether the guess may be hashed; otherwise `refusal` says why not."""
-        if self._exhausted():
+    def attempt(self) -> Iterator[bool]:
+        """Yield whether the guess may be hashed; otherwise `refusal` says why not.
+
+        It counts as a failure unless `succeeded` is called.
+        """
+        free = self._free_places()
+        if not free:
             yield False
             return
-        with slot.held(wait=wait) as allowed:
+        with slot.held() as allowed:
             if not allowed:
                 self.refusal = _("too many secrets are being checked at once")
-            yield allowed
+            yield allowed and self._take(free)
 
-    def _exhausted(self) -> bool:
+    def _free_places(self) -> list[str]:
         try:
-            failures = cache.get(self._counter, 0)
+            taken = cache.get_many(self._places)
         except Exception:
-            log.exception("failures cannot be counted: guesses at chosen secrets are refused")
+            log.exception(UNCOUNTED)
             self.refusal = _("failures cannot be counted")
-            return True
-        if failures >= FAILURES:
-            self.refusal = _("%(failures)d failures within %(minutes)d minutes") % {
-                "failures": failures,
-                "minutes": WINDOW // 60,
-            }
-            return True
-        return False
+            return []
+        free = [place for place in self._places if place not in taken]
+        if not free:
+            self._refuse_exhausted()
+        return free
 
-    def failed(self) -> None:
-        """Count a failure; the window begins with the first."""
+    def _take(self, free: Sequence[str]) -> bool:
         try:
-            if not cache.add(self._counter, 1, timeout=WINDOW):
-                cache.incr(self._counter)
-        except ValueError:  # the window ended between the two
-            cache.add(self._counter, 1, timeout=WINDOW)
+            taken = (place for place in free if cache.add(place, True, timeout=WINDOW))
+            self._taken = next(taken, None)
         except Exception:
-            log.exception("a failure could not be counted")
+            log.exception(UNCOUNTED)
+            self.refusal = _("failures cannot be counted")
+            return False
+        if self._taken is None:
+            self._refuse_exhausted()
+        return self._taken is not None
+
+    def _refuse_exhausted(self) -> None:
+        self.refusal = _("%(failures)d failures within %(minutes)d minutes") % {
+            "failures": FAILURES,
+            "minutes": WINDOW // 60,
+        }
+
+    def succeeded(self) -> None:
+        """Give the place back: the secret was right."""
+        try:
+            cache.delete(self._taken)
+        except Exception:
+            log.exception("a right secret was counted as a failure")

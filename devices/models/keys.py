@@ -236,12 +236,11 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         candidates = self._chosen_candidates(stored, now)
         guess = throttle.Guess(identifier, [row.digest for row in candidates])
         match = None
-        with guess.attempt(wait=bool(candidates)) as allowed:
+        with guess.attempt() as allowed:
             if allowed:
                 match = self._match_chosen(candidates, secret)
-                if match is None:
-                    guess.failed()
-                else:
+                if match is not None:
+                    guess.succeeded()
                     throttle.remembered.note(match.digest, secret)
                     _bring_up_to_date(match, secret, now)
         if match is not None:

@@ -9,6 +9,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from devices.models import Device, DeviceGroup, PreSharedKey
 
@@ -263,3 +264,53 @@ def test_a_group_cannot_lie_within_itself(admin_client: Client, make_group: Any)
     site.refresh_from_db()
     assert site.parent is None
     assert DeviceGroup.objects.count() == 2
+
+
+def test_editing_a_key_undoes_nothing_that_happened_meanwhile(
+    admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, _ = PreSharedKey.objects.issue(device=make_device())
+    clean = PreSharedKey.clean
+
+    def clean_while_others_write(self: PreSharedKey) -> None:
+        clean(self)
+        PreSharedKey.objects.filter(pk=key.pk).update(
+            revoked_at=timezone.now(), digest="of another server", pepper="newest"
+        )
+
+    monkeypatch.setattr(PreSharedKey, "clean", clean_while_others_write)
+    form = {"label": "edited", "not_before_0": "", "not_before_1": ""}
+    form |= {"not_after_0": "2099-01-01", "not_after_1": "00:00"}
+    answer = admin_client.post(url("presharedkey_change", key.pk), form)
+    assert answer.status_code == 302
+    key.refresh_from_db()
+    assert key.label == "edited"
+    assert key.not_after
+    assert key.revoked_at
+    assert (key.digest, key.pepper) == ("of another server", "newest")
+
+
+def test_editing_a_device_undoes_nothing_that_happened_meanwhile(
+    admin_client: Client, make_device: Factory, make_group: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, group = make_device(), make_group()
+    clean = Device.clean
+
+    def clean_while_others_write(self: Device) -> None:
+        clean(self)
+        Device.objects.filter(pk=device.pk).update(enabled=False, last_seen=timezone.now())
+
+    monkeypatch.setattr(Device, "clean", clean_while_others_write)
+    form: dict[str, Any] = {"kind": "device", "name": "edited", "enabled": "on"}
+    form["groups"] = [group.pk]
+    form |= {"description": "", "attributes": "{}"}
+    for inline in ("keys", "certificates"):
+        form |= {f"{inline}-TOTAL_FORMS": "0", f"{inline}-INITIAL_FORMS": "0"}
+    answer = admin_client.post(url("device_change", device.pk), form)
+    assert answer.status_code == 302
+    updated = device.updated
+    device.refresh_from_db()
+    assert (device.name, device.enabled) == ("edited", False)
+    assert device.last_seen
+    assert device.updated > updated
+    assert device.groups.get() == group

@@ -3,11 +3,16 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.core.management import call_command
+from django.db import connection
 
 from devices import secrets, throttle
 from devices.models import Device, PreSharedKey
@@ -132,8 +137,8 @@ def test_without_a_cache_guesses_are_refused_and_generated_secrets_pass(
     assert attempt(generated.identifier, secret) is Outcome.VERIFIED
 
 
-def test_a_failure_that_cannot_be_counted_is_still_a_failure(
-    make_device: Factory, monkeypatch: pytest.MonkeyPatch
+def test_a_guess_that_cannot_be_counted_is_not_hashed(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch, hashes: list[str]
 ) -> None:
     device = make_device()
     PreSharedKey.objects.register(device=device, secret="a chosen secret")
@@ -142,7 +147,100 @@ def test_a_failure_that_cannot_be_counted_is_still_a_failure(
         raise ConnectionError("no cache")
 
     monkeypatch.setattr(cache, "add", down)
-    assert attempt(device.identifier, "guess") is Outcome.WRONG_SECRET
+    assert attempt(device.identifier, "a chosen secret") is Outcome.THROTTLED
+    assert not hashes
+
+
+@pytest.fixture
+def in_database(db: None, settings: Any) -> Iterator[None]:
+    """Count in a table, as servers that share nothing but their database do."""
+    local = settings.CACHES["default"]
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+            "LOCATION": "throttle_test",
+        }
+    }
+    call_command("createcachetable")
+    yield
+    settings.CACHES = {"default": local}
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE throttle_test")
+
+
+@pytest.mark.usefixtures("in_database")
+def test_a_count_in_the_database_lasts_its_window(make_device: Factory) -> None:
+    guess = throttle.Guess("somebody", [])
+    for _ in range(throttle.FAILURES):
+        with guess.attempt() as allowed:
+            assert allowed
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT min(expires) FROM throttle_test")
+        (soonest,) = cursor.fetchone()
+    if isinstance(soonest, str):
+        soonest = datetime.fromisoformat(soonest)
+    left = soonest.replace(tzinfo=UTC) - datetime.now(UTC)
+    assert left > timedelta(seconds=throttle.WINDOW - 60)
+
+
+def test_guesses_at_the_same_moment_are_all_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unbounded(throttle.HashingSlot):
+        """As many turns as there are processes."""
+
+        @contextmanager
+        def held(self) -> Iterator[bool]:
+            yield True
+
+    monkeypatch.setattr(throttle, "slot", Unbounded())
+    hashed: list[int] = []
+    ready = threading.Barrier(16)
+
+    def guess(number: int) -> None:
+        ready.wait()
+        with throttle.Guess("somebody", []).attempt() as allowed:
+            if allowed:
+                time.sleep(0.05)
+                hashed.append(number)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(guess, range(16)))
+    assert len(hashed) == throttle.FAILURES
+
+
+def test_a_success_is_not_counted(make_device: Factory) -> None:
+    device = make_device()
+    PreSharedKey.objects.register(device=device, secret="a chosen secret")
+    for _ in range(2 * throttle.FAILURES):
+        throttle.remembered = throttle.Remembered()
+        throttle.slot = throttle.HashingSlot()
+        assert attempt(device.identifier, "a chosen secret") is Outcome.VERIFIED
+
+
+@pytest.mark.parametrize("registered", [True, False])
+def test_known_and_unknown_wait_alike_for_their_turn(
+    make_device: Factory, hashes: list[str], registered: bool
+) -> None:
+    device = make_device()
+    PreSharedKey.objects.register(device=device, secret="a chosen secret")
+    with throttle.slot.held():
+        time.sleep(0.1)  # and so long a rest
+    started = time.monotonic()
+    attempt(device.identifier if registered else "nobody", "guess")
+    assert hashes == ["guess"]
+    assert time.monotonic() - started > 0.05
+
+
+def test_a_long_pause_of_the_machine_is_followed_by_no_long_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slot = throttle.HashingSlot()
+    with slot.held():
+        moment = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: moment() + 60)
+    started = time.perf_counter()
+    with slot.held() as allowed:
+        assert allowed
+    assert time.perf_counter() - started < 2
 
 
 def test_one_hash_at_a_time_and_a_rest_as_long() -> None:
@@ -150,7 +248,7 @@ def test_one_hash_at_a_time_and_a_rest_as_long() -> None:
     spans: list[tuple[float, float]] = []
 
     def work() -> None:
-        with slot.held(wait=True) as allowed:
+        with slot.held() as allowed:
             if allowed:
                 started = time.monotonic()
                 time.sleep(0.02)
@@ -169,16 +267,12 @@ def test_one_hash_at_a_time_and_a_rest_as_long() -> None:
 
 def test_who_exceeds_the_cap_waits_briefly_and_is_refused() -> None:
     slot = throttle.HashingSlot()
-    with slot.held(wait=True) as first:
+    with slot.held() as first:
         assert first
         started = time.monotonic()
-        with slot.held(wait=True) as second:
+        with slot.held() as second:
             assert not second
         assert 0.9 * throttle.SLOT_WAIT < time.monotonic() - started < 4 * throttle.SLOT_WAIT
-        started = time.monotonic()
-        with slot.held(wait=False) as third:
-            assert not third
-        assert time.monotonic() - started < 0.1
 
 
 def test_few_wait_and_the_others_are_refused_at_once() -> None:
@@ -187,11 +281,11 @@ def test_few_wait_and_the_others_are_refused_at_once() -> None:
 
     def queue() -> None:
         started = time.monotonic()
-        with slot.held(wait=True) as allowed:
+        with slot.held() as allowed:
             assert not allowed
             refused_after.append(time.monotonic() - started)
 
-    with slot.held(wait=True):
+    with slot.held():
         threads = [threading.Thread(target=queue) for _ in range(throttle.MOST_WAITING + 6)]
         for thread in threads:
             thread.start()
@@ -206,7 +300,7 @@ def test_a_guess_that_finds_no_slot_says_so(
     monkeypatch.setattr(throttle, "SLOT_WAIT", 0.01)
     device = make_device()
     PreSharedKey.objects.register(device=device, secret="a chosen secret")
-    with throttle.slot.held(wait=True):
+    with throttle.slot.held():
         verdict = Device.objects.authenticate(device.identifier, secret="a chosen secret")
     assert verdict.outcome is Outcome.THROTTLED
     assert "at once" in verdict.reason
