@@ -89,7 +89,8 @@ def database() -> dict[str, Any]:
         # RTIO waits 5 s in all: an unreachable server must be noticed well before.
         options.setdefault("connect_timeout", 2)
         options.setdefault("tcp_user_timeout", 3000)
-        options.setdefault("prepare_threshold", 5)  # Django forbids prepared statements otherwise
+        if env.flag("PREPARED_STATEMENTS", default=True):
+            options.setdefault("prepare_threshold", 5)  # Django's own default is never
     config["CONN_MAX_AGE"] = None
     config["CONN_HEALTH_CHECKS"] = True
     return config
