@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
 from devices.management.base import duration, moment
-from devices.models import Device, PreSharedKey
+from devices.models import Certificate, Device, PreSharedKey
+from tests.devices import pki
 
 Factory = Callable[..., Device]
 
@@ -103,6 +105,7 @@ def test_verify_says_why_and_leaves_no_trace(make_device: Factory) -> None:
         "outcome": "verified",
         "reason": "verified",
         "key": key.pk,
+        "certificate": None,
     }
     printed, _ = run("verify", "//h/x", "--secret-stdin", stdin="wrong\n", code=1)
     assert "the secret is wrong" in printed
@@ -110,6 +113,21 @@ def test_verify_says_why_and_leaves_no_trace(make_device: Factory) -> None:
     assert "no such device" in printed
     _, complaint = run("verify", "//h/a.b.c", "--secret-stdin", stdin="x", code=2)
     assert "%2E" in complaint
+
+
+def test_verify_tries_a_certificate_or_both(make_device: Factory, tmp_path: Path) -> None:
+    device = make_device("x")
+    _, secret = PreSharedKey.objects.issue(device=device)
+    held = tmp_path / "x.pem"
+    held.write_text(pki.device_certificate("x", ends=datetime.now(UTC) + timedelta(days=9)).pem)
+    printed, _ = run("verify", "x", "--certificate", str(held), code=1)
+    assert "no enabled trust anchor" in printed
+    pinned = Certificate.objects.register(device=device, presented=held.read_text())
+    assert answer("verify", "x", "--certificate", str(held))["certificate"] == pinned.pk
+    run("verify", "x", "--certificate", str(held), "--secret-stdin", stdin=secret)
+    run("verify", "x", "--certificate", str(held), "--secret-stdin", stdin="wrong", code=1)
+    _, complaint = run("verify", "x", code=2)
+    assert "--certificate or both" in complaint
 
 
 def test_an_unreachable_database_ends_with_2(db: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,20 @@
-"""Try a secret as the machine endpoints would."""
+"""Try credentials as the machine endpoints would."""
 
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from devices import x509
 from devices.addresses import AddressError, entity_id
 from devices.management.base import RegistryCommand
 from devices.models import Device
 
 
 class Command(RegistryCommand):
-    """`verify`: the verdict on a secret, with the reason that the wire does not tell."""
+    """`verify`: the verdict on credentials, with the reason that the wire does not tell."""
 
     help = (
-        "Say whether a device would be let in with a secret, and why not.\n\n"
+        "Say whether a device would be let in with a secret, a certificate or both, and why not.\n\n"
         "Asks exactly what the machine endpoints ask. A success leaves no trace of use."
     )
 
@@ -24,8 +25,12 @@ class Command(RegistryCommand):
         parser.add_argument(
             "--secret-stdin",
             action="store_true",
-            required=True,
             help="read the secret from standard input, its first line",
+        )
+        parser.add_argument(
+            "--certificate",
+            metavar="FILE",
+            help="the device's certificate, PEM or DER; in PEM its issuers may follow",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -34,8 +39,15 @@ class Command(RegistryCommand):
             identifier = entity_id(options["identifier"])
         except AddressError as error:
             raise CommandError(str(error), returncode=2) from error
+        if not options["secret_stdin"] and options["certificate"] is None:
+            raise CommandError("give --secret-stdin, --certificate or both", returncode=2)
+        secret = self.secret_from_stdin() if options["secret_stdin"] else None
+        certificate = None
+        if options["certificate"] is not None:
+            content = self.content(options["certificate"], x509.LONGEST_TEXT)
+            certificate = x509.text_of(content)
         verdict = Device.objects.authenticate(
-            identifier, secret=self.secret_from_stdin(), record=False
+            identifier, secret=secret, certificate=certificate, record=False
         )
         self.answer(
             options,
@@ -46,6 +58,7 @@ class Command(RegistryCommand):
                 "outcome": verdict.outcome,
                 "reason": verdict.reason,
                 "key": verdict.key,
+                "certificate": verdict.certificate,
             },
             yes=verdict.verified,
         )
