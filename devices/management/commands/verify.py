@@ -14,7 +14,7 @@ class Command(RegistryCommand):
     """`verify`: the verdict on credentials, with the reason that the wire does not tell."""
 
     help = (
-        "Say whether a device would be let in with a secret, a certificate or both, and why not.\n\n"
+        "Say whether a device would be let in with a secret, a certificate or both, and why.\n\n"
         "Asks exactly what the machine endpoints ask. A success leaves no trace of use."
     )
 
