@@ -1,9 +1,12 @@
 """The decision: what takes part, what wins, and what it costs."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from acl.decisions import Effect, Reason
@@ -226,3 +229,27 @@ def test_one_statement_where_an_end_refuses(
         decide("lamp", "nobody", COMMAND)
     with django_assert_num_queries(0):
         decide("lamp", "lamp", "/" * 1000)
+
+
+def test_rules_are_looked_up_by_all_three_keys_whatever_the_statistics(
+    pair: tuple[str, str],
+) -> None:
+    CommandPermission.objects.bulk_create(
+        CommandPermission(
+            source_kind="everyone", destination_kind="itself", pattern=f"/{n % 9}/{n}"
+        )
+        for n in range(20_000)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    with CaptureQueriesContext(connection) as captured:
+        decide(*pair, COMMAND)
+    sql = captured.captured_queries[1]["sql"]
+    explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{explain} {sql}".replace("%", "%%"), ())
+        plan = "\n".join(str(row[-1]) for row in cursor.fetchall())
+    assert re.search(
+        r"acl_permission_lookup.*source_key\b.*destination_key\b.*command_key\b", plan, re.DOTALL
+    ), plan
+    assert "Seq Scan" not in plan
