@@ -172,19 +172,24 @@ CONTEXT = WrittenStatement(
 )
 
 # Both spell out one equality in the index for each source, destination and command of a request.
-# Given three lists, SQLite's planner, once it has statistics, would look up the sources alone and
-# read every rule about everyone. OFFSET 0 keeps PostgreSQL from turning the look-ups into a scan.
+# Planners with statistics know tricks that would read the whole table: given three lists, SQLite
+# looks up the sources alone, and it fills a Bloom filter where conditions stand beside the
+# look-up; PostgreSQL joins by hashing. LIMIT -1 and OFFSET 0 are the fences that they respect.
 RULES = WrittenStatement(
     {
         "sqlite": """
-    SELECT r.key, p.id, effect, source_key, destination_key, command_key
-      FROM json_each(%s) r
-           CROSS JOIN json_each(r.value, '$[0]') s
-           CROSS JOIN json_each(r.value, '$[1]') d
-           CROSS JOIN json_each(r.value, '$[2]') c
-           CROSS JOIN acl_commandpermission p INDEXED BY acl_permission_lookup
-     WHERE source_key = s.value AND destination_key = d.value AND command_key = c.value
-       AND enabled AND (valid_from IS NULL OR valid_from <= %s)
+    SELECT nth, id, effect, source_key, destination_key, command_key
+      FROM (
+        SELECT r.key AS nth, p.*
+          FROM json_each(%s) r
+               CROSS JOIN json_each(r.value, '$[0]') s
+               CROSS JOIN json_each(r.value, '$[1]') d
+               CROSS JOIN json_each(r.value, '$[2]') c
+               CROSS JOIN acl_commandpermission p INDEXED BY acl_permission_lookup
+         WHERE source_key = s.value AND destination_key = d.value AND command_key = c.value
+         LIMIT -1
+      )
+     WHERE enabled AND (valid_from IS NULL OR valid_from <= %s)
        AND (valid_until IS NULL OR valid_until > %s)
     """,
         "postgresql": """
