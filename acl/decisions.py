@@ -149,7 +149,8 @@ class Context:
         }  # candidates come widest first: the last one stays
 
 
-# `UNION` drops what was found before: the walk up ends even in a tree with a cycle.
+# `UNION` drops what was found before: the walk up ends even in a tree with a cycle. It ends with a
+# NULL above the top: a condition against that would let SQLite fill a Bloom filter with all groups.
 CONTEXT = WrittenStatement(
     """
     WITH RECURSIVE held (device, grp, above) AS (
@@ -159,7 +160,6 @@ CONTEXT = WrittenStatement(
         UNION
         SELECT h.device, g.parent_id, 1
           FROM held h JOIN devices_devicegroup g ON g.id = h.grp
-         WHERE g.parent_id IS NOT NULL
     )
     SELECT d.identifier, d.id, d.enabled, h.grp, h.above
       FROM devices_device d LEFT JOIN held h ON h.device = d.id
