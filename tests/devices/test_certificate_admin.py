@@ -183,6 +183,19 @@ def test_only_the_label_of_a_certificate_can_be_edited(
     assert (row.label, row.pin, row.pem) == ("new", Pin.CERTIFICATE, LEAF.pem)
 
 
+def test_editing_a_certificate_undoes_no_revocation_that_came_between(
+    admin_client: Client, row: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clean_while_staff_revoke(self: Certificate) -> None:
+        Certificate.objects.get(pk=row.pk).revoke(by="a colleague")
+
+    monkeypatch.setattr(Certificate, "clean", clean_while_staff_revoke)
+    answer = admin_client.post(url("certificate_change", row.pk), {"label": "edited"})
+    assert answer.status_code == 302
+    row.refresh_from_db()
+    assert (row.label, row.revoked_by) == ("edited", "a colleague")
+
+
 def test_a_certificate_is_revoked_with_a_reason_by_whoever_is_signed_in(
     admin_client: Client, row: Certificate
 ) -> None:
