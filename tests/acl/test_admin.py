@@ -218,3 +218,13 @@ def test_whatever_breaks_an_expectation_says_so(
     assert warning not in client.post(change, emptied, follow=True).content.decode()
     delete = reverse("admin:acl_commandpermission_delete", args=[rule.pk])
     assert warning in client.post(delete, {"post": "yes"}, follow=True).content.decode()
+
+
+def test_deleting_many_rules_says_what_breaks(staff: Any, make_device: Any, make_rule: Any) -> None:
+    make_device("lamp")
+    rule = make_rule()
+    Assertion.objects.create(text="lamp may /v1/X itself")
+    chosen = {"_selected_action": [rule.pk], "action": "delete_selected", "post": "yes"}
+    page = staff().post(LIST, chosen, follow=True).content.decode()
+    assert "An expectation does not hold: lamp may /v1/X itself" in page
+    assert not CommandPermission.objects.exists()

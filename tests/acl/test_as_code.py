@@ -98,6 +98,13 @@ def test_only_what_differs_is_touched(devices: None) -> None:
     assert CommandPermission.objects.get(note="never").pk == kept
 
 
+def test_members_and_commands_that_are_not_named_go(devices: None) -> None:
+    import_document(load(DOCUMENT))
+    smaller = DOCUMENT.replace("  - lamp\n", "").replace("  - /v1/Sys.*\n", "")
+    import_document(load(smaller))
+    assert dump(export_document()) == smaller
+
+
 def test_groups_can_change_places(devices: None) -> None:
     import_document(load(DOCUMENT))
     turned = DOCUMENT.replace("  within: site\n", "").replace(
@@ -137,6 +144,7 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(devices: None) -> No
         ("  - /v1/Sys.*", "  - /v1/Sys*", "command_sets[0].commands: “*” must follow"),
         ("  - /v1/Sys.*", "  - 5", "command_sets[0].commands: each item must be text"),
         ("command_sets:\n", "command_sets: []\nx:\n", "x: there is no such section"),
+        ("- effect: deny", "- 5\n- effect: deny", "permissions[0]: must be an object"),
         ("groups:\n", "groups: [\n", "neither YAML nor JSON"),
         ("groups:\n", "groups: !!python/object:os.system\n", "neither YAML nor JSON"),
     ],

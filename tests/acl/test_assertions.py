@@ -183,9 +183,39 @@ def test_a_trial_of_a_change_and_of_a_removal(registry: dict[str, Any], make_rul
     assert rule.pk is not None
 
 
-def test_a_line_that_is_no_request_is_named() -> None:
-    with pytest.raises(ValidationError, match="Line 2 is not"):
-        trials.read_requests(["a b c", "a b"])
+@pytest.mark.parametrize("line", ["a b", "a b c d", 'a "b c'])
+def test_a_line_that_is_no_request_is_named(line: str) -> None:
+    with pytest.raises(ValidationError, match="Line 2 is not SOURCE DESTINATION COMMAND: a"):
+        trials.read_requests(["a b c", line])
+
+
+def test_an_expectation_is_about_a_bounded_number_of_devices(
+    registry: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry["loner"].groups.add(registry["site"])
+    assert holds("group:site may not /v1/X group:site")
+    monkeypatch.setattr(assertions, "MOST_PAIRS", 3)
+    with pytest.raises(ValidationError, match="more than 3 pairs"):
+        Assertion(text="group:site may not /v1/X group:site").full_clean()
+
+
+def test_only_the_first_failures_are_shown(registry: dict[str, Any], make_device: Any) -> None:
+    for _ in range(4):
+        make_device(groups=[registry["site"]])
+    (broken,) = assertions.check(["group:site may /v1/X hub"])
+    assert broken.why.count("no rule allows it") == 3
+    assert broken.why.endswith("and 2 more")
+
+
+def test_an_expectation_whose_device_is_gone_is_broken_and_no_trial_fails_of_it(
+    registry: dict[str, Any],
+) -> None:
+    Assertion.objects.create(text="gone may /v1/X hub")
+    Assertion.objects.create(text="lamp may not /v1/X hub")
+    assert [tuple(request) for request in assertions.saved_requests()] == [("lamp", "hub", "/v1/X")]
+    assert [broken.text for broken in assertions.check(assertions.saved())] == [
+        "gone may /v1/X hub"
+    ]
 
 
 def test_the_command_tries_a_rule(
@@ -205,6 +235,9 @@ def test_the_command_tries_a_rule(
     assert not CommandPermission.objects.exists()
     call_command("try_permission", *arguments, "--deny")
     assert "0 of 1 answers change." in capsys.readouterr().out
+    with pytest.raises(CommandError, match="cannot be read") as refused:
+        call_command("try_permission", *arguments, "--requests", str(tmp_path))
+    assert refused.value.returncode == 2
     with pytest.raises(CommandError, match="--remove"):
         call_command("try_permission")
     with pytest.raises(CommandError, match="no rule #99999"):

@@ -95,6 +95,16 @@ def test_a_denial_on_the_sender_covers_what_it_sends_itself(
     assert found() == {(allow.pk, Fault.SHADOWED, deny.pk)}
 
 
+def test_an_allowance_within_groups_is_shadowed_by_a_denial_of_the_same(
+    make_device: Any, make_rule: Any
+) -> None:
+    allow = make_rule(make_device("lamp"), "same-group", COMMAND)
+    make_rule("everyone", "itself", "*", effect="deny")
+    assert found() == set()
+    deny = make_rule("everyone", "same-group", "*", effect="deny")
+    assert found() == {(allow.pk, Fault.SHADOWED, deny.pk)}
+
+
 def test_a_set_is_shadowed_where_each_of_its_patterns_is(
     make_device: Any, make_rule: Any, make_set: Any
 ) -> None:
