@@ -10,12 +10,14 @@ they wait for the same turn, and differ in neither work nor time.
 import hashlib
 import hmac
 import logging
+import math
 import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from django.core.cache import cache
 from django.utils.translation import gettext as _
@@ -91,6 +93,8 @@ class HashingSlot:
             self._turn.release()
 
     def _take(self) -> bool:
+        if time.monotonic() >= _deadline.get():
+            return False
         with self._counter:
             if self._waiting >= MOST_WAITING:
                 return False
@@ -107,6 +111,20 @@ class HashingSlot:
 
 remembered = Remembered()
 slot = HashingSlot()
+_deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Let nothing within the block begin to wait or hash once `seconds` have passed.
+
+    One request may ask about many entities; it must not hold its thread for all of their turns.
+    """
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
 
 
 class Guess:

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError
 
+from devices import throttle
 from rpc import commands  # noqa: F401 - registers the commands
 from rpc.definitions import COMMANDS, Arguments, Command, InvalidArguments
 from rpc.frames import (
@@ -20,6 +21,10 @@ from rpc.frames import (
     Call,
     Result,
 )
+
+# How long one frame may spend on checking secrets that may be weak: what is left of them then is
+# answered as throttled.
+GUESSING_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +46,11 @@ def run(calls: Sequence[Call]) -> list[Result]:
             continue
         results.append(None)
         runnable.setdefault(command.name, []).append((position, arguments))
-    for name, batch in runnable.items():
-        answers = _answers(COMMANDS[name], [arguments for _, arguments in batch])
-        for (position, _), answer in zip(batch, answers, strict=True):
-            results[position] = answer
+    with throttle.within(GUESSING_SECONDS):
+        for name, batch in runnable.items():
+            answers = _answers(COMMANDS[name], [arguments for _, arguments in batch])
+            for (position, _), answer in zip(batch, answers, strict=True):
+                results[position] = answer
     return [result for result in results if result is not None]
 
 

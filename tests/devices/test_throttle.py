@@ -275,6 +275,18 @@ def test_who_exceeds_the_cap_waits_briefly_and_is_refused() -> None:
         assert 0.9 * throttle.SLOT_WAIT < time.monotonic() - started < 4 * throttle.SLOT_WAIT
 
 
+def test_a_request_that_asks_much_stops_waiting_for_turns() -> None:
+    slot = throttle.HashingSlot()
+    with throttle.within(0.05):
+        with slot.held() as early:
+            assert early
+        time.sleep(0.06)
+        with slot.held() as late:
+            assert not late
+    with slot.held() as afterwards:
+        assert afterwards
+
+
 def test_few_wait_and_the_others_are_refused_at_once() -> None:
     slot = throttle.HashingSlot()
     refused_after: list[float] = []

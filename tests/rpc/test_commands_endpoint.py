@@ -345,6 +345,24 @@ def test_one_that_fails_leaves_the_others_be_and_tells_no_detail(
     assert ("secret detail" in caplog.text) is (status >= 500)
 
 
+def test_a_frame_full_of_guesses_ends_in_bounded_time(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpc.execution.GUESSING_SECONDS", 0.3)
+    guesses = [
+        {"cmd": AUTHENTICATE, "args": {"id": f"//h/{n}", "credentials": {"psk": "guess"}}}
+        for n in range(300)
+    ]
+    right = {
+        "cmd": AUTHENTICATE,
+        "args": {"id": SENSOR, "credentials": {"psk": SENSOR_SECRET}},
+    }
+    started = time.monotonic()
+    _, reply = post({"cmds": [*guesses, right]})
+    assert time.monotonic() - started < 5
+    assert [item["resp"] for item in reply["resp"]] == [False] * 300 + [True]
+
+
 def test_many_authorizations_cost_as_many_statements_as_one(
     post: Post, django_assert_num_queries: Any
 ) -> None:
