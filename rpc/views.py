@@ -1,6 +1,7 @@
 """The two machine endpoints: parse, ask, answer; every failure is answered in one hook."""
 
 import logging
+from threading import BoundedSemaphore
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
@@ -15,7 +16,7 @@ from rest_framework.views import APIView
 from devices.models import Device
 from devices.verdicts import Outcome
 from rpc import execution, frames
-from rpc.callers import BackendCaller, Claim
+from rpc.callers import BackendCaller, Claim, in_backend_network
 from rpc.frames import Frame, InvalidFrame, Result
 from rpc.wire import BodyCutOff, BodyTooLarge, JsonReply, NotJson, body_of, decode, encode
 
@@ -33,6 +34,12 @@ class AsItComes(BaseContentNegotiation):
     ) -> tuple[BaseRenderer | None, str]:
         """Choose none: the views answer in bytes."""
         return None, "application/json"
+
+
+class Busy(APIException):
+    """All places for senders that are not known yet are taken."""
+
+    status_code = frames.UNAVAILABLE
 
 
 class MachineView(APIView):
@@ -137,6 +144,8 @@ class CommandEndpoint(MachineView):
     """The Cesanta cloud's question frames. (contract: Cesanta command endpoint.)"""
 
     body_limit = 256 * 1024
+    strangers = BoundedSemaphore(3)  # in each process
+    strangers_wait = 1.0  # seconds
 
     frame: Frame | None = None
 
@@ -144,8 +153,24 @@ class CommandEndpoint(MachineView):
         """Read the frame before anything else: it says who sends it."""
         if request.method != "POST":
             raise MethodNotAllowed(request.method or "")
-        self.frame = frames.parse(decode(body_of(request.META, limit=self.body_limit)))
+        self.frame = frames.parse(decode(self.body(request)))
         super().initial(request, *args, **kwargs)
+
+    def body(self, request: Request) -> bytes:
+        """Return the frame's text, which must be read before it is known who sends it.
+
+        The server waits for a body for as long as its sender likes. So only a few threads wait
+        for senders that are in no backend network; the others go on answering.
+        """
+        if in_backend_network(request.META):
+            return body_of(request.META, limit=self.body_limit)
+        if not self.strangers.acquire(timeout=self.strangers_wait):
+            log.warning("a frame was refused: too many senders are not done sending theirs")
+            raise Busy
+        try:
+            return body_of(request.META, limit=self.body_limit)
+        finally:
+            self.strangers.release()
 
     def claim(self) -> Claim:
         """Return the frame's `src` and `key`."""
@@ -171,6 +196,8 @@ class CommandEndpoint(MachineView):
         """Return the refusal of a readable frame, or an error object for what is none."""
         if isinstance(error, MethodNotAllowed):
             return self.error(405, "only POST is answered here")
+        if isinstance(error, Busy | OperationalError | InterfaceError):
+            return self.error(503, frames.MESSAGES[frames.UNAVAILABLE])
         if self.frame is not None and isinstance(error, APIException):
             status = error.status_code
             refusals = [Result.failure(status)] * len(self.frame.calls)
@@ -181,8 +208,6 @@ class CommandEndpoint(MachineView):
             return self.error(400, f"invalid frame: {error}")
         if isinstance(error, BodyCutOff):
             return self.error(400, "invalid frame: cut off")
-        if isinstance(error, OperationalError | InterfaceError):
-            return self.error(503, frames.MESSAGES[frames.UNAVAILABLE])
         return self.error(500, frames.MESSAGES[frames.INTERNAL_ERROR])
 
     @staticmethod
