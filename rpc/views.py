@@ -5,11 +5,8 @@ from threading import BoundedSemaphore
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException, MethodNotAllowed
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.permissions import IsAuthenticated
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -23,19 +20,6 @@ from rpc.wire import BodyCutOff, BodyTooLarge, JsonReply, NotJson, body_of, deco
 log = logging.getLogger(__name__)
 
 
-class AsItComes(BaseContentNegotiation):
-    """JSON in, JSON out, whatever the headers say: machines send none or wrong ones."""
-
-    def select_parser(self, request: Request, parsers: Any) -> None:
-        """Choose none: the views read bodies themselves (`rpc.wire`)."""
-
-    def select_renderer(
-        self, request: Request, renderers: Any, format_suffix: str | None = None
-    ) -> tuple[BaseRenderer | None, str]:
-        """Choose none: the views answer in bytes."""
-        return None, "application/json"
-
-
 class Busy(APIException):
     """All places for senders that are not known yet are taken."""
 
@@ -43,14 +27,26 @@ class Busy(APIException):
 
 
 class MachineView(APIView):
-    """A view that only the backend may call, and that answers nothing but its protocol's JSON."""
+    """A view that only the backend may call, and that answers nothing but its protocol's JSON.
+
+    Of REST framework it takes dispatch, authentication and the hook for failures. Nothing is
+    negotiated: machines send no headers for it, or wrong ones (`rpc.wire`).
+    """
 
     authentication_classes = [BackendCaller]
-    permission_classes = [IsAuthenticated]
-    content_negotiation_class = AsItComes
+    authenticators = (BackendCaller(),)
     renderer_classes = []
     http_method_names = ["post"]
     body_limit: int  # bytes
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        """Wrap the request, with nothing to parse it by."""
+        context = {"view": self}
+        return Request(request, authenticators=self.authenticators, parser_context=context)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Let in only the backend; whoever else asks raises here, and is answered alike."""
+        self.perform_authentication(request)
 
     @property
     def default_response_headers(self) -> dict[str, str]:
