@@ -145,6 +145,7 @@ def main() -> None:
     asked = dice.sample(sorted(known), min(ASKED, len(known)))
     exchanges = {
         "empty": [(b"GET /empty HTTP/1.1\r\nHost: registry\r\n\r\n", b" 200 OK")],
+        "bare": [(b"GET /bare HTTP/1.1\r\nHost: registry\r\n\r\n", b" 200 OK")],
         "verifier": [verification(identifier, known[identifier]) for identifier in asked],
         "authorize": add_permissions(),
     }

@@ -1,7 +1,7 @@
-"""The project's settings, with an empty view beside the machine endpoints to measure against."""
+"""The project's settings, with empty views beside the machine endpoints to measure against."""
 
 from authsite.settings import *  # noqa: F403
+from authsite.settings import MIDDLEWARE
 
 ROOT_URLCONF = "benchmarks.urls"
-# What is made for browsers never sees a machine's request, and would only slow the empty view.
-MIDDLEWARE = ["rpc.middleware.MachineEndpoints"]
+MIDDLEWARE = ["benchmarks.urls.MachineEndpointsAndBare", *MIDDLEWARE[1:]]
