@@ -26,6 +26,7 @@ from devices.secrets import encoded
 
 FAILURES = 5  # wrong guesses at one entity before further ones are answered without hashing
 WINDOW = 15 * 60  # seconds that a failure counts
+REST = 1.0  # of the time that a hash took: how long a process hashes nothing after it
 LONGEST_REST = 1.0  # seconds between two hashes, though the machine may have stood still
 SLOT_WAIT = 0.25  # seconds that a guess waits for its turn to be hashed
 MOST_WAITING = 4  # guesses that wait in one process; the next is refused at once
@@ -89,7 +90,7 @@ class HashingSlot:
             yield True
         finally:
             ended = time.monotonic()
-            self._rest_until = ended + min(ended - started, LONGEST_REST)
+            self._rest_until = ended + min(REST * (ended - started), LONGEST_REST)
             self._turn.release()
 
     def _take(self) -> bool:
