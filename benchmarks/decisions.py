@@ -9,6 +9,7 @@ SQLite file and a PostgreSQL of its own in a temporary directory are made. Print
 import argparse
 import json
 import os
+import pickle
 import random
 import statistics
 import subprocess
@@ -22,11 +23,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.machine_endpoints import environment, load, serving
+from benchmarks.seed import request
+
 DEVICES = 100_000
 GROUPS = 1_000
 QUESTIONS = 3_000
 FRAME = 100
 CHUNK = 5_000
+SECONDS = 5  # of load over HTTP
+CONNECTIONS = 16
 SERVICES = [
     f"/v1/{name}" for name in ("Config", "Sys", "Led", "Motor", "Log", "Vars", "Wifi", "OTA")
 ]
@@ -50,9 +56,11 @@ class Figures(NamedTuple):
     load: float
     median: float
     p99: float
-    batched: float | None
     asked: int
     allowed: int
+    batched: float | None = None
+    over_http: float | None = None  # decisions a second, one in a request
+    in_frames: float | None = None  # decisions a second, FRAME in a request
 
 
 def device_name(number: int) -> str:
@@ -209,9 +217,49 @@ def measure_ours(sizes: Sequence[int]) -> Iterator[Figures]:
                 (device_name(s), device_name(d), c) for s, d, c in frame
             )
         batched = (time.perf_counter() - began) * 1000 / QUESTIONS
+        over_http, in_frames = throughput(asked)
         yield Figures(
-            f"Authsite, {connection.vendor}", size, load, median, p99, batched, number, allowed
+            f"Authsite, {connection.vendor}",
+            size,
+            load,
+            median,
+            p99,
+            number,
+            allowed,
+            batched,
+            over_http,
+            in_frames,
         )
+
+
+def throughput(asked: Sequence[tuple[int, int, str]]) -> tuple[float, float]:
+    """Return how many decisions a second the real server makes: singly, and in frames."""
+
+    def exchange(questions: Sequence[tuple[int, int, str]]) -> tuple[bytes, bytes]:
+        calls = [
+            {
+                "cmd": "/v1/Auth.AuthorizeCommand",
+                "id": number,
+                "args": {"src": device_name(s), "dst": device_name(d), "cmd": c},
+            }
+            for number, (s, d, c) in enumerate(questions)
+        ]
+        last = b'{"id":%d,"status":0,"resp":' % (len(calls) - 1)
+        return request("/", {"v": 1, "cmds": calls}), last
+
+    per_second = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(environment(os.environ["DATABASE_URL"])) as port,
+    ):
+        for number in (1, FRAME):
+            frames = [asked[start : start + number] for start in range(0, QUESTIONS, number)]
+            exchanges = Path(folder, str(number))
+            exchanges.write_bytes(pickle.dumps([exchange(frame) for frame in frames]))
+            load(port, 1, CONNECTIONS, exchanges)
+            figures = load(port, SECONDS, CONNECTIONS, exchanges)
+            per_second.append(figures["answered"] * number / figures["seconds"])
+    return per_second[0], per_second[1]
 
 
 @contextmanager
@@ -278,7 +326,7 @@ m = keyMatch(r.cmd, p.cmd) && g(r.sub, p.sub) && g(r.dst, p.dst)
             asked,
             left / 2 if size != sizes[-1] else left,
         )
-        yield Figures("pycasbin", size, load, figures[0], figures[1], None, *figures[2:])
+        yield Figures("pycasbin", size, load, figures[0], figures[1], *figures[2:])
         if load * 100 > ends - time.monotonic():
             return
 
@@ -353,16 +401,18 @@ def measure_cedar(sizes: Sequence[int], seconds: float) -> Iterator[Figures]:
             return bool(answer.decision == cedarpy.Decision.Allow)
 
         figures = timed(ask, asked, left / 2 if size != sizes[-1] else left)
-        yield Figures("cedarpy", size, load, figures[0], figures[1], None, *figures[2:])
+        yield Figures("cedarpy", size, load, figures[0], figures[1], *figures[2:])
         if load * 100 > ends - time.monotonic():
             return
 
 
 def print_row(figures: Figures) -> None:
     batched = "" if figures.batched is None else f"{figures.batched:.3f}"
+    http = ["" if n is None else f"{n:,.0f}" for n in (figures.over_http, figures.in_frames)]
     print(
         f"| {figures.engine} | {figures.rules:,} | {figures.load:.1f} | {figures.median:.3f} | "
-        f"{figures.p99:.3f} | {batched} | {figures.asked:,} | {figures.allowed:,} |",
+        f"{figures.p99:.3f} | {batched} | {http[0]} | {http[1]} | {figures.asked:,} | "
+        f"{figures.allowed:,} |",
         flush=True,
     )
 
@@ -382,10 +432,10 @@ def main() -> None:
             print_row(figures)
         return
     print(
-        "| engine | rules | load s | median ms | p99 ms | in frames of 100, ms each | asked "
-        "| allowed |"
+        "| engine | rules | load s | median ms | p99 ms | in frames of 100, ms each | HTTP/s "
+        "| HTTP/s, frames of 100 | asked | allowed |"
     )
-    print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         for url in options.databases or own_databases(Path(directory)):
             environment = os.environ | {"DATABASE_URL": url}
