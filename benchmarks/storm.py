@@ -211,30 +211,31 @@ def cpu_seconds(root: int) -> float:
 
 def phases(*, alternatives: bool) -> list[Phase]:
     """Return what is measured, in order."""
+    if alternatives:
+        return [
+            Phase(
+                f"{'right' if right else 'wrong'} secrets, rest {rest}, wait {wait} s",
+                right=right,
+                throttle={"STORM_REST": rest, "STORM_SLOT_WAIT": wait},
+            )
+            for rest, wait in (("1", "0.25"), ("0.5", "0.25"), ("0", "0.25"), ("1", "1"))
+            for right in (False, True)
+        ]
     off = {"STORM_THROTTLE": "off"}
-    found = [
+    return [
         Phase("nobody storms", stormers=0),
         Phase("wrong secrets, no throttle", throttle=off),
         Phase("wrong secrets"),
         Phase("right secrets, no throttle", right=True, throttle=off),
         Phase("right secrets", right=True),
     ]
-    if alternatives:
-        for rest, wait in (("0", "0.25"), ("0.5", "0.25"), ("1", "1"), ("0", "1")):
-            changed = {"STORM_REST": rest, "STORM_SLOT_WAIT": wait}
-            for right in (False, True):
-                name = f"{'right' if right else 'wrong'} secrets, rest {rest}, wait {wait} s"
-                found.append(Phase(name, right=right, throttle=changed))
-    return found
 
 
 def main() -> None:
     """Measure every phase and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20, help="of a storm of wrong secrets")
-    parser.add_argument(
-        "--alternatives", action="store_true", help="also with other rests and waits"
-    )
+    parser.add_argument("--alternatives", action="store_true", help="other rests and waits instead")
     parser.add_argument("--seed", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.seed:

@@ -1,0 +1,205 @@
+"""Whether the time of an answer tells who is registered: `python -m benchmarks.timing`.
+
+Wrong secrets are tried on unknown identifiers and on devices of several kinds, in random order,
+one after the other: first on fresh entities, so that each guess is hashed, then on throttled ones.
+Once through the model, once through the command endpoint, which answers `false` to all of them,
+of one process over one connection. DATABASE_URL chooses the kind of database.
+
+For each kind the median is printed, how far it lies from that of unknown identifiers (with the
+95 % confidence interval of a bootstrap), and the chance to tell which is which from one answer of
+either (Mann-Whitney's statistic over the number of pairs: 0.5 is a coin) with its p-value.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import random
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import NormalDist, median
+from typing import NamedTuple
+
+import django
+
+from benchmarks.machine_endpoints import machine
+from tests.servers import Server, own_database
+
+UNKNOWN = "unknown identifier"
+KINDS = {  # and how many generated and chosen keys a device of it has
+    "device without a key": (0, 0),
+    "generated secret": (1, 0),
+    "five generated secrets": (5, 0),
+    "chosen secret": (0, 1),
+    "two chosen secrets": (0, 2),
+}
+RESAMPLES = 500
+Ask = Callable[[str], None]
+Times = dict[str, list[float]]
+
+
+# --- The registry ---------------------------------------------------------------------------
+
+
+def add_entities(each: int) -> dict[str, list[str]]:
+    """Create so many devices of each kind; return the identifiers, the unknown ones included."""
+    from devices import secrets
+    from devices.models import Device, PreSharedKey
+    from devices.secrets import Scheme
+
+    pepper = secrets.newest_pepper()
+    digests = {scheme: secrets.digest(secrets.generate(), scheme, pepper) for scheme in Scheme}
+    entities = {UNKNOWN: [str(uuid.uuid4()) for _ in range(each)]}
+    for kind, (generated, chosen) in KINDS.items():
+        schemes = [Scheme.HMAC_SHA256] * generated + [Scheme.ARGON2ID] * chosen
+        devices = Device.objects.bulk_create(
+            Device(identifier=str(uuid.uuid4())) for _ in range(each)
+        )
+        PreSharedKey.objects.bulk_create(
+            PreSharedKey(device=device, scheme=scheme, digest=digests[scheme], pepper=pepper)
+            for device in devices
+            for scheme in schemes
+        )
+        entities[kind] = [device.identifier for device in devices]
+    return entities
+
+
+# --- The measurement ------------------------------------------------------------------------
+
+
+def timed(ask: Ask, entities: dict[str, list[str]], each: int) -> Times:
+    """Ask so often for each kind, in random order; return the seconds that answers took."""
+    order = [
+        (kind, known[number % len(known)])
+        for kind, known in entities.items()
+        for number in range(each)
+    ]
+    random.shuffle(order)
+    times: Times = {kind: [] for kind in entities}
+    for kind, identifier in order:
+        began = time.perf_counter()
+        ask(identifier)
+        times[kind].append(time.perf_counter() - began)
+    return times
+
+
+def ask_model(identifier: str) -> None:
+    """Ask in this process."""
+    from devices.models import Device
+
+    if Device.objects.authenticate(identifier, secret="wrong").verified:
+        raise SystemExit("a wrong secret was verified")
+
+
+class Endpoint:
+    """A keep-alive connection to the command endpoint."""
+
+    def __init__(self, port: int) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+
+    def __call__(self, identifier: str) -> None:
+        """Ask over HTTP."""
+        args = {"id": identifier, "credentials": {"psk": "wrong"}}
+        command = {"cmd": "/v1/Auth.Authenticate", "id": 1, "args": args}
+        frame = {"v": 1, "src": "//api.cesanta.com/cloud", "cmds": [command]}
+        self.connection.request("POST", "/", json.dumps(frame))
+        answer = json.loads(self.connection.getresponse().read())
+        if answer["resp"][0].get("resp") is not False:
+            raise SystemExit(f"not the answer to a wrong secret: {answer}")
+
+
+# --- The statistics -------------------------------------------------------------------------
+
+
+class Comparison(NamedTuple):
+    """How the times of one kind lie beside those of unknown identifiers; seconds."""
+
+    difference: float
+    low: float
+    high: float
+    chance: float
+    p_value: float
+
+
+def compare(known: Sequence[float], unknown: Sequence[float]) -> Comparison:
+    """Compare two samples."""
+    differences = sorted(
+        median(random.choices(known, k=len(known)))
+        - median(random.choices(unknown, k=len(unknown)))
+        for _ in range(RESAMPLES)
+    )
+    chance = superiority(known, unknown)
+    pairs = len(known) * len(unknown)
+    deviation = ((len(known) + len(unknown) + 1) / (12 * pairs)) ** 0.5
+    p_value = 2 * NormalDist().cdf(-abs(chance - 0.5) / deviation)
+    return Comparison(
+        median(known) - median(unknown),
+        differences[int(RESAMPLES * 0.025)],
+        differences[int(RESAMPLES * 0.975)],
+        max(chance, 1 - chance),
+        p_value,
+    )
+
+
+def superiority(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the share of pairs in which the first is longer: Mann-Whitney's U over the pairs.
+
+    Times of this resolution have no ties worth correcting for.
+    """
+    ranked = sorted([(value, True) for value in first] + [(value, False) for value in second])
+    ranks = sum(rank for rank, (_, is_first) in enumerate(ranked, start=1) if is_first)
+    return (ranks - len(first) * (len(first) + 1) / 2) / (len(first) * len(second))
+
+
+def report(title: str, times: Times) -> None:
+    """Print a table."""
+    print(f"\n| {title} | n | median ms | minus unknown, ms (95 %) | betrayed by one | p |")
+    print("|---|---:|---:|---:|---:|---:|")
+    unknown = times[UNKNOWN]
+    for kind, known in times.items():
+        line = f"| {kind} | {len(known)} | {median(known) * 1000:.3f} "
+        if known is not unknown:
+            found = compare(known, unknown)
+            line += (
+                f"| {found.difference * 1000:+.3f} ({found.low * 1000:+.3f} to "
+                f"{found.high * 1000:+.3f}) | {found.chance:.2f} | {found.p_value:.2g} |"
+            )
+        else:
+            line += "| | | |"
+        print(line, flush=True)
+
+
+def measure(name: str, ask: Ask, options: argparse.Namespace) -> None:
+    """Measure both series through one way of asking."""
+    report(f"{name}, hashed", timed(ask, add_entities(options.hashed), options.hashed))
+    throttled = add_entities(2)
+    for _ in range(6):
+        timed(ask, throttled, 2)
+    report(f"{name}, throttled", timed(ask, throttled, options.throttled))
+
+
+def main() -> None:
+    """Measure both ways of asking."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hashed", type=int, default=40, help="hashed guesses of each kind")
+    parser.add_argument("--throttled", type=int, default=1500, help="throttled ones")
+    options = parser.parse_args()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "authsite.settings")
+    with tempfile.TemporaryDirectory() as name, own_database(Path(name)) as url:
+        os.environ.setdefault("SECRET_KEY", "of a benchmark")
+        os.environ.setdefault("PEPPERS", "unused:" + "00" * 32)
+        server = Server(Path(name), url, WORKERS="1", LOG_LEVEL="ERROR")
+        os.environ.update(server.environment)
+        server.manage("migrate", "--verbosity", "0")
+        django.setup()
+        print(f"{url.partition(':')[0]}; {machine()}")
+        measure("model", ask_model, options)
+        with server:
+            measure("HTTP", Endpoint(server.port), options)
+
+
+if __name__ == "__main__":
+    main()
