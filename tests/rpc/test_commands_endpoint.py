@@ -191,6 +191,12 @@ def test_an_array_is_sent_to_who_asks_for_one(post: Post) -> None:
     assert post({"cmds": []}, "/rpc?reply=object") == (200, {"v": 1, "resp": []})
 
 
+@pytest.mark.parametrize(("address", "status"), [("127.0.0.1", 200), ("203.0.113.9", 401)])
+def test_a_query_of_any_length_changes_nothing(post: Post, address: str, status: int) -> None:
+    query = "/?" + "&".join(["x=1"] * 1500) + "&reply=array"
+    assert post({"cmds": []}, query, address) == (status, [{"v": 1, "resp": []}])
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
