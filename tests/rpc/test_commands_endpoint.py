@@ -54,6 +54,7 @@ def post(client: Client) -> Post:
         )
         if response.status_code == 204:
             assert response.content == b""
+            assert "Content-Type" not in response
             return 204, None
         assert response["Content-Type"] == "application/json"
         return response.status_code, json.loads(response.content)
