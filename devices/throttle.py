@@ -137,7 +137,7 @@ class Guess:
     """
 
     def __init__(self, identifier: str, digests: Sequence[str]) -> None:
-        subject = "\x00".join([identifier, *digests])
+        subject = "\x00".join([identifier, *sorted(digests)])  # a database has no order of rows
         counter = "guess:" + hashlib.sha256(encoded(subject)).hexdigest()
         self._places = [f"{counter}:{number}" for number in range(FAILURES)]
         self._taken: str | None = None

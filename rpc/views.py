@@ -3,6 +3,7 @@
 import logging
 from threading import BoundedSemaphore
 from typing import Any
+from urllib.parse import parse_qsl
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
@@ -15,7 +16,7 @@ from devices.verdicts import Outcome
 from rpc import execution, frames
 from rpc.callers import BackendCaller, Claim, in_backend_network
 from rpc.frames import Frame, InvalidFrame, Result
-from rpc.wire import BodyCutOff, BodyTooLarge, JsonReply, NotJson, body_of, decode, encode
+from rpc.wire import BodyCutOff, BodyTooLarge, JsonReply, NoReply, NotJson, body_of, decode, encode
 
 log = logging.getLogger(__name__)
 
@@ -182,9 +183,11 @@ class CommandEndpoint(MachineView):
     def reply(self, frame: Frame, results: list[Result], *, status: int = 200) -> HttpResponse:
         """Return the reply frame; as an array for clients that ask for one."""
         if frame.no_reply and status == 200:  # noqa: PLR2004
-            return HttpResponse(status=204)
+            return NoReply()
         reply: Any = frame.reply(results)
-        if self.request.query_params.get("reply") == "array":
+        # Django refuses a query of more than a thousand parts, in HTML where a refusal is answered.
+        query = dict(parse_qsl(self.request.META.get("QUERY_STRING", "")))
+        if query.get("reply") == "array":
             reply = [reply]
         return JsonReply(encode(reply), status)
 

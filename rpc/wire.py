@@ -31,6 +31,14 @@ class JsonReply(HttpResponse):
         self.headers["Content-Length"] = str(len(body))  # or it would go out in chunks
 
 
+class NoReply(HttpResponse):
+    """HTTP 204 and nothing else: without content there is no type of it either."""
+
+    def __init__(self) -> None:
+        super().__init__(status=204)
+        del self.headers["Content-Type"]
+
+
 def body_of(meta: Mapping[str, Any], *, limit: int) -> bytes:
     """Return the body of the request that `meta` describes, at most `limit` bytes of it.
 

@@ -161,8 +161,10 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
             not_before=not_before,
             not_after=not_after,
         )
-        key.full_clean()
-        key.save()
+        with transaction.atomic():
+            _hold(device)
+            key.full_clean()
+            key.save()
         return key
 
     def rotate(
@@ -180,6 +182,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         """
         moment = now or timezone.now()
         with transaction.atomic():
+            _hold(device)
             for key in self.select_for_update().filter(device=device).live_at(moment):
                 key.end_by(moment + overlap)
             return self.issue(device=device, label=label)
@@ -284,6 +287,11 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         if missing:
             return replace(refused, outcome=Outcome.PEPPER_MISSING, detail=", ".join(missing))
         return refused
+
+
+def _hold(device: Device) -> None:
+    """Let changes of a device's keys wait for each other: each sees what the last one left."""
+    Device.objects.select_for_update(no_key=True).filter(pk=device.pk).exists()
 
 
 def _most_useful(matches: list[StoredKey], now: datetime) -> StoredKey | None:

@@ -1,12 +1,13 @@
 """The life of a pre-shared key: issued, used, rotated, revoked, made anew."""
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from devices import evidence, secrets
 from devices.models import Device, PreSharedKey
@@ -110,6 +111,44 @@ def test_rotation_lets_the_old_key_go_on_for_the_overlap(make_device: Factory) -
     assert verified(device, old, NOW + DAY / 2)
     assert not verified(device, old, NOW + DAY)
     assert verified(device, new, NOW + 100 * DAY)
+
+
+def at_once(act: Callable[[int], object], times: int) -> None:
+    """Do it in so many threads, begun together; what the registry refuses is refused."""
+    ready = threading.Barrier(times)
+
+    def run(number: int) -> None:
+        ready.wait()
+        try:
+            act(number)
+        except ValidationError:
+            pass
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=[number]) for number in range(times)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer at a time")
+def test_rotations_at_the_same_moment_leave_one_key_without_an_end(make_device: Factory) -> None:
+    for _ in range(8):
+        device = make_device()
+        PreSharedKey.objects.issue(device=device)
+        at_once(lambda _n, d=device: PreSharedKey.objects.rotate(device=d, overlap=DAY), 3)
+        assert PreSharedKey.objects.filter(device=device, not_after=None).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer at a time")
+def test_few_chosen_secrets_live_at_once_whoever_registers_them(make_device: Factory) -> None:
+    device = make_device()
+    at_once(lambda n: PreSharedKey.objects.register(device=device, secret=f"chosen {n}"), 8)
+    assert PreSharedKey.objects.filter(device=device).count() == 4
 
 
 def test_rotation_lengthens_no_key(make_device: Factory) -> None:

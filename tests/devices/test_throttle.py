@@ -16,6 +16,7 @@ from django.db import connection
 
 from devices import secrets, throttle
 from devices.models import Device, PreSharedKey
+from devices.models.keys import KEYS_OF_DEVICE
 from devices.verdicts import Outcome
 
 Factory = Callable[..., Device]
@@ -79,6 +80,20 @@ def test_a_new_key_starts_a_new_count(make_device: Factory) -> None:
         attempt(device.identifier, f"guess {number}")
     PreSharedKey.objects.register(device=device, secret="its successor")
     assert attempt(device.identifier, "its successor") is Outcome.VERIFIED
+
+
+def test_the_order_in_which_keys_are_read_starts_no_new_count(
+    make_device: Factory, hashes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = make_device()
+    for number in range(3):
+        PreSharedKey.objects.register(device=device, secret=f"chosen secret {number}")
+    rows = KEYS_OF_DEVICE.rows
+    monkeypatch.setattr(KEYS_OF_DEVICE, "rows", lambda **names: rows(**names)[::-1])
+    forth = [attempt(device.identifier, f"guess {n}") for n in range(3)]
+    monkeypatch.setattr(KEYS_OF_DEVICE, "rows", rows)
+    back = [attempt(device.identifier, f"guess {n}") for n in range(3)]
+    assert [*forth, *back] == [Outcome.WRONG_SECRET] * 5 + [Outcome.THROTTLED]
 
 
 def test_failures_of_one_entity_do_not_touch_another(make_device: Factory) -> None:

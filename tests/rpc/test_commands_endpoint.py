@@ -56,6 +56,7 @@ def post(client: Client) -> Post:
         )
         if response.status_code == 204:
             assert response.content == b""
+            assert "Content-Type" not in response
             return 204, None
         assert response["Content-Type"] == "application/json"
         return response.status_code, json.loads(response.content)
@@ -191,6 +192,12 @@ def test_a_thousand_commands_are_answered_in_order(post: Post) -> None:
 def test_an_array_is_sent_to_who_asks_for_one(post: Post) -> None:
     assert post({"cmds": []}, "/?reply=array") == (200, [{"v": 1, "resp": []}])
     assert post({"cmds": []}, "/rpc?reply=object") == (200, {"v": 1, "resp": []})
+
+
+@pytest.mark.parametrize(("address", "status"), [("127.0.0.1", 200), ("203.0.113.9", 401)])
+def test_a_query_of_any_length_changes_nothing(post: Post, address: str, status: int) -> None:
+    query = "/?" + "&".join(["x=1"] * 1500) + "&reply=array"
+    assert post({"cmds": []}, query, address) == (status, [{"v": 1, "resp": []}])
 
 
 @pytest.mark.parametrize(
