@@ -143,6 +143,10 @@ WHITENOISE_USE_FINDERS = (
     True  # the admin's files are served from their packages: nothing to collect
 )
 
+# Of each server process. A guess at a chosen secret that waits for its turn holds one, and some are
+# kept free of them: devices/throttle.py.
+THREADS = env.number("THREADS", 8, minimum=1)
+
 EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)  # seconds; 0: only on flush()
 
 LOG_LEVEL = env.text("LOG_LEVEL", "INFO").upper()

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from django.conf import settings
 from django.core.cache import cache
 from django.utils.translation import gettext as _
 
@@ -30,6 +31,7 @@ REST = 1.0  # of the time that a hash took: how long a process hashes nothing af
 LONGEST_REST = 1.0  # seconds between two hashes, though the machine may have stood still
 SLOT_WAIT = 0.25  # seconds that a guess waits for its turn to be hashed
 MOST_WAITING = 4  # guesses that wait in one process; the next is refused at once
+THREADS_LEFT = 3  # of a process for all else, where it has so many: who waits or hashes holds one
 REMEMBERED = 50_000  # chosen secrets that one process remembers having verified
 
 UNCOUNTED = "failures cannot be counted: guesses at chosen secrets are refused"
@@ -96,8 +98,19 @@ class HashingSlot:
     def _take(self) -> bool:
         if time.monotonic() >= _deadline.get():
             return False
+        return self._take_at_once() or self._take_after_a_wait()
+
+    def _take_at_once(self) -> bool:
+        if not self._turn.acquire(blocking=False):
+            return False
+        if time.monotonic() >= self._rest_until:
+            return True
+        self._turn.release()
+        return False
+
+    def _take_after_a_wait(self) -> bool:
         with self._counter:
-            if self._waiting >= MOST_WAITING:
+            if self._waiting >= min(MOST_WAITING, settings.THREADS - 1 - THREADS_LEFT):
                 return False
             self._waiting += 1
         try:

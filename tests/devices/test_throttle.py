@@ -321,6 +321,28 @@ def test_few_wait_and_the_others_are_refused_at_once() -> None:
     assert sum(after < throttle.SLOT_WAIT / 2 for after in refused_after) == 6
 
 
+@pytest.mark.parametrize(("threads", "waiting"), [(1, 0), (4, 0), (5, 1), (8, 4), (64, 4)])
+def test_waiting_guesses_leave_threads_for_everything_else(
+    settings: Any, threads: int, waiting: int
+) -> None:
+    settings.THREADS = threads
+    slot = throttle.HashingSlot()
+    refused_after: list[float] = []
+
+    def queue() -> None:
+        started = time.monotonic()
+        with slot.held() as allowed:
+            assert not allowed
+            refused_after.append(time.monotonic() - started)
+
+    with slot.held() as allowed:
+        assert allowed
+        with ThreadPoolExecutor(10) as pool:
+            for _ in range(10):
+                pool.submit(queue)
+    assert sum(after > throttle.SLOT_WAIT / 2 for after in refused_after) == waiting
+
+
 def test_a_guess_that_finds_no_slot_says_so(
     make_device: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,6 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from authsite.settings import env
 
 WORKERS = 2
-THREADS = 8  # a worker; each holds one database connection
 BACKLOG = 2048  # connections that wait for accept(), a worker; the kernel caps it at somaxconn
 CONNECTIONS = 4096  # open at once, a worker: idle ones of keep-alive clients count, too
 IDLE_THREAD = 600  # seconds; a thread that ends takes its database connection with it
@@ -41,7 +40,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--threads",
             type=int,
-            help=f"threads of each process, each with a database connection (default: {THREADS})",
+            help="threads of each process, each with a database connection (default: 8)",
         )
         parser.add_argument(
             "--backlog",
@@ -64,7 +63,7 @@ class Command(BaseCommand):
         host = host or env.text("HOST", "127.0.0.1")
         port = env.number("PORT", 17217) if port is None else port
         workers = env.number("WORKERS", WORKERS, minimum=1) if workers is None else workers
-        threads = env.number("THREADS", THREADS, minimum=1) if threads is None else threads
+        threads = settings.THREADS if threads is None else threads
         for option, number, minimum in (
             ("--workers", workers, 1),
             ("--threads", threads, 1),
@@ -76,6 +75,7 @@ class Command(BaseCommand):
         _allow_files(FILES)
         # The server imports the project by name, from wherever it was started.
         paths = [str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")]
+        os.environ["THREADS"] = str(threads)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         command = {
             "--interface": "wsgi",
