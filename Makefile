@@ -57,6 +57,8 @@ types: $(VENV)/dev.stamp ## Check types (mypy, strict)
 
 bench: $(VENV)/dev.stamp ## Load the machine endpoints with 100,000 devices, on both databases
 	@$(PYTHON) -m benchmarks.machine_endpoints
+	@$(PYTHON) -m benchmarks.storm
+	@$(PYTHON) -m benchmarks.timing
 
 lock: $(VENV)/dev.stamp ## Lock the requirements anew, with hashes; UPGRADE=1 takes newer versions
 	@$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt
