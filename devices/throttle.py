@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from django.core.cache import cache
 from django.utils.translation import gettext as _
@@ -27,6 +28,7 @@ WINDOW = 15 * 60  # seconds that a failure counts
 LONGEST_REST = 1.0  # seconds between two hashes, though the machine may have stood still
 SLOT_WAIT = 0.25  # seconds that a guess waits for its turn to be hashed
 MOST_WAITING = 4  # guesses that wait in one process; the next is refused at once
+GUESSING = 3.0  # seconds that the guesses of one request take together; RTIO waits 5 in all
 REMEMBERED = 50_000  # chosen secrets that one process remembers having verified
 
 UNCOUNTED = "failures cannot be counted: guesses at chosen secrets are refused"
@@ -107,6 +109,20 @@ class HashingSlot:
 
 remembered = Remembered()
 slot = HashingSlot()
+_guess_until: ContextVar[float] = ContextVar("guess_until", default=float("inf"))
+
+
+@contextmanager
+def one_request() -> Iterator[None]:
+    """Bound the guesses made within: a frame may hold a thousand, each a hash and a rest.
+
+    Those that come after GUESSING seconds are refused without hashing.
+    """
+    token = _guess_until.set(time.monotonic() + GUESSING)
+    try:
+        yield
+    finally:
+        _guess_until.reset(token)
 
 
 class Guess:
@@ -131,6 +147,9 @@ class Guess:
         It counts as a failure unless `succeeded` is called.
         """
         free = self._free_places()
+        if free and time.monotonic() > _guess_until.get():
+            self.refusal = _("the request holds too many guesses")
+            free = []
         if not free:
             yield False
             return

@@ -13,6 +13,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from devices import throttle
 from devices.models import Device
 from devices.verdicts import Outcome
 from rpc import execution, frames
@@ -157,7 +158,9 @@ class CommandEndpoint(MachineView):
         frame = self.frame
         if frame is None:  # pragma: no cover - `initial` reads it or raises
             raise InvalidFrame("missing")
-        return self.reply(frame, execution.run(frame.calls))
+        with throttle.one_request():
+            results = execution.run(frame.calls)
+        return self.reply(frame, results)
 
     def reply(self, frame: Frame, results: list[Result], *, status: int = 200) -> HttpResponse:
         """Return the reply frame; as an array for clients that ask for one."""

@@ -11,6 +11,7 @@ from django.db import InterfaceError, OperationalError
 from django.test import Client
 
 from acl.models import CommandPermission
+from devices import throttle
 from devices.models import Device, PreSharedKey
 from rpc.definitions import COMMANDS, Command, InvalidArguments
 
@@ -185,6 +186,19 @@ def test_a_thousand_commands_are_answered_in_order(post: Post) -> None:
     cmds = [{"cmd": "/v1/Hello", "id": number} for number in range(1000)]
     _, reply = post({"cmds": cmds})
     assert [item["id"] for item in reply["resp"]] == list(range(1000))
+
+
+def test_a_frame_full_of_guesses_holds_nobody_up(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "GUESSING", 0.2)
+    guess = {"cmd": AUTHENTICATE, "args": {"id": "", "credentials": {"psk": "wrong"}}}
+    cmds = [guess | {"args": guess["args"] | {"id": f"//x/{n}"}} for n in range(40)]
+    right = {"id": SENSOR, "credentials": {"psk": SENSOR_SECRET}}
+    begin = time.monotonic()
+    _, reply = post({"cmds": [*cmds, {"cmd": AUTHENTICATE, "args": right}]})
+    assert time.monotonic() - begin < 1.5
+    assert [item["resp"] for item in reply["resp"]] == [False] * 40 + [True]
 
 
 def test_an_array_is_sent_to_who_asks_for_one(post: Post) -> None:
