@@ -192,11 +192,10 @@ def test_a_frame_full_of_guesses_holds_nobody_up(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "GUESSING", 0.2)
-    guess = {"cmd": AUTHENTICATE, "args": {"id": "", "credentials": {"psk": "wrong"}}}
-    cmds = [guess | {"args": guess["args"] | {"id": f"//x/{n}"}} for n in range(40)]
+    guesses = [{"id": f"//x/{n}", "credentials": {"psk": "wrong"}} for n in range(40)]
     right = {"id": SENSOR, "credentials": {"psk": SENSOR_SECRET}}
     begin = time.monotonic()
-    _, reply = post({"cmds": [*cmds, {"cmd": AUTHENTICATE, "args": right}]})
+    _, reply = post({"cmds": [{"cmd": AUTHENTICATE, "args": args} for args in [*guesses, right]]})
     assert time.monotonic() - begin < 1.5
     assert [item["resp"] for item in reply["resp"]] == [False] * 40 + [True]
 
