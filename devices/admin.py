@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices import secrets
 from devices.admin_certificates import CertificateInline
-from devices.admin_pages import RevokeForm, confirmation, form_page
+from devices.admin_pages import RevokeForm, SavesChanges, confirmation, form_page
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.verdicts import Outcome
 
@@ -136,23 +136,6 @@ class CredentialFilter(admin.SimpleListFilter):
         if self.value() == "none":
             return queryset.exclude(pk__in=live)
         return queryset.filter(pk__in=live) if self.value() == "live" else queryset
-
-
-class SavesChanges(admin.ModelAdmin):
-    """Saves what was changed in the form, and no other field.
-
-    Servers write beside staff: a revocation, evidence or a digest made anew that came between
-    the reading and the saving of a row must stand.
-    """
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save a new row whole, a changed one in its changed columns."""
-        if not change:
-            super().save_model(request, obj, form, change)
-            return
-        columns = {field.name for field in obj._meta.concrete_fields}
-        automatic = {"updated"} & columns
-        obj.save(update_fields=(columns & set(form.changed_data)) | automatic)
 
 
 class KeyColumns:

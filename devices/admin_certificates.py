@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices import x509
-from devices.admin_pages import RevokeForm, confirmation, form_page
+from devices.admin_pages import RevokeForm, SavesChanges, confirmation, form_page
 from devices.models import Certificate, CertificateAuthority
 from devices.models.authorities import CRLPolicy
 from devices.verdicts import Outcome
@@ -207,7 +207,7 @@ class CertificateStateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Certificate)
-class CertificateAdmin(CertificateColumns, admin.ModelAdmin):
+class CertificateAdmin(CertificateColumns, SavesChanges):
     """Certificates across all devices: what is pinned, what ends soon, what was revoked."""
 
     form = CertificateForm
@@ -413,7 +413,7 @@ class ListFilter(admin.SimpleListFilter):
 
 
 @admin.register(CertificateAuthority)
-class CertificateAuthorityAdmin(admin.ModelAdmin):
+class CertificateAuthorityAdmin(SavesChanges):
     """Trust anchors: whom, how they name devices, how old their lists are."""
 
     form = CertificateAuthorityForm

@@ -183,6 +183,21 @@ def test_only_the_label_of_a_certificate_can_be_edited(
     assert (row.label, row.pin, row.pem) == ("new", Pin.CERTIFICATE, LEAF.pem)
 
 
+def test_editing_a_certificate_undoes_no_revocation_that_came_meanwhile(
+    admin_client: Client, row: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = Certificate.clean
+
+    def clean_while_others_write(self: Certificate) -> None:
+        clean(self)
+        Certificate.objects.get(pk=row.pk).revoke(by="eve", reason="stolen", key_too=True)
+
+    monkeypatch.setattr(Certificate, "clean", clean_while_others_write)
+    admin_client.post(url("certificate_change", row.pk), {"label": "edited"})
+    row.refresh_from_db()
+    assert (row.label, row.pin, row.revoked_by) == ("edited", Pin.PUBLIC_KEY, "eve")
+
+
 def test_a_certificate_is_revoked_with_a_reason_by_whoever_is_signed_in(
     admin_client: Client, row: Certificate
 ) -> None:
