@@ -256,7 +256,7 @@ class DeviceAdmin(SavesChanges, admin.ModelAdmin):
         """Add the pages that issue and rotate keys."""
         pages = [
             path(
-                f"<path:object_id>/{view.__name__.replace('_', '-')}/",
+                f"<int:object_id>/{view.__name__.replace('_', '-')}/",
                 self.admin_site.admin_view(view),
                 name=f"devices_device_{view.__name__}",
             )
@@ -264,7 +264,7 @@ class DeviceAdmin(SavesChanges, admin.ModelAdmin):
         ]
         return [*pages, *super().get_urls()]
 
-    def issue_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def issue_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a key, or register a known secret; a generated one is shown on this answer only."""
         device = get_object_or_404(Device, pk=object_id)
         if not request.user.has_perm("devices.add_presharedkey"):
@@ -298,7 +298,7 @@ class DeviceAdmin(SavesChanges, admin.ModelAdmin):
             self.message_user(request, _("It is weak. ") + warning, messages.WARNING)
         return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
 
-    def rotate_keys(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def rotate_keys(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a new key and let the old ones end; the new secret is shown on this answer only."""
         device = get_object_or_404(Device, pk=object_id)
         if not request.user.has_perms(["devices.add_presharedkey", "devices.change_presharedkey"]):
@@ -437,13 +437,13 @@ class PreSharedKeyAdmin(KeyColumns, SavesChanges, admin.ModelAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Add the page that revokes one key."""
         revoke = path(
-            "<path:object_id>/revoke/",
+            "<int:object_id>/revoke/",
             self.admin_site.admin_view(self.revoke_key),
             name="devices_presharedkey_revoke",
         )
         return [revoke, *super().get_urls()]
 
-    def revoke_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def revoke_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Revoke one key, with a reason."""
         key = get_object_or_404(PreSharedKey.objects.select_related("device"), pk=object_id)
         if not self.has_change_permission(request, key):

@@ -41,6 +41,20 @@ def as_viewer(client: Client, db: None) -> Client:
     return client
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "device/none/issue-key/",
+        "device/1/2/rotate-keys/",
+        "presharedkey/none/revoke/",
+        "certificate/none/revoke/",
+        "certificateauthority/none/load-list/",
+    ],
+)
+def test_a_page_of_a_row_that_cannot_be_is_no_failure(admin_client: Client, page: str) -> None:
+    assert admin_client.get(f"/admin/devices/{page}").status_code in {302, 404}
+
+
 def test_every_page_answers(admin_client: Client, make_device: Factory, make_group: Any) -> None:
     device = make_device(groups=[make_group()])
     key, _ = PreSharedKey.objects.issue(device=device)

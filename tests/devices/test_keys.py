@@ -1,8 +1,9 @@
 """The life of a pre-shared key: issued, used, rotated, revoked, made anew."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -113,20 +114,20 @@ def test_rotation_lets_the_old_key_go_on_for_the_overlap(make_device: Factory) -
     assert verified(device, new, NOW + 100 * DAY)
 
 
-def at_once(act: Callable[[int], object], times: int) -> None:
-    """Do it in so many threads, begun together; what the registry refuses is refused."""
-    ready = threading.Barrier(times)
+def at_once(acts: Sequence[Callable[[], object]]) -> None:
+    """Do each in a thread of its own, begun together; what the registry refuses is refused."""
+    ready = threading.Barrier(len(acts))
 
-    def run(number: int) -> None:
+    def run(act: Callable[[], object]) -> None:
         ready.wait()
         try:
-            act(number)
+            act()
         except ValidationError:
             pass
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=run, args=[number]) for number in range(times)]
+    threads = [threading.Thread(target=run, args=[act]) for act in acts]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -139,7 +140,8 @@ def test_rotations_at_the_same_moment_leave_one_key_without_an_end(make_device: 
     for _ in range(8):
         device = make_device()
         PreSharedKey.objects.issue(device=device)
-        at_once(lambda _n, d=device: PreSharedKey.objects.rotate(device=d, overlap=DAY), 3)
+        rotate = partial(PreSharedKey.objects.rotate, device=device, overlap=DAY)
+        at_once([rotate] * 3)
         assert PreSharedKey.objects.filter(device=device, not_after=None).count() == 1
 
 
@@ -147,7 +149,8 @@ def test_rotations_at_the_same_moment_leave_one_key_without_an_end(make_device: 
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer at a time")
 def test_few_chosen_secrets_live_at_once_whoever_registers_them(make_device: Factory) -> None:
     device = make_device()
-    at_once(lambda n: PreSharedKey.objects.register(device=device, secret=f"chosen {n}"), 8)
+    register = partial(PreSharedKey.objects.register, device=device)
+    at_once([partial(register, secret=f"chosen {n}") for n in range(8)])
     assert PreSharedKey.objects.filter(device=device).count() == 4
 
 
