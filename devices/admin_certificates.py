@@ -341,13 +341,13 @@ class CertificateAdmin(CertificateColumns, SavesChanges, admin.ModelAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Add the page that revokes one certificate."""
         revoke = path(
-            "<path:object_id>/revoke/",
+            "<int:object_id>/revoke/",
             self.admin_site.admin_view(self.revoke_certificate),
             name="devices_certificate_revoke",
         )
         return [revoke, *super().get_urls()]
 
-    def revoke_certificate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def revoke_certificate(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Revoke one certificate, with a reason."""
         certificate = get_object_or_404(Certificate, pk=object_id)
         if not self.has_change_permission(request, certificate):
@@ -538,13 +538,13 @@ class CertificateAuthorityAdmin(SavesChanges, admin.ModelAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Add the page that loads a revocation list."""
         load = path(
-            "<path:object_id>/load-list/",
+            "<int:object_id>/load-list/",
             self.admin_site.admin_view(self.load_list),
             name="devices_certificateauthority_load_list",
         )
         return [load, *super().get_urls()]
 
-    def load_list(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def load_list(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Put a revocation list in force."""
         anchor = get_object_or_404(CertificateAuthority, pk=object_id)
         if not self.has_change_permission(request, anchor):

@@ -149,9 +149,9 @@ class Guess:
     all counted: a cache's `add` is atomic, while `incr` is not in every cache.
     """
 
-    def __init__(self, identifier: str, digests: Sequence[str]) -> None:
-        subject = "\x00".join([identifier, *sorted(digests)])  # a database has no order of rows
-        counter = "guess:" + hashlib.sha256(encoded(subject)).hexdigest()
+    def __init__(self, subject: str, digests: Sequence[str]) -> None:
+        entity = "\x00".join([subject, *sorted(digests)])  # a database has no order of rows
+        counter = "guess:" + hashlib.sha256(encoded(entity)).hexdigest()
         self._places = [f"{counter}:{number}" for number in range(FAILURES)]
         self._taken: str | None = None
         self.refusal = ""  # why it was answered without hashing, in words for staff

@@ -112,7 +112,7 @@ def _backend(address: str, secret: str) -> Caller:
     identifier = _id_or_none(address)
     if identifier is None:
         raise AuthenticationFailed
-    verdict = Device.objects.authenticate(identifier, secret=secret)
+    verdict = Device.objects.authenticate(identifier, secret=secret, as_caller=True)
     if not verdict.verified:
         raise AuthenticationFailed
     if verdict.kind != Device.Kind.BACKEND:

@@ -114,12 +114,15 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         certificate: str | None = None,
         now: datetime | None = None,
         record: bool = True,
+        as_caller: bool = False,
     ) -> Verdict:
         """Answer whether `identifier` holds the credentials it presents: each must hold.
 
         `secret` is a pre-shared secret, `certificate` a PEM text (a chain may follow the leaf) or
         a DER certificate in base64. One statement for a secret, whatever the number of keys.
         `record` notes a success as evidence (last seen, last used); staff's own tries do not.
+        `as_caller` counts a wrong secret apart: a stranger who calls the endpoints under a device's
+        name must not use up the guesses of those who connect under it.
         Raises ValueError where nothing is presented, and a database's OperationalError where the
         registry cannot be asked. (contract: RTIO device verifier; Auth service, Authenticate.)
         """
@@ -131,7 +134,9 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         moment = now or timezone.now()
         verdicts: list[Verdict] = []
         if secret is not None:
-            verdicts.append(PreSharedKey.objects.examine(identifier, secret, now=moment))
+            verdicts.append(
+                PreSharedKey.objects.examine(identifier, secret, now=moment, as_caller=as_caller)
+            )
         if certificate is not None and all(verdict.verified for verdict in verdicts):
             verdicts.append(Certificate.objects.examine(identifier, certificate, now=moment))
         if record and verdicts[-1].verified:

@@ -187,7 +187,9 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
                 key.end_by(moment + overlap)
             return self.issue(device=device, label=label)
 
-    def examine(self, identifier: str, secret: str, *, now: datetime) -> Verdict:
+    def examine(
+        self, identifier: str, secret: str, *, now: datetime, as_caller: bool = False
+    ) -> Verdict:
         """Answer whether `secret` is a usable key of the device, in one statement.
 
         Generated secrets are held against their digests first: a right one passes whatever was
@@ -204,7 +206,8 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         match = self._match_remembered(stored, secret, now)
         if match is not None:
             return match.verdict(match.outcome_at(now))
-        return self._judge_guess(identifier, stored, secret, now)
+        subject = f"caller {identifier}" if as_caller else f"device {identifier}"
+        return self._judge_guess(subject, stored, secret, now)
 
     @staticmethod
     def _match_generated(stored: list[StoredKey], secret: str, now: datetime) -> StoredKey | None:
@@ -233,11 +236,11 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         return _most_useful(matches, now)
 
     def _judge_guess(
-        self, identifier: str, stored: list[StoredKey], secret: str, now: datetime
+        self, subject: str, stored: list[StoredKey], secret: str, now: datetime
     ) -> Verdict:
         """Answer for a secret that matches no generated key, with bounded work."""
         candidates = self._chosen_candidates(stored, now)
-        guess = throttle.Guess(identifier, [row.digest for row in candidates])
+        guess = throttle.Guess(subject, [row.digest for row in candidates])
         match = None
         with guess.attempt() as allowed:
             if allowed:

@@ -83,6 +83,16 @@ def test_a_wrong_credential_is_refused_even_from_a_backend_network(
     assert ask("127.0.0.1", authorization="Bearer x").status_code == 401
 
 
+def test_strangers_do_not_use_up_the_guesses_at_a_device(
+    ask: Callable[..., Any], make_device: Callable[..., Device]
+) -> None:
+    device = make_device("//api.cesanta.com/lamp")
+    PreSharedKey.objects.register(device=device, secret="a chosen secret")
+    for number in range(7):
+        assert ask(**basic(device.identifier, f"guess {number}")).status_code == 401
+    assert Device.objects.authenticate(device.identifier, secret="a chosen secret").verified
+
+
 def test_who_is_refused_learns_nothing(client: Client) -> None:
     def answer(method: str, body: bytes) -> tuple[int, bytes]:
         response = client.generic(
