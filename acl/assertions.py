@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db.models import Q
@@ -107,12 +108,13 @@ class Universal:
     def failures(self, tree: GroupTree, now: datetime) -> list[str]:
         """Return the rules that allow it to somebody."""
         insiders = self._insiders(tree)
-        aimed_at = self._destination_keys(tree)
+        receivers = self._receivers(tree)
+        aimed_at = None if receivers is None else _keys_of(receivers, tree)
         suspects = [
             rule
             for rule in _allowing(self.pattern, now)
             if (aimed_at is None or rule.destination_key in aimed_at)
-            and _reaches(rule, insiders, tree)
+            and _reaches(rule, insiders, tree, receivers)
         ]
         denied = Coverage(tree, now).denials(suspects, within=self.pattern)
         return [
@@ -127,20 +129,31 @@ class Universal:
         group = notation.read_end("outside", self.outside)["outside_group"]
         return tree.below(group.pk)
 
-    def _destination_keys(self, tree: GroupTree) -> set[int] | None:
-        """Return the keys of rules that may reach the receiver; None: any."""
+    def _receivers(self, tree: GroupTree) -> "_Receivers | None":
+        """Return the devices and groups that the expectation is about; None: any."""
         if self.destination is None:
             return None
         fields = notation.read_end("receiver", self.destination)
         if device := fields.get("receiver_device"):
-            devices, groups = {device.pk}, set(device.groups.values_list("pk", flat=True))
-        else:
-            inside = tree.below(fields["receiver_group"].pk)
-            members = Device.objects.filter(groups__in=inside)
-            devices = set(members.values_list("pk", flat=True))
-            groups = set(members.values_list("groups", flat=True)) - {None} | inside
-        above = {pk for group in groups for pk in tree.above(group)}
-        return devices | {-pk for pk in above} | {EVERYONE, ITSELF, SAME_GROUP}
+            return _Receivers({device.pk}, set(device.groups.values_list("pk", flat=True)), set())
+        inside = tree.below(fields["receiver_group"].pk)
+        members = Device.objects.filter(groups__in=inside)
+        groups = set(members.values_list("groups", flat=True)) - {None}
+        return _Receivers(set(members.values_list("pk", flat=True)), groups, inside)
+
+
+class _Receivers(NamedTuple):
+    """Devices, the groups that they are in themselves, and the groups that were named."""
+
+    devices: set[int]
+    groups: set[int]
+    named: set[int]
+
+
+def _keys_of(receivers: _Receivers, tree: GroupTree) -> set[int]:
+    """Return the keys of rules that may reach the receivers."""
+    above = {pk for group in receivers.groups | receivers.named for pk in tree.above(group)}
+    return receivers.devices | {-pk for pk in above} | {EVERYONE, ITSELF, SAME_GROUP}
 
 
 Expectation = Concrete | Universal
@@ -263,13 +276,19 @@ def _allowing(pattern: str, now: datetime) -> list[CommandPermission]:
     return [rule for rule in rules if any(patterns.overlap(p, pattern) for p in patterns_of(rule))]
 
 
-def _reaches(rule: CommandPermission, insiders: set[int], tree: GroupTree) -> bool:
-    """Whether an enabled device that is in none of the groups can send by this rule."""
+def _reaches(
+    rule: CommandPermission, insiders: set[int], tree: GroupTree, receivers: _Receivers | None
+) -> bool:
+    """Whether an enabled device in none of the groups can send to the receivers by this rule."""
     devices = Device.objects.enabled()
     if rule.source_device_id is not None:
         devices = devices.filter(pk=rule.source_device_id)
     elif rule.source_group_id is not None:
         devices = devices.filter(groups__in=tree.below(rule.source_group_id))
+    if receivers is not None and rule.destination_key == ITSELF:
+        devices = devices.filter(pk__in=receivers.devices)
+    elif receivers is not None and rule.destination_key == SAME_GROUP:
+        devices = devices.filter(groups__in=receivers.groups)
     if insiders:
         inside = Device.groups.through.objects.filter(devicegroup__in=insiders)
         devices = devices.exclude(pk__in=inside.values("device_id"))

@@ -119,6 +119,18 @@ def test_nobody_may_reach_a_receiver(registry: dict[str, Any], make_rule: Any) -
     assert holds("nobody may /v1/Sys.* 'group:field ops'")
 
 
+def test_a_rule_about_the_sender_itself_or_its_group_reaches_nobody_else(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    make_rule(registry["lamp"], "itself", "*")
+    make_rule(registry["hub"], "same-group", "*")
+    assert holds("nobody may /v1/X loner")
+    assert not holds("nobody may /v1/X lamp")
+    assert not holds("nobody may /v1/X group:site")
+    assert not holds("nobody may /v1/X hub")
+    assert holds("nobody outside 'group:field ops' may /v1/X hub")
+
+
 def test_a_wider_denial_makes_it_hold(registry: dict[str, Any], make_rule: Any) -> None:
     make_rule(registry["lamp"], "everyone", "*")
     assert not holds("nobody may /v1/Sys.*")
