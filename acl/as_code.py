@@ -10,7 +10,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices.models import Device, DeviceGroup
 
 FORMAT = 1
+DEEPEST = 10  # levels of lists and objects
 MOST_ERRORS = 20
 CHUNK = 500
 Entry = dict[str, Any]
@@ -109,10 +110,25 @@ def dump(document: Entry, *, as_json: bool = False) -> str:
     )
 
 
+def _bound_depth(events: Iterable[yaml.Event]) -> None:
+    depth = 0
+    for event in events:
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(_("it nests too deep"))
+
+
 def load(text: str) -> Any:
-    """Return the values of a YAML or JSON text, unchecked; JSON is YAML too."""
+    """Return the values of a YAML or JSON text, unchecked; JSON is YAML too.
+
+    The text is parsed twice: what nests deeper than a document ever does would exhaust the stack
+    of the parser that builds values.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        _bound_depth(yaml.parse(text, Loader=loader))
+        return yaml.load(text, Loader=loader)  # noqa: S506
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValidationError(_("This is neither YAML nor JSON: %s") % error) from None
 
@@ -159,9 +175,13 @@ TYPE_NAMES = {
 }
 
 
+def _is_ours(version: Any) -> bool:
+    return type(version) is int and version == FORMAT
+
+
 def _checked(document: Any) -> dict[str, list[Entry]]:
     """Return the sections of a document that has the right shape."""
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    if not isinstance(document, dict) or not _is_ours(document.get("format")):
         raise ValidationError(_("The document must begin with “format: %d”.") % FORMAT)
     errors = [
         f"{name}: {_('there is no such section')}"
@@ -195,6 +215,8 @@ def _checked_entry(path: Path, entry: Any, kind: Kind) -> tuple[Entry, list[str]
         checked[name] = moment(value) if wanted is datetime else value
         if not isinstance(checked[name], wanted):
             errors.append(f"{path}.{name}: {_('must be')} {TYPE_NAMES[wanted]}")
+        elif isinstance(value, str) and "\x00" in value:
+            errors.append(f"{path}.{name}: {_('must not hold a NUL character')}")
         elif wanted is list and not all(isinstance(item, str) for item in value):
             errors.append(f"{path}.{name}: {_('each item must be')} {TYPE_NAMES[str]}")
     return checked, errors
@@ -206,7 +228,12 @@ def moment(value: Any) -> datetime | None:
         parsed = parse_datetime(value) if isinstance(value, str) else value
     except ValueError:
         return None
-    return parsed if isinstance(parsed, datetime) and timezone.is_aware(parsed) else None
+    if not isinstance(parsed, datetime) or not timezone.is_aware(parsed):
+        return None
+    try:
+        return parsed.astimezone(UTC)
+    except OverflowError:  # within a day of the calendar's ends
+        return None
 
 
 def _refuse(errors: Iterable[str]) -> None:

@@ -407,6 +407,10 @@ class PreSharedKeyAdmin(KeyColumns, SavesChanges, admin.ModelAdmin):
         ),
     ]
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Let nobody search for a digest by its beginnings."""
+        return not lookup.startswith("digest") and super().lookup_allowed(lookup, value, request)
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Keys are issued from their device's page, where the secret is shown once."""
         return False

@@ -70,12 +70,13 @@ class Remembered:
 
 
 class HashingSlot:
-    """One memory-hard hash at a time in this process, and a rest as long as the hash took.
+    """One memory-hard hash at a time in this process, and then a rest: `rest` times as long.
 
-    So a process spends at most half of one core on guesses, however many arrive.
+    So a process spends at most a half (a quarter) of one core on guesses for a rest of 1 (of 3).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rest: float = REST) -> None:
+        self._rest = rest
         self._turn = threading.Lock()
         self._counter = threading.Lock()
         self._waiting = 0
@@ -92,7 +93,7 @@ class HashingSlot:
             yield True
         finally:
             ended = time.monotonic()
-            self._rest_until = ended + min(REST * (ended - started), LONGEST_REST)
+            self._rest_until = ended + min(self._rest * (ended - started), LONGEST_REST)
             self._turn.release()
 
     def _take(self) -> bool:
@@ -125,6 +126,7 @@ class HashingSlot:
 
 remembered = Remembered()
 slot = HashingSlot()
+caller_slot = HashingSlot(rest=3 * REST)  # apart: strangers must not take the devices' turns
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 
@@ -149,8 +151,10 @@ class Guess:
     all counted: a cache's `add` is atomic, while `incr` is not in every cache.
     """
 
-    def __init__(self, subject: str, digests: Sequence[str]) -> None:
-        entity = "\x00".join([subject, *sorted(digests)])  # a database has no order of rows
+    def __init__(self, identifier: str, digests: Sequence[str], *, as_caller: bool = False) -> None:
+        self._slot = caller_slot if as_caller else slot
+        face = "caller" if as_caller else "device"
+        entity = "\x00".join([face, identifier, *sorted(digests)])  # rows come in any order
         counter = "guess:" + hashlib.sha256(encoded(entity)).hexdigest()
         self._places = [f"{counter}:{number}" for number in range(FAILURES)]
         self._taken: str | None = None
@@ -166,7 +170,7 @@ class Guess:
         if not free:
             yield False
             return
-        with slot.held() as allowed:
+        with self._slot.held() as allowed:
             if not allowed:
                 self.refusal = _("too many secrets are being checked at once")
             yield allowed and self._take(free)

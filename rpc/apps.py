@@ -7,3 +7,7 @@ class RpcConfig(AppConfig):
     """Frames, command definitions and the two views."""
 
     name = "rpc"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from rpc import checks  # noqa: F401

@@ -23,16 +23,30 @@ Network = IPv4Network | IPv6Network
 
 # Any of these, and the configured one, says that a proxy stands between: from anyone but a
 # configured proxy it takes the request out of every network.
-FORWARDING_HEADERS = (
-    "HTTP_X_FORWARDED_FOR",
-    "HTTP_FORWARDED",
-    "HTTP_X_REAL_IP",
-    "HTTP_X_FORWARDED_HOST",
-    "HTTP_X_FORWARDED_PROTO",
-    "HTTP_X_CLIENT_IP",
-    "HTTP_TRUE_CLIENT_IP",
-    "HTTP_CF_CONNECTING_IP",
-    "HTTP_VIA",
+FORWARDING_HEADERS = frozenset(
+    "HTTP_" + name
+    for name in (
+        "FORWARDED",
+        "FORWARDED_FOR",
+        "X_FORWARDED",
+        "X_FORWARDED_FOR",
+        "X_FORWARDED_BY",
+        "X_FORWARDED_HOST",
+        "X_FORWARDED_PORT",
+        "X_FORWARDED_PROTO",
+        "X_FORWARDED_SERVER",
+        "X_ORIGINAL_FORWARDED_FOR",
+        "X_REAL_IP",
+        "X_CLIENT_IP",
+        "X_CLUSTER_CLIENT_IP",
+        "X_ENVOY_EXTERNAL_ADDRESS",
+        "X_PROXYUSER_IP",
+        "TRUE_CLIENT_IP",
+        "CF_CONNECTING_IP",
+        "FASTLY_CLIENT_IP",
+        "FLY_CLIENT_IP",
+        "VIA",
+    )
 )
 
 
@@ -144,7 +158,7 @@ def source_address(meta: Mapping[str, Any]) -> str | None:
     proxies: tuple[Network, ...] = settings.TRUSTED_PROXIES
     forwarded_for = _meta_name(settings.FORWARDED_FOR_HEADER)
     if not (proxies and _within(peer, proxies)):
-        forwarded = forwarded_for in meta or any(name in meta for name in FORWARDING_HEADERS)
+        forwarded = forwarded_for in meta or not FORWARDING_HEADERS.isdisjoint(meta.keys())
         return None if forwarded else peer or None
     hops: str = meta.get(forwarded_for, "")
     for hop in reversed(hops.split(",")):

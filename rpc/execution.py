@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import InterfaceError, OperationalError
 
@@ -37,7 +37,7 @@ def run(calls: Sequence[Call]) -> list[Result]:
     """
     now = time.time()
     results: list[Result | None] = []
-    runnable: dict[str, list[tuple[int, Arguments]]] = {}
+    runnable: dict[str, list[_Runnable]] = {}
     for position, call in enumerate(calls):
         try:
             command, arguments = _prepare(call, now)
@@ -45,13 +45,21 @@ def run(calls: Sequence[Call]) -> list[Result]:
             results.append(refusal.result)
             continue
         results.append(None)
-        runnable.setdefault(command.name, []).append((position, arguments))
+        runnable.setdefault(command.name, []).append(_Runnable(position, arguments, call.deadline))
     with throttle.within(GUESSING_SECONDS):
         for name, batch in runnable.items():
-            answers = _answers(COMMANDS[name], [arguments for _, arguments in batch])
-            for (position, _), answer in zip(batch, answers, strict=True):
-                results[position] = answer
+            answers = _answers(COMMANDS[name], batch)
+            for one, answer in zip(batch, answers, strict=True):
+                results[one.position] = answer
     return [result for result in results if result is not None]
+
+
+class _Runnable(NamedTuple):
+    """A call that may be run: its place in the frame, its arguments, its deadline if it has one."""
+
+    position: int
+    arguments: Arguments
+    deadline: float | None
 
 
 class _Refused(Exception):
@@ -78,14 +86,20 @@ def _prepare(call: Call, now: float) -> tuple[Command, Arguments]:
         raise _Refused(BAD_REQUEST, str(error)) from error
 
 
-def _answers(command: Command, batch: Sequence[Arguments]) -> list[Result]:
-    if command.run_many is None or len(batch) == 1:
-        return [_guarded(command, partial(_one, command, item), 1)[0] for item in batch]
-    return _guarded(command, partial(command.run_many, batch), len(batch))
+def _answers(command: Command, batch: Sequence[_Runnable]) -> list[Result]:
+    """Return the answers: asked for together where the command can; if that fails, singly."""
+    if command.run_many is not None and len(batch) > 1:
+        many = partial(command.run_many, [one.arguments for one in batch])
+        results = _guarded(command, many, len(batch))
+        if results[0].status != INTERNAL_ERROR:
+            return results
+    return [_answer(command, one) for one in batch]
 
 
-def _one(command: Command, arguments: Arguments) -> list[Any]:
-    return [command.run(**arguments)]
+def _answer(command: Command, one: _Runnable) -> Result:
+    if one.deadline is not None and one.deadline < time.time():
+        return Result.failure(DEADLINE_EXCEEDED)  # while those before it were run
+    return _guarded(command, lambda: [command.run(**one.arguments)], 1)[0]
 
 
 def _guarded(command: Command, answer: Callable[[], Sequence[Any]], expected: int) -> list[Result]:

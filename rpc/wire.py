@@ -1,11 +1,14 @@
 """JSON bodies as machines send them: any Content-Type or none, chunked or not, hostile or not."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import msgspec
 from django.http import HttpResponse
+
+LONGEST_INTEGER = 1000  # digits
 
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
@@ -88,10 +91,15 @@ def decode(body: bytes) -> Any:
         return _decode_leniently(body)
 
 
+def _integer(digits: str) -> float:
+    """Return a whole number; one that Python will not convert is beyond every limit here."""
+    return int(digits) if len(digits) <= LONGEST_INTEGER else math.inf
+
+
 def _decode_leniently(body: bytes) -> Any:
-    """Decode what the fast decoder refuses though it is JSON: an escape of a lone surrogate."""
+    """Decode what the fast decoder refuses though it is JSON: lone surrogates, huge numbers."""
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant)
+        return json.loads(body.decode(), parse_constant=_refuse_constant, parse_int=_integer)
     except RecursionError as error:
         raise NotJson("nested too deep") from error
     except ValueError as error:

@@ -22,6 +22,7 @@ def _forget() -> Iterator[None]:
     cache.clear()
     throttle.remembered = throttle.Remembered()
     throttle.slot = throttle.HashingSlot()
+    throttle.caller_slot = throttle.HashingSlot()
     evidence.recorder = evidence.Recorder()
     yield
     cache.clear()

@@ -206,8 +206,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         match = self._match_remembered(stored, secret, now)
         if match is not None:
             return match.verdict(match.outcome_at(now))
-        subject = f"caller {identifier}" if as_caller else f"device {identifier}"
-        return self._judge_guess(subject, stored, secret, now)
+        return self._judge_guess(identifier, stored, secret, now, as_caller=as_caller)
 
     @staticmethod
     def _match_generated(stored: list[StoredKey], secret: str, now: datetime) -> StoredKey | None:
@@ -236,11 +235,18 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         return _most_useful(matches, now)
 
     def _judge_guess(
-        self, subject: str, stored: list[StoredKey], secret: str, now: datetime
+        self,
+        identifier: str,
+        stored: list[StoredKey],
+        secret: str,
+        now: datetime,
+        *,
+        as_caller: bool,
     ) -> Verdict:
         """Answer for a secret that matches no generated key, with bounded work."""
         candidates = self._chosen_candidates(stored, now)
-        guess = throttle.Guess(subject, [row.digest for row in candidates])
+        digests = [row.digest for row in candidates]
+        guess = throttle.Guess(identifier, digests, as_caller=as_caller)
         match = None
         with guess.attempt() as allowed:
             if allowed:

@@ -204,3 +204,44 @@ def test_the_commands_export_and_import(
     assert refused.value.returncode == 2
     with pytest.raises(CommandError):
         call_command("export_permissions", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 50_000, "- " * 50_000 + "x", "a: &a [*a]", "\x00"]
+)
+def test_a_hostile_text_is_refused(db: None, text: str) -> None:
+    with pytest.raises(ValidationError):
+        import_document(load(text))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"format": True}, "must begin with"),
+        ({"format": 1.0}, "must begin with"),
+        ({"groups": [{"name": "nul\x00"}]}, "NUL character"),
+        *(
+            (
+                {
+                    "permissions": [
+                        {
+                            "effect": "allow",
+                            "from": "everyone",
+                            "to": "itself",
+                            "command": "*",
+                            "valid_from": moment,
+                        }
+                    ]
+                },
+                "a moment with its time zone",
+            )
+            for moment in ("0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00")
+        ),
+    ],
+)
+def test_values_that_no_database_holds_are_refused(
+    db: None, change: dict[str, Any], complaint: str
+) -> None:
+    document = {"format": 1, "groups": [], "command_sets": [], "permissions": []} | change
+    with pytest.raises(ValidationError, match=complaint):
+        import_document(document)

@@ -291,6 +291,23 @@ def test_stalled_bodies_hinder_nobody(connect: Connect, generated: bytes) -> Non
         assert time.monotonic() - begin < 1
 
 
+@pytest.mark.parametrize("path", ["/", "/rpc"])
+def test_strangers_who_stall_hinder_nobody_however_many(
+    path: str, connect: Connect, generated: bytes
+) -> None:
+    for _ in range(40):
+        stalled = head(path, "Content-Length: 100", "X-Forwarded-For: 203.0.113.9")
+        connect().sendall(stalled + b"{")
+    time.sleep(0.5)
+    for _ in range(20):
+        connection = connect()
+        begin = time.monotonic()
+        connection.sendall(post(generated))
+
+        assert code(connection) == "OK"
+        assert time.monotonic() - begin < 4
+
+
 def test_three_hundred_new_connections_at_once_are_answered_in_time(
     server: Server, generated: bytes
 ) -> None:

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from django.core.checks import run_checks
 from django.test import Client
 
 from devices.models import Device, PreSharedKey
@@ -142,6 +143,25 @@ def test_the_source_is_what_a_configured_proxy_says_or_nothing(
 ) -> None:
     settings.TRUSTED_PROXIES = proxies
     assert source_address(meta) == address
+
+
+@pytest.mark.parametrize(
+    "header", ["Forwarded-For", "X-Forwarded", "X-Forwarded-Port", "Fly-Client-IP", "Via"]
+)
+def test_any_sign_of_a_proxy_takes_a_request_out_of_the_networks(
+    ask: Callable[..., Any], header: str
+) -> None:
+    assert ask("127.0.0.1").status_code == 200
+    assert ask("127.0.0.1", **{header: "127.0.0.1"}).status_code == 401
+
+
+def test_settings_that_trust_the_world_are_warned_of(settings: Any) -> None:
+    assert not run_checks(tags=["security"])
+    settings.BACKEND_NETWORKS = (ip_network("0.0.0.0/0"),)
+    settings.TRUSTED_PROXIES = (ip_network("::/0"),)
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+    found = sorted(str(message.id) for message in run_checks(tags=["security"]))
+    assert found == ["rpc.W001", "rpc.W001", "rpc.W002"]
 
 
 @pytest.mark.parametrize(

@@ -354,6 +354,30 @@ def test_one_that_fails_leaves_the_others_be_and_tells_no_detail(
     assert ("secret detail" in caplog.text) is (status >= 500)
 
 
+def test_a_batch_that_fails_is_answered_one_by_one(
+    post: Post, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("the batch")
+
+    monkeypatch.setattr(COMMANDS[AUTHORIZE], "run_many", fail)
+    _, reply = post({"cmds": [authorize(), authorize("/v1/Nuke.Launch")]})
+    assert [item["resp"] for item in reply["resp"]] == [True, False]
+    assert "the batch" in caplog.text
+
+
+def test_a_deadline_that_passes_within_the_frame_counts(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow() -> None:
+        time.sleep(0.15)
+
+    monkeypatch.setitem(COMMANDS, "/v1/Slow", Command("/v1/Slow", {}, slow))
+    soon = {"cmd": "/v1/Slow", "deadline": time.time() + 0.1}
+    _, reply = post({"cmds": [soon, soon]})
+    assert [item["status"] for item in reply["resp"]] == [0, 504]
+
+
 def test_a_frame_full_of_guesses_ends_in_bounded_time(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:

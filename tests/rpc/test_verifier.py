@@ -112,6 +112,7 @@ def test_any_uint32_is_echoed(ask: Ask, secret: str, number: int) -> None:
         b'{"id":1999,"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
         b'{"a":' * 10_000,
         b"9" * 60_000,
+        b'{"id":' + b"9" * 60_000 + b',"method":"verify"}',
         b'{"id":' + b"9" * 60_000 + b"}",
         b'{"id":1' + b"0" * 60_000 + b".0}",
     ],

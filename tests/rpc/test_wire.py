@@ -67,6 +67,11 @@ def test_lone_surrogates_are_read_and_written(body: bytes, value: object) -> Non
         assert decode(encode(value)) == value
 
 
+def test_a_number_of_any_length_is_json() -> None:
+    assert decode(b'{"id":5,"x":' + b"9" * 5_000 + b"}")["id"] == 5
+    assert decode(b"9" * 900 + b"\n") == int("9" * 900)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -74,7 +79,6 @@ def test_lone_surrogates_are_read_and_written(body: bytes, value: object) -> Non
         b'["\\ud800",NaN]',
         b'["\\ud800",Infinity]',
         b'["\\ud800",' + b"[" * 100_000,
-        b'["\\ud800",' + b"9" * 10_000 + b"]",
         b'"\\ud800\xff"',
         b'"\\ud800\n"',
     ],

@@ -28,7 +28,7 @@ class Command(BaseCommand):
         "requests are answered. Options that are not given come from the environment: HOST, PORT, "
         "WORKERS, THREADS."
     )
-    requires_system_checks = []
+    requires_system_checks = "__all__"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add where to listen and with how much."""
