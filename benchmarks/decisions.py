@@ -438,7 +438,6 @@ def main() -> None:
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         for url in options.databases or own_databases(Path(directory)):
-            environment = os.environ | {"DATABASE_URL": url}
             command = [
                 sys.executable,
                 "-m",
@@ -447,7 +446,7 @@ def main() -> None:
                 "--sizes",
                 options.sizes,
             ]
-            subprocess.run(command, env=environment, check=True)
+            subprocess.run(command, env=environment(url), check=True)
     if options.peers:
         for measure in (measure_casbin, measure_cedar):
             for figures in measure(sizes, options.peers):
