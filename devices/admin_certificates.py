@@ -448,16 +448,18 @@ class CertificateAuthorityAdmin(SavesChanges, admin.ModelAdmin):
         naming,
         (gettext_lazy("Revocation list"), {"fields": ["crl_policy"]}),
     ]
-    fieldsets = [
-        (None, {"fields": ["name", "enabled"]}),
-        naming,
-        (gettext_lazy("Revocation list"), {"fields": ["crl_policy", *LISTED]}),
-        (gettext_lazy("What was read"), {"fields": READ}),
-    ]
 
     def get_fieldsets(self, request: HttpRequest, obj: CertificateAuthority | None = None) -> Any:
-        """Ask for the certificate first; then show what was read."""
-        return self.fieldsets if obj else self.add_fieldsets
+        """Ask for the certificate first; then show what was read, and the list if there is one."""
+        if obj is None:
+            return self.add_fieldsets
+        listed = self.LISTED if hasattr(obj, "revocation_list") else self.LISTED[:1]
+        return [
+            (None, {"fields": ["name", "enabled"]}),
+            self.naming,
+            (gettext_lazy("Revocation list"), {"fields": ["crl_policy", *listed]}),
+            (gettext_lazy("What was read"), {"fields": self.READ}),
+        ]
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: CertificateAuthority | None = None
