@@ -6,6 +6,7 @@ used: they dereference a value that starts with `$` and read `maybe` as False.
 
 import base64
 import binascii
+import logging
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -16,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 PEPPER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
 PEPPER_MIN_BYTES = 32
+DATABASES = frozenset({"sqlite", "postgres", "postgresql", "psql", "pgsql"})
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -102,12 +104,24 @@ class Environment:
     def database(self, name: str, *, default: str) -> dict[str, Any]:
         """Return Django's settings of the database that a URL names."""
         url = self.text(name, default)
-        if url.partition(":")[0] not in environ.Env.DB_SCHEMES:
-            raise ImproperlyConfigured(f"{name} must be a URL such as postgres://user@host/name.")
+        if url.partition(":")[0] not in DATABASES:
+            raise ImproperlyConfigured(
+                f"{name} must be a URL such as postgres://user@host/name or sqlite:////path."
+            )
         config: dict[str, Any] = environ.Env.db_url_config(url)
         return config
 
     def cache(self, name: str, *, default: str) -> dict[str, Any]:
         """Return Django's settings of the cache that a URL names."""
-        config: dict[str, Any] = environ.Env.cache_url_config(self.text(name, default))
+        url = self.text(name, default)
+        if url.partition(":")[0] not in environ.Env.CACHE_SCHEMES:
+            raise ImproperlyConfigured(f"{name} must be a URL such as rediscache://host:6379/0.")
+        config: dict[str, Any] = environ.Env.cache_url_config(url)
         return config
+
+    def level(self, name: str, default: str) -> str:
+        """Return the name of a logging level."""
+        value = self.text(name, default).upper()
+        if value not in logging.getLevelNamesMapping():
+            raise ImproperlyConfigured(f"{name} must be DEBUG, INFO, WARNING or ERROR.")
+        return value

@@ -149,7 +149,7 @@ THREADS = env.number("THREADS", 8, minimum=1)
 
 EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)  # seconds; 0: only on flush()
 
-LOG_LEVEL = env.text("LOG_LEVEL", "INFO").upper()
+LOG_LEVEL = env.level("LOG_LEVEL", "INFO")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -411,6 +411,18 @@ class PreSharedKeyAdmin(KeyColumns, SavesChanges, admin.ModelAdmin):
         """Let nobody search for a digest by its beginnings."""
         return not lookup.startswith("digest") and super().lookup_allowed(lookup, value, request)
 
+    def has_delete_permission(self, request: HttpRequest, obj: PreSharedKey | None = None) -> bool:
+        """Keep what was revoked, with who, when and why."""
+        if obj is not None and obj.revoked_at is not None:
+            return False
+        return super().has_delete_permission(request, obj)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Leave deleting to the page of one key, which knows whether it was revoked."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Keys are issued from their device's page, where the secret is shown once."""
         return False

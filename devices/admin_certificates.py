@@ -10,7 +10,7 @@ from django.contrib.admin.widgets import AdminTextareaWidget
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -69,6 +69,11 @@ class PresentedMixin(forms.ModelForm):
         try:
             prepared = self.prepared(fields | {"presented": text})
         except ValidationError as error:
+            if "PRIVATE KEY" in text:  # nothing may send it back, not even this page
+                sent = QueryDict(mutable=True)
+                sent.update(self.data)
+                sent[self.add_prefix("presented")] = ""
+                self.data = sent
             raise ValidationError({"presented": error}) from None
         try:
             prepared.full_clean()

@@ -95,6 +95,13 @@ def argon2_matches(secret: str, digest: str, pepper: bytes) -> bool:
     return True
 
 
+def matches(secret: str, scheme: str, stored: str, pepper: bytes) -> bool:
+    """Whether a secret is the one that a digest was made of by the scheme."""
+    if scheme == Scheme.HMAC_SHA256:
+        return hmac.compare_digest(hmac_digest(secret, pepper), stored)
+    return argon2_matches(secret, stored, pepper)
+
+
 def digest(secret: str, scheme: str, pepper_id: str) -> str:
     """Return the digest of a secret by the scheme, with the pepper of that id."""
     make = hmac_digest if scheme == Scheme.HMAC_SHA256 else argon2_digest

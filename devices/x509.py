@@ -131,7 +131,7 @@ def read(presented: str) -> Presented:
             Outcome.MALFORMED, _("longer than %(most)d KiB") % {"most": LONGEST_TEXT // 1024}
         )
     if "PRIVATE KEY-----" in presented:
-        raise Refused(Outcome.MALFORMED, _("it holds a private key, which belongs to nobody else"))
+        raise Refused(Outcome.MALFORMED, _("it holds a private key: keep that to the device"))
     if presented.count("-----BEGIN ") > MOST_ISSUERS + 1:
         raise Refused(
             Outcome.MALFORMED,

@@ -129,6 +129,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         cannot be used at all; whether it is weak, `devices.secrets.weakness` says.
         """
         secrets.check_usable(secret, random=random)
+        self._refuse_revoked(device, secret)
         return self._create(
             device,
             secret,
@@ -138,6 +139,17 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
             not_before=not_before,
             not_after=not_after,
         )
+
+    def _refuse_revoked(self, device: Device, secret: str) -> None:
+        """Raise ValidationError where the secret is that of a revoked key of the device."""
+        for key in self.filter(device=device).exclude(revoked_at=None):
+            pepper = secrets.peppers().get(key.pepper)
+            if pepper is not None and secrets.matches(secret, key.scheme, key.digest, pepper):
+                raise ValidationError(
+                    _("This secret was revoked on %(day)s and stays so. Choose another."),
+                    code="revoked",
+                    params={"day": f"{key.revoked_at:%Y-%m-%d}"},
+                )
 
     def _create(
         self,

@@ -1,5 +1,6 @@
 """Adding rules: on the command line, and what a rule must be."""
 
+import io
 import json
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from acl.models import CommandPermission
+from acl.models import Assertion, CommandPermission
 from devices.models import Device
 
 
@@ -177,3 +178,22 @@ def test_rules_go_with_their_device_and_sets_stay_with_their_rules(
     make_rule(command=reading)
     with pytest.raises(IntegrityError):
         reading.delete()
+
+
+def test_a_rule_that_breaks_an_expectation_is_added_only_on_purpose(make_device: Any) -> None:
+    make_device("lamp")
+    Assertion.objects.create(text="lamp may not /v1/Led.Set lamp")
+    words = ["--source", "lamp", "--destination", "itself", "--command", "/v1/Led.*"]
+    with pytest.raises(CommandError, match="breaks an expectation") as refused:
+        call_command("permit", *words)
+    assert refused.value.returncode == 1
+    assert not CommandPermission.objects.exists()
+    call_command("permit", *words, "--break-expectations")
+    assert CommandPermission.objects.count() == 1
+
+
+def test_a_rule_that_opens_everything_is_warned_of(db: None) -> None:
+    complaints = io.StringIO()
+    words = ["--source", "everyone", "--destination", "everyone", "--command", "*"]
+    call_command("permit", *words, stderr=complaints)
+    assert "warning: this rule" in complaints.getvalue()

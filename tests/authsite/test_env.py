@@ -99,6 +99,14 @@ def test_a_pepper_stands_once(make_env: MakeEnv) -> None:
         make_env(X_PEPPERS=f"a:{PEPPER},a:{PEPPER}").peppers("X_PEPPERS")
 
 
+def test_a_level_or_a_cache_that_is_none_stops_the_start(make_env: MakeEnv) -> None:
+    env = make_env(X_LEVEL="loud", X_CACHE="foo://x", X_DB="mysql://a/b")
+    for read, name in ((env.level, "X_LEVEL"), (env.cache, "X_CACHE"), (env.database, "X_DB")):
+        with pytest.raises(ImproperlyConfigured, match=name):
+            read(name, default="")
+    assert env.level("X_NONE", "info") == "INFO"
+
+
 def test_a_database_url_that_is_none_stops_the_start(make_env: MakeEnv) -> None:
     with pytest.raises(ImproperlyConfigured, match="X_URL"):
         make_env(X_URL="nonsense").database("X_URL", default="sqlite://:memory:")
@@ -125,6 +133,7 @@ def test_the_start_stops_without_a_key_and_says_how_to_make_it(
     )
     if (PROJECT / ".env").exists():
         pytest.skip("this checkout has an .env, which supplies what is missing")
-    assert started.returncode != 0
+    assert started.returncode == 2
+    assert "Traceback" not in started.stderr
     assert f"{missing} is not set" in started.stderr
     assert "Make one with" in started.stderr

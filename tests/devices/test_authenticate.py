@@ -113,11 +113,11 @@ def test_a_device_without_a_key_is_told_from_a_wrong_secret(make_device: Factory
 def test_a_secret_in_two_keys_counts_if_one_of_them_is_usable(make_device: Factory) -> None:
     device = make_device()
     secret = secrets.generate()
-    old = PreSharedKey.objects.register(device=device, secret=secret, random=True)
-    old.revoke(by="ops")
-    assert outcome(device, secret) is Outcome.REVOKED
-    PreSharedKey.objects.register(device=device, secret=secret, random=True)
+    for end in (NOW, None):
+        PreSharedKey.objects.register(device=device, secret=secret, random=True, not_after=end)
     assert outcome(device, secret) is Outcome.VERIFIED
+    PreSharedKey.objects.get(not_after=None).revoke(by="ops")
+    assert outcome(device, secret) in {Outcome.REVOKED, Outcome.EXPIRED}
 
 
 def test_a_missing_pepper_fails_its_keys_closed_and_says_so(

@@ -159,6 +159,7 @@ def test_what_cannot_be_registered_is_refused_at_the_form(
     page = response.content.decode()
     assert complaint in page
     assert 'value="kept"' in page
+    assert "PRIVATE KEY" not in page
     assert not Certificate.objects.exists()
 
 

@@ -177,6 +177,18 @@ def test_a_revocation_says_who_when_and_why_and_the_first_one_stands(
     assert key.state_at(NOW) is Outcome.REVOKED
 
 
+@pytest.mark.parametrize("random", [True, False])
+def test_a_revoked_secret_cannot_be_registered_again(make_device: Factory, random: bool) -> None:
+    device, other = make_device(), make_device()
+    secret = "mb6bgso4EChvyzA05thF9+wH"
+    key = PreSharedKey.objects.register(device=device, secret=secret, random=random)
+    key.revoke(by="ops")
+    for again in (True, False):
+        with pytest.raises(ValidationError, match="was revoked on"):
+            PreSharedKey.objects.register(device=device, secret=secret, random=again)
+    PreSharedKey.objects.register(device=other, secret=secret)
+
+
 def test_few_chosen_secrets_live_at_once(make_device: Factory) -> None:
     device = make_device()
     keys = [

@@ -29,4 +29,6 @@ class Command(RegistryCommand):
         try:
             options["file"].write_text(text, "utf-8")
         except OSError as error:
-            raise CommandError(f"{options['file']} cannot be written: {error}") from error
+            raise CommandError(
+                f"{options['file']} cannot be written: {error}", returncode=2
+            ) from error

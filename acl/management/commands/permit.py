@@ -4,9 +4,12 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from acl import assertions, trials
 from acl.decisions import Effect
+from acl.lint import lint
 from acl.models import CommandPermission
 from acl.notation import read_rule
 from devices.management.base import RegistryCommand
@@ -30,6 +33,11 @@ class Command(RegistryCommand):
         parser.add_argument("--command", required=True, metavar="PATTERN", help="what is sent")
         parser.add_argument("--deny", action="store_true", help="deny it instead of allowing it")
         parser.add_argument("--note", default="", metavar="N", help="why the rule exists")
+        parser.add_argument(
+            "--break-expectations",
+            action="store_true",
+            help="add it even if a saved expectation then no longer holds",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Add the rule."""
@@ -46,7 +54,15 @@ class Command(RegistryCommand):
             raise ValidationError(
                 _("This rule exists: #%(pk)d %(rule)s.") % {"pk": existing.pk, "rule": existing}
             )
+        broken = assertions.broken_by(trials.saving(rule))
+        if broken and not options["break_expectations"]:
+            raise ValidationError(
+                [_("This breaks an expectation: %s") % one for one in broken]
+                + [_("Nothing was added; --break-expectations adds it all the same.")]
+            )
         rule.save()
+        for finding in lint(CommandPermission.objects.filter(pk=rule.pk), now=timezone.now()):
+            self.stderr.write(f"warning: this rule {finding.fault.label}")
         self.answer(
             options,
             f"Added #{rule.pk}: {rule}",

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.utils import timezone
 
 from devices.management.base import RegistryCommand, duration
 from devices.models import PreSharedKey
@@ -37,9 +38,10 @@ class Command(RegistryCommand):
         key, secret = PreSharedKey.objects.rotate(
             device=device, overlap=options["overlap"], label=options["label"]
         )
+        end = timezone.now() + options["overlap"]
         self.answer(
             options,
-            f"Issued key {key.pk} of {device.identifier}; its other keys end within "
-            f"{options['overlap']}.\nSecret (shown once): {secret}",
+            f"Issued key {key.pk} of {device.identifier}; its other keys end by "
+            f"{end:%Y-%m-%d %H:%M} UTC.\nSecret (shown once): {secret}",
             {"identifier": device.identifier, "key": key.pk, "secret": secret},
         )

@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,7 +114,7 @@ class Command(RegistryCommand):
         super().add_arguments(parser)
         parser.add_argument(
             "--url",
-            default="http://127.0.0.1:17217",
+            default=f"http://127.0.0.1:{os.environ.get('PORT') or 17217}",
             help="where the server answers (default: %(default)s)",
         )
         parser.add_argument(
