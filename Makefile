@@ -19,18 +19,16 @@ help: ## List the targets
 setup: $(VENV)/run.stamp .env ## Make .venv from the locked requirements, and .env with fresh keys
 
 # What makes the demo convenient and unsafe goes to its process only, never to .env. A variable
-# of the caller's, or one that is set in .env, wins.
-define in_demo
-ifeq ($$(shell grep -s '^$(1)=.' .env),)
-run: export $(1) ?= $(2)
-endif
-endef
-comma := ,
-$(eval $(call in_demo,BACKEND_NETWORKS,127.0.0.1/32$(comma)::1/128))
-$(eval $(call in_demo,ALLOWED_HOSTS,localhost$(comma)127.0.0.1$(comma)[::1]))
-$(eval $(call in_demo,HTTPS,off))
+# of the caller's wins; an .env that configures a registry is no demo's, and `run` refuses it.
+run: export BACKEND_NETWORKS ?= 127.0.0.1/32,::1/128
+run: export ALLOWED_HOSTS ?= localhost,127.0.0.1,[::1]
+run: export HTTPS ?= off
 
 run: setup ## Serve a demo registry on http://127.0.0.1:17217 (PORT and DATABASE_URL override)
+	@if grep -qsE '^(DATABASE_URL|ALLOWED_HOSTS|BACKEND_NETWORKS)=.' .env; then \
+		echo "This .env configures a registry of its own, which gets no demo data: use" >&2; \
+		echo "$(PYTHON) manage.py serve (docs/operations.md)." >&2; exit 1; \
+	fi
 	@echo "A demo, not for production: it trusts every program on this machine as the backend,"
 	@echo "and speaks plain HTTP. docs/ says how to run it for real. Stop it with Ctrl-C."
 	@umask 077 && $(MANAGE) migrate --verbosity 0
