@@ -1,6 +1,5 @@
 """Staff's view of devices, groups and pre-shared keys; certificates are registered beside it."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +19,14 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices import secrets
 from devices.admin_certificates import CertificateInline
-from devices.admin_pages import RevokeForm, SavesChanges, confirmation, form_page
+from devices.admin_pages import (
+    CredentialStateFilter,
+    KeepsRevoked,
+    RevokeForm,
+    SavesChanges,
+    confirmation,
+    form_page,
+)
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.verdicts import Outcome
 
@@ -326,40 +332,8 @@ class DeviceAdmin(SavesChanges, admin.ModelAdmin):
         )
 
 
-class KeyStateFilter(admin.SimpleListFilter):
-    """Keys by whether they admit their device."""
-
-    title = gettext_lazy("state")
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
-        return [
-            ("live", _("Live")),
-            ("expiring", _("Expires within 30 days")),
-            ("expired", _("Expired")),
-            ("revoked", _("Revoked")),
-        ]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[PreSharedKey]
-    ) -> QuerySet[PreSharedKey]:
-        """Keep the keys of the choice."""
-        now = timezone.now()
-        live = PreSharedKey.objects.live_at(now).values("pk")
-        choices: dict[str | None, Callable[[], QuerySet[PreSharedKey]]] = {
-            "live": lambda: queryset.filter(pk__in=live),
-            "expiring": lambda: queryset.filter(
-                pk__in=live, not_after__lte=now + timedelta(days=30)
-            ),
-            "expired": lambda: queryset.filter(revoked_at=None, not_after__lte=now),
-            "revoked": lambda: queryset.exclude(revoked_at=None),
-        }
-        return choices.get(self.value(), lambda: queryset)()
-
-
 @admin.register(PreSharedKey)
-class PreSharedKeyAdmin(KeyColumns, SavesChanges, admin.ModelAdmin):
+class PreSharedKeyAdmin(KeyColumns, KeepsRevoked, SavesChanges, admin.ModelAdmin):
     """Keys across all devices: which are old, unused, about to end."""
 
     list_display = [
@@ -374,7 +348,7 @@ class PreSharedKeyAdmin(KeyColumns, SavesChanges, admin.ModelAdmin):
     ]
     list_display_links = ["device", "label"]
     list_select_related = ["device"]
-    list_filter = [KeyStateFilter, "scheme", "pepper"]
+    list_filter = [CredentialStateFilter, "scheme", "pepper"]
     search_fields = ["device__identifier", "device__name", "label", "hint"]
     search_help_text = gettext_lazy(
         "Search by device, label or the first characters of a generated secret."
@@ -410,18 +384,6 @@ class PreSharedKeyAdmin(KeyColumns, SavesChanges, admin.ModelAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Let nobody search for a digest by its beginnings."""
         return not lookup.startswith("digest") and super().lookup_allowed(lookup, value, request)
-
-    def has_delete_permission(self, request: HttpRequest, obj: PreSharedKey | None = None) -> bool:
-        """Keep what was revoked, with who, when and why."""
-        if obj is not None and obj.revoked_at is not None:
-            return False
-        return super().has_delete_permission(request, obj)
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Leave deleting to the page of one key, which knows whether it was revoked."""
-        actions = super().get_actions(request)
-        actions.pop("delete_selected", None)
-        return actions
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Keys are issued from their device's page, where the secret is shown once."""

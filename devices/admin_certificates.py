@@ -1,7 +1,5 @@
 """Staff's view of certificates, trust anchors and their revocation lists."""
 
-from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -20,13 +18,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices import x509
-from devices.admin_pages import RevokeForm, SavesChanges, confirmation, form_page
+from devices.admin_pages import (
+    CredentialStateFilter,
+    KeepsRevoked,
+    RevokeForm,
+    SavesChanges,
+    confirmation,
+    form_page,
+)
 from devices.models import Certificate, CertificateAuthority
 from devices.models.authorities import CRLPolicy
 from devices.verdicts import Outcome
 from devices.x509 import NameSource, Refused
-
-SOON = timedelta(days=30)
 
 
 class PresentedMixin(forms.ModelForm):
@@ -181,38 +184,8 @@ class CertificateInline(CertificateColumns, admin.TabularInline):
         return False
 
 
-class CertificateStateFilter(admin.SimpleListFilter):
-    """Certificates by whether they admit their device."""
-
-    title = gettext_lazy("state")
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
-        return [
-            ("live", _("Live")),
-            ("expiring", _("Expires within 30 days")),
-            ("expired", _("Expired")),
-            ("revoked", _("Revoked")),
-        ]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[Certificate]
-    ) -> QuerySet[Certificate]:
-        """Keep the certificates of the choice."""
-        now = timezone.now()
-        live = Certificate.objects.live_at(now).values("pk")
-        choices: dict[str | None, Callable[[], QuerySet[Certificate]]] = {
-            "live": lambda: queryset.filter(pk__in=live),
-            "expiring": lambda: queryset.filter(pk__in=live, not_after__lte=now + SOON),
-            "expired": lambda: queryset.filter(revoked_at=None, not_after__lt=now),
-            "revoked": lambda: queryset.exclude(revoked_at=None),
-        }
-        return choices.get(self.value(), lambda: queryset)()
-
-
 @admin.register(Certificate)
-class CertificateAdmin(CertificateColumns, SavesChanges, admin.ModelAdmin):
+class CertificateAdmin(CertificateColumns, KeepsRevoked, SavesChanges, admin.ModelAdmin):
     """Certificates across all devices: what is pinned, what ends soon, what was revoked."""
 
     form = CertificateForm
@@ -228,7 +201,7 @@ class CertificateAdmin(CertificateColumns, SavesChanges, admin.ModelAdmin):
     ]
     list_display_links = ["device", "label", "short_subject"]
     list_select_related = ["device"]
-    list_filter = [CertificateStateFilter, "pin"]
+    list_filter = [CredentialStateFilter, "pin"]
     search_fields = [
         "device__identifier",
         "device__name",
@@ -288,12 +261,6 @@ class CertificateAdmin(CertificateColumns, SavesChanges, admin.ModelAdmin):
         if obj is not None:
             kwargs["form"] = forms.ModelForm
         return super().get_form(request, obj, change, **kwargs)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Certificate | None = None) -> bool:
-        """Keep what was revoked: deleting it would let it come back."""
-        if obj is not None and obj.revoked_at is not None:
-            return False
-        return super().has_delete_permission(request, obj)
 
     def response_add(
         self, request: HttpRequest, obj: Certificate, post_url_continue: str | None = None

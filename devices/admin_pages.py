@@ -1,5 +1,6 @@
 """Pages, forms and habits that the admins of keys and of certificates share."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -9,7 +10,11 @@ from django.contrib.admin.widgets import AdminTextInputWidget
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+
+SOON = timedelta(days=30)
 
 
 class SavesChanges:
@@ -24,6 +29,45 @@ class SavesChanges:
         columns = {field.name for field in obj._meta.concrete_fields}
         changed = (columns & set(form.changed_data)) | (columns & {"updated"})
         obj.save(update_fields=changed if change else None)
+
+
+class KeepsRevoked:
+    """Makes an admin keep what was revoked: who, when, why, and that it stays so."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse to delete a revoked credential, alone or among others."""
+        if obj is not None and obj.revoked_at is not None:
+            return False
+        allowed: bool = super().has_delete_permission(request, obj)  # type: ignore[misc]
+        return allowed
+
+
+class CredentialStateFilter(admin.SimpleListFilter):
+    """Credentials by whether they admit their device; their QuerySet has `live_at`."""
+
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [
+            ("live", _("Live")),
+            ("expiring", _("Expires within 30 days")),
+            ("expired", _("Expired")),
+            ("revoked", _("Revoked")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Any]:
+        """Keep the credentials of the choice."""
+        now = timezone.now()
+        live = queryset.live_at(now)
+        choices: dict[str | None, QuerySet[Any]] = {
+            "live": live,
+            "expiring": live.filter(not_after__lte=now + SOON),
+            "expired": queryset.filter(revoked_at=None).exclude(pk__in=live.values("pk")),
+            "revoked": queryset.exclude(revoked_at=None),
+        }
+        return choices.get(self.value(), queryset)
 
 
 class RevokeForm(forms.Form):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django.utils import timezone
 from devices.models import Device, DeviceGroup, PreSharedKey
 
 Factory = Callable[..., Device]
+DAY = timedelta(days=1)
 
 
 def url(name: str, *args: Any) -> str:
@@ -242,6 +244,44 @@ def test_keys_are_revoked_after_a_confirmation(admin_client: Client, make_device
     assert not PreSharedKey.objects.exclude(revoked_at=None).exists()
     act(admin_client, "presharedkey_changelist", "revoke", *keys, confirmed="yes", reason="x")
     assert PreSharedKey.objects.filter(revoked_reason="x").count() == 2
+
+
+def test_a_revoked_key_is_kept(admin_client: Client, make_device: Factory) -> None:
+    device = make_device()
+    live, revoked = (PreSharedKey.objects.issue(device=device)[0] for _ in range(2))
+    revoked.revoke(by="ops")
+    confirmed = {"post": "yes"}
+    assert admin_client.post(url("presharedkey_delete", revoked.pk), confirmed).status_code == 403
+    act(admin_client, "presharedkey_changelist", "delete_selected", live, revoked, **confirmed)
+    assert PreSharedKey.objects.count() == 2
+    act(admin_client, "presharedkey_changelist", "delete_selected", live, **confirmed)
+    assert PreSharedKey.objects.get() == revoked
+
+
+def test_the_states_of_keys_are_told_apart(admin_client: Client, make_device: Factory) -> None:
+    now = timezone.now()
+    device = make_device()
+    for label, end in (("live", None), ("expiring", DAY), ("expired", -DAY), ("revoked", None)):
+        key, _ = PreSharedKey.objects.issue(
+            device=device, label=label, not_after=now + end if end else None
+        )
+        if label == "revoked":
+            key.revoke(by="ops")
+    found = {
+        state: {
+            key.label
+            for key in admin_client.get(url("presharedkey_changelist"), {"state": state})
+            .context["cl"]
+            .queryset
+        }
+        for state in ("live", "expiring", "expired", "revoked")
+    }
+    assert found == {
+        "live": {"live", "expiring"},
+        "expiring": {"expiring"},
+        "expired": {"expired"},
+        "revoked": {"revoked"},
+    }
 
 
 def test_who_may_only_look_can_change_nothing(as_viewer: Client, make_device: Factory) -> None:
