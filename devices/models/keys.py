@@ -83,10 +83,6 @@ KEYS_OF_DEVICE = Statement(
 class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
     """Keys, and the question whether a secret is one of a device's."""
 
-    def usable_at(self, now: datetime) -> "PreSharedKeyQuerySet":
-        """Return the keys that admit their device at that moment."""
-        return self.live_at(now).exclude(not_before__gt=now)
-
     def live_at(self, now: datetime) -> "PreSharedKeyQuerySet":
         """Return the keys that are usable or will be: neither revoked nor expired."""
         return self.filter(revoked_at=None).exclude(not_after__lte=now)
