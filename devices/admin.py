@@ -26,6 +26,7 @@ from devices.admin_pages import (
     SavesChanges,
     confirmation,
     form_page,
+    panels_of,
 )
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.verdicts import Outcome
@@ -215,6 +216,20 @@ class DeviceAdmin(SavesChanges, admin.ModelAdmin):
     def get_inlines(self, request: HttpRequest, obj: Device | None) -> list[Any]:
         """Show credentials once there is a device to have them."""
         return list(self.inlines) if obj else []
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Device | None = None,
+    ) -> HttpResponse:
+        """Add the sections that other apps fill."""
+        if obj is not None:
+            context["panels"] = panels_of(request, obj)
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description=gettext_lazy("Live keys"), ordering="live_key_total")
     def live_keys(self, device: Device) -> int:

@@ -1,5 +1,7 @@
 """Pages, forms and habits that the admins of keys and of certificates share."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +16,32 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from devices.models import Device
+
 SOON = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A section of a device's page that another app fills: its rules, its calls.
+
+    `template` is rendered with `context` as `panel.context`.
+    """
+
+    title: str
+    template: str
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Called for each device's page, in order; None where there is nothing that this user may see. Apps
+# that build on this one add theirs when they are ready.
+PANELS: list[Callable[[HttpRequest, Device], Panel | None]] = []
+
+
+def panels_of(request: HttpRequest, device: Device) -> list[Panel]:
+    """Return the sections of a device's page."""
+    made = (make(request, device) for make in PANELS)
+    return [panel for panel in made if panel is not None]
 
 
 class SavesChanges:
