@@ -1,10 +1,12 @@
 """The commands that this registry answers. (specification: Auth service.)"""
 
 from collections.abc import Sequence
+from typing import Any
 
 from acl.models import CommandPermission
 from devices.addresses import AddressError, entity_id
 from devices.models import Device
+from devices.models.devices import Attempt
 from rpc.definitions import Arguments, InvalidArguments, command
 
 NOBODY = ""  # no entity has this ID: what an address that names nothing reduces to
@@ -65,14 +67,29 @@ def authorize_commands(calls: Sequence[Arguments]) -> list[bool]:
     return [decision.allowed for decision in decisions]
 
 
-@command("/v1/Auth.Authenticate", definition=AUTHENTICATE)
-def authenticate(id: str, credentials: Arguments) -> bool:  # noqa: A002 - the protocol's name
+def _check_credentials(arguments: Arguments) -> None:
+    """Refuse an Authenticate that presents nothing."""
+    if not arguments["credentials"]:
+        raise InvalidArguments("credentials must have psk or cert")
+
+
+def _attempt(arguments: Arguments) -> Attempt:
+    credentials = arguments["credentials"]
+    return Attempt(_entity(arguments["id"]), credentials.get("psk"), credentials.get("cert"))
+
+
+@command("/v1/Auth.Authenticate", definition=AUTHENTICATE, check=_check_credentials)
+def authenticate(**arguments: Any) -> bool:
     """Whether `id` holds each of the credentials presented."""
-    if not credentials:
-        raise InvalidArguments("invalid args for Authenticate: credentials must have psk or cert")
-    return Device.objects.authenticate(
-        _entity(id), secret=credentials.get("psk"), certificate=credentials.get("cert")
-    ).verified
+    (verified,) = authenticate_all([arguments])
+    return bool(verified)
+
+
+@authenticate.batch
+def authenticate_all(calls: Sequence[Arguments]) -> list[bool]:
+    """Answer many calls of Authenticate with as many statements as one."""
+    verdicts = Device.objects.authenticate_many(list(map(_attempt, calls)))
+    return [verdict.verified for verdict in verdicts]
 
 
 @command("/v1/Hello", "/v1/Dispatcher.Hello", definition=HELLO)
