@@ -7,9 +7,21 @@ from acl.models import CommandPermission
 from devices.addresses import AddressError, entity_id
 from devices.models import Device
 from devices.models.devices import Attempt
-from rpc.definitions import Arguments, InvalidArguments, command
+from rpc.definitions import SERVICES, Arguments, InvalidArguments, command, services
 
 NOBODY = ""  # no entity has this ID: what an address that names nothing reduces to
+
+SERVICES.update(
+    {
+        "/v1": "What every entity answers.",
+        "/v1/Auth": (
+            "Auth service performs authentication and authorization of devices and commands. "
+            "Can only be used by the cloud backend."
+        ),
+        "/v1/Dispatcher": "What clients greet the dispatcher with.",
+        "/v1/Services": "Services service tells which commands there are.",
+    }
+)
 
 AUTHORIZE_COMMAND = {
     "doc": "AuthorizeCommand returns true if `src` is allowed to send a given command to `dst`.",
@@ -40,6 +52,13 @@ AUTHENTICATE = {
     },
     "required_args": ["id", "credentials"],
     "result": {"doc": "`true` if credentials are valid, `false` otherwise.", "type": "boolean"},
+}
+
+GET_SERVICES = {
+    "doc": "Get returns the definitions of all commands, by service.",
+    "args": {},
+    "required_args": [],
+    "result": {"doc": "Services by their full names.", "type": "object"},
 }
 
 HELLO = {"doc": "Hello does nothing; clients greet with it.", "args": {}, "required_args": []}
@@ -95,3 +114,9 @@ def authenticate_all(calls: Sequence[Arguments]) -> list[bool]:
 @command("/v1/Hello", "/v1/Dispatcher.Hello", definition=HELLO)
 def hello() -> None:
     """Return nothing: the greeting itself is the answer."""
+
+
+@command("/v1/Services.Get", definition=GET_SERVICES)
+def get_services() -> dict[str, Any]:
+    """Return the very definitions that arguments are held against."""
+    return services()

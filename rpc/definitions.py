@@ -87,6 +87,8 @@ def _checked(
 
 
 COMMANDS: dict[str, Command] = {}
+SERVICES: dict[str, str] = {}  # by name: what the service is for
+NAMESPACE = "http://cesanta.com/clubby/service"
 
 
 def command(
@@ -99,3 +101,26 @@ def command(
         return COMMANDS[names[0]]
 
     return register
+
+
+def service_of(name: str) -> tuple[str, str]:
+    """Return the service and the method that a command's name is made of.
+
+    `/v1/Auth.Authenticate` is Authenticate of `/v1/Auth`, `/v1/Hello` is Hello of `/v1`.
+    """
+    folder, slash, last = name.rpartition("/")
+    service, dot, method = last.rpartition(".")
+    return (f"{folder}{slash}{service}", method) if dot else (folder, last)
+
+
+def services() -> dict[str, dict[str, Any]]:
+    """Return the definitions of all commands by service, as `/v1/Services.Get` serves them."""
+    found: dict[str, dict[str, Any]] = {}
+    for command in COMMANDS.values():
+        service, method = service_of(command.name)
+        description = found.setdefault(
+            f"{NAMESPACE}{service}",
+            {"name": service, "namespace": NAMESPACE, "doc": SERVICES[service], "methods": {}},
+        )
+        description["methods"][method] = command.definition
+    return found
