@@ -23,7 +23,7 @@ from django.db import (
     connections,
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Expression, Field, QuerySet
+from django.db.models import Expression, Field, Lookup, QuerySet
 from django.db.models.sql.compiler import SQLCompiler
 from psycopg import Connection
 from psycopg.adapt import PyFormat, Transformer
@@ -45,6 +45,44 @@ class Parameter(Expression):
     ) -> tuple[str, tuple[Any, ...]]:
         """Compile to a placeholder whose parameter is this object itself."""
         return "%s", (self,)
+
+
+class Among(Lookup):
+    """Membership of a column in a list: `Among(F(column), Parameter(…))`, given when it is run.
+
+    One placeholder whatever the length of the list, so that there is one text to parse and plan.
+    """
+
+    lookup_name = "among"
+
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
+    ) -> tuple[str, tuple[Any, ...]]:
+        """Compile to a look-up of each item of a JSON array."""
+        return self._as_text("{} IN (SELECT value FROM json_each({}))", compiler, connection)
+
+    def as_postgresql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
+    ) -> tuple[str, tuple[Any, ...]]:
+        """Compile to a look-up of each item of an array."""
+        return self._as_text("{} = ANY({})", compiler, connection)
+
+    def _as_text(
+        self, template: str, compiler: SQLCompiler, connection: BaseDatabaseWrapper
+    ) -> tuple[str, tuple[Any, ...]]:
+        column, before = self.process_lhs(compiler, connection)
+        values, after = self.process_rhs(compiler, connection)
+        return template.format(column, values), (*before, *after)
+
+
+def adapted(value: object, connection: BaseDatabaseWrapper) -> object:
+    """Return a parameter as the vendor's driver takes it: SQLite's knows no list and no moment."""
+    if connection.vendor == "sqlite":
+        if isinstance(value, list):
+            return json.dumps(value)
+        if isinstance(value, datetime):
+            return connection.ops.adapt_datetimefield_value(value)
+    return value
 
 
 class Compiled:
@@ -178,7 +216,10 @@ class Statement:
         self._compiled: dict[str, Compiled] = {}
 
     def rows(self, *, using: str = DEFAULT_DB_ALIAS, **values: object) -> list[tuple[Any, ...]]:
-        """Run with `values` for the parameters and return every row; it fails as `fetch` does."""
+        """Run with `values` for the parameters and return every row; it fails as `fetch` does.
+
+        A list is the value of a parameter within `Among`.
+        """
         connection = connections[using]
         compiled = self._compiled.get(connection.vendor)
         if compiled is None:
@@ -188,7 +229,9 @@ class Statement:
                 raise TypeError("the statement can never return a row") from None
             self._compiled[connection.vendor] = compiled
         parameters = [
-            values[parameter.name] if isinstance(parameter, Parameter) else parameter
+            adapted(values[parameter.name], connection)
+            if isinstance(parameter, Parameter)
+            else parameter
             for parameter in compiled.parameters
         ]
         rows = fetch(connection, compiled.sql, parameters)
@@ -231,21 +274,8 @@ class WrittenStatement:
         Lists and moments are adapted to the vendor. Failures are those of `fetch`.
         """
         connection = connections[using]
-        adapt = self._adapted_for_sqlite if connection.vendor == "sqlite" else self._as_is
         return fetch(
             connection,
             self._sql[connection.vendor],
-            [adapt(value, connection) for value in values],
+            [adapted(value, connection) for value in values],
         )
-
-    @staticmethod
-    def _adapted_for_sqlite(value: object, connection: BaseDatabaseWrapper) -> object:
-        if isinstance(value, list):
-            return json.dumps(value)
-        if isinstance(value, datetime):
-            return connection.ops.adapt_datetimefield_value(value)
-        return value
-
-    @staticmethod
-    def _as_is(value: object, connection: BaseDatabaseWrapper) -> object:  # noqa: ARG004
-        return value
