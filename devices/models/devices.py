@@ -131,8 +131,16 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         a DER certificate in base64. One statement for a secret, whatever the number of keys.
         The options and what is raised are those of `authenticate_many`.
         """
-        attempt = Attempt(identifier, secret, certificate)
-        return self.authenticate_many([attempt], now=now, record=record, as_caller=as_caller)[0]
+        if secret is None or certificate is not None:
+            attempt = Attempt(identifier, secret, certificate)
+            return self.authenticate_many([attempt], now=now, record=record, as_caller=as_caller)[0]
+        from devices.models.keys import PreSharedKey
+
+        moment = now or timezone.now()
+        verdict = PreSharedKey.objects.examine(identifier, secret, now=moment, as_caller=as_caller)
+        if record and verdict.verified:
+            evidence.recorder.note(verdict, moment)
+        return verdict
 
     def authenticate_many(
         self,
