@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rpc import commands, frames  # noqa: F401 - registers the commands
-from rpc.definitions import COMMANDS, Command, Definition, service_of
+from rpc.definitions import COMMANDS, SERVICES, Command, Definition, service_of
 from rpc.examples import EXAMPLES, Example
 from rpc.views import CommandEndpoint, DeviceVerifier
 
@@ -19,7 +19,7 @@ Schema = dict[str, Any]
 
 JSON = "application/json"
 CALLERS = (
-    "Only the backend may call: with HTTP Basic (the ID and secret of a device of kind *backend*), "
+    "Only the backend may call: with HTTP Basic (the ID and secret of a device of kind `backend`), "
     "with a client certificate of one, in a frame with its `key`, or from a backend network. "
     "JSON is read whatever the Content-Type says. No answer is a redirect or HTML."
 )
@@ -140,12 +140,12 @@ def rest(command: Command) -> Schema:
         succeeded["required"].append("result")
     reply = in_array_too({"anyOf": [succeeded, ref("FailedReply")]})
     refused = in_array_too(ref("FailedReply"))
-    service, method = service_of(command.name)
+    service, _method = service_of(command.name)
     return {
         "operationId": command.name.removeprefix("/v1/").replace(".", ""),
         "tags": ["Commands"],
-        "summary": f"{method} of {service}",
-        "description": command.definition["doc"],
+        "summary": command.definition["doc"],
+        "description": SERVICES[service],
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS],
         "requestBody": {
             "required": bool(command.definition.get("required_args")),
@@ -213,25 +213,21 @@ def schemas() -> dict[str, Schema]:
         "dst": address,
         "key": {"description": "A pre-shared secret of `src`."},
     }
+    request_id = {"type": "integer", "minimum": 0, "maximum": DeviceVerifier.id_limit - 1}
     deadline = {"type": ["number", "null"], "description": "Unix seconds; later it is not run."}
     statuses = [frames.BAD_REQUEST, frames.NOT_FOUND, *frames.MESSAGES]
     return {
         "VerificationRequest": object_of(
             {
                 "method": {"const": "verify"},
-                "id": {"type": "integer", "minimum": 0, "maximum": DeviceVerifier.id_limit - 1},
-                "deviceid": text(DeviceVerifier.deviceid_length),
-                "devicesecret": text(DeviceVerifier.devicesecret_length),
+                "id": request_id | {"description": "Echoed in the answer."},
+                "deviceid": text(DeviceVerifier.deviceid_length, "The device's identifier."),
+                "devicesecret": text(DeviceVerifier.devicesecret_length, "One of its secrets."),
             }
         ),
         "Verification": object_of(
             {
-                "id": {
-                    "type": "integer",
-                    "minimum": 0,
-                    "maximum": DeviceVerifier.id_limit - 1,
-                    "description": "The request's, or 0 where it had none.",
-                },
+                "id": request_id | {"description": "The request's, or 0 where it had none."},
                 "code": {
                     "enum": list(DeviceVerifier.codes),
                     "description": " ".join(
@@ -352,9 +348,10 @@ def reply_of(outcome: Mapping[str, Schema], *, required: Sequence[str] = ("v",))
     return object_of({"v": {"const": 2}, **ends, **outcome}, required=required, closed=True)
 
 
-def text(length: range) -> Schema:
+def text(length: range, description: str) -> Schema:
     """Return a string of that many characters."""
-    return {"type": "string", "minLength": length.start, "maxLength": length.stop - 1}
+    limits = {"minLength": length.start, "maxLength": length.stop - 1}
+    return {"type": "string", **limits, "description": description}
 
 
 # --- Requests, answers, examples ------------------------------------------------------------

@@ -7,6 +7,7 @@ from django.http import HttpResponseBase
 from django.urls import path
 from django.views.generic import RedirectView
 
+from rpc import pages
 from rpc.views import CommandEndpoint, CommandPath, DeviceVerifier
 
 verifier = DeviceVerifier.as_view()
@@ -25,5 +26,7 @@ MACHINE_PATHS: Mapping[str, Callable[..., HttpResponseBase]] = {
 }
 
 urlpatterns = [
+    path("api/", pages.api, name="api"),
+    path("api/openapi.json", pages.openapi, name="openapi"),
     path("", login_not_required(RedirectView.as_view(pattern_name="admin:index"))),
 ]
