@@ -38,7 +38,10 @@ def accepts(schema: Any) -> Accepts:
 
 def answer_schema(path: str, status: int) -> Any:
     """Return the documented schema of an answer."""
-    responses = DOCUMENT["paths"][path.rstrip("/") or "/"]["post"]["responses"]
+    path = path.rstrip("/") or "/"
+    if path not in DOCUMENT["paths"]:
+        return {"$ref": "#/components/schemas/FailedReply"}  # no such command
+    responses = DOCUMENT["paths"][path]["post"]["responses"]
     response = responses[str(status)]
     if "$ref" in response:
         response = DOCUMENT["components"]["responses"][response["$ref"].rpartition("/")[2]]
