@@ -220,7 +220,8 @@ def schemas() -> dict[str, Schema]:
         "VerificationRequest": object_of(
             {
                 "method": {"const": "verify"},
-                "id": request_id | {"description": "Echoed in the answer."},
+                "id": request_id
+                | {"description": "Echoed. Written without a fraction: `1.0` is none."},
                 "deviceid": text(DeviceVerifier.deviceid_length, "The device's identifier."),
                 "devicesecret": text(DeviceVerifier.devicesecret_length, "One of its secrets."),
             }
@@ -241,7 +242,7 @@ def schemas() -> dict[str, Schema]:
             "type": "integer",
             "minimum": 0,
             "maximum": frames.LARGEST_ID,
-            "description": "Echoed exactly.",
+            "description": "Echoed exactly. Written without a fraction: `1.0` is none.",
         },
         "Frame": {"anyOf": [ref("FrameVersion1"), ref("FrameVersion2")]},
         "FrameVersion1": object_of(
@@ -365,7 +366,8 @@ PARAMETERS: dict[str, Schema] = {
         "name": "reply",
         "in": "query",
         "description": "`array` wraps the reply in an array, as Cesanta's Go client of 2017 wants.",
-        "schema": {"type": "string", "enum": ["array"]},
+        "schema": {"type": "string"},
+        "example": "array",
     },
     "id": {
         "name": "id",

@@ -19,8 +19,6 @@ from django.views.decorators.http import require_safe
 
 from rpc.openapi import JSON, document
 
-DEEPEST = 4  # levels of members that the page shows
-
 
 class Member(NamedTuple):
     """One member of a message, or of an object within it."""
@@ -127,8 +125,6 @@ class Reader:
     def members(self, schema: Mapping[str, Any], within: str = "") -> Iterator[Member]:
         """Yield the members of an object, those of the objects within it after each."""
         schema = self.resolved(schema)
-        if within.count(".") >= DEEPEST:
-            return
         for name, found in schema.get("properties", {}).items():
             member = self.resolved(found)
             yield Member(

@@ -98,6 +98,7 @@ def test_each_form_of_the_header_is_read(ask: Ask, pinned: Party) -> None:
     assert ask(quote(pinned.pem)) == 200
     for garbage in ("x", "%", "::", ":", f":{der}", f"{der},{der}", "%00", "(null)", "é" * 9):
         assert ask(garbage) == 401, garbage
+        assert ask(garbage, {"src": CLOUD}) == 401, garbage
 
 
 def test_the_sender_of_a_frame_must_be_whose_certificate_it_is(ask: Ask, pinned: Party) -> None:
