@@ -99,7 +99,7 @@ class BackendCaller(BaseAuthentication):
         if "HTTP_AUTHORIZATION" in request.META:
             caller = _by_basic(request.META["HTTP_AUTHORIZATION"], claim)
         if certificate := handed_on_certificate(request.META):
-            caller = _by_certificate(certificate, caller.identifier if caller else claim.address)
+            caller = _by_certificate(certificate, claim, caller)
         if caller is None and in_backend_network(request.META):
             caller = Caller(None)
         if caller is None:
@@ -133,10 +133,12 @@ def _by_basic(header: str, claim: Claim) -> Caller:
     return caller
 
 
-def _by_certificate(presented: str, address: str | None) -> Caller:
-    """Return whose certificate it is: that of `address` or, without one, of whom it names."""
-    if address is not None:
-        return _backend(address, certificate=presented)
+def _by_certificate(presented: str, claim: Claim, known: Caller | None) -> Caller:
+    """Return whose certificate it is: of whom is known already or claimed, else of whom it names."""
+    if known is not None and known.identifier is not None:
+        return _admitted(known.identifier, certificate=presented)
+    if claim.address is not None:
+        return _backend(claim.address, certificate=presented)
     refusal: APIException = AuthenticationFailed()
     for identifier in Certificate.objects.backends_named(presented):
         try:

@@ -196,6 +196,20 @@ def test_every_credential_that_is_shown_must_hold(ask: Ask, pinned: Party, setti
     assert ask(wrong) == 401
 
 
+def test_an_id_with_a_dot_is_not_taken_for_an_address(
+    ask: Ask, make_device: Callable[..., Device]
+) -> None:
+    device = make_device("//h/a%2Eb", kind="backend")
+    assert device.identifier == "//h/a.b"
+    PreSharedKey.objects.register(device=device, secret=SECRET, random=True)
+    party = device_certificate("dotted")
+    Certificate.objects.register(device=device, presented=party.pem)
+    token = base64.b64encode(f"//h/a%2Eb:{SECRET}".encode()).decode()
+    assert ask(party, authorization=f"Basic {token}") == 200
+    assert ask(party, {"src": "//h/a%2Eb.rtio", "key": SECRET}) == 200
+    assert ask(party) == 200
+
+
 def test_failures_are_counted_for_whom_they_claim(
     ask: Ask, pinned: Party, root: Party, monkeypatch: pytest.MonkeyPatch
 ) -> None:
