@@ -153,8 +153,8 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Answer the attempts in their order, with as many statements as one of them costs.
 
         `record` notes a success as evidence (last seen, last used); staff's own tries do not.
-        `as_caller` counts a wrong secret apart: a stranger who calls the endpoints under a device's
-        name must not use up the guesses of those who connect under it.
+        `as_caller` counts failures apart: a stranger who calls the endpoints under a device's name
+        must not use up the guesses of those who connect under it.
         Raises ValueError where nothing is presented, and a database's OperationalError where the
         registry cannot be asked. (contract: RTIO device verifier; Auth service, Authenticate.)
         """
@@ -182,7 +182,13 @@ class DeviceQuerySet(models.QuerySet["Device"]):
             if one.certificate is not None and all(verdict.verified for verdict in held[position])
         }
         if certificates:
-            examined = Certificate.objects.examine_many(list(certificates.values()), now=moment)
+            if as_caller:
+                examined = [
+                    Certificate.objects.examine_caller(*attempt, now=moment)
+                    for attempt in certificates.values()
+                ]
+            else:
+                examined = Certificate.objects.examine_many(list(certificates.values()), now=moment)
             for position, verdict in zip(certificates, examined, strict=True):
                 held[position].append(verdict)
         for verdicts in held:
@@ -251,6 +257,13 @@ class Device(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(kind__in=["device", "backend"]), name="devices_device_kind_known"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["identifier"],
+                condition=Q(kind="backend"),
+                name="devices_device_backends",
             ),
         ]
 
