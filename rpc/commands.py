@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from acl.decisions import Decision, Request
 from acl.models import CommandPermission
 from devices.addresses import AddressError, entity_id
 from devices.models import Device
-from rpc.definitions import Arguments, InvalidArguments, command
+from rpc import journal
+from rpc.definitions import Answer, Arguments, InvalidArguments, command
 
 NOBODY = ""  # no entity has this ID: what an address that names nothing reduces to
 
@@ -51,28 +53,37 @@ def _entity(address: str) -> str:
 
 
 @command("/v1/Auth.AuthorizeCommand", definition=AUTHORIZE_COMMAND)
-def authorize_command(src: str, dst: str, cmd: str) -> bool:
+def authorize_command(src: str, dst: str, cmd: str) -> Answer:
     """Whether `src` may send `cmd` to `dst`; unknown entities may nothing."""
-    return CommandPermission.objects.decide(_entity(src), _entity(dst), cmd).allowed
+    decision = CommandPermission.objects.decide(_entity(src), _entity(dst), cmd)
+    return _decided(src, dst, cmd, decision)
 
 
 @authorize_command.batch
-def authorize_commands(calls: Sequence[Arguments]) -> list[bool]:
+def authorize_commands(calls: Sequence[Arguments]) -> list[Answer]:
     """Answer many calls of AuthorizeCommand with as many statements as one."""
     decisions = CommandPermission.objects.decide_many(
         [(_entity(call["src"]), _entity(call["dst"]), call["cmd"]) for call in calls]
     )
-    return [decision.allowed for decision in decisions]
+    return [
+        _decided(**call, decision=decision) for call, decision in zip(calls, decisions, strict=True)
+    ]
+
+
+def _decided(src: str, dst: str, cmd: str, decision: Decision) -> Answer:
+    request = Request(_entity(src) or src, _entity(dst) or dst, cmd)
+    return Answer(decision.allowed, journal.of_decision(request, decision))
 
 
 @command("/v1/Auth.Authenticate", definition=AUTHENTICATE)
-def authenticate(id: str, credentials: Arguments) -> bool:  # noqa: A002 - the protocol's name
+def authenticate(id: str, credentials: Arguments) -> Answer:  # noqa: A002 - the protocol's name
     """Whether `id` holds each of the credentials presented."""
     if not credentials:
         raise InvalidArguments("invalid args for Authenticate: credentials must have psk or cert")
-    return Device.objects.authenticate(
+    verdict = Device.objects.authenticate(
         _entity(id), secret=credentials.get("psk"), certificate=credentials.get("cert")
-    ).verified
+    )
+    return Answer(verdict.verified, journal.of_verdict(_entity(id) or id, verdict))
 
 
 @command("/v1/Hello", "/v1/Dispatcher.Hello", definition=HELLO)

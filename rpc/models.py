@@ -59,6 +59,8 @@ class CallReason(models.TextChoices):
     CUT_OFF = "cut-off", _("the body was not sent to its end")
     INVALID_BODY = "invalid-body", _("the body is not what the protocol describes")
     UNKNOWN_METHOD = "unknown-method", _("the request's method is not “verify”")
+    IDENTIFIER_LENGTH = "identifier-length", _("RTIO's ids have 30 to 40 characters")
+    SECRET_LENGTH = "secret-length", _("RTIO's secrets have 3 to 128 characters")
     UNKNOWN_COMMAND = "unknown-command", _("the registry has no such command")
     INVALID_ARGUMENTS = "invalid-arguments", _("the arguments do not fit the command")
     DEADLINE_EXCEEDED = "deadline-exceeded", _("its deadline had passed")
@@ -218,7 +220,7 @@ ON CONFLICT (digest) DO UPDATE SET
 # Neither database skips from one value of an index to the next by itself.
 CALLERS = """
 WITH RECURSIVE seen (caller) AS (
-    SELECT MIN(caller) FROM rpc_callrecord WHERE NOT (question = 'caller')
+    SELECT MIN(caller) FROM rpc_callrecord WHERE NOT (question = 'caller') AND caller > ''
     UNION ALL
     SELECT (SELECT MIN(caller) FROM rpc_callrecord
              WHERE NOT (question = 'caller') AND caller > seen.caller)
@@ -332,7 +334,7 @@ class CallRecord(models.Model):
             outcome=Answer.ALLOWED if key.reason in ALLOWING else Answer.REFUSED,
             reason=key.reason,
             others=key.others,
-            rule=tally.rule,
+            rule=None if key.others else tally.rule,
             count=tally.count,
             first=datetime.fromtimestamp(tally.first, UTC),
             last=datetime.fromtimestamp(tally.last, UTC),
