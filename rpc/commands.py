@@ -1,15 +1,29 @@
 """The commands that this registry answers. (specification: Auth service.)"""
 
 from collections.abc import Sequence
+from typing import Any
 
 from acl.decisions import Decision, Request
 from acl.models import CommandPermission
 from devices.addresses import AddressError, entity_id
 from devices.models import Device
+from devices.models.devices import Attempt
 from rpc import journal
-from rpc.definitions import Answer, Arguments, InvalidArguments, command
+from rpc.definitions import SERVICES, Answer, Arguments, InvalidArguments, command, services
 
 NOBODY = ""  # no entity has this ID: what an address that names nothing reduces to
+
+SERVICES.update(
+    {
+        "/v1": "What every entity answers.",
+        "/v1/Auth": (
+            "Auth service performs authentication and authorization of devices and commands. "
+            "Can only be used by the cloud backend."
+        ),
+        "/v1/Dispatcher": "What clients greet the dispatcher with.",
+        "/v1/Services": "Services service tells which commands there are.",
+    }
+)
 
 AUTHORIZE_COMMAND = {
     "doc": "AuthorizeCommand returns true if `src` is allowed to send a given command to `dst`.",
@@ -40,6 +54,13 @@ AUTHENTICATE = {
     },
     "required_args": ["id", "credentials"],
     "result": {"doc": "`true` if credentials are valid, `false` otherwise.", "type": "boolean"},
+}
+
+GET_SERVICES = {
+    "doc": "Get returns the definitions of all commands, by service.",
+    "args": {},
+    "required_args": [],
+    "result": {"doc": "Services by their full names.", "type": "object"},
 }
 
 HELLO = {"doc": "Hello does nothing; clients greet with it.", "args": {}, "required_args": []}
@@ -75,17 +96,40 @@ def _decided(src: str, dst: str, cmd: str, decision: Decision) -> Answer:
     return Answer(decision.allowed, journal.of_decision(request, decision))
 
 
-@command("/v1/Auth.Authenticate", definition=AUTHENTICATE)
-def authenticate(id: str, credentials: Arguments) -> Answer:  # noqa: A002 - the protocol's name
+def _check_credentials(arguments: Arguments) -> None:
+    """Refuse an Authenticate that presents nothing."""
+    if not arguments["credentials"]:
+        raise InvalidArguments("credentials must have psk or cert")
+
+
+def _attempt(arguments: Arguments) -> Attempt:
+    credentials = arguments["credentials"]
+    return Attempt(_entity(arguments["id"]), credentials.get("psk"), credentials.get("cert"))
+
+
+@command("/v1/Auth.Authenticate", definition=AUTHENTICATE, check=_check_credentials)
+def authenticate(**arguments: Any) -> Answer:
     """Whether `id` holds each of the credentials presented."""
-    if not credentials:
-        raise InvalidArguments("invalid args for Authenticate: credentials must have psk or cert")
-    verdict = Device.objects.authenticate(
-        _entity(id), secret=credentials.get("psk"), certificate=credentials.get("cert")
-    )
-    return Answer(verdict.verified, journal.of_verdict(_entity(id) or id, verdict))
+    answer: Answer = authenticate_all([arguments])[0]
+    return answer
+
+
+@authenticate.batch
+def authenticate_all(calls: Sequence[Arguments]) -> list[Answer]:
+    """Answer many calls of Authenticate with as many statements as one."""
+    verdicts = Device.objects.authenticate_many(list(map(_attempt, calls)))
+    return [
+        Answer(verdict.verified, journal.of_verdict(_entity(call["id"]) or call["id"], verdict))
+        for call, verdict in zip(calls, verdicts, strict=True)
+    ]
 
 
 @command("/v1/Hello", "/v1/Dispatcher.Hello", definition=HELLO)
 def hello() -> None:
     """Return nothing: the greeting itself is the answer."""
+
+
+@command("/v1/Services.Get", definition=GET_SERVICES)
+def get_services() -> dict[str, Any]:
+    """Return the very definitions that arguments are held against."""
+    return services()
