@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from authsite.accounts import AccountPages
 
-class RegistrySite(admin.AdminSite):
+
+class RegistrySite(AccountPages):
     """Where staff keep devices, credentials and permissions."""
 
     site_title = _("Authsite")
