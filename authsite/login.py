@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from rpc.callers import source_address
 
 SIGNED_IN_AT = "signed_in_at"  # in a session, like what follows: Unix seconds
+ACTIVE_AT = "active_at"
 PASSWORD_AT = "password_at"  # noqa: S105 (the name of a moment)
 HOME_BITS = 64  # what an Internet connection gets of IPv6 addresses: one person has them all
 
@@ -81,5 +82,5 @@ def password_was_given(request: HttpRequest) -> bool:
 @receiver(user_logged_in)
 def begin_session(*, request: HttpRequest, **_signal: object) -> None:
     """Note when a session began."""
-    request.session[SIGNED_IN_AT] = time.time()
+    request.session[SIGNED_IN_AT] = request.session[ACTIVE_AT] = time.time()
     note_password(request)

@@ -7,10 +7,9 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY, logout
 from django.http import HttpRequest, HttpResponseBase
 
-from authsite.login import SIGNED_IN_AT
+from authsite.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
 
-ACTIVE_AT = "active_at"  # in a session: Unix seconds
 NOTED_EVERY = 60  # seconds: a busy session is written once in so many, not at each request
 
 
