@@ -16,6 +16,7 @@ from acl.decisions import Decision, Effect, Request
 from acl.models.command_sets import CommandSet, well_formed
 from acl.patterns import LONGEST, validate_pattern
 from devices.coalescing import Coalescer
+from devices.history import Recorded, Records
 from devices.models import Device, DeviceGroup
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _decide_all(requests: Sequence[Request]) -> dict[Request, Decision]:
 DECISIONS = Coalescer(_decide_all)
 
 
-class CommandPermission(models.Model):
+class CommandPermission(Recorded):
     """A rule: these senders may, or may not, send these commands to those receivers."""
 
     effect = models.CharField(_("effect"), max_length=8, choices=Effect, default=Effect.ALLOW)
@@ -253,6 +254,9 @@ class CommandPermission(models.Model):
     )
 
     objects = CommandPermissionQuerySet.as_manager()
+    history = Records(
+        without=["created", "updated", "source_key", "destination_key", "command_key"]
+    )
 
     class Meta:
         ordering = ["-pk"]
