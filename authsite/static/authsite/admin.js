@@ -63,6 +63,52 @@ function searchByKey() {
     });
 }
 
+// What the admin's own scripts draw lacks names for screen readers.
+function nameDrawnFields() {
+    for (const icon of document.querySelectorAll("span.help-tooltip[aria-label]")) {
+        icon.setAttribute("role", "img");
+    }
+    for (const corner of document.querySelectorAll("thead th:empty")) {
+        corner.setAttribute("role", "cell"); // it heads nothing
+    }
+    for (const select of document.querySelectorAll("select.select2-hidden-accessible")) {
+        const label = document.querySelector(`label[for="${CSS.escape(select.id)}"]`);
+        const drawn = select.nextElementSibling;
+        if (!label || !drawn) {
+            continue;
+        }
+        const name = label.textContent.trim().replace(/:$/, "");
+        const box = drawn.querySelector(".select2-selection");
+        const shown = drawn.querySelector(".select2-selection__rendered");
+        if (select.multiple) {
+            box.setAttribute("aria-label", name);
+        } else {
+            label.id = label.id || `${select.id}-label`;
+            box.setAttribute("aria-labelledby", `${label.id} ${shown.id}`);
+            shown.setAttribute("aria-labelledby", label.id);
+        }
+        drawn.querySelector(".select2-search__field")?.setAttribute("aria-label", name);
+    }
+}
+
+// The field that select2 opens to type into appears on its own; it takes the name of its list.
+function nameOpenedSearch(event) {
+    if (event.target.matches(".select2-search__field:not([aria-label])")) {
+        const list = event.target.getAttribute("aria-controls");
+        const box = document.querySelector(`[aria-owns="${CSS.escape(list || "")}"]`);
+        const [label] = (box?.getAttribute("aria-labelledby") || "").split(" ");
+        const name = document.getElementById(label)?.textContent.trim().replace(/:$/, "");
+        event.target.setAttribute("aria-label", name || event.target.type);
+    }
+}
+
 localiseMoments();
 labelCells();
 searchByKey();
+// After those scripts, which draw on `load` and when jQuery says that the page is ready.
+window.addEventListener("load", () => {
+    nameDrawnFields();
+    window.django?.jQuery?.(nameDrawnFields);
+});
+document.addEventListener("formset:added", nameDrawnFields);
+document.addEventListener("focusin", nameOpenedSearch);
