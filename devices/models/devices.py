@@ -1,16 +1,20 @@
 """Devices and the groups they belong to."""
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, evidence
 from devices.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from devices.models.certificates import CertificateQuerySet
+    from devices.models.keys import PreSharedKeyQuerySet
 
 DEEPEST = 8  # levels of groups, the top one included
 
@@ -99,12 +103,78 @@ class DeviceGroup(models.Model):
         return height
 
 
+def _credentials() -> tuple["PreSharedKeyQuerySet", "CertificateQuerySet"]:
+    """Return the keys and the certificates of an outer statement's device."""
+    from devices.models.certificates import Certificate
+    from devices.models.keys import PreSharedKey
+
+    of_device = OuterRef("pk")
+    return (
+        PreSharedKey.objects.filter(device=of_device).order_by(),
+        Certificate.objects.filter(device=of_device).order_by(),
+    )
+
+
 class DeviceQuerySet(models.QuerySet["Device"]):
     """Devices, and the question whether one is who it says."""
 
     def enabled(self) -> "DeviceQuerySet":
         """Return those that may connect and command at all."""
         return self.filter(enabled=True)
+
+    def disabled(self) -> "DeviceQuerySet":
+        """Return those that are refused whatever they present."""
+        return self.filter(enabled=False)
+
+    def never_seen(self) -> "DeviceQuerySet":
+        """Return those that no credential ever admitted."""
+        return self.filter(last_seen=None)
+
+    def seen_since(self, moment: datetime) -> "DeviceQuerySet":
+        """Return those that a credential admitted at that moment or later."""
+        return self.filter(last_seen__gte=moment)
+
+    def not_seen_since(self, moment: datetime) -> "DeviceQuerySet":
+        """Return those that were admitted once, but not at that moment or later."""
+        return self.filter(last_seen__lt=moment)
+
+    def with_usable_credential(self, now: datetime) -> "DeviceQuerySet":
+        """Return those with a key or a registered certificate that admits them at that moment.
+
+        What a trust anchor alone vouches for leaves no row and is not seen here.
+        """
+        keys, certificates = _credentials()
+        return self.filter(Exists(keys.usable_at(now)) | Exists(certificates.usable_at(now)))
+
+    def without_usable_credential(self, now: datetime) -> "DeviceQuerySet":
+        """Return those with no key and no registered certificate that admits them then."""
+        keys, certificates = _credentials()
+        return self.filter(~Exists(keys.usable_at(now)), ~Exists(certificates.usable_at(now)))
+
+    def without_credential(self) -> "DeviceQuerySet":
+        """Return those with no key and no registered certificate but revoked ones."""
+        keys, certificates = _credentials()
+        return self.filter(~Exists(keys.unrevoked()), ~Exists(certificates.unrevoked()))
+
+    def with_expired_credentials_only(self, now: datetime) -> "DeviceQuerySet":
+        """Return those whose keys and certificates, revoked ones aside, have all expired."""
+        keys, certificates = _credentials()
+        return self.filter(
+            Exists(keys.expired_at(now)) | Exists(certificates.expired_at(now)),
+            ~Exists(keys.live_at(now)),
+            ~Exists(certificates.live_at(now)),
+        )
+
+    def credentials_ending_before(self, moment: datetime, *, now: datetime) -> "DeviceQuerySet":
+        """Return those with a live key or certificate that ends before that moment."""
+        from devices.models.certificates import Certificate
+        from devices.models.keys import PreSharedKey
+
+        keys = PreSharedKey.objects.ending_before(moment, now=now).order_by()
+        certificates = Certificate.objects.ending_before(moment, now=now).order_by()
+        return self.filter(
+            pk__in=keys.values("device").union(certificates.values("device"), all=True)
+        )
 
     def authenticate(
         self,
