@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 
 
@@ -15,6 +16,14 @@ class RegistrySite(admin.AdminSite):
     index_title = _("Device registry")
     site_url = None
     app_order = ("devices", "acl", "rpc")
+
+    def index(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        """Show what there is and what needs looking after, above the lists."""
+        from authsite import home
+
+        return super().index(request, {**home.context(request), **(extra_context or {})})
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """List the registry's apps first; staff accounts come after them."""

@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from acl.models import CommandPermission
 from authsite.charts import hourly_bars
 from devices.admin_pages import SOON
+from devices.history import Kind, Origin, all_histories
 from devices.models import Certificate, Device, PreSharedKey
 from devices.rendering import Tone
 from rpc.models import CallRecord
@@ -31,6 +32,8 @@ KEPT = 60  # seconds
 KEY = "authsite.home.counts"
 MOST_CALLERS = 8
 MOST_REASONS = 5
+MOST_CHANGES = 10
+NAMES = ("identifier", "name", "label", "pattern")  # what a changed row is known by
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,19 @@ class Calls:
     hours: list[tuple[datetime, int, str]]
     reasons: list[tuple[str, int, str]]
     callers: list[tuple[CallRecord, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RecentChange:
+    """What was done to a row, by whom, from where; `url` is empty where the row is gone."""
+
+    moment: datetime
+    kind: str
+    what: str
+    name: str
+    url: str
+    by: str
+    origin: str
 
 
 def counts() -> Counts:
@@ -184,7 +200,9 @@ def calls(now: datetime) -> Calls:
         chart=hourly_bars(
             hours,
             title=_("Refused calls in each hour"),
-            description=_("%(total)d calls were refused in the last 24 hours; most in one: %(most)d.")
+            description=_(
+                "%(total)d calls were refused in the last 24 hours; most in one: %(most)d."
+            )
             % {"total": total, "most": max(count for _hour, count in hours)},
         ),
         hours=[
@@ -211,6 +229,33 @@ def _latest_first(callers: Sequence[CallRecord]) -> list[CallRecord]:
     return sorted(callers, key=lambda newest: newest.last, reverse=True)[:MOST_CALLERS]
 
 
+def recent_changes(request: HttpRequest) -> list[RecentChange]:
+    """Return the newest changes of rows that this user may look at, newest first."""
+    newest: list[Any] = []
+    for historical in all_histories():
+        if may_see(request, historical.instance_type):
+            ordered = historical.objects.order_by("-history_date", "-history_id")
+            newest += ordered[:MOST_CHANGES]
+    newest.sort(key=lambda change: change.history_date, reverse=True)
+    return [_recent(change) for change in newest[:MOST_CHANGES]]
+
+
+def _recent(change: Any) -> RecentChange:
+    meta = change.instance_type._meta
+    key = getattr(change, meta.pk.attname)
+    name = next((text for field in NAMES if (text := getattr(change, field, ""))), "")
+    gone = change.history_type == Kind.DELETED
+    return RecentChange(
+        moment=change.history_date,
+        kind=str(Kind(change.history_type).label),
+        what=str(meta.verbose_name),
+        name=name or f"#{key}",
+        url="" if gone else reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[key]),
+        by=change.history_user_id,
+        origin=str(Origin(change.origin).label),
+    )
+
+
 def context(request: HttpRequest) -> dict[str, Any]:
     """Return what the start page shows to this user: only what the user may see."""
     counted = counts()
@@ -228,4 +273,5 @@ def context(request: HttpRequest) -> dict[str, Any]:
         seen["calls"] = calls(timezone.now())
         seen["verifier_url"] = request.build_absolute_uri("/deviceverifier")
         seen["frames_url"] = request.build_absolute_uri("/")
+    seen["changes"] = recent_changes(request)
     return seen

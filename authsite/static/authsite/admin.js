@@ -10,6 +10,10 @@ function localiseMoments() {
         const time = [moment.getHours(), moment.getMinutes()];
         element.textContent = `${day.map(twoDigits).join("-")} ${time.map(twoDigits).join(":")}`;
     }
+    for (const label of document.querySelectorAll("text[data-hour]")) {
+        const moment = new Date(label.dataset.hour);
+        label.textContent = [moment.getHours(), moment.getMinutes()].map(twoDigits).join(":");
+    }
     const note = document.getElementById("time-zone");
     if (note && moments.length) {
         const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
