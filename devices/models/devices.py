@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, evidence
+from devices.history import Recorded, Records
 from devices.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 DEEPEST = 8  # levels of groups, the top one included
 
 
-class DeviceGroup(models.Model):
+class DeviceGroup(Recorded):
     """A named set of devices. Groups nest: a rule on a group covers the groups below it."""
 
     name = models.CharField(_("name"), max_length=100)
@@ -33,6 +34,8 @@ class DeviceGroup(models.Model):
         help_text=_("The group that this one lies in, as a building lies in a site."),
     )
     description = models.TextField(_("description"), blank=True)
+
+    history = Records()
 
     class Meta:
         ordering = ["name"]
@@ -215,7 +218,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return verdicts[-1]
 
 
-class Device(models.Model):
+class Device(Recorded):
     """An entity of the registry: something that connects, or part of the backend that asks."""
 
     class Kind(models.TextChoices):
@@ -258,6 +261,7 @@ class Device(models.Model):
     last_seen = models.DateTimeField(_("last seen"), null=True, blank=True, editable=False)
 
     objects = DeviceQuerySet.as_manager()
+    history = Records(without=["created", "updated", "last_seen"])
 
     class Meta:
         ordering = ["identifier"]
