@@ -433,6 +433,11 @@ class Certificate(Revocable):
         verbose_name_plural = _("certificates")
         indexes = [
             models.Index(
+                fields=["not_after"],
+                condition=Q(revoked_at=None),
+                name="devices_certificate_ends",
+            ),
+            models.Index(
                 fields=["content_fingerprint"],
                 condition=Q(revoked_at__isnull=False),
                 name="devices_cert_revoked_content",

@@ -381,6 +381,13 @@ class PreSharedKey(Revocable):
         ordering = ["-pk"]
         verbose_name = _("pre-shared key")
         verbose_name_plural = _("pre-shared keys")
+        indexes = [
+            models.Index(
+                fields=["not_after"],
+                condition=Q(revoked_at=None, not_after__isnull=False),
+                name="devices_key_ends",
+            ),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(scheme__in=["hmac-sha256", "argon2id"]),
