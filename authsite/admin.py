@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext_lazy as _
 
 
@@ -24,6 +25,29 @@ class RegistrySite(admin.AdminSite):
         from authsite import home
 
         return super().index(request, {**home.context(request), **(extra_context or {})})
+
+    def search(self, request: HttpRequest) -> TemplateResponse:
+        """Show what begins as the text in `q` says; the address can be sent on."""
+        from authsite.search import search
+
+        text = request.GET.get("q", "").strip()
+        found = search(request, text)
+        return TemplateResponse(
+            request,
+            "admin/search.html",
+            {
+                **self.each_context(request),
+                "title": _("Search"),
+                "searched": text,
+                "found": found,
+                "total": sum(len(kind.hits) for kind in found),
+            },
+        )
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """Add the search over everything."""
+        search = path("search/", self.admin_view(self.search), name="search")
+        return [search, *super().get_urls()]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """List the registry's apps first; staff accounts come after them."""

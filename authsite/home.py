@@ -5,12 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
 
-from django.contrib import admin
-from django.contrib.admin.exceptions import NotRegistered
 from django.core.cache import cache
-from django.db.models import Count, Model, Q
+from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -19,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission
 from authsite.charts import hourly_bars
+from authsite.lists import list_url, may_add, may_see
 from devices.admin_pages import SOON
 from devices.history import Kind, Origin, all_histories
 from devices.models import Certificate, Device, PreSharedKey
@@ -113,27 +111,6 @@ def counts() -> Counts:
     return counted
 
 
-def may_see(request: HttpRequest, model: type[Model]) -> bool:
-    """Whether the admin has a list of these rows that this user may look at."""
-    try:
-        model_admin = admin.site.get_model_admin(model)
-    except NotRegistered:
-        return False
-    return model_admin.has_view_permission(request)
-
-
-def may_add(request: HttpRequest, model: type[Model]) -> bool:
-    """Whether this user may add such a row in the admin."""
-    return admin.site.get_model_admin(model).has_add_permission(request)
-
-
-def list_url(model: type[Model], **parameters: object) -> str:
-    """Return the address of the list of rows that the parameters filter."""
-    meta = model._meta
-    address = reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist")
-    return f"{address}?{urlencode(parameters)}" if parameters else address
-
-
 def device_figures(counted: Counts) -> list[Figure]:
     """Return how many devices are in which state."""
     of = counted.of
@@ -144,9 +121,9 @@ def device_figures(counted: Counts) -> list[Figure]:
         Figure(
             _("Seen in the last 24 hours"),
             of["seen_lately"],
-            list_url(Device, last_seen__gte=(counted.at - DAY).isoformat()),
+            list_url(Device, seen="24h"),
         ),
-        Figure(_("Never seen"), of["never_seen"], list_url(Device, last_seen__isnull=1), Tone.OFF),
+        Figure(_("Never seen"), of["never_seen"], list_url(Device, seen="never"), Tone.OFF),
     ]
 
 
@@ -159,7 +136,7 @@ def credential_figures(request: HttpRequest, counted: Counts) -> list[Figure]:
             Figure(
                 _("Devices without a usable credential"),
                 of["no_credential"],
-                list_url(Device, credentials="none"),
+                list_url(Device, credentials="unusable"),
                 Tone.BAD,
             )
         )
