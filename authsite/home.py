@@ -74,6 +74,7 @@ class RecentChange:
     kind: str
     what: str
     name: str
+    of: str  # the identifier of the device that a credential belongs to
     url: str
     by: str
     origin: str
@@ -214,10 +215,13 @@ def recent_changes(request: HttpRequest) -> list[RecentChange]:
             ordered = historical.objects.order_by("-history_date", "-history_id")
             newest += ordered[:MOST_CHANGES]
     newest.sort(key=lambda change: change.history_date, reverse=True)
-    return [_recent(change) for change in newest[:MOST_CHANGES]]
+    shown = newest[:MOST_CHANGES]
+    owners = {key for change in shown if (key := getattr(change, "device_id", None))}
+    identifiers = dict(Device.objects.filter(pk__in=owners).values_list("pk", "identifier"))
+    return [_recent(change, identifiers) for change in shown]
 
 
-def _recent(change: Any) -> RecentChange:
+def _recent(change: Any, identifiers: Mapping[int, str]) -> RecentChange:
     meta = change.instance_type._meta
     key = getattr(change, meta.pk.attname)
     name = next((text for field in NAMES if (text := getattr(change, field, ""))), "")
@@ -227,6 +231,7 @@ def _recent(change: Any) -> RecentChange:
         kind=str(Kind(change.history_type).label),
         what=str(meta.verbose_name),
         name=name or f"#{key}",
+        of=identifiers.get(getattr(change, "device_id", 0), ""),
         url="" if gone else reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[key]),
         by=change.history_user_id,
         origin=str(Origin(change.origin).label),

@@ -43,14 +43,21 @@ def fingerprint_in(text: str) -> str | None:
     return digits if FINGERPRINT.match(digits) else None
 
 
+# None of these sorts in the database: what a short text finds there may be a million rows.
+
+
+def _sorted(devices: Iterable[Device]) -> list[Device]:
+    return sorted(devices, key=lambda device: device.identifier)
+
+
 def _devices(text: str) -> Iterable[Hit]:
     identified = {
         device.pk: device
         for prefix in dict.fromkeys((text, text.lower()))
-        for device in Device.objects.filter(identifier__startswith=prefix)[: MOST + 1]
+        for device in Device.objects.order_by().filter(identifier__startswith=prefix)[: MOST + 1]
     }
-    called = Device.objects.called(text).exclude(pk__in=identified)
-    for device in (*identified.values(), *called.order_by("name", "pk")[: MOST + 1]):
+    called = Device.objects.order_by().called(text).exclude(pk__in=identified)[: MOST + 1]
+    for device in (*_sorted(identified.values()), *_sorted(called)):
         yield Hit(device.identifier, device.name, row_url(device), device.enabled)
 
 
@@ -66,7 +73,7 @@ def _certificates(text: str) -> Iterable[Hit]:
     if fingerprint is None:
         return
     found = Certificate.objects.fingerprinted(fingerprint).select_related("device")
-    for certificate in found.order_by("fingerprint", "pk")[: MOST + 1]:
+    for certificate in found.order_by()[: MOST + 1]:
         device = certificate.device.identifier if certificate.device else ""
         yield Hit(certificate.fingerprint, f"{certificate} · {device}", row_url(certificate))
 
@@ -81,7 +88,7 @@ def _anchors(text: str) -> Iterable[Hit]:
 
 def _rules(text: str) -> Iterable[Hit]:
     rules = CommandPermission.objects.filter(pattern__startswith=text).named()
-    for rule in rules.order_by("pattern", "pk")[: MOST + 1]:
+    for rule in sorted(rules.order_by()[: MOST + 1], key=lambda rule: (rule.pattern, rule.pk)):
         yield Hit(rule.pattern, f"#{rule.pk} {rule}", row_url(rule), rule.enabled)
 
 
