@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-WIDTH, HEIGHT = 600, 130  # units of the drawing, which scales with its page
-TOP, BOTTOM = 14, 16  # room for the scale above, for the hours below
+WIDTH, HEIGHT = 600, 150  # units of the drawing, which scales with its page
+TOP, BOTTOM = 22, 22  # room for the scale above, for the hours below
 LABEL_EVERY = 4  # hours
 
 
@@ -41,7 +41,7 @@ def hourly_bars(
             labels.append(
                 (
                     round(position * step + 1, 1),
-                    HEIGHT - 4,
+                    HEIGHT - 5,
                     f"{hour.astimezone(UTC):%Y-%m-%dT%H:%MZ}",
                     f"{hour.astimezone(UTC):%H:%M}",
                 )
@@ -56,7 +56,7 @@ def hourly_bars(
         HEIGHT,
         title,
         description,
-        *(TOP, WIDTH, TOP, TOP - 3, highest),
+        *(TOP, WIDTH, TOP, TOP - 4, highest),
         *(ground, WIDTH, ground),
         format_html_join(
             "", '<rect x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>', bars

@@ -32,6 +32,8 @@ PAGES = {
     "report": "/admin/acl/commandpermission/report/",
     "command-sets": "/admin/acl/commandset/",
     "expectations": "/admin/acl/assertion/",
+    "search": "/admin/search/?q=b",
+    "search-nothing": "/admin/search/?q=nothing",
     "app": "/admin/devices/",
     "staff": "/admin/auth/user/",
     "staff-member": "/admin/auth/user/1/change/",
