@@ -197,7 +197,7 @@ def calls(now: datetime) -> Calls:
             for reason, count in refused.per_reason()[:MOST_REASONS]
         ],
         callers=[
-            (newest, list_url(CallRecord, caller=newest.caller))
+            (newest, list_url(CallRecord, caller=newest.caller, period="all"))
             for newest in _latest_first(CallRecord.objects.callers())
         ],
     )

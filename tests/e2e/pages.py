@@ -32,6 +32,8 @@ PAGES = {
     "report": "/admin/acl/commandpermission/report/",
     "command-sets": "/admin/acl/commandset/",
     "expectations": "/admin/acl/assertion/",
+    "calls": "/admin/rpc/callrecord/",
+    "call": "/admin/rpc/callrecord/1/change/",
     "search": "/admin/search/?q=b",
     "search-nothing": "/admin/search/?q=nothing",
     "app": "/admin/devices/",

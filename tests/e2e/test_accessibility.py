@@ -102,7 +102,7 @@ def test_a_device_is_disabled_by_keyboard_alone(open_page: OpenPage, registry: S
     tab_to(page, "id_password")
     page.keyboard.type(registry.staff.password)
     page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(r"/admin/$"))
+    page.wait_for_url(registry.url + "/admin/")
 
     page.keyboard.press("/")
     assert focused(page) == "search-everything"
