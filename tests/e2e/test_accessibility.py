@@ -65,7 +65,7 @@ def test_axe_finds_nothing_where_nobody_is_signed_in(look: str, open_page: OpenP
 
 def test_the_columns_of_lists_fit_a_small_laptop(open_page: OpenPage) -> None:
     page = open_page("/admin/", **LOOKS["light"])
-    for name in ("devices", "keys", "certificates", "rules"):
+    for name in ("devices", "keys", "certificates", "rules", "calls"):
         page.goto(PAGES[name])
         shown, needed = page.locator("#changelist-form .results").evaluate(
             "list => [list.clientWidth, list.scrollWidth]"
@@ -125,6 +125,7 @@ def test_a_device_is_disabled_by_keyboard_alone(open_page: OpenPage, registry: S
     page.keyboard.type("Disable")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Disable")).to_be_visible()
     tab_to(page, "Disable")
     page.keyboard.press("Enter")
     expect(page.locator(".messagelist .success")).to_contain_text("1 device disabled.")
