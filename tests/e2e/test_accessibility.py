@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -35,9 +36,14 @@ def faults(page: Page) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _furnished(registry: Server) -> None:
-    registry.furnish()
+@pytest.fixture
+def registry(furnished: Server) -> Server:
+    return furnished
+
+
+@pytest.fixture
+def session(furnished_session: Any) -> Any:
+    return furnished_session
 
 
 @pytest.mark.parametrize("look", LOOKS)
