@@ -351,7 +351,29 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
 
         The key of a pin by public key may come back in a renewed certificate at any time.
         """
-        return self.filter(revoked_at=None).exclude(pin=Pin.CERTIFICATE, not_after__lt=now)
+        return self.unrevoked().filter(~Q(pin=Pin.CERTIFICATE) | Q(not_after__gte=now))
+
+    def unrevoked(self) -> "CertificateQuerySet":
+        """Return those that staff did not revoke, expired ones among them."""
+        return self.filter(revoked_at=None)
+
+    def expired_at(self, now: datetime) -> "CertificateQuerySet":
+        """Return those that ended by themselves; the pin of a public key never does."""
+        return self.unrevoked().filter(pin=Pin.CERTIFICATE, not_after__lt=now)
+
+    def usable_at(self, now: datetime) -> "CertificateQuerySet":
+        """Return those that can admit their device at that moment."""
+        return self.live_at(now).filter(~Q(pin=Pin.CERTIFICATE) | Q(not_before__lte=now))
+
+    def ending_before(self, moment: datetime, *, now: datetime) -> "CertificateQuerySet":
+        """Return the live ones that end before that moment."""
+        return self.unrevoked().filter(
+            pin=Pin.CERTIFICATE, not_after__gte=now, not_after__lt=moment
+        )
+
+    def fingerprinted(self, prefix: str) -> "CertificateQuerySet":
+        """Return those whose SHA-256 fingerprint, in lower case, begins so; by an index."""
+        return self.filter(fingerprint__startswith=prefix)
 
     def prepare(
         self,
@@ -565,6 +587,11 @@ class Certificate(Revocable):
         verbose_name = _("certificate")
         verbose_name_plural = _("certificates")
         indexes = [
+            models.Index(
+                fields=["not_after"],
+                condition=Q(revoked_at=None),
+                name="devices_certificate_ends",
+            ),
             models.Index(
                 fields=["content_fingerprint"],
                 condition=Q(revoked_at__isnull=False),
