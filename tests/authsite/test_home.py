@@ -54,7 +54,7 @@ def _registry(make_device: Factory) -> None:
 def start_page(client: Client) -> Any:
     response = client.get("/admin/")
     assert response.status_code == 200
-    return response.context_data  # type: ignore[attr-defined]
+    return response.context_data
 
 
 def listed(client: Client, url: str) -> int:
