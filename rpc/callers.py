@@ -134,7 +134,7 @@ def _by_basic(header: str, claim: Claim) -> Caller:
 
 
 def _by_certificate(presented: str, claim: Claim, known: Caller | None) -> Caller:
-    """Return whose certificate it is: of whom is known already or claimed, else of whom it names."""
+    """Return whose certificate it is: of whom is known or claimed, else of whom it names."""
     if known is not None and known.identifier is not None:
         return _admitted(known.identifier, certificate=presented)
     if claim.address is not None:
