@@ -1,7 +1,7 @@
 """The journal of calls: what was asked, by whom, and why it was answered so."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -18,8 +18,8 @@ from devices.verdicts import Outcome
 
 BUCKET = 3600  # seconds that one row counts
 PRUNED = 5_000  # rows deleted at once
-MOST_SEARCHED = 1_000  # rows of one device that `latest_connection` looks at
-MOST_PAST = 200_000  # rows, the newest ones, that `requests_made` looks at
+MOST_SEARCHED = 200  # rows of one device that `latest_connection` looks at
+MOST_PAST = 50_000  # rows, the newest ones, that `requests_made` looks at
 
 
 class Endpoint(models.TextChoices):
@@ -151,20 +151,23 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
         newest = self.order_by("-bucket", "-pk")
         found = {
             row.pk: row
-            for end in ("subject", "destination")
-            for row in newest.filter(**{end: identifier})[:most]
+            for rows in (
+                newest.filter(subject=identifier),
+                newest.filter(destination=identifier).exclude(destination=""),  # as its index says
+            )
+            for row in rows[:most]
         }
         return sorted(found.values(), key=attrgetter("last"), reverse=True)[:most]
 
     def latest_connection(self, identifier: str) -> "CallRecord | None":
         """Return the newest row of a verification that a device passed, among its newest rows."""
-        newest = self.filter(subject=identifier).order_by("-bucket", "-pk")
-        passed = CallRecord.objects.filter(
-            pk__in=newest.values("pk")[:MOST_SEARCHED],
-            question=Question.CREDENTIAL,
-            outcome=Answer.ALLOWED,
+        newest = self.filter(subject=identifier).order_by("-bucket", "-pk")[:MOST_SEARCHED]
+        passed = (
+            row
+            for row in newest
+            if row.question == Question.CREDENTIAL and row.outcome == Answer.ALLOWED
         )
-        return passed.order_by("-last").first()
+        return max(passed, key=attrgetter("last"), default=None)
 
     def total(self) -> int:
         """Return how many calls the rows count."""
@@ -206,7 +209,7 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
             for row in most_frequent[:most]
         }
 
-    def add(self, tallies: Sequence[tuple[Key, Tally]]) -> None:
+    def add(self, tallies: Mapping[Key, Tally]) -> None:
         """Add what was counted to the rows that count it: one statement, a few hundred rows.
 
         Every writer locks rows in the order of their digests, so that no two wait for each other.
@@ -214,7 +217,7 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
         connection = connections[router.db_for_write(CallRecord)]
         fields = [field for field in CallRecord._meta.concrete_fields if not field.primary_key]
         records = sorted(
-            (CallRecord.of(key, tally) for key, tally in tallies), key=attrgetter("digest")
+            (CallRecord.of(key, tally) for key, tally in tallies.items()), key=attrgetter("digest")
         )
         row = "(" + ", ".join(["%s"] * len(fields)) + ")"
         sql = ADD.format(
@@ -254,7 +257,7 @@ SELECT * FROM rpc_callrecord
  WHERE id IN (SELECT (SELECT id FROM rpc_callrecord r
                        WHERE NOT (r.question = 'caller') AND r.caller = seen.caller
                        ORDER BY r.bucket DESC, r.id DESC LIMIT 1)
-                FROM seen)
+                FROM seen WHERE seen.caller IS NOT NULL)
  ORDER BY caller
 """
 
@@ -334,10 +337,9 @@ class CallRecord(models.Model):
                 condition=~Q(destination=""),
             ),
             models.Index(fields=["-bucket"], name="rpc_call_others", condition=Q(others=True)),
+            models.Index(fields=["caller", "-bucket", "-id"], name="rpc_call_caller"),
             models.Index(
-                fields=["caller", "-bucket", "-id"],
-                name="rpc_call_caller",
-                condition=~Q(question="caller"),
+                fields=["caller"], name="rpc_call_let_in", condition=~Q(question="caller")
             ),
         ]
 

@@ -219,7 +219,7 @@ def test_writers_of_the_same_rows_never_block_each_other_for_ever() -> None:
             for _ in range(20):
                 for number in range(200)[::order]:
                     writer.note("verifier", "10.0.0.7", command(number, f"known-{number}"))
-                CallRecord.objects.add(list(writer._noted.items()))
+                CallRecord.objects.add(writer._noted)
                 writer._noted = {}
         except OperationalError as error:
             failures.append(error)
