@@ -1,6 +1,7 @@
 """The journal of calls: what was asked, by whom, and why it was answered so."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -138,13 +139,13 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
 
     def about_prefix(self, prefix: str) -> "CallQuerySet":
         """Return the rows about devices whose identifiers begin so, at either end, by an index."""
-        ends = Q()
-        for end in ("subject", "destination"):
-            if connections[self.db].vendor == "sqlite":  # whose LIKE uses no index
-                ends |= Q(**{f"{end}__gte": prefix, f"{end}__lt": prefix + "\U0010ffff"})
-            else:
-                ends |= Q(**{f"{end}__startswith": prefix})
-        return self.filter(ends)
+        subject, destination = (
+            Q(**{f"{end}__gte": prefix, f"{end}__lt": prefix + "\U0010ffff"})
+            if connections[self.db].vendor == "sqlite"  # whose LIKE uses no index
+            else Q(**{f"{end}__startswith": prefix})
+            for end in ("subject", "destination")
+        )
+        return self.filter(subject | (destination & ~Q(destination="")))  # as its index says
 
     def latest_about(self, identifier: str, most: int) -> list["CallRecord"]:
         """Return the newest rows in which a device was asked about, at either end."""
@@ -215,26 +216,37 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
         Every writer locks rows in the order of their digests, so that no two wait for each other.
         """
         connection = connections[router.db_for_write(CallRecord)]
-        fields = [field for field in CallRecord._meta.concrete_fields if not field.primary_key]
-        records = sorted(
-            (CallRecord.of(key, tally) for key, tally in tallies.items()), key=attrgetter("digest")
-        )
-        row = "(" + ", ".join(["%s"] * len(fields)) + ")"
-        sql = ADD.format(
-            columns=", ".join(connection.ops.quote_name(str(field.column)) for field in fields),
-            rows=", ".join([row] * len(records)),
-        )
-        values: list[Any] = [
-            field.get_db_prep_save(getattr(record, field.attname), connection)
-            for record in records
-            for field in fields
-        ]
+        rows = sorted(_columns(key, tally) for key, tally in tallies.items())
         with connection.cursor() as cursor:
-            cursor.execute(sql, values)
+            cursor.execute(ADD.format(rows=ROWS[connection.vendor]), [json.dumps(rows)])
 
 
+def _columns(key: Key, tally: Tally) -> list[Any]:
+    """Return the values of a row as JSON has them, in the order of ADD."""
+    return [
+        key.digest.hex,
+        _text(key.bucket * BUCKET),
+        *key[1:8],
+        Answer.ALLOWED if key.reason in ALLOWING else Answer.REFUSED,
+        key.others,
+        None if key.others else tally.rule,
+        tally.count,
+        _text(tally.first),
+        _text(tally.last),
+    ]
+
+
+def _text(seconds: float) -> str:
+    """Return a Unix time as both databases read it; their sessions are in UTC."""
+    return str(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None))
+
+
+# One parameter, whatever the number of rows: a placeholder for each of their values would cost the
+# server's process more than the database.
 ADD = """
-INSERT INTO rpc_callrecord ({columns}) VALUES {rows}
+INSERT INTO rpc_callrecord (digest, bucket, endpoint, question, caller, subject, destination,
+                            command, reason, outcome, others, rule, count, first, last)
+{rows}
 ON CONFLICT (digest) DO UPDATE SET
     count = rpc_callrecord.count + excluded.count,
     first = CASE WHEN excluded.first < rpc_callrecord.first
@@ -243,6 +255,22 @@ ON CONFLICT (digest) DO UPDATE SET
                 THEN excluded.last ELSE rpc_callrecord.last END,
     rule = excluded.rule
 """
+ROWS = {
+    "sqlite": """
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+       json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]'),
+       json_extract(value, '$[9]'), json_extract(value, '$[10]'), json_extract(value, '$[11]'),
+       json_extract(value, '$[12]'), json_extract(value, '$[13]'), json_extract(value, '$[14]')
+  FROM json_each(%s) WHERE TRUE
+""",
+    "postgresql": """
+SELECT (r->>0)::uuid, (r->>1)::timestamptz, r->>2, r->>3, r->>4, r->>5, r->>6, r->>7, r->>8, r->>9,
+       (r->>10)::boolean, (r->>11)::bigint, (r->>12)::bigint, (r->>13)::timestamptz,
+       (r->>14)::timestamptz
+  FROM json_array_elements(%s) r
+""",
+}
 
 # Neither database skips from one value of an index to the next by itself.
 CALLERS = """
@@ -346,24 +374,3 @@ class CallRecord(models.Model):
     def __str__(self) -> str:
         asked = " ".join(filter(None, (self.subject, self.command, self.destination)))
         return f"{self.bucket:%Y-%m-%d %H}h {asked}: {self.reason} × {self.count}"
-
-    @classmethod
-    def of(cls, key: Key, tally: Tally) -> "CallRecord":
-        """Return the unsaved row of what was counted."""
-        return cls(
-            digest=key.digest,
-            bucket=datetime.fromtimestamp(key.bucket * BUCKET, UTC),
-            endpoint=key.endpoint,
-            question=key.question,
-            caller=key.caller,
-            subject=key.subject,
-            destination=key.destination,
-            command=key.command,
-            outcome=Answer.ALLOWED if key.reason in ALLOWING else Answer.REFUSED,
-            reason=key.reason,
-            others=key.others,
-            rule=None if key.others else tally.rule,
-            count=tally.count,
-            first=datetime.fromtimestamp(tally.first, UTC),
-            last=datetime.fromtimestamp(tally.last, UTC),
-        )

@@ -14,7 +14,7 @@ from acl.decisions import Decision, Reason, Request
 from devices.verdicts import Outcome, Verdict
 from rpc import journal
 from rpc.journal import Entry, Journal, of_decision, of_verdict
-from rpc.models import CallReason, CallRecord, Question
+from rpc.models import CallQuerySet, CallReason, CallRecord, Question
 from tests.servers import Server
 
 VERIFIED = of_verdict("known", Verdict(Outcome.VERIFIED, device=1))
@@ -171,20 +171,19 @@ def test_a_batch_that_cannot_be_written_at_all_is_lost_alone(
     writer.note("no such endpoint", "10.0.0.7", VERIFIED._replace(subject="x" * 10))
     writer.note("verifier", "10.0.0.7", VERIFIED)
     with monkeypatch.context() as patch:
-        patch.setattr("rpc.models.CallRecord.of", _refusing(CallRecord.of))
+        patch.setattr("rpc.models.CallQuerySet.add", _refusing(CallQuerySet.add))
         writer.flush()
     assert "1 rows of the journal were not written" in caplog.text
     assert CallRecord.objects.total() == 1
 
 
-def _refusing(make: Any) -> Any:
-    def of(key: Any, tally: Any) -> CallRecord:
-        if key.endpoint != "verifier":
+def _refusing(add: Any) -> Any:
+    def refuse(queryset: Any, tallies: Any) -> None:
+        if {key.endpoint for key in tallies} != {"verifier"}:
             raise ValueError
-        record: CallRecord = make(key, tally)
-        return record
+        add(queryset, tallies)
 
-    return of
+    return refuse
 
 
 def test_it_writes_by_itself_and_early_when_much_waits(
