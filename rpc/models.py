@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db import connections, models, router
 from django.db.models import Q, Sum
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from acl.decisions import Reason, Request
@@ -374,3 +375,11 @@ class CallRecord(models.Model):
     def __str__(self) -> str:
         asked = " ".join(filter(None, (self.subject, self.command, self.destination)))
         return f"{self.bucket:%Y-%m-%d %H}h {asked}: {self.reason} × {self.count}"
+
+    @property
+    def why(self) -> str:
+        """The reason in words, for staff: whom it is about, and whether the row is many."""
+        text = str(self.get_reason_display())
+        if self.question == Question.CALLER:
+            text = gettext("the caller was not let in: %(reason)s") % {"reason": text}
+        return gettext("%(reason)s (others)") % {"reason": text} if self.others else text

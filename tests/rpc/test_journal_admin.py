@@ -157,6 +157,15 @@ def test_the_list_says_what_it_leaves_out(
     assert shown(admin_client, others__exact="1") == [""]
 
 
+def test_a_refused_caller_is_told_from_a_refused_device(
+    admin_client: Client, now: datetime
+) -> None:
+    count(at=now, question="caller", reason=Outcome.WRONG_SECRET)
+    assert "the caller was not let in: the secret is wrong" in (
+        admin_client.get(LIST).content.decode()
+    )
+
+
 def test_nobody_changes_the_journal(admin_client: Client, now: datetime) -> None:
     count(at=now)
     row = CallRecord.objects.get()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from devices.verdicts import Outcome, Verdict
 from rpc import journal
 from rpc.journal import Entry, Journal, of_decision, of_verdict
 from rpc.models import CallQuerySet, CallReason, CallRecord, Question
-from tests.servers import Server
+from tests.servers import Server, demo_server
 
 VERIFIED = of_verdict("known", Verdict(Outcome.VERIFIED, device=1))
 
@@ -248,6 +249,9 @@ assert not journal._noted
 """
 
 
+COUNT = "from rpc.models import CallRecord; print(CallRecord.objects.filter(reason='{}').total())"
+
+
 @pytest.mark.e2e
 def test_processes_that_write_at_once_lose_nothing(server: Server) -> None:
     writers = [
@@ -255,11 +259,15 @@ def test_processes_that_write_at_once_lose_nothing(server: Server) -> None:
         for env in [server.environment] * 2
     ]
     assert [writer.wait(60) for writer in writers] == [0, 0]
-    counted = server.manage(
-        "shell",
-        "-v0",
-        "-c",
-        "from rpc.models import CallRecord; "
-        "print(CallRecord.objects.filter(caller='10.0.0.7').total())",
-    )
+    counted = server.manage("shell", "-v0", "-c", COUNT.format("verified"))
     assert counted.split()[-1] == str(2 * 20 * 100)
+
+
+@pytest.mark.e2e
+def test_a_server_that_is_told_to_end_writes_what_it_counted(tmp_path: Path) -> None:
+    with demo_server(tmp_path, EVIDENCE_INTERVAL="600") as own:
+        for _ in range(20):
+            own.ask("POST", "/deviceverifier", b"no json")
+        own.stop()
+        counted = own.manage("shell", "-v0", "-c", COUNT.format("invalid-body"))
+    assert counted.split()[-1] == "20"
