@@ -1,13 +1,11 @@
 """Staff's view of the journal of calls: a list to look through, fast whatever its length."""
 
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -18,24 +16,16 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from devices.admin_lists import BoundedPaginator
 from devices.models import Device
+from devices.rendering import NOTHING, moment_column
+from rpc.admin_pages import answer_badge
 from rpc.models import ALLOWING, CallRecord, reasons
 
-MOST_LISTED = 10_000  # rows that the pages of the list reach; filters reach the rest
 MOST_CALLERS = 50  # choices
 MOST_LOOKED_AT = 5_000  # refused rows, the newest ones, whose reasons are choices
-NOTHING = "—"
 DAY = timedelta(days=1)
-
-
-class BoundedPaginator(Paginator):
-    """Counts no more rows than it has pages for."""
-
-    @cached_property
-    def count(self) -> int:
-        """Return how many rows the pages reach."""
-        rows: QuerySet[CallRecord] = self.object_list  # type: ignore[assignment]
-        return rows.order_by()[:MOST_LISTED].count()
+LAST = moment_column("last", gettext_lazy("Last"))
 
 
 class PeriodFilter(admin.SimpleListFilter):
@@ -188,7 +178,7 @@ class CallRecordAdmin(admin.ModelAdmin):
     """The journal: nobody adds to it, changes or deletes it here."""
 
     list_display = [
-        "last",
+        LAST,
         "answer",
         "why",
         "subject_link",
@@ -198,7 +188,7 @@ class CallRecordAdmin(admin.ModelAdmin):
         "caller_link",
         "endpoint",
     ]
-    list_display_links = ["last"]
+    list_display_links = [LAST]
     list_filter = [
         PeriodFilter,
         "outcome",
@@ -277,9 +267,9 @@ class CallRecordAdmin(admin.ModelAdmin):
         return super().changelist_view(request, extra | (extra_context or {}))
 
     @admin.display(description=gettext_lazy("Answer"))
-    def answer(self, row: CallRecord) -> str:
+    def answer(self, row: CallRecord) -> SafeString:
         """Return how it ended."""
-        return row.get_outcome_display()
+        return answer_badge(row)
 
     @admin.display(description=gettext_lazy("Reason"))
     def why(self, row: CallRecord) -> str:

@@ -56,7 +56,7 @@ class CallReason(models.TextChoices):
 
     ANSWERED = "answered", _("answered")
     NOT_AUTHENTICATED = "not-authenticated", _("the caller shows no credential")
-    AUTHENTICATION_FAILED = "authentication-failed", _("the caller's credential cannot be read")
+    AUTHENTICATION_FAILED = "authentication-failed", _("the caller's credential is nobody's")
     PERMISSION_DENIED = "permission-denied", _("the caller is no backend, or speaks for another")
     METHOD_NOT_ALLOWED = "method-not-allowed", _("not an HTTP POST")
     TOO_LARGE = "too-large", _("the body is too large")
