@@ -8,7 +8,7 @@ class RpcConfig(AppConfig):
     """Frames, command definitions, the views, and the journal of what they were asked."""
 
     name = "rpc"
-    verbose_name = _("Calls")
+    verbose_name = _("Journal")
 
     def ready(self) -> None:
         """Register the system checks, and the section of a device's page."""

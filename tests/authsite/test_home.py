@@ -28,7 +28,7 @@ def call(reason: str, *, ago: timedelta = timedelta(), calls: int = 1, caller: s
     """Count calls in the hour that was so long ago."""
     moment = (timezone.now() - ago).timestamp()
     key = Key(int(moment) // BUCKET, "verifier", "credential", caller, "x", "", "", reason)
-    CallRecord.objects.add([(key, Tally(calls, moment, moment))])
+    CallRecord.objects.add({key: Tally(calls, moment, moment)})
 
 
 @pytest.fixture

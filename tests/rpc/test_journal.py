@@ -29,7 +29,7 @@ def count(*, at: datetime = NOW, times: int = 1, rule: int | None = None, **over
         "reason": Outcome.VERIFIED,
         **overrides,
     }
-    CallRecord.objects.add([(Key(**values), Tally(times, moment, moment, rule))])
+    CallRecord.objects.add({Key(**values): Tally(times, moment, moment, rule)})
 
 
 def command(source: str, destination: str, name: str, **overrides: Any) -> None:
