@@ -52,7 +52,6 @@ MATRIX: list[tuple[str, str, set[str]]] = [
     ("get", "/admin/axes/accessattempt/", {"Auditor"}),
     ("get", "/admin/auth/user/", NOBODY),
     ("get", "/admin/auth/group/", NOBODY),
-    ("get", "/admin/otp_totp/totpdevice/", NOBODY),
 ]
 
 
