@@ -198,6 +198,21 @@ def test_an_operator_reads_no_history_of_rules(make_device: Any) -> None:
     assert "read configuration" not in shown
 
 
+def test_staff_say_why_they_change_something(admin_client: Client, make_group: Any) -> None:
+    group = make_group("boilers")
+    address = f"/admin/devices/devicegroup/{group.pk}/change/"
+    assert 'name="_change_reason"' in admin_client.get(address).content.decode()
+    sent = {"name": "pumps", "_change_reason": " the site was rebuilt "}
+    admin_client.post(address, sent)
+    assert last_entry(group).change.history_change_reason == "the site was rebuilt"
+    assert "the site was rebuilt" in admin_client.get(ALL).content.decode()
+
+
+def test_who_only_looks_is_not_asked_why(make_group: Any) -> None:
+    address = f"/admin/devices/devicegroup/{make_group().pk}/change/"
+    assert "_change_reason" not in role("Viewer").get(address).content.decode()
+
+
 # --- Back to an earlier state ---------------------------------------------------------------
 
 

@@ -167,7 +167,7 @@ def table() -> list[str]:
     return [
         f"| {model} | "
         + " | ".join(
-            ", ".join(sorted(held.get(name, []), key=order.index)) or "–" for name in roles.ROLES
+            ", ".join(sorted(held.get(name, []), key=order.index)) or "-" for name in roles.ROLES
         )
         + " |"
         for model, held in sorted(verbs.items())
