@@ -89,6 +89,18 @@ def test_a_device_s_page_tells_of_its_credentials_and_groups(
         assert text in shown
 
 
+def test_a_device_s_own_page_shows_its_latest_changes(make_device: Any) -> None:
+    device = make_device(name="first name")
+    for number in range(6):
+        device.name = f"name {number}"
+        device.save()
+    page = role("Viewer").get(f"/admin/devices/device/{device.pk}/change/").content.decode()
+    assert "Latest changes" in page
+    assert "name 5" in page
+    assert "first name" not in page
+    assert page_of(device) in page
+
+
 def test_what_was_deleted_keeps_its_page_and_its_names(
     admin_client: Client, make_device: Any, make_group: Any
 ) -> None:
