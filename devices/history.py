@@ -95,6 +95,7 @@ class Change(models.Model):
         _("from"), max_length=16, choices=Origin, default=current_origin, editable=False
     )
 
+    is_link = False  # whether it is of two rows that came together or parted, and of none itself
     owners: tuple[str, ...] = ()  # foreign keys to rows on whose pages the change is shown, too
 
     class Meta:
