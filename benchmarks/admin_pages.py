@@ -132,6 +132,7 @@ def run(url: str, arguments: argparse.Namespace) -> None:
 
 def main() -> int:
     """Read the command line."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--devices", type=int, default=1_000_000)
     parser.add_argument("--times", type=int, default=15, help="requests of each page")
