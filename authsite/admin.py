@@ -1,15 +1,19 @@
 """The admin site: names and titles. Each app registers its own models."""
 
+from functools import partial
 from typing import Any
 
-from django.contrib import admin
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext_lazy as _
 
+from authsite.accounts import AccountPages
+from devices.admin_history import all_changes
+from devices.changes import visible_to
 
-class RegistrySite(admin.AdminSite):
+
+class RegistrySite(AccountPages):
     """Where staff keep devices, credentials and permissions."""
 
     site_title = _("Authsite")
@@ -17,6 +21,11 @@ class RegistrySite(admin.AdminSite):
     index_title = _("Device registry")
     site_url = None
     app_order = ("devices", "acl", "rpc")
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Say whether there is a history that the account may read."""
+        visible = bool(visible_to(request.user))
+        return {**super().each_context(request), "history_is_visible": visible}
 
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -45,9 +54,10 @@ class RegistrySite(admin.AdminSite):
         )
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Add the search over everything."""
+        """Add the search over everything, and the history of everything."""
         search = path("search/", self.admin_view(self.search), name="search")
-        return [search, *super().get_urls()]
+        changes = path("history/", self.admin_view(partial(all_changes, self)), name="changes")
+        return [search, changes, *super().get_urls()]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """List the registry's apps first; staff accounts come after them."""

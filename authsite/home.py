@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from django.core.cache import cache
 from django.db.models import Count, Q, Sum
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -18,8 +17,9 @@ from django.utils.translation import gettext as _
 from acl.models import CommandPermission
 from authsite.charts import hourly_bars
 from authsite.lists import list_url, may_add, may_see
+from devices import changes
+from devices.admin_history import shown
 from devices.admin_pages import SOON
-from devices.history import Kind, Origin, all_histories
 from devices.models import Certificate, Device, PreSharedKey
 from devices.rendering import Tone
 from rpc.models import Answer, CallRecord, reasons
@@ -32,7 +32,6 @@ KEY = "authsite.home.counts"
 MOST_CALLERS = 8
 MOST_REASONS = 5
 MOST_CHANGES = 10
-NAMES = ("identifier", "name", "label", "pattern")  # what a changed row is known by
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +77,6 @@ class Calls:
     hours: list[tuple[datetime, int, str]]
     reasons: list[tuple[str, int, str]]
     callers: list[tuple[CallRecord, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class RecentChange:
-    """What was done to a row, by whom, from where; `url` is empty where the row is gone."""
-
-    moment: datetime
-    kind: str
-    what: str
-    name: str
-    of: str  # the identifier of the device that a credential belongs to
-    url: str
-    by: str
-    origin: str
 
 
 def counts() -> Counts:
@@ -232,37 +217,6 @@ def _latest_first(callers: Sequence[CallRecord]) -> list[CallRecord]:
     return sorted(callers, key=lambda newest: newest.last, reverse=True)[:MOST_CALLERS]
 
 
-def recent_changes(request: HttpRequest) -> list[RecentChange]:
-    """Return the newest changes of rows that this user may look at, newest first."""
-    newest: list[Any] = []
-    for historical in all_histories():
-        if may_see(request, historical.instance_type):
-            ordered = historical.objects.order_by("-history_date", "-history_id")
-            newest += ordered[:MOST_CHANGES]
-    newest.sort(key=lambda change: change.history_date, reverse=True)
-    shown = newest[:MOST_CHANGES]
-    owners = {key for change in shown if (key := getattr(change, "device_id", None))}
-    identifiers = dict(Device.objects.filter(pk__in=owners).values_list("pk", "identifier"))
-    return [_recent(change, identifiers) for change in shown]
-
-
-def _recent(change: Any, identifiers: Mapping[int, str]) -> RecentChange:
-    meta = change.instance_type._meta
-    key = getattr(change, meta.pk.attname)
-    name = next((text for field in NAMES if (text := getattr(change, field, ""))), "")
-    gone = change.history_type == Kind.DELETED
-    return RecentChange(
-        moment=change.history_date,
-        kind=str(Kind(change.history_type).label),
-        what=str(meta.verbose_name),
-        name=name or f"#{key}",
-        of=identifiers.get(getattr(change, "device_id", 0), ""),
-        url="" if gone else reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[key]),
-        by=change.history_user_id,
-        origin=str(Origin(change.origin).label),
-    )
-
-
 def context(request: HttpRequest) -> dict[str, Any]:
     """Return what the start page shows to this user: only what the user may see."""
     counted = counts()
@@ -280,5 +234,6 @@ def context(request: HttpRequest) -> dict[str, Any]:
         seen["calls"] = calls(counted)
         seen["verifier_url"] = request.build_absolute_uri("/deviceverifier")
         seen["frames_url"] = request.build_absolute_uri("/")
-    seen["changes"] = recent_changes(request)
+    user: Any = request.user
+    seen["changes"] = [shown(entry) for entry in changes.recent(MOST_CHANGES, user)]
     return seen
