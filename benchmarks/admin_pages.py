@@ -29,6 +29,8 @@ PAGES = [
     "/admin/devices/device/?q={prefix}",
     "/admin/devices/device/{pk}/change/",
     "/admin/devices/presharedkey/",
+    "/admin/rpc/callrecord/",
+    "/admin/history/",
     "/admin/search/?q={prefix}",
     "/admin/search/?q=nothing-is-called-so",
 ]
@@ -58,8 +60,8 @@ SELECT id, '', 'hmac-sha256', md5(id::text), 'test-2', '', created, last_seen,
 INSERT INTO devices_devicegroup (name, description)
 SELECT 'site ' || n, '' FROM generate_series(1, {groups}) n;
 INSERT INTO devices_device_groups (device_id, devicegroup_id)
-SELECT d.id, g.id FROM devices_device d
-  JOIN devices_devicegroup g ON g.id % {groups} IN (d.id % {groups}, (d.id / {groups}) % {groups});
+SELECT id, 1 + id % {groups} FROM devices_device
+ UNION SELECT id, 1 + (id / {groups}) % {groups} FROM devices_device;
 INSERT INTO acl_commandpermission
        (effect, source_kind, source_device_id, destination_kind, destination_device_id, pattern,
         enabled, note, created, updated)
