@@ -10,7 +10,6 @@ what later ones remember for a minute, is shown apart. PATH adds pages, such as
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -128,8 +127,6 @@ def run(url: str, arguments: argparse.Namespace) -> None:
         with server:
             paths = [path.format(**stand_for) for path in [*PAGES, *arguments.paths]]
             measure(server, paths, arguments.times)
-        if arguments.then:
-            subprocess.run(arguments.then, shell=True, check=True, env={**os.environ, "URL": url})
 
 
 def main() -> int:
@@ -138,7 +135,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--devices", type=int, default=1_000_000)
     parser.add_argument("--times", type=int, default=15, help="requests of each page")
-    parser.add_argument("--then", help="a shell command to run at the end, with URL set")
     parser.add_argument("paths", nargs="*", metavar="PATH")
     arguments = parser.parse_args()
     url = given()
