@@ -10,7 +10,6 @@ from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts import AccountPages
 from devices.admin_history import all_changes
-from devices.changes import visible_to
 
 
 class RegistrySite(AccountPages):
@@ -21,11 +20,6 @@ class RegistrySite(AccountPages):
     index_title = _("Device registry")
     site_url = None
     app_order = ("devices", "acl", "rpc")
-
-    def each_context(self, request: HttpRequest) -> dict[str, Any]:
-        """Say whether there is a history that the account may read."""
-        visible = bool(visible_to(request.user))
-        return {**super().each_context(request), "history_is_visible": visible}
 
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -54,10 +48,12 @@ class RegistrySite(AccountPages):
         )
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Add the search over everything, and the history of everything."""
-        search = path("search/", self.admin_view(self.search), name="search")
-        changes = path("history/", self.admin_view(partial(all_changes, self)), name="changes")
-        return [search, changes, *super().get_urls()]
+        """Add the search over everything and the history of everything."""
+        return [
+            path("search/", self.admin_view(self.search), name="search"),
+            path("history/", self.admin_view(partial(all_changes, self)), name="changes"),
+            *super().get_urls(),
+        ]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """List the registry's apps first; staff accounts come after them."""
