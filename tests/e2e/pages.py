@@ -34,6 +34,7 @@ PAGES = {
     "expectations": "/admin/acl/assertion/",
     "calls": "/admin/rpc/callrecord/",
     "call": "/admin/rpc/callrecord/1/change/",
+    "history": "/admin/history/",
     "search": "/admin/search/?q=b",
     "search-nothing": "/admin/search/?q=nothing",
     "app": "/admin/devices/",
