@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from acl import decisions, patterns
 from acl.decisions import Decision, Effect, Keys, Reason, Request
-from acl.models.permissions import CommandPermission
+from acl.models.permissions import CommandPermission, RuleState
 from devices.models import DeviceGroup
 
 MOST_NEAR_MISSES = 10  # of each sort: a page is read by people
@@ -36,6 +36,11 @@ class Standing(models.TextChoices):
     OTHER_DESTINATION = "other-destination", gettext_lazy("is about another receiver")
 
 
+OUT_OF_FORCE = {
+    RuleState.OFF: Standing.DISABLED,
+    RuleState.NOT_YET: Standing.NOT_YET,
+    RuleState.EXPIRED: Standing.EXPIRED,
+}
 TOOK_PART = frozenset({Standing.DECIDED, Standing.AGREED, Standing.OVERRULED, Standing.NOT_ASKED})
 
 
@@ -45,6 +50,9 @@ class Part:
 
     rule: CommandPermission
     standing: Standing
+
+    def __str__(self) -> str:
+        return f"  #{self.rule.pk} {self.rule.notation} ({self.standing.label})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,9 @@ class Explanation:
         ):
             if parts:
                 found.append(f"{heading}:")
-                found.extend(f"  #{p.rule.pk} {p.rule} ({p.standing.label})" for p in parts)
+                found.extend(
+                    f"  #{p.rule.pk} {p.rule.notation} ({p.standing.label})" for p in parts
+                )
         return found
 
     def as_document(self) -> dict[str, Any]:
@@ -105,7 +115,7 @@ class Explanation:
             "source_groups": list(self.source_groups),
             "destination_groups": list(self.destination_groups),
             "rules": [
-                {"rule": part.rule.pk, "text": str(part.rule), "standing": part.standing}
+                {"rule": part.rule.pk, "text": part.rule.notation, "standing": part.standing}
                 for part in self.parts
             ],
         }
@@ -149,12 +159,9 @@ def _matching(keys: Keys, decision: Decision, now: datetime, using: str) -> list
 
 
 def _standing(rule: CommandPermission, decision: Decision, now: datetime) -> Standing:
-    if not rule.enabled:
-        return Standing.DISABLED
-    if rule.valid_from is not None and rule.valid_from > now:
-        return Standing.NOT_YET
-    if rule.valid_until is not None and rule.valid_until <= now:
-        return Standing.EXPIRED
+    state = rule.state_at(now)
+    if state is not RuleState.IN_FORCE:
+        return OUT_OF_FORCE[state]
     if decision.reason in {Reason.DISABLED_SOURCE, Reason.DISABLED_DESTINATION}:
         return Standing.NOT_ASKED
     if rule.pk == decision.rule:

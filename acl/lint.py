@@ -39,14 +39,15 @@ class Finding:
     other: CommandPermission | None = None
 
     def __str__(self) -> str:
-        because = f" (#{self.other.pk} {self.other})" if self.other is not None else ""
-        return f"#{self.rule.pk} {self.rule}: {self.fault.label}{because}"
+        other = self.other
+        because = f" (#{other.pk} {other.notation})" if other is not None else ""
+        return f"#{self.rule.pk} {self.rule.notation}: {self.fault.label}{because}"
 
     def as_document(self) -> dict[str, Any]:
         """Return the finding for machines."""
         return {
             "rule": self.rule.pk,
-            "text": str(self.rule),
+            "text": self.rule.notation,
             "fault": self.fault,
             "other": self.other.pk if self.other is not None else None,
         }
