@@ -9,3 +9,12 @@ class AclConfig(AppConfig):
 
     name = "acl"
     verbose_name = _("Command permissions")
+
+    def ready(self) -> None:
+        """Watch over the changes that staff make to devices and groups."""
+        from acl import assertions, trials
+        from acl.admin_consequences import guard
+        from devices.admin_pages import GUARDS
+
+        trials.SOURCES.append(assertions.saved_requests)
+        GUARDS.append(guard)

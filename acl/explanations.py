@@ -52,7 +52,7 @@ class Part:
     standing: Standing
 
     def __str__(self) -> str:
-        return f"  #{self.rule.pk} {self.rule.notation} ({self.standing.label})"
+        return f"#{self.rule.pk} {self.rule.notation} ({self.standing.label})"
 
 
 @dataclass(frozen=True, slots=True)

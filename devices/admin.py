@@ -21,6 +21,7 @@ from devices import secrets
 from devices.admin_certificates import CertificateInline
 from devices.admin_pages import (
     CredentialStateFilter,
+    Guarded,
     KeepsRevoked,
     RevokeForm,
     SavesChanges,
@@ -105,7 +106,7 @@ class RotateKeysForm(forms.Form):
 
 
 @admin.register(DeviceGroup)
-class DeviceGroupAdmin(admin.ModelAdmin):
+class DeviceGroupAdmin(Guarded, admin.ModelAdmin):
     """Groups: which there are, where they lie, how many devices each holds."""
 
     list_display = ["name", "parent", "device_count", "description"]
@@ -179,7 +180,7 @@ class KeyInline(KeyColumns, admin.TabularInline):
 
 
 @admin.register(Device)
-class DeviceAdmin(SavesChanges, admin.ModelAdmin):
+class DeviceAdmin(Guarded, SavesChanges, admin.ModelAdmin):
     """Devices, with their keys beside them."""
 
     list_display = ["identifier", "name", "kind", "enabled", "live_keys", "last_seen"]
