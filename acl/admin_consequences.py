@@ -80,9 +80,6 @@ def guard(model_admin: "ModelAdmin[Any]", request: HttpRequest, view: View) -> H
     return response
 
 
-
-
-
 def _page(
     model_admin: "ModelAdmin[Any]", request: HttpRequest, consequences: Consequences
 ) -> HttpResponse:

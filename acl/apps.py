@@ -11,10 +11,12 @@ class AclConfig(AppConfig):
     verbose_name = _("Command permissions")
 
     def ready(self) -> None:
-        """Watch over the changes that staff make to devices and groups."""
+        """Watch over what staff change, and show the rules on devices' pages."""
         from acl import assertions, trials
         from acl.admin_consequences import guard
-        from devices.admin_pages import GUARDS
+        from acl.admin_pages import rules_panel
+        from devices.admin_pages import GUARDS, PANELS
 
         trials.SOURCES.append(assertions.saved_requests)
         GUARDS.append(guard)
+        PANELS.append(rules_panel)

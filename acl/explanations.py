@@ -34,12 +34,22 @@ class Standing(models.TextChoices):
     OTHER_DIRECTION = "other-direction", gettext_lazy("is about the other direction")
     OTHER_SOURCE = "other-source", gettext_lazy("is about another sender")
     OTHER_DESTINATION = "other-destination", gettext_lazy("is about another receiver")
+    OTHER_COMMAND = "other-command", gettext_lazy("is about another command")
 
 
 OUT_OF_FORCE = {
     RuleState.OFF: Standing.DISABLED,
     RuleState.NOT_YET: Standing.NOT_YET,
     RuleState.EXPIRED: Standing.EXPIRED,
+}
+REMEDIES = {
+    Standing.DISABLED: gettext_lazy("it were switched on"),
+    Standing.NOT_YET: gettext_lazy("its “valid from” had passed"),
+    Standing.EXPIRED: gettext_lazy("its “valid until” lay in the future"),
+    Standing.OTHER_DIRECTION: gettext_lazy("sender and receiver changed places"),
+    Standing.OTHER_SOURCE: gettext_lazy("the sender were, or belonged to, {source}"),
+    Standing.OTHER_DESTINATION: gettext_lazy("the receiver were, or belonged to, {destination}"),
+    Standing.OTHER_COMMAND: gettext_lazy("the command matched {commands}"),
 }
 TOOK_PART = frozenset({Standing.DECIDED, Standing.AGREED, Standing.OVERRULED, Standing.NOT_ASKED})
 
@@ -50,6 +60,15 @@ class Part:
 
     rule: CommandPermission
     standing: Standing
+
+    @property
+    def remedy(self) -> str:
+        """What would make a near miss match."""
+        return str(REMEDIES.get(self.standing, "")).format(
+            source=self.rule.source_text,
+            destination=self.rule.destination_text,
+            commands=self.rule.command_text,
+        )
 
     def __str__(self) -> str:
         return f"#{self.rule.pk} {self.rule.notation} ({self.standing.label})"
@@ -171,12 +190,14 @@ def _standing(rule: CommandPermission, decision: Decision, now: datetime) -> Sta
 
 def _near(keys: Keys, back: Keys, using: str) -> list[Part]:
     command = Q(command_key__in=keys.commands)
+    ends = Q(source_key__in=keys.sources, destination_key__in=keys.destinations)
     seen: set[int] = set()
     parts: list[Part] = []
-    for standing, near in (
-        (Standing.OTHER_DIRECTION, _at(back)),
-        (Standing.OTHER_SOURCE, command & Q(destination_key__in=keys.destinations)),
-        (Standing.OTHER_DESTINATION, command & Q(source_key__in=keys.sources)),
+    for standing, near, order in (
+        (Standing.OTHER_DIRECTION, _at(back), "pk"),
+        (Standing.OTHER_SOURCE, command & Q(destination_key__in=keys.destinations), "pk"),
+        (Standing.OTHER_DESTINATION, command & Q(source_key__in=keys.sources), "pk"),
+        (Standing.OTHER_COMMAND, ends, "source_key"),  # as the index has them: they may be many
     ):
         rules = (
             CommandPermission.objects.using(using)
@@ -184,7 +205,7 @@ def _near(keys: Keys, back: Keys, using: str) -> list[Part]:
             .exclude(_at(keys))
             .enabled()
             .named()
-            .order_by("pk")[: MOST_NEAR_MISSES + len(seen)]
+            .order_by(order)[: MOST_NEAR_MISSES + len(seen)]
         )
         for rule in islice((r for r in rules if r.pk not in seen), MOST_NEAR_MISSES):
             seen.add(rule.pk)

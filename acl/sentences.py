@@ -1,5 +1,6 @@
 """Rules as sentences, for people: whole ones, so that each language has its own word order."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.urls import reverse
@@ -7,6 +8,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+
+from devices.rendering import Tone, badge
 
 if TYPE_CHECKING:
     from acl.models import CommandPermission
@@ -82,6 +85,15 @@ SENTENCES = {
 }
 
 
+EFFECT_TONES = {"allow": Tone.GOOD, "deny": Tone.BAD}
+STATE_TONES = {
+    "force": Tone.GOOD,
+    "off": Tone.OFF,
+    "later": Tone.SOON,
+    "expired": Tone.BAD,
+}
+
+
 def sentence(rule: "CommandPermission") -> str:
     """Return what a rule says, as plain text without a full stop."""
     if rule.command_set is not None:
@@ -116,6 +128,17 @@ def linked(rule: "CommandPermission") -> SafeString:
 def numbered(rule: "CommandPermission") -> SafeString:
     """Return a rule's number, linked, as explanations name it."""
     return _link("acl_commandpermission", rule.pk, f"#{rule.pk}")
+
+
+def state_badge(rule: "CommandPermission", now: datetime) -> SafeString:
+    """Return the badge of whether a rule takes part in decisions."""
+    state = rule.state_at(now)
+    return badge(STATE_TONES[state], state.label)
+
+
+def effect_badge(rule: "CommandPermission") -> SafeString:
+    """Return the badge of a rule's effect."""
+    return badge(EFFECT_TONES[rule.effect], rule.get_effect_display())
 
 
 def _template(rule: "CommandPermission") -> str:

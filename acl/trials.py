@@ -26,6 +26,8 @@ Change = Callable[[], object]
 # Where requests come from that a change is tried with: the saved expectations, and what apps that
 # build on this one have seen asked. Each source is bounded by who adds it.
 SOURCES: list[Callable[[], Iterable[Request]]] = []
+# Where names of commands come from beside rules and requests.
+COMMANDS: list[Callable[[], Iterable[str]]] = []
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Staff's view of devices, groups and pre-shared keys; certificates are registered beside it."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -17,7 +18,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from devices import secrets
+from devices import admin_trials, secrets
 from devices.admin_certificates import CertificateInline
 from devices.admin_pages import (
     CredentialStateFilter,
@@ -284,7 +285,15 @@ class DeviceAdmin(Guarded, SavesChanges, admin.ModelAdmin):
             )
             for view in (self.issue_key, self.rotate_keys)
         ]
-        return [*pages, *super().get_urls()]
+        tools = [
+            path(
+                f"{view.__name__.replace('_', '-')}/",
+                self.admin_site.admin_view(partial(view, self)),
+                name=f"devices_device_{view.__name__}",
+            )
+            for view in (admin_trials.try_credential, admin_trials.suggestions)
+        ]
+        return [*tools, *pages, *super().get_urls()]
 
     def issue_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a key, or register a known secret; a generated one is shown on this answer only."""

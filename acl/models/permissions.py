@@ -60,6 +60,13 @@ def state_conditions(now: datetime) -> dict[RuleState, Q]:
     }
 
 
+def state_order(now: datetime) -> Case:
+    """Return the place of a rule's state among the states, to sort by."""
+    return Case(
+        *(When(condition, then=nth) for nth, condition in enumerate(state_conditions(now).values()))
+    )
+
+
 class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
     """Rules, and the question whether a command may pass."""
 
@@ -279,6 +286,17 @@ class CommandPermission(models.Model):
             models.Index(
                 fields=["command_key", "destination_key", "source_key"],
                 name="acl_permission_by_command_full",
+            ),
+            # For the admin: searches, and the rules that name no receiver. None of them is on a
+            # key: a decision must find nothing else to read.
+            models.Index(
+                fields=["pattern"], opclasses=["varchar_pattern_ops"], name="acl_permission_prefix"
+            ),
+            models.Index(fields=["note"], condition=~Q(note=""), name="acl_permission_noted"),
+            models.Index(
+                fields=["destination_kind", "-id"],
+                condition=Q(destination_device=None, destination_group=None),
+                name="acl_permission_to_unnamed",
             ),
         ]
         constraints = [

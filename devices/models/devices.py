@@ -193,6 +193,7 @@ class Device(models.Model):
         ordering = ["identifier"]
         verbose_name = _("device")
         verbose_name_plural = _("devices")
+        permissions = [("try_credential", _("Can try a device's credentials"))]
         constraints = [
             models.UniqueConstraint(
                 fields=["identifier"],

@@ -18,7 +18,8 @@ class Command(RegistryCommand):
     help = (
         "List every answer that a rule would turn, and every saved expectation that it would\n"
         "break, without saving it. Tried against the requests of the saved expectations, those\n"
-        "seen of late and, with --requests, of FILE (SOURCE DESTINATION COMMAND a line). Exit code 1: something changes."
+        "seen of late and, with --requests, of FILE (SOURCE DESTINATION COMMAND a line).\n"
+        "Exit code 1: something changes."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
