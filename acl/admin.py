@@ -1,7 +1,7 @@
 """Staff's view of rules, command sets and expectations."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -18,11 +18,19 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from acl import admin_pages, assertions, sentences
-from acl.admin_filters import ReceiverFilter, SenderFilter, StateFilter
+from acl.admin_filters import (
+    CommandSetFilter,
+    EffectFilter,
+    ReceiverFilter,
+    ReceiverKindFilter,
+    SenderFilter,
+    SenderKindFilter,
+    StateFilter,
+)
 from acl.lint import lint
 from acl.models import Assertion, CommandPermission, CommandSet, CommandSetPattern
 from acl.models.permissions import DestinationKind, SourceKind, state_order
-from devices.admin_lists import BoundedChangeList, BoundedPaginator
+from devices.admin_lists import BoundedPaginator
 from devices.admin_pages import Guarded, SavesChanges
 from devices.models import Device, DeviceGroup
 from devices.rendering import Tone, badge, moment_column
@@ -79,14 +87,15 @@ class CommandPermissionAdmin(Guarded, SavesChanges, admin.ModelAdmin):
     ]
     list_display_links = ["number"]
     list_filter = [
-        "effect",
+        EffectFilter,
         StateFilter,
-        "source_kind",
-        "destination_kind",
+        SenderKindFilter,
+        ReceiverKindFilter,
+        CommandSetFilter,
         SenderFilter,
         ReceiverFilter,
-        "command_set",
     ]
+    show_facets = admin.ShowFacets.ALWAYS
     list_select_related = [
         "source_device",
         "source_group",
@@ -113,7 +122,7 @@ class CommandPermissionAdmin(Guarded, SavesChanges, admin.ModelAdmin):
         "source_kind": admin.VERTICAL,
         "destination_kind": admin.VERTICAL,
     }
-    readonly_fields: list[Any] = [
+    readonly_fields: ClassVar[list[Any]] = [
         "says",
         "state",
         moment_column("created", gettext_lazy("created")),
@@ -154,15 +163,11 @@ class CommandPermissionAdmin(Guarded, SavesChanges, admin.ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CommandPermission]:
         """Say of each rule where its state comes in order."""
-        return super().get_queryset(request).annotate(state_order=state_order(timezone.now()))
+        return super().get_queryset(request).alias(state_order=state_order(timezone.now()))
 
     def get_fieldsets(self, request: HttpRequest, obj: CommandPermission | None = None) -> Any:
         """Say what a saved rule says before its fields do."""
         return self.saved_fieldsets if obj else self.fieldsets
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
-        """Return a list that is not counted to its end."""
-        return BoundedChangeList
 
     @admin.display(description=gettext_lazy("Rule"), ordering="pk")
     def number(self, permission: CommandPermission) -> str:

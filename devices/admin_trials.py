@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from devices import addresses, secrets, throttle, x509
+from devices import addresses, history, secrets, throttle, x509
 from devices.models import Certificate, Device, PreSharedKey
 from devices.verdicts import Verdict
 
@@ -130,14 +130,14 @@ class Tries:
 
 @sensitive_post_parameters()
 @sensitive_variables()
-def try_credential(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpResponse:
+def try_credential(request: HttpRequest, model_admin: "ModelAdmin[Any]") -> HttpResponse:
     """Show the form, and after a POST the verdict; what was presented is never shown again."""
     if not request.user.has_perm(PERMISSION):
         raise PermissionDenied
     form = CredentialForm(request.POST or None, initial={"device": request.GET.get("device")})
     verdict = None
     if form.is_valid():
-        verdict = _try(model_admin, request, form.cleaned_data)
+        verdict = _try(request, form.cleaned_data)
         if verdict is None:
             form.add_error(None, _("Too many of your tries have failed; try again later."))
         else:
@@ -162,9 +162,7 @@ def try_credential(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> Http
 
 
 @sensitive_variables()
-def _try(
-    model_admin: "ModelAdmin[Any]", request: HttpRequest, presented: dict[str, Any]
-) -> Verdict | None:
+def _try(request: HttpRequest, presented: dict[str, Any]) -> Verdict | None:
     """Return the verdict, and record that it was asked for; None after too many failures."""
     tries = Tries(request.user.pk)
     if not tries.begin():
@@ -177,7 +175,10 @@ def _try(
         )
     if verdict.verified:
         tries.succeeded()
-    model_admin.log_change(request, device, f"Tried {' and '.join(sorts)}: {verdict.outcome}.")
+    with history.origin(
+        history.Origin.ADMIN, reason=f"tried {' and '.join(sorts)}: {verdict.outcome}"
+    ):
+        history.record([device], history.Kind.CHANGED)
     return verdict
 
 
@@ -185,7 +186,7 @@ def _row(model: type[Model], pk: int | None) -> Model | None:
     return model._default_manager.filter(pk=pk).first() if pk is not None else None
 
 
-def suggestions(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpResponse:
+def suggestions(request: HttpRequest, model_admin: "ModelAdmin[Any]") -> HttpResponse:
     """Return the identifiers that the list's search finds for a beginning, for a combobox."""
     if not model_admin.has_view_permission(request):
         raise PermissionDenied

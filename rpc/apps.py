@@ -1,12 +1,14 @@
 """The wire formats of the machine endpoints."""
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class RpcConfig(AppConfig):
-    """Frames, command definitions and the two views."""
+    """Frames, command definitions, the views, and the journal of what they were asked."""
 
     name = "rpc"
+    verbose_name = _("Calls")
 
     def ready(self) -> None:
         """Register the system checks."""

@@ -15,6 +15,7 @@ from acl import decisions, sentences
 from acl.decisions import Decision, Effect, Request
 from acl.models.command_sets import CommandSet, well_formed
 from acl.patterns import LONGEST, validate_pattern
+from devices.history import Recorded, Records
 from devices.models import Device, DeviceGroup
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ AMBIGUOUS = frozenset({"everyone", "itself", "same-group", "nobody"})
 SPECIAL: dict[str, list[str]] = {"source": [], "destination": ["itself", "same-group"]}
 
 
-class CommandPermission(models.Model):
+class CommandPermission(Recorded):
     """A rule: these senders may, or may not, send these commands to those receivers."""
 
     effect = models.CharField(_("effect"), max_length=8, choices=Effect, default=Effect.ALLOW)
@@ -271,6 +272,9 @@ class CommandPermission(models.Model):
     )
 
     objects = CommandPermissionQuerySet.as_manager()
+    history = Records(
+        without=["created", "updated", "source_key", "destination_key", "command_key"]
+    )
 
     class Meta:
         ordering = ["-pk"]
@@ -287,8 +291,8 @@ class CommandPermission(models.Model):
                 fields=["command_key", "destination_key", "source_key"],
                 name="acl_permission_by_command_full",
             ),
-            # For the admin: searches, and the rules that name no receiver. None of them is on a
-            # key: a decision must find nothing else to read.
+            # For the admin: searches, and what filters choose where it is rare. A decision finds
+            # nothing else to read in them: none is on a key.
             models.Index(
                 fields=["pattern"], opclasses=["varchar_pattern_ops"], name="acl_permission_prefix"
             ),
@@ -297,6 +301,20 @@ class CommandPermission(models.Model):
                 fields=["destination_kind", "-id"],
                 condition=Q(destination_device=None, destination_group=None),
                 name="acl_permission_to_unnamed",
+            ),
+            models.Index(
+                fields=["-id"], condition=Q(effect=Effect.DENY), name="acl_permission_denies"
+            ),
+            models.Index(fields=["-id"], condition=Q(enabled=False), name="acl_permission_off"),
+            models.Index(
+                fields=["valid_from"],
+                condition=Q(valid_from__isnull=False),
+                name="acl_permission_begins",
+            ),
+            models.Index(
+                fields=["valid_until"],
+                condition=Q(valid_until__isnull=False),
+                name="acl_permission_ends",
             ),
         ]
         constraints = [

@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, x509
+from devices.history import Records
 from devices.models.authorities import (
     AUTHORITIES,
     REVOKED_SERIALS,
@@ -265,7 +266,25 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
 
         The key of a pin by public key may come back in a renewed certificate at any time.
         """
-        return self.filter(revoked_at=None).exclude(pin=Pin.CERTIFICATE, not_after__lt=now)
+        return self.unrevoked().filter(~Q(pin=Pin.CERTIFICATE) | Q(not_after__gte=now))
+
+    def unrevoked(self) -> "CertificateQuerySet":
+        """Return those that staff did not revoke, expired ones among them."""
+        return self.filter(revoked_at=None)
+
+    def expired_at(self, now: datetime) -> "CertificateQuerySet":
+        """Return those that ended by themselves; the pin of a public key never does."""
+        return self.unrevoked().filter(pin=Pin.CERTIFICATE, not_after__lt=now)
+
+    def usable_at(self, now: datetime) -> "CertificateQuerySet":
+        """Return those that can admit their device at that moment."""
+        return self.live_at(now).filter(~Q(pin=Pin.CERTIFICATE) | Q(not_before__lte=now))
+
+    def ending_before(self, moment: datetime, *, now: datetime) -> "CertificateQuerySet":
+        """Return the live ones that end before that moment."""
+        return self.unrevoked().filter(
+            pin=Pin.CERTIFICATE, not_after__gte=now, not_after__lt=moment
+        )
 
     def prepare(
         self,
@@ -406,12 +425,18 @@ class Certificate(Revocable):
     last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
     objects = CertificateQuerySet.as_manager()
+    history = Records(without=["pem", "created", "last_used"], owner="device")
 
     class Meta:
         ordering = ["-pk"]
         verbose_name = _("certificate")
         verbose_name_plural = _("certificates")
         indexes = [
+            models.Index(
+                fields=["not_after"],
+                condition=Q(revoked_at=None),
+                name="devices_certificate_ends",
+            ),
             models.Index(
                 fields=["content_fingerprint"],
                 condition=Q(revoked_at__isnull=False),

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, evidence, secrets, throttle
+from devices.history import Records
 from devices.models.devices import Device
 from devices.models.revocation import Revocable
 from devices.secrets import Scheme
@@ -85,7 +86,27 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
 
     def live_at(self, now: datetime) -> "PreSharedKeyQuerySet":
         """Return the keys that are usable or will be: neither revoked nor expired."""
-        return self.filter(revoked_at=None).exclude(not_after__lte=now)
+        return self.unrevoked().filter(Q(not_after=None) | Q(not_after__gt=now))
+
+    def unrevoked(self) -> "PreSharedKeyQuerySet":
+        """Return the keys that nobody revoked, expired ones among them."""
+        return self.filter(revoked_at=None)
+
+    def expired_at(self, now: datetime) -> "PreSharedKeyQuerySet":
+        """Return the keys that ended by themselves."""
+        return self.unrevoked().filter(not_after__lte=now)
+
+    def usable_at(self, now: datetime) -> "PreSharedKeyQuerySet":
+        """Return the keys that admit their device at that moment, with the peppers configured."""
+        return (
+            self.live_at(now)
+            .filter(Q(not_before=None) | Q(not_before__lte=now))
+            .filter(pepper__in=list(secrets.peppers()))
+        )
+
+    def ending_before(self, moment: datetime, *, now: datetime) -> "PreSharedKeyQuerySet":
+        """Return the live keys that end before that moment."""
+        return self.unrevoked().filter(not_after__gt=now, not_after__lt=moment)
 
     def issue(
         self,
@@ -354,11 +375,19 @@ class PreSharedKey(Revocable):
     last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
     objects = PreSharedKeyQuerySet.as_manager()
+    history = Records(without=["digest", "hint", "pepper", "created", "last_used"], owner="device")
 
     class Meta:
         ordering = ["-pk"]
         verbose_name = _("pre-shared key")
         verbose_name_plural = _("pre-shared keys")
+        indexes = [
+            models.Index(
+                fields=["not_after"],
+                condition=Q(revoked_at=None, not_after__isnull=False),
+                name="devices_key_ends",
+            ),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(scheme__in=["hmac-sha256", "argon2id"]),
