@@ -41,9 +41,10 @@ class Assertion(Recorded):
 
     def clean(self) -> None:
         """Refuse what cannot be read, or names what does not exist."""
-        from acl.assertions import read
+        from acl.assertions import Registry, read
 
         super().clean()
         if self.text:
             self.text = " ".join(self.text.split())
-            read(self.text).resolve()
+            expectation = read(self.text)
+            expectation.resolve(Registry([expectation]))

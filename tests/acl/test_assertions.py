@@ -254,3 +254,35 @@ def test_the_command_tries_a_rule(
         call_command("try_permission")
     with pytest.raises(CommandError, match="no rule #99999"):
         call_command("try_permission", "--remove", "99999")
+
+
+def test_whoever_shares_any_group_with_a_receiver_is_looked_at(
+    registry: dict[str, Any], make_device: Any, make_group: Any, make_rule: Any
+) -> None:
+    party = make_group("party")
+    registry["lamp"].groups.add(party)
+    make_device("guest", groups=[party])
+    rule = make_rule(party, "same-group", "/v1/Sys.*")
+    assert not holds("nobody outside group:site may /v1/Sys.* group:site")
+    rule.delete()
+    make_rule(registry["loner"], party, "/v1/Sys.*")
+    assert not holds("nobody may /v1/Sys.* group:site")
+
+
+def test_expectations_are_checked_together(
+    registry: dict[str, Any], make_rule: Any, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(10):
+        make_rule(registry["hub"], registry["site"], f"/v1/Sys.{number}")
+    texts = [
+        text
+        for number in range(10)
+        for text in (
+            f"hub may /v1/Sys.{number} group:site",
+            f"nobody outside group:site may /v1/Sys.{number} lamp",
+            f'nobody outside "group:field ops" may /v1/Sys.{number}',
+        )
+    ]
+    with django_assert_max_num_queries(16):
+        broken = assertions.check(texts)
+    assert [one.text for one in broken] == texts[1::3]
