@@ -6,21 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import PermissionDenied
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse_lazy
 from django.utils import timezone
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from acl import assertions, trials
-from acl.admin_filters import groups_of, received_by, sent_by
+from acl.admin_filters import GROUP, groups_of, received_by, sent_by
 from acl.lint import Fault, lint, suspects
 from acl.models import Assertion, CommandPermission, CommandSetPattern
 from devices.addresses import AddressError, entity_id
+from devices.admin_lists import count_text, counts
 from devices.admin_pages import Panel
 from devices.admin_trials import MOST_SUGGESTED, SuggestingInput
-from devices.models import Device
+from devices.models import Device, DeviceGroup
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -146,22 +149,47 @@ def _commands(sought: str) -> list[str]:
 
 def rules_panel(request: HttpRequest, device: Device) -> Panel | None:
     """Return the section of a device's page that lists the rules about it."""
+    groups = groups_of(device)
+    return _panel(
+        request,
+        _("Rules about this device"),
+        device.pk,
+        sent_by(device, groups),
+        received_by(device, groups),
+    )
+
+
+def group_rules_panel(request: HttpRequest, group: DeviceGroup) -> Panel | None:
+    """Return the section of a group's page that lists the rules that name it."""
+    return _panel(
+        request,
+        _("Rules that name this group"),
+        f"{GROUP}{group.pk}",
+        Q(source_group=group),
+        Q(destination_group=group),
+    )
+
+
+def _panel(request: HttpRequest, title: str, subject: object, sent: Q, received: Q) -> Panel | None:
     if not request.user.has_perm("acl.view_commandpermission"):
         return None
-    groups = groups_of(device)
     directions = []
     for heading, parameter, condition, order in (
-        (_("What it sends"), "sender", sent_by, "-source_key"),
-        (_("What it is sent"), "receiver", received_by, "-destination_key"),
+        (_("As sender"), "sender", sent, "-source_key"),
+        (_("As receiver"), "receiver", received, "-destination_key"),
     ):
-        rules = CommandPermission.objects.named().filter(condition(device, groups))
-        found = list(rules.order_by(order, "pk")[: MOST_IN_PANEL + 1])
-        directions.append((heading, parameter, found[:MOST_IN_PANEL], len(found) > MOST_IN_PANEL))
-    return Panel(
-        _("Rules about this device"),
-        "admin/acl/rules_panel.html",
-        {"directions": directions, "device": device},
-    )
+        found = counts([CommandPermission.objects.filter(condition)])[0]
+        rules = CommandPermission.objects.named().filter(condition).order_by(order, "pk")
+        directions.append(
+            {
+                "heading": heading,
+                "query": urlencode({parameter: subject}),
+                "rules": list(rules[:MOST_IN_PANEL]),
+                "total": count_text(found),
+                "is_cut": found > MOST_IN_PANEL,
+            }
+        )
+    return Panel(title, "admin/acl/rules_panel.html", {"directions": directions})
 
 
 def _require_view(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> None:

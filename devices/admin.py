@@ -144,6 +144,14 @@ class DeviceGroupAdmin(Guarded, admin.ModelAdmin):
         """Count the devices of each group in the same statement."""
         return super().get_queryset(request).annotate(device_total=Count("devices"))
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Add the sections that other apps fill."""
+        if (group := context.get("original")) is not None:
+            context["panels"] = panels_of(request, group)
+        return super().render_change_form(request, context, *args, **kwargs)
+
     @admin.display(description=gettext_lazy("Devices"), ordering="device_total")
     def device_count(self, group: DeviceGroup) -> int:
         """Return how many devices are direct members."""

@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from devices.models import Device
+from devices.models import Device, DeviceGroup
 from devices.rendering import NOTHING, Tone, badge, moment
 
 SOON = timedelta(days=30)
@@ -40,11 +40,15 @@ class Panel:
 # Called for each device's page, in order; None where there is nothing that this user may see. Apps
 # that build on this one add theirs when they are ready.
 PANELS: list[Callable[[HttpRequest, Device], Panel | None]] = []
+GROUP_PANELS: list[Callable[[HttpRequest, DeviceGroup], Panel | None]] = []  # a group's page
 
 
-def panels_of(request: HttpRequest, device: Device) -> list[Panel]:
-    """Return the sections of a device's page."""
-    made = (make(request, device) for make in PANELS)
+def panels_of(request: HttpRequest, row: Device | DeviceGroup) -> list[Panel]:
+    """Return the sections of a device's or a group's page."""
+    if isinstance(row, Device):
+        made = [make(request, row) for make in PANELS]
+    else:
+        made = [make(request, row) for make in GROUP_PANELS]
     return [panel for panel in made if panel is not None]
 
 
