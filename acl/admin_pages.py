@@ -11,7 +11,6 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse_lazy
 from django.utils import timezone
-from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -183,7 +182,7 @@ def _panel(request: HttpRequest, title: str, subject: object, sent: Q, received:
         directions.append(
             {
                 "heading": heading,
-                "query": urlencode({parameter: subject}),
+                "query": f"{parameter}={subject}",
                 "rules": list(rules[:MOST_IN_PANEL]),
                 "total": count_text(found),
                 "is_cut": found > MOST_IN_PANEL,

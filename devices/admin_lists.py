@@ -77,6 +77,8 @@ def counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:
             continue
         columns.append(f"(SELECT COUNT(*) FROM ({sql}) rows)")  # noqa: S608 (the ORM's own)
         parameters += given
+    if not columns:
+        return []
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(columns)}", parameters)
         row: tuple[int, ...] = cursor.fetchone()

@@ -11,5 +11,9 @@ class RpcConfig(AppConfig):
     verbose_name = _("Calls")
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and what permissions are tried with."""
+        from acl import trials
         from rpc import checks  # noqa: F401
+        from rpc.definitions import COMMANDS
+
+        trials.COMMANDS.append(lambda: COMMANDS)
