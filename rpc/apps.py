@@ -1,7 +1,14 @@
 """The wire formats of the machine endpoints."""
 
+from collections.abc import Iterable
+from datetime import timedelta
+
 from django.apps import AppConfig
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+OF_LATE = timedelta(days=7)
+MOST_TRIED = 1000  # requests of the journal that a change of permissions is tried with
 
 
 class RpcConfig(AppConfig):
@@ -15,5 +22,10 @@ class RpcConfig(AppConfig):
         from acl import trials
         from rpc import checks  # noqa: F401
         from rpc.definitions import COMMANDS
+        from rpc.models import CallRecord
+
+        def requests_of_late() -> Iterable[trials.Request]:
+            return CallRecord.objects.requests_made(timezone.now() - OF_LATE, MOST_TRIED)
 
         trials.COMMANDS.append(lambda: COMMANDS)
+        trials.SOURCES.append(requests_of_late)

@@ -159,7 +159,7 @@ def test_a_file_is_checked_line_by_line(
         call_command("check_permissions", str(file))
     assert ended.value.code == 1
     assert capsys.readouterr().out == (
-        "lamp may /v1/X hub: lamp → hub: no rule allows it\n1 of 2 hold.\n"
+        f"{file}:4: lamp may /v1/X hub: lamp → hub: no rule allows it\n1 of 2 hold.\n"
     )
     with pytest.raises(CommandError) as refused:
         call_command("check_permissions", str(tmp_path / "none.txt"))
@@ -169,6 +169,9 @@ def test_a_file_is_checked_line_by_line(
 def test_saved_expectations_are_checked_without_a_file(
     registry: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with pytest.raises(SystemExit):
+        call_command("check_permissions")
+    assert capsys.readouterr().out == "There are no expectations: nothing was checked.\n"
     Assertion.objects.create(text="lamp may not /v1/X hub")
     call_command("check_permissions")
     assert capsys.readouterr().out == "1 of 1 hold.\n"
