@@ -76,6 +76,7 @@ class CommandPermissionAdmin(Guarded, SavesChanges, admin.ModelAdmin):
 
     class Media:
         js = [Script("acl/rule_form.js", defer=True)]
+        css = {"all": ["acl/rules.css"]}
 
     list_display: list[Any] = [
         "number",

@@ -25,8 +25,8 @@ class Assertion(Recorded):
 
     class Meta:
         ordering = ["text"]
-        verbose_name = _("assertion")
-        verbose_name_plural = _("assertions")
+        verbose_name = _("expectation")
+        verbose_name_plural = _("expectations")
         constraints = [
             models.UniqueConstraint(
                 fields=["text"],
