@@ -83,6 +83,7 @@ def guard(model_admin: "ModelAdmin[Any]", request: HttpRequest, view: View) -> H
 def _page(
     model_admin: "ModelAdmin[Any]", request: HttpRequest, consequences: Consequences
 ) -> HttpResponse:
+    list(messages.get_messages(request))  # they tell what is taken back: neither here nor later
     own = {"csrfmiddlewaretoken", TRY, CONFIRMED, EDIT}
     match = request.resolver_match
     return TemplateResponse(
@@ -90,7 +91,7 @@ def _page(
         "admin/acl/consequences.html",
         {
             **model_admin.admin_site.each_context(request),
-            "messages": [],  # they tell what has been taken back
+            "messages": [],
             "opts": model_admin.opts,
             "title": _("What would change"),
             "consequences": consequences,
