@@ -38,6 +38,21 @@ from devices.rendering import Tone, badge, moment_column
 MOST_NAMED = 1000  # devices, groups, sets and notes that one word of a search may find
 
 
+def words_of(text: str) -> list[str]:
+    """Return the words of a search; what is in quotation marks is one."""
+    words = []
+    for word in smart_split(text):
+        quoted = len(word) > 1 and word[0] in "\"'" and word[0] == word[-1]
+        words.append(unescape_string_literal(word) if quoted else word)
+    return words
+
+
+def _searches(request: HttpRequest) -> dict[str, list[Q]]:
+    """Return what a request has looked up: each filter that counts searches again."""
+    found: dict[str, list[Q]] = vars(request).setdefault("rule_searches", {})
+    return found
+
+
 class PermissionForm(forms.ModelForm):
     """A rule. Each field remembers what was shown, so that only what was changed is saved."""
 
@@ -109,7 +124,8 @@ class CommandPermissionAdmin(Guarded, SavesChanges, admin.ModelAdmin):
     show_full_result_count = False
     search_fields = ["pattern"]  # `get_search_results` says in what else
     search_help_text = gettext_lazy(
-        "Search by number, device, group, command set, the beginning of a command, or note."
+        "The beginning of a device or a command; part of a group, a command set or a note; #12 for "
+        "rule 12. Where nothing is found so, any part of a device."
     )
     autocomplete_fields = [
         "source_device",
@@ -198,40 +214,45 @@ class CommandPermissionAdmin(Guarded, SavesChanges, admin.ModelAdmin):
         So the rules are found by keys. One condition on texts of several tables would read them
         all.
         """
-        for word in smart_split(search_term):
-            quoted = word.startswith(('"', "'")) and word[0] == word[-1] and len(word) > 1
-            found = unescape_string_literal(word) if quoted else word
-            queryset = queryset.filter(self._about(request, found.replace("\x00", "")))
+        if search_term not in (about := _searches(request)):
+            about[search_term] = [
+                self._about(request, word) for word in words_of(search_term.replace("\x00", ""))
+            ]
+        for condition in about[search_term]:
+            queryset = queryset.filter(condition)
         return queryset, False
 
     def _about(self, request: HttpRequest, word: str) -> Q:
         number = word.removeprefix("#")
         if number != word and number.isdecimal():
             return Q(pk=number)
-        device_admin = self.admin_site.get_model_admin(Device)
-        devices = device_admin.get_search_results(request, Device.objects.order_by(), word)[0]
-        device_keys = self._keys(request, devices)
-        group_keys = self._keys(request, DeviceGroup.objects.filter(name__icontains=word))
-        named = CommandSet.objects.filter(
-            Q(name__icontains=word) | Q(patterns__pattern__startswith=word)
-        )
-        noted = CommandPermission.objects.filter(~Q(note=""), note__icontains=word)
+        begins = Device.objects.filter(identifier__startswith=word)
+        devices = self._keys(request, word, begins)
+        groups = self._keys(request, word, DeviceGroup.objects.filter(name__icontains=word))
+        named = Q(name__icontains=word) | Q(patterns__pattern__startswith=word)
+        sets = self._keys(request, word, CommandSet.objects.filter(named))
+        rules = CommandPermission.objects.order_by()
+        noted = self._keys(request, word, rules.filter(~Q(note=""), note__icontains=word))
+        found = devices or groups or sets or noted
+        if not found and not rules.filter(pattern__startswith=word).exists():
+            device_admin = self.admin_site.get_model_admin(Device)
+            anywhere = device_admin.get_search_results(request, Device.objects.all(), word)[0]
+            devices = self._keys(request, word, anywhere)
         return (
             Q(pattern__startswith=word)
-            | Q(source_device__in=device_keys)
-            | Q(destination_device__in=device_keys)
-            | Q(source_group__in=group_keys)
-            | Q(destination_group__in=group_keys)
-            | Q(command_set__in=self._keys(request, named))
-            | Q(pk__in=self._keys(request, noted))
+            | Q(source_device__in=devices)
+            | Q(destination_device__in=devices)
+            | Q(source_group__in=groups)
+            | Q(destination_group__in=groups)
+            | Q(command_set__in=sets)
+            | Q(pk__in=noted)
         )
 
-    def _keys(self, request: HttpRequest, rows: QuerySet[Any]) -> list[int]:
+    def _keys(self, request: HttpRequest, word: str, rows: QuerySet[Any]) -> list[int]:
         keys = list(rows.order_by().values_list("pk", flat=True)[: MOST_NAMED + 1])
         if len(keys) > MOST_NAMED:
-            text = _("The search names too much; some rules may be missing. Write more of it.")
-            if text not in map(str, messages.get_messages(request)):
-                self.message_user(request, text, messages.WARNING)
+            text = _("“%s” names too much; some rules may be missing. Write more of it.")
+            self.message_user(request, text % word, messages.WARNING)
         return keys[:MOST_NAMED]
 
     @admin.action(description=gettext_lazy("Switch selected rules on"), permissions=["change"])

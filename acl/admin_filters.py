@@ -1,5 +1,7 @@
 """How the list of rules is narrowed: filters that count, each choice by an index of its own."""
 
+from functools import cached_property, reduce
+from operator import or_
 from typing import Any
 
 from django.db.models import Q, QuerySet
@@ -8,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
 from acl import decisions
-from acl.decisions import EVERYONE, Effect, Request
+from acl.decisions import EVERYONE, Effect, Entity, Request
 from acl.models import CommandSet
 from acl.models.permissions import DestinationKind, RuleState, SourceKind
 from devices.admin_lists import CountedFilter
@@ -112,30 +114,40 @@ class CommandSetFilter(CountedFilter):
         return queryset.filter(command_set=value) if value.isdecimal() else queryset.none()
 
 
-def groups_of(device: Device) -> list[int]:
-    """Return the groups that a device is in, those above them included. One statement."""
-    context = decisions.find_context(
-        [Request(device.identifier, device.identifier, "*")], [["*"]], using="default"
-    )
-    return sorted(context.entities[device.identifier].groups)
+def entity_of(device: Device) -> Entity:
+    """Return a device with its groups, as the engine sees it. One statement."""
+    request = Request(device.identifier, device.identifier, "*")
+    return decisions.find_context([request], [["*"]], using="default").entities[device.identifier]
 
 
-def sent_by(device: Device, groups: list[int]) -> Q:
-    """Return the condition that a rule is about what a device in these groups sends."""
-    return Q(source_key__in=[device.pk, *(-group for group in groups), EVERYONE])
+def sent_by(entity: Entity) -> list[Q]:
+    """Return the conditions that a rule is about what a device sends, the closest first."""
+    return [
+        Q(source_key=entity.pk),
+        Q(source_key__in=[-group for group in sorted(entity.groups)]),
+        Q(source_key=EVERYONE),
+    ]
 
 
-def received_by(device: Device, groups: list[int]) -> Q:
-    """Return the condition that a rule is about what a device in these groups is sent."""
-    reached = (
-        Q(destination_device=device)
-        | Q(destination_group__in=groups)
-        | Q(UNNAMED, destination_kind=DestinationKind.EVERYONE)
-        | Q(UNNAMED, sent_by(device, groups), destination_kind=DestinationKind.ITSELF)
-    )
-    if groups:
-        reached |= Q(UNNAMED, destination_kind=DestinationKind.SAME_GROUP)
-    return reached
+def received_by(entity: Entity) -> list[Q]:
+    """Return the conditions that a rule is about what a device is sent, the closest first.
+
+    A rule on a group for *same group* is taken to be, whether or not any two devices share one.
+    """
+    keys = [entity.pk, *(-group for group in sorted(entity.groups)), EVERYONE]
+    sharing = Device.groups.through.objects.filter(devicegroup__in=entity.direct)
+    shared = Q(source_key__lte=EVERYONE) | Q(source_device__in=sharing.values("device"))
+    return [
+        Q(destination_device=entity.pk),
+        Q(UNNAMED, destination_kind=DestinationKind.ITSELF, source_key__in=keys),
+        Q(destination_group__in=entity.groups),
+        Q(UNNAMED, destination_kind=DestinationKind.EVERYONE),
+        *(
+            [Q(UNNAMED, shared, destination_kind=DestinationKind.SAME_GROUP)]
+            if entity.direct
+            else []
+        ),
+    ]
 
 
 class ConcernFilter(CountedFilter):
@@ -161,6 +173,27 @@ class ConcernFilter(CountedFilter):
         chosen = super().value()
         return str(chosen) if chosen is not None else None
 
+    @cached_property
+    def condition(self) -> Q:
+        """The condition that a rule concerns what was chosen; none does where that is nothing."""
+        if self.chosen is None:
+            return Q(pk__in=())
+        if isinstance(self.chosen, DeviceGroup):
+            return self.of_group(self.chosen)
+        return reduce(or_, self.of_device(entity_of(self.chosen)))
+
+    def of_device(self, entity: Entity) -> list[Q]:
+        """Return the conditions that a rule concerns the device."""
+        raise NotImplementedError
+
+    def of_group(self, group: DeviceGroup) -> Q:
+        """Return the condition that a rule names the group."""
+        raise NotImplementedError
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
+        """Return the rules that concern it."""
+        return queryset.filter(self.condition)
+
 
 class SenderFilter(ConcernFilter):
     """The rules about what one device, or a group by name, sends."""
@@ -168,13 +201,13 @@ class SenderFilter(ConcernFilter):
     title = gettext_lazy("whoever sends")
     parameter_name = "sender"
 
-    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        """Return the rules about what it sends."""
-        if isinstance(self.chosen, DeviceGroup):
-            return queryset.filter(source_group=self.chosen)
-        if self.chosen is None:
-            return queryset.none()
-        return queryset.filter(sent_by(self.chosen, groups_of(self.chosen)))
+    def of_device(self, entity: Entity) -> list[Q]:
+        """Return the conditions that a rule is about what the device sends."""
+        return sent_by(entity)
+
+    def of_group(self, group: DeviceGroup) -> Q:
+        """Return the condition that a rule names the group as sender."""
+        return Q(source_key=-group.pk)
 
 
 class ReceiverFilter(ConcernFilter):
@@ -183,10 +216,10 @@ class ReceiverFilter(ConcernFilter):
     title = gettext_lazy("whoever is sent to")
     parameter_name = "receiver"
 
-    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        """Return the rules about what it is sent."""
-        if isinstance(self.chosen, DeviceGroup):
-            return queryset.filter(destination_group=self.chosen)
-        if self.chosen is None:
-            return queryset.none()
-        return queryset.filter(received_by(self.chosen, groups_of(self.chosen)))
+    def of_device(self, entity: Entity) -> list[Q]:
+        """Return the conditions that a rule is about what the device is sent."""
+        return received_by(entity)
+
+    def of_group(self, group: DeviceGroup) -> Q:
+        """Return the condition that a rule names the group as receiver."""
+        return Q(destination_group=group)

@@ -20,11 +20,12 @@ class RpcConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks, and what permissions are tried with."""
         from acl import trials
+        from acl.decisions import Request
         from rpc import checks  # noqa: F401
         from rpc.definitions import COMMANDS
         from rpc.models import CallRecord
 
-        def requests_of_late() -> Iterable[trials.Request]:
+        def requests_of_late() -> Iterable[Request]:
             return CallRecord.objects.requests_made(timezone.now() - OF_LATE, MOST_TRIED)
 
         trials.COMMANDS.append(lambda: COMMANDS)

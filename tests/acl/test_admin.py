@@ -132,6 +132,54 @@ def test_the_report_page(staff: Any, make_device: Any, make_rule: Any) -> None:
     assert "a rule allows it (Everyone may send any command to everyone)" in page
 
 
+def test_the_report_shows_one_fault_and_ways_to_mend_it(
+    staff: Any, make_device: Any, make_rule: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    useless, wide = make_rule(make_device("off", enabled=False)), make_rule()
+    client = staff()
+
+    def numbers(**query: Any) -> list[int]:
+        context = client.get(LIST + "report/", query).context
+        return [finding.rule.pk for finding in context["findings"]]
+
+    assert numbers() == [useless.pk, wide.pk]
+    assert numbers(fault="disabled-device") == [useless.pk]
+    assert numbers(fault="opens-everything") == [wide.pk]
+    assert numbers(fault="no-such-fault") == [useless.pk, wide.pk]
+    page = client.get(LIST + "report/", {"fault": "opens-everything"}).content.decode()
+    assert f'name="_selected_action" value="{wide.pk}"' in page
+    assert f'href="{LIST}{wide.pk}/delete/"' in page
+    assert "No rule has this fault." in client.get(
+        LIST + "report/", {"fault": "expired"}
+    ).content.decode()  # fmt: skip
+    monkeypatch.setattr("acl.admin_pages.MOST_EXAMINED", 1)
+    assert numbers() == [useless.pk]
+    assert "Only the oldest 1 rules" in client.get(LIST + "report/").content.decode()
+    monkeypatch.setattr("acl.admin_pages.MOST_FINDINGS", 0)
+    assert "Only the first 0 are shown" in client.get(LIST + "report/").content.decode()
+
+
+def test_who_may_only_look_mends_nothing(staff: Any, make_rule: Any) -> None:
+    make_rule()
+    page = staff("view_commandpermission").get(LIST + "report/").content.decode()
+    assert "Switch" not in page
+    assert "/delete/" not in page
+
+
+def test_the_list_of_expectations_says_which_hold(
+    staff: Any, make_device: Any, django_assert_max_num_queries: Any
+) -> None:
+    make_device("lamp")
+    for number in range(6):
+        Assertion.objects.create(text=f"lamp may not /v1/{number} itself")
+        Assertion.objects.create(text=f"lamp may /v1/{number} itself")
+    client = staff()
+    with django_assert_max_num_queries(20):
+        page = client.get("/admin/acl/assertion/").content.decode()
+    assert page.count(">holds</span>") == 6
+    assert page.count(">broken</span> lamp → lamp: no rule allows it") == 6
+
+
 @pytest.mark.parametrize("page", ["", "explain/", "report/"])
 def test_pages_ask_for_the_right_to_view(staff: Any, page: str) -> None:
     assert staff("view_device").get(LIST + page).status_code == 403

@@ -115,7 +115,7 @@ def test_the_panel_is_bounded_and_its_statements_are_constant(
     request.user = admin_user
     for number in range(MOST_IN_PANEL):
         make_rule(world["lamp"], "everyone", f"/v1/{number}")
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(8):
         panel = rules_panel(request, world["lamp"])
     assert panel is not None
     sent, _received = panel.context["directions"]
@@ -202,4 +202,4 @@ def test_a_search_that_names_too_much_says_so(
 ) -> None:
     monkeypatch.setattr("acl.admin.MOST_NAMED", 1)
     page = admin_client.get(LIST, {"q": "o"}).content.decode()
-    assert page.count("The search names too much") == 1
+    assert page.count("“o” names too much") == 1

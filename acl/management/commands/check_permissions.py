@@ -18,8 +18,8 @@ class Command(RegistryCommand):
         "  SENDER may COMMAND RECEIVER\n"
         "  SENDER may not COMMAND RECEIVER\n"
         "  nobody [outside group:NAME] may PATTERN [RECEIVER]\n"
-        "Words with spaces are quoted; # begins a remark. Exit code 1: one does not hold, or there\n"
-        "is none."
+        "Words with spaces are quoted; # begins a remark.\n"
+        "Exit code 1: one does not hold, or there is none."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
