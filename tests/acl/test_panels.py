@@ -88,6 +88,17 @@ def test_a_group_s_page_lists_what_names_it(
     assert listed(admin_client, receiver=f"group-{house.pk}") == found[1]
 
 
+def test_only_those_who_share_a_group_reach_a_device_by_it(
+    admin_client: Client, world: dict[str, Any], make_device: Any, make_rule: Any
+) -> None:
+    neighbour = make_device(groups=list(world["lamp"].groups.all()))
+    near = make_rule(neighbour, "same-group")
+    far = make_rule(world["hub"], "same-group")
+    found = listed(admin_client, receiver=world["lamp"].pk)
+    assert near.pk in found
+    assert far.pk not in found
+
+
 def test_a_device_in_no_group_shares_none(
     admin_client: Client, make_device: Any, make_rule: Any
 ) -> None:
