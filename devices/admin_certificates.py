@@ -168,22 +168,6 @@ class CertificateColumns:
         return x509.shown(certificate.subject, 80)
 
 
-class CertificateInline(CertificateColumns, admin.TabularInline):
-    """A device's certificates, to look at; they are registered and revoked on their own pages."""
-
-    model = Certificate
-    extra = 0
-    can_delete = False
-    show_change_link = True
-    fields = ("label", "state", "pin", "short_subject", "not_after", "last_used")
-    readonly_fields = ("label", "state", "pin", "short_subject", "not_after", "last_used")
-    verbose_name_plural = gettext_lazy("Certificates")
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Leave adding to the page that reads the certificate."""
-        return False
-
-
 @admin.register(Certificate)
 class CertificateAdmin(CertificateColumns, KeepsRevoked, SavesChanges, admin.ModelAdmin):
     """Certificates across all devices: what is pinned, what ends soon, what was revoked."""
