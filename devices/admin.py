@@ -29,6 +29,7 @@ from devices.admin_actions import (
 )
 from devices.admin_certificates import CertificateAdmin, CertificateAuthorityAdmin
 from devices.admin_forms import MOMENTS, CurrentForm
+from devices.admin_history import HistoryPages
 from devices.admin_lists import (
     ANYWHERE,
     BoundedPaginator,
@@ -54,6 +55,7 @@ from devices.admin_pages import (
 from devices.admin_secrets import SecretPages
 from devices.models import CredentialState, Device, DeviceGroup, PreSharedKey
 from devices.models.devices import credential_state, first_group, next_expiry
+from devices.models.revocation import revoke_all
 from devices.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
 
 __all__ = ["CertificateAdmin", "CertificateAuthorityAdmin"]  # registered where they are written
@@ -68,7 +70,7 @@ MOST_GROUP_NAMES = 3  # of a device, in a list
 
 
 @admin.register(DeviceGroup)
-class DeviceGroupAdmin(SavesChanges, admin.ModelAdmin):
+class DeviceGroupAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
     """Groups: which there are, where they lie, how many devices each holds."""
 
     form = CurrentForm
@@ -79,6 +81,7 @@ class DeviceGroupAdmin(SavesChanges, admin.ModelAdmin):
     search_help_text = gettext_lazy("Search by name or description.")
     autocomplete_fields = ["parent"]
     fieldsets = [(None, {"fields": ["name", "parent", "description"]})]
+    restores = ("name", "parent", "description")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
         """Count the devices of each group that is shown, in the same statement."""
@@ -102,7 +105,7 @@ class DeviceGroupAdmin(SavesChanges, admin.ModelAdmin):
 
 
 @admin.register(Device)
-class DeviceAdmin(BulkActions, SecretPages, SavesChanges, admin.ModelAdmin):
+class DeviceAdmin(HistoryPages, BulkActions, SecretPages, SavesChanges, admin.ModelAdmin):
     """Devices, with their keys and certificates beside them."""
 
     form = CurrentForm
@@ -131,6 +134,7 @@ class DeviceAdmin(BulkActions, SecretPages, SavesChanges, admin.ModelAdmin):
     actions = [
         change.action() for change in (Enable(), Disable(), Join(), Leave(), RevokeAll(), Delete())
     ]
+    restores = ("kind", "name", "description", "enabled", "attributes")
     fieldsets = [
         (None, {"fields": ["identifier", "name", "kind"]}),
         (gettext_lazy("Where it belongs"), {"fields": ["groups", "description", "attributes"]}),
@@ -276,7 +280,7 @@ class DeviceAdmin(BulkActions, SecretPages, SavesChanges, admin.ModelAdmin):
 
 
 @admin.register(PreSharedKey)
-class PreSharedKeyAdmin(KeepsRevoked, SavesChanges, admin.ModelAdmin):
+class PreSharedKeyAdmin(HistoryPages, KeepsRevoked, SavesChanges, admin.ModelAdmin):
     """Keys across all devices: which are old, unused, about to end."""
 
     form = CurrentForm
@@ -363,11 +367,7 @@ class PreSharedKeyAdmin(KeepsRevoked, SavesChanges, admin.ModelAdmin):
                 button=_("Revoke"),
                 form=form,
             )
-        revoked = 0
-        for key in queryset.select_related("device"):
-            if key.revoke(by=request.user.get_username(), reason=form.cleaned_data["reason"]):
-                self.log_change(request, key, "Revoked.")
-                revoked += 1
+        revoked = revoke_all(queryset, by=request.user.get_username(), **form.cleaned_data)
         text = ngettext("%(n)d key revoked.", "%(n)d keys revoked.", revoked)
         self.message_user(request, text % {"n": revoked}, messages.SUCCESS)
         return None
@@ -388,8 +388,7 @@ class PreSharedKeyAdmin(KeepsRevoked, SavesChanges, admin.ModelAdmin):
             raise PermissionDenied
         form = RevokeForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            if key.revoke(by=request.user.get_username(), reason=form.cleaned_data["reason"]):
-                self.log_change(request, key, "Revoked.")
+            key.revoke(by=request.user.get_username(), **form.cleaned_data)
             self.message_user(request, _("The key is revoked."), messages.SUCCESS)
             return HttpResponseRedirect(
                 reverse("admin:devices_device_change", args=[key.device_id])

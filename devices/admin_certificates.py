@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from devices import admin_previews as previews
 from devices import x509
 from devices.admin_forms import CurrentForm
+from devices.admin_history import HistoryPages
 from devices.admin_pages import (
     CredentialStateFilter,
     KeepsRevoked,
@@ -263,7 +264,9 @@ class RegistersCertificates:
 
 
 @admin.register(Certificate)
-class CertificateAdmin(RegistersCertificates, KeepsRevoked, SavesChanges, admin.ModelAdmin):
+class CertificateAdmin(
+    HistoryPages, RegistersCertificates, KeepsRevoked, SavesChanges, admin.ModelAdmin
+):
     """Certificates across all devices: what is pinned, what ends soon, what was revoked."""
 
     form = CertificateForm
@@ -369,17 +372,12 @@ class CertificateAdmin(RegistersCertificates, KeepsRevoked, SavesChanges, admin.
                 form=form,
             )
         revoked = sum(
-            self._revoked(request, certificate, form.cleaned_data) for certificate in queryset
+            certificate.revoke(by=request.user.get_username(), **form.cleaned_data)
+            for certificate in queryset
         )
         text = ngettext("%(n)d certificate revoked.", "%(n)d certificates revoked.", revoked)
         self.message_user(request, text % {"n": revoked}, messages.SUCCESS)
         return None
-
-    def _revoked(self, request: HttpRequest, certificate: Certificate, how: dict[str, Any]) -> bool:
-        revoked = certificate.revoke(by=request.user.get_username(), **how)
-        if revoked:
-            self.log_change(request, certificate, "Revoked.")
-        return revoked
 
     def get_urls(self) -> list[URLPattern]:
         """Add the page that revokes one certificate."""
@@ -397,7 +395,7 @@ class CertificateAdmin(RegistersCertificates, KeepsRevoked, SavesChanges, admin.
             raise PermissionDenied
         form = RevokeCertificateForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            self._revoked(request, certificate, form.cleaned_data)
+            certificate.revoke(by=request.user.get_username(), **form.cleaned_data)
             self.message_user(request, _("The certificate is revoked."), messages.SUCCESS)
             return HttpResponseRedirect(
                 reverse("admin:devices_certificate_change", args=[certificate.pk])
@@ -443,7 +441,9 @@ class ListFilter(admin.SimpleListFilter):
 
 
 @admin.register(CertificateAuthority)
-class CertificateAuthorityAdmin(RegistersCertificates, SavesChanges, admin.ModelAdmin):
+class CertificateAuthorityAdmin(
+    HistoryPages, RegistersCertificates, SavesChanges, admin.ModelAdmin
+):
     """Trust anchors: whom, how they name devices, how old their lists are."""
 
     form = CertificateAuthorityForm
@@ -609,7 +609,6 @@ class CertificateAuthorityAdmin(RegistersCertificates, SavesChanges, admin.Model
         self, request: HttpRequest, anchor: CertificateAuthority, content: bytes
     ) -> HttpResponse:
         loaded = anchor.load_list(content, by=request.user.get_username())
-        self.log_change(request, anchor, f"Loaded revocation list {loaded.number or loaded}.")
         text = ngettext(
             "The list is in force; it names %(n)d certificate.",
             "The list is in force; it names %(n)d certificates.",

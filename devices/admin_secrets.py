@@ -22,6 +22,7 @@ from devices.admin_forms import MomentField, OneTimeForm
 from devices.admin_pages import form_page
 from devices.models import Device, PreSharedKey
 from devices.models.keys import ISSUED_BEFORE
+from devices.reauthentication import recently_authenticated
 
 OVERLAPS = {
     0: gettext_lazy("at once"),
@@ -120,7 +121,6 @@ class SecretPages:
     """Adds the pages that issue and rotate keys to the admin of devices."""
 
     admin_site: Any
-    log_change: Callable[..., Any]
     message_user: Callable[..., None]
 
     def get_urls(self) -> list[URLPattern]:
@@ -136,6 +136,7 @@ class SecretPages:
         rest: list[URLPattern] = super().get_urls()  # type: ignore[misc]
         return [*pages, *rest]
 
+    @recently_authenticated
     def issue_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a key, or register a known secret; a generated one is shown on this answer only."""
         device = get_object_or_404(Device, pk=object_id)
@@ -163,16 +164,15 @@ class SecretPages:
     def _issued(self, request: HttpRequest, device: Device, wanted: dict[str, Any]) -> HttpResponse:
         secret, random = wanted.pop("secret"), wanted.pop("random")
         if not secret:
-            key, generated = PreSharedKey.objects.issue(device=device, **wanted)
-            self.log_change(request, device, f"Issued key {key.pk}.")
+            _key, generated = PreSharedKey.objects.issue(device=device, **wanted)
             return self._secret_page(request, device, generated)
-        key = PreSharedKey.objects.register(device=device, secret=secret, random=random, **wanted)
-        self.log_change(request, device, f"Registered a known secret as key {key.pk}.")
+        PreSharedKey.objects.register(device=device, secret=secret, random=random, **wanted)
         self.message_user(request, _("The secret was registered."), messages.SUCCESS)
         if not random and (warning := secrets.weakness(secret, identifier=device.identifier)):
             self.message_user(request, _("It is weak. ") + warning, messages.WARNING)
         return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
 
+    @recently_authenticated
     def rotate_keys(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a new key and let the old ones end; the new secret is shown on this answer only."""
         device = get_object_or_404(Device, pk=object_id)
@@ -181,7 +181,7 @@ class SecretPages:
         form = RotateKeysForm(request.POST or None)
         if form.is_valid():
             try:
-                key, secret = PreSharedKey.objects.rotate(
+                _key, secret = PreSharedKey.objects.rotate(
                     device=device,
                     overlap=timedelta(hours=form.cleaned_data["overlap"]),
                     label=form.cleaned_data["label"],
@@ -191,7 +191,6 @@ class SecretPages:
                 if was_issued_before(error):
                     return self._issued_before(request, device)
                 raise
-            self.log_change(request, device, f"Rotated the keys: key {key.pk} succeeds them.")
             return self._secret_page(request, device, secret)
         ending = PreSharedKey.objects.filter(device=device).live_at(timezone.now()).count()
         return form_page(

@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from devices.history import history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
 
 Factory = Callable[..., Device]
@@ -136,7 +136,7 @@ def test_an_issued_secret_is_shown_once_and_kept_by_nobody(
         reverse("admin:devices_device_history", args=[device.pk]),
     ):
         assert secret not in admin_client.get(address).content.decode()
-    assert secret not in str(list(LogEntry.objects.values()))
+    assert secret not in str(list(history_of(PreSharedKey).objects.values()))
 
 
 def test_a_known_secret_is_registered_with_its_white_space_and_a_warning(
