@@ -192,7 +192,9 @@ WHITENOISE_USE_FINDERS = (
 # kept free of them: devices/throttle.py.
 THREADS = env.number("THREADS", 8, minimum=1)
 
-EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)  # seconds; 0: only on flush()
+JOURNAL = env.flag("JOURNAL", default=True)  # whether calls are counted: rpc/journal.py
+# Seconds between the writes of evidence and of the journal; 0: only on flush().
+EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)
 
 LOG_LEVEL = env.level("LOG_LEVEL", "INFO")
 LOGGING = {

@@ -11,5 +11,9 @@ class RpcConfig(AppConfig):
     verbose_name = _("Calls")
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and the section of a device's page."""
+        from devices.admin_pages import PANELS
         from rpc import checks  # noqa: F401
+        from rpc.admin_pages import last_calls
+
+        PANELS.append(last_calls)

@@ -357,6 +357,10 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
             pin=Pin.CERTIFICATE, not_after__gte=now, not_after__lt=moment
         )
 
+    def fingerprinted(self, prefix: str) -> "CertificateQuerySet":
+        """Return those whose SHA-256 fingerprint, in lower case, begins so; by an index."""
+        return self.filter(fingerprint__startswith=prefix)
+
     def prepare(
         self,
         *,
