@@ -29,7 +29,9 @@ from acl.admin_filters import (
 )
 from acl.lint import lint
 from acl.models import Assertion, CommandPermission, CommandSet, CommandSetPattern
-from acl.models.permissions import DestinationKind, SourceKind, state_order
+from acl.models.permissions import IDENTITY, DestinationKind, SourceKind, state_order
+from devices.admin_forms import CurrentForm
+from devices.admin_history import HistoryPages
 from devices.admin_lists import BoundedPaginator
 from devices.admin_pages import Guarded, SavesChanges
 from devices.models import Device, DeviceGroup
@@ -53,8 +55,8 @@ def _searches(request: HttpRequest) -> dict[str, list[Q]]:
     return found
 
 
-class PermissionForm(forms.ModelForm):
-    """A rule. Each field remembers what was shown, so that only what was changed is saved."""
+class PermissionForm(CurrentForm):
+    """A rule."""
 
     class Meta:
         model = CommandPermission
@@ -79,12 +81,10 @@ class PermissionForm(forms.ModelForm):
         for name, kinds in (("source_kind", SourceKind), ("destination_kind", DestinationKind)):
             if name in self.fields:  # not where a rule is only looked at
                 self.fields[name].choices = kinds.choices  # type: ignore[attr-defined]
-        for field in self.fields.values():
-            field.show_hidden_initial = self.instance.pk is not None
 
 
 @admin.register(CommandPermission)
-class CommandPermissionAdmin(Guarded, SavesChanges, admin.ModelAdmin):
+class CommandPermissionAdmin(Guarded, HistoryPages, SavesChanges, admin.ModelAdmin):
     """The rules, with pages that explain a decision and report useless rules."""
 
     form = PermissionForm
@@ -147,6 +147,13 @@ class CommandPermissionAdmin(Guarded, SavesChanges, admin.ModelAdmin):
     ]
     save_as = True
     actions = ["enable", "disable"]
+    restores = (
+        *(name.removesuffix("_id") for name in IDENTITY),
+        "enabled",
+        "valid_from",
+        "valid_until",
+        "note",
+    )
     fieldsets = [
         (None, {"fields": ["effect"]}),
         (
@@ -311,7 +318,7 @@ class PatternInline(admin.TabularInline):
 
 
 @admin.register(CommandSet)
-class CommandSetAdmin(Guarded, admin.ModelAdmin):
+class CommandSetAdmin(Guarded, HistoryPages, admin.ModelAdmin):
     """Named sets of commands, with how many rules refer to each."""
 
     list_display = ["name", "pattern_count", "rule_count", "description"]
@@ -319,6 +326,7 @@ class CommandSetAdmin(Guarded, admin.ModelAdmin):
     search_fields = ["name", "description", "patterns__pattern"]
     search_help_text = gettext_lazy("Search by name, description or command.")
     fieldsets = [(None, {"fields": ["name", "description"]})]
+    restores = ("name", "description")
     inlines = [PatternInline]
 
     readonly_fields = ["rule_count"]
@@ -362,13 +370,14 @@ def _count_of(model: type[CommandSetPattern] | type[CommandPermission]) -> Coale
 
 
 @admin.register(Assertion)
-class AssertionAdmin(admin.ModelAdmin):
+class AssertionAdmin(HistoryPages, admin.ModelAdmin):
     """What staff expect of the rules."""
 
     list_per_page = 50
     search_fields = ["text", "note"]
     search_help_text = gettext_lazy("Search by device, group, command or note.")
     fieldsets = [(None, {"fields": ["text", "note"]})]
+    restores = ("text", "note")
 
     def get_list_display(self, request: HttpRequest) -> list[str | Callable[[Any], Any]]:
         """Have all states of a page checked together, once the first is asked for."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -49,9 +49,15 @@ class BoundedPaginator(Paginator):
 class DeviceChangeList(ChangeList):
     """Finds the rows of a page by their plain columns, then computes the others for these rows."""
 
+    request: HttpRequest
+
     def get_results(self, request: HttpRequest) -> None:
-        """Describe the devices of the page, whatever order they are in."""
+        """Describe the devices of the page; count what each filter leaves, or offer to."""
         super().get_results(request)
+        self.request = request
+        is_small = self.searched.order_by()[: MOST_COUNTED + 1].count() <= MOST_COUNTED
+        self.add_facets = self.add_facets or is_small
+        self.is_facets_optional = not is_small
         found = list(self.result_list.values_list("pk", flat=True))
         now = timezone.now()
         rows = (
@@ -61,7 +67,22 @@ class DeviceChangeList(ChangeList):
             .in_bulk(found)
         )
         self.result_list = [rows[pk] for pk in found if pk in rows]
-        self.add_facets = True
+
+    @cached_property
+    def searched(self) -> QuerySet[Any]:
+        """What the search finds, before any filter."""
+        found, _duplicates = self.model_admin.get_search_results(
+            self.request, self.root_queryset, self.query
+        )
+        return found
+
+    def left_by_others(self, filter_: admin.ListFilter) -> QuerySet[Any]:
+        """Return the rows that the search and all other filters leave."""
+        rows = self.searched
+        for other in self.filter_specs:
+            if other is not filter_:
+                rows = cast(CountedFilter, other).queryset(self.request, rows)
+        return rows
 
 
 def counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:
@@ -104,7 +125,7 @@ class CountedFilter(admin.SimpleListFilter):
 
     def get_facet_queryset(self, changelist: Any) -> dict[str, Any]:
         """Count the rows of each choice among those that the other filters leave."""
-        rows = changelist.get_queryset(self.request, exclude_parameters=self.expected_parameters())
+        rows = changelist.left_by_others(self)
         found = counts(self.keep(rows, str(value)) for value, _label in self.lookup_choices)
         return {f"{n}__c": count_text(count) for n, count in enumerate(found)}
 

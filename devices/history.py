@@ -8,6 +8,7 @@ record themselves; what Django does in bulk does not, and is done through `bulk_
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.apps import apps
@@ -94,6 +95,8 @@ class Change(models.Model):
         _("from"), max_length=16, choices=Origin, default=current_origin, editable=False
     )
 
+    owners: tuple[str, ...] = ()  # foreign keys to rows on whose pages the change is shown, too
+
     class Meta:
         abstract = True
 
@@ -149,6 +152,11 @@ class Records(HistoricalRecords):
         )
         options: dict[str, Any] = super().get_meta_options(model)
         return {**options, "indexes": indexes_of(*rows), "constraints": [known]}
+
+    def get_extra_fields(self, model: type[models.Model], fields: Any) -> dict[str, Any]:
+        """Return what a table of history has besides the model's fields."""
+        extra: dict[str, Any] = super().get_extra_fields(model, fields)
+        return {**extra, "owners": (self._owner,) if self._owner else ()}
 
     def get_change_reason_for_object(self, *_of: object) -> str:
         """Return why changes are made now."""
@@ -240,3 +248,18 @@ def bulk_delete(rows: Sequence[models.Model]) -> None:
                 model._default_manager.filter(pk__in=keys).delete()
     finally:
         _deleting.reset(token)
+
+
+def prune(moment: datetime) -> dict[str, int]:
+    """Delete the changes that were made before a moment; return how many of which model."""
+    gone = {}
+    for historical in all_histories():
+        deleted = 0
+        while True:
+            oldest = historical.objects.filter(history_date__lt=moment).order_by("history_date")
+            keys = list(oldest.values_list("history_id", flat=True)[:BATCH])
+            if not keys:
+                break
+            deleted += historical.objects.filter(history_id__in=keys).delete()[0]
+        gone[historical.instance_type._meta.label_lower] = deleted
+    return gone

@@ -18,10 +18,12 @@ class RpcConfig(AppConfig):
     verbose_name = _("Calls")
 
     def ready(self) -> None:
-        """Register the system checks, and what permissions are tried with."""
+        """Register the system checks, a section of pages, and what permissions are tried with."""
         from acl import trials
         from acl.decisions import Request
+        from devices.admin_pages import PANELS
         from rpc import checks  # noqa: F401
+        from rpc.admin_pages import last_calls
         from rpc.definitions import COMMANDS
         from rpc.models import CallRecord
 
@@ -30,3 +32,4 @@ class RpcConfig(AppConfig):
 
         trials.COMMANDS.append(lambda: COMMANDS)
         trials.SOURCES.append(requests_of_late)
+        PANELS.append(last_calls)

@@ -52,10 +52,16 @@ FORWARDING_HEADERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: a backend by its ID, or whatever calls from a backend network (no ID)."""
+    """Who asks: a backend by its ID, or whatever calls from an address in a backend network."""
 
     identifier: str | None
+    address: str | None = None
     is_authenticated: bool = True
+
+    @property
+    def name(self) -> str:
+        """What the journal calls it by."""
+        return self.identifier or self.address or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ class BackendCaller(BaseAuthentication):
         if "HTTP_AUTHORIZATION" in request.META:
             caller = _by_basic(request.META["HTTP_AUTHORIZATION"], claim)
         if caller is None and in_backend_network(request.META):
-            caller = Caller(None)
+            caller = Caller(None, source_address(request.META))
         if caller is None:
             raise NotAuthenticated
         return caller, None
@@ -106,7 +112,19 @@ def _by_key(claim: Claim) -> Caller:
     return _backend(claim.address, claim.key)
 
 
-def _by_basic(header: str, claim: Claim) -> Caller:
+def claimed(meta: Mapping[str, Any], claim: Claim) -> str:
+    """Return who a request says that it comes from, right or wrong; "" where it does not say."""
+    address = claim.address or ""
+    if "HTTP_AUTHORIZATION" in meta:
+        try:
+            address = _name_and_secret(meta["HTTP_AUTHORIZATION"])[0]
+        except AuthenticationFailed:
+            return ""
+    return _id_or_none(address) or address
+
+
+def _name_and_secret(header: str) -> tuple[str, str]:
+    """Return what HTTP Basic credentials hold; raises AuthenticationFailed."""
     scheme, _, token = header.partition(" ")
     try:
         # The server hands a header on as Latin-1; what counts are its bytes.
@@ -116,7 +134,11 @@ def _by_basic(header: str, claim: Claim) -> Caller:
     name, colon, secret = pair.partition(":")
     if scheme.lower() != "basic" or not colon:
         raise AuthenticationFailed
-    caller = _backend(name, secret)
+    return name, secret
+
+
+def _by_basic(header: str, claim: Claim) -> Caller:
+    caller = _backend(*_name_and_secret(header))
     if claim.address is not None and _id_or_none(claim.address) != caller.identifier:
         raise PermissionDenied
     return caller
@@ -128,7 +150,7 @@ def _backend(address: str, secret: str) -> Caller:
         raise AuthenticationFailed
     verdict = Device.objects.authenticate(identifier, secret=secret, as_caller=True)
     if not verdict.verified:
-        raise AuthenticationFailed
+        raise AuthenticationFailed(code=verdict.outcome)
     if verdict.kind != Device.Kind.BACKEND:
         raise PermissionDenied
     return Caller(identifier)

@@ -1,7 +1,7 @@
 """The journal of calls: what was asked, by whom, and why it was answered so."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -17,6 +17,8 @@ from devices.addresses import LONGEST
 from devices.verdicts import Outcome
 
 BUCKET = 3600  # seconds that one row counts
+PRUNED = 5_000  # rows deleted at once
+MOST_SEARCHED = 1_000  # rows of one device that `latest_connection` looks at
 MOST_PAST = 200_000  # rows, the newest ones, that `requests_made` looks at
 
 
@@ -59,6 +61,8 @@ class CallReason(models.TextChoices):
     CUT_OFF = "cut-off", _("the body was not sent to its end")
     INVALID_BODY = "invalid-body", _("the body is not what the protocol describes")
     UNKNOWN_METHOD = "unknown-method", _("the request's method is not “verify”")
+    IDENTIFIER_LENGTH = "identifier-length", _("RTIO's ids have 30 to 40 characters")
+    SECRET_LENGTH = "secret-length", _("RTIO's secrets have 3 to 128 characters")
     UNKNOWN_COMMAND = "unknown-command", _("the registry has no such command")
     INVALID_ARGUMENTS = "invalid-arguments", _("the arguments do not fit the command")
     DEADLINE_EXCEEDED = "deadline-exceeded", _("its deadline had passed")
@@ -120,6 +124,18 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
         """Return the rows of the hour that `moment` lies in and of those after it."""
         return self.filter(bucket__gte=moment.replace(minute=0, second=0, microsecond=0))
 
+    def before(self, moment: datetime) -> "CallQuerySet":
+        """Return the rows of the hours before the one that `moment` lies in."""
+        return self.filter(bucket__lt=moment.replace(minute=0, second=0, microsecond=0))
+
+    def prune(self) -> int:
+        """Delete the rows, the oldest first and a few thousand at a time; return how many."""
+        oldest = self.order_by("bucket", "pk").values("pk")[:PRUNED]
+        deleted = 0
+        while count := CallRecord.objects.filter(pk__in=oldest).delete()[0]:
+            deleted += count
+        return deleted
+
     def about_prefix(self, prefix: str) -> "CallQuerySet":
         """Return the rows about devices whose identifiers begin so, at either end, by an index."""
         ends = Q()
@@ -139,6 +155,16 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
             for row in newest.filter(**{end: identifier})[:most]
         }
         return sorted(found.values(), key=attrgetter("last"), reverse=True)[:most]
+
+    def latest_connection(self, identifier: str) -> "CallRecord | None":
+        """Return the newest row of a verification that a device passed, among its newest rows."""
+        newest = self.filter(subject=identifier).order_by("-bucket", "-pk")
+        passed = CallRecord.objects.filter(
+            pk__in=newest.values("pk")[:MOST_SEARCHED],
+            question=Question.CREDENTIAL,
+            outcome=Answer.ALLOWED,
+        )
+        return passed.order_by("-last").first()
 
     def total(self) -> int:
         """Return how many calls the rows count."""
@@ -218,7 +244,7 @@ ON CONFLICT (digest) DO UPDATE SET
 # Neither database skips from one value of an index to the next by itself.
 CALLERS = """
 WITH RECURSIVE seen (caller) AS (
-    SELECT MIN(caller) FROM rpc_callrecord WHERE NOT (question = 'caller')
+    SELECT MIN(caller) FROM rpc_callrecord WHERE NOT (question = 'caller') AND caller > ''
     UNION ALL
     SELECT (SELECT MIN(caller) FROM rpc_callrecord
              WHERE NOT (question = 'caller') AND caller > seen.caller)
@@ -272,6 +298,7 @@ class CallRecord(models.Model):
     last = models.DateTimeField(_("last"))
 
     objects = CallQuerySet.as_manager()
+    devices: Mapping[str, int] = {}  # of those that it names, where the admin looked them up
 
     class Meta:
         ordering = ["-bucket", "-id"]
@@ -306,6 +333,7 @@ class CallRecord(models.Model):
                 opclasses=["varchar_pattern_ops", "timestamptz_ops", "int8_ops"],
                 condition=~Q(destination=""),
             ),
+            models.Index(fields=["-bucket"], name="rpc_call_others", condition=Q(others=True)),
             models.Index(
                 fields=["caller", "-bucket", "-id"],
                 name="rpc_call_caller",
@@ -332,7 +360,7 @@ class CallRecord(models.Model):
             outcome=Answer.ALLOWED if key.reason in ALLOWING else Answer.REFUSED,
             reason=key.reason,
             others=key.others,
-            rule=tally.rule,
+            rule=None if key.others else tally.rule,
             count=tally.count,
             first=datetime.fromtimestamp(tally.first, UTC),
             last=datetime.fromtimestamp(tally.last, UTC),

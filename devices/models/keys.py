@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
@@ -21,6 +22,7 @@ from devices.statements import Among, Parameter, Statement
 from devices.verdicts import Outcome, Verdict
 
 HINT_CHARACTERS = 4
+ISSUED_BEFORE = "issued-before"  # the code of the error of a second key for one token
 MOST_LIVE_CHOSEN = 4  # each costs a memory-hard hash when a wrong secret is presented
 
 
@@ -125,8 +127,12 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         label: str = "",
         not_before: datetime | None = None,
         not_after: datetime | None = None,
+        token: UUID | None = None,
     ) -> tuple["PreSharedKey", str]:
-        """Create a key with a generated secret; the secret exists nowhere else."""
+        """Create a key with a generated secret; the secret exists nowhere else.
+
+        Raises ValidationError where a key was issued for `token` before.
+        """
         secret = secrets.generate()
         key = self._create(
             device,
@@ -136,6 +142,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
             label=label,
             not_before=not_before,
             not_after=not_after,
+            token=token,
         )
         return key, secret
 
@@ -148,6 +155,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         label: str = "",
         not_before: datetime | None = None,
         not_after: datetime | None = None,
+        token: UUID | None = None,
     ) -> "PreSharedKey":
         """Create a key with a secret that a person chose or that is known already.
 
@@ -165,6 +173,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
             label=label,
             not_before=not_before,
             not_after=not_after,
+            token=token,
         )
 
     def _refuse_revoked(self, device: Device, secret: str) -> None:
@@ -188,6 +197,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         label: str,
         not_before: datetime | None,
         not_after: datetime | None,
+        token: UUID | None,
     ) -> "PreSharedKey":
         pepper = secrets.newest_pepper()
         key = self.model(
@@ -199,6 +209,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
             hint=hint,
             not_before=not_before,
             not_after=not_after,
+            token=token,
         )
         with transaction.atomic():
             _hold(device)
@@ -212,6 +223,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         device: Device,
         overlap: timedelta,
         label: str = "",
+        token: UUID | None = None,
         now: datetime | None = None,
     ) -> tuple["PreSharedKey", str]:
         """Issue a key with a generated secret; the device's live ones end after `overlap`.
@@ -224,7 +236,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
             _hold(device)
             for key in self.select_for_update().filter(device=device).live_at(moment):
                 key.end_by(moment + overlap)
-            return self.issue(device=device, label=label)
+            return self.issue(device=device, label=label, token=token)
 
     def examine(
         self, identifier: str, secret: str, *, now: datetime, as_caller: bool = False
@@ -417,8 +429,12 @@ class PreSharedKey(Revocable):
     created = models.DateTimeField(_("created"), auto_now_add=True)
     last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
+    token = models.UUIDField(_("issued for"), null=True, editable=False)
+
     objects = PreSharedKeyQuerySet.as_manager()
-    history = Records(without=["digest", "hint", "pepper", "created", "last_used"], owner="device")
+    history = Records(
+        without=["digest", "hint", "pepper", "created", "last_used", "token"], owner="device"
+    )
 
     class Meta:
         ordering = ["-pk"]
@@ -443,6 +459,12 @@ class PreSharedKey(Revocable):
                 condition=Q(not_before=None) | Q(not_after=None) | Q(not_before__lt=F("not_after")),
                 name="devices_key_window_ordered",
                 violation_error_message=_("“Valid until” must lie after “valid from”."),
+            ),
+            models.UniqueConstraint(
+                fields=["token"],
+                name="devices_key_issued_once",
+                violation_error_code=ISSUED_BEFORE,
+                violation_error_message=_("The key was issued when this was sent before."),
             ),
             models.CheckConstraint(
                 condition=~Q(scheme="argon2id") | Q(hint=""),

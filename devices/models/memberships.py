@@ -27,6 +27,8 @@ class HistoricalMembership(Change):
         field for field in Membership._meta.fields if field.name in {"device", "devicegroup"}
     ]
 
+    owners = ("device", "devicegroup")
+
     history_id = models.BigAutoField(primary_key=True)
     history_date = models.DateTimeField()
     history_type = models.CharField(max_length=1, choices=Kind)

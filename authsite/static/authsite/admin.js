@@ -2,13 +2,22 @@
 
 // Moments: from UTC into the reader's zone; the title keeps UTC.
 function localiseMoments() {
+    const joined = (numbers, by) => numbers.map((one) => String(one).padStart(2, "0")).join(by);
+    const dayOf = (moment) =>
+        joined([moment.getFullYear(), moment.getMonth() + 1, moment.getDate()], "-");
+    const timeOf = (moment) => joined([moment.getHours(), moment.getMinutes()], ":");
     const moments = document.querySelectorAll("time.moment");
-    const twoDigits = (number) => String(number).padStart(2, "0");
     for (const element of moments) {
         const moment = new Date(element.dateTime);
-        const day = [moment.getFullYear(), moment.getMonth() + 1, moment.getDate()];
-        const time = [moment.getHours(), moment.getMinutes()];
-        element.textContent = `${day.map(twoDigits).join("-")} ${time.map(twoDigits).join(":")}`;
+        const parts = [dayOf(moment), timeOf(moment)].map((text) => {
+            const part = document.createElement("span");
+            part.textContent = text;
+            return part;
+        });
+        element.replaceChildren(parts[0], " ", parts[1]);
+    }
+    for (const label of document.querySelectorAll("text[data-hour]")) {
+        label.textContent = timeOf(new Date(label.dataset.hour));
     }
     const note = document.getElementById("time-zone");
     if (note && moments.length) {
