@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
@@ -32,7 +31,7 @@ from acl.models import Assertion, CommandPermission, CommandSet, CommandSetPatte
 from acl.models.permissions import IDENTITY, DestinationKind, SourceKind, state_order
 from devices.admin_forms import CurrentForm
 from devices.admin_history import HistoryPages
-from devices.admin_lists import BoundedPaginator
+from devices.admin_lists import BoundedChangeList, BoundedPaginator
 from devices.admin_pages import Guarded, SavesChanges
 from devices.models import Device, DeviceGroup
 from devices.rendering import Tone, badge, moment_column
@@ -192,6 +191,10 @@ class CommandPermissionAdmin(Guarded, HistoryPages, SavesChanges, admin.ModelAdm
     def get_fieldsets(self, request: HttpRequest, obj: CommandPermission | None = None) -> Any:
         """Say what a saved rule says before its fields do."""
         return self.saved_fieldsets if obj else self.fieldsets
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
+        """Return a list that is not counted to its end."""
+        return BoundedChangeList
 
     @admin.display(description=gettext_lazy("Rule"), ordering="pk")
     def number(self, permission: CommandPermission) -> str:

@@ -115,9 +115,7 @@ class DeviceGroupAdmin(Guarded, HistoryPages, SavesChanges, admin.ModelAdmin):
 
 
 @admin.register(Device)
-class DeviceAdmin(
-    Guarded, HistoryPages, BulkActions, SecretPages, SavesChanges, admin.ModelAdmin
-):
+class DeviceAdmin(Guarded, HistoryPages, BulkActions, SecretPages, SavesChanges, admin.ModelAdmin):
     """Devices, with their keys and certificates beside them."""
 
     form = CurrentForm
@@ -284,9 +282,7 @@ class DeviceAdmin(
         if not self.has_change_permission(request, device):
             raise PermissionDenied
         if request.method == "POST":
-            done = change.apply(Device.objects.filter(pk=device.pk), {}, by="")
-            self.message_user(request, done, messages.SUCCESS)
-            return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
+            return self.guarded(request, partial(self._switch, request, device, change))
         return form_page(
             self,
             request,
@@ -297,6 +293,13 @@ class DeviceAdmin(
             button=change.button,
             destructive=change.is_destructive,
         )
+
+    def _switch(
+        self, request: HttpRequest, device: Device, change: Enable | Disable
+    ) -> HttpResponse:
+        done = change.apply(Device.objects.filter(pk=device.pk), {}, by="")
+        self.message_user(request, done, messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
 
 
 @admin.register(PreSharedKey)

@@ -46,27 +46,18 @@ class BoundedPaginator(Paginator):
         return min(self.found, MOST_LISTED)
 
 
-class DeviceChangeList(ChangeList):
-    """Finds the rows of a page by their plain columns, then computes the others for these rows."""
+class BoundedChangeList(ChangeList):
+    """Counts what each filter leaves where few rows are found, and offers to where many are."""
 
     request: HttpRequest
 
     def get_results(self, request: HttpRequest) -> None:
-        """Describe the devices of the page; count what each filter leaves, or offer to."""
+        """Find the rows of the page; decide whether to count."""
         super().get_results(request)
         self.request = request
         is_small = self.searched.order_by()[: MOST_COUNTED + 1].count() <= MOST_COUNTED
         self.add_facets = self.add_facets or is_small
-        self.is_facets_optional = not is_small
-        found = list(self.result_list.values_list("pk", flat=True))
-        now = timezone.now()
-        rows = (
-            Device.objects.with_credential_state(now)
-            .with_next_expiry(now)
-            .prefetch_related("groups")
-            .in_bulk(found)
-        )
-        self.result_list = [rows[pk] for pk in found if pk in rows]
+        self.is_facets_optional = self.is_facets_optional and not is_small
 
     @cached_property
     def searched(self) -> QuerySet[Any]:
@@ -83,6 +74,23 @@ class DeviceChangeList(ChangeList):
             if other is not filter_:
                 rows = cast(CountedFilter, other).queryset(self.request, rows)
         return rows
+
+
+class DeviceChangeList(BoundedChangeList):
+    """Finds the rows of a page by their plain columns, then computes the others for these rows."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Describe the devices of the page."""
+        super().get_results(request)
+        found = list(self.result_list.values_list("pk", flat=True))
+        now = timezone.now()
+        rows = (
+            Device.objects.with_credential_state(now)
+            .with_next_expiry(now)
+            .prefetch_related("groups")
+            .in_bulk(found)
+        )
+        self.result_list = [rows[pk] for pk in found if pk in rows]
 
 
 def counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:

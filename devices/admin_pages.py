@@ -128,24 +128,25 @@ class Guarded:
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Add or change a row."""
         view = partial(super().changeform_view, request, *args, **kwargs)  # type: ignore[misc]
-        return self._guarded(request, view)
+        return self.guarded(request, view)
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Delete a row."""
         view = partial(super().delete_view, request, *args, **kwargs)  # type: ignore[misc]
-        return self._guarded(request, view)
+        return self.guarded(request, view)
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """List rows, or act on some."""
         view = partial(super().changelist_view, request, *args, **kwargs)  # type: ignore[misc]
-        return self._guarded(request, view)
+        return self.guarded(request, view)
 
     def restore_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Set a row back to what it said before."""
         view = partial(super().restore_view, request, *args, **kwargs)  # type: ignore[misc]
-        return self._guarded(request, view)
+        return self.guarded(request, view)
 
-    def _guarded(self, request: HttpRequest, view: View) -> HttpResponse:
+    def guarded(self, request: HttpRequest, view: View) -> HttpResponse:
+        """Answer as the view does, or as a guard does in its place."""
         if request.method == "POST":
             for guard in GUARDS:
                 view = partial(guard, self, request, view)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("acl", "0006_history"),
-        ("devices", "0006_try_credential"),
+        ("devices", "0003_history"),
     ]
 
     operations = [

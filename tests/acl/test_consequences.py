@@ -112,8 +112,9 @@ CHANGES = {
     ),
     "disable the device": (
         "/admin/devices/device/",
-        {"action": "disable", "_selected_action": "{lamp}", "confirmed": "yes"},
+        {"action": "disable", "_selected_action": "{lamp}", "step": "confirm", "count": "1"},
     ),
+    "disable one device": ("/admin/devices/device/{lamp}/disable/", {}),
     "move the group": ("/admin/devices/devicegroup/{group}/change/", {"name": "room"}),
 }
 
