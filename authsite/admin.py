@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts import AccountPages
 from devices.admin_history import all_changes
+from devices.changes import visible_to
 
 
 class RegistrySite(AccountPages):

@@ -14,7 +14,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, evidence
-from devices.history import Recorded, Records
+from devices.history import Kind, Recorded, Records, bulk_delete, record
+from devices.models.batches import locked
+from devices.models.revocation import revoke_all
 from devices.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ class DeviceGroup(Recorded):
 
 
 class CredentialState(models.TextChoices):
-    """What a device could show now, as staff need to know it; in the order of urgency."""
+    """What a device could show now, as staff need to know it."""
 
     NONE = "none", _("none")
     EXPIRED = "expired", _("expired")
@@ -246,6 +248,71 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Add `next_expiry`, when the first live credential ends; sorting visits every device."""
         return self.annotate(next_expiry=next_expiry(now))
 
+    def switch(self, *, enabled: bool) -> int:
+        """Let these devices connect from now on, or refuse them; return how many changed."""
+        changed = 0
+        with transaction.atomic():
+            for batch in locked(self.filter(enabled=not enabled)):
+                for device in batch:
+                    device.enabled = enabled
+                Device.objects.filter(pk__in=[device.pk for device in batch]).update(
+                    enabled=enabled, updated=timezone.now()
+                )
+                record(batch, Kind.CHANGED)
+                changed += len(batch)
+        return changed
+
+    def join(self, group: DeviceGroup) -> int:
+        """Put these devices into a group; return how many were not in it."""
+        membership = Device.groups.through
+        joined = 0
+        with transaction.atomic():
+            for batch in locked(self.exclude(groups=group)):
+                rows = [membership(device=device, devicegroup=group) for device in batch]
+                membership.objects.bulk_create(rows, ignore_conflicts=True)
+                record(rows, Kind.CREATED)
+                joined += len(rows)
+        return joined
+
+    def leave(self, group: DeviceGroup) -> int:
+        """Take these devices out of a group; return how many were in it."""
+        membership = Device.groups.through
+        left = 0
+        with transaction.atomic():
+            for batch in locked(self.filter(groups=group)):
+                rows = membership.objects.filter(
+                    devicegroup=group, device__in=[device.pk for device in batch]
+                )
+                record(list(rows), Kind.DELETED)
+                left += rows.delete()[0]
+        return left
+
+    def with_unrevoked_credential(self) -> "DeviceQuerySet":
+        """Return those with a key or a registered certificate that nobody revoked."""
+        keys, certificates = _credentials()
+        return self.filter(Exists(keys.unrevoked()) | Exists(certificates.unrevoked()))
+
+    def revoke_credentials(self, *, by: str, reason: str = "") -> tuple[int, int]:
+        """Revoke all keys and certificates of these devices; return how many of each."""
+        from devices.models.certificates import Certificate
+        from devices.models.keys import PreSharedKey
+
+        devices = self.order_by().values("pk")
+        with transaction.atomic():
+            return (
+                revoke_all(PreSharedKey.objects.filter(device__in=devices), by=by, reason=reason),
+                revoke_all(Certificate.objects.filter(device__in=devices), by=by, reason=reason),
+            )
+
+    def remove(self) -> int:
+        """Delete these devices with what hangs on them; return how many there were."""
+        removed = 0
+        with transaction.atomic():
+            for batch in locked(self):
+                bulk_delete(batch)
+                removed += len(batch)
+        return removed
+
     def authenticate(
         self,
         identifier: str,
@@ -378,6 +445,7 @@ class Device(Recorded):
         ordering = ["identifier"]
         verbose_name = _("device")
         verbose_name_plural = _("devices")
+        permissions = [("try_credential", _("Can try a device's credentials"))]
         constraints = [
             models.UniqueConstraint(
                 fields=["identifier"],
