@@ -26,6 +26,7 @@ from devices.admin_actions import (
     Leave,
     RevokeAll,
     dependants,
+    lacking,
 )
 from devices.admin_certificates import CertificateAdmin, CertificateAuthorityAdmin
 from devices.admin_forms import MOMENTS, CurrentForm
@@ -242,7 +243,9 @@ class DeviceAdmin(HistoryPages, BulkActions, SecretPages, SavesChanges, admin.Mo
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
         """Count what is deleted with a device, instead of listing thousands of rows."""
         pks = [device.pk for device in objs]
-        return [], dependants(Device.objects.filter(pk__in=pks)), set(), []
+        found = dependants(Device.objects.filter(pk__in=pks))
+        counts = {one.name: one.count for one in found}
+        return list(counts), counts, set(lacking(found, request.user)), []
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages that switch a device on and off."""
