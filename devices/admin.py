@@ -26,7 +26,7 @@ from devices.admin_actions import (
     Leave,
     RevokeAll,
     dependants,
-    lacking,
+    not_deletable,
 )
 from devices.admin_certificates import CertificateAdmin, CertificateAuthorityAdmin
 from devices.admin_forms import MOMENTS, CurrentForm
@@ -244,8 +244,8 @@ class DeviceAdmin(HistoryPages, BulkActions, SecretPages, SavesChanges, admin.Mo
         """Count what is deleted with a device, instead of listing thousands of rows."""
         pks = [device.pk for device in objs]
         found = dependants(Device.objects.filter(pk__in=pks))
-        counts = {one.name: one.count for one in found}
-        return list(counts), counts, set(lacking(found, request.user)), []
+        counts = {one.name: one.rows for one in found}
+        return list(counts), counts, set(not_deletable(found, request.user)), []
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages that switch a device on and off."""

@@ -223,18 +223,18 @@ class Delete(BulkChange):
 
     def goes_with(self, devices: Any) -> list[str]:
         """Count the keys, certificates and rules that are deleted with them."""
-        return [f"{one.name}: {one.count:,}" for one in dependants(devices)]
+        return [f"{one.name}: {one.rows:,}" for one in dependants(devices)]
 
     def lacking(self, devices: Any, user: Any) -> list[str]:
         """Name what goes along that this user may not delete."""
-        return lacking(dependants(devices), user)
+        return not_deletable(dependants(devices), user)
 
 
 class Dependants(NamedTuple):
     """How many rows of a model go with something that is deleted."""
 
     model: Any
-    count: int
+    rows: int
 
     @property
     def name(self) -> str:
@@ -257,10 +257,10 @@ def dependants(devices: QuerySet[Device]) -> list[Dependants]:
         Dependants(model, model._default_manager.filter(condition).count())
         for model, condition in hanging.items()
     )
-    return [found for found in counted if found.count]
+    return [found for found in counted if found.rows]
 
 
-def lacking(found: list[Dependants], user: Any) -> list[str]:
+def not_deletable(found: list[Dependants], user: Any) -> list[str]:
     """Name the dependants that the user may not delete."""
     return [
         one.name
