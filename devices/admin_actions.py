@@ -1,7 +1,8 @@
 """What staff do to many devices at once: each change is shown before it is made."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -230,7 +231,8 @@ class Delete(BulkChange):
         return not_deletable(dependants(devices), user)
 
 
-class Dependants(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Dependants:
     """How many rows of a model go with something that is deleted."""
 
     model: Any
