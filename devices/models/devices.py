@@ -1,11 +1,13 @@
 """Devices and the groups they belong to."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import F, Q
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -106,6 +108,39 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Return those that may connect and command at all."""
         return self.filter(enabled=True)
 
+    def for_export(self) -> "DeviceQuerySet":
+        """Return devices as exports show them, by identifier: nothing of a secret comes along.
+
+        Each has its groups at hand (`device.groups.all()`, by name) and counts of its live
+        credentials, `live_keys` and `live_certificates`. Iterate with `in_batches`, or with
+        `iterator(chunk_size=…)`, for constant memory. (docs/transfer.md)
+        """
+        from devices.models.certificates import Certificate
+        from devices.models.keys import PreSharedKey
+
+        now = timezone.now()
+        return (
+            self.order_by("identifier")
+            .prefetch_related(
+                models.Prefetch("groups", DeviceGroup.objects.only("name").order_by("name"))
+            )
+            .annotate(
+                live_keys=_count_of(PreSharedKey.objects.live_at(now)),
+                live_certificates=_count_of(Certificate.objects.live_at(now)),
+            )
+        )
+
+    def in_batches(self, size: int) -> Iterator[list["Device"]]:
+        """Yield devices by identifier, so many at a time, each batch with a query of its own.
+
+        Memory is constant without a cursor that lives on the server, which no connection pooler
+        need follow. A device that comes or goes meanwhile may or may not be seen.
+        """
+        ordered, last = self.order_by("identifier"), ""
+        while batch := list(ordered.filter(identifier__gt=last)[:size]):
+            yield batch
+            last = batch[-1].identifier
+
     def authenticate(
         self,
         identifier: str,
@@ -143,6 +178,17 @@ class DeviceQuerySet(models.QuerySet["Device"]):
             for verdict in verdicts:
                 evidence.recorder.note(verdict, moment)
         return verdicts[-1]
+
+
+def _count_of(credentials: "models.QuerySet[Any]") -> Coalesce:
+    """Return how many of the credentials each device has, as a column."""
+    counted = (
+        credentials.order_by()
+        .filter(device=models.OuterRef("pk"))
+        .values("device")
+        .values(total=models.Count("pk"))
+    )
+    return Coalesce(models.Subquery(counted), 0)
 
 
 class Device(models.Model):
@@ -215,8 +261,19 @@ class Device(models.Model):
         super().clean()
         if not isinstance(self.attributes, dict):
             raise ValidationError({"attributes": _("Attributes must be a JSON object.")})
-        if not addresses.is_storable(self.identifier) or any(
-            not char.isprintable() or char.isspace() for char in self.identifier
+        self._check_storable(self.identifier)
+        if self.identifier and self._identifier_changed():
+            self.identifier = self.registered_id(self.identifier)
+
+    def _identifier_changed(self) -> bool:
+        # A stored ID is decoded and may hold a dot that its address writes as %2E: it is not
+        # parsed again when the device is merely edited.
+        return not Device.objects.filter(pk=self.pk, identifier=self.identifier).exists()
+
+    @staticmethod
+    def _check_storable(text: str) -> None:
+        if not addresses.is_storable(text) or any(
+            not char.isprintable() or char.isspace() for char in text
         ):
             raise ValidationError(
                 {
@@ -227,16 +284,10 @@ class Device(models.Model):
                 },
                 code="unstorable",
             )
-        if self.identifier and self._identifier_changed():
-            self.identifier = self._registered_id(self.identifier)
 
-    def _identifier_changed(self) -> bool:
-        # A stored ID is decoded and may hold a dot that its address writes as %2E: it is not
-        # parsed again when the device is merely edited.
-        return not Device.objects.filter(pk=self.pk, identifier=self.identifier).exists()
-
-    @staticmethod
-    def _registered_id(address: str) -> str:
+    @classmethod
+    def registered_id(cls, address: str) -> str:
+        """Return the ID that an address is registered under; raises ValidationError."""
         try:
             identifier, component = addresses.split(address)
         except addresses.AddressError as error:
@@ -252,4 +303,5 @@ class Device(models.Model):
                 },
                 code="component",
             )
+        cls._check_storable(identifier)
         return identifier
