@@ -15,14 +15,19 @@ class MachineEndpoints:
     """The outermost middleware: hands the machine paths to their views."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        from rpc.urls import MACHINE_PATHS
+        from rpc.urls import COMMAND_PREFIX, MACHINE_PATHS, command_path
 
         self.get_response = get_response
         self.views = MACHINE_PATHS
+        self.command_path = command_path
+        self.command_prefix = COMMAND_PREFIX
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer a machine's request; a browser's GET of `/` is a person looking for the admin."""
-        view = self.views.get(request.path_info)
-        if view is None or (request.path_info == "/" and request.method in BROWSERS):
+        path = request.path_info
+        view = self.views.get(path)
+        if view is None and path.startswith(self.command_prefix):
+            view = self.command_path
+        if view is None or (path == "/" and request.method in BROWSERS):
             return self.get_response(request)
         return view(request)

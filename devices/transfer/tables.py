@@ -466,19 +466,20 @@ def _write_csv(columns: Sequence[str], batches: Iterable[Iterable[Row]]) -> Iter
 
 def _write_ndjson(batches: Iterable[Iterable[Row]]) -> Iterator[bytes]:
     for rows in batches:
-        yield "".join(f"{_dumps(row)}\n" for row in rows).encode()
+        yield "".join(f"{dumps(row)}\n" for row in rows).encode()
 
 
 def _write_json(batches: Iterable[Iterable[Row]]) -> Iterator[bytes]:
     before = "[\n"
     for rows in batches:
-        if lines := [_dumps(row) for row in rows]:
+        if lines := [dumps(row) for row in rows]:
             yield (before + ",\n".join(lines)).encode()
             before = ",\n"
     yield b"[]\n" if before == "[\n" else b"\n]\n"
 
 
-def _dumps(row: Row) -> str:
+def dumps(row: Row) -> str:
+    """Return a row as a line of JSON."""
     return json.dumps(row, ensure_ascii=False)
 
 
@@ -519,7 +520,8 @@ PARTS = {
         '<styleSheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
         '<fonts count="1"><font><sz val="11"/><name val="Calibri"/></font></fonts>'
         '<fills count="2"><fill><patternFill patternType="none"/></fill>'
-        '<fill><patternFill patternType="gray125"/></fill></fills><borders count="1"><border><left/>'
+        '<fill><patternFill patternType="gray125"/></fill></fills>'
+        '<borders count="1"><border><left/>'
         "<right/><top/><bottom/><diagonal/></border></borders>"
         '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/>'
         "</cellStyleXfs>"
