@@ -28,6 +28,7 @@ from devices.admin_pages import (
     form_page,
     panels_of,
 )
+from devices.admin_transfer import TransferPages
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.verdicts import Outcome
 
@@ -179,7 +180,7 @@ class KeyInline(KeyColumns, admin.TabularInline):
 
 
 @admin.register(Device)
-class DeviceAdmin(SavesChanges, admin.ModelAdmin):
+class DeviceAdmin(TransferPages, SavesChanges, admin.ModelAdmin):
     """Devices, with their keys beside them."""
 
     list_display = ["identifier", "name", "kind", "enabled", "live_keys", "last_seen"]

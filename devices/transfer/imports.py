@@ -231,6 +231,15 @@ class Entry:
             self.is_new or self.changed or self.joins or self.leaves or self.key or self.certificate
         )
 
+    @property
+    def summary(self) -> str:
+        """What changes, by column; never a value of a secret."""
+        touched = [name for name in FIELDS if name in self.changed]
+        touched += ["groups"] if self.joins or self.leaves else []
+        touched += ["secret"] if self.key else []
+        touched += ["certificate"] if self.certificate else []
+        return ", ".join(touched)
+
 
 @dataclass(slots=True)
 class GroupRow:
@@ -318,9 +327,10 @@ class Import:
         }
 
     @property
-    def brings_credentials(self) -> bool:
-        """Whether keys or certificates are made, for which a permission of its own is needed."""
-        return any(entry.key or entry.certificate for entry in self.entries)
+    def has_changes(self) -> bool:
+        """Whether there is anything to write."""
+        groups = self.groups["new"] or self.groups["changed"] or self.new_groups
+        return bool(self.entries or groups)
 
     def check(self) -> Iterator[Progress]:
         """Hold every row against the registry; raises ValidationError for the file as a whole."""
@@ -352,7 +362,7 @@ class Import:
                 continue
             values = self._values_of(record)
             identifier = self._identify(record, values)
-            if identifier and record.row not in self._rejected:
+            if identifier:
                 wanted[identifier] = (record.row, values)
         known = self._known(wanted)
         for identifier, (row, values) in wanted.items():
