@@ -126,7 +126,7 @@ def is_current(stored: str, scheme: str) -> bool:
 
 def is_hashed(text: str) -> bool:
     """Whether a text claims to be a secret that was hashed already; `parse_hashed` reads it."""
-    return text.startswith(tuple(f"{scheme}$" for scheme in Scheme))
+    return text.startswith(("$argon2", *(f"{scheme}$" for scheme in Scheme)))
 
 
 def parse_hashed(text: str) -> tuple[Scheme, str, str]:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,7 +57,10 @@ class Command(RegistryCommand):
         """Import, and say what that came to."""
         out = options["generate_secrets"]
         kind = self._format(options["file"], options["format"])
-        out_kind = self._format(out, None) if out else Format.CSV
+        out_kind = Format.CSV
+        if out:
+            with suppress(ValidationError):
+                out_kind = format_of(out)
         content = self.content(options["file"], MOST_BYTES)
         run = Import(
             read(content, kind, Columns()),
@@ -67,11 +70,8 @@ class Command(RegistryCommand):
         )
         self._follow(run.check())
         if run.is_sound and not options["dry_run"]:
-            if out:
-                with new_file(out) as file:
-                    self._write(run, file, out_kind)
-            else:
-                self._write(run, None, out_kind)
+            with new_file(out) if out else nullcontext() as file:
+                self._write(run, file, out_kind)
         self._report(run, options)
 
     def _write(self, run: Import, out: BinaryIO | None, kind: Format) -> None:
@@ -91,7 +91,9 @@ class Command(RegistryCommand):
         try:
             return format_of(name)
         except ValidationError as error:
-            raise CommandError(f"{name}: {error.messages[0]}", returncode=2) from error
+            raise CommandError(
+                f"{name}: {error.messages[0]} Use --format.", returncode=2
+            ) from error
 
     def _follow(self, steps: Iterator[Progress]) -> None:
         """Go through the steps, and say on standard error how far they are.
@@ -171,7 +173,9 @@ def new_file(path: str) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             Path(path).unlink()
+        if isinstance(error, OSError):
+            raise CommandError(f"{path}: {error.strerror}", returncode=2) from error
         raise
