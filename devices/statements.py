@@ -132,9 +132,9 @@ def _run(
             cursor.execute(sql, parameters)
             return list(cursor.fetchall())
     # Django's cursors would write each parameter into the SQL, and have it parsed and planned anew.
-    if connection.connection is None:
-        connection.connect()
     with connection.wrap_database_errors:
+        if connection.connection is None:
+            connection.connect()
         return drive(connection.connection, sql, parameters)
 
 
@@ -183,7 +183,11 @@ _names: WeakKeyDictionary["Connection[Any]", dict[str, bytes]] = WeakKeyDictiona
 
 def _prepared(driver: "Connection[Any]", sql: str) -> bytes:
     """Return the name of the statement on this connection, which it is parsed for once."""
-    names = _names.setdefault(driver, {})
+    names = _names.get(driver)
+    if names is None:
+        # Left alone, the server would plan a look-up in a list anew each time it is run.
+        driver.pgconn.exec_(b"SET plan_cache_mode = force_generic_plan")
+        names = _names[driver] = {}
     name = names.get(sql)
     if name is None:
         name = b"authsite_%d" % len(names)

@@ -8,26 +8,17 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase
 
-BROWSERS = frozenset({"GET", "HEAD"})
-
 
 class MachineEndpoints:
-    """The outermost middleware: hands the machine paths to their views."""
+    """The outermost middleware, for what asks Django without `rpc.handler`: its test client."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        from rpc.urls import COMMAND_PREFIX, MACHINE_PATHS, command_path
+        from rpc.urls import machine_view
 
         self.get_response = get_response
-        self.views = MACHINE_PATHS
-        self.command_path = command_path
-        self.command_prefix = COMMAND_PREFIX
+        self.machine_view = machine_view
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer a machine's request; a browser's GET of `/` is a person looking for the admin."""
-        path = request.path_info
-        view = self.views.get(path)
-        if view is None and path.startswith(self.command_prefix):
-            view = self.command_path
-        if view is None or (path == "/" and request.method in BROWSERS):
-            return self.get_response(request)
-        return view(request)
+        """Answer a machine's request, or pass a browser's on."""
+        view = self.machine_view(request.method or "", request.path_info)
+        return self.get_response(request) if view is None else view(request)
