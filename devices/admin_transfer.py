@@ -266,8 +266,9 @@ class TransferPages:
 
     @method_decorator(csrf_protect)
     def _import(self, request: HttpRequest) -> HttpResponseBase:
-        form = ImportForm(request.POST or None, request.FILES or None)
-        streamed = request.headers.get("Accept") == EVENTS
+        sent = request.method == "POST"
+        form = ImportForm(request.POST, request.FILES) if sent else ImportForm()
+        streamed = sent and request.headers.get("Accept") == EVENTS
         if not form.is_valid():
             if streamed:
                 page = self._outcome(request, {"form": form})
@@ -305,7 +306,9 @@ class TransferPages:
 
     @staticmethod
     def _outcome(request: HttpRequest, context: dict[str, Any]) -> str:
-        return render_to_string("admin/devices/transfer/outcome.html", context, request)
+        return render_to_string(
+            "admin/devices/transfer/outcome.html", {**context, "scripted": True}, request
+        )
 
     def _import_page(
         self, request: HttpRequest, form: ImportForm, **context: Any

@@ -103,7 +103,7 @@ def test_columns_come_in_the_order_of_an_import(fleet: None) -> None:
 
 def test_json_has_values_and_no_column_for_secrets(fleet: None) -> None:
     found = {row["identifier"]: row for row in json.loads(exported(Format.JSON))}
-    assert found["lamp-1"]["groups"] == ["Roof", "a|b\\"]
+    assert set(found["lamp-1"]["groups"]) == {"Roof", "a|b\\"}
     assert found["lamp-1"]["attributes"] == {"b": [1, True, None], "a": "ß😀"}
     assert found["@lamp"]["enabled"] is False
     assert "secret" not in found["lamp-1"]
@@ -190,7 +190,8 @@ def test_the_command_writes_a_file_of_the_kind_that_its_name_tells(
 def test_the_command_prints_json_and_groups(fleet: None) -> None:
     assert len(json.loads(run("export_devices", "--json")[0])) == 4
     lines = run("export_devices", "--groups", "--format", "ndjson")[0].splitlines()
-    assert json.loads(lines[1]) == {"group": "Roof", "parent": "Site", "description": ""}
+    groups = [json.loads(line) for line in lines]
+    assert {"group": "Roof", "parent": "Site", "description": ""} in groups
 
 
 def test_the_command_says_what_it_cannot_do(fleet: None, tmp_path: Path) -> None:
