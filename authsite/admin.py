@@ -1,13 +1,17 @@
 """The admin site: names and titles. Each app registers its own models."""
 
+from functools import partial
 from typing import Any
 
-from django.contrib import admin
 from django.http import HttpRequest
+from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext_lazy as _
 
+from authsite.accounts import AccountPages
+from devices.admin_history import all_changes
 
-class RegistrySite(admin.AdminSite):
+
+class RegistrySite(AccountPages):
     """Where staff keep devices, credentials and permissions."""
 
     site_title = _("Authsite")
@@ -15,6 +19,11 @@ class RegistrySite(admin.AdminSite):
     index_title = _("Device registry")
     site_url = None
     app_order = ("devices", "acl", "rpc")
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """Add the history of everything."""
+        changes = path("history/", self.admin_view(partial(all_changes, self)), name="changes")
+        return [changes, *super().get_urls()]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """List the registry's apps first; staff accounts come after them."""

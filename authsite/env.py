@@ -60,6 +60,15 @@ class Environment:
             )
         return value in TRUE
 
+    def choice(self, name: str, choices: list[str]) -> str:
+        """Return one of the choices; the first is the default."""
+        value = self.text(name, choices[0]).lower()
+        if value not in choices:
+            raise ImproperlyConfigured(
+                f"{name} must be one of {', '.join(choices)}; it is {value!r}."
+            )
+        return value
+
     def number(self, name: str, default: int, *, minimum: int = 0) -> int:
         """Return a whole number of at least `minimum`."""
         value = self.text(name, str(default))

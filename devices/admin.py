@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices import secrets
 from devices.admin_certificates import CertificateInline
+from devices.admin_history import HistoryPages
 from devices.admin_pages import (
     CredentialStateFilter,
     KeepsRevoked,
@@ -106,7 +107,7 @@ class RotateKeysForm(forms.Form):
 
 
 @admin.register(DeviceGroup)
-class DeviceGroupAdmin(admin.ModelAdmin):
+class DeviceGroupAdmin(HistoryPages, admin.ModelAdmin):
     """Groups: which there are, where they lie, how many devices each holds."""
 
     list_display = ["name", "parent", "device_count", "description"]
@@ -116,6 +117,7 @@ class DeviceGroupAdmin(admin.ModelAdmin):
     search_help_text = gettext_lazy("Search by name or description.")
     autocomplete_fields = ["parent"]
     fieldsets = [(None, {"fields": ["name", "parent", "description"]})]
+    restores = ("name", "parent", "description")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
         """Count the devices of each group in the same statement."""
@@ -180,7 +182,7 @@ class KeyInline(KeyColumns, admin.TabularInline):
 
 
 @admin.register(Device)
-class DeviceAdmin(TransferPages, SavesChanges, admin.ModelAdmin):
+class DeviceAdmin(TransferPages, HistoryPages, SavesChanges, admin.ModelAdmin):
     """Devices, with their keys beside them."""
 
     list_display = ["identifier", "name", "kind", "enabled", "live_keys", "last_seen"]
@@ -192,6 +194,7 @@ class DeviceAdmin(TransferPages, SavesChanges, admin.ModelAdmin):
     list_per_page = 50
     show_full_result_count = False
     actions = ["enable", "disable"]
+    restores = ("kind", "name", "description", "enabled", "attributes")
     inlines = [KeyInline, CertificateInline]
     fieldsets = [
         (None, {"fields": ["identifier", "name", "kind", "enabled"]}),
@@ -349,7 +352,7 @@ class DeviceAdmin(TransferPages, SavesChanges, admin.ModelAdmin):
 
 
 @admin.register(PreSharedKey)
-class PreSharedKeyAdmin(KeyColumns, KeepsRevoked, SavesChanges, admin.ModelAdmin):
+class PreSharedKeyAdmin(HistoryPages, KeyColumns, KeepsRevoked, SavesChanges, admin.ModelAdmin):
     """Keys across all devices: which are old, unused, about to end."""
 
     list_display = [

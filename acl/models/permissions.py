@@ -15,6 +15,7 @@ from acl import decisions
 from acl.decisions import Decision, Effect, Request
 from acl.models.command_sets import CommandSet, well_formed
 from acl.patterns import LONGEST, validate_pattern
+from devices.history import Recorded, Records
 from devices.models import Device, DeviceGroup
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ AMBIGUOUS = frozenset({"everyone", "itself", "same-group", "nobody"})
 SPECIAL: dict[str, list[str]] = {"source": [], "destination": ["itself", "same-group"]}
 
 
-class CommandPermission(models.Model):
+class CommandPermission(Recorded):
     """A rule: these senders may, or may not, send these commands to those receivers."""
 
     effect = models.CharField(_("effect"), max_length=8, choices=Effect, default=Effect.ALLOW)
@@ -242,6 +243,9 @@ class CommandPermission(models.Model):
     )
 
     objects = CommandPermissionQuerySet.as_manager()
+    history = Records(
+        without=["created", "updated", "source_key", "destination_key", "command_key"]
+    )
 
     class Meta:
         ordering = ["-pk"]

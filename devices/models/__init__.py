@@ -4,12 +4,14 @@ from devices.models.authorities import CertificateAuthority, RevocationList, Rev
 from devices.models.certificates import Certificate
 from devices.models.devices import Device, DeviceGroup
 from devices.models.keys import PreSharedKey
+from devices.models.memberships import Membership
 
 __all__ = [
     "Certificate",
     "CertificateAuthority",
     "Device",
     "DeviceGroup",
+    "Membership",
     "PreSharedKey",
     "RevocationList",
     "RevokedSerial",

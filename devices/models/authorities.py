@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import x509
+from devices.history import Recorded, Records
 from devices.statements import Among, Parameter, Statement
 from devices.x509 import NameSource, Refused, RevokedEntry
 
@@ -161,7 +162,7 @@ class CertificateAuthorityQuerySet(models.QuerySet["CertificateAuthority"]):
         return authority
 
 
-class CertificateAuthority(models.Model):
+class CertificateAuthority(Recorded):
     """A trust anchor: whose signature makes a certificate a device's, and how it names devices."""
 
     name = models.CharField(
@@ -218,6 +219,7 @@ class CertificateAuthority(models.Model):
     created = models.DateTimeField(_("created"), auto_now_add=True)
 
     objects = CertificateAuthorityQuerySet.as_manager()
+    history = Records(without=["pem", "created"])
 
     class Meta:
         ordering = ["name"]
@@ -305,7 +307,7 @@ class CertificateAuthority(models.Model):
         )
 
 
-class RevocationList(models.Model):
+class RevocationList(Recorded):
     """The revocation list of an authority that is in force: what it says of itself."""
 
     authority = models.OneToOneField(
@@ -320,6 +322,8 @@ class RevocationList(models.Model):
     entries = models.PositiveIntegerField(_("certificates on it"), editable=False)
     loaded_at = models.DateTimeField(_("loaded"), editable=False)
     loaded_by = models.CharField(_("loaded by"), max_length=150, blank=True, editable=False)
+
+    history = Records(owner="authority")
 
     class Meta:
         verbose_name = _("revocation list")

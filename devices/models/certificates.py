@@ -22,6 +22,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, x509
+from devices.history import Records
 from devices.models.authorities import (
     AUTHORITIES,
     REVOKED_SERIALS,
@@ -495,6 +496,7 @@ class Certificate(Revocable):
     last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
     objects = CertificateQuerySet.as_manager()
+    history = Records(without=["pem", "created", "last_used"], owner="device")
 
     class Meta:
         ordering = ["-pk"]

@@ -12,12 +12,13 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, evidence
+from devices.history import Recorded, Records
 from devices.verdicts import Verdict
 
 DEEPEST = 8  # levels of groups, the top one included
 
 
-class DeviceGroup(models.Model):
+class DeviceGroup(Recorded):
     """A named set of devices. Groups nest: a rule on a group covers the groups below it."""
 
     name = models.CharField(_("name"), max_length=100)
@@ -31,6 +32,8 @@ class DeviceGroup(models.Model):
         help_text=_("The group that this one lies in, as a building lies in a site."),
     )
     description = models.TextField(_("description"), blank=True)
+
+    history = Records()
 
     class Meta:
         ordering = ["name"]
@@ -229,7 +232,7 @@ def _count_of(credentials: "models.QuerySet[Any]") -> Coalesce:
     return Coalesce(models.Subquery(counted), 0)
 
 
-class Device(models.Model):
+class Device(Recorded):
     """An entity of the registry: something that connects, or part of the backend that asks."""
 
     class Kind(models.TextChoices):
@@ -272,6 +275,7 @@ class Device(models.Model):
     last_seen = models.DateTimeField(_("last seen"), null=True, blank=True, editable=False)
 
     objects = DeviceQuerySet.as_manager()
+    history = Records(without=["created", "updated", "last_seen"])
 
     class Meta:
         ordering = ["identifier"]

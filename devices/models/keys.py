@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, evidence, secrets, throttle
+from devices.history import Records
 from devices.models.devices import Device
 from devices.models.revocation import Revocable
 from devices.secrets import Scheme
@@ -397,6 +398,7 @@ class PreSharedKey(Revocable):
     last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
     objects = PreSharedKeyQuerySet.as_manager()
+    history = Records(without=["digest", "hint", "pepper", "created", "last_used"], owner="device")
 
     class Meta:
         ordering = ["-pk"]
