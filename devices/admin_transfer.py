@@ -7,14 +7,11 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.contenttypes.models import ContentType
 from django.core import signing
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import MemoryFileUploadHandler
-from django.db import transaction
 from django.http import (
     HttpRequest,
     HttpResponseBase,
@@ -127,7 +124,11 @@ class Upload:
         )
         self.fingerprint = hashlib.sha256(content).hexdigest()
         self.run = Import(
-            read(content, format_of(self.name), Columns()), self.options, most_hashes=MOST_HASHES
+            read(content, format_of(self.name), Columns()),
+            self.options,
+            user=self.request.user,
+            reason=self.name,
+            most_hashes=MOST_HASHES,
         )
 
     @property
@@ -152,9 +153,7 @@ class Upload:
             self._check_permitted()
             if self.run.is_sound and self._is_confirmed():
                 yield from self.run.prepare()
-                with transaction.atomic():
-                    yield from self.run.write()
-                    self._log()
+                yield from self.run.write()
                 self.done = True
         except ValidationError as error:
             self.refusal = " ".join(error.messages)
@@ -182,18 +181,6 @@ class Upload:
         for permission, number in needed.items():
             if number and not user.has_perm(permission):
                 raise ValidationError(str(NOT_PERMITTED[permission]), code="permission")
-
-    def _log(self) -> None:
-        counts = self.run.counts
-        LogEntry.objects.create(
-            user_id=self.request.user.pk,  # type: ignore[misc]  # signed in
-            content_type=ContentType.objects.get_for_model(Device),
-            object_repr=f"{self.name}"[:200],
-            action_flag=CHANGE,
-            change_message="Imported: {new} new, {changed} changed, {secrets} secrets.".format(
-                **counts
-            ),
-        )
 
     def context(self) -> dict[str, Any]:
         """Return what the page says of the outcome."""

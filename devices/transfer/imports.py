@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -20,7 +21,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
-from devices import addresses, secrets
+from devices import addresses, history, secrets
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.models.devices import DEEPEST
 from devices.models.keys import HINT_CHARACTERS, MOST_LIVE_CHOSEN
@@ -276,11 +277,14 @@ class Import:
         records: Iterable[Record],
         options: Options | None = None,
         *,
+        user: object = None,
+        reason: str = "",
         most_hashes: int | None = None,
         now: datetime | None = None,
     ) -> None:
         self.records = records
         self.options = options or Options()
+        self.user, self.reason = user, reason
         self.most_hashes = most_hashes
         self.now = now or timezone.now()
         self.label = f"import {self.now:%Y-%m-%d %H:%M:%S}"
@@ -697,10 +701,12 @@ class Import:
             raise ValidationError(_("The file has errors; nothing was imported."), code="unsound")
         try:
             with transaction.atomic():
-                self._write_groups()
+                with self._origin():
+                    self._write_groups()
                 done = 0
                 for entries in batches(self.entries):
-                    self._write_batch(entries)
+                    with self._origin():
+                        self._write_batch(entries)
                     done += len(entries)
                     yield Progress("write", done, len(self.entries))
         except IntegrityError:
@@ -708,6 +714,10 @@ class Import:
                 _("The registry changed meanwhile; nothing was imported. Try again."),
                 code="changed",
             ) from None
+
+    def _origin(self) -> AbstractContextManager[None]:
+        """Have what is written recorded as imported. Never held where a generator rests."""
+        return history.origin(history.Origin.IMPORT, user=self.user, reason=self.reason)
 
     def _write_groups(self) -> None:
         """Save groups, upper ones before those within them, so that every place is checked."""
@@ -733,38 +743,38 @@ class Import:
             save(one)
 
     def _write_batch(self, entries: Sequence[Entry]) -> None:
-        new = [entry.device for entry in entries if entry.is_new]
         changed = [entry for entry in entries if not entry.is_new and entry.changed]
-        columns = sorted(set().union(*(entry.changed for entry in changed)))
-        Device.objects.bulk_create(new)
+        history.bulk_create([entry.device for entry in entries if entry.is_new])
         if changed:
+            rows = [entry.device for entry in changed]
             Device.objects.bulk_create(
-                [entry.device for entry in changed],
+                rows,
                 update_conflicts=True,
                 unique_fields=["identifier"],
-                update_fields=[*columns, "updated"],
+                update_fields=[*set().union(*(entry.changed for entry in changed)), "updated"],
             )
+            history.record(rows, history.Kind.CHANGED)
         self._write_memberships(entries)
-        PreSharedKey.objects.bulk_create(
-            PreSharedKey(
-                device=entry.device,
-                label=self.label,
-                scheme=entry.key.scheme,
-                digest=entry.key.digest,
-                pepper=entry.key.pepper,
-                hint=entry.key.hint,
-                not_after=entry.key.not_after,
-            )
-            for entry in entries
-            if entry.key
+        history.bulk_create(
+            [
+                PreSharedKey(
+                    device=entry.device,
+                    label=self.label,
+                    scheme=entry.key.scheme,
+                    digest=entry.key.digest,
+                    pepper=entry.key.pepper,
+                    hint=entry.key.hint,
+                    not_after=entry.key.not_after,
+                )
+                for entry in entries
+                if entry.key
+            ]
         )
         certificates = [entry for entry in entries if entry.certificate]
         for entry in certificates:
             if entry.certificate:
                 entry.certificate.device = entry.device
-        Certificate.objects.bulk_create(
-            entry.certificate for entry in certificates if entry.certificate
-        )
+        history.bulk_create([entry.certificate for entry in certificates if entry.certificate])
 
     def _write_memberships(self, entries: Sequence[Entry]) -> None:
         membership = Device.groups.through
@@ -773,14 +783,15 @@ class Import:
             for group in entry.leaves:
                 left.setdefault(group, []).append(entry.device.pk)
         for group, devices in left.items():
-            membership.objects.filter(devicegroup=group, device__in=devices).delete()
-        membership.objects.bulk_create(
-            (
+            history.bulk_delete(
+                list(membership.objects.filter(devicegroup=group, device__in=devices))
+            )
+        history.bulk_create(
+            [
                 membership(device_id=entry.device.pk, devicegroup_id=self._group_pks[name])
                 for entry in entries
-                for name in entry.joins
-            ),
-            ignore_conflicts=True,
+                for name in sorted(entry.joins)
+            ]
         )
 
 

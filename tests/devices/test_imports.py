@@ -5,6 +5,7 @@ import hmac
 import io
 import json
 import stat
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from devices import secrets
+from devices import history, secrets
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.secrets import HMAC_CONTEXT
 from devices.transfer import imports
@@ -227,6 +228,43 @@ def test_what_came_up_since_the_check_stops_the_import(make_device: Factory) -> 
     with pytest.raises(ValidationError, match="changed meanwhile"):
         list(made.write())
     assert Device.objects.count() == 1
+
+
+def test_every_change_is_recorded_as_imported(
+    make_device: Factory, make_group: Callable[..., DeviceGroup]
+) -> None:
+    make_device("changed", name="Old", groups=[make_group("Old")])
+    make_device("same")
+    content = [
+        {"group": "New", "parent": "Old"},
+        {"identifier": "changed", "name": "New", "groups": ["New"]},
+        {"identifier": "new", "groups": ["Old"], "certificate": pki.issue("new").pem},
+        {"identifier": "same", "secret": RANDOM},
+    ]
+    records = read(json.dumps(content).encode(), Format.JSON, Columns())
+    made = Import(records, Options(random=True), user="somebody", reason="fleet.json")
+    for step in (made.check, made.prepare, made.write):
+        list(step())
+
+    found = [
+        (changes.instance_type.__name__, *row)
+        for changes in history.all_histories()
+        for row in changes.objects.filter(origin="import").values_list(
+            "history_type", "history_user_id", "history_change_reason"
+        )
+    ]
+    assert Counter(found) == {
+        (name, kind, "somebody", "fleet.json"): number
+        for name, kind, number in [
+            ("DeviceGroup", "+", 1),
+            ("Device", "+", 1),
+            ("Device", "~", 1),
+            ("Device_groups", "+", 2),
+            ("Device_groups", "-", 1),
+            ("Certificate", "+", 1),
+            ("PreSharedKey", "+", 1),
+        ]
+    }
 
 
 # --- Groups ---------------------------------------------------------------------------------

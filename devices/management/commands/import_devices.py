@@ -67,6 +67,7 @@ class Command(RegistryCommand):
             Options(
                 create_groups=options["create_groups"], generate=bool(out), random=options["random"]
             ),
+            reason=Path(options["file"]).name,
         )
         self._follow(run.check())
         if run.is_sound and not options["dry_run"]:
