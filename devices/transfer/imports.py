@@ -753,7 +753,7 @@ class Import:
                 unique_fields=["identifier"],
                 update_fields=[*set().union(*(entry.changed for entry in changed)), "updated"],
             )
-            history.record(rows, history.Kind.CHANGED)
+            history.record_stored(rows, history.Kind.CHANGED)
         self._write_memberships(entries)
         history.bulk_create(
             [
