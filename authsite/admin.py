@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext_lazy as _
 
@@ -20,10 +21,39 @@ class RegistrySite(AccountPages):
     site_url = None
     app_order = ("devices", "acl", "rpc")
 
+    def index(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        """Show what there is and what needs looking after, above the lists."""
+        from authsite import home
+
+        return super().index(request, {**home.context(request), **(extra_context or {})})
+
+    def search(self, request: HttpRequest) -> TemplateResponse:
+        """Show what begins as the text in `q` says; the address can be sent on."""
+        from authsite.search import search
+
+        text = request.GET.get("q", "").strip()
+        found = search(request, text)
+        return TemplateResponse(
+            request,
+            "admin/search.html",
+            {
+                **self.each_context(request),
+                "title": _("Search"),
+                "searched": text,
+                "found": found,
+                "total": sum(len(kind.hits) for kind in found),
+            },
+        )
+
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Add the history of everything."""
-        changes = path("history/", self.admin_view(partial(all_changes, self)), name="changes")
-        return [changes, *super().get_urls()]
+        """Add the search over everything and the history of everything."""
+        return [
+            path("search/", self.admin_view(self.search), name="search"),
+            path("history/", self.admin_view(partial(all_changes, self)), name="changes"),
+            *super().get_urls(),
+        ]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """List the registry's apps first; staff accounts come after them."""

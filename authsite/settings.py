@@ -27,7 +27,8 @@ CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 # Who may ask the machine endpoints without a credential, and whose forwarding header is believed.
 BACKEND_NETWORKS = env.networks("BACKEND_NETWORKS")
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
-FORWARDED_FOR_HEADER = env.text("FORWARDED_FOR_HEADER", "X-Forwarded-For")
+FORWARDED_FOR_HEADER = env.header("FORWARDED_FOR_HEADER", "X-Forwarded-For")
+CLIENT_CERT_HEADER = env.header("CLIENT_CERT_HEADER", "")
 
 INSTALLED_APPS = [
     "authsite.apps.AuthsiteConfig",
@@ -50,6 +51,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "rpc.middleware.MachineEndpoints",  # first: what follows is for browsers
+    "authsite.content_security.ContentSecurityPolicy",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -191,7 +193,9 @@ WHITENOISE_USE_FINDERS = (
 # kept free of them: devices/throttle.py.
 THREADS = env.number("THREADS", 8, minimum=1)
 
-EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)  # seconds; 0: only on flush()
+JOURNAL = env.flag("JOURNAL", default=True)  # whether calls are counted: rpc/journal.py
+# Seconds between the writes of evidence and of the journal; 0: only on flush().
+EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)
 
 LOG_LEVEL = env.level("LOG_LEVEL", "INFO")
 LOGGING = {

@@ -28,6 +28,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from devices.models import Device
+from devices.reauthentication import is_recent
 from devices.transfer.exports import export_devices, export_secrets, template
 from devices.transfer.imports import (
     MOST_HASHES,
@@ -110,6 +111,7 @@ class Upload:
     refusal: str = ""
     outdated: bool = False
     done: bool = False
+    unconfirmed: bool = False
 
     def __post_init__(self) -> None:
         """Read the file; it is in memory, and stays nowhere else."""
@@ -171,6 +173,13 @@ class Upload:
 
     def _check_permitted(self) -> None:
         counts = self.run.counts
+        if counts["secrets"] and not is_recent(self.request):
+            self.unconfirmed = True
+            raise ValidationError(
+                _(
+                    "Show who you are once more before secrets are issued, then choose the file again."
+                )
+            )
         needed = {
             "devices.add_presharedkey": counts["secrets"],
             "devices.add_certificate": counts["certificates"],
@@ -350,7 +359,7 @@ class TransferPages:
             request,
             "export",
             title=_("Export devices"),
-            total=listed.result_count,
+            total=devices.count(),
             is_filtered=bool(filters),
             filters=[(name, value) for name, values in filters.lists() for value in values],
             formats=Format.choices,
