@@ -176,9 +176,7 @@ class Upload:
         if counts["secrets"] and not is_recent(self.request):
             self.unconfirmed = True
             raise ValidationError(
-                _(
-                    "Show who you are once more before secrets are issued, then choose the file again."
-                )
+                _("Secrets are issued to who has just shown who they are. Do so, then try again.")
             )
         needed = {
             "devices.add_presharedkey": counts["secrets"],

@@ -1,6 +1,7 @@
 """The admin's pages that import and export."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from devices import admin_transfer
 from devices.admin_transfer import EVENTS
 from devices.history import all_histories, history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
+from devices.reauthentication import CONFIRMED_AT
 from devices.transfer import tables
 from devices.transfer.imports import Columns
 from tests.devices import pki
@@ -64,9 +66,9 @@ def events(client: Client, page: str, content: str, **more: Any) -> list[dict[st
 
 def token(answer: Any) -> str:
     """Return the preview that a page lets its user confirm."""
-    found: str = answer.context["upload"].token
-    assert found in answer.content.decode()
-    return found
+    found = re.search(r'name="confirmed" value="([^"]+)"', answer.content.decode())
+    assert found
+    return found[1]
 
 
 def test_a_preview_writes_nothing_and_a_confirmed_one_does(
@@ -285,6 +287,18 @@ def test_what_comes_with_devices_needs_permissions_of_its_own(
     assert not Device.objects.exists()
     answer = sent(staff(*NEEDED, permission), page, content, "d.ndjson", **more)
     assert token(answer)
+
+
+def test_secrets_are_issued_to_who_has_just_shown_who_they_are(
+    admin_client: Client, page: str
+) -> None:
+    session = admin_client.session
+    session[CONFIRMED_AT] = 0
+    session.save()
+    text = sent(admin_client, page, "identifier\na\n", generate="on").content.decode()
+    assert f"{reverse('admin:confirm_identity')}?next={page}" in text
+    assert "Import</button>" not in text
+    assert token(sent(admin_client, page, "identifier\na\n"))
 
 
 def test_changing_groups_needs_its_permission(
