@@ -176,7 +176,7 @@ class Upload:
         if counts["secrets"] and not is_recent(self.request):
             self.unconfirmed = True
             raise ValidationError(
-                _("Secrets are issued to who has just shown who they are. Do so, then try again.")
+                _("Before secrets are issued, you have to show once more who you are.")
             )
         needed = {
             "devices.add_presharedkey": counts["secrets"],
