@@ -346,6 +346,7 @@ class Import:
             yield Progress("check", done)
         self._check_groups()
         self._check_named()
+        self.problems.sort(key=lambda problem: problem.row)
 
     def _complain(self, row: int, column: str, message: str, *, group: bool = False) -> None:
         (self._rejected_groups if group else self._rejected).add(row)
