@@ -56,6 +56,7 @@ from devices.admin_pages import (
     state_badge,
 )
 from devices.admin_secrets import SecretPages
+from devices.admin_transfer import TransferPages
 from devices.models import CredentialState, Device, DeviceGroup, PreSharedKey
 from devices.models.devices import credential_state, first_group, next_expiry
 from devices.models.revocation import revoke_all
@@ -116,7 +117,15 @@ class DeviceGroupAdmin(Guarded, HistoryPages, SavesChanges, admin.ModelAdmin):
 
 
 @admin.register(Device)
-class DeviceAdmin(Guarded, HistoryPages, BulkActions, SecretPages, SavesChanges, admin.ModelAdmin):
+class DeviceAdmin(
+    Guarded,
+    TransferPages,
+    HistoryPages,
+    BulkActions,
+    SecretPages,
+    SavesChanges,
+    admin.ModelAdmin,
+):
     """Devices, with their keys and certificates beside them."""
 
     form = CurrentForm

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
         ("auth", "0012_alter_user_first_name_max_length"),
         ("axes", "0010_accessattemptexpiration"),
         ("contenttypes", "0002_remove_content_type_name"),
-        ("devices", "0009_backends_by_identifier"),
+        ("devices", "0009_try_credential"),
         ("rpc", "0001_calls"),
     ]
 

@@ -1,6 +1,6 @@
 """Devices and the groups they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -313,6 +313,32 @@ class DeviceQuerySet(models.QuerySet["Device"]):
                 removed += len(batch)
         return removed
 
+    def for_export(self) -> "DeviceQuerySet":
+        """Return devices as exports show them, by identifier: nothing of a secret comes along.
+
+        Each has its groups at hand (`device.groups.all()`, by name) and counts of its live
+        credentials, `live_keys` and `live_certificates`. Iterate with `in_batches`, or with
+        `iterator(chunk_size=…)`, for constant memory. (docs/transfer.md)
+        """
+        keys, certificates = (rows.live_at(timezone.now()) for rows in _credentials())
+        groups = DeviceGroup.objects.only("name").order_by("name")
+        return (
+            self.order_by("identifier")
+            .prefetch_related(models.Prefetch("groups", groups))
+            .annotate(live_keys=_count(keys), live_certificates=_count(certificates))
+        )
+
+    def in_batches(self, size: int) -> Iterator[list["Device"]]:
+        """Yield devices by identifier, so many at a time, each batch with a query of its own.
+
+        Memory is constant without a cursor that lives on the server, which no connection pooler
+        need follow. A device that comes or goes meanwhile may or may not be seen.
+        """
+        ordered, last = self.order_by("identifier"), ""
+        while batch := list(ordered.filter(identifier__gt=last)[:size]):
+            yield batch
+            last = batch[-1].identifier
+
     def authenticate(
         self,
         identifier: str,
@@ -396,6 +422,12 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return [verdicts[-1] for verdicts in held]
 
 
+def _count(credentials: models.QuerySet[Any]) -> Coalesce:
+    """Return the expression of how many of the `_credentials` there are."""
+    counted = credentials.values("device").values(total=models.Count("pk"))
+    return Coalesce(Subquery(counted), 0)
+
+
 class Device(Recorded):
     """An entity of the registry: something that connects, or part of the backend that asks."""
 
@@ -475,8 +507,19 @@ class Device(Recorded):
         super().clean()
         if not isinstance(self.attributes, dict):
             raise ValidationError({"attributes": _("Attributes must be a JSON object.")})
-        if not addresses.is_storable(self.identifier) or any(
-            not char.isprintable() or char.isspace() for char in self.identifier
+        self._check_storable(self.identifier)
+        if self.identifier and self._identifier_changed():
+            self.identifier = self.registered_id(self.identifier)
+
+    def _identifier_changed(self) -> bool:
+        # A stored ID is decoded and may hold a dot that its address writes as %2E: it is not
+        # parsed again when the device is merely edited.
+        return not Device.objects.filter(pk=self.pk, identifier=self.identifier).exists()
+
+    @staticmethod
+    def _check_storable(text: str) -> None:
+        if not addresses.is_storable(text) or any(
+            not char.isprintable() or char.isspace() for char in text
         ):
             raise ValidationError(
                 {
@@ -487,16 +530,10 @@ class Device(Recorded):
                 },
                 code="unstorable",
             )
-        if self.identifier and self._identifier_changed():
-            self.identifier = self._registered_id(self.identifier)
 
-    def _identifier_changed(self) -> bool:
-        # A stored ID is decoded and may hold a dot that its address writes as %2E: it is not
-        # parsed again when the device is merely edited.
-        return not Device.objects.filter(pk=self.pk, identifier=self.identifier).exists()
-
-    @staticmethod
-    def _registered_id(address: str) -> str:
+    @classmethod
+    def registered_id(cls, address: str) -> str:
+        """Return the ID that an address is registered under; raises ValidationError."""
         try:
             identifier, component = addresses.split(address)
         except addresses.AddressError as error:
@@ -512,6 +549,7 @@ class Device(Recorded):
                 },
                 code="component",
             )
+        cls._check_storable(identifier)
         return identifier
 
 

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("devices", "0008_try_credential"),
+        ("devices", "0006_names_and_fingerprints_by_prefix"),
     ]
 
     operations = [
