@@ -54,7 +54,7 @@ types: $(VENV)/dev.stamp ## Check types (mypy, strict)
 	@$(BIN)/mypy .
 
 bench: $(VENV)/dev.stamp ## Load the machine endpoints with 100,000 devices, on both databases
-	@$(PYTHON) -m benchmarks.machine_endpoints
+	@$(PYTHON) -m benchmarks.compare
 	@$(PYTHON) -m benchmarks.storm
 	@$(PYTHON) -m benchmarks.timing
 

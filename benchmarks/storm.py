@@ -26,8 +26,8 @@ from pathlib import Path
 
 import django
 
+from benchmarks import machine
 from benchmarks.load import percentile
-from benchmarks.machine_endpoints import machine
 from benchmarks.seed import add_devices, verification
 from tests.servers import Server, own_database
 
@@ -37,7 +37,6 @@ RATE = 50  # verifications of generated secrets a second
 PATIENCE = 5.0  # seconds that RTIO waits for an answer
 LONGEST = 120.0  # seconds that a fleet may take to be admitted
 UNANSWERED = "no answer within 5 s"
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 # --- The registry ---------------------------------------------------------------------------
@@ -151,10 +150,10 @@ class Phase:
         settings = {"DJANGO_SETTINGS_MODULE": "benchmarks.storm_settings", "LOG_LEVEL": "ERROR"}
         with Server(folder, url, **settings, **self.throttle) as server:
             time.sleep(1)  # the other worker
-            before, began = cpu_seconds(server.process.pid), time.perf_counter()
+            before, began = machine.cpu_seconds(server.process.pid), time.perf_counter()
             asyncio.run(self.measure(server.port, generated, chosen[: self.stormers], seconds))
             self.seconds = time.perf_counter() - began
-            self.cpu = cpu_seconds(server.process.pid) - before
+            self.cpu = machine.cpu_seconds(server.process.pid) - before
 
     async def measure(
         self,
@@ -192,21 +191,6 @@ class Phase:
 HEAD = """
 | | generated p50 ms | p99 ms | not OK | stormers' answers | their p99 ms | CPU s/s | all in after |
 |---|---:|---:|---:|---|---:|---:|---:|"""
-
-
-def cpu_seconds(root: int) -> float:
-    """Return the CPU time of a process and its descendants, in seconds."""
-    used: dict[int, tuple[int, int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            words = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it ended meanwhile
-        used[int(entry.parent.name)] = int(words[1]), int(words[11]) + int(words[12])
-    family = {root}
-    while more := {pid for pid, (parent, _) in used.items() if parent in family} - family:
-        family |= more
-    return sum(used[pid][1] for pid in family) / TICK
 
 
 def phases(*, alternatives: bool) -> list[Phase]:
@@ -250,7 +234,7 @@ def main() -> None:
         subprocess.run(words, env=registry.environment, check=True)
         print(
             f"{STORMERS} devices, every {EVERY:.0f} s; {RATE} generated secrets a second; "
-            f"{url.partition(':')[0]}; {machine()}"
+            f"{url.partition(':')[0]}; {machine.description()}"
         )
         print(HEAD, flush=True)
         for phase in phases(alternatives=options.alternatives):

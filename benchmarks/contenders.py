@@ -1,0 +1,159 @@
+"""Who is measured: ourselves and the competitors, each as a server that a `with` block starts."""
+
+import base64
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from authsite.management.commands import serve
+from benchmarks.seed import BCRYPT_COST, FRAME
+from tests.postgres import free_port
+
+HERE = Path(__file__).parent / "competitors"
+PATIENCE = 20  # seconds, for a start
+PEPPER = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+THREADS = 8
+
+
+def environment(database_url: str) -> dict[str, str]:
+    """Return the environment of our server and of what prepares its registry."""
+    return os.environ | {
+        "DATABASE_URL": database_url,
+        "DJANGO_SETTINGS_MODULE": "authsite.settings",
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "PEPPERS": f"bench:{PEPPER}",
+        "ALLOWED_HOSTS": "registry",
+        "BACKEND_NETWORKS": "127.0.0.1/32",
+        "HTTPS": "off",
+        "LOG_LEVEL": "WARNING",
+    }
+
+
+class Running(NamedTuple):
+    """A server that answers."""
+
+    port: int
+    process: int
+
+
+@contextmanager
+def serving(words: list[str], variables: Mapping[str, str]) -> Iterator[Running]:
+    """Start a server whose words name `{port}`; yield once it answers, and end it afterwards."""
+    port = free_port()
+    with subprocess.Popen(
+        [word.format(port=port) for word in words], env=variables, stdout=subprocess.DEVNULL
+    ) as server:
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                except ConnectionRefusedError:
+                    if server.poll() is not None or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.1)
+            time.sleep(1)  # the other workers
+            yield Running(port, server.pid)
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server, and what it is asked: for each file of requests the name of its row."""
+
+    words: list[str]
+    questions: Mapping[str, str]
+    database: str = ""  # the kind that it runs on, if any
+    variables: dict[str, str] = field(default_factory=dict)
+    is_slow: bool = False  # so that few connections keep it busy
+
+
+def ours(database: str) -> Contender:
+    """Return the registry, as `make run` starts it."""
+    return Contender(
+        [sys.executable, "manage.py", "serve", "--port", "{port}"],
+        {
+            "verifier": f"Authsite, {database}",
+            "authorize": f"Authsite, {database}: AuthorizeCommand",
+            "frames": f"Authsite, {database}: AuthorizeCommand in frames of {FRAME}",
+        },
+        database,
+    )
+
+
+def handwritten(hashing: str, name: str, question: str = "verifier") -> Contender:
+    """Return FastAPI's verifier, in two processes."""
+    return Contender(
+        [
+            *(sys.executable, "-m", "uvicorn", "benchmarks.competitors.handwritten:app"),
+            *("--port", "{port}", "--workers", str(serve.WORKERS), "--log-level", "warning"),
+            *("--loop", "uvloop", "--http", "httptools", "--no-access-log"),
+            *("--backlog", str(serve.BACKLOG)),
+        ],
+        {question: f"FastAPI, asyncpg, {name}"},
+        "PostgreSQL",
+        {"HASH": hashing, "PEPPER": PEPPER},
+        is_slow=hashing == "bcrypt",
+    )
+
+
+def stock(questions: Mapping[str, str], *, is_slow: bool = False) -> Contender:
+    """Return the stock Django project, on the server that `manage.py serve` starts for ours."""
+    return Contender(
+        [
+            *(sys.executable, "-m", "granian", "django.core.wsgi:get_wsgi_application"),
+            *("--factory", "--port", "{port}", "--interface", "wsgi", "--http", "1", "--no-ws"),
+            *("--workers", str(serve.WORKERS), "--blocking-threads", str(THREADS)),
+            *("--blocking-threads-idle-timeout", str(serve.IDLE_THREAD)),
+            *("--backlog", str(serve.BACKLOG), "--backpressure", str(serve.CONNECTIONS)),
+        ],
+        questions,
+        "PostgreSQL",
+        {"DJANGO_SETTINGS_MODULE": "benchmarks.competitors.stock.settings"},
+        is_slow=is_slow,
+    )
+
+
+def compiled(folder: Path) -> Contender | None:
+    """Return the verifier in Go, where there is a toolchain; nothing is fetched to compile it."""
+    go = shutil.which("go")
+    if go is None:
+        return None
+    offline = {"GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local", "GOPROXY": "off"}
+    program = folder / "verifier-go"
+    subprocess.run(
+        [go, "build", "-o", program, HERE / "verifier.go"],
+        env=os.environ | offline | {"GOCACHE": str(folder / "go-cache"), "CGO_ENABLED": "0"},
+        check=True,
+    )
+    return Contender(
+        [str(program), "{port}", str(folder / "devices.tsv")],
+        {"verifier": "Go, all in memory"},
+        variables={"PEPPER": PEPPER},
+    )
+
+
+def everyone(folder: Path) -> dict[str, Contender]:
+    """Return the contenders by short names; `folder` is that of PostgreSQL's requests."""
+    contenders: dict[str, Contender | None] = {
+        "postgresql": ours("PostgreSQL"),
+        "sqlite": ours("SQLite"),
+        "fastapi": handwritten("hmac", "HMAC"),
+        "fastapi-bcrypt": handwritten("bcrypt", f"bcrypt (cost {BCRYPT_COST})", "slow-verifier"),
+        "drf": stock({"slow-verifier": "Django REST framework, PBKDF2"}, is_slow=True),
+        "empty": stock({"empty": "an empty Django view", "empty-api": "an empty DRF view"}),
+        "go": compiled(folder),
+    }
+    return {name: contender for name, contender in contenders.items() if contender}
