@@ -9,19 +9,15 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
-
-import psycopg
 
 from benchmarks import machine
-from benchmarks.contenders import Contender, Running, environment, everyone, serving
-from tests import postgres
+from benchmarks.contenders import Contender, Running, everyone
+from benchmarks.registries import Registry, registry
 
 Figures = dict[str, float]
 MODES = {
@@ -31,33 +27,6 @@ MODES = {
 }
 BASE = "Authsite, PostgreSQL"
 SLOW_CONNECTIONS = 4
-
-
-class Registry(NamedTuple):
-    """A database full of devices, the requests to ask of it, and its server's process if any."""
-
-    url: str
-    folder: Path
-    process: int | None
-
-
-@contextmanager
-def registry(kind: str, devices: int) -> Iterator[Registry]:
-    """Yield a seeded registry in a database of that kind."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if kind == "SQLite":
-            url, process = f"sqlite:///{folder}/bench.sqlite3", None
-        else:
-            url = stack.enter_context(postgres.running(settings=()))
-            with psycopg.connect(url) as connection:
-                process = machine.parent(connection.info.backend_pid)
-        for words in (
-            ["manage.py", "migrate", "--verbosity", "0"],
-            ["-m", "benchmarks.seed", str(devices), str(folder)],
-        ):
-            subprocess.run([sys.executable, *words], env=environment(url), check=True)
-        yield Registry(url, folder, process)
 
 
 def load(port: int, exchanges: Path, seconds: float, *words: str) -> Figures:
@@ -93,10 +62,9 @@ class Results:
 
     def measure(self, contender: Contender, asked: Registry, options: argparse.Namespace) -> None:
         """Start a contender, ask it all that it answers, and stop it."""
-        variables = environment(asked.url) | contender.variables
         connections = SLOW_CONNECTIONS if contender.is_slow else options.connections
         words = ("--connections", str(connections))
-        with serving(contender.words, variables) as server:
+        with contender.serving(asked.url) as server:
             for exchanges, row in contender.questions.items():
                 load(server.port, asked.folder / exchanges, options.seconds / 4, *words)
                 best = measured(server, asked, exchanges, options.seconds, *words)

@@ -1,8 +1,6 @@
 """Who is measured: ourselves and the competitors, each as a server that a `with` block starts."""
 
-import base64
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -16,27 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from authsite.management.commands import serve
+from benchmarks.registries import PEPPER, environment
 from benchmarks.seed import BCRYPT_COST, FRAME
 from tests.postgres import free_port
 
 HERE = Path(__file__).parent / "competitors"
 PATIENCE = 20  # seconds, for a start
-PEPPER = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 THREADS = 8
-
-
-def environment(database_url: str) -> dict[str, str]:
-    """Return the environment of our server and of what prepares its registry."""
-    return os.environ | {
-        "DATABASE_URL": database_url,
-        "DJANGO_SETTINGS_MODULE": "authsite.settings",
-        "SECRET_KEY": secrets.token_urlsafe(50),
-        "PEPPERS": f"bench:{PEPPER}",
-        "ALLOWED_HOSTS": "registry",
-        "BACKEND_NETWORKS": "127.0.0.1/32",
-        "HTTPS": "off",
-        "LOG_LEVEL": "WARNING",
-    }
 
 
 class Running(NamedTuple):
@@ -44,29 +28,6 @@ class Running(NamedTuple):
 
     port: int
     process: int
-
-
-@contextmanager
-def serving(words: list[str], variables: Mapping[str, str]) -> Iterator[Running]:
-    """Start a server whose words name `{port}`; yield once it answers, and end it afterwards."""
-    port = free_port()
-    with subprocess.Popen(
-        [word.format(port=port) for word in words], env=variables, stdout=subprocess.DEVNULL
-    ) as server:
-        try:
-            deadline = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                except ConnectionRefusedError:
-                    if server.poll() is not None or time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.1)
-            time.sleep(1)  # the other workers
-            yield Running(port, server.pid)
-        finally:
-            server.send_signal(signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -78,6 +39,34 @@ class Contender:
     database: str = ""  # the kind that it runs on, if any
     variables: dict[str, str] = field(default_factory=dict)
     is_slow: bool = False  # so that few connections keep it busy
+
+    @contextmanager
+    def serving(self, database_url: str) -> Iterator[Running]:
+        """Start it on a database; yield once it answers, and end it afterwards."""
+        port = free_port()
+        words = [word.format(port=port) for word in self.words]
+        variables = environment(database_url) | self.variables
+        with subprocess.Popen(words, env=variables, stdout=subprocess.DEVNULL) as server:
+            try:
+                await_answer(port, server)
+                time.sleep(1)  # the other workers
+                yield Running(port, server.pid)
+            finally:
+                server.send_signal(signal.SIGTERM)
+
+
+def await_answer(port: int, server: "subprocess.Popen[bytes]") -> None:
+    """Return once something listens; raises ConnectionRefusedError where nothing ever will."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def ours(database: str) -> Contender:

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.compare import load
-from benchmarks.contenders import environment, ours, serving
+from benchmarks.contenders import ours
+from benchmarks.registries import environment
 from benchmarks.rtio import request
 
 DEVICES = 100_000
@@ -250,7 +251,7 @@ def throughput(asked: Sequence[tuple[int, int, str]]) -> tuple[float, float]:
     per_second = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        serving(ours("").words, environment(os.environ["DATABASE_URL"])) as server,
+        ours("").serving(os.environ["DATABASE_URL"]) as server,
     ):
         for number in (1, FRAME):
             frames = [asked[start : start + number] for start in range(0, QUESTIONS, number)]

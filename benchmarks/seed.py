@@ -1,14 +1,17 @@
 """Fill an empty registry for a benchmark, quickly, and write the requests to ask of it.
 
 `python -m benchmarks.seed DEVICES FOLDER` writes one file for each kind of request, as
-`benchmarks.load` reads them, and `devices.tsv`, the digests for who keeps them in memory.
+`benchmarks.load` reads them; `known` and `chosen`, the identifiers and secrets themselves; and
+`devices.tsv`, the digests for who keeps them in memory.
 """
 
+import argparse
+import os
 import pickle
 import random
-import sys
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import django
@@ -73,6 +76,26 @@ def add_devices(count: int) -> dict[str, str]:
             for device in devices
         )
         known |= {device.identifier: fresh[device.pk] for device in devices}
+    return known
+
+
+def add_chosen(count: int) -> dict[str, str]:
+    """Create devices with a chosen secret each; return the secrets by identifier."""
+    from devices import secrets
+    from devices.models import Device, PreSharedKey
+    from devices.secrets import Scheme
+
+    pepper = secrets.newest_pepper()
+    devices = Device.objects.bulk_create(Device(identifier=str(uuid.uuid4())) for _ in range(count))
+    known = {device.identifier: f"chosen {device.identifier[:8]}" for device in devices}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = pool.map(
+            lambda secret: secrets.digest(secret, Scheme.ARGON2ID, pepper), known.values()
+        )
+        PreSharedKey.objects.bulk_create(
+            PreSharedKey(device=device, scheme=Scheme.ARGON2ID, digest=digest, pepper=pepper)
+            for device, digest in zip(devices, digests, strict=True)
+        )
     return known
 
 
@@ -174,23 +197,29 @@ def write_digests(path: Path) -> None:
 
 def main() -> None:
     """Seed and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("devices", type=int, help="with generated secrets")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--chosen", type=int, default=0, help="further ones, with chosen secrets")
+    options = parser.parse_args()
     django.setup()
-    count, folder = int(sys.argv[1]), Path(sys.argv[2])
-    known = add_devices(count)
+    known = add_devices(options.devices)
     asked = add_permissions()
     add_slow_keys()
-    write_digests(folder / "devices.tsv")
+    write_digests(options.folder / "devices.tsv")
     anyone = question(1, *next(iter(known.items())), path="/empty")
-    exchanges: dict[str, list[Exchange]] = {
+    written: dict[str, object] = {
         "empty": [(anyone, answer(0))],
         "empty-api": [(anyone.replace(b" /empty ", b" /empty-api "), answer(0))],
         "verifier": [verification(*one) for one in known.items()],
         "slow-verifier": [verification(identifier, COMMON_SECRET) for identifier in known],
         "authorize": [authorization([ends]) for ends in asked],
         "frames": [authorization(dice.sample(asked, FRAME)) for _ in range(FRAMES)],
+        "known": list(known.items()),
+        "chosen": list(add_chosen(options.chosen).items()),
     }
-    for name, pairs in exchanges.items():
-        (folder / name).write_bytes(pickle.dumps(pairs))
+    for name, content in written.items():
+        (options.folder / name).write_bytes(pickle.dumps(content))
 
 
 if __name__ == "__main__":
