@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from authsite.management.commands import serve
 from benchmarks.registries import PEPPER, environment
-from benchmarks.seed import BCRYPT_COST, FRAME
+from benchmarks.seed import BCRYPT_COST
 from tests.postgres import free_port
 
 HERE = Path(__file__).parent / "competitors"
@@ -32,10 +32,11 @@ class Running(NamedTuple):
 
 @dataclass(frozen=True)
 class Contender:
-    """A server, and what it is asked: for each file of requests the name of its row."""
+    """A server, and the files of requests that it is asked."""
 
     words: list[str]
-    questions: Mapping[str, str]
+    name: str
+    questions: tuple[str, ...]
     database: str = ""  # the kind that it runs on, if any
     variables: dict[str, str] = field(default_factory=dict)
     is_slow: bool = False  # so that few connections keep it busy
@@ -73,11 +74,8 @@ def ours(database: str) -> Contender:
     """Return the registry, as `make run` starts it."""
     return Contender(
         [sys.executable, "manage.py", "serve", "--port", "{port}"],
-        {
-            "verifier": f"Authsite, {database}",
-            "authorize": f"Authsite, {database}: AuthorizeCommand",
-            "frames": f"Authsite, {database}: AuthorizeCommand in frames of {FRAME}",
-        },
+        f"Authsite, {database}",
+        ("verifier", "authorize", "frames"),
         database,
     )
 
@@ -91,14 +89,15 @@ def handwritten(name: str, question: str = "verifier", **variables: str) -> Cont
             *("--loop", "uvloop", "--http", "httptools", "--no-access-log"),
             *("--backlog", str(serve.BACKLOG)),
         ],
-        {question: f"FastAPI, asyncpg, {name}"},
+        f"FastAPI, asyncpg, {name}",
+        (question,),
         "PostgreSQL",
         {"PEPPER": PEPPER, **variables},
         is_slow=variables["HASH"] == "bcrypt",
     )
 
 
-def stock(questions: Mapping[str, str], *, is_slow: bool = False) -> Contender:
+def stock(name: str, question: str) -> Contender:
     """Return the stock Django project, on the server that `manage.py serve` starts for ours."""
     return Contender(
         [
@@ -108,10 +107,11 @@ def stock(questions: Mapping[str, str], *, is_slow: bool = False) -> Contender:
             *("--blocking-threads-idle-timeout", str(serve.IDLE_THREAD)),
             *("--backlog", str(serve.BACKLOG), "--backpressure", str(serve.CONNECTIONS)),
         ],
-        questions,
+        name,
+        (question,),
         "PostgreSQL",
         {"DJANGO_SETTINGS_MODULE": "benchmarks.competitors.stock.settings"},
-        is_slow=is_slow,
+        is_slow=question == "slow-verifier",
     )
 
 
@@ -129,7 +129,8 @@ def compiled(folder: Path) -> Contender | None:
     )
     return Contender(
         [str(program), "{port}", str(folder / "devices.tsv")],
-        {"verifier": "Go, all in memory"},
+        "Go, all in memory",
+        ("verifier",),
         variables={"PEPPER": PEPPER},
     )
 
@@ -144,8 +145,9 @@ def everyone(folder: Path) -> dict[str, Contender]:
         "fastapi-bcrypt": handwritten(
             f"bcrypt of cost {BCRYPT_COST}", "slow-verifier", HASH="bcrypt"
         ),
-        "drf": stock({"slow-verifier": "Django REST framework, PBKDF2"}, is_slow=True),
-        "empty": stock({"empty": "an empty Django view", "empty-api": "an empty DRF view"}),
+        "drf": stock("Django REST framework, PBKDF2", "slow-verifier"),
+        "empty-api": stock("an empty REST framework view", "empty-api"),
+        "empty": stock("an empty Django view", "empty"),
         "go": compiled(folder),
     }
     return {name: contender for name, contender in contenders.items() if contender}

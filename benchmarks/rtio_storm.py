@@ -117,9 +117,8 @@ def main() -> None:
         contenders = everyone(on("PostgreSQL").folder)
         for size in sizes:
             for contender in (contenders[name] for name in options.only.split(",")):
-                name = next(iter(contender.questions.values()))
                 storm = measure(contender, on(contender.database), size, options.wrong)
-                rows.append(storm.row(name, size, options.wrong))
+                rows.append(storm.row(contender.name, size, options.wrong))
                 print(*rows[-1], sep=" | ", flush=True)
     publish("storm", f"{machine.description()}\n\n{table(HEAD, rows)}", write=options.write)
 
