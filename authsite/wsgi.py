@@ -4,6 +4,8 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from rpc.handler import MachinesFirst
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "authsite.settings")
 
-application = get_wsgi_application()
+application = MachinesFirst(get_wsgi_application())

@@ -49,8 +49,8 @@ class Registry(NamedTuple):
 
 
 @contextmanager
-def registry(kind: str, devices: int, *, chosen: int = 0) -> Iterator[Registry]:
-    """Yield a registry in a database of that kind, with so many secrets of either kind."""
+def registry(kind: str, devices: int, *seeding: str) -> Iterator[Registry]:
+    """Yield a registry in a database of that kind; `seeding` are options of `benchmarks.seed`."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if kind == "SQLite":
@@ -61,7 +61,7 @@ def registry(kind: str, devices: int, *, chosen: int = 0) -> Iterator[Registry]:
                 process = machine.parent(connection.info.backend_pid)
         for words in (
             ["manage.py", "migrate", "--verbosity", "0"],
-            ["-m", "benchmarks.seed", str(devices), str(folder), "--chosen", str(chosen)],
+            ["-m", "benchmarks.seed", str(devices), str(folder), *seeding],
         ):
             subprocess.run([sys.executable, *words], env=environment(url), check=True)
         yield Registry(url, folder, process)

@@ -110,7 +110,7 @@ def main() -> None:
 
         def on(kind: str) -> Registry:
             if kind not in registries:
-                full = registry(kind, registered, chosen=options.wrong)
+                full = registry(kind, registered, "--chosen", str(options.wrong))
                 registries[kind] = stack.enter_context(full)
             return registries[kind]
 

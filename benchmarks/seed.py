@@ -19,6 +19,7 @@ import django
 from benchmarks.rtio import Exchange, answer, question, request
 
 BATCH = 5_000
+DIFFERENT = 100_000  # devices asked about, of those in a registry of devices alone
 ASKED = 20_000  # different questions about commands
 FRAMES = 1_000  # different frames of many
 FRAME = 100  # commands in each
@@ -195,18 +196,11 @@ def write_digests(path: Path) -> None:
         file.writelines(f"{identifier}\t{digest}\n" for identifier, digest in rows.iterator())
 
 
-def main() -> None:
-    """Seed and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("devices", type=int, help="with generated secrets")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--chosen", type=int, default=0, help="further ones, with chosen secrets")
-    options = parser.parse_args()
-    django.setup()
-    known = add_devices(options.devices)
+def write(folder: Path, known: dict[str, str], chosen: dict[str, str]) -> None:
+    """Add rules and what competitors need; write every kind of request."""
     asked = add_permissions()
     add_slow_keys()
-    write_digests(options.folder / "devices.tsv")
+    write_digests(folder / "devices.tsv")
     anyone = question(1, *next(iter(known.items())), path="/empty")
     written: dict[str, object] = {
         "empty": [(anyone, answer(0))],
@@ -216,10 +210,28 @@ def main() -> None:
         "authorize": [authorization([ends]) for ends in asked],
         "frames": [authorization(dice.sample(asked, FRAME)) for _ in range(FRAMES)],
         "known": list(known.items()),
-        "chosen": list(add_chosen(options.chosen).items()),
+        "chosen": list(chosen.items()),
     }
     for name, content in written.items():
-        (options.folder / name).write_bytes(pickle.dumps(content))
+        (folder / name).write_bytes(pickle.dumps(content))
+
+
+def main() -> None:
+    """Seed and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("devices", type=int, help="with generated secrets")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--chosen", type=int, default=0, help="further ones, with chosen secrets")
+    parser.add_argument("--only-devices", action="store_true", help="no rules, no slow keys")
+    options = parser.parse_args()
+    django.setup()
+    known = add_devices(options.devices)
+    if options.only_devices:
+        asked = dice.sample(list(known.items()), min(DIFFERENT, len(known)))
+        exchanges = [verification(*one) for one in asked]
+        (options.folder / "verifier").write_bytes(pickle.dumps(exchanges))
+        return
+    write(options.folder, known, add_chosen(options.chosen))
 
 
 if __name__ == "__main__":

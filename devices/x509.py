@@ -33,7 +33,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from devices.verdicts import Outcome
+from devices.verdicts import Outcome, Verdict
 
 LONGEST_TEXT = 64 * 1024  # characters presented: leaf and chain
 MOST_ISSUERS = 10  # certificates that may follow the leaf
@@ -67,6 +67,11 @@ class Refused(Exception):
         super().__init__(detail or str(outcome.label))
         self.outcome = outcome
         self.detail = detail
+
+    @property
+    def verdict(self) -> Verdict:
+        """The same refusal as an answer."""
+        return Verdict(self.outcome, self.detail)
 
     def as_validation_error(self) -> ValidationError:
         """Return the same refusal for a form or a command."""

@@ -1,13 +1,27 @@
 """The commands that this registry answers. (specification: Auth service.)"""
 
 from collections.abc import Sequence
+from typing import Any
 
 from acl.models import CommandPermission
 from devices.addresses import AddressError, entity_id
 from devices.models import Device
-from rpc.definitions import Arguments, InvalidArguments, command
+from devices.models.devices import Attempt
+from rpc.definitions import SERVICES, Arguments, InvalidArguments, command, services
 
 NOBODY = ""  # no entity has this ID: what an address that names nothing reduces to
+
+SERVICES.update(
+    {
+        "/v1": "What every entity answers.",
+        "/v1/Auth": (
+            "Auth service performs authentication and authorization of devices and commands. "
+            "Can only be used by the cloud backend."
+        ),
+        "/v1/Dispatcher": "What clients greet the dispatcher with.",
+        "/v1/Services": "Services service tells which commands there are.",
+    }
+)
 
 AUTHORIZE_COMMAND = {
     "doc": "AuthorizeCommand returns true if `src` is allowed to send a given command to `dst`.",
@@ -40,6 +54,13 @@ AUTHENTICATE = {
     "result": {"doc": "`true` if credentials are valid, `false` otherwise.", "type": "boolean"},
 }
 
+GET_SERVICES = {
+    "doc": "Get returns the definitions of all commands, by service.",
+    "args": {},
+    "required_args": [],
+    "result": {"doc": "Services by their full names.", "type": "object"},
+}
+
 HELLO = {"doc": "Hello does nothing; clients greet with it.", "args": {}, "required_args": []}
 
 
@@ -65,16 +86,37 @@ def authorize_commands(calls: Sequence[Arguments]) -> list[bool]:
     return [decision.allowed for decision in decisions]
 
 
-@command("/v1/Auth.Authenticate", definition=AUTHENTICATE)
-def authenticate(id: str, credentials: Arguments) -> bool:  # noqa: A002 - the protocol's name
+def _check_credentials(arguments: Arguments) -> None:
+    """Refuse an Authenticate that presents nothing."""
+    if not arguments["credentials"]:
+        raise InvalidArguments("credentials must have psk or cert")
+
+
+def _attempt(arguments: Arguments) -> Attempt:
+    credentials = arguments["credentials"]
+    return Attempt(_entity(arguments["id"]), credentials.get("psk"), credentials.get("cert"))
+
+
+@command("/v1/Auth.Authenticate", definition=AUTHENTICATE, check=_check_credentials)
+def authenticate(**arguments: Any) -> bool:
     """Whether `id` holds each of the credentials presented."""
-    if not credentials:
-        raise InvalidArguments("invalid args for Authenticate: credentials must have psk or cert")
-    return Device.objects.authenticate(
-        _entity(id), secret=credentials.get("psk"), certificate=credentials.get("cert")
-    ).verified
+    (verified,) = authenticate_all([arguments])
+    return bool(verified)
+
+
+@authenticate.batch
+def authenticate_all(calls: Sequence[Arguments]) -> list[bool]:
+    """Answer many calls of Authenticate with as many statements as one."""
+    verdicts = Device.objects.authenticate_many(list(map(_attempt, calls)))
+    return [verdict.verified for verdict in verdicts]
 
 
 @command("/v1/Hello", "/v1/Dispatcher.Hello", definition=HELLO)
 def hello() -> None:
     """Return nothing: the greeting itself is the answer."""
+
+
+@command("/v1/Services.Get", definition=GET_SERVICES)
+def get_services() -> dict[str, Any]:
+    """Return the very definitions that arguments are held against."""
+    return services()

@@ -30,12 +30,14 @@ class Command:
 
     `run` takes the arguments that the definition names as keywords and returns the command's
     value, None for none. `run_many`, where there is one, answers a list of arguments at once.
+    `check`, where there is one, raises InvalidArguments for what the definition cannot say.
     """
 
     name: str
     definition: Definition
     run: Callable[..., Any]
     run_many: Callable[[Sequence[Arguments]], Sequence[Any]] | None = None
+    check: Callable[[Arguments], None] | None = None
 
     def arguments(self, presented: object) -> Arguments:
         """Return the arguments of the definition from those presented; others are ignored.
@@ -43,10 +45,13 @@ class Command:
         Raises InvalidArguments with the text that the wire carries.
         """
         try:
-            return _checked("args", self.definition, presented, required="required_args")
+            arguments = _checked("args", self.definition, presented, required="required_args")
+            if self.check is not None:
+                self.check(arguments)
         except InvalidArguments as error:
             short = self.name.rpartition("/")[2].rpartition(".")[2]
             raise InvalidArguments(f"invalid args for {short}: {error}") from None
+        return arguments
 
     def batch(
         self, run_many: Callable[[Sequence[Arguments]], Sequence[Any]]
@@ -82,13 +87,40 @@ def _checked(
 
 
 COMMANDS: dict[str, Command] = {}
+SERVICES: dict[str, str] = {}  # by name: what the service is for
+NAMESPACE = "http://cesanta.com/clubby/service"
 
 
-def command(*names: str, definition: Definition) -> Callable[[Callable[..., Any]], Command]:
+def command(
+    *names: str, definition: Definition, check: Callable[[Arguments], None] | None = None
+) -> Callable[[Callable[..., Any]], Command]:
     """Register a function as the command of that name, or of those names."""
 
     def register(run: Callable[..., Any]) -> Command:
-        COMMANDS.update({name: Command(name, definition, run) for name in names})
+        COMMANDS.update({name: Command(name, definition, run, check=check) for name in names})
         return COMMANDS[names[0]]
 
     return register
+
+
+def service_of(name: str) -> tuple[str, str]:
+    """Return the service and the method that a command's name is made of.
+
+    `/v1/Auth.Authenticate` is Authenticate of `/v1/Auth`, `/v1/Hello` is Hello of `/v1`.
+    """
+    folder, slash, last = name.rpartition("/")
+    service, dot, method = last.rpartition(".")
+    return (f"{folder}{slash}{service}", method) if dot else (folder, last)
+
+
+def services() -> dict[str, dict[str, Any]]:
+    """Return the definitions of all commands by service, as `/v1/Services.Get` serves them."""
+    found: dict[str, dict[str, Any]] = {}
+    for command in COMMANDS.values():
+        service, method = service_of(command.name)
+        description = found.setdefault(
+            f"{NAMESPACE}{service}",
+            {"name": service, "namespace": NAMESPACE, "doc": SERVICES[service], "methods": {}},
+        )
+        description["methods"][method] = command.definition
+    return found

@@ -61,6 +61,10 @@ class _Runnable(NamedTuple):
     arguments: Arguments
     deadline: float | None
 
+    def is_late(self) -> bool:
+        """Whether the deadline has passed, while those before it in the frame were run."""
+        return self.deadline is not None and self.deadline < time.time()
+
 
 class _Refused(Exception):
     """A call that is not run; `result` says why."""
@@ -88,17 +92,20 @@ def _prepare(call: Call, now: float) -> tuple[Command, Arguments]:
 
 def _answers(command: Command, batch: Sequence[_Runnable]) -> list[Result]:
     """Return the answers: asked for together where the command can; if that fails, singly."""
-    if command.run_many is not None and len(batch) > 1:
-        many = partial(command.run_many, [one.arguments for one in batch])
-        results = _guarded(command, many, len(batch))
-        if results[0].status != INTERNAL_ERROR:
-            return results
-    return [_answer(command, one) for one in batch]
+    if command.run_many is None or len(batch) == 1:
+        return [_answer(command, one) for one in batch]
+    late = [one.is_late() for one in batch]
+    together = [one.arguments for one, is_late in zip(batch, late, strict=True) if not is_late]
+    results = _guarded(command, partial(command.run_many, together), len(together))
+    if any(result.status == INTERNAL_ERROR for result in results):
+        return [_answer(command, one) for one in batch]
+    answers = iter(results)
+    return [Result.failure(DEADLINE_EXCEEDED) if is_late else next(answers) for is_late in late]
 
 
 def _answer(command: Command, one: _Runnable) -> Result:
-    if one.deadline is not None and one.deadline < time.time():
-        return Result.failure(DEADLINE_EXCEEDED)  # while those before it were run
+    if one.is_late():
+        return Result.failure(DEADLINE_EXCEEDED)
     return _guarded(command, lambda: [command.run(**one.arguments)], 1)[0]
 
 

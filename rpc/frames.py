@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 MOST_COMMANDS = 1000
@@ -65,6 +65,10 @@ class Frame:
     calls: Sequence[Call]
     no_reply: bool = False
 
+    def with_arguments(self, arguments: Any) -> "Frame":
+        """Return the frame of one command with its arguments."""
+        return replace(self, calls=[self.calls[0]._replace(args=arguments)])
+
     def reply(self, results: Sequence[Result]) -> dict[str, Any]:
         """Return the reply frame that carries the results, one a call and in their order."""
         reply: dict[str, Any] = {"v": self.version}
@@ -117,6 +121,21 @@ def parse(content: Any) -> Frame:
         calls=calls,
         no_reply=version != 1 and content.get("nr") is True,
     )
+
+
+def of_rest(name: str, call_id: str | None) -> Frame:
+    """Return the frame that a command's own path stands for, its arguments still to come.
+
+    `call_id` is the text of `?id=`. Raises InvalidFrame.
+    """
+    if call_id is None:
+        number = None
+    elif call_id.isascii() and call_id.isdigit() and len(call_id) <= len(str(LARGEST_ID)):
+        number = int(call_id)
+    else:
+        number = -1
+    call = {"args": {}} if number is None else {"args": {}, "id": number}
+    return Frame(2, src=None, dst=None, key=None, calls=[_call(call, name, "method")])
 
 
 def _version(content: dict[str, Any]) -> int:

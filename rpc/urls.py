@@ -1,25 +1,40 @@
-"""The paths that machines call. `rpc.middleware` takes them before anything made for browsers."""
+"""The paths that machines call: taken before anything that is made for browsers."""
 
 from collections.abc import Callable, Mapping
 
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpResponseBase
+from django.http import HttpResponse
 from django.urls import path
 from django.views.generic import RedirectView
 
-from rpc.views import CommandEndpoint, DeviceVerifier
+from rpc.views import CommandEndpoint, CommandPath, DeviceVerifier
+
+MachineViewFunction = Callable[..., HttpResponse]
 
 verifier = DeviceVerifier.as_view()
 commands = CommandEndpoint.as_view()
+command_path = CommandPath.as_view()
+
+COMMAND_PREFIX = "/v1/"  # each command has a path of its own below it
+BROWSERS = frozenset({"GET", "HEAD"})
 
 # Both spellings answer: a redirect would reach neither protocol's client.
-MACHINE_PATHS: Mapping[str, Callable[..., HttpResponseBase]] = {
+MACHINE_PATHS: Mapping[str, MachineViewFunction] = {
     "/deviceverifier": verifier,
     "/deviceverifier/": verifier,
     "/": commands,
     "/rpc": commands,
     "/rpc/": commands,
 }
+
+
+def machine_view(method: str, path: str) -> MachineViewFunction | None:
+    """Return the view of a machine's path; a browser's GET of `/` is a person, and has none."""
+    view = MACHINE_PATHS.get(path)
+    if view is None:
+        return command_path if path.startswith(COMMAND_PREFIX) else None
+    return None if path == "/" and method in BROWSERS else view
+
 
 urlpatterns = [
     path("", login_not_required(RedirectView.as_view(pattern_name="admin:index"))),

@@ -185,11 +185,14 @@ class CommandEndpoint(MachineView):
         if frame.no_reply and status == 200:  # noqa: PLR2004
             return NoReply()
         reply: Any = frame.reply(results)
-        # Django refuses a query of more than a thousand parts, in HTML where a refusal is answered.
-        query = dict(parse_qsl(self.request.META.get("QUERY_STRING", "")))
-        if query.get("reply") == "array":
+        if self.query().get("reply") == "array":
             reply = [reply]
         return JsonReply(encode(reply), status)
+
+    def query(self) -> dict[str, str]:
+        """Return the parts of the query; of duplicates the last one."""
+        # Django refuses a query of more than a thousand parts, in HTML where a refusal is answered.
+        return dict(parse_qsl(self.request.META.get("QUERY_STRING", "")))
 
     def failure(self, error: Exception) -> HttpResponse:
         """Return the refusal of a readable frame, or an error object for what is none."""
@@ -213,3 +216,24 @@ class CommandEndpoint(MachineView):
     def error(status: int, message: str) -> HttpResponse:
         """Return the answer to what was no frame."""
         return JsonReply(encode({"error": {"code": status, "message": message}}), status)
+
+
+class CommandPath(CommandEndpoint):
+    """One command at a path of its own, the REST form: the body holds its arguments.
+
+    Answered as a version 2 frame without `src` and `dst`. (contract: Cesanta command endpoint.)
+    """
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Read what the path and the query say; whoever asks shows it in the headers."""
+        if request.method != "POST":
+            raise MethodNotAllowed(request.method or "")
+        self.frame = frames.of_rest(request.path_info, self.query().get("id"))
+        self.perform_authentication(request)
+
+    def post(self, request: Request) -> HttpResponse:
+        """Read the arguments and answer; without a body there are none."""
+        body = body_of(request.META, limit=self.body_limit)
+        if body and self.frame is not None:
+            self.frame = self.frame.with_arguments(decode(body))
+        return super().post(request)

@@ -1,6 +1,5 @@
 """Trust anchors: authorities that vouch for devices' certificates, and what they revoked."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -13,10 +12,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import x509
-from devices.statements import Parameter, Statement
+from devices.statements import Among, Parameter, Statement
 from devices.x509 import NameSource, Refused, RevokedEntry
 
-ISSUERS = range(x509.MOST_ISSUERS + 1)  # the leaf's issuer and those of what it brings along
 BATCH = 1000  # revoked serial numbers in one statement
 PLACE = "{id}"  # where a template holds the device's own part of a name
 
@@ -32,6 +30,7 @@ class CRLPolicy(models.TextChoices):
 class Authority(NamedTuple):
     """A trust anchor with the dates of its revocation list, as a check needs them."""
 
+    subject_fingerprint: str
     pk: int
     name: str
     pem: str
@@ -89,8 +88,9 @@ def text_parameter(name: str) -> Parameter:
 AUTHORITIES = Statement(
     lambda: (
         CertificateAuthority.objects.order_by("pk")
-        .filter(subject_fingerprint__in=[text_parameter(f"issuer{n}") for n in ISSUERS])
+        .filter(Among(F("subject_fingerprint"), text_parameter("issuers")))
         .values_list(
+            "subject_fingerprint",
             "pk",
             "name",
             "pem",
@@ -108,15 +108,10 @@ AUTHORITIES = Statement(
 REVOKED_SERIALS = Statement(
     lambda: (
         RevokedSerial.objects.order_by()
-        .filter(serial__in=[text_parameter(f"serial{n}") for n in ISSUERS])
+        .filter(Among(F("serial"), text_parameter("serials")))
         .values_list("authority_id", "serial")
     )
 )
-
-
-def numbered(name: str, values: Sequence[str]) -> dict[str, str]:
-    """Return a value for each of a statement's places; the last one fills the rest."""
-    return {f"{name}{n}": values[min(n, len(values) - 1)] for n in ISSUERS}
 
 
 def check_template(text: str) -> None:

@@ -4,7 +4,8 @@ A certificate presented proves nothing by itself: certificates are public. What 
 counts only for a backend that did the TLS handshake with the device. (docs/certificates.md)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from cryptography.x509 import Certificate as X509Certificate
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import Exists, Q
+from django.db.models import Q
 from django.db.models.deletion import CASCADE, SET_NULL, Collector
 from django.utils import timezone
 from django.utils.translation import gettext as _now
@@ -27,12 +28,10 @@ from devices.models.authorities import (
     Authority,
     CRLPolicy,
     certificate_in,
-    numbered,
-    text_parameter,
 )
 from devices.models.devices import Device
 from devices.models.revocation import Revocable
-from devices.statements import Statement
+from devices.statements import WrittenStatement
 from devices.verdicts import Outcome, Verdict
 from devices.x509 import NameSource, Presented, Refused
 
@@ -50,10 +49,10 @@ class Pin(models.TextChoices):
 class Registered(NamedTuple):
     """A device beside one of its certificates, or beside none."""
 
+    identifier: str | None
     device: int
     kind: str
     enabled: bool
-    revoked: bool  # staff revoked what was presented, in whichever row
     certificate: int | None
     pin: str
     fingerprint: str
@@ -64,40 +63,117 @@ class Registered(NamedTuple):
         return Verdict(outcome, detail, device=self.device, kind=self.kind, **more)
 
 
-def _certificates_of_device() -> models.QuerySet[Any, Any]:
-    revoked = Certificate.objects.filter(revoked_at__isnull=False).filter(
-        Q(content_fingerprint=text_parameter("content"))
-        | Q(pin=Pin.PUBLIC_KEY.value, public_key_fingerprint=text_parameter("public_key"))
-    )
-    return (
-        Device.objects.order_by()
-        .filter(identifier=text_parameter("identifier"))
-        .values_list(
-            "pk",
-            "kind",
-            "enabled",
-            Exists(revoked),
-            "certificates__pk",
-            "certificates__pin",
-            "certificates__fingerprint",
-            "certificates__public_key_fingerprint",
+class CertificateAttempt(NamedTuple):
+    """A certificate that is presented for an identifier, with the issuers that it brings along."""
+
+    identifier: str
+    presented: str
+
+
+# Devices by identifier, each beside its certificates; then what staff revoked of what is presented,
+# in whichever row: such a row names no device.
+CERTIFICATES_OF_DEVICES = WrittenStatement(
+    """
+    SELECT d.identifier, d.id, d.kind, d.enabled,
+           c.id, c.pin, c.fingerprint, c.public_key_fingerprint
+      FROM devices_device d LEFT JOIN devices_certificate c ON c.device_id = d.id
+     WHERE d.identifier {among}
+    UNION ALL
+    SELECT NULL, NULL, NULL, NULL,
+           NULL, c.pin, c.content_fingerprint, c.public_key_fingerprint
+      FROM devices_certificate c
+     WHERE c.revoked_at IS NOT NULL
+       AND (c.content_fingerprint {among}
+            OR (c.pin = 'public-key' AND c.public_key_fingerprint {among}))
+    """
+)
+
+
+class OnRecord:
+    """What the registry holds of the devices that are named and of what is presented for them."""
+
+    def __init__(self, identifiers: Iterable[str], presented: Sequence[Presented]) -> None:
+        self.rows: dict[str, list[Registered]] = {}
+        self._revoked: set[str] = set()
+        named = list(filter(addresses.is_storable, set(identifiers)))
+        contents = list({x509.content_fingerprint(one.leaf) for one in presented})
+        keys = list({x509.public_key_fingerprint(one.leaf) for one in presented})
+        if not named:
+            return
+        for row in CERTIFICATES_OF_DEVICES.rows(named, contents, keys):
+            registered = Registered(*row)
+            if registered.identifier is not None:
+                self.rows.setdefault(registered.identifier, []).append(registered)
+                continue
+            self._revoked.add(registered.fingerprint)
+            if registered.pin == Pin.PUBLIC_KEY:
+                self._revoked.add(registered.public_key_fingerprint)
+
+    def has_revoked(self, presented: Presented) -> bool:
+        """Whether staff revoked this very certificate, or any with its key."""
+        leaf = presented.leaf
+        return not self._revoked.isdisjoint(
+            (x509.content_fingerprint(leaf), x509.public_key_fingerprint(leaf))
         )
-    )
 
 
-CERTIFICATES_OF_DEVICE = Statement(_certificates_of_device)
 # --- The question ---------------------------------------------------------------------------
+
+
+class Issuers:
+    """The authorities that may have a say in what is presented, and what they revoked of it.
+
+    Asked for when an examination first needs them, for all that is examined with it.
+    """
+
+    def __init__(self, presented: Iterable[Presented]) -> None:
+        self._certificates = [
+            certificate for one in presented for certificate in (one.leaf, *one.others)
+        ]
+
+    def of(self, certificates: Sequence[X509Certificate]) -> list[Authority]:
+        """Return the authorities that have the name of an issuer of the certificates."""
+        names = set(map(x509.issuer_fingerprint, certificates))
+        return [one for one in self._authorities if one.subject_fingerprint in names]
+
+    def have_revoked(self, link: tuple[int, str]) -> bool:
+        """Whether an authority, by its primary key, lists a serial number as revoked."""
+        return link in self._revoked
+
+    @cached_property
+    def _authorities(self) -> list[Authority]:
+        names = self._readable(x509.issuer_fingerprint)
+        return [Authority(*row) for row in AUTHORITIES.rows(issuers=names)]
+
+    @cached_property
+    def _revoked(self) -> set[tuple[int, str]]:
+        return set(REVOKED_SERIALS.rows(serials=self._readable(x509.serial_of)))
+
+    def _readable(self, of: Callable[[X509Certificate], str]) -> list[str]:
+        """Return a property of each certificate that has it; the others fail their own checks."""
+        found = set()
+        for certificate in self._certificates:
+            with suppress(Refused):
+                found.add(of(certificate))
+        return list(found)
 
 
 class Examination:
     """One certificate, presented for one device that is registered."""
 
     def __init__(
-        self, identifier: str, presented: Presented, rows: Sequence[Registered], now: datetime
+        self,
+        attempt: CertificateAttempt,
+        presented: Presented,
+        on_record: OnRecord,
+        issuers: Issuers,
+        now: datetime,
     ) -> None:
-        self.identifier = identifier
+        self.identifier = attempt.identifier
         self.presented = presented
-        self.rows = rows
+        self.rows = on_record.rows[attempt.identifier]
+        self.revoked = on_record.has_revoked(presented)
+        self.issuers = issuers
         self.now = now
 
     def verdict(self) -> Verdict:
@@ -119,7 +195,7 @@ class Examination:
         leaf = self.presented.leaf
         if not row.enabled:
             raise Refused(Outcome.DISABLED)
-        if row.revoked:
+        if self.revoked:
             raise Refused(Outcome.REVOKED)
         x509.check_readable(leaf)
         x509.check_strength(leaf)
@@ -150,7 +226,7 @@ class Examination:
         leaf = self.presented.leaf
         issuers = [
             authority
-            for authority in self._authorities([leaf])
+            for authority in self.issuers.of([leaf])
             if authority.list_pk and x509.is_issued_by(leaf, authority.certificate)
         ]
         self._check_serials([(leaf, authority) for authority in issuers])
@@ -162,7 +238,7 @@ class Examination:
         """
         leaf = self.presented.leaf
         x509.check_client(leaf)
-        known = self._authorities([leaf, *self.presented.others])
+        known = self.issuers.of([leaf, *self.presented.others])
         anchors = {authority.certificate: authority for authority in known if authority.enabled}
         refusal: Refused | None = None
         while True:
@@ -238,7 +314,7 @@ class Examination:
         }
 
     def _check_serials(self, links: Sequence[tuple[X509Certificate, Authority]]) -> None:
-        """Refuse if a link is on its issuer's list; one statement, or none without lists."""
+        """Refuse if a link is on its issuer's list."""
         listed = {
             (authority.pk, x509.serial_of(certificate)): certificate
             for certificate, authority in links
@@ -246,15 +322,9 @@ class Examination:
         }
         if not listed:
             return
-        serials = list(dict.fromkeys(serial for _authority, serial in listed))
-        for link in REVOKED_SERIALS.rows(**numbered("serial", serials)):
-            if link in listed:
-                raise Refused(Outcome.REVOKED_BY_CRL, x509.subject_of(listed[link]))
-
-    @staticmethod
-    def _authorities(certificates: Sequence[X509Certificate]) -> list[Authority]:
-        issuers = [x509.issuer_fingerprint(certificate) for certificate in certificates]
-        return [Authority(*row) for row in AUTHORITIES.rows(**numbered("issuer", issuers))]
+        for link, certificate in listed.items():
+            if self.issuers.have_revoked(link):
+                raise Refused(Outcome.REVOKED_BY_CRL, x509.subject_of(certificate))
 
 
 class CertificateQuerySet(models.QuerySet["Certificate"]):
@@ -337,26 +407,45 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         )
 
     def examine(self, identifier: str, presented: str, *, now: datetime) -> Verdict:
-        """Answer whether the certificate presented is one of the device's.
+        """Answer whether the certificate presented is one of the device's."""
+        return self.examine_many([CertificateAttempt(identifier, presented)], now=now)[0]
 
-        `presented` is a PEM text, the leaf first, its issuers after it in any order; or one DER
-        in base64. Two statements where it is pinned or no list is loaded, else three.
+    def examine_many(
+        self, attempts: Sequence[CertificateAttempt], *, now: datetime
+    ) -> list[Verdict]:
+        """Answer the attempts in their order, with as many statements as one of them costs.
+
+        What is presented is a PEM text, the leaf first, its issuers after it in any order; or one
+        DER in base64. Two statements where it is pinned or no list is loaded, else three.
         """
-        try:
-            certificates = x509.read(presented)
-            content = x509.content_fingerprint(certificates.leaf)
-            public_key = x509.public_key_fingerprint(certificates.leaf)
-            if not addresses.is_storable(identifier):
-                return Verdict(Outcome.UNKNOWN_DEVICE)
-            rows = CERTIFICATES_OF_DEVICE.rows(
-                identifier=identifier, content=content, public_key=public_key
-            )
-            if not rows:
-                return Verdict(Outcome.UNKNOWN_DEVICE)
-            registered = [Registered(*row) for row in rows]
-            return Examination(identifier, certificates, registered, now).verdict()
-        except Refused as refusal:
-            return Verdict(refusal.outcome, refusal.detail)
+        read = [_read(attempt.presented) for attempt in attempts]
+        presented = [one for one in read if isinstance(one, Presented)]
+        on_record = OnRecord((attempt.identifier for attempt in attempts), presented)
+        issuers = Issuers(presented)
+        verdicts = []
+        for attempt, one in zip(attempts, read, strict=True):
+            if isinstance(one, Verdict):
+                verdicts.append(one)
+            elif attempt.identifier not in on_record.rows:
+                verdicts.append(Verdict(Outcome.UNKNOWN_DEVICE))
+            else:
+                try:
+                    examination = Examination(attempt, one, on_record, issuers, now)
+                    verdicts.append(examination.verdict())
+                except Refused as refusal:
+                    verdicts.append(refusal.verdict)
+        return verdicts
+
+
+def _read(presented: str) -> Presented | Verdict:
+    """Return the certificates of a text that have what every look-up needs, else why not."""
+    try:
+        certificates = x509.read(presented)
+        x509.content_fingerprint(certificates.leaf)
+        x509.public_key_fingerprint(certificates.leaf)
+    except Refused as refusal:
+        return refusal.verdict
+    return certificates
 
 
 # --- The rows -------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Devices and the groups they belong to."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
@@ -99,6 +100,14 @@ class DeviceGroup(models.Model):
         return height
 
 
+class Attempt(NamedTuple):
+    """What is presented for an identifier: a secret, a certificate, or both."""
+
+    identifier: str
+    secret: str | None = None
+    certificate: str | None = None
+
+
 class DeviceQuerySet(models.QuerySet["Device"]):
     """Devices, and the question whether one is who it says."""
 
@@ -120,29 +129,59 @@ class DeviceQuerySet(models.QuerySet["Device"]):
 
         `secret` is a pre-shared secret, `certificate` a PEM text (a chain may follow the leaf) or
         a DER certificate in base64. One statement for a secret, whatever the number of keys.
+        The options and what is raised are those of `authenticate_many`.
+        """
+        attempt = Attempt(identifier, secret, certificate)
+        return self.authenticate_many([attempt], now=now, record=record, as_caller=as_caller)[0]
+
+    def authenticate_many(
+        self,
+        attempts: Sequence[Attempt],
+        *,
+        now: datetime | None = None,
+        record: bool = True,
+        as_caller: bool = False,
+    ) -> list[Verdict]:
+        """Answer the attempts in their order, with as many statements as one of them costs.
+
         `record` notes a success as evidence (last seen, last used); staff's own tries do not.
         `as_caller` counts a wrong secret apart: a stranger who calls the endpoints under a device's
         name must not use up the guesses of those who connect under it.
         Raises ValueError where nothing is presented, and a database's OperationalError where the
         registry cannot be asked. (contract: RTIO device verifier; Auth service, Authenticate.)
         """
-        from devices.models.certificates import Certificate
-        from devices.models.keys import PreSharedKey
+        from devices.models.certificates import Certificate, CertificateAttempt
+        from devices.models.keys import PreSharedKey, SecretAttempt
 
-        if secret is None and certificate is None:
+        if any(one.secret is None and one.certificate is None for one in attempts):
             raise ValueError("present a secret, a certificate, or both")
         moment = now or timezone.now()
-        verdicts: list[Verdict] = []
-        if secret is not None:
-            verdicts.append(
-                PreSharedKey.objects.examine(identifier, secret, now=moment, as_caller=as_caller)
+        held: list[list[Verdict]] = [[] for _ in attempts]
+        secrets = {
+            position: SecretAttempt(one.identifier, one.secret)
+            for position, one in enumerate(attempts)
+            if one.secret is not None
+        }
+        if secrets:
+            examined = PreSharedKey.objects.examine_many(
+                list(secrets.values()), now=moment, as_caller=as_caller
             )
-        if certificate is not None and all(verdict.verified for verdict in verdicts):
-            verdicts.append(Certificate.objects.examine(identifier, certificate, now=moment))
-        if record and verdicts[-1].verified:
-            for verdict in verdicts:
-                evidence.recorder.note(verdict, moment)
-        return verdicts[-1]
+            for position, verdict in zip(secrets, examined, strict=True):
+                held[position].append(verdict)
+        certificates = {
+            position: CertificateAttempt(one.identifier, one.certificate)
+            for position, one in enumerate(attempts)
+            if one.certificate is not None and all(verdict.verified for verdict in held[position])
+        }
+        if certificates:
+            examined = Certificate.objects.examine_many(list(certificates.values()), now=moment)
+            for position, verdict in zip(certificates, examined, strict=True):
+                held[position].append(verdict)
+        for verdicts in held:
+            if record and verdicts[-1].verified:
+                for verdict in verdicts:
+                    evidence.recorder.note(verdict, moment)
+        return [verdicts[-1] for verdicts in held]
 
 
 class Device(models.Model):

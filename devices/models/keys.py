@@ -1,6 +1,7 @@
 """Pre-shared keys: secrets that a device and the registry both know, stored one-way."""
 
 import hmac
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from devices import addresses, evidence, secrets, throttle
 from devices.models.devices import Device
 from devices.models.revocation import Revocable
 from devices.secrets import Scheme
-from devices.statements import Parameter, Statement
+from devices.statements import Among, Parameter, Statement
 from devices.verdicts import Outcome, Verdict
 
 HINT_CHARACTERS = 4
@@ -25,6 +26,7 @@ MOST_LIVE_CHOSEN = 4  # each costs a memory-hard hash when a wrong secret is pre
 class StoredKey(NamedTuple):
     """One row of the hot path's statement: a device beside one of its keys, or beside none."""
 
+    identifier: str
     device: int
     kind: str
     enabled: bool
@@ -60,11 +62,19 @@ class StoredKey(NamedTuple):
         )
 
 
-KEYS_OF_DEVICE = Statement(
+class SecretAttempt(NamedTuple):
+    """A secret that is presented for an identifier."""
+
+    identifier: str
+    secret: str
+
+
+KEYS_OF_DEVICES = Statement(
     lambda: (
         Device.objects.order_by()
-        .filter(identifier=Parameter("identifier", models.CharField()))
+        .filter(Among(F("identifier"), Parameter("identifiers", models.CharField())))
         .values_list(
+            "identifier",
             "pk",
             "kind",
             "enabled",
@@ -198,15 +208,44 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
     def examine(
         self, identifier: str, secret: str, *, now: datetime, as_caller: bool = False
     ) -> Verdict:
-        """Answer whether `secret` is a usable key of the device, in one statement.
+        """Answer whether `secret` is a usable key of the device, in one statement."""
+        attempt = SecretAttempt(identifier, secret)
+        return self.examine_many([attempt], now=now, as_caller=as_caller)[0]
+
+    def examine_many(
+        self, attempts: Sequence[SecretAttempt], *, now: datetime, as_caller: bool = False
+    ) -> list[Verdict]:
+        """Answer the attempts in their order, with one statement for however many there are."""
+        stored = self.stored(attempt.identifier for attempt in attempts)
+        return [
+            self.judge(attempt, stored.get(attempt.identifier, ()), now=now, as_caller=as_caller)
+            for attempt in attempts
+        ]
+
+    def stored(self, identifiers: Iterable[str]) -> dict[str, list[StoredKey]]:
+        """Return what is on record of each identifier that is registered, in one statement."""
+        listed = list(filter(addresses.is_storable, set(identifiers)))
+        found: dict[str, list[StoredKey]] = {}
+        if listed:
+            for row in map(StoredKey._make, KEYS_OF_DEVICES.rows(identifiers=listed)):
+                found.setdefault(row.identifier, []).append(row)
+        return found
+
+    def judge(
+        self,
+        attempt: SecretAttempt,
+        stored: Sequence[StoredKey],
+        *,
+        now: datetime,
+        as_caller: bool = False,
+    ) -> Verdict:
+        """Answer one attempt from what is on record of its identifier, without a statement.
 
         Generated secrets are held against their digests first: a right one passes whatever was
         tried before. What is left is a guess, and a guess costs one memory-hard hash or, after a
         handful of failures, none: the same for a known device as for an unknown one.
         """
-        stored: list[StoredKey] = []
-        if addresses.is_storable(identifier):
-            stored = [StoredKey(*row) for row in KEYS_OF_DEVICE.rows(identifier=identifier)]
+        identifier, secret = attempt
         match = self._match_generated(stored, secret, now)
         if match is not None:
             _bring_up_to_date(match, secret, now)
@@ -217,7 +256,9 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         return self._judge_guess(identifier, stored, secret, now, as_caller=as_caller)
 
     @staticmethod
-    def _match_generated(stored: list[StoredKey], secret: str, now: datetime) -> StoredKey | None:
+    def _match_generated(
+        stored: Sequence[StoredKey], secret: str, now: datetime
+    ) -> StoredKey | None:
         peppers = secrets.peppers()
         newest = secrets.newest_pepper()
         made = {newest: secrets.hmac_digest(secret, peppers[newest])}
@@ -232,7 +273,9 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         return _most_useful(matches, now)
 
     @staticmethod
-    def _match_remembered(stored: list[StoredKey], secret: str, now: datetime) -> StoredKey | None:
+    def _match_remembered(
+        stored: Sequence[StoredKey], secret: str, now: datetime
+    ) -> StoredKey | None:
         matches = [
             row
             for row in stored
@@ -245,7 +288,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
     def _judge_guess(
         self,
         identifier: str,
-        stored: list[StoredKey],
+        stored: Sequence[StoredKey],
         secret: str,
         now: datetime,
         *,
@@ -270,7 +313,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         return self._refusal(stored[0], stored, guess)
 
     @staticmethod
-    def _chosen_candidates(stored: list[StoredKey], now: datetime) -> list[StoredKey]:
+    def _chosen_candidates(stored: Sequence[StoredKey], now: datetime) -> list[StoredKey]:
         """Return the chosen keys worth a hash: the usable ones, or else the newest."""
         chosen = [
             row
@@ -281,7 +324,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         return (usable or sorted(chosen, key=lambda row: row.key or 0)[-1:])[:MOST_LIVE_CHOSEN]
 
     @staticmethod
-    def _match_chosen(candidates: list[StoredKey], secret: str) -> StoredKey | None:
+    def _match_chosen(candidates: Sequence[StoredKey], secret: str) -> StoredKey | None:
         if not candidates:
             secrets.waste(secret)  # the work that a known device would have cost
         for row in candidates:
@@ -290,7 +333,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         return None
 
     @staticmethod
-    def _refusal(device: StoredKey, stored: list[StoredKey], guess: throttle.Guess) -> Verdict:
+    def _refusal(device: StoredKey, stored: Sequence[StoredKey], guess: throttle.Guess) -> Verdict:
         refused = Verdict(Outcome.WRONG_SECRET, device=device.device, kind=device.kind)
         missing = sorted(
             {row.pepper for row in stored if row.key and row.pepper not in secrets.peppers()}
@@ -402,6 +445,7 @@ class PreSharedKey(Revocable):
     def state_at(self, now: datetime) -> Outcome:
         """Return VERIFIED where the key admits its device at that moment, else why not."""
         row = StoredKey(
+            identifier="",
             device=self.device_id,
             kind="",
             enabled=True,

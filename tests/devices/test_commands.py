@@ -134,7 +134,7 @@ def test_an_unreachable_database_ends_with_2(db: None, monkeypatch: pytest.Monke
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("gone")
 
-    monkeypatch.setattr("devices.models.keys.KEYS_OF_DEVICE.rows", fail)
+    monkeypatch.setattr("devices.models.keys.KEYS_OF_DEVICES.rows", fail)
     _, complaint = run("verify", "x", "--secret-stdin", stdin="y", code=2)
     assert "the registry cannot be asked: gone" in complaint
 

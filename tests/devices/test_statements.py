@@ -3,7 +3,7 @@
 import pytest
 from django.db import connection
 
-from devices.models.keys import KEYS_OF_DEVICE
+from devices.models.keys import KEYS_OF_DEVICES
 from devices.statements import fetch
 
 RUN_TWICE = "SELECT '100%%', %s"
@@ -19,12 +19,12 @@ def test_a_logged_run_answers_as_an_unlogged_one(
     django_assert_num_queries: object, make_device: object
 ) -> None:
     device = make_device()  # type: ignore[operator]
-    unlogged = KEYS_OF_DEVICE.rows(identifier=device.identifier)
+    unlogged = KEYS_OF_DEVICES.rows(identifiers=[device.identifier])
     with django_assert_num_queries(1):  # type: ignore[operator]
-        logged = KEYS_OF_DEVICE.rows(identifier=device.identifier)
+        logged = KEYS_OF_DEVICES.rows(identifiers=[device.identifier])
 
     assert logged == unlogged
-    assert unlogged[0][0] == device.pk
+    assert unlogged[0][:2] == (device.identifier, device.pk)
 
 
 @pytest.mark.django_db(transaction=True)

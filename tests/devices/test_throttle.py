@@ -16,7 +16,7 @@ from django.db import connection
 
 from devices import secrets, throttle
 from devices.models import Device, PreSharedKey
-from devices.models.keys import KEYS_OF_DEVICE
+from devices.models.keys import KEYS_OF_DEVICES
 from devices.verdicts import Outcome
 
 Factory = Callable[..., Device]
@@ -88,10 +88,10 @@ def test_the_order_in_which_keys_are_read_starts_no_new_count(
     device = make_device()
     for number in range(3):
         PreSharedKey.objects.register(device=device, secret=f"chosen secret {number}")
-    rows = KEYS_OF_DEVICE.rows
-    monkeypatch.setattr(KEYS_OF_DEVICE, "rows", lambda **names: rows(**names)[::-1])
+    rows = KEYS_OF_DEVICES.rows
+    monkeypatch.setattr(KEYS_OF_DEVICES, "rows", lambda **names: rows(**names)[::-1])
     forth = [attempt(device.identifier, f"guess {n}") for n in range(3)]
-    monkeypatch.setattr(KEYS_OF_DEVICE, "rows", rows)
+    monkeypatch.setattr(KEYS_OF_DEVICES, "rows", rows)
     back = [attempt(device.identifier, f"guess {n}") for n in range(3)]
     assert [*forth, *back] == [Outcome.WRONG_SECRET] * 5 + [Outcome.THROTTLED]
 

@@ -12,9 +12,10 @@ from django.db import InterfaceError, OperationalError
 from django.test import Client
 
 from acl.models import CommandPermission
-from devices.models import Device, PreSharedKey
+from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey
 from rpc.definitions import COMMANDS, Command, InvalidArguments
 from rpc.views import CommandEndpoint
+from tests.devices.pki import authority, device_certificate
 
 CLOUD = "//api.cesanta.com/cloud"
 SENSOR = "//api.cesanta.com/sensor"
@@ -405,6 +406,66 @@ def test_many_authorizations_cost_as_many_statements_as_one(
         assert all(item["resp"] for item in reply["resp"])
 
 
+def authentication(identifier: str, **credentials: str) -> dict[str, Any]:
+    return {"cmd": AUTHENTICATE, "args": {"id": identifier, "credentials": credentials}}
+
+
+def test_many_authentications_cost_as_many_statements_as_one(
+    post: Post,
+    make_device: Callable[..., Device],
+    django_assert_num_queries: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = authority()
+    CertificateAuthority.objects.register(presented=root.pem, name="Root")
+    asked, expected = [], []
+    for number in range(20):
+        identifier = f"//h/{number}"
+        device = make_device(identifier)
+        _, secret = PreSharedKey.objects.issue(device=device)
+        own, named = device_certificate("own"), device_certificate(identifier, root)
+        Certificate.objects.register(device=device, presented=own.pem)
+        asked += [
+            authentication(identifier, psk=secret),
+            authentication(f"//h/{number + 1}", psk=secret),
+            authentication(f"//h/nobody-{number}", psk=secret),
+            authentication(identifier, cert=own.pem),
+            authentication(identifier, cert=named.pem, psk=secret),
+            authentication(identifier, cert=named.pem, psk="wrong"),
+            authentication(f"//h/{number + 1}", cert=named.pem),
+            authentication(identifier, cert="none at all"),
+        ]
+        expected += [True, False, False, True, True, False, False, False]
+    monkeypatch.setattr("rpc.execution.GUESSING_SECONDS", 0.1)
+    for begin, end in ((0, 3), (0, 160)):
+        statements = 1 if end <= 3 else 3
+        with django_assert_num_queries(statements):
+            _, reply = post({"cmds": asked[begin:end]})
+        assert [item["resp"] for item in reply["resp"]] == expected[begin:end]
+
+
+def test_an_authentication_that_presents_nothing_leaves_the_others_of_its_frame_be(
+    post: Post,
+) -> None:
+    right = authentication(SENSOR, psk=SENSOR_SECRET)
+    _, reply = post({"cmds": [right, authentication(SENSOR), right]})
+    assert [item["status"] for item in reply["resp"]] == [0, 400, 0]
+    assert reply["resp"][1]["status_msg"] == (
+        "invalid args for Authenticate: credentials must have psk or cert"
+    )
+
+
+def test_a_deadline_that_passes_before_a_batch_is_run_counts(
+    post: Post, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    monkeypatch.setitem(COMMANDS, "/v1/Slow", Command("/v1/Slow", {}, lambda: time.sleep(0.15)))
+    right = authentication(SENSOR, psk=SENSOR_SECRET)
+    late = right | {"deadline": time.time() + 0.1}
+    with django_assert_num_queries(1):
+        _, reply = post({"cmds": [{"cmd": "/v1/Slow"}, right, late, right]})
+    assert [item["status"] for item in reply["resp"]] == [0, 0, 504, 0]
+
+
 class TestCallers:
     """Rules 1, 2 and 4 of who may call, on frames."""
 
@@ -501,7 +562,7 @@ class TestCallers:
         def fail(*args: Any, **kwargs: Any) -> None:
             raise OperationalError("secret detail")
 
-        monkeypatch.setattr("devices.models.keys.KEYS_OF_DEVICE.rows", fail)
+        monkeypatch.setattr("devices.models.keys.KEYS_OF_DEVICES.rows", fail)
         code, reply = post(self.hello(src=CLOUD, key=SECRET))
         assert code == 503
         assert reply == {"error": {"code": 503, "message": "service unavailable"}}
