@@ -4,6 +4,7 @@
 
 Each database is emptied of devices and rules first and must be called `benchmark`. Without one, a
 SQLite file and a PostgreSQL of its own in a temporary directory are made. Prints a Markdown table.
+DECISIONS_DEVICES, DECISIONS_QUESTIONS and DECISIONS_SECONDS make it smaller, to see that it works.
 """
 
 import argparse
@@ -28,12 +29,12 @@ from benchmarks.contenders import ours
 from benchmarks.registries import environment
 from benchmarks.rtio import request
 
-DEVICES = 100_000
+DEVICES = int(os.environ.get("DECISIONS_DEVICES", "100000"))
 GROUPS = 1_000
-QUESTIONS = 3_000
+QUESTIONS = int(os.environ.get("DECISIONS_QUESTIONS", "3000"))
 FRAME = 100
 CHUNK = 5_000
-SECONDS = 5  # of load over HTTP
+SECONDS = float(os.environ.get("DECISIONS_SECONDS", "5"))  # of load over HTTP
 SERVICES = [
     f"/v1/{name}" for name in ("Config", "Sys", "Led", "Motor", "Log", "Vars", "Wifi", "OTA")
 ]
