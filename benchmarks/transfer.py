@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from benchmarks.machine_endpoints import machine
+from benchmarks import machine
 from tests import postgres
 
 IMPORT_TARGET = 60  # seconds, for 100,000 devices
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--imported", type=int, default=100_000)
     parser.add_argument("--exported", type=int, default=1_000_000)
     options = parser.parse_args()
-    print(f"{options.imported:,} imported, {options.exported:,} exported, {machine()}\n")
+    print(f"{options.imported:,} imported, {options.exported:,} exported, {machine.description()}\n")
     print("| what | seconds | CPU seconds | MiB at most | |\n|---|---:|---:|---:|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
