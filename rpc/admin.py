@@ -182,8 +182,7 @@ class CallRecordAdmin(admin.ModelAdmin):
         "answer",
         "why",
         "subject_link",
-        "command",
-        "destination_link",
+        "asked",
         "count",
         "caller_link",
         "endpoint",
@@ -280,6 +279,13 @@ class CallRecordAdmin(admin.ModelAdmin):
     def subject_link(self, row: CallRecord) -> SafeString | str:
         """Return who was asked about."""
         return device_link(row, row.subject)
+
+    @admin.display(description=gettext_lazy("Command"))
+    def asked(self, row: CallRecord) -> SafeString | str:
+        """Return the command, and whom it was for."""
+        if not row.destination:
+            return row.command or NOTHING
+        return format_html("{} → {}", row.command, device_link(row, row.destination))
 
     @admin.display(description=gettext_lazy("Destination"))
     def destination_link(self, row: CallRecord) -> SafeString | str:
