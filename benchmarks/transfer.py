@@ -140,7 +140,8 @@ def main() -> None:
     parser.add_argument("--imported", type=int, default=100_000)
     parser.add_argument("--exported", type=int, default=1_000_000)
     options = parser.parse_args()
-    print(f"{options.imported:,} imported, {options.exported:,} exported, {machine.description()}\n")
+    sizes = f"{options.imported:,} imported, {options.exported:,} exported"
+    print(f"{sizes}, {machine.description()}\n")
     print("| what | seconds | CPU seconds | MiB at most | |\n|---|---:|---:|---:|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
