@@ -48,10 +48,12 @@ class RegistrySite(AccountPages):
         )
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Add the search over everything, and the history of everything."""
-        search = path("search/", self.admin_view(self.search), name="search")
-        changes = path("history/", self.admin_view(partial(all_changes, self)), name="changes")
-        return [search, changes, *super().get_urls()]
+        """Add the search over everything and the history of everything."""
+        return [
+            path("search/", self.admin_view(self.search), name="search"),
+            path("history/", self.admin_view(partial(all_changes, self)), name="changes"),
+            *super().get_urls(),
+        ]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """List the registry's apps first; staff accounts come after them."""

@@ -27,7 +27,8 @@ CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 # Who may ask the machine endpoints without a credential, and whose forwarding header is believed.
 BACKEND_NETWORKS = env.networks("BACKEND_NETWORKS")
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
-FORWARDED_FOR_HEADER = env.text("FORWARDED_FOR_HEADER", "X-Forwarded-For")
+FORWARDED_FOR_HEADER = env.header("FORWARDED_FOR_HEADER", "X-Forwarded-For")
+CLIENT_CERT_HEADER = env.header("CLIENT_CERT_HEADER", "")
 
 INSTALLED_APPS = [
     "authsite.apps.AuthsiteConfig",

@@ -157,6 +157,15 @@ def tried_by(trier: str) -> Iterator[None]:
         _trier.reset(token)
 
 
+class NoSlot:
+    """The turn of what hashes nothing: it is always at hand."""
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        """Yield that the caller may go on."""
+        yield True
+
+
 class Guess:
     """One attempt at an entity whose secret matched nothing that is cheap to check.
 
@@ -165,9 +174,16 @@ class Guess:
     all counted: a cache's `add` is atomic, while `incr` is not in every cache.
     """
 
-    def __init__(self, identifier: str, digests: Sequence[str], *, as_caller: bool = False) -> None:
+    def __init__(
+        self,
+        identifier: str,
+        digests: Sequence[str],
+        *,
+        as_caller: bool = False,
+        hashed: bool = True,
+    ) -> None:
         trier = _trier.get()
-        self._slot = caller_slot if as_caller or trier else slot
+        self._slot = NoSlot() if not hashed else caller_slot if as_caller or trier else slot
         face = trier or ("caller" if as_caller else "device")
         entity = "\x00".join([face, identifier, *sorted(digests)])  # rows come in any order
         counter = "guess:" + hashlib.sha256(encoded(entity)).hexdigest()

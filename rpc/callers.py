@@ -1,5 +1,8 @@
 """Who may ask: the backend, shown by a credential or by the network that it calls from.
 
+A credential is a secret (a frame's key, HTTP Basic) or a client certificate that the TLS front
+hands on in a header; the front vouches that the client holds its private key.
+
 (contract: Cesanta command endpoint, "Who may call"; RTIO device verifier, "Who may call".)
 """
 
@@ -10,14 +13,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Protocol, cast
+from urllib.parse import unquote
 
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, PermissionDenied
+from rest_framework.exceptions import (
+    APIException,
+    AuthenticationFailed,
+    NotAuthenticated,
+    PermissionDenied,
+)
 from rest_framework.request import Request
 
 from devices.addresses import AddressError, entity_id
-from devices.models import Device
+from devices.models import Certificate, Device
 
 Network = IPv4Network | IPv6Network
 
@@ -79,7 +88,7 @@ class ClaimingView(Protocol):
 
 
 class BackendCaller(BaseAuthentication):
-    """Lets the backend in: by a frame's key, by HTTP Basic, or by its source address.
+    """Lets the backend in: by a frame's key, HTTP Basic, a certificate, or its source address.
 
     Every credential that is presented must hold, even from a backend network. Raises
     NotAuthenticated or AuthenticationFailed (401), or PermissionDenied (403) where the sender
@@ -95,6 +104,8 @@ class BackendCaller(BaseAuthentication):
             caller = _by_key(claim)
         if "HTTP_AUTHORIZATION" in request.META:
             caller = _by_basic(request.META["HTTP_AUTHORIZATION"], claim)
+        if certificate := handed_on_certificate(request.META):
+            caller = _by_certificate(certificate, claim, caller)
         if caller is None and in_backend_network(request.META):
             caller = Caller(None, source_address(request.META))
         if caller is None:
@@ -109,7 +120,7 @@ class BackendCaller(BaseAuthentication):
 def _by_key(claim: Claim) -> Caller:
     if claim.address is None or not isinstance(claim.key, str):
         raise AuthenticationFailed
-    return _backend(claim.address, claim.key)
+    return _backend(claim.address, secret=claim.key)
 
 
 def claimed(meta: Mapping[str, Any], claim: Claim) -> str:
@@ -138,17 +149,41 @@ def _name_and_secret(header: str) -> tuple[str, str]:
 
 
 def _by_basic(header: str, claim: Claim) -> Caller:
-    caller = _backend(*_name_and_secret(header))
+    name, secret = _name_and_secret(header)
+    caller = _backend(name, secret=secret)
     if claim.address is not None and _id_or_none(claim.address) != caller.identifier:
         raise PermissionDenied
     return caller
 
 
-def _backend(address: str, secret: str) -> Caller:
+def _by_certificate(presented: str, claim: Claim, known: Caller | None) -> Caller:
+    """Return whose certificate it is: of whom is known or claimed, else of whom it names."""
+    if known is not None and known.identifier is not None:
+        return _admitted(known.identifier, certificate=presented)
+    if claim.address is not None:
+        return _backend(claim.address, certificate=presented)
+    refusal: APIException = AuthenticationFailed()
+    for identifier in Certificate.objects.backends_named(presented):
+        try:
+            return _admitted(identifier, certificate=presented)
+        except (AuthenticationFailed, PermissionDenied) as error:
+            refusal = error
+    raise refusal
+
+
+def _backend(address: str, *, secret: str | None = None, certificate: str | None = None) -> Caller:
     identifier = _id_or_none(address)
     if identifier is None:
         raise AuthenticationFailed
-    verdict = Device.objects.authenticate(identifier, secret=secret, as_caller=True)
+    return _admitted(identifier, secret=secret, certificate=certificate)
+
+
+def _admitted(
+    identifier: str, *, secret: str | None = None, certificate: str | None = None
+) -> Caller:
+    verdict = Device.objects.authenticate(
+        identifier, secret=secret, certificate=certificate, as_caller=True
+    )
     if not verdict.verified:
         raise AuthenticationFailed(code=verdict.outcome)
     if verdict.kind != Device.Kind.BACKEND:
@@ -161,6 +196,25 @@ def _id_or_none(address: str) -> str | None:
         return entity_id(address)
     except AddressError:
         return None
+
+
+def handed_on_certificate(meta: Mapping[str, Any]) -> str | None:
+    """Return the client's certificate, PEM or DER in base64, that a configured proxy hands on.
+
+    As nginx escapes it, as RFC 9440 writes it, or as DER in base64. None where there is none, or
+    where no header is configured for it. From anyone but a configured proxy it is forged: raises
+    AuthenticationFailed.
+    """
+    if not settings.CLIENT_CERT_HEADER:
+        return None
+    value: str = meta.get(_meta_name(settings.CLIENT_CERT_HEADER), "").strip()
+    if not value:
+        return None
+    if not _within(meta.get("REMOTE_ADDR") or "", settings.TRUSTED_PROXIES):
+        raise AuthenticationFailed
+    if value.startswith(":") and value.endswith(":"):
+        return value[1:-1]
+    return unquote(value)
 
 
 def in_backend_network(meta: Mapping[str, Any]) -> bool:

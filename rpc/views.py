@@ -1,6 +1,7 @@
 """The two machine endpoints: parse, ask, answer; every failure is answered in one hook."""
 
 import logging
+from collections.abc import Mapping
 from threading import BoundedSemaphore
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -120,6 +121,20 @@ class DeviceVerifier(MachineView):
     """
 
     endpoint = Endpoint.VERIFIER
+    codes: Mapping[str, str] = {
+        "OK": "The device is registered, enabled, and the secret is one of its keys now.",
+        "NOT_FOUND": "No such device, or an id that is not 30 to 40 characters long.",
+        "VERIFICATION_FAILED": (
+            "Wrong, expired, revoked or not yet valid secret, no secret on record, disabled "
+            "device, too many failures, or a secret that is not 3 to 128 characters long."
+        ),
+        "METHOD_NOT_ALLOWED": "`method` is not `verify`; with HTTP 405: not a POST.",
+        "BAD_REQUEST": (
+            "Not a JSON object; a field missing or of the wrong type; `id` out of its range; with "
+            "HTTP 401, 403 or 413: the caller is not allowed, or the body is too large."
+        ),
+        "INTERNAL_SERVER_ERROR": "The database cannot be reached, or something unexpected.",
+    }
     body_limit = 64 * 1024
     id_limit = 2**32
     deviceid_length = range(30, 41)  # characters

@@ -1,6 +1,6 @@
 """Command permissions: the rules, and the question that they answer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from acl import decisions, sentences
 from acl.decisions import Decision, Effect, Request
 from acl.models.command_sets import CommandSet, well_formed
 from acl.patterns import LONGEST, validate_pattern
+from devices.coalescing import Coalescer
 from devices.history import Recorded, Records
 from devices.models import Device, DeviceGroup
 
@@ -76,10 +77,13 @@ class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
     ) -> Decision:
         """Answer whether `source` may send `command` to `destination`, and why.
 
-        Both are IDs as they are registered, not addresses. Two statements. Raises a database's
-        OperationalError where the registry cannot be asked.
+        Both are IDs as they are registered, not addresses. Two statements, shared with the threads
+        that ask at the same moment. Raises a database's OperationalError where the registry cannot
+        be asked.
         """
-        return self.decide_many([(source, destination, command)], now=now)[0]
+        request = Request(source, destination, command)
+        decision = DECISIONS.ask(request) if now is None else None
+        return decision or self.decide_many([request], now=now)[0]
 
     def decide_many(
         self, requests: Iterable[tuple[str, str, str]], *, now: datetime | None = None
@@ -164,6 +168,13 @@ def named_key(end: str) -> Coalesce:
 
 AMBIGUOUS = frozenset({"everyone", "itself", "same-group", "nobody"})
 SPECIAL: dict[str, list[str]] = {"source": [], "destination": ["itself", "same-group"]}
+
+
+def _decide_all(requests: Sequence[Request]) -> dict[Request, Decision]:
+    return dict(zip(requests, CommandPermission.objects.decide_many(requests), strict=True))
+
+
+DECISIONS = Coalescer(_decide_all)
 
 
 class CommandPermission(Recorded):

@@ -19,7 +19,8 @@ class Migration(migrations.Migration):
         ("auth", "0012_alter_user_first_name_max_length"),
         ("axes", "0010_accessattemptexpiration"),
         ("contenttypes", "0002_remove_content_type_name"),
-        ("devices", "0003_history"),
+        ("devices", "0007_backends_by_identifier"),
+        ("rpc", "0001_calls"),
     ]
 
     operations = [migrations.RunPython(establish, abolish, elidable=False)]

@@ -60,6 +60,12 @@ class Authority(NamedTuple):
         expected = name_of(identifier, self.identifier_pattern, self.name_pattern)
         return expected is not None and expected in names
 
+    def devices_named_in(self, leaf: X509Certificate) -> list[str]:
+        """Return the identifiers that this anchor's rule makes of the names in a certificate."""
+        names = x509.names_in(leaf, NameSource(self.name_source))
+        made = (name_of(name, self.name_pattern, self.identifier_pattern) for name in names)
+        return [identifier for identifier in made if identifier is not None]
+
     def has_issued_as(self, issuer: X509Certificate) -> bool:
         """Whether this row and the certificate are the same authority: one name, one key."""
         return (
@@ -80,7 +86,10 @@ class ReadList(NamedTuple):
 
 
 def name_of(identifier: str, identifier_pattern: str, name_pattern: str) -> str | None:
-    """Return the name that a certificate of the device must bear; None where there is none."""
+    """Return the name that a certificate of the device must bear; None where there is none.
+
+    With the patterns exchanged, the identifier that a name stands for.
+    """
     before, _place, after = identifier_pattern.partition(PLACE)
     own = identifier[len(before) : len(identifier) - len(after)]
     if not own or f"{before}{own}{after}" != identifier:

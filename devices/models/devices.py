@@ -329,8 +329,16 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         a DER certificate in base64. One statement for a secret, whatever the number of keys.
         The options and what is raised are those of `authenticate_many`.
         """
-        attempt = Attempt(identifier, secret, certificate)
-        return self.authenticate_many([attempt], now=now, record=record, as_caller=as_caller)[0]
+        if secret is None or certificate is not None:
+            attempt = Attempt(identifier, secret, certificate)
+            return self.authenticate_many([attempt], now=now, record=record, as_caller=as_caller)[0]
+        from devices.models.keys import PreSharedKey
+
+        moment = now or timezone.now()
+        verdict = PreSharedKey.objects.examine(identifier, secret, now=moment, as_caller=as_caller)
+        if record and verdict.verified:
+            evidence.recorder.note(verdict, moment)
+        return verdict
 
     def authenticate_many(
         self,
@@ -343,8 +351,8 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Answer the attempts in their order, with as many statements as one of them costs.
 
         `record` notes a success as evidence (last seen, last used); staff's own tries do not.
-        `as_caller` counts a wrong secret apart: a stranger who calls the endpoints under a device's
-        name must not use up the guesses of those who connect under it.
+        `as_caller` counts failures apart: a stranger who calls the endpoints under a device's name
+        must not use up the guesses of those who connect under it.
         Raises ValueError where nothing is presented, and a database's OperationalError where the
         registry cannot be asked. (contract: RTIO device verifier; Auth service, Authenticate.)
         """
@@ -372,7 +380,13 @@ class DeviceQuerySet(models.QuerySet["Device"]):
             if one.certificate is not None and all(verdict.verified for verdict in held[position])
         }
         if certificates:
-            examined = Certificate.objects.examine_many(list(certificates.values()), now=moment)
+            if as_caller:
+                examined = [
+                    Certificate.objects.examine_caller(*attempt, now=moment)
+                    for attempt in certificates.values()
+                ]
+            else:
+                examined = Certificate.objects.examine_many(list(certificates.values()), now=moment)
             for position, verdict in zip(certificates, examined, strict=True):
                 held[position].append(verdict)
         for verdicts in held:
@@ -443,6 +457,13 @@ class Device(Recorded):
             ),
             models.CheckConstraint(
                 condition=Q(kind__in=["device", "backend"]), name="devices_device_kind_known"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["identifier"],
+                condition=Q(kind="backend"),
+                name="devices_device_backends",
             ),
         ]
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, evidence, secrets, throttle
+from devices.coalescing import Coalescer
 from devices.history import Records
 from devices.models.devices import Device
 from devices.models.revocation import Revocable
@@ -241,9 +242,13 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
     def examine(
         self, identifier: str, secret: str, *, now: datetime, as_caller: bool = False
     ) -> Verdict:
-        """Answer whether `secret` is a usable key of the device, in one statement."""
+        """Answer whether `secret` is a usable key of the device.
+
+        One statement, shared with the threads that ask at the same moment.
+        """
+        stored = KEYS.ask(identifier) if addresses.is_storable(identifier) else None
         attempt = SecretAttempt(identifier, secret)
-        return self.examine_many([attempt], now=now, as_caller=as_caller)[0]
+        return self.judge(attempt, stored or (), now=now, as_caller=as_caller)
 
     def examine_many(
         self, attempts: Sequence[SecretAttempt], *, now: datetime, as_caller: bool = False
@@ -519,3 +524,6 @@ class PreSharedKey(Revocable):
             if self.not_before is not None and self.not_before >= moment:
                 self.not_before = None
             self.save(update_fields=["not_after", "not_before"])
+
+
+KEYS = Coalescer(PreSharedKey.objects.stored)
