@@ -27,6 +27,7 @@ from devices.admin_actions import (
     Leave,
     RevokeAll,
     dependants,
+    not_deletable,
 )
 from devices.admin_certificates import CertificateAdmin, CertificateAuthorityAdmin
 from devices.admin_forms import MOMENTS, CurrentForm
@@ -252,7 +253,9 @@ class DeviceAdmin(Guarded, HistoryPages, BulkActions, SecretPages, SavesChanges,
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
         """Count what is deleted with a device, instead of listing thousands of rows."""
         pks = [device.pk for device in objs]
-        return [], dependants(Device.objects.filter(pk__in=pks)), set(), []
+        found = dependants(Device.objects.filter(pk__in=pks))
+        counts = {one.name: one.rows for one in found}
+        return list(counts), counts, set(not_deletable(found, request.user)), []
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages that switch a device on and off."""

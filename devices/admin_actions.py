@@ -1,6 +1,7 @@
 """What staff do to many devices at once: each change is shown before it is made."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django import forms
@@ -54,6 +55,10 @@ class BulkChange:
 
     def goes_with(self, devices: Any) -> list[str]:
         """Return what else the change takes along, in words."""
+        return []
+
+    def lacking(self, devices: Any, user: Any) -> list[str]:
+        """Return what stands in the user's way, in words."""
         return []
 
     def action(self) -> Callable[..., HttpResponse | None]:
@@ -219,11 +224,28 @@ class Delete(BulkChange):
 
     def goes_with(self, devices: Any) -> list[str]:
         """Count the keys, certificates and rules that are deleted with them."""
-        return [f"{name}: {count:,}" for name, count in dependants(devices).items()]
+        return [f"{one.name}: {one.rows:,}" for one in dependants(devices)]
+
+    def lacking(self, devices: Any, user: Any) -> list[str]:
+        """Name what goes along that this user may not delete."""
+        return not_deletable(dependants(devices), user)
 
 
-def dependants(devices: QuerySet[Device]) -> dict[str, int]:
-    """Count what is deleted with devices, by its name; what stays is not among it."""
+@dataclass(frozen=True, slots=True)
+class Dependants:
+    """How many rows of a model go with something that is deleted."""
+
+    model: Any
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """What the rows are called."""
+        return str(self.model._meta.verbose_name_plural)
+
+
+def dependants(devices: QuerySet[Device]) -> list[Dependants]:
+    """Count what is deleted with devices; what stays is not among it."""
     hanging: dict[Any, Q] = {}
     keys = devices.order_by().values("pk")
     for relation in Device._meta.related_objects:
@@ -233,11 +255,20 @@ def dependants(devices: QuerySet[Device]) -> dict[str, int]:
         elif relation.on_delete is not CASCADE:
             continue
         hanging[relation.related_model] = hanging.get(relation.related_model, Q()) | of_these
-    counted = {
-        str(model._meta.verbose_name_plural): model._default_manager.filter(condition).count()
+    counted = (
+        Dependants(model, model._default_manager.filter(condition).count())
         for model, condition in hanging.items()
-    }
-    return {name: count for name, count in counted.items() if count}
+    )
+    return [found for found in counted if found.rows]
+
+
+def not_deletable(found: list[Dependants], user: Any) -> list[str]:
+    """Name the dependants that the user may not delete."""
+    return [
+        one.name
+        for one in found
+        if not user.has_perm(f"{one.model._meta.app_label}.delete_{one.model._meta.model_name}")
+    ]
 
 
 class BulkActions:
@@ -258,7 +289,8 @@ class BulkActions:
         affected = change.affected(devices, given or {})
         count = affected.count()
         shown = request.POST.get("count")
-        if given is None or shown is None or str(count) != shown:
+        lacks = change.lacking(affected, request.user)
+        if given is None or lacks or shown is None or str(count) != shown:
             return self._confirmation(
                 request,
                 change,
@@ -269,6 +301,7 @@ class BulkActions:
                 rows=affected[:MOST_SHOWN],
                 more=max(count - MOST_SHOWN, 0),
                 goes_with=change.goes_with(affected),
+                lacking=lacks,
                 has_moved=shown is not None and str(count) != shown,
             )
         done = change.apply(affected, given, by=request.user.get_username())

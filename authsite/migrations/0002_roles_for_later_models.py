@@ -10,7 +10,7 @@ def establish(apps, schema_editor):
 class Migration(migrations.Migration):
     dependencies = [
         ("authsite", "0001_roles"),
-        ("devices", "0008_try_credential"),
+        ("devices", "0009_try_credential"),
         ("rpc", "0001_calls"),
     ]
 

@@ -186,6 +186,24 @@ def test_rules_go_with_their_device(admin_client: Client, make_device: Factory) 
     assert any(line.endswith("s: 1") for line in page.context["goes_with"])
 
 
+def test_who_may_not_delete_what_goes_along_deletes_no_device(
+    client: Client, make_device: Factory
+) -> None:
+    device, bare = make_device("holds"), make_device("bare")
+    PreSharedKey.objects.issue(device=device)
+    user = User.objects.create_user("limited", is_staff=True)
+    user.user_permissions.set(
+        Permission.objects.filter(codename__in=["delete_device", "view_device"])
+    )
+    client.force_login(user)
+    page = act(client, "delete_selected", [device, bare])
+    assert "may not delete what would go with them: pre-shared keys" in page.content.decode()
+    confirm(client, page)
+    client.post(f"{LIST}{device.pk}/delete/", {"post": "yes"})
+    assert Device.objects.count() == 2
+    assert said(confirm(client, act(client, "delete_selected", [bare]))) == ["1 device deleted."]
+
+
 PERMISSIONS = {
     "enable": ["change_device"],
     "disable": ["change_device"],

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("devices", "0006_names_and_fingerprints_by_prefix"),
+        ("devices", "0007_backends_by_identifier"),
     ]
 
     operations = [

@@ -2,7 +2,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("devices", "0007_keys_issued_once")]
+    dependencies = [("devices", "0008_keys_issued_once")]
 
     operations = [
         migrations.AlterModelOptions(
