@@ -39,13 +39,15 @@ test: $(VENV)/dev.stamp browser ## Run every test on SQLite and on PostgreSQL, b
 	@DATABASE_URL=sqlite://:memory: $(PYTHON) -m pytest --cov --cov-report= --cov-fail-under=0
 	@$(PYTHON) -m tests.postgres $(PYTHON) -m pytest --cov --cov-append --cov-report=term
 
-browser: $(VENV)/dev.stamp # a browser for the tests, installed where there is none
+browser: $(VENV)/dev.stamp # a browser and a TLS front for the tests, installed where there are none
 	@$(PYTHON) -m tests.e2e.browser
+	@$(PYTHON) -m tests.nginx
 
-lint: $(VENV)/dev.stamp ## Check style, missing migrations and the deployment checklist
+lint: $(VENV)/dev.stamp ## Check style, missing migrations, docs/openapi.json, the deployment checklist
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@DJANGO_SETTINGS_MODULE=tests.settings $(MANAGE) makemigrations --check --dry-run
+	@DJANGO_SETTINGS_MODULE=tests.settings $(MANAGE) openapi --check docs/openapi.json
 	@DJANGO_SETTINGS_MODULE=tests.settings HTTPS=on ALLOWED_HOSTS=registry.example \
 		SECRET_KEY="$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))')" \
 		$(MANAGE) check --deploy --fail-level WARNING

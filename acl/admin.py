@@ -17,8 +17,9 @@ from django.utils.translation import gettext_lazy, ngettext
 from acl import assertions, trials
 from acl.lint import lint
 from acl.models import Assertion, CommandPermission, CommandSet, CommandSetPattern
-from acl.models.permissions import DestinationKind, SourceKind
+from acl.models.permissions import IDENTITY, DestinationKind, SourceKind
 from devices.addresses import AddressError, entity_id
+from devices.admin_history import HistoryPages
 
 MOST_FINDINGS = 200  # on the report page; the command lists all
 MOST_FLIPS = 100
@@ -173,7 +174,7 @@ class ExpectationsMixin:
 
 
 @admin.register(CommandPermission)
-class CommandPermissionAdmin(ExpectationsMixin, admin.ModelAdmin):
+class CommandPermissionAdmin(HistoryPages, ExpectationsMixin, admin.ModelAdmin):
     """The rules, with pages that explain a decision and report useless rules."""
 
     form = PermissionForm
@@ -227,6 +228,13 @@ class CommandPermissionAdmin(ExpectationsMixin, admin.ModelAdmin):
     readonly_fields = ["created", "updated"]
     save_as = True
     actions = ["enable", "disable"]
+    restores = (
+        *(name.removesuffix("_id") for name in IDENTITY),
+        "enabled",
+        "valid_from",
+        "valid_until",
+        "note",
+    )
     fieldsets = [
         (None, {"fields": ["confirm_broken", "effect"]}),
         (
@@ -393,7 +401,7 @@ class PatternInline(admin.TabularInline):
 
 
 @admin.register(CommandSet)
-class CommandSetAdmin(ExpectationsMixin, admin.ModelAdmin):
+class CommandSetAdmin(HistoryPages, ExpectationsMixin, admin.ModelAdmin):
     """Named sets of commands, with how many rules refer to each."""
 
     list_display = ["name", "pattern_count", "rule_count", "description"]
@@ -401,6 +409,7 @@ class CommandSetAdmin(ExpectationsMixin, admin.ModelAdmin):
     search_fields = ["name", "description", "patterns__pattern"]
     search_help_text = gettext_lazy("Search by name, description or command.")
     fieldsets = [(None, {"fields": ["name", "description"]})]
+    restores = ("name", "description")
     inlines = [PatternInline]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CommandSet]:
@@ -428,13 +437,14 @@ class CommandSetAdmin(ExpectationsMixin, admin.ModelAdmin):
 
 
 @admin.register(Assertion)
-class AssertionAdmin(admin.ModelAdmin):
+class AssertionAdmin(HistoryPages, admin.ModelAdmin):
     """What staff expect of the rules."""
 
     list_display = ["text", "note"]
     search_fields = ["text", "note"]
     search_help_text = gettext_lazy("Search by device, group, command or note.")
     fieldsets = [(None, {"fields": ["text", "note"]})]
+    restores = ("text", "note")
 
     def save_model(self, request: HttpRequest, obj: Assertion, form: Any, change: bool) -> None:
         """Save, and say at once where it does not hold."""

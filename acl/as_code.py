@@ -23,7 +23,8 @@ from django.utils.translation import gettext as _
 
 from acl import notation
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
-from devices.models import Device, DeviceGroup
+from devices import history
+from devices.models import Device, DeviceGroup, Membership
 
 FORMAT = 1
 DEEPEST = 10  # levels of lists and objects
@@ -139,7 +140,7 @@ def import_document(document: Any, *, dry_run: bool = False) -> list[str]:
     All or nothing: raises ValidationError, naming each place that makes no sense, with nothing
     changed. A dry run does it all and takes it back. No lines: there was nothing to change.
     """
-    with transaction.atomic():
+    with transaction.atomic(), history.origin(history.Origin.IMPORT):
         before = dump(export_document())
         _Import(_checked(document)).run()
         after = dump(export_document())
@@ -290,7 +291,10 @@ class _Import:
         _refuse(self._errors)
         CommandSet.objects.exclude(name__in=[entry["name"] for entry in self._sets]).delete()
         doomed = DeviceGroup.objects.exclude(name__in=[entry["name"] for entry in self._groups])
-        doomed.update(parent=None)
+        within = list(doomed.exclude(parent=None))
+        for group in within:
+            group.parent = None
+        history.bulk_update(within, ["parent"])
         doomed.delete()
 
     def _once(self, section: str, entries: Iterable[Entry]) -> None:
@@ -333,15 +337,13 @@ class _Import:
             raise ValidationError(
                 {"devices": [_("No device “%s” is registered.") % name for name in unknown]}
             )
-        through = Device.groups.through.objects
         wanted = {self._devices[name].pk for name in named}
-        held = set(through.filter(devicegroup=group).values_list("device_id", flat=True))
-        if gone := held - wanted:
-            through.filter(devicegroup=group, device__in=gone).delete()
-        through.bulk_create(
+        held = {row.device_id: row for row in Membership.objects.filter(devicegroup=group)}
+        history.bulk_delete([held[pk] for pk in sorted(held.keys() - wanted)])
+        history.bulk_create(
             [
-                Device.groups.through(device_id=pk, devicegroup_id=group.pk)
-                for pk in sorted(wanted - held)
+                Membership(device_id=pk, devicegroup_id=group.pk)
+                for pk in sorted(wanted - held.keys())
             ]
         )
 
@@ -365,18 +367,15 @@ class _Import:
                 partial(_collect, wanted, entry, names),
             )
         _refuse(self._errors)
-        surplus: list[int] = []
+        surplus: list[CommandPermission] = []
         for rule in CommandPermission.objects.named().order_by("pk").iterator():
             alike = wanted.get(_canonical(rule))
             if alike:
                 alike.pop()
             else:
-                surplus.append(rule.pk)
-        for start in range(0, len(surplus), CHUNK):
-            CommandPermission.objects.filter(pk__in=surplus[start : start + CHUNK]).delete()
-        CommandPermission.objects.bulk_create(
-            [rule for rules in wanted.values() for rule in rules], batch_size=CHUNK
-        )
+                surplus.append(rule)
+        history.bulk_delete(surplus)
+        history.bulk_create([rule for rules in wanted.values() for rule in rules])
 
 
 FIELD_NAMES = {

@@ -1,13 +1,18 @@
 """The admin site: names and titles. Each app registers its own models."""
 
+from functools import partial
 from typing import Any
 
-from django.contrib import admin
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext_lazy as _
 
+from authsite.accounts import AccountPages
+from devices.admin_history import all_changes
 
-class RegistrySite(admin.AdminSite):
+
+class RegistrySite(AccountPages):
     """Where staff keep devices, credentials and permissions."""
 
     site_title = _("Authsite")
@@ -15,6 +20,40 @@ class RegistrySite(admin.AdminSite):
     index_title = _("Device registry")
     site_url = None
     app_order = ("devices", "acl", "rpc")
+
+    def index(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        """Show what there is and what needs looking after, above the lists."""
+        from authsite import home
+
+        return super().index(request, {**home.context(request), **(extra_context or {})})
+
+    def search(self, request: HttpRequest) -> TemplateResponse:
+        """Show what begins as the text in `q` says; the address can be sent on."""
+        from authsite.search import search
+
+        text = request.GET.get("q", "").strip()
+        found = search(request, text)
+        return TemplateResponse(
+            request,
+            "admin/search.html",
+            {
+                **self.each_context(request),
+                "title": _("Search"),
+                "searched": text,
+                "found": found,
+                "total": sum(len(kind.hits) for kind in found),
+            },
+        )
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """Add the search over everything and the history of everything."""
+        return [
+            path("search/", self.admin_view(self.search), name="search"),
+            path("history/", self.admin_view(partial(all_changes, self)), name="changes"),
+            *super().get_urls(),
+        ]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """List the registry's apps first; staff accounts come after them."""

@@ -16,6 +16,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 PEPPER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
+HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
 PEPPER_MIN_BYTES = 32
 DATABASES = frozenset({"sqlite", "postgres", "postgresql", "psql", "pgsql"})
 TRUE = frozenset({"1", "true", "yes", "on"})
@@ -60,6 +61,15 @@ class Environment:
             )
         return value in TRUE
 
+    def choice(self, name: str, choices: list[str]) -> str:
+        """Return one of the choices; the first is the default."""
+        value = self.text(name, choices[0]).lower()
+        if value not in choices:
+            raise ImproperlyConfigured(
+                f"{name} must be one of {', '.join(choices)}; it is {value!r}."
+            )
+        return value
+
     def number(self, name: str, default: int, *, minimum: int = 0) -> int:
         """Return a whole number of at least `minimum`."""
         value = self.text(name, str(default))
@@ -75,6 +85,16 @@ class Environment:
             raise ImproperlyConfigured(
                 f"{name} must list networks such as 10.0.0.0/8, separated by commas: {error}."
             ) from error
+
+    def header(self, name: str, default: str) -> str:
+        """Return the name of a request header, as a client or a proxy writes it."""
+        value = self.text(name, default)
+        if value and not HEADER.match(value):
+            raise ImproperlyConfigured(
+                f"{name} must be the name of a header, of letters, digits and hyphens; "
+                f"it is {value!r}."
+            )
+        return value
 
     def peppers(self, name: str) -> dict[str, bytes]:
         """Return the peppers by their id, newest first: `id:base64,older-id:base64`."""

@@ -4,6 +4,7 @@
 stops the start with a message that says how to make it.
 """
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 # Who may ask the machine endpoints without a credential, and whose forwarding header is believed.
 BACKEND_NETWORKS = env.networks("BACKEND_NETWORKS")
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
-FORWARDED_FOR_HEADER = env.text("FORWARDED_FOR_HEADER", "X-Forwarded-For")
+FORWARDED_FOR_HEADER = env.header("FORWARDED_FOR_HEADER", "X-Forwarded-For")
+CLIENT_CERT_HEADER = env.header("CLIENT_CERT_HEADER", "")
 
 INSTALLED_APPS = [
     "authsite.apps.AuthsiteConfig",
@@ -39,20 +41,30 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
+    "django_otp",
+    "django_otp.plugins.otp_static",
+    "django_otp.plugins.otp_totp",
+    "django_otp_webauthn",
     "rest_framework",
 ]
 
 MIDDLEWARE = [
     "rpc.middleware.MachineEndpoints",  # first: what follows is for browsers
+    "authsite.content_security.ContentSecurityPolicy",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "authsite.middleware.ShortSessions",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "authsite.middleware.ChangesFromAdmin",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "authsite.urls"
@@ -105,6 +117,17 @@ if CACHES["default"]["BACKEND"].endswith(("LocMemCache", "DatabaseCache", "FileB
     # Without room, a flood of unknown identifiers would push the counters of a victim out.
     CACHES["default"].setdefault("OPTIONS", {}).setdefault("MAX_ENTRIES", 100_000)
 
+# --- Staff's accounts: docs/accounts.md ---
+
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # first: who is locked out costs no hash
+    "django.contrib.auth.backends.ModelBackend",
+]
+PASSWORD_HASHERS = [
+    "authsite.login.StaffHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # made anew at the next login
+]
+
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -123,12 +146,35 @@ SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SILENCED_SYSTEM_CHECKS = [
-    "security.W005",
-    "security.W021",
-]  # other hosts of the domain are not ours
+    "security.W005",  # other hosts of the domain are not ours
+    "security.W021",  # likewise
+    "otp_webauthn.E030",  # authsite/passkeys.py takes the origin from the request
+]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
-SESSION_COOKIE_AGE = 12 * 60 * 60
+SESSION_COOKIE_AGE = env.number("STAFF_IDLE_MINUTES", 60, minimum=1) * 60
+STAFF_SESSION_SECONDS = env.number("STAFF_SESSION_HOURS", 12, minimum=1) * 60 * 60
+STAFF_CONFIRM_SECONDS = env.number("STAFF_CONFIRM_MINUTES", 15, minimum=1) * 60
+
+AXES_FAILURE_LIMIT = env.number("STAFF_LOGIN_FAILURES", 5, minimum=1)
+AXES_COOLOFF_TIME = timedelta(minutes=env.number("STAFF_LOCKOUT_MINUTES", 15, minimum=1))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # a stranger locks himself out, not staff
+AXES_CLIENT_IP_CALLABLE = "authsite.login.address_of"
+AXES_LOCKOUT_CALLABLE = "authsite.login.locked_out"
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # a wait that was promised ends
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]
+AXES_VERBOSE = False
+
+STAFF_SECOND_FACTOR = env.choice("STAFF_SECOND_FACTOR", ["off", "optional", "required"])
+OTP_TOTP_ISSUER = "Authsite"
+OTP_ADMIN_HIDE_SENSITIVE_DATA = True
+OTP_WEBAUTHN_RP_NAME = "Authsite"
+OTP_WEBAUTHN_RP_ID_CALLABLE = "authsite.second_factor.relying_party"
+OTP_WEBAUTHN_HELPER_CLASS = "authsite.passkeys.SameOrigin"
+OTP_WEBAUTHN_ALLOW_PASSWORDLESS_LOGIN = False
 X_FRAME_OPTIONS = "DENY"
+
+SIMPLE_HISTORY_DATE_INDEX = False  # devices/history.py has indexes of its own
 
 REST_FRAMEWORK = {"UNAUTHENTICATED_USER": None}
 
@@ -147,7 +193,9 @@ WHITENOISE_USE_FINDERS = (
 # kept free of them: devices/throttle.py.
 THREADS = env.number("THREADS", 8, minimum=1)
 
-EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)  # seconds; 0: only on flush()
+JOURNAL = env.flag("JOURNAL", default=True)  # whether calls are counted: rpc/journal.py
+# Seconds between the writes of evidence and of the journal; 0: only on flush().
+EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)
 
 LOG_LEVEL = env.level("LOG_LEVEL", "INFO")
 LOGGING = {
@@ -156,5 +204,8 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    "loggers": {"django": {"handlers": [], "propagate": True}},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "axes": {"level": "WARNING"},
+    },
 }

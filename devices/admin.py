@@ -7,28 +7,43 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AdminSplitDateTime, AdminTextInputWidget
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices import secrets
 from devices.admin_certificates import CertificateInline
+from devices.admin_history import HistoryPages
+from devices.admin_lists import (
+    ANYWHERE,
+    BoundedPaginator,
+    CredentialsFilter,
+    DeviceChangeList,
+    GroupFilter,
+    KindFilter,
+    SeenFilter,
+    StateFilter,
+)
 from devices.admin_pages import (
     CredentialStateFilter,
     KeepsRevoked,
     RevokeForm,
     SavesChanges,
     confirmation,
+    expiry,
     form_page,
     panels_of,
 )
-from devices.models import Device, DeviceGroup, PreSharedKey
+from devices.models import CredentialState, Device, DeviceGroup, PreSharedKey
+from devices.models.devices import credential_state, first_group, next_expiry
+from devices.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
 from devices.verdicts import Outcome
 
 OVERLAPS = {
@@ -38,6 +53,14 @@ OVERLAPS = {
     7 * 24: gettext_lazy("in a week"),
     30 * 24: gettext_lazy("in 30 days"),
 }
+
+CREDENTIAL_TONES = {
+    CredentialState.NONE: Tone.BAD,
+    CredentialState.EXPIRED: Tone.BAD,
+    CredentialState.UNUSABLE: Tone.SOON,
+    CredentialState.USABLE: Tone.GOOD,
+}
+MOST_GROUP_NAMES = 3  # of a device, in a list
 
 
 class IssueKeyForm(forms.Form):
@@ -105,7 +128,7 @@ class RotateKeysForm(forms.Form):
 
 
 @admin.register(DeviceGroup)
-class DeviceGroupAdmin(admin.ModelAdmin):
+class DeviceGroupAdmin(HistoryPages, admin.ModelAdmin):
     """Groups: which there are, where they lie, how many devices each holds."""
 
     list_display = ["name", "parent", "device_count", "description"]
@@ -115,6 +138,7 @@ class DeviceGroupAdmin(admin.ModelAdmin):
     search_help_text = gettext_lazy("Search by name or description.")
     autocomplete_fields = ["parent"]
     fieldsets = [(None, {"fields": ["name", "parent", "description"]})]
+    restores = ("name", "parent", "description")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
         """Count the devices of each group in the same statement."""
@@ -125,24 +149,6 @@ class DeviceGroupAdmin(admin.ModelAdmin):
         """Return how many devices are direct members."""
         total: int = getattr(group, "device_total", 0)
         return total
-
-
-class CredentialFilter(admin.SimpleListFilter):
-    """Devices by what they can show."""
-
-    title = gettext_lazy("credentials")
-    parameter_name = "credentials"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
-        return [("none", _("No live key")), ("live", _("A live key"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Device]) -> QuerySet[Device]:
-        """Keep the devices of the choice."""
-        live = PreSharedKey.objects.live_at(timezone.now()).values("device")
-        if self.value() == "none":
-            return queryset.exclude(pk__in=live)
-        return queryset.filter(pk__in=live) if self.value() == "live" else queryset
 
 
 class KeyColumns:
@@ -179,18 +185,32 @@ class KeyInline(KeyColumns, admin.TabularInline):
 
 
 @admin.register(Device)
-class DeviceAdmin(SavesChanges, admin.ModelAdmin):
+class DeviceAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
     """Devices, with their keys beside them."""
 
-    list_display = ["identifier", "name", "kind", "enabled", "live_keys", "last_seen"]
-    list_filter = ["kind", "enabled", CredentialFilter, "groups"]
+    list_display = [
+        "identifier",
+        "name",
+        "kind",
+        "state",
+        "group_names",
+        moment_column("last_seen", gettext_lazy("Last seen")),
+        "credentials",
+        "next_expiry",
+    ]
+    list_filter = [StateFilter, CredentialsFilter, SeenFilter, KindFilter, GroupFilter]
+    paginator = BoundedPaginator
     search_fields = ["identifier", "name", "description"]
-    search_help_text = gettext_lazy("Search by identifier, name or description.")
+    search_help_text = gettext_lazy(
+        "The beginning of an identifier; where none begins so, any part of an identifier, name or "
+        "description. * at the beginning always searches for any part."
+    )
     autocomplete_fields = ["groups"]
     readonly_fields = ["created", "updated", "last_seen"]
     list_per_page = 50
     show_full_result_count = False
     actions = ["enable", "disable"]
+    restores = ("kind", "name", "description", "enabled", "attributes")
     inlines = [KeyInline, CertificateInline]
     fieldsets = [
         (None, {"fields": ["identifier", "name", "kind", "enabled"]}),
@@ -198,15 +218,33 @@ class DeviceAdmin(SavesChanges, admin.ModelAdmin):
         (gettext_lazy("Evidence"), {"fields": ["last_seen", "created", "updated"]}),
     ]
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[DeviceChangeList]:
+        """Compute the columns for the rows of one page."""
+        return DeviceChangeList
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
-        """Count live keys in the same statement."""
+        """Name what the computed columns sort by; it is computed where it is sorted by."""
         now = timezone.now()
-        live = Q(keys__revoked_at=None) & (Q(keys__not_after=None) | Q(keys__not_after__gt=now))
         return (
             super()
             .get_queryset(request)
-            .annotate(live_key_total=Count("keys", filter=live & Q(keys__isnull=False)))
+            .alias(
+                credential_state=credential_state(now),
+                next_expiry=next_expiry(now),
+                first_group=first_group(),
+            )
         )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Device], search_term: str
+    ) -> tuple[QuerySet[Device], bool]:
+        """Look identifiers up by how they begin, by the index; then anything by any part."""
+        term = search_term.strip()
+        if term and not term.startswith(ANYWHERE):
+            begins = Q(identifier__startswith=term) | Q(identifier__startswith=term.lower())
+            if queryset.filter(begins).exists():
+                return queryset.filter(begins), False
+        return super().get_search_results(request, queryset, term.removeprefix(ANYWHERE))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Device | None = None) -> list[str]:
         """Keep the identifier of a registered device: another ID is another device."""
@@ -231,11 +269,39 @@ class DeviceAdmin(SavesChanges, admin.ModelAdmin):
             context["panels"] = panels_of(request, obj)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
-    @admin.display(description=gettext_lazy("Live keys"), ordering="live_key_total")
-    def live_keys(self, device: Device) -> int:
-        """Return how many keys are usable now or later."""
-        total: int = getattr(device, "live_key_total", 0)
-        return total
+    @admin.display(description=gettext_lazy("State"), ordering="enabled")
+    def state(self, device: Device) -> SafeString:
+        """Return whether the device may connect at all."""
+        return enabled_badge(device.enabled)
+
+    @admin.display(description=gettext_lazy("Groups"), ordering="first_group", empty_value=NOTHING)
+    def group_names(self, device: Device) -> SafeString:
+        """Return the first groups of the device, and how many more there are."""
+        groups = list(device.groups.all())
+        names = format_html_join(
+            ", ",
+            '<a href="{}">{}</a>',
+            (
+                (reverse("admin:devices_devicegroup_change", args=[group.pk]), group)
+                for group in groups[:MOST_GROUP_NAMES]
+            ),
+        )
+        more = len(groups) - MOST_GROUP_NAMES
+        return format_html(_("{} and {} more"), names, more) if more > 0 else names
+
+    @admin.display(description=gettext_lazy("Credentials"), ordering="credential_state")
+    def credentials(self, device: Device) -> SafeString:
+        """Return what the device could show now."""
+        state = CredentialState(device.credential_state)  # type: ignore[attr-defined]
+        return badge(CREDENTIAL_TONES[state], state.label)
+
+    @admin.display(
+        description=gettext_lazy("Next expiry"),
+        ordering=F("next_expiry").asc(nulls_last=True),
+    )
+    def next_expiry(self, device: Device) -> SafeString | str:
+        """Return when the first of its live credentials ends."""
+        return expiry(device.next_expiry, timezone.now())  # type: ignore[attr-defined]
 
     @admin.action(description=gettext_lazy("Enable selected devices"), permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
@@ -348,7 +414,7 @@ class DeviceAdmin(SavesChanges, admin.ModelAdmin):
 
 
 @admin.register(PreSharedKey)
-class PreSharedKeyAdmin(KeyColumns, KeepsRevoked, SavesChanges, admin.ModelAdmin):
+class PreSharedKeyAdmin(HistoryPages, KeyColumns, KeepsRevoked, SavesChanges, admin.ModelAdmin):
     """Keys across all devices: which are old, unused, about to end."""
 
     list_display = [

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices import x509
+from devices.admin_history import HistoryPages
 from devices.admin_pages import (
     CredentialStateFilter,
     KeepsRevoked,
@@ -185,7 +186,9 @@ class CertificateInline(CertificateColumns, admin.TabularInline):
 
 
 @admin.register(Certificate)
-class CertificateAdmin(CertificateColumns, KeepsRevoked, SavesChanges, admin.ModelAdmin):
+class CertificateAdmin(
+    HistoryPages, CertificateColumns, KeepsRevoked, SavesChanges, admin.ModelAdmin
+):
     """Certificates across all devices: what is pinned, what ends soon, what was revoked."""
 
     form = CertificateForm
@@ -385,7 +388,7 @@ class ListFilter(admin.SimpleListFilter):
 
 
 @admin.register(CertificateAuthority)
-class CertificateAuthorityAdmin(SavesChanges, admin.ModelAdmin):
+class CertificateAuthorityAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
     """Trust anchors: whom, how they name devices, how old their lists are."""
 
     form = CertificateAuthorityForm

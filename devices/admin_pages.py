@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -13,10 +13,13 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from devices.models import Device
+from devices.rendering import NOTHING, Tone, badge, moment
 
 SOON = timedelta(days=30)
 
@@ -95,6 +98,19 @@ class CredentialStateFilter(admin.SimpleListFilter):
             "revoked": queryset.exclude(revoked_at=None),
         }
         return choices.get(self.value(), queryset)
+
+
+def expiry(ends: datetime | None, now: datetime) -> SafeString | str:
+    """Return when something ends, with a badge where that is soon or past."""
+    if ends is None:
+        return NOTHING
+    if ends <= now:
+        return format_html("{} {}", moment(ends), badge(Tone.BAD, _("expired")))
+    if ends > now + SOON:
+        return moment(ends)
+    days = (ends - now).days
+    left = ngettext("in %(n)d day", "in %(n)d days", days) % {"n": days}
+    return format_html("{} {}", moment(ends), badge(Tone.SOON, left))
 
 
 class RevokeForm(forms.Form):

@@ -9,3 +9,7 @@ class DevicesConfig(AppConfig):
 
     name = "devices"
     verbose_name = _("Devices")
+
+    def ready(self) -> None:
+        """Count logins as showing who one is."""
+        from devices import reauthentication  # noqa: F401

@@ -5,16 +5,14 @@ a row. A crash loses up to a minute of it and nothing else.
 """
 
 import logging
-import threading
 from datetime import datetime, timedelta
-from multiprocessing.util import Finalize
 from typing import NamedTuple
 
 from django.apps import apps
-from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Q
 
+from devices.background import Writer
 from devices.verdicts import Verdict
 
 EVERY = timedelta(minutes=1)  # one write a row and minute
@@ -31,16 +29,16 @@ class NewDigest(NamedTuple):
     pepper: str
 
 
-class Recorder:
+class Recorder(Writer):
     """Collects evidence from request threads and writes it every few seconds."""
 
+    name = "evidence"
+
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         self._noted: dict[tuple[str, int], datetime] = {}
         self._written: dict[tuple[str, int], datetime] = {}
         self._digests: dict[int, NewDigest] = {}
-        self._wake = threading.Event()
-        self._writer: threading.Thread | None = None
 
     def note(self, verdict: Verdict, moment: datetime) -> None:
         """Note that a credential was used and its device seen."""
@@ -67,28 +65,6 @@ class Recorder:
     def awaits_new_digest(self, key: int) -> bool:
         """Whether a replacement for this key is waiting to be written."""
         return key in self._digests
-
-    def _start(self) -> None:
-        if self._writer is not None or not settings.EVIDENCE_INTERVAL:
-            return
-        with self._lock:
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._run, name="evidence", daemon=True)
-                self._writer.start()
-                # Unlike atexit, this runs in a server's forked workers, too.
-                Finalize(None, self._finish, exitpriority=0)
-
-    def _run(self) -> None:
-        while not self._wake.wait(settings.EVIDENCE_INTERVAL):
-            self.flush()
-            connection.close()
-
-    def _finish(self) -> None:
-        self._wake.set()
-        if self._writer is not None:
-            self._writer.join(timeout=1)
-        self.flush()
-        connection.close()
 
     def flush(self) -> None:
         """Write what was noted. What cannot be written is logged and lost: it is only evidence."""

@@ -143,6 +143,15 @@ def within(seconds: float) -> Iterator[None]:
         _deadline.reset(token)
 
 
+class NoSlot:
+    """The turn of what hashes nothing: it is always at hand."""
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        """Yield that the caller may go on."""
+        yield True
+
+
 class Guess:
     """One attempt at an entity whose secret matched nothing that is cheap to check.
 
@@ -151,8 +160,15 @@ class Guess:
     all counted: a cache's `add` is atomic, while `incr` is not in every cache.
     """
 
-    def __init__(self, identifier: str, digests: Sequence[str], *, as_caller: bool = False) -> None:
-        self._slot = caller_slot if as_caller else slot
+    def __init__(
+        self,
+        identifier: str,
+        digests: Sequence[str],
+        *,
+        as_caller: bool = False,
+        hashed: bool = True,
+    ) -> None:
+        self._slot = NoSlot() if not hashed else caller_slot if as_caller else slot
         face = "caller" if as_caller else "device"
         entity = "\x00".join([face, identifier, *sorted(digests)])  # rows come in any order
         counter = "guess:" + hashlib.sha256(encoded(entity)).hexdigest()

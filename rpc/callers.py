@@ -1,5 +1,8 @@
 """Who may ask: the backend, shown by a credential or by the network that it calls from.
 
+A credential is a secret (a frame's key, HTTP Basic) or a client certificate that the TLS front
+hands on in a header; the front vouches that the client holds its private key.
+
 (contract: Cesanta command endpoint, "Who may call"; RTIO device verifier, "Who may call".)
 """
 
@@ -10,14 +13,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Protocol, cast
+from urllib.parse import unquote
 
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, PermissionDenied
+from rest_framework.exceptions import (
+    APIException,
+    AuthenticationFailed,
+    NotAuthenticated,
+    PermissionDenied,
+)
 from rest_framework.request import Request
 
 from devices.addresses import AddressError, entity_id
-from devices.models import Device
+from devices.models import Certificate, Device
 
 Network = IPv4Network | IPv6Network
 
@@ -52,10 +61,16 @@ FORWARDING_HEADERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: a backend by its ID, or whatever calls from a backend network (no ID)."""
+    """Who asks: a backend by its ID, or whatever calls from an address in a backend network."""
 
     identifier: str | None
+    address: str | None = None
     is_authenticated: bool = True
+
+    @property
+    def name(self) -> str:
+        """What the journal calls it by."""
+        return self.identifier or self.address or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +88,7 @@ class ClaimingView(Protocol):
 
 
 class BackendCaller(BaseAuthentication):
-    """Lets the backend in: by a frame's key, by HTTP Basic, or by its source address.
+    """Lets the backend in: by a frame's key, HTTP Basic, a certificate, or its source address.
 
     Every credential that is presented must hold, even from a backend network. Raises
     NotAuthenticated or AuthenticationFailed (401), or PermissionDenied (403) where the sender
@@ -89,8 +104,10 @@ class BackendCaller(BaseAuthentication):
             caller = _by_key(claim)
         if "HTTP_AUTHORIZATION" in request.META:
             caller = _by_basic(request.META["HTTP_AUTHORIZATION"], claim)
+        if certificate := handed_on_certificate(request.META):
+            caller = _by_certificate(certificate, claim, caller)
         if caller is None and in_backend_network(request.META):
-            caller = Caller(None)
+            caller = Caller(None, source_address(request.META))
         if caller is None:
             raise NotAuthenticated
         return caller, None
@@ -103,10 +120,22 @@ class BackendCaller(BaseAuthentication):
 def _by_key(claim: Claim) -> Caller:
     if claim.address is None or not isinstance(claim.key, str):
         raise AuthenticationFailed
-    return _backend(claim.address, claim.key)
+    return _backend(claim.address, secret=claim.key)
 
 
-def _by_basic(header: str, claim: Claim) -> Caller:
+def claimed(meta: Mapping[str, Any], claim: Claim) -> str:
+    """Return who a request says that it comes from, right or wrong; "" where it does not say."""
+    address = claim.address or ""
+    if "HTTP_AUTHORIZATION" in meta:
+        try:
+            address = _name_and_secret(meta["HTTP_AUTHORIZATION"])[0]
+        except AuthenticationFailed:
+            return ""
+    return _id_or_none(address) or address
+
+
+def _name_and_secret(header: str) -> tuple[str, str]:
+    """Return what HTTP Basic credentials hold; raises AuthenticationFailed."""
     scheme, _, token = header.partition(" ")
     try:
         # The server hands a header on as Latin-1; what counts are its bytes.
@@ -116,19 +145,47 @@ def _by_basic(header: str, claim: Claim) -> Caller:
     name, colon, secret = pair.partition(":")
     if scheme.lower() != "basic" or not colon:
         raise AuthenticationFailed
-    caller = _backend(name, secret)
+    return name, secret
+
+
+def _by_basic(header: str, claim: Claim) -> Caller:
+    name, secret = _name_and_secret(header)
+    caller = _backend(name, secret=secret)
     if claim.address is not None and _id_or_none(claim.address) != caller.identifier:
         raise PermissionDenied
     return caller
 
 
-def _backend(address: str, secret: str) -> Caller:
+def _by_certificate(presented: str, claim: Claim, known: Caller | None) -> Caller:
+    """Return whose certificate it is: of whom is known or claimed, else of whom it names."""
+    if known is not None and known.identifier is not None:
+        return _admitted(known.identifier, certificate=presented)
+    if claim.address is not None:
+        return _backend(claim.address, certificate=presented)
+    refusal: APIException = AuthenticationFailed()
+    for identifier in Certificate.objects.backends_named(presented):
+        try:
+            return _admitted(identifier, certificate=presented)
+        except (AuthenticationFailed, PermissionDenied) as error:
+            refusal = error
+    raise refusal
+
+
+def _backend(address: str, *, secret: str | None = None, certificate: str | None = None) -> Caller:
     identifier = _id_or_none(address)
     if identifier is None:
         raise AuthenticationFailed
-    verdict = Device.objects.authenticate(identifier, secret=secret, as_caller=True)
+    return _admitted(identifier, secret=secret, certificate=certificate)
+
+
+def _admitted(
+    identifier: str, *, secret: str | None = None, certificate: str | None = None
+) -> Caller:
+    verdict = Device.objects.authenticate(
+        identifier, secret=secret, certificate=certificate, as_caller=True
+    )
     if not verdict.verified:
-        raise AuthenticationFailed
+        raise AuthenticationFailed(code=verdict.outcome)
     if verdict.kind != Device.Kind.BACKEND:
         raise PermissionDenied
     return Caller(identifier)
@@ -139,6 +196,25 @@ def _id_or_none(address: str) -> str | None:
         return entity_id(address)
     except AddressError:
         return None
+
+
+def handed_on_certificate(meta: Mapping[str, Any]) -> str | None:
+    """Return the client's certificate, PEM or DER in base64, that a configured proxy hands on.
+
+    As nginx escapes it, as RFC 9440 writes it, or as DER in base64. None where there is none, or
+    where no header is configured for it. From anyone but a configured proxy it is forged: raises
+    AuthenticationFailed.
+    """
+    if not settings.CLIENT_CERT_HEADER:
+        return None
+    value: str = meta.get(_meta_name(settings.CLIENT_CERT_HEADER), "").strip()
+    if not value:
+        return None
+    if not _within(meta.get("REMOTE_ADDR") or "", settings.TRUSTED_PROXIES):
+        raise AuthenticationFailed
+    if value.startswith(":") and value.endswith(":"):
+        return value[1:-1]
+    return unquote(value)
 
 
 def in_backend_network(meta: Mapping[str, Any]) -> bool:

@@ -6,6 +6,11 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Tags, register
 
+# Headers that clients send anyway.
+ORDINARY = frozenset(
+    {"accept", "authorization", "connection", "cookie", "host", "origin", "referer", "user-agent"}
+)
+
 
 @register(Tags.security)
 def networks_are_narrow(**_kwargs: Any) -> list[CheckMessage]:
@@ -34,3 +39,38 @@ def failures_are_counted(**_kwargs: Any) -> list[CheckMessage]:
             id="rpc.W002",
         )
     ]
+
+
+@register(Tags.security)
+def certificates_come_from_proxies(**_kwargs: Any) -> list[CheckMessage]:
+    """Warn of a certificate header that nobody may send, or that any client can."""
+    header = settings.CLIENT_CERT_HEADER
+    if not header:
+        return []
+    found: list[CheckMessage] = []
+    if not settings.TRUSTED_PROXIES:
+        found.append(
+            checks.Warning(
+                "CLIENT_CERT_HEADER is set and TRUSTED_PROXIES is empty: no certificate is taken.",
+                hint="Name the proxy that ends TLS in TRUSTED_PROXIES.",
+                id="rpc.W003",
+            )
+        )
+    if header.lower() == settings.FORWARDED_FOR_HEADER.lower() or header.lower() in ORDINARY:
+        found.append(
+            checks.Error(
+                f"CLIENT_CERT_HEADER names {header}, which says something else.",
+                hint="Name a header that the proxy sets for this alone, such as ClientCert.",
+                id="rpc.E001",
+            )
+        )
+    if "-" in header:
+        found.append(
+            checks.Info(
+                f"CLIENT_CERT_HEADER names {header}: WSGI does not tell its hyphens from "
+                "underscores, so the proxy must drop header names with underscores (nginx does).",
+                hint="A name without a hyphen, such as ClientCert, has no second spelling.",
+                id="rpc.I001",
+            )
+        )
+    return found

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from acl.decisions import Decision, Request
 from acl.models import CommandPermission
 from devices.addresses import AddressError, entity_id
 from devices.models import Device
 from devices.models.devices import Attempt
-from rpc.definitions import SERVICES, Arguments, InvalidArguments, command, services
+from rpc import journal
+from rpc.definitions import SERVICES, Answer, Arguments, InvalidArguments, command, services
 
 NOBODY = ""  # no entity has this ID: what an address that names nothing reduces to
 
@@ -72,18 +74,26 @@ def _entity(address: str) -> str:
 
 
 @command("/v1/Auth.AuthorizeCommand", definition=AUTHORIZE_COMMAND)
-def authorize_command(src: str, dst: str, cmd: str) -> bool:
+def authorize_command(src: str, dst: str, cmd: str) -> Answer:
     """Whether `src` may send `cmd` to `dst`; unknown entities may nothing."""
-    return CommandPermission.objects.decide(_entity(src), _entity(dst), cmd).allowed
+    decision = CommandPermission.objects.decide(_entity(src), _entity(dst), cmd)
+    return _decided(src, dst, cmd, decision)
 
 
 @authorize_command.batch
-def authorize_commands(calls: Sequence[Arguments]) -> list[bool]:
+def authorize_commands(calls: Sequence[Arguments]) -> list[Answer]:
     """Answer many calls of AuthorizeCommand with as many statements as one."""
     decisions = CommandPermission.objects.decide_many(
         [(_entity(call["src"]), _entity(call["dst"]), call["cmd"]) for call in calls]
     )
-    return [decision.allowed for decision in decisions]
+    return [
+        _decided(**call, decision=decision) for call, decision in zip(calls, decisions, strict=True)
+    ]
+
+
+def _decided(src: str, dst: str, cmd: str, decision: Decision) -> Answer:
+    request = Request(_entity(src) or src, _entity(dst) or dst, cmd)
+    return Answer(decision.allowed, journal.of_decision(request, decision))
 
 
 def _check_credentials(arguments: Arguments) -> None:
@@ -98,17 +108,20 @@ def _attempt(arguments: Arguments) -> Attempt:
 
 
 @command("/v1/Auth.Authenticate", definition=AUTHENTICATE, check=_check_credentials)
-def authenticate(**arguments: Any) -> bool:
+def authenticate(**arguments: Any) -> Answer:
     """Whether `id` holds each of the credentials presented."""
-    (verified,) = authenticate_all([arguments])
-    return bool(verified)
+    answer: Answer = authenticate_all([arguments])[0]
+    return answer
 
 
 @authenticate.batch
-def authenticate_all(calls: Sequence[Arguments]) -> list[bool]:
+def authenticate_all(calls: Sequence[Arguments]) -> list[Answer]:
     """Answer many calls of Authenticate with as many statements as one."""
     verdicts = Device.objects.authenticate_many(list(map(_attempt, calls)))
-    return [verdict.verified for verdict in verdicts]
+    return [
+        Answer(verdict.verified, journal.of_verdict(_entity(call["id"]) or call["id"], verdict))
+        for call, verdict in zip(calls, verdicts, strict=True)
+    ]
 
 
 @command("/v1/Hello", "/v1/Dispatcher.Hello", definition=HELLO)

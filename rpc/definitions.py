@@ -5,7 +5,9 @@ Nothing else knows a command's name. Arguments are validated from the definition
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from rpc.journal import Entry
 
 Definition = Mapping[str, Any]
 Arguments = Mapping[str, Any]
@@ -24,13 +26,21 @@ class InvalidArguments(ValueError):
     """The arguments do not fit the command's definition; the text says which and how."""
 
 
+class Answer(NamedTuple):
+    """A command's value for the wire, and what the journal keeps of the question."""
+
+    value: Any
+    entry: Entry
+
+
 @dataclass(slots=True)
 class Command:
     """One command that frames may name.
 
     `run` takes the arguments that the definition names as keywords and returns the command's
-    value, None for none. `run_many`, where there is one, answers a list of arguments at once.
-    `check`, where there is one, raises InvalidArguments for what the definition cannot say.
+    value, None for none, or an Answer where the journal keeps more than that it was called.
+    `run_many`, where there is one, answers a list of arguments at once. `check`, where there is
+    one, raises InvalidArguments for what the definition cannot say.
     """
 
     name: str

@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError
 
 from devices import throttle
 from rpc import commands  # noqa: F401 - registers the commands
-from rpc.definitions import COMMANDS, Arguments, Command, InvalidArguments
+from rpc.definitions import COMMANDS, Answer, Arguments, Command, InvalidArguments
 from rpc.frames import (
     BAD_REQUEST,
     DEADLINE_EXCEEDED,
@@ -21,10 +21,22 @@ from rpc.frames import (
     Call,
     Result,
 )
+from rpc.journal import Entry
+from rpc.models import CallReason, Question
 
 # How long one frame may spend on checking secrets that may be weak: what is left of them then is
 # answered as throttled.
 GUESSING_SECONDS = 2.0
+
+# Why a call has no answer, or none worth more than that.
+REASONS = {
+    OK: CallReason.ANSWERED,
+    BAD_REQUEST: CallReason.INVALID_ARGUMENTS,
+    NOT_FOUND: CallReason.UNKNOWN_COMMAND,
+    INTERNAL_ERROR: CallReason.INTERNAL_ERROR,
+    UNAVAILABLE: CallReason.UNAVAILABLE,
+    DEADLINE_EXCEEDED: CallReason.DEADLINE_EXCEEDED,
+}
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +64,11 @@ def run(calls: Sequence[Call]) -> list[Result]:
             for one, answer in zip(batch, answers, strict=True):
                 results[one.position] = answer
     return [result for result in results if result is not None]
+
+
+def entry_of(call: Call, result: Result) -> Entry:
+    """Return what the journal keeps of a call and its result."""
+    return result.entry or Entry(Question.CALL, REASONS[result.status], command=call.name)
 
 
 class _Runnable(NamedTuple):
@@ -109,10 +126,16 @@ def _answer(command: Command, one: _Runnable) -> Result:
     return _guarded(command, lambda: [command.run(**one.arguments)], 1)[0]
 
 
+def _done(answer: Any) -> Result:
+    if isinstance(answer, Answer):
+        return Result(OK, answer.value, entry=answer.entry)
+    return Result(OK, answer)
+
+
 def _guarded(command: Command, answer: Callable[[], Sequence[Any]], expected: int) -> list[Result]:
     """Return the answers as results; a failure is logged whole and told without detail."""
     try:
-        return [Result(OK, value) for value in answer()]
+        return [_done(value) for value in answer()]
     except InvalidArguments as error:
         return [Result.failure(BAD_REQUEST, str(error))] * expected
     except (OperationalError, InterfaceError):

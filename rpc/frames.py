@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from rpc.journal import Entry
+
 MOST_COMMANDS = 1000
 LARGEST_ID = 2**63 - 1
 
@@ -42,11 +44,15 @@ class Call(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of one call: a status, and a value (None for none) or a message."""
+    """What became of one call: a status, and a value (None for none) or a message.
+
+    `entry` is what the journal keeps of a question that was answered.
+    """
 
     status: int
     value: Any = None
     message: str = ""
+    entry: Entry | None = None
 
     @classmethod
     def failure(cls, status: int, message: str = "") -> "Result":

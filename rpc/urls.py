@@ -7,6 +7,7 @@ from django.http import HttpResponse
 from django.urls import path
 from django.views.generic import RedirectView
 
+from rpc import pages
 from rpc.views import CommandEndpoint, CommandPath, DeviceVerifier
 
 MachineViewFunction = Callable[..., HttpResponse]
@@ -37,5 +38,7 @@ def machine_view(method: str, path: str) -> MachineViewFunction | None:
 
 
 urlpatterns = [
+    path("api/", pages.api, name="api"),
+    path("api/openapi.json", pages.openapi, name="openapi"),
     path("", login_not_required(RedirectView.as_view(pattern_name="admin:index"))),
 ]

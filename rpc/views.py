@@ -1,8 +1,9 @@
 """The two machine endpoints: parse, ask, answer; every failure is answered in one hook."""
 
 import logging
+from collections.abc import Mapping
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 from django.db import InterfaceError, OperationalError
@@ -13,9 +14,11 @@ from rest_framework.views import APIView
 
 from devices.models import Device
 from devices.verdicts import Outcome
-from rpc import execution, frames
-from rpc.callers import BackendCaller, Claim, in_backend_network
+from rpc import execution, frames, journal
+from rpc.callers import BackendCaller, Caller, Claim, claimed, in_backend_network, source_address
 from rpc.frames import Frame, InvalidFrame, Result
+from rpc.journal import Entry
+from rpc.models import CallReason, Endpoint, Question
 from rpc.wire import BodyCutOff, BodyTooLarge, JsonReply, NoReply, NotJson, body_of, decode, encode
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,7 @@ class Busy(APIException):
     """All places for senders that are not known yet are taken."""
 
     status_code = frames.UNAVAILABLE
+    default_code = CallReason.BUSY
 
 
 class MachineView(APIView):
@@ -38,7 +42,10 @@ class MachineView(APIView):
     authenticators = (BackendCaller(),)
     renderer_classes = []
     http_method_names = ["post"]
+    endpoint: Endpoint  # as the journal calls it
     body_limit: int  # bytes
+
+    caller: Caller | None = None  # who was let in
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         """Wrap the request, with nothing to parse it by."""
@@ -48,6 +55,10 @@ class MachineView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Let in only the backend; whoever else asks raises here, and is answered alike."""
         self.perform_authentication(request)
+
+    def perform_authentication(self, request: Request) -> None:
+        """Remember who is let in; raises where nobody is."""
+        self.caller = cast("Caller", request.user)
 
     @property
     def default_response_headers(self) -> dict[str, str]:
@@ -72,7 +83,35 @@ class MachineView(APIView):
                 self.headers["WWW-Authenticate"] = auth_header
         elif not isinstance(exc, BodyTooLarge | BodyCutOff | NotJson | InvalidFrame):
             log.error("%s failed", type(self).__name__, exc_info=exc)
+        self.note(self.entry_of(exc))
         return self.failure(exc)
+
+    def note(self, entry: Entry) -> None:
+        """Have the journal count a question."""
+        caller = self.caller.name if self.caller else source_address(self.request.META)
+        journal.journal.note(self.endpoint, caller or "", entry)
+
+    def entry_of(self, error: Exception) -> Entry:
+        """Return what the journal keeps of a call that failed: nothing of its body."""
+        reason = reason_of(error)
+        if self.caller is not None:
+            return Entry(Question.CALL, reason)
+        return Entry(Question.CALLER, reason, claimed(self.request.META, self.claim()))
+
+
+def reason_of(error: Exception) -> str:
+    """Return the journal's reason for a failure."""
+    if isinstance(error, APIException):  # its code, which Django writes with underscores
+        return str(error.get_codes()).replace("_", "-")
+    for kinds, reason in (
+        (BodyTooLarge, CallReason.TOO_LARGE),
+        (BodyCutOff, CallReason.CUT_OFF),
+        ((NotJson, InvalidFrame), CallReason.INVALID_BODY),
+        ((OperationalError, InterfaceError), CallReason.UNAVAILABLE),
+    ):
+        if isinstance(error, kinds):
+            return reason
+    return CallReason.INTERNAL_ERROR
 
 
 class DeviceVerifier(MachineView):
@@ -81,17 +120,35 @@ class DeviceVerifier(MachineView):
     RTIO admits a device on `"code":"OK"` alone, whatever the status: no other answer may hold it.
     """
 
+    endpoint = Endpoint.VERIFIER
+    codes: Mapping[str, str] = {
+        "OK": "The device is registered, enabled, and the secret is one of its keys now.",
+        "NOT_FOUND": "No such device, or an id that is not 30 to 40 characters long.",
+        "VERIFICATION_FAILED": (
+            "Wrong, expired, revoked or not yet valid secret, no secret on record, disabled "
+            "device, too many failures, or a secret that is not 3 to 128 characters long."
+        ),
+        "METHOD_NOT_ALLOWED": "`method` is not `verify`; with HTTP 405: not a POST.",
+        "BAD_REQUEST": (
+            "Not a JSON object; a field missing or of the wrong type; `id` out of its range; with "
+            "HTTP 401, 403 or 413: the caller is not allowed, or the body is too large."
+        ),
+        "INTERNAL_SERVER_ERROR": "The database cannot be reached, or something unexpected.",
+    }
     body_limit = 64 * 1024
     id_limit = 2**32
     deviceid_length = range(30, 41)  # characters
     devicesecret_length = range(3, 129)
 
     request_id = 0
+    entry = Entry(Question.CALL, CallReason.INVALID_BODY)
 
     def post(self, request: Request) -> HttpResponse:
         """Answer `{"id":…,"code":…}`."""
         content = decode(body_of(request.META, limit=self.body_limit))
-        return self.answer(self.code_for(content))
+        code = self.code_for(content)
+        self.note(self.entry)
+        return self.answer(code)
 
     def code_for(self, content: Any) -> str:
         """Return the code that a decoded body is answered with."""
@@ -102,16 +159,23 @@ class DeviceVerifier(MachineView):
             return "BAD_REQUEST"
         self.request_id = request_id
         method = content.get("method")
+        if not isinstance(method, str):
+            return "BAD_REQUEST"
         if method != "verify":
-            return "METHOD_NOT_ALLOWED" if isinstance(method, str) else "BAD_REQUEST"
+            self.entry = Entry(Question.CALL, CallReason.UNKNOWN_METHOD)
+            return "METHOD_NOT_ALLOWED"
         identifier, secret = content.get("deviceid"), content.get("devicesecret")
         if not isinstance(identifier, str) or not isinstance(secret, str):
             return "BAD_REQUEST"
         if len(identifier) not in self.deviceid_length:
+            self.entry = Entry(Question.CREDENTIAL, CallReason.IDENTIFIER_LENGTH, identifier)
             return "NOT_FOUND"
         if len(secret) not in self.devicesecret_length:
+            self.entry = Entry(Question.CREDENTIAL, CallReason.SECRET_LENGTH, identifier)
             return "VERIFICATION_FAILED"
-        return self.code_of(Device.objects.authenticate(identifier, secret=secret).outcome)
+        verdict = Device.objects.authenticate(identifier, secret=secret)
+        self.entry = journal.of_verdict(identifier, verdict)
+        return self.code_of(verdict.outcome)
 
     @staticmethod
     def code_of(outcome: Outcome) -> str:
@@ -140,6 +204,7 @@ class DeviceVerifier(MachineView):
 class CommandEndpoint(MachineView):
     """The Cesanta cloud's question frames. (contract: Cesanta command endpoint.)"""
 
+    endpoint = Endpoint.FRAMES
     body_limit = 256 * 1024
     strangers = BoundedSemaphore(3)  # in each process
     strangers_wait = 1.0  # seconds
@@ -178,7 +243,10 @@ class CommandEndpoint(MachineView):
         frame = self.frame
         if frame is None:  # pragma: no cover - `initial` reads it or raises
             raise InvalidFrame("missing")
-        return self.reply(frame, execution.run(frame.calls))
+        results = execution.run(frame.calls)
+        for call, result in zip(frame.calls, results, strict=True):
+            self.note(execution.entry_of(call, result))
+        return self.reply(frame, results)
 
     def reply(self, frame: Frame, results: list[Result], *, status: int = 200) -> HttpResponse:
         """Return the reply frame; as an array for clients that ask for one."""
@@ -223,6 +291,8 @@ class CommandPath(CommandEndpoint):
 
     Answered as a version 2 frame without `src` and `dst`. (contract: Cesanta command endpoint.)
     """
+
+    endpoint = Endpoint.REST
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Read what the path and the query say; whoever asks shows it in the headers."""

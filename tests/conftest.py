@@ -9,6 +9,7 @@ from django.core.cache import cache
 
 from devices import evidence, throttle
 from devices.models import Device, DeviceGroup
+from rpc import journal
 from tests.servers import server
 
 __all__ = ["server"]  # a fixture that lives elsewhere
@@ -24,6 +25,7 @@ def _forget() -> Iterator[None]:
     throttle.slot = throttle.HashingSlot()
     throttle.caller_slot = throttle.HashingSlot()
     evidence.recorder = evidence.Recorder()
+    journal.journal = journal.Journal()
     yield
     cache.clear()
 

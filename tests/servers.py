@@ -66,10 +66,17 @@ class Server:
             **environment,
         }
 
+    def furnish(self) -> None:
+        """Add to the demo what every page needs to have something to show."""
+        self._run("-m", "tests.e2e.furnish")
+
     def manage(self, *words: str, stdin: str = "") -> str:
         """Run a management command on the server's registry and return what it printed."""
+        return self._run("manage.py", *words, stdin=stdin)
+
+    def _run(self, *words: str, stdin: str = "") -> str:
         done = subprocess.run(
-            [sys.executable, "manage.py", *words],
+            [sys.executable, *words],
             cwd=settings.BASE_DIR,
             env=self.environment,
             input=stdin,

@@ -4,8 +4,10 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from devices.history import Recorded, Records
 
-class Assertion(models.Model):
+
+class Assertion(Recorded):
     """A saved expectation, in one line of words; `acl.assertions` reads and checks it."""
 
     text = models.CharField(
@@ -18,6 +20,8 @@ class Assertion(models.Model):
         ),
     )
     note = models.CharField(_("note"), max_length=255, blank=True)
+
+    history = Records()
 
     class Meta:
         ordering = ["text"]

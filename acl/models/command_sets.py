@@ -6,6 +6,7 @@ from django.db.models.functions import Length, StrIndex
 from django.utils.translation import gettext_lazy as _
 
 from acl.patterns import LONGEST, validate_pattern
+from devices.history import Recorded, Records
 
 
 def well_formed(field: str) -> Q:
@@ -22,13 +23,15 @@ def _star_is_last(field: str) -> Q:
     return Q(models.lookups.Exact(StrIndex(F(field), models.Value("*")), Length(field)))
 
 
-class CommandSet(models.Model):
+class CommandSet(Recorded):
     """A named set of command patterns, such as “read configuration”, that rules refer to."""
 
     name = models.CharField(
         _("name"), max_length=100, help_text=_("What staff call it, such as “read configuration”.")
     )
     description = models.TextField(_("description"), blank=True)
+
+    history = Records()
 
     class Meta:
         ordering = ["name"]
@@ -47,7 +50,7 @@ class CommandSet(models.Model):
         return self.name
 
 
-class CommandSetPattern(models.Model):
+class CommandSetPattern(Recorded):
     """One pattern of a command set."""
 
     command_set = models.ForeignKey(
@@ -62,6 +65,8 @@ class CommandSetPattern(models.Model):
         validators=[validate_pattern],
         help_text=_("A command, or a pattern such as /v1/Config.* or /v1/*."),
     )
+
+    history = Records(owner="command_set")
 
     class Meta:
         ordering = ["pattern"]

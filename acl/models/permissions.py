@@ -1,6 +1,6 @@
 """Command permissions: the rules, and the question that they answer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from acl import decisions
 from acl.decisions import Decision, Effect, Request
 from acl.models.command_sets import CommandSet, well_formed
 from acl.patterns import LONGEST, validate_pattern
+from devices.coalescing import Coalescer
+from devices.history import Recorded, Records
 from devices.models import Device, DeviceGroup
 
 if TYPE_CHECKING:
@@ -47,10 +49,13 @@ class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
     ) -> Decision:
         """Answer whether `source` may send `command` to `destination`, and why.
 
-        Both are IDs as they are registered, not addresses. Two statements. Raises a database's
-        OperationalError where the registry cannot be asked.
+        Both are IDs as they are registered, not addresses. Two statements, shared with the threads
+        that ask at the same moment. Raises a database's OperationalError where the registry cannot
+        be asked.
         """
-        return self.decide_many([(source, destination, command)], now=now)[0]
+        request = Request(source, destination, command)
+        decision = DECISIONS.ask(request) if now is None else None
+        return decision or self.decide_many([request], now=now)[0]
 
     def decide_many(
         self, requests: Iterable[tuple[str, str, str]], *, now: datetime | None = None
@@ -136,7 +141,14 @@ AMBIGUOUS = frozenset({"everyone", "itself", "same-group", "nobody"})
 SPECIAL: dict[str, list[str]] = {"source": [], "destination": ["itself", "same-group"]}
 
 
-class CommandPermission(models.Model):
+def _decide_all(requests: Sequence[Request]) -> dict[Request, Decision]:
+    return dict(zip(requests, CommandPermission.objects.decide_many(requests), strict=True))
+
+
+DECISIONS = Coalescer(_decide_all)
+
+
+class CommandPermission(Recorded):
     """A rule: these senders may, or may not, send these commands to those receivers."""
 
     effect = models.CharField(_("effect"), max_length=8, choices=Effect, default=Effect.ALLOW)
@@ -242,6 +254,9 @@ class CommandPermission(models.Model):
     )
 
     objects = CommandPermissionQuerySet.as_manager()
+    history = Records(
+        without=["created", "updated", "source_key", "destination_key", "command_key"]
+    )
 
     class Meta:
         ordering = ["-pk"]

@@ -4,6 +4,7 @@ Exit codes: 0 done, or the answer is yes; 1 the answer is no, or the registry re
 command line makes no sense, or the registry cannot be asked.
 """
 
+import getpass
 import json
 import re
 import sys
@@ -18,6 +19,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
+from devices import history
 from devices.addresses import AddressError, entity_id
 from devices.models import Device
 
@@ -48,6 +50,14 @@ def moment(text: str) -> datetime:
     return parsed if timezone.is_aware(parsed) else timezone.make_aware(parsed)
 
 
+def os_user() -> str:
+    """Return the name of the account that runs the command; empty where the system has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container, say; from Python 3.13 on it is an OSError
+        return ""
+
+
 class RegistryCommand(BaseCommand):
     """A command that answers people in text and machines in JSON."""
 
@@ -71,8 +81,10 @@ class RegistryCommand(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run; a rule's refusal ends with 1 and its message, an unreachable database with 2."""
+        name = type(self).__module__.rpartition(".")[2]
         try:
-            return super().execute(*args, **options)
+            with history.origin(history.Origin.COMMAND, user=os_user(), reason=name):
+                return super().execute(*args, **options)
         except ValidationError as error:
             raise CommandError("; ".join(error.messages), returncode=1) from error
         except DatabaseError as error:

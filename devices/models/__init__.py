@@ -2,14 +2,17 @@
 
 from devices.models.authorities import CertificateAuthority, RevocationList, RevokedSerial
 from devices.models.certificates import Certificate
-from devices.models.devices import Device, DeviceGroup
+from devices.models.devices import CredentialState, Device, DeviceGroup
 from devices.models.keys import PreSharedKey
+from devices.models.memberships import Membership
 
 __all__ = [
     "Certificate",
     "CertificateAuthority",
+    "CredentialState",
     "Device",
     "DeviceGroup",
+    "Membership",
     "PreSharedKey",
     "RevocationList",
     "RevokedSerial",

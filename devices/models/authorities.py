@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import x509
+from devices.history import Recorded, Records
 from devices.statements import Among, Parameter, Statement
 from devices.x509 import NameSource, Refused, RevokedEntry
 
@@ -57,6 +58,12 @@ class Authority(NamedTuple):
         expected = name_of(identifier, self.identifier_pattern, self.name_pattern)
         return expected is not None and expected in names
 
+    def devices_named_in(self, leaf: X509Certificate) -> list[str]:
+        """Return the identifiers that this anchor's rule makes of the names in a certificate."""
+        names = x509.names_in(leaf, NameSource(self.name_source))
+        made = (name_of(name, self.name_pattern, self.identifier_pattern) for name in names)
+        return [identifier for identifier in made if identifier is not None]
+
     def has_issued_as(self, issuer: X509Certificate) -> bool:
         """Whether this row and the certificate are the same authority: one name, one key."""
         return (
@@ -66,7 +73,10 @@ class Authority(NamedTuple):
 
 
 def name_of(identifier: str, identifier_pattern: str, name_pattern: str) -> str | None:
-    """Return the name that a certificate of the device must bear; None where there is none."""
+    """Return the name that a certificate of the device must bear; None where there is none.
+
+    With the patterns exchanged, the identifier that a name stands for.
+    """
     before, _place, after = identifier_pattern.partition(PLACE)
     own = identifier[len(before) : len(identifier) - len(after)]
     if not own or f"{before}{own}{after}" != identifier:
@@ -161,7 +171,7 @@ class CertificateAuthorityQuerySet(models.QuerySet["CertificateAuthority"]):
         return authority
 
 
-class CertificateAuthority(models.Model):
+class CertificateAuthority(Recorded):
     """A trust anchor: whose signature makes a certificate a device's, and how it names devices."""
 
     name = models.CharField(
@@ -218,6 +228,7 @@ class CertificateAuthority(models.Model):
     created = models.DateTimeField(_("created"), auto_now_add=True)
 
     objects = CertificateAuthorityQuerySet.as_manager()
+    history = Records(without=["pem", "created"])
 
     class Meta:
         ordering = ["name"]
@@ -305,7 +316,7 @@ class CertificateAuthority(models.Model):
         )
 
 
-class RevocationList(models.Model):
+class RevocationList(Recorded):
     """The revocation list of an authority that is in force: what it says of itself."""
 
     authority = models.OneToOneField(
@@ -320,6 +331,8 @@ class RevocationList(models.Model):
     entries = models.PositiveIntegerField(_("certificates on it"), editable=False)
     loaded_at = models.DateTimeField(_("loaded"), editable=False)
     loaded_by = models.CharField(_("loaded by"), max_length=150, blank=True, editable=False)
+
+    history = Records(owner="authority")
 
     class Meta:
         verbose_name = _("revocation list")

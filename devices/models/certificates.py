@@ -21,7 +21,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from devices import addresses, x509
+from devices import addresses, throttle, x509
+from devices.history import Records
 from devices.models.authorities import (
     AUTHORITIES,
     REVOKED_SERIALS,
@@ -34,6 +35,8 @@ from devices.models.revocation import Revocable
 from devices.statements import WrittenStatement
 from devices.verdicts import Outcome, Verdict
 from devices.x509 import NameSource, Presented, Refused
+
+MOST_NAMED = 4  # entities that a caller's certificate is held against where it names several
 
 
 class Pin(models.TextChoices):
@@ -58,9 +61,29 @@ class Registered(NamedTuple):
     fingerprint: str
     public_key_fingerprint: str
 
+    def pins(self, leaf: X509Certificate) -> bool:
+        """Whether this row names the certificate, or its public key."""
+        if self.certificate is None:
+            return False
+        if self.pin == Pin.CERTIFICATE:
+            return self.fingerprint == x509.fingerprint(leaf)
+        return self.public_key_fingerprint == x509.public_key_fingerprint(leaf)
+
     def verdict(self, outcome: Outcome, detail: str = "", **more: Any) -> Verdict:
         """Return an outcome about this device."""
         return Verdict(outcome, detail, device=self.device, kind=self.kind, **more)
+
+
+# The index that holds backends alone bears the condition as it stands here, as a literal.
+CERTIFICATES_OF_BACKENDS = WrittenStatement(
+    """
+    SELECT d.identifier
+      FROM devices_device d CROSS JOIN devices_certificate c
+     WHERE d.kind = 'backend' AND c.device_id = d.id
+       AND (c.fingerprint = %s OR (c.pin = 'public-key' AND c.public_key_fingerprint = %s))
+     ORDER BY d.identifier
+    """
+)
 
 
 class CertificateAttempt(NamedTuple):
@@ -163,15 +186,15 @@ class Examination:
 
     def __init__(
         self,
-        attempt: CertificateAttempt,
+        identifier: str,
         presented: Presented,
         on_record: OnRecord,
         issuers: Issuers,
         now: datetime,
     ) -> None:
-        self.identifier = attempt.identifier
+        self.identifier = identifier
         self.presented = presented
-        self.rows = on_record.rows[attempt.identifier]
+        self.rows = on_record.rows.get(identifier, [])
         self.revoked = on_record.has_revoked(presented)
         self.issuers = issuers
         self.now = now
@@ -182,7 +205,7 @@ class Examination:
         row = self._matching()
         found = row.verdict(
             Outcome.VERIFIED,
-            certificate=row.certificate if self._is_pinned(row) else None,
+            certificate=row.certificate if row.pins(self.presented.leaf) else None,
             valid_until=x509.validity_of(leaf)[1],
         )
         try:
@@ -207,16 +230,9 @@ class Examination:
 
     def _matching(self) -> Registered:
         """Return the row that pins what was presented, the exact pin first; else any."""
-        pinned = [row for row in self.rows if self._is_pinned(row)]
+        pinned = [row for row in self.rows if row.pins(self.presented.leaf)]
         exact = [row for row in pinned if row.pin == Pin.CERTIFICATE]
         return (exact or pinned or list(self.rows))[0]
-
-    def _is_pinned(self, row: Registered) -> bool:
-        if row.certificate is None:
-            return False
-        if row.pin == Pin.CERTIFICATE:
-            return row.fingerprint == x509.fingerprint(self.presented.leaf)
-        return row.public_key_fingerprint == x509.public_key_fingerprint(self.presented.leaf)
 
     def _check_lists_on_pinned(self) -> None:
         """Refuse a pinned certificate that its issuer revoked; an old list says nothing here.
@@ -335,7 +351,29 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
 
         The key of a pin by public key may come back in a renewed certificate at any time.
         """
-        return self.filter(revoked_at=None).exclude(pin=Pin.CERTIFICATE, not_after__lt=now)
+        return self.unrevoked().filter(~Q(pin=Pin.CERTIFICATE) | Q(not_after__gte=now))
+
+    def unrevoked(self) -> "CertificateQuerySet":
+        """Return those that staff did not revoke, expired ones among them."""
+        return self.filter(revoked_at=None)
+
+    def expired_at(self, now: datetime) -> "CertificateQuerySet":
+        """Return those that ended by themselves; the pin of a public key never does."""
+        return self.unrevoked().filter(pin=Pin.CERTIFICATE, not_after__lt=now)
+
+    def usable_at(self, now: datetime) -> "CertificateQuerySet":
+        """Return those that can admit their device at that moment."""
+        return self.live_at(now).filter(~Q(pin=Pin.CERTIFICATE) | Q(not_before__lte=now))
+
+    def ending_before(self, moment: datetime, *, now: datetime) -> "CertificateQuerySet":
+        """Return the live ones that end before that moment."""
+        return self.unrevoked().filter(
+            pin=Pin.CERTIFICATE, not_after__gte=now, not_after__lt=moment
+        )
+
+    def fingerprinted(self, prefix: str) -> "CertificateQuerySet":
+        """Return those whose SHA-256 fingerprint, in lower case, begins so; by an index."""
+        return self.filter(fingerprint__startswith=prefix)
 
     def prepare(
         self,
@@ -422,19 +460,66 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         presented = [one for one in read if isinstance(one, Presented)]
         on_record = OnRecord((attempt.identifier for attempt in attempts), presented)
         issuers = Issuers(presented)
-        verdicts = []
-        for attempt, one in zip(attempts, read, strict=True):
-            if isinstance(one, Verdict):
-                verdicts.append(one)
-            elif attempt.identifier not in on_record.rows:
-                verdicts.append(Verdict(Outcome.UNKNOWN_DEVICE))
-            else:
-                try:
-                    examination = Examination(attempt, one, on_record, issuers, now)
-                    verdicts.append(examination.verdict())
-                except Refused as refusal:
-                    verdicts.append(refusal.verdict)
-        return verdicts
+        return [
+            one
+            if isinstance(one, Verdict)
+            else _judged(Examination(attempt.identifier, one, on_record, issuers, now))
+            for attempt, one in zip(attempts, read, strict=True)
+        ]
+
+    def examine_caller(self, identifier: str, presented: str, *, now: datetime) -> Verdict:
+        """Answer like `examine` for who calls the endpoints; failures count for the entity.
+
+        What is pinned to it passes whatever was tried before, and so does what this process has
+        seen verified. Building a path costs more: after a handful of failures nothing else is
+        examined.
+        """
+        one = _read(presented)
+        if isinstance(one, Verdict):
+            return one
+        on_record = OnRecord([identifier], [one])
+        examination = Examination(identifier, one, on_record, Issuers([one]), now)
+        if any(row.pins(one.leaf) for row in examination.rows):
+            return _judged(examination)
+        counted = f"certificate of {identifier}"
+        if throttle.remembered.recalls(counted, presented):
+            return _judged(examination)
+        guess = throttle.Guess(identifier, ["certificate"], as_caller=True, hashed=False)
+        with guess.attempt() as allowed:
+            verdict = _judged(examination) if allowed else Verdict(Outcome.THROTTLED, guess.refusal)
+            if verdict.verified:
+                guess.succeeded()
+                throttle.remembered.note(counted, presented)
+        return verdict
+
+    def backends_named(self, presented: str) -> list[str]:
+        """Return the entities that a caller's certificate may be of; `examine_caller` says whether.
+
+        First those that it is pinned to, then whoever the naming rules of trust anchors make of the
+        names in it, registered or not.
+        """
+        try:
+            certificates = x509.read(presented)
+            leaf = certificates.leaf
+            pins = CERTIFICATES_OF_BACKENDS.rows(
+                x509.fingerprint(leaf), x509.public_key_fingerprint(leaf)
+            )
+            found = [identifier for (identifier,) in pins]
+            for anchor in Issuers([certificates]).of([leaf, *certificates.others]):
+                found += anchor.devices_named_in(leaf) if anchor.enabled else []
+        except Refused:
+            return []
+        return list(dict.fromkeys(found))[:MOST_NAMED]
+
+
+def _judged(examination: Examination) -> Verdict:
+    """Return an examination's answer; a refusal is one, too."""
+    if not examination.rows:
+        return Verdict(Outcome.UNKNOWN_DEVICE)
+    try:
+        return examination.verdict()
+    except Refused as refusal:
+        return refusal.verdict
 
 
 def _read(presented: str) -> Presented | Verdict:
@@ -495,12 +580,18 @@ class Certificate(Revocable):
     last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
     objects = CertificateQuerySet.as_manager()
+    history = Records(without=["pem", "created", "last_used"], owner="device")
 
     class Meta:
         ordering = ["-pk"]
         verbose_name = _("certificate")
         verbose_name_plural = _("certificates")
         indexes = [
+            models.Index(
+                fields=["not_after"],
+                condition=Q(revoked_at=None),
+                name="devices_certificate_ends",
+            ),
             models.Index(
                 fields=["content_fingerprint"],
                 condition=Q(revoked_at__isnull=False),

@@ -1,22 +1,31 @@
 """Devices and the groups they belong to."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
+from django.db.models.functions import Coalesce, Least
+from django.db.models.lookups import StartsWith
+from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, evidence
+from devices.history import Recorded, Records
 from devices.verdicts import Verdict
 
+if TYPE_CHECKING:
+    from devices.models.certificates import CertificateQuerySet
+    from devices.models.keys import PreSharedKeyQuerySet
+
+END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 DEEPEST = 8  # levels of groups, the top one included
 
 
-class DeviceGroup(models.Model):
+class DeviceGroup(Recorded):
     """A named set of devices. Groups nest: a rule on a group covers the groups below it."""
 
     name = models.CharField(_("name"), max_length=100)
@@ -30,6 +39,8 @@ class DeviceGroup(models.Model):
         help_text=_("The group that this one lies in, as a building lies in a site."),
     )
     description = models.TextField(_("description"), blank=True)
+
+    history = Records()
 
     class Meta:
         ordering = ["name"]
@@ -100,6 +111,60 @@ class DeviceGroup(models.Model):
         return height
 
 
+class CredentialState(models.TextChoices):
+    """What a device could show now, as staff need to know it; in the order of urgency."""
+
+    NONE = "none", _("none")
+    EXPIRED = "expired", _("expired")
+    UNUSABLE = "unusable", _("not usable now")  # not valid yet, or a pepper is missing
+    USABLE = "usable", _("usable")
+
+
+def _credentials() -> tuple["PreSharedKeyQuerySet", "CertificateQuerySet"]:
+    """Return the keys and the certificates of an outer statement's device."""
+    from devices.models.certificates import Certificate
+    from devices.models.keys import PreSharedKey
+
+    of_device = OuterRef("pk")
+    return (
+        PreSharedKey.objects.filter(device=of_device).order_by(),
+        Certificate.objects.filter(device=of_device).order_by(),
+    )
+
+
+def credential_state(now: datetime) -> Case:
+    """Return the expression of a device's CredentialState at that moment."""
+    keys, certificates = _credentials()
+
+    def either(verb: str) -> Q:
+        return Q(Exists(getattr(keys, verb)(now))) | Q(Exists(getattr(certificates, verb)(now)))
+
+    return Case(
+        When(either("usable_at"), then=Value(CredentialState.USABLE)),
+        When(either("live_at"), then=Value(CredentialState.UNUSABLE)),
+        When(either("expired_at"), then=Value(CredentialState.EXPIRED)),
+        default=Value(CredentialState.NONE),
+        output_field=models.CharField(),
+    )
+
+
+def next_expiry(now: datetime) -> Least:
+    """Return the expression of when the first live credential of a device ends."""
+    first_key, first_certificate = (
+        Subquery(
+            rows.ending_before(END_OF_TIME, now=now).order_by("not_after").values("not_after")[:1]
+        )
+        for rows in _credentials()
+    )
+    return Least(Coalesce(first_key, first_certificate), Coalesce(first_certificate, first_key))
+
+
+def first_group() -> Subquery:
+    """Return the expression of the name of a device's first group, by name."""
+    groups = DeviceGroup.objects.filter(devices=OuterRef("pk")).order_by("name")
+    return Subquery(groups.values("name")[:1])
+
+
 class Attempt(NamedTuple):
     """What is presented for an identifier: a secret, a certificate, or both."""
 
@@ -114,6 +179,72 @@ class DeviceQuerySet(models.QuerySet["Device"]):
     def enabled(self) -> "DeviceQuerySet":
         """Return those that may connect and command at all."""
         return self.filter(enabled=True)
+
+    def called(self, prefix: str) -> "DeviceQuerySet":
+        """Return those whose name begins so, in upper or lower case; PostgreSQL has an index."""
+        return self.filter(name__istartswith=prefix)
+
+    def disabled(self) -> "DeviceQuerySet":
+        """Return those that are refused whatever they present."""
+        return self.filter(enabled=False)
+
+    def never_seen(self) -> "DeviceQuerySet":
+        """Return those that no credential ever admitted."""
+        return self.filter(last_seen=None)
+
+    def seen_since(self, moment: datetime) -> "DeviceQuerySet":
+        """Return those that a credential admitted at that moment or later."""
+        return self.filter(last_seen__gte=moment)
+
+    def not_seen_since(self, moment: datetime) -> "DeviceQuerySet":
+        """Return those that were admitted once, but not at that moment or later."""
+        return self.filter(last_seen__lt=moment)
+
+    def with_usable_credential(self, now: datetime) -> "DeviceQuerySet":
+        """Return those with a key or a registered certificate that admits them at that moment.
+
+        What a trust anchor alone vouches for leaves no row and is not seen here.
+        """
+        keys, certificates = _credentials()
+        # A subquery for its value, not EXISTS: PostgreSQL would read all credentials into a hash
+        # before it finds the first page of devices.
+        first = (Subquery(rows.usable_at(now).values("pk")[:1]) for rows in (keys, certificates))
+        return self.alias(usable=Coalesce(*first)).filter(usable__isnull=False)
+
+    def without_usable_credential(self, now: datetime) -> "DeviceQuerySet":
+        """Return those with no key and no registered certificate that admits them then."""
+        keys, certificates = _credentials()
+        return self.filter(~Exists(keys.usable_at(now)), ~Exists(certificates.usable_at(now)))
+
+    def without_credential(self) -> "DeviceQuerySet":
+        """Return those with no key and no registered certificate but revoked ones."""
+        keys, certificates = _credentials()
+        return self.filter(~Exists(keys.unrevoked()), ~Exists(certificates.unrevoked()))
+
+    def with_expired_credentials_only(self, now: datetime) -> "DeviceQuerySet":
+        """Return those whose keys and certificates, revoked ones aside, have all expired."""
+        keys, certificates = _credentials()
+        return self.filter(
+            Exists(keys.expired_at(now)) | Exists(certificates.expired_at(now)),
+            ~Exists(keys.live_at(now)),
+            ~Exists(certificates.live_at(now)),
+        )
+
+    def credentials_ending_before(self, moment: datetime, *, now: datetime) -> "DeviceQuerySet":
+        """Return those with a live key or certificate that ends before that moment."""
+        keys, certificates = _credentials()
+        return self.filter(
+            Exists(keys.ending_before(moment, now=now))
+            | Exists(certificates.ending_before(moment, now=now))
+        )
+
+    def with_credential_state(self, now: datetime) -> "DeviceQuerySet":
+        """Add `credential_state`, a CredentialState; sorting by it visits every device."""
+        return self.annotate(credential_state=credential_state(now))
+
+    def with_next_expiry(self, now: datetime) -> "DeviceQuerySet":
+        """Add `next_expiry`, when the first live credential ends; sorting visits every device."""
+        return self.annotate(next_expiry=next_expiry(now))
 
     def authenticate(
         self,
@@ -131,8 +262,16 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         a DER certificate in base64. One statement for a secret, whatever the number of keys.
         The options and what is raised are those of `authenticate_many`.
         """
-        attempt = Attempt(identifier, secret, certificate)
-        return self.authenticate_many([attempt], now=now, record=record, as_caller=as_caller)[0]
+        if secret is None or certificate is not None:
+            attempt = Attempt(identifier, secret, certificate)
+            return self.authenticate_many([attempt], now=now, record=record, as_caller=as_caller)[0]
+        from devices.models.keys import PreSharedKey
+
+        moment = now or timezone.now()
+        verdict = PreSharedKey.objects.examine(identifier, secret, now=moment, as_caller=as_caller)
+        if record and verdict.verified:
+            evidence.recorder.note(verdict, moment)
+        return verdict
 
     def authenticate_many(
         self,
@@ -145,8 +284,8 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Answer the attempts in their order, with as many statements as one of them costs.
 
         `record` notes a success as evidence (last seen, last used); staff's own tries do not.
-        `as_caller` counts a wrong secret apart: a stranger who calls the endpoints under a device's
-        name must not use up the guesses of those who connect under it.
+        `as_caller` counts failures apart: a stranger who calls the endpoints under a device's name
+        must not use up the guesses of those who connect under it.
         Raises ValueError where nothing is presented, and a database's OperationalError where the
         registry cannot be asked. (contract: RTIO device verifier; Auth service, Authenticate.)
         """
@@ -174,7 +313,13 @@ class DeviceQuerySet(models.QuerySet["Device"]):
             if one.certificate is not None and all(verdict.verified for verdict in held[position])
         }
         if certificates:
-            examined = Certificate.objects.examine_many(list(certificates.values()), now=moment)
+            if as_caller:
+                examined = [
+                    Certificate.objects.examine_caller(*attempt, now=moment)
+                    for attempt in certificates.values()
+                ]
+            else:
+                examined = Certificate.objects.examine_many(list(certificates.values()), now=moment)
             for position, verdict in zip(certificates, examined, strict=True):
                 held[position].append(verdict)
         for verdicts in held:
@@ -184,7 +329,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return [verdicts[-1] for verdicts in held]
 
 
-class Device(models.Model):
+class Device(Recorded):
     """An entity of the registry: something that connects, or part of the backend that asks."""
 
     class Kind(models.TextChoices):
@@ -227,6 +372,7 @@ class Device(models.Model):
     last_seen = models.DateTimeField(_("last seen"), null=True, blank=True, editable=False)
 
     objects = DeviceQuerySet.as_manager()
+    history = Records(without=["created", "updated", "last_seen"])
 
     class Meta:
         ordering = ["identifier"]
@@ -243,6 +389,13 @@ class Device(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(kind__in=["device", "backend"]), name="devices_device_kind_known"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["identifier"],
+                condition=Q(kind="backend"),
+                name="devices_device_backends",
             ),
         ]
 
@@ -292,3 +445,19 @@ class Device(models.Model):
                 code="component",
             )
         return identifier
+
+
+class BeginsWith(StartsWith):
+    """`identifier__startswith`: case counts, and an index serves it, on SQLite as on PostgreSQL.
+
+    Django's own is LIKE, which SQLite compares without case and therefore reads every row for.
+    """
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        """Ask for the range of identifiers that begin so."""
+        column, parameters = self.process_lhs(compiler, connection)
+        ends = f"{self.rhs}\U0010ffff"
+        return f"{column} >= %s AND {column} < %s", (*parameters, self.rhs, *parameters, ends)
+
+
+Device._meta.get_field("identifier").register_lookup(BeginsWith)

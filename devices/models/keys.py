@@ -13,6 +13,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, evidence, secrets, throttle
+from devices.coalescing import Coalescer
+from devices.history import Records
 from devices.models.devices import Device
 from devices.models.revocation import Revocable
 from devices.secrets import Scheme
@@ -95,7 +97,27 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
 
     def live_at(self, now: datetime) -> "PreSharedKeyQuerySet":
         """Return the keys that are usable or will be: neither revoked nor expired."""
-        return self.filter(revoked_at=None).exclude(not_after__lte=now)
+        return self.unrevoked().filter(Q(not_after=None) | Q(not_after__gt=now))
+
+    def unrevoked(self) -> "PreSharedKeyQuerySet":
+        """Return the keys that nobody revoked, expired ones among them."""
+        return self.filter(revoked_at=None)
+
+    def expired_at(self, now: datetime) -> "PreSharedKeyQuerySet":
+        """Return the keys that ended by themselves."""
+        return self.unrevoked().filter(not_after__lte=now)
+
+    def usable_at(self, now: datetime) -> "PreSharedKeyQuerySet":
+        """Return the keys that admit their device at that moment, with the peppers configured."""
+        return (
+            self.live_at(now)
+            .filter(Q(not_before=None) | Q(not_before__lte=now))
+            .filter(pepper__in=list(secrets.peppers()))
+        )
+
+    def ending_before(self, moment: datetime, *, now: datetime) -> "PreSharedKeyQuerySet":
+        """Return the live keys that end before that moment."""
+        return self.unrevoked().filter(not_after__gt=now, not_after__lt=moment)
 
     def issue(
         self,
@@ -208,9 +230,13 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
     def examine(
         self, identifier: str, secret: str, *, now: datetime, as_caller: bool = False
     ) -> Verdict:
-        """Answer whether `secret` is a usable key of the device, in one statement."""
+        """Answer whether `secret` is a usable key of the device.
+
+        One statement, shared with the threads that ask at the same moment.
+        """
+        stored = KEYS.ask(identifier) if addresses.is_storable(identifier) else None
         attempt = SecretAttempt(identifier, secret)
-        return self.examine_many([attempt], now=now, as_caller=as_caller)[0]
+        return self.judge(attempt, stored or (), now=now, as_caller=as_caller)
 
     def examine_many(
         self, attempts: Sequence[SecretAttempt], *, now: datetime, as_caller: bool = False
@@ -397,11 +423,19 @@ class PreSharedKey(Revocable):
     last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
     objects = PreSharedKeyQuerySet.as_manager()
+    history = Records(without=["digest", "hint", "pepper", "created", "last_used"], owner="device")
 
     class Meta:
         ordering = ["-pk"]
         verbose_name = _("pre-shared key")
         verbose_name_plural = _("pre-shared keys")
+        indexes = [
+            models.Index(
+                fields=["not_after"],
+                condition=Q(revoked_at=None, not_after__isnull=False),
+                name="devices_key_ends",
+            ),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(scheme__in=["hmac-sha256", "argon2id"]),
@@ -468,3 +502,6 @@ class PreSharedKey(Revocable):
             if self.not_before is not None and self.not_before >= moment:
                 self.not_before = None
             self.save(update_fields=["not_after", "not_before"])
+
+
+KEYS = Coalescer(PreSharedKey.objects.stored)

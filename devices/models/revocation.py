@@ -6,10 +6,12 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from devices.history import Recorded
+
 FIELDS = ["revoked_at", "revoked_by", "revoked_reason"]
 
 
-class Revocable(models.Model):
+class Revocable(Recorded):
     """A credential that can be revoked, once and for good."""
 
     revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True, editable=False)

@@ -57,6 +57,14 @@ def test_a_flag_is_read(make_env: MakeEnv, value: str, flag: bool) -> None:
     assert make_env(X_FLAG=value).flag("X_FLAG", default=not flag) is flag
 
 
+def test_a_header_has_a_header_s_name(make_env: MakeEnv) -> None:
+    assert make_env().header("X_HEADER", "Default-Name") == "Default-Name"
+    assert make_env(X_HEADER="ClientCert").header("X_HEADER", "") == "ClientCert"
+    for wrong in ("Client_Cert", "Client Cert", "ClientCert:", "-", "É"):
+        with pytest.raises(ImproperlyConfigured, match="X_HEADER must be the name of a header"):
+            make_env(X_HEADER=wrong).header("X_HEADER", "")
+
+
 def test_a_flag_that_is_neither_stops_the_start(make_env: MakeEnv) -> None:
     with pytest.raises(ImproperlyConfigured, match="maybe"):
         make_env(X_FLAG="maybe").flag("X_FLAG", default=False)

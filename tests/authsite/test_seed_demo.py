@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
@@ -60,8 +59,8 @@ def test_staff_get_a_password_that_is_printed_once(capsys: pytest.CaptureFixture
     call_command("seed_demo", staff_user="ada")
 
     *_, password = capsys.readouterr().out.split()
-    user = authenticate(username="ada", password=password)
-    assert isinstance(user, User)
+    user = User.objects.get(username="ada")
+    assert user.check_password(password)
     assert user.is_superuser
 
 
@@ -71,7 +70,7 @@ def test_staff_who_exist_keep_their_password(capsys: pytest.CaptureFixture[str])
     call_command("seed_demo", staff_user="ada")
 
     assert "ada exists; the password is unchanged" in capsys.readouterr().out
-    assert authenticate(username="ada", password="kept as it is")
+    assert User.objects.get(username="ada").check_password("kept as it is")
 
 
 def test_a_registry_that_is_not_empty_is_refused(make_group: MakeGroup) -> None:

@@ -18,7 +18,11 @@ def load_cases(name: str) -> list[Case]:
     return [json.loads(line) for line in lines]
 
 
-CASES = load_cases("rtio_cases.jsonl") + load_cases("cesanta_cases.jsonl")
+CASES = [
+    case
+    for name in ("rtio_cases.jsonl", "cesanta_cases.jsonl", "own_cases.jsonl")
+    for case in load_cases(name)
+]
 
 
 def items_of(answer: Any) -> list[Any]:

@@ -1,6 +1,5 @@
 """A browser, signed in to the admin of a running server."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -31,17 +30,36 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def session(browser: Browser, registry: Server) -> Any:
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a server on a demo registry with something to show on every page."""
+    with demo_server(tmp_path_factory.mktemp("furnished")) as server:
+        server.furnish()
+        yield server
+
+
+def sign_in(browser: Browser, server: Server) -> Any:
     """Return the cookies of a staff member who has signed in."""
-    with browser.new_context(base_url=registry.url) as context:
+    with browser.new_context(base_url=server.url) as context:
         page = context.new_page()
         page.goto("/")
         assert page.url.endswith("/admin/login/?next=/admin/")
-        page.get_by_label("Username:").fill(registry.staff.name)
-        page.get_by_label("Password:").fill(registry.staff.password)
+        page.get_by_label("Username:").fill(server.staff.name)
+        page.get_by_label("Password:").fill(server.staff.password)
         page.get_by_role("button", name="Log in").click()
-        page.wait_for_url(re.compile(r"/admin/$"))
+        page.wait_for_url(server.url + "/admin/")
         return context.storage_state()
+
+
+@pytest.fixture(scope="package")
+def session(browser: Browser, registry: Server) -> Any:
+    """Return the cookies of a staff member who has signed in."""
+    return sign_in(browser, registry)
+
+
+@pytest.fixture(scope="package")
+def furnished_session(browser: Browser, furnished: Server) -> Any:
+    """Return the cookies of a staff member of the furnished registry."""
+    return sign_in(browser, furnished)
 
 
 OpenPage = Callable[..., Page]

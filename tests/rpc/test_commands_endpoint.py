@@ -444,6 +444,15 @@ def test_many_authentications_cost_as_many_statements_as_one(
         assert [item["resp"] for item in reply["resp"]] == expected[begin:end]
 
 
+def test_a_thousand_authentications_cost_one_statement(
+    post: Post, django_assert_num_queries: Any
+) -> None:
+    right = authentication(SENSOR, psk=SENSOR_SECRET)
+    with django_assert_num_queries(1):
+        _, reply = post({"cmds": [right] * 1000})
+    assert [item["resp"] for item in reply["resp"]] == [True] * 1000
+
+
 def test_an_authentication_that_presents_nothing_leaves_the_others_of_its_frame_be(
     post: Post,
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from rpc.management.commands.selftest import EXAMPLES
+from rpc.examples import EXAMPLES
 from tests.postgres import free_port
 from tests.servers import Server
 
@@ -59,8 +59,8 @@ def serve() -> Iterator[Callable[[Answering], str]]:
 def test_the_real_server_answers_as_documented(server: Server) -> None:
     printed = server.manage("selftest", "--url", server.url)
 
-    assert printed.count("pass  ") == 5
-    assert printed.endswith("5 of 5 answered as documented.\n")
+    assert printed.count("pass  ") == len(EXAMPLES)
+    assert printed.endswith("8 of 8 answered as documented.\n")
 
 
 def test_a_backend_may_ask_with_its_secret(server: Server) -> None:
@@ -70,7 +70,7 @@ def test_a_backend_may_ask_with_its_secret(server: Server) -> None:
         stdin="cloud-backend-key-0123456789\n",
     )  # fmt: skip
 
-    assert json.loads(printed)["passed"] == 5
+    assert json.loads(printed)["passed"] == len(EXAMPLES)
     assert "cloud-backend-key" not in printed
 
 
@@ -93,7 +93,7 @@ def test_a_right_server_passes(
 ) -> None:
     call_command("selftest", url=serve(documented))
 
-    assert "5 of 5 answered as documented." in capsys.readouterr().out
+    assert "8 of 8 answered as documented." in capsys.readouterr().out
 
 
 def wrong(field: str, value: object) -> Answering:

@@ -5,100 +5,16 @@ import http.client
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from django.core.management.base import CommandError, CommandParser
 
 from devices.management.base import RegistryCommand
+from rpc.examples import EXAMPLES, Example
 
 PATIENCE = 5  # seconds for an answer: RTIO's
 SHOWN = 200  # characters of a body that is not JSON
-
-
-@dataclass(frozen=True)
-class Example:
-    """A documented request, and the answer that its document gives."""
-
-    name: str
-    path: str
-    body: str
-    expected: Any
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def frame(command: str, arguments: dict[str, Any]) -> str:
-    """Return the request of an example of the Auth service's page."""
-    return json.dumps(
-        {
-            "v": 1,
-            "src": "//api.cesanta.com/cloud.dispatcher",
-            "dst": "//api.cesanta.com/cloud.registry",
-            "cmds": [{"cmd": command, "id": 123, "args": arguments}],
-        }
-    )
-
-
-def reply(result: object) -> dict[str, Any]:
-    """Return the response of an example of the Auth service's page."""
-    return {
-        "v": 1,
-        "src": "//api.cesanta.com/cloud.registry",
-        "dst": "//api.cesanta.com/cloud.dispatcher",
-        "resp": [{"id": 123, "status": 0, "resp": result}],
-    }
-
-
-CURL = {"Accept": "*/*", "Content-Type": "application/x-www-form-urlencoded"}
-EXAMPLES = (
-    Example(
-        "RTIO device verifier: the right secret",
-        "/deviceverifier",
-        '{"method":"verify","id": 1999,"deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05", '
-        '"devicesecret": "mb6bgso4EChvyzA05thF9+wH"}',
-        {"id": 1999, "code": "OK"},
-        CURL,
-    ),
-    Example(
-        "RTIO device verifier: an empty secret",
-        "/deviceverifier",
-        '{"method":"verify","id": 1999,"deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05", '
-        '"devicesecret": ""}',
-        {"id": 1999, "code": "VERIFICATION_FAILED"},
-        CURL,
-    ),
-    Example(
-        "Auth service: AuthorizeCommand",
-        "/",
-        frame(
-            "/v1/Auth.AuthorizeCommand",
-            {
-                "cmd": "/v1/Nuke.Launch",
-                "dst": "//api.cesanta.com/misslecontrol",
-                "src": "//api.cesanta.com/device_123",
-            },
-        ),
-        reply(False),
-    ),
-    Example(
-        "Auth service: Authenticate",
-        "/",
-        frame(
-            "/v1/Auth.Authenticate",
-            {"id": "//api.cesanta.com/device_123", "credentials": {"psk": "qwerty"}},
-        ),
-        reply(True),
-    ),
-    Example(
-        "RTIO's own request, without Content-Type and Accept",
-        "/deviceverifier",
-        '{"id":1519738298,"method":"verify","deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05",'
-        '"devicesecret":"mb6bgso4EChvyzA05thF9+wH"}',
-        {"id": 1519738298, "code": "OK"},
-        {"User-Agent": "Go-http-client/1.1", "Accept-Encoding": "gzip"},
-    ),
-)
 
 
 class Command(RegistryCommand):

@@ -1,0 +1,33 @@
+"""`manage.py reset_second_factor`: let somebody in who lost phone, passkeys and recovery codes."""
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management.base import CommandError, CommandParser
+
+from authsite import second_factor
+from devices.management.base import RegistryCommand
+
+
+class Command(RegistryCommand):
+    """Take every second factor off an account of staff."""
+
+    help = (
+        "Remove the app, the passkeys and the recovery codes of an account, which then logs in "
+        "with its password alone; where a second factor is required, it sets up a new one. Exit 1 "
+        "where there is none, or no such account."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add whose."""
+        super().add_arguments(parser)
+        parser.add_argument("username", help="name of the account")
+
+    def handle(self, *, username: str, **options: Any) -> None:
+        """Remove them all."""
+        user = User.objects.filter(username=username).first()
+        if user is None:
+            raise CommandError(f"there is no account {username}", returncode=1)
+        gone = second_factor.forget(user)
+        text = f"Removed {gone} from the account {username}: apps, passkeys, sets of codes."
+        self.answer(options, text, {"username": username, "removed": gone}, yes=gone > 0)

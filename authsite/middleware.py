@@ -1,0 +1,45 @@
+"""What the admin does around each of its requests."""
+
+import time
+from collections.abc import Callable
+
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY, logout
+from django.http import HttpRequest, HttpResponseBase
+
+from authsite.login import ACTIVE_AT, SIGNED_IN_AT
+from devices import history
+
+NOTED_EVERY = 60  # seconds: a busy session is written once in so many, not at each request
+
+
+class ShortSessions:
+    """Ends a session that is old, and lets one that is used go on.
+
+    The time without use is counted by the session's own expiry, which each write sets anew.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer; as nobody where the session is over."""
+        session, now = request.session, time.time()
+        if SESSION_KEY in session:
+            if now - session.get(SIGNED_IN_AT, 0) >= settings.STAFF_SESSION_SECONDS:
+                logout(request)
+            elif now - session.get(ACTIVE_AT, 0) >= NOTED_EVERY:
+                session[ACTIVE_AT] = now
+        return self.get_response(request)
+
+
+class ChangesFromAdmin:
+    """Has changes recorded as made in the admin, by the account that is signed in."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer; the account is asked for its name only where something changes."""
+        with history.origin(history.Origin.ADMIN, user=request.user):
+            return self.get_response(request)

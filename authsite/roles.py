@@ -1,0 +1,68 @@
+"""Who may do what: the groups of staff accounts, and the permissions of each.
+
+This is the one place that names them. A migration puts them into the database; one that comes
+after a change here does it again (`establish`). What administrators add to a group stays there.
+"""
+
+from typing import Any
+
+from django.apps import apps as installed
+from django.apps.registry import Apps
+from django.contrib.auth.management import create_permissions
+
+APPS = ("devices", "acl", "rpc", "axes")
+
+
+def _each(verbs: str, app: str, *models: str) -> frozenset[str]:
+    return frozenset(f"{app}.{verb}_{model}" for verb in verbs.split() for model in models)
+
+
+DEVICES = ("device", "devicegroup")
+CREDENTIALS = ("presharedkey", "certificate", "certificateauthority", "revocationlist")
+RULES = ("commandpermission", "commandset", "commandsetpattern", "assertion")
+HISTORY_OF_DEVICES = _each(
+    "view", "devices", "historicaldevice", "historicaldevicegroup", "historicalmembership"
+)
+HISTORY = (
+    HISTORY_OF_DEVICES
+    | _each("view", "devices", *(f"historical{model}" for model in CREDENTIALS))
+    | _each("view", "acl", *(f"historical{model}" for model in RULES))
+)
+VIEWER = _each("view", "devices", *DEVICES, *CREDENTIALS) | _each("view", "acl", *RULES)
+
+ROLES: dict[str, frozenset[str]] = {
+    "Viewer": VIEWER,
+    "Operator": VIEWER | HISTORY_OF_DEVICES | _each("add change delete", "devices", *DEVICES),
+    "Security": VIEWER
+    | HISTORY
+    | _each("add change delete", "devices", *CREDENTIALS)
+    | _each("add change delete", "acl", *RULES)
+    | {"devices.try_credential"},
+    "Auditor": VIEWER
+    | HISTORY
+    | _each("view", "rpc", "callrecord")
+    | _each("view", "axes", "accessattempt", "accesslog"),
+}
+
+
+def establish(apps: Apps) -> None:
+    """Make the groups and give them their permissions, as far as the models of `apps` go."""
+    group_model: Any = apps.get_model("auth", "Group")
+    permission: Any = apps.get_model("auth", "Permission")
+    for label in APPS:
+        create_permissions(installed.get_app_config(label), verbosity=0, apps=apps)
+    known = {
+        f"{app}.{codename}": pk
+        for pk, app, codename in permission.objects.filter(
+            content_type__app_label__in=APPS
+        ).values_list("pk", "content_type__app_label", "codename")
+    }
+    for name, wanted in ROLES.items():
+        group, _made = group_model.objects.get_or_create(name=name)
+        group.permissions.add(*(known[one] for one in sorted(wanted & known.keys())))
+
+
+def abolish(apps: Apps) -> None:
+    """Delete the groups."""
+    group_model: Any = apps.get_model("auth", "Group")
+    group_model.objects.filter(name__in=ROLES).delete()

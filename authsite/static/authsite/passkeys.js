@@ -1,0 +1,3 @@
+"use strict";
+// A passkey was registered: show it.
+document.addEventListener("otp_webauthn.registration_complete", () => location.reload());

@@ -1,0 +1,284 @@
+"""The histories of all models, read as one: what changed, latest first, field by field."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.db.models import OuterRef, Q, Subquery
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.formats import date_format
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+
+from devices.history import Kind, Origin, all_histories
+
+NOTHING = "—"
+PER_PAGE = 50
+
+
+class FieldChange(NamedTuple):
+    """A field as staff call it, and what it said before and says now."""
+
+    name: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A change, ready to be shown. `fields` is empty where nothing that is recorded differs."""
+
+    change: Any
+    subject: str
+    fields: list[FieldChange]
+
+    @property
+    def model(self) -> type[models.Model]:
+        """The model whose row was changed."""
+        model: type[models.Model] = self.change.instance_type
+        return model
+
+    @property
+    def kind(self) -> Kind:
+        """What was done."""
+        return Kind(self.change.history_type)
+
+    @property
+    def origin(self) -> Origin:
+        """From where."""
+        return Origin(self.change.origin)
+
+    @property
+    def what(self) -> str:
+        """What staff call such rows."""
+        return str(self.change.instance_type._meta.verbose_name)
+
+    @property
+    def page(self) -> tuple[type[models.Model], int]:
+        """The model and the primary key of the row on whose page the change belongs."""
+        if hasattr(self.change, "id"):
+            return self.model, self.change.id
+        device: Any = self.change._meta.get_field("device")
+        return device.related_model, self.change.device_id
+
+
+class Cursor(NamedTuple):
+    """The last change of a page: what comes after it is older."""
+
+    moment: datetime
+    table: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.moment.isoformat()}|{self.table}|{self.number}"
+
+    @classmethod
+    def read(cls, text: str) -> "Cursor | None":
+        """Return the cursor that a text says, or None where it says none."""
+        moment, _bar, rest = text.partition("|")
+        table, _bar, number = rest.partition("|")
+        try:
+            parsed = parse_datetime(moment)
+        except ValueError:
+            return None
+        if parsed is None or timezone.is_naive(parsed) or not re.fullmatch("[0-9]{1,18}", number):
+            return None
+        return cls(parsed, table, int(number))
+
+    def before(self, table: str) -> Q:
+        """Return the condition that a change of a table comes after this one, and is older."""
+        if table == self.table:
+            older = Q(history_date__lt=self.moment)
+            return older | Q(history_date=self.moment, history_id__lt=self.number)
+        if table > self.table:
+            return Q(history_date__lte=self.moment)
+        return Q(history_date__lt=self.moment)
+
+
+class Page(NamedTuple):
+    """Some changes, and where the older ones begin; None where there are none."""
+
+    entries: list[Entry]
+    older: Cursor | None
+
+
+def visible_to(user: Any) -> list[Any]:
+    """Return the histories that somebody may read as a whole."""
+    return [
+        historical
+        for historical in all_histories()
+        if user.has_perm(f"{historical._meta.app_label}.view_{historical._meta.model_name}")
+    ]
+
+
+def recent(limit: int, user: AbstractUser) -> list[Entry]:
+    """Return the last changes among those that somebody may read."""
+    return latest({historical: Q() for historical in visible_to(user)}, limit).entries
+
+
+def of(row_model: type[models.Model], pk: int) -> dict[Any, Q]:
+    """Return where the history of a row is: its own, and that of what belongs to it."""
+    found: dict[Any, Q] = {}
+    for historical in all_histories():
+        if historical.instance_type is row_model:
+            found[historical] = Q(id=pk)
+            continue
+        for owner in historical.owners:
+            if historical._meta.get_field(owner).related_model is row_model:
+                found[historical] = Q(**{owner: pk})
+    return found
+
+
+def latest(where: Mapping[Any, Q], limit: int = PER_PAGE, after: Cursor | None = None) -> Page:
+    """Return the latest changes of some histories, each under its condition.
+
+    One statement a history, read backwards along an index; a few more for what they refer to,
+    however many changes there are.
+    """
+    found: list[Any] = []
+    for historical, condition in where.items():
+        rows = historical.objects.filter(condition).order_by("-history_date", "-history_id")
+        if after is not None:
+            rows = rows.filter(after.before(historical._meta.label))
+        found += rows[: limit + 1]
+    found.sort(key=lambda row: row.history_id, reverse=True)
+    found.sort(key=lambda row: row._meta.label)
+    found.sort(key=lambda row: row.history_date, reverse=True)
+    shown = found[:limit]
+    older = None
+    if len(found) > limit:
+        last = shown[-1]
+        older = Cursor(last.history_date, last._meta.label, last.history_id)
+    return Page(entries_of(shown), older)
+
+
+def entries_of(changes: Sequence[Any]) -> list[Entry]:
+    """Return changes, ready to be shown."""
+    before = _before(changes)
+    names = Names([*changes, *before.values()])
+    return [
+        Entry(
+            change,
+            names.subject(change),
+            differences(before.get((type(change), change.history_id)), change, names),
+        )
+        for change in changes
+    ]
+
+
+def _before(changes: Iterable[Any]) -> dict[tuple[Any, int], Any]:
+    """Return for each change the one before it of the same row; two statements a model."""
+    by_history: dict[Any, list[int]] = defaultdict(list)
+    for change in changes:
+        if change.history_type == Kind.CHANGED:
+            by_history[type(change)].append(change.history_id)
+    found = {}
+    for historical, numbers in by_history.items():
+        former = historical.objects.filter(
+            id=OuterRef("id"), history_id__lt=OuterRef("history_id")
+        ).order_by("-history_id")
+        pairs = dict(
+            historical.objects.order_by()
+            .filter(pk__in=numbers)
+            .values_list("history_id", Subquery(former.values("history_id")[:1]))
+        )
+        rows = historical.objects.in_bulk([pk for pk in pairs.values() if pk is not None])
+        found.update(
+            {(historical, number): rows[pk] for number, pk in pairs.items() if pk is not None}
+        )
+    return found
+
+
+def differences(old: Any, new: Any, names: "Names") -> list[FieldChange]:
+    """Return what a change did, field by field; of a row that began or ended, what it said."""
+    changes = []
+    for field in new.tracked_fields:
+        if field.primary_key:
+            continue
+        now = getattr(new, field.attname)
+        was = getattr(old, field.attname) if old is not None else None
+        if new.history_type == Kind.DELETED:
+            was, now = now, None
+        said = was if now is None else now
+        if was != now and not (old is None and (_is_empty(said) or said == field.get_default())):
+            changes.append(
+                FieldChange(
+                    capfirst(str(field.verbose_name)),
+                    names.value(field, was),
+                    names.value(field, now),
+                )
+            )
+    return changes
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ("", {})
+
+
+class Names:
+    """What rows are called that changes are about or refer to: today, or when they were deleted."""
+
+    def __init__(self, changes: Iterable[Any]) -> None:
+        wanted: dict[type[models.Model], set[int]] = defaultdict(set)
+        for change in changes:
+            for field in change.tracked_fields:
+                key = getattr(change, field.attname)
+                if field.is_relation and key is not None:
+                    wanted[field.related_model].add(key)
+        self._rows: dict[tuple[type[models.Model], int], models.Model] = {}
+        for model, keys in wanted.items():
+            self._load(model, keys)
+
+    def _load(self, model: type[models.Model], keys: set[int]) -> None:
+        rows = model._default_manager.in_bulk(keys)
+        self._rows.update({(model, pk): row for pk, row in rows.items()})
+        gone = keys - rows.keys()
+        for historical in all_histories() if gone else ():
+            if historical.instance_type is model:
+                for change in historical.objects.filter(id__in=gone).order_by("history_id"):
+                    self._rows[model, change.id] = self._instance(change)
+
+    def _instance(self, change: Any) -> models.Model:
+        """Return a row as a change left it, with the rows that it refers to as far as known."""
+        fields = change.tracked_fields
+        instance: models.Model = change.instance_type(
+            **{field.attname: getattr(change, field.attname) for field in fields}
+        )
+        for field in fields:
+            if field.is_relation:
+                key = getattr(change, field.attname)
+                related = self._rows.get((field.related_model, key), field.related_model(pk=key))
+                field.set_cached_value(instance, None if key is None else related)
+        return instance
+
+    def subject(self, change: Any) -> str:
+        """Return what the row of a change is called."""
+        if not hasattr(change, "id"):
+            return " · ".join(
+                self.value(field, getattr(change, field.attname)) for field in change.tracked_fields
+            )
+        return str(self._instance(change))
+
+    def value(self, field: Any, value: Any) -> str:
+        """Return a value as staff read it."""
+        if _is_empty(value):
+            return NOTHING
+        if field.is_relation:
+            row = self._rows.get((field.related_model, value))
+            return str(row or f"{field.related_model._meta.verbose_name} {value}")
+        if field.choices:
+            return str(dict(field.flatchoices).get(value, value))
+        if isinstance(value, bool):
+            return _("Yes") if value else _("No")
+        if isinstance(value, datetime):
+            return date_format(timezone.localtime(value), "DATETIME_FORMAT")
+        if isinstance(value, dict | list):
+            return json.dumps(value, ensure_ascii=False, sort_keys=True)
+        return str(value)

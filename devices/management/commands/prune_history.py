@@ -1,0 +1,37 @@
+"""`manage.py prune_history`: forget changes that were made long ago."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils import timezone
+
+from devices.history import prune
+from devices.management.base import RegistryCommand, duration
+
+
+class Command(RegistryCommand):
+    """Delete the history before a moment."""
+
+    help = (
+        "Delete the changes of all models that are older than a span such as 365d. The rows "
+        "themselves stay as they are. Run it from a timer; it deletes in small batches."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the age."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--older-than",
+            type=duration,
+            required=True,
+            metavar="SPAN",
+            help="age from which changes are deleted, such as 365d or 52w",
+        )
+
+    def handle(self, *, older_than: timedelta, **options: Any) -> None:
+        """Delete, and say how much of what."""
+        moment = timezone.now() - older_than
+        gone = prune(moment)
+        text = f"Deleted {sum(gone.values())} changes made before {moment:%Y-%m-%d %H:%M} UTC."
+        self.answer(options, text, {"before": moment, "deleted": gone})

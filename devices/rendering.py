@@ -1,0 +1,61 @@
+"""How pages show what many of them show: moments, and states."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from django.contrib import admin
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+NOTHING = "—"
+
+
+class Tone(StrEnum):
+    """What a state means to staff. Each has a colour and a shape of its own."""
+
+    GOOD = "good"
+    SOON = "soon"  # good for now
+    BAD = "bad"
+    OFF = "off"
+    PLAIN = "plain"
+
+
+def moment(value: datetime | None) -> SafeString | str:
+    """Return a moment as `<time>`: UTC, which a script turns into the reader's zone.
+
+    UTC to the second stays at hand as the element's title.
+    """
+    if value is None:
+        return NOTHING
+    utc = value.astimezone(UTC)
+    return format_html(
+        '<time class="moment" datetime="{}" title="{}">{}</time>',
+        f"{utc:%Y-%m-%dT%H:%M:%SZ}",
+        f"{utc:%Y-%m-%d %H:%M:%S} UTC",
+        f"{utc:%Y-%m-%d %H:%M} UTC",
+    )
+
+
+def badge(tone: str, text: object) -> SafeString:
+    """Return a state as a badge: its text, beside the shape of its tone."""
+    return format_html('<span class="badge badge-{}">{}</span>', Tone(tone).value, text)
+
+
+def enabled_badge(enabled: bool) -> SafeString:
+    """Return the badge of what can be switched off."""
+    return badge(Tone.GOOD, _("enabled")) if enabled else badge(Tone.OFF, _("disabled"))
+
+
+def moment_column(field: str, description: Any) -> Callable[[Any], SafeString | str]:
+    """Return a column of an admin's list or page that shows a date and time field as a moment."""
+
+    @admin.display(description=description, ordering=field)
+    def column(row: Any) -> SafeString | str:
+        value: datetime | None = getattr(row, field)
+        return moment(value)
+
+    column.__name__ = field
+    return column

@@ -1,0 +1,31 @@
+"""What the journal adds to other pages of the admin."""
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+
+from devices.admin_pages import Panel
+from devices.models import Device
+from rpc.models import Answer, CallRecord
+
+MOST_ROWS = 10
+
+
+def last_calls(request: HttpRequest, device: Device) -> Panel | None:
+    """Return the section of a device's page with its last calls."""
+    if not request.user.has_perm("rpc.view_callrecord"):
+        return None
+    rows = CallRecord.objects.latest_about(device.identifier, MOST_ROWS)
+    address = reverse("admin:rpc_callrecord_changelist")
+    return Panel(
+        _("Last calls"),
+        "admin/rpc/last_calls.html",
+        {
+            "rows": rows,
+            "identifier": device.identifier,
+            "connection": CallRecord.objects.latest_connection(device.identifier),
+            "all": f"{address}?{urlencode({'q': device.identifier, 'period': 'all'})}",
+            "refused": Answer.REFUSED,
+        },
+    )

@@ -1,0 +1,191 @@
+"""What requests leave in the journal: counted in memory, written behind them in bulk.
+
+Whoever calls chooses the texts, so none of them may cost more than its count: texts are cut, and
+what is new in an hour gets a row only while there is room. Beyond that it is counted among others
+of its endpoint, reason and, where the registry knows them, caller and subject.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+
+from acl.decisions import Decision, Reason, Request
+from devices.addresses import LONGEST
+from devices.background import Writer
+from devices.verdicts import Verdict
+from rpc.models import BUCKET, CallRecord, Key, Question, Tally
+
+# In each process.
+MOST_NOTED = 20_000  # rows that wait to be written
+MOST_ROWS = 100_000  # new rows an hour, those below included
+MOST_OF_STRANGERS = 1_000  # about callers that were not let in; about unknown names, of each caller
+MOST_OF_SUBJECT = 10_000  # about the commands of one registered device
+BATCH = 500  # rows written by one statement
+
+STRANGE_ENDS = frozenset(
+    {Reason.UNKNOWN_SOURCE, Reason.UNKNOWN_DESTINATION, Reason.MALFORMED_COMMAND}
+)
+
+log = logging.getLogger(__name__)
+
+
+class Entry(NamedTuple):
+    """What the journal keeps of one question and its answer; who asked comes to it.
+
+    Texts are as they were sent. `known`: the registry knows what they name, so that they can only
+    be so many.
+    """
+
+    question: str
+    reason: str
+    subject: str = ""
+    destination: str = ""
+    command: str = ""
+    rule: int | None = None
+    known: bool = False
+
+
+def of_verdict(identifier: str, verdict: Verdict) -> Entry:
+    """Return what is kept of a verification."""
+    known = verdict.device is not None
+    return Entry(Question.CREDENTIAL, verdict.outcome, identifier, known=known)
+
+
+def of_decision(request: Request, decision: Decision) -> Entry:
+    """Return what is kept of a decision."""
+    known = decision.reason not in STRANGE_ENDS
+    return Entry(Question.COMMAND, decision.reason, *request, rule=decision.rule, known=known)
+
+
+def readable(text: str) -> str:
+    """Return a text that came from anywhere as the journal stores it.
+
+    What no column holds (a NUL, a lone surrogate) and what no reader sees becomes U+FFFD; a text
+    that is longer than an identifier may be is cut and ends in “…”.
+    """
+    if len(text) > LONGEST:
+        text = text[: LONGEST - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+class Room:
+    """How many new rows the calls of an hour may still make, by whose they are."""
+
+    def __init__(self) -> None:
+        self._bucket = 0
+        self._taken: dict[str, set[int]] = {}
+        self._rows = 0
+
+    def takes(self, key: Key, *, known: bool) -> bool:
+        """Whether a row may be made for `key`; one that has been stays allowed for its hour."""
+        if key.question == Question.CREDENTIAL and known:
+            return True  # the registry's size bounds them
+        if key.bucket > self._bucket:
+            self._bucket, self._taken, self._rows = key.bucket, {}, 0
+        if key.question == Question.CALLER:
+            purse, most = "strangers", MOST_OF_STRANGERS
+        elif known:
+            purse, most = f"subject {key.subject}", MOST_OF_SUBJECT
+        else:
+            purse, most = f"caller {key.caller}", MOST_OF_STRANGERS
+        taken = self._taken.setdefault(purse, set())
+        mark = hash(key)
+        if mark in taken:
+            return True
+        if len(taken) >= most or self._rows >= MOST_ROWS:
+            return False
+        taken.add(mark)
+        self._rows += 1
+        return True
+
+
+class Journal(Writer):
+    """Counts calls in request threads and adds the counts to the journal every few seconds."""
+
+    name = "journal"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._noted: dict[Key, Tally] = {}
+        self._room = Room()
+
+    def note(self, endpoint: str, caller: str, entry: Entry) -> None:
+        """Count one question; `caller` is who was let in, or where the call came from."""
+        if not settings.JOURNAL:
+            return
+        moment = time.time()
+        question, reason, subject, destination, command, rule, known = entry
+        key = Key(
+            int(moment) // BUCKET,
+            endpoint,
+            question,
+            readable(caller),
+            subject and readable(subject),
+            destination and readable(destination),
+            command and readable(command),
+            reason,
+        )
+        with self._lock:
+            tally = self._noted.get(key)
+            if tally is None:
+                if not self._room.takes(key, known=known):
+                    key = among_others(key, known=known)
+                tally = self._tally(key, moment)
+            tally.count += 1
+            tally.last = moment
+            tally.rule = rule
+        if self._writer is None:
+            self._start()
+
+    def _tally(self, key: Key, moment: float) -> Tally:
+        """Return what counts the key's calls, or, where too many rows wait, those of others."""
+        tally = self._noted.get(key)
+        if tally is not None:
+            return tally
+        if len(self._noted) == MOST_NOTED // 2:
+            self._hurry()
+        elif len(self._noted) >= MOST_NOTED:
+            key = among_others(key._replace(caller=""), known=False)
+        return self._noted.setdefault(key, Tally(0, moment, moment))
+
+    def flush(self) -> None:
+        """Write what was noted; what the database cannot take now waits for the next time."""
+        with self._lock:
+            noted, self._noted = self._noted, {}
+        waiting = list(noted.items())
+        while waiting:
+            try:
+                CallRecord.objects.add(waiting[:BATCH])
+            except (OperationalError, InterfaceError):
+                log.exception("%d rows of the journal wait for the database", len(waiting))
+                self._take_back(waiting)
+                return
+            except Exception:  # whatever it is, the thread that writes must go on
+                log.exception("%d rows of the journal were not written", len(waiting[:BATCH]))
+            del waiting[:BATCH]
+
+    def _take_back(self, tallies: Sequence[tuple[Key, Tally]]) -> None:
+        with self._lock:
+            for key, tally in tallies:
+                kept = self._tally(key, tally.first)
+                kept.count += tally.count
+                kept.first = min(kept.first, tally.first)
+                kept.last = max(kept.last, tally.last)
+                kept.rule = kept.rule or tally.rule
+
+
+def among_others(key: Key, *, known: bool) -> Key:
+    """Return the key of the row that counts what has no room for one of its own."""
+    if key.question == Question.CALLER:
+        key = key._replace(caller="")
+    subject = key.subject if known else ""
+    return key._replace(subject=subject, destination="", command="", others=True)
+
+
+journal = Journal()

@@ -1,0 +1,367 @@
+"""The journal of calls: what was asked, by whom, and why it was answered so."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connections, models, router
+from django.db.models import Q, Sum
+from django.utils.translation import gettext_lazy as _
+
+from acl.decisions import Reason, Request
+from devices.addresses import LONGEST
+from devices.verdicts import Outcome
+
+BUCKET = 3600  # seconds that one row counts
+PRUNED = 5_000  # rows deleted at once
+MOST_SEARCHED = 1_000  # rows of one device that `latest_connection` looks at
+MOST_PAST = 200_000  # rows, the newest ones, that `requests_made` looks at
+
+
+class Endpoint(models.TextChoices):
+    """The door that a call came in by."""
+
+    VERIFIER = "verifier", _("RTIO device verifier")
+    FRAMES = "frames", _("Cesanta frames")
+    REST = "rest", _("Cesanta REST form")
+
+
+class Question(models.TextChoices):
+    """What a row is about."""
+
+    CALLER = "caller", _("who calls")
+    CALL = "call", _("the call itself")
+    CREDENTIAL = "credential", _("a credential")
+    COMMAND = "command", _("a command")
+
+
+class Answer(models.TextChoices):
+    """How it ended."""
+
+    ALLOWED = "allowed", _("Allowed")
+    REFUSED = "refused", _("Refused")
+
+
+class CallReason(models.TextChoices):
+    """What became of a call that asked nothing, or nothing that could be answered.
+
+    Questions that were answered have the reasons of `devices.verdicts` and `acl.decisions`.
+    """
+
+    ANSWERED = "answered", _("answered")
+    NOT_AUTHENTICATED = "not-authenticated", _("the caller shows no credential")
+    AUTHENTICATION_FAILED = "authentication-failed", _("the caller's credential cannot be read")
+    PERMISSION_DENIED = "permission-denied", _("the caller is no backend, or speaks for another")
+    METHOD_NOT_ALLOWED = "method-not-allowed", _("not an HTTP POST")
+    TOO_LARGE = "too-large", _("the body is too large")
+    CUT_OFF = "cut-off", _("the body was not sent to its end")
+    INVALID_BODY = "invalid-body", _("the body is not what the protocol describes")
+    UNKNOWN_METHOD = "unknown-method", _("the request's method is not “verify”")
+    IDENTIFIER_LENGTH = "identifier-length", _("RTIO's ids have 30 to 40 characters")
+    SECRET_LENGTH = "secret-length", _("RTIO's secrets have 3 to 128 characters")
+    UNKNOWN_COMMAND = "unknown-command", _("the registry has no such command")
+    INVALID_ARGUMENTS = "invalid-arguments", _("the arguments do not fit the command")
+    DEADLINE_EXCEEDED = "deadline-exceeded", _("its deadline had passed")
+    BUSY = "busy", _("too many senders were not done sending")
+    UNAVAILABLE = "unavailable", _("the database could not be reached")
+    INTERNAL_ERROR = "internal-error", _("an unexpected failure; see the log")
+
+
+ALLOWING = frozenset({Outcome.VERIFIED, Reason.ALLOWED, CallReason.ANSWERED})
+
+
+def reasons() -> list[tuple[str, Any]]:
+    """Return every reason as a choice; all but the ALLOWING ones refuse."""
+    return [*Outcome.choices, *Reason.choices, *CallReason.choices]
+
+
+class Key(NamedTuple):
+    """What the calls that one row counts have in common. Its texts are printable and short."""
+
+    bucket: int  # number of the hour since 1970
+    endpoint: str
+    question: str
+    caller: str
+    subject: str
+    destination: str
+    command: str
+    reason: str
+    others: bool = False
+
+    @property
+    def digest(self) -> UUID:
+        """Return what tells the row from every other: the texts would be too long for an index."""
+        text = "\n".join(map(str, self))
+        return UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest())
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often, when first and last (Unix seconds), and the rule that decided last, if one did."""
+
+    count: int
+    first: float
+    last: float
+    rule: int | None = None
+
+
+class CallQuerySet(models.QuerySet["CallRecord"]):
+    """What the journal is asked."""
+
+    def allowed(self) -> "CallQuerySet":
+        """Return the rows of questions that were answered with yes."""
+        return self.filter(outcome=Answer.ALLOWED)
+
+    def refused(self) -> "CallQuerySet":
+        """Return the rows of questions that were answered with no, and of calls that failed."""
+        return self.filter(outcome=Answer.REFUSED)
+
+    def since(self, moment: datetime) -> "CallQuerySet":
+        """Return the rows of the hour that `moment` lies in and of those after it."""
+        return self.filter(bucket__gte=moment.replace(minute=0, second=0, microsecond=0))
+
+    def before(self, moment: datetime) -> "CallQuerySet":
+        """Return the rows of the hours before the one that `moment` lies in."""
+        return self.filter(bucket__lt=moment.replace(minute=0, second=0, microsecond=0))
+
+    def prune(self) -> int:
+        """Delete the rows, the oldest first and a few thousand at a time; return how many."""
+        oldest = self.order_by("bucket", "pk").values("pk")[:PRUNED]
+        deleted = 0
+        while count := CallRecord.objects.filter(pk__in=oldest).delete()[0]:
+            deleted += count
+        return deleted
+
+    def about_prefix(self, prefix: str) -> "CallQuerySet":
+        """Return the rows about devices whose identifiers begin so, at either end, by an index."""
+        ends = Q()
+        for end in ("subject", "destination"):
+            if connections[self.db].vendor == "sqlite":  # whose LIKE uses no index
+                ends |= Q(**{f"{end}__gte": prefix, f"{end}__lt": prefix + "\U0010ffff"})
+            else:
+                ends |= Q(**{f"{end}__startswith": prefix})
+        return self.filter(ends)
+
+    def latest_about(self, identifier: str, most: int) -> list["CallRecord"]:
+        """Return the newest rows in which a device was asked about, at either end."""
+        newest = self.order_by("-bucket", "-pk")
+        found = {
+            row.pk: row
+            for end in ("subject", "destination")
+            for row in newest.filter(**{end: identifier})[:most]
+        }
+        return sorted(found.values(), key=attrgetter("last"), reverse=True)[:most]
+
+    def latest_connection(self, identifier: str) -> "CallRecord | None":
+        """Return the newest row of a verification that a device passed, among its newest rows."""
+        newest = self.filter(subject=identifier).order_by("-bucket", "-pk")
+        passed = CallRecord.objects.filter(
+            pk__in=newest.values("pk")[:MOST_SEARCHED],
+            question=Question.CREDENTIAL,
+            outcome=Answer.ALLOWED,
+        )
+        return passed.order_by("-last").first()
+
+    def total(self) -> int:
+        """Return how many calls the rows count."""
+        return self.aggregate(total=Sum("count"))["total"] or 0
+
+    def per_bucket(self) -> list[tuple[datetime, int]]:
+        """Return how many calls each hour counts, oldest first; hours without any are left out."""
+        hours = self.order_by().values("bucket").annotate(total=Sum("count"))
+        return list(hours.order_by("bucket").values_list("bucket", "total"))
+
+    def per_reason(self) -> list[tuple[str, int]]:
+        """Return how many calls each reason counts, the most frequent first."""
+        counts = self.order_by().values("reason").annotate(total=Sum("count"))
+        return list(counts.order_by("-total").values_list("reason", "total"))
+
+    def callers(self) -> list["CallRecord"]:
+        """Return the newest row of each caller that was ever let in, by caller.
+
+        One look into an index for each of them, whatever the number of rows; it looks at the
+        whole journal, whatever else the query says.
+        """
+        return list(self.raw(CALLERS))
+
+    def requests_made(self, since: datetime, most: int) -> dict[Request, int]:
+        """Return the commands that were asked about and how often, the most frequent first.
+
+        Of the newest rows only, and without those that stand for many.
+        """
+        newest = self.filter(question=Question.COMMAND, others=False).since(since)
+        rows = CallRecord.objects.filter(
+            pk__in=newest.order_by("-bucket", "-pk").values("pk")[:MOST_PAST]
+        )
+        made = rows.order_by().values("subject", "destination", "command")
+        most_frequent = made.annotate(total=Sum("count")).order_by(
+            "-total", "subject", "destination", "command"
+        )
+        return {
+            Request(row["subject"], row["destination"], row["command"]): row["total"]
+            for row in most_frequent[:most]
+        }
+
+    def add(self, tallies: Sequence[tuple[Key, Tally]]) -> None:
+        """Add what was counted to the rows that count it: one statement, a few hundred rows.
+
+        Every writer locks rows in the order of their digests, so that no two wait for each other.
+        """
+        connection = connections[router.db_for_write(CallRecord)]
+        fields = [field for field in CallRecord._meta.concrete_fields if not field.primary_key]
+        records = sorted(
+            (CallRecord.of(key, tally) for key, tally in tallies), key=attrgetter("digest")
+        )
+        row = "(" + ", ".join(["%s"] * len(fields)) + ")"
+        sql = ADD.format(
+            columns=", ".join(connection.ops.quote_name(str(field.column)) for field in fields),
+            rows=", ".join([row] * len(records)),
+        )
+        values: list[Any] = [
+            field.get_db_prep_save(getattr(record, field.attname), connection)
+            for record in records
+            for field in fields
+        ]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values)
+
+
+ADD = """
+INSERT INTO rpc_callrecord ({columns}) VALUES {rows}
+ON CONFLICT (digest) DO UPDATE SET
+    count = rpc_callrecord.count + excluded.count,
+    first = CASE WHEN excluded.first < rpc_callrecord.first
+                 THEN excluded.first ELSE rpc_callrecord.first END,
+    last = CASE WHEN excluded.last > rpc_callrecord.last
+                THEN excluded.last ELSE rpc_callrecord.last END,
+    rule = excluded.rule
+"""
+
+# Neither database skips from one value of an index to the next by itself.
+CALLERS = """
+WITH RECURSIVE seen (caller) AS (
+    SELECT MIN(caller) FROM rpc_callrecord WHERE NOT (question = 'caller') AND caller > ''
+    UNION ALL
+    SELECT (SELECT MIN(caller) FROM rpc_callrecord
+             WHERE NOT (question = 'caller') AND caller > seen.caller)
+      FROM seen WHERE seen.caller IS NOT NULL
+)
+SELECT * FROM rpc_callrecord
+ WHERE id IN (SELECT (SELECT id FROM rpc_callrecord r
+                       WHERE NOT (r.question = 'caller') AND r.caller = seen.caller
+                       ORDER BY r.bucket DESC, r.id DESC LIMIT 1)
+                FROM seen)
+ ORDER BY caller
+"""
+
+
+class CallRecord(models.Model):
+    """How often the same thing was asked by the same caller, and answered alike, within an hour.
+
+    No row refers to another table: the journal outlives what it tells of.
+    """
+
+    digest = models.UUIDField(editable=False)
+    bucket = models.DateTimeField(_("hour"), help_text=_("The beginning of the hour counted."))
+    endpoint = models.CharField(_("endpoint"), max_length=16, choices=Endpoint)
+    question = models.CharField(_("about"), max_length=16, choices=Question)
+    caller = models.CharField(
+        _("caller"),
+        max_length=LONGEST,
+        blank=True,
+        help_text=_("The backend's ID, or the address of one that showed no credential."),
+    )
+    subject = models.CharField(
+        _("subject"),
+        max_length=LONGEST,
+        blank=True,
+        help_text=_("The ID that was asked about: who connects, who sends, who claims to call."),
+    )
+    destination = models.CharField(_("destination"), max_length=LONGEST, blank=True)
+    command = models.CharField(_("command"), max_length=LONGEST, blank=True)
+    outcome = models.CharField(_("outcome"), max_length=16, choices=Answer)
+    reason = models.CharField(_("reason"), max_length=32, choices=reasons)
+    others = models.BooleanField(
+        _("others"),
+        default=False,
+        help_text=_("Counts the calls that had no room for a row of their own."),
+    )
+    rule = models.BigIntegerField(
+        _("rule"), null=True, blank=True, help_text=_("The number of the rule that decided last.")
+    )
+    count = models.PositiveBigIntegerField(_("calls"))
+    first = models.DateTimeField(_("first"))
+    last = models.DateTimeField(_("last"))
+
+    objects = CallQuerySet.as_manager()
+    devices: Mapping[str, int] = {}  # of those that it names, where the admin looked them up
+
+    class Meta:
+        ordering = ["-bucket", "-id"]
+        verbose_name = _("call")
+        verbose_name_plural = _("calls")
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(fields=["digest"], name="rpc_call_digest_unique"),
+            models.CheckConstraint(
+                condition=Q(endpoint__in=Endpoint.values), name="rpc_call_endpoint_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(question__in=Question.values), name="rpc_call_question_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(outcome__in=Answer.values), name="rpc_call_outcome_known"
+            ),
+            models.CheckConstraint(condition=Q(count__gt=0), name="rpc_call_counts"),
+        ]
+        # None holds what an update changes: PostgreSQL then touches no index for it.
+        indexes = [
+            models.Index(fields=["-bucket", "-id"], name="rpc_call_time"),
+            models.Index(fields=["outcome", "-bucket", "-id"], name="rpc_call_outcome"),
+            models.Index(
+                fields=["subject", "-bucket", "-id"],
+                name="rpc_call_subject",
+                opclasses=["varchar_pattern_ops", "timestamptz_ops", "int8_ops"],
+            ),
+            models.Index(
+                fields=["destination", "-bucket", "-id"],
+                name="rpc_call_destination",
+                opclasses=["varchar_pattern_ops", "timestamptz_ops", "int8_ops"],
+                condition=~Q(destination=""),
+            ),
+            models.Index(fields=["-bucket"], name="rpc_call_others", condition=Q(others=True)),
+            models.Index(
+                fields=["caller", "-bucket", "-id"],
+                name="rpc_call_caller",
+                condition=~Q(question="caller"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        asked = " ".join(filter(None, (self.subject, self.command, self.destination)))
+        return f"{self.bucket:%Y-%m-%d %H}h {asked}: {self.reason} × {self.count}"
+
+    @classmethod
+    def of(cls, key: Key, tally: Tally) -> "CallRecord":
+        """Return the unsaved row of what was counted."""
+        return cls(
+            digest=key.digest,
+            bucket=datetime.fromtimestamp(key.bucket * BUCKET, UTC),
+            endpoint=key.endpoint,
+            question=key.question,
+            caller=key.caller,
+            subject=key.subject,
+            destination=key.destination,
+            command=key.command,
+            outcome=Answer.ALLOWED if key.reason in ALLOWING else Answer.REFUSED,
+            reason=key.reason,
+            others=key.others,
+            rule=None if key.others else tally.rule,
+            count=tally.count,
+            first=datetime.fromtimestamp(tally.first, UTC),
+            last=datetime.fromtimestamp(tally.last, UTC),
+        )

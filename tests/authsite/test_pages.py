@@ -1,0 +1,78 @@
+"""What every page for browsers has in common: its policy, its errors, how it shows states."""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from django.template.loader import render_to_string
+from django.test import Client
+
+from devices.rendering import NOTHING, Tone, badge, moment
+
+EAST = timezone(timedelta(hours=8))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/", "/admin/login/", "/nowhere", "/static/authsite/admin.css"])
+def test_browsers_are_told_to_run_nothing_but_the_sites_own_files(
+    client: Client, path: str
+) -> None:
+    response = client.get(path)
+    response.close()
+    policy = response.headers["Content-Security-Policy"]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == rules["frame-ancestors"] == rules["base-uri"] == "'none'"
+    assert rules["script-src"] == rules["style-src"] == rules["form-action"] == "'self'"
+    assert "unsafe" not in policy
+
+
+@pytest.mark.django_db
+def test_machines_are_not_sent_the_policy(client: Client) -> None:
+    response = client.post("/deviceverifier", "{}", content_type="application/json")
+    assert "Content-Security-Policy" not in response.headers
+
+
+def test_a_missing_page_and_a_refusal_say_so_in_the_admins_dress(
+    admin_client: Client, client: Client, django_user_model: type
+) -> None:
+    response = admin_client.get("/nowhere/")
+    assert response.status_code == 404
+    assert "This page does not exist" in response.content.decode()
+    client.force_login(
+        django_user_model.objects.create_user("reader", is_staff=True)  # type: ignore[attr-defined]
+    )
+    response = client.get("/admin/devices/device/")
+    assert response.status_code == 403
+    page = response.content.decode()
+    assert "You may not see or do this" in page
+    assert "authsite/admin.css" in page
+
+
+@pytest.mark.django_db
+def test_a_form_without_its_token_is_refused_with_what_to_do() -> None:
+    strict = Client(enforce_csrf_checks=True)
+    response = strict.post("/admin/login/", {"username": "x"})
+    assert response.status_code == 403
+    page = response.content.decode()
+    assert "This form is no longer valid" in page
+    assert "<style" not in page
+
+
+def test_the_page_of_a_failure_needs_nothing() -> None:
+    page = render_to_string("500.html")
+    assert "Something went wrong here" in page
+    assert 'href="/admin/"' in page
+
+
+def test_a_moment_is_utc_until_a_script_localises_it() -> None:
+    shown = moment(datetime(2026, 1, 2, 3, 4, 5, tzinfo=EAST))
+    assert shown == (
+        '<time class="moment" datetime="2026-01-01T19:04:05Z" title="2026-01-01 19:04:05 UTC">'
+        "2026-01-01 19:04 UTC</time>"
+    )
+    assert moment(None) == NOTHING
+
+
+def test_a_badge_has_a_text_beside_its_tone() -> None:
+    assert badge(Tone.BAD, "<none>") == '<span class="badge badge-bad">&lt;none&gt;</span>'
+    with pytest.raises(ValueError, match="purple"):
+        badge("purple", "x")
