@@ -119,7 +119,7 @@ def _parsing(what: str) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        log.warning("%s could not be read", what, exc_info=True)
+        log.warning("a certificate or a list could not be read", exc_info=True)
         raise Refused(Outcome.MALFORMED, what) from None
 
 
