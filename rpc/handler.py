@@ -11,6 +11,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import connection
 
+from rpc.senders import Body
+
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -28,6 +30,7 @@ class MachinesFirst:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
+        environ["wsgi.input"] = Body(environ["wsgi.input"])
         view = self.machine_view(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
         if view is None:
             return self.django(environ, start_response)

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from threading import BoundedSemaphore
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -15,20 +14,16 @@ from rest_framework.views import APIView
 from devices.models import Device
 from devices.verdicts import Outcome
 from rpc import execution, frames, journal
-from rpc.callers import BackendCaller, Caller, Claim, claimed, in_backend_network, source_address
+from rpc.callers import BackendCaller, Caller, Claim, claimed, source_address
 from rpc.frames import Frame, InvalidFrame, Result
 from rpc.journal import Entry
 from rpc.models import CallReason, Endpoint, Question
+from rpc.senders import SenderTooSlow
 from rpc.wire import BodyCutOff, BodyTooLarge, JsonReply, NoReply, NotJson, body_of, decode, encode
 
 log = logging.getLogger(__name__)
 
-
-class Busy(APIException):
-    """All places for senders that are not known yet are taken."""
-
-    status_code = frames.UNAVAILABLE
-    default_code = CallReason.BUSY
+UNREADABLE = BodyTooLarge | BodyCutOff | SenderTooSlow | NotJson | InvalidFrame
 
 
 class MachineView(APIView):
@@ -81,7 +76,9 @@ class MachineView(APIView):
             auth_header = self.get_authenticate_header(self.request)
             if exc.status_code == frames.UNAUTHORIZED and auth_header:
                 self.headers["WWW-Authenticate"] = auth_header
-        elif not isinstance(exc, BodyTooLarge | BodyCutOff | NotJson | InvalidFrame):
+        elif not isinstance(
+            exc, BodyTooLarge | BodyCutOff | SenderTooSlow | NotJson | InvalidFrame
+        ):
             log.error("%s failed", type(self).__name__, exc_info=exc)
         self.note(self.entry_of(exc))
         return self.failure(exc)
@@ -106,6 +103,7 @@ def reason_of(error: Exception) -> str:
     for kinds, reason in (
         (BodyTooLarge, CallReason.TOO_LARGE),
         (BodyCutOff, CallReason.CUT_OFF),
+        (SenderTooSlow, CallReason.BUSY),
         ((NotJson, InvalidFrame), CallReason.INVALID_BODY),
         ((OperationalError, InterfaceError), CallReason.UNAVAILABLE),
     ):
@@ -196,7 +194,7 @@ class DeviceVerifier(MachineView):
             return self.answer("BAD_REQUEST", status=error.status_code)
         if isinstance(error, BodyTooLarge):
             return self.answer("BAD_REQUEST", status=413)
-        if isinstance(error, NotJson | BodyCutOff):
+        if isinstance(error, NotJson | BodyCutOff | SenderTooSlow):
             return self.answer("BAD_REQUEST")
         return self.answer("INTERNAL_SERVER_ERROR")
 
@@ -206,8 +204,6 @@ class CommandEndpoint(MachineView):
 
     endpoint = Endpoint.FRAMES
     body_limit = 256 * 1024
-    strangers = BoundedSemaphore(3)  # in each process
-    strangers_wait = 1.0  # seconds
 
     frame: Frame | None = None
 
@@ -215,24 +211,8 @@ class CommandEndpoint(MachineView):
         """Read the frame before anything else: it says who sends it."""
         if request.method != "POST":
             raise MethodNotAllowed(request.method or "")
-        self.frame = frames.parse(decode(self.body(request)))
+        self.frame = frames.parse(decode(body_of(request.META, limit=self.body_limit)))
         super().initial(request, *args, **kwargs)
-
-    def body(self, request: Request) -> bytes:
-        """Return the frame's text, which must be read before it is known who sends it.
-
-        The server waits for a body for as long as its sender likes. So only a few threads wait
-        for senders that are in no backend network; the others go on answering.
-        """
-        if in_backend_network(request.META):
-            return body_of(request.META, limit=self.body_limit)
-        if not self.strangers.acquire(timeout=self.strangers_wait):
-            log.warning("a frame was refused: too many senders are not done sending theirs")
-            raise Busy
-        try:
-            return body_of(request.META, limit=self.body_limit)
-        finally:
-            self.strangers.release()
 
     def claim(self) -> Claim:
         """Return the frame's `src` and `key`."""
@@ -266,7 +246,7 @@ class CommandEndpoint(MachineView):
         """Return the refusal of a readable frame, or an error object for what is none."""
         if isinstance(error, MethodNotAllowed):
             return self.error(405, "only POST is answered here")
-        if isinstance(error, Busy | OperationalError | InterfaceError):
+        if isinstance(error, SenderTooSlow | OperationalError | InterfaceError):
             return self.error(503, frames.MESSAGES[frames.UNAVAILABLE])
         if self.frame is not None and isinstance(error, APIException):
             status = error.status_code

@@ -11,9 +11,9 @@ from django.test import Client
 
 from acl.models import CommandPermission
 from devices.models import Device, PreSharedKey
-from rpc import journal
+from rpc import journal, views
 from rpc.models import CallRecord
-from rpc.views import CommandEndpoint
+from rpc.senders import SenderTooSlow
 
 RTIO = "cfa09baa-4913-4ad7-a936-2e26f9671b05"
 CLOUD, SENSOR, LAMP = "//api.cesanta.com/cloud", "//api.cesanta.com/sensor", "//host/lamp"
@@ -251,15 +251,12 @@ def test_a_frame_that_is_none(post: Post) -> None:
     }
 
 
-def test_too_many_senders(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CommandEndpoint, "strangers_wait", 0.01)
-    for _ in range(3):
-        CommandEndpoint.strangers.acquire()
-    try:
-        post("/", frame(("/v1/Hello", {})), address=STRANGER)
-    finally:
-        for _ in range(3):
-            CommandEndpoint.strangers.release()
+def test_a_sender_that_is_given_up_on(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    def give_up(*_: object, **__: object) -> bytes:
+        raise SenderTooSlow
+
+    monkeypatch.setattr(views, "body_of", give_up)
+    post("/", frame(("/v1/Hello", {})), address=STRANGER)
     assert the_row()["reason"] == "busy"
 
 
