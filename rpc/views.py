@@ -18,12 +18,11 @@ from rpc.callers import BackendCaller, Caller, Claim, claimed, source_address
 from rpc.frames import Frame, InvalidFrame, Result
 from rpc.journal import Entry
 from rpc.models import CallReason, Endpoint, Question
-from rpc.senders import SenderTooSlow
 from rpc.wire import BodyCutOff, BodyTooLarge, JsonReply, NoReply, NotJson, body_of, decode, encode
 
 log = logging.getLogger(__name__)
 
-UNREADABLE = BodyTooLarge | BodyCutOff | SenderTooSlow | NotJson | InvalidFrame
+UNREADABLE = BodyTooLarge | BodyCutOff | NotJson | InvalidFrame
 
 
 class MachineView(APIView):
@@ -76,9 +75,7 @@ class MachineView(APIView):
             auth_header = self.get_authenticate_header(self.request)
             if exc.status_code == frames.UNAUTHORIZED and auth_header:
                 self.headers["WWW-Authenticate"] = auth_header
-        elif not isinstance(
-            exc, BodyTooLarge | BodyCutOff | SenderTooSlow | NotJson | InvalidFrame
-        ):
+        elif not isinstance(exc, BodyTooLarge | BodyCutOff | NotJson | InvalidFrame):
             log.error("%s failed", type(self).__name__, exc_info=exc)
         self.note(self.entry_of(exc))
         return self.failure(exc)
@@ -103,7 +100,6 @@ def reason_of(error: Exception) -> str:
     for kinds, reason in (
         (BodyTooLarge, CallReason.TOO_LARGE),
         (BodyCutOff, CallReason.CUT_OFF),
-        (SenderTooSlow, CallReason.BUSY),
         ((NotJson, InvalidFrame), CallReason.INVALID_BODY),
         ((OperationalError, InterfaceError), CallReason.UNAVAILABLE),
     ):
@@ -194,7 +190,7 @@ class DeviceVerifier(MachineView):
             return self.answer("BAD_REQUEST", status=error.status_code)
         if isinstance(error, BodyTooLarge):
             return self.answer("BAD_REQUEST", status=413)
-        if isinstance(error, NotJson | BodyCutOff | SenderTooSlow):
+        if isinstance(error, NotJson | BodyCutOff):
             return self.answer("BAD_REQUEST")
         return self.answer("INTERNAL_SERVER_ERROR")
 
@@ -246,7 +242,7 @@ class CommandEndpoint(MachineView):
         """Return the refusal of a readable frame, or an error object for what is none."""
         if isinstance(error, MethodNotAllowed):
             return self.error(405, "only POST is answered here")
-        if isinstance(error, SenderTooSlow | OperationalError | InterfaceError):
+        if isinstance(error, OperationalError | InterfaceError):
             return self.error(503, frames.MESSAGES[frames.UNAVAILABLE])
         if self.frame is not None and isinstance(error, APIException):
             status = error.status_code

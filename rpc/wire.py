@@ -8,8 +8,6 @@ from typing import Any, NoReturn
 import msgspec
 from django.http import HttpResponse
 
-from rpc.senders import SenderTooSlow
-
 LONGEST_INTEGER = 1000  # digits
 
 _decoder = msgspec.json.Decoder()
@@ -49,7 +47,7 @@ def body_of(meta: Mapping[str, Any], *, limit: int) -> bytes:
 
     Django takes a body without Content-Length for empty; a chunked one has none and is read from
     the server's stream. Raises BodyTooLarge without reading a body that announces too much, and
-    BodyCutOff where the client stopped sending, SenderTooSlow where others need its thread.
+    BodyCutOff where the client stopped sending.
     """
     if "chunked" in meta.get("HTTP_TRANSFER_ENCODING", "").lower():
         announced = None
@@ -65,8 +63,6 @@ def body_of(meta: Mapping[str, Any], *, limit: int) -> bytes:
     stream = meta["wsgi.input"]
     try:
         body: bytes = stream.read(limit + 1 if announced is None else announced)
-    except SenderTooSlow:
-        raise
     except OSError as error:
         raise BodyCutOff from error
     if announced is None and len(body) > limit:

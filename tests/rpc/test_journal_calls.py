@@ -11,9 +11,8 @@ from django.test import Client
 
 from acl.models import CommandPermission
 from devices.models import Device, PreSharedKey
-from rpc import journal, views
+from rpc import journal
 from rpc.models import CallRecord
-from rpc.senders import SenderTooSlow
 
 RTIO = "cfa09baa-4913-4ad7-a936-2e26f9671b05"
 CLOUD, SENSOR, LAMP = "//api.cesanta.com/cloud", "//api.cesanta.com/sensor", "//host/lamp"
@@ -249,15 +248,6 @@ def test_a_frame_that_is_none(post: Post) -> None:
         "caller": STRANGER,
         "reason": "invalid-body",
     }
-
-
-def test_a_sender_that_is_given_up_on(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    def give_up(*_: object, **__: object) -> bytes:
-        raise SenderTooSlow
-
-    monkeypatch.setattr(views, "body_of", give_up)
-    post("/", frame(("/v1/Hello", {})), address=STRANGER)
-    assert the_row()["reason"] == "busy"
 
 
 @pytest.mark.parametrize(
