@@ -109,20 +109,19 @@ def sentence(rule: "CommandPermission") -> str:
 
 def linked(rule: "CommandPermission") -> SafeString:
     """Return what a rule says as HTML, with links to what it names."""
+    commands = _("any command") if rule.pattern == "*" else rule.pattern
     if rule.command_set is not None:
         commands = format_html(
             _("commands of set {name}"),
             name=_link("acl_commandset", rule.command_set.pk, rule.command_set),
         )
-    else:
-        shown = _("any command") if rule.pattern == "*" else rule.pattern
-        commands = format_html('<span class="command">{}</span>', shown)
-    return format_html(
+    said = format_html(
         _template(rule),
         source=_end(rule.source_device, rule.source_group),
         destination=_end(rule.destination_device, rule.destination_group),
         commands=commands,
     )
+    return format_html('<span class="sentence">{}</span>', said)
 
 
 def numbered(rule: "CommandPermission") -> SafeString:

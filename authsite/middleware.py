@@ -42,6 +42,8 @@ class ChangesFromAdmin:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer; the account is asked for its name only where something changes."""
-        reason = request.POST.get(REASON, "") if request.method == "POST" else ""
+        # A form with a file is left unread: where that is kept is its page's to choose.
+        has_reason = request.content_type == "application/x-www-form-urlencoded"
+        reason = request.POST.get(REASON, "") if has_reason else ""
         with history.origin(history.Origin.ADMIN, user=request.user, reason=reason.strip()):
             return self.get_response(request)

@@ -6,6 +6,8 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.report import number
+
 WIDTH, LABELS, RIGHT = 860, 330, 90  # the whole, what names the bars, what names their values
 BAR, GAP, TOP = 14, 12, 64
 STYLE = """
@@ -45,9 +47,9 @@ def draw(
     group_height = BAR * len(series) + GAP
     bottom = TOP + group_height * len(rows)
     parts = [text(0, 18, title, "title")]
-    for number, name in enumerate(series):
-        left = 240 * number
-        parts += [f'<rect class="s{number}" x="{left}" y="30" width="12" height="12"/>']
+    for place, name in enumerate(series):
+        left = 240 * place
+        parts += [f'<rect class="s{place}" x="{left}" y="30" width="12" height="12"/>']
         parts += [text(left + 18, 41, name)]
     for power in range(low, high + 1):
         at = x(10**power)
@@ -56,15 +58,15 @@ def draw(
     for row, (name, group) in enumerate(rows):
         top = TOP + group_height * row
         parts += [text(LABELS - 8, top + group_height / 2 - 1, name, anchor="end")]
-        for number, bar in enumerate(group):
+        for place, bar in enumerate(group):
             if bar is None:
                 continue
-            y = top + BAR * number
+            y = top + BAR * place
             end = x(bar.value)
             parts += [
-                f'<path class="s{number}" d="M{LABELS} {y}H{end:.1f}v{BAR - 2}H{LABELS}z"/>',
+                f'<path class="s{place}" d="M{LABELS} {y}H{end:.1f}v{BAR - 2}H{LABELS}z"/>',
                 f'<path class="range" d="M{x(bar.least):.1f} {y + 6}H{x(bar.most):.1f}"/>',
-                text(x(bar.most) + 6, y + BAR - 3, f"{bar.value:,.0f}"),
+                text(x(bar.most) + 6, y + BAR - 3, number(bar.value)),
             ]
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {bottom + 24}">'

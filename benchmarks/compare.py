@@ -21,7 +21,7 @@ from benchmarks import machine
 from benchmarks.chart import Bar, draw
 from benchmarks.contenders import Contender, Running, everyone
 from benchmarks.registries import Registry, registry
-from benchmarks.report import FOLDER, publish, table
+from benchmarks.report import FOLDER, number, publish, table
 from benchmarks.seed import FRAME
 
 Figures = dict[str, float]
@@ -118,7 +118,7 @@ class Results:
             rows.append(
                 [
                     name,
-                    f"{rate.value:,.0f} ({rate.least:,.0f}–{rate.most:,.0f})",
+                    f"{number(rate.value)} ({number(rate.least)}–{number(rate.most)})",
                     f"{ratio:.2f} ×" if ratio else "",
                     *(f"{spread(rounds, each).value:,.2f}" for each in ("p50", "p99")),
                     *(f"{spread(rounds, each).value:,.0f}" for each in ("server", "database")),
@@ -196,11 +196,11 @@ def main() -> None:
             contenders = {name: contenders[name] for name in options.only.split(",")}
         if any(contender.database == "SQLite" for contender in contenders.values()):
             registries["SQLite"] = stack.enter_context(registry("SQLite", options.devices))
-        for number in range(options.rounds):
+        for done in range(options.rounds):
             for contender in contenders.values():
                 asked = registries[contender.database or "PostgreSQL"]
                 results.measure(contender, asked, options)
-            print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+            print(f"round {done + 1} of {options.rounds}", file=sys.stderr, flush=True)
     conditions = (
         f"{options.devices:,} devices, {options.connections} connections ({SLOW_CONNECTIONS} where "
         f"a check takes a core for long), {options.rounds} rounds of {options.seconds:g} s, "

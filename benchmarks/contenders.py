@@ -19,7 +19,7 @@ from benchmarks.seed import BCRYPT_COST
 from tests.postgres import free_port
 
 HERE = Path(__file__).parent / "competitors"
-PATIENCE = 20  # seconds, for a start
+PATIENCE = 60  # seconds, for a start
 THREADS = 8
 
 

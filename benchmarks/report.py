@@ -14,6 +14,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def number(value: float) -> str:
+    """Return a number with as many digits as it is worth."""
+    return f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
+
+
 def publish(name: str, text: str, *, write: bool) -> None:
     """Print a text; with `write`, put it between the page's markers of that name, too."""
     print(f"\n{text}", flush=True)

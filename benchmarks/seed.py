@@ -10,7 +10,7 @@ import os
 import pickle
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -51,6 +51,11 @@ def authorization(asked: Sequence[Ends]) -> Exchange:
     document = {"v": 1, "src": "//bench/cloud", "dst": "//bench/registry", "cmds": calls}
     answers = b",".join(b'{"id":%d,"status":0,"resp":true}' % number for number in numbers)
     return request("/", document), b'"resp":[%b]' % answers
+
+
+def few(most: int, things: Sized) -> int:
+    """Return how many there are, or as many as are wanted at most."""
+    return min(most, len(things))
 
 
 def add_devices(count: int) -> dict[str, str]:
@@ -121,7 +126,9 @@ def add_permissions() -> list[Ends]:
             members[group.pk].append(device)
             rows.append(membership(device_id=device.pk, devicegroup_id=group.pk))
     membership.objects.bulk_create(rows, batch_size=BATCH)
-    pairs = [(dice.choice(devices), dice.choice(devices)) for _ in range(RULES_OF_DEVICES)]
+    pairs = [
+        (dice.choice(devices), dice.choice(devices)) for _ in range(few(RULES_OF_DEVICES, devices))
+    ]
     CommandPermission.objects.bulk_create(
         [
             CommandPermission(
@@ -154,10 +161,10 @@ def add_permissions() -> list[Ends]:
     )
     asked = [
         (source.identifier, destination.identifier, "/v1/Valve.Open")
-        for source, destination in dice.sample(pairs, min(ASKED // 2, len(pairs)))
+        for source, destination in dice.sample(pairs, few(ASKED // 2, pairs))
     ]
     populated = [of_group for of_group in members.values() if len(of_group) > 1]
-    for _ in range(ASKED - len(asked)):
+    for _ in range(few(ASKED, devices) - len(asked)):
         source, destination = dice.sample(dice.choice(populated), 2)
         asked.append((source.identifier, destination.identifier, "/v1/Config.Get"))
     dice.shuffle(asked)
@@ -208,7 +215,7 @@ def write(folder: Path, known: dict[str, str], chosen: dict[str, str]) -> None:
         "verifier": [verification(*one) for one in known.items()],
         "slow-verifier": [verification(identifier, COMMON_SECRET) for identifier in known],
         "authorize": [authorization([ends]) for ends in asked],
-        "frames": [authorization(dice.sample(asked, FRAME)) for _ in range(FRAMES)],
+        "frames": [authorization(dice.choices(asked, k=FRAME)) for _ in range(few(FRAMES, known))],
         "known": list(known.items()),
         "chosen": list(chosen.items()),
     }
@@ -227,7 +234,7 @@ def main() -> None:
     django.setup()
     known = add_devices(options.devices)
     if options.only_devices:
-        asked = dice.sample(list(known.items()), min(DIFFERENT, len(known)))
+        asked = dice.sample(list(known.items()), few(DIFFERENT, known))
         exchanges = [verification(*one) for one in asked]
         (options.folder / "verifier").write_bytes(pickle.dumps(exchanges))
         return

@@ -104,7 +104,7 @@ def imports(url: str, folder: Path, name: str) -> None:
 def exports(url: str, folder: Path) -> None:
     """Print what exporting costs."""
     for kind in FORMATS:
-        path = folder / f"devices.{kind}"
+        path = folder / f"exported.{kind}"
         cost = manage(url, "export_devices", "--output", str(path))
         missed = "" if cost.mebibytes < EXPORT_TARGET else ": MISSED"
         size = path.stat().st_size / 1024**2

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -215,7 +216,7 @@ def test_staff_say_why_they_change_something(admin_client: Client, make_group: A
     address = f"/admin/devices/devicegroup/{group.pk}/change/"
     assert 'name="_change_reason"' in admin_client.get(address).content.decode()
     sent = {"name": "pumps", "_change_reason": " the site was rebuilt "}
-    admin_client.post(address, sent)
+    admin_client.post(address, urlencode(sent), "application/x-www-form-urlencoded")
     assert last_entry(group).change.history_change_reason == "the site was rebuilt"
     assert "the site was rebuilt" in admin_client.get(ALL).content.decode()
 

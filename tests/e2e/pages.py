@@ -30,6 +30,7 @@ PAGES = {
         "&destination=//api.cesanta.com/misslecontrol&command=/v1/Nuke.Launch"
     ),
     "report": "/admin/acl/commandpermission/report/",
+    "try-credential": "/admin/devices/device/try-credential/",
     "command-sets": "/admin/acl/commandset/",
     "expectations": "/admin/acl/assertion/",
     "calls": "/admin/rpc/callrecord/",
