@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 	--no-emit-index-url --custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-sqlite test-postgres lint types bench lock browser
+.PHONY: help setup run test test-sqlite test-postgres lint types bench lock messages browser
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -73,6 +73,11 @@ bench: $(VENV)/bench.stamp ## Measure beside others, under storms, and growth; W
 	@$(PYTHON) -m benchmarks.growth $(if $(WRITE),--write)
 	@$(PYTHON) -m benchmarks.storm
 	@$(PYTHON) -m benchmarks.timing
+
+messages: $(VENV)/run.stamp ## Renew the translations' files from what is marked (needs GNU gettext)
+	@$(MANAGE) makemessages --all --no-obsolete --no-wrap --add-location file \
+		--ignore benchmarks --ignore tests --ignore var
+	@$(MANAGE) compilemessages --ignore $(VENV)
 
 lock: $(VENV)/dev.stamp ## Lock the requirements anew, with hashes; UPGRADE=1 takes newer versions
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.txt

@@ -96,7 +96,7 @@ def verification() -> Schema:
             ),
             "401": answer(_(REFUSALS[401]), headers=CHALLENGE),
             "403": answer(_(REFUSALS[403])),
-            "405": answer(FAILURES[405], headers=ALLOW),
+            "405": answer(_(FAILURES[405]), headers=ALLOW),
             "413": answer(
                 too_large(DeviceVerifier.body_limit),
             ),
