@@ -186,4 +186,7 @@ def fuzzing(server: Server, report: Callable[[str], None], what: str) -> Iterato
     finally:
         fuzz.close()
         counts = ", ".join(f"{count} × {status}" for status, count in fuzz.statuses.most_common())
-        report(f"{what}: {fuzz.sent} requests ({counts}), slowest {fuzz.slowest:.2f} s, none wrong")
+        report(
+            f"{what}: {fuzz.sent} requests ({counts}), slowest {fuzz.slowest:.2f} s "
+            f"({fuzz.again} slower ones were sent again)"
+        )

@@ -16,7 +16,7 @@ from tests.servers import PATIENCE, demo_server
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = 60
+EXAMPLES = 80
 EACH = 24  # connections of an example
 STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[^\r\n]*\r\n")
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: ([0-9]+)")
