@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes
 MANAGE := $(PYTHON) manage.py
-LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
@@ -55,14 +55,17 @@ lint: $(VENV)/dev.stamp ## Check style, missing migrations, docs/openapi.json, t
 types: $(VENV)/dev.stamp ## Check types (mypy, strict)
 	@$(BIN)/mypy .
 
-bench: $(VENV)/dev.stamp ## Load the machine endpoints with 100,000 devices, on both databases
-	@$(PYTHON) -m benchmarks.machine_endpoints
+bench: $(VENV)/bench.stamp ## Measure beside others, under storms, and growth; WRITE=1 renews docs/performance.md
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTHON) -m benchmarks.compare $(if $(WRITE),--write)
+	@$(PYTHON) -m benchmarks.rtio_storm $(if $(WRITE),--write)
+	@$(PYTHON) -m benchmarks.growth $(if $(WRITE),--write)
 	@$(PYTHON) -m benchmarks.storm
 	@$(PYTHON) -m benchmarks.timing
 
 lock: $(VENV)/dev.stamp ## Lock the requirements anew, with hashes; UPGRADE=1 takes newer versions
-	@$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt
-	@$(LOCK) $(if $(UPGRADE),--upgrade) --group dev --group bench --output-file requirements-dev.txt
+	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.txt
+	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --output-file requirements-dev.txt
+	@$(LOCK) $(if $(UPGRADE),--upgrade) --group bench --output-file requirements-bench.txt
 
 # A version manager may put names on PATH that lead to no Python: each is tried before it is used.
 $(PYTHON):
@@ -86,6 +89,11 @@ $(VENV)/run.stamp: requirements.txt | $(PYTHON)
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	@echo "Installing what tests the registry into $(VENV) …"
+	@$(PIP) --requirement $<
+	@touch $@
+
+$(VENV)/bench.stamp: requirements-bench.txt $(VENV)/dev.stamp
+	@echo "Installing what measures the registry into $(VENV) …"
 	@$(PIP) --requirement $<
 	@touch $@
 

@@ -1,41 +1,61 @@
-"""Staff's view of rules, command sets and expectations, and the pages that explain them."""
+"""Staff's view of rules, command sets and expectations."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AdminTextInputWidget
-from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.forms import Script
+from django.http import HttpRequest
+from django.urls import URLPattern, reverse
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import smart_split, unescape_string_literal
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from acl import assertions, trials
+from acl import admin_pages, assertions, sentences
+from acl.admin_filters import (
+    CommandSetFilter,
+    EffectFilter,
+    ReceiverFilter,
+    ReceiverKindFilter,
+    SenderFilter,
+    SenderKindFilter,
+    StateFilter,
+)
 from acl.lint import lint
 from acl.models import Assertion, CommandPermission, CommandSet, CommandSetPattern
-from acl.models.permissions import IDENTITY, DestinationKind, SourceKind
-from devices.addresses import AddressError, entity_id
+from acl.models.permissions import IDENTITY, DestinationKind, SourceKind, state_order
+from devices.admin_forms import CurrentForm
 from devices.admin_history import HistoryPages
+from devices.admin_lists import BoundedChangeList, BoundedPaginator
+from devices.admin_pages import Guarded, SavesChanges
+from devices.models import Device, DeviceGroup
+from devices.rendering import Tone, badge, moment_column
 
-MOST_FINDINGS = 200  # on the report page; the command lists all
-MOST_FLIPS = 100
+MOST_NAMED = 1000  # devices, groups, sets and notes that one word of a search may find
 
 
-class PermissionForm(forms.ModelForm):
-    """A rule; one that breaks an expectation is saved only once that is confirmed.
+def words_of(text: str) -> list[str]:
+    """Return the words of a search; what is in quotation marks is one."""
+    words = []
+    for word in smart_split(text):
+        quoted = len(word) > 1 and word[0] in "\"'" and word[0] == word[-1]
+        words.append(unescape_string_literal(word) if quoted else word)
+    return words
 
-    With `_try` among what was sent, nothing is saved: `trial` holds the answers that would turn.
-    """
 
-    confirm_broken = forms.BooleanField(
-        label=gettext_lazy("Save it all the same: these expectations may be broken"),
-        required=False,
-        widget=forms.HiddenInput,
-    )
+def _searches(request: HttpRequest) -> dict[str, list[Q]]:
+    """Return what a request has looked up: each filter that counts searches again."""
+    found: dict[str, list[Q]] = vars(request).setdefault("rule_searches", {})
+    return found
+
+
+class PermissionForm(CurrentForm):
+    """A rule."""
 
     class Meta:
         model = CommandPermission
@@ -55,145 +75,42 @@ class PermissionForm(forms.ModelForm):
             "note",
         ]
 
-    trial: list[trials.Flip] | None = None
-    tried = 0
-    broken: list[assertions.Broken] = []
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, kinds in (("source_kind", SourceKind), ("destination_kind", DestinationKind)):
             if name in self.fields:  # not where a rule is only looked at
                 self.fields[name].choices = kinds.choices  # type: ignore[attr-defined]
 
-    def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc]
-        if self.errors:
-            return
-        change = trials.saving(self.instance)
-        self.broken = assertions.broken_by(change)
-        if "_try" in self.data:
-            requests = assertions.saved_requests()
-            self.tried = len(requests)
-            self.trial = trials.flips(change, requests)
-            self.add_error(None, _("Nothing is saved yet."))
-        elif self.broken and not self.cleaned_data.get("confirm_broken"):
-            self.fields["confirm_broken"].widget = forms.CheckboxInput()
-            self.add_error(
-                "confirm_broken",
-                [_("This breaks an expectation: %s") % one for one in self.broken],
-            )
-
-
-class StateFilter(admin.SimpleListFilter):
-    """Rules by whether they take part in decisions now."""
-
-    title = gettext_lazy("state")
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
-        return [
-            ("force", _("In force")),
-            ("off", _("Switched off")),
-            ("later", _("Not valid yet")),
-            ("expired", _("Expired")),
-        ]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Keep the rules of the choice."""
-        now = timezone.now()
-        chosen = {
-            "off": Q(enabled=False),
-            "later": Q(enabled=True, valid_from__gt=now),
-            "expired": Q(enabled=True, valid_until__lte=now),
-        }
-        if self.value() == "force":
-            return queryset.filter(pk__in=CommandPermission.objects.in_force_at(now).values("pk"))
-        return queryset.filter(chosen.get(str(self.value()), Q()))
-
-
-class ExplainForm(forms.Form):
-    """A command that somebody might send."""
-
-    source = forms.CharField(
-        label=gettext_lazy("From"),
-        max_length=1000,
-        widget=AdminTextInputWidget,
-        help_text=gettext_lazy("The sender's ID; an address names its ID."),
-    )
-    destination = forms.CharField(
-        label=gettext_lazy("To"),
-        max_length=1000,
-        widget=AdminTextInputWidget,
-        help_text=gettext_lazy("The receiver's ID; an address names its ID."),
-    )
-    command = forms.CharField(
-        label=gettext_lazy("Command"),
-        max_length=1000,
-        widget=AdminTextInputWidget,
-        help_text=gettext_lazy("Such as /v1/Config.Get."),
-    )
-
-    def clean_source(self) -> str:
-        """Reduce an address to its ID."""
-        return self._reduced("source")
-
-    def clean_destination(self) -> str:
-        """Reduce an address to its ID."""
-        return self._reduced("destination")
-
-    def _reduced(self, name: str) -> str:
-        try:
-            return entity_id(self.cleaned_data[name])
-        except AddressError as error:
-            raise forms.ValidationError(str(error)) from None
-
-
-class ExpectationsMixin:
-    """An admin whose every change may break an expectation, and says so at once."""
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Save what hangs on the row, then check."""
-        super().save_related(request, form, formsets, change)  # type: ignore[misc]
-        self.warn_of_broken(request)
-
-    def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        """Delete, then check."""
-        super().delete_model(request, obj)  # type: ignore[misc]
-        self.warn_of_broken(request)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Delete, then check."""
-        super().delete_queryset(request, queryset)  # type: ignore[misc]
-        self.warn_of_broken(request)
-
-    def warn_of_broken(self, request: HttpRequest) -> None:
-        """Name the expectations that do not hold."""
-        for broken in assertions.check(assertions.saved()):
-            messages.warning(request, _("An expectation does not hold: %s") % broken)
-
 
 @admin.register(CommandPermission)
-class CommandPermissionAdmin(HistoryPages, ExpectationsMixin, admin.ModelAdmin):
+class CommandPermissionAdmin(Guarded, HistoryPages, SavesChanges, admin.ModelAdmin):
     """The rules, with pages that explain a decision and report useless rules."""
 
     form = PermissionForm
 
     class Media:
-        js = ["acl/rule_form.js"]
+        js = [Script("acl/rule_form.js", defer=True)]
+        css = {"all": ["acl/rules.css"]}
 
-    list_display = [
-        "rule",
-        "effect",
-        "command",
-        "from_text",
-        "to_text",
-        "enabled",
-        "valid_until",
+    list_display: list[Any] = [
+        "number",
+        "shown_effect",
+        "says",
+        "state",
+        moment_column("valid_until", gettext_lazy("valid until")),
         "note",
     ]
-    list_display_links = ["rule"]
-    list_filter = ["effect", StateFilter, "source_kind", "destination_kind", "command_set"]
+    list_display_links = ["number"]
+    list_filter = [
+        EffectFilter,
+        StateFilter,
+        SenderKindFilter,
+        ReceiverKindFilter,
+        CommandSetFilter,
+        SenderFilter,
+        ReceiverFilter,
+    ]
+    show_facets = admin.ShowFacets.ALWAYS
     list_select_related = [
         "source_device",
         "source_group",
@@ -202,17 +119,13 @@ class CommandPermissionAdmin(HistoryPages, ExpectationsMixin, admin.ModelAdmin):
         "command_set",
     ]
     list_per_page = 50
+    paginator = BoundedPaginator
     show_full_result_count = False
-    search_fields = [
-        "pattern",
-        "note",
-        "source_device__identifier",
-        "destination_device__identifier",
-        "source_group__name",
-        "destination_group__name",
-        "command_set__name",
-    ]
-    search_help_text = gettext_lazy("Search by device, group, command, command set or note.")
+    search_fields = ["pattern"]  # `get_search_results` says in what else
+    search_help_text = gettext_lazy(
+        "The beginning of a device or a command; part of a group, a command set or a note; #12 for "
+        "rule 12. Where nothing is found so, any part of a device."
+    )
     autocomplete_fields = [
         "source_device",
         "source_group",
@@ -225,7 +138,12 @@ class CommandPermissionAdmin(HistoryPages, ExpectationsMixin, admin.ModelAdmin):
         "source_kind": admin.VERTICAL,
         "destination_kind": admin.VERTICAL,
     }
-    readonly_fields = ["created", "updated"]
+    readonly_fields: ClassVar[list[Any]] = [
+        "says",
+        "state",
+        moment_column("created", gettext_lazy("created")),
+        moment_column("updated", gettext_lazy("updated")),
+    ]
     save_as = True
     actions = ["enable", "disable"]
     restores = (
@@ -236,7 +154,7 @@ class CommandPermissionAdmin(HistoryPages, ExpectationsMixin, admin.ModelAdmin):
         "note",
     )
     fieldsets = [
-        (None, {"fields": ["confirm_broken", "effect"]}),
+        (None, {"fields": ["effect"]}),
         (
             gettext_lazy("From whom"),
             {"fields": ["source_kind", "source_device", "source_group"]},
@@ -259,28 +177,93 @@ class CommandPermissionAdmin(HistoryPages, ExpectationsMixin, admin.ModelAdmin):
                 ),
             },
         ),
-        (gettext_lazy("Evidence"), {"fields": ["created", "updated"], "classes": ["collapse"]}),
+    ]
+    saved_fieldsets = [
+        (gettext_lazy("What it says"), {"fields": ["says", "state"]}),
+        *fieldsets,
+        (gettext_lazy("Evidence"), {"fields": list(readonly_fields[2:])}),
     ]
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CommandPermission]:
+        """Say of each rule where its state comes in order."""
+        return super().get_queryset(request).alias(state_order=state_order(timezone.now()))
+
+    def get_fieldsets(self, request: HttpRequest, obj: CommandPermission | None = None) -> Any:
+        """Say what a saved rule says before its fields do."""
+        return self.saved_fieldsets if obj else self.fieldsets
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
+        """Return a list that is not counted to its end."""
+        return BoundedChangeList
+
     @admin.display(description=gettext_lazy("Rule"), ordering="pk")
-    def rule(self, permission: CommandPermission) -> str:
+    def number(self, permission: CommandPermission) -> str:
         """Return the number that explanations name the rule by."""
         return f"#{permission.pk}"
 
-    @admin.display(description=gettext_lazy("From"), ordering="source_key")
-    def from_text(self, permission: CommandPermission) -> str:
-        """Return the sender in words."""
-        return permission.source_text
+    @admin.display(description=gettext_lazy("Effect"), ordering="effect")
+    def shown_effect(self, permission: CommandPermission) -> SafeString:
+        """Return the effect as a badge."""
+        return sentences.effect_badge(permission)
 
-    @admin.display(description=gettext_lazy("To"), ordering="destination_key")
-    def to_text(self, permission: CommandPermission) -> str:
-        """Return the receiver in words."""
-        return permission.destination_text
+    @admin.display(description=gettext_lazy("What it says"), ordering="command_key")
+    def says(self, permission: CommandPermission) -> SafeString:
+        """Return the rule as a sentence with links."""
+        return sentences.linked(permission)
 
-    @admin.display(description=gettext_lazy("Command"), ordering="command_key")
-    def command(self, permission: CommandPermission) -> str:
-        """Return the pattern or the command set."""
-        return permission.command_text
+    @admin.display(description=gettext_lazy("State"), ordering="state_order")
+    def state(self, permission: CommandPermission) -> SafeString:
+        """Return as a badge whether the rule takes part in decisions now."""
+        return sentences.state_badge(permission, timezone.now())
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Keep the rules about each word; what a word names is looked up first, in its own index.
+
+        So the rules are found by keys. One condition on texts of several tables would read them
+        all.
+        """
+        if search_term not in (about := _searches(request)):
+            about[search_term] = [
+                self._about(request, word) for word in words_of(search_term.replace("\x00", ""))
+            ]
+        for condition in about[search_term]:
+            queryset = queryset.filter(condition)
+        return queryset, False
+
+    def _about(self, request: HttpRequest, word: str) -> Q:
+        number = word.removeprefix("#")
+        if number != word and number.isdecimal():
+            return Q(pk=number)
+        begins = Device.objects.filter(identifier__startswith=word)
+        devices = self._keys(request, word, begins)
+        groups = self._keys(request, word, DeviceGroup.objects.filter(name__icontains=word))
+        named = Q(name__icontains=word) | Q(patterns__pattern__startswith=word)
+        sets = self._keys(request, word, CommandSet.objects.filter(named))
+        rules = CommandPermission.objects.order_by()
+        noted = self._keys(request, word, rules.filter(~Q(note=""), note__icontains=word))
+        found = devices or groups or sets or noted
+        if not found and not rules.filter(pattern__startswith=word).exists():
+            device_admin = self.admin_site.get_model_admin(Device)
+            anywhere = device_admin.get_search_results(request, Device.objects.all(), word)[0]
+            devices = self._keys(request, word, anywhere)
+        return (
+            Q(pattern__startswith=word)
+            | Q(source_device__in=devices)
+            | Q(destination_device__in=devices)
+            | Q(source_group__in=groups)
+            | Q(destination_group__in=groups)
+            | Q(command_set__in=sets)
+            | Q(pk__in=noted)
+        )
+
+    def _keys(self, request: HttpRequest, word: str, rows: QuerySet[Any]) -> list[int]:
+        keys = list(rows.order_by().values_list("pk", flat=True)[: MOST_NAMED + 1])
+        if len(keys) > MOST_NAMED:
+            text = _("“%s” names too much; some rules may be missing. Write more of it.")
+            self.message_user(request, text % word, messages.WARNING)
+        return keys[:MOST_NAMED]
 
     @admin.action(description=gettext_lazy("Switch selected rules on"), permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[CommandPermission]) -> None:
@@ -307,90 +290,27 @@ class CommandPermissionAdmin(HistoryPages, ExpectationsMixin, admin.ModelAdmin):
             else ngettext("%(n)d rule switched off.", "%(n)d rules switched off.", changed)
         )
         self.message_user(request, text % {"n": changed}, messages.SUCCESS)
-        self.warn_of_broken(request)
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        """Show a trial's outcome in place of the note about errors."""
-        form = context["adminform"].form
-        if getattr(form, "trial", None) is not None:
-            context |= {
-                "errors": None,
-                "trial": form.trial[:MOST_FLIPS],
-                "trial_total": len(form.trial),
-                "trial_tried": form.tried,
-                "trial_broken": form.broken,
-            }
-        return super().render_change_form(request, context, *args, **kwargs)
-
-    def save_model(
-        self, request: HttpRequest, obj: CommandPermission, form: Any, change: bool
-    ) -> None:
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Save, and warn of a rule that can decide nothing or opens everything."""
         super().save_model(request, obj, form, change)
         for finding in lint(CommandPermission.objects.filter(pk=obj.pk), now=timezone.now()):
-            because = f" (#{finding.other.pk} {finding.other})" if finding.other else ""
             self.message_user(
                 request,
-                _("This rule %(fault)s%(because)s.")
-                % {"fault": finding.fault.label, "because": because},
+                format_html(_("This rule {fault}."), fault=finding.fault.label)
+                if finding.other is None
+                else format_html(
+                    _("This rule {fault}: {number} {sentence}."),
+                    fault=finding.fault.label,
+                    number=sentences.numbered(finding.other),
+                    sentence=sentences.linked(finding.other),
+                ),
                 messages.WARNING,
             )
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages beside the list."""
-        return [
-            path(
-                "explain/",
-                self.admin_site.admin_view(self.explain_page),
-                name="acl_commandpermission_explain",
-            ),
-            path(
-                "report/",
-                self.admin_site.admin_view(self.report_page),
-                name="acl_commandpermission_report",
-            ),
-            *super().get_urls(),
-        ]
-
-    def explain_page(self, request: HttpRequest) -> HttpResponse:
-        """Explain one decision; the question is in the address, so that it can be sent on."""
-        self._require_view(request)
-        form = ExplainForm(request.GET or None)
-        explanation = None
-        if form.is_valid():
-            explanation = CommandPermission.objects.explain_decision(**form.cleaned_data)
-        return self._page(
-            request,
-            "admin/acl/explain.html",
-            title=_("Explain a decision"),
-            form=form,
-            explanation=explanation,
-        )
-
-    def report_page(self, request: HttpRequest) -> HttpResponse:
-        """List rules that decide nothing or open everything, and expectations that do not hold."""
-        self._require_view(request)
-        found = lint(CommandPermission.objects.all(), now=timezone.now())
-        findings = [finding for finding, _n in zip(found, range(MOST_FINDINGS), strict=False)]
-        return self._page(
-            request,
-            "admin/acl/report.html",
-            title=_("Report on the rules"),
-            findings=findings,
-            is_cut=len(findings) == MOST_FINDINGS,
-            broken=assertions.check(assertions.saved()),
-            expectations=Assertion.objects.count(),
-        )
-
-    def _require_view(self, request: HttpRequest) -> None:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-
-    def _page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:
-        base = self.admin_site.each_context(request)
-        return TemplateResponse(request, template, {**base, "opts": self.opts, **context})
+        return [*admin_pages.urls_of(self), *super().get_urls()]
 
 
 class PatternInline(admin.TabularInline):
@@ -401,7 +321,7 @@ class PatternInline(admin.TabularInline):
 
 
 @admin.register(CommandSet)
-class CommandSetAdmin(HistoryPages, ExpectationsMixin, admin.ModelAdmin):
+class CommandSetAdmin(Guarded, HistoryPages, admin.ModelAdmin):
     """Named sets of commands, with how many rules refer to each."""
 
     list_display = ["name", "pattern_count", "rule_count", "description"]
@@ -412,14 +332,20 @@ class CommandSetAdmin(HistoryPages, ExpectationsMixin, admin.ModelAdmin):
     restores = ("name", "description")
     inlines = [PatternInline]
 
+    readonly_fields = ["rule_count"]
+
+    def get_fieldsets(self, request: HttpRequest, obj: CommandSet | None = None) -> Any:
+        """Say of a saved set how many rules refer to it."""
+        fields = ["name", "description", *(["rule_count"] if obj else [])]
+        return [(None, {"fields": fields})]
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[CommandSet]:
         """Count patterns and rules in the same statement."""
         return (
             super()
             .get_queryset(request)
             .annotate(
-                pattern_total=Count("patterns", distinct=True),
-                rule_total=Count("permissions", distinct=True),
+                pattern_total=_count_of(CommandSetPattern), rule_total=_count_of(CommandPermission)
             )
         )
 
@@ -430,21 +356,46 @@ class CommandSetAdmin(HistoryPages, ExpectationsMixin, admin.ModelAdmin):
         return total
 
     @admin.display(description=gettext_lazy("Rules"), ordering="rule_total")
-    def rule_count(self, command_set: CommandSet) -> int:
-        """Return how many rules refer to the set."""
-        total: int = getattr(command_set, "rule_total", 0)
-        return total
+    def rule_count(self, command_set: CommandSet) -> SafeString:
+        """Return how many rules refer to the set, linked to their list."""
+        return format_html(
+            '<a href="{}?command_set__id__exact={}">{}</a>',
+            reverse("admin:acl_commandpermission_changelist"),
+            command_set.pk,
+            getattr(command_set, "rule_total", 0),
+        )
+
+
+def _count_of(model: type[CommandSetPattern] | type[CommandPermission]) -> Coalesce:
+    rows = model._default_manager.order_by().filter(command_set=OuterRef("pk"))
+    counted = rows.values("command_set").annotate(total=Count("pk")).values("total")
+    return Coalesce(Subquery(counted), 0)
 
 
 @admin.register(Assertion)
 class AssertionAdmin(HistoryPages, admin.ModelAdmin):
     """What staff expect of the rules."""
 
-    list_display = ["text", "note"]
+    list_per_page = 50
     search_fields = ["text", "note"]
     search_help_text = gettext_lazy("Search by device, group, command or note.")
     fieldsets = [(None, {"fields": ["text", "note"]})]
     restores = ("text", "note")
+
+    def get_list_display(self, request: HttpRequest) -> list[str | Callable[[Any], Any]]:
+        """Have all states of a page checked together, once the first is asked for."""
+        checked: dict[str, str] = {}
+
+        @admin.display(description=gettext_lazy("State"))
+        def state(assertion: Assertion) -> SafeString:
+            if not checked:
+                checked.update({one.text: one.why for one in assertions.check(assertions.saved())})
+                checked.setdefault("", "")
+            if (why := checked.get(assertion.text)) is None:
+                return badge(Tone.GOOD, _("holds"))
+            return format_html("{} {}", badge(Tone.BAD, _("broken")), why)
+
+        return ["text", state, "note"]
 
     def save_model(self, request: HttpRequest, obj: Assertion, form: Any, change: bool) -> None:
         """Save, and say at once where it does not hold."""

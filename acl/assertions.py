@@ -12,13 +12,15 @@ such a command: it holds where each of them is denied in full by a wider rule or
 """
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
-from django.db.models import Q
+from django.db.models import Exists, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -28,10 +30,13 @@ from acl.decisions import EVERYONE, ITSELF, SAME_GROUP, Effect, Request
 from acl.groups import GroupTree
 from acl.models import Assertion, CommandPermission
 from acl.trials import Change, decide_all, within_change
-from devices.models import Device
+from devices.addresses import is_storable
+from devices.models import Device, DeviceGroup
+from devices.models.devices import DeviceQuerySet
 
 MOST_PAIRS = 10_000  # of devices that one expectation may be about
 MOST_SHOWN = 3  # reasons for one broken expectation
+MOST_QUESTIONS = 100  # in one statement
 USAGE = (
     "Write: SENDER may COMMAND RECEIVER, SENDER may not COMMAND RECEIVER, or nobody [outside "
     "group:NAME] may PATTERN [RECEIVER]."
@@ -49,6 +54,72 @@ class Broken:
         return f"{self.text}: {self.why}"
 
 
+class Registry(notation.Names):
+    """What expectations name, found together: five statements, however many there are."""
+
+    def __init__(self, expectations: Iterable["Expectation"]) -> None:
+        ends = {end for one in expectations for end in one.ends()}
+        devices = {end.removeprefix(notation.DEVICE) for end in ends}
+        groups = {end.removeprefix(notation.GROUP) for end in ends}
+        self.tree = GroupTree()
+        self._devices = {
+            device.identifier: device
+            for device in Device.objects.filter(identifier__in=filter(is_storable, devices))
+        }
+        self._groups = {
+            group.name: group
+            for group in DeviceGroup.objects.filter(name__in=filter(is_storable, groups))
+        }
+        inside = {pk for group in self._groups.values() for pk in self.tree.below(group.pk)}
+        # Of each device in question all groups, not only those through which it is in question.
+        held = Device.groups.through.objects.filter(
+            Q(device__in=[device.pk for device in self._devices.values()])
+            | Q(
+                device__in=Device.groups.through.objects.filter(devicegroup__in=inside).values(
+                    "device"
+                )
+            )
+        )
+        self._members: dict[int, set[int]] = defaultdict(set)
+        self._held: dict[int, set[int]] = defaultdict(set)
+        self._enabled: dict[int, str] = {}
+        for device, group, identifier, enabled in held.values_list(
+            "device_id", "devicegroup_id", "device__identifier", "device__enabled"
+        ):
+            self._members[group].add(device)
+            self._held[device].add(group)
+            if enabled:
+                self._enabled[device] = identifier
+
+    def device(self, identifier: str, field: str) -> Device:
+        """Return the device of exactly that identifier."""
+        if identifier not in self._devices:
+            raise self.unknown(field, _("No device “%s” is registered."), identifier)
+        return self._devices[identifier]
+
+    def group(self, name: str, field: str) -> DeviceGroup:
+        """Return the group of that name."""
+        if name not in self._groups:
+            raise self.unknown(field, _("There is no group named “%s”."), name)
+        return self._groups[name]
+
+    def members(self, group: DeviceGroup) -> set[int]:
+        """Return the devices in a group or below it."""
+        return {pk for inside in self.tree.below(group.pk) for pk in self._members[inside]}
+
+    def groups_of(self, devices: Iterable[int]) -> set[int]:
+        """Return the groups that devices are in themselves."""
+        return {group for device in devices for group in self._held[device]}
+
+    def identifiers(self, text: str) -> list[str]:
+        """Return the one device, or the enabled ones of a group."""
+        fields = notation.read_end("device", text, self)
+        if device := fields.get("device_device"):
+            return [device.identifier]
+        members = self.members(fields["device_group"])
+        return sorted(self._enabled[pk] for pk in members if pk in self._enabled)
+
+
 @dataclass(frozen=True, slots=True)
 class Concrete:
     """These senders may, or may not, send this command to these receivers."""
@@ -58,11 +129,15 @@ class Concrete:
     command: str
     allowed: bool
 
-    def resolve(self) -> list[Request]:
+    def ends(self) -> list[str]:
+        """Return what it names."""
+        return [self.source, self.destination]
+
+    def resolve(self, registry: Registry) -> list[Request]:
         """Return the requests that it is about; raises ValidationError where a name is unknown."""
-        sources = _devices(self.source)
+        sources = registry.identifiers(self.source)
         itself = self.destination == notation.ITSELF
-        destinations = sources if itself else _devices(self.destination)
+        destinations = sources if itself else registry.identifiers(self.destination)
         if not itself and len(sources) * len(destinations) > MOST_PAIRS:
             raise ValidationError(
                 _("This is about more than %(most)d pairs of devices; name fewer.")
@@ -71,23 +146,6 @@ class Concrete:
         if itself:
             return [Request(source, source, self.command) for source in sources]
         return [Request(s, d, self.command) for s in sources for d in destinations]
-
-    def failures(self, tree: GroupTree, now: datetime) -> list[str]:
-        """Return what does not hold."""
-        requests = self.resolve()
-        failing = [
-            (request, decision)
-            for request, decision in zip(requests, decide_all(requests, now), strict=True)
-            if decision.allowed != self.allowed
-        ]
-        rules = CommandPermission.objects.named().in_bulk(
-            {decision.rule for _request, decision in failing if decision.rule is not None}
-        )
-        return [
-            f"{request.source} → {request.destination}: {decision.text}"
-            + (f" ({rules[decision.rule]})" if decision.rule is not None else "")
-            for request, decision in failing
-        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,48 +156,46 @@ class Universal:
     pattern: str
     destination: str | None
 
-    def resolve(self) -> list[Request]:
+    def ends(self) -> list[str]:
+        """Return what it names."""
+        return [end for end in (self.outside, self.destination) if end is not None]
+
+    def resolve(self, registry: Registry) -> list[Request]:
         """Return no requests; raises ValidationError where a name is unknown."""
-        for end, text in (("outside", self.outside), ("destination", self.destination)):
-            if text is not None:
-                notation.read_end(end, text)
+        for end in self.ends():
+            notation.read_end("end", end, registry)
         return []
 
-    def failures(self, tree: GroupTree, now: datetime) -> list[str]:
-        """Return the rules that allow it to somebody."""
-        insiders = self._insiders(tree)
-        receivers = self._receivers(tree)
-        aimed_at = None if receivers is None else _keys_of(receivers, tree)
-        suspects = [
-            rule
-            for rule in _allowing(self.pattern, now)
-            if (aimed_at is None or rule.destination_key in aimed_at)
-            and _reaches(rule, insiders, tree, receivers)
-        ]
-        denied = Coverage(tree, now).denials(suspects, within=self.pattern)
+    def suspects(
+        self, allowing: Iterable[CommandPermission], registry: Registry
+    ) -> list["_Suspect"]:
+        """Return the rules that may allow it to somebody, each with who could be the sender."""
+        insiders = self._insiders(registry)
+        receivers = self._receivers(registry)
+        aimed_at = None if receivers is None else _keys_of(receivers, registry.tree)
         return [
-            _("a rule allows it (%s)") % rule
-            for position, rule in enumerate(suspects)
-            if position not in denied
+            _Suspect(self, rule, _senders(rule, insiders, registry.tree, receivers))
+            for rule in allowing
+            if (aimed_at is None or rule.destination_key in aimed_at)
+            and any(patterns.overlap(one, self.pattern) for one in patterns_of(rule))
         ]
 
-    def _insiders(self, tree: GroupTree) -> set[int]:
+    def _insiders(self, registry: Registry) -> set[int]:
         if self.outside is None:
             return set()
-        group = notation.read_end("outside", self.outside)["outside_group"]
-        return tree.below(group.pk)
+        group = notation.read_end("outside", self.outside, registry)["outside_group"]
+        return registry.tree.below(group.pk)
 
-    def _receivers(self, tree: GroupTree) -> "_Receivers | None":
+    def _receivers(self, registry: Registry) -> "_Receivers | None":
         """Return the devices and groups that the expectation is about; None: any."""
         if self.destination is None:
             return None
-        fields = notation.read_end("receiver", self.destination)
+        fields = notation.read_end("receiver", self.destination, registry)
         if device := fields.get("receiver_device"):
-            return _Receivers({device.pk}, set(device.groups.values_list("pk", flat=True)), set())
-        inside = tree.below(fields["receiver_group"].pk)
-        members = Device.objects.filter(groups__in=inside)
-        groups = set(members.values_list("groups", flat=True)) - {None}
-        return _Receivers(set(members.values_list("pk", flat=True)), groups, inside)
+            return _Receivers({device.pk}, registry.groups_of([device.pk]), set())
+        group = fields["receiver_group"]
+        members = registry.members(group)
+        return _Receivers(members, registry.groups_of(members), registry.tree.below(group.pk))
 
 
 class _Receivers(NamedTuple):
@@ -148,6 +204,14 @@ class _Receivers(NamedTuple):
     devices: set[int]
     groups: set[int]
     named: set[int]
+
+
+class _Suspect(NamedTuple):
+    """A rule that may allow what nobody may, and the devices that could send by it."""
+
+    universal: Universal
+    rule: CommandPermission
+    senders: DeviceQuerySet
 
 
 def _keys_of(receivers: _Receivers, tree: GroupTree) -> set[int]:
@@ -197,23 +261,110 @@ def _concrete(source: str, destination: str, command: str, *, allowed: bool) -> 
 
 
 def check(texts: Iterable[str], *, now: datetime | None = None) -> list[Broken]:
-    """Return the expectations among the lines that do not hold, with their reasons."""
+    """Return the expectations among the lines that do not hold, with their reasons.
+
+    They are checked together: the number of statements does not grow with that of the lines, but
+    for one in many hundreds.
+    """
     moment = now or timezone.now()
-    tree = GroupTree()
-    broken: list[Broken] = []
-    for text in texts:
-        if not says_something(text):
-            continue
+    failures: dict[str, list[str]] = {}
+    expectations: dict[str, Expectation] = {}
+    for text in filter(says_something, texts):
+        failures[text] = []
         try:
-            failures = read(text).failures(tree, moment)
+            expectations[text] = read(text)
         except ValidationError as error:
-            failures = error.messages
-        if failures:
-            shown = failures[:MOST_SHOWN]
-            if len(failures) > MOST_SHOWN:
-                shown.append(_("and %(n)d more") % {"n": len(failures) - MOST_SHOWN})
-            broken.append(Broken(text.strip(), "; ".join(shown)))
-    return broken
+            failures[text] = error.messages
+    if expectations:
+        registry = Registry(expectations.values())
+        requests: dict[str, list[Request]] = {}
+        for text, expectation in expectations.items():
+            try:
+                requests[text] = expectation.resolve(registry)
+            except ValidationError as error:
+                failures[text] = error.messages
+        for text, why in [
+            *_turned(expectations, requests, moment),
+            *_leaks(
+                {
+                    t: e
+                    for t, e in expectations.items()
+                    if t in requests and isinstance(e, Universal)
+                },
+                registry,
+                moment,
+            ),
+        ]:
+            failures[text].append(why)
+    return [Broken(text.strip(), _summary(found)) for text, found in failures.items() if found]
+
+
+def _summary(failures: list[str]) -> str:
+    shown = failures[:MOST_SHOWN]
+    if len(failures) > MOST_SHOWN:
+        shown.append(_("and %(n)d more") % {"n": len(failures) - MOST_SHOWN})
+    return "; ".join(shown)
+
+
+def _turned(
+    expectations: Mapping[str, Expectation], requests: Mapping[str, list[Request]], now: datetime
+) -> list[tuple[str, str]]:
+    """Return what is not decided as expected, by expectation."""
+    asked = [(text, request) for text, listed in requests.items() for request in listed]
+    failing = [
+        (text, request, decision)
+        for (text, request), decision in zip(
+            asked, decide_all([request for _text, request in asked], now), strict=True
+        )
+        if decision.allowed != getattr(expectations[text], "allowed", None)
+    ]
+    rules = CommandPermission.objects.named().in_bulk(
+        {decision.rule for _text, _request, decision in failing if decision.rule is not None}
+    )
+    return [
+        (
+            text,
+            f"{request.source} → {request.destination}: {decision.text}"
+            + (f" ({rules[decision.rule]})" if decision.rule is not None else ""),
+        )
+        for text, request, decision in failing
+    ]
+
+
+def _leaks(
+    universals: Mapping[str, Universal], registry: Registry, now: datetime
+) -> list[tuple[str, str]]:
+    """Return the rules that allow to somebody what nobody may, by expectation."""
+    if not universals:
+        return []
+    allowing = _allowing({one.pattern for one in universals.values()}, now)
+    suspects = [
+        (text, suspect)
+        for text, universal in universals.items()
+        for suspect in universal.suspects(allowing, registry)
+    ]
+    reached = _any([suspect.senders for _text, suspect in suspects])
+    leaks = [found for found, reaches in zip(suspects, reached, strict=True) if reaches]
+    denied = Coverage(registry.tree, now).denials(
+        [suspect.rule for _text, suspect in leaks],
+        within=[suspect.universal.pattern for _text, suspect in leaks],
+    )
+    return [
+        (text, _("a rule allows it (%s)") % suspect.rule)
+        for position, (text, suspect) in enumerate(leaks)
+        if position not in denied
+    ]
+
+
+def _any(querysets: Sequence[DeviceQuerySet]) -> list[bool]:
+    """Return whether each finds a row, many in a statement."""
+    found: list[bool] = []
+    for start in range(0, len(querysets), MOST_QUESTIONS):
+        questions = map(Exists, querysets[start : start + MOST_QUESTIONS])
+        # One row of the rules, which are there where a rule is suspected.
+        rows = CommandPermission.objects.order_by().values_list(*questions)
+        found += map(bool, rows[0])
+    return found
 
 
 def broken_by(change: Change) -> list[Broken]:
@@ -238,33 +389,33 @@ def saved() -> list[str]:
 
 def saved_requests() -> list[Request]:
     """Return the requests that the saved expectations are about; unreadable ones are left out."""
-    requests: dict[Request, None] = {}
+    expectations: list[Expectation] = []
     for text in saved():
-        try:
-            requests.update(dict.fromkeys(read(text).resolve()))
-        except ValidationError:
-            continue  # `check` reports it
+        with suppress(ValidationError):  # `check` reports it
+            expectations.append(read(text))
+    requests: dict[Request, None] = {}
+    if not expectations:
+        return []
+    registry = Registry(expectations)
+    for expectation in expectations:
+        with suppress(ValidationError):
+            requests.update(dict.fromkeys(expectation.resolve(registry)))
     return list(requests)
 
 
-def _devices(text: str) -> Sequence[str]:
-    fields = notation.read_end("device", text)
-    if device := fields.get("device_device"):
-        return [device.identifier]
-    inside = GroupTree().below(fields["device_group"].pk)
-    members = Device.objects.enabled().filter(groups__in=inside).distinct()
-    return list(members.order_by("identifier").values_list("identifier", flat=True))
+def _allowing(wanted: Iterable[str], now: datetime) -> list[CommandPermission]:
+    """Return the rules in force that allow a command which one of the patterns matches, and more.
 
-
-def _allowing(pattern: str, now: datetime) -> list[CommandPermission]:
-    """Return the rules in force that allow a command which the pattern matches."""
-    wide = Q(pattern__in=patterns.wider(pattern)) | Q(
-        command_set__patterns__pattern__in=patterns.wider(pattern)
-    )
-    if pattern.endswith("*"):
-        wide |= Q(pattern__startswith=pattern[:-1]) & ~Q(pattern="")
-        wide |= Q(command_set__patterns__pattern__startswith=pattern[:-1])
-    rules = (
+    More: SQLite's LIKE knows no case.
+    """
+    wide = Q()
+    for pattern in wanted:
+        wider = patterns.wider(pattern)
+        wide |= Q(pattern__in=wider) | Q(command_set__patterns__pattern__in=wider)
+        if pattern.endswith("*"):
+            wide |= Q(pattern__startswith=pattern[:-1]) & ~Q(pattern="")
+            wide |= Q(command_set__patterns__pattern__startswith=pattern[:-1])
+    return list(
         CommandPermission.objects.in_force_at(now)
         .filter(wide, effect=Effect.ALLOW)
         .named()
@@ -272,15 +423,13 @@ def _allowing(pattern: str, now: datetime) -> list[CommandPermission]:
         .order_by("pk")
         .distinct()
     )
-    # SQLite's LIKE knows no case: what it found beyond the pattern is dropped here.
-    return [rule for rule in rules if any(patterns.overlap(p, pattern) for p in patterns_of(rule))]
 
 
-def _reaches(
+def _senders(
     rule: CommandPermission, insiders: set[int], tree: GroupTree, receivers: _Receivers | None
-) -> bool:
-    """Whether an enabled device in none of the groups can send to the receivers by this rule."""
-    devices = Device.objects.enabled()
+) -> DeviceQuerySet:
+    """Return the enabled devices in none of the groups that send to the receivers by this rule."""
+    devices = Device.objects.enabled().order_by()
     if rule.source_device_id is not None:
         devices = devices.filter(pk=rule.source_device_id)
     elif rule.source_group_id is not None:
@@ -292,4 +441,4 @@ def _reaches(
     if insiders:
         inside = Device.groups.through.objects.filter(devicegroup__in=insiders)
         devices = devices.exclude(pk__in=inside.values("device_id"))
-    return devices.exists()
+    return devices

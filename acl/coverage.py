@@ -1,7 +1,7 @@
 """Which rules leave another one nothing to decide: the engine's look-up, asked about rules."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from acl import decisions, patterns
@@ -19,29 +19,29 @@ class Coverage:
         self._now = now
 
     def denials(
-        self, rules: Sequence[CommandPermission], within: str = "*"
+        self, rules: Sequence[CommandPermission], within: str | Sequence[str] = "*"
     ) -> dict[int, CommandPermission]:
         """Return a denial for each rule of which denials cover everything, by position.
 
-        `within` narrows what a rule is taken to be about to that pattern. A denial counts where
-        it covers a pattern alone, with the rule's whole window; what several denials cover only
-        together is not found.
+        `within` narrows what a rule is taken to be about to that pattern, or each to its own. A
+        denial counts where it covers a pattern alone, with the rule's whole window; what several
+        denials cover only together is not found. Four statements.
         """
+        scopes = [within] * len(rules) if isinstance(within, str) else within
         groups = self._groups_of(rules)
-        keys: list[Keys] = []
-        owners: list[int] = []
+        narrowed: list[tuple[int, str]] = []
         wanted: dict[int, int] = {}
-        for position, rule in enumerate(rules):
-            overlaps = [p for p in patterns_of(rule) if patterns.overlap(p, within)]
+        for position, (rule, scope) in enumerate(zip(rules, scopes, strict=True)):
+            overlaps = [p for p in patterns_of(rule) if patterns.overlap(p, scope)]
             wanted[position] = len(overlaps)
-            for pattern in overlaps:
-                narrow = pattern if patterns.covers(within, pattern) else within
-                keys.append(self._wider(rule, narrow, groups))
-                owners.append(position)
-        candidates = self._denying(keys)
+            narrowed += [(position, p if patterns.covers(scope, p) else scope) for p in overlaps]
+        sets = sets_by_pattern({wide for _position, p in narrowed for wide in patterns.wider(p)})
+        candidates = self._denying(
+            [self._wider(rules[position], pattern, groups, sets) for position, pattern in narrowed]
+        )
         covered: dict[int, list[CommandPermission]] = defaultdict(list)
-        for nth, position in enumerate(owners):
-            for denial in candidates[nth]:
+        for (position, _pattern), found in zip(narrowed, candidates, strict=True):
+            for denial in found:
                 if outlasts(denial, rules[position]) and denial.pk != rules[position].pk:
                     covered[position].append(denial)
                     break
@@ -70,7 +70,13 @@ class Coverage:
             groups[device] |= self._tree.above(group)
         return groups
 
-    def _wider(self, rule: CommandPermission, pattern: str, groups: dict[int, set[int]]) -> Keys:
+    def _wider(
+        self,
+        rule: CommandPermission,
+        pattern: str,
+        groups: dict[int, set[int]],
+        sets: Mapping[str, list[int]],
+    ) -> Keys:
         sources = self._wider_end(rule.source_device_id, rule.source_group_id, groups)
         destinations = self._wider_end(
             rule.destination_device_id, rule.destination_group_id, groups
@@ -82,7 +88,8 @@ class Coverage:
         elif rule.source_device_id and rule.source_device_id == rule.destination_device_id:
             destinations.append(ITSELF)
         wider = patterns.wider(pattern)
-        return Keys(sources, destinations, [*wider, *map(decisions.set_key, sets_with(wider))])
+        with_wider = {decisions.set_key(pk) for one in wider for pk in sets.get(one, ())}
+        return Keys(sources, destinations, [*wider, *sorted(with_wider)])
 
     def _wider_end(
         self, device: int | None, group: int | None, groups: dict[int, set[int]]
@@ -101,12 +108,15 @@ def patterns_of(rule: CommandPermission) -> list[str]:
     return [row.pattern for row in rule.command_set.patterns.all()]
 
 
-def sets_with(wanted: Sequence[str]) -> list[int]:
-    """Return the command sets that have one of the patterns."""
+def sets_by_pattern(wanted: Iterable[str]) -> dict[str, list[int]]:
+    """Return the command sets that have each of the patterns."""
     from acl.models import CommandSetPattern
 
-    rows = CommandSetPattern.objects.filter(pattern__in=wanted)
-    return list(rows.order_by().values_list("command_set_id", flat=True).distinct())
+    sets: dict[str, list[int]] = defaultdict(list)
+    rows = CommandSetPattern.objects.filter(pattern__in=sorted(wanted)).order_by()
+    for pattern, pk in rows.values_list("pattern", "command_set_id"):
+        sets[pattern].append(pk)
+    return sets
 
 
 def outlasts(long: CommandPermission, short: CommandPermission) -> bool:

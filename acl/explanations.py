@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from acl import decisions, patterns
 from acl.decisions import Decision, Effect, Keys, Reason, Request
-from acl.models.permissions import CommandPermission
+from acl.models.permissions import CommandPermission, RuleState
 from devices.models import DeviceGroup
 
 MOST_NEAR_MISSES = 10  # of each sort: a page is read by people
@@ -34,8 +34,23 @@ class Standing(models.TextChoices):
     OTHER_DIRECTION = "other-direction", gettext_lazy("is about the other direction")
     OTHER_SOURCE = "other-source", gettext_lazy("is about another sender")
     OTHER_DESTINATION = "other-destination", gettext_lazy("is about another receiver")
+    OTHER_COMMAND = "other-command", gettext_lazy("is about another command")
 
 
+OUT_OF_FORCE = {
+    RuleState.OFF: Standing.DISABLED,
+    RuleState.NOT_YET: Standing.NOT_YET,
+    RuleState.EXPIRED: Standing.EXPIRED,
+}
+REMEDIES = {
+    Standing.DISABLED: gettext_lazy("it were switched on"),
+    Standing.NOT_YET: gettext_lazy("its “valid from” had passed"),
+    Standing.EXPIRED: gettext_lazy("its “valid until” lay in the future"),
+    Standing.OTHER_DIRECTION: gettext_lazy("sender and receiver changed places"),
+    Standing.OTHER_SOURCE: gettext_lazy("the sender were, or belonged to, {source}"),
+    Standing.OTHER_DESTINATION: gettext_lazy("the receiver were, or belonged to, {destination}"),
+    Standing.OTHER_COMMAND: gettext_lazy("the command matched {commands}"),
+}
 TOOK_PART = frozenset({Standing.DECIDED, Standing.AGREED, Standing.OVERRULED, Standing.NOT_ASKED})
 
 
@@ -45,6 +60,18 @@ class Part:
 
     rule: CommandPermission
     standing: Standing
+
+    @property
+    def remedy(self) -> str:
+        """What would make a near miss match."""
+        return str(REMEDIES.get(self.standing, "")).format(
+            source=self.rule.source_text,
+            destination=self.rule.destination_text,
+            commands=self.rule.command_text,
+        )
+
+    def __str__(self) -> str:
+        return f"#{self.rule.pk} {self.rule.notation} ({self.standing.label})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +118,9 @@ class Explanation:
         ):
             if parts:
                 found.append(f"{heading}:")
-                found.extend(f"  #{p.rule.pk} {p.rule} ({p.standing.label})" for p in parts)
+                found.extend(
+                    f"  #{p.rule.pk} {p.rule.notation} ({p.standing.label})" for p in parts
+                )
         return found
 
     def as_document(self) -> dict[str, Any]:
@@ -105,7 +134,7 @@ class Explanation:
             "source_groups": list(self.source_groups),
             "destination_groups": list(self.destination_groups),
             "rules": [
-                {"rule": part.rule.pk, "text": str(part.rule), "standing": part.standing}
+                {"rule": part.rule.pk, "text": part.rule.notation, "standing": part.standing}
                 for part in self.parts
             ],
         }
@@ -149,12 +178,9 @@ def _matching(keys: Keys, decision: Decision, now: datetime, using: str) -> list
 
 
 def _standing(rule: CommandPermission, decision: Decision, now: datetime) -> Standing:
-    if not rule.enabled:
-        return Standing.DISABLED
-    if rule.valid_from is not None and rule.valid_from > now:
-        return Standing.NOT_YET
-    if rule.valid_until is not None and rule.valid_until <= now:
-        return Standing.EXPIRED
+    state = rule.state_at(now)
+    if state is not RuleState.IN_FORCE:
+        return OUT_OF_FORCE[state]
     if decision.reason in {Reason.DISABLED_SOURCE, Reason.DISABLED_DESTINATION}:
         return Standing.NOT_ASKED
     if rule.pk == decision.rule:
@@ -164,12 +190,14 @@ def _standing(rule: CommandPermission, decision: Decision, now: datetime) -> Sta
 
 def _near(keys: Keys, back: Keys, using: str) -> list[Part]:
     command = Q(command_key__in=keys.commands)
+    ends = Q(source_key__in=keys.sources, destination_key__in=keys.destinations)
     seen: set[int] = set()
     parts: list[Part] = []
-    for standing, near in (
-        (Standing.OTHER_DIRECTION, _at(back)),
-        (Standing.OTHER_SOURCE, command & Q(destination_key__in=keys.destinations)),
-        (Standing.OTHER_DESTINATION, command & Q(source_key__in=keys.sources)),
+    for standing, near, order in (
+        (Standing.OTHER_DIRECTION, _at(back), "pk"),
+        (Standing.OTHER_SOURCE, command & Q(destination_key__in=keys.destinations), "pk"),
+        (Standing.OTHER_DESTINATION, command & Q(source_key__in=keys.sources), "pk"),
+        (Standing.OTHER_COMMAND, ends, "source_key"),  # as the index has them: they may be many
     ):
         rules = (
             CommandPermission.objects.using(using)
@@ -177,7 +205,7 @@ def _near(keys: Keys, back: Keys, using: str) -> list[Part]:
             .exclude(_at(keys))
             .enabled()
             .named()
-            .order_by("pk")[: MOST_NEAR_MISSES + len(seen)]
+            .order_by(order)[: MOST_NEAR_MISSES + len(seen)]
         )
         for rule in islice((r for r in rules if r.pk not in seen), MOST_NEAR_MISSES):
             seen.add(rule.pk)

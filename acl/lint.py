@@ -13,9 +13,12 @@ from django.utils.translation import gettext_lazy as _
 from acl.coverage import Coverage
 from acl.decisions import Effect
 from acl.groups import GroupTree
+from acl.models.command_sets import CommandSetPattern
 from acl.models.permissions import CommandPermission, CommandPermissionQuerySet
+from devices.models import Device
 
 CHUNK = 500
+WIDEST = frozenset({"*", "/*"})
 
 
 class Fault(models.TextChoices):
@@ -39,21 +42,49 @@ class Finding:
     other: CommandPermission | None = None
 
     def __str__(self) -> str:
-        because = f" (#{self.other.pk} {self.other})" if self.other is not None else ""
-        return f"#{self.rule.pk} {self.rule}: {self.fault.label}{because}"
+        other = self.other
+        because = f" (#{other.pk} {other.notation})" if other is not None else ""
+        return f"#{self.rule.pk} {self.rule.notation}: {self.fault.label}{because}"
 
     def as_document(self) -> dict[str, Any]:
         """Return the finding for machines."""
         return {
             "rule": self.rule.pk,
-            "text": str(self.rule),
+            "text": self.rule.notation,
             "fault": self.fault,
             "other": self.other.pk if self.other is not None else None,
         }
 
 
-def lint(rules: CommandPermissionQuerySet, *, now: datetime) -> Iterator[Finding]:
-    """Yield what is wrong with those of `rules` that are switched on, a chunk at a time."""
+def suspects(fault: Fault | None, *, now: datetime) -> CommandPermissionQuerySet:
+    """Return the rules that may have the fault: all that have it, and few others."""
+    disabled = Device.objects.filter(enabled=False)
+    widest = CommandSetPattern.objects.filter(pattern__in=WIDEST)
+    conditions = {
+        Fault.EXPIRED: Q(valid_until__lte=now),
+        Fault.DISABLED_DEVICE: Q(source_device__in=disabled) | Q(destination_device__in=disabled),
+        Fault.EMPTY_GROUP: Q(source_kind="group") | Q(destination_kind="group"),
+        Fault.EMPTY_SET: Q(command_set__isnull=False) & ~Exists(_own_patterns()),
+        Fault.REPEATED: Exists(_twins()),
+        Fault.SHADOWED: Q(effect=Effect.ALLOW),
+        Fault.OPENS_EVERYTHING: Q(
+            Q(pattern__in=WIDEST) | Q(command_set__in=widest.values("command_set")),
+            effect=Effect.ALLOW,
+            source_kind="everyone",
+            destination_kind="everyone",
+        ),
+    }
+    rules = CommandPermission.objects.enabled()
+    return rules.filter(conditions[fault]) if fault is not None else rules
+
+
+def lint(
+    rules: CommandPermissionQuerySet, *, now: datetime, most: int | None = None
+) -> Iterator[Finding]:
+    """Yield what is wrong with those of `rules` that are switched on, a chunk at a time.
+
+    `most` bounds how many are examined, the oldest first.
+    """
     tree = GroupTree()
     coverage = Coverage(tree, now)
     with_denials = CommandPermission.objects.enabled().filter(effect=Effect.DENY).exists()
@@ -62,7 +93,7 @@ def lint(rules: CommandPermissionQuerySet, *, now: datetime) -> Iterator[Finding
         .named()
         .annotate(twin=Subquery(_twins().values("pk")[:1]), has_patterns=Exists(_own_patterns()))
         .prefetch_related("command_set__patterns")
-        .order_by("pk")
+        .order_by("pk")[:most]
         .iterator(CHUNK)
     )
     while chunk := list(islice(ordered, CHUNK)):
@@ -103,7 +134,7 @@ def opens_everything(rule: CommandPermission) -> bool:
     return (
         rule.effect == Effect.ALLOW
         and rule.source_kind == rule.destination_kind == "everyone"
-        and not {"*", "/*"}.isdisjoint(patterns_of(rule))
+        and not WIDEST.isdisjoint(patterns_of(rule))
     )
 
 
@@ -125,6 +156,4 @@ def _twins() -> CommandPermissionQuerySet:
 
 
 def _own_patterns() -> models.QuerySet[Any]:
-    from acl.models import CommandSetPattern
-
     return CommandSetPattern.objects.filter(command_set=OuterRef("command_set"))

@@ -23,6 +23,12 @@ BATCH = 1000
 Answer = TypeVar("Answer")
 Change = Callable[[], object]
 
+# Where requests come from that a change is tried with: the saved expectations, and what apps that
+# build on this one have seen asked. Each source is bounded by who adds it.
+SOURCES: list[Callable[[], Iterable[Request]]] = []
+# Where names of commands come from beside rules and requests.
+COMMANDS: list[Callable[[], Iterable[str]]] = []
+
 
 @dataclass(frozen=True, slots=True)
 class Flip:
@@ -39,6 +45,11 @@ class Flip:
             f"{self.request.source} → {self.request.destination}: {self.request.command}: "
             f"{was} → {becomes}"
         )
+
+
+def known_requests() -> list[Request]:
+    """Return the requests of all sources, each once."""
+    return list(dict.fromkeys(request for source in SOURCES for request in source()))
 
 
 def within_change(change: Change, ask: Callable[[], Answer]) -> Answer:
@@ -67,10 +78,17 @@ def flips(
     moment = now or timezone.now()
     before = decide_all(requests, moment)
     after = within_change(change, lambda: decide_all(requests, moment))
+    return turned(requests, before, after)
+
+
+def turned(
+    requests: Iterable[Request], before: Iterable[Decision], after: Iterable[Decision]
+) -> list[Flip]:
+    """Return the requests whose answers, before and after a change, differ."""
     return [
-        Flip(*answers)
-        for answers in zip(requests, before, after, strict=True)
-        if answers[1].allowed != answers[2].allowed
+        Flip(request, was, becomes)
+        for request, was, becomes in zip(requests, before, after, strict=True)
+        if was.allowed != becomes.allowed
     ]
 
 

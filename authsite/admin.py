@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts import AccountPages
 from devices.admin_history import all_changes
+from devices.changes import visible_to
 
 
 class RegistrySite(AccountPages):
@@ -20,6 +21,11 @@ class RegistrySite(AccountPages):
     index_title = _("Device registry")
     site_url = None
     app_order = ("devices", "acl", "rpc")
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Say whether there is a history that the account may read."""
+        visible = bool(visible_to(request.user))
+        return {**super().each_context(request), "history_is_visible": visible}
 
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -1,7 +1,9 @@
 """The site itself as an app: its commands, and the admin site that staff see."""
 
+from axes.apps import AppConfig as AxesConfig
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig as DjangoAdminConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class AuthsiteConfig(AppConfig):
@@ -14,3 +16,14 @@ class AdminConfig(DjangoAdminConfig):
     """Django's admin with this project's site in place of the default one."""
 
     default_site = "authsite.admin.RegistrySite"
+
+    def ready(self) -> None:
+        """Find every app's pages, then put those of staff's accounts in place."""
+        super().ready()
+        from authsite import staff  # noqa: F401
+
+
+class LoginsConfig(AxesConfig):
+    """django-axes, under a name that staff understand."""
+
+    verbose_name = _("Logins")

@@ -1,15 +1,15 @@
 """What the start page shows: figures, each of which leads to the list that it counts."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.cache import cache
-from django.db.models import Count, Q
+from django.db.models import Count, Q, Sum
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -17,11 +17,12 @@ from django.utils.translation import gettext as _
 from acl.models import CommandPermission
 from authsite.charts import hourly_bars
 from authsite.lists import list_url, may_add, may_see
+from devices import changes
+from devices.admin_history import shown
 from devices.admin_pages import SOON
-from devices.history import Kind, Origin, all_histories
 from devices.models import Certificate, Device, PreSharedKey
 from devices.rendering import Tone
-from rpc.models import CallRecord
+from rpc.models import Answer, CallRecord, reasons
 
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
@@ -31,7 +32,6 @@ KEY = "authsite.home.counts"
 MOST_CALLERS = 8
 MOST_REASONS = 5
 MOST_CHANGES = 10
-NAMES = ("identifier", "name", "label", "pattern")  # what a changed row is known by
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,25 @@ class Figure:
     tone: str = ""  # of a badge, where the number is not 0
 
 
+class Refusals(NamedTuple):
+    """What was refused in an hour for one reason: calls, and the rows that count them."""
+
+    hour: datetime
+    reason: str
+    calls: int
+    rows: int
+
+
 @dataclass(frozen=True)
 class Counts:
-    """What was counted, and when; `kept` says that it may be up to a minute old."""
+    """What was counted, and when. What takes long is kept for a minute, and is `kept` then.
+
+    Only figures for people are, never anything that decides.
+    """
 
     at: datetime
     of: Mapping[str, int]
+    refused: Sequence[Refusals]
     kept: bool = False
 
 
@@ -66,50 +79,48 @@ class Calls:
     callers: list[tuple[CallRecord, str]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class RecentChange:
-    """What was done to a row, by whom, from where; `url` is empty where the row is gone."""
-
-    moment: datetime
-    kind: str
-    what: str
-    name: str
-    of: str  # the identifier of the device that a credential belongs to
-    url: str
-    by: str
-    origin: str
-
-
 def counts() -> Counts:
-    """Return what was counted of the whole registry: now, or within the last minute if it is slow.
-
-    Only figures for people are kept, never anything that decides.
-    """
+    """Return what there is of devices and credentials, and what was refused of late."""
     kept: Counts | None = cache.get(KEY)
     if kept is not None:
         return kept
     started = time.monotonic()
     now = timezone.now()
-    devices = Device.objects.aggregate(
+    counted = Counts(now, _registry_at(now), _refusals_at(now))
+    if time.monotonic() - started > SLOW:
+        cache.set(KEY, replace(counted, kept=True), KEPT)
+    return counted
+
+
+def _registry_at(now: datetime) -> dict[str, int]:
+    """Return how many devices and credentials are in which state, each table read once."""
+    devices: dict[str, int] = Device.objects.aggregate(
         devices=Count("pk"),
         disabled=Count("pk", filter=Q(enabled=False)),
         never_seen=Count("pk", filter=Q(last_seen=None)),
         seen_lately=Count("pk", filter=Q(last_seen__gte=now - DAY)),
     )
     soon = now + SOON
-    counted = Counts(
-        at=now,
-        of={
-            **devices,
-            "enabled": devices["devices"] - devices["disabled"],
-            "no_credential": Device.objects.without_usable_credential(now).count(),
-            "keys_ending": PreSharedKey.objects.ending_before(soon, now=now).count(),
-            "certificates_ending": Certificate.objects.ending_before(soon, now=now).count(),
-        },
-    )
-    if time.monotonic() - started > SLOW:
-        cache.set(KEY, Counts(counted.at, counted.of, kept=True), KEPT)
-    return counted
+    return {
+        **devices,
+        "enabled": devices["devices"] - devices["disabled"],
+        "no_credential": Device.objects.without_usable_credential(now).count(),
+        "keys_ending": PreSharedKey.objects.ending_before(soon, now=now).count(),
+        "certificates_ending": Certificate.objects.ending_before(soon, now=now).count(),
+    }
+
+
+def _refusals_at(now: datetime) -> list[Refusals]:
+    """Return what was refused in the last 24 hours, the one that `now` is in included."""
+    first = first_hour(now)
+    by_hour = CallRecord.objects.refused().since(first).order_by().values_list("bucket", "reason")
+    totals = by_hour.annotate(calls=Sum("count"), rows=Count("pk"))
+    return [Refusals(*row) for row in totals]
+
+
+def first_hour(now: datetime) -> datetime:
+    """Return when the first of the last 24 hours began."""
+    return now.replace(minute=0, second=0, microsecond=0) - DAY + HOUR
 
 
 def device_figures(counted: Counts) -> list[Figure]:
@@ -162,18 +173,21 @@ def credential_figures(request: HttpRequest, counted: Counts) -> list[Figure]:
     return figures
 
 
-def calls(now: datetime) -> Calls:
-    """Return what the journal says of the last 24 hours, the current one included."""
-    first = now.replace(minute=0, second=0, microsecond=0) - DAY + HOUR
-    refused = CallRecord.objects.refused().since(first)
-    by_hour = dict(refused.per_bucket())
-    hours = [(hour, by_hour.get(hour, 0)) for hour in (first + n * HOUR for n in range(24))]
-    total = sum(by_hour.values())
-    since = {"outcome__exact": "refused", "bucket__gte": first.isoformat()}
-    labels = dict(CallRecord._meta.get_field("reason").flatchoices)
+def calls(counted: Counts) -> Calls:
+    """Return what the journal says of the last 24 hours."""
+    first = first_hour(counted.at)
+    by_hour, by_reason = Counter[datetime](), Counter[str]()
+    for refusals in counted.refused:
+        by_hour[refusals.hour] += refusals.calls
+        by_reason[refusals.reason] += refusals.calls
+    hours = [(hour, by_hour[hour]) for hour in (first + n * HOUR for n in range(24))]
+    total = by_hour.total()
+    refused = {"outcome__exact": Answer.REFUSED.value}
+    since = {**refused, "bucket__gte": first.isoformat()}
+    labels = dict(reasons())
     return Calls(
         refused=total,
-        rows=refused.count(),
+        rows=sum(refusals.rows for refusals in counted.refused),
         url=list_url(CallRecord, **since),
         chart=hourly_bars(
             hours,
@@ -184,17 +198,13 @@ def calls(now: datetime) -> Calls:
             % {"total": total, "most": max(count for _hour, count in hours)},
         ),
         hours=[
-            (
-                hour,
-                count,
-                list_url(CallRecord, outcome__exact="refused", bucket__exact=hour.isoformat()),
-            )
+            (hour, count, list_url(CallRecord, **refused, bucket__exact=hour.isoformat()))
             for hour, count in hours
             if count
         ],
         reasons=[
             (str(labels.get(reason, reason)), count, list_url(CallRecord, reason=reason, **since))
-            for reason, count in refused.per_reason()[:MOST_REASONS]
+            for reason, count in by_reason.most_common(MOST_REASONS)
         ],
         callers=[
             (newest, list_url(CallRecord, caller=newest.caller, period="all"))
@@ -205,37 +215,6 @@ def calls(now: datetime) -> Calls:
 
 def _latest_first(callers: Sequence[CallRecord]) -> list[CallRecord]:
     return sorted(callers, key=lambda newest: newest.last, reverse=True)[:MOST_CALLERS]
-
-
-def recent_changes(request: HttpRequest) -> list[RecentChange]:
-    """Return the newest changes of rows that this user may look at, newest first."""
-    newest: list[Any] = []
-    for historical in all_histories():
-        if may_see(request, historical.instance_type):
-            ordered = historical.objects.order_by("-history_date", "-history_id")
-            newest += ordered[:MOST_CHANGES]
-    newest.sort(key=lambda change: change.history_date, reverse=True)
-    shown = newest[:MOST_CHANGES]
-    owners = {key for change in shown if (key := getattr(change, "device_id", None))}
-    identifiers = dict(Device.objects.filter(pk__in=owners).values_list("pk", "identifier"))
-    return [_recent(change, identifiers) for change in shown]
-
-
-def _recent(change: Any, identifiers: Mapping[int, str]) -> RecentChange:
-    meta = change.instance_type._meta
-    key = getattr(change, meta.pk.attname)
-    name = next((text for field in NAMES if (text := getattr(change, field, ""))), "")
-    gone = change.history_type == Kind.DELETED
-    return RecentChange(
-        moment=change.history_date,
-        kind=str(Kind(change.history_type).label),
-        what=str(meta.verbose_name),
-        name=name or f"#{key}",
-        of=identifiers.get(getattr(change, "device_id", 0), ""),
-        url="" if gone else reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[key]),
-        by=change.history_user_id,
-        origin=str(Origin(change.origin).label),
-    )
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
@@ -252,8 +231,9 @@ def context(request: HttpRequest) -> dict[str, Any]:
         seen["may_add_rule"] = may_add(request, CommandPermission)
     if may_see(request, CallRecord):
         seen["no_calls"] = not CallRecord.objects.exists()
-        seen["calls"] = calls(timezone.now())
+        seen["calls"] = calls(counted)
         seen["verifier_url"] = request.build_absolute_uri("/deviceverifier")
         seen["frames_url"] = request.build_absolute_uri("/")
-    seen["changes"] = recent_changes(request)
+    user: Any = request.user
+    seen["changes"] = [shown(entry) for entry in changes.recent(MOST_CHANGES, user)]
     return seen

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 from authsite.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
 
+REASON = "_change_reason"  # beside the buttons that save: templates/admin/change_reason.html
 NOTED_EVERY = 60  # seconds: a busy session is written once in so many, not at each request
 
 
@@ -41,5 +42,8 @@ class ChangesFromAdmin:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer; the account is asked for its name only where something changes."""
-        with history.origin(history.Origin.ADMIN, user=request.user):
+        # A form with a file is left unread: where that is kept is its page's to choose.
+        has_reason = request.content_type == "application/x-www-form-urlencoded"
+        reason = request.POST.get(REASON, "") if has_reason else ""
+        with history.origin(history.Origin.ADMIN, user=request.user, reason=reason.strip()):
             return self.get_response(request)

@@ -4,6 +4,7 @@
 
 Each database is emptied of devices and rules first and must be called `benchmark`. Without one, a
 SQLite file and a PostgreSQL of its own in a temporary directory are made. Prints a Markdown table.
+DECISIONS_DEVICES, DECISIONS_QUESTIONS and DECISIONS_SECONDS make it smaller, to see that it works.
 """
 
 import argparse
@@ -23,16 +24,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.machine_endpoints import environment, load, serving
-from benchmarks.seed import request
+from benchmarks.compare import load
+from benchmarks.contenders import ours
+from benchmarks.registries import environment
+from benchmarks.rtio import request
 
-DEVICES = 100_000
+DEVICES = int(os.environ.get("DECISIONS_DEVICES", "100000"))
 GROUPS = 1_000
-QUESTIONS = 3_000
+QUESTIONS = int(os.environ.get("DECISIONS_QUESTIONS", "3000"))
 FRAME = 100
 CHUNK = 5_000
-SECONDS = 5  # of load over HTTP
-CONNECTIONS = 16
+SECONDS = float(os.environ.get("DECISIONS_SECONDS", "5"))  # of load over HTTP
 SERVICES = [
     f"/v1/{name}" for name in ("Config", "Sys", "Led", "Motor", "Log", "Vars", "Wifi", "OTA")
 ]
@@ -250,15 +252,14 @@ def throughput(asked: Sequence[tuple[int, int, str]]) -> tuple[float, float]:
     per_second = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        serving(environment(os.environ["DATABASE_URL"])) as port,
+        ours("").serving(os.environ["DATABASE_URL"]) as server,
     ):
         for number in (1, FRAME):
             frames = [asked[start : start + number] for start in range(0, QUESTIONS, number)]
             exchanges = Path(folder, str(number))
             exchanges.write_bytes(pickle.dumps([exchange(frame) for frame in frames]))
-            load(port, 1, CONNECTIONS, exchanges)
-            figures = load(port, SECONDS, CONNECTIONS, exchanges)
-            per_second.append(figures["answered"] * number / figures["seconds"])
+            load(server.port, exchanges, 1)
+            per_second.append(load(server.port, exchanges, SECONDS)["rate"] * number)
     return per_second[0], per_second[1]
 
 

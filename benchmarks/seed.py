@@ -1,50 +1,61 @@
 """Fill an empty registry for a benchmark, quickly, and write the requests to ask of it.
 
 `python -m benchmarks.seed DEVICES FOLDER` writes one file for each kind of request, as
-`benchmarks.load` reads them.
+`benchmarks.load` reads them; `known` and `chosen`, the identifiers and secrets themselves; and
+`devices.tsv`, the digests for who keeps them in memory.
 """
 
-import json
+import argparse
+import os
 import pickle
 import random
-import sys
 import uuid
+from collections.abc import Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import django
 
-Exchange = tuple[bytes, bytes]
+from benchmarks.rtio import Exchange, answer, question, request
 
 BATCH = 5_000
-ASKED = 20_000  # different requests of each kind: no cache of pages holds them all
+DIFFERENT = 100_000  # devices asked about, of those in a registry of devices alone
+ASKED = 20_000  # different questions about commands
+FRAMES = 1_000  # different frames of many
+FRAME = 100  # commands in each
 GROUPS = 200
 RULES_OF_DEVICES = 10_000
+COMMON_SECRET = "the secret of every device"  # for those who hash slowly: see add_slow_keys
+BCRYPT_COST = 12
 dice = random.Random(17217)
-
-
-def request(path: str, document: object) -> bytes:
-    """Return a POST as RTIO's client sends it: without Content-Type and Accept."""
-    body = json.dumps(document).encode()
-    return (
-        f"POST {path} HTTP/1.1\r\nHost: registry\r\nUser-Agent: Go-http-client/1.1\r\n"
-        f"Content-Length: {len(body)}\r\nAccept-Encoding: gzip\r\n\r\n"
-    ).encode() + body
+Ends = tuple[str, str, str]  # source, destination, command
 
 
 def verification(identifier: str, secret: str) -> Exchange:
     """Return an RTIO question whose answer is yes."""
     number = dice.getrandbits(32)
-    document = {"id": number, "method": "verify", "deviceid": identifier, "devicesecret": secret}
-    return request("/deviceverifier", document), b'{"id":%d,"code":"OK"}' % number
+    return question(number, identifier, secret), answer(number)
 
 
-def authorization(source: str, destination: str, command: str) -> Exchange:
-    """Return a frame with one AuthorizeCommand whose answer is true."""
-    number = dice.getrandbits(31)
-    arguments = {"src": source, "dst": destination, "cmd": command}
-    call = {"cmd": "/v1/Auth.AuthorizeCommand", "id": number, "args": arguments}
-    document = {"v": 1, "src": "//bench/cloud", "dst": "//bench/registry", "cmds": [call]}
-    return request("/", document), b'"resp":[{"id":%d,"status":0,"resp":true}]' % number
+def authorization(asked: Sequence[Ends]) -> Exchange:
+    """Return a frame with an AuthorizeCommand for each, whose answers are all true."""
+    numbers = [dice.getrandbits(31) for _ in asked]
+    calls = [
+        {
+            "cmd": "/v1/Auth.AuthorizeCommand",
+            "id": number,
+            "args": {"src": source, "dst": destination, "cmd": command},
+        }
+        for number, (source, destination, command) in zip(numbers, asked, strict=True)
+    ]
+    document = {"v": 1, "src": "//bench/cloud", "dst": "//bench/registry", "cmds": calls}
+    answers = b",".join(b'{"id":%d,"status":0,"resp":true}' % number for number in numbers)
+    return request("/", document), b'"resp":[%b]' % answers
+
+
+def few(most: int, things: Sized) -> int:
+    """Return how many there are, or as many as are wanted at most."""
+    return min(most, len(things))
 
 
 def add_devices(count: int) -> dict[str, str]:
@@ -74,8 +85,28 @@ def add_devices(count: int) -> dict[str, str]:
     return known
 
 
-def add_permissions() -> list[Exchange]:
-    """Put the devices into groups, add rules, and return frames that the rules allow.
+def add_chosen(count: int) -> dict[str, str]:
+    """Create devices with a chosen secret each; return the secrets by identifier."""
+    from devices import secrets
+    from devices.models import Device, PreSharedKey
+    from devices.secrets import Scheme
+
+    pepper = secrets.newest_pepper()
+    devices = Device.objects.bulk_create(Device(identifier=str(uuid.uuid4())) for _ in range(count))
+    known = {device.identifier: f"chosen {device.identifier[:8]}" for device in devices}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = pool.map(
+            lambda secret: secrets.digest(secret, Scheme.ARGON2ID, pepper), known.values()
+        )
+        PreSharedKey.objects.bulk_create(
+            PreSharedKey(device=device, scheme=Scheme.ARGON2ID, digest=digest, pepper=pepper)
+            for device, digest in zip(devices, digests, strict=True)
+        )
+    return known
+
+
+def add_permissions() -> list[Ends]:
+    """Put the devices into groups, add rules, and return questions that the rules allow.
 
     Each device is in two groups. Each group may read within itself; some devices have a rule of
     their own; a deny for everyone is looked up every time.
@@ -95,7 +126,9 @@ def add_permissions() -> list[Exchange]:
             members[group.pk].append(device)
             rows.append(membership(device_id=device.pk, devicegroup_id=group.pk))
     membership.objects.bulk_create(rows, batch_size=BATCH)
-    pairs = [(dice.choice(devices), dice.choice(devices)) for _ in range(RULES_OF_DEVICES)]
+    pairs = [
+        (dice.choice(devices), dice.choice(devices)) for _ in range(few(RULES_OF_DEVICES, devices))
+    ]
     CommandPermission.objects.bulk_create(
         [
             CommandPermission(
@@ -126,32 +159,86 @@ def add_permissions() -> list[Exchange]:
         ],
         batch_size=BATCH,
     )
-    exchanges = [
-        authorization(source.identifier, destination.identifier, "/v1/Valve.Open")
-        for source, destination in dice.sample(pairs, min(ASKED // 2, len(pairs)))
+    asked = [
+        (source.identifier, destination.identifier, "/v1/Valve.Open")
+        for source, destination in dice.sample(pairs, few(ASKED // 2, pairs))
     ]
-    for _ in range(ASKED - len(exchanges)):
-        source, destination = dice.sample(members[dice.choice(groups).pk], 2)
-        exchanges.append(authorization(source.identifier, destination.identifier, "/v1/Config.Get"))
-    dice.shuffle(exchanges)
-    return exchanges
+    populated = [of_group for of_group in members.values() if len(of_group) > 1]
+    for _ in range(few(ASKED, devices) - len(asked)):
+        source, destination = dice.sample(dice.choice(populated), 2)
+        asked.append((source.identifier, destination.identifier, "/v1/Config.Get"))
+    dice.shuffle(asked)
+    return asked
+
+
+def add_slow_keys() -> None:
+    """Give every device a second key, in a table of its own, for those who hash it slowly.
+
+    All have the same secret under the same salt: a check costs what it costs with salts of their
+    own, while hashing so many different ones would take a day.
+    """
+    import bcrypt
+    from django.contrib.auth.hashers import PBKDF2PasswordHasher
+    from django.db import connection
+
+    digest = bcrypt.hashpw(COMMON_SECRET.encode(), bcrypt.gensalt(BCRYPT_COST)).decode()
+    hasher = PBKDF2PasswordHasher()
+    password = hasher.encode(COMMON_SECRET, hasher.salt())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TABLE competitor_key AS SELECT id, device_id, '{digest}' AS digest, "
+            f"'{password}' AS password, not_before, not_after, revoked_at "
+            "FROM devices_presharedkey"
+        )
+        cursor.execute("CREATE INDEX competitor_key_device ON competitor_key (device_id)")
+        cursor.execute("ANALYZE")
+
+
+def write_digests(path: Path) -> None:
+    """Write a line for each device: its identifier and its key's digest."""
+    from devices.models import PreSharedKey
+
+    rows = PreSharedKey.objects.order_by().values_list("device__identifier", "digest")
+    with path.open("w") as file:
+        file.writelines(f"{identifier}\t{digest}\n" for identifier, digest in rows.iterator())
+
+
+def write(folder: Path, known: dict[str, str], chosen: dict[str, str]) -> None:
+    """Add rules and what competitors need; write every kind of request."""
+    asked = add_permissions()
+    add_slow_keys()
+    write_digests(folder / "devices.tsv")
+    anyone = question(1, *next(iter(known.items())), path="/empty")
+    written: dict[str, object] = {
+        "empty": [(anyone, answer(0))],
+        "empty-api": [(anyone.replace(b" /empty ", b" /empty-api "), answer(0))],
+        "verifier": [verification(*one) for one in known.items()],
+        "slow-verifier": [verification(identifier, COMMON_SECRET) for identifier in known],
+        "authorize": [authorization([ends]) for ends in asked],
+        "frames": [authorization(dice.choices(asked, k=FRAME)) for _ in range(few(FRAMES, known))],
+        "known": list(known.items()),
+        "chosen": list(chosen.items()),
+    }
+    for name, content in written.items():
+        (folder / name).write_bytes(pickle.dumps(content))
 
 
 def main() -> None:
     """Seed and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("devices", type=int, help="with generated secrets")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--chosen", type=int, default=0, help="further ones, with chosen secrets")
+    parser.add_argument("--only-devices", action="store_true", help="no rules, no slow keys")
+    options = parser.parse_args()
     django.setup()
-    count, folder = int(sys.argv[1]), Path(sys.argv[2])
-    known = add_devices(count)
-    asked = dice.sample(sorted(known), min(ASKED, len(known)))
-    exchanges = {
-        "empty": [(b"GET /empty HTTP/1.1\r\nHost: registry\r\n\r\n", b" 200 OK")],
-        "bare": [(b"GET /bare HTTP/1.1\r\nHost: registry\r\n\r\n", b" 200 OK")],
-        "verifier": [verification(identifier, known[identifier]) for identifier in asked],
-        "authorize": add_permissions(),
-    }
-    for name, pairs in exchanges.items():
-        with (folder / name).open("wb") as file:
-            pickle.dump(pairs, file)
+    known = add_devices(options.devices)
+    if options.only_devices:
+        asked = dice.sample(list(known.items()), few(DIFFERENT, known))
+        exchanges = [verification(*one) for one in asked]
+        (options.folder / "verifier").write_bytes(pickle.dumps(exchanges))
+        return
+    write(options.folder, known, add_chosen(options.chosen))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmark's settings with other bounds on guesses than the project's, or with none.
+"""The project's settings with other bounds on guesses than the project's, or with none.
 
 STORM_THROTTLE=off takes every bound away, to show what a storm costs then; STORM_REST and
 STORM_SLOT_WAIT set two of them. Nothing but a benchmark may ever use this module.
@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.settings import *  # noqa: F403
+from authsite.settings import *  # noqa: F403
 from devices import throttle
 
 

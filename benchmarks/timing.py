@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import django
 
-from benchmarks.machine_endpoints import machine
+from benchmarks import machine
 from tests.servers import Server, own_database
 
 UNKNOWN = "unknown identifier"
@@ -195,7 +195,7 @@ def main() -> None:
         os.environ.update(server.environment)
         server.manage("migrate", "--verbosity", "0")
         django.setup()
-        print(f"{url.partition(':')[0]}; {machine()}")
+        print(f"{url.partition(':')[0]}; {machine.description()}")
         measure("model", ask_model, options)
         with server:
             measure("HTTP", Endpoint(server.port), options)

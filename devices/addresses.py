@@ -38,6 +38,15 @@ def split(address: str) -> tuple[str, str | None]:
     return identifier, components[0] if components else None
 
 
+def written(identifier: str) -> str:
+    """Return the address that names an ID, so that `split` gives the ID back."""
+    if not identifier.startswith("//"):
+        return identifier
+    host, slash, path = identifier[2:].replace("%", "%25").partition("/")
+    parent, last_slash, segment = path.rpartition("/")
+    return f"//{host}{slash}{parent}{last_slash}{segment.replace('.', '%2E')}"
+
+
 def entity_id(address: str) -> str:
     """Return the ID that an address names; raises AddressError like `split`."""
     return split(address)[0]

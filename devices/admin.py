@@ -1,16 +1,15 @@
 """Staff's view of devices, groups and pre-shared keys; certificates are registered beside it."""
 
-from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AdminSplitDateTime, AdminTextInputWidget
-from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import Count, F, Q, QuerySet
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -18,8 +17,20 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from devices import secrets
-from devices.admin_certificates import CertificateInline
+from devices import admin_trials
+from devices.admin_actions import (
+    BulkActions,
+    Delete,
+    Disable,
+    Enable,
+    Join,
+    Leave,
+    RevokeAll,
+    dependants,
+    not_deletable,
+)
+from devices.admin_certificates import CertificateAdmin, CertificateAuthorityAdmin
+from devices.admin_forms import MOMENTS, CurrentForm
 from devices.admin_history import HistoryPages
 from devices.admin_lists import (
     ANYWHERE,
@@ -33,26 +44,25 @@ from devices.admin_lists import (
 )
 from devices.admin_pages import (
     CredentialStateFilter,
+    Guarded,
     KeepsRevoked,
     RevokeForm,
     SavesChanges,
     confirmation,
+    credential_panels,
     expiry,
     form_page,
     panels_of,
+    state_badge,
 )
+from devices.admin_secrets import SecretPages
+from devices.admin_transfer import TransferPages
 from devices.models import CredentialState, Device, DeviceGroup, PreSharedKey
 from devices.models.devices import credential_state, first_group, next_expiry
+from devices.models.revocation import revoke_all
 from devices.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
-from devices.verdicts import Outcome
 
-OVERLAPS = {
-    0: gettext_lazy("at once"),
-    1: gettext_lazy("in an hour"),
-    24: gettext_lazy("in a day"),
-    7 * 24: gettext_lazy("in a week"),
-    30 * 24: gettext_lazy("in 30 days"),
-}
+__all__ = ["CertificateAdmin", "CertificateAuthorityAdmin"]  # registered where they are written
 
 CREDENTIAL_TONES = {
     CredentialState.NONE: Tone.BAD,
@@ -63,74 +73,11 @@ CREDENTIAL_TONES = {
 MOST_GROUP_NAMES = 3  # of a device, in a list
 
 
-class IssueKeyForm(forms.Form):
-    """What staff say of a new key; an empty secret means a generated one."""
-
-    label = forms.CharField(
-        label=gettext_lazy("Label"),
-        required=False,
-        max_length=100,
-        widget=AdminTextInputWidget,
-        help_text=gettext_lazy("What staff call this key, such as “factory” or “2026”."),
-    )
-    not_before = forms.SplitDateTimeField(
-        label=gettext_lazy("Valid from"), required=False, widget=AdminSplitDateTime
-    )
-    not_after = forms.SplitDateTimeField(
-        label=gettext_lazy("Valid until"), required=False, widget=AdminSplitDateTime
-    )
-    secret = forms.CharField(
-        label=gettext_lazy("Known secret"),
-        required=False,
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
-        help_text=gettext_lazy(
-            "Leave empty to have one generated, which is safer. Fill in only a secret that the "
-            "device has already: 3 to 128 characters."
-        ),
-    )
-    random = forms.BooleanField(
-        label=gettext_lazy("The known secret is random"),
-        required=False,
-        help_text=gettext_lazy(
-            "A machine made it, with at least 128 bits: it is then checked as fast as a "
-            "generated one."
-        ),
-    )
-
-    def clean(self) -> dict[str, Any]:
-        """Check a known secret before anything is made of it."""
-        cleaned = super().clean() or {}
-        if cleaned.get("secret"):
-            try:
-                secrets.check_usable(cleaned["secret"], random=cleaned["random"])
-            except ValidationError as error:
-                self.add_error("secret", error)
-        return cleaned
-
-
-class RotateKeysForm(forms.Form):
-    """When the old keys end."""
-
-    overlap = forms.TypedChoiceField(
-        label=gettext_lazy("The old keys end"),
-        choices=OVERLAPS,
-        coerce=int,
-        initial=24,
-        help_text=gettext_lazy("Until then old and new secrets admit the device."),
-    )
-    label = forms.CharField(
-        label=gettext_lazy("New label"),
-        required=False,
-        max_length=100,
-        widget=AdminTextInputWidget,
-    )
-
-
 @admin.register(DeviceGroup)
-class DeviceGroupAdmin(HistoryPages, admin.ModelAdmin):
+class DeviceGroupAdmin(Guarded, HistoryPages, SavesChanges, admin.ModelAdmin):
     """Groups: which there are, where they lie, how many devices each holds."""
 
+    form = CurrentForm
     list_display = ["name", "parent", "device_count", "description"]
     list_select_related = ["parent"]
     list_filter = [("parent", admin.RelatedOnlyFieldListFilter)]
@@ -141,52 +88,47 @@ class DeviceGroupAdmin(HistoryPages, admin.ModelAdmin):
     restores = ("name", "parent", "description")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
-        """Count the devices of each group in the same statement."""
-        return super().get_queryset(request).annotate(device_total=Count("devices"))
+        """Count the devices of each group that is shown, in the same statement."""
+        members = Device.groups.through.objects.filter(devicegroup=OuterRef("pk")).order_by()
+        counted = members.values("devicegroup").annotate(n=Count("pk")).values_list("n")  # type: ignore[misc]
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(device_total=Coalesce(Subquery(counted), Value(0)))
+        )
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Add the sections that other apps fill."""
+        if (group := context.get("original")) is not None:
+            context["panels"] = panels_of(request, group)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=gettext_lazy("Devices"), ordering="device_total")
-    def device_count(self, group: DeviceGroup) -> int:
-        """Return how many devices are direct members."""
-        total: int = getattr(group, "device_total", 0)
-        return total
-
-
-class KeyColumns:
-    """Columns that the list of keys and a device's page share."""
-
-    @admin.display(description=gettext_lazy("State"))
-    def state(self, key: PreSharedKey) -> str:
-        """Return whether the key admits its device now, and why not."""
-        outcome = key.state_at(timezone.now())
-        if outcome is Outcome.VERIFIED:
-            return _("live")
-        return str(outcome.label)
-
-    @admin.display(description=gettext_lazy("Secret begins"), empty_value="—")
-    def shown_hint(self, key: PreSharedKey) -> str:
-        """Return the hint of a generated secret; a chosen one gives nothing away."""
-        return key.hint
-
-
-class KeyInline(KeyColumns, admin.TabularInline):
-    """A device's keys, to look at; they are issued, rotated and revoked on pages of their own."""
-
-    model = PreSharedKey
-    extra = 0
-    can_delete = False
-    show_change_link = True
-    fields = ("label", "state", "shown_hint", "not_before", "not_after", "last_used")
-    readonly_fields = ("label", "state", "shown_hint", "not_before", "not_after", "last_used")
-    verbose_name_plural = gettext_lazy("Pre-shared keys")
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Leave adding to the page that shows the secret once."""
-        return False
+    def device_count(self, group: DeviceGroup) -> SafeString:
+        """Return how many devices are direct members, with the way to them."""
+        return format_html(
+            '<a href="{}?group={}">{}</a>',
+            reverse("admin:devices_device_changelist"),
+            group.pk,
+            group.device_total,  # type: ignore[attr-defined]
+        )
 
 
 @admin.register(Device)
-class DeviceAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
-    """Devices, with their keys beside them."""
+class DeviceAdmin(
+    Guarded,
+    TransferPages,
+    HistoryPages,
+    BulkActions,
+    SecretPages,
+    SavesChanges,
+    admin.ModelAdmin,
+):
+    """Devices, with their keys and certificates beside them."""
+
+    form = CurrentForm
 
     list_display = [
         "identifier",
@@ -209,11 +151,12 @@ class DeviceAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
     readonly_fields = ["created", "updated", "last_seen"]
     list_per_page = 50
     show_full_result_count = False
-    actions = ["enable", "disable"]
+    actions = [
+        change.action() for change in (Enable(), Disable(), Join(), Leave(), RevokeAll(), Delete())
+    ]
     restores = ("kind", "name", "description", "enabled", "attributes")
-    inlines = [KeyInline, CertificateInline]
     fieldsets = [
-        (None, {"fields": ["identifier", "name", "kind", "enabled"]}),
+        (None, {"fields": ["identifier", "name", "kind"]}),
         (gettext_lazy("Where it belongs"), {"fields": ["groups", "description", "attributes"]}),
         (gettext_lazy("Evidence"), {"fields": ["last_seen", "created", "updated"]}),
     ]
@@ -242,7 +185,7 @@ class DeviceAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
         term = search_term.strip()
         if term and not term.startswith(ANYWHERE):
             begins = Q(identifier__startswith=term) | Q(identifier__startswith=term.lower())
-            if queryset.filter(begins).exists():
+            if Device.objects.filter(begins).exists():
                 return queryset.filter(begins), False
         return super().get_search_results(request, queryset, term.removeprefix(ANYWHERE))
 
@@ -251,9 +194,11 @@ class DeviceAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
         kept = [*self.readonly_fields]
         return [*kept, "identifier"] if obj else kept
 
-    def get_inlines(self, request: HttpRequest, obj: Device | None) -> list[Any]:
-        """Show credentials once there is a device to have them."""
-        return list(self.inlines) if obj else []
+    def get_fieldsets(self, request: HttpRequest, obj: Device | None = None) -> Any:
+        """Ask whether a new device is enabled; a registered one is switched by its button."""
+        first, *others = super().get_fieldsets(request, obj)
+        fields = [*first[1]["fields"], *([] if obj else ["enabled"])]
+        return [(None, {"fields": fields}), *others]
 
     def render_change_form(
         self,
@@ -264,9 +209,18 @@ class DeviceAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
         form_url: str = "",
         obj: Device | None = None,
     ) -> HttpResponse:
-        """Add the sections that other apps fill."""
+        """Add the device's state, its credentials and the sections that other apps fill."""
         if obj is not None:
-            context["panels"] = panels_of(request, obj)
+            now = timezone.now()
+            described = Device.objects.with_credential_state(now).with_next_expiry(now)
+            context |= {
+                "described": described.get(pk=obj.pk),
+                "state": self.state(obj),
+                "panels": [*credential_panels(request, obj), *panels_of(request, obj)],
+            }
+            shown = context["described"]
+            context["credentials"] = self.credentials(shown)
+            context["next_expiry"] = self.next_expiry(shown)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description=gettext_lazy("State"), ordering="enabled")
@@ -303,129 +257,78 @@ class DeviceAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
         """Return when the first of its live credentials ends."""
         return expiry(device.next_expiry, timezone.now())  # type: ignore[attr-defined]
 
-    @admin.action(description=gettext_lazy("Enable selected devices"), permissions=["change"])
-    def enable(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
-        """Let the selected devices connect again."""
-        self._set_enabled(request, queryset, enabled=True)
-
-    @admin.action(description=gettext_lazy("Disable selected devices"), permissions=["change"])
-    def disable(self, request: HttpRequest, queryset: QuerySet[Device]) -> HttpResponse | None:
-        """Refuse the selected devices from their next request on, after a confirmation."""
-        if "confirmed" not in request.POST:
-            return confirmation(
-                self,
-                request,
-                queryset,
-                title=_("Disable devices"),
-                text=_("These devices will be refused from their next request on:"),
-                button=_("Disable"),
-            )
-        self._set_enabled(request, queryset, enabled=False)
-        return None
-
-    def _set_enabled(
-        self, request: HttpRequest, queryset: QuerySet[Device], *, enabled: bool
-    ) -> None:
-        changed = 0
-        for device in queryset.filter(enabled=not enabled):
-            device.enabled = enabled
-            device.save(update_fields=["enabled", "updated"])
-            self.log_change(request, device, [{"changed": {"fields": ["enabled"]}}])
-            changed += 1
-        text = (
-            ngettext("%(n)d device enabled.", "%(n)d devices enabled.", changed)
-            if enabled
-            else ngettext("%(n)d device disabled.", "%(n)d devices disabled.", changed)
-        )
-        self.message_user(request, text % {"n": changed}, messages.SUCCESS)
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Count what is deleted with a device, instead of listing thousands of rows."""
+        pks = [device.pk for device in objs]
+        found = dependants(Device.objects.filter(pk__in=pks))
+        counts = {one.name: one.rows for one in found}
+        return list(counts), counts, set(not_deletable(found, request.user)), []
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the pages that issue and rotate keys."""
+        """Add the pages that switch a device on and off."""
         pages = [
             path(
-                f"<int:object_id>/{view.__name__.replace('_', '-')}/",
-                self.admin_site.admin_view(view),
+                f"<int:object_id>/{change.name}/",
+                self.admin_site.admin_view(partial(self.switch, change=change())),
+                name=f"devices_device_{change.name}",
+            )
+            for change in (Enable, Disable)
+        ]
+        tools = [
+            path(
+                f"{view.__name__.replace('_', '-')}/",
+                self.admin_site.admin_view(partial(view, model_admin=self)),
                 name=f"devices_device_{view.__name__}",
             )
-            for view in (self.issue_key, self.rotate_keys)
+            for view in (admin_trials.try_credential, admin_trials.suggestions)
         ]
-        return [*pages, *super().get_urls()]
+        return [*tools, *pages, *super().get_urls()]
 
-    def issue_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Issue a key, or register a known secret; a generated one is shown on this answer only."""
+    def switch(
+        self, request: HttpRequest, object_id: int, *, change: Enable | Disable
+    ) -> HttpResponse:
+        """Enable or disable one device, after a confirmation."""
         device = get_object_or_404(Device, pk=object_id)
-        if not request.user.has_perm("devices.add_presharedkey"):
+        if not self.has_change_permission(request, device):
             raise PermissionDenied
-        form = IssueKeyForm(request.POST or None)
-        if form.is_valid():
-            try:
-                return self._issued(request, device, form.cleaned_data)
-            except ValidationError as error:
-                form.add_error(None, error)
+        if request.method == "POST":
+            return self.guarded(request, partial(self._switch, request, device, change))
         return form_page(
             self,
             request,
             device,
-            form,
-            title=_("Issue a key"),
-            text=format_html(_("A new pre-shared key for <b>{}</b>."), device.identifier),
-            button=_("Issue the key"),
+            forms.Form(),
+            title=change.title_of_one,
+            text=change.text_of_one % {"identifier": device.identifier},
+            button=change.button,
+            destructive=change.is_destructive,
         )
 
-    def _issued(self, request: HttpRequest, device: Device, wanted: dict[str, Any]) -> HttpResponse:
-        secret, random = wanted.pop("secret"), wanted.pop("random")
-        if not secret:
-            key, generated = PreSharedKey.objects.issue(device=device, **wanted)
-            self.log_change(request, device, f"Issued key {key.pk}.")
-            return secret_page(self, request, device, generated)
-        key = PreSharedKey.objects.register(device=device, secret=secret, random=random, **wanted)
-        self.log_change(request, device, f"Registered a known secret as key {key.pk}.")
-        self.message_user(request, _("The secret was registered."), messages.SUCCESS)
-        if not random and (warning := secrets.weakness(secret, identifier=device.identifier)):
-            self.message_user(request, _("It is weak. ") + warning, messages.WARNING)
+    def _switch(
+        self, request: HttpRequest, device: Device, change: Enable | Disable
+    ) -> HttpResponse:
+        done = change.apply(Device.objects.filter(pk=device.pk), {}, by="")
+        self.message_user(request, done, messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
-
-    def rotate_keys(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Issue a new key and let the old ones end; the new secret is shown on this answer only."""
-        device = get_object_or_404(Device, pk=object_id)
-        if not request.user.has_perms(["devices.add_presharedkey", "devices.change_presharedkey"]):
-            raise PermissionDenied
-        form = RotateKeysForm(request.POST or None)
-        if form.is_valid():
-            key, secret = PreSharedKey.objects.rotate(
-                device=device,
-                overlap=timedelta(hours=form.cleaned_data["overlap"]),
-                label=form.cleaned_data["label"],
-            )
-            self.log_change(request, device, f"Rotated the keys: key {key.pk} succeeds them.")
-            return secret_page(self, request, device, secret)
-        return form_page(
-            self,
-            request,
-            device,
-            form,
-            title=_("Rotate keys"),
-            text=format_html(
-                _("<b>{}</b> gets a new secret; the keys that it has now end when you say."),
-                device.identifier,
-            ),
-            button=_("Issue the new key"),
-        )
 
 
 @admin.register(PreSharedKey)
-class PreSharedKeyAdmin(HistoryPages, KeyColumns, KeepsRevoked, SavesChanges, admin.ModelAdmin):
+class PreSharedKeyAdmin(HistoryPages, KeepsRevoked, SavesChanges, admin.ModelAdmin):
     """Keys across all devices: which are old, unused, about to end."""
 
+    form = CurrentForm
+    formfield_overrides = MOMENTS
     list_display = [
         "device",
         "label",
         "state",
         "shown_hint",
         "scheme",
-        "not_after",
-        "last_used",
-        "created",
+        "ends",
+        moment_column("last_used", gettext_lazy("Last used")),
+        moment_column("created", gettext_lazy("Created")),
     ]
     list_display_links = ["device", "label"]
     list_select_related = ["device"]
@@ -462,6 +365,21 @@ class PreSharedKeyAdmin(HistoryPages, KeyColumns, KeepsRevoked, SavesChanges, ad
         ),
     ]
 
+    @admin.display(description=gettext_lazy("State"))
+    def state(self, key: PreSharedKey) -> SafeString:
+        """Return whether the key admits its device now, and why not."""
+        return state_badge(key.state_at(timezone.now()))
+
+    @admin.display(description=gettext_lazy("Secret begins"), empty_value=NOTHING)
+    def shown_hint(self, key: PreSharedKey) -> str:
+        """Return the hint of a generated secret; a chosen one gives nothing away."""
+        return key.hint
+
+    @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
+    def ends(self, key: PreSharedKey) -> SafeString | str:
+        """Return when the key ends, and whether that is soon."""
+        return expiry(key.not_after, timezone.now())
+
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Let nobody search for a digest by its beginnings."""
         return not lookup.startswith("digest") and super().lookup_allowed(lookup, value, request)
@@ -484,11 +402,7 @@ class PreSharedKeyAdmin(HistoryPages, KeyColumns, KeepsRevoked, SavesChanges, ad
                 button=_("Revoke"),
                 form=form,
             )
-        revoked = 0
-        for key in queryset.select_related("device"):
-            if key.revoke(by=request.user.get_username(), reason=form.cleaned_data["reason"]):
-                self.log_change(request, key, "Revoked.")
-                revoked += 1
+        revoked = revoke_all(queryset, by=request.user.get_username(), **form.cleaned_data)
         text = ngettext("%(n)d key revoked.", "%(n)d keys revoked.", revoked)
         self.message_user(request, text % {"n": revoked}, messages.SUCCESS)
         return None
@@ -509,8 +423,7 @@ class PreSharedKeyAdmin(HistoryPages, KeyColumns, KeepsRevoked, SavesChanges, ad
             raise PermissionDenied
         form = RevokeForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            if key.revoke(by=request.user.get_username(), reason=form.cleaned_data["reason"]):
-                self.log_change(request, key, "Revoked.")
+            key.revoke(by=request.user.get_username(), **form.cleaned_data)
             self.message_user(request, _("The key is revoked."), messages.SUCCESS)
             return HttpResponseRedirect(
                 reverse("admin:devices_device_change", args=[key.device_id])
@@ -529,20 +442,3 @@ class PreSharedKeyAdmin(HistoryPages, KeyColumns, KeepsRevoked, SavesChanges, ad
             button=_("Revoke"),
             destructive=True,
         )
-
-
-def secret_page(
-    model_admin: admin.ModelAdmin, request: HttpRequest, device: Device, secret: str
-) -> HttpResponse:
-    """Return the only page that ever shows a generated secret; like all of them, never cached."""
-    return TemplateResponse(
-        request,
-        "admin/devices/secret_page.html",
-        {
-            **model_admin.admin_site.each_context(request),
-            "opts": Device._meta,
-            "original": device,
-            "title": _("The new secret"),
-            "secret": secret,
-        },
-    )

@@ -12,12 +12,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDi
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from devices import admin_previews as previews
 from devices import x509
+from devices.admin_forms import CurrentForm
 from devices.admin_history import HistoryPages
 from devices.admin_pages import (
     CredentialStateFilter,
@@ -25,16 +27,24 @@ from devices.admin_pages import (
     RevokeForm,
     SavesChanges,
     confirmation,
+    expiry,
     form_page,
+    state_badge,
 )
-from devices.models import Certificate, CertificateAuthority
+from devices.admin_previews import Preview
+from devices.models import Certificate, CertificateAuthority, RevokedSerial
 from devices.models.authorities import CRLPolicy
-from devices.verdicts import Outcome
-from devices.x509 import NameSource, Refused
+from devices.rendering import Tone, badge, enabled_badge, moment, moment_column
+
+LONGEST_CARRIED = 1024 * 1024  # characters of a list that a preview brings along
 
 
-class PresentedMixin(forms.ModelForm):
-    """A certificate as text or as a file, one of the two."""
+class PresentedForm(forms.Form):
+    """PEM or DER, as text or as a file; saved once its preview was looked at.
+
+    The first sending makes `preview`, and the form then brings the fingerprint of what was shown
+    along: only that is saved.
+    """
 
     presented = forms.CharField(
         label=gettext_lazy("Certificate"),
@@ -51,9 +61,47 @@ class PresentedMixin(forms.ModelForm):
         required=False,
         help_text=gettext_lazy("PEM or DER, up to 64 KiB."),
     )
+    confirmed = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    preview: Preview | None = None
+
+    def content(self, longest: int) -> bytes:
+        """Return what was presented, up to one more byte than `longest`; a file goes first."""
+        uploaded: UploadedFile | None = self.cleaned_data.get("file")
+        text: str = self.cleaned_data.get("presented") or ""
+        content = uploaded.read(longest + 1) if uploaded is not None else text.encode()
+        if not content:
+            raise ValidationError(
+                {"presented": _("Paste the PEM text or choose a file.")}, code="required"
+            )
+        return content
+
+    def show(self, preview: Preview, fingerprint: str, text: str) -> None:
+        """Raise ValidationError unless this very thing was shown before."""
+        if self.cleaned_data.get("confirmed") == fingerprint:
+            return
+        self.preview = preview
+        self.send_back(presented=text, confirmed=fingerprint)
+        raise ValidationError(_("Nothing is saved yet."), code="preview")
+
+    def send_back(self, **values: str) -> None:
+        """Have the page show these values in place of what was sent."""
+        sent = QueryDict(mutable=True)
+        sent.update(self.data)
+        for name, value in values.items():
+            sent[self.add_prefix(name)] = value
+        self.data = sent
+
+
+class RegisterForm(PresentedForm, forms.ModelForm):
+    """A certificate that makes a row."""
 
     def prepared(self, fields: dict[str, Any]) -> Any:
         """Return the row that `fields` and the certificate make, not saved."""
+        raise NotImplementedError
+
+    def previewed(self, row: Any) -> Preview:
+        """Return what was read."""
         raise NotImplementedError
 
     def clean(self) -> dict[str, Any]:
@@ -61,32 +109,25 @@ class PresentedMixin(forms.ModelForm):
         cleaned = super().clean() or {}
         if self.errors:
             return cleaned
-        fields = cleaned.copy()
-        uploaded: UploadedFile | None = fields.pop("file")
-        text = fields.pop("presented")
-        if uploaded is not None:
-            text = x509.text_of(uploaded.read(x509.LONGEST_TEXT + 1))
-        if not text:
-            raise ValidationError(
-                {"presented": _("Paste a certificate or choose a file.")}, code="required"
-            )
+        text = x509.text_of(self.content(x509.LONGEST_TEXT))
+        others = {
+            name: value for name, value in cleaned.items() if name not in PresentedForm.base_fields
+        }
         try:
-            prepared = self.prepared(fields | {"presented": text})
+            prepared = self.prepared(others | {"presented": text})
         except ValidationError as error:
             if "PRIVATE KEY" in text:  # nothing may send it back, not even this page
-                sent = QueryDict(mutable=True)
-                sent.update(self.data)
-                sent[self.add_prefix("presented")] = ""
-                self.data = sent
+                self.send_back(presented="")
             raise ValidationError({"presented": error}) from None
         try:
             prepared.full_clean()
         except ValidationError as error:
             known = {name: found for name, found in error.error_dict.items() if name in self.fields}
-            others = [found for name, found in error.error_dict.items() if name not in self.fields]
-            for found in others:
+            unknown = [found for name, found in error.error_dict.items() if name not in self.fields]
+            for found in unknown:
                 known.setdefault("presented", []).extend(found)
             raise ValidationError(known) from None
+        self.show(self.previewed(prepared), prepared.fingerprint, prepared.pem)
         self.instance = prepared
         return cleaned
 
@@ -94,7 +135,7 @@ class PresentedMixin(forms.ModelForm):
         """Leave the row alone: `clean` made it, and checked it as a whole."""
 
 
-class CertificateForm(PresentedMixin):
+class CertificateForm(RegisterForm):
     """A certificate to pin to a device."""
 
     class Meta:
@@ -106,8 +147,12 @@ class CertificateForm(PresentedMixin):
         """Return the certificate as a row."""
         return Certificate.objects.prepare(**fields)
 
+    def previewed(self, row: Certificate) -> Preview:
+        """Return what was read."""
+        return previews.of_certificate(row, timezone.now())
 
-class CertificateAuthorityForm(PresentedMixin):
+
+class CertificateAuthorityForm(RegisterForm):
     """An authority to trust."""
 
     class Meta:
@@ -126,6 +171,10 @@ class CertificateAuthorityForm(PresentedMixin):
         """Return the anchor as a row."""
         return CertificateAuthority.objects.prepare(**fields)
 
+    def previewed(self, row: CertificateAuthority) -> Preview:
+        """Return what was read."""
+        return previews.of_anchor(row, timezone.now())
+
 
 class RevokeCertificateForm(RevokeForm):
     """Why a certificate is revoked, and whether its key goes along."""
@@ -140,67 +189,97 @@ class RevokeCertificateForm(RevokeForm):
     )
 
 
-class LoadListForm(forms.Form):
+class LoadListForm(PresentedForm):
     """A revocation list to put in force."""
 
-    file = forms.FileField(
+    presented = forms.CharField(
         label=gettext_lazy("Revocation list"),
-        help_text=gettext_lazy("PEM or DER, up to 16 MiB, as the authority published it."),
+        required=False,
+        max_length=LONGEST_CARRIED,
+        widget=AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
+        help_text=gettext_lazy("The PEM text, as the authority published it."),
+    )
+    file = forms.FileField(
+        label=gettext_lazy("or a file"),
+        required=False,
+        help_text=gettext_lazy("PEM or DER, up to 16 MiB."),
     )
 
-    def clean_file(self) -> bytes:
-        """Return the content, bounded."""
-        content: bytes = self.cleaned_data["file"].read(x509.LONGEST_LIST + 1)
-        return content
+    def __init__(self, anchor: CertificateAuthority, *args: Any) -> None:
+        self.anchor = anchor
+        super().__init__(*args)
+
+    def clean(self) -> dict[str, Any]:
+        """Read the list; show it first."""
+        cleaned = super().clean() or {}
+        if self.errors:
+            return cleaned
+        content = cleaned["content"] = self.content(x509.LONGEST_LIST)
+        now = timezone.now()
+        try:
+            read = self.anchor.read_list(content, now=now)
+        except ValidationError as error:
+            self.send_back(presented="")
+            raise ValidationError({"presented": error}) from None
+        carried = read.pem if len(read.pem) <= LONGEST_CARRIED else ""
+        preview = previews.of_list(read, self.anchor, now)
+        if not carried:
+            preview.warnings.append(_("It is too long to be kept here: choose the file again."))
+        self.show(preview, read.fingerprint, carried)
+        return cleaned
 
 
-class CertificateColumns:
-    """What the list of certificates, a certificate's page and a device's page share."""
+class RegistersCertificates:
+    """Makes an admin read a certificate once, show what was read, and keep it from then on."""
 
-    @admin.display(description=gettext_lazy("State"))
-    def state(self, certificate: Certificate) -> str:
-        """Return whether the certificate admits its device now, and why not."""
-        outcome = certificate.state_at(timezone.now())
-        return _("live") if outcome is Outcome.VERIFIED else str(outcome.label)
+    add_fieldsets: Any
+    registered_text: Any
 
-    @admin.display(description=gettext_lazy("Subject"), ordering="subject")
-    def short_subject(self, certificate: Certificate) -> str:
-        """Return the subject, cut to fit a column."""
-        return x509.shown(certificate.subject, 80)
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        """Read a certificate only where one is registered."""
+        if obj is not None:
+            kwargs["form"] = CurrentForm
+        return super().get_form(request, obj, change, **kwargs)  # type: ignore[misc]
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Show the preview of a certificate that is not saved yet."""
+        preview = getattr(context["adminform"].form, "preview", None)
+        if preview is not None:
+            context |= {"preview": preview, "errors": []}
+        return super().render_change_form(request, context, *args, **kwargs)  # type: ignore[misc]
 
-class CertificateInline(CertificateColumns, admin.TabularInline):
-    """A device's certificates, to look at; they are registered and revoked on their own pages."""
-
-    model = Certificate
-    extra = 0
-    can_delete = False
-    show_change_link = True
-    fields = ("label", "state", "pin", "short_subject", "not_after", "last_used")
-    readonly_fields = ("label", "state", "pin", "short_subject", "not_after", "last_used")
-    verbose_name_plural = gettext_lazy("Certificates")
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Leave adding to the page that reads the certificate."""
-        return False
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Show what was saved."""
+        if "_popup" in request.POST:
+            return super().response_add(request, obj, post_url_continue)  # type: ignore[misc]
+        messages.success(request, self.registered_text)
+        change = f"admin:devices_{obj._meta.model_name}_change"
+        return HttpResponseRedirect(reverse(change, args=[obj.pk]))
 
 
 @admin.register(Certificate)
 class CertificateAdmin(
-    HistoryPages, CertificateColumns, KeepsRevoked, SavesChanges, admin.ModelAdmin
+    HistoryPages, RegistersCertificates, KeepsRevoked, SavesChanges, admin.ModelAdmin
 ):
     """Certificates across all devices: what is pinned, what ends soon, what was revoked."""
 
     form = CertificateForm
+    registered_text = gettext_lazy("The certificate is registered.")
     list_display = [
         "device",
         "label",
         "state",
         "pin",
         "short_subject",
-        "not_after",
-        "last_used",
-        "created",
+        "ends",
+        moment_column("last_used", gettext_lazy("Last used")),
+        moment_column("created", gettext_lazy("Created")),
     ]
     list_display_links = ["device", "label", "short_subject"]
     list_select_related = ["device"]
@@ -240,7 +319,7 @@ class CertificateAdmin(
     ]
     add_fieldsets = [
         (None, {"fields": ["device", "label"]}),
-        (gettext_lazy("The certificate"), {"fields": ["presented", "file", "pin"]}),
+        (gettext_lazy("The certificate"), {"fields": ["presented", "file", "pin", "confirmed"]}),
     ]
 
     def get_fieldsets(self, request: HttpRequest, obj: Certificate | None = None) -> Any:
@@ -253,33 +332,25 @@ class CertificateAdmin(
         """Keep everything but the label of a registered certificate."""
         return ["device", "pin", "state", *self.READ, *self.SETTLED] if obj else []
 
-    def get_form(
-        self,
-        request: HttpRequest,
-        obj: Certificate | None = None,
-        change: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """Read a certificate only where one is registered."""
-        if obj is not None:
-            kwargs["form"] = forms.ModelForm
-        return super().get_form(request, obj, change, **kwargs)
+    @admin.display(description=gettext_lazy("State"))
+    def state(self, certificate: Certificate) -> SafeString:
+        """Return whether the certificate admits its device now, and why not."""
+        return state_badge(certificate.state_at(timezone.now()))
 
-    def response_add(
-        self, request: HttpRequest, obj: Certificate, post_url_continue: str | None = None
-    ) -> HttpResponse:
-        """Show what was read."""
-        if "_addanother" in request.POST or "_popup" in request.POST:
-            return super().response_add(request, obj, post_url_continue)
-        self.message_user(
-            request, _("The certificate is registered. Check what was read."), messages.SUCCESS
-        )
-        return HttpResponseRedirect(reverse("admin:devices_certificate_change", args=[obj.pk]))
+    @admin.display(description=gettext_lazy("Subject"), ordering="subject")
+    def short_subject(self, certificate: Certificate) -> str:
+        """Return the subject, cut to fit a column."""
+        return x509.shown(certificate.subject, 80)
+
+    @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
+    def ends(self, certificate: Certificate) -> SafeString | str:
+        """Return when the certificate ends, and whether that is soon."""
+        return expiry(certificate.not_after, timezone.now())
 
     @admin.display(description=gettext_lazy("Names"))
     def names(self, certificate: Certificate) -> SafeString:
         """Return every name that a trust anchor could know the device by."""
-        return names_text(certificate)
+        return previews.names_text(certificate)
 
     @admin.display(description=gettext_lazy("Key"))
     def key(self, certificate: Certificate) -> str:
@@ -301,17 +372,12 @@ class CertificateAdmin(
                 form=form,
             )
         revoked = sum(
-            self._revoked(request, certificate, form.cleaned_data) for certificate in queryset
+            certificate.revoke(by=request.user.get_username(), **form.cleaned_data)
+            for certificate in queryset
         )
         text = ngettext("%(n)d certificate revoked.", "%(n)d certificates revoked.", revoked)
         self.message_user(request, text % {"n": revoked}, messages.SUCCESS)
         return None
-
-    def _revoked(self, request: HttpRequest, certificate: Certificate, how: dict[str, Any]) -> bool:
-        revoked = certificate.revoke(by=request.user.get_username(), **how)
-        if revoked:
-            self.log_change(request, certificate, "Revoked.")
-        return revoked
 
     def get_urls(self) -> list[URLPattern]:
         """Add the page that revokes one certificate."""
@@ -329,7 +395,7 @@ class CertificateAdmin(
             raise PermissionDenied
         form = RevokeCertificateForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            self._revoked(request, certificate, form.cleaned_data)
+            certificate.revoke(by=request.user.get_username(), **form.cleaned_data)
             self.message_user(request, _("The certificate is revoked."), messages.SUCCESS)
             return HttpResponseRedirect(
                 reverse("admin:devices_certificate_change", args=[certificate.pk])
@@ -350,19 +416,6 @@ class CertificateAdmin(
             button=_("Revoke"),
             destructive=True,
         )
-
-
-def names_text(row: Certificate) -> SafeString:
-    """Return the names in a certificate, one a line."""
-    try:
-        names = [
-            (source.label, x509.shown(name, 300))
-            for source in NameSource
-            for name in x509.names_in(row.parsed, source)
-        ]
-    except Refused as refusal:
-        return format_html("{}", str(refusal))
-    return format_html_join(SafeString("<br>"), "{}: {}", names)
 
 
 class ListFilter(admin.SimpleListFilter):
@@ -388,11 +441,14 @@ class ListFilter(admin.SimpleListFilter):
 
 
 @admin.register(CertificateAuthority)
-class CertificateAuthorityAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
+class CertificateAuthorityAdmin(
+    HistoryPages, RegistersCertificates, SavesChanges, admin.ModelAdmin
+):
     """Trust anchors: whom, how they name devices, how old their lists are."""
 
     form = CertificateAuthorityForm
-    list_display = ["name", "enabled", "name_source", "crl_policy", "list_state", "not_after"]
+    registered_text = gettext_lazy("The trust anchor is registered.")
+    list_display = ["name", "state", "name_source", "crl_policy", "list_state", "ends"]
     list_select_related = ["revocation_list"]
     list_filter = ["enabled", ListFilter, "crl_policy", "name_source"]
     search_fields = ["name", "subject", "fingerprint"]
@@ -419,7 +475,7 @@ class CertificateAuthorityAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
     )
     add_fieldsets = [
         (None, {"fields": ["name", "enabled"]}),
-        (gettext_lazy("The certificate"), {"fields": ["presented", "file"]}),
+        (gettext_lazy("The certificate"), {"fields": ["presented", "file", "confirmed"]}),
         naming,
         (gettext_lazy("Revocation list"), {"fields": ["crl_policy"]}),
     ]
@@ -442,36 +498,39 @@ class CertificateAuthorityAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
         """Keep the certificate: another certificate is another anchor."""
         return (*self.LISTED, *self.READ) if obj else ()
 
-    def get_form(
+    def response_add(
         self,
         request: HttpRequest,
-        obj: CertificateAuthority | None = None,
-        change: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """Read a certificate only where one is registered."""
-        if obj is not None:
-            kwargs["form"] = forms.ModelForm
-        return super().get_form(request, obj, change, **kwargs)
-
-    def response_add(
-        self, request: HttpRequest, obj: CertificateAuthority, post_url_continue: str | None = None
+        obj: CertificateAuthority,
+        post_url_continue: str | None = None,
     ) -> HttpResponse:
-        """Show what was read."""
-        if "_addanother" in request.POST or "_popup" in request.POST:
-            return super().response_add(request, obj, post_url_continue)
-        self.message_user(
-            request, _("The trust anchor is registered. Check what was read."), messages.SUCCESS
-        )
+        """Say what is still missing, too."""
+        response = super().response_add(request, obj, post_url_continue)
         if obj.crl_policy == CRLPolicy.REQUIRE:
             self.message_user(
                 request,
                 _("It admits nobody until its revocation list is loaded."),
                 messages.WARNING,
             )
-        return HttpResponseRedirect(
-            reverse("admin:devices_certificateauthority_change", args=[obj.pk])
-        )
+        return response
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Count the revoked serial numbers that go with an anchor."""
+        rows = RevokedSerial.objects.filter(authority__in=[anchor.pk for anchor in objs])
+        counts = {str(RevokedSerial._meta.verbose_name_plural): rows.count()}
+        return [str(anchor) for anchor in objs], counts, set(), []
+
+    @admin.display(description=gettext_lazy("State"), ordering="enabled")
+    def state(self, anchor: CertificateAuthority) -> SafeString:
+        """Return whether the anchor vouches for anybody."""
+        return enabled_badge(anchor.enabled)
+
+    @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
+    def ends(self, anchor: CertificateAuthority) -> SafeString | str:
+        """Return when the anchor ends, and whether that is soon."""
+        return expiry(anchor.not_after, timezone.now())
 
     @admin.display(description=gettext_lazy("Key"))
     def key(self, anchor: CertificateAuthority) -> str:
@@ -481,15 +540,18 @@ class CertificateAuthorityAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
     @admin.display(
         description=gettext_lazy("Revocation list"), ordering="revocation_list__next_update"
     )
-    def list_state(self, anchor: CertificateAuthority) -> str:
+    def list_state(self, anchor: CertificateAuthority) -> SafeString:
         """Return until when the list in force holds."""
         loaded = getattr(anchor, "revocation_list", None)
         if loaded is None:
-            return _("none")
-        moment = f"{loaded.next_update:%Y-%m-%d %H:%M}"
+            return badge(Tone.OFF, _("none"))
         if loaded.next_update < timezone.now():
-            return _("out of date since %(moment)s") % {"moment": moment}
-        return _("current until %(moment)s") % {"moment": moment}
+            return format_html(
+                "{} {}", badge(Tone.BAD, _("out of date since")), moment(loaded.next_update)
+            )
+        return format_html(
+            "{} {}", badge(Tone.GOOD, _("current until")), moment(loaded.next_update)
+        )
 
     @admin.display(description=gettext_lazy("Number"), empty_value="—")
     def list_number(self, anchor: CertificateAuthority) -> str | None:
@@ -526,26 +588,10 @@ class CertificateAuthorityAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
         anchor = get_object_or_404(CertificateAuthority, pk=object_id)
         if not self.has_change_permission(request, anchor):
             raise PermissionDenied
-        posted = request.method == "POST"
-        form = LoadListForm(request.POST, request.FILES) if posted else LoadListForm()
+        sent = (request.POST, request.FILES) if request.method == "POST" else ()
+        form = LoadListForm(anchor, *sent)
         if form.is_valid():
-            try:
-                loaded = anchor.load_list(form.cleaned_data["file"], by=request.user.get_username())
-            except ValidationError as error:
-                form.add_error("file", error)
-            else:
-                text = ngettext(
-                    "The list is in force; it names %(n)d certificate.",
-                    "The list is in force; it names %(n)d certificates.",
-                    loaded.entries,
-                )
-                self.log_change(
-                    request, anchor, f"Loaded revocation list {loaded.number or loaded}."
-                )
-                self.message_user(request, text % {"n": loaded.entries}, messages.SUCCESS)
-                return HttpResponseRedirect(
-                    reverse("admin:devices_certificateauthority_change", args=[anchor.pk])
-                )
+            return self._loaded(request, anchor, form.cleaned_data["content"])
         return form_page(
             self,
             request,
@@ -555,5 +601,20 @@ class CertificateAuthorityAdmin(HistoryPages, SavesChanges, admin.ModelAdmin):
             text=format_html(
                 _("It replaces the list of <b>{}</b> that is in force, as a whole."), anchor
             ),
-            button=_("Load the list"),
+            button=_("Put the list in force") if form.preview else _("Preview"),
+            preview=form.preview,
+        )
+
+    def _loaded(
+        self, request: HttpRequest, anchor: CertificateAuthority, content: bytes
+    ) -> HttpResponse:
+        loaded = anchor.load_list(content, by=request.user.get_username())
+        text = ngettext(
+            "The list is in force; it names %(n)d certificate.",
+            "The list is in force; it names %(n)d certificates.",
+            loaded.entries,
+        )
+        self.message_user(request, text % {"n": loaded.entries}, messages.SUCCESS)
+        return HttpResponseRedirect(
+            reverse("admin:devices_certificateauthority_change", args=[anchor.pk])
         )

@@ -17,8 +17,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import changes, history
+from devices.admin_pages import Panel
 from devices.changes import Cursor, Entry, FieldChange, Names
 from devices.history import Kind, Origin, history_of
+from devices.models import Device
+
+IN_PANEL = 5  # changes
 
 
 class HistoryPages(admin.ModelAdmin):
@@ -59,12 +63,7 @@ class HistoryPages(admin.ModelAdmin):
         if not allowed:
             raise PermissionDenied
         page = changes.latest(
-            {
-                historical: condition
-                for historical, condition in changes.of(self.model, pk).items()
-                if _may_see(request, historical)
-            },
-            after=Cursor.read(request.GET.get("after", "")),
+            _visible(request, self.model, pk), after=Cursor.read(request.GET.get("after", ""))
         )
         if row is None and not page.entries:
             raise Http404
@@ -164,6 +163,25 @@ def _set_back(row: Model, then: Any, fields: list[Any]) -> ValidationError | Non
     except ValidationError as error:
         return error
     return None
+
+
+def history_panel(request: HttpRequest, device: Device) -> Panel:
+    """Return the section of a device's page with its latest changes."""
+    page = changes.latest(_visible(request, Device, device.pk), IN_PANEL)
+    return Panel(
+        _("Latest changes"),
+        "admin/history/panel.html",
+        {"entries": [shown(entry) for entry in page.entries], "device": device},
+    )
+
+
+def _visible(request: HttpRequest, model: type[Model], pk: int) -> dict[Any, Q]:
+    """Return where the history of a row is, as far as staff may read it."""
+    return {
+        historical: condition
+        for historical, condition in changes.of(model, pk).items()
+        if _may_see(request, historical)
+    }
 
 
 def _may_see(request: HttpRequest, historical: Any) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -46,11 +46,41 @@ class BoundedPaginator(Paginator):
         return min(self.found, MOST_LISTED)
 
 
-class DeviceChangeList(ChangeList):
+class BoundedChangeList(ChangeList):
+    """Counts what each filter leaves where few rows are found, and offers to where many are."""
+
+    request: HttpRequest
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Find the rows of the page; decide whether to count."""
+        super().get_results(request)
+        self.request = request
+        is_small = self.searched.order_by()[: MOST_COUNTED + 1].count() <= MOST_COUNTED
+        self.add_facets = self.add_facets or is_small
+        self.is_facets_optional = self.is_facets_optional and not is_small
+
+    @cached_property
+    def searched(self) -> QuerySet[Any]:
+        """What the search finds, before any filter."""
+        found, _duplicates = self.model_admin.get_search_results(
+            self.request, self.root_queryset, self.query
+        )
+        return found
+
+    def left_by_others(self, filter_: admin.ListFilter) -> QuerySet[Any]:
+        """Return the rows that the search and all other filters leave."""
+        rows = self.searched
+        for other in self.filter_specs:
+            if other is not filter_:
+                rows = cast(CountedFilter, other).queryset(self.request, rows)
+        return rows
+
+
+class DeviceChangeList(BoundedChangeList):
     """Finds the rows of a page by their plain columns, then computes the others for these rows."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Describe the devices of the page, whatever order they are in."""
+        """Describe the devices of the page."""
         super().get_results(request)
         found = list(self.result_list.values_list("pk", flat=True))
         now = timezone.now()
@@ -61,7 +91,6 @@ class DeviceChangeList(ChangeList):
             .in_bulk(found)
         )
         self.result_list = [rows[pk] for pk in found if pk in rows]
-        self.add_facets = True
 
 
 def counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:
@@ -77,6 +106,8 @@ def counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:
             continue
         columns.append(f"(SELECT COUNT(*) FROM ({sql}) rows)")  # noqa: S608 (the ORM's own)
         parameters += given
+    if not columns:
+        return []
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(columns)}", parameters)
         row: tuple[int, ...] = cursor.fetchone()
@@ -102,7 +133,7 @@ class CountedFilter(admin.SimpleListFilter):
 
     def get_facet_queryset(self, changelist: Any) -> dict[str, Any]:
         """Count the rows of each choice among those that the other filters leave."""
-        rows = changelist.get_queryset(self.request, exclude_parameters=self.expected_parameters())
+        rows = changelist.left_by_others(self)
         found = counts(self.keep(rows, str(value)) for value, _label in self.lookup_choices)
         return {f"{n}__c": count_text(count) for n, count in enumerate(found)}
 

@@ -3,25 +3,35 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.widgets import AdminTextInputWidget
-from django.db.models import Model, QuerySet
+from django.db.models import F, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from devices.models import Device
+from devices.models import Device, DeviceGroup
 from devices.rendering import NOTHING, Tone, badge, moment
+from devices.verdicts import Outcome
 
 SOON = timedelta(days=30)
+CREDENTIAL_STATES = {
+    Outcome.NOT_YET_VALID: gettext_lazy("not valid yet"),
+    Outcome.EXPIRED: gettext_lazy("expired"),
+    Outcome.REVOKED: gettext_lazy("revoked"),
+    Outcome.PEPPER_MISSING: gettext_lazy("pepper missing"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +49,113 @@ class Panel:
 # Called for each device's page, in order; None where there is nothing that this user may see. Apps
 # that build on this one add theirs when they are ready.
 PANELS: list[Callable[[HttpRequest, Device], Panel | None]] = []
+GROUP_PANELS: list[Callable[[HttpRequest, DeviceGroup], Panel | None]] = []  # a group's page
 
 
-def panels_of(request: HttpRequest, device: Device) -> list[Panel]:
-    """Return the sections of a device's page."""
-    made = (make(request, device) for make in PANELS)
+MOST_CREDENTIALS = 20  # of each kind, on a device's page
+
+
+def credential_panels(request: HttpRequest, device: Device) -> list[Panel]:
+    """Return the sections with a device's newest keys and certificates, revoked ones last."""
+    return [
+        _credential_panel(device, rows)
+        for rows in (device.keys.all(), device.certificates.defer("pem"))
+        if request.user.has_perm(f"devices.view_{rows.model._meta.model_name}")
+    ]
+
+
+def _credential_panel(device: Device, rows: QuerySet[Any]) -> Panel:
+    now, meta = timezone.now(), rows.model._meta
+    newest = list(
+        rows.order_by(F("revoked_at").desc(nulls_first=True), "-pk")[: MOST_CREDENTIALS + 1]
+    )
+    shown = [
+        {
+            "row": row,
+            "address": reverse(f"admin:devices_{meta.model_name}_change", args=[row.pk]),
+            "state": state_badge(row.state_at(now)),
+            "ends": moment(row.not_after) if row.revoked_at else expiry(row.not_after, now),
+        }
+        for row in newest[:MOST_CREDENTIALS]
+    ]
+    listed = reverse(f"admin:devices_{meta.model_name}_changelist")
+    has_more = len(newest) > MOST_CREDENTIALS
+    return Panel(
+        title=capfirst(str(meta.verbose_name_plural)),
+        template="admin/devices/device/credentials.html",
+        context={
+            "rows": shown,
+            "all": f"{listed}?device__id__exact={device.pk}" if has_more else "",
+        },
+    )
+
+
+def state_badge(outcome: Outcome) -> SafeString:
+    """Return whether a credential admits its device, as a badge."""
+    if outcome is Outcome.VERIFIED:
+        return badge(Tone.GOOD, _("usable"))
+    tone = Tone.SOON if outcome is Outcome.NOT_YET_VALID else Tone.BAD
+    return badge(tone, CREDENTIAL_STATES.get(outcome, outcome.label))
+
+
+def panels_of(request: HttpRequest, row: Device | DeviceGroup) -> list[Panel]:
+    """Return the sections of a device's or a group's page."""
+    if isinstance(row, Device):
+        made = [make(request, row) for make in PANELS]
+    else:
+        made = [make(request, row) for make in GROUP_PANELS]
     return [panel for panel in made if panel is not None]
+
+
+# Called around each view of a `Guarded` admin that may change something: it answers with what the
+# view answers, or in its place. Apps that build on this one add theirs when they are ready.
+View = Callable[[], HttpResponse]
+GUARDS: list[Callable[["admin.ModelAdmin[Any]", HttpRequest, View], HttpResponse]] = []
+EDIT = "_edit"  # among what is sent: show the form as it was filled in, and save nothing
+
+
+class NothingSaved:
+    """Makes a form come back as it was filled in."""
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]
+        self.add_error(None, _("Nothing is saved yet."))  # type: ignore[attr-defined]
+
+
+class Guarded:
+    """Makes an admin's every change pass the guards."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Add or change a row."""
+        view = partial(super().changeform_view, request, *args, **kwargs)  # type: ignore[misc]
+        return self.guarded(request, view)
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Delete a row."""
+        view = partial(super().delete_view, request, *args, **kwargs)  # type: ignore[misc]
+        return self.guarded(request, view)
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """List rows, or act on some."""
+        view = partial(super().changelist_view, request, *args, **kwargs)  # type: ignore[misc]
+        return self.guarded(request, view)
+
+    def restore_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Set a row back to what it said before."""
+        view = partial(super().restore_view, request, *args, **kwargs)  # type: ignore[misc]
+        return self.guarded(request, view)
+
+    def guarded(self, request: HttpRequest, view: View) -> HttpResponse:
+        """Answer as the view does, or as a guard does in its place."""
+        if request.method == "POST":
+            for guard in GUARDS:
+                view = partial(guard, self, request, view)  # type: ignore[arg-type]
+        return view()
+
+    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Return the form, or one that only comes back."""
+        form = super().get_form(request, *args, **kwargs)  # type: ignore[misc]
+        return type(form.__name__, (NothingSaved, form), {}) if EDIT in request.POST else form
 
 
 class SavesChanges:
@@ -55,7 +166,12 @@ class SavesChanges:
     """
 
     def save_model(self, request: HttpRequest, obj: Model, form: forms.Form, change: bool) -> None:
-        """Save a new row whole, a changed one in its changed columns."""
+        """Save a new row whole, a changed one in its changed columns; say what others changed."""
+        if kept := getattr(form, "kept", []):
+            text = _(
+                "While the form lay open, others changed this; their change stands: %(fields)s."
+            )
+            messages.info(request, text % {"fields": ", ".join(kept)})
         columns = {field.name for field in obj._meta.concrete_fields}
         changed = (columns & set(form.changed_data)) | (columns & {"updated"})
         obj.save(update_fields=changed if change else None)
@@ -125,7 +241,7 @@ class RevokeForm(forms.Form):
 
 
 def form_page(
-    model_admin: "admin.ModelAdmin[Any]",
+    model_admin: Any,
     request: HttpRequest,
     subject: Model,
     form: forms.Form,

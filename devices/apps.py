@@ -11,5 +11,9 @@ class DevicesConfig(AppConfig):
     verbose_name = _("Devices")
 
     def ready(self) -> None:
-        """Count logins as showing who one is."""
+        """Count logins as showing who one is; show a device's history on its page."""
         from devices import reauthentication  # noqa: F401
+        from devices.admin_history import history_panel
+        from devices.admin_pages import PANELS
+
+        PANELS.append(history_panel)

@@ -58,12 +58,13 @@ class Entry:
     @property
     def what(self) -> str:
         """What staff call such rows."""
-        return str(self.change.instance_type._meta.verbose_name)
+        about: Any = self.change if self.change.is_link else self.model
+        return str(about._meta.verbose_name)
 
     @property
     def page(self) -> tuple[type[models.Model], int]:
         """The model and the primary key of the row on whose page the change belongs."""
-        if hasattr(self.change, "id"):
+        if not self.change.is_link:
             return self.model, self.change.id
         device: Any = self.change._meta.get_field("device")
         return device.related_model, self.change.device_id
@@ -200,7 +201,7 @@ def differences(old: Any, new: Any, names: "Names") -> list[FieldChange]:
     """Return what a change did, field by field; of a row that began or ended, what it said."""
     changes = []
     for field in new.tracked_fields:
-        if field.primary_key:
+        if field.primary_key or new.is_link:
             continue
         now = getattr(new, field.attname)
         was = getattr(old, field.attname) if old is not None else None
@@ -260,7 +261,7 @@ class Names:
 
     def subject(self, change: Any) -> str:
         """Return what the row of a change is called."""
-        if not hasattr(change, "id"):
+        if change.is_link:
             return " · ".join(
                 self.value(field, getattr(change, field.attname)) for field in change.tracked_fields
             )

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.apps import apps
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -95,6 +95,7 @@ class Change(models.Model):
         _("from"), max_length=16, choices=Origin, default=current_origin, editable=False
     )
 
+    is_link = False  # whether it is of two rows that came together or parted, and of none itself
     owners: tuple[str, ...] = ()  # foreign keys to rows on whose pages the change is shown, too
 
     class Meta:
@@ -218,12 +219,45 @@ def record(rows: Sequence[models.Model], kind: str) -> None:
     )
 
 
+def record_stored(rows: Sequence[models.Model], kind: str) -> None:
+    """Record what was done to rows of one model as the database has them, BATCH rows a statement.
+
+    The database copies them itself, which costs a tenth of `record`.
+    """
+    if not rows:
+        return
+    model = type(rows[0])
+    historical = history_of(model)
+    names = [field.attname for field in historical.tracked_fields]
+    common = {
+        "history_date": timezone.now(),
+        "history_type": Kind(kind).value,
+        "history_user_id": current_user(),
+        "history_change_reason": _source.get().reason,
+        "origin": current_origin(),
+    }
+    meta, quote = historical._meta, connection.ops.quote_name
+    columns = ", ".join(quote(meta.get_field(name).column) for name in (*names, *common))
+    values = [
+        models.Value(value, output_field=meta.get_field(name)) for name, value in common.items()
+    ]
+    for start in range(0, len(rows), BATCH):
+        keys = [row.pk for row in rows[start : start + BATCH]]
+        stored = model._default_manager.order_by().filter(pk__in=keys).values_list(*names, *values)
+        select, parameters = stored.query.sql_with_params()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO {quote(meta.db_table)} ({columns}) {select}",
+                parameters,
+            )
+
+
 def bulk_create(rows: Sequence[models.Model]) -> None:
     """Create rows of one model with their history; they get their primary keys."""
     if rows:
         with transaction.atomic():
             type(rows[0])._default_manager.bulk_create(rows, batch_size=BATCH)
-            record(rows, Kind.CREATED)
+            record_stored(rows, Kind.CREATED)
 
 
 def bulk_update(rows: Sequence[models.Model], fields: Collection[str]) -> None:

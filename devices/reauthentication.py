@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -11,6 +11,8 @@ from django.contrib.auth.signals import user_logged_in
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+
+Answer = TypeVar("Answer")
 
 CONFIRMED_AT = "confirmed_at"  # in a session: Unix seconds
 
@@ -33,15 +35,16 @@ def is_recent(request: HttpRequest) -> bool:
 
 
 def recently_authenticated(
-    view: Callable[..., HttpResponse],
-) -> Callable[..., HttpResponse]:
-    """Make a view, or a method that is one, ask for the password again where that was long ago.
+    view: Callable[..., Answer],
+) -> Callable[..., Answer | HttpResponse]:
+    """Make a view, or an action, ask for the password again where that was given long ago.
 
-    Staff come back to the page by its address: a form that was sent meanwhile is to be sent again.
+    It finds the request among the arguments, so that methods are decorated like functions. Staff
+    come back to the page by its address: a form that was sent meanwhile is to be sent again.
     """
 
     @wraps(view)
-    def guarded(*args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded(*args: Any, **kwargs: Any) -> Answer | HttpResponse:
         request = next(arg for arg in args if isinstance(arg, HttpRequest))
         if is_recent(request):
             return view(*args, **kwargs)

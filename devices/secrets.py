@@ -9,8 +9,10 @@ stolen database alone verifies nothing and guesses nothing.
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from collections.abc import Mapping
+from functools import cache
 
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -36,6 +38,10 @@ ARGON2_LANES = 1
 ARGON2_SALT_BYTES = 16
 ARGON2_HASH_BYTES = 32
 ARGON2_PREFIX = f"$argon2id$v=19$m={ARGON2_MEMORY_KIB},t={ARGON2_ITERATIONS},p={ARGON2_LANES}$"
+# A salt of 16 bytes and a hash of 32, in base64 without padding.
+ARGON2_PHC = re.compile(
+    r"\$argon2id\$v=19\$m=([1-9]\d{0,6}),t=([1-9]\d?),p=([1-9])\$[\w+/]{22}\$[\w+/]{43}", re.ASCII
+)
 
 
 class Scheme(models.TextChoices):
@@ -46,8 +52,13 @@ class Scheme(models.TextChoices):
 
 
 def generate() -> str:
-    """Return a new random secret of 192 bits, 32 URL-safe characters long."""
-    return secrets.token_urlsafe(GENERATED_BYTES)
+    """Return a new random secret of 192 bits, 32 URL-safe characters long.
+
+    None begins with a dash, which a command line takes for an option, a spreadsheet for a formula.
+    """
+    while (secret := secrets.token_urlsafe(GENERATED_BYTES)).startswith("-"):
+        pass
+    return secret
 
 
 def encoded(secret: str) -> bytes:
@@ -113,6 +124,54 @@ def is_current(stored: str, scheme: str) -> bool:
     return scheme == Scheme.HMAC_SHA256 or stored.startswith(ARGON2_PREFIX)
 
 
+def is_hashed(text: str) -> bool:
+    """Whether a text claims to be a secret that was hashed already; `parse_hashed` reads it."""
+    return text.startswith(("$argon2", *(f"{scheme}$" for scheme in Scheme)))
+
+
+def parse_hashed(text: str) -> tuple[Scheme, str, str]:
+    """Return scheme, pepper id and digest of a secret that was hashed already.
+
+    `hmac-sha256$PEPPER$DIGEST` in hexadecimal, or `argon2id$PEPPER$v=19$m=…,t=…,p=…$SALT$HASH`,
+    the PHC form with the pepper's id in it. Raises ValidationError where it is neither, where
+    the pepper is not configured, and where a check would cost more than today's.
+    """
+    scheme, _dollar, rest = text.partition("$")
+    pepper, _dollar, stored = rest.partition("$")
+    if scheme == Scheme.HMAC_SHA256:
+        known = re.fullmatch(r"[0-9a-f]{64}", stored) is not None
+    else:
+        stored = f"${Scheme.ARGON2ID}${stored}"
+        known = scheme == Scheme.ARGON2ID and _is_affordable(stored)
+    if not known:
+        raise ValidationError(
+            _(
+                "This is no hashed secret: write hmac-sha256$PEPPER$ and 64 hexadecimal digits in "
+                "lower case, or argon2id$PEPPER$v=19$m=…,t=…,p=…$SALT$HASH at today's cost or less."
+            ),
+            code="hashed",
+        )
+    if pepper not in peppers():
+        raise ValidationError(
+            _("The secret was hashed with the pepper “%(pepper)s”, which is not configured here."),
+            code="pepper",
+            params={"pepper": pepper[:32]},
+        )
+    return Scheme(scheme), pepper, stored
+
+
+def _is_affordable(phc: str) -> bool:
+    match = ARGON2_PHC.fullmatch(phc)
+    if match is None:
+        return False
+    memory, iterations, lanes = (int(number) for number in match.groups())
+    return (
+        8 * lanes <= memory <= ARGON2_MEMORY_KIB
+        and 1 <= iterations <= ARGON2_ITERATIONS
+        and lanes == ARGON2_LANES
+    )
+
+
 def waste(secret: str) -> None:
     """Spend what checking a chosen secret costs, on none: unknown must not be faster than wrong."""
     Argon2id(
@@ -146,6 +205,11 @@ def check_usable(secret: str, *, random: bool = False) -> None:
         )
 
 
+@cache
+def _common_passwords() -> CommonPasswordValidator:
+    return CommonPasswordValidator()
+
+
 def weakness(secret: str, *, identifier: str = "") -> str:
     """Return what makes a chosen secret easy to guess, in words; "" where nothing does."""
     if len(secret) < CHOSEN_ADVISABLE:
@@ -156,7 +220,7 @@ def weakness(secret: str, *, identifier: str = "") -> str:
     if identifier and (secret in identifier or identifier in secret):
         return str(_("It repeats the identifier, which is no secret."))
     try:
-        CommonPasswordValidator().validate(secret)
+        _common_passwords().validate(secret)
         NumericPasswordValidator().validate(secret)
     except ValidationError:
         return str(_("It is among the first that are guessed; a generated secret is safer."))

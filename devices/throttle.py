@@ -128,6 +128,7 @@ remembered = Remembered()
 slot = HashingSlot()
 caller_slot = HashingSlot(rest=3 * REST)  # apart: strangers must not take the devices' turns
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+_trier: ContextVar[str] = ContextVar("trier", default="")
 
 
 @contextmanager
@@ -152,6 +153,19 @@ class NoSlot:
         yield True
 
 
+@contextmanager
+def tried_by(trier: str) -> Iterator[None]:
+    """Count what is guessed within the block against `trier` alone, and never against a device.
+
+    A member of staff who tries a secret must not use up the guesses of those who connect.
+    """
+    token = _trier.set(trier)
+    try:
+        yield
+    finally:
+        _trier.reset(token)
+
+
 class Guess:
     """One attempt at an entity whose secret matched nothing that is cheap to check.
 
@@ -168,8 +182,10 @@ class Guess:
         as_caller: bool = False,
         hashed: bool = True,
     ) -> None:
-        self._slot = NoSlot() if not hashed else caller_slot if as_caller else slot
-        face = "caller" if as_caller else "device"
+        trier = _trier.get()
+        waits = caller_slot if as_caller or trier else slot
+        self._slot = waits if hashed else NoSlot()
+        face = trier or ("caller" if as_caller else "device")
         entity = "\x00".join([face, identifier, *sorted(digests)])  # rows come in any order
         counter = "guess:" + hashlib.sha256(encoded(entity)).hexdigest()
         self._places = [f"{counter}:{number}" for number in range(FAILURES)]

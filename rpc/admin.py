@@ -1,13 +1,11 @@
 """Staff's view of the journal of calls: a list to look through, fast whatever its length."""
 
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -18,23 +16,16 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from devices.admin_lists import BoundedPaginator
 from devices.models import Device
+from devices.rendering import NOTHING, moment_column
+from rpc.admin_pages import answer_badge
 from rpc.models import ALLOWING, CallRecord, reasons
 
-MOST_LISTED = 10_000  # rows that the pages of the list reach; filters reach the rest
 MOST_CALLERS = 50  # choices
 MOST_LOOKED_AT = 5_000  # refused rows, the newest ones, whose reasons are choices
 DAY = timedelta(days=1)
-
-
-class BoundedPaginator(Paginator):
-    """Counts no more rows than it has pages for."""
-
-    @cached_property
-    def count(self) -> int:
-        """Return how many rows the pages reach."""
-        rows: QuerySet[CallRecord] = self.object_list  # type: ignore[assignment]
-        return rows.order_by()[:MOST_LISTED].count()
+LAST = moment_column("last", gettext_lazy("Last"))
 
 
 class PeriodFilter(admin.SimpleListFilter):
@@ -177,7 +168,7 @@ def device_link(row: CallRecord, identifier: str) -> SafeString | str:
     """Return an identifier, as a link to its device where there is one."""
     pk = row.devices.get(identifier)
     if pk is None:
-        return identifier
+        return identifier or NOTHING
     url = reverse("admin:devices_device_change", args=[pk])
     return format_html('<a href="{}">{}</a>', url, identifier)
 
@@ -187,17 +178,16 @@ class CallRecordAdmin(admin.ModelAdmin):
     """The journal: nobody adds to it, changes or deletes it here."""
 
     list_display = [
-        "last",
+        LAST,
         "answer",
-        "reason_text",
+        "why",
         "subject_link",
-        "command",
-        "destination_link",
+        "asked",
+        "count",
         "caller_link",
         "endpoint",
-        "count",
     ]
-    list_display_links = ["last"]
+    list_display_links = [LAST]
     list_filter = [
         PeriodFilter,
         "outcome",
@@ -218,14 +208,15 @@ class CallRecordAdmin(admin.ModelAdmin):
         "chosen beside is searched."
     )
     actions = None
+    empty_value_display = NOTHING
     fieldsets = [
         (
             None,
-            {"fields": ["answer", "reason_text", "rule_link", "count", "first", "last", "bucket"]},
+            {"fields": ["answer", "why", "rule_link", "count", "first", "last", "bucket"]},
         ),
         (
             gettext_lazy("What was asked"),
-            {"fields": ["question", "subject_link", "command", "destination_link", "others"]},
+            {"fields": ["question", "subject_link", "command", "destination_link"]},
         ),
         (gettext_lazy("By whom"), {"fields": ["caller_link", "endpoint"]}),
     ]
@@ -267,39 +258,49 @@ class CallRecordAdmin(admin.ModelAdmin):
     ) -> HttpResponse:
         """Say what the list does not show: calls without a row of their own, calls not counted."""
         others = CallRecord.objects.filter(others=True).since(timezone.now() - DAY)
-        extra = {"others_total": others.total(), "journal_is_off": not settings.JOURNAL}
+        extra = {
+            "title": _("Journal of calls"),
+            "others_total": others.total(),
+            "journal_is_off": not settings.JOURNAL,
+        }
         return super().changelist_view(request, extra | (extra_context or {}))
 
     @admin.display(description=gettext_lazy("Answer"))
-    def answer(self, row: CallRecord) -> str:
+    def answer(self, row: CallRecord) -> SafeString:
         """Return how it ended."""
-        return row.get_outcome_display()
+        return answer_badge(row)
 
     @admin.display(description=gettext_lazy("Reason"))
-    def reason_text(self, row: CallRecord) -> str:
-        """Return the reason in words; and that a row is many where it is."""
-        text = str(row.get_reason_display())
-        return _("%(reason)s (others)") % {"reason": text} if row.others else text
+    def why(self, row: CallRecord) -> str:
+        """Return the reason in words."""
+        return row.why
 
-    @admin.display(description=gettext_lazy("Subject"), empty_value="—")
+    @admin.display(description=gettext_lazy("Subject"))
     def subject_link(self, row: CallRecord) -> SafeString | str:
         """Return who was asked about."""
         return device_link(row, row.subject)
 
-    @admin.display(description=gettext_lazy("Destination"), empty_value="—")
+    @admin.display(description=gettext_lazy("Command"))
+    def asked(self, row: CallRecord) -> SafeString | str:
+        """Return the command, and whom it was for."""
+        if not row.destination:
+            return row.command or NOTHING
+        return format_html("{} → {}", row.command, device_link(row, row.destination))
+
+    @admin.display(description=gettext_lazy("Destination"))
     def destination_link(self, row: CallRecord) -> SafeString | str:
         """Return whom a command was for."""
         return device_link(row, row.destination)
 
-    @admin.display(description=gettext_lazy("Caller"), empty_value="—")
+    @admin.display(description=gettext_lazy("Caller"))
     def caller_link(self, row: CallRecord) -> SafeString | str:
         """Return who asked."""
         return device_link(row, row.caller)
 
-    @admin.display(description=gettext_lazy("Rule"), empty_value="—")
-    def rule_link(self, row: CallRecord) -> SafeString | None:
+    @admin.display(description=gettext_lazy("Rule"))
+    def rule_link(self, row: CallRecord) -> SafeString | str:
         """Return the rule that decided last; it may be gone by now."""
         if row.rule is None:
-            return None
+            return NOTHING
         url = reverse("admin:acl_commandpermission_change", args=[row.rule])
         return format_html('<a href="{}">#{}</a>', url, str(row.rule))

@@ -3,13 +3,21 @@
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from devices.admin_pages import Panel
 from devices.models import Device
+from devices.rendering import Tone, badge
 from rpc.models import Answer, CallRecord
 
 MOST_ROWS = 10
+
+
+def answer_badge(row: CallRecord) -> SafeString:
+    """Return how what a row counts ended."""
+    tone = Tone.GOOD if row.outcome == Answer.ALLOWED else Tone.BAD
+    return badge(tone, row.get_outcome_display())
 
 
 def last_calls(request: HttpRequest, device: Device) -> Panel | None:
@@ -22,10 +30,9 @@ def last_calls(request: HttpRequest, device: Device) -> Panel | None:
         _("Last calls"),
         "admin/rpc/last_calls.html",
         {
-            "rows": rows,
+            "rows": [(row, answer_badge(row)) for row in rows],
             "identifier": device.identifier,
             "connection": CallRecord.objects.latest_connection(device.identifier),
             "all": f"{address}?{urlencode({'q': device.identifier, 'period': 'all'})}",
-            "refused": Answer.REFUSED,
         },
     )

@@ -1,19 +1,35 @@
 """The wire formats of the machine endpoints."""
 
+from collections.abc import Iterable
+from datetime import timedelta
+
 from django.apps import AppConfig
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+OF_LATE = timedelta(days=7)
+MOST_TRIED = 1000  # requests of the journal that a change of permissions is tried with
 
 
 class RpcConfig(AppConfig):
     """Frames, command definitions, the views, and the journal of what they were asked."""
 
     name = "rpc"
-    verbose_name = _("Calls")
+    verbose_name = _("Journal")
 
     def ready(self) -> None:
-        """Register the system checks, and the section of a device's page."""
+        """Register the system checks, a section of pages, and what permissions are tried with."""
+        from acl import trials
+        from acl.decisions import Request
         from devices.admin_pages import PANELS
         from rpc import checks  # noqa: F401
         from rpc.admin_pages import last_calls
+        from rpc.definitions import COMMANDS
+        from rpc.models import CallRecord
 
+        def requests_of_late() -> Iterable[Request]:
+            return CallRecord.objects.requests_made(timezone.now() - OF_LATE, MOST_TRIED)
+
+        trials.COMMANDS.append(lambda: COMMANDS)
+        trials.SOURCES.append(requests_of_late)
         PANELS.append(last_calls)

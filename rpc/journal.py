@@ -161,7 +161,7 @@ class Journal(Writer):
         waiting = list(noted.items())
         while waiting:
             try:
-                CallRecord.objects.add(waiting[:BATCH])
+                CallRecord.objects.add(dict(waiting[:BATCH]))
             except (OperationalError, InterfaceError):
                 log.exception("%d rows of the journal wait for the database", len(waiting))
                 self._take_back(waiting)

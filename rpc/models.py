@@ -1,7 +1,8 @@
 """The journal of calls: what was asked, by whom, and why it was answered so."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -10,6 +11,7 @@ from uuid import UUID
 
 from django.db import connections, models, router
 from django.db.models import Q, Sum
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from acl.decisions import Reason, Request
@@ -18,8 +20,8 @@ from devices.verdicts import Outcome
 
 BUCKET = 3600  # seconds that one row counts
 PRUNED = 5_000  # rows deleted at once
-MOST_SEARCHED = 1_000  # rows of one device that `latest_connection` looks at
-MOST_PAST = 200_000  # rows, the newest ones, that `requests_made` looks at
+MOST_SEARCHED = 200  # rows of one device that `latest_connection` looks at
+MOST_PAST = 50_000  # rows, the newest ones, that `requests_made` looks at
 
 
 class Endpoint(models.TextChoices):
@@ -54,7 +56,7 @@ class CallReason(models.TextChoices):
 
     ANSWERED = "answered", _("answered")
     NOT_AUTHENTICATED = "not-authenticated", _("the caller shows no credential")
-    AUTHENTICATION_FAILED = "authentication-failed", _("the caller's credential cannot be read")
+    AUTHENTICATION_FAILED = "authentication-failed", _("the caller's credential is nobody's")
     PERMISSION_DENIED = "permission-denied", _("the caller is no backend, or speaks for another")
     METHOD_NOT_ALLOWED = "method-not-allowed", _("not an HTTP POST")
     TOO_LARGE = "too-large", _("the body is too large")
@@ -137,33 +139,36 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
 
     def about_prefix(self, prefix: str) -> "CallQuerySet":
         """Return the rows about devices whose identifiers begin so, at either end, by an index."""
-        ends = Q()
-        for end in ("subject", "destination"):
-            if connections[self.db].vendor == "sqlite":  # whose LIKE uses no index
-                ends |= Q(**{f"{end}__gte": prefix, f"{end}__lt": prefix + "\U0010ffff"})
-            else:
-                ends |= Q(**{f"{end}__startswith": prefix})
-        return self.filter(ends)
+        subject, destination = (
+            Q(**{f"{end}__gte": prefix, f"{end}__lt": prefix + "\U0010ffff"})
+            if connections[self.db].vendor == "sqlite"  # whose LIKE uses no index
+            else Q(**{f"{end}__startswith": prefix})
+            for end in ("subject", "destination")
+        )
+        return self.filter(subject | (destination & ~Q(destination="")))  # as its index says
 
     def latest_about(self, identifier: str, most: int) -> list["CallRecord"]:
         """Return the newest rows in which a device was asked about, at either end."""
         newest = self.order_by("-bucket", "-pk")
         found = {
             row.pk: row
-            for end in ("subject", "destination")
-            for row in newest.filter(**{end: identifier})[:most]
+            for rows in (
+                newest.filter(subject=identifier),
+                newest.filter(destination=identifier).exclude(destination=""),  # as its index says
+            )
+            for row in rows[:most]
         }
         return sorted(found.values(), key=attrgetter("last"), reverse=True)[:most]
 
     def latest_connection(self, identifier: str) -> "CallRecord | None":
         """Return the newest row of a verification that a device passed, among its newest rows."""
-        newest = self.filter(subject=identifier).order_by("-bucket", "-pk")
-        passed = CallRecord.objects.filter(
-            pk__in=newest.values("pk")[:MOST_SEARCHED],
-            question=Question.CREDENTIAL,
-            outcome=Answer.ALLOWED,
+        newest = self.filter(subject=identifier).order_by("-bucket", "-pk")[:MOST_SEARCHED]
+        passed = (
+            row
+            for row in newest
+            if row.question == Question.CREDENTIAL and row.outcome == Answer.ALLOWED
         )
-        return passed.order_by("-last").first()
+        return max(passed, key=attrgetter("last"), default=None)
 
     def total(self) -> int:
         """Return how many calls the rows count."""
@@ -205,32 +210,43 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
             for row in most_frequent[:most]
         }
 
-    def add(self, tallies: Sequence[tuple[Key, Tally]]) -> None:
+    def add(self, tallies: Mapping[Key, Tally]) -> None:
         """Add what was counted to the rows that count it: one statement, a few hundred rows.
 
         Every writer locks rows in the order of their digests, so that no two wait for each other.
         """
         connection = connections[router.db_for_write(CallRecord)]
-        fields = [field for field in CallRecord._meta.concrete_fields if not field.primary_key]
-        records = sorted(
-            (CallRecord.of(key, tally) for key, tally in tallies), key=attrgetter("digest")
-        )
-        row = "(" + ", ".join(["%s"] * len(fields)) + ")"
-        sql = ADD.format(
-            columns=", ".join(connection.ops.quote_name(str(field.column)) for field in fields),
-            rows=", ".join([row] * len(records)),
-        )
-        values: list[Any] = [
-            field.get_db_prep_save(getattr(record, field.attname), connection)
-            for record in records
-            for field in fields
-        ]
+        rows = sorted(_columns(key, tally) for key, tally in tallies.items())
         with connection.cursor() as cursor:
-            cursor.execute(sql, values)
+            cursor.execute(ADD.format(rows=ROWS[connection.vendor]), [json.dumps(rows)])
 
 
+def _columns(key: Key, tally: Tally) -> list[Any]:
+    """Return the values of a row as JSON has them, in the order of ADD."""
+    return [
+        key.digest.hex,
+        _text(key.bucket * BUCKET),
+        *key[1:8],
+        Answer.ALLOWED if key.reason in ALLOWING else Answer.REFUSED,
+        key.others,
+        None if key.others else tally.rule,
+        tally.count,
+        _text(tally.first),
+        _text(tally.last),
+    ]
+
+
+def _text(seconds: float) -> str:
+    """Return a Unix time as both databases read it; their sessions are in UTC."""
+    return str(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None))
+
+
+# One parameter, whatever the number of rows: a placeholder for each of their values would cost the
+# server's process more than the database.
 ADD = """
-INSERT INTO rpc_callrecord ({columns}) VALUES {rows}
+INSERT INTO rpc_callrecord (digest, bucket, endpoint, question, caller, subject, destination,
+                            command, reason, outcome, others, rule, count, first, last)
+{rows}
 ON CONFLICT (digest) DO UPDATE SET
     count = rpc_callrecord.count + excluded.count,
     first = CASE WHEN excluded.first < rpc_callrecord.first
@@ -239,6 +255,22 @@ ON CONFLICT (digest) DO UPDATE SET
                 THEN excluded.last ELSE rpc_callrecord.last END,
     rule = excluded.rule
 """
+ROWS = {
+    "sqlite": """
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+       json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]'),
+       json_extract(value, '$[9]'), json_extract(value, '$[10]'), json_extract(value, '$[11]'),
+       json_extract(value, '$[12]'), json_extract(value, '$[13]'), json_extract(value, '$[14]')
+  FROM json_each(%s) WHERE TRUE
+""",
+    "postgresql": """
+SELECT (r->>0)::uuid, (r->>1)::timestamptz, r->>2, r->>3, r->>4, r->>5, r->>6, r->>7, r->>8, r->>9,
+       (r->>10)::boolean, (r->>11)::bigint, (r->>12)::bigint, (r->>13)::timestamptz,
+       (r->>14)::timestamptz
+  FROM json_array_elements(%s) r
+""",
+}
 
 # Neither database skips from one value of an index to the next by itself.
 CALLERS = """
@@ -253,7 +285,7 @@ SELECT * FROM rpc_callrecord
  WHERE id IN (SELECT (SELECT id FROM rpc_callrecord r
                        WHERE NOT (r.question = 'caller') AND r.caller = seen.caller
                        ORDER BY r.bucket DESC, r.id DESC LIMIT 1)
-                FROM seen)
+                FROM seen WHERE seen.caller IS NOT NULL)
  ORDER BY caller
 """
 
@@ -333,10 +365,9 @@ class CallRecord(models.Model):
                 condition=~Q(destination=""),
             ),
             models.Index(fields=["-bucket"], name="rpc_call_others", condition=Q(others=True)),
+            models.Index(fields=["caller", "-bucket", "-id"], name="rpc_call_caller"),
             models.Index(
-                fields=["caller", "-bucket", "-id"],
-                name="rpc_call_caller",
-                condition=~Q(question="caller"),
+                fields=["caller"], name="rpc_call_let_in", condition=~Q(question="caller")
             ),
         ]
 
@@ -344,23 +375,10 @@ class CallRecord(models.Model):
         asked = " ".join(filter(None, (self.subject, self.command, self.destination)))
         return f"{self.bucket:%Y-%m-%d %H}h {asked}: {self.reason} × {self.count}"
 
-    @classmethod
-    def of(cls, key: Key, tally: Tally) -> "CallRecord":
-        """Return the unsaved row of what was counted."""
-        return cls(
-            digest=key.digest,
-            bucket=datetime.fromtimestamp(key.bucket * BUCKET, UTC),
-            endpoint=key.endpoint,
-            question=key.question,
-            caller=key.caller,
-            subject=key.subject,
-            destination=key.destination,
-            command=key.command,
-            outcome=Answer.ALLOWED if key.reason in ALLOWING else Answer.REFUSED,
-            reason=key.reason,
-            others=key.others,
-            rule=None if key.others else tally.rule,
-            count=tally.count,
-            first=datetime.fromtimestamp(tally.first, UTC),
-            last=datetime.fromtimestamp(tally.last, UTC),
-        )
+    @property
+    def why(self) -> str:
+        """The reason in words, for staff: whom it is about, and whether the row is many."""
+        text = str(self.get_reason_display())
+        if self.question == Question.CALLER:
+            text = gettext("the caller was not let in: %(reason)s") % {"reason": text}
+        return gettext("%(reason)s (others)") % {"reason": text} if self.others else text

@@ -25,8 +25,8 @@ class Assertion(Recorded):
 
     class Meta:
         ordering = ["text"]
-        verbose_name = _("assertion")
-        verbose_name_plural = _("assertions")
+        verbose_name = _("expectation")
+        verbose_name_plural = _("expectations")
         constraints = [
             models.UniqueConstraint(
                 fields=["text"],
@@ -41,9 +41,10 @@ class Assertion(Recorded):
 
     def clean(self) -> None:
         """Refuse what cannot be read, or names what does not exist."""
-        from acl.assertions import read
+        from acl.assertions import Registry, read
 
         super().clean()
         if self.text:
             self.text = " ".join(self.text.split())
-            read(self.text).resolve()
+            expectation = read(self.text)
+            expectation.resolve(Registry([expectation]))

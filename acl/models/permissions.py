@@ -11,7 +11,7 @@ from django.db.models.functions import Cast, Coalesce, Concat
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from acl import decisions
+from acl import decisions, sentences
 from acl.decisions import Decision, Effect, Request
 from acl.models.command_sets import CommandSet, well_formed
 from acl.patterns import LONGEST, validate_pattern
@@ -39,6 +39,34 @@ class DestinationKind(models.TextChoices):
     EVERYONE = "everyone", _("Everyone")
     ITSELF = "itself", _("The sender itself")
     SAME_GROUP = "same-group", _("Devices that share a group with the sender")
+
+
+class RuleState(models.TextChoices):
+    """Whether a rule takes part in decisions at a moment."""
+
+    IN_FORCE = "force", _("In force")
+    OFF = "off", _("Switched off")
+    NOT_YET = "later", _("Not valid yet")
+    EXPIRED = "expired", _("Expired")
+
+
+def state_conditions(now: datetime) -> dict[RuleState, Q]:
+    """Return the condition of each state at that moment; each rule fulfils exactly one."""
+    begun = Q(valid_from=None) | Q(valid_from__lte=now)
+    open_ = Q(valid_until=None) | Q(valid_until__gt=now)
+    return {
+        RuleState.OFF: Q(enabled=False),
+        RuleState.NOT_YET: Q(enabled=True, valid_from__gt=now),
+        RuleState.EXPIRED: Q(enabled=True, valid_until__lte=now),
+        RuleState.IN_FORCE: Q(begun, open_, enabled=True),
+    }
+
+
+def state_order(now: datetime) -> Case:
+    """Return the place of a rule's state among the states, to sort by."""
+    return Case(
+        *(When(condition, then=nth) for nth, condition in enumerate(state_conditions(now).values()))
+    )
 
 
 class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
@@ -81,10 +109,11 @@ class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
 
     def in_force_at(self, now: datetime) -> "CommandPermissionQuerySet":
         """Return the rules that take part in decisions at that moment."""
-        return self.enabled().filter(
-            Q(valid_from=None) | Q(valid_from__lte=now),
-            Q(valid_until=None) | Q(valid_until__gt=now),
-        )
+        return self.in_state(RuleState.IN_FORCE, now)
+
+    def in_state(self, state: RuleState, now: datetime) -> "CommandPermissionQuerySet":
+        """Return the rules that are in that state at that moment."""
+        return self.filter(state_conditions(now)[state])
 
     def like(self, permission: "CommandPermission") -> "CommandPermissionQuerySet":
         """Return other rules with the same effect, ends and command."""
@@ -273,6 +302,31 @@ class CommandPermission(Recorded):
                 fields=["command_key", "destination_key", "source_key"],
                 name="acl_permission_by_command_full",
             ),
+            # For the admin: searches, and what filters choose where it is rare. A decision finds
+            # nothing else to read in them: none is on a key.
+            models.Index(
+                fields=["pattern"], opclasses=["varchar_pattern_ops"], name="acl_permission_prefix"
+            ),
+            models.Index(fields=["note"], condition=~Q(note=""), name="acl_permission_noted"),
+            models.Index(
+                fields=["destination_kind", "-id"],
+                condition=Q(destination_device=None, destination_group=None),
+                name="acl_permission_to_unnamed",
+            ),
+            models.Index(
+                fields=["-id"], condition=Q(effect=Effect.DENY), name="acl_permission_denies"
+            ),
+            models.Index(fields=["-id"], condition=Q(enabled=False), name="acl_permission_off"),
+            models.Index(
+                fields=["valid_from"],
+                condition=Q(valid_from__isnull=False),
+                name="acl_permission_begins",
+            ),
+            models.Index(
+                fields=["valid_until"],
+                condition=Q(valid_until__isnull=False),
+                name="acl_permission_ends",
+            ),
         ]
         constraints = [
             models.CheckConstraint(
@@ -301,7 +355,22 @@ class CommandPermission(Recorded):
         ]
 
     def __str__(self) -> str:
+        return sentences.sentence(self)
+
+    @property
+    def notation(self) -> str:
+        """The rule as the command line and documents write it, whatever the language."""
         return f"{self.effect} {self.source_text} → {self.destination_text}: {self.command_text}"
+
+    def state_at(self, now: datetime) -> "RuleState":
+        """Return whether the rule takes part in decisions at that moment, and why not."""
+        if not self.enabled:
+            return RuleState.OFF
+        if self.valid_from is not None and self.valid_from > now:
+            return RuleState.NOT_YET
+        if self.valid_until is not None and self.valid_until <= now:
+            return RuleState.EXPIRED
+        return RuleState.IN_FORCE
 
     @property
     def source_text(self) -> str:

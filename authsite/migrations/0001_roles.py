@@ -15,11 +15,11 @@ def abolish(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("acl", "0006_history"),
+        ("acl", "0008_expectations"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("axes", "0010_accessattemptexpiration"),
         ("contenttypes", "0002_remove_content_type_name"),
-        ("devices", "0007_backends_by_identifier"),
+        ("devices", "0009_try_credential"),
         ("rpc", "0001_calls"),
     ]
 

@@ -4,6 +4,8 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate as X509Certificate
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
@@ -70,6 +72,17 @@ class Authority(NamedTuple):
             self.certificate.subject == issuer.subject
             and self.public_key_fingerprint == x509.public_key_fingerprint(issuer)
         )
+
+
+class ReadList(NamedTuple):
+    """What a revocation list says: until when it holds, and whom it names by serial number."""
+
+    pem: str
+    fingerprint: str
+    next_update: datetime
+    made: datetime
+    number: int | None
+    entries: dict[str, RevokedEntry]
 
 
 def name_of(identifier: str, identifier_pattern: str, name_pattern: str) -> str | None:
@@ -268,35 +281,48 @@ class CertificateAuthority(Recorded):
         """The certificate, parsed."""
         return certificate_in(self.pem)
 
-    def load_list(
-        self, content: bytes, *, by: str, now: datetime | None = None
-    ) -> "RevocationList":
-        """Put a revocation list (PEM or DER) in force; it replaces the one before as a whole.
+    def read_list(self, content: bytes, *, now: datetime | None = None) -> ReadList:
+        """Read a revocation list (PEM or DER) that could be put in force.
 
         Raises ValidationError where it is not this authority's, not complete, or older than the
         one in force: an old list would bring revoked certificates back.
         """
-        moment = now or timezone.now()
         try:
             revoked = x509.read_list(content)
-            next_update = x509.check_list(revoked, self.parsed, moment)
-            number = x509.list_number(revoked)
-            entries = {entry.serial: entry for entry in x509.entries_of(revoked)}
+            read = ReadList(
+                pem=revoked.public_bytes(Encoding.PEM).decode("ascii"),
+                fingerprint=revoked.fingerprint(SHA256()).hex(),
+                next_update=x509.check_list(revoked, self.parsed, now or timezone.now()),
+                made=revoked.last_update_utc,
+                number=x509.list_number(revoked),
+                entries={entry.serial: entry for entry in x509.entries_of(revoked)},
+            )
         except Refused as refusal:
             raise refusal.as_validation_error() from None
+        current = RevocationList.objects.filter(authority=self).first()
+        if current is not None:
+            current.check_succeeded_by(read.made, read.number)
+        return read
+
+    def load_list(
+        self, content: bytes, *, by: str, now: datetime | None = None
+    ) -> "RevocationList":
+        """Put a revocation list in force; it replaces the one before as a whole.
+
+        Raises ValidationError as `read_list` does.
+        """
+        moment = now or timezone.now()
         with transaction.atomic():
             CertificateAuthority.objects.select_for_update().get(pk=self.pk)
-            current = RevocationList.objects.filter(authority=self).first()
-            if current is not None:
-                current.check_succeeded_by(revoked.last_update_utc, number)
-            self._replace_serials(set(entries.values()))
+            read = self.read_list(content, now=moment)
+            self._replace_serials(set(read.entries.values()))
             loaded, _created = RevocationList.objects.update_or_create(
                 authority=self,
                 defaults={
-                    "number": "" if number is None else str(number),
-                    "this_update": revoked.last_update_utc,
-                    "next_update": next_update,
-                    "entries": len(entries),
+                    "number": "" if read.number is None else str(read.number),
+                    "this_update": read.made,
+                    "next_update": read.next_update,
+                    "entries": len(read.entries),
                     "loaded_at": moment,
                     "loaded_by": by,
                 },

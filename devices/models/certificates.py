@@ -27,6 +27,7 @@ from devices.models.authorities import (
     AUTHORITIES,
     REVOKED_SERIALS,
     Authority,
+    CertificateAuthority,
     CRLPolicy,
     certificate_in,
 )
@@ -648,6 +649,13 @@ class Certificate(Revocable):
     def parsed(self) -> X509Certificate:
         """The certificate, parsed."""
         return certificate_in(self.pem)
+
+    def issuers(self) -> list[CertificateAuthority]:
+        """Return the trust anchors, switched-off ones too, that signed this very certificate."""
+        named = CertificateAuthority.objects.filter(
+            subject_fingerprint=x509.issuer_fingerprint(self.parsed)
+        )
+        return [anchor for anchor in named if x509.is_issued_by(self.parsed, anchor.parsed)]
 
     def state_at(self, now: datetime) -> Outcome:
         """Return VERIFIED where the pin can admit its device at that moment, else why not."""

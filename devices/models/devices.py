@@ -1,6 +1,6 @@
 """Devices and the groups they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, evidence
-from devices.history import Recorded, Records
+from devices.history import Kind, Recorded, Records, bulk_delete, record
+from devices.models.batches import locked
+from devices.models.revocation import revoke_all
 from devices.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ class DeviceGroup(Recorded):
 
 
 class CredentialState(models.TextChoices):
-    """What a device could show now, as staff need to know it; in the order of urgency."""
+    """What a device could show now, as staff need to know it."""
 
     NONE = "none", _("none")
     EXPIRED = "expired", _("expired")
@@ -246,6 +248,97 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Add `next_expiry`, when the first live credential ends; sorting visits every device."""
         return self.annotate(next_expiry=next_expiry(now))
 
+    def switch(self, *, enabled: bool) -> int:
+        """Let these devices connect from now on, or refuse them; return how many changed."""
+        changed = 0
+        with transaction.atomic():
+            for batch in locked(self.filter(enabled=not enabled)):
+                for device in batch:
+                    device.enabled = enabled
+                Device.objects.filter(pk__in=[device.pk for device in batch]).update(
+                    enabled=enabled, updated=timezone.now()
+                )
+                record(batch, Kind.CHANGED)
+                changed += len(batch)
+        return changed
+
+    def join(self, group: DeviceGroup) -> int:
+        """Put these devices into a group; return how many were not in it."""
+        membership = Device.groups.through
+        joined = 0
+        with transaction.atomic():
+            for batch in locked(self.exclude(groups=group)):
+                rows = [membership(device=device, devicegroup=group) for device in batch]
+                membership.objects.bulk_create(rows, ignore_conflicts=True)
+                record(rows, Kind.CREATED)
+                joined += len(rows)
+        return joined
+
+    def leave(self, group: DeviceGroup) -> int:
+        """Take these devices out of a group; return how many were in it."""
+        membership = Device.groups.through
+        left = 0
+        with transaction.atomic():
+            for batch in locked(self.filter(groups=group)):
+                rows = membership.objects.filter(
+                    devicegroup=group, device__in=[device.pk for device in batch]
+                )
+                record(list(rows), Kind.DELETED)
+                left += rows.delete()[0]
+        return left
+
+    def with_unrevoked_credential(self) -> "DeviceQuerySet":
+        """Return those with a key or a registered certificate that nobody revoked."""
+        keys, certificates = _credentials()
+        return self.filter(Exists(keys.unrevoked()) | Exists(certificates.unrevoked()))
+
+    def revoke_credentials(self, *, by: str, reason: str = "") -> tuple[int, int]:
+        """Revoke all keys and certificates of these devices; return how many of each."""
+        from devices.models.certificates import Certificate
+        from devices.models.keys import PreSharedKey
+
+        devices = self.order_by().values("pk")
+        with transaction.atomic():
+            return (
+                revoke_all(PreSharedKey.objects.filter(device__in=devices), by=by, reason=reason),
+                revoke_all(Certificate.objects.filter(device__in=devices), by=by, reason=reason),
+            )
+
+    def remove(self) -> int:
+        """Delete these devices with what hangs on them; return how many there were."""
+        removed = 0
+        with transaction.atomic():
+            for batch in locked(self):
+                bulk_delete(batch)
+                removed += len(batch)
+        return removed
+
+    def for_export(self) -> "DeviceQuerySet":
+        """Return devices as exports show them, by identifier: nothing of a secret comes along.
+
+        Each has its groups at hand (`device.groups.all()`, by name) and counts of its live
+        credentials, `live_keys` and `live_certificates`. Iterate with `in_batches`, or with
+        `iterator(chunk_size=…)`, for constant memory. (docs/transfer.md)
+        """
+        keys, certificates = (rows.live_at(timezone.now()) for rows in _credentials())
+        groups = DeviceGroup.objects.only("name").order_by("name")
+        return (
+            self.order_by("identifier")
+            .prefetch_related(models.Prefetch("groups", groups))
+            .annotate(live_keys=_count(keys), live_certificates=_count(certificates))
+        )
+
+    def in_batches(self, size: int) -> Iterator[list["Device"]]:
+        """Yield devices by identifier, so many at a time, each batch with a query of its own.
+
+        Memory is constant without a cursor that lives on the server, which no connection pooler
+        need follow. A device that comes or goes meanwhile may or may not be seen.
+        """
+        ordered, last = self.order_by("identifier"), ""
+        while batch := list(ordered.filter(identifier__gt=last)[:size]):
+            yield batch
+            last = batch[-1].identifier
+
     def authenticate(
         self,
         identifier: str,
@@ -329,6 +422,12 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return [verdicts[-1] for verdicts in held]
 
 
+def _count(credentials: models.QuerySet[Any]) -> Coalesce:
+    """Return the expression of how many of the `_credentials` there are."""
+    counted = credentials.values("device").values(total=models.Count("pk"))
+    return Coalesce(Subquery(counted), 0)
+
+
 class Device(Recorded):
     """An entity of the registry: something that connects, or part of the backend that asks."""
 
@@ -378,6 +477,7 @@ class Device(Recorded):
         ordering = ["identifier"]
         verbose_name = _("device")
         verbose_name_plural = _("devices")
+        permissions = [("try_credential", _("Can try a device's credentials"))]
         constraints = [
             models.UniqueConstraint(
                 fields=["identifier"],
@@ -407,8 +507,19 @@ class Device(Recorded):
         super().clean()
         if not isinstance(self.attributes, dict):
             raise ValidationError({"attributes": _("Attributes must be a JSON object.")})
-        if not addresses.is_storable(self.identifier) or any(
-            not char.isprintable() or char.isspace() for char in self.identifier
+        self._check_storable(self.identifier)
+        if self.identifier and self._identifier_changed():
+            self.identifier = self.registered_id(self.identifier)
+
+    def _identifier_changed(self) -> bool:
+        # A stored ID is decoded and may hold a dot that its address writes as %2E: it is not
+        # parsed again when the device is merely edited.
+        return not Device.objects.filter(pk=self.pk, identifier=self.identifier).exists()
+
+    @staticmethod
+    def _check_storable(text: str) -> None:
+        if not addresses.is_storable(text) or any(
+            not char.isprintable() or char.isspace() for char in text
         ):
             raise ValidationError(
                 {
@@ -419,16 +530,10 @@ class Device(Recorded):
                 },
                 code="unstorable",
             )
-        if self.identifier and self._identifier_changed():
-            self.identifier = self._registered_id(self.identifier)
 
-    def _identifier_changed(self) -> bool:
-        # A stored ID is decoded and may hold a dot that its address writes as %2E: it is not
-        # parsed again when the device is merely edited.
-        return not Device.objects.filter(pk=self.pk, identifier=self.identifier).exists()
-
-    @staticmethod
-    def _registered_id(address: str) -> str:
+    @classmethod
+    def registered_id(cls, address: str) -> str:
+        """Return the ID that an address is registered under; raises ValidationError."""
         try:
             identifier, component = addresses.split(address)
         except addresses.AddressError as error:
@@ -444,6 +549,7 @@ class Device(Recorded):
                 },
                 code="component",
             )
+        cls._check_storable(identifier)
         return identifier
 
 

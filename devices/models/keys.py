@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
@@ -22,6 +23,7 @@ from devices.statements import Among, Parameter, Statement
 from devices.verdicts import Outcome, Verdict
 
 HINT_CHARACTERS = 4
+ISSUED_BEFORE = "issued-before"  # the code of the error of a second key for one token
 MOST_LIVE_CHOSEN = 4  # each costs a memory-hard hash when a wrong secret is presented
 
 
@@ -126,8 +128,12 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         label: str = "",
         not_before: datetime | None = None,
         not_after: datetime | None = None,
+        token: UUID | None = None,
     ) -> tuple["PreSharedKey", str]:
-        """Create a key with a generated secret; the secret exists nowhere else."""
+        """Create a key with a generated secret; the secret exists nowhere else.
+
+        Raises ValidationError where a key was issued for `token` before.
+        """
         secret = secrets.generate()
         key = self._create(
             device,
@@ -137,6 +143,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
             label=label,
             not_before=not_before,
             not_after=not_after,
+            token=token,
         )
         return key, secret
 
@@ -149,6 +156,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         label: str = "",
         not_before: datetime | None = None,
         not_after: datetime | None = None,
+        token: UUID | None = None,
     ) -> "PreSharedKey":
         """Create a key with a secret that a person chose or that is known already.
 
@@ -166,6 +174,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
             label=label,
             not_before=not_before,
             not_after=not_after,
+            token=token,
         )
 
     def _refuse_revoked(self, device: Device, secret: str) -> None:
@@ -189,6 +198,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         label: str,
         not_before: datetime | None,
         not_after: datetime | None,
+        token: UUID | None,
     ) -> "PreSharedKey":
         pepper = secrets.newest_pepper()
         key = self.model(
@@ -200,6 +210,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
             hint=hint,
             not_before=not_before,
             not_after=not_after,
+            token=token,
         )
         with transaction.atomic():
             _hold(device)
@@ -213,6 +224,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         device: Device,
         overlap: timedelta,
         label: str = "",
+        token: UUID | None = None,
         now: datetime | None = None,
     ) -> tuple["PreSharedKey", str]:
         """Issue a key with a generated secret; the device's live ones end after `overlap`.
@@ -225,7 +237,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
             _hold(device)
             for key in self.select_for_update().filter(device=device).live_at(moment):
                 key.end_by(moment + overlap)
-            return self.issue(device=device, label=label)
+            return self.issue(device=device, label=label, token=token)
 
     def examine(
         self, identifier: str, secret: str, *, now: datetime, as_caller: bool = False
@@ -422,8 +434,12 @@ class PreSharedKey(Revocable):
     created = models.DateTimeField(_("created"), auto_now_add=True)
     last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
+    token = models.UUIDField(_("issued for"), null=True, editable=False)
+
     objects = PreSharedKeyQuerySet.as_manager()
-    history = Records(without=["digest", "hint", "pepper", "created", "last_used"], owner="device")
+    history = Records(
+        without=["digest", "hint", "pepper", "created", "last_used", "token"], owner="device"
+    )
 
     class Meta:
         ordering = ["-pk"]
@@ -448,6 +464,12 @@ class PreSharedKey(Revocable):
                 condition=Q(not_before=None) | Q(not_after=None) | Q(not_before__lt=F("not_after")),
                 name="devices_key_window_ordered",
                 violation_error_message=_("“Valid until” must lie after “valid from”."),
+            ),
+            models.UniqueConstraint(
+                fields=["token"],
+                name="devices_key_issued_once",
+                violation_error_code=ISSUED_BEFORE,
+                violation_error_message=_("The key was issued when this was sent before."),
             ),
             models.CheckConstraint(
                 condition=~Q(scheme="argon2id") | Q(hint=""),

@@ -27,6 +27,7 @@ class HistoricalMembership(Change):
         field for field in Membership._meta.fields if field.name in {"device", "devicegroup"}
     ]
 
+    is_link = True
     owners = ("device", "devicegroup")
 
     history_id = models.BigAutoField(primary_key=True)

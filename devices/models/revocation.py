@@ -1,14 +1,31 @@
 """Revocation, which keys and certificates have in common."""
 
 from datetime import datetime
+from typing import Any
 
 from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from devices.history import Recorded
+from devices.history import Kind, Recorded, record
+from devices.models.batches import locked
 
 FIELDS = ["revoked_at", "revoked_by", "revoked_reason"]
+
+
+def revoke_all(rows: Any, *, by: str, reason: str = "") -> int:
+    """Revoke those of the rows that are not revoked; return how many that were."""
+    revoked, moment = 0, timezone.now()
+    with transaction.atomic():
+        for batch in locked(rows.unrevoked()):
+            for row in batch:
+                row.revoked_at, row.revoked_by, row.revoked_reason = moment, by, reason
+            rows.model.objects.filter(pk__in=[row.pk for row in batch]).update(
+                revoked_at=moment, revoked_by=by, revoked_reason=reason
+            )
+            record(batch, Kind.CHANGED)
+            revoked += len(batch)
+    return revoked
 
 
 class Revocable(Recorded):

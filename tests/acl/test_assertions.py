@@ -63,7 +63,7 @@ def test_an_expectation_of_devices_is_decided_by_the_engine(
     assert holds("lamp may not /v1/X hub")
     make_rule(registry["lamp"], registry["hub"], "/v1/*")
     assert holds("lamp may /v1/X hub")
-    assert "(allow lamp → hub: /v1/*)" in assertions.check(["lamp may not /v1/X hub"])[0].why
+    assert "(lamp may send /v1/* to hub)" in assertions.check(["lamp may not /v1/X hub"])[0].why
     assert not holds("lamp may /v1/X itself")
 
 
@@ -159,7 +159,7 @@ def test_a_file_is_checked_line_by_line(
         call_command("check_permissions", str(file))
     assert ended.value.code == 1
     assert capsys.readouterr().out == (
-        "lamp may /v1/X hub: lamp → hub: no rule allows it\n1 of 2 hold.\n"
+        f"{file}:4: lamp may /v1/X hub: lamp → hub: no rule allows it\n1 of 2 hold.\n"
     )
     with pytest.raises(CommandError) as refused:
         call_command("check_permissions", str(tmp_path / "none.txt"))
@@ -169,6 +169,9 @@ def test_a_file_is_checked_line_by_line(
 def test_saved_expectations_are_checked_without_a_file(
     registry: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with pytest.raises(SystemExit):
+        call_command("check_permissions")
+    assert capsys.readouterr().out == "There are no expectations: nothing was checked.\n"
     Assertion.objects.create(text="lamp may not /v1/X hub")
     call_command("check_permissions")
     assert capsys.readouterr().out == "1 of 1 hold.\n"
@@ -254,3 +257,35 @@ def test_the_command_tries_a_rule(
         call_command("try_permission")
     with pytest.raises(CommandError, match="no rule #99999"):
         call_command("try_permission", "--remove", "99999")
+
+
+def test_whoever_shares_any_group_with_a_receiver_is_looked_at(
+    registry: dict[str, Any], make_device: Any, make_group: Any, make_rule: Any
+) -> None:
+    party = make_group("party")
+    registry["lamp"].groups.add(party)
+    make_device("guest", groups=[party])
+    rule = make_rule(party, "same-group", "/v1/Sys.*")
+    assert not holds("nobody outside group:site may /v1/Sys.* group:site")
+    rule.delete()
+    make_rule(registry["loner"], party, "/v1/Sys.*")
+    assert not holds("nobody may /v1/Sys.* group:site")
+
+
+def test_expectations_are_checked_together(
+    registry: dict[str, Any], make_rule: Any, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(10):
+        make_rule(registry["hub"], registry["site"], f"/v1/Sys.{number}")
+    texts = [
+        text
+        for number in range(10)
+        for text in (
+            f"hub may /v1/Sys.{number} group:site",
+            f"nobody outside group:site may /v1/Sys.{number} lamp",
+            f'nobody outside "group:field ops" may /v1/Sys.{number}',
+        )
+    ]
+    with django_assert_max_num_queries(16):
+        broken = assertions.check(texts)
+    assert [one.text for one in broken] == texts[1::3]

@@ -32,9 +32,10 @@ def test_every_rule_has_its_standing(make_device: Any, make_group: Any, make_rul
         make_rule(hub, lamp, COMMAND).pk: Standing.OTHER_DIRECTION,
         make_rule(other, hub, COMMAND).pk: Standing.OTHER_SOURCE,
         make_rule(lamp, other, COMMAND).pk: Standing.OTHER_DESTINATION,
+        make_rule(lamp, hub, "/v1/Sys.*").pk: Standing.OTHER_COMMAND,
     }
     make_rule(other, other, COMMAND)
-    make_rule(lamp, hub, "/v1/Sys.*")
+    make_rule(lamp, other, "/v1/Sys.*")
     assert standings("lamp", "hub", COMMAND) == expected
     assert explain("lamp", "hub", COMMAND).parts[0].standing is Standing.DECIDED
 

@@ -7,7 +7,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from acl.lint import Fault, lint
+from acl.lint import Fault, lint, suspects
 from acl.models import CommandPermission
 
 COMMAND = "/v1/Config.Get"
@@ -52,6 +52,38 @@ def test_each_fault_is_found(
         (everything.pk, Fault.OPENS_EVERYTHING, None),
         (by_set.pk, Fault.OPENS_EVERYTHING, None),
     }
+
+
+def test_each_fault_has_its_suspects_and_few_others(
+    make_device: Any, make_group: Any, make_rule: Any, make_set: Any
+) -> None:
+    now = timezone.now()
+    lamp, hub = make_device("lamp"), make_device("hub")
+    rules = {
+        Fault.EXPIRED: make_rule(lamp, "itself", valid_until=now - timedelta(1)),
+        Fault.DISABLED_DEVICE: make_rule(lamp, make_device("off", enabled=False)),
+        Fault.EMPTY_GROUP: make_rule(make_group("empty"), lamp),
+        Fault.EMPTY_SET: make_rule(lamp, lamp, make_set("bare")),
+        Fault.SHADOWED: make_rule(lamp, hub, COMMAND),
+        Fault.OPENS_EVERYTHING: make_rule(command=make_set("all", "/*")),
+    }
+    make_rule(lamp, hub, "/v1/Config.*", effect="deny")
+    make_rule(hub, lamp, COMMAND, effect="deny")
+    rules[Fault.REPEATED] = make_rule(hub, lamp, COMMAND, effect="deny")
+    make_rule(hub, "itself", "/v1/Useful", effect="deny")
+    assert set(rules) == set(Fault)
+    for fault, rule in rules.items():
+        listed = suspects(fault, now=now)
+        assert {f.rule.pk for f in lint(listed, now=now) if f.fault is fault} == {rule.pk}
+        if fault is not Fault.SHADOWED:
+            assert [one.pk for one in listed] == [rule.pk]
+    assert len(suspects(None, now=now)) == 10
+
+
+def test_so_many_rules_are_examined_the_oldest_first(make_rule: Any) -> None:
+    rules = [make_rule(command=command) for command in ("*", "/*")]
+    (finding,) = lint(CommandPermission.objects.all(), now=timezone.now(), most=1)
+    assert finding.rule == rules[0]
 
 
 @pytest.mark.parametrize(

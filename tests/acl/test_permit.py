@@ -53,7 +53,7 @@ def test_permit_adds_the_rule_that_it_was_told(
         "destination": destination,
         "command": command,
     }
-    assert str(rule) == f"deny {source} → {destination}: {command}"
+    assert rule.notation == f"deny {source} → {destination}: {command}"
     assert rule.note == "because"
 
 

@@ -145,3 +145,10 @@ def test_the_start_stops_without_a_key_and_says_how_to_make_it(
     assert "Traceback" not in started.stderr
     assert f"{missing} is not set" in started.stderr
     assert "Make one with" in started.stderr
+
+
+@pytest.mark.parametrize(("text", "value"), [("", "off"), ("ON", "on")])
+def test_a_choice_is_one_of_those_offered(text: str, value: str, make_env: MakeEnv) -> None:
+    assert make_env(CHOICE=text).choice("CHOICE", ["off", "on"]) == value
+    with pytest.raises(ImproperlyConfigured, match="off, on"):
+        make_env(CHOICE="perhaps").choice("CHOICE", ["off", "on"])

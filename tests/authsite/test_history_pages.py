@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -87,6 +88,18 @@ def test_a_device_s_page_tells_of_its_credentials_and_groups(
     shown = admin_client.get(page_of(device)).content.decode()
     for text in ("boilers", "factory", "lost on the way", "leaf"):
         assert text in shown
+
+
+def test_a_device_s_own_page_shows_its_latest_changes(make_device: Any) -> None:
+    device = make_device(name="first name")
+    for number in range(6):
+        device.name = f"name {number}"
+        device.save()
+    page = role("Viewer").get(f"/admin/devices/device/{device.pk}/change/").content.decode()
+    assert "Latest changes" in page
+    assert "name 5" in page
+    assert "first name" not in page
+    assert page_of(device) in page
 
 
 def test_what_was_deleted_keeps_its_page_and_its_names(
@@ -196,6 +209,21 @@ def test_an_operator_reads_no_history_of_rules(make_device: Any) -> None:
     shown = role("Operator").get(ALL).content.decode()
     assert "a-device" in shown
     assert "read configuration" not in shown
+
+
+def test_staff_say_why_they_change_something(admin_client: Client, make_group: Any) -> None:
+    group = make_group("boilers")
+    address = f"/admin/devices/devicegroup/{group.pk}/change/"
+    assert 'name="_change_reason"' in admin_client.get(address).content.decode()
+    sent = {"name": "pumps", "_change_reason": " the site was rebuilt "}
+    admin_client.post(address, urlencode(sent), "application/x-www-form-urlencoded")
+    assert last_entry(group).change.history_change_reason == "the site was rebuilt"
+    assert "the site was rebuilt" in admin_client.get(ALL).content.decode()
+
+
+def test_who_only_looks_is_not_asked_why(make_group: Any) -> None:
+    address = f"/admin/devices/devicegroup/{make_group().pk}/change/"
+    assert "_change_reason" not in role("Viewer").get(address).content.decode()
 
 
 # --- Back to an earlier state ---------------------------------------------------------------

@@ -2,14 +2,13 @@
 
 import re
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from axes.models import AccessAttempt
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, identify_hasher
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
@@ -202,7 +201,7 @@ def guarded(request: HttpRequest) -> HttpResponse:
     return HttpResponse("the secret")
 
 
-def visit(client: Client) -> HttpResponse:
+def visit(client: Client) -> Any:
     request = RequestFactory().get("/admin/some/page/?a=b")
     request.session = client.session
     return guarded(request)
@@ -406,7 +405,33 @@ def test_a_login_without_staff_rights_gets_nowhere(client: Client) -> None:
     assert client.post(reverse("otp_webauthn:credential-registration-begin")).status_code == 403
 
 
-Factory = Callable[..., Any]
+ACCOUNTS = "/admin/auth/user/"
+
+
+@pytest.mark.usefixtures("optional")
+def test_a_superuser_takes_a_lost_factor_off(admin_client: Client, kim: User) -> None:
+    app(kim)
+    sent = {"action": "forget_second_factors", "_selected_action": [kim.pk]}
+    assert "kim" in admin_client.post(ACCOUNTS, sent).content.decode()
+    assert second_factor.has_codes(kim)
+    admin_client.post(ACCOUNTS, {**sent, "confirmed": "yes"})
+    assert not second_factor.has_codes(kim)
+    age(admin_client, confirmed_at=1000)
+    assert admin_client.post(ACCOUNTS, sent).headers["Location"].startswith("/admin/confirm/")
+
+
+@pytest.mark.usefixtures("optional")
+def test_nobody_else_does(client: Client, kim: User) -> None:
+    lee = User.objects.create_user("lee", is_staff=True)
+    lee.user_permissions.set(Permission.objects.filter(codename__in=["view_user", "change_user"]))
+    client.force_login(lee)
+    assert "forget_second_factors" not in client.get(ACCOUNTS).content.decode()
+
+
+def test_no_page_shows_what_apps_make_codes_with(admin_client: Client, kim: User) -> None:
+    app(kim)
+    for name in ("otp_totp/totpdevice", "otp_static/staticdevice"):
+        assert admin_client.get(f"/admin/{name}/").status_code == 404
 
 
 def test_a_lost_factor_is_taken_off_from_the_shell(kim: User, capsys: Any) -> None:

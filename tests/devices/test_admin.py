@@ -32,6 +32,12 @@ def shown_secret(response: Any) -> str:
     return found[1]
 
 
+def send(client: Client, address: str, form: dict[str, str], **more: Any) -> Any:
+    """Open a page with a one-time form, and send it."""
+    token = client.get(address).context["form"]["token"].value()
+    return client.post(address, {"token": str(token), **form}, **more)
+
+
 @pytest.fixture
 def as_viewer(client: Client, db: None) -> Client:
     """A member of staff who may look at everything and change nothing."""
@@ -61,8 +67,8 @@ def test_every_page_answers(admin_client: Client, make_device: Factory, make_gro
     device = make_device(groups=[make_group()])
     key, _ = PreSharedKey.objects.issue(device=device)
     for address in (
-        url("device_changelist") + "?q=device&kind__exact=device&credentials=live",
-        url("device_changelist") + "?credentials=none&o=5",
+        url("device_changelist") + "?q=device&kind__exact=device&credentials=usable",
+        url("device_changelist") + "?credentials=none&o=8.7.5",
         url("device_add"),
         url("device_change", device.pk),
         url("device_issue_key", device.pk),
@@ -79,18 +85,6 @@ def test_every_page_answers(admin_client: Client, make_device: Factory, make_gro
         reverse("admin:index"),
     ):
         assert admin_client.get(address).status_code == 200, address
-
-
-@pytest.mark.parametrize("rows", [1, 12])
-def test_the_lists_cost_the_same_statements_however_long(
-    admin_client: Client, make_device: Factory, django_assert_max_num_queries: Any, rows: int
-) -> None:
-    for _ in range(rows):
-        PreSharedKey.objects.issue(device=make_device())
-    with django_assert_max_num_queries(16):
-        admin_client.get(url("device_changelist"))
-    with django_assert_max_num_queries(6):
-        admin_client.get(url("presharedkey_changelist"))
 
 
 def test_a_device_is_added_and_an_address_with_a_component_is_explained(
@@ -120,22 +114,18 @@ def test_the_identifier_of_a_registered_device_stays(
         "name": "named",
         "kind": "device",
         "attributes": "{}",
-        "keys-TOTAL_FORMS": "0",
-        "keys-INITIAL_FORMS": "0",
-        "certificates-TOTAL_FORMS": "0",
-        "certificates-INITIAL_FORMS": "0",
     }
     response = admin_client.post(url("device_change", device.pk), form)
     assert response.status_code == 302, response.context["errors"]
     device.refresh_from_db()
-    assert (device.identifier, device.name, device.enabled) == ("before", "named", False)
+    assert (device.identifier, device.name, device.enabled) == ("before", "named", True)
 
 
 def test_an_issued_secret_is_shown_once_and_kept_by_nobody(
     admin_client: Client, make_device: Factory
 ) -> None:
     device = make_device()
-    response = admin_client.post(url("device_issue_key", device.pk), {"label": "factory"})
+    response = send(admin_client, url("device_issue_key", device.pk), {"label": "factory"})
     secret = shown_secret(response)
     assert "no-store" in response["Cache-Control"]
     assert verified(device, secret)
@@ -153,9 +143,8 @@ def test_a_known_secret_is_registered_with_its_white_space_and_a_warning(
     admin_client: Client, make_device: Factory
 ) -> None:
     device = make_device()
-    response = admin_client.post(
-        url("device_issue_key", device.pk), {"secret": " qwerty "}, follow=True
-    )
+    address = url("device_issue_key", device.pk)
+    response = send(admin_client, address, {"secret": " qwerty "}, follow=True)
     page = response.content.decode()
     assert "It is weak." in page
     assert "qwerty" not in page
@@ -181,9 +170,8 @@ def test_a_known_secret_is_registered_with_its_white_space_and_a_warning(
 def test_a_key_that_cannot_be_is_refused_at_the_form(
     admin_client: Client, make_device: Factory, form: dict[str, str], complaint: str
 ) -> None:
-    response = admin_client.post(
-        url("device_issue_key", make_device().pk), {"label": "kept"} | form
-    )
+    address = url("device_issue_key", make_device().pk)
+    response = send(admin_client, address, {"label": "kept"} | form)
     page = response.content.decode()
     assert complaint in page
     assert 'value="kept"' in page
@@ -195,9 +183,8 @@ def test_rotation_shows_the_new_secret_and_ends_the_old_one(
 ) -> None:
     device = make_device()
     _, old = PreSharedKey.objects.issue(device=device)
-    response = admin_client.post(
-        url("device_rotate_keys", device.pk), {"overlap": "0", "label": "next"}
-    )
+    address = url("device_rotate_keys", device.pk)
+    response = send(admin_client, address, {"overlap": "0", "label": "next"})
     assert verified(device, shown_secret(response))
     assert not verified(device, old)
 
@@ -221,21 +208,6 @@ def act(client: Client, name: str, action: str, *rows: Any, **form: str) -> Any:
     return client.post(
         url(name), {"action": action, "_selected_action": [row.pk for row in rows], **form}
     )
-
-
-def test_devices_are_disabled_after_a_confirmation(
-    admin_client: Client, make_device: Factory
-) -> None:
-    devices = [make_device(), make_device(), make_device(enabled=False)]
-    page = act(admin_client, "device_changelist", "disable", *devices).content.decode()
-    assert all(device.identifier in page for device in devices)
-    assert Device.objects.enabled().count() == 2
-    act(admin_client, "device_changelist", "disable", *devices, confirmed="yes")
-    assert not Device.objects.enabled().exists()
-    assert "2 devices disabled." in str(admin_client.get(url("device_changelist")).content)
-    act(admin_client, "device_changelist", "enable", *devices)
-    assert Device.objects.enabled().count() == 3
-    assert history_of(Device).objects.filter(history_type="~", origin="admin").count() == 5
 
 
 def test_keys_are_revoked_after_a_confirmation(admin_client: Client, make_device: Factory) -> None:
@@ -358,8 +330,6 @@ def test_editing_a_device_undoes_nothing_that_happened_meanwhile(
     form: dict[str, Any] = {"kind": "device", "name": "edited", "enabled": "on"}
     form["groups"] = [group.pk]
     form |= {"description": "", "attributes": "{}"}
-    for inline in ("keys", "certificates"):
-        form |= {f"{inline}-TOTAL_FORMS": "0", f"{inline}-INITIAL_FORMS": "0"}
     answer = admin_client.post(url("device_change", device.pk), form)
     assert answer.status_code == 302
     updated = device.updated

@@ -47,6 +47,17 @@ def file(content: bytes) -> SimpleUploadedFile:
     return SimpleUploadedFile("file", content)
 
 
+def shown_and_saved(client: Client, address: str, form: dict[str, Any]) -> tuple[str, Any]:
+    """Send a form, then what its preview brings along; return the preview and the answer."""
+    answer = client.post(address, form)
+    context = answer.context
+    read = context["adminform"].form if "adminform" in context else context["form"]
+    assert read.preview is not None, read.errors
+    kept = {name: value for name, value in form.items() if name != "file"}
+    brought = {name: read[name].value() for name in ("presented", "confirmed")}
+    return answer.content.decode(), client.post(address, kept | brought, follow=True)
+
+
 @pytest.fixture(autouse=True)
 def device(make_device: Callable[..., Device]) -> Device:
     return make_device("sensor-1")
@@ -119,12 +130,13 @@ def test_registering_shows_what_was_read(
     admin_client: Client, device: Device, given: dict[str, Any]
 ) -> None:
     form = {"device": device.pk, "label": "first", "pin": "public-key"}
-    response = admin_client.post(url("certificate_add"), form | given, follow=True)
+    preview, response = shown_and_saved(admin_client, url("certificate_add"), form | given)
     row = Certificate.objects.get()
     assert response.redirect_chain == [(url("certificate_change", row.pk), 302)]
     page = response.content.decode()
+    assert "Nothing is saved yet." in preview
+    assert "Please correct" not in preview
     for shown in (
-        "Check what was read",
         "CN=sensor-1",
         "CN=Root",
         "abc",
@@ -135,6 +147,7 @@ def test_registering_shows_what_was_read(
         f"{NOW + YEAR:%Y-%m-%d}",
     ):
         assert shown in page, shown
+        assert shown in preview, shown
     assert (row.device, row.label, row.pin) == (device, "first", Pin.PUBLIC_KEY)
     assert outcome() is Outcome.VERIFIED
 
@@ -142,7 +155,7 @@ def test_registering_shows_what_was_read(
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({}, "Paste a certificate or choose a file."),
+        ({}, "Paste the PEM text or choose a file."),
         ({"presented": "nonsense"}, "cannot be read"),
         ({"presented": LEAF.pem, "device": ""}, "This field is required."),
         ({"presented": "x" * 70_000}, "at most 65536 characters"),
@@ -249,11 +262,13 @@ def test_certificates_are_revoked_after_a_confirmation(
 
 def test_an_anchor_is_registered_and_shows_what_was_read(admin_client: Client) -> None:
     form = ANCHOR | {"presented": ROOT.pem, "crl_policy": "require"}
-    response = admin_client.post(url("certificateauthority_add"), form, follow=True)
+    preview, response = shown_and_saved(admin_client, url("certificateauthority_add"), form)
     page = response.content.decode()
     anchor = CertificateAuthority.objects.get()
-    for shown in ("Check what was read", "CN=Root", anchor.fingerprint, "nobody until"):
+    for shown in ("CN=Root", anchor.fingerprint):
         assert shown in page, shown
+        assert shown in preview, shown
+    assert "nobody until" in page
     assert outcome() is Outcome.CRL_EXPIRED
 
 
@@ -264,7 +279,7 @@ def test_an_anchor_is_registered_and_shows_what_was_read(admin_client: Client) -
         ({"presented": ROOT.pem, "name_pattern": "x"}, "exactly once"),
         ({"presented": ROOT.pem, "name": "Root"}, "of this name exists"),
         ({"presented": ROOT.pem}, "is a trust anchor already"),
-        ({"presented": ""}, "Paste a certificate"),
+        ({"presented": ""}, "Paste the PEM text"),
     ],
 )
 def test_what_cannot_be_an_anchor_is_refused_at_the_form(
@@ -288,10 +303,18 @@ def test_an_anchor_is_switched_off_and_keeps_its_certificate(
     assert outcome() is Outcome.UNTRUSTED_ISSUER
 
 
-def test_a_revocation_list_is_loaded(admin_client: Client, anchor: CertificateAuthority) -> None:
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_revocation_list_is_loaded(
+    admin_client: Client, anchor: CertificateAuthority, as_text: bool
+) -> None:
     page = url("certificateauthority_load_list", anchor.pk)
+    anchor.load_list(revocation_list(ROOT, 5, number=6), by="ann")
     content = revocation_list(ROOT, LEAF, number=7)
-    response = admin_client.post(page, {"file": file(content)}, follow=True)
+    pem_text = anchor.read_list(content).pem
+    given = {"presented": pem_text} if as_text else {"file": file(content)}
+    preview, response = shown_and_saved(admin_client, page, given)
+    for shown in ("Number", "Certificates on it", "Newly on it", "is not on it any more"):
+        assert shown.replace("is not", "are not") in preview
     text = response.content.decode()
     assert "names 1 certificate." in text
     assert "current until" in text
@@ -299,8 +322,73 @@ def test_a_revocation_list_is_loaded(admin_client: Client, anchor: CertificateAu
     assert outcome() is Outcome.REVOKED_BY_CRL
     response = admin_client.post(page, {"file": file(revocation_list(ROOT, number=6))})
     assert "older than the one in force" in response.content.decode()
-    assert "This field is required" in admin_client.post(page).content.decode()
+    assert "Paste the PEM text" in admin_client.post(page).content.decode()
     assert RevokedSerial.objects.count() == 1
+
+
+def test_a_long_revocation_list_is_chosen_again(
+    admin_client: Client, anchor: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devices.admin_certificates.LONGEST_CARRIED", 100)
+    page = url("certificateauthority_load_list", anchor.pk)
+    content = revocation_list(ROOT, LEAF)
+    answer = admin_client.post(page, {"file": file(content)})
+    assert "choose the file again" in answer.content.decode()
+    confirmed = answer.context["form"]["confirmed"].value()
+    other = {"file": file(revocation_list(ROOT)), "confirmed": confirmed}
+    assert "Nothing is saved yet." in admin_client.post(page, other).content.decode()
+    assert not RevokedSerial.objects.exists()
+    admin_client.post(page, {"file": file(content), "confirmed": confirmed})
+    assert RevokedSerial.objects.count() == 1
+
+
+def test_what_is_changed_after_its_preview_is_shown_again(
+    admin_client: Client, device: Device
+) -> None:
+    form = {"device": device.pk, "pin": "certificate", "presented": LEAF.pem}
+    read = admin_client.post(url("certificate_add"), form).context["adminform"].form
+    other = device_certificate("another", ROOT)
+    swapped = form | {"presented": other.pem, "confirmed": read["confirmed"].value()}
+    page = admin_client.post(url("certificate_add"), swapped).content.decode()
+    assert "CN=another" in page
+    assert not Certificate.objects.exists()
+
+
+def test_a_preview_says_who_vouches_and_warns(
+    admin_client: Client,
+    device: Device,
+    anchor: CertificateAuthority,
+    make_device: Callable[..., Device],
+) -> None:
+    soon = device_certificate("sensor-1", ROOT, serial=0xBAD, ends=NOW + DAY)
+    Certificate.objects.register(device=make_device("twin"), presented=soon.pem)
+    anchor.load_list(revocation_list(ROOT, 0xBAD), by="ann")
+    form = {"device": device.pk, "pin": "public-key", "presented": soon.pem}
+    page = admin_client.post(url("certificate_add"), form).content.decode()
+    for warning in (
+        "ends within 30 days",
+        "Another device has a certificate with the same key",
+        "revocation list names it",
+        "Its key is pinned",
+    ):
+        assert warning in page, warning
+    assert "<dd>Root</dd>" in page
+    stranger = form | {"presented": authority("Self", begins=NOW + DAY).pem}
+    page = admin_client.post(url("certificate_add"), stranger).content.decode()
+    assert "only this pin admits it" in page
+    assert "not valid yet" in page
+
+
+def test_deleting_an_anchor_counts_its_list_and_offers_to_switch_it_off(
+    admin_client: Client, anchor: CertificateAuthority
+) -> None:
+    anchor.load_list(revocation_list(ROOT, 5, 6, 7), by="ann")
+    address = url("certificateauthority_delete", anchor.pk)
+    page = admin_client.get(address).content.decode()
+    assert "revoked serial numbers: 3" in page
+    assert "Switch it off instead" in page
+    admin_client.post(address, {"post": "yes"})
+    assert not CertificateAuthority.objects.exists()
 
 
 def test_an_outdated_list_is_marked(admin_client: Client, anchor: CertificateAuthority) -> None:

@@ -110,7 +110,7 @@ def calls(now: datetime) -> None:
         )
         if ago % 3 == 0:
             tallies[launch] = Tally(dice.randrange(1, 25), first, last)
-    CallRecord.objects.add(list(tallies.items()))
+    CallRecord.objects.add(tallies)
 
 
 def main() -> None:

@@ -30,10 +30,12 @@ PAGES = {
         "&destination=//api.cesanta.com/misslecontrol&command=/v1/Nuke.Launch"
     ),
     "report": "/admin/acl/commandpermission/report/",
+    "try-credential": "/admin/devices/device/try-credential/",
     "command-sets": "/admin/acl/commandset/",
     "expectations": "/admin/acl/assertion/",
     "calls": "/admin/rpc/callrecord/",
     "call": "/admin/rpc/callrecord/1/change/",
+    "history": "/admin/history/",
     "search": "/admin/search/?q=b",
     "search-nothing": "/admin/search/?q=nothing",
     "app": "/admin/devices/",

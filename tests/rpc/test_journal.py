@@ -4,7 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from acl import trials
 from acl.decisions import Reason, Request
 from devices.verdicts import Outcome
 from rpc.models import BUCKET, CallReason, CallRecord, Key, Tally, reasons
@@ -29,7 +31,7 @@ def count(*, at: datetime = NOW, times: int = 1, rule: int | None = None, **over
         "reason": Outcome.VERIFIED,
         **overrides,
     }
-    CallRecord.objects.add([(Key(**values), Tally(times, moment, moment, rule))])
+    CallRecord.objects.add({Key(**values): Tally(times, moment, moment, rule)})
 
 
 def command(source: str, destination: str, name: str, **overrides: Any) -> None:
@@ -139,3 +141,9 @@ def test_requests_made_are_counted_over_hours_and_callers() -> None:
         (Request("a", "b", "/v1/One"), 3),
     ]
     assert len(CallRecord.objects.requests_made(NOW - 24 * HOUR, most=1)) == 1
+
+
+def test_changes_of_permissions_are_tried_with_what_was_asked_of_late() -> None:
+    command("a", "b", "/v1/Late", at=timezone.now() - HOUR)
+    command("a", "b", "/v1/Old", at=timezone.now() - 8 * 24 * HOUR)
+    assert trials.known_requests() == [Request("a", "b", "/v1/Late")]

@@ -138,7 +138,7 @@ def test_the_list_costs_a_fixed_number_of_statements(
 def test_the_list_counts_no_more_rows_than_it_shows(
     admin_client: Client, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rpc.admin.MOST_LISTED", 50)
+    monkeypatch.setattr("devices.admin_lists.MOST_LISTED", 50)
     for number in range(60):
         count(subject=f"device-{number}", at=now)
     assert admin_client.get(LIST).context["cl"].result_count == 50
@@ -155,6 +155,15 @@ def test_the_list_says_what_it_leaves_out(
     assert "verified (others)" in page
     assert "The journal is switched off" in page
     assert shown(admin_client, others__exact="1") == [""]
+
+
+def test_a_refused_caller_is_told_from_a_refused_device(
+    admin_client: Client, now: datetime
+) -> None:
+    count(at=now, question="caller", reason=Outcome.WRONG_SECRET)
+    assert "the caller was not let in: the secret is wrong" in (
+        admin_client.get(LIST).content.decode()
+    )
 
 
 def test_nobody_changes_the_journal(admin_client: Client, now: datetime) -> None:

@@ -62,7 +62,7 @@ def basic(name: str, secret: str) -> str:
 
 def written() -> list[CallRecord]:
     journal.journal.flush()
-    return list(CallRecord.objects.order_by("pk"))
+    return list(CallRecord.objects.order_by("endpoint", "reason"))
 
 
 def the_row() -> dict[str, Any]:
@@ -265,7 +265,7 @@ def test_a_failure_of_ours(
     post("/deviceverifier", verification())
     command = (AUTHENTICATE, {"id": SENSOR, "credentials": {"psk": DEVICE_SECRET}})
     post("/", frame(command))
-    verified, framed = written()
+    framed, verified = written()
     assert (verified.reason, framed.reason, framed.command) == (reason, reason, AUTHENTICATE)
     assert {verified.question, framed.question} == {"call"}
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from acl.decisions import Decision, Reason, Request
 from devices.verdicts import Outcome, Verdict
 from rpc import journal
 from rpc.journal import Entry, Journal, of_decision, of_verdict
-from rpc.models import CallReason, CallRecord, Question
-from tests.servers import Server
+from rpc.models import CallQuerySet, CallReason, CallRecord, Question
+from tests.servers import Server, demo_server
 
 VERIFIED = of_verdict("known", Verdict(Outcome.VERIFIED, device=1))
 
@@ -171,20 +172,19 @@ def test_a_batch_that_cannot_be_written_at_all_is_lost_alone(
     writer.note("no such endpoint", "10.0.0.7", VERIFIED._replace(subject="x" * 10))
     writer.note("verifier", "10.0.0.7", VERIFIED)
     with monkeypatch.context() as patch:
-        patch.setattr("rpc.models.CallRecord.of", _refusing(CallRecord.of))
+        patch.setattr("rpc.models.CallQuerySet.add", _refusing(CallQuerySet.add))
         writer.flush()
     assert "1 rows of the journal were not written" in caplog.text
     assert CallRecord.objects.total() == 1
 
 
-def _refusing(make: Any) -> Any:
-    def of(key: Any, tally: Any) -> CallRecord:
-        if key.endpoint != "verifier":
+def _refusing(add: Any) -> Any:
+    def refuse(queryset: Any, tallies: Any) -> None:
+        if {key.endpoint for key in tallies} != {"verifier"}:
             raise ValueError
-        record: CallRecord = make(key, tally)
-        return record
+        add(queryset, tallies)
 
-    return of
+    return refuse
 
 
 def test_it_writes_by_itself_and_early_when_much_waits(
@@ -219,7 +219,7 @@ def test_writers_of_the_same_rows_never_block_each_other_for_ever() -> None:
             for _ in range(20):
                 for number in range(200)[::order]:
                     writer.note("verifier", "10.0.0.7", command(number, f"known-{number}"))
-                CallRecord.objects.add(list(writer._noted.items()))
+                CallRecord.objects.add(writer._noted)
                 writer._noted = {}
         except OperationalError as error:
             failures.append(error)
@@ -249,6 +249,9 @@ assert not journal._noted
 """
 
 
+COUNT = "from rpc.models import CallRecord; print(CallRecord.objects.filter(reason='{}').total())"
+
+
 @pytest.mark.e2e
 def test_processes_that_write_at_once_lose_nothing(server: Server) -> None:
     writers = [
@@ -256,11 +259,15 @@ def test_processes_that_write_at_once_lose_nothing(server: Server) -> None:
         for env in [server.environment] * 2
     ]
     assert [writer.wait(60) for writer in writers] == [0, 0]
-    counted = server.manage(
-        "shell",
-        "-v0",
-        "-c",
-        "from rpc.models import CallRecord; "
-        "print(CallRecord.objects.filter(caller='10.0.0.7').total())",
-    )
+    counted = server.manage("shell", "-v0", "-c", COUNT.format("verified"))
     assert counted.split()[-1] == str(2 * 20 * 100)
+
+
+@pytest.mark.e2e
+def test_a_server_that_is_told_to_end_writes_what_it_counted(tmp_path: Path) -> None:
+    with demo_server(tmp_path, EVIDENCE_INTERVAL="600") as own:
+        for _ in range(20):
+            own.ask("POST", "/deviceverifier", b"no json")
+        own.stop()
+        counted = own.manage("shell", "-v0", "-c", COUNT.format("invalid-body"))
+    assert counted.split()[-1] == "20"

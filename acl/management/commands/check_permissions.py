@@ -10,7 +10,7 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`check_permissions`: the saved expectations, or a file's; exit with 1 where one is broken."""
+    """`check_permissions`: the saved expectations, or a file's; exit with 1 unless all hold."""
 
     help = (
         "Check the rules against expectations: those saved in the admin, or those of FILE.\n\n"
@@ -18,7 +18,8 @@ class Command(RegistryCommand):
         "  SENDER may COMMAND RECEIVER\n"
         "  SENDER may not COMMAND RECEIVER\n"
         "  nobody [outside group:NAME] may PATTERN [RECEIVER]\n"
-        "Words with spaces are quoted; # begins a remark."
+        "Words with spaces are quoted; # begins a remark.\n"
+        "Exit code 1: one does not hold, or there is none."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -33,14 +34,27 @@ class Command(RegistryCommand):
             lines = path.read_text("utf-8").splitlines() if path else assertions.saved()
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{path} cannot be read: {error}", returncode=2) from error
-        checked = sum(map(assertions.says_something, lines))
-        broken = assertions.check(lines)
+        numbers: dict[str, int] = {}
+        for number, line in enumerate(lines, 1):
+            if assertions.says_something(line):
+                numbers.setdefault(line.strip(), number)
+        broken = assertions.check(numbers)
         self.answer(
             options,
-            "\n".join([*map(str, broken), f"{checked - len(broken)} of {checked} hold."]),
+            "\n".join(
+                [
+                    *(f"{path}:{numbers[one.text]}: {one}" if path else str(one) for one in broken),
+                    f"{len(numbers) - len(broken)} of {len(numbers)} hold."
+                    if numbers
+                    else "There are no expectations: nothing was checked.",
+                ]
+            ),
             {
-                "checked": checked,
-                "broken": [{"text": one.text, "why": one.why} for one in broken],
+                "checked": len(numbers),
+                "broken": [
+                    {"text": one.text, "why": one.why, "line": numbers[one.text] if path else None}
+                    for one in broken
+                ],
             },
-            yes=not broken,
+            yes=bool(numbers) and not broken,
         )

@@ -65,7 +65,7 @@ class Command(RegistryCommand):
             self.stderr.write(f"warning: this rule {finding.fault.label}")
         self.answer(
             options,
-            f"Added #{rule.pk}: {rule}",
+            f"Added #{rule.pk}: {rule.notation}",
             {
                 "rule": rule.pk,
                 "effect": rule.effect,

@@ -17,8 +17,9 @@ class Command(RegistryCommand):
 
     help = (
         "List every answer that a rule would turn, and every saved expectation that it would\n"
-        "break, without saving it. Tried against the requests of the saved expectations and, with\n"
-        "--requests, of FILE (SOURCE DESTINATION COMMAND a line). Exit code 1: something changes."
+        "break, without saving it. Tried against the requests of the saved expectations, those\n"
+        "seen of late and, with --requests, of FILE (SOURCE DESTINATION COMMAND a line).\n"
+        "Exit code 1: something changes."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -34,7 +35,7 @@ class Command(RegistryCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the flips and the broken expectations."""
         change = self._change(options)
-        requests = [*assertions.saved_requests(), *self._requests(options["requests"])]
+        requests = [*trials.known_requests(), *self._requests(options["requests"])]
         flips = trials.flips(change, requests)
         broken = assertions.broken_by(change)
         self.answer(

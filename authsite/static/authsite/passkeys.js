@@ -1,3 +1,3 @@
 "use strict";
 // A passkey was registered: show it.
-document.addEventListener("otp_webauthn.registration_complete", () => location.reload());
+document.addEventListener("otp_webauthn.register_complete", () => location.reload());

@@ -1,0 +1,29 @@
+"""`{% load acl %}`: rules and answers in templates."""
+
+from django import template
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from acl import sentences
+from acl.decisions import Decision
+from acl.models import CommandPermission
+from devices.rendering import Tone, badge
+
+register = template.Library()
+register.filter("sentence", sentences.linked)
+register.filter("numbered", sentences.numbered)
+
+
+@register.filter
+def state_badge(rule: CommandPermission) -> SafeString:
+    """Return the badge of a rule's state now."""
+    return sentences.state_badge(rule, timezone.now())
+
+
+@register.filter
+def answer_badge(decision: Decision) -> SafeString:
+    """Return the badge of an answer."""
+    if decision.allowed:
+        return badge(Tone.GOOD, _("allowed"))
+    return badge(Tone.BAD, _("denied"))

@@ -1,0 +1,222 @@
+"""How fast the machine endpoints are, beside what others would write: `make bench`.
+
+In each round every contender is started, asked each of its questions, and stopped, so that
+whatever else the machine does meets all of them. Requests are drawn from as many as there are
+devices, and every answer is checked. Printed are medians of the rounds with the least and the most;
+a ratio is the median of the ratios within each round. CPU time is that of a request, of all
+processes of a server; it says more than the rate where the machine has other things to do.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+from benchmarks import machine
+from benchmarks.chart import Bar, draw
+from benchmarks.contenders import Contender, Running, everyone
+from benchmarks.registries import Registry, registry
+from benchmarks.report import FOLDER, number, publish, table
+from benchmarks.seed import FRAME
+
+Figures = dict[str, float]
+Key = tuple[str, str]  # how it was asked, and who
+
+POSTGRESQL, SQLITE = "Authsite, PostgreSQL", "Authsite, SQLite"
+SLOW_CONNECTIONS = 4
+KEEP_ALIVE, FRESH, STEADY = "keep-alive", "a new connection each", "steady"
+RATES = (
+    *("requests/s (least–most)", "Authsite on PostgreSQL is", "p50 ms", "p99 ms", "server CPU µs"),
+    *("PostgreSQL CPU µs", "generator, cores"),
+)
+DECISIONS = (
+    *("", "verifications/s", "decisions/s, singly", "of the verifier", "CPU µs each"),
+    *(f"decisions/s, frames of {FRAME}", "of singly", "CPU µs each"),
+)
+CALM = ("at half of the rate above", "requests/s", "p50 ms", "p99 ms", "p99 of p50")
+
+
+def load(port: int, exchanges: Path, seconds: float, *words: str) -> Figures:
+    """Run the load generator in a process of its own and return what it measured."""
+    command = [sys.executable, "-m", "benchmarks.load", str(port), str(seconds), *words]
+    with exchanges.open("rb") as file:
+        done = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=True)
+    figures: Figures = json.loads(done.stdout)
+    if figures["wrong"]:
+        raise SystemExit(f"{exchanges.name}: {figures['wrong']} wrong answers")
+    figures["rate"] = figures["answered"] / figures["seconds"]
+    return figures
+
+
+def measured(
+    server: Running, asked: Registry, question: str, seconds: float, *words: str
+) -> Figures:
+    """Load a server, and note the CPU time of a request in microseconds."""
+    processes = {"server": server.process, "database": asked.process}
+    before = {name: machine.cpu_seconds(root) for name, root in processes.items() if root}
+    figures = load(server.port, asked.folder / question, seconds, *words)
+    for name, began in before.items():
+        spent = machine.cpu_seconds(processes[name] or 0) - began
+        figures[name] = spent / figures["answered"] * 1e6
+    return figures
+
+
+def spread(rounds: list[Figures], name: str = "rate") -> Bar:
+    """Return the median of a figure, the least and the most; 0 where there is none."""
+    values = [figures.get(name, 0.0) for figures in rounds]
+    return Bar(median(values), min(values), max(values))
+
+
+class Results:
+    """What was measured: for each way of asking and each contender, the figures of every round."""
+
+    def __init__(self) -> None:
+        self.rounds: defaultdict[Key, list[Figures]] = defaultdict(list)
+
+    def measure(self, contender: Contender, asked: Registry, options: argparse.Namespace) -> None:
+        """Start a contender, ask it all that it answers, and stop it."""
+        connections = SLOW_CONNECTIONS if contender.is_slow else options.connections
+        words = ("--connections", str(connections))
+        with contender.serving(asked.url) as server:
+            for question in contender.questions:
+                load(server.port, asked.folder / question, options.seconds / 4, *words)
+                best = measured(server, asked, question, options.seconds, *words)
+                mode = question if question in {"authorize", "frames"} else KEEP_ALIVE
+                self.rounds[mode, contender.name].append(best)
+                if question != "verifier":
+                    continue
+                for mode, more in (
+                    (FRESH, ["--fresh"]),
+                    (STEADY, ["--rate", str(best["rate"] / 2)]),
+                ):
+                    figures = measured(server, asked, question, options.seconds, *words, *more)
+                    self.rounds[mode, contender.name].append(figures)
+
+    def of(self, mode: str) -> Iterator[tuple[str, list[Figures]]]:
+        """Yield who was asked in a way, with the figures."""
+        for (asked, name), rounds in self.rounds.items():
+            if asked == mode:
+                yield name, rounds
+
+    def ratio(self, first: Key, second: Key) -> float | None:
+        """Return how many times the rate of the second is that of the first, if both are known."""
+        pairs = zip(self.rounds.get(first, []), self.rounds.get(second, []), strict=False)
+        ratios = [one["rate"] / other["rate"] for one, other in pairs]
+        return median(ratios) if ratios else None
+
+    def rates(self, mode: str) -> str:
+        """Return the table of a way of asking, whoever is asked."""
+        rows = []
+        for name, rounds in self.of(mode):
+            rate = spread(rounds)
+            ratio = self.ratio((mode, POSTGRESQL), (mode, name))
+            rows.append(
+                [
+                    name,
+                    f"{number(rate.value)} ({number(rate.least)}–{number(rate.most)})",
+                    f"{ratio:.2f} ×" if ratio else "",
+                    *(f"{spread(rounds, each).value:,.2f}" for each in ("p50", "p99")),
+                    *(f"{spread(rounds, each).value:,.0f}" for each in ("server", "database")),
+                    f"{spread(rounds, 'cpu').value:.2f}",
+                ]
+            )
+        return table([mode, *RATES], rows)
+
+    def calm(self) -> str:
+        """Return the table of half the load."""
+        rows = []
+        for name, rounds in self.of(STEADY):
+            rate, p50, p99 = (spread(rounds, each).value for each in ("rate", "p50", "p99"))
+            rows.append([name, f"{rate:,.0f}", f"{p50:.2f}", f"{p99:.2f}", f"{p99 / p50:.1f} ×"])
+        return table(CALM, rows)
+
+    def decisions(self) -> str:
+        """Return the table of decisions about commands."""
+        rows = []
+        for name, singly in self.of("authorize"):
+            frames = self.rounds["frames", name]
+            of_verifier = self.ratio(("authorize", name), (KEEP_ALIVE, name)) or 0
+            of_singly = FRAME * (self.ratio(("frames", name), ("authorize", name)) or 0)
+            rows.append(
+                [
+                    name,
+                    f"{spread(self.rounds[KEEP_ALIVE, name]).value:,.0f}",
+                    f"{spread(singly).value:,.0f}",
+                    f"{of_verifier:.2f} ×",
+                    f"{cpu(singly):,.0f}",
+                    f"{FRAME * spread(frames).value:,.0f}",
+                    f"{of_singly:.1f} ×",
+                    f"{cpu(frames) / FRAME:,.0f}",
+                ]
+            )
+        return table(DECISIONS, rows)
+
+    def draw(self, path: Path) -> None:
+        """Draw the rates of everyone."""
+        draw(
+            path,
+            "Requests per second (logarithmic); the lines go from the least to the most",
+            [KEEP_ALIVE, FRESH],
+            [
+                (name, [spread(rounds), spread(fresh) if fresh else None])
+                for name, rounds in self.of(KEEP_ALIVE)
+                for fresh in [self.rounds.get((FRESH, name))]
+            ],
+        )
+
+
+def cpu(rounds: list[Figures]) -> float:
+    """Return the CPU time of a request, the server's and the database's, in microseconds."""
+    return spread(rounds, "server").value + spread(rounds, "database").value
+
+
+def main() -> None:
+    """Measure, and print tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--devices", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4, help="of each question in each round")
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--only", help="of the contenders, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="see that it works; no figures")
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
+    options = parser.parse_args()
+    if options.quick:
+        options.devices, options.rounds, options.seconds = 1000, 1, 0.5
+    results = Results()
+    with ExitStack() as stack:
+        registries = {"PostgreSQL": stack.enter_context(registry("PostgreSQL", options.devices))}
+        contenders = everyone(registries["PostgreSQL"].folder)
+        if options.only:
+            contenders = {name: contenders[name] for name in options.only.split(",")}
+        if any(contender.database == "SQLite" for contender in contenders.values()):
+            registries["SQLite"] = stack.enter_context(registry("SQLite", options.devices))
+        for done in range(options.rounds):
+            for contender in contenders.values():
+                asked = registries[contender.database or "PostgreSQL"]
+                results.measure(contender, asked, options)
+            print(f"round {done + 1} of {options.rounds}", file=sys.stderr, flush=True)
+    conditions = (
+        f"{options.devices:,} devices, {options.connections} connections ({SLOW_CONNECTIONS} where "
+        f"a check takes a core for long), {options.rounds} rounds of {options.seconds:g} s, "
+        f"{machine.description()}."
+    )
+    texts = [
+        conditions,
+        results.rates(KEEP_ALIVE),
+        results.rates(FRESH),
+        results.calm(),
+        results.decisions(),
+    ]
+    publish("compare", "\n\n".join(texts), write=options.write)
+    if options.write:
+        results.draw(FOLDER / "performance.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The device verifier as others would write it, to be measured beside this project's."""

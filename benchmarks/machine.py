@@ -1,0 +1,52 @@
+"""What the kernel says of this machine and of a server's processes (Linux: /proc)."""
+
+import os
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+TICK = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Process(NamedTuple):
+    """A process: who started it, CPU time with that of children that ended, resident bytes."""
+
+    parent: int
+    cpu: float  # seconds
+    resident: int
+
+
+def family(root: int) -> dict[int, Process]:
+    """Return a process and its descendants by their number."""
+    known: dict[int, Process] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended meanwhile
+        cpu = sum(int(word) for word in words[11:15]) / TICK
+        known[int(entry.parent.name)] = Process(int(words[1]), cpu, int(words[21]) * PAGE)
+    numbers = {root}
+    while more := {pid for pid, process in known.items() if process.parent in numbers} - numbers:
+        numbers |= more
+    return {number: known[number] for number in numbers if number in known}
+
+
+def parent(number: int) -> int:
+    """Return who started a process."""
+    return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def cpu_seconds(root: int) -> float:
+    """Return the CPU time of a process and its descendants, those that ended included."""
+    return sum(process.cpu for process in family(root).values())
+
+
+def description() -> str:
+    """Return what this runs on."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+    return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}"

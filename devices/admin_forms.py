@@ -1,0 +1,113 @@
+"""Fields and forms that the pages of all apps build on."""
+
+import uuid
+from datetime import datetime, time
+from functools import cached_property
+from typing import Any
+
+from django import forms
+from django.contrib.admin.widgets import AdminSplitDateTime
+from django.db import models
+from django.db.models import Manager
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from devices.rendering import NOTHING
+
+
+class MomentField(forms.SplitDateTimeField):
+    """A date and a time of day; a date alone means its midnight."""
+
+    widget = AdminSplitDateTime
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(require_all_fields=False, **kwargs)
+        self.fields[1].required = False
+
+    def compress(self, data_list: Any) -> datetime | None:
+        """Return the moment, in the current time zone."""
+        if data_list and data_list[0] and data_list[1] in self.empty_values:
+            data_list = [data_list[0], time.min]
+        return super().compress(data_list)
+
+
+# For `formfield_overrides`: the date and time fields of an admin's forms.
+MOMENTS: "dict[type[models.Field[Any, Any]], dict[str, Any]]" = {
+    models.DateTimeField: {"form_class": MomentField}
+}
+
+
+class CurrentForm(forms.ModelForm):
+    """A form that undoes nothing that happened while it lay open.
+
+    It brings along what its fields held when it was shown. A field that only others changed
+    since then keeps their value and is among `kept`; one that both changed is an error.
+    """
+
+    kept: list[str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kept = []
+        begins = self.add_initial_prefix("")
+        compares = self.instance.pk is not None and (
+            not self.is_bound or any(name.startswith(begins) for name in self.data)
+        )
+        for field in self.fields.values():
+            field.show_hidden_initial = compares
+
+    @cached_property
+    def changed_meanwhile(self) -> list[str]:
+        """The names of the fields that others changed since the form was shown."""
+        return [
+            bound.name
+            for bound in self
+            if bound.field.show_hidden_initial
+            and bound.field.has_changed(
+                bound.initial,
+                bound.field.hidden_widget().value_from_datadict(
+                    self.data, self.files, bound.html_initial_name
+                ),
+            )
+        ]
+
+    def clean(self) -> dict[str, Any]:
+        """Keep what only others changed; refuse what both did."""
+        cleaned = super().clean() or {}
+        for name in self.changed_meanwhile:
+            if name not in self.changed_data:
+                cleaned[name] = self._current(name)
+                self.kept.append(str(self.fields[name].label or name))
+            elif self.fields[name].has_changed(self[name].initial, self[name].data):
+                self.add_error(
+                    name,
+                    _(
+                        "Somebody changed this to “%(value)s” while the form lay open. Load the "
+                        "page again before you change it."
+                    )
+                    % {"value": self._shown(name)},
+                )
+        return cleaned
+
+    def _current(self, name: str) -> Any:
+        value = getattr(self.instance, name)
+        return value.all() if isinstance(value, Manager) else value
+
+    def _shown(self, name: str) -> str:
+        display = getattr(self.instance, f"get_{name}_display", None)
+        if display is not None:
+            return str(display())
+        value = self._current(name)
+        if isinstance(value, models.QuerySet):
+            return ", ".join(map(str, value)) or NOTHING
+        return NOTHING if value is None or value == "" else str(value)
+
+
+class OneTimeForm(forms.Form):
+    """A form that counts once, however often it is sent; each rendering is one."""
+
+    token = forms.UUIDField(
+        widget=forms.HiddenInput,
+        initial=uuid.uuid4,
+        error_messages={"required": gettext_lazy("Load the page again before you send it.")},
+    )

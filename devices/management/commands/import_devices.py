@@ -1,0 +1,182 @@
+"""Create and change devices, groups and credentials as a file says."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
+
+from devices.management.base import RegistryCommand
+from devices.transfer.exports import export_secrets
+from devices.transfer.imports import Columns, Import, Options, Progress
+from devices.transfer.tables import MOST_BYTES, Format, Problem, format_of, read
+
+SHOWN = 50  # problems printed; --json has them all, up to 1,000
+
+
+class Command(RegistryCommand):
+    """`import_devices`: all or nothing; says what is new, changed, unchanged, rejected, and why."""
+
+    help = (
+        "Import devices, groups and credentials from a CSV, JSON, NDJSON or XLSX file; - reads\n"
+        "standard input. Devices are found by their identifier and created or changed; none is\n"
+        "removed. Either the whole file is imported or nothing of it. docs/transfer.md explains\n"
+        "the columns: identifier, kind, name, groups, enabled, secret and more."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("file", metavar="FILE")
+        parser.add_argument(
+            "--format", choices=Format.values, help="what FILE is (default: as its name tells)"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        parser.add_argument(
+            "--create-groups", action="store_true", help="create groups that are not there yet"
+        )
+        parser.add_argument(
+            "--random",
+            action="store_true",
+            help="a machine made the secrets in FILE, with at least 128 random bits: they are then "
+            "stored and checked as fast as generated ones; chosen ones cost 45 ms each",
+        )
+        parser.add_argument(
+            "--generate-secrets",
+            metavar="OUT",
+            help="give each device in FILE that has no live credential a generated secret, and "
+            "write identifiers and secrets to OUT, a new file that only its owner may read",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Import, and say what that came to."""
+        out = options["generate_secrets"]
+        kind = self._format(options["file"], options["format"])
+        out_kind = Format.CSV
+        if out:
+            with suppress(ValidationError):
+                out_kind = format_of(out)
+        content = self.content(options["file"], MOST_BYTES)
+        run = Import(
+            read(content, kind, Columns()),
+            Options(
+                create_groups=options["create_groups"], generate=bool(out), random=options["random"]
+            ),
+            reason=Path(options["file"]).name,
+        )
+        self._follow(run.check())
+        if run.is_sound and not options["dry_run"]:
+            with new_file(out) if out else nullcontext() as file:
+                self._write(run, file, out_kind)
+        self._report(run, options)
+
+    def _write(self, run: Import, out: BinaryIO | None, kind: Format) -> None:
+        """Write to the registry and, before that is committed, the secrets to their file."""
+        self._follow(run.prepare())
+        with transaction.atomic():
+            self._follow(run.write())
+            if out is not None:
+                out.writelines(export_secrets(run.generated, kind))
+                out.flush()
+                os.fsync(out.fileno())
+
+    @staticmethod
+    def _format(name: str, given: str | None) -> Format:
+        if given:
+            return Format(given)
+        try:
+            return format_of(name)
+        except ValidationError as error:
+            raise CommandError(
+                f"{name}: {error.messages[0]} Use --format.", returncode=2
+            ) from error
+
+    def _follow(self, steps: Iterator[Progress]) -> None:
+        """Go through the steps, and say on standard error how far they are.
+
+        On a terminal it is one line that changes, elsewhere a line now and then.
+        """
+        terminal, last = self.stderr.isatty(), time.monotonic()
+        before, after = ("\r\x1b[K", "") if terminal else ("", "\n")
+        shown = False
+        for step in steps:
+            if time.monotonic() - last > (0.1 if terminal else PATIENCE):
+                of = f" of {step.total:,}" if step.total is not None else ""
+                line = f"{before}{STAGES[step.stage]} {step.done:,}{of}"
+                self.stderr.write(line, self.style.NOTICE, ending=after)
+                shown, last = True, time.monotonic()
+        if shown and terminal:
+            self.stderr.write(before, ending="")
+
+    def _report(self, run: Import, options: dict[str, Any]) -> None:
+        done = run.is_sound and not options["dry_run"]
+        counts = run.counts
+        lines = [
+            "{new:,} new, {changed:,} changed, {unchanged:,} unchanged, {rejected:,} rejected "
+            "devices.".format(**counts)
+        ]
+        if any(value for name, value in counts.items() if name.startswith("groups")):
+            lines.append(
+                "{groups_new:,} new, {groups_changed:,} changed, {groups_unchanged:,} unchanged, "
+                "{groups_rejected:,} rejected groups.".format(**counts)
+            )
+        if counts["secrets"] or counts["certificates"]:
+            lines.append("{secrets:,} secrets, {certificates:,} certificates.".format(**counts))
+        if run.is_sound:
+            lines.append("Imported." if done else "Nothing was written: this was a dry run.")
+        else:
+            lines.append(f"Nothing was imported: {run.problem_total:,} errors.")
+        if not options["json"]:
+            self._complain("", run.problems, run.problem_total)
+            self._complain("warning: ", run.warnings, run.warning_total)
+        self.answer(
+            options,
+            "\n".join(lines),
+            {
+                "imported": done,
+                "dry_run": options["dry_run"],
+                **counts,
+                "errors": [problem._asdict() for problem in run.problems],
+                "errors_total": run.problem_total,
+                "warnings": [warning._asdict() for warning in run.warnings],
+                "secrets_file": options["generate_secrets"] if done else None,
+            },
+            yes=run.is_sound,
+        )
+
+    def _complain(self, mark: str, problems: list[Problem], total: int) -> None:
+        for problem in problems[:SHOWN]:
+            column = f", {problem.column}" if problem.column else ""
+            self.stderr.write(f"{mark}row {problem.row}{column}: {problem.message}")
+        if total > SHOWN:
+            self.stderr.write(f"{mark}and {total - SHOWN:,} more")
+
+
+PATIENCE = 5  # seconds between lines of progress that go into a file
+STAGES = {"check": "checked", "prepare": "prepared secrets", "write": "written"}
+
+
+@contextmanager
+def new_file(path: str) -> Iterator[BinaryIO]:
+    """Open a new file that only its owner may read; it goes away if what uses it fails.
+
+    It is there before the import begins: where it cannot be, nothing is imported.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be created: {error.strerror}", returncode=2) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+    except BaseException as error:
+        with suppress(OSError):
+            Path(path).unlink()
+        if isinstance(error, OSError):
+            raise CommandError(f"{path}: {error.strerror}", returncode=2) from error
+        raise

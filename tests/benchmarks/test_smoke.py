@@ -1,0 +1,129 @@
+"""Each benchmark once, with as little as it takes to see that it still works; figures mean nothing.
+
+Those that measure on both kinds of database start a PostgreSQL of their own.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from benchmarks.chart import Bar, draw
+
+pytestmark = pytest.mark.e2e
+
+PATIENCE = 300  # seconds
+TINY = ["--rounds", "1", "--seconds", "0.2"]
+CONTENDERS = "postgresql,sqlite,fastapi,fastapi-bcrypt,drf,empty"
+
+
+def run(benchmark: str, *words: str, **variables: str) -> str:
+    """Run a benchmark and return what it printed."""
+    own = ("DATABASE_URL", "TEST_DATABASE_URL", "DJANGO_SETTINGS_MODULE")
+    kept = own if benchmark in {"storm", "timing"} else ()
+    with subprocess.Popen(
+        [sys.executable, "-m", f"benchmarks.{benchmark}", *words],
+        env={name: os.environ[name] for name in os.environ if name in kept or name not in own}
+        | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            process.send_signal(signal.SIGINT)  # it ends the servers that it started
+    assert process.returncode == 0, printed
+    return printed
+
+
+def cells(printed: str, first: str) -> list[list[str]]:
+    """Return the rows of all tables whose first cell is that."""
+    rows = [line.strip("| ").split(" | ") for line in printed.splitlines() if line[:1] == "|"]
+    return [row for row in rows if row[0] == first]
+
+
+def test_compare_measures_everyone() -> None:
+    printed = run("compare", "--devices", "300", "--only", CONTENDERS, *TINY)
+
+    for name in ("Authsite, PostgreSQL", "Authsite, SQLite"):
+        assert len(cells(printed, name)) == 4  # two ways to connect, half a load, decisions
+    for name in ("FastAPI, asyncpg, HMAC", "Django REST framework, PBKDF2", "an empty Django view"):
+        assert cells(printed, name)
+
+
+def test_a_small_fleet_is_admitted_at_once() -> None:
+    printed = run(
+        "rtio_storm",
+        *("--devices", "40", "--registered", "100", "--wrong", "3", "--only", "postgresql,sqlite"),
+    )
+
+    for name in ("Authsite, PostgreSQL", "Authsite, SQLite"):
+        _, devices, beside, at_once, failures, *_ = cells(printed, name)[0]
+        assert (devices, at_once, failures) == ("40", "40", "—")
+        assert "VERIFICATION_FAILED" in beside
+
+
+def test_growth_measures_memory_and_cost() -> None:
+    printed = run(
+        "growth",
+        *("--requests", "300", "--unknown", "20", "--devices", "100", "--sizes", "50,100", *TINY),
+    )
+
+    assert cells(printed, "idle")
+    assert len(cells(printed, "SQLite")) == len(cells(printed, "PostgreSQL")) == 2
+
+
+def test_storm_measures_every_phase() -> None:
+    printed = run("storm", "--seconds", "1", "--stormers", "4")
+
+    assert cells(printed, "right secrets")[0][-1].endswith(" s")
+
+
+def test_timing_compares_every_kind_of_device() -> None:
+    printed = run("timing", "--hashed", "2", "--throttled", "4")
+
+    assert len(cells(printed, "chosen secret")) == 4
+
+
+def test_decisions_are_made_by_all_engines() -> None:
+    small = {"DECISIONS_DEVICES": "2000", "DECISIONS_QUESTIONS": "100", "DECISIONS_SECONDS": "0.5"}
+    printed = run("decisions", "--sizes", "20", "--peers", "5", **small)
+
+    for engine in ("Authsite, sqlite", "Authsite, postgresql", "pycasbin", "cedarpy"):
+        assert len(cells(printed, engine)) == 1
+
+
+def test_certificates_are_checked() -> None:
+    assert "pinned" in run("certificates", "--rounds", "1")
+
+
+def test_the_page_has_a_place_for_every_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text(report.PAGE.read_text())
+    monkeypatch.setattr(report, "PAGE", page)
+
+    for name in ("compare", "storm", "growth"):
+        report.publish(name, f"figures of {name}", write=True)
+
+    assert [
+        page.read_text().count(f"figures of {name}\n<!-- end")
+        for name in ("compare", "storm", "growth")
+    ] == [1, 1, 1]
+
+
+def test_a_chart_is_an_image_with_a_bar_for_each_value(tmp_path: Path) -> None:
+    path = tmp_path / "chart.svg"
+
+    draw(path, "T & t", ["a", "b"], [("one", [Bar(20, 10, 30), None]), ("two", [Bar(5, 5, 5)] * 2)])
+
+    drawn = path.read_text()
+    assert "T &amp; t" in drawn
+    assert drawn.count('<path class="s0"') == 2
+    assert drawn.count('<path class="s1"') == 1

@@ -1,0 +1,65 @@
+"""Picture the main pages: `python -m tests.e2e.screenshots FOLDER`.
+
+It serves a furnished demo and writes FOLDER/NAME-LOOK.jpg for each page, in light, dark and narrow.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from tests.e2e.browser import ARGUMENTS, install
+from tests.e2e.conftest import sign_in
+from tests.e2e.pages import PAGES
+from tests.e2e.test_accessibility import LOOKS
+from tests.servers import demo_server
+
+PICTURED = [
+    "home",
+    "devices",
+    "device",
+    "keys",
+    "add-certificate",
+    "rules",
+    "add-rule",
+    "explain",
+    "calls",
+    "search",
+]
+QUALITY = 60  # per cent
+TALLEST = 1600  # pixels: what a long page goes on with is more of the same
+
+
+def main(folder: Path) -> None:
+    """Serve, sign in, and picture each page in each look."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        demo_server(Path(scratch)) as server,
+        sync_playwright() as playwright,
+    ):
+        server.furnish()
+        browser = playwright.chromium.launch(executable_path=install(), args=ARGUMENTS)
+        session = sign_in(browser, server)
+        for look in ("light", "dark", "narrow"):
+            options = {**LOOKS[look], "base_url": server.url, "storage_state": session}
+            page = browser.new_context(**options).new_page()
+            width = page.viewport_size["width"]  # type: ignore[index]
+            for name in PICTURED:
+                page.goto(PAGES[name])
+                height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
+                page.screenshot(
+                    path=folder / f"{name}-{look}.jpg",
+                    type="jpeg",
+                    quality=QUALITY,
+                    full_page=True,
+                    clip={"x": 0, "y": 0, "width": width, "height": height},
+                )
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
