@@ -262,7 +262,8 @@ class TransferPages:
         """Check a file and show what would come of it; import it once that is confirmed."""
         if not request.user.has_perms(["devices.add_device", "devices.change_device"]):
             raise PermissionDenied
-        request.upload_handlers = [InMemoryUpload(request)]
+        if request.content_type == "multipart/form-data":  # others are read already, without files
+            request.upload_handlers = [InMemoryUpload(request)]
         answer: HttpResponseBase = self._import(request)
         return answer
 

@@ -316,6 +316,12 @@ def test_an_import_tells_nobody_whether_a_secret_is_right_who_may_not_add_one(
     assert answers[0]["counts"] == answers[1]["counts"]
 
 
+def test_a_post_without_a_file_is_told_so(admin_client: Client, page: str) -> None:
+    answer = admin_client.post(page, "a=b", content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 200
+    assert answer.context["form"].errors["file"]
+
+
 def test_changing_groups_needs_its_permission(
     staff: Callable[..., Client], page: str, make_group: Callable[..., DeviceGroup]
 ) -> None:
