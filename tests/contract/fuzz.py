@@ -57,10 +57,13 @@ class Fuzz:
         self.again = 0  # requests that were sent again because the answer took too long
         self._pool = ThreadPoolExecutor(CLIENTS)
         self._own = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
 
     def close(self) -> None:
-        """End the connections' threads."""
+        """Close the connections and end their threads."""
         self._pool.shutdown()
+        for connection in self._connections:
+            connection.close()
 
     @property
     def sent(self) -> int:
@@ -89,6 +92,7 @@ class Fuzz:
         if connection is None:
             connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE)
             self._own.connection = connection
+            self._connections.append(connection)
         begin = time.monotonic()
         try:
             connection.request("POST", request.path, request.body, request.headers)
