@@ -180,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4, help="of each question in each round")
+    parser.add_argument("--seconds", type=float, default=10, help="of each question in each round")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--only", help="of the contenders, separated by commas")
     parser.add_argument("--quick", action="store_true", help="see that it works; no figures")

@@ -32,7 +32,6 @@ def environment(database_url: str) -> dict[str, str]:
         "BACKEND_NETWORKS": "127.0.0.1/32",
         "HTTPS": "off",
         "LOG_LEVEL": "WARNING",
-        "EVIDENCE_INTERVAL": "1",  # so that each measurement has its part of what is written behind
     }
 
 
