@@ -162,6 +162,24 @@ def test_a_stop_answers_what_was_begun(own_server: Server) -> None:
     assert sum(answered) > 100
 
 
+def test_a_stop_waits_for_a_body_that_is_under_way(own_server: Server) -> None:
+    head = (
+        f"POST /deviceverifier HTTP/1.1\r\nHost: x\r\nContent-Length: {len(VERIFICATION)}\r\n\r\n"
+    )
+    with (
+        socket.create_connection(("127.0.0.1", own_server.port), 10) as connection,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        connection.sendall(head.encode() + VERIFICATION[:20])
+        time.sleep(0.5)
+        stopping = pool.submit(own_server.stop, signal.SIGTERM)
+        time.sleep(1)
+        connection.sendall(VERIFICATION[20:])
+
+        assert read_whole(connection).endswith(b'{"id":5,"code":"OK"}')
+        assert stopping.result() == 0
+
+
 def read_whole(connection: socket.socket) -> bytes:
     """Return an answer of the verifier; nothing where the server closed without one."""
     answer = b""

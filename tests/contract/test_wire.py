@@ -279,7 +279,7 @@ def test_idle_connections_stay_open_and_hinder_nobody(connect: Connect, generate
 
 
 def test_stalled_bodies_hinder_nobody(connect: Connect, generated: bytes) -> None:
-    for _ in range(6):  # fewer than the threads of one worker: see docs/performance.md
+    for _ in range(40):
         connect().sendall(head("/deviceverifier", "Content-Length: 100") + b"{")
     time.sleep(0.2)
     for _ in range(50):
