@@ -251,7 +251,7 @@ class DeviceAdmin(
             ),
         )
         more = len(groups) - MOST_GROUP_NAMES
-        return format_html(_("{} and {} more"), names, more) if more > 0 else names
+        return format_html(_("{names} and {n} more"), names=names, n=more) if more > 0 else names
 
     @admin.display(description=gettext_lazy("Credentials"), ordering="credential_state")
     def credentials(self, device: Device) -> SafeString:
@@ -445,9 +445,12 @@ class PreSharedKeyAdmin(HistoryPages, KeepsRevoked, SavesChanges, admin.ModelAdm
             form,
             title=_("Revoke key"),
             text=format_html(
-                _("Key “{}” of <b>{}</b> will admit nobody any more. This cannot be undone."),
-                key,
-                key.device,
+                _(
+                    "Key “{key}” of <b>{device}</b> will admit nobody any more. "
+                    "This cannot be undone."
+                ),
+                key=key,
+                device=key.device,
             ),
             button=_("Revoke"),
             destructive=True,

@@ -131,6 +131,7 @@ class Upload:
             user=self.request.user,
             reason=self.name,
             most_hashes=MOST_HASHES,
+            admit_secrets=self._check_secrets_permitted,
         )
 
     @property
@@ -171,23 +172,30 @@ class Upload:
         self.outdated = seen != self.preview
         return not self.outdated
 
-    def _check_permitted(self) -> None:
-        counts = self.run.counts
-        if counts["secrets"] and not is_recent(self.request):
+    def _check_secrets_permitted(self) -> None:
+        if not is_recent(self.request):
             self.unconfirmed = True
             raise ValidationError(
                 _("Before secrets are issued, you have to show once more who you are.")
             )
+        self._need("devices.add_presharedkey")
+
+    def _check_permitted(self) -> None:
+        counts = self.run.counts
+        if counts["secrets"]:
+            self._check_secrets_permitted()
         needed = {
-            "devices.add_presharedkey": counts["secrets"],
             "devices.add_certificate": counts["certificates"],
             "devices.add_devicegroup": counts["groups_new"],
             "devices.change_devicegroup": counts["groups_changed"],
         }
-        user = self.request.user
         for permission, number in needed.items():
-            if number and not user.has_perm(permission):
-                raise ValidationError(str(NOT_PERMITTED[permission]), code="permission")
+            if number:
+                self._need(permission)
+
+    def _need(self, permission: str) -> None:
+        if not self.request.user.has_perm(permission):
+            raise ValidationError(str(NOT_PERMITTED[permission]), code="permission")
 
     def context(self) -> dict[str, Any]:
         """Return what the page says of the outcome."""
@@ -254,7 +262,8 @@ class TransferPages:
         """Check a file and show what would come of it; import it once that is confirmed."""
         if not request.user.has_perms(["devices.add_device", "devices.change_device"]):
             raise PermissionDenied
-        request.upload_handlers = [InMemoryUpload(request)]
+        if request.content_type == "multipart/form-data":  # others are read already, without files
+            request.upload_handlers = [InMemoryUpload(request)]
         answer: HttpResponseBase = self._import(request)
         return answer
 

@@ -280,12 +280,14 @@ class Import:
         user: object = None,
         reason: str = "",
         most_hashes: int | None = None,
+        admit_secrets: Callable[[], None] | None = None,
         now: datetime | None = None,
     ) -> None:
         self.records = records
         self.options = options or Options()
         self.user, self.reason = user, reason
         self.most_hashes = most_hashes
+        self.admit_secrets = admit_secrets  # raises ValidationError where they may not be added
         self.now = now or timezone.now()
         self.label = f"import {self.now:%Y-%m-%d %H:%M:%S}"
         self.devices: Counter[str] = Counter()
@@ -369,6 +371,8 @@ class Import:
             identifier = self._identify(record, values)
             if identifier:
                 wanted[identifier] = (record.row, values)
+        if self.admit_secrets and any("secret" in values for _row, values in wanted.values()):
+            self.admit_secrets()  # what is found of them says which are right
         known = self._known(wanted)
         for identifier, (row, values) in wanted.items():
             entry = self._entry(row, identifier, values, known)
@@ -551,7 +555,9 @@ class Import:
                 self._count_hash()
                 weakness = secrets.weakness(secret, identifier=entry.device.identifier)
                 if weakness:
-                    self._warn(entry.row, "secret", _("The secret is weak. ") + weakness)
+                    self._warn(
+                        entry.row, "secret", _("The secret is weak. %(why)s") % {"why": weakness}
+                    )
         return wanted
 
     def _is_secret_of(self, key: PreSharedKey, wanted: WantedKey) -> bool:

@@ -301,6 +301,27 @@ def test_secrets_are_issued_to_who_has_just_shown_who_they_are(
     assert token(sent(admin_client, page, "identifier\na\n"))
 
 
+def test_an_import_tells_nobody_whether_a_secret_is_right_who_may_not_add_one(
+    staff: Callable[..., Client], page: str, make_device: Factory
+) -> None:
+    PreSharedKey.objects.register(device=make_device("a"), secret="the right one")
+    client = staff(*NEEDED)
+    answers = [
+        sent(client, page, f"identifier,secret\na,{secret}\n").context
+        for secret in ("the right one", "a wrong one")
+    ]
+    assert [answer["upload"].refusal for answer in answers] == [
+        "You may not issue or register secrets."
+    ] * 2
+    assert answers[0]["counts"] == answers[1]["counts"]
+
+
+def test_a_post_without_a_file_is_told_so(admin_client: Client, page: str) -> None:
+    answer = admin_client.post(page, "a=b", content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 200
+    assert answer.context["form"].errors["file"]
+
+
 def test_changing_groups_needs_its_permission(
     staff: Callable[..., Client], page: str, make_group: Callable[..., DeviceGroup]
 ) -> None:
