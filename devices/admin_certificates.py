@@ -431,7 +431,7 @@ class CertificateAdmin(
 class ListFilter(admin.SimpleListFilter):
     """Trust anchors by the state of their revocation list."""
 
-    title = gettext_lazy("revocation list")
+    title = gettext_lazy("list in force")
     parameter_name = "list"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
@@ -548,7 +548,7 @@ class CertificateAuthorityAdmin(
         return x509.key_text(anchor.parsed)
 
     @admin.display(
-        description=gettext_lazy("Revocation list"), ordering="revocation_list__next_update"
+        description=gettext_lazy("List in force"), ordering="revocation_list__next_update"
     )
     def list_state(self, anchor: CertificateAuthority) -> SafeString:
         """Return until when the list in force holds."""
