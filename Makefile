@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 	--no-emit-index-url --custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types bench lock browser
+.PHONY: help setup run test test-sqlite test-postgres lint types bench lock messages browser
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -35,9 +35,21 @@ run: setup ## Serve a demo registry on http://127.0.0.1:17217 (PORT and DATABASE
 	@$(MANAGE) seed_demo --if-empty --staff-user admin
 	@exec $(MANAGE) serve
 
+# Each suite leaves one core idle most of the time: both run at once, and are shown when they end.
+SUITES := $(MAKE) --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+PYTEST := $(PYTHON) -m pytest --cov --cov-report= --cov-fail-under=0
+
 test: $(VENV)/dev.stamp browser ## Run every test on SQLite and on PostgreSQL, browser tests included
-	@DATABASE_URL=sqlite://:memory: $(PYTHON) -m pytest --cov --cov-report= --cov-fail-under=0
-	@$(PYTHON) -m tests.postgres $(PYTHON) -m pytest --cov --cov-append --cov-report=term
+	@echo "Testing on SQLite and on PostgreSQL at once …"
+	@$(SUITES) test-sqlite test-postgres
+	@$(BIN)/coverage combine --quiet .coverage.sqlite .coverage.postgres
+	@$(BIN)/coverage report
+
+test-sqlite:
+	@COVERAGE_FILE=.coverage.sqlite DATABASE_URL=sqlite://:memory: $(PYTEST)
+
+test-postgres:
+	@COVERAGE_FILE=.coverage.postgres $(PYTHON) -m tests.postgres $(PYTEST)
 
 browser: $(VENV)/dev.stamp # a browser and a TLS front for the tests, installed where there are none
 	@$(PYTHON) -m tests.e2e.browser
@@ -61,6 +73,11 @@ bench: $(VENV)/bench.stamp ## Measure beside others, under storms, and growth; W
 	@$(PYTHON) -m benchmarks.growth $(if $(WRITE),--write)
 	@$(PYTHON) -m benchmarks.storm
 	@$(PYTHON) -m benchmarks.timing
+
+messages: $(VENV)/run.stamp ## Renew the translations' files from what is marked (needs GNU gettext)
+	@$(MANAGE) makemessages --all --no-obsolete --no-wrap --add-location file \
+		--ignore benchmarks --ignore tests --ignore var
+	@$(MANAGE) compilemessages --ignore $(VENV)
 
 lock: $(VENV)/dev.stamp ## Lock the requirements anew, with hashes; UPGRADE=1 takes newer versions
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.txt

@@ -34,7 +34,7 @@ from devices.admin_history import HistoryPages
 from devices.admin_lists import BoundedChangeList, BoundedPaginator
 from devices.admin_pages import Guarded, SavesChanges
 from devices.models import Device, DeviceGroup
-from devices.rendering import Tone, badge, moment_column
+from devices.rendering import CREATED, UPDATED, Tone, badge, moment_column
 
 MOST_NAMED = 1000  # devices, groups, sets and notes that one word of a search may find
 
@@ -138,12 +138,7 @@ class CommandPermissionAdmin(Guarded, HistoryPages, SavesChanges, admin.ModelAdm
         "source_kind": admin.VERTICAL,
         "destination_kind": admin.VERTICAL,
     }
-    readonly_fields: ClassVar[list[Any]] = [
-        "says",
-        "state",
-        moment_column("created", gettext_lazy("created")),
-        moment_column("updated", gettext_lazy("updated")),
-    ]
+    readonly_fields: ClassVar[list[Any]] = ["says", "state", CREATED, UPDATED]
     save_as = True
     actions = ["enable", "disable"]
     restores = (

@@ -20,6 +20,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from acl import notation
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
@@ -168,11 +169,13 @@ SECTIONS = {
         {"enabled": bool, "valid_from": datetime, "valid_until": datetime, "note": str},
     ),
 }
-TYPE_NAMES = {
-    str: "text; put it in quotation marks",
-    list: "a list",
-    bool: "true or false",
-    datetime: "a moment with its time zone, such as 2030-01-31T12:00:00+00:00",
+MUST_BE = {
+    str: gettext_lazy("%(path)s: must be text; put it in quotation marks"),
+    list: gettext_lazy("%(path)s: must be a list"),
+    bool: gettext_lazy("%(path)s: must be true or false"),
+    datetime: gettext_lazy(
+        "%(path)s: must be a moment with its time zone, such as 2030-01-31T12:00:00+00:00"
+    ),
 }
 
 
@@ -185,14 +188,17 @@ def _checked(document: Any) -> dict[str, list[Entry]]:
     if not isinstance(document, dict) or not _is_ours(document.get("format")):
         raise ValidationError(_("The document must begin with “format: %d”.") % FORMAT)
     errors = [
-        f"{name}: {_('there is no such section')}"
+        _("%(path)s: there is no such section") % {"path": name}
         for name in document.keys() - {"format", *SECTIONS}
     ]
     sections: dict[str, list[Entry]] = {}
     for name, kind in SECTIONS.items():
         entries = document.get(name)
         if not isinstance(entries, list):
-            errors.append(f"{name}: {_('this section is needed, as a list; an empty one is []')}")
+            errors.append(
+                _("%(path)s: this section is needed, as a list; an empty one is []")
+                % {"path": name}
+            )
             continue
         sections[name] = []
         for position, entry in enumerate(entries):
@@ -205,21 +211,26 @@ def _checked(document: Any) -> dict[str, list[Entry]]:
 
 def _checked_entry(path: Path, entry: Any, kind: Kind) -> tuple[Entry, list[str]]:
     if not isinstance(entry, dict):
-        return {}, [f"{path}: {_('must be an object')}"]
-    errors = [f"{path}.{name}: {_('is needed')}" for name in kind.required if name not in entry]
+        return {}, [_("%(path)s: must be an object") % {"path": path}]
+    errors = [
+        _("%(path)s: is needed") % {"path": f"{path}.{name}"}
+        for name in kind.required
+        if name not in entry
+    ]
     checked: Entry = {}
     for name, value in entry.items():
+        place = {"path": f"{path}.{name}"}
         wanted = kind.required.get(name) or kind.optional.get(name)
         if wanted is None:
-            errors.append(f"{path}.{name}: {_('there is no such field')}")
+            errors.append(_("%(path)s: there is no such field") % place)
             continue
         checked[name] = moment(value) if wanted is datetime else value
         if not isinstance(checked[name], wanted):
-            errors.append(f"{path}.{name}: {_('must be')} {TYPE_NAMES[wanted]}")
+            errors.append(MUST_BE[wanted] % place)
         elif isinstance(value, str) and "\x00" in value:
-            errors.append(f"{path}.{name}: {_('must not hold a NUL character')}")
+            errors.append(_("%(path)s: must not hold a NUL character") % place)
         elif wanted is list and not all(isinstance(item, str) for item in value):
-            errors.append(f"{path}.{name}: {_('each item must be')} {TYPE_NAMES[str]}")
+            errors.append(_("%(path)s: each item must be text; put it in quotation marks") % place)
     return checked, errors
 
 
@@ -300,7 +311,9 @@ class _Import:
     def _once(self, section: str, entries: Iterable[Entry]) -> None:
         for name, number in Counter(entry["name"] for entry in entries).items():
             if number > 1:
-                self._errors.append(f"{section}: {_('“%s” is there twice') % name}")
+                self._errors.append(
+                    _("%(section)s: “%(name)s” is there twice") % {"section": section, "name": name}
+                )
 
     def _try(self, path: Path, act: Callable[[], None]) -> None:
         """Do one entry's part; what is wrong with it is noted with its place."""

@@ -23,6 +23,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Exists, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from acl import notation, patterns
 from acl.coverage import Coverage, patterns_of
@@ -37,7 +38,7 @@ from devices.models.devices import DeviceQuerySet
 MOST_PAIRS = 10_000  # of devices that one expectation may be about
 MOST_SHOWN = 3  # reasons for one broken expectation
 MOST_QUESTIONS = 100  # in one statement
-USAGE = (
+USAGE = gettext_lazy(
     "Write: SENDER may COMMAND RECEIVER, SENDER may not COMMAND RECEIVER, or nobody [outside "
     "group:NAME] may PATTERN [RECEIVER]."
 )

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from authsite.accounts import AccountPages
 from devices.admin_history import all_changes
 from devices.changes import visible_to
+from devices.rendering import NOTHING
 
 
 class RegistrySite(AccountPages):
@@ -21,6 +22,7 @@ class RegistrySite(AccountPages):
     index_title = _("Device registry")
     site_url = None
     app_order = ("devices", "acl", "rpc")
+    empty_value_display = NOTHING
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Say whether there is a history that the account may read."""

@@ -56,6 +56,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -179,7 +180,9 @@ SIMPLE_HISTORY_DATE_INDEX = False  # devices/history.py has indexes of its own
 
 REST_FRAMEWORK = {"UNAUTHENTICATED_USER": None}
 
-LANGUAGE_CODE = "en"
+LANGUAGE_CODE = "en"  # of commands and logs; pages are in the browser's: docs/translation.md
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = True

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-PATIENCE = 5.0  # seconds; RTIO's
+PATIENCE = 60.0  # seconds without any answer: slow hashes take many on a busy machine
 Exchange = tuple[bytes, bytes]
 
 

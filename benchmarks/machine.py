@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+LOAD_BEFORE = os.getloadavg()[0]  # when this process began: what else the machine was doing
 
 
 class Process(NamedTuple):
@@ -49,4 +50,7 @@ def description() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
-    return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}"
+    return (
+        f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}, "
+        f"load average {LOAD_BEFORE:.1f} beforehand"
+    )

@@ -7,6 +7,8 @@ Short ids, which do not start with `//`, are taken literally. The registry store
 
 from urllib.parse import unquote_to_bytes
 
+from django.utils.translation import gettext_lazy as _
+
 LONGEST = 255
 
 
@@ -26,15 +28,17 @@ def split(address: str) -> tuple[str, str | None]:
     name, *components = segment.split(".")
     if len(components) > 1:
         raise AddressError(
-            "an address has one dot in its last segment, before the component; "
-            "write a dot that belongs to the ID as %2E"
+            _(
+                "an address has one dot in its last segment, before the component; "
+                "write a dot that belongs to the ID as %2E"
+            )
         )
     identifier = f"//{host}{slash}{parent}{last_slash}{name}"
     if "%" in identifier:
         try:
             identifier = unquote_to_bytes(identifier).decode()
         except UnicodeDecodeError:
-            raise AddressError("an escape in the address is not UTF-8") from None
+            raise AddressError(_("an escape in the address is not UTF-8")) from None
     return identifier, components[0] if components else None
 
 

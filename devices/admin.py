@@ -60,7 +60,17 @@ from devices.admin_transfer import TransferPages
 from devices.models import CredentialState, Device, DeviceGroup, PreSharedKey
 from devices.models.devices import credential_state, first_group, next_expiry
 from devices.models.revocation import revoke_all
-from devices.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
+from devices.rendering import (
+    CREATED,
+    LAST_SEEN,
+    LAST_USED,
+    NOTHING,
+    REVOKED,
+    UPDATED,
+    Tone,
+    badge,
+    enabled_badge,
+)
 
 __all__ = ["CertificateAdmin", "CertificateAuthorityAdmin"]  # registered where they are written
 
@@ -136,7 +146,7 @@ class DeviceAdmin(
         "kind",
         "state",
         "group_names",
-        moment_column("last_seen", gettext_lazy("Last seen")),
+        LAST_SEEN,
         "credentials",
         "next_expiry",
     ]
@@ -148,7 +158,7 @@ class DeviceAdmin(
         "description. * at the beginning always searches for any part."
     )
     autocomplete_fields = ["groups"]
-    readonly_fields = ["created", "updated", "last_seen"]
+    readonly_fields = [CREATED, UPDATED, LAST_SEEN]
     list_per_page = 50
     show_full_result_count = False
     actions = [
@@ -158,7 +168,7 @@ class DeviceAdmin(
     fieldsets = [
         (None, {"fields": ["identifier", "name", "kind"]}),
         (gettext_lazy("Where it belongs"), {"fields": ["groups", "description", "attributes"]}),
-        (gettext_lazy("Evidence"), {"fields": ["last_seen", "created", "updated"]}),
+        (gettext_lazy("Evidence"), {"fields": [LAST_SEEN, CREATED, UPDATED]}),
     ]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[DeviceChangeList]:
@@ -189,7 +199,7 @@ class DeviceAdmin(
                 return queryset.filter(begins), False
         return super().get_search_results(request, queryset, term.removeprefix(ANYWHERE))
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Device | None = None) -> list[str]:
+    def get_readonly_fields(self, request: HttpRequest, obj: Device | None = None) -> list[Any]:
         """Keep the identifier of a registered device: another ID is another device."""
         kept = [*self.readonly_fields]
         return [*kept, "identifier"] if obj else kept
@@ -241,7 +251,7 @@ class DeviceAdmin(
             ),
         )
         more = len(groups) - MOST_GROUP_NAMES
-        return format_html(_("{} and {} more"), names, more) if more > 0 else names
+        return format_html(_("{names} and {n} more"), names=names, n=more) if more > 0 else names
 
     @admin.display(description=gettext_lazy("Credentials"), ordering="credential_state")
     def credentials(self, device: Device) -> SafeString:
@@ -327,8 +337,8 @@ class PreSharedKeyAdmin(HistoryPages, KeepsRevoked, SavesChanges, admin.ModelAdm
         "shown_hint",
         "scheme",
         "ends",
-        moment_column("last_used", gettext_lazy("Last used")),
-        moment_column("created", gettext_lazy("Created")),
+        LAST_USED,
+        CREATED,
     ]
     list_display_links = ["device", "label"]
     list_select_related = ["device"]
@@ -346,9 +356,9 @@ class PreSharedKeyAdmin(HistoryPages, KeepsRevoked, SavesChanges, admin.ModelAdm
         "scheme",
         "shown_hint",
         "pepper",
-        "created",
-        "last_used",
-        "revoked_at",
+        CREATED,
+        LAST_USED,
+        REVOKED,
         "revoked_by",
         "revoked_reason",
     ]
@@ -357,11 +367,11 @@ class PreSharedKeyAdmin(HistoryPages, KeepsRevoked, SavesChanges, admin.ModelAdm
         (gettext_lazy("Validity"), {"fields": ["not_before", "not_after"]}),
         (
             gettext_lazy("Revocation"),
-            {"fields": ["revoked_at", "revoked_by", "revoked_reason"]},
+            {"fields": [REVOKED, "revoked_by", "revoked_reason"]},
         ),
         (
             gettext_lazy("Evidence"),
-            {"fields": ["last_used", "created", "scheme", "shown_hint", "pepper"]},
+            {"fields": [LAST_USED, CREATED, "scheme", "shown_hint", "pepper"]},
         ),
     ]
 
@@ -370,10 +380,10 @@ class PreSharedKeyAdmin(HistoryPages, KeepsRevoked, SavesChanges, admin.ModelAdm
         """Return whether the key admits its device now, and why not."""
         return state_badge(key.state_at(timezone.now()))
 
-    @admin.display(description=gettext_lazy("Secret begins"), empty_value=NOTHING)
+    @admin.display(description=gettext_lazy("Secret begins"))
     def shown_hint(self, key: PreSharedKey) -> str:
         """Return the hint of a generated secret; a chosen one gives nothing away."""
-        return key.hint
+        return key.hint or NOTHING
 
     @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
     def ends(self, key: PreSharedKey) -> SafeString | str:
@@ -435,9 +445,12 @@ class PreSharedKeyAdmin(HistoryPages, KeepsRevoked, SavesChanges, admin.ModelAdm
             form,
             title=_("Revoke key"),
             text=format_html(
-                _("Key “{}” of <b>{}</b> will admit nobody any more. This cannot be undone."),
-                key,
-                key.device,
+                _(
+                    "Key “{key}” of <b>{device}</b> will admit nobody any more. "
+                    "This cannot be undone."
+                ),
+                key=key,
+                device=key.device,
             ),
             button=_("Revoke"),
             destructive=True,

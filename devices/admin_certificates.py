@@ -34,7 +34,17 @@ from devices.admin_pages import (
 from devices.admin_previews import Preview
 from devices.models import Certificate, CertificateAuthority, RevokedSerial
 from devices.models.authorities import CRLPolicy
-from devices.rendering import Tone, badge, enabled_badge, moment, moment_column
+from devices.rendering import (
+    CREATED,
+    LAST_USED,
+    REVOKED,
+    VALID_FROM,
+    VALID_UNTIL,
+    Tone,
+    badge,
+    enabled_badge,
+    moment,
+)
 
 LONGEST_CARRIED = 1024 * 1024  # characters of a list that a preview brings along
 
@@ -278,8 +288,8 @@ class CertificateAdmin(
         "pin",
         "short_subject",
         "ends",
-        moment_column("last_used", gettext_lazy("Last used")),
-        moment_column("created", gettext_lazy("Created")),
+        LAST_USED,
+        CREATED,
     ]
     list_display_links = ["device", "label", "short_subject"]
     list_select_related = ["device"]
@@ -303,14 +313,14 @@ class CertificateAdmin(
         "names",
         "issuer",
         "serial",
-        "not_before",
-        "not_after",
+        VALID_FROM,
+        VALID_UNTIL,
         "key",
         "fingerprint",
         "public_key_fingerprint",
         "pem",
     )
-    SETTLED = ("revoked_at", "revoked_by", "revoked_reason", "last_used", "created")
+    SETTLED = (REVOKED, "revoked_by", "revoked_reason", LAST_USED, CREATED)
     fieldsets = [
         (None, {"fields": ["device", "label", "state", "pin"]}),
         (gettext_lazy("What was read"), {"fields": READ}),
@@ -324,11 +334,11 @@ class CertificateAdmin(
 
     def get_fieldsets(self, request: HttpRequest, obj: Certificate | None = None) -> Any:
         """Ask for the certificate first; then show what was read."""
-        return self.fieldsets if obj else self.add_fieldsets
+        return super().get_fieldsets(request, obj) if obj else self.add_fieldsets
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Certificate | None = None
-    ) -> list[str]:
+    ) -> list[Any]:
         """Keep everything but the label of a registered certificate."""
         return ["device", "pin", "state", *self.READ, *self.SETTLED] if obj else []
 
@@ -453,14 +463,14 @@ class CertificateAuthorityAdmin(
     list_filter = ["enabled", ListFilter, "crl_policy", "name_source"]
     search_fields = ["name", "subject", "fingerprint"]
     search_help_text = gettext_lazy("Search by name, subject or fingerprint.")
-    READ: tuple[str, ...] = (
+    READ: tuple[Any, ...] = (
         "subject",
-        "not_before",
-        "not_after",
+        VALID_FROM,
+        VALID_UNTIL,
         "key",
         "fingerprint",
         "pem",
-        "created",
+        CREATED,
     )
     LISTED: tuple[str, ...] = (
         "list_state",
@@ -494,7 +504,7 @@ class CertificateAuthorityAdmin(
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: CertificateAuthority | None = None
-    ) -> tuple[str, ...]:
+    ) -> tuple[Any, ...]:
         """Keep the certificate: another certificate is another anchor."""
         return (*self.LISTED, *self.READ) if obj else ()
 
@@ -553,26 +563,28 @@ class CertificateAuthorityAdmin(
             "{} {}", badge(Tone.GOOD, _("current until")), moment(loaded.next_update)
         )
 
-    @admin.display(description=gettext_lazy("Number"), empty_value="—")
+    @admin.display(description=gettext_lazy("Number"))
     def list_number(self, anchor: CertificateAuthority) -> str | None:
         """Return the number of the list in force."""
         return getattr(getattr(anchor, "revocation_list", None), "number", None)
 
-    @admin.display(description=gettext_lazy("Made"), empty_value="—")
-    def list_made(self, anchor: CertificateAuthority) -> Any:
+    @admin.display(description=gettext_lazy("Made"))
+    def list_made(self, anchor: CertificateAuthority) -> SafeString | str:
         """Return when the authority made the list."""
-        return getattr(getattr(anchor, "revocation_list", None), "this_update", None)
+        return moment(getattr(getattr(anchor, "revocation_list", None), "this_update", None))
 
-    @admin.display(description=gettext_lazy("Certificates on it"), empty_value="—")
+    @admin.display(description=gettext_lazy("Certificates on it"))
     def list_entries(self, anchor: CertificateAuthority) -> int | None:
         """Return how many certificates the list names."""
         return getattr(getattr(anchor, "revocation_list", None), "entries", None)
 
-    @admin.display(description=gettext_lazy("Loaded"), empty_value="—")
-    def list_loaded(self, anchor: CertificateAuthority) -> str | None:
+    @admin.display(description=gettext_lazy("Loaded"))
+    def list_loaded(self, anchor: CertificateAuthority) -> SafeString | None:
         """Return when the list was loaded, and by whom."""
         loaded = getattr(anchor, "revocation_list", None)
-        return f"{loaded.loaded_at:%Y-%m-%d %H:%M}, {loaded.loaded_by}" if loaded else None
+        if loaded is None:
+            return None
+        return format_html("{}, {}", moment(loaded.loaded_at), loaded.loaded_by)
 
     def get_urls(self) -> list[URLPattern]:
         """Add the page that loads a revocation list."""

@@ -230,10 +230,10 @@ class ChangesForm(forms.Form):
         self._histories = {
             historical.instance_type._meta.label_lower: historical for historical in histories
         }
-        names = [
-            (label, str(historical.instance_type._meta.verbose_name_plural))
-            for label, historical in self._histories.items()
-        ]
+        names = []
+        for label, historical in self._histories.items():
+            about = historical if historical.is_link else historical.instance_type
+            names.append((label, str(about._meta.verbose_name_plural)))
         model: Any = self.fields["model"]
         model.choices = [("", _("Anything")), *sorted(names, key=lambda one: one[1])]
 

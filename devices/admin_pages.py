@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices.models import Device, DeviceGroup
-from devices.rendering import NOTHING, Tone, badge, moment
+from devices.rendering import NOTHING, REVOKED, Tone, badge, moment
 from devices.verdicts import Outcome
 
 SOON = timedelta(days=30)
@@ -179,6 +179,13 @@ class SavesChanges:
 
 class KeepsRevoked:
     """Makes an admin keep what was revoked: who, when, why, and that it stays so."""
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out who revoked it, when and why, while nobody has."""
+        fieldsets = super().get_fieldsets(request, obj)  # type: ignore[misc]
+        if obj is not None and obj.revoked_at is None:
+            return [one for one in fieldsets if REVOKED not in one[1]["fields"]]
+        return fieldsets
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse to delete a revoked credential, alone or among others."""

@@ -156,7 +156,9 @@ class SecretPages:
             device,
             form,
             title=_("Issue a key"),
-            text=format_html(_("A new pre-shared key for <b>{}</b>."), device.identifier),
+            text=format_html(
+                _("A new pre-shared key for <b>{device}</b>."), device=device.identifier
+            ),
             button=_("Issue the key"),
             script_values={"secret-rules": strength_rules(device)},
         )
@@ -169,7 +171,9 @@ class SecretPages:
         PreSharedKey.objects.register(device=device, secret=secret, random=random, **wanted)
         self.message_user(request, _("The secret was registered."), messages.SUCCESS)
         if not random and (warning := secrets.weakness(secret, identifier=device.identifier)):
-            self.message_user(request, _("It is weak. ") + warning, messages.WARNING)
+            self.message_user(
+                request, _("It is weak. %(why)s") % {"why": warning}, messages.WARNING
+            )
         return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
 
     @recently_authenticated
@@ -201,12 +205,14 @@ class SecretPages:
             title=_("Rotate keys"),
             text=format_html(
                 ngettext(
-                    "<b>{}</b> gets a new secret; the {} live key that it has ends when you say.",
-                    "<b>{}</b> gets a new secret; the {} live keys that it has end when you say.",
+                    "<b>{device}</b> gets a new secret; the {n} live key that it has ends "
+                    "when you say.",
+                    "<b>{device}</b> gets a new secret; the {n} live keys that it has end "
+                    "when you say.",
                     ending,
                 ),
-                device.identifier,
-                ending,
+                device=device.identifier,
+                n=ending,
             ),
             button=_("Issue the new key"),
         )

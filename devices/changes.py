@@ -13,7 +13,6 @@ from django.db import models
 from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
-from django.utils.formats import date_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
@@ -282,7 +281,7 @@ class Names:
         if isinstance(value, bool):
             return _("Yes") if value else _("No")
         if isinstance(value, datetime):
-            return date_format(timezone.localtime(value), "DATETIME_FORMAT")
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         if isinstance(value, dict | list):
             return json.dumps(value, ensure_ascii=False, sort_keys=True)
         return str(value)

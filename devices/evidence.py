@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.apps import apps
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Q
 
 from devices.background import Writer
@@ -67,13 +67,18 @@ class Recorder(Writer):
         return key in self._digests
 
     def flush(self) -> None:
-        """Write what was noted. What cannot be written is logged and lost: it is only evidence."""
+        """Write what was noted; what the database cannot take now waits for the next time."""
         with self._lock:
             noted, self._noted = self._noted, {}
             digests, self._digests = self._digests, {}
         try:
             self._write_digests(digests)
             self._write_moments(noted)
+        except (OperationalError, InterfaceError):
+            log.exception("evidence of %d rows waits for the database", len(noted) + len(digests))
+            with self._lock:  # what was noted since is newer
+                self._noted = noted | self._noted
+                self._digests = digests | self._digests
         except Exception:  # whatever it is, the thread that writes must go on
             log.exception("evidence of %d rows was not written", len(noted) + len(digests))
 

@@ -1,6 +1,5 @@
 """How pages show what many of them show: moments, and states."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -9,6 +8,7 @@ from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 NOTHING = "—"
 
@@ -49,8 +49,11 @@ def enabled_badge(enabled: bool) -> SafeString:
     return badge(Tone.GOOD, _("enabled")) if enabled else badge(Tone.OFF, _("disabled"))
 
 
-def moment_column(field: str, description: Any) -> Callable[[Any], SafeString | str]:
-    """Return a column of an admin's list or page that shows a date and time field as a moment."""
+def moment_column(field: str, description: Any) -> Any:
+    """Return a column of an admin's list or page that shows a date and time field as a moment.
+
+    It is a function of a row; the stubs of Django's admin know of no functions in fieldsets.
+    """
 
     @admin.display(description=description, ordering=field)
     def column(row: Any) -> SafeString | str:
@@ -59,3 +62,12 @@ def moment_column(field: str, description: Any) -> Callable[[Any], SafeString | 
 
     column.__name__ = field
     return column
+
+
+CREATED = moment_column("created", gettext_lazy("Created"))
+UPDATED = moment_column("updated", gettext_lazy("updated"))
+LAST_SEEN = moment_column("last_seen", gettext_lazy("Last seen"))
+LAST_USED = moment_column("last_used", gettext_lazy("Last used"))
+REVOKED = moment_column("revoked_at", gettext_lazy("revoked"))
+VALID_FROM = moment_column("not_before", gettext_lazy("valid from"))
+VALID_UNTIL = moment_column("not_after", gettext_lazy("valid until"))

@@ -119,7 +119,7 @@ def _parsing(what: str) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        log.warning("%s could not be read", what, exc_info=True)
+        log.warning("a certificate or a list could not be read", exc_info=True)
         raise Refused(Outcome.MALFORMED, what) from None
 
 
@@ -417,7 +417,7 @@ def _issuer_usage(
     _policy: Policy, _certificate: x509.Certificate, extension: x509.KeyUsage | None
 ) -> None:
     if extension is not None and not extension.key_cert_sign:
-        raise ValueError("the key usage of an issuer lacks certificate signing")
+        raise ValueError(_("the key usage of an issuer lacks certificate signing"))
 
 
 def _issuer_purposes(
@@ -427,7 +427,7 @@ def _issuer_purposes(
         ExtendedKeyUsageOID.CLIENT_AUTH,
         ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
     }.intersection(extension):
-        raise ValueError("the extended key usage of an issuer lacks client authentication")
+        raise ValueError(_("the extended key usage of an issuer lacks client authentication"))
 
 
 def _issuer_name_constraints(
@@ -437,7 +437,7 @@ def _issuer_name_constraints(
         return
     subtrees = [*(extension.permitted_subtrees or ()), *(extension.excluded_subtrees or ())]
     if len(subtrees) > MOST_SUBTREES:
-        raise ValueError("an issuer has too many name constraints")
+        raise ValueError(_("an issuer has too many name constraints"))
 
 
 ISSUER_POLICY = (

@@ -25,7 +25,9 @@ from rpc.models import ALLOWING, CallRecord, reasons
 MOST_CALLERS = 50  # choices
 MOST_LOOKED_AT = 5_000  # refused rows, the newest ones, whose reasons are choices
 DAY = timedelta(days=1)
+FIRST = moment_column("first", gettext_lazy("first"))
 LAST = moment_column("last", gettext_lazy("Last"))
+HOUR = moment_column("bucket", gettext_lazy("hour"))
 
 
 class PeriodFilter(admin.SimpleListFilter):
@@ -208,11 +210,10 @@ class CallRecordAdmin(admin.ModelAdmin):
         "chosen beside is searched."
     )
     actions = None
-    empty_value_display = NOTHING
     fieldsets = [
         (
             None,
-            {"fields": ["answer", "why", "rule_link", "count", "first", "last", "bucket"]},
+            {"fields": ["answer", "why", "rule_link", "count", FIRST, LAST, HOUR]},
         ),
         (
             gettext_lazy("What was asked"),

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext_noop as _
+
 
 @dataclass(frozen=True)
 class Example:
@@ -45,7 +47,7 @@ def reply(result: object) -> dict[str, Any]:
 CURL = {"Accept": "*/*", "Content-Type": "application/x-www-form-urlencoded"}
 EXAMPLES = (
     Example(
-        "RTIO device verifier: the right secret",
+        _("RTIO device verifier: the right secret"),
         "/deviceverifier",
         '{"method":"verify","id": 1999,"deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05", '
         '"devicesecret": "mb6bgso4EChvyzA05thF9+wH"}',
@@ -53,7 +55,7 @@ EXAMPLES = (
         CURL,
     ),
     Example(
-        "RTIO device verifier: an empty secret",
+        _("RTIO device verifier: an empty secret"),
         "/deviceverifier",
         '{"method":"verify","id": 1999,"deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05", '
         '"devicesecret": ""}',
@@ -61,7 +63,7 @@ EXAMPLES = (
         CURL,
     ),
     Example(
-        "Auth service: AuthorizeCommand",
+        _("Auth service: AuthorizeCommand"),
         "/",
         frame(
             "/v1/Auth.AuthorizeCommand",
@@ -74,7 +76,7 @@ EXAMPLES = (
         reply(False),
     ),
     Example(
-        "Auth service: Authenticate",
+        _("Auth service: Authenticate"),
         "/",
         frame(
             "/v1/Auth.Authenticate",
@@ -83,7 +85,7 @@ EXAMPLES = (
         reply(True),
     ),
     Example(
-        "RTIO's own request, without Content-Type and Accept",
+        _("RTIO's own request, without Content-Type and Accept"),
         "/deviceverifier",
         '{"id":1519738298,"method":"verify","deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05",'
         '"devicesecret":"mb6bgso4EChvyzA05thF9+wH"}',
@@ -91,7 +93,7 @@ EXAMPLES = (
         {"User-Agent": "Go-http-client/1.1", "Accept-Encoding": "gzip"},
     ),
     Example(
-        "Version 2 of the protocol: AuthorizeCommand",
+        _("Version 2 of the protocol: AuthorizeCommand"),
         "/rpc",
         json.dumps(
             {
@@ -109,10 +111,10 @@ EXAMPLES = (
         {"v": 2, "dst": "//api.cesanta.com/cloud", "id": 7, "result": True},
     ),
     Example(
-        "A command at its own path: Authenticate",
+        _("A command at its own path: Authenticate"),
         "/v1/Auth.Authenticate?id=7",
         json.dumps({"id": "//api.cesanta.com/device_123", "credentials": {"psk": "qwerty"}}),
         {"v": 2, "id": 7, "result": True},
     ),
-    Example("A greeting", "/v1/Hello", "{}", {"v": 2}),
+    Example(_("A greeting"), "/v1/Hello", "{}", {"v": 2}),
 )

@@ -138,8 +138,9 @@ def _guarded(command: Command, answer: Callable[[], Sequence[Any]], expected: in
         return [_done(value) for value in answer()]
     except InvalidArguments as error:
         return [Result.failure(BAD_REQUEST, str(error))] * expected
-    except (OperationalError, InterfaceError):
-        log.exception("%s: the database cannot be reached", command.name)
+    except (OperationalError, InterfaceError) as error:
+        # In an outage every request comes here: a traceback each would cost more than they do.
+        log.error("%s: the database cannot be reached: %r", command.name, error)  # noqa: TRY400
         return [Result.failure(UNAVAILABLE)] * expected
     except Exception:
         log.exception("%s failed", command.name)

@@ -4,12 +4,17 @@ What Django does around each request (signals, script prefix, URL resolution, th
 middleware) costs as much as a verification, and machines need none of it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
+from typing import cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import connection
+from django.http import HttpResponse, StreamingHttpResponse
+
+from rpc.places import Body, Places
 
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -25,14 +30,40 @@ class MachinesFirst:
 
         self.django = django
         self.machine_view = machine_view
+        self.places = Places(settings.THREADS)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
+        environ["wsgi.input"] = Body(environ["wsgi.input"], self.places)
         view = self.machine_view(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
-        if view is None:
-            return self.django(environ, start_response)
-        response = view(WSGIRequest(environ))
-        if connection.errors_occurred:
-            connection.close_if_unusable_or_obsolete()
-        start_response(STATUS_LINES[response.status_code], list(response.headers.items()))
+        self.places.take()
+        try:
+            if view is None:
+                return self._for_browser(environ, start_response)
+            answer = view(WSGIRequest(environ))
+            if connection.errors_occurred:
+                connection.close_if_unusable_or_obsolete()
+        finally:
+            self.places.leave()
+        start_response(STATUS_LINES[answer.status_code], list(answer.headers.items()))
+        return [answer.content]
+
+    def _for_browser(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        response = cast(
+            "HttpResponse | StreamingHttpResponse", self.django(environ, start_response)
+        )
+        if isinstance(response, StreamingHttpResponse):
+            return _stream(response)
+        response.close()  # it has signals that look after the connection
         return [response.content]
+
+
+def _stream(response: StreamingHttpResponse) -> Iterator[bytes]:
+    """Send a response as slowly as its reader likes: what it queries, it queries by itself."""
+    try:
+        yield from cast("Iterator[bytes]", response)
+    finally:
+        response.close()
+        connection.close()

@@ -68,7 +68,6 @@ class CallReason(models.TextChoices):
     UNKNOWN_COMMAND = "unknown-command", _("the registry has no such command")
     INVALID_ARGUMENTS = "invalid-arguments", _("the arguments do not fit the command")
     DEADLINE_EXCEEDED = "deadline-exceeded", _("its deadline had passed")
-    BUSY = "busy", _("too many senders were not done sending")
     UNAVAILABLE = "unavailable", _("the database could not be reached")
     INTERNAL_ERROR = "internal-error", _("an unexpected failure; see the log")
 

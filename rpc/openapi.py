@@ -10,6 +10,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from rpc import commands, frames  # noqa: F401 - registers the commands
 from rpc.definitions import COMMANDS, SERVICES, Command, Definition, service_of
 from rpc.examples import EXAMPLES, Example
@@ -18,35 +21,39 @@ from rpc.views import CommandEndpoint, DeviceVerifier
 Schema = dict[str, Any]
 
 JSON = "application/json"
-CALLERS = (
+CALLERS = gettext_noop(
     "Only the backend may call: with HTTP Basic (the ID and secret of a device of kind `backend`), "
     "with a client certificate of one, in a frame with its `key`, or from a backend network. "
     "JSON is read whatever the Content-Type says. No answer is a redirect or HTML."
 )
 REFUSALS = {
-    401: "No credential that holds was shown.",
-    403: "The caller is no backend, or `src` is not its own.",
+    401: gettext_noop("No credential that holds was shown."),
+    403: gettext_noop("The caller is no backend, or `src` is not its own."),
 }
 FAILURES = {
-    400: "The body is not JSON, not UTF-8, or no frame.",
-    405: "Only POST is answered.",
-    413: "The body is too large.",
-    500: "An unexpected failure, which is in the log.",
-    503: "The database cannot be reached, or too many senders are not done sending.",
+    400: gettext_noop("The body is not JSON, not UTF-8, or no frame."),
+    405: gettext_noop("Only POST is answered."),
+    413: gettext_noop("The body is too large."),
+    500: gettext_noop("An unexpected failure, which is in the log."),
+    503: gettext_noop("The database cannot be reached, or too many senders are not done sending."),
 }
 
 
 def document() -> Schema:
-    """Return the document."""
+    """Return the document, its descriptions in the language that is active."""
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Authsite machine endpoints", "version": "1.0", "description": CALLERS},
+        "info": {
+            "title": "Authsite machine endpoints",
+            "version": "1.0",
+            "description": _(CALLERS),
+        },
         "servers": [{"url": "/"}],
         "security": [{"basic": []}, {"certificate": []}, {}],
         "tags": [
-            {"name": "RTIO", "description": "The device verifier of RTIO."},
-            {"name": "Cesanta", "description": "Frames of the Cesanta protocol, each version."},
-            {"name": "Commands", "description": "Each command at a path of its own."},
+            {"name": "RTIO", "description": _("The device verifier of RTIO.")},
+            {"name": "Cesanta", "description": _("Frames of the Cesanta protocol, each version.")},
+            {"name": _("Commands"), "description": _("Each command at a path of its own.")},
         ],
         "paths": {
             "/deviceverifier": {"post": verification()},
@@ -57,7 +64,7 @@ def document() -> Schema:
         "components": {
             "schemas": schemas(),
             "responses": responses(),
-            "parameters": PARAMETERS,
+            "parameters": parameters(),
             "securitySchemes": {
                 "basic": {"type": "http", "scheme": "basic"},
                 "certificate": {
@@ -78,20 +85,20 @@ def verification() -> Schema:
     return {
         "operationId": "verify",
         "tags": ["RTIO"],
-        "summary": "May this device connect?",
-        "description": (
+        "summary": _("May this device connect?"),
+        "description": _(
             'RTIO asks once for each connection, and admits the device on `"code":"OK"` alone.'
         ),
         "requestBody": body("VerificationRequest", examples_of("/deviceverifier")),
         "responses": {
             "200": answer(
-                "The code says what became of it.", examples=answers_of("/deviceverifier")
+                _("The code says what became of it."), examples=answers_of("/deviceverifier")
             ),
-            "401": answer(REFUSALS[401], headers=CHALLENGE),
-            "403": answer(REFUSALS[403]),
-            "405": answer(FAILURES[405], headers=ALLOW),
+            "401": answer(_(REFUSALS[401]), headers=CHALLENGE),
+            "403": answer(_(REFUSALS[403])),
+            "405": answer(_(FAILURES[405]), headers=ALLOW),
             "413": answer(
-                f"The body is larger than {DeviceVerifier.body_limit} bytes.",
+                too_large(DeviceVerifier.body_limit),
             ),
         },
     }
@@ -104,23 +111,23 @@ def frame(operation: str) -> Schema:
     return {
         "operationId": operation,
         "tags": ["Cesanta"],
-        "summary": "Run the commands of a frame",
-        "description": (
-            f"Up to {frames.MOST_COMMANDS} commands, answered in their order; one that fails "
-            "leaves the others be. The commands and their arguments are those at the paths below "
-            "`/v1/`."
-        ),
+        "summary": _("Run the commands of a frame"),
+        "description": _(
+            "Up to %(most)d commands, answered in their order; one that fails leaves the others "
+            "be. The commands and their arguments are those at the paths below `/v1/`."
+        )
+        % {"most": frames.MOST_COMMANDS},
         "parameters": [{"$ref": "#/components/parameters/reply"}],
         "requestBody": body("Frame", examples_of(*at)),
         "responses": {
             "200": response(
-                "The reply frame, errors of single commands included.",
+                _("The reply frame, errors of single commands included."),
                 schema=reply,
                 examples=answers_of(*at),
             ),
-            "204": {"description": 'The frame said `"nr":true`: no reply.'},
-            "401": response(REFUSALS[401], schema=reply, headers=CHALLENGE),
-            "403": response(REFUSALS[403], schema=reply),
+            "204": {"description": _('The frame said `"nr":true`: no reply.')},
+            "401": response(_(REFUSALS[401]), schema=reply, headers=CHALLENGE),
+            "403": response(_(REFUSALS[403]), schema=reply),
             **errors(),
         },
     }
@@ -143,10 +150,10 @@ def rest(command: Command) -> Schema:
     service, _method = service_of(command.name)
     return {
         "operationId": command.name.removeprefix("/v1/").replace(".", ""),
-        "tags": ["Commands"],
-        "summary": command.definition["doc"],
-        "description": SERVICES[service],
-        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS],
+        "tags": [_("Commands")],
+        "summary": _(command.definition["doc"]),
+        "description": _(SERVICES[service]),
+        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in parameters()],
         "requestBody": {
             "required": bool(command.definition.get("required_args")),
             "content": {
@@ -156,12 +163,12 @@ def rest(command: Command) -> Schema:
         },
         "responses": {
             "200": response(
-                "The result, or why the command was not run.",
+                _("The result, or why the command was not run."),
                 schema=reply,
                 examples=answers_of(command.name),
             ),
-            "401": response(REFUSALS[401], schema=refused, headers=CHALLENGE),
-            "403": response(REFUSALS[403], schema=refused),
+            "401": response(_(REFUSALS[401]), schema=refused, headers=CHALLENGE),
+            "403": response(_(REFUSALS[403]), schema=refused),
             **errors(),
         },
     }
@@ -184,7 +191,7 @@ def schema_of(definition: Definition) -> Schema:
     """Return the JSON schema of a value that a command's definition describes."""
     schema: Schema = {"type": definition["type"]}
     if "doc" in definition:
-        schema["description"] = definition["doc"]
+        schema["description"] = _(definition["doc"])
     if "properties" in definition:
         schema["properties"] = {
             name: schema_of(member) for name, member in definition["properties"].items()
@@ -207,32 +214,35 @@ def schema_of_arguments(command: Command) -> Schema:
 
 def schemas() -> dict[str, Schema]:
     """Return the messages of both protocols."""
-    address: Schema = {"type": ["string", "null"], "description": "An address; reduced to its ID."}
+    address: Schema = {
+        "type": ["string", "null"],
+        "description": _("An address; reduced to its ID."),
+    }
     ends = {
-        "src": address | {"description": "The sender's address."},
+        "src": address | {"description": _("The sender's address.")},
         "dst": address,
-        "key": {"description": "A pre-shared secret of `src`."},
+        "key": {"description": _("A pre-shared secret of `src`.")},
     }
     request_id = {"type": "integer", "minimum": 0, "maximum": DeviceVerifier.id_limit - 1}
-    deadline = {"type": ["number", "null"], "description": "Unix seconds; later it is not run."}
+    deadline = {"type": ["number", "null"], "description": _("Unix seconds; later it is not run.")}
     statuses = [frames.BAD_REQUEST, frames.NOT_FOUND, *frames.MESSAGES]
     return {
         "VerificationRequest": object_of(
             {
                 "method": {"const": "verify"},
                 "id": request_id
-                | {"description": "Echoed. Written without a fraction: `1.0` is none."},
-                "deviceid": text(DeviceVerifier.deviceid_length, "The device's identifier."),
-                "devicesecret": text(DeviceVerifier.devicesecret_length, "One of its secrets."),
+                | {"description": _("Echoed. Written without a fraction: `1.0` is none.")},
+                "deviceid": text(DeviceVerifier.deviceid_length, _("The device's identifier.")),
+                "devicesecret": text(DeviceVerifier.devicesecret_length, _("One of its secrets.")),
             }
         ),
         "Verification": object_of(
             {
-                "id": request_id | {"description": "The request's, or 0 where it had none."},
+                "id": request_id | {"description": _("The request's, or 0 where it had none.")},
                 "code": {
                     "enum": list(DeviceVerifier.codes),
                     "description": " ".join(
-                        f"`{code}`: {meaning}" for code, meaning in DeviceVerifier.codes.items()
+                        f"`{code}`: {_(meaning)}" for code, meaning in DeviceVerifier.codes.items()
                     ),
                 },
             },
@@ -242,23 +252,23 @@ def schemas() -> dict[str, Schema]:
             "type": "integer",
             "minimum": 0,
             "maximum": frames.LARGEST_ID,
-            "description": "Echoed exactly. Written without a fraction: `1.0` is none.",
+            "description": _("Echoed exactly. Written without a fraction: `1.0` is none."),
         },
         "Frame": {"anyOf": [ref("FrameVersion1"), ref("FrameVersion2")]},
         "FrameVersion1": object_of(
             {
-                "v": {"const": 1, "description": "May be left out."},
+                "v": {"const": 1, "description": _("May be left out.")},
                 **ends,
                 "cmds": {
                     "type": "array",
                     "maxItems": frames.MOST_COMMANDS,
                     "items": object_of(
                         {
-                            "cmd": {"type": "string", "description": "The command's name."},
+                            "cmd": {"type": "string", "description": _("The command's name.")},
                             "id": ref("Id"),
                             "args": {"type": "object"},
                             "deadline": deadline,
-                            "timeout": {"description": "Ignored."},
+                            "timeout": {"description": _("Ignored.")},
                         },
                         required=["cmd"],
                     ),
@@ -268,13 +278,13 @@ def schemas() -> dict[str, Schema]:
         ),
         "FrameVersion2": object_of(
             {
-                "v": {"const": 2, "description": "May be left out."},
+                "v": {"const": 2, "description": _("May be left out.")},
                 **ends,
                 "id": ref("Id"),
-                "method": {"type": "string", "description": "The command's name."},
+                "method": {"type": "string", "description": _("The command's name.")},
                 "args": {"type": "object"},
                 "deadline": deadline,
-                "nr": {"type": "boolean", "description": "No reply is wanted: HTTP 204."},
+                "nr": {"type": "boolean", "description": _("No reply is wanted: HTTP 204.")},
             },
             required=["method"],
         ),
@@ -284,8 +294,8 @@ def schemas() -> dict[str, Schema]:
         "ReplyVersion1": object_of(
             {
                 "v": {"const": 1},
-                "src": {"type": "string", "description": "The request's `dst`."},
-                "dst": {"type": "string", "description": "The request's `src`."},
+                "src": {"type": "string", "description": _("The request's `dst`.")},
+                "dst": {"type": "string", "description": _("The request's `src`.")},
                 "resp": {
                     "type": "array",
                     "maxItems": frames.MOST_COMMANDS,
@@ -295,7 +305,7 @@ def schemas() -> dict[str, Schema]:
                                 {
                                     "id": ref("Id"),
                                     "status": {"const": frames.OK},
-                                    "resp": {"description": "The command's result, if any."},
+                                    "resp": {"description": _("The command's result, if any.")},
                                 },
                                 required=["id", "status"],
                                 closed=True,
@@ -315,7 +325,7 @@ def schemas() -> dict[str, Schema]:
             required=["v", "resp"],
             closed=True,
         ),
-        "SucceededReply": reply_of({"result": {"description": "The command's result, if any."}}),
+        "SucceededReply": reply_of({"result": {"description": _("The command's result, if any.")}}),
         "FailedReply": reply_of({"error": ref("Failure")}, required=["v", "error"]),
         "Failure": object_of(
             {"code": {"enum": statuses}, "message": {"type": "string"}}, closed=True
@@ -361,21 +371,27 @@ CHALLENGE = {
     "WWW-Authenticate": {"schema": {"type": "string"}, "description": "Asks for HTTP Basic."}
 }
 ALLOW = {"Allow": {"schema": {"const": "POST"}}}
-PARAMETERS: dict[str, Schema] = {
-    "reply": {
-        "name": "reply",
-        "in": "query",
-        "description": "`array` wraps the reply in an array, as Cesanta's Go client of 2017 wants.",
-        "schema": {"type": "string"},
-        "example": "array",
-    },
-    "id": {
-        "name": "id",
-        "in": "query",
-        "description": "Echoed in the reply.",
-        "schema": ref("Id"),
-    },
-}
+
+
+def parameters() -> dict[str, Schema]:
+    """Return what may stand in the query."""
+    return {
+        "reply": {
+            "name": "reply",
+            "in": "query",
+            "description": _(
+                "`array` wraps the reply in an array, as Cesanta's Go client of 2017 wants."
+            ),
+            "schema": {"type": "string"},
+            "example": "array",
+        },
+        "id": {
+            "name": "id",
+            "in": "query",
+            "description": _("Echoed in the reply."),
+            "schema": ref("Id"),
+        },
+    }
 
 
 def body(schema: str, examples: Mapping[str, Any]) -> Schema:
@@ -399,10 +415,15 @@ def response(
     return found | {"headers": headers} if headers else found
 
 
+def too_large(limit: int) -> str:
+    """Return why a body of more bytes is refused."""
+    return _("The body is larger than %(limit)d bytes.") % {"limit": limit}
+
+
 def responses() -> dict[str, Schema]:
     """Return what is answered where there is no frame to answer in."""
-    limit = f"The body is larger than {CommandEndpoint.body_limit} bytes."
-    described = FAILURES | {413: limit}
+    described = {status: _(text) for status, text in FAILURES.items()}
+    described[413] = too_large(CommandEndpoint.body_limit)
     return {
         f"Error{status}": response(
             description,
@@ -436,7 +457,7 @@ def at(paths: Sequence[str]) -> list[Example]:
 def with_examples(values: Mapping[str, Any]) -> Schema:
     """Return the examples of a body as the document holds them: each under a key, with its name."""
     named = {
-        f"example{number}": {"summary": name, "value": value}
+        f"example{number}": {"summary": _(name), "value": value}
         for number, (name, value) in enumerate(values.items(), 1)
     }
     return {"examples": named} if named else {}

@@ -12,6 +12,7 @@ from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils import translation
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -194,8 +195,9 @@ def examples(body: Mapping[str, Any]) -> list[Example]:
 
 @login_not_required
 @require_safe
+@translation.override("en")
 def openapi(_request: HttpRequest) -> HttpResponse:
-    """Return the document for programs."""
+    """Return the document for programs, which is the same for all of them."""
     return JsonResponse(document(), json_dumps_params={"indent": 2, "ensure_ascii": False})
 
 

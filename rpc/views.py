@@ -2,27 +2,19 @@
 
 import logging
 from collections.abc import Mapping
-from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import parse_qsl
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_noop as _
 from rest_framework.exceptions import APIException, MethodNotAllowed
 from rest_framework.views import APIView
 
 from devices.models import Device
 from devices.verdicts import Outcome
 from rpc import execution, frames, journal
-from rpc.callers import (
-    CLAIM,
-    BackendCaller,
-    Caller,
-    Claim,
-    claimed,
-    in_backend_network,
-    source_address,
-)
+from rpc.callers import CLAIM, BackendCaller, Caller, Claim, claimed, source_address
 from rpc.frames import Frame, InvalidFrame, Result
 from rpc.journal import Entry
 from rpc.models import CallReason, Endpoint, Question
@@ -30,12 +22,7 @@ from rpc.wire import BodyCutOff, BodyTooLarge, JsonReply, NoReply, NotJson, body
 
 log = logging.getLogger(__name__)
 
-
-class Busy(APIException):
-    """All places for senders that are not known yet are taken."""
-
-    status_code = frames.UNAVAILABLE
-    default_code = CallReason.BUSY
+UNREADABLE = BodyTooLarge | BodyCutOff | NotJson | InvalidFrame
 
 
 class MachineView(APIView):
@@ -139,18 +126,18 @@ class DeviceVerifier(MachineView):
 
     endpoint = Endpoint.VERIFIER
     codes: Mapping[str, str] = {
-        "OK": "The device is registered, enabled, and the secret is one of its keys now.",
-        "NOT_FOUND": "No such device, or an id that is not 30 to 40 characters long.",
-        "VERIFICATION_FAILED": (
+        "OK": _("The device is registered, enabled, and the secret is one of its keys now."),
+        "NOT_FOUND": _("No such device, or an id that is not 30 to 40 characters long."),
+        "VERIFICATION_FAILED": _(
             "Wrong, expired, revoked or not yet valid secret, no secret on record, disabled "
             "device, too many failures, or a secret that is not 3 to 128 characters long."
         ),
-        "METHOD_NOT_ALLOWED": "`method` is not `verify`; with HTTP 405: not a POST.",
-        "BAD_REQUEST": (
+        "METHOD_NOT_ALLOWED": _("`method` is not `verify`; with HTTP 405: not a POST."),
+        "BAD_REQUEST": _(
             "Not a JSON object; a field missing or of the wrong type; `id` out of its range; with "
             "HTTP 401, 403 or 413: the caller is not allowed, or the body is too large."
         ),
-        "INTERNAL_SERVER_ERROR": "The database cannot be reached, or something unexpected.",
+        "INTERNAL_SERVER_ERROR": _("The database cannot be reached, or something unexpected."),
     }
     body_limit = 64 * 1024
     id_limit = 2**32
@@ -223,8 +210,6 @@ class CommandEndpoint(MachineView):
 
     endpoint = Endpoint.FRAMES
     body_limit = 256 * 1024
-    strangers = BoundedSemaphore(3)  # in each process
-    strangers_wait = 1.0  # seconds
 
     frame: Frame | None = None
 
@@ -232,25 +217,9 @@ class CommandEndpoint(MachineView):
         """Read the frame before anything else: it says who sends it."""
         if request.method != "POST":
             raise MethodNotAllowed(request.method or "")
-        self.frame = frames.parse(decode(self.body(request)))
+        self.frame = frames.parse(decode(body_of(request.META, limit=self.body_limit)))
         request.META[CLAIM] = self.claim()
         super().initial(request, *args, **kwargs)
-
-    def body(self, request: HttpRequest) -> bytes:
-        """Return the frame's text, which must be read before it is known who sends it.
-
-        The server waits for a body for as long as its sender likes. So only a few threads wait
-        for senders that are in no backend network; the others go on answering.
-        """
-        if in_backend_network(request.META):
-            return body_of(request.META, limit=self.body_limit)
-        if not self.strangers.acquire(timeout=self.strangers_wait):
-            log.warning("a frame was refused: too many senders are not done sending theirs")
-            raise Busy
-        try:
-            return body_of(request.META, limit=self.body_limit)
-        finally:
-            self.strangers.release()
 
     def claim(self) -> Claim:
         """Return the frame's `src` and `key`."""
@@ -284,7 +253,7 @@ class CommandEndpoint(MachineView):
         """Return the refusal of a readable frame, or an error object for what is none."""
         if isinstance(error, MethodNotAllowed):
             return self.error(405, "only POST is answered here")
-        if isinstance(error, Busy | OperationalError | InterfaceError):
+        if isinstance(error, OperationalError | InterfaceError):
             return self.error(503, frames.MESSAGES[frames.UNAVAILABLE])
         if self.frame is not None and isinstance(error, APIException):
             status = error.status_code

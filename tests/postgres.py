@@ -37,34 +37,59 @@ def given() -> str | None:
     return None
 
 
-@contextmanager
-def running(settings: Sequence[str] = FAST) -> Iterator[str]:
-    """Yield the URL of a new server, which ends with the block; `settings` are NAME=VALUE."""
-    with tempfile.TemporaryDirectory(prefix="authsite-postgres-") as folder:
-        root = Path(folder)
+class Cluster:
+    """A PostgreSQL with its data in a folder; it can be stopped and started again at its URL."""
+
+    def __init__(self, root: Path, settings: Sequence[str]) -> None:
         programs, account = _prepare(root)
         password = _initialize(root, programs, account)
         port = free_port()
+        self.url = f"postgres://postgres:{password}@127.0.0.1:{port}/postgres"
         words = ["listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={root}"]
         options = [word for setting in (*words, *settings) for word in ("-c", setting)]
-        log = (root / "log").open("wb")
-        with (
-            log,
-            subprocess.Popen(
-                [programs / "postgres", "-D", root / "data", *options],
+        self._command: list[str | Path] = [programs / "postgres", "-D", root / "data", *options]
+        self._account = account
+        self._log = root / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return once it answers."""
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                self._command,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C ends the command first, and its end this server
-                **account,
-            ) as server,
-        ):
-            try:
-                url = f"postgres://postgres:{password}@127.0.0.1:{port}/postgres"
-                _await(url, server, root / "log")
-                yield url
-            finally:
-                server.send_signal(signal.SIGINT)  # a "fast" shutdown: clients are disconnected
-                server.wait(PATIENCE)
+                **self._account,
+            )
+        self._process = process
+        _await(self.url, process, self._log)
+
+    def stop(self) -> None:
+        """End it as an administrator would: clients are disconnected ("fast")."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(PATIENCE)
+            self._process = None
+
+
+@contextmanager
+def cluster(settings: Sequence[str] = FAST) -> Iterator[Cluster]:
+    """Yield a new server that runs, which ends with the block; `settings` are NAME=VALUE."""
+    with tempfile.TemporaryDirectory(prefix="authsite-postgres-") as folder:
+        made = Cluster(Path(folder), settings)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+
+
+@contextmanager
+def running(settings: Sequence[str] = FAST) -> Iterator[str]:
+    """Yield the URL of a new server, which ends with the block; `settings` are NAME=VALUE."""
+    with cluster(settings) as made:
+        yield made.url
 
 
 def _prepare(root: Path) -> tuple[Path, dict[str, Any]]:

@@ -18,7 +18,7 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.deletion import CASCADE, SET_NULL, Collector
 from django.utils import timezone
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, throttle, x509
@@ -277,7 +277,7 @@ class Examination:
             return error
         return Refused(
             error.outcome,
-            _now("%(detail)s; the trust anchor “%(name)s” is switched off")
+            gettext("%(detail)s; the trust anchor “%(name)s” is switched off")
             % {"detail": error.detail, "name": "”, “".join(off)},
         )
 
@@ -285,18 +285,18 @@ class Examination:
         if anchor.name_source != NameSource.DNS and x509.is_name_constrained(path):
             raise Refused(
                 Outcome.UNTRUSTED_ISSUER,
-                _now("an issuer has name constraints, which hold only for DNS names"),
+                gettext("an issuer has name constraints, which hold only for DNS names"),
             )
         if not anchor.names_device(self.presented.leaf, self.identifier):
             source = NameSource(anchor.name_source)
             names = x509.names_in(self.presented.leaf, source)[:3]
             raise Refused(
                 Outcome.NAME_MISMATCH,
-                _now("“%(anchor)s” goes by the %(source)s, which says %(names)s")
+                gettext("“%(anchor)s” goes by the %(source)s, which says %(names)s")
                 % {
                     "anchor": anchor.name,
                     "source": str(source.label),
-                    "names": x509.shown(", ".join(names), 200) or _now("nothing"),
+                    "names": x509.shown(", ".join(names), 200) or gettext("nothing"),
                 },
             )
 
@@ -322,10 +322,10 @@ class Examination:
         if authority.next_update is None:
             if authority.crl_policy != CRLPolicy.REQUIRE:
                 return None
-            return _now("no list of “%(name)s” is loaded") % {"name": authority.name}
+            return gettext("no list of “%(name)s” is loaded") % {"name": authority.name}
         if self.now <= authority.next_update:
             return None
-        return _now("the list of “%(name)s” was due to be renewed by %(moment)s") % {
+        return gettext("the list of “%(name)s” was due to be renewed by %(moment)s") % {
             "name": authority.name,
             "moment": f"{authority.next_update:%Y-%m-%d %H:%M} UTC",
         }

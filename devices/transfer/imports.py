@@ -555,7 +555,9 @@ class Import:
                 self._count_hash()
                 weakness = secrets.weakness(secret, identifier=entry.device.identifier)
                 if weakness:
-                    self._warn(entry.row, "secret", _("The secret is weak. ") + weakness)
+                    self._warn(
+                        entry.row, "secret", _("The secret is weak. %(why)s") % {"why": weakness}
+                    )
         return wanted
 
     def _is_secret_of(self, key: PreSharedKey, wanted: WantedKey) -> bool:

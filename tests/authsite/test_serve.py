@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
+from authsite.management.commands import serve
 from tests.postgres import free_port
 
 
@@ -65,7 +66,8 @@ def test_the_environment_sets_what_no_option_does(
     assert option(executed, "--host") == "127.0.0.1"
     assert option(executed, "--port") == str(port)
     assert option(executed, "--workers") == "3"
-    assert option(executed, "--blocking-threads") == "7"
+    assert option(executed, "--blocking-threads") == str(7 + serve.WAITING)
+    assert os.environ["THREADS"] == "7"
 
 
 @pytest.fixture

@@ -256,6 +256,33 @@ def test_the_states_of_keys_are_told_apart(admin_client: Client, make_device: Fa
     }
 
 
+def test_moments_that_are_only_shown_follow_the_readers_zone(
+    admin_client: Client, make_device: Factory
+) -> None:
+    device = make_device()
+    key, _ = PreSharedKey.objects.issue(device=device)
+    key.revoke(by="ops")
+    loose = re.compile(r">[^<>]*\d{4}-\d\d-\d\d \d\d:\d\d(?! UTC)")
+    for page in (
+        url("device_change", device.pk),
+        url("device_history", device.pk),
+        url("presharedkey_change", key.pk),
+    ):
+        content = admin_client.get(page).content.decode()
+        assert '<time class="moment"' in content
+        assert not loose.search(content)
+
+
+def test_a_key_says_who_revoked_it_once_somebody_has(
+    admin_client: Client, make_device: Factory
+) -> None:
+    key, _ = PreSharedKey.objects.issue(device=make_device())
+    page = url("presharedkey_change", key.pk)
+    assert "Revoked by" not in admin_client.get(page).content.decode()
+    key.revoke(by="ops")
+    assert "Revoked by" in admin_client.get(page).content.decode()
+
+
 def test_who_may_only_look_can_change_nothing(as_viewer: Client, make_device: Factory) -> None:
     device = make_device()
     key, secret = PreSharedKey.objects.issue(device=device)

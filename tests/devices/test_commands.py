@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -205,7 +206,7 @@ def test_expiring_lists_what_ends_soon_and_still_counts(make_device: Factory) ->
     assert [(row["what"], row["name"]) for row in rows] == [("key", "x soon")]
     assert len(answer("expiring", "--within", "9w")["expiring"]) == 2
     printed, _ = run("expiring", "--within", "1h")
-    assert "Nothing ends" in printed
+    assert re.fullmatch(r"Nothing ends by \d{4}-\d\d-\d\d \d\d:\d\d UTC\.\n", printed)
 
 
 def test_pepper_status_counts_and_fails_on_a_lost_pepper(

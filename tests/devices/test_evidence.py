@@ -63,6 +63,31 @@ def test_notes_that_arrive_while_others_are_written_are_kept(make_device: Factor
     assert set(Device.objects.values_list("last_seen", flat=True)) == {NOW}
 
 
+def test_what_the_database_cannot_take_waits(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = make_device()
+    key, _ = PreSharedKey.objects.issue(device=device)
+    recorder = evidence.Recorder()
+    recorder.note(seen(device), NOW)
+    recorder.replace_digest(key.pk, old=key.digest, new="made anew", pepper=key.pepper)
+    write = recorder._write_digests
+
+    def fail(_: object) -> None:
+        recorder.note(seen(device), NOW + timedelta(seconds=5))
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(recorder, "_write_digests", fail)
+    recorder.flush()
+    assert recorder.awaits_new_digest(key.pk)
+    monkeypatch.setattr(recorder, "_write_digests", write)
+    recorder.flush()
+
+    device.refresh_from_db()
+    key.refresh_from_db()
+    assert (device.last_seen, key.digest) == (NOW + timedelta(seconds=5), "made anew")
+
+
 def test_evidence_never_goes_back(make_device: Factory) -> None:
     device = make_device(last_seen=NOW + timedelta(hours=1))
     recorder = evidence.Recorder()

@@ -79,7 +79,7 @@ def permissions() -> None:
         rule = read_rule(effect=effect, source=source, destination=destination, command=command)
         rule.save()
     Assertion.objects.create(
-        text="allow //api.cesanta.com/device_123 //api.cesanta.com/thermostat /v1/Config.Get"
+        text="//api.cesanta.com/device_123 may /v1/Config.Get //api.cesanta.com/thermostat"
     )
 
 

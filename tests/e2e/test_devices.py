@@ -73,6 +73,7 @@ def test_a_chosen_secret_is_weighed_while_it_is_written(
     open_page: OpenPage, secret: str, verdict: str
 ) -> None:
     page = open_page("/admin/devices/device/1/issue-key/")
+    page.wait_for_load_state("networkidle")
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url))
     page.get_by_label("Known secret:").press_sequentially(secret)

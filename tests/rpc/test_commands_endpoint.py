@@ -2,7 +2,6 @@
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,6 @@ from django.test import Client
 from acl.models import CommandPermission
 from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey
 from rpc.definitions import COMMANDS, Command, InvalidArguments
-from rpc.views import CommandEndpoint
 from tests.devices.pki import authority, device_certificate
 
 CLOUD = "//api.cesanta.com/cloud"
@@ -550,20 +548,6 @@ class TestCallers:
         assert code == 401
         assert reply["resp"][0]["status_msg"] == "authentication required"
         assert "ran" not in caplog.text
-
-    def test_senders_who_never_finish_leave_places_for_others(
-        self, post: Post, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(CommandEndpoint, "strangers", threading.BoundedSemaphore(1))
-        monkeypatch.setattr(CommandEndpoint, "strangers_wait", 0.01)
-        frame = self.hello(src=CLOUD, key=SECRET)
-        with CommandEndpoint.strangers:
-            assert post(frame, address=self.outside) == (
-                503,
-                {"error": {"code": 503, "message": "service unavailable"}},
-            )
-            assert post(frame)[0] == 200
-        assert post(frame, address=self.outside)[0] == 200
 
     def test_a_registry_that_cannot_be_asked_lets_nobody_in(
         self, post: Post, monkeypatch: pytest.MonkeyPatch

@@ -84,12 +84,12 @@ def test_refused_calls_over_time() -> None:
     count(at=NOW - 30 * HOUR, reason=Outcome.REVOKED)
     count(at=NOW - 2 * HOUR, times=3, reason=Outcome.REVOKED)
     count(at=NOW - 2 * HOUR, times=4, reason=Outcome.THROTTLED)
-    count(at=NOW, reason=CallReason.BUSY)
+    count(at=NOW, reason=CallReason.CUT_OFF)
     count(at=NOW, times=9)
     recent = CallRecord.objects.refused().since(NOW - 24 * HOUR)
     noon = NOW.replace(minute=0)
     assert recent.per_bucket() == [(noon - 2 * HOUR, 7), (noon, 1)]
-    assert recent.per_reason() == [("throttled", 4), ("revoked", 3), ("busy", 1)]
+    assert recent.per_reason() == [("throttled", 4), ("revoked", 3), ("cut-off", 1)]
     assert recent.total() == 8
     assert CallRecord.objects.allowed().total() == 9
     assert CallRecord.objects.none().total() == 0

@@ -13,7 +13,6 @@ from acl.models import CommandPermission
 from devices.models import Device, PreSharedKey
 from rpc import journal
 from rpc.models import CallRecord
-from rpc.views import CommandEndpoint
 
 RTIO = "cfa09baa-4913-4ad7-a936-2e26f9671b05"
 CLOUD, SENSOR, LAMP = "//api.cesanta.com/cloud", "//api.cesanta.com/sensor", "//host/lamp"
@@ -249,18 +248,6 @@ def test_a_frame_that_is_none(post: Post) -> None:
         "caller": STRANGER,
         "reason": "invalid-body",
     }
-
-
-def test_too_many_senders(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CommandEndpoint, "strangers_wait", 0.01)
-    for _ in range(3):
-        CommandEndpoint.strangers.acquire()
-    try:
-        post("/", frame(("/v1/Hello", {})), address=STRANGER)
-    finally:
-        for _ in range(3):
-            CommandEndpoint.strangers.release()
-    assert the_row()["reason"] == "busy"
 
 
 @pytest.mark.parametrize(

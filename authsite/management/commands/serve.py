@@ -15,7 +15,8 @@ from authsite.settings import env
 WORKERS = 2
 BACKLOG = 2048  # connections that wait for accept(), a worker; the kernel caps it at somaxconn
 CONNECTIONS = 4096  # open at once, a worker: idle ones of keep-alive clients count, too
-IDLE_THREAD = 600  # seconds; a thread that ends takes its database connection with it
+WAITING = 512  # threads, a worker, made as needed: a request that comes slowly keeps one waiting
+IDLE_THREAD = 600  # seconds
 STOPPING = 5  # seconds that running requests get on SIGTERM: RTIO waits no longer for any
 FILES = 2 * CONNECTIONS
 
@@ -40,7 +41,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--threads",
             type=int,
-            help="threads of each process, each with a database connection (default: 8)",
+            help="requests that each process works on at once, each with a database connection "
+            "(default: 8)",
         )
         parser.add_argument(
             "--backlog",
@@ -83,7 +85,7 @@ class Command(BaseCommand):
             "--host": host,
             "--port": port,
             "--workers": workers,
-            "--blocking-threads": threads,
+            "--blocking-threads": threads + WAITING,
             "--blocking-threads-idle-timeout": IDLE_THREAD,
             "--backlog": backlog,
             "--backpressure": CONNECTIONS,

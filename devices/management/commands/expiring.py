@@ -38,7 +38,7 @@ class Command(RegistryCommand):
         lines = [f"{row['ends']:%Y-%m-%d %H:%M}  {row['what']}  {row['name']}" for row in ending]
         self.answer(
             options,
-            "\n".join(lines) or f"Nothing ends within {options['within']}.",
+            "\n".join(lines) or f"Nothing ends by {now + options['within']:%Y-%m-%d %H:%M} UTC.",
             {"expiring": ending},
         )
 

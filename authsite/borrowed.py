@@ -1,0 +1,52 @@
+"""Texts of other packages that staff see and that those do not translate: docs/translation.md.
+
+Nothing reads them here; marked, they get a place in our catalogues, which go before those of
+others. Those of scripts are kept in `djangojs.po` by hand.
+"""
+
+from django.utils.translation import gettext_noop as _
+from django.utils.translation import ngettext_lazy
+
+DJANGO = (
+    _("Model name"),
+    _("Add link"),
+    _("Change or view list link"),
+    _("After you’ve created a user, you’ll be able to edit more user options."),  # noqa: RUF001
+    _("Error:"),
+    ngettext_lazy(
+        "This password is too short. It must contain at least %d character.",
+        "This password is too short. It must contain at least %d characters.",
+        "n",
+    ),
+)
+AXES = (
+    _("access attempt"),
+    _("access attempts"),
+    _("access log"),
+    _("access logs"),
+    _("User Agent"),
+    _("IP Address"),
+    _("Username"),
+    _("HTTP Accept"),
+    _("Path"),
+    _("Attempt Time"),
+    _("GET Data"),
+    _("POST Data"),
+    _("Failed Logins"),
+    _("Logout Time"),
+    _("Session key hash (sha256)"),
+    _("Form Data"),
+    _("Meta Data"),
+    _("Locked Out"),
+    _("Attempt Remaining"),
+    _("Clean up expired attempts"),
+    _("Not set"),
+)
+WEBAUTHN = (
+    _("Error processing WebAuthn request."),
+    _("Unprocessable Entity"),
+    _("This user account is marked as disabled."),
+    _("This Passkey has been marked as disabled."),
+    _("Authentication required."),
+    _("User is not verified."),
+)
