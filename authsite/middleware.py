@@ -1,10 +1,12 @@
 """What the admin does around each of its requests."""
 
+import re
 import time
 from collections.abc import Callable
 
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY, logout
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponseBase
 
 from authsite.login import ACTIVE_AT, SIGNED_IN_AT
@@ -12,6 +14,23 @@ from devices import history
 
 REASON = "_change_reason"  # beside the buttons that save: templates/admin/change_reason.html
 NOTED_EVERY = 60  # seconds: a busy session is written once in so many, not at each request
+UNHEARD_OF = re.compile(r"%00|\x00|[0-9]{1000}")  # in an address
+
+
+class AddressesOfSense:
+    """Refuses an address that asks for what no database holds: a NUL, a number of 1,000 digits.
+
+    Filters of lists hand on what they are given, and each would fail on it.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer with 400, or pass the request on."""
+        if UNHEARD_OF.search(request.path_info + "?" + request.META.get("QUERY_STRING", "")):
+            raise BadRequest("no such thing can be asked for")
+        return self.get_response(request)
 
 
 class ShortSessions:

@@ -1,6 +1,6 @@
 """The pages of the history: of one row, of everything, and back to what a row said before."""
 
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from typing import Any
 
 from django import forms
@@ -246,15 +246,15 @@ class ChangesForm(forms.Form):
         if said.get("origin"):
             condition &= Q(origin=said["origin"])
         if said.get("since"):
-            condition &= Q(history_date__gte=_midnight(said["since"]))
+            condition &= Q(history_date__gte=_on(said["since"], time.min))
         if said.get("until"):
-            condition &= Q(history_date__lt=_midnight(said["until"]) + timedelta(days=1))
+            condition &= Q(history_date__lte=_on(said["until"], time.max))
         chosen = [self._histories[said["model"]]] if said.get("model") else self._histories.values()
         return dict.fromkeys(chosen, condition)
 
 
-def _midnight(day: Any) -> datetime:
-    return timezone.make_aware(datetime.combine(day, time.min))
+def _on(day: Any, at: time) -> datetime:
+    return timezone.make_aware(datetime.combine(day, at))
 
 
 def all_changes(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:

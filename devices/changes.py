@@ -86,9 +86,12 @@ class Cursor(NamedTuple):
         table, _bar, number = rest.partition("|")
         try:
             parsed = parse_datetime(moment)
-        except ValueError:
+            if parsed is None or timezone.is_naive(parsed):
+                return None
+            parsed = parsed.astimezone(UTC)
+        except (ValueError, OverflowError):  # the latter: beyond the first year, or the last
             return None
-        if parsed is None or timezone.is_naive(parsed) or not re.fullmatch("[0-9]{1,18}", number):
+        if not re.fullmatch("[0-9]{1,18}", number):
             return None
         return cls(parsed, table, int(number))
 

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePath
-from typing import Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 from xml.etree.ElementTree import ParseError
+from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from django.core.exceptions import ValidationError
@@ -25,6 +26,7 @@ from django.utils.translation import gettext as _
 MOST_BYTES = 64 * 1024 * 1024
 MOST_UNPACKED = 256 * 1024 * 1024  # of a workbook; its shared strings are held in memory
 MOST_SHARED_STRINGS = 64 * 1024 * 1024
+MOST_ELEMENTS = 4_000_000  # of a workbook's part that are held in memory, 90 bytes each
 MOST_ROWS = 250_000
 MOST_COLUMNS = 64
 MOST_CHARACTERS = 131_072  # in a cell
@@ -319,6 +321,7 @@ def _object(row: int, found: object, layout: Layout) -> Record:
     return record
 
 
+ROW_DEPTH = 3  # worksheet, sheetData, row
 BROKEN_WORKBOOK = (
     *(zipfile.BadZipFile, zlib.error, ParseError, OSError, EOFError, NotImplementedError),
     *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
@@ -354,12 +357,47 @@ def _check_unpacked(content: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         sizes = {part.filename.lower(): part.file_size for part in archive.infolist()}
         total = sum(part.file_size for part in archive.infolist())
+        if total <= MOST_UNPACKED:
+            for part in archive.infolist():
+                with archive.open(part) as content_of_part:
+                    _check_elements(content_of_part)
     shared = max((size for name, size in sizes.items() if "sharedstrings" in name), default=0)
     if total > MOST_UNPACKED or shared > MOST_SHARED_STRINGS:
         raise refused(
             _("The workbook unpacks to more than %(most)d MiB; split it or use CSV."),
             most=MOST_UNPACKED // 1024**2,
         )
+
+
+def _check_elements(part: IO[bytes]) -> None:
+    """Refuse a part that a few bytes of file make millions of elements of.
+
+    openpyxl keeps every element of a sheet but those within rows that it is done with.
+    """
+    parser = expat.ParserCreate()
+    depth = kept = before = 0
+
+    def begin(_name: str, _attributes: object) -> None:
+        nonlocal depth, kept, before
+        depth += 1
+        kept += 1
+        if depth == ROW_DEPTH:
+            before = kept
+        if kept > MOST_ELEMENTS:
+            raise refused(_("The workbook has too many cells; split it or use CSV."))
+
+    def end(name: str) -> None:
+        nonlocal depth, kept
+        if depth == ROW_DEPTH and name.endswith("row"):
+            kept = before
+        depth -= 1
+
+    parser.StartElementHandler = begin
+    parser.EndElementHandler = end
+    try:
+        parser.ParseFile(part)
+    except expat.ExpatError:
+        return  # a picture; or it is refused when it is read
 
 
 def _read_sheet(sheet: Any, layout: Layout) -> Iterator[Record]:

@@ -10,6 +10,7 @@ from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.db.models import Q
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from acl.models import CommandPermission, CommandSet
@@ -170,9 +171,17 @@ def test_older_changes_follow_page_by_page(make_device: Any) -> None:
     assert len(seen) == len(set(seen)) == 10
 
 
-@pytest.mark.parametrize("text", ["", "x", "2026-01-01|a|1", "2026-13-01T00:00Z|a|1", "||"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "2026-01-01|a|1", "2026-13-01T00:00Z|a|1", "||", "0001-01-01T00:00:00+23:59|a|1"],
+)
 def test_a_cursor_that_makes_no_sense_is_none(text: str) -> None:
     assert changes.Cursor.read(text) is None
+
+
+@pytest.mark.parametrize("asked", ["since=0001-01-01", "until=9999-12-31"])
+def test_the_history_goes_from_the_first_day_to_the_last(admin_client: Client, asked: str) -> None:
+    assert admin_client.get(f"{reverse('admin:changes')}?{asked}").status_code == 200
 
 
 @pytest.mark.parametrize("rows", [1, 20])

@@ -25,6 +25,23 @@ def test_browsers_are_told_to_run_nothing_but_the_sites_own_files(
     assert "unsafe" not in policy
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "acl/commandpermission/?effect__exact=%00",
+        "devices/device/?kind__exact=a%00b",
+        "rpc/callrecord/?caller=%00",
+        "devices/device/%00/history/",
+        "devices/device/?group=" + 5000 * "9",
+        f"devices/device/{5000 * '9'}/history/",
+    ],
+)
+def test_what_no_database_holds_is_refused_and_does_not_fail(
+    admin_client: Client, asked: str
+) -> None:
+    assert admin_client.get(f"/admin/{asked}").status_code == 400
+
+
 @pytest.mark.django_db
 def test_machines_are_not_sent_the_policy(client: Client) -> None:
     response = client.post("/deviceverifier", "{}", content_type="application/json")

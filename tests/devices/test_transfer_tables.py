@@ -233,6 +233,21 @@ def test_what_a_sheet_says_of_its_size_is_not_believed() -> None:
     assert "too many rows" in refusal(far, Format.XLSX)
 
 
+def test_a_sheet_of_nothing_but_elements_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MOST_ELEMENTS", 1000)
+    plain = workbook(["identifier", "name"], *[["a", "b"]] * 900)
+    assert len(cells(plain, Format.XLSX)) == 900
+    file = io.BytesIO(plain)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(
+            "xl/worksheets/sheet2.xml",
+            f"<worksheet><sheetData>{'<row/>' * 1001}</sheetData></worksheet>",
+        )
+    assert refusal(file.getvalue(), Format.XLSX) == (
+        "The workbook has too many cells; split it or use CSV."
+    )
+
+
 def test_a_bomb_is_not_unpacked() -> None:
     file = io.BytesIO()
     with (
