@@ -11,6 +11,8 @@ from playwright.sync_api import Page, expect
 from tests.e2e.pages import PAGES
 from tests.servers import Server
 
+pytestmark = pytest.mark.once
+
 OpenPage = Callable[..., Page]
 
 # All that WCAG 2.2 asks up to AA, and axe's own recommendations. The styles are not fetched apart:

@@ -56,6 +56,8 @@ def staff(guarded: Server) -> Iterator[str]:
 FORGET = """
 from django.contrib.auth.models import User
 from authsite import second_factor
+
+pytestmark = pytest.mark.once
 for user in User.objects.all():
     second_factor.forget(user)
 """

@@ -7,6 +7,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Page, expect
 
+pytestmark = pytest.mark.once
+
 OpenPage = Callable[..., Page]
 
 

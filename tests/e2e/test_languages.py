@@ -11,6 +11,8 @@ from tests.e2e.pages import PAGES
 from tests.e2e.test_accessibility import LOOKS, faults
 from tests.servers import Server
 
+pytestmark = pytest.mark.once
+
 OpenPage = Callable[..., Page]
 
 CHINESE = {"locale": "zh-CN"}
