@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.cache import cache
+from django.utils import translation
 
 from devices import evidence, throttle
 from devices.models import Device, DeviceGroup
@@ -26,6 +28,7 @@ def _forget() -> Iterator[None]:
     throttle.caller_slot = throttle.HashingSlot()
     evidence.recorder = evidence.Recorder()
     journal.journal = journal.Journal()
+    translation.activate(settings.LANGUAGE_CODE)  # a browser's language stays on its thread
     yield
     cache.clear()
 

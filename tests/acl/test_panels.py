@@ -203,7 +203,6 @@ def test_known_commands_are_suggested(
     found = admin_client.get(address, {"q": "/v1/Con"}).json()["found"]
     assert found == ["/v1/Config.Get", "/v1/Config.Set"]
     assert "/v1/Auth.Authenticate" in admin_client.get(address, {"q": "/v1/A"}).json()["found"]
-    assert admin_client.get(address, {"q": "\x00"}).json() == {"found": []}
     client.force_login(staff("view_device"))
     assert client.get(address).status_code == 403
 

@@ -179,15 +179,14 @@ def test_a_device_disabled_in_one_server_is_refused_by_the_other_at_once(
     pair: Pair, admin: Admin, register: Register, chosen: bool
 ) -> None:
     known = register(chosen=chosen)
-    chosen_action = {"_selected_action": str(known.device), "confirmed": "yes"}
     with Verifier(pair.asked) as verifier:
         for _ in range(3):
             assert verifier.code(known.identifier, known.secret) == "OK"
 
-        admin.submit("/admin/devices/device/", action="disable", **chosen_action)
+        admin.submit(f"/admin/devices/device/{known.device}/disable/")
         assert verifier.code(known.identifier, known.secret) == "VERIFICATION_FAILED"
 
-        admin.submit("/admin/devices/device/", action="enable", **chosen_action)
+        admin.submit(f"/admin/devices/device/{known.device}/enable/")
         assert verifier.code(known.identifier, known.secret) == "OK"
 
 

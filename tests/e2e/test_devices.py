@@ -10,6 +10,8 @@ from tests.devices.pki import device_certificate
 from tests.e2e.test_admin import verify
 from tests.servers import Server
 
+pytestmark = pytest.mark.once
+
 OpenPage = Callable[..., Page]
 
 

@@ -9,6 +9,8 @@ from playwright.sync_api import Page, expect
 
 from tests.servers import Server
 
+pytestmark = pytest.mark.once
+
 OpenPage = Callable[..., Page]
 
 

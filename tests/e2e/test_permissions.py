@@ -8,6 +8,8 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.test_admin import choose
 
+pytestmark = pytest.mark.once
+
 OpenPage = Callable[..., Page]
 RULES = "/admin/acl/commandpermission/"
 THERMOSTAT = "//api.cesanta.com/thermostat"

@@ -259,7 +259,7 @@ def test_processes_that_write_at_once_lose_nothing(server: Server) -> None:
         for env in [server.environment] * 2
     ]
     assert [writer.wait(60) for writer in writers] == [0, 0]
-    counted = server.manage("shell", "-v0", "-c", COUNT.format("verified"))
+    counted = server.manage("shell", "-v0", "-c", COUNT.format("verified', caller='10.0.0.7"))
     assert counted.split()[-1] == str(2 * 20 * 100)
 
 
