@@ -277,7 +277,6 @@ class CommandPermissionAdmin(Guarded, HistoryPages, SavesChanges, admin.ModelAdm
         for permission in queryset.filter(enabled=not enabled):
             permission.enabled = enabled
             permission.save(update_fields=["enabled", "updated"])
-            self.log_change(request, permission, [{"changed": {"fields": ["enabled"]}}])
             changed += 1
         text = (
             ngettext("%(n)d rule switched on.", "%(n)d rules switched on.", changed)

@@ -201,18 +201,24 @@ def all_histories() -> list[Any]:
     return sorted(found, key=lambda model: model._meta.label)
 
 
+def _circumstances(kind: str) -> dict[str, Any]:
+    """Return what all rows of the history say of a change that is made now."""
+    return {
+        "history_date": timezone.now(),
+        "history_type": Kind(kind).value,
+        "history_user_id": current_user(),
+        "history_change_reason": _source.get().reason,
+        "origin": current_origin(),
+    }
+
+
 def record(rows: Sequence[models.Model], kind: str) -> None:
     """Record what was done to rows of one model, BATCH rows a statement."""
     if not rows:
         return
     historical = history_of(type(rows[0]))
     names = [field.attname for field in historical.tracked_fields]
-    common = {
-        "history_date": timezone.now(),
-        "history_type": Kind(kind).value,
-        "history_user_id": current_user(),
-        "history_change_reason": _source.get().reason,
-    }
+    common = _circumstances(kind)
     historical.objects.bulk_create(
         (historical(**common, **{name: getattr(row, name) for name in names}) for row in rows),
         batch_size=BATCH,
@@ -229,13 +235,7 @@ def record_stored(rows: Sequence[models.Model], kind: str) -> None:
     model = type(rows[0])
     historical = history_of(model)
     names = [field.attname for field in historical.tracked_fields]
-    common = {
-        "history_date": timezone.now(),
-        "history_type": Kind(kind).value,
-        "history_user_id": current_user(),
-        "history_change_reason": _source.get().reason,
-        "origin": current_origin(),
-    }
+    common = _circumstances(kind)
     meta, quote = historical._meta, connection.ops.quote_name
     columns = ", ".join(quote(meta.get_field(name).column) for name in (*names, *common))
     values = [

@@ -6,8 +6,6 @@ share of the processor. A request has one while it is worked on and leaves it wh
 """
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -40,15 +38,6 @@ class Places:
         place = connections[DEFAULT_DB_ALIAS]
         del connections[DEFAULT_DB_ALIAS]
         self._free.put(place)
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Hold a place within the block."""
-        self.take()
-        try:
-            yield
-        finally:
-            self.leave()
 
 
 class Body(io.IOBase):
