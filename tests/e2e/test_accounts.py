@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.servers import Server, demo_server
 
+pytestmark = pytest.mark.once
+
 PATIENCE = 10_000  # milliseconds
 LONG_AGO = """
 from django.contrib.sessions.backends.db import SessionStore
@@ -57,7 +59,6 @@ FORGET = """
 from django.contrib.auth.models import User
 from authsite import second_factor
 
-pytestmark = pytest.mark.once
 for user in User.objects.all():
     second_factor.forget(user)
 """
