@@ -1,20 +1,31 @@
-"""Writing behind the requests: in bulk, by one thread of each process, every few seconds.
+"""Writing behind the requests: in batches, by one thread of each process.
 
 What is noted between two writes is lost with the process that noted it, and nothing else is.
 """
 
+import logging
 import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.util import Finalize
+from typing import Generic, TypeVar
 
 from django.conf import settings
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
+
+Batch = TypeVar("Batch")
+
+log = logging.getLogger(__name__)
 
 
-class Writer:
+class Writer(Generic[Batch]):
     """Collects notes from request threads; a thread of its own writes them.
 
-    Subclasses note under `_lock`, call `_start` once there is something to write, and write it in
-    `flush`, which must not raise.
+    Subclasses note under `_lock`, call `_start` once there is something to write, and say what a
+    batch is and how one is written. What was noted in EVIDENCE_INTERVAL seconds is written evenly
+    over the next ones: written at once, it would keep requests waiting for the interpreter and
+    for the database.
     """
 
     name: str  # of the thread
@@ -25,9 +36,39 @@ class Writer:
         self._ended = False
         self._writer: threading.Thread | None = None
 
-    def flush(self) -> None:
-        """Write what was noted until now."""
+    def take(self) -> Iterable[Batch]:
+        """Return what was noted until now, and forget it."""
         raise NotImplementedError
+
+    def take_back(self, batches: Sequence[Batch]) -> None:
+        """Note again what was not written; what was noted since is newer."""
+        raise NotImplementedError
+
+    def write(self, batch: Batch) -> None:
+        """Write one batch, in one short transaction."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Write what was noted until now; what the database cannot take waits for the next time."""
+        for _ in self._batches_written():
+            pass
+
+    def _batches_written(self) -> Iterator[int]:
+        """Write batch after batch; yield how many are left, which stay noted if it ends there."""
+        waiting = deque(self.take())
+        try:
+            while waiting:
+                try:
+                    self.write(waiting[0])
+                except (OperationalError, InterfaceError):
+                    log.exception("%s: %d batches wait for the database", self.name, len(waiting))
+                    return
+                except Exception:  # whatever it is, the thread that writes must go on
+                    log.exception("%s: a batch was not written", self.name)
+                waiting.popleft()
+                yield len(waiting)
+        finally:
+            self.take_back(waiting)
 
     def _start(self) -> None:
         """Have the thread run; there is none where EVIDENCE_INTERVAL is 0."""
@@ -41,16 +82,23 @@ class Writer:
                 Finalize(None, self._finish, exitpriority=0)
 
     def _run(self) -> None:
+        interval = settings.EVIDENCE_INTERVAL
+        end = time.monotonic() + interval
         while True:
-            self._wake.wait(settings.EVIDENCE_INTERVAL)
+            self._wake.wait(max(0.0, end - time.monotonic()))
             self._wake.clear()
             if self._ended:
                 return
-            self.flush()
+            end = time.monotonic() + interval
+            for left in self._batches_written():
+                if left:
+                    self._wake.wait(max(0.0, end - time.monotonic()) / (left + 1))
+                if self._ended:
+                    break
             connection.close()
 
     def _hurry(self) -> None:
-        """Have the thread write now."""
+        """Have the thread write now; what it is writing, without further pauses."""
         self._wake.set()
 
     def _finish(self) -> None:

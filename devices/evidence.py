@@ -1,24 +1,30 @@
 """What successes leave behind: last seen, last used, digests made anew.
 
 Written behind the request, in bulk, by one thread of each process, and at most once a minute for
-a row. A crash loses up to a minute of it and nothing else.
+a row. A crash loses what was noted in EVIDENCE_INTERVAL seconds and nothing else.
 """
 
-import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.apps import apps
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.db.models import Q
 
 from devices.background import Writer
 from devices.verdicts import Verdict
 
 EVERY = timedelta(minutes=1)  # one write a row and minute
-BATCH = 500  # rows named in one statement
+BATCH = 200  # rows named in one statement
+FIELDS = {"Device": "last_seen", "PreSharedKey": "last_used", "Certificate": "last_used"}
 
-log = logging.getLogger(__name__)
+
+class Uses(NamedTuple):
+    """When rows of a model were used last, by their primary keys."""
+
+    model: str
+    moments: dict[int, datetime]
 
 
 class NewDigest(NamedTuple):
@@ -29,32 +35,30 @@ class NewDigest(NamedTuple):
     pepper: str
 
 
-class Recorder(Writer):
+Digests = dict[int, NewDigest]
+
+
+class Recorder(Writer[Uses | Digests]):
     """Collects evidence from request threads and writes it every few seconds."""
 
     name = "evidence"
 
     def __init__(self) -> None:
         super().__init__()
-        self._noted: dict[tuple[str, int], datetime] = {}
-        self._written: dict[tuple[str, int], datetime] = {}
-        self._digests: dict[int, NewDigest] = {}
+        self._noted: dict[str, dict[int, datetime]] = {model: {} for model in FIELDS}
+        self._digests: Digests = {}
 
     def note(self, verdict: Verdict, moment: datetime) -> None:
         """Note that a credential was used and its device seen."""
-        for model, row in (
-            ("Device", verdict.device),
-            ("PreSharedKey", verdict.key),
-            ("Certificate", verdict.certificate),
-        ):
-            if row is None:
-                continue
-            written = self._written.get((model, row))
-            if written is None or moment - written >= EVERY:
-                with self._lock:
-                    self._noted[model, row] = moment
-        if self._noted:
-            self._start()
+        with self._lock:
+            for model, row in (
+                ("Device", verdict.device),
+                ("PreSharedKey", verdict.key),
+                ("Certificate", verdict.certificate),
+            ):
+                if row is not None:
+                    self._noted[model][row] = moment
+        self._start()
 
     def replace_digest(self, key: int, *, old: str, new: str, pepper: str) -> None:
         """Have a key's digest replaced, if it is still `old` when that is written."""
@@ -66,25 +70,38 @@ class Recorder(Writer):
         """Whether a replacement for this key is waiting to be written."""
         return key in self._digests
 
-    def flush(self) -> None:
-        """Write what was noted; what the database cannot take now waits for the next time."""
+    def take(self) -> list[Uses | Digests]:
+        """Return what was noted: the digests, then the uses of each model by BATCH rows."""
         with self._lock:
-            noted, self._noted = self._noted, {}
+            noted, self._noted = self._noted, {model: {} for model in FIELDS}
             digests, self._digests = self._digests, {}
-        try:
-            self._write_digests(digests)
-            self._write_moments(noted)
-        except (OperationalError, InterfaceError):
-            log.exception("evidence of %d rows waits for the database", len(noted) + len(digests))
-            with self._lock:  # what was noted since is newer
-                self._noted = noted | self._noted
-                self._digests = digests | self._digests
-        except Exception:  # whatever it is, the thread that writes must go on
-            log.exception("evidence of %d rows was not written", len(noted) + len(digests))
+        batches: list[Uses | Digests] = [digests] if digests else []
+        for model, moments in noted.items():
+            rows = list(moments.items())
+            batches += [
+                Uses(model, dict(rows[start : start + BATCH]))
+                for start in range(0, len(rows), BATCH)
+            ]
+        return batches
 
-    def _write_digests(self, digests: dict[int, NewDigest]) -> None:
-        if not digests:
-            return
+    def take_back(self, batches: Sequence[Uses | Digests]) -> None:
+        """Note again what was not written; what was noted since is newer."""
+        with self._lock:
+            for batch in batches:
+                if isinstance(batch, Uses):
+                    self._noted[batch.model] = batch.moments | self._noted[batch.model]
+                else:
+                    self._digests = batch | self._digests
+
+    def write(self, batch: Uses | Digests) -> None:
+        """Write one batch, in one short transaction."""
+        if isinstance(batch, Uses):
+            self._write_uses(*batch)
+        else:
+            self._write_digests(batch)
+
+    @staticmethod
+    def _write_digests(digests: Digests) -> None:
         keys = apps.get_model("devices", "PreSharedKey")
         with transaction.atomic():
             for key, change in sorted(digests.items(), reverse=True):
@@ -92,27 +109,17 @@ class Recorder(Writer):
                     digest=change.new, pepper=change.pepper
                 )
 
-    def _write_moments(self, noted: dict[tuple[str, int], datetime]) -> None:
-        by_model: dict[str, list[int]] = {}
-        for model, row in noted:
-            by_model.setdefault(model, []).append(row)
-        for model, rows in by_model.items():
-            field = "last_seen" if model == "Device" else "last_used"
-            moment = max(noted[model, row] for row in rows)
-            stale = Q(**{field: None}) | Q(**{f"{field}__lte": moment - EVERY})
-            for start in range(0, len(rows), BATCH):
-                table = apps.get_model("devices", model).objects
-                batch = table.filter(stale, pk__in=rows[start : start + BATCH]).values("pk")
-                # Every writer locks rows newest first, so that no two wait for each other; the
-                # slice keeps the order.
-                locked = batch.select_for_update(no_key=True).order_by("-pk")[:BATCH]
-                with transaction.atomic(savepoint=False):
-                    table.filter(pk__in=locked).update(**{field: moment})
-        oldest = max(noted.values(), default=None)
-        if oldest is not None:
-            self._written = {
-                row: at for row, at in self._written.items() if oldest - at < EVERY
-            } | noted
+    @staticmethod
+    def _write_uses(model: str, moments: dict[int, datetime]) -> None:
+        table, field = apps.get_model("devices", model).objects, FIELDS[model]
+        moment = max(moments.values())
+        stale = Q(**{field: None}) | Q(**{f"{field}__lte": moment - EVERY})
+        batch = table.filter(stale, pk__in=list(moments)).values("pk")
+        # Every writer locks rows newest first, so that no two wait for each other; the slice keeps
+        # the order.
+        locked = batch.select_for_update(no_key=True).order_by("-pk")[:BATCH]
+        with transaction.atomic(savepoint=False):
+            table.filter(pk__in=locked).update(**{field: moment})
 
 
 recorder = Recorder()

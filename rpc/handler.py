@@ -34,17 +34,16 @@ class MachinesFirst:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        environ["wsgi.input"] = Body(environ["wsgi.input"], self.places)
         view = self.machine_view(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
-        self.places.take()
+        body = environ["wsgi.input"] = Body(environ["wsgi.input"], self.places)
         try:
             if view is None:
                 return self._for_browser(environ, start_response)
             answer = view(WSGIRequest(environ))
-            if connection.errors_occurred:
-                connection.close_if_unusable_or_obsolete()
+            if body.place.errors_occurred:
+                body.place.close_if_unusable_or_obsolete()
         finally:
-            self.places.leave()
+            body.leave()
         start_response(STATUS_LINES[answer.status_code], list(answer.headers.items()))
         return [answer.content]
 

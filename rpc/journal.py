@@ -5,13 +5,12 @@ what is new in an hour gets a row only while there is room. Beyond that it is co
 of its endpoint, reason and, where the registry knows them, caller and subject.
 """
 
-import logging
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from acl.decisions import Decision, Reason, Request
 from devices.addresses import LONGEST
@@ -24,13 +23,13 @@ MOST_NOTED = 20_000  # rows that wait to be written
 MOST_ROWS = 100_000  # new rows an hour, those below included
 MOST_OF_STRANGERS = 1_000  # about callers that were not let in; about unknown names, of each caller
 MOST_OF_SUBJECT = 10_000  # about the commands of one registered device
-BATCH = 500  # rows written by one statement
+BATCH = 100  # rows written by one statement
 
 STRANGE_ENDS = frozenset(
     {Reason.UNKNOWN_SOURCE, Reason.UNKNOWN_DESTINATION, Reason.MALFORMED_COMMAND}
 )
 
-log = logging.getLogger(__name__)
+Tallies = dict[Key, Tally]
 
 
 class Entry(NamedTuple):
@@ -105,14 +104,14 @@ class Room:
         return True
 
 
-class Journal(Writer):
+class Journal(Writer[Tallies]):
     """Counts calls in request threads and adds the counts to the journal every few seconds."""
 
     name = "journal"
 
     def __init__(self) -> None:
         super().__init__()
-        self._noted: dict[Key, Tally] = {}
+        self._noted: Tallies = {}
         self._room = Room()
 
     def note(self, endpoint: str, caller: str, entry: Entry) -> None:
@@ -154,30 +153,26 @@ class Journal(Writer):
             key = among_others(key._replace(caller=""), known=False)
         return self._noted.setdefault(key, Tally(0, moment, moment))
 
-    def flush(self) -> None:
-        """Write what was noted; what the database cannot take now waits for the next time."""
+    def take(self) -> list[Tallies]:
+        """Return what was counted, by BATCH rows."""
         with self._lock:
             noted, self._noted = self._noted, {}
-        waiting = list(noted.items())
-        while waiting:
-            try:
-                CallRecord.objects.add(dict(waiting[:BATCH]))
-            except (OperationalError, InterfaceError):
-                log.exception("%d rows of the journal wait for the database", len(waiting))
-                self._take_back(waiting)
-                return
-            except Exception:  # whatever it is, the thread that writes must go on
-                log.exception("%d rows of the journal were not written", len(waiting[:BATCH]))
-            del waiting[:BATCH]
+        rows = list(noted.items())
+        return [dict(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
 
-    def _take_back(self, tallies: Sequence[tuple[Key, Tally]]) -> None:
+    def take_back(self, batches: Sequence[Tallies]) -> None:
+        """Count again what was not written."""
         with self._lock:
-            for key, tally in tallies:
+            for key, tally in chain.from_iterable(batch.items() for batch in batches):
                 kept = self._tally(key, tally.first)
                 kept.count += tally.count
                 kept.first = min(kept.first, tally.first)
                 kept.last = max(kept.last, tally.last)
                 kept.rule = kept.rule or tally.rule
+
+    def write(self, batch: Tallies) -> None:
+        """Add a batch to the journal, with one statement."""
+        CallRecord.objects.add(batch)
 
 
 def among_others(key: Key, *, known: bool) -> Key:

@@ -268,7 +268,7 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
 SELECT (r->>0)::uuid, (r->>1)::timestamptz, r->>2, r->>3, r->>4, r->>5, r->>6, r->>7, r->>8, r->>9,
        (r->>10)::boolean, (r->>11)::bigint, (r->>12)::bigint, (r->>13)::timestamptz,
        (r->>14)::timestamptz
-  FROM json_array_elements(%s) r
+  FROM jsonb_array_elements(%s) r
 """,
 }
 

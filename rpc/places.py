@@ -9,7 +9,7 @@ import io
 from queue import SimpleQueue
 from typing import Protocol
 
-from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
@@ -29,13 +29,13 @@ class Places:
             place.inc_thread_sharing()  # by one thread after another
             self._free.put(place)
 
-    def take(self) -> None:
-        """Wait for a place and let this thread's queries use its connection."""
-        connections[DEFAULT_DB_ALIAS] = self._free.get()
+    def take(self) -> BaseDatabaseWrapper:
+        """Wait for a place and let this thread's queries use its connection, which is returned."""
+        place = connections[DEFAULT_DB_ALIAS] = self._free.get()
+        return place
 
-    def leave(self) -> None:
+    def leave(self, place: BaseDatabaseWrapper) -> None:
         """Let another thread have this one's place."""
-        place = connections[DEFAULT_DB_ALIAS]
         del connections[DEFAULT_DB_ALIAS]
         self._free.put(place)
 
@@ -46,13 +46,18 @@ class Body(io.IOBase):
     def __init__(self, stream: Stream, places: Places) -> None:
         self._stream = stream
         self._places = places
+        self.place = places.take()
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes; fewer only where the body ends."""
-        if connection.in_atomic_block:
+        if self.place.in_atomic_block:
             return self._stream.read(size)
-        self._places.leave()
+        self._places.leave(self.place)
         try:
             return self._stream.read(size)
         finally:
-            self._places.take()
+            self.place = self._places.take()
+
+    def leave(self) -> None:
+        """Let another thread have the place; nothing is read afterwards."""
+        self._places.leave(self.place)

@@ -36,13 +36,12 @@ def test_the_writer_survives_every_failure(
             twice.set()
         raise error
 
-    monkeypatch.setattr(recorder, "_write_moments", fail)
-    monkeypatch.setattr(recorder, "_write_digests", lambda _: None)
-    recorder.note(Verdict(Outcome.VERIFIED, device=1), NOW)
+    monkeypatch.setattr(recorder, "write", fail)
+    recorder.note(Verdict(Outcome.VERIFIED, device=1, key=1), NOW)  # a batch of each
     try:
         assert twice.wait(5)
     finally:
-        monkeypatch.setattr(recorder, "_write_moments", lambda _: None)
+        monkeypatch.setattr(recorder, "write", lambda _: None)
         recorder._finish()
 
 
@@ -50,15 +49,15 @@ def test_notes_that_arrive_while_others_are_written_are_kept(make_device: Factor
     first, second = make_device(), make_device()
     recorder = evidence.Recorder()
     recorder.note(seen(first), NOW)
-    write = recorder._write_moments
+    write = recorder.write
 
-    def write_slowly(noted: dict[tuple[str, int], datetime]) -> None:
+    def write_slowly(batch: evidence.Uses | evidence.Digests) -> None:
         recorder.note(seen(second), NOW)
-        write(noted)
+        write(batch)
 
-    recorder._write_moments = write_slowly  # type: ignore[method-assign]
+    recorder.write = write_slowly  # type: ignore[method-assign]
     recorder.flush()
-    recorder._write_moments = write  # type: ignore[method-assign]
+    recorder.write = write  # type: ignore[method-assign]
     recorder.flush()
     assert set(Device.objects.values_list("last_seen", flat=True)) == {NOW}
 
@@ -71,16 +70,16 @@ def test_what_the_database_cannot_take_waits(
     recorder = evidence.Recorder()
     recorder.note(seen(device), NOW)
     recorder.replace_digest(key.pk, old=key.digest, new="made anew", pepper=key.pepper)
-    write = recorder._write_digests
+    write = recorder.write
 
     def fail(_: object) -> None:
         recorder.note(seen(device), NOW + timedelta(seconds=5))
         raise OperationalError("gone")
 
-    monkeypatch.setattr(recorder, "_write_digests", fail)
+    monkeypatch.setattr(recorder, "write", fail)
     recorder.flush()
     assert recorder.awaits_new_digest(key.pk)
-    monkeypatch.setattr(recorder, "_write_digests", write)
+    monkeypatch.setattr(recorder, "write", write)
     recorder.flush()
 
     device.refresh_from_db()
@@ -112,8 +111,7 @@ def test_writers_of_the_same_rows_never_block_each_other_for_ever(make_device: F
         try:
             for round_ in range(30):
                 moment = NOW + timedelta(minutes=2 * round_)
-                recorder._noted = {("PreSharedKey", key): moment for key in keys[::order]}
-                recorder._write_moments(recorder._noted)
+                recorder.write(evidence.Uses("PreSharedKey", dict.fromkeys(keys[::order], moment)))
         except OperationalError as error:
             failures.append(error)
         finally:

@@ -45,12 +45,12 @@ def test_a_place_is_one_threads_at_a_time(places: Places) -> None:
     most: list[int] = []
 
     def work(number: int) -> None:
-        places.take()
+        place = places.take()
         at_work.append(number)
         time.sleep(0.001)
         most.append(len(at_work))
         at_work.remove(number)
-        places.leave()
+        places.leave(place)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(100)))
@@ -60,10 +60,10 @@ def test_a_place_is_one_threads_at_a_time(places: Places) -> None:
 
 def test_who_waits_for_a_body_has_no_place(places: Places) -> None:
     sender = Watched(b"one\ntwo\n", places)
-    places.take()
+    body = Body(sender, places)
     held = connections[DEFAULT_DB_ALIAS]
 
-    assert Body(sender, places).read(100) == b"one\ntwo\n"
+    assert body.read(100) == b"one\ntwo\n"
     assert sender.seen == [True]
     assert connections[DEFAULT_DB_ALIAS] is held
     assert not is_free(places)
@@ -74,22 +74,25 @@ def test_a_connection_that_breaks_has_its_request_worked_on(places: Places) -> N
         def read(self, size: int, /) -> bytes:
             raise ConnectionResetError
 
-    places.take()
+    body = Body(Broken(), places)
     with pytest.raises(ConnectionResetError):
-        Body(Broken(), places).read(5)
+        body.read(5)
     assert not is_free(places)
+    body.leave()
+    assert is_free(places)
 
 
 @pytest.mark.django_db
 def test_a_transaction_keeps_its_connection(places: Places) -> None:
+    own = connections[DEFAULT_DB_ALIAS]
+    body = Body(io.BytesIO(b"body"), places)
+    held = connections[DEFAULT_DB_ALIAS] = body.place = own
     with transaction.atomic():
-        held = connections[DEFAULT_DB_ALIAS]
-        assert Body(io.BytesIO(b"body"), places).read(4) == b"body"
+        assert body.read(4) == b"body"
         assert connections[DEFAULT_DB_ALIAS] is held
 
 
 def test_lines_are_read_as_from_any_stream(places: Places) -> None:
-    places.take()
     assert list(Body(io.BytesIO(b"one\ntwo"), places)) == [b"one\n", b"two"]
 
 

@@ -1,0 +1,79 @@
+"""What writers have in common: batches in an even pace, and none lost at the end."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from devices.background import Writer
+
+
+class Numbers(Writer[int]):
+    """Writes numbers, and notes when."""
+
+    name = "numbers"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[int] = []
+        self.written: list[int] = []
+        self.moments: list[float] = []
+        self.is_done = threading.Event()
+
+    def note(self, *numbers: int) -> None:
+        self.noted += numbers
+        self._start()
+
+    def take(self) -> list[int]:
+        noted, self.noted = self.noted, []
+        return noted
+
+    def take_back(self, batches: Sequence[int]) -> None:
+        self.noted = [*batches, *self.noted]
+
+    def write(self, batch: int) -> None:
+        self.written.append(batch)
+        self.moments.append(time.monotonic())
+        if batch == 0:
+            self.is_done.set()
+
+
+@pytest.fixture
+def writer(settings: Any) -> Iterator[Numbers]:
+    settings.EVIDENCE_INTERVAL = 1
+    numbers = Numbers()
+    yield numbers
+    numbers._finish()
+
+
+def test_what_waits_is_written_evenly(writer: Numbers) -> None:
+    writer.note(4, 3, 2, 1, 0)
+    assert writer.is_done.wait(5)
+    gaps = [after - before for before, after in zip(writer.moments, writer.moments[1:])]  # noqa: B905
+    assert writer.written == [4, 3, 2, 1, 0]
+    assert len(gaps) == 4
+    assert min(gaps) > 0.1
+    assert sum(gaps) < 1
+
+
+def test_in_a_hurry_there_are_no_pauses(writer: Numbers) -> None:
+    writer.note(*range(50, -1, -1))
+    while not writer.written:
+        time.sleep(0.01)
+    writer._hurry()
+    began = time.monotonic()
+    assert writer.is_done.wait(5)
+    assert time.monotonic() - began < 0.5
+
+
+def test_an_end_does_not_wait_for_the_pace_and_loses_nothing(writer: Numbers) -> None:
+    writer.note(*range(50, -1, -1))
+    while not writer.written:
+        time.sleep(0.01)
+    began = time.monotonic()
+    writer._finish()
+    assert time.monotonic() - began < 0.5
+    assert writer.written == list(range(50, -1, -1))
+    assert writer.noted == []
