@@ -6,12 +6,12 @@ requests: one finds the devices, the groups they are in and the command sets tha
 finds the rules, by equality in one index. Nothing is remembered between two decisions.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -149,25 +149,33 @@ class Context:
         }  # candidates come widest first: the last one stays
 
 
-# `UNION` drops what was found before: the walk up ends even in a tree with a cycle. It ends with a
-# NULL above the top: a condition against that would let SQLite fill a Bloom filter with all groups.
+# The devices, each beside every group that it is in; the groups above those; the sets. Few groups
+# have one above: the walk up begins with those alone, looks up one parent at a time where a join
+# would read all groups, and ends with a NULL above the top. `UNION` drops what was found before, so
+# that it ends even in a tree with a cycle.
 CONTEXT = WrittenStatement(
     """
-    WITH RECURSIVE held (device, grp, above) AS (
-        SELECT m.device_id, m.devicegroup_id, 0
-          FROM devices_device d JOIN devices_device_groups m ON m.device_id = d.id
+    WITH RECURSIVE direct AS MATERIALIZED (
+        SELECT d.identifier, d.id, d.enabled, g.id AS grp, g.parent_id AS parent
+          FROM devices_device d
+               LEFT JOIN devices_device_groups m ON m.device_id = d.id
+               LEFT JOIN devices_devicegroup g ON g.id = m.devicegroup_id
          WHERE d.identifier {among}
+    ), above (device, grp) AS (
+        SELECT id, parent FROM direct WHERE parent IS NOT NULL
         UNION
-        SELECT h.device, g.parent_id, 1
-          FROM held h JOIN devices_devicegroup g ON g.id = h.grp
+        SELECT device, (SELECT parent_id FROM devices_devicegroup WHERE id = grp)
+          FROM above WHERE grp IS NOT NULL
     )
-    SELECT d.identifier, d.id, d.enabled, h.grp, h.above
-      FROM devices_device d LEFT JOIN held h ON h.device = d.id
-     WHERE d.identifier {among}
+    SELECT identifier, id, enabled, grp
+      FROM direct
     UNION ALL
-    SELECT p.pattern, p.command_set_id, NULL, NULL, NULL
-      FROM acl_commandsetpattern p
-     WHERE p.pattern {among}
+    SELECT NULL, device, NULL, grp
+      FROM above
+    UNION ALL
+    SELECT pattern, command_set_id, NULL, NULL
+      FROM acl_commandsetpattern
+     WHERE pattern {among}
     """
 )
 
@@ -175,6 +183,7 @@ CONTEXT = WrittenStatement(
 # Planners with statistics know tricks that would read the whole table: given three lists, SQLite
 # looks up the sources alone, and it fills a Bloom filter where conditions stand beside the
 # look-up; PostgreSQL joins by hashing. LIMIT -1 and OFFSET 0 are the fences that they respect.
+# What no rule is about at all is dropped before its combinations are looked up.
 RULES = WrittenStatement(
     {
         "sqlite": """
@@ -186,25 +195,29 @@ RULES = WrittenStatement(
                CROSS JOIN json_each(r.value, '$[1]') d
                CROSS JOIN json_each(r.value, '$[2]') c
                CROSS JOIN acl_commandpermission p INDEXED BY acl_permission_lookup
-         WHERE source_key = s.value AND destination_key = d.value AND command_key = c.value
+         WHERE EXISTS (SELECT 1 FROM acl_commandpermission INDEXED BY acl_permission_lookup
+                        WHERE source_key = s.value)
+           AND EXISTS (SELECT 1 FROM acl_commandpermission INDEXED BY acl_permission_lookup
+                        WHERE source_key = s.value AND destination_key = d.value)
+           AND source_key = s.value AND destination_key = d.value AND command_key = c.value
          LIMIT -1
-      )
-     WHERE enabled AND (valid_from IS NULL OR valid_from <= %s)
-       AND (valid_until IS NULL OR valid_until > %s)
+      ),
+      (SELECT %s AS now)
+     WHERE enabled AND (valid_from IS NULL OR valid_from <= now)
+       AND (valid_until IS NULL OR valid_until > now)
     """,
         "postgresql": """
     SELECT r.nth - 1, p.*
       FROM json_array_elements(%s) WITH ORDINALITY AS r (keys, nth),
+           (SELECT %s::timestamptz AS now) AS t,
    LATERAL (
         SELECT id, effect, source_key, destination_key, command_key
           FROM acl_commandpermission
-         WHERE source_key = ANY(
-                   ARRAY(SELECT json_array_elements_text(r.keys -> 0)::bigint))
-           AND destination_key = ANY(
-                   ARRAY(SELECT json_array_elements_text(r.keys -> 1)::bigint))
+         WHERE source_key = ANY(translate(r.keys ->> 0, '[]', '{{}}')::bigint[])
+           AND destination_key = ANY(translate(r.keys ->> 1, '[]', '{{}}')::bigint[])
            AND command_key = ANY(ARRAY(SELECT json_array_elements_text(r.keys -> 2)))
-           AND enabled AND (valid_from IS NULL OR valid_from <= %s)
-           AND (valid_until IS NULL OR valid_until > %s)
+           AND enabled AND (valid_from IS NULL OR valid_from <= now)
+           AND (valid_until IS NULL OR valid_until > now)
         OFFSET 0
    ) p
     """,
@@ -254,20 +267,23 @@ def find_context(
     sets: dict[str, list[int]] = {}
     if not identifiers:
         return Context(entities, sets)
-    listed = list(identifiers)
-    for text, pk, enabled, group, above in CONTEXT.rows(
-        listed, listed, list(commands), using=using
-    ):
-        if enabled is None:
+    by_key: dict[int, Entity] = {}
+    above: list[tuple[int, int]] = []
+    for text, pk, enabled, group in CONTEXT.rows(list(identifiers), list(commands), using=using):
+        if text is None:
+            above.append((pk, group))
+        elif enabled is None:
             sets.setdefault(text, []).append(pk)
-            continue
-        entity = entities.get(text)
-        if entity is None:
-            entity = entities[text] = Entity(pk, bool(enabled), set(), set())
-        if group is not None:
-            entity.groups.add(group)
-            if not above:
+        else:
+            entity = by_key.get(pk)
+            if entity is None:
+                entity = by_key[pk] = entities[text] = Entity(pk, bool(enabled), set(), set())
+            if group is not None:
                 entity.direct.add(group)
+                entity.groups.add(group)
+    for pk, group in above:
+        if group is not None:
+            by_key[pk].groups.add(group)
     return Context(entities, sets)
 
 
@@ -275,7 +291,7 @@ def find_rules(keys: Sequence[Keys], *, now: datetime, using: str) -> list[Rule]
     """Return the rules in force that match, each with the position of the keys it matches."""
     if not keys:
         return []
-    rows = RULES.rows(json.dumps(keys), now, now, using=using)
+    rows = RULES.rows(msgspec.json.encode(keys).decode(), now, using=using)
     return [Rule(*row) for row in rows]
 
 

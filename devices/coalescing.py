@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
 
 Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
@@ -49,7 +49,8 @@ class Coalescer(Generic[Question, Answer]):
         Asked alone where there is no round trip to share, in SQLite, and in a transaction, whose
         changes no other thread sees.
         """
-        if connection.vendor == "sqlite" or connection.in_atomic_block:
+        own = connections[DEFAULT_DB_ALIAS]
+        if own.vendor == "sqlite" or own.in_atomic_block:
             return self._ask_all([question]).get(question)
         with self._lock:
             joined = self._gathering

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Cast, Coalesce, Concat
 from django.utils import timezone
@@ -171,7 +171,8 @@ SPECIAL: dict[str, list[str]] = {"source": [], "destination": ["itself", "same-g
 
 
 def _decide_all(requests: Sequence[Request]) -> dict[Request, Decision]:
-    return dict(zip(requests, CommandPermission.objects.decide_many(requests), strict=True))
+    answers = decisions.decide_many(requests, now=timezone.now(), using=DEFAULT_DB_ALIAS)
+    return dict(zip(requests, answers, strict=True))
 
 
 DECISIONS = Coalescer(_decide_all)

@@ -38,7 +38,7 @@ class Registry:
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     server = SimpleNamespace(vendor="postgresql", in_atomic_block=False)
-    monkeypatch.setattr(coalescing, "connection", server)
+    monkeypatch.setattr(coalescing, "connections", {"default": server})
     return Registry()
 
 
@@ -152,7 +152,7 @@ def test_it_is_asked_alone(
     alone: dict[str, object], registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = {"vendor": "postgresql", "in_atomic_block": False} | alone
-    monkeypatch.setattr(coalescing, "connection", SimpleNamespace(**server))
+    monkeypatch.setattr(coalescing, "connections", {"default": SimpleNamespace(**server)})
     coalescer = Coalescer(registry.ask_all)
     registry.may_answer.release(20)
     with ThreadPoolExecutor(8) as pool:
@@ -164,7 +164,7 @@ def test_it_is_asked_alone(
 
 def test_many_threads_get_their_own_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     server = SimpleNamespace(vendor="postgresql", in_atomic_block=False)
-    monkeypatch.setattr(coalescing, "connection", server)
+    monkeypatch.setattr(coalescing, "connections", {"default": server})
     coalescer = Coalescer[int, int](lambda asked: {number: -number for number in asked})
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(coalescer.ask, range(20_000))) == [-n for n in range(20_000)]
