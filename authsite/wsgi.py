@@ -1,5 +1,6 @@
 """The WSGI application that a production server loads."""
 
+import gc
 import os
 
 from django.core.wsgi import get_wsgi_application
@@ -9,3 +10,7 @@ from rpc.handler import MachinesFirst
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "authsite.settings")
 
 application = MachinesFirst(get_wsgi_application())
+
+# What is loaded by now stays: garbage is looked for in what requests leave, not in all of Django.
+gc.collect()
+gc.freeze()

@@ -110,7 +110,9 @@ def main() -> None:
     """Measure, and print tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=HOUR, help="whose memory is measured")
-    parser.add_argument("--unknown", type=int, default=200_000, help="about unknown devices")
+    parser.add_argument(
+        "--unknown", type=int, default=6_000, help="about unknown devices, each a hash"
+    )
     parser.add_argument("--devices", type=int, default=100_000, help="registered meanwhile")
     parser.add_argument("--sizes", default="1000,100000,1000000", help="of registries, for cost")
     parser.add_argument("--rounds", type=int, default=3, help="for cost")

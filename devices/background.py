@@ -8,11 +8,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.util import Finalize
 from typing import Generic, TypeVar
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error, InterfaceError, OperationalError, connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+PATIENCE = 100  # milliseconds
 
 Batch = TypeVar("Batch")
 
@@ -95,6 +99,7 @@ class Writer(Generic[Batch]):
                     self._wake.wait(max(0.0, end - time.monotonic()) / (left + 1))
                 if self._ended:
                     break
+            cut_log(connection)
             connection.close()
 
     def _hurry(self) -> None:
@@ -108,3 +113,16 @@ class Writer(Generic[Batch]):
             self._writer.join(timeout=1)
         self.flush()
         connection.close()
+
+
+def cut_log(connection: BaseDatabaseWrapper) -> None:
+    """Have SQLite begin its write-ahead log anew, if its readers allow that at once.
+
+    SQLite's own checkpoints copy the log but never wait: while something is always read, as under
+    load, they find no moment to begin anew, and the file grows by all that is written.
+    """
+    if connection.vendor != "sqlite":
+        return
+    with suppress(Error), connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA busy_timeout = {PATIENCE}")  # other writers wait meanwhile
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,13 +1,21 @@
 """What writers have in common: batches in an even pace, and none lost at the end."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connections
+from django.db.backends.sqlite3.base import DatabaseWrapper
 
-from devices.background import Writer
+from devices.background import Writer, cut_log
+
+pytestmark = pytest.mark.django_db
+SQLITE = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}
 
 
 class Numbers(Writer[int]):
@@ -77,3 +85,36 @@ def test_an_end_does_not_wait_for_the_pace_and_loses_nothing(writer: Numbers) ->
     assert time.monotonic() - began < 0.5
     assert writer.written == list(range(50, -1, -1))
     assert writer.noted == []
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[tuple[DatabaseWrapper, Path]]:
+    """Return a connection to an SQLite file, and the write-ahead log that it wrote to."""
+    file = tmp_path / "registry.sqlite3"
+    connection = DatabaseWrapper({**connections.settings["default"], **SQLITE, "NAME": str(file)})
+    connection.inc_thread_sharing()
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("CREATE TABLE numbers AS VALUES (1), (2)")
+    yield connection, file.with_name(f"{file.name}-wal")
+    connection.close()
+
+
+def test_a_log_that_nobody_reads_begins_anew(log: tuple[DatabaseWrapper, Path]) -> None:
+    connection, file = log
+    assert file.stat().st_size > 0
+    cut_log(connection)
+    assert file.stat().st_size == 0
+
+
+def test_a_log_that_is_read_stays_and_keeps_nobody_waiting(
+    log: tuple[DatabaseWrapper, Path],
+) -> None:
+    connection, file = log
+    with closing(sqlite3.connect(file.parent / "registry.sqlite3")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM numbers").fetchone()
+        began = time.monotonic()
+        cut_log(connection)
+        assert time.monotonic() - began < 1
+    assert file.stat().st_size > 0
