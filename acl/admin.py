@@ -32,7 +32,7 @@ from acl.models.permissions import IDENTITY, DestinationKind, SourceKind, state_
 from devices.admin_forms import CurrentForm
 from devices.admin_history import HistoryPages
 from devices.admin_lists import BoundedChangeList, BoundedPaginator
-from devices.admin_pages import Guarded, SavesChanges
+from devices.admin_pages import Guarded, Prefilled, SavesChanges
 from devices.models import Device, DeviceGroup
 from devices.rendering import CREATED, UPDATED, Tone, badge, moment_column
 
@@ -83,7 +83,7 @@ class PermissionForm(CurrentForm):
 
 
 @admin.register(CommandPermission)
-class CommandPermissionAdmin(Guarded, HistoryPages, SavesChanges, admin.ModelAdmin):
+class CommandPermissionAdmin(Guarded, HistoryPages, Prefilled, SavesChanges, admin.ModelAdmin):
     """The rules, with pages that explain a decision and report useless rules."""
 
     form = PermissionForm

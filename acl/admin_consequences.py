@@ -20,7 +20,7 @@ from django.utils.translation import ngettext
 
 from acl import assertions, trials
 from acl.assertions import Broken
-from acl.decisions import Decision, Request
+from acl.decisions import Decision
 from acl.trials import Flip
 from devices.admin_pages import EDIT, View
 
@@ -45,12 +45,12 @@ class Before:
     def __init__(self, now: datetime) -> None:
         self._now = now
         self._expectations = assertions.saved()
-        self._requests: list[Request] = trials.known_requests()
+        self._requests = trials.known_requests()
         self._decisions = self._decide()
         self._broken = {one.text for one in self._check()}
 
     def _decide(self) -> list[Decision]:
-        return trials.decide_all(self._requests, self._now)
+        return trials.decide_all(list(self._requests), self._now)
 
     def _check(self) -> list[Broken]:
         return assertions.check(self._expectations, now=self._now)

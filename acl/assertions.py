@@ -388,20 +388,23 @@ def saved() -> list[str]:
     return list(Assertion.objects.values_list("text", flat=True))
 
 
-def saved_requests() -> list[Request]:
-    """Return the requests that the saved expectations are about; unreadable ones are left out."""
+def saved_requests() -> dict[Request, int]:
+    """Return the requests that the saved expectations are about; unreadable ones are left out.
+
+    That somebody expects an answer does not say that it was asked for: 0 times each.
+    """
     expectations: list[Expectation] = []
     for text in saved():
         with suppress(ValidationError):  # `check` reports it
             expectations.append(read(text))
-    requests: dict[Request, None] = {}
+    requests: dict[Request, int] = {}
     if not expectations:
-        return []
+        return requests
     registry = Registry(expectations)
     for expectation in expectations:
         with suppress(ValidationError):
-            requests.update(dict.fromkeys(expectation.resolve(registry)))
-    return list(requests)
+            requests.update(dict.fromkeys(expectation.resolve(registry), 0))
+    return requests
 
 
 def _allowing(wanted: Iterable[str], now: datetime) -> list[CommandPermission]:

@@ -46,6 +46,7 @@ from devices.admin_pages import (
     CredentialStateFilter,
     Guarded,
     KeepsRevoked,
+    Prefilled,
     RevokeForm,
     SavesChanges,
     confirmation,
@@ -84,7 +85,7 @@ MOST_GROUP_NAMES = 3  # of a device, in a list
 
 
 @admin.register(DeviceGroup)
-class DeviceGroupAdmin(Guarded, HistoryPages, SavesChanges, admin.ModelAdmin):
+class DeviceGroupAdmin(Guarded, HistoryPages, Prefilled, SavesChanges, admin.ModelAdmin):
     """Groups: which there are, where they lie, how many devices each holds."""
 
     form = CurrentForm
@@ -133,6 +134,7 @@ class DeviceAdmin(
     HistoryPages,
     BulkActions,
     SecretPages,
+    Prefilled,
     SavesChanges,
     admin.ModelAdmin,
 ):

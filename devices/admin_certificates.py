@@ -24,6 +24,7 @@ from devices.admin_history import HistoryPages
 from devices.admin_pages import (
     CredentialStateFilter,
     KeepsRevoked,
+    Prefilled,
     RevokeForm,
     SavesChanges,
     confirmation,
@@ -275,7 +276,7 @@ class RegistersCertificates:
 
 @admin.register(Certificate)
 class CertificateAdmin(
-    HistoryPages, RegistersCertificates, KeepsRevoked, SavesChanges, admin.ModelAdmin
+    HistoryPages, RegistersCertificates, KeepsRevoked, Prefilled, SavesChanges, admin.ModelAdmin
 ):
     """Certificates across all devices: what is pinned, what ends soon, what was revoked."""
 

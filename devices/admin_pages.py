@@ -10,7 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.widgets import AdminTextInputWidget
-from django.db.models import F, Model, QuerySet
+from django.db.models import BigIntegerField, F, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -175,6 +175,24 @@ class SavesChanges:
         columns = {field.name for field in obj._meta.concrete_fields}
         changed = (columns & set(form.changed_data)) | (columns & {"updated"})
         obj.save(update_fields=changed if change else None)
+
+
+class Prefilled:
+    """Makes an admin fill a new row's form with what its address says, but for keys of no row."""
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Return what the address says of the new row; Django would fail at such a key."""
+        initial: dict[str, Any] = super().get_changeform_initial_data(request)  # type: ignore[misc]
+        fields = {field.name for field in self.opts.get_fields() if field.is_relation}  # type: ignore[attr-defined]
+        return {
+            name: value
+            for name, value in initial.items()
+            if name not in fields or all(map(_is_key, [value] if isinstance(value, str) else value))
+        }
+
+
+def _is_key(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) <= BigIntegerField.MAX_BIGINT
 
 
 class KeepsRevoked:

@@ -1,6 +1,6 @@
 """The wire formats of the machine endpoints."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import timedelta
 
 from django.apps import AppConfig
@@ -27,7 +27,7 @@ class RpcConfig(AppConfig):
         from rpc.definitions import COMMANDS
         from rpc.models import CallRecord
 
-        def requests_of_late() -> Iterable[Request]:
+        def requests_of_late() -> Mapping[Request, int]:
             return CallRecord.objects.requests_made(timezone.now() - OF_LATE, MOST_TRIED)
 
         trials.COMMANDS.append(lambda: COMMANDS)

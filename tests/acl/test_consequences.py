@@ -32,7 +32,7 @@ def expectation(lamp: Device) -> Assertion:
 @pytest.fixture
 def _seen() -> Iterator[None]:
     """Let another app have seen a request."""
-    trials.SOURCES.append(lambda: [Request("lamp", "lamp", "/v1/Seen")])
+    trials.SOURCES.append(lambda: {Request("lamp", "lamp", "/v1/Seen"): 12})
     yield
     trials.SOURCES.pop()
 
@@ -67,6 +67,8 @@ def test_a_rule_is_tried_without_saving_and_then_saved(
     page = text_of(admin_client.post(LIST + "add/", fields(_try="x")))
     assert "2 of 2 known answers would change." in page
     assert '<td data-label="Command">/v1/Seen</td>' in page
+    assert page.count('<td data-label="Asked of late">12 times</td>') == 1
+    assert page.count('<td data-label="Asked of late">—</td>') == 1
     assert "No expectation breaks. Nothing is saved yet." in page
     assert '<input type="hidden" name="pattern" value="*">' in page
     assert "_try" not in page

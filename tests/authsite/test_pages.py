@@ -1,6 +1,8 @@
 """What every page for browsers has in common: its policy, its errors, how it shows states."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from django.template.loader import render_to_string
@@ -40,6 +42,36 @@ def test_what_no_database_holds_is_refused_and_does_not_fail(
     admin_client: Client, asked: str
 ) -> None:
     assert admin_client.get(f"/admin/{asked}").status_code == 400
+
+
+@pytest.mark.parametrize("key", ["xyz", "1e9", "-1", "1,xyz", "9" * 30, "²"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        "acl/commandpermission/add/?source_device",
+        "acl/commandpermission/add/?command_set",
+        "devices/certificate/add/?device",
+        "devices/device/add/?groups",
+        "devices/devicegroup/add/?parent",
+    ],
+)
+def test_a_form_is_not_filled_with_the_key_of_no_row(
+    admin_client: Client, field: str, key: str
+) -> None:
+    page = admin_client.get(f"/admin/{field}={key}")
+    assert page.status_code == 200
+    assert not page.context["adminform"].form[field.partition("?")[2]].value()
+
+
+def test_a_form_is_filled_with_what_its_address_says(
+    admin_client: Client, make_group: Callable[..., Any]
+) -> None:
+    groups = [make_group(), make_group()]
+    keys = ",".join(str(group.pk) for group in groups)
+    page = admin_client.get(f"/admin/devices/device/add/?groups={keys}&name=lamp")
+    form = page.context["adminform"].form
+    assert {str(key) for key in form["groups"].value()} == set(keys.split(","))
+    assert form["name"].value() == "lamp"
 
 
 @pytest.mark.django_db

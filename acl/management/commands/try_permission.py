@@ -35,7 +35,7 @@ class Command(RegistryCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the flips and the broken expectations."""
         change = self._change(options)
-        requests = [*trials.known_requests(), *self._requests(options["requests"])]
+        requests = self._requests(options["requests"]) | trials.known_requests()
         flips = trials.flips(change, requests)
         broken = assertions.broken_by(change)
         self.answer(
@@ -54,6 +54,7 @@ class Command(RegistryCommand):
                         **flip.request._asdict(),
                         "before": flip.before.allowed,
                         "after": flip.after.allowed,
+                        "asked": flip.asked,
                     }
                     for flip in flips
                 ],
@@ -79,9 +80,9 @@ class Command(RegistryCommand):
         return trials.saving(rule)
 
     @staticmethod
-    def _requests(path: Path | None) -> list[Request]:
+    def _requests(path: Path | None) -> dict[Request, int]:
         if path is None:
-            return []
+            return {}
         try:
             return trials.read_requests(path.read_text("utf-8").splitlines())
         except (OSError, UnicodeDecodeError) as error:
