@@ -284,16 +284,25 @@ def bulk_delete(rows: Sequence[models.Model]) -> None:
         _deleting.reset(token)
 
 
+def count_before(moment: datetime) -> dict[str, int]:
+    """Return how many changes of which model were made before a moment."""
+    return {
+        historical.instance_type._meta.label_lower: _before(historical, moment).count()
+        for historical in all_histories()
+    }
+
+
 def prune(moment: datetime) -> dict[str, int]:
     """Delete the changes that were made before a moment; return how many of which model."""
     gone = {}
     for historical in all_histories():
         deleted = 0
-        while True:
-            oldest = historical.objects.filter(history_date__lt=moment).order_by("history_date")
-            keys = list(oldest.values_list("history_id", flat=True)[:BATCH])
-            if not keys:
-                break
+        oldest = _before(historical, moment).order_by("history_date")
+        while keys := list(oldest.values_list("history_id", flat=True)[:BATCH]):
             deleted += historical.objects.filter(history_id__in=keys).delete()[0]
         gone[historical.instance_type._meta.label_lower] = deleted
     return gone
+
+
+def _before(historical: Any, moment: datetime) -> "models.QuerySet[Any]":
+    return historical.objects.filter(history_date__lt=moment)  # type: ignore[no-any-return]

@@ -317,6 +317,9 @@ def test_old_changes_are_forgotten_and_rows_stay(make_device: Any, capsys: Any) 
     old, new = make_device(), make_device()
     histories = history.history_of(Device).objects
     histories.filter(id=old.pk).update(history_date=timezone.now() - timedelta(days=400))
+    call_command("prune_history", "--older-than", "365d", "--dry-run")
+    assert "Would delete 1 changes" in capsys.readouterr().out
+    assert histories.count() == 2
     call_command("prune_history", "--older-than", "365d")
     assert "Deleted 1 changes" in capsys.readouterr().out
     assert list(histories.values_list("id", flat=True)) == [new.pk]

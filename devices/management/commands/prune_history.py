@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from devices.history import prune
+from devices.history import count_before, prune
 from devices.management.base import RegistryCommand, duration
 
 
@@ -28,10 +28,14 @@ class Command(RegistryCommand):
             metavar="SPAN",
             help="age from which changes are deleted, such as 365d or 52w",
         )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only count what would be deleted"
+        )
 
-    def handle(self, *, older_than: timedelta, **options: Any) -> None:
+    def handle(self, *, older_than: timedelta, dry_run: bool, **options: Any) -> None:
         """Delete, and say how much of what."""
         moment = timezone.now() - older_than
-        gone = prune(moment)
-        text = f"Deleted {sum(gone.values())} changes made before {moment:%Y-%m-%d %H:%M} UTC."
-        self.answer(options, text, {"before": moment, "deleted": gone})
+        changes = count_before(moment) if dry_run else prune(moment)
+        done = "Would delete" if dry_run else "Deleted"
+        text = f"{done} {sum(changes.values())} changes made before {moment:%Y-%m-%d %H:%M} UTC."
+        self.answer(options, text, {"before": moment, "changes": changes, "deleted": not dry_run})
