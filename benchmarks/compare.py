@@ -79,11 +79,14 @@ class Results:
         self.rounds: defaultdict[Key, list[Figures]] = defaultdict(list)
 
     def measure(self, contender: Contender, asked: Registry, options: argparse.Namespace) -> None:
-        """Start a contender, ask it all that it answers, and stop it."""
+        """Start a contender for each question that it answers, ask it, and stop it.
+
+        So that no question is asked while what another left behind is written.
+        """
         connections = SLOW_CONNECTIONS if contender.is_slow else options.connections
         words = ("--connections", str(connections))
-        with contender.serving(asked.url) as server:
-            for question in contender.questions:
+        for question in contender.questions:
+            with contender.serving(asked.url) as server:
                 load(server.port, asked.folder / question, options.seconds / 4, *words)
                 best = measured(server, asked, question, options.seconds, *words)
                 mode = question if question in {"authorize", "frames"} else KEEP_ALIVE
