@@ -21,6 +21,7 @@ def seen(device: Device) -> Verdict:
     return Verdict(Outcome.VERIFIED, device=device.pk)
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("error", [InterfaceError("closed"), OSError("gone"), RuntimeError("odd")])
 def test_the_writer_survives_every_failure(
     monkeypatch: pytest.MonkeyPatch, settings: Any, error: Exception

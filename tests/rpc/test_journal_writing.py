@@ -187,6 +187,7 @@ def _refusing(add: Any) -> Any:
     return refuse
 
 
+@pytest.mark.django_db
 def test_it_writes_by_itself_and_early_when_much_waits(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
