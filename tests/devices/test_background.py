@@ -50,41 +50,44 @@ class Numbers(Writer[int]):
 
 @pytest.fixture
 def writer(settings: Any) -> Iterator[Numbers]:
-    settings.EVIDENCE_INTERVAL = 1
+    settings.EVIDENCE_INTERVAL = 20
     numbers = Numbers()
     yield numbers
     numbers._finish()
 
 
-def test_what_waits_is_written_evenly(writer: Numbers) -> None:
+@pytest.fixture
+def at_work(writer: Numbers) -> Numbers:
+    """Return a writer that has begun to write 51 numbers in 20 seconds."""
+    writer.note(*range(50, -1, -1))
+    writer._hurry()
+    while not writer.written:
+        time.sleep(0.01)
+    return writer
+
+
+def test_what_waits_is_written_evenly(writer: Numbers, settings: Any) -> None:
+    settings.EVIDENCE_INTERVAL = 1
     writer.note(4, 3, 2, 1, 0)
     assert writer.is_done.wait(5)
     gaps = [after - before for before, after in zip(writer.moments, writer.moments[1:])]  # noqa: B905
     assert writer.written == [4, 3, 2, 1, 0]
     assert len(gaps) == 4
-    assert min(gaps) > 0.1
-    assert sum(gaps) < 1
+    assert sum(gaps) > 0.5
 
 
-def test_in_a_hurry_there_are_no_pauses(writer: Numbers) -> None:
-    writer.note(*range(50, -1, -1))
-    while not writer.written:
-        time.sleep(0.01)
-    writer._hurry()
+def test_in_a_hurry_there_are_no_pauses(at_work: Numbers) -> None:
+    assert not at_work.is_done.wait(1)
+    at_work._hurry()
+    assert at_work.is_done.wait(5)
+
+
+def test_an_end_does_not_wait_for_the_pace_and_loses_nothing(at_work: Numbers) -> None:
     began = time.monotonic()
-    assert writer.is_done.wait(5)
-    assert time.monotonic() - began < 0.5
-
-
-def test_an_end_does_not_wait_for_the_pace_and_loses_nothing(writer: Numbers) -> None:
-    writer.note(*range(50, -1, -1))
-    while not writer.written:
-        time.sleep(0.01)
-    began = time.monotonic()
-    writer._finish()
-    assert time.monotonic() - began < 0.5
-    assert writer.written == list(range(50, -1, -1))
-    assert writer.noted == []
+    at_work._finish()
+    assert time.monotonic() - began < 5
+    assert at_work.written == list(range(50, -1, -1))
+    assert at_work.noted == []
 
 
 @pytest.fixture
