@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.util import Finalize
 from typing import Generic, TypeVar
@@ -19,6 +19,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 PATIENCE = 100  # milliseconds
 
 Batch = TypeVar("Batch")
+Name = TypeVar("Name")
+Note = TypeVar("Note")
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +115,12 @@ class Writer(Generic[Batch]):
             self._writer.join(timeout=1)
         self.flush()
         connection.close()
+
+
+def in_batches(noted: Mapping[Name, Note], size: int) -> list[dict[Name, Note]]:
+    """Return what was noted in parts of at most `size` entries."""
+    entries = list(noted.items())
+    return [dict(entries[start : start + size]) for start in range(0, len(entries), size)]
 
 
 def cut_log(connection: BaseDatabaseWrapper) -> None:

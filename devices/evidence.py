@@ -1,7 +1,7 @@
 """What successes leave behind: last seen, last used, digests made anew.
 
 Written behind the request, in bulk, by one thread of each process, and at most once a minute for
-a row. A crash loses what was noted in EVIDENCE_INTERVAL seconds and nothing else.
+a row. A crash loses what is not written yet, of twice EVIDENCE_INTERVAL at most, and nothing else.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from django.apps import apps
 from django.db import transaction
 from django.db.models import Q
 
-from devices.background import Writer
+from devices.background import Writer, in_batches
 from devices.verdicts import Verdict
 
 EVERY = timedelta(minutes=1)  # one write a row and minute
@@ -77,11 +77,7 @@ class Recorder(Writer[Uses | Digests]):
             digests, self._digests = self._digests, {}
         batches: list[Uses | Digests] = [digests] if digests else []
         for model, moments in noted.items():
-            rows = list(moments.items())
-            batches += [
-                Uses(model, dict(rows[start : start + BATCH]))
-                for start in range(0, len(rows), BATCH)
-            ]
+            batches += [Uses(model, batch) for batch in in_batches(moments, BATCH)]
         return batches
 
     def take_back(self, batches: Sequence[Uses | Digests]) -> None:

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from acl.decisions import Decision, Reason, Request
 from devices.addresses import LONGEST
-from devices.background import Writer
+from devices.background import Writer, in_batches
 from devices.verdicts import Verdict
 from rpc.models import BUCKET, CallRecord, Key, Question, Tally
 
@@ -157,8 +157,7 @@ class Journal(Writer[Tallies]):
         """Return what was counted, by BATCH rows."""
         with self._lock:
             noted, self._noted = self._noted, {}
-        rows = list(noted.items())
-        return [dict(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
+        return in_batches(noted, BATCH)
 
     def take_back(self, batches: Sequence[Tallies]) -> None:
         """Count again what was not written."""

@@ -38,4 +38,5 @@ class Command(RegistryCommand):
         changes = count_before(moment) if dry_run else prune(moment)
         done = "Would delete" if dry_run else "Deleted"
         text = f"{done} {sum(changes.values())} changes made before {moment:%Y-%m-%d %H:%M} UTC."
-        self.answer(options, text, {"before": moment, "changes": changes, "deleted": not dry_run})
+        key = "would_delete" if dry_run else "deleted"
+        self.answer(options, text, {"before": moment, key: changes})
