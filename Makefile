@@ -50,11 +50,11 @@ test-sqlite:
 	@COVERAGE_FILE=.coverage.sqlite DATABASE_URL=sqlite://:memory: $(PYTEST) -m "not once"
 
 test-postgres:
-	@COVERAGE_FILE=.coverage.postgres $(PYTHON) -m tests.postgres $(PYTEST)
+	@COVERAGE_FILE=.coverage.postgres $(PYTHON) -m tests.support.postgres $(PYTEST)
 
 browser: $(VENV)/dev.stamp # a browser and a TLS front for the tests, installed where there are none
-	@$(PYTHON) -m tests.e2e.browser
-	@$(PYTHON) -m tests.nginx
+	@$(PYTHON) -m tests.support.browser
+	@$(PYTHON) -m tests.support.nginx
 
 lint: $(VENV)/dev.stamp ## Check style, missing migrations, docs/openapi.json, the deployment checklist
 	@$(BIN)/ruff check .

@@ -12,12 +12,12 @@ class AclConfig(AppConfig):
 
     def ready(self) -> None:
         """Watch over what staff change, and show the rules on devices' pages."""
-        from acl import assertions, trials
-        from acl.admin_consequences import guard
-        from acl.admin_pages import group_rules_panel, rules_panel
-        from devices.admin_pages import GROUP_PANELS, GUARDS, PANELS
+        from acl import assertions, what_if
+        from acl.admin.consequences import guard
+        from acl.admin.pages import group_rules_panel, rules_panel
+        from devices.admin.mixins import GROUP_PANELS, GUARDS, PANELS
 
-        trials.SOURCES.append(assertions.saved_requests)
+        what_if.SOURCES.append(assertions.saved_requests)
         GUARDS.append(guard)
         PANELS.append(rules_panel)
         GROUP_PANELS.append(group_rules_panel)

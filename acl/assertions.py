@@ -25,15 +25,16 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from acl import notation, patterns
-from acl.coverage import Coverage, patterns_of
-from acl.decisions import EVERYONE, ITSELF, SAME_GROUP, Effect, Request
-from acl.groups import GroupTree
+from acl import notation
+from acl.engine import patterns
+from acl.engine.decisions import EVERYONE, ITSELF, SAME_GROUP, Effect, Request
+from acl.engine.group_tree import GroupTree
+from acl.engine.shadowing import Coverage, patterns_of
 from acl.models import Assertion, CommandPermission
-from acl.trials import Change, decide_all, within_change
+from acl.what_if import Change, decide_all, within_change
 from devices.addresses import is_storable
 from devices.models import Device, DeviceGroup
-from devices.models.devices import DeviceQuerySet
+from devices.models.device import DeviceQuerySet
 
 MOST_PAIRS = 10_000  # of devices that one expectation may be about
 MOST_SHOWN = 3  # reasons for one broken expectation

@@ -10,11 +10,11 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Q, Subquery
 from django.utils.translation import gettext_lazy as _
 
-from acl.coverage import Coverage
-from acl.decisions import Effect
-from acl.groups import GroupTree
-from acl.models.command_sets import CommandSetPattern
-from acl.models.permissions import CommandPermission, CommandPermissionQuerySet
+from acl.engine.decisions import Effect
+from acl.engine.group_tree import GroupTree
+from acl.engine.shadowing import Coverage
+from acl.models.command_permission import CommandPermission, CommandPermissionQuerySet
+from acl.models.command_set import CommandSetPattern
 from devices.models import Device
 
 CHUNK = 500
@@ -129,7 +129,7 @@ def _findings(rule: CommandPermission, tree: GroupTree, now: datetime) -> Iterab
 
 def opens_everything(rule: CommandPermission) -> bool:
     """Whether a rule allows everyone every command to everyone."""
-    from acl.coverage import patterns_of
+    from acl.engine.shadowing import patterns_of
 
     return (
         rule.effect == Effect.ALLOW

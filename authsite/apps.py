@@ -15,12 +15,12 @@ class AuthsiteConfig(AppConfig):
 class AdminConfig(DjangoAdminConfig):
     """Django's admin with this project's site in place of the default one."""
 
-    default_site = "authsite.admin.RegistrySite"
+    default_site = "authsite.admin.site.RegistrySite"
 
     def ready(self) -> None:
         """Find every app's pages, then put those of staff's accounts in place."""
         super().ready()
-        from authsite import staff  # noqa: F401
+        from authsite.accounts import admin  # noqa: F401
 
 
 class LoginsConfig(AxesConfig):

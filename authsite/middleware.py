@@ -9,7 +9,7 @@ from django.contrib.auth import SESSION_KEY, logout
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponseBase
 
-from authsite.login import ACTIVE_AT, SIGNED_IN_AT
+from authsite.accounts.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
 
 REASON = "_change_reason"  # beside the buttons that save: templates/admin/change_reason.html

@@ -126,7 +126,7 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
 ]
 PASSWORD_HASHERS = [
-    "authsite.login.StaffHasher",
+    "authsite.accounts.login.StaffHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # made anew at the next login
 ]
 
@@ -150,7 +150,7 @@ SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SILENCED_SYSTEM_CHECKS = [
     "security.W005",  # other hosts of the domain are not ours
     "security.W021",  # likewise
-    "otp_webauthn.E030",  # authsite/passkeys.py takes the origin from the request
+    "otp_webauthn.E030",  # authsite/accounts/passkeys.py takes the origin from the request
 ]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
 SESSION_COOKIE_AGE = env.number("STAFF_IDLE_MINUTES", 60, minimum=1) * 60
@@ -160,8 +160,8 @@ STAFF_CONFIRM_SECONDS = env.number("STAFF_CONFIRM_MINUTES", 15, minimum=1) * 60
 AXES_FAILURE_LIMIT = env.number("STAFF_LOGIN_FAILURES", 5, minimum=1)
 AXES_COOLOFF_TIME = timedelta(minutes=env.number("STAFF_LOCKOUT_MINUTES", 15, minimum=1))
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # a stranger locks himself out, not staff
-AXES_CLIENT_IP_CALLABLE = "authsite.login.address_of"
-AXES_LOCKOUT_CALLABLE = "authsite.login.locked_out"
+AXES_CLIENT_IP_CALLABLE = "authsite.accounts.login.address_of"
+AXES_LOCKOUT_CALLABLE = "authsite.accounts.login.locked_out"
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # a wait that was promised ends
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]
@@ -171,8 +171,8 @@ STAFF_SECOND_FACTOR = env.choice("STAFF_SECOND_FACTOR", ["off", "optional", "req
 OTP_TOTP_ISSUER = "Authsite"
 OTP_ADMIN_HIDE_SENSITIVE_DATA = True
 OTP_WEBAUTHN_RP_NAME = "Authsite"
-OTP_WEBAUTHN_RP_ID_CALLABLE = "authsite.second_factor.relying_party"
-OTP_WEBAUTHN_HELPER_CLASS = "authsite.passkeys.SameOrigin"
+OTP_WEBAUTHN_RP_ID_CALLABLE = "authsite.accounts.second_factor.relying_party"
+OTP_WEBAUTHN_HELPER_CLASS = "authsite.accounts.passkeys.SameOrigin"
 OTP_WEBAUTHN_ALLOW_PASSWORDLESS_LOGIN = False
 X_FRAME_OPTIONS = "DENY"
 
@@ -194,7 +194,7 @@ WHITENOISE_USE_FINDERS = (
 )
 
 # Of each server process. A guess at a chosen secret that waits for its turn holds one, and some are
-# kept free of them: devices/throttle.py.
+# kept free of them: devices/credentials/throttle.py.
 THREADS = env.number("THREADS", 8, minimum=1)
 
 JOURNAL = env.flag("JOURNAL", default=True)  # whether calls are counted: rpc/journal.py

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 urlpatterns = [
-    path("admin/passkeys/", include("authsite.passkeys")),
+    path("admin/passkeys/", include("authsite.accounts.passkeys")),
     path("admin/", admin.site.urls),
     path("", include("rpc.urls")),
 ]

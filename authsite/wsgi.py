@@ -5,7 +5,7 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-from rpc.handler import MachinesFirst
+from rpc.wsgi import MachinesFirst
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "authsite.settings")
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import httpx
 import psycopg
 
-from tests.postgres import given, running
-from tests.servers import Server
+from tests.support.postgres import given, running
+from tests.support.servers import Server
 
 PAGES = [
     "/admin/",

@@ -32,7 +32,7 @@ def measure(rounds: int) -> None:
     from django.db import connection
 
     from devices.models import Certificate, CertificateAuthority, Device
-    from tests.devices import pki
+    from tests.support import pki
 
     device = Device.objects.create(identifier="sensor-1")
     root = pki.authority("Root")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from authsite.management.commands import serve
 from benchmarks.registries import PEPPER, environment
 from benchmarks.seed import BCRYPT_COST
-from tests.postgres import free_port
+from tests.support.postgres import free_port
 
 HERE = Path(__file__).parent / "competitors"
 PATIENCE = 60  # seconds, for a start

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from benchmarks import machine
-from tests import postgres
+from tests.support import postgres
 
 DATABASES = ("PostgreSQL", "SQLite")
 PEPPER = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()

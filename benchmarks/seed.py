@@ -60,23 +60,23 @@ def few(most: int, things: Sized) -> int:
 
 def add_devices(count: int) -> dict[str, str]:
     """Create devices with a generated secret each; return the secrets by identifier."""
-    from devices import secrets
+    from devices.credentials import hashing
+    from devices.credentials.hashing import Scheme
     from devices.models import Device, PreSharedKey
-    from devices.secrets import Scheme
 
-    pepper = secrets.newest_pepper()
+    pepper = hashing.newest_pepper()
     known: dict[str, str] = {}
     for start in range(0, count, BATCH):
         devices = Device.objects.bulk_create(
             Device(identifier=str(uuid.UUID(int=dice.getrandbits(128), version=4)))
             for _ in range(min(BATCH, count - start))
         )
-        fresh = {device.pk: secrets.generate() for device in devices}
+        fresh = {device.pk: hashing.generate() for device in devices}
         PreSharedKey.objects.bulk_create(
             PreSharedKey(
                 device=device,
                 scheme=Scheme.HMAC_SHA256,
-                digest=secrets.digest(fresh[device.pk], Scheme.HMAC_SHA256, pepper),
+                digest=hashing.digest(fresh[device.pk], Scheme.HMAC_SHA256, pepper),
                 pepper=pepper,
             )
             for device in devices
@@ -87,16 +87,16 @@ def add_devices(count: int) -> dict[str, str]:
 
 def add_chosen(count: int) -> dict[str, str]:
     """Create devices with a chosen secret each; return the secrets by identifier."""
-    from devices import secrets
+    from devices.credentials import hashing
+    from devices.credentials.hashing import Scheme
     from devices.models import Device, PreSharedKey
-    from devices.secrets import Scheme
 
-    pepper = secrets.newest_pepper()
+    pepper = hashing.newest_pepper()
     devices = Device.objects.bulk_create(Device(identifier=str(uuid.uuid4())) for _ in range(count))
     known = {device.identifier: f"chosen {device.identifier[:8]}" for device in devices}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = pool.map(
-            lambda secret: secrets.digest(secret, Scheme.ARGON2ID, pepper), known.values()
+            lambda secret: hashing.digest(secret, Scheme.ARGON2ID, pepper), known.values()
         )
         PreSharedKey.objects.bulk_create(
             PreSharedKey(device=device, scheme=Scheme.ARGON2ID, digest=digest, pepper=pepper)

@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.rtio import EVERY, Crowd
-from tests.servers import Server, own_database
+from tests.support.servers import Server, own_database
 
 STORMERS = 500
 VERIFIED = 1000  # devices with generated secrets

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from authsite.settings import *  # noqa: F403
-from devices import throttle
+from devices.credentials import throttle
 
 
 class Unbounded(throttle.Guess):

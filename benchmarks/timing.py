@@ -26,7 +26,7 @@ from typing import NamedTuple
 import django
 
 from benchmarks import machine
-from tests.servers import Server, own_database
+from tests.support.servers import Server, own_database
 
 UNKNOWN = "unknown identifier"
 KINDS = {  # and how many generated and chosen keys a device of it has
@@ -46,12 +46,12 @@ Times = dict[str, list[float]]
 
 def add_entities(each: int) -> dict[str, list[str]]:
     """Create so many devices of each kind; return the identifiers, the unknown ones included."""
-    from devices import secrets
+    from devices.credentials import hashing
+    from devices.credentials.hashing import Scheme
     from devices.models import Device, PreSharedKey
-    from devices.secrets import Scheme
 
-    pepper = secrets.newest_pepper()
-    digests = {scheme: secrets.digest(secrets.generate(), scheme, pepper) for scheme in Scheme}
+    pepper = hashing.newest_pepper()
+    digests = {scheme: hashing.digest(hashing.generate(), scheme, pepper) for scheme in Scheme}
     entities = {UNKNOWN: [str(uuid.uuid4()) for _ in range(each)]}
     for kind, (generated, chosen) in KINDS.items():
         schemes = [Scheme.HMAC_SHA256] * generated + [Scheme.ARGON2ID] * chosen

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import psycopg
 
 from benchmarks import machine
-from tests import postgres
+from tests.support import postgres
 
 IMPORT_TARGET = 60  # seconds, for 100,000 devices
 EXPORT_TARGET = 200  # MiB, for 1,000,000

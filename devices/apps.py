@@ -13,7 +13,7 @@ class DevicesConfig(AppConfig):
     def ready(self) -> None:
         """Count logins as showing who one is; show a device's history on its page."""
         from devices import reauthentication  # noqa: F401
-        from devices.admin_history import history_panel
-        from devices.admin_pages import PANELS
+        from devices.admin.history import history_panel
+        from devices.admin.mixins import PANELS
 
         PANELS.append(history_panel)

@@ -19,17 +19,17 @@ class RpcConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks, a section of pages, and what permissions are tried with."""
-        from acl import trials
-        from acl.decisions import Request
-        from devices.admin_pages import PANELS
+        from acl import what_if
+        from acl.engine.decisions import Request
+        from devices.admin.mixins import PANELS
         from rpc import checks  # noqa: F401
-        from rpc.admin_pages import last_calls
-        from rpc.definitions import COMMANDS
+        from rpc.admin.panels import last_calls
+        from rpc.commands.registry import COMMANDS
         from rpc.models import CallRecord
 
         def requests_of_late() -> Mapping[Request, int]:
             return CallRecord.objects.requests_made(timezone.now() - OF_LATE, MOST_TRIED)
 
-        trials.COMMANDS.append(lambda: COMMANDS)
-        trials.SOURCES.append(requests_of_late)
+        what_if.COMMANDS.append(lambda: COMMANDS)
+        what_if.SOURCES.append(requests_of_late)
         PANELS.append(last_calls)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from django.conf import settings
 
-from acl.decisions import Decision, Reason, Request
+from acl.engine.decisions import Decision, Reason, Request
 from devices.addresses import LONGEST
-from devices.background import Writer, in_batches
+from devices.database.write_behind import Writer, in_batches
 from devices.verdicts import Verdict
 from rpc.models import BUCKET, CallRecord, Key, Question, Tally
 

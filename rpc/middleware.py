@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 
 class MachineEndpoints:
-    """The outermost middleware, for what asks Django without `rpc.handler`: its test client."""
+    """The outermost middleware, for what asks Django without `rpc.wsgi`: its test client."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         from rpc.urls import machine_view

@@ -14,7 +14,7 @@ from django.db.models import Q, Sum
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from acl.decisions import Reason, Request
+from acl.engine.decisions import Reason, Request
 from devices.addresses import LONGEST
 from devices.verdicts import Outcome
 
@@ -51,7 +51,7 @@ class Answer(models.TextChoices):
 class CallReason(models.TextChoices):
     """What became of a call that asked nothing, or nothing that could be answered.
 
-    Questions that were answered have the reasons of `devices.verdicts` and `acl.decisions`.
+    Questions that were answered have the reasons of `devices.verdicts` and `acl.engine.decisions`.
     """
 
     ANSWERED = "answered", _("answered")

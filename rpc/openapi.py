@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from rpc import commands, frames  # noqa: F401 - registers the commands
-from rpc.definitions import COMMANDS, SERVICES, Command, Definition, service_of
+from rpc import frames
+from rpc.commands.registry import COMMANDS, SERVICES, Command, Definition, service_of
 from rpc.examples import EXAMPLES, Example
 from rpc.views import CommandEndpoint, DeviceVerifier
 

@@ -13,12 +13,22 @@ from rest_framework.views import APIView
 
 from devices.models import Device
 from devices.verdicts import Outcome
-from rpc import execution, frames, journal
-from rpc.callers import CLAIM, BackendCaller, Caller, Claim, claimed, source_address
+from rpc import frames, journal
+from rpc.authentication import CLAIM, BackendCaller, Caller, Claim, claimed, source_address
+from rpc.codec import (
+    BodyCutOff,
+    BodyTooLarge,
+    JsonReply,
+    NoReply,
+    NotJson,
+    body_of,
+    decode,
+    encode,
+)
+from rpc.commands import execution
 from rpc.frames import Frame, InvalidFrame, Result
 from rpc.journal import Entry
 from rpc.models import CallReason, Endpoint, Question
-from rpc.wire import BodyCutOff, BodyTooLarge, JsonReply, NoReply, NotJson, body_of, decode, encode
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +39,7 @@ class MachineView(APIView):
     """A view that only the backend may call, and that answers nothing but its protocol's JSON.
 
     Of REST framework it takes dispatch, authentication and the hook for failures. Nothing is
-    negotiated: machines send no headers for it, or wrong ones (`rpc.wire`).
+    negotiated: machines send no headers for it, or wrong ones (`rpc.codec`).
     """
 
     authentication_classes = [BackendCaller]

@@ -9,10 +9,11 @@ from django.conf import settings
 from django.core.cache import cache
 from django.utils import translation
 
-from devices import evidence, throttle
+from devices.credentials import throttle
+from devices.database import last_used
 from devices.models import Device, DeviceGroup
 from rpc import journal
-from tests.servers import server
+from tests.support.servers import server
 
 __all__ = ["server"]  # a fixture that lives elsewhere
 
@@ -26,7 +27,7 @@ def _forget() -> Iterator[None]:
     throttle.remembered = throttle.Remembered()
     throttle.slot = throttle.HashingSlot()
     throttle.caller_slot = throttle.HashingSlot()
-    evidence.recorder = evidence.Recorder()
+    last_used.recorder = last_used.Recorder()
     journal.journal = journal.Journal()
     translation.activate(settings.LANGUAGE_CODE)  # a browser's language stays on its thread
     yield

@@ -1,7 +1,7 @@
 """What may be commanded: rules, the sets of commands they refer to, and what staff expect."""
 
-from acl.models.assertions import Assertion
-from acl.models.command_sets import CommandSet, CommandSetPattern
-from acl.models.permissions import CommandPermission
+from acl.models.assertion import Assertion
+from acl.models.command_permission import CommandPermission
+from acl.models.command_set import CommandSet, CommandSetPattern
 
 __all__ = ["Assertion", "CommandPermission", "CommandSet", "CommandSetPattern"]

@@ -6,7 +6,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from acl import sentences
-from acl.decisions import Decision
+from acl.engine.decisions import Decision
 from acl.models import CommandPermission
 from devices.rendering import Tone, badge
 

@@ -1,10 +1,10 @@
 """The registry's rows: devices and groups, and the credentials that devices show."""
 
-from devices.models.authorities import CertificateAuthority, RevocationList, RevokedSerial
-from devices.models.certificates import Certificate
-from devices.models.devices import CredentialState, Device, DeviceGroup
-from devices.models.keys import PreSharedKey
-from devices.models.memberships import Membership
+from devices.models.authority import CertificateAuthority, RevocationList, RevokedSerial
+from devices.models.certificate import Certificate
+from devices.models.device import CredentialState, Device, DeviceGroup
+from devices.models.membership import Membership
+from devices.models.pre_shared_key import PreSharedKey
 
 __all__ = [
     "Certificate",

@@ -7,7 +7,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 
-from acl import assertions, trials
+from acl import assertions, what_if
 from acl.models import Assertion, CommandPermission
 
 
@@ -181,8 +181,8 @@ def test_a_trial_says_what_will_be_and_leaves_nothing(
     registry: dict[str, Any], make_rule: Any
 ) -> None:
     rule = CommandPermission(source_kind="everyone", destination_kind="everyone", pattern="/v1/*")
-    requests = trials.read_requests(["lamp hub /v1/X  # remark", "", "lamp hub /v2/X"])
-    flips = trials.flips(trials.saving(rule), requests)
+    requests = what_if.read_requests(["lamp hub /v1/X  # remark", "", "lamp hub /v2/X"])
+    flips = what_if.flips(what_if.saving(rule), requests)
     assert [str(flip) for flip in flips] == ["lamp → hub: /v1/X: denied → allowed"]
     assert rule.pk is None
     assert not CommandPermission.objects.exists()
@@ -190,10 +190,10 @@ def test_a_trial_says_what_will_be_and_leaves_nothing(
 
 def test_a_trial_of_a_change_and_of_a_removal(registry: dict[str, Any], make_rule: Any) -> None:
     rule = make_rule(registry["lamp"], registry["hub"], "/v1/X")
-    requests = trials.read_requests(["lamp hub /v1/X", "lamp hub /v1/Y"])
+    requests = what_if.read_requests(["lamp hub /v1/X", "lamp hub /v1/Y"])
     rule.pattern = "/v1/Y"
-    assert len(trials.flips(trials.saving(rule), requests)) == 2
-    assert len(trials.flips(trials.removing(rule), requests)) == 1
+    assert len(what_if.flips(what_if.saving(rule), requests)) == 2
+    assert len(what_if.flips(what_if.removing(rule), requests)) == 1
     assert CommandPermission.objects.get().pattern == "/v1/X"
     assert rule.pk is not None
 
@@ -201,7 +201,7 @@ def test_a_trial_of_a_change_and_of_a_removal(registry: dict[str, Any], make_rul
 @pytest.mark.parametrize("line", ["a b", "a b c d", 'a "b c'])
 def test_a_line_that_is_no_request_is_named(line: str) -> None:
     with pytest.raises(ValidationError, match="Line 2 is not SOURCE DESTINATION COMMAND: a"):
-        trials.read_requests(["a b c", line])
+        what_if.read_requests(["a b c", line])
 
 
 def test_an_expectation_is_about_a_bounded_number_of_devices(

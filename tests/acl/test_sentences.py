@@ -7,9 +7,9 @@ import pytest
 from django.utils import translation
 from django.utils.html import strip_tags
 
-from acl.decisions import Effect
+from acl.engine.decisions import Effect
 from acl.models import CommandPermission
-from acl.models.permissions import DestinationKind, SourceKind
+from acl.models.command_permission import DestinationKind, SourceKind
 from acl.sentences import SENTENCES, linked
 
 

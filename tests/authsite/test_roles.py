@@ -14,7 +14,7 @@ from django.test import Client
 from acl.models import CommandPermission, CommandSet
 from authsite import roles
 from devices.models import Device, PreSharedKey
-from tests.devices import pki
+from tests.support import pki
 
 pytestmark = pytest.mark.django_db
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from authsite.management.commands import serve
-from tests.postgres import free_port
+from tests.support.postgres import free_port
 
 
 class Executed(Exception):

@@ -27,7 +27,7 @@ from django.test import Client
 from django.utils import translation
 from django.utils.functional import Promise
 
-from authsite import borrowed
+from authsite import third_party_strings
 from devices.models import PreSharedKey
 from tests.contract.test_cases import load_cases
 
@@ -172,7 +172,7 @@ def test_what_is_borrowed_from_others_they_still_have_and_do_not_translate() -> 
             for path in folder.glob(pattern)
         )
         source = re.sub(r'"\s*\n\s*"', "", source)
-        for text in getattr(borrowed, name):
+        for text in getattr(third_party_strings, name):
             if isinstance(text, str):
                 assert text in source, text
 

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.chart import Bar, draw
-from tests import postgres
+from tests.support import postgres
 
 pytestmark = pytest.mark.e2e
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 Case = dict[str, Any]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from django.conf import settings
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 PAGE = (settings.BASE_DIR / "docs" / "protocols.md").read_text()
 WRITTEN = "http://localhost:17217"

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from tests.postgres import SCHEMES
-from tests.servers import Server, demo_server
+from tests.support.postgres import SCHEMES
+from tests.support.servers import Server, demo_server
 
 KNOWN = "cfa09baa-4913-4ad7-a936-2e26f9671b05"
 IDENTIFIER = "5f0c7127-9a0e-4a59-9a1c-d3bb6f1f3e01"

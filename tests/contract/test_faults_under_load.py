@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests import postgres
-from tests.load import Answer, Load, Question, slowest
-from tests.servers import Server, demo_server
+from tests.support import postgres
+from tests.support.load import Answer, Load, Question, slowest
+from tests.support.servers import Server, demo_server
 
 pytestmark = pytest.mark.slow
 

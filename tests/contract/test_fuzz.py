@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.fuzz import (
+from tests.support.fuzz import (
     AUTHENTICATE,
     AUTHORIZE,
     CLOUD,
@@ -21,7 +21,7 @@ from tests.contract.fuzz import (
     Fuzz,
     fuzzing,
 )
-from tests.servers import demo_server
+from tests.support.servers import demo_server
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.contract.fuzz import Asked, Fuzz, Told, fuzzing
-from tests.servers import demo_server
+from tests.support.fuzz import Asked, Fuzz, Told, fuzzing
+from tests.support.servers import demo_server
 
 pytestmark = pytest.mark.slow
 

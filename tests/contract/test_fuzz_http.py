@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.fuzz import CLIENTS, IDENTIFIER, IN_TIME, Fuzz, fuzzing
-from tests.servers import PATIENCE, demo_server
+from tests.support.fuzz import CLIENTS, IDENTIFIER, IN_TIME, Fuzz, fuzzing
+from tests.support.servers import PATIENCE, demo_server
 
 pytestmark = pytest.mark.slow
 

@@ -18,10 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from django.conf import settings
 
-from tests.devices.pki import NOW, Party, authority, device_certificate
-from tests.nginx import install
-from tests.postgres import free_port
-from tests.servers import PATIENCE, Answer, Server, demo_server
+from tests.support.nginx import install
+from tests.support.pki import NOW, Party, authority, device_certificate
+from tests.support.postgres import free_port
+from tests.support.servers import PATIENCE, Answer, Server, demo_server
 
 pytestmark = pytest.mark.e2e
 

@@ -10,8 +10,8 @@ from typing import Self
 import pytest
 
 from tests.contract.test_faults_under_load import NOISE, asked, assert_all_right
-from tests.load import Load, Question, quantile, slowest
-from tests.servers import Server, demo_server
+from tests.support.load import Load, Question, quantile, slowest
+from tests.support.servers import Server, demo_server
 
 pytestmark = pytest.mark.slow
 

@@ -17,9 +17,9 @@ from typing import NamedTuple, Self
 
 import pytest
 
-from devices import throttle
-from tests.devices import pki
-from tests.servers import PATIENCE, Server, Staff, own_database
+from devices.credentials import throttle
+from tests.support import pki
+from tests.support.servers import PATIENCE, Server, Staff, own_database
 
 CHOSEN = "a chosen secret"
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 LENGTH = re.compile(rb"(?i)content-length: ([0-9]+)")
 PATIENCE = 5  # seconds; RTIO's

@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from devices import x509
+from devices.credentials import x509
 from devices.models import Certificate, CertificateAuthority, Device
-from devices.models.certificates import Pin
+from devices.models.certificate import Pin
 from devices.verdicts import Outcome
-from tests.devices.pki import DAY, NOW, YEAR, Party, authority, device_certificate, revocation_list
 from tests.devices.test_commands import answer, run
+from tests.support.pki import (
+    DAY,
+    NOW,
+    YEAR,
+    Party,
+    authority,
+    device_certificate,
+    revocation_list,
+)
 
 pytestmark = pytest.mark.django_db
 

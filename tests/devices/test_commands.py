@@ -14,7 +14,7 @@ from django.db import OperationalError
 
 from devices.management.base import duration, moment
 from devices.models import Certificate, Device, PreSharedKey
-from tests.devices import pki
+from tests.support import pki
 
 Factory = Callable[..., Device]
 
@@ -135,7 +135,7 @@ def test_an_unreachable_database_ends_with_2(db: None, monkeypatch: pytest.Monke
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("gone")
 
-    monkeypatch.setattr("devices.models.keys.KEYS_OF_DEVICES.rows", fail)
+    monkeypatch.setattr("devices.models.pre_shared_key.KEYS_OF_DEVICES.rows", fail)
     _, complaint = run("verify", "x", "--secret-stdin", stdin="y", code=2)
     assert "the registry cannot be asked: gone" in complaint
 

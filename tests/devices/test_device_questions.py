@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from devices.models import Certificate, Device, PreSharedKey
-from tests.devices import pki
+from tests.support import pki
 
 Factory = Callable[..., Device]
 DAY = timedelta(days=1)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.e2e.browser import ARGUMENTS, install
-from tests.servers import Server, demo_server
+from tests.support.browser import ARGUMENTS, install
+from tests.support.servers import Server, demo_server
 
 PATIENCE = 10_000  # milliseconds
 

@@ -47,7 +47,7 @@ def groups_and_devices(now: datetime) -> None:
 def certificates() -> None:
     """Add a trust anchor and two pinned certificates, one of them about to end."""
     from devices.models import Certificate, CertificateAuthority, Device
-    from tests.devices import pki
+    from tests.support import pki
 
     root = pki.authority("Factory root")
     CertificateAuthority.objects.register(presented=root.pem, name="Factory")

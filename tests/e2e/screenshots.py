@@ -10,11 +10,11 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.e2e.browser import ARGUMENTS, install
 from tests.e2e.conftest import sign_in
 from tests.e2e.pages import PAGES
 from tests.e2e.test_accessibility import LOOKS
-from tests.servers import demo_server
+from tests.support.browser import ARGUMENTS, install
+from tests.support.servers import demo_server
 
 PICTURED = [
     "home",

@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.e2e.pages import PAGES
-from tests.servers import Server
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.once
 

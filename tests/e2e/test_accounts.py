@@ -8,7 +8,7 @@ import pytest
 from django_otp.oath import totp
 from playwright.sync_api import Browser, Page, expect
 
-from tests.servers import Server, demo_server
+from tests.support.servers import Server, demo_server
 
 pytestmark = pytest.mark.once
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Error, Page, expect
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 OpenPage = Callable[..., Page]
 THERMOSTAT = "//api.cesanta.com/thermostat"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.devices.pki import device_certificate
 from tests.e2e.test_admin import verify
-from tests.servers import Server
+from tests.support.pki import device_certificate
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.once
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.once
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.pages import PAGES
 from tests.e2e.test_accessibility import LOOKS, faults
-from tests.servers import Server
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.once
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Download, Page, expect
 
 from tests.e2e.test_admin import NARROW, verify
-from tests.servers import Server
+from tests.support.servers import Server
 
 OpenPage = Callable[..., Page]
 IMPORT = "/admin/devices/device/import/"

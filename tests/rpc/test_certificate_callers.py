@@ -13,12 +13,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from devices import throttle
+from devices.credentials import throttle
+from devices.credentials.x509 import Refused
 from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey
-from devices.models.certificates import CERTIFICATES_OF_BACKENDS, Pin
+from devices.models.certificate import CERTIFICATES_OF_BACKENDS, Pin
 from devices.verdicts import Outcome
-from devices.x509 import Refused
-from tests.devices.pki import Party, authority, device_certificate, key
+from tests.support.pki import Party, authority, device_certificate, key
 
 CLOUD = "//api.cesanta.com/cloud"
 RTIO = "//api.cesanta.com/rtio"
@@ -222,7 +222,7 @@ def test_failures_are_counted_for_whom_they_claim(
         raise Refused(Outcome.UNTRUSTED_ISSUER)
 
     with monkeypatch.context() as patched:
-        patched.setattr("devices.models.certificates.Examination._vouched", refuse)
+        patched.setattr("devices.models.certificate.Examination._vouched", refuse)
         for number in range(throttle.FAILURES + 3):
             assert ask(device_certificate(f"forged {number}"), {"src": RTIO}) == 401
         assert examined == [RTIO] * throttle.FAILURES

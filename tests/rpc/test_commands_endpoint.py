@@ -12,8 +12,8 @@ from django.test import Client
 
 from acl.models import CommandPermission
 from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey
-from rpc.definitions import COMMANDS, Command, InvalidArguments
-from tests.devices.pki import authority, device_certificate
+from rpc.commands.registry import COMMANDS, Command, InvalidArguments
+from tests.support.pki import authority, device_certificate
 
 CLOUD = "//api.cesanta.com/cloud"
 SENSOR = "//api.cesanta.com/sensor"
@@ -346,7 +346,7 @@ def test_one_that_fails_leaves_the_others_be_and_tells_no_detail(
     message: str,
 ) -> None:
     broken(failure)
-    with caplog.at_level(logging.ERROR, logger="rpc.execution"):
+    with caplog.at_level(logging.ERROR, logger="rpc.commands.execution"):
         _, reply = post({"cmds": [authorize(), {"cmd": "/v1/Broken", "id": 7}, authorize()]})
     assert reply["resp"][1] == {"id": 7, "status": status, "status_msg": message}
     assert [item["status"] for item in reply["resp"]] == [0, status, 0]
@@ -380,7 +380,7 @@ def test_a_deadline_that_passes_within_the_frame_counts(
 def test_a_frame_full_of_guesses_ends_in_bounded_time(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rpc.execution.GUESSING_SECONDS", 0.3)
+    monkeypatch.setattr("rpc.commands.execution.GUESSING_SECONDS", 0.3)
     guesses = [
         {"cmd": AUTHENTICATE, "args": {"id": f"//h/{n}", "credentials": {"psk": "guess"}}}
         for n in range(300)
@@ -434,7 +434,7 @@ def test_many_authentications_cost_as_many_statements_as_one(
             authentication(identifier, cert="none at all"),
         ]
         expected += [True, False, False, True, True, False, False, False]
-    monkeypatch.setattr("rpc.execution.GUESSING_SECONDS", 0.1)
+    monkeypatch.setattr("rpc.commands.execution.GUESSING_SECONDS", 0.1)
     for begin, end in ((0, 3), (0, 160)):
         statements = 1 if end <= 3 else 3
         with django_assert_num_queries(statements):
@@ -555,7 +555,7 @@ class TestCallers:
         def fail(*args: Any, **kwargs: Any) -> None:
             raise OperationalError("secret detail")
 
-        monkeypatch.setattr("devices.models.keys.KEYS_OF_DEVICES.rows", fail)
+        monkeypatch.setattr("devices.models.pre_shared_key.KEYS_OF_DEVICES.rows", fail)
         code, reply = post(self.hello(src=CLOUD, key=SECRET))
         assert code == 503
         assert reply == {"error": {"code": 503, "message": "service unavailable"}}

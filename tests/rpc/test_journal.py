@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from acl import trials
-from acl.decisions import Reason, Request
+from acl import what_if
+from acl.engine.decisions import Reason, Request
 from devices.verdicts import Outcome
 from rpc.models import BUCKET, CallReason, CallRecord, Key, Tally, reasons
 
@@ -147,4 +147,4 @@ def test_changes_of_permissions_are_tried_with_what_was_asked_of_late() -> None:
     for _ in range(3):
         command("a", "b", "/v1/Late", at=timezone.now() - HOUR)
     command("a", "b", "/v1/Old", at=timezone.now() - 8 * 24 * HOUR)
-    assert trials.known_requests() == {Request("a", "b", "/v1/Late"): 3}
+    assert what_if.known_requests() == {Request("a", "b", "/v1/Late"): 3}

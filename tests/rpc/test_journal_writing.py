@@ -11,12 +11,12 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import OperationalError, connection
 
-from acl.decisions import Decision, Reason, Request
+from acl.engine.decisions import Decision, Reason, Request
 from devices.verdicts import Outcome, Verdict
 from rpc import journal
 from rpc.journal import Entry, Journal, of_decision, of_verdict
 from rpc.models import CallQuerySet, CallReason, CallRecord, Question
-from tests.servers import Server, demo_server
+from tests.support.servers import Server, demo_server
 
 VERIFIED = of_verdict("known", Verdict(Outcome.VERIFIED, device=1))
 

@@ -16,8 +16,8 @@ from django.test import Client
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from rpc.commands import AUTHENTICATE
-from rpc.definitions import COMMANDS
+from rpc.commands.auth import AUTHENTICATE
+from rpc.commands.registry import COMMANDS
 from rpc.openapi import document
 from rpc.urls import MACHINE_PATHS
 from rpc.views import DeviceVerifier

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.test import Client
 
-from rpc.definitions import COMMANDS
+from rpc.commands.registry import COMMANDS
 
 pytestmark = pytest.mark.django_db
 

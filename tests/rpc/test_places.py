@@ -11,8 +11,8 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 
-from rpc.handler import MachinesFirst
 from rpc.places import Body, Places
+from rpc.wsgi import MachinesFirst
 
 
 @pytest.fixture

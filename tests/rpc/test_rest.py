@@ -9,8 +9,8 @@ import pytest
 from django.test import Client
 
 from devices.models import Device, PreSharedKey
-from rpc.commands import AUTHENTICATE, AUTHORIZE_COMMAND
-from rpc.definitions import COMMANDS
+from rpc.commands.auth import AUTHENTICATE, AUTHORIZE_COMMAND
+from rpc.commands.registry import COMMANDS
 
 CLOUD = "//api.cesanta.com/cloud"
 SECRET = "cloud-backend-key-0123456789"

@@ -12,8 +12,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from rpc.examples import EXAMPLES
-from tests.postgres import free_port
-from tests.servers import Server
+from tests.support.postgres import free_port
+from tests.support.servers import Server
 
 Reply = tuple[int, str, bytes]
 Answering = Callable[[str, Any], Reply]

@@ -7,8 +7,8 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from acl import assertions, trials
-from acl.decisions import Effect
+from acl import assertions, what_if
+from acl.engine.decisions import Effect
 from acl.lint import lint
 from acl.models import CommandPermission
 from acl.notation import read_rule
@@ -54,7 +54,7 @@ class Command(RegistryCommand):
             raise ValidationError(
                 _("This rule exists: #%(pk)d %(rule)s.") % {"pk": existing.pk, "rule": existing}
             )
-        broken = assertions.broken_by(trials.saving(rule))
+        broken = assertions.broken_by(what_if.saving(rule))
         if broken and not options["break_expectations"]:
             raise ValidationError(
                 [_("This breaks an expectation: %s") % one for one in broken]

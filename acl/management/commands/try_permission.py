@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from acl import assertions, trials
-from acl.decisions import Effect, Request
+from acl import assertions, what_if
+from acl.engine.decisions import Effect, Request
 from acl.models import CommandPermission
 from acl.notation import read_rule
 from devices.management.base import RegistryCommand
@@ -35,8 +35,8 @@ class Command(RegistryCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the flips and the broken expectations."""
         change = self._change(options)
-        requests = self._requests(options["requests"]) | trials.known_requests()
-        flips = trials.flips(change, requests)
+        requests = self._requests(options["requests"]) | what_if.known_requests()
+        flips = what_if.flips(change, requests)
         broken = assertions.broken_by(change)
         self.answer(
             options,
@@ -64,10 +64,10 @@ class Command(RegistryCommand):
         )
 
     @staticmethod
-    def _change(options: dict[str, Any]) -> trials.Change:
+    def _change(options: dict[str, Any]) -> what_if.Change:
         if options["remove"] is not None:
             try:
-                return trials.removing(CommandPermission.objects.get(pk=options["remove"]))
+                return what_if.removing(CommandPermission.objects.get(pk=options["remove"]))
             except CommandPermission.DoesNotExist:
                 raise CommandError(f"there is no rule #{options['remove']}", returncode=1) from None
         wanted = {name: options[name] for name in ("source", "destination", "command")}
@@ -77,13 +77,13 @@ class Command(RegistryCommand):
             )
         rule = read_rule(**wanted, effect=Effect.DENY if options["deny"] else Effect.ALLOW)
         rule.full_clean()
-        return trials.saving(rule)
+        return what_if.saving(rule)
 
     @staticmethod
     def _requests(path: Path | None) -> dict[Request, int]:
         if path is None:
             return {}
         try:
-            return trials.read_requests(path.read_text("utf-8").splitlines())
+            return what_if.read_requests(path.read_text("utf-8").splitlines())
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{path} cannot be read: {error}", returncode=2) from error

@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import CommandError, CommandParser
 
-from authsite import second_factor
+from authsite.accounts import second_factor
 from devices.management.base import RegistryCommand
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from devices import x509
+from devices.credentials import x509
 from devices.management.base import RegistryCommand
 from devices.models import Certificate
-from devices.models.certificates import Pin
+from devices.models.certificate import Pin
 
 
 class Command(RegistryCommand):

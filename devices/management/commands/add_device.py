@@ -5,9 +5,9 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
+from devices.credentials.hashing import weakness
 from devices.management.base import RegistryCommand
 from devices.models import Device, DeviceGroup, PreSharedKey
-from devices.secrets import weakness
 
 
 class Command(RegistryCommand):

@@ -4,9 +4,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from devices.credentials.hashing import weakness
 from devices.management.base import RegistryCommand, moment
 from devices.models import PreSharedKey
-from devices.secrets import weakness
 
 
 class Command(RegistryCommand):

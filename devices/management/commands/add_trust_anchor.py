@@ -4,11 +4,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from devices import x509
+from devices.credentials import x509
+from devices.credentials.x509 import NameSource
 from devices.management.base import RegistryCommand
 from devices.models import CertificateAuthority
-from devices.models.authorities import PLACE, CRLPolicy
-from devices.x509 import NameSource
+from devices.models.authority import PLACE, CRLPolicy
 
 
 class Command(RegistryCommand):

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from devices.management.base import RegistryCommand, duration
 from devices.models import Certificate, CertificateAuthority, PreSharedKey, RevocationList
-from devices.models.certificates import Pin
+from devices.models.certificate import Pin
 
 
 class Command(RegistryCommand):

@@ -10,9 +10,9 @@ from django.core.management.base import CommandError, CommandParser
 
 from devices.management.base import RegistryCommand, moment
 from devices.models import Device, DeviceGroup
-from devices.models.devices import DeviceQuerySet
-from devices.transfer.exports import export_devices, export_groups
-from devices.transfer.tables import Format, format_of
+from devices.models.device import DeviceQuerySet
+from devices.transfer.exporting import export_devices, export_groups
+from devices.transfer.formats import Format, format_of
 
 FILTERS = ("identifier", "kind", "name", "description", "groups", "enabled", "created", "last_seen")
 NO_FILTER = (ArgumentTypeError, FieldError, KeyError, TypeError, ValidationError, ValueError)

@@ -12,9 +12,9 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from devices.management.base import RegistryCommand
-from devices.transfer.exports import export_secrets
-from devices.transfer.imports import Columns, Import, Options, Progress
-from devices.transfer.tables import MOST_BYTES, Format, Problem, format_of, read
+from devices.transfer.exporting import export_secrets
+from devices.transfer.formats import MOST_BYTES, Format, Problem, format_of, read
+from devices.transfer.importing import Columns, Import, Options, Progress
 
 SHOWN = 50  # problems printed; --json has them all, up to 1,000
 

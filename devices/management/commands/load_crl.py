@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from devices import x509
+from devices.credentials import x509
 from devices.management.base import RegistryCommand
 from devices.models import CertificateAuthority
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from devices import secrets
+from devices.credentials import hashing
 from devices.management.base import RegistryCommand
 from devices.models import PreSharedKey
 
@@ -30,7 +30,7 @@ class Command(RegistryCommand):
             .values_list("pepper")
             .annotate(keys=Count("pk"), live_keys=Count("pk", filter=live))
         }
-        configured = list(secrets.peppers())
+        configured = list(hashing.peppers())
         peppers = [
             {"pepper": pepper, "state": self._state(pepper, configured)}
             | counted.get(pepper, {"keys": 0, "live": 0})

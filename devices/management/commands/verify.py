@@ -4,8 +4,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from devices import x509
 from devices.addresses import AddressError, entity_id
+from devices.credentials import x509
 from devices.management.base import RegistryCommand
 from devices.models import Device
 

@@ -1,0 +1,399 @@
+"""Staff's view of rules, command sets and expectations."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.forms import Script
+from django.http import HttpRequest
+from django.urls import URLPattern, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import smart_split, unescape_string_literal
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from acl import assertions, sentences
+from acl.admin import pages
+from acl.admin.filters import (
+    CommandSetFilter,
+    EffectFilter,
+    ReceiverFilter,
+    ReceiverKindFilter,
+    SenderFilter,
+    SenderKindFilter,
+    StateFilter,
+)
+from acl.lint import lint
+from acl.models import Assertion, CommandPermission, CommandSet, CommandSetPattern
+from acl.models.command_permission import IDENTITY, DestinationKind, SourceKind, state_order
+from devices.admin.changelist import BoundedChangeList, BoundedPaginator
+from devices.admin.forms import CurrentForm
+from devices.admin.history import HistoryPages
+from devices.admin.mixins import Guarded, Prefilled, SavesChanges
+from devices.models import Device, DeviceGroup
+from devices.rendering import CREATED, UPDATED, Tone, badge, moment_column
+
+MOST_NAMED = 1000  # devices, groups, sets and notes that one word of a search may find
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a search; what is in quotation marks is one."""
+    words = []
+    for word in smart_split(text):
+        quoted = len(word) > 1 and word[0] in "\"'" and word[0] == word[-1]
+        words.append(unescape_string_literal(word) if quoted else word)
+    return words
+
+
+def _searches(request: HttpRequest) -> dict[str, list[Q]]:
+    """Return what a request has looked up: each filter that counts searches again."""
+    found: dict[str, list[Q]] = vars(request).setdefault("rule_searches", {})
+    return found
+
+
+class PermissionForm(CurrentForm):
+    """A rule."""
+
+    class Meta:
+        model = CommandPermission
+        fields = [
+            "effect",
+            "source_kind",
+            "source_device",
+            "source_group",
+            "destination_kind",
+            "destination_device",
+            "destination_group",
+            "pattern",
+            "command_set",
+            "enabled",
+            "valid_from",
+            "valid_until",
+            "note",
+        ]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, kinds in (("source_kind", SourceKind), ("destination_kind", DestinationKind)):
+            if name in self.fields:  # not where a rule is only looked at
+                self.fields[name].choices = kinds.choices  # type: ignore[attr-defined]
+
+
+@admin.register(CommandPermission)
+class CommandPermissionAdmin(Guarded, HistoryPages, Prefilled, SavesChanges, admin.ModelAdmin):
+    """The rules, with pages that explain a decision and report useless rules."""
+
+    form = PermissionForm
+
+    class Media:
+        js = [Script("acl/rule_form.js", defer=True)]
+        css = {"all": ["acl/rules.css"]}
+
+    list_display: list[Any] = [
+        "number",
+        "shown_effect",
+        "says",
+        "state",
+        moment_column("valid_until", gettext_lazy("valid until")),
+        "note",
+    ]
+    list_display_links = ["number"]
+    list_filter = [
+        EffectFilter,
+        StateFilter,
+        SenderKindFilter,
+        ReceiverKindFilter,
+        CommandSetFilter,
+        SenderFilter,
+        ReceiverFilter,
+    ]
+    show_facets = admin.ShowFacets.ALWAYS
+    list_select_related = [
+        "source_device",
+        "source_group",
+        "destination_device",
+        "destination_group",
+        "command_set",
+    ]
+    list_per_page = 50
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    search_fields = ["pattern"]  # `get_search_results` says in what else
+    search_help_text = gettext_lazy(
+        "The beginning of a device or a command; part of a group, a command set or a note; #12 for "
+        "rule 12. Where nothing is found so, any part of a device."
+    )
+    autocomplete_fields = [
+        "source_device",
+        "source_group",
+        "destination_device",
+        "destination_group",
+        "command_set",
+    ]
+    radio_fields = {
+        "effect": admin.VERTICAL,
+        "source_kind": admin.VERTICAL,
+        "destination_kind": admin.VERTICAL,
+    }
+    readonly_fields: ClassVar[list[Any]] = ["says", "state", CREATED, UPDATED]
+    save_as = True
+    actions = ["enable", "disable"]
+    restores = (
+        *(name.removesuffix("_id") for name in IDENTITY),
+        "enabled",
+        "valid_from",
+        "valid_until",
+        "note",
+    )
+    fieldsets = [
+        (None, {"fields": ["effect"]}),
+        (
+            gettext_lazy("From whom"),
+            {"fields": ["source_kind", "source_device", "source_group"]},
+        ),
+        (
+            gettext_lazy("To whom"),
+            {"fields": ["destination_kind", "destination_device", "destination_group"]},
+        ),
+        (
+            gettext_lazy("Which commands"),
+            {"fields": ["pattern", "command_set"]},
+        ),
+        (
+            gettext_lazy("When and why"),
+            {
+                "fields": ["enabled", "valid_from", "valid_until", "note"],
+                "description": gettext_lazy(
+                    "Any rule that denies wins over every rule that allows; where no rule allows, "
+                    "the answer is no."
+                ),
+            },
+        ),
+    ]
+    saved_fieldsets = [
+        (gettext_lazy("What it says"), {"fields": ["says", "state"]}),
+        *fieldsets,
+        (gettext_lazy("Evidence"), {"fields": list(readonly_fields[2:])}),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CommandPermission]:
+        """Say of each rule where its state comes in order."""
+        return super().get_queryset(request).alias(state_order=state_order(timezone.now()))
+
+    def get_fieldsets(self, request: HttpRequest, obj: CommandPermission | None = None) -> Any:
+        """Say what a saved rule says before its fields do."""
+        return self.saved_fieldsets if obj else self.fieldsets
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
+        """Return a list that is not counted to its end."""
+        return BoundedChangeList
+
+    @admin.display(description=gettext_lazy("Rule"), ordering="pk")
+    def number(self, permission: CommandPermission) -> str:
+        """Return the number that explanations name the rule by."""
+        return f"#{permission.pk}"
+
+    @admin.display(description=gettext_lazy("Effect"), ordering="effect")
+    def shown_effect(self, permission: CommandPermission) -> SafeString:
+        """Return the effect as a badge."""
+        return sentences.effect_badge(permission)
+
+    @admin.display(description=gettext_lazy("What it says"), ordering="command_key")
+    def says(self, permission: CommandPermission) -> SafeString:
+        """Return the rule as a sentence with links."""
+        return sentences.linked(permission)
+
+    @admin.display(description=gettext_lazy("State"), ordering="state_order")
+    def state(self, permission: CommandPermission) -> SafeString:
+        """Return as a badge whether the rule takes part in decisions now."""
+        return sentences.state_badge(permission, timezone.now())
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Keep the rules about each word; what a word names is looked up first, in its own index.
+
+        So the rules are found by keys. One condition on texts of several tables would read them
+        all.
+        """
+        if search_term not in (about := _searches(request)):
+            about[search_term] = [
+                self._about(request, word) for word in words_of(search_term.replace("\x00", ""))
+            ]
+        for condition in about[search_term]:
+            queryset = queryset.filter(condition)
+        return queryset, False
+
+    def _about(self, request: HttpRequest, word: str) -> Q:
+        number = word.removeprefix("#")
+        if number != word and number.isdecimal():
+            return Q(pk=number)
+        begins = Device.objects.filter(identifier__startswith=word)
+        devices = self._keys(request, word, begins)
+        groups = self._keys(request, word, DeviceGroup.objects.filter(name__icontains=word))
+        named = Q(name__icontains=word) | Q(patterns__pattern__startswith=word)
+        sets = self._keys(request, word, CommandSet.objects.filter(named))
+        rules = CommandPermission.objects.order_by()
+        noted = self._keys(request, word, rules.filter(~Q(note=""), note__icontains=word))
+        found = devices or groups or sets or noted
+        if not found and not rules.filter(pattern__startswith=word).exists():
+            device_admin = self.admin_site.get_model_admin(Device)
+            anywhere = device_admin.get_search_results(request, Device.objects.all(), word)[0]
+            devices = self._keys(request, word, anywhere)
+        return (
+            Q(pattern__startswith=word)
+            | Q(source_device__in=devices)
+            | Q(destination_device__in=devices)
+            | Q(source_group__in=groups)
+            | Q(destination_group__in=groups)
+            | Q(command_set__in=sets)
+            | Q(pk__in=noted)
+        )
+
+    def _keys(self, request: HttpRequest, word: str, rows: QuerySet[Any]) -> list[int]:
+        keys = list(rows.order_by().values_list("pk", flat=True)[: MOST_NAMED + 1])
+        if len(keys) > MOST_NAMED:
+            text = _("“%s” names too much; some rules may be missing. Write more of it.")
+            self.message_user(request, text % word, messages.WARNING)
+        return keys[:MOST_NAMED]
+
+    @admin.action(description=gettext_lazy("Switch selected rules on"), permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[CommandPermission]) -> None:
+        """Let the selected rules decide again."""
+        self._set_enabled(request, queryset, enabled=True)
+
+    @admin.action(description=gettext_lazy("Switch selected rules off"), permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[CommandPermission]) -> None:
+        """Let the selected rules decide nothing; nothing is lost."""
+        self._set_enabled(request, queryset, enabled=False)
+
+    def _set_enabled(
+        self, request: HttpRequest, queryset: QuerySet[CommandPermission], *, enabled: bool
+    ) -> None:
+        changed = 0
+        for permission in queryset.filter(enabled=not enabled):
+            permission.enabled = enabled
+            permission.save(update_fields=["enabled", "updated"])
+            changed += 1
+        text = (
+            ngettext("%(n)d rule switched on.", "%(n)d rules switched on.", changed)
+            if enabled
+            else ngettext("%(n)d rule switched off.", "%(n)d rules switched off.", changed)
+        )
+        self.message_user(request, text % {"n": changed}, messages.SUCCESS)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save, and warn of a rule that can decide nothing or opens everything."""
+        super().save_model(request, obj, form, change)
+        for finding in lint(CommandPermission.objects.filter(pk=obj.pk), now=timezone.now()):
+            self.message_user(
+                request,
+                format_html(_("This rule {fault}."), fault=finding.fault.label)
+                if finding.other is None
+                else format_html(
+                    _("This rule {fault}: {number} {sentence}."),
+                    fault=finding.fault.label,
+                    number=sentences.numbered(finding.other),
+                    sentence=sentences.linked(finding.other),
+                ),
+                messages.WARNING,
+            )
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages beside the list."""
+        return [*pages.urls_of(self), *super().get_urls()]
+
+
+class PatternInline(admin.TabularInline):
+    """The commands of a set."""
+
+    model = CommandSetPattern
+    extra = 1
+
+
+@admin.register(CommandSet)
+class CommandSetAdmin(Guarded, HistoryPages, admin.ModelAdmin):
+    """Named sets of commands, with how many rules refer to each."""
+
+    list_display = ["name", "pattern_count", "rule_count", "description"]
+    list_filter = [("permissions__effect", admin.ChoicesFieldListFilter)]
+    search_fields = ["name", "description", "patterns__pattern"]
+    search_help_text = gettext_lazy("Search by name, description or command.")
+    fieldsets = [(None, {"fields": ["name", "description"]})]
+    restores = ("name", "description")
+    inlines = [PatternInline]
+
+    readonly_fields = ["rule_count"]
+
+    def get_fieldsets(self, request: HttpRequest, obj: CommandSet | None = None) -> Any:
+        """Say of a saved set how many rules refer to it."""
+        fields = ["name", "description", *(["rule_count"] if obj else [])]
+        return [(None, {"fields": fields})]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CommandSet]:
+        """Count patterns and rules in the same statement."""
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                pattern_total=_count_of(CommandSetPattern), rule_total=_count_of(CommandPermission)
+            )
+        )
+
+    @admin.display(description=gettext_lazy("Commands"), ordering="pattern_total")
+    def pattern_count(self, command_set: CommandSet) -> int:
+        """Return how many patterns the set has."""
+        total: int = getattr(command_set, "pattern_total", 0)
+        return total
+
+    @admin.display(description=gettext_lazy("Rules"), ordering="rule_total")
+    def rule_count(self, command_set: CommandSet) -> SafeString:
+        """Return how many rules refer to the set, linked to their list."""
+        return format_html(
+            '<a href="{}?command_set__id__exact={}">{}</a>',
+            reverse("admin:acl_commandpermission_changelist"),
+            command_set.pk,
+            getattr(command_set, "rule_total", 0),
+        )
+
+
+def _count_of(model: type[CommandSetPattern] | type[CommandPermission]) -> Coalesce:
+    rows = model._default_manager.order_by().filter(command_set=OuterRef("pk"))
+    counted = rows.values("command_set").annotate(total=Count("pk")).values("total")
+    return Coalesce(Subquery(counted), 0)
+
+
+@admin.register(Assertion)
+class AssertionAdmin(HistoryPages, admin.ModelAdmin):
+    """What staff expect of the rules."""
+
+    list_per_page = 50
+    search_fields = ["text", "note"]
+    search_help_text = gettext_lazy("Search by device, group, command or note.")
+    fieldsets = [(None, {"fields": ["text", "note"]})]
+    restores = ("text", "note")
+
+    def get_list_display(self, request: HttpRequest) -> list[str | Callable[[Any], Any]]:
+        """Have all states of a page checked together, once the first is asked for."""
+        checked: dict[str, str] = {}
+
+        @admin.display(description=gettext_lazy("State"))
+        def state(assertion: Assertion) -> SafeString:
+            if not checked:
+                checked.update({one.text: one.why for one in assertions.check(assertions.saved())})
+                checked.setdefault("", "")
+            if (why := checked.get(assertion.text)) is None:
+                return badge(Tone.GOOD, _("holds"))
+            return format_html("{} {}", badge(Tone.BAD, _("broken")), why)
+
+        return ["text", state, "note"]
+
+    def save_model(self, request: HttpRequest, obj: Assertion, form: Any, change: bool) -> None:
+        """Save, and say at once where it does not hold."""
+        super().save_model(request, obj, form, change)
+        for broken in assertions.check([obj.text]):
+            self.message_user(request, _("It does not hold: %s") % broken.why, messages.WARNING)

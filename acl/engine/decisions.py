@@ -1,0 +1,330 @@
+"""The decision: may this device send that command to that one?
+
+Both ends must be registered and enabled. Any rule that matches and denies wins; else any that
+matches and allows; else the answer is no. Two statements, whatever the number of rules and of
+requests: one finds the devices, the groups they are in and the command sets that match; the other
+finds the rules, by equality in one index. Nothing is remembered between two decisions.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from acl.engine import patterns
+from devices import addresses
+from devices.database.statements import WrittenStatement
+
+EVERYONE = 0
+ITSELF = -(2**62)
+SAME_GROUP = ITSELF - 1
+
+
+class Effect(models.TextChoices):
+    """What a rule does to the commands that it matches."""
+
+    ALLOW = "allow", _("Allow")
+    DENY = "deny", _("Deny")
+
+
+class Reason(models.TextChoices):
+    """Why a command is, or is not, allowed. Only ALLOWED lets it through."""
+
+    ALLOWED = "allowed", _("a rule allows it and none denies it")
+    DENIED = "denied", _("a rule denies it")
+    NO_RULE = "no-rule", _("no rule allows it")
+    UNKNOWN_SOURCE = "unknown-source", _("the source is not registered")
+    UNKNOWN_DESTINATION = "unknown-destination", _("the destination is not registered")
+    DISABLED_SOURCE = "disabled-source", _("the source is disabled")
+    DISABLED_DESTINATION = "disabled-destination", _("the destination is disabled")
+    MALFORMED_COMMAND = "malformed-command", _("malformed command: no rule can match it")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to one request. `rule` is the primary key of the rule that decided, if one did."""
+
+    reason: Reason
+    rule: int | None = None
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the command may pass."""
+        return self.reason is Reason.ALLOWED
+
+    @property
+    def effect(self) -> Effect | None:
+        """The effect of the rule that decided; None where no rule did."""
+        if self.rule is None:
+            return None
+        return Effect.ALLOW if self.allowed else Effect.DENY
+
+    @property
+    def text(self) -> str:
+        """The reason in words, for staff."""
+        return str(self.reason.label)
+
+
+class Request(NamedTuple):
+    """May `source` send `command` to `destination`? Both are IDs, without components."""
+
+    source: str
+    destination: str
+    command: str
+
+
+@dataclass(slots=True)
+class Entity:
+    """A registered device as the engine sees it; `groups` holds those above its own too."""
+
+    pk: int
+    enabled: bool
+    groups: set[int]
+    direct: set[int]
+
+
+class Keys(NamedTuple):
+    """The values under which the rules that match a request lie in the index."""
+
+    sources: list[int]
+    destinations: list[int]
+    commands: list[str]
+
+
+class Rule(NamedTuple):
+    """A matching rule as the index knows it."""
+
+    request: int  # position among the requests
+    pk: int
+    effect: str
+    source_key: int
+    destination_key: int
+    command_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the first statement finds: devices by identifier, and command sets by pattern."""
+
+    entities: dict[str, Entity]
+    sets: dict[str, list[int]]
+
+    def verdict_on_ends(self, request: Request) -> Reason | None:
+        """Return why the ends alone refuse the request, or None where rules must decide."""
+        source = self.entities.get(request.source)
+        destination = self.entities.get(request.destination)
+        if source is None:
+            return Reason.UNKNOWN_SOURCE
+        if destination is None:
+            return Reason.UNKNOWN_DESTINATION
+        if not source.enabled:
+            return Reason.DISABLED_SOURCE
+        if not destination.enabled:
+            return Reason.DISABLED_DESTINATION
+        return None
+
+    def keys(self, request: Request, candidates: Sequence[str]) -> Keys:
+        """Return where the rules that match the request lie; both ends are known."""
+        source = self.entities[request.source]
+        destination = self.entities[request.destination]
+        destinations = [destination.pk, *(-group for group in destination.groups), EVERYONE]
+        if source is destination:
+            destinations.append(ITSELF)
+        if not source.direct.isdisjoint(destination.direct):
+            destinations.append(SAME_GROUP)
+        return Keys(
+            [source.pk, *(-group for group in source.groups), EVERYONE],
+            destinations,
+            [*candidates, *(set_key(pk) for pk in self.matching_sets(candidates))],
+        )
+
+    def matching_sets(self, candidates: Iterable[str]) -> dict[int, int]:
+        """Return the sets that match, each with the length of its closest pattern."""
+        return {
+            pk: len(pattern) for pattern in candidates for pk in self.sets.get(pattern, ())
+        }  # candidates come widest first: the last one stays
+
+
+# The devices, each beside every group that it is in; the groups above those; the sets. Few groups
+# have one above: the walk up begins with those alone, looks up one parent at a time where a join
+# would read all groups, and ends with a NULL above the top. `UNION` drops what was found before, so
+# that it ends even in a tree with a cycle.
+CONTEXT = WrittenStatement(
+    """
+    WITH RECURSIVE direct AS MATERIALIZED (
+        SELECT d.identifier, d.id, d.enabled, g.id AS grp, g.parent_id AS parent
+          FROM devices_device d
+               LEFT JOIN devices_device_groups m ON m.device_id = d.id
+               LEFT JOIN devices_devicegroup g ON g.id = m.devicegroup_id
+         WHERE d.identifier {among}
+    ), above (device, grp) AS (
+        SELECT id, parent FROM direct WHERE parent IS NOT NULL
+        UNION
+        SELECT device, (SELECT parent_id FROM devices_devicegroup WHERE id = grp)
+          FROM above WHERE grp IS NOT NULL
+    )
+    SELECT identifier, id, enabled, grp
+      FROM direct
+    UNION ALL
+    SELECT NULL, device, NULL, grp
+      FROM above
+    UNION ALL
+    SELECT pattern, command_set_id, NULL, NULL
+      FROM acl_commandsetpattern
+     WHERE pattern {among}
+    """
+)
+
+# Both spell out one equality in the index for each source, destination and command of a request.
+# Planners with statistics know tricks that would read the whole table: given three lists, SQLite
+# looks up the sources alone, and it fills a Bloom filter where conditions stand beside the
+# look-up; PostgreSQL joins by hashing. LIMIT -1 and OFFSET 0 are the fences that they respect.
+# What no rule is about at all is dropped before its combinations are looked up.
+RULES = WrittenStatement(
+    {
+        "sqlite": """
+    SELECT nth, id, effect, source_key, destination_key, command_key
+      FROM (
+        SELECT r.key AS nth, p.*
+          FROM json_each(%s) r
+               CROSS JOIN json_each(r.value, '$[0]') s
+               CROSS JOIN json_each(r.value, '$[1]') d
+               CROSS JOIN json_each(r.value, '$[2]') c
+               CROSS JOIN acl_commandpermission p INDEXED BY acl_permission_lookup
+         WHERE EXISTS (SELECT 1 FROM acl_commandpermission INDEXED BY acl_permission_lookup
+                        WHERE source_key = s.value)
+           AND EXISTS (SELECT 1 FROM acl_commandpermission INDEXED BY acl_permission_lookup
+                        WHERE source_key = s.value AND destination_key = d.value)
+           AND source_key = s.value AND destination_key = d.value AND command_key = c.value
+         LIMIT -1
+      ),
+      (SELECT %s AS now)
+     WHERE enabled AND (valid_from IS NULL OR valid_from <= now)
+       AND (valid_until IS NULL OR valid_until > now)
+    """,
+        "postgresql": """
+    SELECT r.nth - 1, p.*
+      FROM json_array_elements(%s) WITH ORDINALITY AS r (keys, nth),
+           (SELECT %s::timestamptz AS now) AS t,
+   LATERAL (
+        SELECT id, effect, source_key, destination_key, command_key
+          FROM acl_commandpermission
+         WHERE source_key = ANY(translate(r.keys ->> 0, '[]', '{{}}')::bigint[])
+           AND destination_key = ANY(translate(r.keys ->> 1, '[]', '{{}}')::bigint[])
+           AND command_key = ANY(ARRAY(SELECT json_array_elements_text(r.keys -> 2)))
+           AND enabled AND (valid_from IS NULL OR valid_from <= now)
+           AND (valid_until IS NULL OR valid_until > now)
+        OFFSET 0
+   ) p
+    """,
+    }
+)
+
+
+def set_key(pk: int) -> str:
+    """Return a command set's key in the index: no pattern and no command's candidate is like it."""
+    return f"*{pk}"
+
+
+def decide_many(requests: Sequence[Request], *, now: datetime, using: str) -> list[Decision]:
+    """Answer the requests in their order, with two statements for however many there are."""
+    candidates = [patterns.candidates(request.command) for request in requests]
+    context = find_context(requests, candidates, using=using)
+    decisions: list[Decision | None] = []
+    open_keys: list[Keys] = []
+    positions: list[int] = []
+    for position, request in enumerate(requests):
+        refusal = (
+            context.verdict_on_ends(request) if candidates[position] else Reason.MALFORMED_COMMAND
+        )
+        decisions.append(Decision(refusal) if refusal else None)
+        if refusal is None:
+            open_keys.append(context.keys(request, candidates[position]))
+            positions.append(position)
+    matching: list[list[Rule]] = [[] for _ in open_keys]
+    for rule in find_rules(open_keys, now=now, using=using):
+        matching[rule.request].append(rule)
+    for position, rules in zip(positions, matching, strict=True):
+        decisions[position] = verdict_of(rules, context, candidates[position])
+    return [decision for decision in decisions if decision is not None]
+
+
+def find_context(
+    requests: Sequence[Request], candidates: Sequence[Sequence[str]], *, using: str
+) -> Context:
+    """Return the devices that the well-formed requests name, and the sets that match."""
+    identifiers: set[str] = set()
+    commands: set[str] = set()
+    for request, possible in zip(requests, candidates, strict=True):
+        if possible:
+            identifiers.update(filter(addresses.is_storable, request[:2]))
+            commands.update(possible)
+    entities: dict[str, Entity] = {}
+    sets: dict[str, list[int]] = {}
+    if not identifiers:
+        return Context(entities, sets)
+    by_key: dict[int, Entity] = {}
+    above: list[tuple[int, int]] = []
+    for text, pk, enabled, group in CONTEXT.rows(list(identifiers), list(commands), using=using):
+        if text is None:
+            above.append((pk, group))
+        elif enabled is None:
+            sets.setdefault(text, []).append(pk)
+        else:
+            entity = by_key.get(pk)
+            if entity is None:
+                entity = by_key[pk] = entities[text] = Entity(pk, bool(enabled), set(), set())
+            if group is not None:
+                entity.direct.add(group)
+                entity.groups.add(group)
+    for pk, group in above:
+        if group is not None:
+            by_key[pk].groups.add(group)
+    return Context(entities, sets)
+
+
+def find_rules(keys: Sequence[Keys], *, now: datetime, using: str) -> list[Rule]:
+    """Return the rules in force that match, each with the position of the keys it matches."""
+    if not keys:
+        return []
+    rows = RULES.rows(msgspec.json.encode(keys).decode(), now, using=using)
+    return [Rule(*row) for row in rows]
+
+
+def verdict_of(rules: Sequence[Rule], context: Context, candidates: Sequence[str]) -> Decision:
+    """Return the decision of the rules that match; the most specific one is named.
+
+    Most specific: the one that names its source most closely (a device, a group, everyone), then
+    its destination (a device or itself, the same group, a group, everyone), then its command (the
+    longest pattern); of equals, the oldest.
+    """
+    if not rules:
+        return Decision(Reason.NO_RULE)
+    denying = [rule for rule in rules if rule.effect == Effect.DENY]
+    winning = denying or rules
+    if len(winning) == 1:
+        decider = winning[0]
+    else:
+        sets = context.matching_sets(candidates)
+        decider = max(winning, key=lambda rule: specificity(rule, sets))
+    return Decision(Reason.DENIED if denying else Reason.ALLOWED, decider.pk)
+
+
+def specificity(rule: Rule, sets: dict[int, int]) -> tuple[int, int, int, int]:
+    """Return how closely a matching rule names the request: greater is closer."""
+    key = rule.command_key
+    length = sets[int(key[1:])] if key.startswith("*") and key != "*" else len(key)
+    return rank(rule.source_key), rank(rule.destination_key), length, -rule.pk
+
+
+def rank(key: int) -> int:
+    """Return how closely one end of a rule names a device, from everyone (0) to itself (3)."""
+    if key > EVERYONE or key == ITSELF:
+        return 3
+    if key == SAME_GROUP:
+        return 2
+    return 1 if key else 0

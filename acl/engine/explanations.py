@@ -1,0 +1,213 @@
+"""Why a decision is what it is: the rules that took part, the one that decided, and near misses.
+
+One structure, which the admin's page, `manage.py explain` and the tests render.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from acl.engine import decisions, patterns
+from acl.engine.decisions import Decision, Effect, Keys, Reason, Request
+from acl.models.command_permission import CommandPermission, RuleState
+from devices.models import DeviceGroup
+
+MOST_NEAR_MISSES = 10  # of each sort: a page is read by people
+
+
+class Standing(models.TextChoices):
+    """What a rule had to do with a decision."""
+
+    DECIDED = "decided", gettext_lazy("decided")
+    AGREED = "agreed", gettext_lazy("matches and agrees")
+    OVERRULED = "overruled", gettext_lazy("matches, but a rule that denies wins")
+    NOT_ASKED = "not-asked", gettext_lazy("matches, but an end is not admitted at all")
+    DISABLED = "disabled", gettext_lazy("would match, but is switched off")
+    NOT_YET = "not-yet", gettext_lazy("would match, but is not valid yet")
+    EXPIRED = "expired", gettext_lazy("would match, but has expired")
+    OTHER_DIRECTION = "other-direction", gettext_lazy("is about the other direction")
+    OTHER_SOURCE = "other-source", gettext_lazy("is about another sender")
+    OTHER_DESTINATION = "other-destination", gettext_lazy("is about another receiver")
+    OTHER_COMMAND = "other-command", gettext_lazy("is about another command")
+
+
+OUT_OF_FORCE = {
+    RuleState.OFF: Standing.DISABLED,
+    RuleState.NOT_YET: Standing.NOT_YET,
+    RuleState.EXPIRED: Standing.EXPIRED,
+}
+REMEDIES = {
+    Standing.DISABLED: gettext_lazy("it were switched on"),
+    Standing.NOT_YET: gettext_lazy("its “valid from” had passed"),
+    Standing.EXPIRED: gettext_lazy("its “valid until” lay in the future"),
+    Standing.OTHER_DIRECTION: gettext_lazy("sender and receiver changed places"),
+    Standing.OTHER_SOURCE: gettext_lazy("the sender were, or belonged to, {source}"),
+    Standing.OTHER_DESTINATION: gettext_lazy("the receiver were, or belonged to, {destination}"),
+    Standing.OTHER_COMMAND: gettext_lazy("the command matched {commands}"),
+}
+TOOK_PART = frozenset({Standing.DECIDED, Standing.AGREED, Standing.OVERRULED, Standing.NOT_ASKED})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A rule and what it had to do with the decision."""
+
+    rule: CommandPermission
+    standing: Standing
+
+    @property
+    def remedy(self) -> str:
+        """What would make a near miss match."""
+        return str(REMEDIES.get(self.standing, "")).format(
+            source=self.rule.source_text,
+            destination=self.rule.destination_text,
+            commands=self.rule.command_text,
+        )
+
+    def __str__(self) -> str:
+        return f"#{self.rule.pk} {self.rule.notation} ({self.standing.label})"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision with its reasons: `parts` begins with the rule that decided, if one did."""
+
+    request: Request
+    decision: Decision
+    parts: tuple[Part, ...]
+    source_groups: tuple[str, ...] = ()
+    destination_groups: tuple[str, ...] = ()
+
+    @property
+    def decider(self) -> CommandPermission | None:
+        """The rule that decided."""
+        return next((p.rule for p in self.parts if p.standing is Standing.DECIDED), None)
+
+    @property
+    def took_part(self) -> list[Part]:
+        """The rules that match."""
+        return [part for part in self.parts if part.standing in TOOK_PART]
+
+    @property
+    def near_misses(self) -> list[Part]:
+        """The rules that would match but for one thing."""
+        return [part for part in self.parts if part.standing not in TOOK_PART]
+
+    def lines(self) -> list[str]:
+        """Return the explanation as text, the answer first."""
+        answer = _("allowed") if self.decision.allowed else _("denied")
+        found = [
+            f"{self.request.source} → {self.request.destination}: {self.request.command}",
+            f"{answer}: {self.decision.text}",
+        ]
+        for heading, groups in (
+            (_("groups of the sender"), self.source_groups),
+            (_("groups of the receiver"), self.destination_groups),
+        ):
+            if groups:
+                found.append(f"{heading}: {', '.join(groups)}")
+        for heading, parts in (
+            (_("rules that match"), self.took_part),
+            (_("near misses"), self.near_misses),
+        ):
+            if parts:
+                found.append(f"{heading}:")
+                found.extend(
+                    f"  #{p.rule.pk} {p.rule.notation} ({p.standing.label})" for p in parts
+                )
+        return found
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the explanation for machines."""
+        return {
+            **self.request._asdict(),
+            "allowed": self.decision.allowed,
+            "reason": self.decision.reason,
+            "text": self.decision.text,
+            "rule": self.decision.rule,
+            "source_groups": list(self.source_groups),
+            "destination_groups": list(self.destination_groups),
+            "rules": [
+                {"rule": part.rule.pk, "text": part.rule.notation, "standing": part.standing}
+                for part in self.parts
+            ],
+        }
+
+
+def explain(request: Request, *, now: datetime, using: str) -> Explanation:
+    """Answer the request and say why; a constant number of statements."""
+    decision = decisions.decide_many([request], now=now, using=using)[0]
+    candidates = patterns.candidates(request.command)
+    context = decisions.find_context([request], [candidates], using=using)
+    ends = [context.entities.get(end) for end in request[:2]]
+    names = dict(
+        DeviceGroup.objects.using(using)
+        .filter(pk__in={pk for entity in ends if entity for pk in entity.groups})
+        .values_list("pk", "name")
+    )
+    groups = [tuple(sorted(names[pk] for pk in e.groups)) if e else () for e in ends]
+    parts: tuple[Part, ...] = ()
+    if None not in ends and candidates:
+        keys = context.keys(request, candidates)
+        back = context.keys(
+            Request(request.destination, request.source, request.command), candidates
+        )
+        parts = (*_matching(keys, decision, now, using), *_near(keys, back, using))
+    return Explanation(request, decision, parts, *groups)
+
+
+def _at(keys: Keys) -> Q:
+    return Q(
+        source_key__in=keys.sources,
+        destination_key__in=keys.destinations,
+        command_key__in=keys.commands,
+    )
+
+
+def _matching(keys: Keys, decision: Decision, now: datetime, using: str) -> list[Part]:
+    rules = CommandPermission.objects.using(using).filter(_at(keys)).named().order_by("pk")
+    parts = [Part(rule, _standing(rule, decision, now)) for rule in rules]
+    order = list(Standing)
+    return sorted(parts, key=lambda part: (order.index(part.standing), part.rule.pk))
+
+
+def _standing(rule: CommandPermission, decision: Decision, now: datetime) -> Standing:
+    state = rule.state_at(now)
+    if state is not RuleState.IN_FORCE:
+        return OUT_OF_FORCE[state]
+    if decision.reason in {Reason.DISABLED_SOURCE, Reason.DISABLED_DESTINATION}:
+        return Standing.NOT_ASKED
+    if rule.pk == decision.rule:
+        return Standing.DECIDED
+    return Standing.OVERRULED if rule.effect == Effect.ALLOW != decision.effect else Standing.AGREED
+
+
+def _near(keys: Keys, back: Keys, using: str) -> list[Part]:
+    command = Q(command_key__in=keys.commands)
+    ends = Q(source_key__in=keys.sources, destination_key__in=keys.destinations)
+    seen: set[int] = set()
+    parts: list[Part] = []
+    for standing, near, order in (
+        (Standing.OTHER_DIRECTION, _at(back), "pk"),
+        (Standing.OTHER_SOURCE, command & Q(destination_key__in=keys.destinations), "pk"),
+        (Standing.OTHER_DESTINATION, command & Q(source_key__in=keys.sources), "pk"),
+        (Standing.OTHER_COMMAND, ends, "source_key"),  # as the index has them: they may be many
+    ):
+        rules = (
+            CommandPermission.objects.using(using)
+            .filter(near)
+            .exclude(_at(keys))
+            .enabled()
+            .named()
+            .order_by(order)[: MOST_NEAR_MISSES + len(seen)]
+        )
+        for rule in islice((r for r in rules if r.pk not in seen), MOST_NEAR_MISSES):
+            seen.add(rule.pk)
+            parts.append(Part(rule, standing))
+    return parts

@@ -1,0 +1,92 @@
+"""Command sets: a role's commands, kept in one place."""
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Length, StrIndex
+from django.utils.translation import gettext_lazy as _
+
+from acl.engine.patterns import LONGEST, validate_pattern
+from devices.history import Recorded, Records
+
+
+def well_formed(field: str) -> Q:
+    """Return the condition that a pattern has no `*` but one at its end, after a boundary."""
+    return (
+        ~Q(**{f"{field}__contains": "*"})
+        | Q(**{field: "*"})
+        | Q(Q(**{f"{field}__endswith": "/*"}) | Q(**{f"{field}__endswith": ".*"}))
+        & Q(_star_is_last(field))
+    )
+
+
+def _star_is_last(field: str) -> Q:
+    return Q(models.lookups.Exact(StrIndex(F(field), models.Value("*")), Length(field)))
+
+
+class CommandSet(Recorded):
+    """A named set of command patterns, such as “read configuration”, that rules refer to."""
+
+    name = models.CharField(
+        _("name"), max_length=100, help_text=_("What staff call it, such as “read configuration”.")
+    )
+    description = models.TextField(_("description"), blank=True)
+
+    history = Records()
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("command set")
+        verbose_name_plural = _("command sets")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["name"],
+                name="acl_set_name_unique",
+                violation_error_message=_("A command set of this name exists."),
+            ),
+            models.CheckConstraint(condition=~Q(name=""), name="acl_set_name_present"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CommandSetPattern(Recorded):
+    """One pattern of a command set."""
+
+    command_set = models.ForeignKey(
+        CommandSet,
+        verbose_name=_("command set"),
+        on_delete=models.CASCADE,
+        related_name="patterns",
+    )
+    pattern = models.CharField(
+        _("command"),
+        max_length=LONGEST,
+        validators=[validate_pattern],
+        help_text=_("A command, or a pattern such as /v1/Config.* or /v1/*."),
+    )
+
+    history = Records(owner="command_set")
+
+    class Meta:
+        ordering = ["pattern"]
+        verbose_name = _("command pattern")
+        verbose_name_plural = _("command patterns")
+        indexes = [
+            models.Index(fields=["pattern", "command_set"], name="acl_set_pattern_lookup"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["command_set", "pattern"],
+                name="acl_set_pattern_unique",
+                violation_error_message=_("The set has this pattern already."),
+            ),
+            models.CheckConstraint(
+                condition=~Q(pattern="") & well_formed("pattern"),
+                name="acl_set_pattern_well_formed",
+                violation_error_message=_("“*” may stand only at the end, after “/” or “.”."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.pattern

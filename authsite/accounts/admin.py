@@ -1,0 +1,59 @@
+"""The accounts of staff in the admin, with their second factors."""
+
+from typing import Any
+
+from axes.models import AccessFailureLog
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from authsite.accounts import second_factor
+from devices.admin.mixins import confirmation
+from devices.reauthentication import recently_authenticated
+
+# Staff keep their factors on pages of their own; failed logins are kept as attempts.
+admin.site.unregister([AccessFailureLog, StaticDevice, TOTPDevice, User])
+
+
+@admin.register(User)
+class StaffAdmin(UserAdmin):
+    """Accounts, and the way back in for who lost a second factor."""
+
+    actions = ["forget_second_factors"]
+
+    def has_forget_permission(self, request: HttpRequest) -> bool:
+        """Leave it to superusers: without its second factor an account is open to a password."""
+        off = second_factor.demand() is second_factor.Demand.OFF
+        return bool(request.user.is_superuser) and not off
+
+    @admin.action(
+        description=gettext_lazy("Remove the second factors of selected accounts"),
+        permissions=["forget"],
+    )
+    @recently_authenticated
+    def forget_second_factors(
+        self, request: HttpRequest, queryset: QuerySet[Any]
+    ) -> HttpResponse | None:
+        """Take every second factor off the selected accounts, after a confirmation."""
+        if "confirmed" not in request.POST:
+            return confirmation(
+                self,
+                request,
+                queryset,
+                title=_("Remove second factors"),
+                text=_("These accounts will log in with their password alone until they set up a "
+                       "new second factor:"),
+                button=_("Remove"),
+            )  # fmt: skip
+        changed = sum(second_factor.forget(user) > 0 for user in queryset)
+        for user in queryset:
+            self.log_change(request, user, "Removed the second factors.")
+        text = ngettext("%(n)d account changed.", "%(n)d accounts changed.", changed)
+        self.message_user(request, text % {"n": changed}, messages.SUCCESS)
+        return None

@@ -1,0 +1,86 @@
+"""How staff get in: what a guess at a password costs, who is locked out, when logins end."""
+
+import math
+import time
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.auth.hashers import Argon2PasswordHasher
+from django.contrib.auth.signals import user_logged_in
+from django.dispatch import receiver
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
+
+from rpc.authentication import source_address
+
+SIGNED_IN_AT = "signed_in_at"  # in a session, like what follows: Unix seconds
+ACTIVE_AT = "active_at"
+PASSWORD_AT = "password_at"  # noqa: S105 (the name of a moment)
+HOME_BITS = 64  # what an Internet connection gets of IPv6 addresses: one person has them all
+
+
+class StaffHasher(Argon2PasswordHasher):
+    """Argon2id at the cost that OWASP asks for at least: 19 MiB, twice.
+
+    Django's own 100 MiB, times the threads of a process, would let guesses at the login page take
+    the memory that the machine endpoints need.
+    """
+
+    time_cost = 2
+    memory_cost = 19 * 1024
+    parallelism = 1
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Return what failures are counted for beside the name: an address, or an IPv6 /64.
+
+    Where it is not certain which address a request comes from, that of the peer.
+    """
+    for address in (source_address(request.META), request.META.get("REMOTE_ADDR")):
+        try:
+            parsed = ip_address(address or "")
+        except ValueError:
+            continue
+        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        if isinstance(parsed, IPv6Address):
+            return str(ip_network((parsed, HOME_BITS), strict=False).network_address)
+        return str(parsed)
+    return None
+
+
+def locked_out(request: HttpRequest, *_details: object) -> HttpResponse:
+    """Return the page that says how long to wait."""
+    seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
+    response = TemplateResponse(
+        request,
+        "admin/locked_out.html",
+        {
+            **admin.site.each_context(request),
+            "title": _("Too many failed logins"),
+            "minutes": math.ceil(seconds / 60),
+        },
+        status=429,
+        headers={"Retry-After": str(seconds), "Cache-Control": "no-store"},
+    )
+    return response.render()
+
+
+def note_password(request: HttpRequest) -> None:
+    """Note that the account's password was just given."""
+    request.session[PASSWORD_AT] = time.time()
+
+
+def password_was_given(request: HttpRequest) -> bool:
+    """Whether the password was given as lately as it must be."""
+    given: float = request.session.get(PASSWORD_AT, 0)
+    return 0 <= time.time() - given < settings.STAFF_CONFIRM_SECONDS
+
+
+@receiver(user_logged_in)
+def begin_session(*, request: HttpRequest, **_signal: object) -> None:
+    """Note when a session began."""
+    request.session[SIGNED_IN_AT] = request.session[ACTIVE_AT] = time.time()
+    note_password(request)

@@ -1,0 +1,70 @@
+"""The admin site: names and titles. Each app registers its own models."""
+
+from functools import partial
+from typing import Any
+
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path
+from django.utils.translation import gettext_lazy as _
+
+from authsite.accounts.views import AccountPages
+from devices.admin.history import all_changes
+from devices.history.timeline import visible_to
+from devices.rendering import NOTHING
+
+
+class RegistrySite(AccountPages):
+    """Where staff keep devices, credentials and permissions."""
+
+    site_title = _("Authsite")
+    site_header = _("Authsite")
+    index_title = _("Device registry")
+    site_url = None
+    app_order = ("devices", "acl", "rpc")
+    empty_value_display = NOTHING
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Say whether there is a history that the account may read."""
+        visible = bool(visible_to(request.user))
+        return {**super().each_context(request), "history_is_visible": visible}
+
+    def index(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        """Show what there is and what needs looking after, above the lists."""
+        from authsite.admin import home
+
+        return super().index(request, {**home.context(request), **(extra_context or {})})
+
+    def search(self, request: HttpRequest) -> TemplateResponse:
+        """Show what begins as the text in `q` says; the address can be sent on."""
+        from authsite.admin.search import search
+
+        text = request.GET.get("q", "").strip()
+        found = search(request, text)
+        return TemplateResponse(
+            request,
+            "admin/search.html",
+            {
+                **self.each_context(request),
+                "title": _("Search"),
+                "searched": text,
+                "found": found,
+                "total": sum(len(kind.hits) for kind in found),
+            },
+        )
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """Add the search over everything and the history of everything."""
+        return [
+            path("search/", self.admin_view(self.search), name="search"),
+            path("history/", self.admin_view(partial(all_changes, self)), name="changes"),
+            *super().get_urls(),
+        ]
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """List the registry's apps first; staff accounts come after them."""
+        known = {label: position for position, label in enumerate(self.app_order)}
+        apps = super().get_app_list(request, app_label)
+        return sorted(apps, key=lambda app: known.get(app["app_label"], len(known)))

@@ -1,0 +1,260 @@
+"""The list of devices: bounded counts, filters that count, and columns computed for one page."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, cast
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import EmptyResultSet
+from django.core.paginator import Paginator
+from django.db import connection
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from devices.admin.mixins import SOON
+from devices.models import Device, DeviceGroup
+
+MOST_LISTED = 50_000  # rows that the pages of a list reach; a search or a filter reaches the rest
+MOST_COUNTED = 10_000  # rows that a filter counts for one choice
+MOST_GROUPS = 15  # that are choices of a filter
+ANYWHERE = "*"  # at the beginning of a search: look everywhere, not at beginnings only
+
+
+class BoundedPaginator(Paginator):
+    """Pages of the first MOST_LISTED rows: counting a million takes longer than showing fifty."""
+
+    @cached_property
+    def found(self) -> int:
+        """How many rows there are, up to one more than are listed."""
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        return rows.order_by()[: MOST_LISTED + 1].count()
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether there are more rows than the pages reach."""
+        return self.found > MOST_LISTED
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows the pages reach."""
+        return min(self.found, MOST_LISTED)
+
+
+class BoundedChangeList(ChangeList):
+    """Counts what each filter leaves where few rows are found, and offers to where many are."""
+
+    request: HttpRequest
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Find the rows of the page; decide whether to count."""
+        super().get_results(request)
+        self.request = request
+        is_small = self.searched.order_by()[: MOST_COUNTED + 1].count() <= MOST_COUNTED
+        self.add_facets = self.add_facets or is_small
+        self.is_facets_optional = self.is_facets_optional and not is_small
+
+    @cached_property
+    def searched(self) -> QuerySet[Any]:
+        """What the search finds, before any filter."""
+        found, _duplicates = self.model_admin.get_search_results(
+            self.request, self.root_queryset, self.query
+        )
+        return found
+
+    def left_by_others(self, filter_: admin.ListFilter) -> QuerySet[Any]:
+        """Return the rows that the search and all other filters leave."""
+        rows = self.searched
+        for other in self.filter_specs:
+            if other is not filter_:
+                rows = cast(CountedFilter, other).queryset(self.request, rows)
+        return rows
+
+
+class DeviceChangeList(BoundedChangeList):
+    """Finds the rows of a page by their plain columns, then computes the others for these rows."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Describe the devices of the page."""
+        super().get_results(request)
+        found = list(self.result_list.values_list("pk", flat=True))
+        now = timezone.now()
+        rows = (
+            Device.objects.with_credential_state(now)
+            .with_next_expiry(now)
+            .prefetch_related("groups")
+            .in_bulk(found)
+        )
+        self.result_list = [rows[pk] for pk in found if pk in rows]
+
+
+def counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:
+    """Count each, up to one more than MOST_COUNTED, in one statement."""
+    columns: list[str] = []
+    parameters: list[Any] = []
+    for queryset in querysets:
+        rows = queryset.order_by().values("pk")[: MOST_COUNTED + 1]
+        try:
+            sql, given = rows.query.sql_with_params()
+        except EmptyResultSet:
+            columns.append("0")
+            continue
+        columns.append(f"(SELECT COUNT(*) FROM ({sql}) rows)")  # noqa: S608 (the ORM's own)
+        parameters += given
+    if not columns:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(columns)}", parameters)
+        row: tuple[int, ...] = cursor.fetchone()
+    return list(row)
+
+
+def count_text(count: int) -> str:
+    """Return a count as a filter shows it."""
+    return f"{MOST_COUNTED:,}+" if count > MOST_COUNTED else f"{count:,}"
+
+
+class CountedFilter(admin.SimpleListFilter):
+    """Choices with the number of rows that each would leave, counted in one statement."""
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
+        """Return the rows of a choice."""
+        raise NotImplementedError
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the rows of the choice that was made."""
+        value = self.value()
+        return queryset if value is None else self.keep(queryset, value)
+
+    def get_facet_queryset(self, changelist: Any) -> dict[str, Any]:
+        """Count the rows of each choice among those that the other filters leave."""
+        rows = changelist.left_by_others(self)
+        found = counts(self.keep(rows, str(value)) for value, _label in self.lookup_choices)
+        return {f"{n}__c": count_text(count) for n, count in enumerate(found)}
+
+
+class StateFilter(CountedFilter):
+    """Devices by whether they may connect at all."""
+
+    title = gettext_lazy("state")
+    parameter_name = "enabled__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [("1", _("Enabled")), ("0", _("Disabled"))]
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Return the devices of a choice."""
+        return queryset.enabled() if value == "1" else queryset.disabled()
+
+
+class KindFilter(CountedFilter):
+    """Devices by kind."""
+
+    title = gettext_lazy("kind")
+    parameter_name = "kind__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [*Device.Kind.choices]
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Return the devices of a choice."""
+        return queryset.filter(kind=value)
+
+
+class CredentialsFilter(CountedFilter):
+    """Devices by what they can show."""
+
+    title = gettext_lazy("credentials")
+    parameter_name = "credentials"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [
+            ("usable", _("A usable one")),
+            ("ending", _("One ends within 30 days")),
+            ("unusable", _("No usable one")),
+            ("expired", _("Only expired ones")),
+            ("none", _("None on record")),
+        ]
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Return the devices of a choice."""
+        now = timezone.now()
+        if value == "usable":
+            return queryset.with_usable_credential(now)
+        if value == "ending":
+            return queryset.credentials_ending_before(now + SOON, now=now)
+        if value == "unusable":
+            return queryset.without_usable_credential(now)
+        if value == "expired":
+            return queryset.with_expired_credentials_only(now)
+        return queryset.without_credential() if value == "none" else queryset.none()
+
+
+class SeenFilter(CountedFilter):
+    """Devices by when a credential last admitted them."""
+
+    title = gettext_lazy("last seen")
+    parameter_name = "seen"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [
+            ("24h", _("Within 24 hours")),
+            ("7d", _("Within 7 days")),
+            ("before-30d", _("Over 30 days ago")),
+            ("never", _("Never")),
+        ]
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Return the devices of a choice."""
+        now = timezone.now()
+        if value == "24h":
+            return queryset.seen_since(now - timedelta(hours=24))
+        if value == "7d":
+            return queryset.seen_since(now - timedelta(days=7))
+        if value == "before-30d":
+            return queryset.not_seen_since(now - timedelta(days=30))
+        return queryset.never_seen() if value == "never" else queryset.none()
+
+
+class GroupFilter(CountedFilter):
+    """Devices by a group that they are in; the list of groups leads to those left out here."""
+
+    title = gettext_lazy("group")
+    parameter_name = "group"
+    more = False
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the first groups by name, and the one that was chosen."""
+        first = list(DeviceGroup.objects.values_list("pk", "name")[: MOST_GROUPS + 1])
+        self.more = len(first) > MOST_GROUPS
+        choices = [(str(pk), name) for pk, name in first[:MOST_GROUPS]]
+        chosen = self.value() or ""
+        if chosen.isdecimal() and chosen not in dict(choices):
+            rows = DeviceGroup.objects.filter(pk=chosen).values_list("pk", "name")
+            choices = [(str(pk), name) for pk, name in rows] + choices
+        return [*choices, ("none", _("In no group"))] if choices else []
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Return the devices of a choice."""
+        if value == "none":
+            return queryset.filter(groups=None)
+        return queryset.filter(groups=value) if value.isdecimal() else queryset.none()
+
+    def choices(self, changelist: Any) -> Any:
+        """Lead to the list of groups where there are more of them."""
+        yield from super().choices(changelist)
+        if self.more:
+            yield {
+                "selected": False,
+                "query_string": reverse("admin:devices_devicegroup_changelist"),
+                "display": _("More groups…"),
+            }

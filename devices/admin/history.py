@@ -1,0 +1,280 @@
+"""The pages of the history: of one row, of everything, and back to what a row said before."""
+
+from datetime import datetime, time
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
+from django.db.models import Model, Q
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from devices import history
+from devices.admin.mixins import Panel
+from devices.history import Kind, Origin, history_of, timeline
+from devices.history.timeline import Cursor, Entry, FieldChange, Names
+from devices.models import Device
+
+IN_PANEL = 5  # changes
+
+
+class HistoryPages(admin.ModelAdmin):
+    """Gives an admin the history of its rows, in place of the log that Django's admin keeps.
+
+    `restores` names the fields that staff may set back to what they said before. Credentials have
+    none: what was revoked stays so.
+    """
+
+    restores: tuple[str, ...] = ()
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Leave it to the history."""
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Leave it to the history."""
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Leave it to the history."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page that sets a row back."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}_restore"
+        page = path(
+            "<int:object_id>/history/<int:change_id>/restore/",
+            self.admin_site.admin_view(self.restore_view),
+            name=name,
+        )
+        return [page, *super().get_urls()]
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show what changed of a row, and of what belongs to it; of a deleted one, too."""
+        pk = int(object_id) if object_id.isascii() and object_id.isdigit() else 0
+        row = self.model._default_manager.filter(pk=pk).first()
+        allowed: bool = self.has_view_permission(request, row)
+        if not allowed:
+            raise PermissionDenied
+        page = timeline.latest(
+            _visible(request, self.model, pk), after=Cursor.read(request.GET.get("after", ""))
+        )
+        if row is None and not page.entries:
+            raise Http404
+        return TemplateResponse(
+            request,
+            "admin/history/row.html",
+            {
+                **self.admin_site.each_context(request),
+                "title": _("History of %s") % (row or page.entries[-1].subject),
+                "opts": self.opts,
+                "row": row,
+                "entries": [
+                    shown(entry, self._restore_page(request, entry) if row else "")
+                    for entry in page.entries
+                ],
+                "older": page.older,
+                **(extra_context or {}),
+            },
+        )
+
+    def _restore_page(self, request: HttpRequest, entry: Entry) -> str:
+        """Return the address at which staff set a row back to what it said then, if they may."""
+        may: bool = self.has_change_permission(request)
+        if not (self.restores and may and entry.model is self.model):
+            return ""
+        if entry.kind is Kind.DELETED:
+            return ""
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_restore"
+        return reverse(name, args=[entry.change.id, entry.change.history_id])
+
+    def restore_view(self, request: HttpRequest, object_id: int, change_id: int) -> HttpResponse:
+        """Show what would change back, and after a confirmation change it."""
+        with transaction.atomic():
+            rows = self.model._default_manager.select_for_update(of=("self",))
+            row = get_object_or_404(rows, pk=object_id)
+            may: bool = self.has_change_permission(request, row)
+            if not (self.restores and may):
+                raise PermissionDenied
+            then = get_object_or_404(
+                history_of(self.model).objects.exclude(history_type=Kind.DELETED.value),
+                id=object_id,
+                history_id=change_id,
+            )
+            fields: list[Any] = [self.opts.get_field(name) for name in self.restores]
+            differing = [
+                field
+                for field in fields
+                if getattr(row, field.attname) != getattr(then, field.attname)
+            ]
+            preview = _preview(row, then, differing)
+            error = _set_back(row, then, differing)
+            if request.method == "POST" and differing and error is None:
+                columns = {field.name for field in self.opts.concrete_fields}
+                reason = f"restored the state of {then.history_date:%Y-%m-%d %H:%M:%S} UTC"
+                with history.origin(Origin.ADMIN, reason=reason):
+                    row.save(update_fields=[f.name for f in differing] + [*columns & {"updated"}])
+                messages.success(request, _("Restored."))
+                here = f"admin:{self.opts.app_label}_{self.opts.model_name}_history"
+                return HttpResponseRedirect(reverse(here, args=[object_id]))
+        return TemplateResponse(
+            request,
+            "admin/history/restore.html",
+            {
+                **self.admin_site.each_context(request),
+                "title": _("Restore an earlier state"),
+                "opts": self.opts,
+                "row": self.model._default_manager.get(pk=object_id),
+                "moment": then.history_date,
+                "preview": preview,
+                "error": error,
+            },
+        )
+
+
+def _preview(row: Model, then: Any, fields: list[Any]) -> list[FieldChange]:
+    """Return what would change back."""
+    now = type(then)(
+        **{field.attname: getattr(row, field.attname) for field in then.tracked_fields}
+    )
+    names = Names([now, then])
+    return [
+        FieldChange(
+            str(field.verbose_name),
+            names.value(field, getattr(row, field.attname)),
+            names.value(field, getattr(then, field.attname)),
+        )
+        for field in fields
+    ]
+
+
+def _set_back(row: Model, then: Any, fields: list[Any]) -> ValidationError | None:
+    """Set fields to what they said then; return why the row would not make sense so."""
+    for field in fields:
+        setattr(row, field.attname, getattr(then, field.attname))
+    try:
+        row.full_clean()
+    except ValidationError as error:
+        return error
+    return None
+
+
+def history_panel(request: HttpRequest, device: Device) -> Panel:
+    """Return the section of a device's page with its latest changes."""
+    page = timeline.latest(_visible(request, Device, device.pk), IN_PANEL)
+    return Panel(
+        _("Latest changes"),
+        "admin/history/panel.html",
+        {"entries": [shown(entry) for entry in page.entries], "device": device},
+    )
+
+
+def _visible(request: HttpRequest, model: type[Model], pk: int) -> dict[Any, Q]:
+    """Return where the history of a row is, as far as staff may read it."""
+    return {
+        historical: condition
+        for historical, condition in timeline.of(model, pk).items()
+        if _may_see(request, historical)
+    }
+
+
+def _may_see(request: HttpRequest, historical: Any) -> bool:
+    """Whether staff may read the history of rows that they may see, of that model."""
+    model = historical.instance_type
+    if model._meta.auto_created:
+        model = model._meta.auto_created
+    user: Any = request.user
+    return bool(user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"))
+
+
+def shown(entry: Entry, restore: str = "") -> dict[str, Any]:
+    """Return what a template needs of a change."""
+    model, pk = entry.page
+    try:
+        address = reverse(
+            f"admin:{model._meta.app_label}_{model._meta.model_name}_history", args=[pk]
+        )
+    except NoReverseMatch:  # a part of something, which has no page of its own
+        address = ""
+    return {"entry": entry, "address": address, "restore": restore}
+
+
+# --- Everything -----------------------------------------------------------------------------
+
+
+class ChangesForm(forms.Form):
+    """Which changes somebody looks for."""
+
+    model = forms.ChoiceField(label=gettext_lazy("What"), required=False)
+    user = forms.CharField(label=gettext_lazy("By whom"), required=False, max_length=150)
+    origin = forms.ChoiceField(
+        label=gettext_lazy("From"),
+        required=False,
+        choices=[("", gettext_lazy("Anywhere")), *Origin.choices],
+    )
+    since = forms.DateField(
+        label=gettext_lazy("Since"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
+    until = forms.DateField(
+        label=gettext_lazy("Until"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
+
+    def __init__(self, histories: list[Any], *args: Any) -> None:
+        super().__init__(*args)
+        self._histories = {
+            historical.instance_type._meta.label_lower: historical for historical in histories
+        }
+        names = []
+        for label, historical in self._histories.items():
+            about = historical if historical.is_link else historical.instance_type
+            names.append((label, str(about._meta.verbose_name_plural)))
+        model: Any = self.fields["model"]
+        model.choices = [("", _("Anything")), *sorted(names, key=lambda one: one[1])]
+
+    def where(self) -> dict[Any, Q]:
+        """Return the histories that are looked through, each under its condition."""
+        said = self.cleaned_data if self.is_valid() else {}
+        condition = Q()
+        if said.get("user"):
+            condition &= Q(history_user_id=said["user"])
+        if said.get("origin"):
+            condition &= Q(origin=said["origin"])
+        if said.get("since"):
+            condition &= Q(history_date__gte=_on(said["since"], time.min))
+        if said.get("until"):
+            condition &= Q(history_date__lte=_on(said["until"], time.max))
+        chosen = [self._histories[said["model"]]] if said.get("model") else self._histories.values()
+        return dict.fromkeys(chosen, condition)
+
+
+def _on(day: Any, at: time) -> datetime:
+    return timezone.make_aware(datetime.combine(day, at))
+
+
+def all_changes(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
+    """Show every change that somebody may read, filtered, a page at a time."""
+    histories = timeline.visible_to(request.user)
+    if not histories:
+        raise PermissionDenied
+    form = ChangesForm(histories, request.GET)
+    page = timeline.latest(form.where(), after=Cursor.read(request.GET.get("after", "")))
+    query = request.GET.copy()
+    query.pop("after", None)
+    return TemplateResponse(
+        request,
+        "admin/history/all.html",
+        {
+            **site.each_context(request),
+            "title": _("History"),
+            "form": form,
+            "entries": [shown(entry) for entry in page.entries],
+            "older": page.older,
+            "query": query.urlencode(),
+        },
+    )

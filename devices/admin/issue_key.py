@@ -1,0 +1,250 @@
+"""Issuing and rotating keys: the pages that show a secret, once."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.widgets import AdminTextInputWidget
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from devices.admin.forms import MomentField, OneTimeForm
+from devices.admin.mixins import form_page
+from devices.credentials import hashing
+from devices.models import Device, PreSharedKey
+from devices.models.pre_shared_key import ISSUED_BEFORE
+from devices.reauthentication import recently_authenticated
+
+OVERLAPS = {
+    0: gettext_lazy("at once"),
+    1: gettext_lazy("in an hour"),
+    24: gettext_lazy("in a day"),
+    7 * 24: gettext_lazy("in a week"),
+    30 * 24: gettext_lazy("in 30 days"),
+}
+
+
+class IssueKeyForm(OneTimeForm):
+    """What staff say of a new key; an empty secret means a generated one."""
+
+    label = forms.CharField(
+        label=gettext_lazy("Label"),
+        required=False,
+        max_length=100,
+        widget=AdminTextInputWidget,
+        help_text=gettext_lazy("What staff call this key, such as “factory” or “2026”."),
+    )
+    not_before = MomentField(label=gettext_lazy("Valid from"), required=False)
+    not_after = MomentField(label=gettext_lazy("Valid until"), required=False)
+    secret = forms.CharField(
+        label=gettext_lazy("Known secret"),
+        required=False,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
+        help_text=gettext_lazy(
+            "Leave empty to have one generated, which is safer. Fill in only a secret that the "
+            "device has already: 3 to 128 characters."
+        ),
+    )
+    random = forms.BooleanField(
+        label=gettext_lazy("The known secret is random"),
+        required=False,
+        help_text=gettext_lazy(
+            "A machine made it, with at least 128 bits: it is then checked as fast as a "
+            "generated one."
+        ),
+    )
+
+    class Media:
+        js = ["devices/secrets.js"]
+
+    def clean(self) -> dict[str, Any]:
+        """Check a known secret before anything is made of it."""
+        cleaned = super().clean() or {}
+        if cleaned.get("secret"):
+            try:
+                hashing.check_usable(cleaned["secret"], random=cleaned["random"])
+            except ValidationError as error:
+                self.add_error("secret", error)
+        return cleaned
+
+
+class RotateKeysForm(OneTimeForm):
+    """When the old keys end."""
+
+    overlap = forms.TypedChoiceField(
+        label=gettext_lazy("The old keys end"),
+        choices=OVERLAPS,
+        coerce=int,
+        initial=24,
+        help_text=gettext_lazy("Until then old and new secrets admit the device."),
+    )
+    label = forms.CharField(
+        label=gettext_lazy("New label"),
+        required=False,
+        max_length=100,
+        widget=AdminTextInputWidget,
+    )
+
+
+def strength_rules(device: Device) -> dict[str, Any]:
+    """Return what the page weighs a chosen secret by while it is written; it sends nothing."""
+    return {
+        "shortest": hashing.SHORTEST,
+        "longest": hashing.LONGEST,
+        "advisable": hashing.CHOSEN_ADVISABLE,
+        "distinct": hashing.CHOSEN_DISTINCT,
+        "identifier": device.identifier,
+        "texts": {
+            "unusable": _("A secret has %(shortest)d to %(longest)d characters.")
+            % {"shortest": hashing.SHORTEST, "longest": hashing.LONGEST},
+            "short": _("Weak: shorter than %(advisable)d characters.")
+            % {"advisable": hashing.CHOSEN_ADVISABLE},
+            "identifier": _("Weak: it repeats the identifier, which is no secret."),
+            "repeats": _("Weak: digits only, or the same few characters."),
+            "fair": _("Fair, unless it is made of words; a generated secret is safer."),
+            "good": _("Good, unless it is made of words or used elsewhere."),
+        },
+    }
+
+
+class SecretPages:
+    """Adds the pages that issue and rotate keys to the admin of devices."""
+
+    admin_site: Any
+    message_user: Callable[..., None]
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages that issue and rotate keys."""
+        pages = [
+            path(
+                f"<int:object_id>/{view.__name__.replace('_', '-')}/",
+                self.admin_site.admin_view(view),
+                name=f"devices_device_{view.__name__}",
+            )
+            for view in (self.issue_key, self.rotate_keys)
+        ]
+        rest: list[URLPattern] = super().get_urls()  # type: ignore[misc]
+        return [*pages, *rest]
+
+    @recently_authenticated
+    def issue_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Issue a key, or register a known secret; a generated one is shown on this answer only."""
+        device = get_object_or_404(Device, pk=object_id)
+        if not request.user.has_perm("devices.add_presharedkey"):
+            raise PermissionDenied
+        form = IssueKeyForm(request.POST or None)
+        if form.is_valid():
+            try:
+                return self._issued(request, device, form.cleaned_data)
+            except ValidationError as error:
+                if was_issued_before(error):
+                    return self._issued_before(request, device)
+                form.add_error(None, error)
+        return form_page(
+            self,
+            request,
+            device,
+            form,
+            title=_("Issue a key"),
+            text=format_html(
+                _("A new pre-shared key for <b>{device}</b>."), device=device.identifier
+            ),
+            button=_("Issue the key"),
+            script_values={"secret-rules": strength_rules(device)},
+        )
+
+    def _issued(self, request: HttpRequest, device: Device, wanted: dict[str, Any]) -> HttpResponse:
+        secret, random = wanted.pop("secret"), wanted.pop("random")
+        if not secret:
+            _key, generated = PreSharedKey.objects.issue(device=device, **wanted)
+            return self._secret_page(request, device, generated)
+        PreSharedKey.objects.register(device=device, secret=secret, random=random, **wanted)
+        self.message_user(request, _("The secret was registered."), messages.SUCCESS)
+        if not random and (warning := hashing.weakness(secret, identifier=device.identifier)):
+            self.message_user(
+                request, _("It is weak. %(why)s") % {"why": warning}, messages.WARNING
+            )
+        return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
+
+    @recently_authenticated
+    def rotate_keys(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Issue a new key and let the old ones end; the new secret is shown on this answer only."""
+        device = get_object_or_404(Device, pk=object_id)
+        if not request.user.has_perms(["devices.add_presharedkey", "devices.change_presharedkey"]):
+            raise PermissionDenied
+        form = RotateKeysForm(request.POST or None)
+        if form.is_valid():
+            try:
+                _key, secret = PreSharedKey.objects.rotate(
+                    device=device,
+                    overlap=timedelta(hours=form.cleaned_data["overlap"]),
+                    label=form.cleaned_data["label"],
+                    token=form.cleaned_data["token"],
+                )
+            except ValidationError as error:
+                if was_issued_before(error):
+                    return self._issued_before(request, device)
+                raise
+            return self._secret_page(request, device, secret)
+        ending = PreSharedKey.objects.filter(device=device).live_at(timezone.now()).count()
+        return form_page(
+            self,
+            request,
+            device,
+            form,
+            title=_("Rotate keys"),
+            text=format_html(
+                ngettext(
+                    "<b>{device}</b> gets a new secret; the {n} live key that it has ends "
+                    "when you say.",
+                    "<b>{device}</b> gets a new secret; the {n} live keys that it has end "
+                    "when you say.",
+                    ending,
+                ),
+                device=device.identifier,
+                n=ending,
+            ),
+            button=_("Issue the new key"),
+        )
+
+    def _issued_before(self, request: HttpRequest, device: Device) -> HttpResponse:
+        """Return to the device: a form that was sent again issues nothing and shows nothing."""
+        self.message_user(
+            request,
+            _(
+                "That form was sent before, and its key is issued. A secret is shown only once: "
+                "rotate the keys if you have lost it."
+            ),
+            messages.WARNING,
+        )
+        return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
+
+    def _secret_page(self, request: HttpRequest, device: Device, secret: str) -> HttpResponse:
+        """Return the only page that ever shows a secret; like all of the admin, never cached."""
+        return TemplateResponse(
+            request,
+            "admin/devices/secret_page.html",
+            {
+                **self.admin_site.each_context(request),
+                "opts": Device._meta,
+                "original": device,
+                "title": _("The new secret"),
+                "secret": secret,
+            },
+        )
+
+
+def was_issued_before(error: ValidationError) -> bool:
+    """Whether the error says that a key was issued for the same rendering of a form."""
+    found = getattr(error, "error_dict", {"": [error]})
+    return any(one.code == ISSUED_BEFORE for errors in found.values() for one in errors)

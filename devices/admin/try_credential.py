@@ -1,0 +1,200 @@
+"""Trying a device's credentials in the admin: the verdict with its reason, and what matched.
+
+A try leaves no evidence of use and never counts against the device: wrong secrets are counted per
+member of staff, so that neither a device is locked out nor its secret guessed here.
+"""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
+from django.core.cache import cache
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+
+from devices import addresses, history
+from devices.credentials import hashing, throttle, x509
+from devices.models import Certificate, Device, PreSharedKey
+from devices.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+
+MOST_SUGGESTED = 20
+FAILURES = 10  # tries of one member of staff that may fail
+WINDOW = 15 * 60  # seconds that a failure counts
+PERMISSION = "devices.try_credential"
+
+log = logging.getLogger(__name__)
+
+
+class SuggestingInput(AdminTextInputWidget):
+    """A text field that a script makes a combobox of; without scripts it is a text field."""
+
+    class Media:
+        js = [forms.Script("devices/combobox.js", defer=True)]
+        css = {"all": ["devices/combobox.css"]}
+
+    def __init__(self, url: Any) -> None:
+        super().__init__(
+            attrs={
+                "autocomplete": "off",
+                "autocapitalize": "none",
+                "spellcheck": "false",
+                "data-suggestions": url,
+                "data-some": gettext_lazy("Suggestions: {n}. Choose with the arrow keys."),
+                "data-none": gettext_lazy("No suggestions."),
+            }
+        )
+
+
+class CredentialForm(forms.Form):
+    """A device and what it would present."""
+
+    use_required_attribute = False
+
+    device = forms.CharField(
+        label=gettext_lazy("Device"),
+        max_length=1000,
+        widget=SuggestingInput(reverse_lazy("admin:devices_device_suggestions")),
+        help_text=gettext_lazy("Its ID; an address names its ID."),
+    )
+    secret = forms.CharField(
+        label=gettext_lazy("Secret"),
+        required=False,
+        strip=False,
+        max_length=hashing.LONGEST,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "class": "vTextField"}),
+    )
+    certificate = forms.CharField(
+        label=gettext_lazy("Certificate"),
+        required=False,
+        max_length=x509.LONGEST_TEXT,
+        widget=AdminTextareaWidget(attrs={"rows": 6, "spellcheck": "false"}),
+        help_text=gettext_lazy("PEM, the device's own first; its issuers may follow."),
+    )
+
+    def clean_device(self) -> Device:
+        """Return the device that is meant."""
+        try:
+            identifier = addresses.entity_id(self.cleaned_data["device"])
+        except addresses.AddressError as error:
+            raise ValidationError(str(error)) from None
+        device = (
+            Device.objects.filter(identifier=identifier).first()
+            if addresses.is_storable(identifier)
+            else None
+        )
+        if device is None:
+            raise ValidationError(_("No device “%s” is registered.") % identifier)
+        return device
+
+    def clean(self) -> dict[str, Any]:
+        """Ask for something to try."""
+        cleaned = super().clean() or {}
+        if not self.errors and not cleaned.get("secret") and not cleaned.get("certificate"):
+            raise ValidationError(_("Fill in a secret, a certificate, or both."))
+        return cleaned
+
+
+class Tries:
+    """A member of staff's failed tries: each takes a place until WINDOW has passed.
+
+    Places, as `credentials.throttle.Guess` has them: a cache's `add` is atomic in every cache.
+    """
+
+    def __init__(self, user: object) -> None:
+        self._places = [f"staff-try:{user}:{number}" for number in range(FAILURES)]
+        self._taken: str | None = None
+
+    def begin(self) -> bool:
+        """Take a place for the try that is to be made; False where none is free."""
+        try:
+            free = (place for place in self._places if cache.add(place, True, timeout=WINDOW))
+            self._taken = next(free, None)
+        except Exception:
+            log.exception(throttle.UNCOUNTED)
+            return False
+        return self._taken is not None
+
+    def succeeded(self) -> None:
+        """Give the place back."""
+        cache.delete(self._taken)
+
+
+@sensitive_post_parameters()
+@sensitive_variables()
+def try_credential(request: HttpRequest, model_admin: "ModelAdmin[Any]") -> HttpResponse:
+    """Show the form, and after a POST the verdict; what was presented is never shown again."""
+    if not request.user.has_perm(PERMISSION):
+        raise PermissionDenied
+    form = CredentialForm(request.POST or None, initial={"device": request.GET.get("device")})
+    verdict = None
+    if form.is_valid():
+        verdict = _try(request, form.cleaned_data)
+        if verdict is None:
+            form.add_error(None, _("Too many of your tries have failed; try again later."))
+        else:
+            form = CredentialForm(initial={"device": form.cleaned_data["device"]})
+    if form.is_bound:
+        form.data = {"device": form.data.get("device", "")}  # and nothing that is a secret
+    return TemplateResponse(
+        request,
+        "admin/devices/try_credential.html",
+        {
+            **model_admin.admin_site.each_context(request),
+            "opts": model_admin.opts,
+            "title": _("Try a credential"),
+            "form": form,
+            "media": model_admin.media + form.media,
+            "verdict": verdict,
+            "device": form.initial.get("device") if verdict else None,
+            "key": _row(PreSharedKey, verdict.key) if verdict else None,
+            "certificate": _row(Certificate, verdict.certificate) if verdict else None,
+        },
+    )
+
+
+@sensitive_variables()
+def _try(request: HttpRequest, presented: dict[str, Any]) -> Verdict | None:
+    """Return the verdict, and record that it was asked for; None after too many failures."""
+    tries = Tries(request.user.pk)
+    if not tries.begin():
+        return None
+    device: Device = presented["device"]
+    sorts = [name for name in ("secret", "certificate") if presented[name]]
+    with throttle.tried_by(f"staff {request.user.pk}"):
+        verdict = Device.objects.authenticate(
+            device.identifier, record=False, **{name: presented[name] for name in sorts}
+        )
+    if verdict.verified:
+        tries.succeeded()
+    with history.origin(
+        history.Origin.ADMIN, reason=f"tried {' and '.join(sorts)}: {verdict.outcome}"
+    ):
+        history.record([device], history.Kind.CHANGED)
+    return verdict
+
+
+def _row(model: type[Model], pk: int | None) -> Model | None:
+    return model._default_manager.filter(pk=pk).first() if pk is not None else None
+
+
+def suggestions(request: HttpRequest, model_admin: "ModelAdmin[Any]") -> HttpResponse:
+    """Return the identifiers that the list's search finds for a beginning, for a combobox."""
+    if not model_admin.has_view_permission(request):
+        raise PermissionDenied
+    sought = request.GET.get("q", "").strip()
+    found: list[str] = []
+    if sought:
+        rows, _duplicates = model_admin.get_search_results(request, Device.objects.all(), sought)
+        names = rows.order_by("identifier").values_list("identifier", flat=True)
+        found = list(names[:MOST_SUGGESTED])
+    return JsonResponse({"found": found})

@@ -1,0 +1,620 @@
+"""X.509: reading certificates and revocation lists, and finding a path to a trust anchor.
+
+Pure functions over `cryptography`; the registry's rows are in `devices.models.certificate`.
+Everything presented is hostile until proven otherwise: what cannot be read, is unfit for the use
+or leads to no anchor raises `Refused`, which says why, and nothing else leaves this module. Path
+building and validation (RFC 5280, section 6) are `cryptography`'s, whose search is bounded by 128
+signature checks. (docs/certificates.md)
+"""
+
+import base64
+import binascii
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    Policy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from devices.verdicts import Outcome, Verdict
+
+LONGEST_TEXT = 64 * 1024  # characters presented: leaf and chain
+MOST_ISSUERS = 10  # certificates that may follow the leaf
+LONGEST_LIST = 16 * 1024 * 1024  # bytes of a revocation list
+LONGEST_SERIAL = 20  # octets (RFC 5280, 4.1.2.2)
+LONGEST_SHOWN = 1000  # characters of a name that are kept to be looked at
+RSA_BITS = (2048, 8192)  # a longer key makes every check expensive, which a stranger could use
+LARGEST_EXPONENT = 2**32  # the same
+CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+MOST_SUBTREES = 64  # name constraints of one issuer
+CLOCK_SKEW = timedelta(minutes=5)  # a list may come from a clock that is ahead by this much
+
+HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+PURE_SIGNATURES = (SignatureAlgorithmOID.ED25519, SignatureAlgorithmOID.ED448)
+
+log = logging.getLogger(__name__)
+
+
+class NameSource(models.TextChoices):
+    """Where in a certificate the name stands that its device is known by."""
+
+    URI = "san-uri", gettext_lazy("URI in the subject alternative name")
+    DNS = "san-dns", gettext_lazy("DNS name in the subject alternative name")
+    COMMON_NAME = "common-name", gettext_lazy("Common name of the subject")
+
+
+class Refused(Exception):
+    """A certificate or list that is not accepted: the outcome, and what it leaves open."""
+
+    def __init__(self, outcome: Outcome, detail: str = "") -> None:
+        super().__init__(detail or str(outcome.label))
+        self.outcome = outcome
+        self.detail = detail
+
+    @property
+    def verdict(self) -> Verdict:
+        """The same refusal as an answer."""
+        return Verdict(self.outcome, self.detail)
+
+    def as_validation_error(self) -> ValidationError:
+        """Return the same refusal for a form or a command."""
+        return ValidationError(
+            "%(outcome)s: %(detail)s" if self.detail else "%(outcome)s",
+            code=self.outcome.value,
+            params={"outcome": self.outcome.label, "detail": self.detail},
+        )
+
+
+class Presented(NamedTuple):
+    """What was presented: the device's own certificate, and what it brought along."""
+
+    leaf: x509.Certificate
+    others: list[x509.Certificate]
+
+
+class RevokedEntry(NamedTuple):
+    """One line of a revocation list."""
+
+    serial: str
+    date: datetime
+    reason: str
+
+
+@contextmanager
+def _parsing(what: str) -> Iterator[None]:
+    """Turn whatever the parser raises into Refused.
+
+    It decodes lazily, so an attribute of a certificate that was loaded may still raise. A panic
+    of its Rust code is a BaseException that is no Exception.
+    """
+    try:
+        yield
+    except Refused:
+        raise
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
+        raise Refused(Outcome.MALFORMED, f"{what}: {shown(str(error), 200)}") from None
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        log.warning("a certificate or a list could not be read", exc_info=True)
+        raise Refused(Outcome.MALFORMED, what) from None
+
+
+# --- Reading --------------------------------------------------------------------------------
+
+
+def read(presented: str) -> Presented:
+    """Return the certificates of a PEM text (the leaf first) or of one DER in base64.
+
+    Bounded before anything is parsed: at most 64 KiB and ten certificates after the leaf.
+    """
+    if len(presented) > LONGEST_TEXT:
+        raise Refused(
+            Outcome.MALFORMED, _("longer than %(most)d KiB") % {"most": LONGEST_TEXT // 1024}
+        )
+    if "PRIVATE KEY-----" in presented:
+        raise Refused(Outcome.MALFORMED, _("it holds a private key: keep that to the device"))
+    if presented.count("-----BEGIN ") > MOST_ISSUERS + 1:
+        raise Refused(
+            Outcome.MALFORMED,
+            _("more than %(most)d certificates follow the first") % {"most": MOST_ISSUERS},
+        )
+    with _parsing(_("not a certificate")):
+        text = presented.encode("ascii")
+        if b"-----BEGIN " in text:
+            leaf, *others = x509.load_pem_x509_certificates(text)
+        else:
+            leaf, others = x509.load_der_x509_certificate(_unbase64(text)), []
+    return Presented(leaf, others)
+
+
+def text_of(content: bytes) -> str:
+    """Return a file's content as `read` takes it; the file may be PEM, DER, or DER in base64."""
+    if content.startswith(b"\x30\x82"):
+        return base64.b64encode(content).decode()
+    return content.decode("ascii", errors="replace")
+
+
+def _unbase64(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(b"".join(text.split()), validate=True)
+    except binascii.Error:
+        raise Refused(Outcome.MALFORMED, _("neither PEM nor DER in base64")) from None
+
+
+def read_list(content: bytes) -> x509.CertificateRevocationList:
+    """Return the revocation list in a PEM or DER file of at most 16 MiB."""
+    if len(content) > LONGEST_LIST:
+        raise Refused(
+            Outcome.MALFORMED, _("longer than %(most)d MiB") % {"most": LONGEST_LIST >> 20}
+        )
+    with _parsing(_("not a revocation list")):
+        if b"-----BEGIN " in content[:LONGEST_TEXT]:
+            return x509.load_pem_x509_crl(content)
+        return x509.load_der_x509_crl(content)
+
+
+# --- Describing -----------------------------------------------------------------------------
+
+
+def shown(text: str, longest: int = LONGEST_SHOWN) -> str:
+    """Return a text from a certificate so that it can be stored, shown and printed safely."""
+    text = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )[:longest]
+
+
+def name_text(name: x509.Name) -> str:
+    """Return a distinguished name in the form of RFC 4514."""
+    with _parsing(_("a name")):
+        return shown(name.rfc4514_string())
+
+
+def subject_of(certificate: x509.Certificate) -> str:
+    """Return whose certificate it is, in words."""
+    with _parsing(_("the subject")):
+        return name_text(certificate.subject)
+
+
+def issuer_of(certificate: x509.Certificate) -> str:
+    """Return who signed it, in words."""
+    with _parsing(_("the issuer")):
+        return name_text(certificate.issuer)
+
+
+def serial_of(certificate: x509.Certificate) -> str:
+    """Return the serial number in hexadecimal, without leading zeros."""
+    with _parsing(_("the serial number")):
+        return f"{certificate.serial_number:x}"
+
+
+def pem_of(certificate: x509.Certificate) -> str:
+    """Return the certificate alone as a PEM text."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of the whole certificate (DER) in hexadecimal."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def content_fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of what the issuer signed.
+
+    Anyone can re-write an ECDSA signature into another valid one and so change the fingerprint
+    of a certificate; this stays. A revocation hangs on it.
+    """
+    return _sha256(certificate.tbs_certificate_bytes)
+
+
+def public_key_fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of the public key (SubjectPublicKeyInfo) in hexadecimal."""
+    with _parsing(_("the public key")):
+        key = certificate.public_key()
+        return _sha256(
+            key.public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+
+
+def subject_fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of the subject's name: what a certificate's issuer is looked up by."""
+    with _parsing(_("the subject")):
+        return _sha256(certificate.subject.public_bytes())
+
+
+def issuer_fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of the issuer's name."""
+    with _parsing(_("the issuer")):
+        return _sha256(certificate.issuer.public_bytes())
+
+
+def _sha256(content: bytes) -> str:
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(content)
+    return digest.finalize().hex()
+
+
+def validity_of(certificate: x509.Certificate) -> tuple[datetime, datetime]:
+    """Return from when and until when (inclusive) a certificate is valid."""
+    with _parsing(_("the validity")):
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+def key_text(certificate: x509.Certificate) -> str:
+    """Return the kind and size of the public key, in words."""
+    with _parsing(_("the public key")):
+        key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"RSA {key.key_size}"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return f"EC {key.curve.name}"
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "Ed25519"
+    return "Ed448" if isinstance(key, ed448.Ed448PublicKey) else type(key).__name__
+
+
+def names_in(certificate: x509.Certificate, source: NameSource) -> list[str]:
+    """Return the names that a certificate bears in that place, in its order."""
+    with _parsing(_("the names")):
+        if source is NameSource.COMMON_NAME:
+            return [
+                attribute.value
+                for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+                if isinstance(attribute.value, str)
+            ]
+        try:
+            names = certificate.extensions.get_extension_for_class(
+                x509.SubjectAlternativeName
+            ).value
+        except x509.ExtensionNotFound:
+            return []
+        kind = x509.DNSName if source is NameSource.DNS else x509.UniformResourceIdentifier
+        return names.get_values_for_type(kind)
+
+
+# --- Fitness --------------------------------------------------------------------------------
+
+
+def check_readable(certificate: x509.Certificate) -> None:
+    """Refuse what no certificate may hold: a bad serial number, a NUL in a name, twins."""
+    with _parsing(_("the certificate")):
+        serial = certificate.serial_number
+        if serial < 0 or serial.bit_length() > LONGEST_SERIAL * 8:
+            raise Refused(
+                Outcome.MALFORMED, _("the serial number is negative or longer than 20 octets")
+            )
+        names = [str(attribute.value) for attribute in certificate.subject]
+        certificate.extensions  # noqa: B018 - decoding them finds duplicates and bad ones
+    for source in (NameSource.URI, NameSource.DNS):
+        names += names_in(certificate, source)
+    if any("\x00" in name for name in names):
+        raise Refused(Outcome.MALFORMED, _("a name in it holds a NUL character"))
+
+
+def check_strength(certificate: x509.Certificate) -> None:
+    """Refuse a weak signature (MD5, SHA-1) or a weak, outsized or unknown public key."""
+    with _parsing(_("the signature")):
+        if certificate.signature_algorithm_oid not in PURE_SIGNATURES:
+            algorithm = certificate.signature_hash_algorithm
+            if not isinstance(algorithm, HASHES):
+                name = algorithm.name.upper() if algorithm else _("an unknown hash")
+                raise Refused(Outcome.UNSUITABLE, _("its signature uses %(hash)s") % {"hash": name})
+    _check_key(certificate)
+
+
+def _check_key(certificate: x509.Certificate, *, of_issuer: bool = False) -> None:
+    with _parsing(_("the public key")):
+        key = certificate.public_key()
+        fit = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVES)
+        if isinstance(key, rsa.RSAPublicKey):
+            fit = RSA_BITS[0] <= key.key_size <= RSA_BITS[1]
+            fit = fit and key.public_numbers().e <= LARGEST_EXPONENT
+        elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+            fit = not of_issuer
+    if not fit:
+        raise Refused(
+            Outcome.UNSUITABLE,
+            _(
+                "its key is %(key)s; accepted are RSA of %(least)d to %(most)d bits and EC P-256, "
+                "P-384 and P-521, and for a device's own certificate Ed25519 and Ed448"
+            )
+            % {"key": key_text(certificate), "least": RSA_BITS[0], "most": RSA_BITS[1]},
+        )
+
+
+def check_validity(certificate: x509.Certificate, now: datetime) -> None:
+    """Refuse a certificate whose validity has not begun or has ended."""
+    not_before, not_after = validity_of(certificate)
+    if now < not_before:
+        raise Refused(
+            Outcome.NOT_YET_VALID,
+            _("%(subject)s is valid from %(moment)s")
+            % {"subject": subject_of(certificate), "moment": f"{not_before:%Y-%m-%d %H:%M} UTC"},
+        )
+    if now > not_after:
+        raise Refused(
+            Outcome.EXPIRED,
+            _("%(subject)s was valid until %(moment)s")
+            % {"subject": subject_of(certificate), "moment": f"{not_after:%Y-%m-%d %H:%M} UTC"},
+        )
+
+
+def check_client(certificate: x509.Certificate) -> None:
+    """Refuse a leaf that its issuer did not make for a TLS client.
+
+    Absent usages restrict nothing (RFC 5280, 4.2.1.3 and 4.2.1.12); `anyExtendedKeyUsage` is not
+    taken for client authentication.
+    """
+    with _parsing(_("the extensions")):
+        extensions = {type(item.value): item.value for item in certificate.extensions}
+        constraints = extensions.get(x509.BasicConstraints)
+        usage = extensions.get(x509.KeyUsage)
+        purposes = extensions.get(x509.ExtendedKeyUsage)
+        if isinstance(constraints, x509.BasicConstraints) and constraints.ca:
+            raise Refused(Outcome.UNSUITABLE, _("it is an authority's certificate, not a device's"))
+        if isinstance(usage, x509.KeyUsage) and not usage.digital_signature:
+            raise Refused(Outcome.UNSUITABLE, _("its key usage lacks digital signature"))
+        if isinstance(purposes, x509.ExtendedKeyUsage) and (
+            ExtendedKeyUsageOID.CLIENT_AUTH not in purposes
+        ):
+            raise Refused(
+                Outcome.UNSUITABLE, _("its extended key usage lacks client authentication")
+            )
+
+
+def check_anchor(certificate: x509.Certificate) -> None:
+    """Refuse what cannot be a trust anchor: not an authority, or a key that is not accepted.
+
+    Its own signature is not looked at: trust in an anchor does not rest on it.
+    """
+    check_readable(certificate)
+    _check_key(certificate, of_issuer=True)
+    with _parsing(_("the extensions")):
+        extensions = {type(item.value): item.value for item in certificate.extensions}
+        constraints = extensions.get(x509.BasicConstraints)
+        usage = extensions.get(x509.KeyUsage)
+        if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
+            raise Refused(
+                Outcome.UNSUITABLE,
+                _("it is not an authority's certificate (basic constraints: CA)"),
+            )
+        if isinstance(usage, x509.KeyUsage) and not usage.key_cert_sign:
+            raise Refused(Outcome.UNSUITABLE, _("its key usage lacks certificate signing"))
+
+
+# --- Paths ----------------------------------------------------------------------------------
+
+
+def _issuer_usage(
+    _policy: Policy, _certificate: x509.Certificate, extension: x509.KeyUsage | None
+) -> None:
+    if extension is not None and not extension.key_cert_sign:
+        raise ValueError(_("the key usage of an issuer lacks certificate signing"))
+
+
+def _issuer_purposes(
+    _policy: Policy, _certificate: x509.Certificate, extension: x509.ExtendedKeyUsage | None
+) -> None:
+    if extension is not None and not {
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+        ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+    }.intersection(extension):
+        raise ValueError(_("the extended key usage of an issuer lacks client authentication"))
+
+
+def _issuer_name_constraints(
+    _policy: Policy, _certificate: x509.Certificate, extension: x509.NameConstraints | None
+) -> None:
+    if extension is None:
+        return
+    subtrees = [*(extension.permitted_subtrees or ()), *(extension.excluded_subtrees or ())]
+    if len(subtrees) > MOST_SUBTREES:
+        raise ValueError(_("an issuer has too many name constraints"))
+
+
+ISSUER_POLICY = (
+    ExtensionPolicy.permit_all()
+    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+    .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _issuer_usage)
+    .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _issuer_purposes)
+    .may_be_present(x509.NameConstraints, Criticality.AGNOSTIC, _issuer_name_constraints)
+)
+# Unknown critical extensions are refused by either policy; `check_client` has judged the rest.
+LEAF_POLICY = ExtensionPolicy.permit_all().require_not_present(x509.NameConstraints)
+
+
+def find_path(
+    presented: Presented, anchors: Sequence[x509.Certificate], now: datetime
+) -> list[x509.Certificate]:
+    """Return the valid path from the leaf to one of the anchors, both included.
+
+    The certificates in between may have been presented in any order.
+    """
+    trusted = [anchor for anchor in anchors if anchor != presented.leaf]
+    if not trusted:
+        raise Refused(Outcome.UNTRUSTED_ISSUER, _issuer_unknown(presented.leaf))
+    others = [certificate for certificate in presented.others if _may_issue(certificate)]
+    verifier = (
+        PolicyBuilder()
+        .store(Store(trusted))
+        .time(now.astimezone(UTC))
+        .max_chain_depth(MOST_ISSUERS)
+        .extension_policies(ca_policy=ISSUER_POLICY, ee_policy=LEAF_POLICY)
+        .build_client_verifier()
+    )
+    with _parsing(_("the path")):
+        try:
+            return verifier.verify(presented.leaf, others).chain
+        except VerificationError as error:
+            _explain([*presented.others, *trusted], presented.leaf, now)
+            raise Refused(Outcome.UNTRUSTED_ISSUER, _reason(error)) from None
+
+
+def _may_issue(certificate: x509.Certificate) -> bool:
+    """Whether a search may try the key; what it costs to try one is bounded this way."""
+    try:
+        _check_key(certificate, of_issuer=True)
+    except Refused:
+        return False
+    return True
+
+
+def _issuer_unknown(leaf: x509.Certificate) -> str:
+    return _("issued by %(issuer)s") % {"issuer": issuer_of(leaf)}
+
+
+def _explain(candidates: Sequence[x509.Certificate], leaf: x509.Certificate, now: datetime) -> None:
+    """Refuse with the fault of an issuer above the leaf, where that is what breaks the path.
+
+    Only a reason is sought here: that there is no path is settled.
+    """
+    waiting, seen = [leaf], {fingerprint(leaf)}
+    while waiting:
+        issuer = waiting.pop().issuer
+        for candidate in candidates:
+            if candidate.subject == issuer and fingerprint(candidate) not in seen:
+                seen.add(fingerprint(candidate))
+                waiting.append(candidate)
+                _check_key(candidate, of_issuer=True)
+                check_validity(candidate, now)
+                if candidate.subject != candidate.issuer:
+                    check_strength(candidate)
+
+
+def _reason(error: VerificationError) -> str:
+    """Return the library's words for staff, without what it says of its own workings."""
+    text = str(error)
+    for noise in (
+        "validation failed: ",
+        "candidates exhausted: ",
+        "fatal error: ",
+        "Python extension validator failed: ValueError: ",
+    ):
+        text = text.replace(noise, "")
+    return shown(text.partition(" (encountered")[0], 200)
+
+
+def is_name_constrained(path: Sequence[x509.Certificate]) -> bool:
+    """Whether an issuer in the path may speak for some names only."""
+    with _parsing(_("the extensions")):
+        return any(
+            isinstance(extension.value, x509.NameConstraints)
+            for certificate in path[1:]
+            for extension in certificate.extensions
+        )
+
+
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether the issuer's key signed the certificate."""
+    try:
+        with _parsing(_("the signature")):
+            certificate.verify_directly_issued_by(issuer)
+    except (Refused, InvalidSignature):
+        return False
+    return True
+
+
+# --- Revocation lists -----------------------------------------------------------------------
+
+
+def check_list(
+    revoked: x509.CertificateRevocationList, issuer: x509.Certificate, now: datetime
+) -> datetime:
+    """Return until when a list holds; refuse one that is not the issuer's own, whole and dated."""
+    with _parsing(_("the revocation list")):
+        if revoked.issuer != issuer.subject:
+            raise Refused(
+                Outcome.UNTRUSTED_ISSUER,
+                _("it was issued by %(issuer)s") % {"issuer": name_text(revoked.issuer)},
+            )
+        if not isinstance(revoked.signature_hash_algorithm, HASHES):
+            raise Refused(Outcome.UNSUITABLE, _("its signature uses a weak or unknown hash"))
+        if not revoked.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]
+            raise Refused(Outcome.UNTRUSTED_ISSUER, _("its signature is not the trust anchor's"))
+        _check_list_extensions(revoked, issuer)
+        made, next_update = revoked.last_update_utc, revoked.next_update_utc
+        if next_update is None or next_update < made:
+            raise Refused(Outcome.MALFORMED, _("it does not say until when it holds"))
+        if made > now + CLOCK_SKEW:
+            raise Refused(Outcome.NOT_YET_VALID, _("it is dated in the future"))
+        return next_update
+
+
+def _check_list_extensions(
+    revoked: x509.CertificateRevocationList, issuer: x509.Certificate
+) -> None:
+    for extension in issuer.extensions:
+        if isinstance(extension.value, x509.KeyUsage) and not extension.value.crl_sign:
+            raise Refused(
+                Outcome.UNSUITABLE,
+                _("the key usage of the trust anchor lacks CRL signing"),
+            )
+    for extension in revoked.extensions:
+        if isinstance(extension.value, x509.DeltaCRLIndicator):
+            raise Refused(Outcome.UNSUITABLE, _("it is a delta list; load the complete one"))
+        if isinstance(extension.value, x509.IssuingDistributionPoint):
+            raise Refused(Outcome.UNSUITABLE, _("it covers only a part of the certificates"))
+        if extension.critical and not isinstance(extension.value, x509.CRLNumber):
+            raise Refused(
+                Outcome.UNSUITABLE,
+                _("it has the unknown critical extension %(oid)s")
+                % {"oid": extension.oid.dotted_string},
+            )
+
+
+def list_number(revoked: x509.CertificateRevocationList) -> int | None:
+    """Return the number that a list bears; later lists have larger ones."""
+    with _parsing(_("the list's number")):
+        try:
+            number = revoked.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        except x509.ExtensionNotFound:
+            return None
+        if not 0 <= number < 1 << LONGEST_SERIAL * 8:
+            raise Refused(Outcome.MALFORMED, _("its number is negative or longer than 20 octets"))
+        return number
+
+
+def entries_of(revoked: x509.CertificateRevocationList) -> Iterator[RevokedEntry]:
+    """Yield what the list revokes; serial numbers that no certificate can have are left out."""
+    with _parsing(_("an entry of the list")):
+        for entry in revoked:
+            reason = ""
+            for extension in entry.extensions:
+                if isinstance(extension.value, x509.CRLReason):
+                    reason = extension.value.reason.value
+                elif extension.critical:
+                    raise Refused(
+                        Outcome.UNSUITABLE,
+                        _("an entry has the critical extension %(oid)s")
+                        % {"oid": extension.oid.dotted_string},
+                    )
+            if 0 <= entry.serial_number < 1 << LONGEST_SERIAL * 8:
+                yield RevokedEntry(f"{entry.serial_number:x}", entry.revocation_date_utc, reason)

@@ -1,0 +1,121 @@
+"""What successes leave behind: last seen, last used, digests made anew.
+
+Written behind the request, in bulk, by one thread of each process, and at most once a minute for
+a row. A crash loses what is not written yet, of twice EVIDENCE_INTERVAL at most, and nothing else.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.apps import apps
+from django.db import transaction
+from django.db.models import Q
+
+from devices.database.write_behind import Writer, in_batches
+from devices.verdicts import Verdict
+
+EVERY = timedelta(minutes=1)  # one write a row and minute
+BATCH = 200  # rows named in one statement
+FIELDS = {"Device": "last_seen", "PreSharedKey": "last_used", "Certificate": "last_used"}
+
+
+class Uses(NamedTuple):
+    """When rows of a model were used last, by their primary keys."""
+
+    model: str
+    moments: dict[int, datetime]
+
+
+class NewDigest(NamedTuple):
+    """A key's digest as it was verified, and the one that takes its place."""
+
+    old: str
+    new: str
+    pepper: str
+
+
+Digests = dict[int, NewDigest]
+
+
+class Recorder(Writer[Uses | Digests]):
+    """Collects evidence from request threads and writes it every few seconds."""
+
+    name = "evidence"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._noted: dict[str, dict[int, datetime]] = {model: {} for model in FIELDS}
+        self._digests: Digests = {}
+
+    def note(self, verdict: Verdict, moment: datetime) -> None:
+        """Note that a credential was used and its device seen."""
+        with self._lock:
+            for model, row in (
+                ("Device", verdict.device),
+                ("PreSharedKey", verdict.key),
+                ("Certificate", verdict.certificate),
+            ):
+                if row is not None:
+                    self._noted[model][row] = moment
+        self._start()
+
+    def replace_digest(self, key: int, *, old: str, new: str, pepper: str) -> None:
+        """Have a key's digest replaced, if it is still `old` when that is written."""
+        with self._lock:
+            self._digests[key] = NewDigest(old, new, pepper)
+        self._start()
+
+    def awaits_new_digest(self, key: int) -> bool:
+        """Whether a replacement for this key is waiting to be written."""
+        return key in self._digests
+
+    def take(self) -> list[Uses | Digests]:
+        """Return what was noted: the digests, then the uses of each model by BATCH rows."""
+        with self._lock:
+            noted, self._noted = self._noted, {model: {} for model in FIELDS}
+            digests, self._digests = self._digests, {}
+        batches: list[Uses | Digests] = [digests] if digests else []
+        for model, moments in noted.items():
+            batches += [Uses(model, batch) for batch in in_batches(moments, BATCH)]
+        return batches
+
+    def take_back(self, batches: Sequence[Uses | Digests]) -> None:
+        """Note again what was not written; what was noted since is newer."""
+        with self._lock:
+            for batch in batches:
+                if isinstance(batch, Uses):
+                    self._noted[batch.model] = batch.moments | self._noted[batch.model]
+                else:
+                    self._digests = batch | self._digests
+
+    def write(self, batch: Uses | Digests) -> None:
+        """Write one batch, in one short transaction."""
+        if isinstance(batch, Uses):
+            self._write_uses(*batch)
+        else:
+            self._write_digests(batch)
+
+    @staticmethod
+    def _write_digests(digests: Digests) -> None:
+        keys = apps.get_model("devices", "PreSharedKey")
+        with transaction.atomic():
+            for key, change in sorted(digests.items(), reverse=True):
+                keys.objects.filter(pk=key, digest=change.old).update(
+                    digest=change.new, pepper=change.pepper
+                )
+
+    @staticmethod
+    def _write_uses(model: str, moments: dict[int, datetime]) -> None:
+        table, field = apps.get_model("devices", model).objects, FIELDS[model]
+        moment = max(moments.values())
+        stale = Q(**{field: None}) | Q(**{f"{field}__lte": moment - EVERY})
+        batch = table.filter(stale, pk__in=list(moments)).values("pk")
+        # Every writer locks rows newest first, so that no two wait for each other; the slice keeps
+        # the order.
+        locked = batch.select_for_update(no_key=True).order_by("-pk")[:BATCH]
+        with transaction.atomic(savepoint=False):
+            table.filter(pk__in=locked).update(**{field: moment})
+
+
+recorder = Recorder()

@@ -1,0 +1,416 @@
+"""Trust anchors: authorities that vouch for devices' certificates, and what they revoked."""
+
+from datetime import datetime
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import Certificate as X509Certificate
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from devices.credentials import x509
+from devices.credentials.x509 import NameSource, Refused, RevokedEntry
+from devices.database.statements import Among, Parameter, Statement
+from devices.history import Recorded, Records
+
+BATCH = 1000  # revoked serial numbers in one statement
+PLACE = "{id}"  # where a template holds the device's own part of a name
+
+
+class CRLPolicy(models.TextChoices):
+    """What a revocation list that is missing or out of date means."""
+
+    REQUIRE = "require", _("Refuse until a list is loaded, and whenever it is out of date")
+    REFUSE = "refuse", _("Refuse when the list that was loaded is out of date")
+    WARN = "warn", _("Accept with a warning when the list is out of date")
+
+
+class Authority(NamedTuple):
+    """A trust anchor with the dates of its revocation list, as a check needs them."""
+
+    subject_fingerprint: str
+    pk: int
+    name: str
+    pem: str
+    enabled: bool
+    public_key_fingerprint: str
+    name_source: str
+    name_pattern: str
+    identifier_pattern: str
+    crl_policy: str
+    list_pk: int | None
+    next_update: datetime | None
+
+    @property
+    def certificate(self) -> X509Certificate:
+        """The certificate, parsed."""
+        return certificate_in(self.pem)
+
+    def names_device(self, leaf: X509Certificate, identifier: str) -> bool:
+        """Whether the certificate bears the name that this anchor gives to the device."""
+        source = NameSource(self.name_source)
+        names = x509.names_in(leaf, source)
+        if source is NameSource.COMMON_NAME and len(names) != 1:
+            return False
+        expected = name_of(identifier, self.identifier_pattern, self.name_pattern)
+        return expected is not None and expected in names
+
+    def devices_named_in(self, leaf: X509Certificate) -> list[str]:
+        """Return the identifiers that this anchor's rule makes of the names in a certificate."""
+        names = x509.names_in(leaf, NameSource(self.name_source))
+        made = (name_of(name, self.name_pattern, self.identifier_pattern) for name in names)
+        return [identifier for identifier in made if identifier is not None]
+
+    def has_issued_as(self, issuer: X509Certificate) -> bool:
+        """Whether this row and the certificate are the same authority: one name, one key."""
+        return (
+            self.certificate.subject == issuer.subject
+            and self.public_key_fingerprint == x509.public_key_fingerprint(issuer)
+        )
+
+
+class ReadList(NamedTuple):
+    """What a revocation list says: until when it holds, and whom it names by serial number."""
+
+    pem: str
+    fingerprint: str
+    next_update: datetime
+    made: datetime
+    number: int | None
+    entries: dict[str, RevokedEntry]
+
+
+def name_of(identifier: str, identifier_pattern: str, name_pattern: str) -> str | None:
+    """Return the name that a certificate of the device must bear; None where there is none.
+
+    With the patterns exchanged, the identifier that a name stands for.
+    """
+    before, _place, after = identifier_pattern.partition(PLACE)
+    own = identifier[len(before) : len(identifier) - len(after)]
+    if not own or f"{before}{own}{after}" != identifier:
+        return None
+    return name_pattern.replace(PLACE, own)
+
+
+@lru_cache(maxsize=256)
+def certificate_in(pem: str) -> X509Certificate:
+    """Return a stored certificate, parsed; an answer is never remembered, only the parsing."""
+    return x509.read(pem).leaf
+
+
+def text_parameter(name: str) -> Parameter:
+    """Return a text's place in a statement."""
+    return Parameter(name, models.CharField())
+
+
+AUTHORITIES = Statement(
+    lambda: (
+        CertificateAuthority.objects.order_by("pk")
+        .filter(Among(F("subject_fingerprint"), text_parameter("issuers")))
+        .values_list(
+            "subject_fingerprint",
+            "pk",
+            "name",
+            "pem",
+            "enabled",
+            "public_key_fingerprint",
+            "name_source",
+            "name_pattern",
+            "identifier_pattern",
+            "crl_policy",
+            "revocation_list__pk",
+            "revocation_list__next_update",
+        )
+    )
+)
+REVOKED_SERIALS = Statement(
+    lambda: (
+        RevokedSerial.objects.order_by()
+        .filter(Among(F("serial"), text_parameter("serials")))
+        .values_list("authority_id", "serial")
+    )
+)
+
+
+def check_template(text: str) -> None:
+    """Refuse a template without exactly one place for the device's part."""
+    if text.count(PLACE) != 1:
+        raise ValidationError(
+            _("Write {id} exactly once, where the device's own part of the name stands."),
+            code="template",
+        )
+
+
+class CertificateAuthorityQuerySet(models.QuerySet["CertificateAuthority"]):
+    """Trust anchors."""
+
+    def enabled(self) -> "CertificateAuthorityQuerySet":
+        """Return those that vouch for anybody at all."""
+        return self.filter(enabled=True)
+
+    def prepare(self, *, presented: str, **fields: Any) -> "CertificateAuthority":
+        """Return the certificate of a text as an anchor that is not saved yet.
+
+        Raises ValidationError where it cannot be read or cannot be an anchor.
+        """
+        try:
+            certificate = x509.read(presented).leaf
+            x509.check_anchor(certificate)
+            x509.check_validity(certificate, timezone.now())
+            not_before, not_after = x509.validity_of(certificate)
+            return self.model(
+                pem=x509.pem_of(certificate),
+                fingerprint=x509.fingerprint(certificate),
+                subject_fingerprint=x509.subject_fingerprint(certificate),
+                public_key_fingerprint=x509.public_key_fingerprint(certificate),
+                subject=x509.subject_of(certificate),
+                not_before=not_before,
+                not_after=not_after,
+                **fields,
+            )
+        except Refused as refusal:
+            raise refusal.as_validation_error() from None
+
+    def register(self, *, presented: str, **fields: Any) -> "CertificateAuthority":
+        """Trust an authority's certificate to vouch for devices."""
+        authority = self.prepare(presented=presented, **fields)
+        authority.full_clean()
+        authority.save()
+        return authority
+
+
+class CertificateAuthority(Recorded):
+    """A trust anchor: whose signature makes a certificate a device's, and how it names devices."""
+
+    name = models.CharField(
+        _("name"), max_length=100, help_text=_("What staff call this authority.")
+    )
+    enabled = models.BooleanField(
+        _("enabled"),
+        default=True,
+        help_text=_(
+            "Switched off it vouches for nobody from the next request on. Its revocation list "
+            "still counts where it is an intermediate below another anchor."
+        ),
+    )
+    name_source = models.CharField(
+        _("devices are named by"),
+        max_length=16,
+        choices=NameSource,
+        default=NameSource.COMMON_NAME,
+    )
+    name_pattern = models.CharField(
+        _("the name in the certificate"),
+        max_length=255,
+        default=PLACE,
+        validators=[check_template],
+        help_text=_("A template such as urn:factory:{id}. Compared exactly, case included."),
+    )
+    identifier_pattern = models.CharField(
+        _("the identifier in the registry"),
+        max_length=255,
+        default=PLACE,
+        validators=[check_template],
+        help_text=_("A template such as //api.example.com/{id}, with the same {id}."),
+    )
+    crl_policy = models.CharField(
+        _("revocation list"),
+        max_length=16,
+        choices=CRLPolicy,
+        default=CRLPolicy.REFUSE,
+        help_text=_(
+            "What a missing or outdated list means. Certificates on the list are refused always."
+        ),
+    )
+    pem = models.TextField(_("certificate (PEM)"), editable=False)
+    fingerprint = models.CharField(_("SHA-256 fingerprint"), max_length=64, editable=False)
+    subject_fingerprint = models.CharField(
+        _("SHA-256 of the subject"), max_length=64, editable=False, db_index=True
+    )
+    public_key_fingerprint = models.CharField(
+        _("SHA-256 of the public key"), max_length=64, editable=False
+    )
+    subject = models.TextField(_("subject"), editable=False)
+    not_before = models.DateTimeField(_("valid from"), editable=False)
+    not_after = models.DateTimeField(_("valid until"), editable=False)
+    created = models.DateTimeField(_("created"), auto_now_add=True)
+
+    objects = CertificateAuthorityQuerySet.as_manager()
+    history = Records(without=["pem", "created"])
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("trust anchor")
+        verbose_name_plural = _("trust anchors")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["name"],
+                name="devices_authority_name_unique",
+                violation_error_message=_("A trust anchor of this name exists."),
+            ),
+            models.UniqueConstraint(
+                fields=["fingerprint"],
+                name="devices_authority_unique",
+                violation_error_message=_("This certificate is a trust anchor already."),
+            ),
+            models.CheckConstraint(condition=~Q(name=""), name="devices_authority_name_present"),
+            models.CheckConstraint(
+                condition=Q(name_source__in=["san-uri", "san-dns", "common-name"]),
+                name="devices_authority_name_source_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(crl_policy__in=["require", "refuse", "warn"]),
+                name="devices_authority_crl_policy_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(name_pattern__contains=PLACE, identifier_pattern__contains=PLACE),
+                name="devices_authority_templates_have_a_place",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @cached_property
+    def parsed(self) -> X509Certificate:
+        """The certificate, parsed."""
+        return certificate_in(self.pem)
+
+    def read_list(self, content: bytes, *, now: datetime | None = None) -> ReadList:
+        """Read a revocation list (PEM or DER) that could be put in force.
+
+        Raises ValidationError where it is not this authority's, not complete, or older than the
+        one in force: an old list would bring revoked certificates back.
+        """
+        try:
+            revoked = x509.read_list(content)
+            read = ReadList(
+                pem=revoked.public_bytes(Encoding.PEM).decode("ascii"),
+                fingerprint=revoked.fingerprint(SHA256()).hex(),
+                next_update=x509.check_list(revoked, self.parsed, now or timezone.now()),
+                made=revoked.last_update_utc,
+                number=x509.list_number(revoked),
+                entries={entry.serial: entry for entry in x509.entries_of(revoked)},
+            )
+        except Refused as refusal:
+            raise refusal.as_validation_error() from None
+        current = RevocationList.objects.filter(authority=self).first()
+        if current is not None:
+            current.check_succeeded_by(read.made, read.number)
+        return read
+
+    def load_list(
+        self, content: bytes, *, by: str, now: datetime | None = None
+    ) -> "RevocationList":
+        """Put a revocation list in force; it replaces the one before as a whole.
+
+        Raises ValidationError as `read_list` does.
+        """
+        moment = now or timezone.now()
+        with transaction.atomic():
+            CertificateAuthority.objects.select_for_update().get(pk=self.pk)
+            read = self.read_list(content, now=moment)
+            self._replace_serials(set(read.entries.values()))
+            loaded, _created = RevocationList.objects.update_or_create(
+                authority=self,
+                defaults={
+                    "number": "" if read.number is None else str(read.number),
+                    "this_update": read.made,
+                    "next_update": read.next_update,
+                    "entries": len(read.entries),
+                    "loaded_at": moment,
+                    "loaded_by": by,
+                },
+            )
+        return loaded
+
+    def _replace_serials(self, wanted: set[RevokedEntry]) -> None:
+        """Write what differs: a daily list of many thousands changes in a few lines."""
+        rows = RevokedSerial.objects.filter(authority=self)
+        known = {RevokedEntry(*row) for row in rows.values_list("serial", "date", "reason")}
+        gone = [entry.serial for entry in known - wanted]
+        for start in range(0, len(gone), BATCH):
+            rows.filter(serial__in=gone[start : start + BATCH]).delete()
+        RevokedSerial.objects.bulk_create(
+            (RevokedSerial(authority=self, **entry._asdict()) for entry in wanted - known),
+            batch_size=BATCH,
+        )
+
+
+class RevocationList(Recorded):
+    """The revocation list of an authority that is in force: what it says of itself."""
+
+    authority = models.OneToOneField(
+        CertificateAuthority,
+        verbose_name=_("trust anchor"),
+        on_delete=models.CASCADE,
+        related_name="revocation_list",
+    )
+    number = models.CharField(_("number"), max_length=60, blank=True, editable=False)
+    this_update = models.DateTimeField(_("made"), editable=False)
+    next_update = models.DateTimeField(_("renewed by"), editable=False)
+    entries = models.PositiveIntegerField(_("certificates on it"), editable=False)
+    loaded_at = models.DateTimeField(_("loaded"), editable=False)
+    loaded_by = models.CharField(_("loaded by"), max_length=150, blank=True, editable=False)
+
+    history = Records(owner="authority")
+
+    class Meta:
+        verbose_name = _("revocation list")
+        verbose_name_plural = _("revocation lists")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(this_update__lte=F("next_update")),
+                name="devices_list_dates_ordered",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.authority}, {self.this_update:%Y-%m-%d}"
+
+    def check_succeeded_by(self, this_update: datetime, number: int | None) -> None:
+        """Refuse a successor that is older than this list, by its date or by its number."""
+        older = this_update < self.this_update
+        if number is not None and self.number:
+            older = older or number < int(self.number)
+        if older:
+            raise ValidationError(
+                _("The list is older than the one in force (number %(number)s, made %(moment)s)."),
+                code="older",
+                params={
+                    "number": self.number or "—",
+                    "moment": f"{self.this_update:%Y-%m-%d %H:%M} UTC",
+                },
+            )
+
+
+class RevokedSerial(models.Model):
+    """A certificate that an authority's revocation list names."""
+
+    authority = models.ForeignKey(
+        CertificateAuthority,
+        verbose_name=_("trust anchor"),
+        on_delete=models.CASCADE,
+        related_name="revoked_serials",
+    )
+    serial = models.CharField(_("serial number"), max_length=40)
+    date = models.DateTimeField(_("revoked"))
+    reason = models.CharField(_("reason"), max_length=32, blank=True)
+
+    class Meta:
+        ordering = ["authority", "serial"]
+        verbose_name = _("revoked serial number")
+        verbose_name_plural = _("revoked serial numbers")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["serial", "authority"], name="devices_revoked_serial_unique"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.serial

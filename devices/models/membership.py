@@ -1,0 +1,110 @@
+"""The history of what changes without a save: who is in which group, whose certificates are whose.
+
+Django writes memberships, and takes a deleted device off its revoked certificates, without saving
+a row. It announces both, and what it announces is recorded here.
+"""
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.signals import m2m_changed, pre_delete
+from django.dispatch import receiver
+from django.utils.translation import gettext_lazy as _
+
+from devices.history import Change, Kind, indexes_of, record
+from devices.models.certificate import Certificate
+from devices.models.device import Device, DeviceGroup
+
+Membership = Device.groups.through
+
+
+class HistoricalMembership(Change):
+    """A device that came into a group, or left it."""
+
+    instance_type = Membership
+    tracked_fields = [
+        field for field in Membership._meta.fields if field.name in {"device", "devicegroup"}
+    ]
+
+    is_link = True
+    owners = ("device", "devicegroup")
+
+    history_id = models.BigAutoField(primary_key=True)
+    history_date = models.DateTimeField()
+    history_type = models.CharField(max_length=1, choices=Kind)
+    history_user_id = models.CharField(max_length=150, blank=True, default="")
+    history_change_reason = models.CharField(max_length=255, blank=True, default="")
+    device = models.ForeignKey(
+        Device,
+        verbose_name=_("device"),
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+    )
+    devicegroup = models.ForeignKey(
+        DeviceGroup,
+        verbose_name=_("device group"),
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+    )
+
+    class Meta:
+        verbose_name = _("membership")
+        verbose_name_plural = _("memberships")
+        ordering = ["-history_date", "-history_id"]
+        indexes = indexes_of("device", "devicegroup")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(origin__in=["admin", "command", "import", "shell"]),
+                name="devices_membership_history_origin_known",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.device_id} in {self.devicegroup_id}"
+
+
+@receiver(m2m_changed, sender=Membership)
+def record_memberships(
+    *,
+    instance: Device | DeviceGroup,
+    action: str,
+    pk_set: set[int] | None,
+    reverse: bool,
+    **_signal: Any,
+) -> None:
+    """Record who came into a group, or leaves it now."""
+    own, other = ("devicegroup", "device") if reverse else ("device", "devicegroup")
+    if action == "post_add":
+        record(
+            [
+                Membership(**{f"{own}_id": instance.pk, f"{other}_id": pk})
+                for pk in sorted(pk_set or ())
+            ],
+            Kind.CREATED,
+        )
+    elif action in {"pre_remove", "pre_clear"}:
+        leaving = Membership.objects.filter(**{own: instance})
+        if pk_set is not None:
+            leaving = leaving.filter(**{f"{other}__in": pk_set})
+        record(list(leaving), Kind.DELETED)
+
+
+@receiver(pre_delete, sender=Device)
+def record_device_leaving(*, instance: Device, **_signal: Any) -> None:
+    """Record that a device leaves its groups, and its revoked certificates, which stay."""
+    record(list(Membership.objects.filter(device=instance)), Kind.DELETED)
+    kept = list(Certificate.objects.filter(device=instance).exclude(revoked_at=None))
+    for certificate in kept:
+        certificate.device = None
+    record(kept, Kind.CHANGED)
+
+
+@receiver(pre_delete, sender=DeviceGroup)
+def record_group_leaving(*, instance: DeviceGroup, **_signal: Any) -> None:
+    """Record that its devices leave a group."""
+    record(list(Membership.objects.filter(devicegroup=instance)), Kind.DELETED)

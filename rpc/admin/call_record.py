@@ -1,0 +1,307 @@
+"""Staff's view of the journal of calls: a list to look through, fast whatever its length."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from devices.admin.changelist import BoundedPaginator
+from devices.models import Device
+from devices.rendering import NOTHING, moment_column
+from rpc.admin.panels import answer_badge
+from rpc.models import ALLOWING, CallRecord, reasons
+
+MOST_CALLERS = 50  # choices
+MOST_LOOKED_AT = 5_000  # refused rows, the newest ones, whose reasons are choices
+DAY = timedelta(days=1)
+FIRST = moment_column("first", gettext_lazy("first"))
+LAST = moment_column("last", gettext_lazy("Last"))
+HOUR = moment_column("bucket", gettext_lazy("hour"))
+
+
+class PeriodFilter(admin.SimpleListFilter):
+    """Rows by when they count: the last hours or days, or between two moments in UTC.
+
+    The last 24 hours unless something else is asked for, an hour itself included.
+    """
+
+    title = gettext_lazy("time")
+    parameter_name = "period"
+    template = "admin/rpc/period_filter.html"
+    ends = ("from", "until")
+    spans = {"1h": DAY / 24, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
+    usual = "24h"
+
+    def __init__(self, request: HttpRequest, params: dict[str, Any], *args: Any) -> None:
+        typed = {end: params.pop(end, [""])[-1] for end in self.ends}
+        super().__init__(request, params, *args)
+        self.typed = typed
+        self.moments = {end: _moment(text) for end, text in typed.items()}
+        hours = any(name.startswith("bucket") for name in request.GET)
+        self.chosen = self.value() or ("all" if hours or any(self.moments.values()) else self.usual)
+        self.kept: list[tuple[str, str]] = []
+
+    def expected_parameters(self) -> list[str | None]:
+        """Return the names of what this filter reads."""
+        return [self.parameter_name, *self.ends]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [
+            ("1h", _("Last hour")),
+            ("24h", _("Last 24 hours")),
+            ("7d", _("Last 7 days")),
+            ("30d", _("Last 30 days")),
+            ("all", _("Any time")),
+        ]
+
+    def choices(self, changelist: Any) -> Any:
+        """Yield the choices; one of them is always made, if not by the moments that were typed."""
+        between = any(self.moments.values())
+        self.kept = [
+            (name, value)
+            for name, values in changelist.filter_params.items()
+            for value in values
+            if name not in self.expected_parameters()
+        ]
+        for value, label in self.lookup_choices:
+            yield {
+                "selected": self.chosen == value and not between,
+                "query_string": changelist.get_query_string(
+                    {str(self.parameter_name): value}, list(self.ends)
+                ),
+                "display": label,
+            }
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[CallRecord]:
+        """Keep the rows that count calls of the period."""
+        span = self.spans.get(self.chosen)
+        begin = self.moments["from"] or (timezone.now() - span if span else None)
+        until = self.moments["until"]
+        if begin is not None:
+            queryset = queryset.since(begin).filter(last__gte=begin)
+        if until is not None:
+            queryset = queryset.filter(bucket__lte=until, first__lte=until)
+        kept: QuerySet[CallRecord] = queryset
+        return kept
+
+
+def _moment(text: str) -> datetime | None:
+    """Return the moment, in UTC, that a browser's field holds; None where it holds none."""
+    try:
+        parsed = parse_datetime(text)
+    except ValueError:
+        return None
+    return parsed if parsed is None or timezone.is_aware(parsed) else parsed.replace(tzinfo=UTC)
+
+
+class ReasonFilter(admin.SimpleListFilter):
+    """Rows by reason; the choices are those of answers given of late."""
+
+    title = gettext_lazy("reason")
+    parameter_name = "reason"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        newest = CallRecord.objects.refused().order_by("-bucket", "-pk")
+        seen = set(newest.values_list("reason", flat=True)[:MOST_LOOKED_AT])
+        seen |= {*ALLOWING, self.value() or ""}
+        return [(value, label) for value, label in reasons() if value in seen]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[CallRecord]:
+        """Keep the rows of the choice; what it says of the outcome lets an index find them."""
+        value = self.value()
+        if value is None:
+            kept: QuerySet[CallRecord] = queryset
+            return kept
+        allowed = value in ALLOWING
+        rows: QuerySet[CallRecord] = queryset.allowed() if allowed else queryset.refused()
+        return rows.filter(reason=value)
+
+
+class CallerFilter(admin.SimpleListFilter):
+    """Rows by a caller that was let in; any other can be named in the address."""
+
+    title = gettext_lazy("caller")
+    parameter_name = "caller"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        names = [row.caller for row in CallRecord.objects.callers()[:MOST_CALLERS]]
+        chosen = self.value()
+        return [(name, name) for name in sorted({*names, *([chosen] if chosen else [])})]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[CallRecord]:
+        """Keep the rows of the choice."""
+        value = self.value()
+        return queryset if value is None else queryset.filter(caller=value)
+
+
+class CallChangeList(ChangeList):
+    """Knows which of the identifiers on its page are registered, with one statement."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Find the devices that the rows of the page name."""
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        name_devices(self.result_list)
+
+
+def name_devices(rows: list[CallRecord]) -> None:
+    """Note, in each row, the registered devices that it names."""
+    named = {name for row in rows for name in (row.subject, row.destination, row.caller) if name}
+    found = dict(Device.objects.filter(identifier__in=named).values_list("identifier", "pk"))
+    for row in rows:
+        row.devices = found
+
+
+def device_link(row: CallRecord, identifier: str) -> SafeString | str:
+    """Return an identifier, as a link to its device where there is one."""
+    pk = row.devices.get(identifier)
+    if pk is None:
+        return identifier or NOTHING
+    url = reverse("admin:devices_device_change", args=[pk])
+    return format_html('<a href="{}">{}</a>', url, identifier)
+
+
+@admin.register(CallRecord)
+class CallRecordAdmin(admin.ModelAdmin):
+    """The journal: nobody adds to it, changes or deletes it here."""
+
+    list_display = [
+        LAST,
+        "answer",
+        "why",
+        "subject_link",
+        "asked",
+        "count",
+        "caller_link",
+        "endpoint",
+    ]
+    list_display_links = [LAST]
+    list_filter = [
+        PeriodFilter,
+        "outcome",
+        ReasonFilter,
+        "endpoint",
+        "question",
+        CallerFilter,
+        "others",
+    ]
+    sortable_by = ()  # any other order would sort the whole journal
+    list_per_page = 50
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    paginator = BoundedPaginator
+    search_fields = ["subject", "destination", "command"]
+    search_help_text = gettext_lazy(
+        "Search by how a device's identifier begins, or a command: /v1/Config.Get. Only the time "
+        "chosen beside is searched."
+    )
+    actions = None
+    fieldsets = [
+        (
+            None,
+            {"fields": ["answer", "why", "rule_link", "count", FIRST, LAST, HOUR]},
+        ),
+        (
+            gettext_lazy("What was asked"),
+            {"fields": ["question", "subject_link", "command", "destination_link"]},
+        ),
+        (gettext_lazy("By whom"), {"fields": ["caller_link", "endpoint"]}),
+    ]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Leave adding to the servers."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: what was counted stays."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: `prune_journal` deletes what is old."""
+        return False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return the list that knows devices."""
+        return CallChangeList
+
+    def get_object(self, *args: Any, **kwargs: Any) -> CallRecord | None:
+        """Return a row that knows its devices."""
+        row: CallRecord | None = super().get_object(*args, **kwargs)
+        if row is not None:
+            name_devices([row])
+        return row
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Find rows by an index: the words of a search are no words within a text here."""
+        term = search_term.strip()
+        if term.startswith("/") and not term.startswith("//"):
+            return queryset.filter(Q(command__startswith=term)), False
+        return queryset.about_prefix(term) if term else queryset, False
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Say what the list does not show: calls without a row of their own, calls not counted."""
+        others = CallRecord.objects.filter(others=True).since(timezone.now() - DAY)
+        extra = {
+            "title": _("Journal of calls"),
+            "others_total": others.total(),
+            "journal_is_off": not settings.JOURNAL,
+        }
+        return super().changelist_view(request, extra | (extra_context or {}))
+
+    @admin.display(description=gettext_lazy("Answer"))
+    def answer(self, row: CallRecord) -> SafeString:
+        """Return how it ended."""
+        return answer_badge(row)
+
+    @admin.display(description=gettext_lazy("Reason"))
+    def why(self, row: CallRecord) -> str:
+        """Return the reason in words."""
+        return row.why
+
+    @admin.display(description=gettext_lazy("Subject"))
+    def subject_link(self, row: CallRecord) -> SafeString | str:
+        """Return who was asked about."""
+        return device_link(row, row.subject)
+
+    @admin.display(description=gettext_lazy("Command"))
+    def asked(self, row: CallRecord) -> SafeString | str:
+        """Return the command, and whom it was for."""
+        if not row.destination:
+            return row.command or NOTHING
+        return format_html("{} → {}", row.command, device_link(row, row.destination))
+
+    @admin.display(description=gettext_lazy("Destination"))
+    def destination_link(self, row: CallRecord) -> SafeString | str:
+        """Return whom a command was for."""
+        return device_link(row, row.destination)
+
+    @admin.display(description=gettext_lazy("Caller"))
+    def caller_link(self, row: CallRecord) -> SafeString | str:
+        """Return who asked."""
+        return device_link(row, row.caller)
+
+    @admin.display(description=gettext_lazy("Rule"))
+    def rule_link(self, row: CallRecord) -> SafeString | str:
+        """Return the rule that decided last; it may be gone by now."""
+        if row.rule is None:
+            return NOTHING
+        url = reverse("admin:acl_commandpermission_change", args=[row.rule])
+        return format_html('<a href="{}">#{}</a>', url, str(row.rule))

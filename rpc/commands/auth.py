@@ -1,0 +1,137 @@
+"""The commands that this registry answers. (specification: Auth service.)"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.utils.translation import gettext_noop as _
+
+from acl.engine.decisions import Decision, Request
+from acl.models import CommandPermission
+from devices.addresses import AddressError, entity_id
+from devices.models import Device
+from devices.models.device import Attempt
+from rpc import journal
+from rpc.commands.registry import SERVICES, Answer, Arguments, InvalidArguments, command, services
+
+NOBODY = ""  # no entity has this ID: what an address that names nothing reduces to
+
+SERVICES.update(
+    {
+        "/v1": _("What every entity answers."),
+        "/v1/Auth": _(
+            "Auth service performs authentication and authorization of devices and commands. "
+            "Can only be used by the cloud backend."
+        ),
+        "/v1/Dispatcher": _("What clients greet the dispatcher with."),
+        "/v1/Services": _("Services service tells which commands there are."),
+    }
+)
+
+AUTHORIZE_COMMAND = {
+    "doc": _("AuthorizeCommand returns true if `src` is allowed to send a given command to `dst`."),
+    "args": {
+        "src": {"doc": _("ID of the command sender."), "type": "string"},
+        "dst": {"doc": _("ID of the command recipient."), "type": "string"},
+        "cmd": {"doc": _("Command name."), "type": "string"},
+    },
+    "required_args": ["src", "dst", "cmd"],
+    "result": {
+        "doc": _("`true` if the command is allowed, `false` otherwise."),
+        "type": "boolean",
+    },
+}
+
+AUTHENTICATE = {
+    "doc": _("Authenticate returns true if `id` is verified to have valid credentials."),
+    "args": {
+        "credentials": {
+            "doc": _(
+                "Credentials presented by the entity. At least one of `psk` or `cert` must be "
+                "present."
+            ),
+            "type": "object",
+            "properties": {"psk": {"type": "string"}, "cert": {"type": "string"}},
+        },
+        "id": {"doc": _("ID of an entity to authenticate."), "type": "string"},
+    },
+    "required_args": ["id", "credentials"],
+    "result": {"doc": _("`true` if credentials are valid, `false` otherwise."), "type": "boolean"},
+}
+
+GET_SERVICES = {
+    "doc": _("Get returns the definitions of all commands, by service."),
+    "args": {},
+    "required_args": [],
+    "result": {"doc": _("Services by their full names."), "type": "object"},
+}
+
+HELLO = {"doc": _("Hello does nothing; clients greet with it."), "args": {}, "required_args": []}
+
+
+def _entity(address: str) -> str:
+    try:
+        return entity_id(address)
+    except AddressError:
+        return NOBODY
+
+
+@command("/v1/Auth.AuthorizeCommand", definition=AUTHORIZE_COMMAND)
+def authorize_command(src: str, dst: str, cmd: str) -> Answer:
+    """Whether `src` may send `cmd` to `dst`; unknown entities may nothing."""
+    decision = CommandPermission.objects.decide(_entity(src), _entity(dst), cmd)
+    return _decided(src, dst, cmd, decision)
+
+
+@authorize_command.batch
+def authorize_commands(calls: Sequence[Arguments]) -> list[Answer]:
+    """Answer many calls of AuthorizeCommand with as many statements as one."""
+    decisions = CommandPermission.objects.decide_many(
+        [(_entity(call["src"]), _entity(call["dst"]), call["cmd"]) for call in calls]
+    )
+    return [
+        _decided(**call, decision=decision) for call, decision in zip(calls, decisions, strict=True)
+    ]
+
+
+def _decided(src: str, dst: str, cmd: str, decision: Decision) -> Answer:
+    request = Request(_entity(src) or src, _entity(dst) or dst, cmd)
+    return Answer(decision.allowed, journal.of_decision(request, decision))
+
+
+def _check_credentials(arguments: Arguments) -> None:
+    """Refuse an Authenticate that presents nothing."""
+    if not arguments["credentials"]:
+        raise InvalidArguments("credentials must have psk or cert")
+
+
+def _attempt(arguments: Arguments) -> Attempt:
+    credentials = arguments["credentials"]
+    return Attempt(_entity(arguments["id"]), credentials.get("psk"), credentials.get("cert"))
+
+
+@command("/v1/Auth.Authenticate", definition=AUTHENTICATE, check=_check_credentials)
+def authenticate(**arguments: Any) -> Answer:
+    """Whether `id` holds each of the credentials presented."""
+    answer: Answer = authenticate_all([arguments])[0]
+    return answer
+
+
+@authenticate.batch
+def authenticate_all(calls: Sequence[Arguments]) -> list[Answer]:
+    """Answer many calls of Authenticate with as many statements as one."""
+    verdicts = Device.objects.authenticate_many(list(map(_attempt, calls)))
+    return [
+        Answer(verdict.verified, journal.of_verdict(_entity(call["id"]) or call["id"], verdict))
+        for call, verdict in zip(calls, verdicts, strict=True)
+    ]
+
+
+@command("/v1/Hello", "/v1/Dispatcher.Hello", definition=HELLO)
+def hello() -> None:
+    """Return nothing: the greeting itself is the answer."""
+
+
+@command("/v1/Services.Get", definition=GET_SERVICES)
+def get_services() -> dict[str, Any]:
+    """Return the very definitions that arguments are held against."""
+    return services()

@@ -1,0 +1,147 @@
+"""Running the commands of a frame: each gets its result, one that fails leaves the others be."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from django.db import InterfaceError, OperationalError
+
+from devices.credentials import throttle
+from rpc.commands import auth  # noqa: F401 - registers the commands
+from rpc.commands.registry import COMMANDS, Answer, Arguments, Command, InvalidArguments
+from rpc.frames import (
+    BAD_REQUEST,
+    DEADLINE_EXCEEDED,
+    INTERNAL_ERROR,
+    NOT_FOUND,
+    OK,
+    UNAVAILABLE,
+    Call,
+    Result,
+)
+from rpc.journal import Entry
+from rpc.models import CallReason, Question
+
+# How long one frame may spend on checking secrets that may be weak: what is left of them then is
+# answered as throttled.
+GUESSING_SECONDS = 2.0
+
+# Why a call has no answer, or none worth more than that.
+REASONS = {
+    OK: CallReason.ANSWERED,
+    BAD_REQUEST: CallReason.INVALID_ARGUMENTS,
+    NOT_FOUND: CallReason.UNKNOWN_COMMAND,
+    INTERNAL_ERROR: CallReason.INTERNAL_ERROR,
+    UNAVAILABLE: CallReason.UNAVAILABLE,
+    DEADLINE_EXCEEDED: CallReason.DEADLINE_EXCEEDED,
+}
+
+log = logging.getLogger(__name__)
+
+
+def run(calls: Sequence[Call]) -> list[Result]:
+    """Return the results of the calls, in their order.
+
+    Calls of one command that can answer many at once are asked together, so that their cost in
+    statements does not grow with their number.
+    """
+    now = time.time()
+    results: list[Result | None] = []
+    runnable: dict[str, list[_Runnable]] = {}
+    for position, call in enumerate(calls):
+        try:
+            command, arguments = _prepare(call, now)
+        except _Refused as refusal:
+            results.append(refusal.result)
+            continue
+        results.append(None)
+        runnable.setdefault(command.name, []).append(_Runnable(position, arguments, call.deadline))
+    with throttle.within(GUESSING_SECONDS):
+        for name, batch in runnable.items():
+            answers = _answers(COMMANDS[name], batch)
+            for one, answer in zip(batch, answers, strict=True):
+                results[one.position] = answer
+    return [result for result in results if result is not None]
+
+
+def entry_of(call: Call, result: Result) -> Entry:
+    """Return what the journal keeps of a call and its result."""
+    return result.entry or Entry(Question.CALL, REASONS[result.status], command=call.name)
+
+
+class _Runnable(NamedTuple):
+    """A call that may be run: its place in the frame, its arguments, its deadline if it has one."""
+
+    position: int
+    arguments: Arguments
+    deadline: float | None
+
+    def is_late(self) -> bool:
+        """Whether the deadline has passed, while those before it in the frame were run."""
+        return self.deadline is not None and self.deadline < time.time()
+
+
+class _Refused(Exception):
+    """A call that is not run; `result` says why."""
+
+    def __init__(self, status: int, message: str = "") -> None:
+        super().__init__(status)
+        self.result = Result.failure(status, message)
+
+
+def _prepare(call: Call, now: float) -> tuple[Command, Arguments]:
+    """Return the command that a call names and its validated arguments; raises _Refused."""
+    if call.deadline is not None:
+        if type(call.deadline) not in (int, float):
+            raise _Refused(BAD_REQUEST, "deadline must be a number of Unix seconds")
+        if call.deadline < now:
+            raise _Refused(DEADLINE_EXCEEDED)
+    command = COMMANDS.get(call.name)
+    if command is None:
+        raise _Refused(NOT_FOUND, f"No handler for {call.name}")
+    try:
+        return command, command.arguments(call.args)
+    except InvalidArguments as error:
+        raise _Refused(BAD_REQUEST, str(error)) from error
+
+
+def _answers(command: Command, batch: Sequence[_Runnable]) -> list[Result]:
+    """Return the answers: asked for together where the command can; if that fails, singly."""
+    if command.run_many is None or len(batch) == 1:
+        return [_answer(command, one) for one in batch]
+    late = [one.is_late() for one in batch]
+    together = [one.arguments for one, is_late in zip(batch, late, strict=True) if not is_late]
+    results = _guarded(command, partial(command.run_many, together), len(together))
+    if any(result.status == INTERNAL_ERROR for result in results):
+        return [_answer(command, one) for one in batch]
+    answers = iter(results)
+    return [Result.failure(DEADLINE_EXCEEDED) if is_late else next(answers) for is_late in late]
+
+
+def _answer(command: Command, one: _Runnable) -> Result:
+    if one.is_late():
+        return Result.failure(DEADLINE_EXCEEDED)
+    return _guarded(command, lambda: [command.run(**one.arguments)], 1)[0]
+
+
+def _done(answer: Any) -> Result:
+    if isinstance(answer, Answer):
+        return Result(OK, answer.value, entry=answer.entry)
+    return Result(OK, answer)
+
+
+def _guarded(command: Command, answer: Callable[[], Sequence[Any]], expected: int) -> list[Result]:
+    """Return the answers as results; a failure is logged whole and told without detail."""
+    try:
+        return [_done(value) for value in answer()]
+    except InvalidArguments as error:
+        return [Result.failure(BAD_REQUEST, str(error))] * expected
+    except (OperationalError, InterfaceError) as error:
+        # In an outage every request comes here: a traceback each would cost more than they do.
+        log.error("%s: the database cannot be reached: %r", command.name, error)  # noqa: TRY400
+        return [Result.failure(UNAVAILABLE)] * expected
+    except Exception:
+        log.exception("%s failed", command.name)
+        return [Result.failure(INTERNAL_ERROR)] * expected

@@ -1,0 +1,220 @@
+"""The admin: rules are kept, tried, explained and reported on; nothing typed is lost."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from acl.models import Assertion, CommandPermission, CommandSet
+
+ADD = "/admin/acl/commandpermission/add/"
+LIST = "/admin/acl/commandpermission/"
+
+
+@pytest.fixture
+def staff(db: None, client: Client) -> Callable[..., Client]:
+    def login(*codenames: str) -> Client:
+        user = User.objects.create_user("sam", is_staff=True, is_superuser=not codenames)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        client.force_login(user)
+        return client
+
+    return login
+
+
+def fields(**overrides: Any) -> dict[str, Any]:
+    return {
+        "effect": "allow",
+        "source_kind": "everyone",
+        "destination_kind": "everyone",
+        "pattern": "/v1/Config.*",
+        "enabled": "on",
+        "note": "typed by hand",
+    } | overrides
+
+
+def test_a_rule_is_added(staff: Any, make_device: Any) -> None:
+    lamp = make_device("lamp")
+    response = staff().post(ADD, fields(source_kind="device", source_device=lamp.pk), follow=True)
+    assert "was added successfully" in response.content.decode()
+    assert CommandPermission.objects.named().get().notation == "allow lamp → everyone: /v1/Config.*"
+
+
+def test_a_mistake_is_told_at_its_field_and_nothing_typed_is_lost(staff: Any) -> None:
+    page = staff().post(ADD, fields(source_kind="device", pattern="/v1/*/x")).content.decode()
+    assert "Which device? Choose one, or choose another kind." in page
+    assert "Write /v1/*, or one pattern for each command." in page
+    assert 'value="/v1/*/x"' in page
+    assert 'value="typed by hand"' in page
+    assert not CommandPermission.objects.exists()
+
+
+def test_saving_warns_of_a_rule_that_opens_everything(staff: Any) -> None:
+    page = staff().post(ADD, fields(pattern="*"), follow=True).content.decode()
+    assert "This rule lets everyone send every command to everyone." in page
+
+
+def test_the_list_shows_searches_and_filters(
+    staff: Any, make_device: Any, make_rule: Any, django_assert_max_num_queries: Any
+) -> None:
+    client = staff()
+    for _ in range(20):
+        make_rule(make_device(), make_device(), "/v1/Config.*")
+    rule = make_rule(make_device("lamp"), "same-group", "/v1/Sys.*", enabled=False)
+    with django_assert_max_num_queries(14):
+        assert client.get(LIST).status_code == 200
+    page = client.get(LIST, {"q": "lamp"}).content.decode()
+    assert f"#{rule.pk}</a>" in page
+    assert "1 command permission" in page
+    for word in (f"%23{rule.pk}", "/v1/Sys", "'/v1/Sys.*'"):
+        page = client.get(f"{LIST}?q={word}").content.decode()
+        assert f"#{rule.pk}</a>" in page
+        assert "1 command permission" in page
+    for state, number in (("off", 1), ("force", 20), ("later", 0), ("expired", 0)):
+        page = client.get(LIST, {"state": state}).content.decode()
+        assert f"{number} command permission" in page
+
+
+def test_rules_are_switched_off_and_on(staff: Any, make_rule: Any) -> None:
+    rule = make_rule()
+    client = staff()
+    chosen = {"_selected_action": [rule.pk]}
+    page = client.post(LIST, chosen | {"action": "disable"}, follow=True).content.decode()
+    assert "1 rule switched off." in page
+    rule.refresh_from_db()
+    assert not rule.enabled
+    page = client.post(LIST, chosen | {"action": "enable"}, follow=True).content.decode()
+    assert "1 rule switched on." in page
+
+
+def test_the_page_that_explains(staff: Any, make_device: Any, make_rule: Any) -> None:
+    make_device("//api.example.com/lamp")
+    rule = make_rule(command="/v1/*", note="<b>careful</b>")
+    make_rule(enabled=False)
+    client = staff("view_commandpermission")
+    listed = client.get(LIST).content.decode()
+    assert reverse("admin:acl_commandpermission_explain") in listed
+    assert reverse("admin:acl_commandpermission_report") in listed
+    asked = {
+        "source": "//api.example.com/lamp.led",
+        "destination": "//api.example.com/lamp",
+        "command": "/v1/Config.Get",
+    }
+    page = client.get(LIST + "explain/", asked).content.decode()
+    assert "<strong>Allowed</strong>" in page
+    assert "a rule allows it and none denies it" in page
+    assert f"#{rule.pk}</a>" in page
+    assert "would match, but is switched off" in page
+    assert "&lt;b&gt;careful&lt;/b&gt;" in page
+    page = client.get(LIST + "explain/", asked | {"source": "//a/b.c.d"}).content.decode()
+    assert "one dot in its last segment" in page
+    assert 'value="//a/b.c.d"' in page
+    assert "verdict" not in page
+    page = client.get(LIST + "explain/", {"source": "//api.example.com/lamp"}).content.decode()
+    assert 'value="//api.example.com/lamp"' in page
+    assert "errorlist" not in page
+    assert "errorlist" not in client.get(LIST + "explain/").content.decode()
+
+
+def test_the_report_page(staff: Any, make_device: Any, make_rule: Any) -> None:
+    make_device("lamp")
+    client = staff("view_commandpermission")
+    page = client.get(LIST + "report/").content.decode()
+    assert "Every rule can decide something" in page
+    assert "No expectations are saved." in page
+    make_rule()
+    Assertion.objects.create(text="nobody may *")
+    page = client.get(LIST + "report/").content.decode()
+    assert "lets everyone send every command to everyone" in page
+    assert "a rule allows it (Everyone may send any command to everyone)" in page
+
+
+def test_the_report_shows_one_fault_and_ways_to_mend_it(
+    staff: Any, make_device: Any, make_rule: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    useless, wide = make_rule(make_device("off", enabled=False)), make_rule()
+    client = staff()
+
+    def numbers(**query: Any) -> list[int]:
+        context = client.get(LIST + "report/", query).context
+        return [finding.rule.pk for finding in context["findings"]]
+
+    assert numbers() == [useless.pk, wide.pk]
+    assert numbers(fault="disabled-device") == [useless.pk]
+    assert numbers(fault="opens-everything") == [wide.pk]
+    assert numbers(fault="no-such-fault") == [useless.pk, wide.pk]
+    page = client.get(LIST + "report/", {"fault": "opens-everything"}).content.decode()
+    assert f'name="_selected_action" value="{wide.pk}"' in page
+    assert f'href="{LIST}{wide.pk}/delete/"' in page
+    assert "No rule has this fault." in client.get(
+        LIST + "report/", {"fault": "expired"}
+    ).content.decode()  # fmt: skip
+    monkeypatch.setattr("acl.admin.pages.MOST_EXAMINED", 1)
+    assert numbers() == [useless.pk]
+    assert "Only the oldest 1 rules" in client.get(LIST + "report/").content.decode()
+    monkeypatch.setattr("acl.admin.pages.MOST_FINDINGS", 0)
+    assert "Only the first 0 are shown" in client.get(LIST + "report/").content.decode()
+
+
+def test_who_may_only_look_mends_nothing(staff: Any, make_rule: Any) -> None:
+    make_rule()
+    page = staff("view_commandpermission").get(LIST + "report/").content.decode()
+    assert "Switch" not in page
+    assert "/delete/" not in page
+
+
+def test_the_list_of_expectations_says_which_hold(
+    staff: Any, make_device: Any, django_assert_max_num_queries: Any
+) -> None:
+    make_device("lamp")
+    for number in range(6):
+        Assertion.objects.create(text=f"lamp may not /v1/{number} itself")
+        Assertion.objects.create(text=f"lamp may /v1/{number} itself")
+    client = staff()
+    with django_assert_max_num_queries(20):
+        page = client.get("/admin/acl/assertion/").content.decode()
+    assert page.count(">holds</span>") == 6
+    assert page.count(">broken</span> lamp → lamp: no rule allows it") == 6
+
+
+@pytest.mark.parametrize("page", ["", "explain/", "report/"])
+def test_pages_ask_for_the_right_to_view(staff: Any, page: str) -> None:
+    assert staff("view_device").get(LIST + page).status_code == 403
+
+
+def test_a_set_is_kept_with_its_commands(staff: Any, make_rule: Any) -> None:
+    inline = {
+        "patterns-TOTAL_FORMS": 2,
+        "patterns-INITIAL_FORMS": 0,
+        "patterns-0-pattern": "/v1/Config.Get",
+        "patterns-1-pattern": "/v1/Sys*",
+    }
+    client = staff()
+    page = client.post("/admin/acl/commandset/add/", {"name": "reading"} | inline)
+    assert "Did you mean /v1/*?" in page.content.decode()
+    assert not CommandSet.objects.exists()
+    inline["patterns-1-pattern"] = "/v1/Sys.*"
+    client.post("/admin/acl/commandset/add/", {"name": "reading"} | inline)
+    command_set = CommandSet.objects.get()
+    make_rule(command=command_set)
+    listed = client.get("/admin/acl/commandset/").content.decode()
+    assert '<td class="field-pattern_count">2</td>' in listed
+    rules = f'<a href="{LIST}?command_set__id__exact={command_set.pk}">1</a>'
+    assert f'<td class="field-rule_count">{rules}</td>' in listed
+    assert rules in client.get(f"/admin/acl/commandset/{command_set.pk}/change/").content.decode()
+
+
+def test_an_expectation_that_does_not_hold_is_saved_with_a_warning(
+    staff: Any, make_device: Any
+) -> None:
+    make_device("lamp")
+    client = staff()
+    text = "lamp   may /v1/X itself"
+    page = client.post("/admin/acl/assertion/add/", {"text": text}, follow=True).content.decode()
+    assert "It does not hold: lamp → lamp: no rule allows it" in page
+    assert Assertion.objects.get().text == "lamp may /v1/X itself"
+    page = client.post("/admin/acl/assertion/add/", {"text": "lamp may"}).content.decode()
+    assert "Write: SENDER may" in page

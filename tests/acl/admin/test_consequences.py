@@ -1,0 +1,194 @@
+"""What a change turns is shown, and asked about where it breaks an expectation."""
+
+from collections.abc import Iterator
+from html import unescape
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+
+from acl import what_if
+from acl.engine.decisions import Request
+from acl.models import Assertion, CommandPermission, CommandSet
+from devices.models import Device
+
+LIST = "/admin/acl/commandpermission/"
+ASKED = "This breaks an expectation. Nothing is saved yet."
+TOLD = "An expectation does not hold any more: lamp may /v1/X itself"
+
+
+@pytest.fixture
+def lamp(make_device: Any) -> Device:
+    device: Device = make_device("lamp")
+    return device
+
+
+@pytest.fixture
+def expectation(lamp: Device) -> Assertion:
+    return Assertion.objects.create(text="lamp may /v1/X itself")
+
+
+@pytest.fixture
+def _seen() -> Iterator[None]:
+    """Let another app have seen a request."""
+    what_if.SOURCES.append(lambda: {Request("lamp", "lamp", "/v1/Seen"): 12})
+    yield
+    what_if.SOURCES.pop()
+
+
+def fields(**overrides: Any) -> dict[str, Any]:
+    return {
+        "effect": "allow",
+        "source_kind": "everyone",
+        "destination_kind": "everyone",
+        "pattern": "*",
+        "enabled": "on",
+    } | overrides
+
+
+def text_of(response: Any) -> str:
+    return unescape(response.content.decode())
+
+
+def test_what_breaks_nothing_is_done_and_what_it_turned_is_told(
+    admin_client: Client, expectation: Assertion
+) -> None:
+    page = text_of(admin_client.post(LIST + "add/", fields(), follow=True))
+    assert "1 known answer has changed: lamp → lamp: /v1/X: denied → allowed" in page
+    assert ASKED not in page
+    assert CommandPermission.objects.count() == 1
+
+
+@pytest.mark.usefixtures("_seen")
+def test_a_rule_is_tried_without_saving_and_then_saved(
+    admin_client: Client, expectation: Assertion
+) -> None:
+    page = text_of(admin_client.post(LIST + "add/", fields(_try="x")))
+    assert "2 of 2 known answers would change." in page
+    assert '<td data-label="Command">/v1/Seen</td>' in page
+    assert page.count('<td data-label="Asked of late">12 times</td>') == 1
+    assert page.count('<td data-label="Asked of late">—</td>') == 1
+    assert "No expectation breaks. Nothing is saved yet." in page
+    assert '<input type="hidden" name="pattern" value="*">' in page
+    assert "_try" not in page
+    assert "successfully" not in page
+    assert not CommandPermission.objects.exists()
+    assert not LogEntry.objects.exists()
+    admin_client.post(LIST + "add/", fields(_confirmed="x"))
+    assert CommandPermission.objects.count() == 1
+
+
+def test_the_way_back_to_the_form_keeps_what_was_typed(admin_client: Client, lamp: Device) -> None:
+    page = text_of(admin_client.post(LIST + "add/", fields(note="typed", _edit="x")))
+    assert "Nothing is saved yet." in page
+    assert 'value="typed"' in page
+    assert not CommandPermission.objects.exists()
+
+
+def test_a_mistake_is_told_before_anything_is_tried(
+    admin_client: Client, expectation: Assertion
+) -> None:
+    page = text_of(admin_client.post(LIST + "add/", fields(pattern="/v1/*/x", _try="x")))
+    assert "Write /v1/*, or one pattern for each command." in page
+
+
+CHANGES = {
+    "deny": ("{list}add/", fields(effect="deny", pattern="/v1/*")),
+    "switch off": ("{list}", {"action": "disable", "_selected_action": "{rule}"}),
+    "delete": ("{list}{rule}/delete/", {"post": "yes"}),
+    "delete many": (
+        "{list}",
+        {"action": "delete_selected", "_selected_action": "{rule}", "post": "yes"},
+    ),
+    "empty the set": (
+        "/admin/acl/commandset/{set}/change/",
+        {
+            "name": "some",
+            "patterns-TOTAL_FORMS": "1",
+            "patterns-INITIAL_FORMS": "1",
+            "patterns-0-id": "{pattern}",
+            "patterns-0-command_set": "{set}",
+            "patterns-0-pattern": "/v1/Y",
+        },
+    ),
+    "disable the device": (
+        "/admin/devices/device/",
+        {"action": "disable", "_selected_action": "{lamp}", "step": "confirm", "count": "1"},
+    ),
+    "disable one device": ("/admin/devices/device/{lamp}/disable/", {}),
+    "move the group": ("/admin/devices/devicegroup/{group}/change/", {"name": "room"}),
+}
+
+
+@pytest.fixture
+def ids(
+    lamp: Device, expectation: Assertion, make_rule: Any, make_set: Any, make_group: Any
+) -> dict[str, Any]:
+    some: CommandSet = make_set("some", "/v1/X")
+    group = make_group("room", parent=make_group("site"))
+    lamp.groups.add(group)
+    rule = make_rule(group.parent, "everyone", some)
+    return {
+        "list": LIST,
+        "rule": rule.pk,
+        "set": some.pk,
+        "pattern": some.patterns.get().pk,
+        "lamp": lamp.pk,
+        "group": group.pk,
+    }
+
+
+def snapshot() -> list[Any]:
+    return [
+        *CommandPermission.objects.order_by("pk").values_list("effect", "enabled"),
+        *Device.objects.values_list("enabled", "groups__parent"),
+        *CommandSet.objects.values_list("patterns__pattern"),
+    ]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_breaks_an_expectation_is_asked_about_first(
+    change: str, admin_client: Client, ids: dict[str, Any]
+) -> None:
+    address, sent = CHANGES[change]
+    sent = {name: value.format(**ids) for name, value in sent.items()}
+    before = snapshot()
+    page = text_of(admin_client.post(address.format(**ids), sent))
+    assert ASKED in page
+    assert "lamp may /v1/X itself: lamp → lamp: " in page
+    assert "successfully" not in page
+    assert snapshot() == before
+    assert "messagelist" not in text_of(admin_client.get(LIST))
+    page = text_of(
+        admin_client.post(address.format(**ids), sent | {"_confirmed": "x"}, follow=True)
+    )
+    assert TOLD in page
+    assert snapshot() != before
+
+
+def test_what_was_broken_before_is_not_asked_about(
+    admin_client: Client, expectation: Assertion
+) -> None:
+    page = text_of(admin_client.post(LIST + "add/", fields(pattern="/v1/Other"), follow=True))
+    assert "was added successfully" in page
+    assert "does not hold" not in page
+
+
+def test_a_stale_form_changes_only_what_was_changed_in_it(
+    admin_client: Client, make_rule: Any
+) -> None:
+    rule = make_rule()
+    address = f"{LIST}{rule.pk}/change/"
+    form = admin_client.get(address).context["adminform"].form
+    shown = {
+        bound.html_initial_name: bound.value() if bound.value() is not None else ""
+        for bound in form
+        if bound.field.show_hidden_initial
+    }
+    assert shown["initial-enabled"] is True
+    CommandPermission.objects.filter(pk=rule.pk).update(enabled=False, pattern="/v1/Kept")
+    sent = fields(note="typed late") | {"initial-enabled": "True"}
+    admin_client.post(address, shown | sent)
+    rule.refresh_from_db()
+    assert (rule.note, rule.enabled, rule.pattern) == ("typed late", False, "/v1/Kept")

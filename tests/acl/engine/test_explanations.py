@@ -1,0 +1,124 @@
+"""Explanations: the decision, who took part, who nearly did, and how it is rendered."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from acl.engine.explanations import Standing
+from acl.models import CommandPermission
+
+COMMAND = "/v1/Config.Get"
+explain = CommandPermission.objects.explain_decision
+
+
+def standings(*request: str) -> dict[int, str]:
+    return {part.rule.pk: part.standing for part in explain(*request).parts}
+
+
+def test_every_rule_has_its_standing(make_device: Any, make_group: Any, make_rule: Any) -> None:
+    now, hour = timezone.now(), timedelta(hours=1)
+    room, other = make_group("room"), make_group("other")
+    lamp, hub = make_device("lamp", groups=[room]), make_device("hub")
+    expected = {
+        make_rule(lamp, hub, COMMAND).pk: Standing.DECIDED,
+        make_rule(room, hub, "/v1/*").pk: Standing.AGREED,
+        make_rule(enabled=False).pk: Standing.DISABLED,
+        make_rule(valid_from=now + hour).pk: Standing.NOT_YET,
+        make_rule(valid_until=now - hour).pk: Standing.EXPIRED,
+        make_rule(hub, lamp, COMMAND).pk: Standing.OTHER_DIRECTION,
+        make_rule(other, hub, COMMAND).pk: Standing.OTHER_SOURCE,
+        make_rule(lamp, other, COMMAND).pk: Standing.OTHER_DESTINATION,
+        make_rule(lamp, hub, "/v1/Sys.*").pk: Standing.OTHER_COMMAND,
+    }
+    make_rule(other, other, COMMAND)
+    make_rule(lamp, other, "/v1/Sys.*")
+    assert standings("lamp", "hub", COMMAND) == expected
+    assert explain("lamp", "hub", COMMAND).parts[0].standing is Standing.DECIDED
+
+
+def test_a_denial_overrules(make_device: Any, make_rule: Any) -> None:
+    make_device("lamp")
+    allow, deny = make_rule(), make_rule(effect="deny")
+    second = make_rule("everyone", "itself", effect="deny")
+    assert standings("lamp", "lamp", COMMAND) == {
+        second.pk: Standing.DECIDED,
+        deny.pk: Standing.AGREED,
+        allow.pk: Standing.OVERRULED,
+    }
+    decider = explain("lamp", "lamp", COMMAND).decider
+    assert decider is not None
+    assert decider.pk == second.pk
+
+
+def test_rules_of_a_disabled_device_are_not_asked(make_device: Any, make_rule: Any) -> None:
+    make_device("lamp", enabled=False)
+    rule = make_rule()
+    assert standings("lamp", "lamp", COMMAND) == {rule.pk: Standing.NOT_ASKED}
+
+
+def test_near_misses_are_few(make_device: Any, make_rule: Any) -> None:
+    make_device("lamp")
+    make_device("hub")
+    for _ in range(12):
+        make_rule(make_device(), "everyone", COMMAND)
+    assert len(explain("lamp", "hub", COMMAND).near_misses) == 10
+
+
+def test_an_explanation_costs_the_same_for_any_number_of_rules(
+    make_device: Any, make_rule: Any, django_assert_max_num_queries: Any
+) -> None:
+    make_device("lamp")
+    for _ in range(30):
+        make_rule(command=COMMAND)
+    with django_assert_max_num_queries(8):
+        explanation = explain("lamp", "lamp", COMMAND)
+        assert len(explanation.lines()) == 33
+        assert len(explanation.as_document()["rules"]) == 30
+
+
+def test_an_unknown_device_or_a_malformed_command_has_no_parts(
+    make_device: Any, make_rule: Any
+) -> None:
+    make_device("lamp")
+    make_rule()
+    assert explain("lamp", "nobody", COMMAND).parts == ()
+    assert explain("lamp", "lamp", "/" * 1000).parts == ()
+
+
+def test_the_text_begins_with_the_answer(make_device: Any, make_group: Any, make_rule: Any) -> None:
+    site = make_group("site")
+    make_device("lamp", groups=[make_group("room", parent=site)])
+    rule = make_rule(site, "itself", "/v1/Config.*", note="why not")
+    assert explain("lamp", "lamp", COMMAND).lines() == [
+        "lamp → lamp: /v1/Config.Get",
+        "allowed: a rule allows it and none denies it",
+        "groups of the sender: room, site",
+        "groups of the receiver: room, site",
+        "rules that match:",
+        f"  #{rule.pk} allow group:site → itself: /v1/Config.* (decided)",
+    ]
+
+
+def test_the_command_answers_with_its_exit_code(
+    make_device: Any, make_rule: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_device("//api.example.com/lamp")
+    with pytest.raises(SystemExit) as ended:
+        call_command(
+            "explain", "//api.example.com/lamp", "//api.example.com/lamp.led", COMMAND, "--json"
+        )
+    assert ended.value.code == 1
+    assert json.loads(capsys.readouterr().out)["reason"] == "no-rule"
+    make_rule()
+    call_command("explain", "//api.example.com/lamp", "//api.example.com/lamp", COMMAND)
+    assert "allowed: a rule allows it" in capsys.readouterr().out
+
+
+def test_the_command_refuses_what_is_no_address(db: None) -> None:
+    with pytest.raises(CommandError, match="one dot") as caught:
+        call_command("explain", "//a/b.c.d", "x", COMMAND)
+    assert caught.value.returncode == 2

@@ -1,0 +1,444 @@
+"""How staff get in: hashing, lock-out, sessions, the password again, second factors."""
+
+import re
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from axes.models import AccessAttempt
+from django.contrib.auth.hashers import PBKDF2PasswordHasher, identify_hasher
+from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, RequestFactory
+from django.urls import reverse
+from django_otp.oath import totp
+from django_otp.plugins.otp_static.models import StaticToken
+from django_otp.plugins.otp_totp.models import TOTPDevice
+from django_otp_webauthn.models import WebAuthnCredential
+
+from authsite.accounts import login, second_factor
+from devices.reauthentication import CONFIRMED_AT, recently_authenticated
+
+pytestmark = pytest.mark.django_db
+PASSWORD = "a long enough password"
+LOGIN = "/admin/login/"
+
+
+@pytest.fixture
+def kim() -> User:
+    return User.objects.create_superuser("kim", password=PASSWORD)
+
+
+@pytest.fixture
+def optional(settings: Any) -> None:
+    settings.STAFF_SECOND_FACTOR = "optional"
+
+
+@pytest.fixture
+def required(settings: Any) -> None:
+    settings.STAFF_SECOND_FACTOR = "required"
+
+
+def sign_in(client: Client, password: str = PASSWORD, name: str = "kim", **extra: Any) -> Any:
+    return client.post(LOGIN, {"username": name, "password": password}, **extra)
+
+
+def age(client: Client, **moments: float) -> None:
+    """Set moments of a session back by so many seconds."""
+    session = client.session
+    for name, seconds in moments.items():
+        session[name] -= seconds
+    session.save()
+
+
+def app(user: User) -> TOTPDevice:
+    return TOTPDevice.objects.create(user=user, name="app", confirmed=True)
+
+
+def code_of(device: TOTPDevice, steps: int = 0) -> str:
+    return f"{totp(device.bin_key, t0=-30 * steps):06d}"
+
+
+# --- Passwords ------------------------------------------------------------------------------
+
+
+def test_passwords_are_kept_as_argon2id_at_a_bounded_cost(settings: Any) -> None:
+    from authsite import settings as production
+
+    settings.PASSWORD_HASHERS = production.PASSWORD_HASHERS
+    user = User(username="kim")
+    user.set_password(PASSWORD)
+    assert user.password.startswith("argon2$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+def test_an_older_hash_is_made_anew_at_the_next_login(client: Client, settings: Any) -> None:
+    from authsite import settings as production
+
+    settings.PASSWORD_HASHERS = production.PASSWORD_HASHERS
+    old = PBKDF2PasswordHasher().encode(PASSWORD, "salt", iterations=1000)
+    user = User.objects.create(username="kim", password=old, is_staff=True)
+    assert sign_in(client).status_code == 302
+    user.refresh_from_db()
+    assert identify_hasher(user.password).algorithm == "argon2"
+
+
+# --- Lock-out -------------------------------------------------------------------------------
+
+
+def fail(client: Client, times: int, **extra: Any) -> Any:
+    return [sign_in(client, "wrong", **extra) for _ in range(times)][-1]
+
+
+def test_five_failures_lock_a_name_out_for_one_address(client: Client, kim: User) -> None:
+    fail(client, 4)
+    locked = fail(client, 1)
+    assert locked.status_code == 429
+    assert locked.headers["Retry-After"] == "900"
+    assert "Try again in 15 minutes" in locked.content.decode()
+    assert sign_in(client).status_code == 429
+    assert sign_in(client, REMOTE_ADDR="192.0.2.7").status_code == 302
+
+
+def test_a_wait_that_was_promised_ends(client: Client, kim: User, settings: Any) -> None:
+    fail(client, 5)
+    AccessAttempt.objects.update(attempt_time=login_time_ago(minutes=14))
+    assert sign_in(client).status_code == 429
+    AccessAttempt.objects.update(attempt_time=login_time_ago(minutes=16))
+    assert sign_in(client).status_code == 302
+
+
+def login_time_ago(**span: float) -> Any:
+    from django.utils import timezone
+
+    return timezone.now() - timedelta(**span)
+
+
+def test_a_success_forgets_the_failures(client: Client, kim: User) -> None:
+    fail(client, 4)
+    assert sign_in(client).status_code == 302
+    fail(Client(), 4)
+    assert sign_in(Client()).status_code == 302
+
+
+def test_staff_with_a_shell_free_who_is_locked_out(client: Client, kim: User) -> None:
+    fail(client, 5)
+    call_command("axes_reset_username", "kim")
+    assert sign_in(client).status_code == 302
+
+
+def test_nothing_that_was_typed_is_kept_but_the_name(client: Client, kim: User) -> None:
+    sign_in(client, "a password nobody may read")
+    row = AccessAttempt.objects.get()
+    assert "nobody may read" not in repr(row.__dict__)
+    assert row.username == "kim"
+
+
+PROXY = ("10.0.0.1", "10.0.0.0/8")
+
+
+@pytest.mark.parametrize(
+    ("meta", "proxies", "address"),
+    [
+        ({"REMOTE_ADDR": "192.0.2.1"}, "", "192.0.2.1"),
+        ({"REMOTE_ADDR": "::ffff:192.0.2.1"}, "", "192.0.2.1"),
+        ({"REMOTE_ADDR": "2001:db8:1:2:3::4"}, "", "2001:db8:1:2::"),
+        ({"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "192.0.2.9"}, PROXY[1], "192.0.2.9"),
+        ({"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "junk"}, PROXY[1], "10.0.0.1"),
+        ({"REMOTE_ADDR": "192.0.2.1", "HTTP_X_FORWARDED_FOR": "192.0.2.9"}, "", "192.0.2.1"),
+        ({"REMOTE_ADDR": ""}, "", None),
+    ],
+    ids=["plain", "mapped", "ipv6", "proxy", "junk", "forged", "socket"],
+)
+def test_the_address_that_failures_are_counted_for(
+    meta: dict[str, str], proxies: str, address: str | None, settings: Any
+) -> None:
+    from ipaddress import ip_network
+
+    settings.TRUSTED_PROXIES = tuple(ip_network(word) for word in proxies.split())
+    request = HttpRequest()
+    request.META = meta
+    assert login.address_of(request) == address
+
+
+def test_the_machine_endpoints_never_ask_for_a_lock_out(
+    client: Client, django_assert_num_queries: Any
+) -> None:
+    with django_assert_num_queries(0):
+        client.post("/deviceverifier", "{", content_type="application/json")
+    assert not AccessAttempt.objects.exists()
+
+
+# --- Sessions -------------------------------------------------------------------------------
+
+
+def test_a_session_ends_twelve_hours_after_its_login(client: Client, kim: User) -> None:
+    sign_in(client)
+    age(client, signed_in_at=12 * 3600 - 60)
+    assert client.get("/admin/").status_code == 200
+    age(client, signed_in_at=61)
+    assert client.get("/admin/").headers["Location"].startswith(LOGIN)
+
+
+def test_a_session_is_prolonged_once_a_minute_while_it_is_used(client: Client, kim: User) -> None:
+    sign_in(client)
+    client.get("/admin/")
+    noted = client.session["active_at"]
+    client.get("/admin/")
+    assert client.session["active_at"] == noted
+    age(client, active_at=61)
+    answer = client.get("/admin/")
+    assert client.session["active_at"] > noted - 61
+    assert answer.cookies["sessionid"]["max-age"] == 3600
+
+
+# --- The password again ---------------------------------------------------------------------
+
+
+@recently_authenticated
+def guarded(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("the secret")
+
+
+def visit(client: Client) -> Any:
+    request = RequestFactory().get("/admin/some/page/?a=b")
+    request.session = client.session
+    return guarded(request)
+
+
+def test_a_guarded_page_opens_right_after_the_login(client: Client, kim: User) -> None:
+    sign_in(client)
+    assert visit(client).content == b"the secret"
+
+
+@pytest.mark.parametrize("moment", [-15 * 60, 60], ids=["long ago", "to come"])
+def test_a_guarded_page_asks_for_the_password_again(
+    client: Client, kim: User, moment: float
+) -> None:
+    sign_in(client)
+    age(client, confirmed_at=-moment)
+    sent = visit(client).headers["Location"]
+    assert sent == "/admin/confirm/?next=%2Fadmin%2Fsome%2Fpage%2F%3Fa%3Db"
+    wrong = client.post(sent, {"password": "wrong"})
+    assert "The password is wrong" in wrong.content.decode()
+    assert visit(client).status_code == 302
+    assert client.post(sent, {"password": PASSWORD}).headers["Location"] == "/admin/some/page/?a=b"
+    assert visit(client).content == b"the secret"
+
+
+def test_a_guarded_page_stays_shut_where_nobody_confirmed_anything(client: Client) -> None:
+    assert visit(client).status_code == 302
+
+
+def test_guesses_at_the_password_again_are_counted_like_logins(client: Client, kim: User) -> None:
+    sign_in(client)
+    for _ in range(4):
+        client.post("/admin/confirm/", {"password": "wrong"})
+    assert client.post("/admin/confirm/", {"password": "wrong"}).status_code == 429
+
+
+def test_no_page_leads_to_another_site(client: Client, kim: User) -> None:
+    sign_in(client)
+    answer = client.post("/admin/confirm/?next=//evil.example/", {"password": PASSWORD})
+    assert answer.headers["Location"] == "/admin/"
+
+
+# --- The second factor ----------------------------------------------------------------------
+
+
+def test_switched_off_there_is_no_second_factor(client: Client, kim: User) -> None:
+    app(kim)
+    sign_in(client)
+    page = client.get("/admin/")
+    assert page.status_code == 200
+    assert "Second factor" not in page.content.decode()
+    assert client.get("/admin/second-factor/settings/").status_code == 403
+    assert client.post(reverse("otp_webauthn:credential-registration-begin")).status_code == 403
+
+
+@pytest.mark.usefixtures("optional")
+def test_who_has_none_works_on_where_it_is_optional(
+    client: Client, kim: User, django_assert_num_queries: Any
+) -> None:
+    sign_in(client)
+    client.get("/admin/password_change/")
+    with django_assert_num_queries(2):
+        assert client.get("/admin/password_change/").status_code == 200
+
+
+@pytest.mark.usefixtures("required")
+def test_who_has_none_is_sent_to_set_one_up_where_it_is_required(client: Client, kim: User) -> None:
+    sign_in(client)
+    page = client.get("/admin/devices/device/", follow=True)
+    assert page.redirect_chain[-1][0].startswith("/admin/second-factor/settings/")
+    assert "Set one up to go on" in page.content.decode()
+    assert client.post("/admin/logout/").status_code == 200
+
+
+@pytest.mark.usefixtures("required")
+def test_setting_up_an_app(client: Client, kim: User) -> None:
+    sign_in(client)
+    page = client.get("/admin/second-factor/app/").content.decode()
+    device = TOTPDevice.objects.get()
+    assert not device.confirmed
+    assert "<svg" in page
+    assert second_factor.key_of(device) in page
+    wrong = client.post("/admin/second-factor/app/", {"code": "000000x"})
+    assert "not the code" in wrong.content.decode()
+    shown = client.post("/admin/second-factor/app/", {"code": code_of(device)}).content.decode()
+    codes = re.findall(r"<code>([a-z2-9]{5}-[a-z2-9]{5})</code>", shown)
+    assert len(set(codes)) == second_factor.RECOVERY_CODES
+    assert client.get("/admin/").status_code == 200
+    assert not StaticToken.objects.filter(token__in=codes).exists()
+    again = client.get("/admin/second-factor/settings/").content.decode()
+    assert codes[0] not in again
+    assert "10 codes are left" in again
+
+
+@pytest.mark.usefixtures("optional")
+def test_who_has_an_app_gives_its_code(client: Client, kim: User) -> None:
+    device = app(kim)
+    sign_in(client)
+    step = client.get("/admin/devices/device/?q=a", follow=True)
+    address, _status = step.redirect_chain[-1]
+    assert address == "/admin/second-factor/?next=%2Fadmin%2Fdevices%2Fdevice%2F%3Fq%3Da"
+    assert "devices/devicegroup" not in step.content.decode()
+    answer = client.post(address, {"code": code_of(device)})
+    assert answer.headers["Location"] == "/admin/devices/device/?q=a"
+    assert client.get(answer.headers["Location"]).status_code == 200
+
+
+@pytest.mark.usefixtures("optional")
+def test_a_code_works_once(client: Client, kim: User) -> None:
+    device = app(kim)
+    assert second_factor.accept(kim, code_of(device)) == device
+    assert second_factor.accept(kim, code_of(device)) is None
+
+
+@pytest.mark.usefixtures("optional")
+def test_wrong_codes_make_the_next_ones_wait(client: Client, kim: User) -> None:
+    device = app(kim)
+    sign_in(client)
+    for _ in range(3):
+        page = client.post("/admin/second-factor/", {"code": "000000"}).content.decode()
+        assert "Wait until" in page
+    client.post("/admin/second-factor/", {"code": code_of(device)})
+    assert client.get("/admin/").status_code == 302
+
+
+@pytest.mark.usefixtures("optional")
+def test_a_recovery_code_works_once_and_however_it_is_written(client: Client, kim: User) -> None:
+    app(kim)
+    first, second, *_rest = second_factor.issue_recovery_codes(kim)
+    assert second_factor.accept(kim, first.upper().replace("-", " ")) is not None
+    assert second_factor.accept(kim, first) is None
+    recovery = second_factor.recovery_of(kim)
+    assert recovery is not None
+    recovery.throttle_reset()
+    assert second_factor.accept(kim, second) is not None
+
+
+@pytest.mark.usefixtures("optional")
+def test_nobody_removes_a_factor_before_giving_it(client: Client, kim: User) -> None:
+    app(kim)
+    sign_in(client)
+    for address in ("settings", "app", "codes", "remove"):
+        page = f"/admin/second-factor/{address}/"
+        answer = client.post(page, {"factor": "app"})
+        assert answer.status_code == 403, address
+    assert TOTPDevice.objects.filter(confirmed=True).exists()
+
+
+@pytest.mark.usefixtures("optional")
+def test_changing_factors_asks_for_password_and_factor_again(client: Client, kim: User) -> None:
+    device = app(kim)
+    sign_in(client)
+    client.post("/admin/second-factor/", {"code": code_of(device)})
+    age(client, confirmed_at=1000, password_at=1000)
+    page = "/admin/second-factor/app/"
+    sent = client.get(page).headers["Location"]
+    step = client.post(sent, {"password": PASSWORD}).headers["Location"]
+    assert step == "/admin/second-factor/?next=%2Fadmin%2Fsecond-factor%2Fapp%2F"
+    assert client.get(page).status_code == 302  # the password alone is not enough
+    assert client.post(step, {"code": code_of(device, 1)}).headers["Location"] == page
+    assert client.get(page).status_code == 200
+
+
+@pytest.mark.usefixtures("optional")
+def test_a_code_alone_does_not_confirm(client: Client, kim: User) -> None:
+    device = app(kim)
+    sign_in(client)
+    age(client, confirmed_at=1000, password_at=1000)
+    client.post("/admin/second-factor/", {"code": code_of(device)})
+    assert time.time() - client.session[CONFIRMED_AT] > 900
+
+
+@pytest.mark.usefixtures("optional")
+def test_removing_the_last_factor_takes_the_recovery_codes_along(client: Client, kim: User) -> None:
+    device = app(kim)
+    second_factor.issue_recovery_codes(kim)
+    sign_in(client)
+    client.post("/admin/second-factor/", {"code": code_of(device)})
+    client.post("/admin/second-factor/remove/", {"factor": "app"})
+    assert not TOTPDevice.objects.exists()
+    assert not StaticToken.objects.exists()
+
+
+@pytest.mark.usefixtures("optional")
+def test_nobody_removes_the_passkey_of_another(kim: User) -> None:
+    lee = User.objects.create_user("lee")
+    passkey = WebAuthnCredential.objects.create(
+        user=lee, credential_id=b"1", public_key=b"2", aaguid="0" * 32, sign_count=0
+    )
+    second_factor.remove(kim, str(passkey.pk))
+    assert WebAuthnCredential.objects.exists()
+    second_factor.remove(lee, str(passkey.pk))
+    assert not WebAuthnCredential.objects.exists()
+
+
+@pytest.mark.usefixtures("required")
+def test_a_login_without_staff_rights_gets_nowhere(client: Client) -> None:
+    User.objects.create_user("lee", password=PASSWORD)
+    client.force_login(User.objects.get(username="lee"))
+    assert client.get("/admin/second-factor/").status_code == 403
+    assert client.post(reverse("otp_webauthn:credential-registration-begin")).status_code == 403
+
+
+ACCOUNTS = "/admin/auth/user/"
+
+
+@pytest.mark.usefixtures("optional")
+def test_a_superuser_takes_a_lost_factor_off(admin_client: Client, kim: User) -> None:
+    app(kim)
+    sent = {"action": "forget_second_factors", "_selected_action": [kim.pk]}
+    assert "kim" in admin_client.post(ACCOUNTS, sent).content.decode()
+    assert second_factor.has_codes(kim)
+    admin_client.post(ACCOUNTS, {**sent, "confirmed": "yes"})
+    assert not second_factor.has_codes(kim)
+    age(admin_client, confirmed_at=1000)
+    assert admin_client.post(ACCOUNTS, sent).headers["Location"].startswith("/admin/confirm/")
+
+
+@pytest.mark.usefixtures("optional")
+def test_nobody_else_does(client: Client, kim: User) -> None:
+    lee = User.objects.create_user("lee", is_staff=True)
+    lee.user_permissions.set(Permission.objects.filter(codename__in=["view_user", "change_user"]))
+    client.force_login(lee)
+    assert "forget_second_factors" not in client.get(ACCOUNTS).content.decode()
+
+
+def test_no_page_shows_what_apps_make_codes_with(admin_client: Client, kim: User) -> None:
+    app(kim)
+    for name in ("otp_totp/totpdevice", "otp_static/staticdevice"):
+        assert admin_client.get(f"/admin/{name}/").status_code == 404
+
+
+def test_a_lost_factor_is_taken_off_from_the_shell(kim: User, capsys: Any) -> None:
+    app(kim)
+    second_factor.issue_recovery_codes(kim)
+    call_command("reset_second_factor", "kim")
+    assert "2" in capsys.readouterr().out
+    assert not second_factor.has_codes(kim)
+    with pytest.raises(SystemExit):
+        call_command("reset_second_factor", "kim")

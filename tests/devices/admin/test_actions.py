@@ -1,0 +1,256 @@
+"""What staff do to many devices at once: shown first, then done, recorded and counted."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from devices import history
+from devices.admin.actions import MOST_SHOWN
+from devices.models import Certificate, Device, Membership, PreSharedKey
+from devices.models.device import DeviceGroup
+from tests.support import pki
+
+Factory = Callable[..., Device]
+LIST = "/admin/devices/device/"
+
+
+def act(client: Client, action: str, devices: Any, **form: Any) -> Any:
+    """Choose an action for devices, as the list does."""
+    chosen = {"action": action, "_selected_action": [device.pk for device in devices]}
+    return client.post(LIST, chosen | form)
+
+
+def confirm(client: Client, page: Any, **form: Any) -> Any:
+    """Send the confirmation as it was shown."""
+    context = page.context
+    sent = {"action": context["action"], "_selected_action": context["keys"], "step": "confirm"}
+    if context["across"]:
+        sent["select_across"] = "1"
+    if "count" in context:
+        sent["count"] = context["count"]
+    return client.post(LIST + context["back"].removeprefix(LIST), sent | form, follow=True)
+
+
+def said(response: Any) -> list[str]:
+    return [str(message) for message in response.context["messages"]]
+
+
+def recorded(model: Any, kind: str) -> int:
+    found: int = history.history_of(model).objects.filter(history_type=kind).count()
+    return found
+
+
+def test_only_what_changes_is_shown_and_changed(admin_client: Client, make_device: Factory) -> None:
+    on, also_on, off = make_device("on"), make_device("also"), make_device("off", enabled=False)
+    page = act(admin_client, "disable", [on, also_on, off])
+    assert list(page.context["rows"].values_list("identifier", flat=True)) == ["also", "on"]
+    assert (page.context["count"], page.context["selected"]) == (2, 3)
+    assert Device.objects.enabled().count() == 2
+    before = recorded(Device, "~")
+    assert said(confirm(admin_client, page)) == ["2 devices disabled."]
+    assert not Device.objects.enabled().exists()
+    assert recorded(Device, "~") == before + 2
+    page = act(admin_client, "enable", [on, also_on])
+    assert said(confirm(admin_client, page)) == ["2 devices enabled."]
+    updated = on.updated
+    on.refresh_from_db()
+    assert on.enabled
+    assert on.updated > updated
+
+
+def test_what_moved_between_the_look_and_the_confirmation_is_shown_again(
+    admin_client: Client, make_device: Factory
+) -> None:
+    first, second = make_device(), make_device()
+    page = act(admin_client, "disable", [first, second])
+    Device.objects.filter(pk=second.pk).update(enabled=False)
+    again = confirm(admin_client, page)
+    assert "no longer what was shown" in again.content.decode()
+    assert Device.objects.enabled().count() == 1
+    assert said(confirm(admin_client, again)) == ["1 device disabled."]
+
+
+def test_everything_that_a_filter_leaves_is_changed_across_pages(
+    admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devices.models.batches.BATCH", 7)
+    for n in range(MOST_SHOWN + 5):
+        make_device(f"fleet-{n:02}")
+    other = make_device("other")
+    page = admin_client.post(
+        LIST + "?q=fleet", {"action": "disable", "_selected_action": ["1"], "select_across": "1"}
+    )
+    assert page.context["count"] == MOST_SHOWN + 5
+    assert page.context["more"] == 5
+    assert len(page.content) < 30_000
+    assert said(confirm(admin_client, page)) == ["25 devices disabled."]
+    assert Device.objects.enabled().get() == other
+
+
+def test_devices_come_into_a_group_and_leave_it(
+    admin_client: Client, make_device: Factory, make_group: Any
+) -> None:
+    group = make_group("yard")
+    inside, outside = make_device("inside", groups=[group]), make_device("outside")
+    page = act(admin_client, "join", [inside, outside])
+    assert "count" not in page.context
+    page = confirm(admin_client, page, group=group.pk)
+    assert page.context["count"] == 1
+    joined = recorded(Membership, "+")
+    done = confirm(admin_client, page, group=group.pk)
+    assert said(done) == ["1 device added to “yard”."]
+    assert set(group.devices.all()) == {inside, outside}
+    assert recorded(Membership, "+") == joined + 1
+    page = confirm(admin_client, act(admin_client, "leave", [inside, outside]), group=group.pk)
+    assert said(confirm(admin_client, page, group=group.pk)) == ["2 devices removed from “yard”."]
+    assert not group.devices.exists()
+    assert recorded(Membership, "-") == 2
+
+
+def test_a_group_must_be_chosen(admin_client: Client, make_device: Factory) -> None:
+    page = confirm(admin_client, act(admin_client, "join", [make_device()]))
+    assert "This field is required." in page.content.decode()
+    assert not DeviceGroup.objects.exists()
+
+
+def test_all_credentials_are_revoked_with_a_reason(
+    admin_client: Client, make_device: Factory
+) -> None:
+    device, bare = make_device("holds"), make_device("bare")
+    key, secret = PreSharedKey.objects.issue(device=device)
+    gone, _ = PreSharedKey.objects.issue(device=device)
+    gone.revoke(by="before", reason="first")
+    certificate = Certificate.objects.register(device=device, presented=pki.issue("x").pem)
+    page = act(admin_client, "revoke_credentials", [device, bare])
+    assert page.context["count"] == 1
+    done = confirm(admin_client, page, reason="stolen")
+    assert said(done) == ["Revoked: 1 keys, 1 certificates."]
+    for row in (key, certificate):
+        row.refresh_from_db()
+        assert (row.revoked_by, row.revoked_reason) == ("admin", "stolen")
+    gone.refresh_from_db()
+    assert (gone.revoked_by, gone.revoked_reason) == ("before", "first")
+    assert not Device.objects.authenticate("holds", secret=secret).verified
+
+
+def test_deleting_offers_to_disable_and_counts_what_goes_along(
+    admin_client: Client, make_device: Factory
+) -> None:
+    device = make_device("doomed")
+    for _ in range(3):
+        PreSharedKey.objects.issue(device=device)
+    kept = Certificate.objects.register(device=device, presented=pki.issue("kept").pem)
+    kept.revoke(by="ops")
+    Certificate.objects.register(device=device, presented=pki.issue("goes").pem)
+    page = act(admin_client, "delete_selected", [device])
+    text = page.content.decode()
+    assert "Disable them instead" in text
+    assert {"pre-shared keys: 3", "certificates: 1"} <= set(page.context["goes_with"])
+    assert said(confirm(admin_client, page)) == ["1 device deleted."]
+    assert not Device.objects.exists()
+    assert Certificate.objects.get() == kept
+    assert recorded(Device, "-") == 1
+
+
+def test_a_device_page_deletes_with_counts_and_offers_to_disable(
+    admin_client: Client, make_device: Factory
+) -> None:
+    device = make_device("doomed")
+    for _ in range(30):
+        PreSharedKey.objects.issue(device=device)[0].revoke(by="ops")
+    address = f"{LIST}{device.pk}/delete/"
+    text = admin_client.get(address).content.decode()
+    assert "pre-shared keys: 30" in text
+    assert "Disable it instead" in text
+    admin_client.post(address, {"post": "yes"})
+    assert not Device.objects.exists()
+
+
+def test_rules_go_with_their_device(admin_client: Client, make_device: Factory) -> None:
+    from acl.models import CommandPermission
+
+    device = make_device()
+    CommandPermission.objects.create(
+        source_kind="device",
+        source_device=device,
+        destination_kind="device",
+        destination_device=device,
+        pattern="*",
+    )
+    page = act(admin_client, "delete_selected", [device])
+    assert any(line.endswith("s: 1") for line in page.context["goes_with"])
+
+
+def test_who_may_not_delete_what_goes_along_deletes_no_device(
+    client: Client, make_device: Factory
+) -> None:
+    device, bare = make_device("holds"), make_device("bare")
+    PreSharedKey.objects.issue(device=device)
+    user = User.objects.create_user("limited", is_staff=True)
+    user.user_permissions.set(
+        Permission.objects.filter(codename__in=["delete_device", "view_device"])
+    )
+    client.force_login(user)
+    page = act(client, "delete_selected", [device, bare])
+    assert "may not delete what would go with them: pre-shared keys" in page.content.decode()
+    confirm(client, page)
+    client.post(f"{LIST}{device.pk}/delete/", {"post": "yes"})
+    assert Device.objects.count() == 2
+    assert said(confirm(client, act(client, "delete_selected", [bare]))) == ["1 device deleted."]
+
+
+PERMISSIONS = {
+    "enable": ["change_device"],
+    "disable": ["change_device"],
+    "join": ["change_device"],
+    "leave": ["change_device"],
+    "revoke_credentials": ["change_presharedkey", "change_certificate"],
+    "delete_selected": ["delete_device"],
+}
+
+
+@pytest.mark.parametrize("action", PERMISSIONS)
+def test_each_action_asks_for_its_permission(
+    client: Client, make_device: Factory, action: str
+) -> None:
+    device = make_device(enabled=action != "enable")
+    user = User.objects.create_user("limited", is_staff=True)
+    every = {code for codes in PERMISSIONS.values() for code in codes}
+    missing = PERMISSIONS[action][0]
+    user.user_permissions.set(
+        Permission.objects.filter(codename__in=(every - {missing}) | {"view_device"})
+    )
+    client.force_login(user)
+    assert act(client, action, [device]).status_code == 302
+    assert action not in client.get(LIST).content.decode() or missing == "change_device"
+    user.user_permissions.add(Permission.objects.get(codename=missing))
+    client.force_login(User.objects.get(pk=user.pk))
+    assert act(client, action, [device]).status_code == 200
+
+
+def test_a_change_costs_statements_by_the_batch_not_by_the_row(
+    admin_client: Client, make_device: Factory
+) -> None:
+    def cost(devices: list[Device]) -> int:
+        page = act(admin_client, "disable", devices)
+        with CaptureQueriesContext(connection) as found:
+            confirm(admin_client, page)
+        return len(found)
+
+    assert cost([make_device()]) == cost([make_device() for _ in range(15)])
+
+
+def test_one_device_is_switched_on_its_own_page(admin_client: Client, make_device: Factory) -> None:
+    device = make_device()
+    for name, expected in (("disable", False), ("enable", True)):
+        address = f"{LIST}{device.pk}/{name}/"
+        assert address in admin_client.get(f"{LIST}{device.pk}/change/").content.decode()
+        assert device.identifier in admin_client.get(address).content.decode()
+        admin_client.post(address)
+        device.refresh_from_db()
+        assert device.enabled is expected

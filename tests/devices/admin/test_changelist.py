@@ -1,0 +1,204 @@
+"""The list of devices: what it shows, finds, filters, counts and costs."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from devices.admin import changelist
+from devices.admin.device import DeviceAdmin
+from devices.models import Device, DeviceGroup, PreSharedKey
+
+Factory = Callable[..., Device]
+LIST = "/admin/devices/device/"
+DAY = timedelta(days=1)
+
+
+def shown(client: Client, **query: str) -> list[str]:
+    """Return the identifiers of the first page, in order."""
+    return [device.identifier for device in client.get(LIST, query).context["cl"].result_list]
+
+
+def choices(client: Client, title: str, **query: str) -> list[str]:
+    """Return what a filter offers, with its counts."""
+    cl = client.get(LIST, query).context["cl"]
+    spec = next(spec for spec in cl.filter_specs if spec.title == title)
+    return [str(choice["display"]) for choice in spec.choices(cl)]
+
+
+@pytest.fixture
+def _fleet(make_device: Factory, make_group: Any) -> None:
+    now = timezone.now()
+    yard, attic = make_group("yard"), make_group("attic")
+    bare = make_device("bare", groups=[yard])
+    Device.objects.filter(pk=bare.pk).update(last_seen=now - 60 * DAY)
+    PreSharedKey.objects.issue(device=make_device("endless", groups=[yard, attic]))
+    ending = make_device("ending", enabled=False)
+    PreSharedKey.objects.issue(device=ending, not_after=now + 9 * DAY)
+    Device.objects.filter(pk=ending.pk).update(last_seen=now)
+    later = make_device("later", kind="backend")
+    PreSharedKey.objects.issue(device=later, not_after=now + 90 * DAY)
+    expired = make_device("outlived")
+    PreSharedKey.objects.issue(device=expired, not_after=now - DAY)
+
+
+@pytest.mark.usefixtures("_fleet")
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, ["bare", "ending", "endless", "later", "outlived"]),
+        ({"enabled__exact": "0"}, ["ending"]),
+        ({"kind__exact": "backend"}, ["later"]),
+        ({"credentials": "usable"}, ["ending", "endless", "later"]),
+        ({"credentials": "ending"}, ["ending"]),
+        ({"credentials": "unusable"}, ["bare", "outlived"]),
+        ({"credentials": "expired"}, ["outlived"]),
+        ({"credentials": "none"}, ["bare"]),
+        ({"credentials": "nonsense"}, []),
+        ({"seen": "never"}, ["endless", "later", "outlived"]),
+        ({"seen": "24h"}, ["ending"]),
+        ({"seen": "7d"}, ["ending"]),
+        ({"seen": "before-30d"}, ["bare"]),
+        ({"seen": "nonsense"}, []),
+        ({"group": "none"}, ["ending", "later", "outlived"]),
+        ({"group": "nonsense"}, []),
+        ({"credentials": "unusable", "seen": "never"}, ["outlived"]),
+        ({"o": "8.1"}, ["ending", "later", "bare", "endless", "outlived"]),
+        ({"o": "-7.1"}, ["ending", "endless", "later", "bare", "outlived"]),
+        ({"o": "5.1", "group": "1"}, []),
+        ({"o": "-6", "seen": "24h"}, ["ending"]),
+    ],
+)
+def test_devices_are_filtered_and_sorted(
+    admin_client: Client, query: dict[str, str], expected: list[str]
+) -> None:
+    if query.get("group") == "1":
+        query |= {"group": str(DeviceGroup.objects.get(name="yard").pk)}
+        expected = ["endless", "bare"]  # by the name of the first group
+    found = shown(admin_client, **query)
+    assert sorted(found) == sorted(expected) if "o" not in query else found == expected
+
+
+@pytest.mark.usefixtures("_fleet")
+def test_filters_count_what_they_would_leave(admin_client: Client) -> None:
+    assert choices(admin_client, "credentials") == [
+        "All",
+        "A usable one (3)",
+        "One ends within 30 days (1)",
+        "No usable one (2)",
+        "Only expired ones (1)",
+        "None on record (1)",
+    ]
+    assert choices(admin_client, "state", credentials="unusable") == [
+        "All",
+        "Enabled (2)",
+        "Disabled (0)",
+    ]
+    assert choices(admin_client, "group", q="e") == [
+        "All",
+        "attic (1)",
+        "yard (1)",
+        "In no group (1)",
+    ]
+
+
+@pytest.mark.usefixtures("_fleet")
+def test_a_large_registry_is_counted_on_demand_and_up_to_a_bound(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changelist, "MOST_COUNTED", 2)
+    assert "A usable one" in choices(admin_client, "credentials")
+    page = admin_client.get(LIST).content.decode()
+    assert "Show counts" in page
+    assert choices(admin_client, "credentials", _facets="True")[1:4] == [
+        "A usable one (2+)",
+        "One ends within 30 days (1)",
+        "No usable one (2)",
+    ]
+
+
+@pytest.mark.usefixtures("_fleet")
+def test_more_devices_than_the_pages_reach_are_said_to_be_more(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changelist, "MOST_LISTED", 3)
+    monkeypatch.setattr(DeviceAdmin, "list_per_page", 2)
+    page = admin_client.get(LIST).content.decode()
+    assert "3+ devices" in page
+    assert "Select all that match" in page
+    assert shown(admin_client, p="2") == ["endless"]
+
+
+@pytest.mark.usefixtures("_fleet")
+def test_the_page_shows_states_groups_and_the_next_expiry(admin_client: Client) -> None:
+    page = admin_client.get(LIST).content.decode()
+    for text in ("badge-good", "disabled", "expired", "in 8 days", "attic", "yard"):
+        assert text in page, text
+
+
+def test_groups_beyond_the_first_are_reached_by_their_list(
+    admin_client: Client, make_device: Factory, make_group: Any
+) -> None:
+    groups = [make_group(f"g{n:02}") for n in range(changelist.MOST_GROUPS + 2)]
+    make_device("here", groups=groups)
+    offered = choices(admin_client, "group")
+    assert offered[-1] == "More groups…"
+    assert "g16" not in " ".join(offered)
+    chosen = choices(admin_client, "group", group=str(groups[-1].pk))
+    assert "g16 (1)" in chosen
+    listed = admin_client.get(reverse("admin:devices_devicegroup_changelist") + "?q=g16")
+    assert f"{LIST}?group={groups[-1].pk}" in listed.content.decode()
+    assert "and 14 more" in admin_client.get(LIST).content.decode()
+
+
+def test_search_goes_by_the_beginning_then_by_any_part(
+    admin_client: Client, make_device: Factory
+) -> None:
+    make_device("pump-1", name="lobby")
+    make_device("Pump-2")
+    make_device("x-pump", name="pump room")
+    assert shown(admin_client, q="pump") == ["pump-1"]
+    assert shown(admin_client, q="Pump-") == ["Pump-2", "pump-1"]
+    assert shown(admin_client, q=" PUMP-1") == ["pump-1"]
+    assert shown(admin_client, q="*pump") == ["Pump-2", "pump-1", "x-pump"]
+    assert shown(admin_client, q="room") == ["x-pump"]
+    assert shown(admin_client, q="lob") == ["pump-1"]
+    assert shown(admin_client, q="pump-1", enabled__exact="0") == []
+
+
+@pytest.mark.parametrize("wild", ["%", "_", "*", "?", "[", "\\"])
+def test_no_character_of_a_search_is_special(make_device: Factory, wild: str) -> None:
+    make_device("plain")
+    strange = make_device(f"a{wild}b")
+    assert Device.objects.get(identifier__startswith=f"a{wild}") == strange
+    assert not Device.objects.filter(identifier__startswith=f"{wild}").exists()
+
+
+def test_the_beginning_of_an_identifier_is_looked_up_in_an_index(db: None) -> None:
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL enable_seqscan = off")
+        plan = Device.objects.filter(identifier__startswith="abc").explain()
+    assert "devices_device_by_prefix" in plan or "SEARCH" in plan or "Index Cond" in plan
+
+
+@pytest.mark.parametrize("query", ["", "?q=device", "?credentials=usable&o=8"])
+def test_the_list_costs_the_same_statements_however_long(
+    admin_client: Client, make_device: Factory, make_group: Any, query: str
+) -> None:
+    def cost() -> int:
+        with CaptureQueriesContext(connection) as found:
+            admin_client.get(LIST + query)
+        return len(found)
+
+    PreSharedKey.objects.issue(device=make_device(groups=[make_group()]))
+    alone = cost()
+    for _ in range(12):
+        PreSharedKey.objects.issue(device=make_device(groups=[make_group()]))
+    assert cost() == alone <= 17

@@ -1,0 +1,158 @@
+"""Forms that lie open while others work, and dates without a time of day."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.test import Client
+
+from devices.admin.forms import MomentField
+from devices.models import Device, DeviceGroup, PreSharedKey
+from tests.devices.admin.test_device import url
+
+Factory = Callable[..., Device]
+
+
+class Inputs(HTMLParser):
+    """What a browser would send of a page's form, unchanged."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.sent: dict[str, Any] = {}
+        self.select = self.area = ""
+        self.feed(page[page.index('id="content"') :])
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        name, value = given.get("name") or "", given.get("value") or ""
+        unchecked = given.get("type") == "checkbox" and "checked" not in given
+        if tag == "input" and name and not unchecked and given.get("type") != "submit":
+            if name.startswith("initial-groups"):
+                self.sent.setdefault(name, []).append(value)
+            else:
+                self.sent[name] = value
+        elif tag == "select":
+            self.select = name
+        elif tag == "option" and "selected" in given:
+            self.sent.setdefault(self.select, []).append(value)
+        elif tag == "textarea":
+            self.area = name
+            self.sent[name] = ""
+
+    def handle_data(self, text: str) -> None:
+        if self.area:
+            self.sent[self.area] += text.removeprefix("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "textarea":
+            self.area = ""
+
+
+def inputs(response: Any) -> dict[str, Any]:
+    return Inputs(response.content.decode()).sent
+
+
+def test_a_stale_form_keeps_what_others_changed(
+    admin_client: Client, make_device: Factory, make_group: Any
+) -> None:
+    yard, attic = make_group("yard"), make_group("attic")
+    device = make_device(name="before", groups=[yard])
+    address = url("device_change", device.pk)
+    sent = inputs(admin_client.get(address))
+    device.groups.set([attic])
+    Device.objects.filter(pk=device.pk).update(description="by others", enabled=False)
+    page = admin_client.post(address, sent | {"name": "after"}, follow=True)
+    device.refresh_from_db()
+    assert (device.name, device.description, device.enabled) == ("after", "by others", False)
+    assert device.groups.get() == attic
+    text = page.content.decode()
+    assert "their change stands: Groups, Description." in text
+
+
+def test_a_stale_form_does_not_overwrite_what_others_changed(
+    admin_client: Client, make_device: Factory, make_group: Any
+) -> None:
+    yard, attic = make_group("yard"), make_group("attic")
+    device = make_device(name="before", groups=[yard])
+    address = url("device_change", device.pk)
+    sent = inputs(admin_client.get(address))
+    device.groups.set([attic])
+    Device.objects.filter(pk=device.pk).update(name="theirs", kind="backend")
+    page = admin_client.post(address, sent | {"name": "mine", "kind": "backend", "groups": []})
+    text = page.content.decode()
+    assert "Somebody changed this to “theirs”" in text
+    assert "Somebody changed this to “attic”" in text
+    device.refresh_from_db()
+    assert device.name == "theirs"
+    assert device.groups.get() == attic
+
+
+def test_a_form_that_nobody_overtook_is_saved_as_ever(
+    admin_client: Client, make_device: Factory, make_group: Any
+) -> None:
+    group = make_group("yard")
+    device = make_device(name="before")
+    address = url("device_change", device.pk)
+    sent = inputs(admin_client.get(address))
+    form = {"name": "", "groups": [group.pk], "attributes": '{"a": 1}'}
+    page = admin_client.post(address, sent | form, follow=True)
+    assert "stands" not in page.content.decode()
+    device.refresh_from_db()
+    assert (device.name, device.attributes) == ("", {"a": 1})
+    assert device.groups.get() == group
+
+
+def test_the_end_of_a_key_that_was_rotated_meanwhile_stands(
+    admin_client: Client, make_device: Factory
+) -> None:
+    key, _ = PreSharedKey.objects.issue(device=make_device())
+    address = url("presharedkey_change", key.pk)
+    sent = inputs(admin_client.get(address))
+    moment = datetime(2030, 1, 1, 10, 30, 15, 123456, tzinfo=UTC)
+    PreSharedKey.objects.filter(pk=key.pk).update(not_after=moment)
+    admin_client.post(address, sent | {"label": "renamed"})
+    key.refresh_from_db()
+    assert (key.label, key.not_after) == ("renamed", moment)
+    sent = inputs(admin_client.get(address))
+    admin_client.post(address, sent | {"label": "again"})
+    key.refresh_from_db()
+    assert key.not_after == moment
+    admin_client.post(address, sent | {"label": "again", "not_after_0": "2031-05-05"})
+    key.refresh_from_db()
+    assert key.not_after
+    assert key.not_after.date().isoformat() == "2031-05-05"
+
+
+def test_groups_are_kept_current_too(admin_client: Client, make_group: Any) -> None:
+    site, group = make_group("site"), make_group("building")
+    address = url("devicegroup_change", group.pk)
+    sent = inputs(admin_client.get(address))
+    DeviceGroup.objects.filter(pk=group.pk).update(parent=site)
+    admin_client.post(address, sent | {"name": "house"})
+    group.refresh_from_db()
+    assert (group.name, group.parent) == ("house", site)
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "expected"),
+    [
+        ("2030-05-01", "", datetime(2030, 5, 1, tzinfo=UTC)),
+        ("2030-05-01", "10:30", datetime(2030, 5, 1, 10, 30, tzinfo=UTC)),
+        ("", "", None),
+    ],
+)
+def test_a_date_alone_means_its_midnight(date: str, time: str, expected: datetime | None) -> None:
+    assert MomentField(required=False).clean([date, time]) == expected
+
+
+@pytest.mark.parametrize("value", [["", "10:30"], ["2030-13-01", ""], ["2030-05-01", "25:00"]])
+def test_a_time_alone_or_nonsense_is_refused(value: list[str]) -> None:
+    with pytest.raises(ValidationError):
+        MomentField(required=False).clean(value)
+
+
+def test_a_required_moment_needs_its_date_only() -> None:
+    assert MomentField().clean(["2030-05-01", ""]) == datetime(2030, 5, 1, tzinfo=UTC)

@@ -1,0 +1,401 @@
+"""The admin's pages that import and export."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from devices.admin import import_export
+from devices.admin.import_export import EVENTS
+from devices.history import all_histories, history_of
+from devices.models import Device, DeviceGroup, PreSharedKey
+from devices.reauthentication import CONFIRMED_AT
+from devices.transfer import formats
+from devices.transfer.importing import Columns
+from tests.devices.test_commands import verified
+from tests.devices.transfer.test_exporting import csv_rows
+from tests.support import pki
+
+Factory = Callable[..., Device]
+NEEDED = ("add_device", "change_device", "view_device")
+GOOD = "identifier,name,groups\na,A,Roof\nb,B,\n"
+
+
+@pytest.fixture
+def staff(db: None, client: Client) -> Callable[..., Client]:
+    """Return a function that signs in somebody with these permissions of the app only."""
+
+    def sign_in(*permissions: str, client: Client = client) -> Client:
+        user = User.objects.create_user(f"staff {permissions}", is_staff=True)
+        found = Permission.objects.filter(
+            content_type__app_label="devices", codename__in=permissions
+        )
+        assert found.count() == len(permissions)
+        user.user_permissions.set(found)
+        client.force_login(user)
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def page() -> str:
+    return reverse("admin:devices_device_import")
+
+
+def sent(client: Client, page: str, content: str | bytes, name: str = "d.csv", **more: Any) -> Any:
+    """Post a file as a form does; return the answer."""
+    data = content.encode() if isinstance(content, str) else content
+    return client.post(page, {"file": SimpleUploadedFile(name, data), **more})
+
+
+def events(client: Client, page: str, content: str, **more: Any) -> list[dict[str, Any]]:
+    """Post a file as the page's script does; return the events."""
+    file = SimpleUploadedFile("d.csv", content.encode())
+    answer = client.post(page, {"file": file, **more}, headers={"accept": EVENTS})
+    assert answer.status_code == 200
+    assert answer["Content-Type"] == EVENTS
+    return [json.loads(line) for line in answer.getvalue().splitlines()]
+
+
+def token(answer: Any) -> str:
+    """Return the preview that a page lets its user confirm."""
+    found = re.search(r'name="confirmed" value="([^"]+)"', answer.content.decode())
+    assert found
+    return found[1]
+
+
+def test_a_preview_writes_nothing_and_a_confirmed_one_does(
+    admin_client: Client, page: str, make_device: Factory
+) -> None:
+    make_device("a", name="Old")
+    more = {"create_groups": "on"}
+    answer = sent(admin_client, page, GOOD, **more)
+    assert (
+        answer.context["counts"] | {"new": 1, "changed": 1, "groups_new": 1}
+        == (answer.context["counts"])
+    )
+    assert "name, groups" in answer.content.decode()
+    assert Device.objects.get().name == "Old"
+
+    answer = sent(admin_client, page, GOOD, confirmed=token(answer), **more)
+    assert answer.url == reverse("admin:devices_device_changelist")
+    assert set(Device.objects.values_list("identifier", "name")) == {("a", "A"), ("b", "B")}
+    changes = history_of(Device).objects.filter(origin="import")
+    assert set(
+        changes.values_list(
+            "identifier", "history_type", "history_user_id", "history_change_reason"
+        )
+    ) == {("a", "~", "admin", "d.csv"), ("b", "+", "admin", "d.csv")}
+
+
+def test_generated_secrets_are_the_answer_to_the_import_and_nowhere_else(
+    admin_client: Client, page: str
+) -> None:
+    more = {"create_groups": "on", "generate": "on"}
+    preview = sent(admin_client, page, GOOD, **more)
+    answer = sent(admin_client, page, GOOD, confirmed=token(preview), **more)
+
+    assert "attachment" in answer["Content-Disposition"]
+    assert "no-store" in answer["Cache-Control"]
+    found = {row["identifier"]: row["secret"] for row in csv_rows(answer.getvalue())}
+    assert all(verified(identifier, secret) for identifier, secret in found.items())
+    recorded = str([list(changes.objects.values()) for changes in all_histories()])
+    assert "'b'" in recorded
+    assert not any(secret in recorded for secret in found.values())
+    again = sent(admin_client, page, GOOD, **more)
+    assert "nothing to import" in again.content.decode()
+
+
+def test_the_script_is_told_how_far_it_is_and_gets_the_secrets(
+    admin_client: Client, page: str
+) -> None:
+    more = {"create_groups": "on", "generate": "on"}
+    *steps, last = events(admin_client, page, GOOD, **more)
+    assert steps == [{"stage": "Rows checked", "done": 2, "total": None}]
+    assert "2 secrets are added" in last["html"]
+    confirmed = token(sent(admin_client, page, GOOD, **more))
+    assert 'form="import-form"' in last["html"]
+
+    *steps, secrets, last = events(admin_client, page, GOOD, confirmed=confirmed, **more)
+    assert {"stage": "Devices written", "done": 2, "total": 2} in steps
+    rows = csv_rows(secrets["secrets"])
+    assert all(verified(row["identifier"], row["secret"]) for row in rows)
+    assert not any(row["secret"] in last["html"] for row in rows)
+    assert PreSharedKey.objects.first().label in last["html"]  # type: ignore[union-attr]
+
+
+def test_whoever_leaves_before_the_end_has_imported_nothing(
+    admin_client: Client, page: str, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devices.transfer.importing.BATCH", 1)
+    monkeypatch.setattr("devices.transfer.importing.batches.__defaults__", (1,))
+    confirmed = token(sent(admin_client, page, "identifier\na\nb\n"))
+    answer: Any = admin_client.post(
+        page,
+        {"file": SimpleUploadedFile("d.csv", b"identifier\na\nb\n"), "confirmed": confirmed},
+        headers={"accept": EVENTS},
+    )
+    for line in answer.streaming_content:
+        if "written" in json.loads(line)["stage"]:
+            break
+    assert Device.objects.count() == 1
+    answer.close()
+    assert not Device.objects.exists()
+
+
+def test_errors_are_listed_by_row_and_column(admin_client: Client, page: str) -> None:
+    content = "identifier,enabled\na,true\nb c,maybe\n<b>,\n"
+    text = sent(admin_client, page, content).content.decode()
+    assert "The file has 2 errors" in text
+    assert "<td>3</td><td>enabled</td>" in text
+    assert "Import</button>" not in text
+    [_step, last] = events(admin_client, page, content)
+    assert "<td>3</td><td>identifier</td>" in last["html"]
+    assert not Device.objects.exists()
+
+
+def test_markup_in_a_file_stays_text(admin_client: Client, page: str) -> None:
+    text = sent(admin_client, page, "identifier,<script>\n").content.decode()
+    assert "&lt;script&gt;" in text
+    text = sent(admin_client, page, "identifier\n<script>x</script>\n").content.decode()
+    assert "<script>x" not in text
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "complaint"),
+    [
+        (b"identifier,secrte\n", "d.csv", "no column “secrte”"),
+        (b"PK", "d.xlsx", "no XLSX workbook"),
+        (b"x", "d.ods", "does not tell its format"),
+        (b"", "d.csv", "The submitted file is empty"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(
+    admin_client: Client, page: str, content: bytes, name: str, complaint: str
+) -> None:
+    assert complaint in sent(admin_client, page, content, name).content.decode()
+
+
+def test_the_script_is_told_of_a_wrong_form(admin_client: Client, page: str) -> None:
+    answer: Any = admin_client.post(page, {}, headers={"accept": EVENTS})
+    assert "This field is required" in json.loads(answer.getvalue())["html"]
+
+
+def test_an_upload_stays_in_memory_and_within_bounds(
+    admin_client: Client, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to_disk(*args: Any, **options: Any) -> None:
+        raise AssertionError("a temporary file")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", to_disk)
+    monkeypatch.setattr("django.core.files.uploadedfile.TemporaryUploadedFile.__init__", to_disk)
+    large = "identifier\n" + "\n".join(f"device-{n:030d}" for n in range(80_000))
+    assert len(large) > 2_621_440  # what goes to the disk otherwise
+    assert sent(admin_client, page, large).context["counts"]["new"] == 80_000
+    monkeypatch.setattr(import_export, "MOST_BYTES", 1024 * 1024)
+    assert "larger than 1 MiB" in sent(admin_client, page, large).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("content", "more"),
+    [
+        (GOOD.replace("B", "C"), {"create_groups": "on"}),  # another file
+        (GOOD, {"create_groups": "on", "generate": "on"}),  # other choices
+    ],
+)
+def test_what_was_not_previewed_is_not_imported(
+    admin_client: Client, page: str, content: str, more: dict[str, str]
+) -> None:
+    confirmed = token(sent(admin_client, page, GOOD, create_groups="on"))
+    answer = sent(admin_client, page, content, confirmed=confirmed, **more)
+    assert "changed since the preview" in answer.content.decode()
+    assert not Device.objects.exists()
+
+
+def test_a_preview_is_void_when_the_registry_changed(
+    admin_client: Client, page: str, make_device: Factory
+) -> None:
+    confirmed = token(sent(admin_client, page, GOOD, create_groups="on"))
+    make_device("b")
+    answer = sent(admin_client, page, GOOD, create_groups="on", confirmed=confirmed)
+    assert "changed since the preview" in answer.content.decode()
+    assert Device.objects.count() == 1
+    answer = sent(admin_client, page, GOOD, create_groups="on", confirmed="forged")
+    assert "changed since the preview" in answer.content.decode()
+
+
+def test_a_preview_is_its_users_own(
+    admin_client: Client, page: str, staff: Callable[..., Client]
+) -> None:
+    confirmed = token(sent(admin_client, page, "identifier\na\n"))
+    answer = sent(staff(*NEEDED, client=Client()), page, "identifier\na\n", confirmed=confirmed)
+    assert "changed since the preview" in answer.content.decode()
+
+
+def test_a_form_from_elsewhere_is_refused(page: str, admin_user: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    assert sent(client, page, GOOD).status_code == 403
+    client.get(page)
+    answer = sent(client, page, GOOD, csrfmiddlewaretoken=client.cookies["csrftoken"].value)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("held", [(), ("view_device",), ("view_device", "add_device")])
+def test_importing_needs_adding_and_changing(
+    staff: Callable[..., Client], page: str, held: tuple[str, ...]
+) -> None:
+    client = staff(*held)
+    assert client.get(page).status_code == 403
+    assert sent(client, page, GOOD).status_code == 403
+    template = reverse("admin:devices_device_import_template")
+    assert client.get(template).status_code == 403
+    if held:
+        assert page not in client.get(reverse("admin:devices_device_changelist")).content.decode()
+
+
+PEM = pki.issue("a").pem.replace("\n", "\\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "more", "permission", "complaint"),
+    [
+        ('"secret":"correct horse battery"', {}, "add_presharedkey", "register secrets"),
+        ('"name":"x"', {"generate": "on"}, "add_presharedkey", "register secrets"),
+        (f'"certificate":"{PEM}"', {}, "add_certificate", "register certificates"),
+        ('"groups":"New"', {"create_groups": "on"}, "add_devicegroup", "create groups"),
+    ],
+)
+def test_what_comes_with_devices_needs_permissions_of_its_own(
+    staff: Callable[..., Client],
+    page: str,
+    line: str,
+    more: dict[str, str],
+    permission: str,
+    complaint: str,
+) -> None:
+    content = f'{{"identifier":"a",{line}}}'
+    answer = sent(staff(*NEEDED), page, content, "d.ndjson", **more)
+    assert complaint in answer.content.decode()
+    assert not Device.objects.exists()
+    answer = sent(staff(*NEEDED, permission), page, content, "d.ndjson", **more)
+    assert token(answer)
+
+
+def test_secrets_are_issued_to_who_has_just_shown_who_they_are(
+    admin_client: Client, page: str
+) -> None:
+    session = admin_client.session
+    session[CONFIRMED_AT] = 0
+    session.save()
+    text = sent(admin_client, page, "identifier\na\n", generate="on").content.decode()
+    assert f"{reverse('admin:confirm_identity')}?next={page}" in text
+    assert "Import</button>" not in text
+    assert token(sent(admin_client, page, "identifier\na\n"))
+
+
+def test_an_import_tells_nobody_whether_a_secret_is_right_who_may_not_add_one(
+    staff: Callable[..., Client], page: str, make_device: Factory
+) -> None:
+    PreSharedKey.objects.register(device=make_device("a"), secret="the right one")
+    client = staff(*NEEDED)
+    answers = [
+        sent(client, page, f"identifier,secret\na,{secret}\n").context
+        for secret in ("the right one", "a wrong one")
+    ]
+    assert [answer["upload"].refusal for answer in answers] == [
+        "You may not issue or register secrets."
+    ] * 2
+    assert answers[0]["counts"] == answers[1]["counts"]
+
+
+def test_a_post_without_a_file_is_told_so(admin_client: Client, page: str) -> None:
+    answer = admin_client.post(page, "a=b", content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 200
+    assert answer.context["form"].errors["file"]
+
+
+def test_changing_groups_needs_its_permission(
+    staff: Callable[..., Client], page: str, make_group: Callable[..., DeviceGroup]
+) -> None:
+    make_group("g")
+    answer = sent(staff(*NEEDED), page, "group,description\ng,new\n")
+    assert "You may not change groups" in answer.content.decode()
+
+
+@pytest.mark.parametrize("kind", formats.Format)
+@pytest.mark.parametrize("table", ["devices", "groups"])
+def test_templates_are_downloaded(admin_client: Client, table: str, kind: formats.Format) -> None:
+    url = reverse("admin:devices_device_import_template")
+    answer: Any = admin_client.get(url, {"table": table, "format": kind})
+    assert f'filename="{table}.{kind}"' in answer["Content-Disposition"]
+    assert answer.getvalue()
+
+
+# --- Out ------------------------------------------------------------------------------------
+
+
+def exported(client: Client, **query: str) -> list[str]:
+    answer: Any = client.get(reverse("admin:devices_device_export"), {"format": "csv", **query})
+    assert "attachment" in answer["Content-Disposition"]
+    return [row["identifier"] for row in csv_rows(answer.getvalue())]
+
+
+def test_the_list_is_exported_as_it_is_filtered_and_searched(
+    admin_client: Client, make_device: Factory, make_group: Callable[..., DeviceGroup]
+) -> None:
+    roof = make_group("Roof")
+    PreSharedKey.objects.issue(device=make_device("a", groups=[roof]))
+    make_device("b", name="lamp", kind="backend")
+    make_device("c", name="lamp", groups=[roof, make_group("Site")])
+
+    assert exported(admin_client) == ["a", "b", "c"]
+    assert exported(admin_client, q="lamp") == ["b", "c"]
+    assert exported(admin_client, q="lamp", kind__exact="device") == ["c"]
+    assert exported(admin_client, groups__id__exact=str(roof.pk), o="-1", p="1") == ["a", "c"]
+    listed = admin_client.get(reverse("admin:devices_device_changelist"), {"q": "lamp"})
+    link = reverse("admin:devices_device_export") + "?q=lamp"
+    assert link in listed.content.decode()
+    page = admin_client.get(link).content.decode()
+    assert "has 2 devices" in page
+    assert '<input type="hidden" name="q" value="lamp">' in page
+
+
+@pytest.mark.parametrize("kind", formats.Format)
+def test_every_format_is_streamed(
+    admin_client: Client, make_device: Factory, kind: formats.Format
+) -> None:
+    make_device("a")
+    answer: Any = admin_client.get(reverse("admin:devices_device_export"), {"format": kind})
+    assert answer.streaming
+    assert answer["Content-Type"] == kind.content_type
+    found = list(formats.read(answer.getvalue(), kind, Columns()))
+    assert [record.cells["identifier"] for record in found] == ["a"]
+
+
+def test_a_filter_that_is_none_leads_back_to_the_list(admin_client: Client) -> None:
+    answer = admin_client.get(reverse("admin:devices_device_export"), {"nonsense": "1"})
+    assert answer.status_code == 302
+
+
+def test_too_many_for_a_sheet_is_said_on_the_page(
+    admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_device("a")
+    monkeypatch.setattr("devices.transfer.exporting.MOST_SHEET_ROWS", 1)
+    answer = admin_client.get(reverse("admin:devices_device_export"), {"format": "xlsx"})
+    assert "use CSV" in answer.content.decode()
+
+
+def test_exporting_needs_viewing(staff: Callable[..., Client], make_device: Factory) -> None:
+    make_device("a")
+    page = reverse("admin:devices_device_export")
+    assert staff("view_presharedkey").get(page).status_code == 403
+    assert exported(staff("view_device", client=Client())) == ["a"]

@@ -1,0 +1,139 @@
+"""Evidence is written behind requests, whatever fails and whoever else writes."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.utils import timezone
+
+from devices.database import last_used
+from devices.models import Device, PreSharedKey
+from devices.verdicts import Outcome, Verdict
+
+Factory = Callable[..., Device]
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def seen(device: Device) -> Verdict:
+    return Verdict(Outcome.VERIFIED, device=device.pk)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("error", [InterfaceError("closed"), OSError("gone"), RuntimeError("odd")])
+def test_the_writer_survives_every_failure(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, error: Exception
+) -> None:
+    settings.EVIDENCE_INTERVAL = 0.01
+    recorder = last_used.Recorder()
+    tried: list[int] = []
+    twice = threading.Event()
+
+    def fail(_: object) -> None:
+        tried.append(1)
+        if len(tried) > 1:
+            twice.set()
+        raise error
+
+    monkeypatch.setattr(recorder, "write", fail)
+    recorder.note(Verdict(Outcome.VERIFIED, device=1, key=1), NOW)  # a batch of each
+    try:
+        assert twice.wait(5)
+    finally:
+        monkeypatch.setattr(recorder, "write", lambda _: None)
+        recorder._finish()
+
+
+def test_notes_that_arrive_while_others_are_written_are_kept(make_device: Factory) -> None:
+    first, second = make_device(), make_device()
+    recorder = last_used.Recorder()
+    recorder.note(seen(first), NOW)
+    write = recorder.write
+
+    def write_slowly(batch: last_used.Uses | last_used.Digests) -> None:
+        recorder.note(seen(second), NOW)
+        write(batch)
+
+    recorder.write = write_slowly  # type: ignore[method-assign]
+    recorder.flush()
+    recorder.write = write  # type: ignore[method-assign]
+    recorder.flush()
+    assert set(Device.objects.values_list("last_seen", flat=True)) == {NOW}
+
+
+def test_what_the_database_cannot_take_waits(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = make_device()
+    key, _ = PreSharedKey.objects.issue(device=device)
+    recorder = last_used.Recorder()
+    recorder.note(seen(device), NOW)
+    recorder.replace_digest(key.pk, old=key.digest, new="made anew", pepper=key.pepper)
+    write = recorder.write
+
+    def fail(_: object) -> None:
+        recorder.note(seen(device), NOW + timedelta(seconds=5))
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(recorder, "write", fail)
+    recorder.flush()
+    assert recorder.awaits_new_digest(key.pk)
+    monkeypatch.setattr(recorder, "write", write)
+    recorder.flush()
+
+    device.refresh_from_db()
+    key.refresh_from_db()
+    assert (device.last_seen, key.digest) == (NOW + timedelta(seconds=5), "made anew")
+
+
+def test_evidence_never_goes_back(make_device: Factory) -> None:
+    device = make_device(last_seen=NOW + timedelta(hours=1))
+    recorder = last_used.Recorder()
+    recorder.note(seen(device), NOW)
+    recorder.flush()
+    device.refresh_from_db()
+    assert device.last_seen == NOW + timedelta(hours=1)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="SQLite has one writer at a time")
+def test_writers_of_the_same_rows_never_block_each_other_for_ever(make_device: Factory) -> None:
+    """Rows are locked in one order, staff's rotation and every server's evidence alike."""
+    device = make_device()
+    keys = [PreSharedKey.objects.issue(device=device)[0].pk for _ in range(60)]
+    failures: list[BaseException] = []
+    ready = threading.Barrier(3)
+
+    def write(order: int) -> None:
+        recorder = last_used.Recorder()
+        ready.wait()
+        try:
+            for round_ in range(30):
+                moment = NOW + timedelta(minutes=2 * round_)
+                recorder.write(last_used.Uses("PreSharedKey", dict.fromkeys(keys[::order], moment)))
+        except OperationalError as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    def rotate() -> None:
+        ready.wait()
+        try:
+            for _ in range(30):
+                with transaction.atomic():
+                    for key in PreSharedKey.objects.select_for_update().filter(device=device):
+                        key.end_by(timezone.now() + timedelta(days=1))
+        except OperationalError as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=write, args=[order]) for order in (1, -1)]
+    threads.append(threading.Thread(target=rotate))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures

@@ -1,0 +1,123 @@
+"""What writers have in common: batches in an even pace, and none lost at the end."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.db.backends.sqlite3.base import DatabaseWrapper
+
+from devices.database.write_behind import Writer, cut_log
+
+pytestmark = pytest.mark.django_db
+SQLITE = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}
+
+
+class Numbers(Writer[int]):
+    """Writes numbers, and notes when."""
+
+    name = "numbers"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[int] = []
+        self.written: list[int] = []
+        self.moments: list[float] = []
+        self.is_done = threading.Event()
+
+    def note(self, *numbers: int) -> None:
+        self.noted += numbers
+        self._start()
+
+    def take(self) -> list[int]:
+        noted, self.noted = self.noted, []
+        return noted
+
+    def take_back(self, batches: Sequence[int]) -> None:
+        self.noted = [*batches, *self.noted]
+
+    def write(self, batch: int) -> None:
+        self.written.append(batch)
+        self.moments.append(time.monotonic())
+        if batch == 0:
+            self.is_done.set()
+
+
+@pytest.fixture
+def writer(settings: Any) -> Iterator[Numbers]:
+    settings.EVIDENCE_INTERVAL = 20
+    numbers = Numbers()
+    yield numbers
+    numbers._finish()
+
+
+@pytest.fixture
+def at_work(writer: Numbers) -> Numbers:
+    """Return a writer that has begun to write 51 numbers in 20 seconds."""
+    writer.note(*range(50, -1, -1))
+    writer._hurry()
+    while not writer.written:
+        time.sleep(0.01)
+    return writer
+
+
+def test_what_waits_is_written_evenly(writer: Numbers, settings: Any) -> None:
+    settings.EVIDENCE_INTERVAL = 1
+    writer.note(4, 3, 2, 1, 0)
+    assert writer.is_done.wait(5)
+    gaps = [after - before for before, after in zip(writer.moments, writer.moments[1:])]  # noqa: B905
+    assert writer.written == [4, 3, 2, 1, 0]
+    assert len(gaps) == 4
+    assert sum(gaps) > 0.5
+
+
+def test_in_a_hurry_there_are_no_pauses(at_work: Numbers) -> None:
+    assert not at_work.is_done.wait(1)
+    at_work._hurry()
+    assert at_work.is_done.wait(5)
+
+
+def test_an_end_does_not_wait_for_the_pace_and_loses_nothing(at_work: Numbers) -> None:
+    began = time.monotonic()
+    at_work._finish()
+    assert time.monotonic() - began < 5
+    assert at_work.written == list(range(50, -1, -1))
+    assert at_work.noted == []
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[tuple[DatabaseWrapper, Path]]:
+    """Return a connection to an SQLite file, and the write-ahead log that it wrote to."""
+    file = tmp_path / "registry.sqlite3"
+    connection = DatabaseWrapper({**connections.settings["default"], **SQLITE, "NAME": str(file)})
+    connection.inc_thread_sharing()
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("CREATE TABLE numbers AS VALUES (1), (2)")
+    yield connection, file.with_name(f"{file.name}-wal")
+    connection.close()
+
+
+def test_a_log_that_nobody_reads_begins_anew(log: tuple[DatabaseWrapper, Path]) -> None:
+    connection, file = log
+    assert file.stat().st_size > 0
+    cut_log(connection)
+    assert file.stat().st_size == 0
+
+
+def test_a_log_that_is_read_stays_and_keeps_nobody_waiting(
+    log: tuple[DatabaseWrapper, Path],
+) -> None:
+    connection, file = log
+    with closing(sqlite3.connect(file.parent / "registry.sqlite3")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM numbers").fetchone()
+        began = time.monotonic()
+        cut_log(connection)
+        assert time.monotonic() - began < 1
+    assert file.stat().st_size > 0

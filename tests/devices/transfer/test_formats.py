@@ -1,0 +1,302 @@
+"""Tables in files: what is written is read again, and what is no table is refused with a reason."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import openpyxl
+import pytest
+from django.core.exceptions import ValidationError
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from devices.addresses import split, written
+from devices.transfer import formats
+from devices.transfer.formats import Format, Record, defused, format_of, read, undefused, write
+from devices.transfer.importing import group_cell, group_names
+
+
+class Two:
+    """A layout of two columns, the first of which is needed."""
+
+    def columns_of(self, header: Iterable[str]) -> Sequence[str]:
+        return ("identifier", "name", "enabled")
+
+
+def rows(content: bytes, kind: Format) -> list[Record]:
+    return list(read(content, kind, Two()))
+
+
+def cells(content: bytes, kind: Format = Format.CSV) -> list[dict[str, Any]]:
+    return [record.cells for record in rows(content, kind)]
+
+
+def refusal(content: bytes, kind: Format) -> str:
+    with pytest.raises(ValidationError) as caught:
+        rows(content, kind)
+    return str(caught.value.messages[0])
+
+
+def workbook(*lines: Sequence[Any]) -> bytes:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for line in lines:
+        sheet.append(line)
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+# What a database can hold: neither NUL nor a lone surrogate.
+texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
+tricky = st.text("'=+-@\t\r\n_x05FD \\|a\uff1d,;\"", max_size=8)
+
+
+@given(texts | tricky)
+@example("'=x")
+@example("''")
+def test_a_defused_cell_is_no_formula_and_comes_back(text: str) -> None:
+    assert undefused(defused(text)) == text
+    assert not defused(text).startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"))
+
+
+@given(st.lists((texts | tricky).filter(bool), unique=True, max_size=4))
+@example(["a|b", "\\", " a ", "|", "\\|"])
+def test_names_of_groups_come_back_from_one_cell(names: list[str]) -> None:
+    assert [name for name in group_names(group_cell(names)) if name] == names
+
+
+@given((texts | st.text("/.%2E5ab", max_size=12)).map("//{}".format) | texts)
+@example("//h/a%2Eb.c")
+def test_an_identifier_comes_back_from_its_address(identifier: str) -> None:
+    assert split(written(identifier)) == (identifier, None)
+
+
+@pytest.mark.parametrize("kind", Format)
+@given(st.lists(texts | tricky, min_size=1, max_size=5))
+@example(["\r", "_x000D_", "a\r\nb", "\x01", "\ufffe", " ", "'"])
+def test_a_table_comes_back_from_its_file(kind: Format, names: list[str]) -> None:
+    wanted = [{"identifier": f"d{n}", "name": name} for n, name in enumerate(names)]
+    content = b"".join(write(("identifier", "name"), [wanted], kind))
+    assert cells(content, kind) == wanted
+
+
+@pytest.mark.parametrize("kind", Format)
+def test_an_empty_table_is_a_file_all_the_same(kind: Format) -> None:
+    content = b"".join(write(("identifier",), [], kind))
+    assert cells(content, kind) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "identifier,name\r\na,b\r\n",
+        "\ufeffidentifier,name\na,b",
+        "identifier;name\r\na;b\r\n",
+        "identifier\tname\na\tb\n",
+        '"identifier";"name"\r\n"a";"b"\r\n',
+        "sep=;\r\nidentifier;name\r\na;b",
+        " Identifier , NAME \na,b",
+        "identifier,name,,\r\na,b,,\r\n,,,\r\n",
+    ],
+)
+def test_the_csv_of_any_spreadsheet_is_read(text: str) -> None:
+    assert cells(text.encode()) == [{"identifier": "a", "name": "b"}]
+
+
+def test_unicode_text_of_a_spreadsheet_is_read() -> None:
+    content = "identifier\tname\r\na\tß\r\n".encode("utf-16")
+    assert cells(content, format_of("devices.txt")) == [{"identifier": "a", "name": "ß"}]
+
+
+def test_quoted_line_ends_belong_to_the_cell_and_rows_count_as_in_a_spreadsheet() -> None:
+    found = rows(b'identifier,name\na,"x\r\ny"\nb,z\n', Format.CSV)
+    assert [(record.row, record.cells["name"]) for record in found] == [(2, "x\r\ny"), (3, "z")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "complaint"),
+    [
+        (Format.CSV, b"", "empty"),
+        (Format.CSV, b"identifier,secrte\n", "no column “secrte”. Known are: identifier, name"),
+        (Format.CSV, b"name,enabled\n", "“identifier” is missing"),
+        (Format.CSV, b"identifier,name,name\n", "“name” is there twice"),
+        (Format.CSV, b'identifier\na\n"b', "Row 3: The quotes"),
+        (Format.CSV, b"identifier\na\n\xff", "not UTF-8"),
+        (Format.NDJSON, b'{"identifier":"a"}\n{', "Row 2: The line is no JSON"),
+        (Format.NDJSON, b'{"identifier":NaN}\n', "Row 1: The line is no JSON"),
+        (Format.JSON, b'{"identifier":"a"}', "no JSON array"),
+        (Format.JSON, b'[{"identifier":"a"},', "Row 2: This is no JSON"),
+        (Format.JSON, b'[{"identifier":"a"},]', "Row 2: This is no JSON"),
+        (Format.JSON, b'[{"identifier":"a"} {}]', "Row 1: The array does not end"),
+        (Format.JSON, b'[{"identifier":"a"}', "Row 1: The array does not end"),
+        (Format.JSON, b"[] []", "follows the array"),
+        (Format.JSON, b"[" * 200_000, "Row 1: This is no JSON"),
+        (Format.XLSX, b"identifier\na\n", "no XLSX workbook"),
+        (Format.XLSX, b"PK\x03\x04 and so on", "no XLSX workbook"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_a_reason(
+    kind: Format, content: bytes, complaint: str
+) -> None:
+    assert complaint in refusal(content, kind)
+
+
+def test_a_file_of_another_kind_is_told_which_are_known() -> None:
+    with pytest.raises(ValidationError, match=r"\.csv, \.json, \.ndjson, \.xlsx"):
+        format_of("devices.ods")
+
+
+@pytest.mark.parametrize(
+    ("content", "row", "column", "complaint"),
+    [
+        (b"identifier,name\na\n", 2, "", "has 1 cells, the header has 2"),
+        (b"identifier,name\na,b,c\n", 2, "", "has 3 cells, the header has 2"),
+        (b"identifier,name\na,b\x00\n", 2, "name", "no character"),
+        (b"identifier,name\na," + b"x" * 10_000_000, 2, "name", "more than 131072 characters"),
+    ],
+)
+def test_a_broken_row_is_named(content: bytes, row: int, column: str, complaint: str) -> None:
+    [record] = rows(content, Format.CSV)
+    [problem] = record.problems
+    assert (problem.row, problem.column) == (row, column)
+    assert complaint in problem.message
+
+
+@pytest.mark.parametrize(
+    ("content", "column", "complaint"),
+    [
+        ('[{"identifier":"a","secrte":1}]', "secrte", "no column “secrte”"),
+        ("[1]", "", "no JSON object"),
+        ('[{"identifier":"\\ud800"}]', "identifier", "no character"),
+    ],
+)
+def test_a_broken_object_is_named(content: str, column: str, complaint: str) -> None:
+    [record] = rows(content.encode(), Format.JSON)
+    [problem] = record.problems
+    assert (problem.row, problem.column) == (1, column)
+    assert complaint in problem.message
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        (1.0, "made this a number"),
+        (861234567890123, "made this a number"),
+        (True, "made this a number"),
+        ('=HYPERLINK("x")', "formula"),
+        ("#REF!", "error of the spreadsheet"),
+    ],
+)
+def test_what_a_spreadsheet_made_of_an_identifier_is_named(value: Any, complaint: str) -> None:
+    [record] = rows(workbook(["identifier", "name"], [value, "x"]), Format.XLSX)
+    assert [problem.column for problem in record.problems] == ["identifier"]
+    assert complaint in record.problems[0].message
+    assert record.cells == {"name": "x"}
+
+
+def test_numbers_and_truth_values_elsewhere_are_what_they_look_like() -> None:
+    content = workbook(["identifier", "name", "enabled"], ["a", 7.0, True], [], ["b", 1.5, False])
+    assert cells(content, Format.XLSX) == [
+        {"identifier": "a", "name": "7", "enabled": "true"},
+        {"identifier": "b", "name": "1.5", "enabled": "false"},
+    ]
+
+
+def test_a_cell_beside_the_header_is_named() -> None:
+    [record] = rows(workbook(["identifier"], ["a", None, "stray"]), Format.XLSX)
+    assert "beside the columns" in record.problems[0].message
+
+
+def repacked(content: bytes, part: str, change: Callable[[str], str]) -> bytes:
+    """Return a workbook with one of its parts changed."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as before, zipfile.ZipFile(file, "w") as after:
+        for name in before.namelist():
+            text = before.read(name)
+            after.writestr(name, change(text.decode()) if name == part else text)
+    return file.getvalue()
+
+
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+def test_what_a_sheet_says_of_its_size_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = workbook(["identifier"], ["a"])
+    lying = repacked(book, SHEET, lambda text: text.replace('ref="A1:A2"', 'ref="A1:XFD1048576"'))
+    assert lying != book
+    assert cells(lying, Format.XLSX) == [{"identifier": "a"}]
+    monkeypatch.setattr(formats, "MOST_SHEET_ROWS", 1000)
+    far = repacked(book, SHEET, lambda text: text.replace('r="2"', 'r="99999999999"'))
+    assert "too many rows" in refusal(far, Format.XLSX)
+
+
+def test_a_sheet_of_nothing_but_elements_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "MOST_ELEMENTS", 1000)
+    plain = workbook(["identifier", "name"], *[["a", "b"]] * 900)
+    assert len(cells(plain, Format.XLSX)) == 900
+    file = io.BytesIO(plain)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(
+            "xl/worksheets/sheet2.xml",
+            f"<worksheet><sheetData>{'<row/>' * 1001}</sheetData></worksheet>",
+        )
+    assert refusal(file.getvalue(), Format.XLSX) == (
+        "The workbook has too many cells; split it or use CSV."
+    )
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(SHEET, "w") as part,
+    ):
+        for _ in range(257):
+            part.write(bytes(1024 * 1024))
+    assert "unpacks to more than 256 MiB" in refusal(file.getvalue(), Format.XLSX)
+
+
+def test_entities_of_a_workbook_do_not_multiply() -> None:
+    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
+    bomb = f'<!DOCTYPE x [<!ENTITY e0 "0123456789">{entities}]>'
+    book = repacked(
+        workbook(["identifier"], ["a"]),
+        SHEET,
+        lambda text: bomb + text.replace(">a<", ">&e9;<"),
+    )
+    assert "damaged" in refusal(book, Format.XLSX)
+
+
+def test_a_broken_sheet_is_damage() -> None:
+    book = repacked(workbook(["identifier"], ["a"]), SHEET, lambda text: text[:-30])
+    assert "damaged" in refusal(book, Format.XLSX)
+
+
+def test_files_and_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "larger than 64 MiB" in refusal(bytes(formats.MOST_BYTES + 1), Format.CSV)
+    monkeypatch.setattr(formats, "MOST_ROWS", 2)
+    assert "Row 4: The file has more than 2 rows" in refusal(b"identifier\na\nb\nc\n", Format.CSV)
+
+
+def test_a_workbook_opens_elsewhere_with_columns_of_text() -> None:
+    content = b"".join(
+        write(("identifier", "name"), [[{"identifier": "=1", "name": ""}]], Format.XLSX)
+    )
+    sheet = openpyxl.load_workbook(io.BytesIO(content)).active
+    assert sheet is not None
+    assert [[cell.value for cell in row] for row in sheet.iter_rows()] == [
+        ["identifier", "name"],
+        ["'=1", None],
+    ]
+    assert sheet["A2"].data_type == "s"
+    assert sheet["A2"].number_format == "@"
+
+
+def test_json_is_a_line_an_object() -> None:
+    content = b"".join(write((), [[{"a": 1}], [], [{"a": "ß"}]], Format.JSON))
+    assert json.loads(content) == [{"a": 1}, {"a": "ß"}]
+    assert len(content.splitlines()) == 4

@@ -1,0 +1,89 @@
+"""Bodies: chunked, cut off, announced wrongly."""
+
+import io
+from typing import Any
+
+import pytest
+
+from rpc.codec import BodyCutOff, BodyTooLarge, NotJson, body_of, decode, encode
+
+
+def meta(body: bytes, **headers: str) -> dict[str, Any]:
+    return {"wsgi.input": io.BytesIO(body), **headers}
+
+
+def test_a_body_is_read_to_its_announced_length() -> None:
+    assert body_of(meta(b"hello", CONTENT_LENGTH="5"), limit=5) == b"hello"
+    assert body_of(meta(b"hello world", CONTENT_LENGTH="5"), limit=100) == b"hello"
+
+
+@pytest.mark.parametrize("length", [None, "", "0", "-5", "many"])
+def test_without_a_usable_length_there_is_no_body(length: str | None) -> None:
+    headers = {} if length is None else {"CONTENT_LENGTH": length}
+    assert body_of(meta(b"hello", **headers), limit=100) == b""
+
+
+def test_a_chunked_body_is_read_to_its_end() -> None:
+    headers = {"HTTP_TRANSFER_ENCODING": "Chunked"}
+    assert body_of(meta(b"hello", **headers), limit=5) == b"hello"
+    with pytest.raises(BodyTooLarge):
+        body_of(meta(b"hello!", **headers), limit=5)
+
+
+def test_a_body_that_announces_too_much_is_not_read() -> None:
+    described = meta(b"hello", CONTENT_LENGTH="6")
+    with pytest.raises(BodyTooLarge):
+        body_of(described, limit=5)
+    assert described["wsgi.input"].tell() == 0
+
+
+def test_a_body_that_ends_early_is_cut_off() -> None:
+    with pytest.raises(BodyCutOff):
+        body_of(meta(b"hel", CONTENT_LENGTH="5"), limit=5)
+
+
+def test_a_connection_that_breaks_is_a_cut() -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise ConnectionResetError
+
+    with pytest.raises(BodyCutOff):
+        body_of({"wsgi.input": Broken(), "CONTENT_LENGTH": "5"}, limit=5)
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b'"\\ud800"', "\ud800"),
+        (b'"\\ud83d\\ude00"', "😀"),
+        (b'"\\udc00\\ud800"', "\udc00\ud800"),
+        (b'{"a":1,"a":2,"b":"\\ud800"}', {"a": 2, "b": "\ud800"}),
+        (b'["\\ud800",1e999]', ["\ud800", float("inf")]),
+    ],
+)
+def test_lone_surrogates_are_read_and_written(body: bytes, value: object) -> None:
+    assert decode(body) == value
+    if b"999" not in body:
+        assert decode(encode(value)) == value
+
+
+def test_a_number_of_any_length_is_json() -> None:
+    assert decode(b'{"id":5,"x":' + b"9" * 5_000 + b"}")["id"] == 5
+    assert decode(b"9" * 900 + b"\n") == int("9" * 900)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"\\ud800" x',
+        b'["\\ud800",NaN]',
+        b'["\\ud800",Infinity]',
+        b'["\\ud800",' + b"[" * 100_000,
+        b'"\\ud800\xff"',
+        b'"\\ud800\n"',
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_the_lenient_reader_is_no_more_lenient_than_that(body: bytes) -> None:
+    with pytest.raises(NotJson):
+        decode(body)

@@ -1,0 +1,196 @@
+"""A real server on a registry of its own, for the tests that speak to it from outside."""
+
+import http.client
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from django.conf import settings
+
+from tests.support.postgres import SCHEMES, free_port
+
+PATIENCE = 20  # seconds, for a start or a stop
+PEPPERS = "test-2:bmV3ZXN0IHBlcHBlciBmb3IgdGVzdHMsIDMyIGJ5dGVz"
+
+
+class Answer(NamedTuple):
+    """An HTTP response, read to its end."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+class Staff(NamedTuple):
+    """Who may sign in."""
+
+    name: str
+    password: str
+
+
+class Server:
+    """`manage.py serve` as a process; `with` starts and ends it. `log` is all that it wrote."""
+
+    staff: Staff
+    process: "subprocess.Popen[bytes]"
+
+    def __init__(self, folder: Path, database_url: str, **environment: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.database_url = database_url
+        self.log_path = folder / f"server-{self.port}.log"
+        self.environment = {
+            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            "DJANGO_SETTINGS_MODULE": "authsite.settings",
+            "SECRET_KEY": "for tests only, and long enough not to be complained about",
+            "PEPPERS": PEPPERS,
+            "DATABASE_URL": database_url,
+            "CACHE_URL": "locmemcache://",
+            "BACKEND_NETWORKS": "127.0.0.1/32,::1/128",
+            "TRUSTED_PROXIES": "",
+            "ALLOWED_HOSTS": "127.0.0.1,localhost",
+            "HTTPS": "off",
+            "EVIDENCE_INTERVAL": "1",
+            **environment,
+        }
+
+    def furnish(self) -> None:
+        """Add to the demo what every page needs to have something to show."""
+        self._run("-m", "tests.e2e.furnish")
+
+    def manage(self, *words: str, stdin: str = "") -> str:
+        """Run a management command on the server's registry and return what it printed."""
+        return self._run("manage.py", *words, stdin=stdin)
+
+    def _run(self, *words: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=settings.BASE_DIR,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def __enter__(self) -> Self:
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "serve", "--port", str(self.port)],
+                cwd=settings.BASE_DIR,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.await_answer()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def await_answer(self) -> None:
+        """Return once the server answers a request."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                self.ask("GET", "/deviceverifier")
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+        self.process.kill()
+        raise AssertionError(f"the server did not start: {self.log}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End the server if it runs; return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    @property
+    def log(self) -> str:
+        """What the server wrote so far."""
+        return self.log_path.read_text()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request with these headers, Host and Content-Length, and no others."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in (headers or {}).items():
+                connection.putheader(name, value)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+
+@contextmanager
+def own_database(folder: Path) -> Iterator[str]:
+    """Yield the URL of an empty database of the kind that the tests run on."""
+    url = os.environ.get("DATABASE_URL", "")
+    name = f"authsite_{secrets.token_hex(6)}"
+    if not url.startswith(SCHEMES):
+        yield f"sqlite:///{folder / name}.sqlite3"
+        return
+    _execute(url, f"CREATE DATABASE {name}")
+    try:
+        yield urlsplit(url)._replace(path=f"/{name}").geturl()
+    finally:
+        _execute(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+@contextmanager
+def demo_server(folder: Path, **environment: str) -> Iterator[Server]:
+    """Yield a running server on a demo registry of its own; `server.staff` may sign in."""
+    with own_database(folder) as url:
+        server = Server(folder, url, **environment)
+        server.manage("migrate", "--verbosity", "0")
+        seeded = json.loads(server.manage("seed_demo", "--staff-user", "admin", "--json"))
+        server.staff = Staff("admin", seeded["password"])
+        with server:
+            yield server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a server on the demo registry, for tests that leave it as it was."""
+    with demo_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
