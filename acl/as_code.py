@@ -28,8 +28,8 @@ from devices import history
 from devices.models import Device, DeviceGroup, Membership
 
 FORMAT = 1
-DEEPEST = 10  # levels of lists and objects
-MOST_ERRORS = 20
+MAX_DEPTH = 10  # levels of lists and objects
+MAX_ERRORS = 20
 CHUNK = 500
 Entry = dict[str, Any]
 Path = str
@@ -117,7 +117,7 @@ def _bound_depth(events: Iterable[yaml.Event]) -> None:
     for event in events:
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
+        if depth > MAX_DEPTH:
             raise ValueError(_("it nests too deep"))
 
 
@@ -250,8 +250,8 @@ def moment(value: Any) -> datetime | None:
 
 def _refuse(errors: Iterable[str]) -> None:
     found = list(errors)
-    if len(found) > MOST_ERRORS:
-        found = [*found[:MOST_ERRORS], _("and %d more") % (len(found) - MOST_ERRORS)]
+    if len(found) > MAX_ERRORS:
+        found = [*found[:MAX_ERRORS], _("and %d more") % (len(found) - MAX_ERRORS)]
     if found:
         raise ValidationError(found)
 

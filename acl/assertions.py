@@ -29,16 +29,16 @@ from acl import notation
 from acl.engine import patterns
 from acl.engine.decisions import EVERYONE, ITSELF, SAME_GROUP, Effect, Request
 from acl.engine.group_tree import GroupTree
-from acl.engine.shadowing import Coverage, patterns_of
+from acl.engine.shadowing import ShadowFinder, patterns_of
 from acl.models import Assertion, CommandPermission
 from acl.what_if import Change, decide_all, within_change
 from devices.addresses import is_storable
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
 
-MOST_PAIRS = 10_000  # of devices that one expectation may be about
-MOST_SHOWN = 3  # reasons for one broken expectation
-MOST_QUESTIONS = 100  # in one statement
+MAX_PAIRS = 10_000  # of devices that one expectation may be about
+MAX_SHOWN = 3  # reasons for one broken expectation
+MAX_QUESTIONS = 100  # in one statement
 USAGE = gettext_lazy(
     "Write: SENDER may COMMAND RECEIVER, SENDER may not COMMAND RECEIVER, or nobody [outside "
     "group:NAME] may PATTERN [RECEIVER]."
@@ -140,10 +140,10 @@ class Concrete:
         sources = registry.identifiers(self.source)
         itself = self.destination == notation.ITSELF
         destinations = sources if itself else registry.identifiers(self.destination)
-        if not itself and len(sources) * len(destinations) > MOST_PAIRS:
+        if not itself and len(sources) * len(destinations) > MAX_PAIRS:
             raise ValidationError(
                 _("This is about more than %(most)d pairs of devices; name fewer.")
-                % {"most": MOST_PAIRS}
+                % {"most": MAX_PAIRS}
             )
         if itself:
             return [Request(source, source, self.command) for source in sources]
@@ -302,9 +302,9 @@ def check(texts: Iterable[str], *, now: datetime | None = None) -> list[Broken]:
 
 
 def _summary(failures: list[str]) -> str:
-    shown = failures[:MOST_SHOWN]
-    if len(failures) > MOST_SHOWN:
-        shown.append(_("and %(n)d more") % {"n": len(failures) - MOST_SHOWN})
+    shown = failures[:MAX_SHOWN]
+    if len(failures) > MAX_SHOWN:
+        shown.append(_("and %(n)d more") % {"n": len(failures) - MAX_SHOWN})
     return "; ".join(shown)
 
 
@@ -347,7 +347,7 @@ def _leaks(
     ]
     reached = _any([suspect.senders for _text, suspect in suspects])
     leaks = [found for found, reaches in zip(suspects, reached, strict=True) if reaches]
-    denied = Coverage(registry.tree, now).denials(
+    denied = ShadowFinder(registry.tree, now).denials(
         [suspect.rule for _text, suspect in leaks],
         within=[suspect.universal.pattern for _text, suspect in leaks],
     )
@@ -361,8 +361,8 @@ def _leaks(
 def _any(querysets: Sequence[DeviceQuerySet]) -> list[bool]:
     """Return whether each finds a row, many in a statement."""
     found: list[bool] = []
-    for start in range(0, len(querysets), MOST_QUESTIONS):
-        questions = map(Exists, querysets[start : start + MOST_QUESTIONS])
+    for start in range(0, len(querysets), MAX_QUESTIONS):
+        questions = map(Exists, querysets[start : start + MAX_QUESTIONS])
         # One row of the rules, which are there where a rule is suspected.
         rows = CommandPermission.objects.order_by().values_list(*questions)
         found += map(bool, rows[0])

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from acl.engine.decisions import Effect
 from acl.engine.group_tree import GroupTree
-from acl.engine.shadowing import Coverage
+from acl.engine.shadowing import ShadowFinder
 from acl.models.command_permission import CommandPermission, CommandPermissionQuerySet
 from acl.models.command_set import CommandSetPattern
 from devices.models import Device
@@ -86,7 +86,7 @@ def lint(
     `most` bounds how many are examined, the oldest first.
     """
     tree = GroupTree()
-    coverage = Coverage(tree, now)
+    coverage = ShadowFinder(tree, now)
     with_denials = CommandPermission.objects.enabled().filter(effect=Effect.DENY).exists()
     ordered = iter(
         rules.enabled()

@@ -32,7 +32,7 @@ COMMANDS: list[Callable[[], Iterable[str]]] = []
 
 
 @dataclass(frozen=True, slots=True)
-class Flip:
+class ChangedDecision:
     """A request that is answered otherwise once the change is made, and how often it was made."""
 
     request: Request
@@ -81,9 +81,9 @@ def removing(rule: CommandPermission) -> Change:
     return copy.copy(rule).delete
 
 
-def flips(
+def changed_decisions(
     change: Change, requests: Mapping[Request, int], *, now: datetime | None = None
-) -> list[Flip]:
+) -> list[ChangedDecision]:
     """Return those of `requests` whose answer `change` turns, in their order."""
     moment, listed = now or timezone.now(), list(requests)
     before = decide_all(listed, moment)
@@ -93,10 +93,10 @@ def flips(
 
 def turned(
     requests: Mapping[Request, int], before: Iterable[Decision], after: Iterable[Decision]
-) -> list[Flip]:
+) -> list[ChangedDecision]:
     """Return the requests whose answers, before and after a change, differ."""
     return [
-        Flip(request, was, becomes, asked)
+        ChangedDecision(request, was, becomes, asked)
         for (request, asked), was, becomes in zip(requests.items(), before, after, strict=True)
         if was.allowed != becomes.allowed
     ]

@@ -17,7 +17,7 @@ NOTED_EVERY = 60  # seconds: a busy session is written once in so many, not at e
 UNHEARD_OF = re.compile(r"%00|\x00|[0-9]{1000}")  # in an address
 
 
-class AddressesOfSense:
+class RejectMalformedURLs:
     """Refuses an address that asks for what no database holds: a NUL, a number of 1,000 digits.
 
     Filters of lists hand on what they are given, and each would fail on it.
@@ -33,7 +33,7 @@ class AddressesOfSense:
         return self.get_response(request)
 
 
-class ShortSessions:
+class SessionLimits:
     """Ends a session that is old, and lets one that is used go on.
 
     The time without use is counted by the session's own expiry, which each write sets anew.
@@ -53,7 +53,7 @@ class ShortSessions:
         return self.get_response(request)
 
 
-class ChangesFromAdmin:
+class RecordHistoryContext:
     """Has changes recorded as made in the admin, by the account that is signed in."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:

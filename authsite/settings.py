@@ -52,7 +52,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "rpc.middleware.MachineEndpoints",  # first: what follows is for browsers
     "authsite.content_security.ContentSecurityPolicy",
-    "authsite.middleware.AddressesOfSense",
+    "authsite.middleware.RejectMalformedURLs",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -60,10 +60,10 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "authsite.middleware.ShortSessions",
+    "authsite.middleware.SessionLimits",
     "django_otp.middleware.OTPMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
-    "authsite.middleware.ChangesFromAdmin",
+    "authsite.middleware.RecordHistoryContext",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",

@@ -24,7 +24,7 @@ from benchmarks.report import publish, table
 from benchmarks.rtio import EVERY, Crowd
 from benchmarks.seed import COMMON_SECRET
 
-LONGEST = 120.0  # seconds that a fleet may take to be admitted
+MAX_SECONDS = 120.0  # seconds that a fleet may take to be admitted
 BEFOREHAND = 2 * EVERY  # seconds that wrong secrets are tried before the storm breaks
 Known = Sequence[tuple[str, str]]  # identifiers and secrets
 HEAD = (
@@ -52,7 +52,7 @@ class Storm:
         await asyncio.sleep(BEFOREHAND if wrong else 0)
         began = time.perf_counter()
         devices = [asyncio.create_task(self.fleet.insist(port, *one)) for one in fleet]
-        admitted, waiting = await asyncio.wait(devices, timeout=LONGEST)
+        admitted, waiting = await asyncio.wait(devices, timeout=MAX_SECONDS)
         self.seconds = time.perf_counter() - began
         self.attempts.update(device.result() for device in admitted)
         for task in (*beside, *waiting):

@@ -28,7 +28,7 @@ from tests.support.servers import Server, own_database
 STORMERS = 500
 VERIFIED = 1000  # devices with generated secrets
 RATE = 50  # verifications of generated secrets a second
-LONGEST = 120.0  # seconds that a fleet may take to be admitted
+MAX_LENGTH = 120.0  # seconds that a fleet may take to be admitted
 
 
 async def verify_steadily(port: int, known: Sequence[tuple[str, str]], group: Crowd) -> None:
@@ -89,7 +89,7 @@ class Phase:
             for one in chosen
         ]
         tasks: list[asyncio.Task[Any]] = storm if self.right else [steady]
-        await asyncio.wait(tasks, timeout=LONGEST if self.right else seconds)
+        await asyncio.wait(tasks, timeout=MAX_LENGTH if self.right else seconds)
         if steady.done():
             steady.result()  # raises: it never ends by itself
         for task in (steady, *storm):

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from django.utils.translation import gettext_lazy as _
 
-LONGEST = 255
+MAX_LENGTH = 255
 
 
 class AddressError(ValueError):
@@ -61,6 +61,6 @@ def is_storable(text: str) -> bool:
 
     What is not storable is not registered, and is never sent to the database to find out.
     """
-    if len(text) > LONGEST or "\x00" in text:
+    if len(text) > MAX_LENGTH or "\x00" in text:
         return False
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)

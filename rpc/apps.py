@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 OF_LATE = timedelta(days=7)
-MOST_TRIED = 1000  # requests of the journal that a change of permissions is tried with
+MAX_TRIED = 1000  # requests of the journal that a change of permissions is tried with
 
 
 class RpcConfig(AppConfig):
@@ -28,7 +28,7 @@ class RpcConfig(AppConfig):
         from rpc.models import CallRecord
 
         def requests_of_late() -> Mapping[Request, int]:
-            return CallRecord.objects.requests_made(timezone.now() - OF_LATE, MOST_TRIED)
+            return CallRecord.objects.requests_made(timezone.now() - OF_LATE, MAX_TRIED)
 
         what_if.COMMANDS.append(lambda: COMMANDS)
         what_if.SOURCES.append(requests_of_late)

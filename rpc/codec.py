@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import msgspec
 from django.http import HttpResponse
 
-LONGEST_INTEGER = 1000  # digits
+MAX_INTEGER_DIGITS = 1000  # digits
 
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
@@ -93,7 +93,7 @@ def decode(body: bytes) -> Any:
 
 def _integer(digits: str) -> float:
     """Return a whole number; one that Python will not convert is beyond every limit here."""
-    return int(digits) if len(digits) <= LONGEST_INTEGER else math.inf
+    return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else math.inf
 
 
 def _decode_leniently(body: bytes) -> Any:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from rpc.journal import Entry
 
-MOST_COMMANDS = 1000
-LARGEST_ID = 2**63 - 1
+MAX_COMMANDS = 1000
+MAX_ID = 2**63 - 1
 
 OK = 0
 BAD_REQUEST = 400
@@ -136,7 +136,7 @@ def of_rest(name: str, call_id: str | None) -> Frame:
     """
     if call_id is None:
         number = None
-    elif call_id.isascii() and call_id.isdigit() and len(call_id) <= len(str(LARGEST_ID)):
+    elif call_id.isascii() and call_id.isdigit() and len(call_id) <= len(str(MAX_ID)):
         number = int(call_id)
     else:
         number = -1
@@ -167,8 +167,8 @@ def _address(content: dict[str, Any], member: str) -> str | None:
 def _calls(cmds: Any) -> list[Call]:
     if not isinstance(cmds, list):
         raise InvalidFrame("cmds must be an array")
-    if len(cmds) > MOST_COMMANDS:
-        raise InvalidFrame(f"more than {MOST_COMMANDS} commands")
+    if len(cmds) > MAX_COMMANDS:
+        raise InvalidFrame(f"more than {MAX_COMMANDS} commands")
     calls = []
     for item in cmds:
         if not isinstance(item, dict):
@@ -181,6 +181,6 @@ def _call(item: dict[str, Any], name: Any, member: str) -> Call:
     if not isinstance(name, str):
         raise InvalidFrame(f"{member} must be a string")
     call_id = item.get("id")
-    if "id" in item and (type(call_id) is not int or not 0 <= call_id <= LARGEST_ID):
+    if "id" in item and (type(call_id) is not int or not 0 <= call_id <= MAX_ID):
         raise InvalidFrame("id must be an integer from 0 to 2^63-1")
     return Call(name, call_id, item.get("args", {}), item.get("deadline"))

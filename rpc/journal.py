@@ -13,23 +13,23 @@ from typing import NamedTuple
 from django.conf import settings
 
 from acl.engine.decisions import Decision, Reason, Request
-from devices.addresses import LONGEST
+from devices.addresses import MAX_LENGTH
 from devices.database.write_behind import Writer, in_batches
 from devices.verdicts import Verdict
-from rpc.models import BUCKET, CallRecord, Key, Question, Tally
+from rpc.models import BUCKET, CallCount, CallRecord, Key, Question
 
 # In each process.
-MOST_NOTED = 20_000  # rows that wait to be written
-MOST_ROWS = 100_000  # new rows an hour, those below included
-MOST_OF_STRANGERS = 1_000  # about callers that were not let in; about unknown names, of each caller
-MOST_OF_SUBJECT = 10_000  # about the commands of one registered device
+MAX_NOTED = 20_000  # rows that wait to be written
+MAX_ROWS = 100_000  # new rows an hour, those below included
+MAX_OF_STRANGERS = 1_000  # about callers that were not let in; about unknown names, of each caller
+MAX_OF_SUBJECT = 10_000  # about the commands of one registered device
 BATCH = 100  # rows written by one statement
 
 STRANGE_ENDS = frozenset(
     {Reason.UNKNOWN_SOURCE, Reason.UNKNOWN_DESTINATION, Reason.MALFORMED_COMMAND}
 )
 
-Tallies = dict[Key, Tally]
+CallCounts = dict[Key, CallCount]
 
 
 class Entry(NamedTuple):
@@ -66,8 +66,8 @@ def readable(text: str) -> str:
     What no column holds (a NUL, a lone surrogate) and what no reader sees becomes U+FFFD; a text
     that is longer than an identifier may be is cut and ends in “…”.
     """
-    if len(text) > LONGEST:
-        text = text[: LONGEST - 1] + "…"
+    if len(text) > MAX_LENGTH:
+        text = text[: MAX_LENGTH - 1] + "…"
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
@@ -88,30 +88,30 @@ class Room:
         if key.bucket > self._bucket:
             self._bucket, self._taken, self._rows = key.bucket, {}, 0
         if key.question == Question.CALLER:
-            purse, most = "strangers", MOST_OF_STRANGERS
+            purse, most = "strangers", MAX_OF_STRANGERS
         elif known:
-            purse, most = f"subject {key.subject}", MOST_OF_SUBJECT
+            purse, most = f"subject {key.subject}", MAX_OF_SUBJECT
         else:
-            purse, most = f"caller {key.caller}", MOST_OF_STRANGERS
+            purse, most = f"caller {key.caller}", MAX_OF_STRANGERS
         taken = self._taken.setdefault(purse, set())
         mark = hash(key)
         if mark in taken:
             return True
-        if len(taken) >= most or self._rows >= MOST_ROWS:
+        if len(taken) >= most or self._rows >= MAX_ROWS:
             return False
         taken.add(mark)
         self._rows += 1
         return True
 
 
-class Journal(Writer[Tallies]):
+class Journal(Writer[CallCounts]):
     """Counts calls in request threads and adds the counts to the journal every few seconds."""
 
     name = "journal"
 
     def __init__(self) -> None:
         super().__init__()
-        self._noted: Tallies = {}
+        self._noted: CallCounts = {}
         self._room = Room()
 
     def note(self, endpoint: str, caller: str, entry: Entry) -> None:
@@ -142,24 +142,24 @@ class Journal(Writer[Tallies]):
         if self._writer is None:
             self._start()
 
-    def _tally(self, key: Key, moment: float) -> Tally:
+    def _tally(self, key: Key, moment: float) -> CallCount:
         """Return what counts the key's calls, or, where too many rows wait, those of others."""
         tally = self._noted.get(key)
         if tally is not None:
             return tally
-        if len(self._noted) == MOST_NOTED // 2:
+        if len(self._noted) == MAX_NOTED // 2:
             self._hurry()
-        elif len(self._noted) >= MOST_NOTED:
+        elif len(self._noted) >= MAX_NOTED:
             key = among_others(key._replace(caller=""), known=False)
-        return self._noted.setdefault(key, Tally(0, moment, moment))
+        return self._noted.setdefault(key, CallCount(0, moment, moment))
 
-    def take(self) -> list[Tallies]:
+    def take(self) -> list[CallCounts]:
         """Return what was counted, by BATCH rows."""
         with self._lock:
             noted, self._noted = self._noted, {}
         return in_batches(noted, BATCH)
 
-    def take_back(self, batches: Sequence[Tallies]) -> None:
+    def requeue(self, batches: Sequence[CallCounts]) -> None:
         """Count again what was not written."""
         with self._lock:
             for key, tally in chain.from_iterable(batch.items() for batch in batches):
@@ -169,7 +169,7 @@ class Journal(Writer[Tallies]):
                 kept.last = max(kept.last, tally.last)
                 kept.rule = kept.rule or tally.rule
 
-    def write(self, batch: Tallies) -> None:
+    def write(self, batch: CallCounts) -> None:
         """Add a batch to the journal, with one statement."""
         CallRecord.objects.add(batch)
 

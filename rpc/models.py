@@ -15,13 +15,13 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from acl.engine.decisions import Reason, Request
-from devices.addresses import LONGEST
+from devices.addresses import MAX_LENGTH
 from devices.verdicts import Outcome
 
 BUCKET = 3600  # seconds that one row counts
 PRUNED = 5_000  # rows deleted at once
-MOST_SEARCHED = 200  # rows of one device that `latest_connection` looks at
-MOST_PAST = 50_000  # rows, the newest ones, that `requests_made` looks at
+MAX_SEARCHED = 200  # rows of one device that `latest_connection` looks at
+MAX_PAST_ROWS = 50_000  # rows, the newest ones, that `requests_made` looks at
 
 
 class Endpoint(models.TextChoices):
@@ -101,7 +101,7 @@ class Key(NamedTuple):
 
 
 @dataclass(slots=True)
-class Tally:
+class CallCount:
     """How often, when first and last (Unix seconds), and the rule that decided last, if one did."""
 
     count: int
@@ -162,7 +162,7 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
 
     def latest_connection(self, identifier: str) -> "CallRecord | None":
         """Return the newest row of a verification that a device passed, among its newest rows."""
-        newest = self.filter(subject=identifier).order_by("-bucket", "-pk")[:MOST_SEARCHED]
+        newest = self.filter(subject=identifier).order_by("-bucket", "-pk")[:MAX_SEARCHED]
         passed = (
             row
             for row in newest
@@ -199,7 +199,7 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
         """
         newest = self.filter(question=Question.COMMAND, others=False).since(since)
         rows = CallRecord.objects.filter(
-            pk__in=newest.order_by("-bucket", "-pk").values("pk")[:MOST_PAST]
+            pk__in=newest.order_by("-bucket", "-pk").values("pk")[:MAX_PAST_ROWS]
         )
         made = rows.order_by().values("subject", "destination", "command")
         most_frequent = made.annotate(total=Sum("count")).order_by(
@@ -210,7 +210,7 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
             for row in most_frequent[:most]
         }
 
-    def add(self, tallies: Mapping[Key, Tally]) -> None:
+    def add(self, tallies: Mapping[Key, CallCount]) -> None:
         """Add what was counted to the rows that count it: one statement, a few hundred rows.
 
         Every writer locks rows in the order of their digests, so that no two wait for each other.
@@ -221,7 +221,7 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
             cursor.execute(ADD.format(rows=ROWS[connection.vendor]), [json.dumps(rows)])
 
 
-def _columns(key: Key, tally: Tally) -> list[Any]:
+def _columns(key: Key, tally: CallCount) -> list[Any]:
     """Return the values of a row as JSON has them, in the order of ADD."""
     return [
         key.digest.hex,
@@ -302,18 +302,18 @@ class CallRecord(models.Model):
     question = models.CharField(_("about"), max_length=16, choices=Question)
     caller = models.CharField(
         _("caller"),
-        max_length=LONGEST,
+        max_length=MAX_LENGTH,
         blank=True,
         help_text=_("The backend's ID, or the address of one that showed no credential."),
     )
     subject = models.CharField(
         _("subject"),
-        max_length=LONGEST,
+        max_length=MAX_LENGTH,
         blank=True,
         help_text=_("The ID that was asked about: who connects, who sends, who claims to call."),
     )
-    destination = models.CharField(_("destination"), max_length=LONGEST, blank=True)
-    command = models.CharField(_("command"), max_length=LONGEST, blank=True)
+    destination = models.CharField(_("destination"), max_length=MAX_LENGTH, blank=True)
+    command = models.CharField(_("command"), max_length=MAX_LENGTH, blank=True)
     outcome = models.CharField(_("outcome"), max_length=16, choices=Answer)
     reason = models.CharField(_("reason"), max_length=32, choices=reasons)
     others = models.BooleanField(

@@ -116,7 +116,7 @@ def frame(operation: str) -> Schema:
             "Up to %(most)d commands, answered in their order; one that fails leaves the others "
             "be. The commands and their arguments are those at the paths below `/v1/`."
         )
-        % {"most": frames.MOST_COMMANDS},
+        % {"most": frames.MAX_COMMANDS},
         "parameters": [{"$ref": "#/components/parameters/reply"}],
         "requestBody": body("Frame", examples_of(*at)),
         "responses": {
@@ -251,7 +251,7 @@ def schemas() -> dict[str, Schema]:
         "Id": {
             "type": "integer",
             "minimum": 0,
-            "maximum": frames.LARGEST_ID,
+            "maximum": frames.MAX_ID,
             "description": _("Echoed exactly. Written without a fraction: `1.0` is none."),
         },
         "Frame": {"anyOf": [ref("FrameVersion1"), ref("FrameVersion2")]},
@@ -261,7 +261,7 @@ def schemas() -> dict[str, Schema]:
                 **ends,
                 "cmds": {
                     "type": "array",
-                    "maxItems": frames.MOST_COMMANDS,
+                    "maxItems": frames.MAX_COMMANDS,
                     "items": object_of(
                         {
                             "cmd": {"type": "string", "description": _("The command's name.")},
@@ -298,7 +298,7 @@ def schemas() -> dict[str, Schema]:
                 "dst": {"type": "string", "description": _("The request's `src`.")},
                 "resp": {
                     "type": "array",
-                    "maxItems": frames.MOST_COMMANDS,
+                    "maxItems": frames.MAX_COMMANDS,
                     "items": {
                         "anyOf": [
                             object_of(

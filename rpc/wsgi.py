@@ -19,7 +19,7 @@ from rpc.places import Body, Places
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
-class MachinesFirst:
+class MachineFastPath:
     """A WSGI application: machines' requests go straight to their view, the others to Django.
 
     `rpc.middleware` is the same door where Django's handler is asked by itself.

@@ -32,12 +32,12 @@ from acl.models import Assertion, CommandPermission, CommandSet, CommandSetPatte
 from acl.models.command_permission import IDENTITY, DestinationKind, SourceKind, state_order
 from devices.admin.changelist import BoundedChangeList, BoundedPaginator
 from devices.admin.forms import CurrentForm
-from devices.admin.history import HistoryPages
-from devices.admin.mixins import Guarded, Prefilled, SavesChanges
+from devices.admin.history import HistoryMixin
+from devices.admin.mixins import ChangeGuardMixin, InitialValuesMixin, SaveChangedFieldsMixin
 from devices.models import Device, DeviceGroup
 from devices.rendering import CREATED, UPDATED, Tone, badge, moment_column
 
-MOST_NAMED = 1000  # devices, groups, sets and notes that one word of a search may find
+MAX_NAMED = 1000  # devices, groups, sets and notes that one word of a search may find
 
 
 def words_of(text: str) -> list[str]:
@@ -84,7 +84,13 @@ class PermissionForm(CurrentForm):
 
 
 @admin.register(CommandPermission)
-class CommandPermissionAdmin(Guarded, HistoryPages, Prefilled, SavesChanges, admin.ModelAdmin):
+class CommandPermissionAdmin(
+    ChangeGuardMixin,
+    HistoryMixin,
+    InitialValuesMixin,
+    SaveChangedFieldsMixin,
+    admin.ModelAdmin,
+):
     """The rules, with pages that explain a decision and report useless rules."""
 
     form = PermissionForm
@@ -255,11 +261,11 @@ class CommandPermissionAdmin(Guarded, HistoryPages, Prefilled, SavesChanges, adm
         )
 
     def _keys(self, request: HttpRequest, word: str, rows: QuerySet[Any]) -> list[int]:
-        keys = list(rows.order_by().values_list("pk", flat=True)[: MOST_NAMED + 1])
-        if len(keys) > MOST_NAMED:
+        keys = list(rows.order_by().values_list("pk", flat=True)[: MAX_NAMED + 1])
+        if len(keys) > MAX_NAMED:
             text = _("“%s” names too much; some rules may be missing. Write more of it.")
             self.message_user(request, text % word, messages.WARNING)
-        return keys[:MOST_NAMED]
+        return keys[:MAX_NAMED]
 
     @admin.action(description=gettext_lazy("Switch selected rules on"), permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[CommandPermission]) -> None:
@@ -316,7 +322,11 @@ class PatternInline(admin.TabularInline):
 
 
 @admin.register(CommandSet)
-class CommandSetAdmin(Guarded, HistoryPages, admin.ModelAdmin):
+class CommandSetAdmin(
+    ChangeGuardMixin,
+    HistoryMixin,
+    admin.ModelAdmin,
+):
     """Named sets of commands, with how many rules refer to each."""
 
     list_display = ["name", "pattern_count", "rule_count", "description"]
@@ -368,7 +378,10 @@ def _count_of(model: type[CommandSetPattern] | type[CommandPermission]) -> Coale
 
 
 @admin.register(Assertion)
-class AssertionAdmin(HistoryPages, admin.ModelAdmin):
+class AssertionAdmin(
+    HistoryMixin,
+    admin.ModelAdmin,
+):
     """What staff expect of the rules."""
 
     list_per_page = 50

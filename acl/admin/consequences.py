@@ -21,13 +21,13 @@ from django.utils.translation import ngettext
 from acl import assertions, what_if
 from acl.assertions import Broken
 from acl.engine.decisions import Decision
-from acl.what_if import Flip
+from acl.what_if import ChangedDecision
 from devices.admin.mixins import EDIT, View
 
 TRY, CONFIRMED = "_try", "_confirmed"
 HTTP_DONE = 302  # the admin's answer to what was done; all else asks, complains or shows
-MOST_FLIPS = 100  # on the page
-MOST_TOLD = 3  # in a message
+MAX_FLIPS = 100  # on the page
+MAX_TOLD = 3  # in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Consequences:
     """What a change turns among the requests tried, and the expectations that it breaks."""
 
     tried: int
-    flips: list[Flip]
+    changed_decisions: list[ChangedDecision]
     broken: list[Broken]
 
 
@@ -95,7 +95,7 @@ def _page(
             "opts": model_admin.opts,
             "title": _("What would change"),
             "consequences": consequences,
-            "flips": consequences.flips[:MOST_FLIPS],
+            "changed_decisions": consequences.changed_decisions[:MAX_FLIPS],
             "sent": [
                 (name, value)
                 for name, values in request.POST.lists()
@@ -109,14 +109,14 @@ def _page(
 
 
 def _tell(request: HttpRequest, consequences: Consequences) -> None:
-    if consequences.flips:
-        turned = len(consequences.flips)
+    if consequences.changed_decisions:
+        turned = len(consequences.changed_decisions)
         text = ngettext(
             "%(n)d known answer has changed: %(first)s",
             "%(n)d known answers have changed, such as %(first)s",
             turned,
         )
-        first = "; ".join(map(str, consequences.flips[:MOST_TOLD]))
+        first = "; ".join(map(str, consequences.changed_decisions[:MAX_TOLD]))
         messages.info(request, text % {"n": turned, "first": first})
     for broken in consequences.broken:
         messages.warning(request, _("An expectation does not hold any more: %s") % broken)

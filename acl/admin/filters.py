@@ -17,7 +17,7 @@ from devices.admin.changelist import CountedFilter
 from devices.models import Device, DeviceGroup
 
 GROUP = "group-"
-MOST_SETS = 15  # that are choices of a filter
+MAX_SETS = 15  # that are choices of a filter
 
 
 class EffectFilter(CountedFilter):
@@ -103,7 +103,7 @@ class CommandSetFilter(CountedFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Return the first sets by name, and the one that was chosen."""
         sets = CommandSet.objects.values_list("pk", "name")
-        choices = [(str(pk), name) for pk, name in sets[:MOST_SETS]]
+        choices = [(str(pk), name) for pk, name in sets[:MAX_SETS]]
         chosen = self.value() or ""
         if chosen.isdecimal() and chosen not in dict(choices):
             choices = [(str(pk), name) for pk, name in sets.filter(pk=chosen)] + choices

@@ -21,15 +21,15 @@ from acl.models import Assertion, CommandPermission, CommandSetPattern
 from devices.addresses import AddressError, entity_id
 from devices.admin.changelist import count_text, counts
 from devices.admin.mixins import Panel
-from devices.admin.try_credential import MOST_SUGGESTED, SuggestingInput
+from devices.admin.try_credential import MAX_SUGGESTED, SuggestingInput
 from devices.models import Device, DeviceGroup
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
 
-MOST_EXAMINED = 2_000  # rules on the report page; the command examines all
-MOST_FINDINGS = 200
-MOST_IN_PANEL = 20
+MAX_EXAMINED = 2_000  # rules on the report page; the command examines all
+MAX_FINDINGS = 200
+MAX_IN_PANEL = 20
 DEVICES = reverse_lazy("admin:devices_device_suggestions")
 
 
@@ -108,18 +108,18 @@ def report(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpResponse
     now = timezone.now()
     fault = Fault(request.GET["fault"]) if request.GET.get("fault") in Fault.values else None
     rules = suspects(fault, now=now)
-    found = lint(rules, now=now, most=MOST_EXAMINED)
+    found = lint(rules, now=now, most=MAX_EXAMINED)
     matching = (one for one in found if fault in {None, one.fault})
-    findings = list(islice(matching, MOST_FINDINGS + 1))
+    findings = list(islice(matching, MAX_FINDINGS + 1))
     return _page(
         model_admin,
         request,
         "admin/acl/report.html",
         title=_("Report on the rules"),
-        findings=findings[:MOST_FINDINGS],
-        is_cut=len(findings) > MOST_FINDINGS,
-        is_partial=rules.order_by("pk").values("pk")[MOST_EXAMINED : MOST_EXAMINED + 1].exists(),
-        examined=MOST_EXAMINED,
+        findings=findings[:MAX_FINDINGS],
+        is_cut=len(findings) > MAX_FINDINGS,
+        is_partial=rules.order_by("pk").values("pk")[MAX_EXAMINED : MAX_EXAMINED + 1].exists(),
+        examined=MAX_EXAMINED,
         faults=Fault,
         chosen=fault,
         may_change=model_admin.has_change_permission(request),
@@ -142,8 +142,8 @@ def _commands(sought: str) -> list[str]:
     for rows in (CommandPermission.objects.order_by(), CommandSetPattern.objects.order_by()):
         named = rows.filter(pattern__startswith=sought).exclude(pattern__endswith="*")
         names = named.values_list("pattern", flat=True).distinct().order_by("pattern")
-        known.update(names[:MOST_SUGGESTED])
-    return sorted(name for name in known if name.startswith(sought))[:MOST_SUGGESTED]
+        known.update(names[:MAX_SUGGESTED])
+    return sorted(name for name in known if name.startswith(sought))[:MAX_SUGGESTED]
 
 
 def rules_panel(request: HttpRequest, device: Device) -> Panel | None:
@@ -181,7 +181,7 @@ def _direction(heading: str, query: str, conditions: list[Q]) -> dict[str, Any]:
     """Return the first rules that fulfil the conditions, in their order: a statement for each."""
     rules: list[CommandPermission] = []
     for condition in conditions:
-        missing = MOST_IN_PANEL - len(rules)
+        missing = MAX_IN_PANEL - len(rules)
         if missing:
             found = CommandPermission.objects.named().filter(condition).order_by("pk")
             rules += found[:missing]

@@ -18,7 +18,7 @@ from acl.engine.decisions import Decision, Effect, Keys, Reason, Request
 from acl.models.command_permission import CommandPermission, RuleState
 from devices.models import DeviceGroup
 
-MOST_NEAR_MISSES = 10  # of each sort: a page is read by people
+MAX_NEAR_MISSES = 10  # of each sort: a page is read by people
 
 
 class Standing(models.TextChoices):
@@ -205,9 +205,9 @@ def _near(keys: Keys, back: Keys, using: str) -> list[Part]:
             .exclude(_at(keys))
             .enabled()
             .named()
-            .order_by(order)[: MOST_NEAR_MISSES + len(seen)]
+            .order_by(order)[: MAX_NEAR_MISSES + len(seen)]
         )
-        for rule in islice((r for r in rules if r.pk not in seen), MOST_NEAR_MISSES):
+        for rule in islice((r for r in rules if r.pk not in seen), MAX_NEAR_MISSES):
             seen.add(rule.pk)
             parts.append(Part(rule, standing))
     return parts

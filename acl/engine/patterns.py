@@ -11,8 +11,8 @@ from django.utils.translation import gettext as _
 
 from devices import addresses
 
-LONGEST = addresses.LONGEST
-MOST_BOUNDARIES = 32  # a command with more is malformed: what it can cost is bounded
+MAX_LENGTH = addresses.MAX_LENGTH
+MAX_BOUNDARIES = 32  # a command with more is malformed: what it can cost is bounded
 BOUNDARY = re.compile(r"[/.]")
 
 
@@ -26,15 +26,15 @@ def validate_pattern(pattern: str) -> None:
 def _complaint(pattern: str) -> str:
     if not pattern:
         return _("A pattern is needed: a command such as /v1/Config.Get, or * for every command.")
-    if len(pattern) > LONGEST:
+    if len(pattern) > MAX_LENGTH:
         return _("A pattern has at most %(longest)d characters; this one has %(length)d.") % {
-            "longest": LONGEST,
+            "longest": MAX_LENGTH,
             "length": len(pattern),
         }
     if any(char.isspace() or not char.isprintable() for char in pattern):
         return _("A pattern has no spaces, line breaks or control characters; remove them.")
-    if len(BOUNDARY.findall(pattern)) > MOST_BOUNDARIES:
-        return _("A pattern has at most %(most)d slashes and dots.") % {"most": MOST_BOUNDARIES}
+    if len(BOUNDARY.findall(pattern)) > MAX_BOUNDARIES:
+        return _("A pattern has at most %(most)d slashes and dots.") % {"most": MAX_BOUNDARIES}
     literal = pattern.removesuffix("*")
     if "*" in literal:
         return _(
@@ -62,7 +62,7 @@ def candidates(command: str) -> list[str]:
     if not command or not addresses.is_storable(command):
         return []
     boundaries = [match.end() for match in BOUNDARY.finditer(command)]
-    if len(boundaries) > MOST_BOUNDARIES:
+    if len(boundaries) > MAX_BOUNDARIES:
         return []
     found = ["*", *(f"{command[:end]}*" for end in boundaries)]
     if "*" not in command:  # a command is no pattern: its star is a star

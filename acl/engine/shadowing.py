@@ -11,7 +11,7 @@ from acl.models.command_permission import CommandPermission
 from devices.models import Device
 
 
-class Coverage:
+class ShadowFinder:
     """Finds denials that are wider than given rules. Made anew for each report."""
 
     def __init__(self, tree: GroupTree, now: datetime) -> None:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from acl import sentences
 from acl.engine import decisions
 from acl.engine.decisions import Decision, Effect, Request
-from acl.engine.patterns import LONGEST, validate_pattern
+from acl.engine.patterns import MAX_LENGTH, validate_pattern
 from acl.models.command_set import CommandSet, well_formed
 from devices.database.coalescing import Coalescer
 from devices.history import Recorded, Records
@@ -221,7 +221,7 @@ class CommandPermission(Recorded):
     )
     pattern = models.CharField(
         _("command"),
-        max_length=LONGEST,
+        max_length=MAX_LENGTH,
         blank=True,
         validators=[validate_pattern],
         help_text=_(
@@ -280,7 +280,7 @@ class CommandPermission(Recorded):
             ),
             default=F("pattern"),
         ),
-        output_field=models.CharField(max_length=LONGEST),
+        output_field=models.CharField(max_length=MAX_LENGTH),
         db_persist=True,
     )
 

@@ -5,7 +5,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Length, StrIndex
 from django.utils.translation import gettext_lazy as _
 
-from acl.engine.patterns import LONGEST, validate_pattern
+from acl.engine.patterns import MAX_LENGTH, validate_pattern
 from devices.history import Recorded, Records
 
 
@@ -61,7 +61,7 @@ class CommandSetPattern(Recorded):
     )
     pattern = models.CharField(
         _("command"),
-        max_length=LONGEST,
+        max_length=MAX_LENGTH,
         validators=[validate_pattern],
         help_text=_("A command, or a pattern such as /v1/Config.* or /v1/*."),
     )

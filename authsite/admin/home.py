@@ -29,9 +29,9 @@ HOUR = timedelta(hours=1)
 SLOW = 0.2  # seconds; what takes longer to count is kept
 KEPT = 60  # seconds
 KEY = "authsite.admin.home.counts"
-MOST_CALLERS = 8
-MOST_REASONS = 5
-MOST_CHANGES = 10
+MAX_CALLERS = 8
+MAX_REASONS = 5
+MAX_CHANGES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ def calls(counted: Counts) -> Calls:
         ],
         reasons=[
             (str(labels.get(reason, reason)), count, list_url(CallRecord, reason=reason, **since))
-            for reason, count in by_reason.most_common(MOST_REASONS)
+            for reason, count in by_reason.most_common(MAX_REASONS)
         ],
         callers=[
             (newest, list_url(CallRecord, caller=newest.caller, period="all"))
@@ -214,7 +214,7 @@ def calls(counted: Counts) -> Calls:
 
 
 def _latest_first(callers: Sequence[CallRecord]) -> list[CallRecord]:
-    return sorted(callers, key=lambda newest: newest.last, reverse=True)[:MOST_CALLERS]
+    return sorted(callers, key=lambda newest: newest.last, reverse=True)[:MAX_CALLERS]
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
@@ -235,5 +235,5 @@ def context(request: HttpRequest) -> dict[str, Any]:
         seen["verifier_url"] = request.build_absolute_uri("/deviceverifier")
         seen["frames_url"] = request.build_absolute_uri("/")
     user: Any = request.user
-    seen["changes"] = [shown(entry) for entry in timeline.recent(MOST_CHANGES, user)]
+    seen["changes"] = [shown(entry) for entry in timeline.recent(MAX_CHANGES, user)]
     return seen

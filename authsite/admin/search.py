@@ -13,7 +13,7 @@ from authsite.admin.links import list_url, may_see, row_url
 from devices.addresses import is_storable
 from devices.models import Certificate, CertificateAuthority, Device, DeviceGroup
 
-MOST = 10  # hits of a kind
+MAX_HITS = 10  # hits of a kind
 FINGERPRINT = re.compile(r"[0-9a-f]{4,64}\Z")
 
 
@@ -51,19 +51,20 @@ def _sorted(devices: Iterable[Device]) -> list[Device]:
 
 
 def _devices(text: str) -> Iterable[Hit]:
+    devices = Device.objects.order_by()
     identified = {
         device.pk: device
         for prefix in dict.fromkeys((text, text.lower()))
-        for device in Device.objects.order_by().filter(identifier__startswith=prefix)[: MOST + 1]
+        for device in devices.filter(identifier__startswith=prefix)[: MAX_HITS + 1]
     }
-    called = Device.objects.order_by().called(text).exclude(pk__in=identified)[: MOST + 1]
-    for device in (*_sorted(identified.values()), *_sorted(called)):
+    named = devices.with_name_prefix(text).exclude(pk__in=identified)[: MAX_HITS + 1]
+    for device in (*_sorted(identified.values()), *_sorted(named)):
         yield Hit(device.identifier, device.name, row_url(device), device.enabled)
 
 
 def _groups(text: str) -> Iterable[Hit]:
     groups = DeviceGroup.objects.filter(name__icontains=text).select_related("parent")
-    for group in groups[: MOST + 1]:
+    for group in groups[: MAX_HITS + 1]:
         within = _("within %(group)s") % {"group": group.parent} if group.parent else ""
         yield Hit(group.name, within, row_url(group))
 
@@ -73,7 +74,7 @@ def _certificates(text: str) -> Iterable[Hit]:
     if fingerprint is None:
         return
     found = Certificate.objects.fingerprinted(fingerprint).select_related("device")
-    for certificate in found.order_by()[: MOST + 1]:
+    for certificate in found.order_by()[: MAX_HITS + 1]:
         device = certificate.device.identifier if certificate.device else ""
         yield Hit(certificate.fingerprint, f"{certificate} · {device}", row_url(certificate))
 
@@ -82,19 +83,19 @@ def _anchors(text: str) -> Iterable[Hit]:
     wanted = Q(name__icontains=text)
     if fingerprint := fingerprint_in(text):
         wanted |= Q(fingerprint__startswith=fingerprint)
-    for anchor in CertificateAuthority.objects.filter(wanted)[: MOST + 1]:
+    for anchor in CertificateAuthority.objects.filter(wanted)[: MAX_HITS + 1]:
         yield Hit(anchor.name, anchor.fingerprint, row_url(anchor), anchor.enabled)
 
 
 def _rules(text: str) -> Iterable[Hit]:
     rules = CommandPermission.objects.filter(pattern__startswith=text).named()
-    for rule in sorted(rules.order_by()[: MOST + 1], key=lambda rule: (rule.pattern, rule.pk)):
+    for rule in sorted(rules.order_by()[: MAX_HITS + 1], key=lambda rule: (rule.pattern, rule.pk)):
         yield Hit(rule.pattern, f"#{rule.pk} {rule}", row_url(rule), rule.enabled)
 
 
 def _command_sets(text: str) -> Iterable[Hit]:
     wanted = Q(name__icontains=text) | Q(patterns__pattern__startswith=text)
-    for command_set in CommandSet.objects.filter(wanted).distinct()[: MOST + 1]:
+    for command_set in CommandSet.objects.filter(wanted).distinct()[: MAX_HITS + 1]:
         yield Hit(command_set.name, command_set.description, row_url(command_set))
 
 
@@ -120,8 +121,8 @@ def search(request: HttpRequest, text: str) -> list[Hits]:
         found.append(
             Hits(
                 title=str(model._meta.verbose_name_plural).capitalize(),
-                hits=hits[:MOST],
-                more=len(hits) > MOST,
+                hits=hits[:MAX_HITS],
+                more=len(hits) > MAX_HITS,
                 all_url=list_url(model, q=fingerprint_in(text) or text)
                 if model is Certificate
                 else list_url(model, q=text),

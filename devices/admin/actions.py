@@ -18,7 +18,7 @@ from devices.admin.mixins import RevokeForm
 from devices.models import Device, DeviceGroup
 from devices.models.certificate import keep_revoked
 
-MOST_SHOWN = 20  # devices that a confirmation lists by name
+MAX_SHOWN = 20  # devices that a confirmation lists by name
 
 
 class GroupForm(forms.Form):
@@ -62,11 +62,11 @@ class BulkChange:
         return []
 
     def action(self) -> Callable[..., HttpResponse | None]:
-        """Return the change as an action of an admin that is a BulkActions."""
+        """Return the change as an action of an admin that is a BulkActionsMixin."""
 
         @admin.action(description=self.description, permissions=self.permissions)
         def act(
-            model_admin: "BulkActions", request: HttpRequest, queryset: QuerySet[Device]
+            model_admin: "BulkActionsMixin", request: HttpRequest, queryset: QuerySet[Device]
         ) -> HttpResponse | None:
             return model_admin.change_many(request, queryset, self)
 
@@ -93,7 +93,7 @@ class Enable(BulkChange):
 
     def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
         """Enable them."""
-        changed = devices.switch(enabled=True)
+        changed = devices.set_enabled(enabled=True)
         return ngettext("%(n)d device enabled.", "%(n)d devices enabled.", changed) % {"n": changed}
 
 
@@ -121,7 +121,7 @@ class Disable(BulkChange):
 
     def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
         """Disable them."""
-        changed = devices.switch(enabled=False)
+        changed = devices.set_enabled(enabled=False)
         return ngettext("%(n)d device disabled.", "%(n)d devices disabled.", changed) % {
             "n": changed
         }
@@ -144,7 +144,7 @@ class Join(BulkChange):
 
     def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
         """Add them."""
-        n = devices.join(given["group"])
+        n = devices.add_to_group(given["group"])
         return ngettext(
             "%(n)d device added to “%(group)s”.", "%(n)d devices added to “%(group)s”.", n
         ) % {"n": n, "group": given["group"]}
@@ -168,7 +168,7 @@ class Leave(BulkChange):
 
     def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
         """Remove them."""
-        n = devices.leave(given["group"])
+        n = devices.remove_from_group(given["group"])
         return ngettext(
             "%(n)d device removed from “%(group)s”.", "%(n)d devices removed from “%(group)s”.", n
         ) % {"n": n, "group": given["group"]}
@@ -219,7 +219,7 @@ class Delete(BulkChange):
 
     def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
         """Delete them."""
-        n = devices.remove()
+        n = devices.delete_with_history()
         return ngettext("%(n)d device deleted.", "%(n)d devices deleted.", n) % {"n": n}
 
     def goes_with(self, devices: Any) -> list[str]:
@@ -271,7 +271,7 @@ def not_deletable(found: list[Dependants], user: Any) -> list[str]:
     ]
 
 
-class BulkActions:
+class BulkActionsMixin:
     """Makes an admin confirm a change of many devices, and then make it."""
 
     def change_many(
@@ -298,8 +298,8 @@ class BulkActions:
                 form=form,
                 count=count,
                 selected=devices.count(),
-                rows=affected[:MOST_SHOWN],
-                more=max(count - MOST_SHOWN, 0),
+                rows=affected[:MAX_SHOWN],
+                more=max(count - MAX_SHOWN, 0),
                 goes_with=change.goes_with(affected),
                 lacking=lacks,
                 has_moved=shown is not None and str(count) != shown,

@@ -19,13 +19,13 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin import previews
 from devices.admin.forms import CurrentForm
-from devices.admin.history import HistoryPages
+from devices.admin.history import HistoryMixin
 from devices.admin.mixins import (
     CredentialStateFilter,
-    KeepsRevoked,
-    Prefilled,
+    InitialValuesMixin,
+    KeepRevokedMixin,
     RevokeForm,
-    SavesChanges,
+    SaveChangedFieldsMixin,
     confirmation,
     expiry,
     form_page,
@@ -47,7 +47,7 @@ from devices.rendering import (
     moment,
 )
 
-LONGEST_CARRIED = 1024 * 1024  # characters of a list that a preview brings along
+MAX_CARRIED_LENGTH = 1024 * 1024  # characters of a list that a preview brings along
 
 
 class PresentedForm(forms.Form):
@@ -60,7 +60,7 @@ class PresentedForm(forms.Form):
     presented = forms.CharField(
         label=gettext_lazy("Certificate"),
         required=False,
-        max_length=x509.LONGEST_TEXT,
+        max_length=x509.MAX_TEXT_LENGTH,
         widget=AdminTextareaWidget(attrs={"rows": 12, "spellcheck": "false"}),
         help_text=gettext_lazy(
             "The PEM text, -----BEGIN CERTIFICATE----- and the end line included. Never a "
@@ -120,7 +120,7 @@ class RegisterForm(PresentedForm, forms.ModelForm):
         cleaned = super().clean() or {}
         if self.errors:
             return cleaned
-        text = x509.text_of(self.content(x509.LONGEST_TEXT))
+        text = x509.text_of(self.content(x509.MAX_TEXT_LENGTH))
         others = {
             name: value for name, value in cleaned.items() if name not in PresentedForm.base_fields
         }
@@ -206,7 +206,7 @@ class LoadListForm(PresentedForm):
     presented = forms.CharField(
         label=gettext_lazy("Revocation list"),
         required=False,
-        max_length=LONGEST_CARRIED,
+        max_length=MAX_CARRIED_LENGTH,
         widget=AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
         help_text=gettext_lazy("The PEM text, as the authority published it."),
     )
@@ -225,14 +225,14 @@ class LoadListForm(PresentedForm):
         cleaned = super().clean() or {}
         if self.errors:
             return cleaned
-        content = cleaned["content"] = self.content(x509.LONGEST_LIST)
+        content = cleaned["content"] = self.content(x509.MAX_LIST_BYTES)
         now = timezone.now()
         try:
             read = self.anchor.read_list(content, now=now)
         except ValidationError as error:
             self.send_back(presented="")
             raise ValidationError({"presented": error}) from None
-        carried = read.pem if len(read.pem) <= LONGEST_CARRIED else ""
+        carried = read.pem if len(read.pem) <= MAX_CARRIED_LENGTH else ""
         preview = previews.of_list(read, self.anchor, now)
         if not carried:
             preview.warnings.append(_("It is too long to be kept here: choose the file again."))
@@ -240,7 +240,7 @@ class LoadListForm(PresentedForm):
         return cleaned
 
 
-class RegistersCertificates:
+class CertificatePreviewMixin:
     """Makes an admin read a certificate once, show what was read, and keep it from then on."""
 
     add_fieldsets: Any
@@ -276,7 +276,12 @@ class RegistersCertificates:
 
 @admin.register(Certificate)
 class CertificateAdmin(
-    HistoryPages, RegistersCertificates, KeepsRevoked, Prefilled, SavesChanges, admin.ModelAdmin
+    HistoryMixin,
+    CertificatePreviewMixin,
+    KeepRevokedMixin,
+    InitialValuesMixin,
+    SaveChangedFieldsMixin,
+    admin.ModelAdmin,
 ):
     """Certificates across all devices: what is pinned, what ends soon, what was revoked."""
 
@@ -453,7 +458,10 @@ class ListFilter(admin.SimpleListFilter):
 
 @admin.register(CertificateAuthority)
 class CertificateAuthorityAdmin(
-    HistoryPages, RegistersCertificates, SavesChanges, admin.ModelAdmin
+    HistoryMixin,
+    CertificatePreviewMixin,
+    SaveChangedFieldsMixin,
+    admin.ModelAdmin,
 ):
     """Trust anchors: whom, how they name devices, how old their lists are."""
 

@@ -20,30 +20,30 @@ from django.utils.translation import gettext_lazy
 from devices.admin.mixins import SOON
 from devices.models import Device, DeviceGroup
 
-MOST_LISTED = 50_000  # rows that the pages of a list reach; a search or a filter reaches the rest
-MOST_COUNTED = 10_000  # rows that a filter counts for one choice
-MOST_GROUPS = 15  # that are choices of a filter
+MAX_LISTED = 50_000  # rows that the pages of a list reach; a search or a filter reaches the rest
+MAX_COUNTED = 10_000  # rows that a filter counts for one choice
+MAX_GROUPS = 15  # that are choices of a filter
 ANYWHERE = "*"  # at the beginning of a search: look everywhere, not at beginnings only
 
 
 class BoundedPaginator(Paginator):
-    """Pages of the first MOST_LISTED rows: counting a million takes longer than showing fifty."""
+    """Pages of the first MAX_LISTED rows: counting a million takes longer than showing fifty."""
 
     @cached_property
     def found(self) -> int:
         """How many rows there are, up to one more than are listed."""
         rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
-        return rows.order_by()[: MOST_LISTED + 1].count()
+        return rows.order_by()[: MAX_LISTED + 1].count()
 
     @property
     def is_capped(self) -> bool:
         """Whether there are more rows than the pages reach."""
-        return self.found > MOST_LISTED
+        return self.found > MAX_LISTED
 
     @cached_property
     def count(self) -> int:
         """How many rows the pages reach."""
-        return min(self.found, MOST_LISTED)
+        return min(self.found, MAX_LISTED)
 
 
 class BoundedChangeList(ChangeList):
@@ -55,7 +55,7 @@ class BoundedChangeList(ChangeList):
         """Find the rows of the page; decide whether to count."""
         super().get_results(request)
         self.request = request
-        is_small = self.searched.order_by()[: MOST_COUNTED + 1].count() <= MOST_COUNTED
+        is_small = self.searched.order_by()[: MAX_COUNTED + 1].count() <= MAX_COUNTED
         self.add_facets = self.add_facets or is_small
         self.is_facets_optional = self.is_facets_optional and not is_small
 
@@ -94,11 +94,11 @@ class DeviceChangeList(BoundedChangeList):
 
 
 def counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:
-    """Count each, up to one more than MOST_COUNTED, in one statement."""
+    """Count each, up to one more than MAX_COUNTED, in one statement."""
     columns: list[str] = []
     parameters: list[Any] = []
     for queryset in querysets:
-        rows = queryset.order_by().values("pk")[: MOST_COUNTED + 1]
+        rows = queryset.order_by().values("pk")[: MAX_COUNTED + 1]
         try:
             sql, given = rows.query.sql_with_params()
         except EmptyResultSet:
@@ -116,7 +116,7 @@ def counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:
 
 def count_text(count: int) -> str:
     """Return a count as a filter shows it."""
-    return f"{MOST_COUNTED:,}+" if count > MOST_COUNTED else f"{count:,}"
+    return f"{MAX_COUNTED:,}+" if count > MAX_COUNTED else f"{count:,}"
 
 
 class CountedFilter(admin.SimpleListFilter):
@@ -234,9 +234,9 @@ class GroupFilter(CountedFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Return the first groups by name, and the one that was chosen."""
-        first = list(DeviceGroup.objects.values_list("pk", "name")[: MOST_GROUPS + 1])
-        self.more = len(first) > MOST_GROUPS
-        choices = [(str(pk), name) for pk, name in first[:MOST_GROUPS]]
+        first = list(DeviceGroup.objects.values_list("pk", "name")[: MAX_GROUPS + 1])
+        self.more = len(first) > MAX_GROUPS
+        choices = [(str(pk), name) for pk, name in first[:MAX_GROUPS]]
         chosen = self.value() or ""
         if chosen.isdecimal() and chosen not in dict(choices):
             rows = DeviceGroup.objects.filter(pk=chosen).values_list("pk", "name")

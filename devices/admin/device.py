@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin import try_credential
 from devices.admin.actions import (
-    BulkActions,
+    BulkActionsMixin,
     Delete,
     Disable,
     Enable,
@@ -41,16 +41,16 @@ from devices.admin.changelist import (
     StateFilter,
 )
 from devices.admin.forms import MOMENTS, CurrentForm
-from devices.admin.history import HistoryPages
-from devices.admin.import_export import TransferPages
-from devices.admin.issue_key import SecretPages
+from devices.admin.history import HistoryMixin
+from devices.admin.import_export import ImportExportMixin
+from devices.admin.issue_key import IssueKeyMixin
 from devices.admin.mixins import (
+    ChangeGuardMixin,
     CredentialStateFilter,
-    Guarded,
-    KeepsRevoked,
-    Prefilled,
+    InitialValuesMixin,
+    KeepRevokedMixin,
     RevokeForm,
-    SavesChanges,
+    SaveChangedFieldsMixin,
     confirmation,
     credential_panels,
     expiry,
@@ -81,11 +81,17 @@ CREDENTIAL_TONES = {
     CredentialState.UNUSABLE: Tone.SOON,
     CredentialState.USABLE: Tone.GOOD,
 }
-MOST_GROUP_NAMES = 3  # of a device, in a list
+MAX_GROUP_NAMES = 3  # of a device, in a list
 
 
 @admin.register(DeviceGroup)
-class DeviceGroupAdmin(Guarded, HistoryPages, Prefilled, SavesChanges, admin.ModelAdmin):
+class DeviceGroupAdmin(
+    ChangeGuardMixin,
+    HistoryMixin,
+    InitialValuesMixin,
+    SaveChangedFieldsMixin,
+    admin.ModelAdmin,
+):
     """Groups: which there are, where they lie, how many devices each holds."""
 
     form = CurrentForm
@@ -129,13 +135,13 @@ class DeviceGroupAdmin(Guarded, HistoryPages, Prefilled, SavesChanges, admin.Mod
 
 @admin.register(Device)
 class DeviceAdmin(
-    Guarded,
-    TransferPages,
-    HistoryPages,
-    BulkActions,
-    SecretPages,
-    Prefilled,
-    SavesChanges,
+    ChangeGuardMixin,
+    ImportExportMixin,
+    HistoryMixin,
+    BulkActionsMixin,
+    IssueKeyMixin,
+    InitialValuesMixin,
+    SaveChangedFieldsMixin,
     admin.ModelAdmin,
 ):
     """Devices, with their keys and certificates beside them."""
@@ -249,10 +255,10 @@ class DeviceAdmin(
             '<a href="{}">{}</a>',
             (
                 (reverse("admin:devices_devicegroup_change", args=[group.pk]), group)
-                for group in groups[:MOST_GROUP_NAMES]
+                for group in groups[:MAX_GROUP_NAMES]
             ),
         )
-        more = len(groups) - MOST_GROUP_NAMES
+        more = len(groups) - MAX_GROUP_NAMES
         return format_html(_("{names} and {n} more"), names=names, n=more) if more > 0 else names
 
     @admin.display(description=gettext_lazy("Credentials"), ordering="credential_state")
@@ -283,7 +289,7 @@ class DeviceAdmin(
         pages = [
             path(
                 f"<int:object_id>/{change.name}/",
-                self.admin_site.admin_view(partial(self.switch, change=change())),
+                self.admin_site.admin_view(partial(self.set_enabled, change=change())),
                 name=f"devices_device_{change.name}",
             )
             for change in (Enable, Disable)
@@ -298,7 +304,7 @@ class DeviceAdmin(
         ]
         return [*tools, *pages, *super().get_urls()]
 
-    def switch(
+    def set_enabled(
         self, request: HttpRequest, object_id: int, *, change: Enable | Disable
     ) -> HttpResponse:
         """Enable or disable one device, after a confirmation."""
@@ -306,7 +312,7 @@ class DeviceAdmin(
         if not self.has_change_permission(request, device):
             raise PermissionDenied
         if request.method == "POST":
-            return self.guarded(request, partial(self._switch, request, device, change))
+            return self.guarded(request, partial(self._set_enabled, request, device, change))
         return form_page(
             self,
             request,
@@ -318,7 +324,7 @@ class DeviceAdmin(
             destructive=change.is_destructive,
         )
 
-    def _switch(
+    def _set_enabled(
         self, request: HttpRequest, device: Device, change: Enable | Disable
     ) -> HttpResponse:
         done = change.apply(Device.objects.filter(pk=device.pk), {}, by="")
@@ -327,7 +333,12 @@ class DeviceAdmin(
 
 
 @admin.register(PreSharedKey)
-class PreSharedKeyAdmin(HistoryPages, KeepsRevoked, SavesChanges, admin.ModelAdmin):
+class PreSharedKeyAdmin(
+    HistoryMixin,
+    KeepRevokedMixin,
+    SaveChangedFieldsMixin,
+    admin.ModelAdmin,
+):
     """Keys across all devices: which are old, unused, about to end."""
 
     form = CurrentForm

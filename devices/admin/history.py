@@ -25,7 +25,7 @@ from devices.models import Device
 IN_PANEL = 5  # changes
 
 
-class HistoryPages(admin.ModelAdmin):
+class HistoryMixin(admin.ModelAdmin):
     """Gives an admin the history of its rows, in place of the log that Django's admin keeps.
 
     `restores` names the fields that staff may set back to what they said before. Credentials have

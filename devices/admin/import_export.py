@@ -30,8 +30,8 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from devices.models import Device
 from devices.reauthentication import is_recent
 from devices.transfer.exporting import export_devices, export_secrets, template
-from devices.transfer.formats import MOST_BYTES, Format, dumps, format_of, read
-from devices.transfer.importing import MOST_HASHES, Columns, Import, Options, Progress
+from devices.transfer.formats import MAX_BYTES, Format, dumps, format_of, read
+from devices.transfer.importing import MAX_HASHES, Columns, Import, Options, Progress
 
 EVENTS = "application/x-ndjson"  # what the page's script asks for, in place of a page
 SHOWN = 200  # errors and warnings on a page
@@ -51,7 +51,7 @@ class InMemoryUpload(MemoryFileUploadHandler):
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
         """Keep what is within the limit."""
-        if start <= MOST_BYTES:
+        if start <= MAX_BYTES:
             super().receive_data_chunk(raw_data, start)
         return None
 
@@ -87,10 +87,10 @@ class ImportForm(forms.Form):
     def clean_file(self) -> "UploadedFile[Any]":
         """Refuse what is too large or of no known format."""
         file: UploadedFile[Any] = self.cleaned_data["file"]
-        if (file.size or 0) > MOST_BYTES:
+        if (file.size or 0) > MAX_BYTES:
             raise ValidationError(
                 _("The file is larger than %(most)d MiB; split it."),
-                params={"most": MOST_BYTES // 1024**2},
+                params={"most": MAX_BYTES // 1024**2},
             )
         format_of(file.name or "")
         return file
@@ -124,7 +124,7 @@ class Upload:
             self.options,
             user=self.request.user,
             reason=self.name,
-            most_hashes=MOST_HASHES,
+            most_hashes=MAX_HASHES,
             admit_secrets=self._check_secrets_permitted,
         )
 
@@ -231,7 +231,7 @@ STAGES = {
 }
 
 
-class TransferPages:
+class ImportExportMixin:
     """The pages of a device's admin that import and export."""
 
     def get_urls(self) -> list[URLPattern]:
@@ -316,7 +316,7 @@ class TransferPages:
             title=_("Import devices"),
             form=form,
             formats=Format.choices,
-            most_bytes=MOST_BYTES,
+            most_bytes=MAX_BYTES,
             **context,
         )
 

@@ -99,14 +99,14 @@ class RotateKeysForm(OneTimeForm):
 def strength_rules(device: Device) -> dict[str, Any]:
     """Return what the page weighs a chosen secret by while it is written; it sends nothing."""
     return {
-        "shortest": hashing.SHORTEST,
-        "longest": hashing.LONGEST,
+        "shortest": hashing.MIN_LENGTH,
+        "longest": hashing.MAX_LENGTH,
         "advisable": hashing.CHOSEN_ADVISABLE,
         "distinct": hashing.CHOSEN_DISTINCT,
         "identifier": device.identifier,
         "texts": {
             "unusable": _("A secret has %(shortest)d to %(longest)d characters.")
-            % {"shortest": hashing.SHORTEST, "longest": hashing.LONGEST},
+            % {"shortest": hashing.MIN_LENGTH, "longest": hashing.MAX_LENGTH},
             "short": _("Weak: shorter than %(advisable)d characters.")
             % {"advisable": hashing.CHOSEN_ADVISABLE},
             "identifier": _("Weak: it repeats the identifier, which is no secret."),
@@ -117,7 +117,7 @@ def strength_rules(device: Device) -> dict[str, Any]:
     }
 
 
-class SecretPages:
+class IssueKeyMixin:
     """Adds the pages that issue and rotate keys to the admin of devices."""
 
     admin_site: Any

@@ -52,7 +52,7 @@ PANELS: list[Callable[[HttpRequest, Device], Panel | None]] = []
 GROUP_PANELS: list[Callable[[HttpRequest, DeviceGroup], Panel | None]] = []  # a group's page
 
 
-MOST_CREDENTIALS = 20  # of each kind, on a device's page
+MAX_CREDENTIALS = 20  # of each kind, on a device's page
 
 
 def credential_panels(request: HttpRequest, device: Device) -> list[Panel]:
@@ -67,7 +67,7 @@ def credential_panels(request: HttpRequest, device: Device) -> list[Panel]:
 def _credential_panel(device: Device, rows: QuerySet[Any]) -> Panel:
     now, meta = timezone.now(), rows.model._meta
     newest = list(
-        rows.order_by(F("revoked_at").desc(nulls_first=True), "-pk")[: MOST_CREDENTIALS + 1]
+        rows.order_by(F("revoked_at").desc(nulls_first=True), "-pk")[: MAX_CREDENTIALS + 1]
     )
     shown = [
         {
@@ -76,10 +76,10 @@ def _credential_panel(device: Device, rows: QuerySet[Any]) -> Panel:
             "state": state_badge(row.state_at(now)),
             "ends": moment(row.not_after) if row.revoked_at else expiry(row.not_after, now),
         }
-        for row in newest[:MOST_CREDENTIALS]
+        for row in newest[:MAX_CREDENTIALS]
     ]
     listed = reverse(f"admin:devices_{meta.model_name}_changelist")
-    has_more = len(newest) > MOST_CREDENTIALS
+    has_more = len(newest) > MAX_CREDENTIALS
     return Panel(
         title=capfirst(str(meta.verbose_name_plural)),
         template="admin/devices/device/credentials.html",
@@ -107,7 +107,7 @@ def panels_of(request: HttpRequest, row: Device | DeviceGroup) -> list[Panel]:
     return [panel for panel in made if panel is not None]
 
 
-# Called around each view of a `Guarded` admin that may change something: it answers with what the
+# Called around each view of an admin that may change something: it answers with what the
 # view answers, or in its place. Apps that build on this one add theirs when they are ready.
 View = Callable[[], HttpResponse]
 GUARDS: list[Callable[["admin.ModelAdmin[Any]", HttpRequest, View], HttpResponse]] = []
@@ -122,7 +122,7 @@ class NothingSaved:
         self.add_error(None, _("Nothing is saved yet."))  # type: ignore[attr-defined]
 
 
-class Guarded:
+class ChangeGuardMixin:
     """Makes an admin's every change pass the guards."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -158,7 +158,7 @@ class Guarded:
         return type(form.__name__, (NothingSaved, form), {}) if EDIT in request.POST else form
 
 
-class SavesChanges:
+class SaveChangedFieldsMixin:
     """Makes an admin save what was changed in the form, and no other field.
 
     Servers write beside staff: a revocation, evidence or a digest made anew that came between
@@ -177,7 +177,7 @@ class SavesChanges:
         obj.save(update_fields=changed if change else None)
 
 
-class Prefilled:
+class InitialValuesMixin:
     """Makes an admin fill a new row's form with what its address says, but for keys of no row."""
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _is_key(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) <= BigIntegerField.MAX_BIGINT
 
 
-class KeepsRevoked:
+class KeepRevokedMixin:
     """Makes an admin keep what was revoked: who, when, why, and that it stays so."""
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

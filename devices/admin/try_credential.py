@@ -27,7 +27,7 @@ from devices.verdicts import Verdict
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
 
-MOST_SUGGESTED = 20
+MAX_SUGGESTED = 20
 FAILURES = 10  # tries of one member of staff that may fail
 WINDOW = 15 * 60  # seconds that a failure counts
 PERMISSION = "devices.try_credential"
@@ -70,13 +70,13 @@ class CredentialForm(forms.Form):
         label=gettext_lazy("Secret"),
         required=False,
         strip=False,
-        max_length=hashing.LONGEST,
+        max_length=hashing.MAX_LENGTH,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "class": "vTextField"}),
     )
     certificate = forms.CharField(
         label=gettext_lazy("Certificate"),
         required=False,
-        max_length=x509.LONGEST_TEXT,
+        max_length=x509.MAX_TEXT_LENGTH,
         widget=AdminTextareaWidget(attrs={"rows": 6, "spellcheck": "false"}),
         help_text=gettext_lazy("PEM, the device's own first; its issuers may follow."),
     )
@@ -196,5 +196,5 @@ def suggestions(request: HttpRequest, model_admin: "ModelAdmin[Any]") -> HttpRes
     if sought:
         rows, _duplicates = model_admin.get_search_results(request, Device.objects.all(), sought)
         names = rows.order_by("identifier").values_list("identifier", flat=True)
-        found = list(names[:MOST_SUGGESTED])
+        found = list(names[:MAX_SUGGESTED])
     return JsonResponse({"found": found})

@@ -26,7 +26,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 GENERATED_BYTES = 24  # 192 bits; 32 characters, which RTIO's own limits of 24 to 64 bytes admit
-SHORTEST, LONGEST = 3, 128  # characters; the RTIO specification's `devicesecret`
+MIN_LENGTH, MAX_LENGTH = 3, 128  # characters; the RTIO specification's `devicesecret`
 RANDOM_SHORTEST, RANDOM_DISTINCT = 22, 8  # 128 bits in base64; repetition is no randomness
 CHOSEN_ADVISABLE, CHOSEN_DISTINCT = 16, 6
 HMAC_CONTEXT = b"authsite pre-shared key v1\x00"
@@ -190,10 +190,10 @@ def check_usable(secret: str, *, random: bool = False) -> None:
     The limits are the RTIO specification's, 3 to 128 characters; `random` secrets, which are
     stored like generated ones, must be long enough to hold 128 bits.
     """
-    if not SHORTEST <= len(secret) <= LONGEST:
+    if not MIN_LENGTH <= len(secret) <= MAX_LENGTH:
         raise ValidationError(
             _("A secret has %(shortest)d to %(longest)d characters.")
-            % {"shortest": SHORTEST, "longest": LONGEST},
+            % {"shortest": MIN_LENGTH, "longest": MAX_LENGTH},
             code="length",
         )
     if "\x00" in secret or any("\ud800" <= char <= "\udfff" for char in secret):

@@ -28,9 +28,9 @@ from devices.credentials.hashing import encoded
 FAILURES = 5  # wrong guesses at one entity before further ones are answered without hashing
 WINDOW = 15 * 60  # seconds that a failure counts
 REST = 1.0  # of the time that a hash took: how long a process hashes nothing after it
-LONGEST_REST = 1.0  # seconds between two hashes, though the machine may have stood still
+MAX_REST = 1.0  # seconds between two hashes, though the machine may have stood still
 SLOT_WAIT = 0.25  # seconds that a guess waits for its turn to be hashed
-MOST_WAITING = 4  # guesses that wait in one process; the next is refused at once
+MAX_WAITING = 4  # guesses that wait in one process; the next is refused at once
 THREADS_LEFT = 3  # of a process for all else, where it has so many: who waits or hashes holds one
 REMEMBERED = 50_000  # chosen secrets that one process remembers having verified
 
@@ -93,7 +93,7 @@ class HashingSlot:
             yield True
         finally:
             ended = time.monotonic()
-            self._rest_until = ended + min(self._rest * (ended - started), LONGEST_REST)
+            self._rest_until = ended + min(self._rest * (ended - started), MAX_REST)
             self._turn.release()
 
     def _take(self) -> bool:
@@ -111,7 +111,7 @@ class HashingSlot:
 
     def _take_after_a_wait(self) -> bool:
         with self._counter:
-            if self._waiting >= min(MOST_WAITING, settings.THREADS - 1 - THREADS_LEFT):
+            if self._waiting >= min(MAX_WAITING, settings.THREADS - 1 - THREADS_LEFT):
                 return False
             self._waiting += 1
         try:

@@ -35,15 +35,15 @@ from django.utils.translation import gettext_lazy
 
 from devices.verdicts import Outcome, Verdict
 
-LONGEST_TEXT = 64 * 1024  # characters presented: leaf and chain
-MOST_ISSUERS = 10  # certificates that may follow the leaf
-LONGEST_LIST = 16 * 1024 * 1024  # bytes of a revocation list
-LONGEST_SERIAL = 20  # octets (RFC 5280, 4.1.2.2)
-LONGEST_SHOWN = 1000  # characters of a name that are kept to be looked at
+MAX_TEXT_LENGTH = 64 * 1024  # characters presented: leaf and chain
+MAX_ISSUERS = 10  # certificates that may follow the leaf
+MAX_LIST_BYTES = 16 * 1024 * 1024  # bytes of a revocation list
+MAX_SERIAL_OCTETS = 20  # octets (RFC 5280, 4.1.2.2)
+MAX_SHOWN_LENGTH = 1000  # characters of a name that are kept to be looked at
 RSA_BITS = (2048, 8192)  # a longer key makes every check expensive, which a stranger could use
-LARGEST_EXPONENT = 2**32  # the same
+MAX_EXPONENT = 2**32  # the same
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-MOST_SUBTREES = 64  # name constraints of one issuer
+MAX_SUBTREES = 64  # name constraints of one issuer
 CLOCK_SKEW = timedelta(minutes=5)  # a list may come from a clock that is ahead by this much
 
 HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
@@ -131,16 +131,16 @@ def read(presented: str) -> Presented:
 
     Bounded before anything is parsed: at most 64 KiB and ten certificates after the leaf.
     """
-    if len(presented) > LONGEST_TEXT:
+    if len(presented) > MAX_TEXT_LENGTH:
         raise Refused(
-            Outcome.MALFORMED, _("longer than %(most)d KiB") % {"most": LONGEST_TEXT // 1024}
+            Outcome.MALFORMED, _("longer than %(most)d KiB") % {"most": MAX_TEXT_LENGTH // 1024}
         )
     if "PRIVATE KEY-----" in presented:
         raise Refused(Outcome.MALFORMED, _("it holds a private key: keep that to the device"))
-    if presented.count("-----BEGIN ") > MOST_ISSUERS + 1:
+    if presented.count("-----BEGIN ") > MAX_ISSUERS + 1:
         raise Refused(
             Outcome.MALFORMED,
-            _("more than %(most)d certificates follow the first") % {"most": MOST_ISSUERS},
+            _("more than %(most)d certificates follow the first") % {"most": MAX_ISSUERS},
         )
     with _parsing(_("not a certificate")):
         text = presented.encode("ascii")
@@ -167,12 +167,12 @@ def _unbase64(text: bytes) -> bytes:
 
 def read_list(content: bytes) -> x509.CertificateRevocationList:
     """Return the revocation list in a PEM or DER file of at most 16 MiB."""
-    if len(content) > LONGEST_LIST:
+    if len(content) > MAX_LIST_BYTES:
         raise Refused(
-            Outcome.MALFORMED, _("longer than %(most)d MiB") % {"most": LONGEST_LIST >> 20}
+            Outcome.MALFORMED, _("longer than %(most)d MiB") % {"most": MAX_LIST_BYTES >> 20}
         )
     with _parsing(_("not a revocation list")):
-        if b"-----BEGIN " in content[:LONGEST_TEXT]:
+        if b"-----BEGIN " in content[:MAX_TEXT_LENGTH]:
             return x509.load_pem_x509_crl(content)
         return x509.load_der_x509_crl(content)
 
@@ -180,7 +180,7 @@ def read_list(content: bytes) -> x509.CertificateRevocationList:
 # --- Describing -----------------------------------------------------------------------------
 
 
-def shown(text: str, longest: int = LONGEST_SHOWN) -> str:
+def shown(text: str, longest: int = MAX_SHOWN_LENGTH) -> str:
     """Return a text from a certificate so that it can be stored, shown and printed safely."""
     text = text if len(text) <= longest else f"{text[: longest - 1]}…"
     if text.isprintable():
@@ -307,7 +307,7 @@ def check_readable(certificate: x509.Certificate) -> None:
     """Refuse what no certificate may hold: a bad serial number, a NUL in a name, twins."""
     with _parsing(_("the certificate")):
         serial = certificate.serial_number
-        if serial < 0 or serial.bit_length() > LONGEST_SERIAL * 8:
+        if serial < 0 or serial.bit_length() > MAX_SERIAL_OCTETS * 8:
             raise Refused(
                 Outcome.MALFORMED, _("the serial number is negative or longer than 20 octets")
             )
@@ -336,7 +336,7 @@ def _check_key(certificate: x509.Certificate, *, of_issuer: bool = False) -> Non
         fit = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVES)
         if isinstance(key, rsa.RSAPublicKey):
             fit = RSA_BITS[0] <= key.key_size <= RSA_BITS[1]
-            fit = fit and key.public_numbers().e <= LARGEST_EXPONENT
+            fit = fit and key.public_numbers().e <= MAX_EXPONENT
         elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
             fit = not of_issuer
     if not fit:
@@ -436,7 +436,7 @@ def _issuer_name_constraints(
     if extension is None:
         return
     subtrees = [*(extension.permitted_subtrees or ()), *(extension.excluded_subtrees or ())]
-    if len(subtrees) > MOST_SUBTREES:
+    if len(subtrees) > MAX_SUBTREES:
         raise ValueError(_("an issuer has too many name constraints"))
 
 
@@ -466,7 +466,7 @@ def find_path(
         PolicyBuilder()
         .store(Store(trusted))
         .time(now.astimezone(UTC))
-        .max_chain_depth(MOST_ISSUERS)
+        .max_chain_depth(MAX_ISSUERS)
         .extension_policies(ca_policy=ISSUER_POLICY, ee_policy=LEAF_POLICY)
         .build_client_verifier()
     )
@@ -597,7 +597,7 @@ def list_number(revoked: x509.CertificateRevocationList) -> int | None:
             number = revoked.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         except x509.ExtensionNotFound:
             return None
-        if not 0 <= number < 1 << LONGEST_SERIAL * 8:
+        if not 0 <= number < 1 << MAX_SERIAL_OCTETS * 8:
             raise Refused(Outcome.MALFORMED, _("its number is negative or longer than 20 octets"))
         return number
 
@@ -616,5 +616,5 @@ def entries_of(revoked: x509.CertificateRevocationList) -> Iterator[RevokedEntry
                         _("an entry has the critical extension %(oid)s")
                         % {"oid": extension.oid.dotted_string},
                     )
-            if 0 <= entry.serial_number < 1 << LONGEST_SERIAL * 8:
+            if 0 <= entry.serial_number < 1 << MAX_SERIAL_OCTETS * 8:
                 yield RevokedEntry(f"{entry.serial_number:x}", entry.revocation_date_utc, reason)

@@ -80,7 +80,7 @@ class Recorder(Writer[Uses | Digests]):
             batches += [Uses(model, batch) for batch in in_batches(moments, BATCH)]
         return batches
 
-    def take_back(self, batches: Sequence[Uses | Digests]) -> None:
+    def requeue(self, batches: Sequence[Uses | Digests]) -> None:
         """Note again what was not written; what was noted since is newer."""
         with self._lock:
             for batch in batches:

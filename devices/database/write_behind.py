@@ -46,7 +46,7 @@ class Writer(Generic[Batch]):
         """Return what was noted until now, and forget it."""
         raise NotImplementedError
 
-    def take_back(self, batches: Sequence[Batch]) -> None:
+    def requeue(self, batches: Sequence[Batch]) -> None:
         """Note again what was not written; what was noted since is newer."""
         raise NotImplementedError
 
@@ -74,7 +74,7 @@ class Writer(Generic[Batch]):
                 waiting.popleft()
                 yield len(waiting)
         finally:
-            self.take_back(waiting)
+            self.requeue(waiting)
 
     def _start(self) -> None:
         """Have the thread run; there is none where EVIDENCE_INTERVAL is 0."""
@@ -101,7 +101,7 @@ class Writer(Generic[Batch]):
                     self._wake.wait(max(0.0, end - time.monotonic()) / (left + 1))
                 if self._ended:
                     break
-            cut_log(connection)
+            truncate_wal(connection)
             connection.close()
 
     def _hurry(self) -> None:
@@ -123,7 +123,7 @@ def in_batches(noted: Mapping[Name, Note], size: int) -> list[dict[Name, Note]]:
     return [dict(entries[start : start + size]) for start in range(0, len(entries), size)]
 
 
-def cut_log(connection: BaseDatabaseWrapper) -> None:
+def truncate_wal(connection: BaseDatabaseWrapper) -> None:
     """Have SQLite begin its write-ahead log anew, if its readers allow that at once.
 
     SQLite's own checkpoints copy the log but never wait: while something is always read, as under

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
 BATCH = 1000  # rows in one statement
-LONGEST_REASON = 255
+MAX_REASON_LENGTH = 255
 
 
 class Origin(models.TextChoices):
@@ -65,7 +65,7 @@ def origin(name: str, *, user: object = None, reason: str = "") -> Iterator[None
         Source(
             Origin(name),
             around.user if user is None else user,
-            reason[:LONGEST_REASON] or around.reason,
+            reason[:MAX_REASON_LENGTH] or around.reason,
         )
     )
     try:
@@ -129,7 +129,7 @@ class Records(HistoricalRecords):
             excluded_fields=list(without),
             history_id_field=models.BigAutoField(),
             history_change_reason_field=models.CharField(
-                max_length=LONGEST_REASON, blank=True, default=""
+                max_length=MAX_REASON_LENGTH, blank=True, default=""
             ),
             history_user_id_field=models.CharField(max_length=150, blank=True, default=""),
             history_user_getter=lambda change: change.history_user_id,

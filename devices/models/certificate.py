@@ -38,7 +38,7 @@ from devices.models.device import Device
 from devices.models.revocation import Revocable
 from devices.verdicts import Outcome, Verdict
 
-MOST_NAMED = 4  # entities that a caller's certificate is held against where it names several
+MAX_NAMED = 4  # entities that a caller's certificate is held against where it names several
 
 
 class Pin(models.TextChoices):
@@ -511,7 +511,7 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
                 found += anchor.devices_named_in(leaf) if anchor.enabled else []
         except Refused:
             return []
-        return list(dict.fromkeys(found))[:MOST_NAMED]
+        return list(dict.fromkeys(found))[:MAX_NAMED]
 
 
 def _judged(examination: Examination) -> Verdict:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from devices.models.pre_shared_key import PreSharedKeyQuerySet
 
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
-DEEPEST = 8  # levels of groups, the top one included
+MAX_DEPTH = 8  # levels of groups, the top one included
 
 
 class DeviceGroup(Recorded):
@@ -90,9 +90,9 @@ class DeviceGroup(Recorded):
                 {"parent": _("A group cannot lie within itself or a group below it.")},
                 code="cycle",
             )
-        if len(above) + self._height() > DEEPEST:
+        if len(above) + self._height() > MAX_DEPTH:
             raise ValidationError(
-                {"parent": _("Groups nest at most %(deepest)d deep.") % {"deepest": DEEPEST}},
+                {"parent": _("Groups nest at most %(deepest)d deep.") % {"deepest": MAX_DEPTH}},
                 code="deep",
             )
 
@@ -108,7 +108,7 @@ class DeviceGroup(Recorded):
     def _height(self) -> int:
         """Return how many levels hang on this group, itself included."""
         height, level = 1, [self.pk] if self.pk else []
-        while level and height <= DEEPEST:
+        while level and height <= MAX_DEPTH:
             level = list(DeviceGroup.objects.filter(parent__in=level).values_list("pk", flat=True))
             height += bool(level)
         return height
@@ -183,7 +183,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Return those that may connect and command at all."""
         return self.filter(enabled=True)
 
-    def called(self, prefix: str) -> "DeviceQuerySet":
+    def with_name_prefix(self, prefix: str) -> "DeviceQuerySet":
         """Return those whose name begins so, in upper or lower case; PostgreSQL has an index."""
         return self.filter(name__istartswith=prefix)
 
@@ -249,7 +249,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Add `next_expiry`, when the first live credential ends; sorting visits every device."""
         return self.annotate(next_expiry=next_expiry(now))
 
-    def switch(self, *, enabled: bool) -> int:
+    def set_enabled(self, *, enabled: bool) -> int:
         """Let these devices connect from now on, or refuse them; return how many changed."""
         changed = 0
         with transaction.atomic():
@@ -263,7 +263,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
                 changed += len(batch)
         return changed
 
-    def join(self, group: DeviceGroup) -> int:
+    def add_to_group(self, group: DeviceGroup) -> int:
         """Put these devices into a group; return how many were not in it."""
         membership = Device.groups.through
         joined = 0
@@ -275,7 +275,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
                 joined += len(rows)
         return joined
 
-    def leave(self, group: DeviceGroup) -> int:
+    def remove_from_group(self, group: DeviceGroup) -> int:
         """Take these devices out of a group; return how many were in it."""
         membership = Device.groups.through
         left = 0
@@ -305,7 +305,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
                 revoke_all(Certificate.objects.filter(device__in=devices), by=by, reason=reason),
             )
 
-    def remove(self) -> int:
+    def delete_with_history(self) -> int:
         """Delete these devices with what hangs on them; return how many there were."""
         removed = 0
         with transaction.atomic():
@@ -440,7 +440,7 @@ class Device(Recorded):
 
     identifier = models.CharField(
         _("identifier"),
-        max_length=addresses.LONGEST,
+        max_length=addresses.MAX_LENGTH,
         help_text=_(
             "The ID that the entity is known by, exactly: an RTIO device id such as "
             "cfa09baa-4913-4ad7-a936-2e26f9671b05, or a Cesanta ID such as "

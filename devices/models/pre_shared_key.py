@@ -26,7 +26,7 @@ from devices.verdicts import Outcome, Verdict
 
 HINT_CHARACTERS = 4
 ISSUED_BEFORE = "issued-before"  # the code of the error of a second key for one token
-MOST_LIVE_CHOSEN = 4  # each costs a memory-hard hash when a wrong secret is presented
+MAX_LIVE_CHOSEN = 4  # each costs a memory-hard hash when a wrong secret is presented
 
 
 class StoredKey(NamedTuple):
@@ -361,7 +361,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
             if row.scheme == Scheme.ARGON2ID and row.pepper in hashing.peppers()
         ]
         usable = [row for row in chosen if row.outcome_at(now) is Outcome.VERIFIED]
-        return (usable or sorted(chosen, key=lambda row: row.key or 0)[-1:])[:MOST_LIVE_CHOSEN]
+        return (usable or sorted(chosen, key=lambda row: row.key or 0)[-1:])[:MAX_LIVE_CHOSEN]
 
     @staticmethod
     def _match_chosen(candidates: Sequence[StoredKey], secret: str) -> StoredKey | None:
@@ -493,10 +493,10 @@ class PreSharedKey(Revocable):
         if not self.is_chosen or self.revoked_at is not None or self.device_id is None:
             return
         others = PreSharedKey.objects.filter(device=self.device_id, scheme=Scheme.ARGON2ID)
-        if others.live_at(timezone.now()).exclude(pk=self.pk).count() >= MOST_LIVE_CHOSEN:
+        if others.live_at(timezone.now()).exclude(pk=self.pk).count() >= MAX_LIVE_CHOSEN:
             raise ValidationError(
                 _("A device has at most %(most)d live chosen secrets; revoke one first.")
-                % {"most": MOST_LIVE_CHOSEN},
+                % {"most": MAX_LIVE_CHOSEN},
                 code="many",
             )
 

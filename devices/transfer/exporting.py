@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from devices import addresses
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
-from devices.transfer.formats import MOST_SHEET_ROWS, Format, Row, write
+from devices.transfer.formats import MAX_SHEET_ROWS, Format, Row, write
 from devices.transfer.importing import DEVICE_COLUMNS, GROUP_COLUMNS, group_cell
 
 BATCH = 1_000
@@ -58,10 +58,10 @@ def export_devices(devices: DeviceQuerySet, kind: Format) -> Iterator[bytes]:
 
     Raises ValidationError where they are more than a sheet of a workbook holds.
     """
-    if kind == Format.XLSX and devices.count() >= MOST_SHEET_ROWS:
+    if kind == Format.XLSX and devices.count() >= MAX_SHEET_ROWS:
         raise ValidationError(
             _("A sheet of a workbook holds no more than %(most)d devices; use CSV."),
-            params={"most": MOST_SHEET_ROWS - 1},
+            params={"most": MAX_SHEET_ROWS - 1},
         )
     row = _texts if kind.is_flat else _values
     return write(EXPORT_COLUMNS, _rows(devices.for_export().in_batches(BATCH), row), kind)

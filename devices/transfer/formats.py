@@ -23,14 +23,14 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext as _
 
-MOST_BYTES = 64 * 1024 * 1024
-MOST_UNPACKED = 256 * 1024 * 1024  # of a workbook; its shared strings are held in memory
-MOST_SHARED_STRINGS = 64 * 1024 * 1024
-MOST_ELEMENTS = 4_000_000  # of a workbook's part that are held in memory, 90 bytes each
-MOST_ROWS = 250_000
-MOST_COLUMNS = 64
-MOST_CHARACTERS = 131_072  # in a cell
-MOST_SHEET_ROWS = 1_048_576  # a spreadsheet's own limit, the header included
+MAX_BYTES = 64 * 1024 * 1024
+MAX_UNPACKED = 256 * 1024 * 1024  # of a workbook; its shared strings are held in memory
+MAX_SHARED_STRINGS = 64 * 1024 * 1024
+MAX_ELEMENTS = 4_000_000  # of a workbook's part that are held in memory, 90 bytes each
+MAX_ROWS = 250_000
+MAX_COLUMNS = 64
+MAX_CHARACTERS = 131_072  # in a cell
+MAX_SHEET_ROWS = 1_048_576  # a spreadsheet's own limit, the header included
 
 
 class Format(models.TextChoices):
@@ -124,9 +124,9 @@ def refused(message: str, *, row: int = 0, **params: object) -> ValidationError:
 
 def read(content: bytes, kind: Format, layout: Layout) -> Iterator[Record]:
     """Yield the rows of a file; raises ValidationError where it is no such file or too large."""
-    if len(content) > MOST_BYTES:
+    if len(content) > MAX_BYTES:
         raise refused(
-            _("The file is larger than %(most)d MiB; split it."), most=MOST_BYTES // 1024**2
+            _("The file is larger than %(most)d MiB; split it."), most=MAX_BYTES // 1024**2
         )
     readers = {
         Format.CSV: _read_csv,
@@ -135,9 +135,9 @@ def read(content: bytes, kind: Format, layout: Layout) -> Iterator[Record]:
         Format.XLSX: _read_xlsx,
     }
     for number, record in enumerate(readers[kind](content, layout), 1):
-        if number > MOST_ROWS:
+        if number > MAX_ROWS:
             raise refused(
-                _("The file has more than %(most)d rows; split it."), row=record.row, most=MOST_ROWS
+                _("The file has more than %(most)d rows; split it."), row=record.row, most=MAX_ROWS
             )
         for column, value in record.cells.items():
             if message := _unusable(value):
@@ -151,8 +151,8 @@ def _unusable(value: object) -> str:
     """Return why a cell can be no value at all; "" where it can."""
     if not isinstance(value, str):
         return ""
-    if len(value) > MOST_CHARACTERS:
-        return _("The cell has more than %(most)d characters.") % {"most": MOST_CHARACTERS}
+    if len(value) > MAX_CHARACTERS:
+        return _("The cell has more than %(most)d characters.") % {"most": MAX_CHARACTERS}
     if "\x00" in value or (
         not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)
     ):
@@ -215,7 +215,7 @@ def _read_csv(content: bytes, layout: Layout) -> Iterator[Record]:
     if not first:
         raise refused(_("The file is empty."))
     delimiter = named[1] if named else _delimiter(first, layout)
-    csv.field_size_limit(MOST_BYTES)  # cells are bounded where their row and column are known
+    csv.field_size_limit(MAX_BYTES)  # cells are bounded where their row and column are known
     rows = csv.reader(_again(first, lines), delimiter=delimiter, strict=True)
     try:
         header = _header(next(rows), layout)
@@ -357,15 +357,15 @@ def _check_unpacked(content: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         sizes = {part.filename.lower(): part.file_size for part in archive.infolist()}
         total = sum(part.file_size for part in archive.infolist())
-        if total <= MOST_UNPACKED:
+        if total <= MAX_UNPACKED:
             for part in archive.infolist():
                 with archive.open(part) as content_of_part:
                     _check_elements(content_of_part)
     shared = max((size for name, size in sizes.items() if "sharedstrings" in name), default=0)
-    if total > MOST_UNPACKED or shared > MOST_SHARED_STRINGS:
+    if total > MAX_UNPACKED or shared > MAX_SHARED_STRINGS:
         raise refused(
             _("The workbook unpacks to more than %(most)d MiB; split it or use CSV."),
-            most=MOST_UNPACKED // 1024**2,
+            most=MAX_UNPACKED // 1024**2,
         )
 
 
@@ -383,7 +383,7 @@ def _check_elements(part: IO[bytes]) -> None:
         kept += 1
         if depth == ROW_DEPTH:
             before = kept
-        if kept > MOST_ELEMENTS:
+        if kept > MAX_ELEMENTS:
             raise refused(_("The workbook has too many cells; split it or use CSV."))
 
     def end(name: str) -> None:
@@ -403,8 +403,8 @@ def _check_elements(part: IO[bytes]) -> None:
 def _read_sheet(sheet: Any, layout: Layout) -> Iterator[Record]:
     sheet.reset_dimensions()  # what a sheet says of its own size is not believed
     header: list[str] | None = None
-    for row, cells in enumerate(sheet.iter_rows(max_col=MOST_COLUMNS), 1):
-        if row > MOST_SHEET_ROWS:
+    for row, cells in enumerate(sheet.iter_rows(max_col=MAX_COLUMNS), 1):
+        if row > MAX_SHEET_ROWS:
             raise refused(_("The sheet has too many rows."))
         if all(cell.value is None for cell in cells):
             continue

@@ -25,16 +25,16 @@ from devices import addresses, history
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
-from devices.models.device import DEEPEST
-from devices.models.pre_shared_key import HINT_CHARACTERS, MOST_LIVE_CHOSEN
+from devices.models.device import MAX_DEPTH
+from devices.models.pre_shared_key import HINT_CHARACTERS, MAX_LIVE_CHOSEN
 from devices.transfer.formats import Problem, Record
 
 BATCH = 2_000
-MOST_GROUPS = 2_000  # in a file; each is saved by itself
-MOST_PROBLEMS = 1_000  # kept to be shown; all are counted
-MOST_HASHES = 1_000  # memory-hard ones, of 45 ms each, that an upload may cost
+MAX_GROUPS = 2_000  # in a file; each is saved by itself
+MAX_PROBLEMS = 1_000  # kept to be shown; all are counted
+MAX_HASHES = 1_000  # memory-hard ones, of 45 ms each, that an upload may cost
 
-LONGEST_NAME = 100  # of a group
+MAX_NAME_LENGTH = 100  # of a group
 FIELDS = ("kind", "name", "description", "enabled", "attributes")
 DEVICE_COLUMNS = (
     *("identifier", "kind", "name", "groups", "enabled", "secret", "description", "attributes"),
@@ -111,7 +111,7 @@ def _groups(value: object) -> frozenset[str]:
     names = group_names(value) if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(_("Write the names of groups."))
-    if not all(addresses.is_storable(name) and len(name) <= LONGEST_NAME for name in names):
+    if not all(addresses.is_storable(name) and len(name) <= MAX_NAME_LENGTH for name in names):
         raise ValueError(_("The name of a group has 1 to 100 characters."))
     return frozenset(names) - {""}
 
@@ -354,12 +354,12 @@ class Import:
     def _complain(self, row: int, column: str, message: str, *, group: bool = False) -> None:
         (self._rejected_groups if group else self._rejected).add(row)
         self.problem_total += 1
-        if len(self.problems) < MOST_PROBLEMS:
+        if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(Problem(row, column, message))
 
     def _warn(self, row: int, column: str, message: str) -> None:
         self.warning_total += 1
-        if len(self.warnings) < MOST_PROBLEMS:
+        if len(self.warnings) < MAX_PROBLEMS:
             self.warnings.append(Problem(row, column, message))
 
     def _check_batch(self, records: Sequence[Record]) -> None:
@@ -547,10 +547,10 @@ class Import:
             )
         if wanted.scheme == Scheme.ARGON2ID:
             live = sum(key.is_chosen and self._is_live(key) for key in keys)
-            if live >= MOST_LIVE_CHOSEN:
+            if live >= MAX_LIVE_CHOSEN:
                 raise ValidationError(
                     _("A device has at most %(most)d live chosen secrets; revoke one first."),
-                    params={"most": MOST_LIVE_CHOSEN},
+                    params={"most": MAX_LIVE_CHOSEN},
                 )
             if wanted.secret:
                 self._count_hash()
@@ -610,9 +610,9 @@ class Import:
                 "row": self._group_rows[name].row
             }
             self._complain(record.row, "group", message, group=True)
-        elif len(self._group_rows) >= MOST_GROUPS:
+        elif len(self._group_rows) >= MAX_GROUPS:
             raise ValidationError(
-                _("The file has more than %(most)d groups; split it."), params={"most": MOST_GROUPS}
+                _("The file has more than %(most)d groups; split it."), params={"most": MAX_GROUPS}
             )
         else:
             parent = values.get("parent", "" if "parent" in record.cells else None)
@@ -654,7 +654,7 @@ class Import:
 
     def _check_place(self, one: GroupRow, parents: dict[str, str]) -> None:
         path, above = [one.name], parents.get(one.name, "")
-        while above and len(path) <= DEEPEST and above not in path:
+        while above and len(path) <= MAX_DEPTH and above not in path:
             path.append(above)
             if above not in parents and not self.options.create_groups:
                 message = _("There is no group named “%(name)s”.") % {"name": above}
@@ -666,8 +666,8 @@ class Import:
         if above in path:
             message = _("A group cannot lie within itself or a group below it.")
             self._complain(one.row, "parent", message, group=True)
-        elif len(path) > DEEPEST:
-            message = _("Groups nest at most %(deepest)d deep.") % {"deepest": DEEPEST}
+        elif len(path) > MAX_DEPTH:
+            message = _("Groups nest at most %(deepest)d deep.") % {"deepest": MAX_DEPTH}
             self._complain(one.row, "parent", message, group=True)
 
     def _check_named(self) -> None:

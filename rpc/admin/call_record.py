@@ -22,8 +22,8 @@ from devices.rendering import NOTHING, moment_column
 from rpc.admin.panels import answer_badge
 from rpc.models import ALLOWING, CallRecord, reasons
 
-MOST_CALLERS = 50  # choices
-MOST_LOOKED_AT = 5_000  # refused rows, the newest ones, whose reasons are choices
+MAX_CALLERS = 50  # choices
+MAX_LOOKED_AT = 5_000  # refused rows, the newest ones, whose reasons are choices
 DAY = timedelta(days=1)
 FIRST = moment_column("first", gettext_lazy("first"))
 LAST = moment_column("last", gettext_lazy("Last"))
@@ -115,7 +115,7 @@ class ReasonFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Return the choices."""
         newest = CallRecord.objects.refused().order_by("-bucket", "-pk")
-        seen = set(newest.values_list("reason", flat=True)[:MOST_LOOKED_AT])
+        seen = set(newest.values_list("reason", flat=True)[:MAX_LOOKED_AT])
         seen |= {*ALLOWING, self.value() or ""}
         return [(value, label) for value, label in reasons() if value in seen]
 
@@ -138,7 +138,7 @@ class CallerFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Return the choices."""
-        names = [row.caller for row in CallRecord.objects.callers()[:MOST_CALLERS]]
+        names = [row.caller for row in CallRecord.objects.callers()[:MAX_CALLERS]]
         chosen = self.value()
         return [(name, name) for name in sorted({*names, *([chosen] if chosen else [])})]
 

@@ -11,7 +11,7 @@ from devices.models import Device
 from devices.rendering import Tone, badge
 from rpc.models import Answer, CallRecord
 
-MOST_ROWS = 10
+MAX_ROWS = 10
 
 
 def answer_badge(row: CallRecord) -> SafeString:
@@ -24,7 +24,7 @@ def last_calls(request: HttpRequest, device: Device) -> Panel | None:
     """Return the section of a device's page with its last calls."""
     if not request.user.has_perm("rpc.view_callrecord"):
         return None
-    rows = CallRecord.objects.latest_about(device.identifier, MOST_ROWS)
+    rows = CallRecord.objects.latest_about(device.identifier, MAX_ROWS)
     address = reverse("admin:rpc_callrecord_changelist")
     return Panel(
         _("Last calls"),

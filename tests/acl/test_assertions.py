@@ -182,8 +182,8 @@ def test_a_trial_says_what_will_be_and_leaves_nothing(
 ) -> None:
     rule = CommandPermission(source_kind="everyone", destination_kind="everyone", pattern="/v1/*")
     requests = what_if.read_requests(["lamp hub /v1/X  # remark", "", "lamp hub /v2/X"])
-    flips = what_if.flips(what_if.saving(rule), requests)
-    assert [str(flip) for flip in flips] == ["lamp → hub: /v1/X: denied → allowed"]
+    changed_decisions = what_if.changed_decisions(what_if.saving(rule), requests)
+    assert [str(flip) for flip in changed_decisions] == ["lamp → hub: /v1/X: denied → allowed"]
     assert rule.pk is None
     assert not CommandPermission.objects.exists()
 
@@ -192,8 +192,8 @@ def test_a_trial_of_a_change_and_of_a_removal(registry: dict[str, Any], make_rul
     rule = make_rule(registry["lamp"], registry["hub"], "/v1/X")
     requests = what_if.read_requests(["lamp hub /v1/X", "lamp hub /v1/Y"])
     rule.pattern = "/v1/Y"
-    assert len(what_if.flips(what_if.saving(rule), requests)) == 2
-    assert len(what_if.flips(what_if.removing(rule), requests)) == 1
+    assert len(what_if.changed_decisions(what_if.saving(rule), requests)) == 2
+    assert len(what_if.changed_decisions(what_if.removing(rule), requests)) == 1
     assert CommandPermission.objects.get().pattern == "/v1/X"
     assert rule.pk is not None
 
@@ -209,7 +209,7 @@ def test_an_expectation_is_about_a_bounded_number_of_devices(
 ) -> None:
     registry["loner"].groups.add(registry["site"])
     assert holds("group:site may not /v1/X group:site")
-    monkeypatch.setattr(assertions, "MOST_PAIRS", 3)
+    monkeypatch.setattr(assertions, "MAX_PAIRS", 3)
     with pytest.raises(ValidationError, match="more than 3 pairs"):
         Assertion(text="group:site may not /v1/X group:site").full_clean()
 

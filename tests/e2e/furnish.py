@@ -86,7 +86,7 @@ def permissions() -> None:
 def calls(now: datetime) -> None:
     """Add a day of calls: thermostats that connect, one that guesses, commands that are denied."""
     from devices.models import Device
-    from rpc.models import BUCKET, CallRecord, Key, Tally
+    from rpc.models import BUCKET, CallCount, CallRecord, Key
 
     identifiers = list(Device.objects.values_list("identifier", flat=True))
     tallies = {}
@@ -97,19 +97,19 @@ def calls(now: datetime) -> None:
         last = min(first + BUCKET - 1, now.timestamp())
         for identifier in dice.sample(identifiers, 6):
             key = Key(bucket, "verifier", "credential", "127.0.0.1", identifier, "", "", "verified")
-            tallies[key] = Tally(dice.randrange(1, 40), first, last)
+            tallies[key] = CallCount(dice.randrange(1, 40), first, last)
         guesses = Key(
             *(bucket, "verifier", "credential", "127.0.0.1"),
             *("cfa09baa-4913-4ad7-a936-2e26f9671b05", "", "", "wrong-secret"),
         )
-        tallies[guesses] = Tally(dice.randrange(1, 60), first, last)
+        tallies[guesses] = CallCount(dice.randrange(1, 60), first, last)
         launch = Key(
             *(bucket, "frames", "command", "//api.cesanta.com/cloud"),
             *("//api.cesanta.com/device_123", "//api.cesanta.com/misslecontrol"),
             *("/v1/Nuke.Launch", "no-rule"),
         )
         if ago % 3 == 0:
-            tallies[launch] = Tally(dice.randrange(1, 25), first, last)
+            tallies[launch] = CallCount(dice.randrange(1, 25), first, last)
     CallRecord.objects.add(tallies)
 
 

@@ -44,8 +44,8 @@ def rows(**filters: Any) -> list[tuple[str, str, str, int, bool]]:
 
 @pytest.fixture(autouse=True)
 def _little_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "MOST_OF_STRANGERS", 3)
-    monkeypatch.setattr(journal, "MOST_OF_SUBJECT", 4)
+    monkeypatch.setattr(journal, "MAX_OF_STRANGERS", 3)
+    monkeypatch.setattr(journal, "MAX_OF_SUBJECT", 4)
 
 
 @pytest.mark.django_db
@@ -96,7 +96,7 @@ def test_one_device_with_many_commands_leaves_room_to_others() -> None:
 
 @pytest.mark.django_db
 def test_all_new_rows_of_an_hour_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "MOST_ROWS", 5)
+    monkeypatch.setattr(journal, "MAX_ROWS", 5)
     writer = Journal()
     for number in range(10):
         writer.note("frames", "10.0.0.7", command(1, source=f"known-{number}"))
@@ -121,7 +121,7 @@ def test_the_next_hour_has_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.django_db
 def test_what_waits_for_the_database_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "MOST_NOTED", 4)
+    monkeypatch.setattr(journal, "MAX_NOTED", 4)
     writer = Journal()
     for number in range(10):
         writer.note(
@@ -192,7 +192,7 @@ def test_it_writes_by_itself_and_early_when_much_waits(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     settings.EVIDENCE_INTERVAL = 60
-    monkeypatch.setattr(journal, "MOST_NOTED", 4)
+    monkeypatch.setattr(journal, "MAX_NOTED", 4)
     flushed = threading.Event()
     monkeypatch.setattr(Journal, "write", lambda *_: flushed.set())
     writer = Journal()

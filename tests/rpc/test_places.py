@@ -12,7 +12,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 
 from rpc.places import Body, Places
-from rpc.wsgi import MachinesFirst
+from rpc.wsgi import MachineFastPath
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ Handled = Callable[[Any], Iterable[bytes]]
 @pytest.fixture
 def answer(places: Places) -> Handled:
     def handle(django: Any) -> Iterable[bytes]:
-        application = MachinesFirst(django)
+        application = MachineFastPath(django)
         application.places = places
         environ = RequestFactory().get("/admin/").environ
         return application(environ, lambda *_: lambda _: None)

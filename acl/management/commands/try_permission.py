@@ -33,34 +33,34 @@ class Command(RegistryCommand):
         parser.add_argument("--requests", type=Path, metavar="FILE", help="more requests to try")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the flips and the broken expectations."""
+        """Print the changed decisions and the broken expectations."""
         change = self._change(options)
         requests = self._requests(options["requests"]) | what_if.known_requests()
-        flips = what_if.flips(change, requests)
+        changed_decisions = what_if.changed_decisions(change, requests)
         broken = assertions.broken_by(change)
         self.answer(
             options,
             "\n".join(
                 [
-                    *map(str, flips),
+                    *map(str, changed_decisions),
                     *(f"breaks: {one}" for one in broken),
-                    f"{len(flips)} of {len(requests)} answers change.",
+                    f"{len(changed_decisions)} of {len(requests)} answers change.",
                 ]
             ),
             {
                 "tried": len(requests),
                 "flips": [
                     {
-                        **flip.request._asdict(),
-                        "before": flip.before.allowed,
-                        "after": flip.after.allowed,
-                        "asked": flip.asked,
+                        **changed.request._asdict(),
+                        "before": changed.before.allowed,
+                        "after": changed.after.allowed,
+                        "asked": changed.asked,
                     }
-                    for flip in flips
+                    for changed in changed_decisions
                 ],
                 "broken": [str(one) for one in broken],
             },
-            yes=not flips and not broken,
+            yes=not changed_decisions and not broken,
         )
 
     @staticmethod

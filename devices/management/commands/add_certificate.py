@@ -40,7 +40,7 @@ class Command(RegistryCommand):
         device = self.device(options["identifier"])
         certificate = Certificate.objects.register(
             device=device,
-            presented=x509.text_of(self.content(options["file"], x509.LONGEST_TEXT)),
+            presented=x509.text_of(self.content(options["file"], x509.MAX_TEXT_LENGTH)),
             pin=options["pin"],
             label=options["label"],
         )

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from devices.management.base import RegistryCommand
 from devices.transfer.exporting import export_secrets
-from devices.transfer.formats import MOST_BYTES, Format, Problem, format_of, read
+from devices.transfer.formats import MAX_BYTES, Format, Problem, format_of, read
 from devices.transfer.importing import Columns, Import, Options, Progress
 
 SHOWN = 50  # problems printed; --json has them all, up to 1,000
@@ -61,7 +61,7 @@ class Command(RegistryCommand):
         if out:
             with suppress(ValidationError):
                 out_kind = format_of(out)
-        content = self.content(options["file"], MOST_BYTES)
+        content = self.content(options["file"], MAX_BYTES)
         run = Import(
             read(content, kind, Columns()),
             Options(

@@ -34,7 +34,7 @@ class Command(RegistryCommand):
                 f"there is no trust anchor named “{options['anchor']}”", returncode=1
             ) from None
         loaded = anchor.load_list(
-            self.content(options["file"], x509.LONGEST_LIST),
+            self.content(options["file"], x509.MAX_LIST_BYTES),
             by=f"{getpass.getuser()} (command line)",
         )
         document = {

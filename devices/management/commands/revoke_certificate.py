@@ -42,7 +42,7 @@ class Command(RegistryCommand):
             "key_too": options["key_too"],
         }
         if options["file"]:
-            content = self.content(options["file"], x509.LONGEST_TEXT)
+            content = self.content(options["file"], x509.MAX_TEXT_LENGTH)
             revoked = [
                 Certificate.objects.revoke_presented(
                     device=device, presented=x509.text_of(content), **how

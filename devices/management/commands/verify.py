@@ -44,7 +44,7 @@ class Command(RegistryCommand):
         secret = self.secret_from_stdin() if options["secret_stdin"] else None
         certificate = None
         if options["certificate"] is not None:
-            content = self.content(options["certificate"], x509.LONGEST_TEXT)
+            content = self.content(options["certificate"], x509.MAX_TEXT_LENGTH)
             certificate = x509.text_of(content)
         verdict = Device.objects.authenticate(
             identifier, secret=secret, certificate=certificate, record=False

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory
 
-from acl.admin.pages import MOST_IN_PANEL, group_rules_panel, rules_panel
+from acl.admin.pages import MAX_IN_PANEL, group_rules_panel, rules_panel
 from acl.models import CommandPermission
 
 LIST = "/admin/acl/commandpermission/"
@@ -124,13 +124,13 @@ def test_the_panel_is_bounded_and_its_statements_are_constant(
 ) -> None:
     request = rf.get("/")
     request.user = admin_user
-    for number in range(MOST_IN_PANEL):
+    for number in range(MAX_IN_PANEL):
         make_rule(world["lamp"], "everyone", f"/v1/{number}")
     with django_assert_num_queries(8):
         panel = rules_panel(request, world["lamp"])
     assert panel is not None
     sent, _received = panel.context["directions"]
-    assert len(sent["rules"]) == MOST_IN_PANEL
+    assert len(sent["rules"]) == MAX_IN_PANEL
     assert (sent["is_cut"], sent["total"]) == (True, "26")
     assert all(rule.source_device_id == world["lamp"].pk for rule in sent["rules"])
 
@@ -210,6 +210,6 @@ def test_known_commands_are_suggested(
 def test_a_search_that_names_too_much_says_so(
     admin_client: Client, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("acl.admin.command_permission.MOST_NAMED", 1)
+    monkeypatch.setattr("acl.admin.command_permission.MAX_NAMED", 1)
     page = admin_client.get(LIST, {"q": "o"}).content.decode()
     assert page.count("“o” names too much") == 1

@@ -16,7 +16,7 @@ from authsite.admin import home
 from authsite.admin.charts import hourly_bars
 from devices import history
 from devices.models import Certificate, Device, PreSharedKey
-from rpc.models import BUCKET, CallRecord, Key, Tally
+from rpc.models import BUCKET, CallCount, CallRecord, Key
 from tests.support import pki
 
 Factory = Callable[..., Device]
@@ -28,7 +28,7 @@ def call(reason: str, *, ago: timedelta = timedelta(), calls: int = 1, caller: s
     """Count calls in the hour that was so long ago."""
     moment = (timezone.now() - ago).timestamp()
     key = Key(int(moment) // BUCKET, "verifier", "credential", caller, "x", "", "", reason)
-    CallRecord.objects.add({key: Tally(calls, moment, moment)})
+    CallRecord.objects.add({key: CallCount(calls, moment, moment)})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from acl.models import CommandPermission, CommandSet
-from authsite.admin.search import MOST
+from authsite.admin.search import MAX_HITS
 from devices.models import Certificate, CertificateAuthority, Device
 from tests.support import pki
 
@@ -89,16 +89,17 @@ def test_certificates_are_found_by_fingerprint_however_it_is_written(
 def test_hits_are_few_and_the_list_has_the_others(
     admin_client: Client, make_device: Factory
 ) -> None:
-    for number in range(MOST + 1):
+    for number in range(MAX_HITS + 1):
         make_device(f"valve-{number:02}")
     (devices,) = [
         kind
         for kind in admin_client.get("/admin/search/?q=valve-").context["found"]
         if kind.title == "Devices"
     ]
-    assert [hit.name for hit in devices.hits] == [f"valve-{number:02}" for number in range(MOST)]
+    names = [hit.name for hit in devices.hits]
+    assert names == [f"valve-{number:02}" for number in range(MAX_HITS)]
     assert devices.more
-    assert admin_client.get(devices.all_url).context["cl"].result_count == MOST + 1
+    assert admin_client.get(devices.all_url).context["cl"].result_count == MAX_HITS + 1
 
 
 @pytest.mark.usefixtures("certificate")

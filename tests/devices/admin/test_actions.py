@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from devices import history
-from devices.admin.actions import MOST_SHOWN
+from devices.admin.actions import MAX_SHOWN
 from devices.models import Certificate, Device, Membership, PreSharedKey
 from devices.models.device import DeviceGroup
 from tests.support import pki
@@ -79,13 +79,13 @@ def test_everything_that_a_filter_leaves_is_changed_across_pages(
     admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("devices.models.batches.BATCH", 7)
-    for n in range(MOST_SHOWN + 5):
+    for n in range(MAX_SHOWN + 5):
         make_device(f"fleet-{n:02}")
     other = make_device("other")
     page = admin_client.post(
         LIST + "?q=fleet", {"action": "disable", "_selected_action": ["1"], "select_across": "1"}
     )
-    assert page.context["count"] == MOST_SHOWN + 5
+    assert page.context["count"] == MAX_SHOWN + 5
     assert page.context["more"] == 5
     assert len(page.content) < 30_000
     assert said(confirm(admin_client, page)) == ["25 devices disabled."]

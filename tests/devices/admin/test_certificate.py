@@ -329,7 +329,7 @@ def test_a_revocation_list_is_loaded(
 def test_a_long_revocation_list_is_chosen_again(
     admin_client: Client, anchor: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devices.admin.certificate.LONGEST_CARRIED", 100)
+    monkeypatch.setattr("devices.admin.certificate.MAX_CARRIED_LENGTH", 100)
     page = url("certificateauthority_load_list", anchor.pk)
     content = revocation_list(ROOT, LEAF)
     answer = admin_client.post(page, {"file": file(content)})

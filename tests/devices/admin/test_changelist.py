@@ -112,7 +112,7 @@ def test_filters_count_what_they_would_leave(admin_client: Client) -> None:
 def test_a_large_registry_is_counted_on_demand_and_up_to_a_bound(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changelist, "MOST_COUNTED", 2)
+    monkeypatch.setattr(changelist, "MAX_COUNTED", 2)
     assert "A usable one" in choices(admin_client, "credentials")
     page = admin_client.get(LIST).content.decode()
     assert "Show counts" in page
@@ -127,7 +127,7 @@ def test_a_large_registry_is_counted_on_demand_and_up_to_a_bound(
 def test_more_devices_than_the_pages_reach_are_said_to_be_more(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changelist, "MOST_LISTED", 3)
+    monkeypatch.setattr(changelist, "MAX_LISTED", 3)
     monkeypatch.setattr(DeviceAdmin, "list_per_page", 2)
     page = admin_client.get(LIST).content.decode()
     assert "3+ devices" in page
@@ -145,7 +145,7 @@ def test_the_page_shows_states_groups_and_the_next_expiry(admin_client: Client) 
 def test_groups_beyond_the_first_are_reached_by_their_list(
     admin_client: Client, make_device: Factory, make_group: Any
 ) -> None:
-    groups = [make_group(f"g{n:02}") for n in range(changelist.MOST_GROUPS + 2)]
+    groups = [make_group(f"g{n:02}") for n in range(changelist.MAX_GROUPS + 2)]
     make_device("here", groups=groups)
     offered = choices(admin_client, "group")
     assert offered[-1] == "More groups…"

@@ -199,7 +199,7 @@ def test_an_upload_stays_in_memory_and_within_bounds(
     large = "identifier\n" + "\n".join(f"device-{n:030d}" for n in range(80_000))
     assert len(large) > 2_621_440  # what goes to the disk otherwise
     assert sent(admin_client, page, large).context["counts"]["new"] == 80_000
-    monkeypatch.setattr(import_export, "MOST_BYTES", 1024 * 1024)
+    monkeypatch.setattr(import_export, "MAX_BYTES", 1024 * 1024)
     assert "larger than 1 MiB" in sent(admin_client, page, large).content.decode()
 
 
@@ -389,7 +389,7 @@ def test_too_many_for_a_sheet_is_said_on_the_page(
     admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_device("a")
-    monkeypatch.setattr("devices.transfer.exporting.MOST_SHEET_ROWS", 1)
+    monkeypatch.setattr("devices.transfer.exporting.MAX_SHEET_ROWS", 1)
     answer = admin_client.get(reverse("admin:devices_device_export"), {"format": "xlsx"})
     assert "use CSV" in answer.content.decode()
 

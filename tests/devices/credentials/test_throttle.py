@@ -313,7 +313,7 @@ def test_few_wait_and_the_others_are_refused_at_once() -> None:
             refused_after.append(time.monotonic() - started)
 
     with slot.held():
-        threads = [threading.Thread(target=queue) for _ in range(throttle.MOST_WAITING + 6)]
+        threads = [threading.Thread(target=queue) for _ in range(throttle.MAX_WAITING + 6)]
         for thread in threads:
             thread.start()
         for thread in threads:

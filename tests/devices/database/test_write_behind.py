@@ -12,7 +12,7 @@ import pytest
 from django.db import connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
-from devices.database.write_behind import Writer, cut_log
+from devices.database.write_behind import Writer, truncate_wal
 
 pytestmark = pytest.mark.django_db
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}
@@ -38,7 +38,7 @@ class Numbers(Writer[int]):
         noted, self.noted = self.noted, []
         return noted
 
-    def take_back(self, batches: Sequence[int]) -> None:
+    def requeue(self, batches: Sequence[int]) -> None:
         self.noted = [*batches, *self.noted]
 
     def write(self, batch: int) -> None:
@@ -106,7 +106,7 @@ def log(tmp_path: Path) -> Iterator[tuple[DatabaseWrapper, Path]]:
 def test_a_log_that_nobody_reads_begins_anew(log: tuple[DatabaseWrapper, Path]) -> None:
     connection, file = log
     assert file.stat().st_size > 0
-    cut_log(connection)
+    truncate_wal(connection)
     assert file.stat().st_size == 0
 
 
@@ -118,6 +118,6 @@ def test_a_log_that_is_read_stays_and_keeps_nobody_waiting(
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM numbers").fetchone()
         began = time.monotonic()
-        cut_log(connection)
+        truncate_wal(connection)
         assert time.monotonic() - began < 1
     assert file.stat().st_size > 0

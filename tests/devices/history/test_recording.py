@@ -117,7 +117,7 @@ def test_an_origin_nobody_knows_is_refused() -> None:
 def test_a_reason_too_long_for_its_column_is_cut(make_device: Make) -> None:
     with history.origin("import", reason="x" * 1000):
         make_device()
-    assert last(Device).history_change_reason == "x" * history.LONGEST_REASON
+    assert last(Device).history_change_reason == "x" * history.MAX_REASON_LENGTH
 
 
 def test_commands_name_themselves_and_who_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,7 +132,7 @@ def test_devices_for_export_are_read_in_batches_with_a_constant_number_of_querie
 def test_more_than_a_sheet_holds_is_no_workbook(
     fleet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "MOST_SHEET_ROWS", 4)
+    monkeypatch.setattr(exporting, "MAX_SHEET_ROWS", 4)
     with pytest.raises(ValidationError, match="no more than 3 devices"):
         export_devices(Device.objects.all(), Format.XLSX)
     assert export_devices(Device.objects.filter(kind="device"), Format.XLSX)

@@ -229,13 +229,13 @@ def test_what_a_sheet_says_of_its_size_is_not_believed(monkeypatch: pytest.Monke
     lying = repacked(book, SHEET, lambda text: text.replace('ref="A1:A2"', 'ref="A1:XFD1048576"'))
     assert lying != book
     assert cells(lying, Format.XLSX) == [{"identifier": "a"}]
-    monkeypatch.setattr(formats, "MOST_SHEET_ROWS", 1000)
+    monkeypatch.setattr(formats, "MAX_SHEET_ROWS", 1000)
     far = repacked(book, SHEET, lambda text: text.replace('r="2"', 'r="99999999999"'))
     assert "too many rows" in refusal(far, Format.XLSX)
 
 
 def test_a_sheet_of_nothing_but_elements_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "MOST_ELEMENTS", 1000)
+    monkeypatch.setattr(formats, "MAX_ELEMENTS", 1000)
     plain = workbook(["identifier", "name"], *[["a", "b"]] * 900)
     assert len(cells(plain, Format.XLSX)) == 900
     file = io.BytesIO(plain)
@@ -277,8 +277,8 @@ def test_a_broken_sheet_is_damage() -> None:
 
 
 def test_files_and_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "larger than 64 MiB" in refusal(bytes(formats.MOST_BYTES + 1), Format.CSV)
-    monkeypatch.setattr(formats, "MOST_ROWS", 2)
+    assert "larger than 64 MiB" in refusal(bytes(formats.MAX_BYTES + 1), Format.CSV)
+    monkeypatch.setattr(formats, "MAX_ROWS", 2)
     assert "Row 4: The file has more than 2 rows" in refusal(b"identifier\na\nb\nc\n", Format.CSV)
 
 
