@@ -16,8 +16,8 @@ from django.utils.text import smart_split, unescape_string_literal
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from acl import assertions, sentences
-from acl.admin import pages
+from acl import assertions
+from acl.admin import pages, sentences
 from acl.admin.filters import (
     CommandSetFilter,
     EffectFilter,

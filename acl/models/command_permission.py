@@ -9,6 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Cast, Coalesce, Concat
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from acl import sentences
@@ -357,7 +358,18 @@ class CommandPermission(Recorded):
         ]
 
     def __str__(self) -> str:
-        return sentences.sentence(self)
+        return self.sentence()
+
+    def sentence(self) -> str:
+        """Return what the rule says, as plain text without a full stop."""
+        commands = sentences.commands_of(self.pattern)
+        if self.command_set is not None:
+            commands = gettext("commands of set {name}").format(name=self.command_set.name)
+        return sentences.template(self.effect, self.source_kind, self.destination_kind).format(
+            source=self.source_device or self.source_group,
+            destination=self.destination_device or self.destination_group,
+            commands=commands,
+        )
 
     @property
     def notation(self) -> str:

@@ -5,7 +5,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from acl import sentences
+from acl.admin import sentences
 from acl.engine.decisions import Decision
 from acl.models import CommandPermission
 from devices.rendering import Tone, badge

@@ -7,10 +7,11 @@ import pytest
 from django.utils import translation
 from django.utils.html import strip_tags
 
+from acl.admin.sentences import linked
 from acl.engine.decisions import Effect
 from acl.models import CommandPermission
 from acl.models.command_permission import DestinationKind, SourceKind
-from acl.sentences import SENTENCES, linked
+from acl.sentences import SENTENCES
 
 
 def test_every_combination_has_a_sentence_of_its_own() -> None:
