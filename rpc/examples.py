@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.utils.translation import gettext_noop as _
-
 
 @dataclass(frozen=True)
 class Example:
@@ -47,7 +45,7 @@ def reply(result: object) -> dict[str, Any]:
 CURL = {"Accept": "*/*", "Content-Type": "application/x-www-form-urlencoded"}
 EXAMPLES = (
     Example(
-        _("RTIO device verifier: the right secret"),
+        "RTIO device verifier: the right secret",
         "/deviceverifier",
         '{"method":"verify","id": 1999,"deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05", '
         '"devicesecret": "mb6bgso4EChvyzA05thF9+wH"}',
@@ -55,7 +53,7 @@ EXAMPLES = (
         CURL,
     ),
     Example(
-        _("RTIO device verifier: an empty secret"),
+        "RTIO device verifier: an empty secret",
         "/deviceverifier",
         '{"method":"verify","id": 1999,"deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05", '
         '"devicesecret": ""}',
@@ -63,7 +61,7 @@ EXAMPLES = (
         CURL,
     ),
     Example(
-        _("Auth service: AuthorizeCommand"),
+        "Auth service: AuthorizeCommand",
         "/",
         frame(
             "/v1/Auth.AuthorizeCommand",
@@ -76,7 +74,7 @@ EXAMPLES = (
         reply(False),
     ),
     Example(
-        _("Auth service: Authenticate"),
+        "Auth service: Authenticate",
         "/",
         frame(
             "/v1/Auth.Authenticate",
@@ -85,7 +83,7 @@ EXAMPLES = (
         reply(True),
     ),
     Example(
-        _("RTIO's own request, without Content-Type and Accept"),
+        "RTIO's own request, without Content-Type and Accept",
         "/deviceverifier",
         '{"id":1519738298,"method":"verify","deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05",'
         '"devicesecret":"mb6bgso4EChvyzA05thF9+wH"}',
@@ -93,7 +91,7 @@ EXAMPLES = (
         {"User-Agent": "Go-http-client/1.1", "Accept-Encoding": "gzip"},
     ),
     Example(
-        _("Version 2 of the protocol: AuthorizeCommand"),
+        "Version 2 of the protocol: AuthorizeCommand",
         "/rpc",
         json.dumps(
             {
@@ -111,10 +109,10 @@ EXAMPLES = (
         {"v": 2, "dst": "//api.cesanta.com/cloud", "id": 7, "result": True},
     ),
     Example(
-        _("A command at its own path: Authenticate"),
+        "A command at its own path: Authenticate",
         "/v1/Auth.Authenticate?id=7",
         json.dumps({"id": "//api.cesanta.com/device_123", "credentials": {"psk": "qwerty"}}),
         {"v": 2, "id": 7, "result": True},
     ),
-    Example(_("A greeting"), "/v1/Hello", "{}", {"v": 2}),
+    Example("A greeting", "/v1/Hello", "{}", {"v": 2}),
 )

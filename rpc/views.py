@@ -7,7 +7,6 @@ from urllib.parse import parse_qsl
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext_noop as _
 from rest_framework.exceptions import APIException, MethodNotAllowed
 from rest_framework.views import APIView
 
@@ -136,18 +135,18 @@ class DeviceVerifier(MachineView):
 
     endpoint = Endpoint.VERIFIER
     codes: Mapping[str, str] = {
-        "OK": _("The device is registered, enabled, and the secret is one of its keys now."),
-        "NOT_FOUND": _("No such device, or an id that is not 30 to 40 characters long."),
-        "VERIFICATION_FAILED": _(
+        "OK": "The device is registered, enabled, and the secret is one of its keys now.",
+        "NOT_FOUND": "No such device, or an id that is not 30 to 40 characters long.",
+        "VERIFICATION_FAILED": (
             "Wrong, expired, revoked or not yet valid secret, no secret on record, disabled "
             "device, too many failures, or a secret that is not 3 to 128 characters long."
         ),
-        "METHOD_NOT_ALLOWED": _("`method` is not `verify`; with HTTP 405: not a POST."),
-        "BAD_REQUEST": _(
+        "METHOD_NOT_ALLOWED": "`method` is not `verify`; with HTTP 405: not a POST.",
+        "BAD_REQUEST": (
             "Not a JSON object; a field missing or of the wrong type; `id` out of its range; with "
             "HTTP 401, 403 or 413: the caller is not allowed, or the body is too large."
         ),
-        "INTERNAL_SERVER_ERROR": _("The database cannot be reached, or something unexpected."),
+        "INTERNAL_SERVER_ERROR": "The database cannot be reached, or something unexpected.",
     }
     body_limit = 64 * 1024
     id_limit = 2**32

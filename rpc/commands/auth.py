@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from django.utils.translation import gettext_noop as _
-
 from acl.engine.decisions import Decision, Request
 from acl.models import CommandPermission
 from devices.addresses import AddressError, entity_id
@@ -17,55 +15,55 @@ NOBODY = ""  # no entity has this ID: what an address that names nothing reduces
 
 SERVICES.update(
     {
-        "/v1": _("What every entity answers."),
-        "/v1/Auth": _(
+        "/v1": "What every entity answers.",
+        "/v1/Auth": (
             "Auth service performs authentication and authorization of devices and commands. "
             "Can only be used by the cloud backend."
         ),
-        "/v1/Dispatcher": _("What clients greet the dispatcher with."),
-        "/v1/Services": _("Services service tells which commands there are."),
+        "/v1/Dispatcher": "What clients greet the dispatcher with.",
+        "/v1/Services": "Services service tells which commands there are.",
     }
 )
 
 AUTHORIZE_COMMAND = {
-    "doc": _("AuthorizeCommand returns true if `src` is allowed to send a given command to `dst`."),
+    "doc": "AuthorizeCommand returns true if `src` is allowed to send a given command to `dst`.",
     "args": {
-        "src": {"doc": _("ID of the command sender."), "type": "string"},
-        "dst": {"doc": _("ID of the command recipient."), "type": "string"},
-        "cmd": {"doc": _("Command name."), "type": "string"},
+        "src": {"doc": "ID of the command sender.", "type": "string"},
+        "dst": {"doc": "ID of the command recipient.", "type": "string"},
+        "cmd": {"doc": "Command name.", "type": "string"},
     },
     "required_args": ["src", "dst", "cmd"],
     "result": {
-        "doc": _("`true` if the command is allowed, `false` otherwise."),
+        "doc": "`true` if the command is allowed, `false` otherwise.",
         "type": "boolean",
     },
 }
 
 AUTHENTICATE = {
-    "doc": _("Authenticate returns true if `id` is verified to have valid credentials."),
+    "doc": "Authenticate returns true if `id` is verified to have valid credentials.",
     "args": {
         "credentials": {
-            "doc": _(
+            "doc": (
                 "Credentials presented by the entity. At least one of `psk` or `cert` must be "
                 "present."
             ),
             "type": "object",
             "properties": {"psk": {"type": "string"}, "cert": {"type": "string"}},
         },
-        "id": {"doc": _("ID of an entity to authenticate."), "type": "string"},
+        "id": {"doc": "ID of an entity to authenticate.", "type": "string"},
     },
     "required_args": ["id", "credentials"],
-    "result": {"doc": _("`true` if credentials are valid, `false` otherwise."), "type": "boolean"},
+    "result": {"doc": "`true` if credentials are valid, `false` otherwise.", "type": "boolean"},
 }
 
 GET_SERVICES = {
-    "doc": _("Get returns the definitions of all commands, by service."),
+    "doc": "Get returns the definitions of all commands, by service.",
     "args": {},
     "required_args": [],
-    "result": {"doc": _("Services by their full names."), "type": "object"},
+    "result": {"doc": "Services by their full names.", "type": "object"},
 }
 
-HELLO = {"doc": _("Hello does nothing; clients greet with it."), "args": {}, "required_args": []}
+HELLO = {"doc": "Hello does nothing; clients greet with it.", "args": {}, "required_args": []}
 
 
 def _entity(address: str) -> str:
