@@ -10,7 +10,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,6 @@ import yaml
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -26,6 +25,7 @@ from acl import notation
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices import history
 from devices.models import Device, DeviceGroup, Membership
+from devices.moments import parse_moment
 
 FORMAT = 1
 MAX_DEPTH = 10  # levels of lists and objects
@@ -236,16 +236,8 @@ def _checked_entry(path: Path, entry: Any, kind: Kind) -> tuple[Entry, list[str]
 
 def moment(value: Any) -> datetime | None:
     """Return an aware moment for what a document says, or None where it says none."""
-    try:
-        parsed = parse_datetime(value) if isinstance(value, str) else value
-    except ValueError:
-        return None
-    if not isinstance(parsed, datetime) or not timezone.is_aware(parsed):
-        return None
-    try:
-        return parsed.astimezone(UTC)
-    except OverflowError:  # within a day of the calendar's ends
-        return None
+    text = value.isoformat() if isinstance(value, datetime) else value
+    return parse_moment(text) if isinstance(text, str) else None
 
 
 def _refuse(errors: Iterable[str]) -> None:

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import OuterRef, Q, Subquery
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from devices.history import Kind, Origin, all_histories
+from devices.moments import parse_moment
 
 NOTHING = "—"
 PER_PAGE = 50
@@ -84,14 +83,8 @@ class Cursor(NamedTuple):
         """Return the cursor that a text says, or None where it says none."""
         moment, _bar, rest = text.partition("|")
         table, _bar, number = rest.partition("|")
-        try:
-            parsed = parse_datetime(moment)
-            if parsed is None or timezone.is_naive(parsed):
-                return None
-            parsed = parsed.astimezone(UTC)
-        except (ValueError, OverflowError):  # the latter: beyond the first year, or the last
-            return None
-        if not re.fullmatch("[0-9]{1,18}", number):
+        parsed = parse_moment(moment)
+        if parsed is None or not re.fullmatch("[0-9]{1,18}", number):
             return None
         return cls(parsed, table, int(number))
 

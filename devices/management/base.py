@@ -9,19 +9,18 @@ import json
 import re
 import sys
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
-from django.utils import timezone
-from django.utils.dateparse import parse_date, parse_datetime
 
 from devices import history
 from devices.addresses import AddressError, entity_id
 from devices.models import Device
+from devices.moments import parse_moment
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
 
@@ -38,16 +37,10 @@ def duration(text: str) -> timedelta:
 
 def moment(text: str) -> datetime:
     """Return the moment that an ISO 8601 date or time means; UTC unless it says otherwise."""
-    try:
-        parsed = parse_datetime(text)
-        day = parse_date(text) if parsed is None else None
-    except ValueError:
-        parsed = day = None
-    if day is not None:
-        parsed = datetime.combine(day, datetime.min.time())
+    parsed = parse_moment(text, zone=UTC)
     if parsed is None:
         raise ArgumentTypeError(f"“{text}” is no time such as 2027-01-31 or 2027-01-31T12:00Z")
-    return parsed if timezone.is_aware(parsed) else timezone.make_aware(parsed)
+    return parsed
 
 
 def os_user() -> str:

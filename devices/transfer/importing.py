@@ -11,14 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
 from devices import addresses, history
@@ -27,6 +26,7 @@ from devices.credentials.hashing import Scheme
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.models.device import MAX_DEPTH
 from devices.models.pre_shared_key import HINT_CHARACTERS, MAX_LIVE_CHOSEN
+from devices.moments import parse_moment
 from devices.transfer.formats import Problem, Record
 
 BATCH = 2_000
@@ -140,17 +140,10 @@ def _is_text(dumped: str) -> bool:
 
 
 def _moment(value: object) -> datetime:
-    text = _word(value)
-    try:
-        found = parse_datetime(text)
-        day = parse_date(text) if found is None else None
-    except ValueError:
-        found = day = None
-    if day is not None:
-        found = datetime.combine(day, datetime.min.time())
+    found = parse_moment(_word(value), zone=UTC)
     if found is None:
         raise ValueError(_("Write a time such as 2027-01-31 or 2027-01-31T12:00Z."))
-    return found if timezone.is_aware(found) else timezone.make_aware(found)
+    return found
 
 
 def _secret(value: object) -> str:

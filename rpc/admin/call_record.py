@@ -1,6 +1,6 @@
 """Staff's view of the journal of calls: a list to look through, fast whatever its length."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -10,7 +10,6 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -18,6 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from devices.admin.changelist import BoundedPaginator
 from devices.models import Device
+from devices.moments import parse_moment
 from devices.rendering import NOTHING, moment_column
 from rpc.admin.panels import answer_badge
 from rpc.models import ALLOWING, CallRecord, reasons
@@ -47,7 +47,7 @@ class PeriodFilter(admin.SimpleListFilter):
         typed = {end: params.pop(end, [""])[-1] for end in self.ends}
         super().__init__(request, params, *args)
         self.typed = typed
-        self.moments = {end: _moment(text) for end, text in typed.items()}
+        self.moments = {end: parse_moment(text, zone=UTC) for end, text in typed.items()}
         hours = any(name.startswith("bucket") for name in request.GET)
         self.chosen = self.value() or ("all" if hours or any(self.moments.values()) else self.usual)
         self.kept: list[tuple[str, str]] = []
@@ -95,15 +95,6 @@ class PeriodFilter(admin.SimpleListFilter):
             queryset = queryset.filter(bucket__lte=until, first__lte=until)
         kept: QuerySet[CallRecord] = queryset
         return kept
-
-
-def _moment(text: str) -> datetime | None:
-    """Return the moment, in UTC, that a browser's field holds; None where it holds none."""
-    try:
-        parsed = parse_datetime(text)
-    except ValueError:
-        return None
-    return parsed if parsed is None or timezone.is_aware(parsed) else parsed.replace(tzinfo=UTC)
 
 
 class ReasonFilter(admin.SimpleListFilter):
