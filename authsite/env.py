@@ -1,13 +1,15 @@
-"""Reading the environment: strictly, and with a message that says how to mend what is missing.
+"""Read the environment strictly: a wrong value stops the start and says how to mend it.
 
-`django-environ` supplies the `*_FILE` convention and the URL parsers. Its value readers are not
-used: they dereference a value that starts with `$` and read `maybe` as False.
+django-environ reads `.env`, the files that `*_FILE` variables name, and URLs of databases and
+caches. Values are ours to read: its readers replace a value that begins with `$` by another
+variable, and take `maybe` for False.
 """
 
 import base64
 import binascii
 import logging
 import re
+from collections.abc import Collection
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -19,25 +21,25 @@ PEPPER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
 HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
 PEPPER_MIN_BYTES = 32
 DATABASES = frozenset({"sqlite", "postgres", "postgresql", "psql", "pgsql"})
-TRUE = frozenset({"1", "true", "yes", "on"})
-FALSE = frozenset({"0", "false", "no", "off"})
+TRUE = ("on", "true", "yes", "1")
+FALSE = ("off", "false", "no", "0")
 
 
-class Environment:
-    """The process environment, over an optional file of defaults (`.env`)."""
+class Environment(environ.FileAwareEnv):
+    """The environment of the process, over an optional file of defaults (`.env`)."""
 
     def __init__(self, dotenv: Path) -> None:
+        super().__init__()
         if dotenv.exists():
             environ.Env.read_env(dotenv)  # never overrides what the process was given
-        self._values = environ.FileAwareEnv().ENVIRON
 
     def text(self, name: str, default: str | None = None, *, how: str = "") -> str:
-        """Return the value of `name` (or the content of the file that `name_FILE` names).
+        """Return the value of `name`, or the content of the file that `name_FILE` names.
 
         Raises ImproperlyConfigured, ending in `how`, where there is neither value nor default.
         """
         try:
-            value = str(self._values[name]).strip()
+            value = str(self.ENVIRON[name]).strip()
         except KeyError:
             value = ""
         except OSError as error:
@@ -52,23 +54,18 @@ class Environment:
         """Return a comma-separated value as a list without empty items."""
         return [word for item in self.text(name, "").split(",") if (word := item.strip())]
 
-    def flag(self, name: str, *, default: bool) -> bool:
-        """Return a yes/no value; anything but a clear one stops the start."""
-        value = self.text(name, "on" if default else "off").lower()
-        if value not in TRUE | FALSE:
-            raise ImproperlyConfigured(
-                f"{name} must be one of on, off, true, false, yes, no, 1, 0; it is {value!r}."
-            )
-        return value in TRUE
-
-    def choice(self, name: str, choices: list[str]) -> str:
-        """Return one of the choices; the first is the default."""
-        value = self.text(name, choices[0]).lower()
+    def choice(self, name: str, choices: Collection[str], default: str = "") -> str:
+        """Return one of the choices; the first is the default unless another is given."""
+        value = self.text(name, default or next(iter(choices))).lower()
         if value not in choices:
             raise ImproperlyConfigured(
                 f"{name} must be one of {', '.join(choices)}; it is {value!r}."
             )
         return value
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """Return a yes/no value."""
+        return self.choice(name, TRUE + FALSE, "on" if default else "off") in TRUE
 
     def number(self, name: str, default: int, *, minimum: int = 0) -> int:
         """Return a whole number of at least `minimum`."""
@@ -76,6 +73,10 @@ class Environment:
         if not value.isascii() or not value.isdigit() or int(value) < minimum:
             raise ImproperlyConfigured(f"{name} must be a whole number of at least {minimum}.")
         return int(value)
+
+    def level(self, name: str, default: str) -> str:
+        """Return the name of a logging level."""
+        return self.choice(name, [*map(str.lower, logging.getLevelNamesMapping())], default).upper()
 
     def networks(self, name: str) -> tuple[IPv4Network | IPv6Network, ...]:
         """Return a comma-separated list of networks in CIDR form."""
@@ -128,20 +129,13 @@ class Environment:
             raise ImproperlyConfigured(
                 f"{name} must be a URL such as postgres://user@host/name or sqlite:////path."
             )
-        config: dict[str, Any] = environ.Env.db_url_config(url)
+        config: dict[str, Any] = self.db_url_config(url)
         return config
 
     def cache(self, name: str, *, default: str) -> dict[str, Any]:
         """Return Django's settings of the cache that a URL names."""
         url = self.text(name, default)
-        if url.partition(":")[0] not in environ.Env.CACHE_SCHEMES:
+        if url.partition(":")[0] not in self.CACHE_SCHEMES:
             raise ImproperlyConfigured(f"{name} must be a URL such as rediscache://host:6379/0.")
-        config: dict[str, Any] = environ.Env.cache_url_config(url)
+        config: dict[str, Any] = self.cache_url_config(url)
         return config
-
-    def level(self, name: str, default: str) -> str:
-        """Return the name of a logging level."""
-        value = self.text(name, default).upper()
-        if value not in logging.getLevelNamesMapping():
-            raise ImproperlyConfigured(f"{name} must be DEBUG, INFO, WARNING or ERROR.")
-        return value

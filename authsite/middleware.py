@@ -1,11 +1,11 @@
-"""What the admin does around each of its requests."""
+"""Middleware for browsers: content security, malformed URLs, length of sessions, history."""
 
 import re
 import time
 from collections.abc import Callable
 
 from django.conf import settings
-from django.contrib.auth import SESSION_KEY, logout
+from django.contrib.auth import logout
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponseBase
 
@@ -13,51 +13,66 @@ from authsite.accounts.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
 
 REASON = "_change_reason"  # beside the buttons that save: templates/admin/change_reason.html
-NOTED_EVERY = 60  # seconds: a busy session is written once in so many, not at each request
-UNHEARD_OF = re.compile(r"%00|\x00|[0-9]{1000}")  # in an address
+SESSION_WRITE_SECONDS = 60  # a busy session is written once in so many, not at each request
+MALFORMED = re.compile(r"%00|\x00|[0-9]{1000}")  # in a path or a query
+
+# Nothing inline, nothing from elsewhere. `data:` is for the icon of the site.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; "
+    "base-uri 'none'"
+)
 
 
-class RejectMalformedURLs:
-    """Refuses an address that asks for what no database holds: a NUL, a number of 1,000 digits.
-
-    Filters of lists hand on what they are given, and each would fail on it.
-    """
+class Middleware:
+    """Keep the next middleware or the view, as Django hands it over."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
+
+class ContentSecurityPolicy(Middleware):
+    """Tell browsers to refuse any script, style or request that is not of this site."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Add the policy to the response."""
+        response = self.get_response(request)
+        response.headers["Content-Security-Policy"] = POLICY
+        return response
+
+
+class RejectMalformedURLs(Middleware):
+    """Refuse a URL with a NUL or a number of 1,000 digits: no database holds such a thing.
+
+    Filters of lists pass on what they are given, and each would fail on it.
+    """
+
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer with 400, or pass the request on."""
-        if UNHEARD_OF.search(request.path_info + "?" + request.META.get("QUERY_STRING", "")):
+        if MALFORMED.search(request.path_info + "?" + request.META.get("QUERY_STRING", "")):
             raise BadRequest("no such thing can be asked for")
         return self.get_response(request)
 
 
-class SessionLimits:
-    """Ends a session that is old, and lets one that is used go on.
+class SessionLimits(Middleware):
+    """End a session some hours after its login, and extend one that is in use.
 
-    The time without use is counted by the session's own expiry, which each write sets anew.
+    The time without use is the session's own expiry, which each write sets again.
     """
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self.get_response = get_response
-
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer; as nobody where the session is over."""
+        """Answer; as to an anonymous user where the session is over."""
         session, now = request.session, time.time()
-        if SESSION_KEY in session:
+        if request.user.is_authenticated:
             if now - session.get(SIGNED_IN_AT, 0) >= settings.STAFF_SESSION_SECONDS:
                 logout(request)
-            elif now - session.get(ACTIVE_AT, 0) >= NOTED_EVERY:
+            elif now - session.get(ACTIVE_AT, 0) >= SESSION_WRITE_SECONDS:
                 session[ACTIVE_AT] = now
         return self.get_response(request)
 
 
-class RecordHistoryContext:
-    """Has changes recorded as made in the admin, by the account that is signed in."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self.get_response = get_response
+class RecordHistoryContext(Middleware):
+    """Record changes as made in the admin, by the account that is signed in."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer; the account is asked for its name only where something changes."""

@@ -1,7 +1,7 @@
-"""Who may do what: the groups of staff accounts, and the permissions of each.
+"""Roles: the groups of staff accounts, and the permissions of each.
 
-This is the one place that names them. A migration puts them into the database; one that comes
-after a change here does it again (`establish`). What administrators add to a group stays there.
+This is the one place that names them. A migration writes them into the database; after a change
+here, a new migration calls `establish` again. What administrators add to a group stays there.
 """
 
 from typing import Any
@@ -46,10 +46,11 @@ ROLES: dict[str, frozenset[str]] = {
 
 
 def establish(apps: Apps) -> None:
-    """Make the groups and give them their permissions, as far as the models of `apps` go."""
+    """Create the groups and give them their permissions, as far as the models of `apps` go."""
     group_model: Any = apps.get_model("auth", "Group")
     permission: Any = apps.get_model("auth", "Permission")
     for label in APPS:
+        # Undocumented; Django itself calls it only after all migrations, too late for this one.
         create_permissions(installed.get_app_config(label), verbosity=0, apps=apps)
     known = {
         f"{app}.{codename}": pk

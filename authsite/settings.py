@@ -51,7 +51,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "rpc.middleware.MachineEndpoints",  # first: what follows is for browsers
-    "authsite.content_security.ContentSecurityPolicy",
+    "authsite.middleware.ContentSecurityPolicy",
     "authsite.middleware.RejectMalformedURLs",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -127,7 +127,7 @@ AUTHENTICATION_BACKENDS = [
 ]
 PASSWORD_HASHERS = [
     "authsite.accounts.login.StaffHasher",
-    "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # made anew at the next login
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # hashed again at the next login
 ]
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -160,8 +160,8 @@ STAFF_CONFIRM_SECONDS = env.number("STAFF_CONFIRM_MINUTES", 15, minimum=1) * 60
 AXES_FAILURE_LIMIT = env.number("STAFF_LOGIN_FAILURES", 5, minimum=1)
 AXES_COOLOFF_TIME = timedelta(minutes=env.number("STAFF_LOCKOUT_MINUTES", 15, minimum=1))
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # a stranger locks himself out, not staff
-AXES_CLIENT_IP_CALLABLE = "authsite.accounts.login.address_of"
-AXES_LOCKOUT_CALLABLE = "authsite.accounts.login.locked_out"
+AXES_CLIENT_IP_CALLABLE = "authsite.accounts.login.client_address"
+AXES_LOCKOUT_CALLABLE = "authsite.accounts.login.lockout_response"
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # a wait that was promised ends
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]
@@ -172,7 +172,7 @@ OTP_TOTP_ISSUER = "Authsite"
 OTP_ADMIN_HIDE_SENSITIVE_DATA = True
 OTP_WEBAUTHN_RP_NAME = "Authsite"
 OTP_WEBAUTHN_RP_ID_CALLABLE = "authsite.accounts.second_factor.relying_party"
-OTP_WEBAUTHN_HELPER_CLASS = "authsite.accounts.passkeys.SameOrigin"
+OTP_WEBAUTHN_HELPER_CLASS = "authsite.accounts.passkeys.RequestOriginHelper"
 OTP_WEBAUTHN_ALLOW_PASSWORDLESS_LOGIN = False
 X_FRAME_OPTIONS = "DENY"
 

@@ -1,7 +1,7 @@
-"""Texts of other packages that staff see and that those do not translate: docs/translation.md.
+"""Strings of other packages that they leave in English: docs/translation.md.
 
-Nothing reads them here; marked, they get a place in our catalogues, which go before those of
-others. Those of scripts are kept in `djangojs.po` by hand.
+Nothing reads them here: marking them puts them into our catalogues, which Django asks first.
+Strings of scripts are kept in `djangojs.po` by hand.
 """
 
 from django.utils.translation import gettext_noop as _

@@ -25,19 +25,19 @@ admin.site.unregister([AccessFailureLog, StaticDevice, TOTPDevice, User])
 class StaffAdmin(UserAdmin):
     """Accounts, and the way back in for who lost a second factor."""
 
-    actions = ["forget_second_factors"]
+    actions = ["remove_second_factors"]
 
-    def has_forget_permission(self, request: HttpRequest) -> bool:
+    def has_remove_factors_permission(self, request: HttpRequest) -> bool:
         """Leave it to superusers: without its second factor an account is open to a password."""
-        off = second_factor.demand() is second_factor.Demand.OFF
+        off = second_factor.policy() is second_factor.Policy.OFF
         return bool(request.user.is_superuser) and not off
 
     @admin.action(
         description=gettext_lazy("Remove the second factors of selected accounts"),
-        permissions=["forget"],
+        permissions=["remove_factors"],
     )
     @recently_authenticated
-    def forget_second_factors(
+    def remove_second_factors(
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> HttpResponse | None:
         """Take every second factor off the selected accounts, after a confirmation."""
@@ -51,7 +51,7 @@ class StaffAdmin(UserAdmin):
                        "new second factor:"),
                 button=_("Remove"),
             )  # fmt: skip
-        changed = sum(second_factor.forget(user) > 0 for user in queryset)
+        changed = sum(second_factor.remove_all(user) > 0 for user in queryset)
         for user in queryset:
             self.log_change(request, user, "Removed the second factors.")
         text = ngettext("%(n)d account changed.", "%(n)d accounts changed.", changed)

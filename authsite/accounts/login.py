@@ -1,4 +1,4 @@
-"""How staff get in: what a guess at a password costs, who is locked out, when logins end."""
+"""Login of staff: password hashing, counting of failures, lock-out, start of a session."""
 
 import math
 import time
@@ -18,11 +18,11 @@ from rpc.authentication import source_address
 SIGNED_IN_AT = "signed_in_at"  # in a session, like what follows: Unix seconds
 ACTIVE_AT = "active_at"
 PASSWORD_AT = "password_at"  # noqa: S105 (the name of a moment)
-HOME_BITS = 64  # what an Internet connection gets of IPv6 addresses: one person has them all
+IPV6_PREFIX = 64  # what one Internet connection has of IPv6 addresses
 
 
 class StaffHasher(Argon2PasswordHasher):
-    """Argon2id at the cost that OWASP asks for at least: 19 MiB, twice.
+    """Argon2id at the minimum cost that OWASP recommends: 19 MiB, 2 passes.
 
     Django's own 100 MiB, times the threads of a process, would let guesses at the login page take
     the memory that the machine endpoints need.
@@ -33,10 +33,10 @@ class StaffHasher(Argon2PasswordHasher):
     parallelism = 1
 
 
-def address_of(request: HttpRequest) -> str | None:
-    """Return what failures are counted for beside the name: an address, or an IPv6 /64.
+def client_address(request: HttpRequest) -> str | None:
+    """Return the address that failures are counted for, beside the name; of IPv6, the /64.
 
-    Where it is not certain which address a request comes from, that of the peer.
+    It is the peer's where the forwarding headers leave it uncertain.
     """
     for address in (source_address(request.META), request.META.get("REMOTE_ADDR")):
         try:
@@ -46,13 +46,13 @@ def address_of(request: HttpRequest) -> str | None:
         if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
             return str(parsed.ipv4_mapped)
         if isinstance(parsed, IPv6Address):
-            return str(ip_network((parsed, HOME_BITS), strict=False).network_address)
+            return str(ip_network((parsed, IPV6_PREFIX), strict=False).network_address)
         return str(parsed)
     return None
 
 
-def locked_out(request: HttpRequest, *_details: object) -> HttpResponse:
-    """Return the page that says how long to wait."""
+def lockout_response(request: HttpRequest, *_details: object) -> HttpResponse:
+    """Return the page of a lock-out, which says how long to wait."""
     seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
     response = TemplateResponse(
         request,
@@ -68,19 +68,19 @@ def locked_out(request: HttpRequest, *_details: object) -> HttpResponse:
     return response.render()
 
 
-def note_password(request: HttpRequest) -> None:
-    """Note that the account's password was just given."""
+def record_password(request: HttpRequest) -> None:
+    """Record that the account's password was just given."""
     request.session[PASSWORD_AT] = time.time()
 
 
-def password_was_given(request: HttpRequest) -> bool:
-    """Whether the password was given as lately as it must be."""
+def password_is_recent(request: HttpRequest) -> bool:
+    """Whether the password was given within the last STAFF_CONFIRM_SECONDS."""
     given: float = request.session.get(PASSWORD_AT, 0)
     return 0 <= time.time() - given < settings.STAFF_CONFIRM_SECONDS
 
 
 @receiver(user_logged_in)
 def begin_session(*, request: HttpRequest, **_signal: object) -> None:
-    """Note when a session began."""
+    """Record when a session began."""
     request.session[SIGNED_IN_AT] = request.session[ACTIVE_AT] = time.time()
-    note_password(request)
+    record_password(request)

@@ -1,4 +1,4 @@
-"""Passkeys: django-otp-webauthn's ceremonies, for the host that the browser asked."""
+"""Passkeys: the views of django-otp-webauthn, for staff and for the host of the request."""
 
 from typing import Any
 
@@ -20,53 +20,53 @@ from devices import reauthentication
 app_name = "otp_webauthn"  # the names that its scripts know its addresses by
 
 
-class SameOrigin(WebAuthnHelper):
-    """Accepts what the browser did for the very origin that this request goes to."""
+class RequestOriginHelper(WebAuthnHelper):
+    """Accept passkeys for the origin of the request only."""
 
     def get_allowed_origins(self) -> list[str]:
-        """Return that origin."""
+        """Return the origin of the request."""
         return [f"{self.request.scheme}://{self.request.get_host()}"]
 
 
-class ForStaff:
-    """Lets staff in while second factors are on; to register one they have just logged in."""
+class StaffOnlyMixin:
+    """Allow staff only, while second factors are on; registering one needs a recent login."""
 
-    registers = False
+    needs_recent_login = False
 
     def initial(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-        """Refuse everybody else."""
+        """Raise PermissionDenied for everybody else."""
         user: Any = request.user
-        on = second_factor.demand() is not second_factor.Demand.OFF
+        on = second_factor.policy() is not second_factor.Policy.OFF
         if not (on and user.is_active and user.is_staff):
             raise PermissionDenied
-        if self.registers and not reauthentication.is_recent(request):
+        if self.needs_recent_login and not reauthentication.is_recent(request):
             raise PermissionDenied
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
 
 
-class BeginRegistration(ForStaff, BeginCredentialRegistrationView):
-    """Starts to register a passkey."""
+class BeginRegistration(StaffOnlyMixin, BeginCredentialRegistrationView):
+    """Start the registration of a passkey."""
 
-    registers = True
-
-
-class CompleteRegistration(ForStaff, CompleteCredentialRegistrationView):
-    """Registers it."""
-
-    registers = True
+    needs_recent_login = True
 
 
-class BeginAuthentication(ForStaff, BeginCredentialAuthenticationView):
-    """Starts to ask for a passkey."""
+class CompleteRegistration(StaffOnlyMixin, CompleteCredentialRegistrationView):
+    """Finish the registration of a passkey."""
+
+    needs_recent_login = True
 
 
-class CompleteAuthentication(ForStaff, CompleteCredentialAuthenticationView):
-    """Accepts it as the second factor of the account that gave its password."""
+class BeginAuthentication(StaffOnlyMixin, BeginCredentialAuthenticationView):
+    """Start the verification of a passkey."""
+
+
+class CompleteAuthentication(StaffOnlyMixin, CompleteCredentialAuthenticationView):
+    """Verify a passkey as the second factor of the account that gave its password."""
 
     def complete_auth(self, device: Any) -> None:
-        """Note that the second factor was given."""
+        """Record that the second factor was given."""
         super().complete_auth(device)
-        if login.password_was_given(self.request):
+        if login.password_is_recent(self.request):
             reauthentication.confirm(self.request)
 
 

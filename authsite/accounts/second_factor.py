@@ -1,9 +1,11 @@
-"""The second factor of staff: codes of an app, passkeys, recovery codes; whether it is satisfied.
+"""The second factor of staff: codes of an app (TOTP), passkeys, recovery codes.
 
 TOTP codes and passkeys are django-otp's and django-otp-webauthn's. Recovery codes are kept by
 django-otp's static device as keyed digests: they exist in clear only on the page that shows them.
 """
 
+import hashlib
+import hmac
 import re
 import secrets
 from base64 import b32encode
@@ -17,7 +19,6 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest
-from django.utils.crypto import salted_hmac
 from django_otp import user_has_device, verify_token
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -26,22 +27,22 @@ from django_otp_webauthn.models import WebAuthnCredential
 NOT_ENROLLED = "second_factor_not_enrolled"  # in a session: the account had none at its login
 RECOVERY_CODES = 10
 CODE_LENGTH = 10  # of 31 characters: 49 bits
-CODE_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is taken for another
+CODE_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without look-alikes
 DIGEST_LENGTH = 16  # the width of django-otp's column: 64 bits
 TOTP_CODE = re.compile(r"\d{6}\Z", re.ASCII)
 
 
-class Demand(StrEnum):
-    """What STAFF_SECOND_FACTOR says."""
+class Policy(StrEnum):
+    """What STAFF_SECOND_FACTOR may say."""
 
     OFF = "off"
     OPTIONAL = "optional"
     REQUIRED = "required"
 
 
-def demand() -> Demand:
-    """Return what is demanded of staff."""
-    return Demand(settings.STAFF_SECOND_FACTOR)
+def policy() -> Policy:
+    """Return what STAFF_SECOND_FACTOR says."""
+    return Policy(settings.STAFF_SECOND_FACTOR)
 
 
 def is_satisfied(request: HttpRequest) -> bool:
@@ -51,9 +52,9 @@ def is_satisfied(request: HttpRequest) -> bool:
     once in a session.
     """
     user: Any = request.user
-    if demand() is Demand.OFF or user.is_verified():
+    if policy() is Policy.OFF or user.is_verified():
         return True
-    if demand() is Demand.REQUIRED:
+    if policy() is Policy.REQUIRED:
         return False
     if NOT_ENROLLED not in request.session:
         if user_has_device(user):
@@ -62,15 +63,15 @@ def is_satisfied(request: HttpRequest) -> bool:
     return True
 
 
-def must_be_given(user: User) -> bool:
+def is_enrolled(user: User) -> bool:
     """Whether the account has a second factor to give."""
-    return demand() is not Demand.OFF and user_has_device(user)
+    return policy() is not Policy.OFF and user_has_device(user)
 
 
 # --- Codes ----------------------------------------------------------------------------------
 
 
-def app_of(user: User) -> TOTPDevice | None:
+def totp_device(user: User) -> TOTPDevice | None:
     """Return the account's app that makes codes."""
     return TOTPDevice.objects.devices_for_user(user, confirmed=True).first()
 
@@ -82,7 +83,7 @@ def begin_enrolment(user: User) -> TOTPDevice:
 
 
 def finish_enrolment(user: User, code: str) -> TOTPDevice | None:
-    """Put the app that is being enrolled in place of the one before, if the code is its own."""
+    """Replace the account's app by the one that is being enrolled, if the code is its own."""
     pending = begin_enrolment(user)
     if not TOTP_CODE.match(code) or verify_token(user, pending.persistent_id, code) is None:
         return None
@@ -92,38 +93,40 @@ def finish_enrolment(user: User, code: str) -> TOTPDevice | None:
     return TOTPDevice.objects.get(pk=pending.pk)
 
 
-def drawing_of(app: TOTPDevice) -> str:
-    """Return the QR code that an app reads, as an SVG element."""
+def qr_code(app: TOTPDevice) -> str:
+    """Return the QR code for an app, as an SVG element."""
     out = BytesIO()
     qrcode.make(app.config_url, image_factory=qrcode.image.svg.SvgPathImage).save(out)
     return out.getvalue().decode().partition("?>")[2].strip()
 
 
-def accept(user: User, code: str) -> TOTPDevice | StaticDevice | None:
-    """Return what accepts a code: the app, or the recovery codes, which lose it; else None.
+def verify_code(user: User, code: str) -> TOTPDevice | StaticDevice | None:
+    """Return the app or the set of recovery codes that a code is valid for, or None.
 
-    Wrong codes make the next ones wait, each twice as long as the one before.
+    A recovery code is used up. After each wrong code the next one must wait twice as long.
     """
     typed = re.sub(r"[\s-]", "", code).lower()
-    device: Any = app_of(user)
+    device: Any = totp_device(user)
     if not TOTP_CODE.match(typed):
-        device, typed = recovery_of(user), _digest(typed)
+        device, typed = recovery_device(user), _digest(typed)
     return None if device is None else verify_token(user, device.persistent_id, typed)
 
 
-def recovery_of(user: User) -> StaticDevice | None:
-    """Return what holds the account's recovery codes."""
+def recovery_device(user: User) -> StaticDevice | None:
+    """Return the account's set of recovery codes."""
     return StaticDevice.objects.devices_for_user(user, confirmed=True).first()
 
 
 def issue_recovery_codes(user: User) -> list[str]:
-    """Return new recovery codes in place of the old ones; they exist in clear nowhere else."""
+    """Replace the recovery codes and return the new ones; they exist in clear nowhere else."""
     codes = [
         "".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_LENGTH))
         for _ in range(RECOVERY_CODES)
     ]
     with transaction.atomic():
-        device = recovery_of(user) or StaticDevice.objects.create(user=user, name="recovery codes")
+        device = recovery_device(user) or StaticDevice.objects.create(
+            user=user, name="recovery codes"
+        )
         device.token_set.all().delete()
         for code in codes:
             device.token_set.create(token=_digest(code))
@@ -132,10 +135,11 @@ def issue_recovery_codes(user: User) -> list[str]:
 
 
 def _digest(code: str) -> str:
-    return salted_hmac("authsite.recovery", code, algorithm="sha256").hexdigest()[:DIGEST_LENGTH]
+    key = hashlib.sha256(b"authsite.recovery" + settings.SECRET_KEY.encode()).digest()
+    return hmac.digest(key, code.encode(), "sha256").hex()[:DIGEST_LENGTH]
 
 
-def key_of(app: TOTPDevice) -> str:
+def typed_key(app: TOTPDevice) -> str:
     """Return the key of an app as people type it, in groups of four."""
     key = b32encode(app.bin_key).decode()
     return " ".join(key[start : start + 4] for start in range(0, len(key), 4))
@@ -143,14 +147,14 @@ def key_of(app: TOTPDevice) -> str:
 
 def has_codes(user: User) -> bool:
     """Whether there is a code that the account could give."""
-    return app_of(user) is not None or recovery_of(user) is not None
+    return totp_device(user) is not None or recovery_device(user) is not None
 
 
-# --- All of it ------------------------------------------------------------------------------
+# --- All factors ----------------------------------------------------------------------------
 
 
-def passkeys_of(user: User) -> Any:
-    """Return the account's passkeys, those used last first."""
+def passkeys(user: User) -> Any:
+    """Return the account's passkeys, the last used one first."""
     return WebAuthnCredential.objects.filter(user=user).order_by("-last_used_at", "-pk")
 
 
@@ -163,13 +167,13 @@ def remove(user: User, factor: str) -> None:
         if factor == "app":
             TOTPDevice.objects.filter(user=user).delete()
         elif factor.isascii() and factor.isdigit():
-            passkeys_of(user).filter(pk=int(factor)).delete()
-        if app_of(user) is None and not passkeys_of(user).exists():
+            passkeys(user).filter(pk=int(factor)).delete()
+        if totp_device(user) is None and not passkeys(user).exists():
             StaticDevice.objects.filter(user=user).delete()
 
 
-def forget(user: User) -> int:
-    """Take every second factor off an account; return how many there were."""
+def remove_all(user: User) -> int:
+    """Remove every second factor of an account; return how many there were."""
     gone = 0
     with transaction.atomic():
         for model in (TOTPDevice, StaticDevice, WebAuthnCredential):
@@ -180,5 +184,5 @@ def forget(user: User) -> int:
 
 
 def relying_party(request: HttpRequest) -> str:
-    """Return the domain that passkeys are made for: the host that the browser asked."""
+    """Return the domain that passkeys belong to: the host of the request."""
     return request.get_host().partition(":")[0]

@@ -1,4 +1,4 @@
-"""Pages on which staff show who they are and keep their second factor, as parts of the admin."""
+"""Pages of the admin for login, confirmation of the identity, and the second factor."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
-from django_otp import login as note_second_factor
+from django_otp import login as otp_login
 
 from authsite.accounts import login, second_factor
 from devices import reauthentication
@@ -28,7 +28,7 @@ from devices.reauthentication import recently_authenticated
 
 
 class ConfirmForm(forms.Form):
-    """The password of who is signed in."""
+    """Ask for the password of the account that is signed in."""
 
     password = forms.CharField(
         label=gettext_lazy("Password"),
@@ -41,7 +41,7 @@ class ConfirmForm(forms.Form):
         super().__init__(*args)
 
     def clean_password(self) -> str:
-        """Refuse a wrong one; failures are counted as those of the login page are."""
+        """Refuse a wrong password; failures are counted together with those of the login page."""
         password: str = self.cleaned_data["password"]
         name = self._request.user.get_username()
         if authenticate(self._request, username=name, password=password) != self._request.user:
@@ -50,7 +50,7 @@ class ConfirmForm(forms.Form):
 
 
 class CodeForm(forms.Form):
-    """A code of the account's app, or one of its recovery codes."""
+    """Ask for a code of the account's app, or for one of its recovery codes."""
 
     code = forms.CharField(
         label=gettext_lazy("Code"),
@@ -63,7 +63,7 @@ class CodeForm(forms.Form):
 
 
 class EnrolForm(forms.Form):
-    """The first code of an app."""
+    """Ask for the first code of an app."""
 
     code = forms.CharField(
         label=gettext_lazy("Code"),
@@ -76,7 +76,7 @@ class EnrolForm(forms.Form):
 
 
 class AccountPages(admin.AdminSite):
-    """An admin site whose staff give a second factor, and their password again before a secret."""
+    """Admin site with a second factor, and with the password again before a secret is shown."""
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Whether the account is staff's and has given its second factor, where it must."""
@@ -84,11 +84,11 @@ class AccountPages(admin.AdminSite):
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Say whether there is a page for the second factor."""
-        on = second_factor.demand() is not second_factor.Demand.OFF
+        on = second_factor.policy() is not second_factor.Policy.OFF
         return {**super().each_context(request), "second_factor_is_on": on}
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Add the pages; who waits for the second step may leave instead."""
+        """Add the pages; an account that has not given its second factor may still log out."""
         keep = self.admin_view
         pages: list[URLPattern | URLResolver] = [
             path("logout/", self.logout, name="logout"),
@@ -101,14 +101,14 @@ class AccountPages(admin.AdminSite):
         ]
         return [*pages, *super().get_urls()]
 
-    # --- Who is there ---------------------------------------------------------------------
+    # --- Login and confirmation -----------------------------------------------------------
 
     @method_decorator(never_cache)
     @method_decorator(login_not_required)
     def login(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the login page, or the second step to who has done the first."""
+        """Show the login page, or the second step after the first one."""
         waits = super().has_permission(request) and not second_factor.is_satisfied(request)
         if request.method == "GET" and waits:
             return HttpResponseRedirect(_with_next(reverse("admin:second_factor"), request))
@@ -120,24 +120,24 @@ class AccountPages(admin.AdminSite):
         form = ConfirmForm(request, request.POST or None)
         if not form.is_valid():
             return self._page(request, "confirm_identity", _("Confirm that it is you"), form=form)
-        login.note_password(request)
-        if second_factor.must_be_given(request.user):  # type: ignore[arg-type]
+        login.record_password(request)
+        if second_factor.is_enrolled(request.user):  # type: ignore[arg-type]
             return HttpResponseRedirect(_with_next(reverse("admin:second_factor"), request))
         reauthentication.confirm(request)
         return HttpResponseRedirect(self._next(request))
 
     @method_decorator([never_cache, sensitive_post_parameters()])
     def second_factor(self, request: HttpRequest) -> HttpResponse:
-        """Ask for a code or a passkey; who must enrol first is sent to do so."""
+        """Ask for a code or a passkey; an account without one is sent to enrol."""
         user = self._staff(request)
-        if not second_factor.must_be_given(user):
+        if not second_factor.is_enrolled(user):
             return HttpResponseRedirect(_with_next(reverse("admin:factors"), request))
         form = CodeForm(request.POST or None)
         if form.is_valid():
-            device = second_factor.accept(user, form.cleaned_data["code"])
+            device = second_factor.verify_code(user, form.cleaned_data["code"])
             if device is not None:
-                note_second_factor(request, device)
-                if login.password_was_given(request):
+                otp_login(request, device)
+                if login.password_is_recent(request):
                     reauthentication.confirm(request)
                 return HttpResponseRedirect(self._next(request))
             form.add_error(
@@ -152,27 +152,27 @@ class AccountPages(admin.AdminSite):
             "second_factor",
             _("Second step"),
             form=form if second_factor.has_codes(user) else None,
-            has_passkeys=second_factor.passkeys_of(user).exists(),
+            has_passkeys=second_factor.passkeys(user).exists(),
         )
 
     # --- The second factor ----------------------------------------------------------------
 
     @method_decorator(never_cache)
     def factors(self, request: HttpRequest) -> HttpResponse:
-        """Show what the account has."""
+        """Show the second factors of the account."""
         user = self._enrolling(request)
         return self._factors(request, user)
 
     @method_decorator([never_cache, sensitive_post_parameters()])
     @recently_authenticated
     def enrol_app(self, request: HttpRequest) -> HttpResponse:
-        """Show what an app needs to make codes, and take its first one."""
+        """Show what an app needs to make codes, and verify its first code."""
         user = self._enrolling(request)
         form = EnrolForm(request.POST or None)
         if form.is_valid():
             app = second_factor.finish_enrolment(user, form.cleaned_data["code"].strip())
             if app is not None:
-                note_second_factor(request, app)
+                otp_login(request, app)
                 messages.success(request, _("Your app is set up. Its codes are asked from now on."))
                 return self._codes_or_factors(request, user)
             form.add_error("code", _("This is not the code that the app shows now. Try the next."))
@@ -182,16 +182,16 @@ class AccountPages(admin.AdminSite):
             "enrol_app",
             _("Set up an app for codes"),
             form=form,
-            drawing=mark_safe(second_factor.drawing_of(pending)),  # noqa: S308 (made by us)
-            key=second_factor.key_of(pending),
+            drawing=mark_safe(second_factor.qr_code(pending)),  # noqa: S308 (made by us)
+            key=second_factor.typed_key(pending),
         )
 
     @method_decorator([never_cache, require_POST])
     @recently_authenticated
     def new_codes(self, request: HttpRequest) -> HttpResponse:
-        """Make recovery codes anew and show them, once."""
+        """Replace the recovery codes and show the new ones, once."""
         user = self._enrolling(request)
-        if not second_factor.must_be_given(user):
+        if not second_factor.is_enrolled(user):
             raise PermissionDenied
         return self._factors(request, user, codes=second_factor.issue_recovery_codes(user))
 
@@ -205,25 +205,25 @@ class AccountPages(admin.AdminSite):
         return HttpResponseRedirect(reverse("admin:factors"))
 
     def _codes_or_factors(self, request: HttpRequest, user: Any) -> HttpResponse:
-        """Show recovery codes to who has none yet."""
-        if second_factor.recovery_of(user) is None:
+        """Show recovery codes to an account that has none yet."""
+        if second_factor.recovery_device(user) is None:
             return self._factors(request, user, codes=second_factor.issue_recovery_codes(user))
         return HttpResponseRedirect(reverse("admin:factors"))
 
     def _factors(
         self, request: HttpRequest, user: Any, codes: list[str] | None = None
     ) -> HttpResponse:
-        recovery = second_factor.recovery_of(user)
+        recovery = second_factor.recovery_device(user)
         return self._page(
             request,
             "factors",
             _("Second factor"),
-            app=second_factor.app_of(user),
-            passkeys=second_factor.passkeys_of(user),
+            app=second_factor.totp_device(user),
+            passkeys=second_factor.passkeys(user),
             codes=codes,
             codes_left=recovery.token_set.count() if recovery else 0,
             is_recent=reauthentication.is_recent(request),
-            required=second_factor.demand() is second_factor.Demand.REQUIRED,
+            required=second_factor.policy() is second_factor.Policy.REQUIRED,
         )
 
     def _staff(self, request: HttpRequest) -> Any:
@@ -235,8 +235,8 @@ class AccountPages(admin.AdminSite):
     def _enrolling(self, request: HttpRequest) -> Any:
         """Return the account if it has given its second factor, or has none to give."""
         user = self._staff(request)
-        on = second_factor.demand() is not second_factor.Demand.OFF
-        if not on or (second_factor.must_be_given(user) and not user.is_verified()):
+        on = second_factor.policy() is not second_factor.Policy.OFF
+        if not on or (second_factor.is_enrolled(user) and not user.is_verified()):
             raise PermissionDenied
         return user
 
@@ -259,6 +259,7 @@ class AccountPages(admin.AdminSite):
     def _next(self, request: HttpRequest) -> str:
         """Return where staff wanted to go, if that is on this site."""
         wanted = request.POST.get(REDIRECT_FIELD_NAME) or request.GET.get(REDIRECT_FIELD_NAME, "")
+        # Undocumented; the check that Django's own login view makes.
         safe = url_has_allowed_host_and_scheme(
             wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
         )

@@ -60,7 +60,7 @@ from django.contrib.auth.models import User
 from authsite import second_factor
 
 for user in User.objects.all():
-    second_factor.forget(user)
+    second_factor.remove_all(user)
 """
 
 

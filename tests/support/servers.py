@@ -68,13 +68,14 @@ class Server:
 
     def furnish(self) -> None:
         """Add to the demo what every page needs to have something to show."""
-        self._run("-m", "tests.e2e.furnish")
+        self.run("-m", "tests.e2e.furnish")
 
     def manage(self, *words: str, stdin: str = "") -> str:
         """Run a management command on the server's registry and return what it printed."""
-        return self._run("manage.py", *words, stdin=stdin)
+        return self.run("manage.py", *words, stdin=stdin)
 
-    def _run(self, *words: str, stdin: str = "") -> str:
+    def run(self, *words: str, stdin: str = "") -> str:
+        """Run Python in the environment of the server and return what it printed."""
         done = subprocess.run(
             [sys.executable, *words],
             cwd=settings.BASE_DIR,

@@ -28,6 +28,6 @@ class Command(RegistryCommand):
         user = User.objects.filter(username=username).first()
         if user is None:
             raise CommandError(f"there is no account {username}", returncode=1)
-        gone = second_factor.forget(user)
+        gone = second_factor.remove_all(user)
         text = f"Removed {gone} from the account {username}: apps, passkeys, sets of codes."
         self.answer(options, text, {"username": username, "removed": gone}, yes=gone > 0)

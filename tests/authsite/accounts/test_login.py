@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from django_otp.oath import totp
-from django_otp.plugins.otp_static.models import StaticToken
+from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_otp_webauthn.models import WebAuthnCredential
 
@@ -159,7 +159,7 @@ def test_the_address_that_failures_are_counted_for(
     settings.TRUSTED_PROXIES = tuple(ip_network(word) for word in proxies.split())
     request = HttpRequest()
     request.META = meta
-    assert login.address_of(request) == address
+    assert login.client_address(request) == address
 
 
 def test_the_machine_endpoints_never_ask_for_a_lock_out(
@@ -283,7 +283,7 @@ def test_setting_up_an_app(client: Client, kim: User) -> None:
     device = TOTPDevice.objects.get()
     assert not device.confirmed
     assert "<svg" in page
-    assert second_factor.key_of(device) in page
+    assert second_factor.typed_key(device) in page
     wrong = client.post("/admin/second-factor/app/", {"code": "000000x"})
     assert "not the code" in wrong.content.decode()
     shown = client.post("/admin/second-factor/app/", {"code": code_of(device)}).content.decode()
@@ -312,8 +312,8 @@ def test_who_has_an_app_gives_its_code(client: Client, kim: User) -> None:
 @pytest.mark.usefixtures("optional")
 def test_a_code_works_once(client: Client, kim: User) -> None:
     device = app(kim)
-    assert second_factor.accept(kim, code_of(device)) == device
-    assert second_factor.accept(kim, code_of(device)) is None
+    assert second_factor.verify_code(kim, code_of(device)) == device
+    assert second_factor.verify_code(kim, code_of(device)) is None
 
 
 @pytest.mark.usefixtures("optional")
@@ -331,12 +331,19 @@ def test_wrong_codes_make_the_next_ones_wait(client: Client, kim: User) -> None:
 def test_a_recovery_code_works_once_and_however_it_is_written(client: Client, kim: User) -> None:
     app(kim)
     first, second, *_rest = second_factor.issue_recovery_codes(kim)
-    assert second_factor.accept(kim, first.upper().replace("-", " ")) is not None
-    assert second_factor.accept(kim, first) is None
-    recovery = second_factor.recovery_of(kim)
+    assert second_factor.verify_code(kim, first.upper().replace("-", " ")) is not None
+    assert second_factor.verify_code(kim, first) is None
+    recovery = second_factor.recovery_device(kim)
     assert recovery is not None
     recovery.throttle_reset()
-    assert second_factor.accept(kim, second) is not None
+    assert second_factor.verify_code(kim, second) is not None
+
+
+def test_recovery_codes_of_earlier_releases_still_work(kim: User, settings: Any) -> None:
+    settings.SECRET_KEY = "the key of that release"
+    codes = StaticDevice.objects.create(user=kim)
+    codes.token_set.create(token="9d7916c387ec273e")
+    assert second_factor.verify_code(kim, "abcde-fghjk") == codes
 
 
 @pytest.mark.usefixtures("optional")
@@ -411,7 +418,7 @@ ACCOUNTS = "/admin/auth/user/"
 @pytest.mark.usefixtures("optional")
 def test_a_superuser_takes_a_lost_factor_off(admin_client: Client, kim: User) -> None:
     app(kim)
-    sent = {"action": "forget_second_factors", "_selected_action": [kim.pk]}
+    sent = {"action": "remove_second_factors", "_selected_action": [kim.pk]}
     assert "kim" in admin_client.post(ACCOUNTS, sent).content.decode()
     assert second_factor.has_codes(kim)
     admin_client.post(ACCOUNTS, {**sent, "confirmed": "yes"})
@@ -425,7 +432,7 @@ def test_nobody_else_does(client: Client, kim: User) -> None:
     lee = User.objects.create_user("lee", is_staff=True)
     lee.user_permissions.set(Permission.objects.filter(codename__in=["view_user", "change_user"]))
     client.force_login(lee)
-    assert "forget_second_factors" not in client.get(ACCOUNTS).content.decode()
+    assert "remove_second_factors" not in client.get(ACCOUNTS).content.decode()
 
 
 def test_no_page_shows_what_apps_make_codes_with(admin_client: Client, kim: User) -> None:

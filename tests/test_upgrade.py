@@ -1,0 +1,40 @@
+"""An upgrade of a database keeps its rows, sessions and answers."""
+
+import json
+from pathlib import Path
+
+from tests.support import earlier_release
+from tests.support.servers import Server, own_database
+
+TAKEN = json.dumps(
+    {
+        "id": 1,
+        "method": "verify",
+        "deviceid": earlier_release.IDENTIFIER,
+        "devicesecret": earlier_release.SECRET,
+    }
+).encode()
+
+
+def test_a_database_of_an_earlier_release_is_upgraded(tmp_path: Path) -> None:
+    with own_database(tmp_path) as url:
+        server = Server(tmp_path, url)
+        for app, migration in earlier_release.MIGRATIONS[:2]:
+            server.manage("migrate", app, migration, "--verbosity", "0")
+        cookie = server.run("-m", "tests.support.earlier_release")
+        server.manage("migrate", "--verbosity", "0")
+        server.manage("migrate", "--check")
+
+        with server:
+            assert b'"code":"OK"' in server.ask("POST", "/deviceverifier", TAKEN).body
+            signed_in = {"Cookie": f"sessionid={cookie}"}
+
+            def page(address: str) -> str:
+                answer = server.ask("GET", f"/admin/{address}", headers=signed_in)
+                assert answer.status == 200, address
+                return answer.body.decode()
+
+            assert "Hall lamp" in page("devices/device/")
+            assert page("devices/device/1/history/").count("before the upgrade") >= 2
+            assert earlier_release.IDENTIFIER in page("rpc/callrecord/?period=all")
+            assert "/v1/*" in page("acl/commandpermission/")
