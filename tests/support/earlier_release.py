@@ -84,7 +84,7 @@ def main() -> None:
     session[HASH_SESSION_KEY] = kim.get_session_auth_hash()
     session["signed_in_at"] = session["active_at"] = time.time()
     session.save()
-    sys.stdout.write(session.session_key)
+    sys.stdout.write(session.session_key or "")
 
 
 if __name__ == "__main__":
