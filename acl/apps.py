@@ -15,7 +15,7 @@ class AclConfig(AppConfig):
         from acl import assertions, what_if
         from acl.admin.consequences import guard
         from acl.admin.pages import group_rules_panel, rules_panel
-        from devices.admin.mixins import GROUP_PANELS, GUARDS, PANELS
+        from devices.extension_points import GROUP_PANELS, GUARDS, PANELS
 
         what_if.SOURCES.append(assertions.saved_requests)
         GUARDS.append(guard)

@@ -14,6 +14,6 @@ class DevicesConfig(AppConfig):
         """Count logins as showing who one is; show a device's history on its page."""
         from devices import reauthentication  # noqa: F401
         from devices.admin.history import history_panel
-        from devices.admin.mixins import PANELS
+        from devices.extension_points import PANELS
 
         PANELS.append(history_panel)

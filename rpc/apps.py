@@ -21,7 +21,7 @@ class RpcConfig(AppConfig):
         """Register the system checks, a section of pages, and what permissions are tried with."""
         from acl import what_if
         from acl.engine.decisions import Request
-        from devices.admin.mixins import PANELS
+        from devices.extension_points import PANELS
         from rpc import checks  # noqa: F401
         from rpc.admin.panels import last_calls
         from rpc.commands.registry import COMMANDS

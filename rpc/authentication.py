@@ -26,7 +26,9 @@ from rest_framework.exceptions import (
 )
 
 from devices.addresses import AddressError, entity_id
-from devices.models import Certificate, Device
+from devices.authentication import authenticate
+from devices.credentials.certificates import backends_named
+from devices.models import Device
 
 Network = IPv4Network | IPv6Network
 
@@ -160,7 +162,7 @@ def _by_certificate(presented: str, claim: Claim, known: Caller | None) -> Calle
     if claim.address is not None:
         return _backend(claim.address, certificate=presented)
     refusal: APIException = AuthenticationFailed()
-    for identifier in Certificate.objects.backends_named(presented):
+    for identifier in backends_named(presented):
         try:
             return _admitted(identifier, certificate=presented)
         except (AuthenticationFailed, PermissionDenied) as error:
@@ -178,9 +180,7 @@ def _backend(address: str, *, secret: str | None = None, certificate: str | None
 def _admitted(
     identifier: str, *, secret: str | None = None, certificate: str | None = None
 ) -> Caller:
-    verdict = Device.objects.authenticate(
-        identifier, secret=secret, certificate=certificate, as_caller=True
-    )
+    verdict = authenticate(identifier, secret=secret, certificate=certificate, as_caller=True)
     if not verdict.verified:
         raise AuthenticationFailed(code=verdict.outcome)
     if verdict.kind != Device.Kind.BACKEND:

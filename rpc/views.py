@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException, MethodNotAllowed
 from rest_framework.views import APIView
 
-from devices.models import Device
+from devices.authentication import authenticate
 from devices.verdicts import Outcome
 from rpc import frames, journal
 from rpc.authentication import CLAIM, BackendCaller, Caller, Claim, claimed, source_address
@@ -186,7 +186,7 @@ class DeviceVerifier(MachineView):
         if len(secret) not in self.devicesecret_length:
             self.entry = Entry(Question.CREDENTIAL, CallReason.SECRET_LENGTH, identifier)
             return "VERIFICATION_FAILED"
-        verdict = Device.objects.authenticate(identifier, secret=secret)
+        verdict = authenticate(identifier, secret=secret)
         self.entry = journal.of_verdict(identifier, verdict)
         return self.code_of(verdict.outcome)
 

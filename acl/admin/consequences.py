@@ -22,7 +22,8 @@ from acl import assertions, what_if
 from acl.assertions import Broken
 from acl.engine.decisions import Decision
 from acl.what_if import ChangedDecision
-from devices.admin.mixins import EDIT, View
+from devices.admin.mixins import EDIT
+from devices.extension_points import View
 
 TRY, CONFIRMED = "_try", "_confirmed"
 HTTP_DONE = 302  # the admin's answer to what was done; all else asks, complains or shows

@@ -20,8 +20,8 @@ from acl.lint import Fault, lint, suspects
 from acl.models import Assertion, CommandPermission, CommandSetPattern
 from devices.addresses import AddressError, entity_id
 from devices.admin.changelist import count_text, counts
-from devices.admin.mixins import Panel
 from devices.admin.try_credential import MAX_SUGGESTED, SuggestingInput
+from devices.extension_points import Panel
 from devices.models import Device, DeviceGroup
 
 if TYPE_CHECKING:

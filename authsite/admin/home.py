@@ -21,6 +21,7 @@ from devices.admin.history import shown
 from devices.admin.mixins import SOON
 from devices.history import timeline
 from devices.models import Certificate, Device, PreSharedKey
+from devices.models.credential_state import lacks_usable_credential
 from devices.rendering import Tone
 from rpc.models import Answer, CallRecord, reasons
 
@@ -104,7 +105,7 @@ def _registry_at(now: datetime) -> dict[str, int]:
     return {
         **devices,
         "enabled": devices["devices"] - devices["disabled"],
-        "no_credential": Device.objects.without_usable_credential(now).count(),
+        "no_credential": Device.objects.filter(lacks_usable_credential(now)).count(),
         "keys_ending": PreSharedKey.objects.ending_before(soon, now=now).count(),
         "certificates_ending": Certificate.objects.ending_before(soon, now=now).count(),
     }

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from devices.admin.mixins import RevokeForm
 from devices.models import Device, DeviceGroup
 from devices.models.certificate import keep_revoked
+from devices.models.credential_state import has_unrevoked_credential, revoke_credentials
 
 MAX_SHOWN = 20  # devices that a confirmation lists by name
 
@@ -191,11 +192,11 @@ class RevokeAll(BulkChange):
 
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
         """Return those with anything to revoke."""
-        return devices.with_unrevoked_credential()
+        return devices.filter(has_unrevoked_credential())
 
     def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
         """Revoke them."""
-        keys, certificates = devices.revoke_credentials(by=by, reason=given["reason"])
+        keys, certificates = revoke_credentials(devices, by=by, reason=given["reason"])
         return _("Revoked: %(keys)d keys, %(certificates)d certificates.") % {
             "keys": keys,
             "certificates": certificates,

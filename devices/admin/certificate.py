@@ -32,7 +32,7 @@ from devices.admin.mixins import (
     state_badge,
 )
 from devices.admin.previews import Preview
-from devices.credentials import x509
+from devices.credentials import crl, x509
 from devices.models import Certificate, CertificateAuthority, RevokedSerial
 from devices.models.authority import CRLPolicy
 from devices.rendering import (
@@ -225,7 +225,7 @@ class LoadListForm(PresentedForm):
         cleaned = super().clean() or {}
         if self.errors:
             return cleaned
-        content = cleaned["content"] = self.content(x509.MAX_LIST_BYTES)
+        content = cleaned["content"] = self.content(crl.MAX_LIST_BYTES)
         now = timezone.now()
         try:
             read = self.anchor.read_list(content, now=now)

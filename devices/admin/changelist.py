@@ -19,6 +19,15 @@ from django.utils.translation import gettext_lazy
 
 from devices.admin.mixins import SOON
 from devices.models import Device, DeviceGroup
+from devices.models.credential_state import (
+    credential_state,
+    has_credential_ending_before,
+    has_expired_credentials_only,
+    has_usable_credential,
+    lacks_credential,
+    lacks_usable_credential,
+    next_expiry,
+)
 
 MAX_LISTED = 50_000  # rows that the pages of a list reach; a search or a filter reaches the rest
 MAX_COUNTED = 10_000  # rows that a filter counts for one choice
@@ -85,8 +94,9 @@ class DeviceChangeList(BoundedChangeList):
         found = list(self.result_list.values_list("pk", flat=True))
         now = timezone.now()
         rows = (
-            Device.objects.with_credential_state(now)
-            .with_next_expiry(now)
+            Device.objects.annotate(
+                credential_state=credential_state(now), next_expiry=next_expiry(now)
+            )
             .prefetch_related("groups")
             .in_bulk(found)
         )
@@ -188,14 +198,14 @@ class CredentialsFilter(CountedFilter):
         """Return the devices of a choice."""
         now = timezone.now()
         if value == "usable":
-            return queryset.with_usable_credential(now)
+            return queryset.filter(has_usable_credential(now))
         if value == "ending":
-            return queryset.credentials_ending_before(now + SOON, now=now)
+            return queryset.filter(has_credential_ending_before(now + SOON, now=now))
         if value == "unusable":
-            return queryset.without_usable_credential(now)
+            return queryset.filter(lacks_usable_credential(now))
         if value == "expired":
-            return queryset.with_expired_credentials_only(now)
-        return queryset.without_credential() if value == "none" else queryset.none()
+            return queryset.filter(has_expired_credentials_only(now))
+        return queryset.filter(lacks_credential()) if value == "none" else queryset.none()
 
 
 class SeenFilter(CountedFilter):

@@ -59,7 +59,8 @@ from devices.admin.mixins import (
     state_badge,
 )
 from devices.models import CredentialState, Device, DeviceGroup, PreSharedKey
-from devices.models.device import credential_state, first_group, next_expiry
+from devices.models.credential_state import credential_state, next_expiry
+from devices.models.device import first_group
 from devices.models.revocation import revoke_all
 from devices.rendering import (
     CREATED,
@@ -230,7 +231,9 @@ class DeviceAdmin(
         """Add the device's state, its credentials and the sections that other apps fill."""
         if obj is not None:
             now = timezone.now()
-            described = Device.objects.with_credential_state(now).with_next_expiry(now)
+            described = Device.objects.annotate(
+                credential_state=credential_state(now), next_expiry=next_expiry(now)
+            )
             context |= {
                 "described": described.get(pk=obj.pk),
                 "state": self.state(obj),

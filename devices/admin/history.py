@@ -17,8 +17,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import history
-from devices.admin.mixins import Panel
-from devices.history import Kind, Origin, history_of, timeline
+from devices.extension_points import Panel
+from devices.history import ChangeType, Origin, history_of, timeline
 from devices.history.timeline import Cursor, Entry, FieldChange, Names
 from devices.models import Device
 
@@ -89,7 +89,7 @@ class HistoryMixin(admin.ModelAdmin):
         may: bool = self.has_change_permission(request)
         if not (self.restores and may and entry.model is self.model):
             return ""
-        if entry.kind is Kind.DELETED:
+        if entry.kind is ChangeType.DELETED:
             return ""
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_restore"
         return reverse(name, args=[entry.change.id, entry.change.history_id])
@@ -103,7 +103,7 @@ class HistoryMixin(admin.ModelAdmin):
             if not (self.restores and may):
                 raise PermissionDenied
             then = get_object_or_404(
-                history_of(self.model).objects.exclude(history_type=Kind.DELETED.value),
+                history_of(self.model).objects.exclude(history_type=ChangeType.DELETED.value),
                 id=object_id,
                 history_id=change_id,
             )

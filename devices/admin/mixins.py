@@ -1,7 +1,5 @@
 """Pages, forms and habits that the admins of keys and of certificates share."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,6 +19,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from devices.extension_points import GROUP_PANELS, GUARDS, PANELS, Panel, View
 from devices.models import Device, DeviceGroup
 from devices.rendering import NOTHING, REVOKED, Tone, badge, moment
 from devices.verdicts import Outcome
@@ -32,26 +31,6 @@ CREDENTIAL_STATES = {
     Outcome.REVOKED: gettext_lazy("revoked"),
     Outcome.PEPPER_MISSING: gettext_lazy("pepper missing"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """A section of a device's page that another app fills: its rules, its calls.
-
-    `template` is rendered with `context` as `panel.context`.
-    """
-
-    title: str
-    template: str
-    context: Mapping[str, Any] = field(default_factory=dict)
-
-
-# Called for each device's page, in order; None where there is nothing that this user may see. Apps
-# that build on this one add theirs when they are ready.
-PANELS: list[Callable[[HttpRequest, Device], Panel | None]] = []
-GROUP_PANELS: list[Callable[[HttpRequest, DeviceGroup], Panel | None]] = []  # a group's page
-
-
 MAX_CREDENTIALS = 20  # of each kind, on a device's page
 
 
@@ -107,10 +86,6 @@ def panels_of(request: HttpRequest, row: Device | DeviceGroup) -> list[Panel]:
     return [panel for panel in made if panel is not None]
 
 
-# Called around each view of an admin that may change something: it answers with what the
-# view answers, or in its place. Apps that build on this one add theirs when they are ready.
-View = Callable[[], HttpResponse]
-GUARDS: list[Callable[["admin.ModelAdmin[Any]", HttpRequest, View], HttpResponse]] = []
 EDIT = "_edit"  # among what is sent: show the form as it was filled in, and save nothing
 
 

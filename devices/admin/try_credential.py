@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from devices import addresses, history
+from devices.authentication import authenticate
 from devices.credentials import hashing, throttle, x509
 from devices.models import Certificate, Device, PreSharedKey
 from devices.verdicts import Verdict
@@ -171,7 +172,7 @@ def _try(request: HttpRequest, presented: dict[str, Any]) -> Verdict | None:
     device: Device = presented["device"]
     sorts = [name for name in ("secret", "certificate") if presented[name]]
     with throttle.tried_by(f"staff {request.user.pk}"):
-        verdict = Device.objects.authenticate(
+        verdict = authenticate(
             device.identifier, record=False, **{name: presented[name] for name in sorts}
         )
     if verdict.verified:
@@ -179,7 +180,7 @@ def _try(request: HttpRequest, presented: dict[str, Any]) -> Verdict | None:
     with history.origin(
         history.Origin.ADMIN, reason=f"tried {' and '.join(sorts)}: {verdict.outcome}"
     ):
-        history.record([device], history.Kind.CHANGED)
+        history.record([device], history.ChangeType.CHANGED)
     return verdict
 
 

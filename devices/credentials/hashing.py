@@ -172,8 +172,8 @@ def _is_affordable(phc: str) -> bool:
     )
 
 
-def waste(secret: str) -> None:
-    """Spend what checking a chosen secret costs, on none: unknown must not be faster than wrong."""
+def dummy_hash(secret: str) -> None:
+    """Hash a secret in vain: an unknown device must not be answered faster than a known one."""
     Argon2id(
         salt=bytes(ARGON2_SALT_BYTES),
         length=ARGON2_HASH_BYTES,

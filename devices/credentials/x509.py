@@ -1,4 +1,4 @@
-"""X.509: reading certificates and revocation lists, and finding a path to a trust anchor.
+"""X.509: reading certificates, and finding a path to a trust anchor.
 
 Pure functions over `cryptography`; the registry's rows are in `devices.models.certificate`.
 Everything presented is hostile until proven otherwise: what cannot be read, is unfit for the use
@@ -12,7 +12,8 @@ import binascii
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography import x509
@@ -37,14 +38,12 @@ from devices.verdicts import Outcome, Verdict
 
 MAX_TEXT_LENGTH = 64 * 1024  # characters presented: leaf and chain
 MAX_ISSUERS = 10  # certificates that may follow the leaf
-MAX_LIST_BYTES = 16 * 1024 * 1024  # bytes of a revocation list
 MAX_SERIAL_OCTETS = 20  # octets (RFC 5280, 4.1.2.2)
 MAX_SHOWN_LENGTH = 1000  # characters of a name that are kept to be looked at
 RSA_BITS = (2048, 8192)  # a longer key makes every check expensive, which a stranger could use
 MAX_EXPONENT = 2**32  # the same
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 MAX_SUBTREES = 64  # name constraints of one issuer
-CLOCK_SKEW = timedelta(minutes=5)  # a list may come from a clock that is ahead by this much
 
 HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 PURE_SIGNATURES = (SignatureAlgorithmOID.ED25519, SignatureAlgorithmOID.ED448)
@@ -89,16 +88,8 @@ class Presented(NamedTuple):
     others: list[x509.Certificate]
 
 
-class RevokedEntry(NamedTuple):
-    """One line of a revocation list."""
-
-    serial: str
-    date: datetime
-    reason: str
-
-
 @contextmanager
-def _parsing(what: str) -> Iterator[None]:
+def parsing(what: str) -> Iterator[None]:
     """Turn whatever the parser raises into Refused.
 
     It decodes lazily, so an attribute of a certificate that was loaded may still raise. A panic
@@ -142,13 +133,19 @@ def read(presented: str) -> Presented:
             Outcome.MALFORMED,
             _("more than %(most)d certificates follow the first") % {"most": MAX_ISSUERS},
         )
-    with _parsing(_("not a certificate")):
+    with parsing(_("not a certificate")):
         text = presented.encode("ascii")
         if b"-----BEGIN " in text:
             leaf, *others = x509.load_pem_x509_certificates(text)
         else:
             leaf, others = x509.load_der_x509_certificate(_unbase64(text)), []
     return Presented(leaf, others)
+
+
+@lru_cache(maxsize=256)
+def parsed(pem: str) -> x509.Certificate:
+    """Return a stored certificate, parsed; an answer is never remembered, only the parsing."""
+    return read(pem).leaf
 
 
 def text_of(content: bytes) -> str:
@@ -163,18 +160,6 @@ def _unbase64(text: bytes) -> bytes:
         return base64.b64decode(b"".join(text.split()), validate=True)
     except binascii.Error:
         raise Refused(Outcome.MALFORMED, _("neither PEM nor DER in base64")) from None
-
-
-def read_list(content: bytes) -> x509.CertificateRevocationList:
-    """Return the revocation list in a PEM or DER file of at most 16 MiB."""
-    if len(content) > MAX_LIST_BYTES:
-        raise Refused(
-            Outcome.MALFORMED, _("longer than %(most)d MiB") % {"most": MAX_LIST_BYTES >> 20}
-        )
-    with _parsing(_("not a revocation list")):
-        if b"-----BEGIN " in content[:MAX_TEXT_LENGTH]:
-            return x509.load_pem_x509_crl(content)
-        return x509.load_der_x509_crl(content)
 
 
 # --- Describing -----------------------------------------------------------------------------
@@ -192,25 +177,25 @@ def shown(text: str, longest: int = MAX_SHOWN_LENGTH) -> str:
 
 def name_text(name: x509.Name) -> str:
     """Return a distinguished name in the form of RFC 4514."""
-    with _parsing(_("a name")):
+    with parsing(_("a name")):
         return shown(name.rfc4514_string())
 
 
 def subject_of(certificate: x509.Certificate) -> str:
     """Return whose certificate it is, in words."""
-    with _parsing(_("the subject")):
+    with parsing(_("the subject")):
         return name_text(certificate.subject)
 
 
 def issuer_of(certificate: x509.Certificate) -> str:
     """Return who signed it, in words."""
-    with _parsing(_("the issuer")):
+    with parsing(_("the issuer")):
         return name_text(certificate.issuer)
 
 
 def serial_of(certificate: x509.Certificate) -> str:
     """Return the serial number in hexadecimal, without leading zeros."""
-    with _parsing(_("the serial number")):
+    with parsing(_("the serial number")):
         return f"{certificate.serial_number:x}"
 
 
@@ -235,7 +220,7 @@ def content_fingerprint(certificate: x509.Certificate) -> str:
 
 def public_key_fingerprint(certificate: x509.Certificate) -> str:
     """Return the SHA-256 of the public key (SubjectPublicKeyInfo) in hexadecimal."""
-    with _parsing(_("the public key")):
+    with parsing(_("the public key")):
         key = certificate.public_key()
         return _sha256(
             key.public_bytes(
@@ -246,13 +231,13 @@ def public_key_fingerprint(certificate: x509.Certificate) -> str:
 
 def subject_fingerprint(certificate: x509.Certificate) -> str:
     """Return the SHA-256 of the subject's name: what a certificate's issuer is looked up by."""
-    with _parsing(_("the subject")):
+    with parsing(_("the subject")):
         return _sha256(certificate.subject.public_bytes())
 
 
 def issuer_fingerprint(certificate: x509.Certificate) -> str:
     """Return the SHA-256 of the issuer's name."""
-    with _parsing(_("the issuer")):
+    with parsing(_("the issuer")):
         return _sha256(certificate.issuer.public_bytes())
 
 
@@ -264,13 +249,13 @@ def _sha256(content: bytes) -> str:
 
 def validity_of(certificate: x509.Certificate) -> tuple[datetime, datetime]:
     """Return from when and until when (inclusive) a certificate is valid."""
-    with _parsing(_("the validity")):
+    with parsing(_("the validity")):
         return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def key_text(certificate: x509.Certificate) -> str:
     """Return the kind and size of the public key, in words."""
-    with _parsing(_("the public key")):
+    with parsing(_("the public key")):
         key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey):
         return f"RSA {key.key_size}"
@@ -283,7 +268,7 @@ def key_text(certificate: x509.Certificate) -> str:
 
 def names_in(certificate: x509.Certificate, source: NameSource) -> list[str]:
     """Return the names that a certificate bears in that place, in its order."""
-    with _parsing(_("the names")):
+    with parsing(_("the names")):
         if source is NameSource.COMMON_NAME:
             return [
                 attribute.value
@@ -305,7 +290,7 @@ def names_in(certificate: x509.Certificate, source: NameSource) -> list[str]:
 
 def check_readable(certificate: x509.Certificate) -> None:
     """Refuse what no certificate may hold: a bad serial number, a NUL in a name, twins."""
-    with _parsing(_("the certificate")):
+    with parsing(_("the certificate")):
         serial = certificate.serial_number
         if serial < 0 or serial.bit_length() > MAX_SERIAL_OCTETS * 8:
             raise Refused(
@@ -321,7 +306,7 @@ def check_readable(certificate: x509.Certificate) -> None:
 
 def check_strength(certificate: x509.Certificate) -> None:
     """Refuse a weak signature (MD5, SHA-1) or a weak, outsized or unknown public key."""
-    with _parsing(_("the signature")):
+    with parsing(_("the signature")):
         if certificate.signature_algorithm_oid not in PURE_SIGNATURES:
             algorithm = certificate.signature_hash_algorithm
             if not isinstance(algorithm, HASHES):
@@ -331,7 +316,7 @@ def check_strength(certificate: x509.Certificate) -> None:
 
 
 def _check_key(certificate: x509.Certificate, *, of_issuer: bool = False) -> None:
-    with _parsing(_("the public key")):
+    with parsing(_("the public key")):
         key = certificate.public_key()
         fit = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVES)
         if isinstance(key, rsa.RSAPublicKey):
@@ -373,7 +358,7 @@ def check_client(certificate: x509.Certificate) -> None:
     Absent usages restrict nothing (RFC 5280, 4.2.1.3 and 4.2.1.12); `anyExtendedKeyUsage` is not
     taken for client authentication.
     """
-    with _parsing(_("the extensions")):
+    with parsing(_("the extensions")):
         extensions = {type(item.value): item.value for item in certificate.extensions}
         constraints = extensions.get(x509.BasicConstraints)
         usage = extensions.get(x509.KeyUsage)
@@ -397,7 +382,7 @@ def check_anchor(certificate: x509.Certificate) -> None:
     """
     check_readable(certificate)
     _check_key(certificate, of_issuer=True)
-    with _parsing(_("the extensions")):
+    with parsing(_("the extensions")):
         extensions = {type(item.value): item.value for item in certificate.extensions}
         constraints = extensions.get(x509.BasicConstraints)
         usage = extensions.get(x509.KeyUsage)
@@ -470,7 +455,7 @@ def find_path(
         .extension_policies(ca_policy=ISSUER_POLICY, ee_policy=LEAF_POLICY)
         .build_client_verifier()
     )
-    with _parsing(_("the path")):
+    with parsing(_("the path")):
         try:
             return verifier.verify(presented.leaf, others).chain
         except VerificationError as error:
@@ -524,7 +509,7 @@ def _reason(error: VerificationError) -> str:
 
 def is_name_constrained(path: Sequence[x509.Certificate]) -> bool:
     """Whether an issuer in the path may speak for some names only."""
-    with _parsing(_("the extensions")):
+    with parsing(_("the extensions")):
         return any(
             isinstance(extension.value, x509.NameConstraints)
             for certificate in path[1:]
@@ -535,86 +520,8 @@ def is_name_constrained(path: Sequence[x509.Certificate]) -> bool:
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether the issuer's key signed the certificate."""
     try:
-        with _parsing(_("the signature")):
+        with parsing(_("the signature")):
             certificate.verify_directly_issued_by(issuer)
     except (Refused, InvalidSignature):
         return False
     return True
-
-
-# --- Revocation lists -----------------------------------------------------------------------
-
-
-def check_list(
-    revoked: x509.CertificateRevocationList, issuer: x509.Certificate, now: datetime
-) -> datetime:
-    """Return until when a list holds; refuse one that is not the issuer's own, whole and dated."""
-    with _parsing(_("the revocation list")):
-        if revoked.issuer != issuer.subject:
-            raise Refused(
-                Outcome.UNTRUSTED_ISSUER,
-                _("it was issued by %(issuer)s") % {"issuer": name_text(revoked.issuer)},
-            )
-        if not isinstance(revoked.signature_hash_algorithm, HASHES):
-            raise Refused(Outcome.UNSUITABLE, _("its signature uses a weak or unknown hash"))
-        if not revoked.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]
-            raise Refused(Outcome.UNTRUSTED_ISSUER, _("its signature is not the trust anchor's"))
-        _check_list_extensions(revoked, issuer)
-        made, next_update = revoked.last_update_utc, revoked.next_update_utc
-        if next_update is None or next_update < made:
-            raise Refused(Outcome.MALFORMED, _("it does not say until when it holds"))
-        if made > now + CLOCK_SKEW:
-            raise Refused(Outcome.NOT_YET_VALID, _("it is dated in the future"))
-        return next_update
-
-
-def _check_list_extensions(
-    revoked: x509.CertificateRevocationList, issuer: x509.Certificate
-) -> None:
-    for extension in issuer.extensions:
-        if isinstance(extension.value, x509.KeyUsage) and not extension.value.crl_sign:
-            raise Refused(
-                Outcome.UNSUITABLE,
-                _("the key usage of the trust anchor lacks CRL signing"),
-            )
-    for extension in revoked.extensions:
-        if isinstance(extension.value, x509.DeltaCRLIndicator):
-            raise Refused(Outcome.UNSUITABLE, _("it is a delta list; load the complete one"))
-        if isinstance(extension.value, x509.IssuingDistributionPoint):
-            raise Refused(Outcome.UNSUITABLE, _("it covers only a part of the certificates"))
-        if extension.critical and not isinstance(extension.value, x509.CRLNumber):
-            raise Refused(
-                Outcome.UNSUITABLE,
-                _("it has the unknown critical extension %(oid)s")
-                % {"oid": extension.oid.dotted_string},
-            )
-
-
-def list_number(revoked: x509.CertificateRevocationList) -> int | None:
-    """Return the number that a list bears; later lists have larger ones."""
-    with _parsing(_("the list's number")):
-        try:
-            number = revoked.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-        except x509.ExtensionNotFound:
-            return None
-        if not 0 <= number < 1 << MAX_SERIAL_OCTETS * 8:
-            raise Refused(Outcome.MALFORMED, _("its number is negative or longer than 20 octets"))
-        return number
-
-
-def entries_of(revoked: x509.CertificateRevocationList) -> Iterator[RevokedEntry]:
-    """Yield what the list revokes; serial numbers that no certificate can have are left out."""
-    with _parsing(_("an entry of the list")):
-        for entry in revoked:
-            reason = ""
-            for extension in entry.extensions:
-                if isinstance(extension.value, x509.CRLReason):
-                    reason = extension.value.reason.value
-                elif extension.critical:
-                    raise Refused(
-                        Outcome.UNSUITABLE,
-                        _("an entry has the critical extension %(oid)s")
-                        % {"oid": extension.oid.dotted_string},
-                    )
-            if 0 <= entry.serial_number < 1 << MAX_SERIAL_OCTETS * 8:
-                yield RevokedEntry(f"{entry.serial_number:x}", entry.revocation_date_utc, reason)

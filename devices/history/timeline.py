@@ -14,7 +14,9 @@ from django.db.models import OuterRef, Q, Subquery
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from devices.history import Kind, Origin, all_histories
+from devices.history.context import Origin
+from devices.history.models import ChangeType
+from devices.history.recording import all_histories, history_of
 from devices.moments import parse_moment
 
 NOTHING = "—"
@@ -44,9 +46,9 @@ class Entry:
         return model
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ChangeType:
         """What was done."""
-        return Kind(self.change.history_type)
+        return ChangeType(self.change.history_type)
 
     @property
     def origin(self) -> Origin:
@@ -173,7 +175,7 @@ def _before(changes: Iterable[Any]) -> dict[tuple[Any, int], Any]:
     """Return for each change the one before it of the same row; two statements a model."""
     by_history: dict[Any, list[int]] = defaultdict(list)
     for change in changes:
-        if change.history_type == Kind.CHANGED:
+        if change.history_type == ChangeType.CHANGED:
             by_history[type(change)].append(change.history_id)
     found = {}
     for historical, numbers in by_history.items():
@@ -200,7 +202,7 @@ def differences(old: Any, new: Any, names: "Names") -> list[FieldChange]:
             continue
         now = getattr(new, field.attname)
         was = getattr(old, field.attname) if old is not None else None
-        if new.history_type == Kind.DELETED:
+        if new.history_type == ChangeType.DELETED:
             was, now = now, None
         said = was if now is None else now
         if was != now and not (old is None and (_is_empty(said) or said == field.get_default())):
@@ -236,10 +238,9 @@ class Names:
         rows = model._default_manager.in_bulk(keys)
         self._rows.update({(model, pk): row for pk, row in rows.items()})
         gone = keys - rows.keys()
-        for historical in all_histories() if gone else ():
-            if historical.instance_type is model:
-                for change in historical.objects.filter(id__in=gone).order_by("history_id"):
-                    self._rows[model, change.id] = self._instance(change)
+        if gone:
+            for change in history_of(model).objects.filter(id__in=gone).order_by("history_id"):
+                self._rows[model, change.id] = self._instance(change)
 
     def _instance(self, change: Any) -> models.Model:
         """Return a row as a change left it, with the rows that it refers to as far as known."""

@@ -2,7 +2,9 @@
 
 from devices.models.authority import CertificateAuthority, RevocationList, RevokedSerial
 from devices.models.certificate import Certificate
-from devices.models.device import CredentialState, Device, DeviceGroup
+from devices.models.credential_state import CredentialState
+from devices.models.device import Device
+from devices.models.group import DeviceGroup
 from devices.models.membership import Membership
 from devices.models.pre_shared_key import PreSharedKey
 

@@ -1,7 +1,7 @@
 """Trust anchors: authorities that vouch for devices' certificates, and what they revoked."""
 
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -13,13 +13,13 @@ from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from devices.credentials import x509
-from devices.credentials.x509 import NameSource, Refused, RevokedEntry
-from devices.database.statements import Among, Parameter, Statement
+from devices.credentials import crl, x509
+from devices.credentials.crl import RevokedEntry
+from devices.credentials.x509 import NameSource, Refused
 from devices.history import Recorded, Records
+from devices.history.recording import BATCH_SIZE
 
-BATCH = 1000  # revoked serial numbers in one statement
-PLACE = "{id}"  # where a template holds the device's own part of a name
+PLACEHOLDER = "{id}"  # stands in a template for the device's own part of a name
 
 
 class CRLPolicy(models.TextChoices):
@@ -28,50 +28,6 @@ class CRLPolicy(models.TextChoices):
     REQUIRE = "require", _("Refuse until a list is loaded, and whenever it is out of date")
     REFUSE = "refuse", _("Refuse when the list that was loaded is out of date")
     WARN = "warn", _("Accept with a warning when the list is out of date")
-
-
-class Authority(NamedTuple):
-    """A trust anchor with the dates of its revocation list, as a check needs them."""
-
-    subject_fingerprint: str
-    pk: int
-    name: str
-    pem: str
-    enabled: bool
-    public_key_fingerprint: str
-    name_source: str
-    name_pattern: str
-    identifier_pattern: str
-    crl_policy: str
-    list_pk: int | None
-    next_update: datetime | None
-
-    @property
-    def certificate(self) -> X509Certificate:
-        """The certificate, parsed."""
-        return certificate_in(self.pem)
-
-    def names_device(self, leaf: X509Certificate, identifier: str) -> bool:
-        """Whether the certificate bears the name that this anchor gives to the device."""
-        source = NameSource(self.name_source)
-        names = x509.names_in(leaf, source)
-        if source is NameSource.COMMON_NAME and len(names) != 1:
-            return False
-        expected = name_of(identifier, self.identifier_pattern, self.name_pattern)
-        return expected is not None and expected in names
-
-    def devices_named_in(self, leaf: X509Certificate) -> list[str]:
-        """Return the identifiers that this anchor's rule makes of the names in a certificate."""
-        names = x509.names_in(leaf, NameSource(self.name_source))
-        made = (name_of(name, self.name_pattern, self.identifier_pattern) for name in names)
-        return [identifier for identifier in made if identifier is not None]
-
-    def has_issued_as(self, issuer: X509Certificate) -> bool:
-        """Whether this row and the certificate are the same authority: one name, one key."""
-        return (
-            self.certificate.subject == issuer.subject
-            and self.public_key_fingerprint == x509.public_key_fingerprint(issuer)
-        )
 
 
 class ReadList(NamedTuple):
@@ -85,61 +41,9 @@ class ReadList(NamedTuple):
     entries: dict[str, RevokedEntry]
 
 
-def name_of(identifier: str, identifier_pattern: str, name_pattern: str) -> str | None:
-    """Return the name that a certificate of the device must bear; None where there is none.
-
-    With the patterns exchanged, the identifier that a name stands for.
-    """
-    before, _place, after = identifier_pattern.partition(PLACE)
-    own = identifier[len(before) : len(identifier) - len(after)]
-    if not own or f"{before}{own}{after}" != identifier:
-        return None
-    return name_pattern.replace(PLACE, own)
-
-
-@lru_cache(maxsize=256)
-def certificate_in(pem: str) -> X509Certificate:
-    """Return a stored certificate, parsed; an answer is never remembered, only the parsing."""
-    return x509.read(pem).leaf
-
-
-def text_parameter(name: str) -> Parameter:
-    """Return a text's place in a statement."""
-    return Parameter(name, models.CharField())
-
-
-AUTHORITIES = Statement(
-    lambda: (
-        CertificateAuthority.objects.order_by("pk")
-        .filter(Among(F("subject_fingerprint"), text_parameter("issuers")))
-        .values_list(
-            "subject_fingerprint",
-            "pk",
-            "name",
-            "pem",
-            "enabled",
-            "public_key_fingerprint",
-            "name_source",
-            "name_pattern",
-            "identifier_pattern",
-            "crl_policy",
-            "revocation_list__pk",
-            "revocation_list__next_update",
-        )
-    )
-)
-REVOKED_SERIALS = Statement(
-    lambda: (
-        RevokedSerial.objects.order_by()
-        .filter(Among(F("serial"), text_parameter("serials")))
-        .values_list("authority_id", "serial")
-    )
-)
-
-
 def check_template(text: str) -> None:
     """Refuse a template without exactly one place for the device's part."""
-    if text.count(PLACE) != 1:
+    if text.count(PLACEHOLDER) != 1:
         raise ValidationError(
             _("Write {id} exactly once, where the device's own part of the name stands."),
             code="template",
@@ -207,14 +111,14 @@ class CertificateAuthority(Recorded):
     name_pattern = models.CharField(
         _("the name in the certificate"),
         max_length=255,
-        default=PLACE,
+        default=PLACEHOLDER,
         validators=[check_template],
         help_text=_("A template such as urn:factory:{id}. Compared exactly, case included."),
     )
     identifier_pattern = models.CharField(
         _("the identifier in the registry"),
         max_length=255,
-        default=PLACE,
+        default=PLACEHOLDER,
         validators=[check_template],
         help_text=_("A template such as //api.example.com/{id}, with the same {id}."),
     )
@@ -268,7 +172,9 @@ class CertificateAuthority(Recorded):
                 name="devices_authority_crl_policy_known",
             ),
             models.CheckConstraint(
-                condition=Q(name_pattern__contains=PLACE, identifier_pattern__contains=PLACE),
+                condition=Q(
+                    name_pattern__contains=PLACEHOLDER, identifier_pattern__contains=PLACEHOLDER
+                ),
                 name="devices_authority_templates_have_a_place",
             ),
         ]
@@ -279,7 +185,7 @@ class CertificateAuthority(Recorded):
     @cached_property
     def parsed(self) -> X509Certificate:
         """The certificate, parsed."""
-        return certificate_in(self.pem)
+        return x509.parsed(self.pem)
 
     def read_list(self, content: bytes, *, now: datetime | None = None) -> ReadList:
         """Read a revocation list (PEM or DER) that could be put in force.
@@ -288,14 +194,14 @@ class CertificateAuthority(Recorded):
         one in force: an old list would bring revoked certificates back.
         """
         try:
-            revoked = x509.read_list(content)
+            revoked = crl.read_list(content)
             read = ReadList(
                 pem=revoked.public_bytes(Encoding.PEM).decode("ascii"),
                 fingerprint=revoked.fingerprint(SHA256()).hex(),
-                next_update=x509.check_list(revoked, self.parsed, now or timezone.now()),
+                next_update=crl.check_list(revoked, self.parsed, now or timezone.now()),
                 made=revoked.last_update_utc,
-                number=x509.list_number(revoked),
-                entries={entry.serial: entry for entry in x509.entries_of(revoked)},
+                number=crl.list_number(revoked),
+                entries={entry.serial: entry for entry in crl.entries_of(revoked)},
             )
         except Refused as refusal:
             raise refusal.as_validation_error() from None
@@ -334,11 +240,11 @@ class CertificateAuthority(Recorded):
         rows = RevokedSerial.objects.filter(authority=self)
         known = {RevokedEntry(*row) for row in rows.values_list("serial", "date", "reason")}
         gone = [entry.serial for entry in known - wanted]
-        for start in range(0, len(gone), BATCH):
-            rows.filter(serial__in=gone[start : start + BATCH]).delete()
+        for start in range(0, len(gone), BATCH_SIZE):
+            rows.filter(serial__in=gone[start : start + BATCH_SIZE]).delete()
         RevokedSerial.objects.bulk_create(
             (RevokedSerial(authority=self, **entry._asdict()) for entry in wanted - known),
-            batch_size=BATCH,
+            batch_size=BATCH_SIZE,
         )
 
 

@@ -12,9 +12,11 @@ from django.db.models.signals import m2m_changed, pre_delete
 from django.dispatch import receiver
 from django.utils.translation import gettext_lazy as _
 
-from devices.history import Change, Kind, indexes_of, record
+from devices.history import ChangeType, record
+from devices.history.models import Change, indexes_of
 from devices.models.certificate import Certificate
-from devices.models.device import Device, DeviceGroup
+from devices.models.device import Device
+from devices.models.group import DeviceGroup
 
 Membership = Device.groups.through
 
@@ -32,7 +34,7 @@ class HistoricalMembership(Change):
 
     history_id = models.BigAutoField(primary_key=True)
     history_date = models.DateTimeField()
-    history_type = models.CharField(max_length=1, choices=Kind)
+    history_type = models.CharField(max_length=1, choices=ChangeType)
     history_user_id = models.CharField(max_length=150, blank=True, default="")
     history_change_reason = models.CharField(max_length=255, blank=True, default="")
     device = models.ForeignKey(
@@ -85,26 +87,26 @@ def record_memberships(
                 Membership(**{f"{own}_id": instance.pk, f"{other}_id": pk})
                 for pk in sorted(pk_set or ())
             ],
-            Kind.CREATED,
+            ChangeType.CREATED,
         )
     elif action in {"pre_remove", "pre_clear"}:
         leaving = Membership.objects.filter(**{own: instance})
         if pk_set is not None:
             leaving = leaving.filter(**{f"{other}__in": pk_set})
-        record(list(leaving), Kind.DELETED)
+        record(list(leaving), ChangeType.DELETED)
 
 
 @receiver(pre_delete, sender=Device)
 def record_device_leaving(*, instance: Device, **_signal: Any) -> None:
     """Record that a device leaves its groups, and its revoked certificates, which stay."""
-    record(list(Membership.objects.filter(device=instance)), Kind.DELETED)
+    record(list(Membership.objects.filter(device=instance)), ChangeType.DELETED)
     kept = list(Certificate.objects.filter(device=instance).exclude(revoked_at=None))
     for certificate in kept:
         certificate.device = None
-    record(kept, Kind.CHANGED)
+    record(kept, ChangeType.CHANGED)
 
 
 @receiver(pre_delete, sender=DeviceGroup)
 def record_group_leaving(*, instance: DeviceGroup, **_signal: Any) -> None:
     """Record that its devices leave a group."""
-    record(list(Membership.objects.filter(devicegroup=instance)), Kind.DELETED)
+    record(list(Membership.objects.filter(devicegroup=instance)), ChangeType.DELETED)

@@ -1,10 +1,7 @@
 """Pre-shared keys: secrets that a device and the registry both know, stored one-way."""
 
-import hmac
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Protocol
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
@@ -13,91 +10,42 @@ from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from devices import addresses
-from devices.credentials import hashing, throttle
+from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
-from devices.database import last_used
-from devices.database.coalescing import Coalescer
-from devices.database.statements import Among, Parameter, Statement
 from devices.history import Records
 from devices.models.device import Device
 from devices.models.revocation import Revocable
-from devices.verdicts import Outcome, Verdict
+from devices.verdicts import Outcome
 
 HINT_CHARACTERS = 4
 ISSUED_BEFORE = "issued-before"  # the code of the error of a second key for one token
 MAX_LIVE_CHOSEN = 4  # each costs a memory-hard hash when a wrong secret is presented
 
 
-class StoredKey(NamedTuple):
-    """One row of the hot path's statement: a device beside one of its keys, or beside none."""
+class Window(Protocol):
+    """What says when a key admits its device: its row, or what a check reads of it."""
 
-    identifier: str
-    device: int
-    kind: str
-    enabled: bool
-    key: int | None
-    scheme: str
-    digest: str
-    pepper: str
-    not_before: datetime | None
-    not_after: datetime | None
-    revoked_at: datetime | None
-
-    def outcome_at(self, now: datetime) -> Outcome:
-        """Return what a secret that matches this key is worth now."""
-        if not self.enabled:
-            return Outcome.DISABLED
-        if self.revoked_at is not None:
-            return Outcome.REVOKED
-        if self.not_before is not None and now < self.not_before:
-            return Outcome.NOT_YET_VALID
-        if self.not_after is not None and now >= self.not_after:
-            return Outcome.EXPIRED
-        return Outcome.VERIFIED
-
-    def verdict(self, outcome: Outcome, detail: str = "") -> Verdict:
-        """Return an outcome that this row decided."""
-        return Verdict(
-            outcome,
-            detail,
-            device=self.device,
-            kind=self.kind,
-            key=self.key,
-            valid_until=self.not_after,
-        )
+    @property
+    def revoked_at(self) -> datetime | None: ...
+    @property
+    def not_before(self) -> datetime | None: ...
+    @property
+    def not_after(self) -> datetime | None: ...
 
 
-class SecretAttempt(NamedTuple):
-    """A secret that is presented for an identifier."""
-
-    identifier: str
-    secret: str
-
-
-KEYS_OF_DEVICES = Statement(
-    lambda: (
-        Device.objects.order_by()
-        .filter(Among(F("identifier"), Parameter("identifiers", models.CharField())))
-        .values_list(
-            "identifier",
-            "pk",
-            "kind",
-            "enabled",
-            "keys__pk",
-            "keys__scheme",
-            "keys__digest",
-            "keys__pepper",
-            "keys__not_before",
-            "keys__not_after",
-            "keys__revoked_at",
-        )
-    )
-)
+def outcome_at(key: Window, now: datetime) -> Outcome:
+    """Return VERIFIED where a key admits its device at that moment, else why not."""
+    if key.revoked_at is not None:
+        return Outcome.REVOKED
+    if key.not_before is not None and now < key.not_before:
+        return Outcome.NOT_YET_VALID
+    if key.not_after is not None and now >= key.not_after:
+        return Outcome.EXPIRED
+    return Outcome.VERIFIED
 
 
 class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
-    """Keys, and the question whether a secret is one of a device's."""
+    """Keys by their state, and how they are made."""
 
     def live_at(self, now: datetime) -> "PreSharedKeyQuerySet":
         """Return the keys that are usable or will be: neither revoked nor expired."""
@@ -241,175 +189,10 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
                 key.end_by(moment + overlap)
             return self.issue(device=device, label=label, token=token)
 
-    def examine(
-        self, identifier: str, secret: str, *, now: datetime, as_caller: bool = False
-    ) -> Verdict:
-        """Answer whether `secret` is a usable key of the device.
-
-        One statement, shared with the threads that ask at the same moment.
-        """
-        stored = KEYS.ask(identifier) if addresses.is_storable(identifier) else None
-        attempt = SecretAttempt(identifier, secret)
-        return self.judge(attempt, stored or (), now=now, as_caller=as_caller)
-
-    def examine_many(
-        self, attempts: Sequence[SecretAttempt], *, now: datetime, as_caller: bool = False
-    ) -> list[Verdict]:
-        """Answer the attempts in their order, with one statement for however many there are."""
-        stored = self.stored(attempt.identifier for attempt in attempts)
-        return [
-            self.judge(attempt, stored.get(attempt.identifier, ()), now=now, as_caller=as_caller)
-            for attempt in attempts
-        ]
-
-    def stored(self, identifiers: Iterable[str]) -> dict[str, list[StoredKey]]:
-        """Return what is on record of each identifier that is registered, in one statement."""
-        listed = list(filter(addresses.is_storable, set(identifiers)))
-        found: dict[str, list[StoredKey]] = {}
-        if listed:
-            for row in map(StoredKey._make, KEYS_OF_DEVICES.rows(identifiers=listed)):
-                found.setdefault(row.identifier, []).append(row)
-        return found
-
-    def judge(
-        self,
-        attempt: SecretAttempt,
-        stored: Sequence[StoredKey],
-        *,
-        now: datetime,
-        as_caller: bool = False,
-    ) -> Verdict:
-        """Answer one attempt from what is on record of its identifier, without a statement.
-
-        Generated secrets are held against their digests first: a right one passes whatever was
-        tried before. What is left is a guess, and a guess costs one memory-hard hash or, after a
-        handful of failures, none: the same for a known device as for an unknown one.
-        """
-        identifier, secret = attempt
-        match = self._match_generated(stored, secret, now)
-        if match is not None:
-            _bring_up_to_date(match, secret, now)
-            return match.verdict(match.outcome_at(now))
-        match = self._match_remembered(stored, secret, now)
-        if match is not None:
-            return match.verdict(match.outcome_at(now))
-        return self._judge_guess(identifier, stored, secret, now, as_caller=as_caller)
-
-    @staticmethod
-    def _match_generated(
-        stored: Sequence[StoredKey], secret: str, now: datetime
-    ) -> StoredKey | None:
-        peppers = hashing.peppers()
-        newest = hashing.newest_pepper()
-        made = {newest: hashing.hmac_digest(secret, peppers[newest])}
-        matches = []
-        for row in stored:
-            if row.scheme != Scheme.HMAC_SHA256 or row.pepper not in peppers:
-                continue
-            if row.pepper not in made:
-                made[row.pepper] = hashing.hmac_digest(secret, peppers[row.pepper])
-            if hmac.compare_digest(made[row.pepper], row.digest):
-                matches.append(row)
-        return _most_useful(matches, now)
-
-    @staticmethod
-    def _match_remembered(
-        stored: Sequence[StoredKey], secret: str, now: datetime
-    ) -> StoredKey | None:
-        matches = [
-            row
-            for row in stored
-            if row.scheme == Scheme.ARGON2ID
-            and row.pepper in hashing.peppers()
-            and throttle.remembered.recalls(row.digest, secret)
-        ]
-        return _most_useful(matches, now)
-
-    def _judge_guess(
-        self,
-        identifier: str,
-        stored: Sequence[StoredKey],
-        secret: str,
-        now: datetime,
-        *,
-        as_caller: bool,
-    ) -> Verdict:
-        """Answer for a secret that matches no generated key, with bounded work."""
-        candidates = self._chosen_candidates(stored, now)
-        digests = [row.digest for row in candidates]
-        guess = throttle.Guess(identifier, digests, as_caller=as_caller)
-        match = None
-        with guess.attempt() as allowed:
-            if allowed:
-                match = self._match_chosen(candidates, secret)
-                if match is not None:
-                    guess.succeeded()
-                    throttle.remembered.note(match.digest, secret)
-                    _bring_up_to_date(match, secret, now)
-        if match is not None:
-            return match.verdict(match.outcome_at(now))
-        if not stored:
-            return Verdict(Outcome.UNKNOWN_DEVICE)
-        return self._refusal(stored[0], stored, guess)
-
-    @staticmethod
-    def _chosen_candidates(stored: Sequence[StoredKey], now: datetime) -> list[StoredKey]:
-        """Return the chosen keys worth a hash: the usable ones, or else the newest."""
-        chosen = [
-            row
-            for row in stored
-            if row.scheme == Scheme.ARGON2ID and row.pepper in hashing.peppers()
-        ]
-        usable = [row for row in chosen if row.outcome_at(now) is Outcome.VERIFIED]
-        return (usable or sorted(chosen, key=lambda row: row.key or 0)[-1:])[:MAX_LIVE_CHOSEN]
-
-    @staticmethod
-    def _match_chosen(candidates: Sequence[StoredKey], secret: str) -> StoredKey | None:
-        if not candidates:
-            hashing.waste(secret)  # the work that a known device would have cost
-        for row in candidates:
-            if hashing.argon2_matches(secret, row.digest, hashing.peppers()[row.pepper]):
-                return row
-        return None
-
-    @staticmethod
-    def _refusal(device: StoredKey, stored: Sequence[StoredKey], guess: throttle.Guess) -> Verdict:
-        refused = Verdict(Outcome.WRONG_SECRET, device=device.device, kind=device.kind)
-        missing = sorted(
-            {row.pepper for row in stored if row.key and row.pepper not in hashing.peppers()}
-        )
-        if not device.enabled:
-            return replace(refused, outcome=Outcome.DISABLED)
-        if device.key is None:
-            return replace(refused, outcome=Outcome.NO_CREDENTIAL)
-        if guess.refusal:
-            return replace(refused, outcome=Outcome.THROTTLED, detail=guess.refusal)
-        if missing:
-            return replace(refused, outcome=Outcome.PEPPER_MISSING, detail=", ".join(missing))
-        return refused
-
 
 def _hold(device: Device) -> None:
     """Let changes of a device's keys wait for each other: each sees what the last one left."""
     Device.objects.select_for_update(no_key=True).filter(pk=device.pk).exists()
-
-
-def _most_useful(matches: list[StoredKey], now: datetime) -> StoredKey | None:
-    """Return the row that verifies, else any: one secret may stand in several keys."""
-    usable = [row for row in matches if row.outcome_at(now) is Outcome.VERIFIED]
-    return next(iter(usable or matches), None)
-
-
-def _bring_up_to_date(match: StoredKey, secret: str, now: datetime) -> None:
-    """Have a key re-made, behind the request, if its pepper or its cost is yesterday's."""
-    newest = hashing.newest_pepper()
-    if match.pepper == newest and hashing.is_current(match.digest, match.scheme):
-        return
-    if match.key is None or match.outcome_at(now) is not Outcome.VERIFIED:
-        return
-    if not last_used.recorder.awaits_new_digest(match.key):
-        digest = hashing.digest(secret, match.scheme, newest)
-        last_used.recorder.replace_digest(match.key, old=match.digest, new=digest, pepper=newest)
 
 
 class PreSharedKey(Revocable):
@@ -502,22 +285,9 @@ class PreSharedKey(Revocable):
 
     def state_at(self, now: datetime) -> Outcome:
         """Return VERIFIED where the key admits its device at that moment, else why not."""
-        row = StoredKey(
-            identifier="",
-            device=self.device_id,
-            kind="",
-            enabled=True,
-            key=self.pk,
-            scheme=self.scheme,
-            digest=self.digest,
-            pepper=self.pepper,
-            not_before=self.not_before,
-            not_after=self.not_after,
-            revoked_at=self.revoked_at,
-        )
         if self.pepper not in hashing.peppers():
             return Outcome.PEPPER_MISSING
-        return row.outcome_at(now)
+        return outcome_at(self, now)
 
     def end_by(self, moment: datetime) -> None:
         """Let the key expire at `moment` unless it ends earlier already."""
@@ -526,6 +296,3 @@ class PreSharedKey(Revocable):
             if self.not_before is not None and self.not_before >= moment:
                 self.not_before = None
             self.save(update_fields=["not_after", "not_before"])
-
-
-KEYS = Coalescer(PreSharedKey.objects.stored)

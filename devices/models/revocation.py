@@ -7,7 +7,7 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from devices.history import Kind, Recorded, record
+from devices.history import ChangeType, Recorded, record
 from devices.models.batches import locked
 
 FIELDS = ["revoked_at", "revoked_by", "revoked_reason"]
@@ -23,7 +23,7 @@ def revoke_all(rows: Any, *, by: str, reason: str = "") -> int:
             rows.model.objects.filter(pk__in=[row.pk for row in batch]).update(
                 revoked_at=moment, revoked_by=by, revoked_reason=reason
             )
-            record(batch, Kind.CHANGED)
+            record(batch, ChangeType.CHANGED)
             revoked += len(batch)
     return revoked
 

@@ -24,7 +24,7 @@ from devices import addresses, history
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
-from devices.models.device import MAX_DEPTH
+from devices.models.group import MAX_DEPTH
 from devices.models.pre_shared_key import HINT_CHARACTERS, MAX_LIVE_CHOSEN
 from devices.moments import parse_moment
 from devices.transfer.formats import Problem, Record
@@ -754,7 +754,7 @@ class Import:
                 unique_fields=["identifier"],
                 update_fields=[*set().union(*(entry.changed for entry in changed)), "updated"],
             )
-            history.record_stored(rows, history.Kind.CHANGED)
+            history.record_stored(rows, history.ChangeType.CHANGED)
         self._write_memberships(entries)
         history.bulk_create(
             [

@@ -6,7 +6,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from devices.admin.mixins import Panel
+from devices.extension_points import Panel
 from devices.models import Device
 from devices.rendering import Tone, badge
 from rpc.models import Answer, CallRecord

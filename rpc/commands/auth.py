@@ -6,8 +6,7 @@ from typing import Any
 from acl.engine.decisions import Decision, Request
 from acl.models import CommandPermission
 from devices.addresses import AddressError, entity_id
-from devices.models import Device
-from devices.models.device import Attempt
+from devices.authentication import Attempt, authenticate_many
 from rpc import journal
 from rpc.commands.registry import SERVICES, Answer, Arguments, InvalidArguments, command, services
 
@@ -117,7 +116,7 @@ def authenticate(**arguments: Any) -> Answer:
 @authenticate.batch
 def authenticate_all(calls: Sequence[Arguments]) -> list[Answer]:
     """Answer many calls of Authenticate with as many statements as one."""
-    verdicts = Device.objects.authenticate_many(list(map(_attempt, calls)))
+    verdicts = authenticate_many(list(map(_attempt, calls)))
     return [
         Answer(verdict.verified, journal.of_verdict(_entity(call["id"]) or call["id"], verdict))
         for call, verdict in zip(calls, verdicts, strict=True)

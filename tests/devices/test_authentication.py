@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from devices.authentication import authenticate
 from devices.credentials import hashing, throttle
 from devices.models import Device, PreSharedKey
 from devices.verdicts import Outcome
@@ -20,13 +21,13 @@ Factory = Callable[..., Device]
 
 def outcome(device: Device | str, secret: str, **options: Any) -> Outcome:
     identifier = device if isinstance(device, str) else device.identifier
-    return Device.objects.authenticate(identifier, secret=secret, now=NOW, **options).outcome
+    return authenticate(identifier, secret=secret, now=NOW, **options).outcome
 
 
 def test_a_generated_secret_verifies_and_names_its_rows(make_device: Factory) -> None:
     device = make_device()
     key, secret = PreSharedKey.objects.issue(device=device)
-    verdict = Device.objects.authenticate(device.identifier, secret=secret)
+    verdict = authenticate(device.identifier, secret=secret)
     assert verdict.verified
     assert (verdict.device, verdict.key, verdict.kind) == (device.pk, key.pk, "device")
 
@@ -126,7 +127,7 @@ def test_a_missing_pepper_fails_its_keys_closed_and_says_so(
     device = make_device()
     _, secret = PreSharedKey.objects.issue(device=device)
     settings.PEPPERS = {"other": bytes(32)}
-    verdict = Device.objects.authenticate(device.identifier, secret=secret)
+    verdict = authenticate(device.identifier, secret=secret)
     assert verdict.outcome is Outcome.PEPPER_MISSING
     assert "test-2" in verdict.reason
 
@@ -139,9 +140,9 @@ def test_a_secret_costs_one_statement_however_many_keys(
     _, secret = next(PreSharedKey.objects.issue(device=device) for _ in range(keys))
     for presented in (secret, "wrong"):
         with django_assert_num_queries(1):
-            Device.objects.authenticate(device.identifier, secret=presented)
+            authenticate(device.identifier, secret=presented)
     with django_assert_num_queries(1):
-        Device.objects.authenticate("nobody", secret=secret)
+        authenticate("nobody", secret=secret)
 
 
 def test_the_statement_finds_its_device_in_an_index(
@@ -149,7 +150,7 @@ def test_the_statement_finds_its_device_in_an_index(
 ) -> None:
     make_device("x")
     with CaptureQueriesContext(connection) as captured:
-        Device.objects.authenticate("x", secret="y")
+        authenticate("x", secret="y")
     (query,) = captured.captured_queries
     with connection.cursor() as cursor:
         prefix = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
@@ -163,7 +164,7 @@ def test_the_statement_finds_its_device_in_an_index(
 
 def test_nothing_presented_is_a_mistake_of_the_caller(db: None) -> None:
     with pytest.raises(ValueError, match="present"):
-        Device.objects.authenticate("x")
+        authenticate("x")
 
 
 def test_a_chosen_secret_is_hashed_once_and_then_remembered(

@@ -12,6 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
+from devices.authentication import authenticate
 from devices.management.base import duration, moment
 from devices.models import Certificate, Device, PreSharedKey
 from tests.support import pki
@@ -43,7 +44,7 @@ def answer(name: str, *args: str, **options: Any) -> dict[str, Any]:
 
 
 def verified(identifier: str, secret: str) -> bool:
-    return Device.objects.authenticate(identifier, secret=secret).verified
+    return authenticate(identifier, secret=secret).verified
 
 
 def test_add_device_prints_a_generated_secret_once(
@@ -135,7 +136,7 @@ def test_an_unreachable_database_ends_with_2(db: None, monkeypatch: pytest.Monke
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("gone")
 
-    monkeypatch.setattr("devices.models.pre_shared_key.KEYS_OF_DEVICES.rows", fail)
+    monkeypatch.setattr("devices.credentials.pre_shared_keys.KEYS_OF_DEVICES.rows", fail)
     _, complaint = run("verify", "x", "--secret-stdin", stdin="y", code=2)
     assert "the registry cannot be asked: gone" in complaint
 

@@ -8,6 +8,13 @@ import pytest
 from django.utils import timezone
 
 from devices.models import Certificate, Device, PreSharedKey
+from devices.models.credential_state import (
+    has_credential_ending_before,
+    has_expired_credentials_only,
+    has_usable_credential,
+    lacks_credential,
+    lacks_usable_credential,
+)
 from tests.support import pki
 
 Factory = Callable[..., Device]
@@ -54,15 +61,15 @@ USABLE = {"endless", "ending", "rotated", "pinned", "pin-ending", "public-key"}
 @pytest.mark.parametrize(
     ("devices", "expected"),
     [
-        (Device.objects.with_usable_credential(NOW), USABLE),
+        (Device.objects.filter(has_usable_credential(NOW)), USABLE),
         (
-            Device.objects.without_usable_credential(NOW),
+            Device.objects.filter(lacks_usable_credential(NOW)),
             {"nothing", "later", "expired", "revoked", "pepperless", "pin-expired", "pin-later"},
         ),
-        (Device.objects.without_credential(), {"nothing", "revoked"}),
-        (Device.objects.with_expired_credentials_only(NOW), {"expired", "pin-expired"}),
+        (Device.objects.filter(lacks_credential()), {"nothing", "revoked"}),
+        (Device.objects.filter(has_expired_credentials_only(NOW)), {"expired", "pin-expired"}),
         (
-            Device.objects.credentials_ending_before(NOW + 30 * DAY, now=NOW),
+            Device.objects.filter(has_credential_ending_before(NOW + 30 * DAY, now=NOW)),
             {"ending", "pin-ending"},
         ),
     ],

@@ -14,9 +14,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from devices.credentials import throttle
+from devices.credentials.certificates import CERTIFICATES_OF_BACKENDS, backends_named
 from devices.credentials.x509 import Refused
 from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey
-from devices.models.certificate import CERTIFICATES_OF_BACKENDS, Pin
+from devices.models.certificate import Pin
 from devices.verdicts import Outcome
 from tests.support.pki import Party, authority, device_certificate, key
 
@@ -222,7 +223,7 @@ def test_failures_are_counted_for_whom_they_claim(
         raise Refused(Outcome.UNTRUSTED_ISSUER)
 
     with monkeypatch.context() as patched:
-        patched.setattr("devices.models.certificate.Examination._vouched", refuse)
+        patched.setattr("devices.credentials.certificates.Verification._verify_path", refuse)
         for number in range(throttle.FAILURES + 3):
             assert ask(device_certificate(f"forged {number}"), {"src": RTIO}) == 401
         assert examined == [RTIO] * throttle.FAILURES
@@ -235,7 +236,7 @@ def test_failures_are_counted_for_whom_they_claim(
 
 def test_backends_are_found_in_an_index_of_their_own(ask: Ask, pinned: Party) -> None:
     with CaptureQueriesContext(connection) as captured:
-        Certificate.objects.backends_named(pinned.pem)
+        backends_named(pinned.pem)
     sql = captured.captured_queries[0]["sql"]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":

@@ -555,7 +555,7 @@ class TestCallers:
         def fail(*args: Any, **kwargs: Any) -> None:
             raise OperationalError("secret detail")
 
-        monkeypatch.setattr("devices.models.pre_shared_key.KEYS_OF_DEVICES.rows", fail)
+        monkeypatch.setattr("devices.credentials.pre_shared_keys.KEYS_OF_DEVICES.rows", fail)
         code, reply = post(self.hello(src=CLOUD, key=SECRET))
         assert code == 503
         assert reply == {"error": {"code": 503, "message": "service unavailable"}}

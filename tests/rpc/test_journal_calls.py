@@ -260,8 +260,8 @@ def test_a_failure_of_ours(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("devices.models.device.DeviceQuerySet.authenticate", fail)
-    monkeypatch.setattr("devices.models.device.DeviceQuerySet.authenticate_many", fail)
+    monkeypatch.setattr("rpc.views.authenticate", fail)
+    monkeypatch.setattr("rpc.commands.auth.authenticate_many", fail)
     post("/deviceverifier", verification())
     command = (AUTHENTICATE, {"id": SENSOR, "credentials": {"psk": DEVICE_SECRET}})
     post("/", frame(command))

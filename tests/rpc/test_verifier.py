@@ -177,7 +177,7 @@ def test_a_failure_is_told_as_one_echoes_the_id_and_leaves_a_log_line(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise failure
 
-    monkeypatch.setattr("devices.models.pre_shared_key.KEYS_OF_DEVICES.rows", fail)
+    monkeypatch.setattr("devices.credentials.pre_shared_keys.KEYS_OF_DEVICES.rows", fail)
     with caplog.at_level(logging.ERROR, logger="rpc.views"):
         assert ask() == {"id": 1999, "code": "INTERNAL_SERVER_ERROR"}
     assert "DeviceVerifier failed" in caplog.text

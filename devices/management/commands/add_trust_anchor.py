@@ -8,7 +8,7 @@ from devices.credentials import x509
 from devices.credentials.x509 import NameSource
 from devices.management.base import RegistryCommand
 from devices.models import CertificateAuthority
-from devices.models.authority import PLACE, CRLPolicy
+from devices.models.authority import PLACEHOLDER, CRLPolicy
 
 
 class Command(RegistryCommand):
@@ -35,11 +35,14 @@ class Command(RegistryCommand):
             help="where the device's name stands (default: common-name)",
         )
         parser.add_argument(
-            "--name-pattern", default=PLACE, metavar="T", help="the name there (default: {id})"
+            "--name-pattern",
+            default=PLACEHOLDER,
+            metavar="T",
+            help="the name there (default: {id})",
         )
         parser.add_argument(
             "--identifier-pattern",
-            default=PLACE,
+            default=PLACEHOLDER,
             metavar="T",
             help="the identifier in the registry (default: {id})",
         )

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from devices.credentials import x509
+from devices.credentials import crl
 from devices.management.base import RegistryCommand
 from devices.models import CertificateAuthority
 
@@ -34,7 +34,7 @@ class Command(RegistryCommand):
                 f"there is no trust anchor named “{options['anchor']}”", returncode=1
             ) from None
         loaded = anchor.load_list(
-            self.content(options["file"], x509.MAX_LIST_BYTES),
+            self.content(options["file"], crl.MAX_LIST_BYTES),
             by=f"{getpass.getuser()} (command line)",
         )
         document = {

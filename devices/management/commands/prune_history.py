@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from devices.history import count_before, prune
+from devices.history.recording import prune
 from devices.management.base import RegistryCommand, duration
 
 
@@ -35,7 +35,7 @@ class Command(RegistryCommand):
     def handle(self, *, older_than: timedelta, dry_run: bool, **options: Any) -> None:
         """Delete, and say how much of what."""
         moment = timezone.now() - older_than
-        changes = count_before(moment) if dry_run else prune(moment)
+        changes = prune(moment, dry_run=dry_run)
         done = "Would delete" if dry_run else "Deleted"
         text = f"{done} {sum(changes.values())} changes made before {moment:%Y-%m-%d %H:%M} UTC."
         key = "would_delete" if dry_run else "deleted"

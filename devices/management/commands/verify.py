@@ -5,9 +5,9 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from devices.addresses import AddressError, entity_id
+from devices.authentication import authenticate
 from devices.credentials import x509
 from devices.management.base import RegistryCommand
-from devices.models import Device
 
 
 class Command(RegistryCommand):
@@ -46,9 +46,7 @@ class Command(RegistryCommand):
         if options["certificate"] is not None:
             content = self.content(options["certificate"], x509.MAX_TEXT_LENGTH)
             certificate = x509.text_of(content)
-        verdict = Device.objects.authenticate(
-            identifier, secret=secret, certificate=certificate, record=False
-        )
+        verdict = authenticate(identifier, secret=secret, certificate=certificate, record=False)
         self.answer(
             options,
             f"{identifier}: {verdict.reason}",

@@ -11,8 +11,9 @@ from django.test.utils import CaptureQueriesContext
 
 from devices import history
 from devices.admin.actions import MAX_SHOWN
+from devices.authentication import authenticate
 from devices.models import Certificate, Device, Membership, PreSharedKey
-from devices.models.device import DeviceGroup
+from devices.models.group import DeviceGroup
 from tests.support import pki
 
 Factory = Callable[..., Device]
@@ -78,7 +79,7 @@ def test_what_moved_between_the_look_and_the_confirmation_is_shown_again(
 def test_everything_that_a_filter_leaves_is_changed_across_pages(
     admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devices.models.batches.BATCH", 7)
+    monkeypatch.setattr("devices.models.batches.BATCH_SIZE", 7)
     for n in range(MAX_SHOWN + 5):
         make_device(f"fleet-{n:02}")
     other = make_device("other")
@@ -135,7 +136,7 @@ def test_all_credentials_are_revoked_with_a_reason(
         assert (row.revoked_by, row.revoked_reason) == ("admin", "stolen")
     gone.refresh_from_db()
     assert (gone.revoked_by, gone.revoked_reason) == ("before", "first")
-    assert not Device.objects.authenticate("holds", secret=secret).verified
+    assert not authenticate("holds", secret=secret).verified
 
 
 def test_deleting_offers_to_disable_and_counts_what_goes_along(

@@ -9,6 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
+from devices.credentials.certificates import verify_certificate
 from devices.models import Certificate, CertificateAuthority, Device, RevokedSerial
 from devices.models.certificate import Pin
 from devices.verdicts import Outcome
@@ -40,7 +41,7 @@ def url(name: str, *args: Any) -> str:
 
 
 def outcome(party: Party = LEAF) -> Outcome:
-    return Certificate.objects.examine("sensor-1", party.pem, now=NOW).outcome
+    return verify_certificate("sensor-1", party.pem, now=NOW).outcome
 
 
 def file(content: bytes) -> SimpleUploadedFile:

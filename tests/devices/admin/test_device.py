@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from devices.authentication import authenticate
 from devices.history import history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
 
@@ -23,7 +24,7 @@ def url(name: str, *args: Any) -> str:
 
 
 def verified(device: Device, secret: str) -> bool:
-    return Device.objects.authenticate(device.identifier, secret=secret).verified
+    return authenticate(device.identifier, secret=secret).verified
 
 
 def shown_secret(response: Any) -> str:

@@ -68,7 +68,7 @@ def test_fields_are_compared_as_staff_read_them(make_device: Any, make_group: An
 def test_a_beginning_says_what_is_not_as_ever(make_device: Any) -> None:
     device = make_device("the-identifier", name="pump")
     entry = last_entry(device)
-    assert entry.kind is history.Kind.CREATED
+    assert entry.kind is history.ChangeType.CREATED
     assert entry.fields == [("Identifier", "—", "the-identifier"), ("Name", "—", "pump")]
 
 

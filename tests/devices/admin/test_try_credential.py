@@ -9,6 +9,7 @@ from django.test import Client
 
 from devices import history
 from devices.admin import try_credential
+from devices.authentication import authenticate
 from devices.database import last_used
 from devices.models import Certificate, Device, PreSharedKey
 from tests.support.pki import device_certificate
@@ -89,7 +90,7 @@ def test_tries_are_bounded_for_each_member_of_staff_and_never_count_against_the_
     assert ["Refused" in page for page in outcomes] == [True] * 7 + [False]
     assert "Too many of your tries have failed" in outcomes[7]
     assert len(tries_of(lamp)) == 7
-    assert Device.objects.authenticate("lamp", secret=CHOSEN).verified
+    assert authenticate("lamp", secret=CHOSEN).verified
     other = Client()
     other.force_login(User.objects.create_superuser("other"))
     assert "Admitted" in other.post(TRY, {"device": "lamp", "secret": CHOSEN}).content.decode()

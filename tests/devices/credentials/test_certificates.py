@@ -20,11 +20,12 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone as django_timezone
 
+from devices.authentication import authenticate
 from devices.credentials import x509
+from devices.credentials.certificates import name_of, verify_certificate
 from devices.credentials.x509 import NameSource
 from devices.database import last_used
 from devices.models import Certificate, CertificateAuthority, Device
-from devices.models.authority import name_of
 from devices.models.certificate import Pin
 from devices.verdicts import Outcome, Verdict
 from tests.support.pki import (
@@ -57,7 +58,7 @@ def trust(party: Party, **fields: Any) -> CertificateAuthority:
 
 
 def ask(presented: str, identifier: str = ID, now: datetime = NOW) -> Verdict:
-    return Certificate.objects.examine(identifier, presented, now=now)
+    return verify_certificate(identifier, presented, now=now)
 
 
 @pytest.fixture
@@ -782,7 +783,7 @@ def test_the_database_knows_what_can_be_pinned(device: Device) -> None:
 def test_authenticate_answers_with_a_certificate_and_notes_its_use(device: Device) -> None:
     party = device_certificate("x")
     row = pinned(device, party)
-    verdict = Device.objects.authenticate(ID, certificate=party.pem)
+    verdict = authenticate(ID, certificate=party.pem)
     assert verdict.verified
     assert verdict.kind == "device"
     last_used.recorder.flush()

@@ -3,8 +3,8 @@
 import pytest
 from django.db import connection
 
+from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES
 from devices.database.statements import fetch
-from devices.models.pre_shared_key import KEYS_OF_DEVICES
 
 RUN_TWICE = "SELECT '100%%', %s"
 

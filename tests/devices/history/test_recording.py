@@ -14,7 +14,9 @@ from django.utils import timezone
 from acl import as_code
 from acl.models import Assertion, CommandPermission, CommandSet, CommandSetPattern
 from devices import history
+from devices.authentication import authenticate
 from devices.database import last_used
+from devices.history.context import MAX_REASON_LENGTH
 from devices.models import (
     Certificate,
     CertificateAuthority,
@@ -117,7 +119,7 @@ def test_an_origin_nobody_knows_is_refused() -> None:
 def test_a_reason_too_long_for_its_column_is_cut(make_device: Make) -> None:
     with history.origin("import", reason="x" * 1000):
         make_device()
-    assert last(Device).history_change_reason == "x" * history.MAX_REASON_LENGTH
+    assert last(Device).history_change_reason == "x" * MAX_REASON_LENGTH
 
 
 def test_commands_name_themselves_and_who_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +195,7 @@ def test_evidence_leaves_no_row(make_device: Make) -> None:
     device = make_device()
     _key, secret = PreSharedKey.objects.issue(device=device)
     before = [changes(Device), changes(PreSharedKey)]
-    assert Device.objects.authenticate(device.identifier, secret=secret).verified
+    assert authenticate(device.identifier, secret=secret).verified
     last_used.recorder.flush()
     device.refresh_from_db()
     assert device.last_seen is not None

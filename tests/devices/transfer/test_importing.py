@@ -19,6 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from devices import history
+from devices.authentication import authenticate
 from devices.credentials import hashing
 from devices.credentials.hashing import HMAC_CONTEXT
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
@@ -496,7 +497,7 @@ def test_certificates_are_pinned_once_and_never_after_their_revocation(db: None)
     pem = pki.issue("x").pem
     wanted = [{"identifier": "x", "certificate": pem}]
     assert outcome(load(wanted)) == {"new": 1, "certificates": 1}
-    assert Device.objects.authenticate("x", certificate=pem).verified
+    assert authenticate("x", certificate=pem).verified
     assert outcome(load(wanted)) == {"unchanged": 1}
     Certificate.objects.get().revoke(by="me")
     made = load(wanted)

@@ -1,0 +1,108 @@
+"""Whether a device, or a caller of the endpoints, is who it says.
+
+`authenticate` is to devices what `django.contrib.auth.authenticate` is to staff: everything that
+lets an entity in asks here.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from django.db import DEFAULT_DB_ALIAS
+from django.utils import timezone
+
+from devices.credentials import certificates, pre_shared_keys
+from devices.database import last_used
+from devices.verdicts import Verdict
+
+
+class Attempt(NamedTuple):
+    """What is presented for an identifier: a secret, a certificate, or both."""
+
+    identifier: str
+    secret: str | None = None
+    certificate: str | None = None
+
+
+def authenticate(
+    identifier: str,
+    *,
+    secret: str | None = None,
+    certificate: str | None = None,
+    now: datetime | None = None,
+    record: bool = True,
+    as_caller: bool = False,
+    using: str = DEFAULT_DB_ALIAS,
+) -> Verdict:
+    """Return whether `identifier` holds the credentials that it presents: each must hold.
+
+    `secret` is a pre-shared secret, `certificate` a PEM text (a chain may follow the leaf) or
+    a DER certificate in base64. One statement for a secret, whatever the number of keys.
+    The options and what is raised are those of `authenticate_many`.
+    """
+    if secret is None or certificate is not None:
+        attempt = Attempt(identifier, secret, certificate)
+        return authenticate_many(
+            [attempt], now=now, record=record, as_caller=as_caller, using=using
+        )[0]
+    moment = now or timezone.now()
+    verdict = pre_shared_keys.verify_secret(
+        identifier, secret, now=moment, as_caller=as_caller, using=using
+    )
+    if record and verdict.verified and using == DEFAULT_DB_ALIAS:
+        last_used.recorder.note(verdict, moment)
+    return verdict
+
+
+def authenticate_many(
+    attempts: Sequence[Attempt],
+    *,
+    now: datetime | None = None,
+    record: bool = True,
+    as_caller: bool = False,
+    using: str = DEFAULT_DB_ALIAS,
+) -> list[Verdict]:
+    """Authenticate the attempts in their order, with as many statements as one of them costs.
+
+    `record` notes when a success was (last seen, last used); staff's own tries do not.
+    `as_caller` counts failures apart: a stranger who calls the endpoints under a device's name
+    must not use up the guesses of those who connect under it. `using` names the database that is
+    asked; in another than the default one nothing is noted.
+    Raises ValueError where nothing is presented, and a database's OperationalError where the
+    registry cannot be asked. (contract: RTIO device verifier; Auth service, Authenticate.)
+    """
+    if any(one.secret is None and one.certificate is None for one in attempts):
+        raise ValueError("present a secret, a certificate, or both")
+    moment = now or timezone.now()
+    verdicts: list[list[Verdict]] = [[] for _ in attempts]
+    secrets = {
+        position: (one.identifier, one.secret)
+        for position, one in enumerate(attempts)
+        if one.secret is not None
+    }
+    if secrets:
+        verified = pre_shared_keys.verify_secrets(
+            list(secrets.values()), now=moment, as_caller=as_caller, using=using
+        )
+        for position, verdict in zip(secrets, verified, strict=True):
+            verdicts[position].append(verdict)
+    presented = {
+        position: (one.identifier, one.certificate)
+        for position, one in enumerate(attempts)
+        if one.certificate is not None and all(held.verified for held in verdicts[position])
+    }
+    if presented and as_caller:
+        for position, pair in presented.items():
+            verdict = certificates.verify_caller_certificate(*pair, now=moment, using=using)
+            verdicts[position].append(verdict)
+    elif presented:
+        verified = certificates.verify_certificates(
+            list(presented.values()), now=moment, using=using
+        )
+        for position, verdict in zip(presented, verified, strict=True):
+            verdicts[position].append(verdict)
+    for held in verdicts:
+        if record and held[-1].verified and using == DEFAULT_DB_ALIAS:
+            for verdict in held:
+                last_used.recorder.note(verdict, moment)
+    return [held[-1] for held in verdicts]

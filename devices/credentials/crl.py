@@ -1,0 +1,116 @@
+"""Certificate revocation lists (RFC 5280, section 5): reading and checking them."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from cryptography import x509
+from django.utils.translation import gettext as _
+
+from devices.credentials.x509 import (
+    HASHES,
+    MAX_SERIAL_OCTETS,
+    MAX_TEXT_LENGTH,
+    Refused,
+    name_text,
+    parsing,
+)
+from devices.verdicts import Outcome
+
+MAX_LIST_BYTES = 16 * 1024 * 1024  # bytes of a revocation list
+CLOCK_SKEW = timedelta(minutes=5)  # a list may come from a clock that is ahead by this much
+
+
+class RevokedEntry(NamedTuple):
+    """One line of a revocation list."""
+
+    serial: str
+    date: datetime
+    reason: str
+
+
+def read_list(content: bytes) -> x509.CertificateRevocationList:
+    """Return the revocation list in a PEM or DER file of at most 16 MiB."""
+    if len(content) > MAX_LIST_BYTES:
+        raise Refused(
+            Outcome.MALFORMED, _("longer than %(most)d MiB") % {"most": MAX_LIST_BYTES >> 20}
+        )
+    with parsing(_("not a revocation list")):
+        if b"-----BEGIN " in content[:MAX_TEXT_LENGTH]:
+            return x509.load_pem_x509_crl(content)
+        return x509.load_der_x509_crl(content)
+
+
+def check_list(
+    revoked: x509.CertificateRevocationList, issuer: x509.Certificate, now: datetime
+) -> datetime:
+    """Return until when a list holds; refuse one that is not the issuer's own, whole and dated."""
+    with parsing(_("the revocation list")):
+        if revoked.issuer != issuer.subject:
+            raise Refused(
+                Outcome.UNTRUSTED_ISSUER,
+                _("it was issued by %(issuer)s") % {"issuer": name_text(revoked.issuer)},
+            )
+        if not isinstance(revoked.signature_hash_algorithm, HASHES):
+            raise Refused(Outcome.UNSUITABLE, _("its signature uses a weak or unknown hash"))
+        if not revoked.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]
+            raise Refused(Outcome.UNTRUSTED_ISSUER, _("its signature is not the trust anchor's"))
+        _check_list_extensions(revoked, issuer)
+        made, next_update = revoked.last_update_utc, revoked.next_update_utc
+        if next_update is None or next_update < made:
+            raise Refused(Outcome.MALFORMED, _("it does not say until when it holds"))
+        if made > now + CLOCK_SKEW:
+            raise Refused(Outcome.NOT_YET_VALID, _("it is dated in the future"))
+        return next_update
+
+
+def _check_list_extensions(
+    revoked: x509.CertificateRevocationList, issuer: x509.Certificate
+) -> None:
+    for extension in issuer.extensions:
+        if isinstance(extension.value, x509.KeyUsage) and not extension.value.crl_sign:
+            raise Refused(
+                Outcome.UNSUITABLE,
+                _("the key usage of the trust anchor lacks CRL signing"),
+            )
+    for extension in revoked.extensions:
+        if isinstance(extension.value, x509.DeltaCRLIndicator):
+            raise Refused(Outcome.UNSUITABLE, _("it is a delta list; load the complete one"))
+        if isinstance(extension.value, x509.IssuingDistributionPoint):
+            raise Refused(Outcome.UNSUITABLE, _("it covers only a part of the certificates"))
+        if extension.critical and not isinstance(extension.value, x509.CRLNumber):
+            raise Refused(
+                Outcome.UNSUITABLE,
+                _("it has the unknown critical extension %(oid)s")
+                % {"oid": extension.oid.dotted_string},
+            )
+
+
+def list_number(revoked: x509.CertificateRevocationList) -> int | None:
+    """Return the number that a list bears; later lists have larger ones."""
+    with parsing(_("the list's number")):
+        try:
+            number = revoked.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        except x509.ExtensionNotFound:
+            return None
+        if not 0 <= number < 1 << MAX_SERIAL_OCTETS * 8:
+            raise Refused(Outcome.MALFORMED, _("its number is negative or longer than 20 octets"))
+        return number
+
+
+def entries_of(revoked: x509.CertificateRevocationList) -> Iterator[RevokedEntry]:
+    """Yield what the list revokes; serial numbers that no certificate can have are left out."""
+    with parsing(_("an entry of the list")):
+        for entry in revoked:
+            reason = ""
+            for extension in entry.extensions:
+                if isinstance(extension.value, x509.CRLReason):
+                    reason = extension.value.reason.value
+                elif extension.critical:
+                    raise Refused(
+                        Outcome.UNSUITABLE,
+                        _("an entry has the critical extension %(oid)s")
+                        % {"oid": extension.oid.dotted_string},
+                    )
+            if 0 <= entry.serial_number < 1 << MAX_SERIAL_OCTETS * 8:
+                yield RevokedEntry(f"{entry.serial_number:x}", entry.revocation_date_utc, reason)

@@ -1,0 +1,254 @@
+"""Whether a secret is one of a device's keys."""
+
+import hmac
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import NamedTuple
+
+from django.db import DEFAULT_DB_ALIAS, models
+from django.db.models import F
+
+from devices import addresses
+from devices.credentials import hashing, throttle
+from devices.credentials.hashing import Scheme
+from devices.database import last_used
+from devices.database.coalescing import Coalescer
+from devices.database.statements import Among, Parameter, Statement
+from devices.models.device import Device
+from devices.models.pre_shared_key import MAX_LIVE_CHOSEN, outcome_at
+from devices.verdicts import Outcome, Verdict
+
+
+class StoredKey(NamedTuple):
+    """One row of the hot path's statement: a device beside one of its keys, or beside none."""
+
+    identifier: str
+    device: int
+    kind: str
+    enabled: bool
+    key: int | None
+    scheme: str
+    digest: str
+    pepper: str
+    not_before: datetime | None
+    not_after: datetime | None
+    revoked_at: datetime | None
+
+    def outcome_at(self, now: datetime) -> Outcome:
+        """Return VERIFIED where a secret that matches this key admits its device, else why not."""
+        if not self.enabled:
+            return Outcome.DISABLED
+        return outcome_at(self, now)
+
+    def verdict(self, outcome: Outcome, detail: str = "") -> Verdict:
+        """Return an outcome that this row decided."""
+        return Verdict(
+            outcome,
+            detail,
+            device=self.device,
+            kind=self.kind,
+            key=self.key,
+            valid_until=self.not_after,
+        )
+
+
+KEYS_OF_DEVICES = Statement(
+    lambda: (
+        Device.objects.order_by()
+        .filter(Among(F("identifier"), Parameter("identifiers", models.CharField())))
+        .values_list(
+            "identifier",
+            "pk",
+            "kind",
+            "enabled",
+            "keys__pk",
+            "keys__scheme",
+            "keys__digest",
+            "keys__pepper",
+            "keys__not_before",
+            "keys__not_after",
+            "keys__revoked_at",
+        )
+    )
+)
+
+
+def stored_keys(
+    identifiers: Iterable[str], *, using: str = DEFAULT_DB_ALIAS
+) -> dict[str, list[StoredKey]]:
+    """Return what is on record of each identifier that is registered, in one statement."""
+    listed = list(filter(addresses.is_storable, set(identifiers)))
+    found: dict[str, list[StoredKey]] = {}
+    if listed:
+        for row in map(StoredKey._make, KEYS_OF_DEVICES.rows(using=using, identifiers=listed)):
+            found.setdefault(row.identifier, []).append(row)
+    return found
+
+
+KEYS = Coalescer(stored_keys)
+
+
+def verify_secret(
+    identifier: str,
+    secret: str,
+    *,
+    now: datetime,
+    as_caller: bool = False,
+    using: str = DEFAULT_DB_ALIAS,
+) -> Verdict:
+    """Return whether the secret is a usable key of the device.
+
+    One statement, shared with the threads that ask at the same moment.
+    """
+    stored: Sequence[StoredKey] | None = None
+    if using != DEFAULT_DB_ALIAS:
+        stored = stored_keys([identifier], using=using).get(identifier)
+    elif addresses.is_storable(identifier):
+        stored = KEYS.ask(identifier)
+    return _verdict(identifier, secret, stored or (), now, as_caller)
+
+
+def verify_secrets(
+    presented: Sequence[tuple[str, str]],
+    *,
+    now: datetime,
+    as_caller: bool = False,
+    using: str = DEFAULT_DB_ALIAS,
+) -> list[Verdict]:
+    """Verify pairs of identifier and secret in their order, all with one statement."""
+    stored = stored_keys((identifier for identifier, _secret in presented), using=using)
+    return [
+        _verdict(identifier, secret, stored.get(identifier, ()), now, as_caller)
+        for identifier, secret in presented
+    ]
+
+
+def _verdict(
+    identifier: str, secret: str, stored: Sequence[StoredKey], now: datetime, as_caller: bool
+) -> Verdict:
+    """Verify a secret by what is on record of its identifier, without a statement.
+
+    Generated secrets are held against their digests first: a right one passes whatever was
+    tried before. What is left is a guess, and a guess costs one memory-hard hash or, after a
+    handful of failures, none: the same for a known device as for an unknown one.
+    """
+    match = _match_generated(stored, secret, now)
+    if match is not None:
+        _replace_outdated_digest(*match, secret)
+        return match.row.verdict(match.outcome)
+    match = _match_remembered(stored, secret, now)
+    if match is not None:
+        return match.row.verdict(match.outcome)
+    return _verify_guess(identifier, stored, secret, now, as_caller)
+
+
+class Match(NamedTuple):
+    """A key that a secret is of, and what that is worth at the moment."""
+
+    row: StoredKey
+    outcome: Outcome
+
+
+def _best(rows: Iterable[StoredKey], now: datetime) -> Match | None:
+    """Return the row that verifies, else any: one secret may stand in several keys."""
+    found = None
+    for row in rows:
+        match = Match(row, row.outcome_at(now))
+        if match.outcome is Outcome.VERIFIED:
+            return match
+        found = found or match
+    return found
+
+
+def _match_generated(stored: Sequence[StoredKey], secret: str, now: datetime) -> Match | None:
+    peppers = hashing.peppers()
+    newest = hashing.newest_pepper()
+    made = {newest: hashing.hmac_digest(secret, peppers[newest])}
+    matches = []
+    for row in stored:
+        if row.scheme != Scheme.HMAC_SHA256 or row.pepper not in peppers:
+            continue
+        if row.pepper not in made:
+            made[row.pepper] = hashing.hmac_digest(secret, peppers[row.pepper])
+        if hmac.compare_digest(made[row.pepper], row.digest):
+            matches.append(row)
+    return _best(matches, now)
+
+
+def _chosen(stored: Sequence[StoredKey]) -> list[StoredKey]:
+    peppers = hashing.peppers()
+    return [row for row in stored if row.scheme == Scheme.ARGON2ID and row.pepper in peppers]
+
+
+def _match_remembered(stored: Sequence[StoredKey], secret: str, now: datetime) -> Match | None:
+    recalls = throttle.remembered.recalls
+    return _best((row for row in _chosen(stored) if recalls(row.digest, secret)), now)
+
+
+def _verify_guess(
+    identifier: str, stored: Sequence[StoredKey], secret: str, now: datetime, as_caller: bool
+) -> Verdict:
+    """Verify a secret that matches no generated key, with bounded work."""
+    candidates = _candidates(stored, now)
+    digests = [row.digest for row in candidates]
+    guess = throttle.Guess(identifier, digests, as_caller=as_caller)
+    match = None
+    with guess.attempt() as allowed:
+        if allowed:
+            match = _best(_matching_chosen(candidates, secret), now)
+            if match is not None:
+                guess.succeeded()
+                throttle.remembered.note(match.row.digest, secret)
+                _replace_outdated_digest(*match, secret)
+    if match is not None:
+        return match.row.verdict(match.outcome)
+    if not stored:
+        return Verdict(Outcome.UNKNOWN_DEVICE)
+    return _refusal(stored, guess)
+
+
+def _candidates(stored: Sequence[StoredKey], now: datetime) -> list[StoredKey]:
+    """Return the chosen keys worth a hash: the usable ones, or else the newest."""
+    chosen = _chosen(stored)
+    usable = [row for row in chosen if row.outcome_at(now) is Outcome.VERIFIED]
+    return (usable or sorted(chosen, key=lambda row: row.key or 0)[-1:])[:MAX_LIVE_CHOSEN]
+
+
+def _matching_chosen(candidates: Sequence[StoredKey], secret: str) -> list[StoredKey]:
+    """Return the first key that the secret is of; without keys the hash costs the same."""
+    if not candidates:
+        hashing.dummy_hash(secret)
+    for row in candidates:
+        if hashing.argon2_matches(secret, row.digest, hashing.peppers()[row.pepper]):
+            return [row]
+    return []
+
+
+def _refusal(stored: Sequence[StoredKey], guess: throttle.Guess) -> Verdict:
+    device = stored[0]
+    refused = Verdict(Outcome.WRONG_SECRET, device=device.device, kind=device.kind)
+    missing = sorted(
+        {row.pepper for row in stored if row.key and row.pepper not in hashing.peppers()}
+    )
+    if not device.enabled:
+        return replace(refused, outcome=Outcome.DISABLED)
+    if device.key is None:
+        return replace(refused, outcome=Outcome.NO_CREDENTIAL)
+    if guess.refusal:
+        return replace(refused, outcome=Outcome.THROTTLED, detail=guess.refusal)
+    if missing:
+        return replace(refused, outcome=Outcome.PEPPER_MISSING, detail=", ".join(missing))
+    return refused
+
+
+def _replace_outdated_digest(row: StoredKey, outcome: Outcome, secret: str) -> None:
+    """Have a digest of an older pepper or cost replaced, behind the request."""
+    newest = hashing.newest_pepper()
+    if row.pepper == newest and hashing.is_current(row.digest, row.scheme):
+        return
+    if row.key is None or outcome is not Outcome.VERIFIED:
+        return
+    if not last_used.recorder.awaits_new_digest(row.key):
+        digest = hashing.digest(secret, row.scheme, newest)
+        last_used.recorder.replace_digest(row.key, old=row.digest, new=digest, pepper=newest)

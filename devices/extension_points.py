@@ -1,0 +1,40 @@
+"""Where the apps that build on this one add to its pages; each does so in `AppConfig.ready()`.
+
+Imports go one way, `rpc → acl → devices`, so a device's page cannot ask for its rules and calls by
+name: it calls what stands in these lists, in their order.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpRequest, HttpResponse
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+
+    from devices.models import Device, DeviceGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A section of a device's or a group's page.
+
+    `template` is rendered with `context` as `panel.context`.
+    """
+
+    title: str
+    template: str
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+View = Callable[[], HttpResponse]
+
+# Sections of a device's page, of a group's page; None where there is nothing that this user may
+# see. From devices: the history; from acl: the rules; from rpc: the last calls.
+PANELS: list[Callable[[HttpRequest, "Device"], Panel | None]] = []
+GROUP_PANELS: list[Callable[[HttpRequest, "DeviceGroup"], Panel | None]] = []
+
+# Called around each view of an admin that may change something: a guard answers with what the view
+# answers, or in its place. From acl: the check whether a change breaks an assertion.
+GUARDS: list[Callable[["ModelAdmin[Any]", HttpRequest, View], HttpResponse]] = []

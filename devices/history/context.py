@@ -1,0 +1,68 @@
+"""Where the changes of the running code come from, who makes them and why."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+MAX_REASON_LENGTH = 255
+
+
+class Origin(models.TextChoices):
+    """From where a change was made."""
+
+    ADMIN = "admin", _("Admin")
+    COMMAND = "command", _("Command")
+    IMPORT = "import", _("Import")
+    SHELL = "shell", _("Shell or script")
+
+
+class Source(NamedTuple):
+    """Where changes come from, who makes them (an account or a name) and why."""
+
+    origin: Origin = Origin.SHELL
+    user: object = ""
+    reason: str = ""
+
+
+_source: ContextVar[Source] = ContextVar("source", default=Source())  # noqa: B039 (immutable)
+
+
+@contextmanager
+def origin(name: str, *, user: object = None, reason: str = "") -> Iterator[None]:
+    """Say where the changes within come from; what is not given stays as it is around it.
+
+    `user` is a name or an account, which is asked for its name when a change is written. Raises
+    ValueError where `name` is no Origin.
+    """
+    around = _source.get()
+    token = _source.set(
+        Source(
+            Origin(name),
+            around.user if user is None else user,
+            reason[:MAX_REASON_LENGTH] or around.reason,
+        )
+    )
+    try:
+        yield
+    finally:
+        _source.reset(token)
+
+
+def current_origin() -> str:
+    """Return where a change made now comes from. Migrations name this function."""
+    return _source.get().origin.value
+
+
+def current_reason() -> str:
+    """Return why changes are made now."""
+    return _source.get().reason
+
+
+def current_user(**_hints: Any) -> str:
+    """Return the name of who makes changes now; empty where nobody is known."""
+    user = _source.get().user
+    return str(user) if getattr(user, "is_authenticated", True) else ""

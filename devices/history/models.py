@@ -1,0 +1,125 @@
+"""The tables of history: a row beside each change of a row."""
+
+from collections.abc import Collection
+from contextvars import ContextVar
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+from simple_history.models import HistoricalRecords
+
+from devices.history.context import (
+    MAX_REASON_LENGTH,
+    Origin,
+    current_origin,
+    current_reason,
+    current_user,
+)
+
+# Models whose deletions are being recorded in bulk, and not row by row.
+bulk_deleted: ContextVar[frozenset[type[models.Model]]] = ContextVar(
+    "bulk_deleted", default=frozenset()
+)
+
+
+class ChangeType(models.TextChoices):
+    """What a change did to its row."""
+
+    CREATED = "+", _("Created")
+    CHANGED = "~", _("Changed")
+    DELETED = "-", _("Deleted")
+
+
+class Change(models.Model):
+    """A row as one change left it, or as it was when it was deleted."""
+
+    origin = models.CharField(
+        _("from"), max_length=16, choices=Origin, default=current_origin, editable=False
+    )
+
+    is_link = False  # whether it is of two rows that came together or parted, and of none itself
+    owners: tuple[str, ...] = ()  # foreign keys to rows on whose pages the change is shown, too
+
+    class Meta:
+        abstract = True
+
+
+class Recorded(models.Model):
+    """A row whose changes are recorded: it and its history are saved together or not at all."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save within a transaction."""
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+
+
+class Records(HistoricalRecords):
+    """Has a model's changes recorded in a table of its own.
+
+    `without` names the fields that are left out: secrets and what is made of them, evidence that
+    machines leave, and what the database computes. `owner` names the foreign key to the row on
+    whose page these changes are shown, too.
+    """
+
+    def __init__(self, *, without: Collection[str] = (), owner: str = "") -> None:
+        self._owner = owner
+        super().__init__(
+            bases=(Change,),
+            excluded_fields=list(without),
+            history_id_field=models.BigAutoField(),
+            history_change_reason_field=models.CharField(
+                max_length=MAX_REASON_LENGTH, blank=True, default=""
+            ),
+            history_user_id_field=models.CharField(max_length=150, blank=True, default=""),
+            history_user_getter=lambda change: change.history_user_id,
+            history_user_setter=_name_user,
+            get_user=current_user,
+        )
+
+    def copy_fields(self, model: type[models.Model]) -> dict[str, Any]:
+        """Copy the model's fields without their indexes: history is not looked up by them."""
+        fields: dict[str, Any] = super().copy_fields(model)
+        for field in fields.values():
+            field.db_index = False
+        return fields
+
+    def get_meta_options(self, model: type[models.Model]) -> dict[str, Any]:
+        """Return the table's options: the indexes of the pages that show it, the known origins."""
+        rows = [model._meta.pk.name, *([self._owner] if self._owner else [])]
+        known = models.CheckConstraint(
+            condition=Q(origin__in=["admin", "command", "import", "shell"]),
+            name=f"{model._meta.app_label}_{model._meta.model_name}_history_origin_known",
+        )
+        options: dict[str, Any] = super().get_meta_options(model)
+        return {**options, "indexes": indexes_of(*rows), "constraints": [known]}
+
+    def get_extra_fields(self, model: type[models.Model], fields: Any) -> dict[str, Any]:
+        """Return what a table of history has besides the model's fields."""
+        extra: dict[str, Any] = super().get_extra_fields(model, fields)
+        return {**extra, "owners": (self._owner,) if self._owner else ()}
+
+    def get_change_reason_for_object(self, *_of: object) -> str:
+        """Return why changes are made now."""
+        return current_reason()
+
+    def post_delete(self, instance: models.Model, **kwargs: Any) -> None:
+        """Record a deletion, unless `bulk_delete` has done so."""
+        if type(instance) not in bulk_deleted.get():
+            super().post_delete(instance, **kwargs)
+
+
+def _name_user(change: Any, user: object) -> None:
+    change.history_user_id = user or ""
+
+
+def indexes_of(*rows: str) -> list[models.Index]:
+    """Return the indexes of a history that is read by these columns, by user and by time."""
+    return [
+        *(models.Index(fields=[row, "history_id"]) for row in rows),
+        models.Index(fields=["history_date", "history_id"]),
+        models.Index(fields=["history_user_id", "history_date", "history_id"]),
+    ]
