@@ -10,11 +10,11 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 	--no-emit-index-url --custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-sqlite test-postgres lint types bench lock messages browser
+.PHONY: help setup run test test-sqlite test-postgres lint types bench lock messages browser deploy-check
 .DELETE_ON_ERROR:
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/run.stamp .env ## Make .venv from the locked requirements, and .env with fresh keys
 
@@ -63,6 +63,9 @@ lint: $(VENV)/dev.stamp ## Check style, missing migrations, the deployment check
 	@DJANGO_SETTINGS_MODULE=tests.settings HTTPS=on ALLOWED_HOSTS=registry.example \
 		SECRET_KEY="$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))')" \
 		$(MANAGE) check --deploy --fail-level WARNING
+
+deploy-check: $(VENV)/dev.stamp ## Check deploy/ with the tools that read it; STRICT=1 fails where one is missing
+	@$(PYTHON) deploy/check.py $(if $(STRICT),--strict)
 
 types: $(VENV)/dev.stamp ## Check types (mypy, strict)
 	@$(BIN)/mypy .

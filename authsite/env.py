@@ -20,6 +20,8 @@ from django.core.exceptions import ImproperlyConfigured
 PEPPER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
 HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
 PEPPER_MIN_BYTES = 32
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?\Z")
+POSTGRES_PORT = "5432"
 DATABASES = frozenset({"sqlite", "postgres", "postgresql", "psql", "pgsql"})
 TRUE = ("on", "true", "yes", "1")
 FALSE = ("off", "false", "no", "0")
@@ -123,13 +125,29 @@ class Environment(environ.FileAwareEnv):
         return peppers
 
     def database(self, name: str, *, default: str) -> dict[str, Any]:
-        """Return Django's settings of the database that a URL names."""
+        """Return Django's settings of the database that a URL names.
+
+        A PostgreSQL may have several hosts, as libpq takes them: the first that answers as the URL
+        wants (`?target_session_attrs=read-write`) is connected to.
+        """
         url = self.text(name, default)
-        if url.partition(":")[0] not in DATABASES:
+        scheme, _, rest = url.partition(":")
+        if scheme not in DATABASES:
             raise ImproperlyConfigured(
                 f"{name} must be a URL such as postgres://user@host/name or sqlite:////path."
             )
-        config: dict[str, Any] = self.db_url_config(url)
+        place, slash, path = rest.removeprefix("//").partition("/")
+        account, at, hosts = place.rpartition("@")
+        if "," not in hosts:
+            return dict(self.db_url_config(url))
+        found = [HOST.match(host) for host in hosts.split(",")]
+        if scheme == "sqlite" or not all(found):
+            raise ImproperlyConfigured(
+                f"{name} must list hosts as host:port,host:port, each a name or an address."
+            )
+        config: dict[str, Any] = self.db_url_config(f"{scheme}://{account}{at}host{slash}{path}")
+        config["HOST"] = ",".join(host[1].strip("[]") for host in found if host)
+        config["PORT"] = ",".join(host[2] or POSTGRES_PORT for host in found if host)
         return config
 
     def cache(self, name: str, *, default: str) -> dict[str, Any]:

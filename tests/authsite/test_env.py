@@ -120,6 +120,24 @@ def test_a_database_url_that_is_none_stops_the_start(make_env: MakeEnv) -> None:
         make_env(X_URL="nonsense").database("X_URL", default="sqlite://:memory:")
 
 
+def test_a_database_url_may_name_several_hosts(make_env: MakeEnv) -> None:
+    url = "postgres://u:p%40w@a.internal:5433,b,[::1]:5434/registry?target_session_attrs=read-write"
+    config = make_env(X_URL=url).database("X_URL", default="")
+    assert config["HOST"] == "a.internal,b,::1"
+    assert config["PORT"] == "5433,5432,5434"
+    assert (config["USER"], config["PASSWORD"], config["NAME"]) == ("u", "p@w", "registry")
+    assert config["OPTIONS"] == {"target_session_attrs": "read-write"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgres://u@a,/n", "postgres://u@a:x,b/n", "postgres://u@a b,c/n", "sqlite://a,b/n"],
+)
+def test_hosts_that_are_none_stop_the_start(make_env: MakeEnv, url: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="X_URL"):
+        make_env(X_URL=url).database("X_URL", default="")
+
+
 @pytest.mark.parametrize("missing", ["SECRET_KEY", "PEPPERS"])
 def test_the_start_stops_without_a_key_and_says_how_to_make_it(
     missing: str, tmp_path: Path
