@@ -14,7 +14,6 @@ such a command: it holds where each of them is denied in full by a wider rule or
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -25,19 +24,17 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from acl import notation
-from acl.engine import patterns
-from acl.engine.decisions import EVERYONE, ITSELF, SAME_GROUP, Effect, Request
+from acl import notation, patterns
+from acl.engine.decisions import Request, decide_many
 from acl.engine.group_tree import GroupTree
 from acl.engine.shadowing import ShadowFinder, patterns_of
 from acl.models import Assertion, CommandPermission
-from acl.what_if import Change, decide_all, within_change
-from devices.addresses import is_storable
+from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
 
-MAX_PAIRS = 10_000  # of devices that one expectation may be about
-MAX_SHOWN = 3  # reasons for one broken expectation
+MAX_PAIRS = 10_000  # of devices that one assertion may be about
+MAX_SHOWN = 3  # reasons for one broken assertion
 MAX_QUESTIONS = 100  # in one statement
 USAGE = gettext_lazy(
     "Write: SENDER may COMMAND RECEIVER, SENDER may not COMMAND RECEIVER, or nobody [outside "
@@ -47,7 +44,7 @@ USAGE = gettext_lazy(
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """An expectation that does not hold, and why."""
+    """An assertion that does not hold, and why."""
 
     text: str
     why: str
@@ -57,30 +54,17 @@ class Broken:
 
 
 class Registry(notation.Names):
-    """What expectations name, found together: five statements, however many there are."""
+    """What assertions name, found together: five statements, however many there are."""
 
-    def __init__(self, expectations: Iterable["Expectation"]) -> None:
-        ends = {end for one in expectations for end in one.ends()}
-        devices = {end.removeprefix(notation.DEVICE) for end in ends}
-        groups = {end.removeprefix(notation.GROUP) for end in ends}
+    def __init__(self, parsed: Iterable["Parsed"]) -> None:
+        super().__init__(end for one in parsed for end in one.ends())
         self.tree = GroupTree()
-        self._devices = {
-            device.identifier: device
-            for device in Device.objects.filter(identifier__in=filter(is_storable, devices))
-        }
-        self._groups = {
-            group.name: group
-            for group in DeviceGroup.objects.filter(name__in=filter(is_storable, groups))
-        }
-        inside = {pk for group in self._groups.values() for pk in self.tree.below(group.pk)}
+        inside = {pk for group in self.groups.values() for pk in self.tree.below(group.pk)}
         # Of each device in question all groups, not only those through which it is in question.
-        held = Device.groups.through.objects.filter(
-            Q(device__in=[device.pk for device in self._devices.values()])
-            | Q(
-                device__in=Device.groups.through.objects.filter(devicegroup__in=inside).values(
-                    "device"
-                )
-            )
+        memberships = Device.groups.through.objects
+        held = memberships.filter(
+            Q(device__in=[device.pk for device in self.devices.values()])
+            | Q(device__in=memberships.filter(devicegroup__in=inside).values("device"))
         )
         self._members: dict[int, set[int]] = defaultdict(set)
         self._held: dict[int, set[int]] = defaultdict(set)
@@ -92,18 +76,6 @@ class Registry(notation.Names):
             self._held[device].add(group)
             if enabled:
                 self._enabled[device] = identifier
-
-    def device(self, identifier: str, field: str) -> Device:
-        """Return the device of exactly that identifier."""
-        if identifier not in self._devices:
-            raise self.unknown(field, _("No device “%s” is registered."), identifier)
-        return self._devices[identifier]
-
-    def group(self, name: str, field: str) -> DeviceGroup:
-        """Return the group of that name."""
-        if name not in self._groups:
-            raise self.unknown(field, _("There is no group named “%s”."), name)
-        return self._groups[name]
 
     def members(self, group: DeviceGroup) -> set[int]:
         """Return the devices in a group or below it."""
@@ -172,7 +144,10 @@ class Universal:
         self, allowing: Iterable[CommandPermission], registry: Registry
     ) -> list["_Suspect"]:
         """Return the rules that may allow it to somebody, each with who could be the sender."""
-        insiders = self._insiders(registry)
+        insiders: set[int] = set()
+        if self.outside is not None:
+            group = notation.read_end("outside", self.outside, registry)["outside_group"]
+            insiders = registry.tree.below(group.pk)
         receivers = self._receivers(registry)
         aimed_at = None if receivers is None else _keys_of(receivers, registry.tree)
         return [
@@ -182,14 +157,8 @@ class Universal:
             and any(patterns.overlap(one, self.pattern) for one in patterns_of(rule))
         ]
 
-    def _insiders(self, registry: Registry) -> set[int]:
-        if self.outside is None:
-            return set()
-        group = notation.read_end("outside", self.outside, registry)["outside_group"]
-        return registry.tree.below(group.pk)
-
     def _receivers(self, registry: Registry) -> "_Receivers | None":
-        """Return the devices and groups that the expectation is about; None: any."""
+        """Return the devices and groups that the assertion is about; None: any."""
         if self.destination is None:
             return None
         fields = notation.read_end("receiver", self.destination, registry)
@@ -222,10 +191,10 @@ def _keys_of(receivers: _Receivers, tree: GroupTree) -> set[int]:
     return receivers.devices | {-pk for pk in above} | {EVERYONE, ITSELF, SAME_GROUP}
 
 
-Expectation = Concrete | Universal
+Parsed = Concrete | Universal
 
 
-def read(text: str) -> Expectation:
+def read(text: str) -> Parsed:
     """Return what a line means; raises ValidationError with how to mend it."""
     try:
         words = shlex.split(text, comments=True)
@@ -262,43 +231,67 @@ def _concrete(source: str, destination: str, command: str, *, allowed: bool) -> 
     return Concrete(source, destination, command, allowed)
 
 
+def validated(text: str) -> str:
+    """Return the text with single spaces; raises ValidationError for what cannot be checked.
+
+    That is what cannot be read, names what does not exist, or is about too many devices.
+    """
+    text = " ".join(text.split())
+    parsed = read(text)
+    parsed.resolve(Registry([parsed]))
+    return text
+
+
 def check(texts: Iterable[str], *, now: datetime | None = None) -> list[Broken]:
-    """Return the expectations among the lines that do not hold, with their reasons.
+    """Return the assertions among the lines that do not hold, with their reasons.
 
     They are checked together: the number of statements does not grow with that of the lines, but
     for one in many hundreds.
     """
     moment = now or timezone.now()
-    failures: dict[str, list[str]] = {}
-    expectations: dict[str, Expectation] = {}
-    for text in filter(says_something, texts):
-        failures[text] = []
-        try:
-            expectations[text] = read(text)
-        except ValidationError as error:
-            failures[text] = error.messages
-    if expectations:
-        registry = Registry(expectations.values())
-        requests: dict[str, list[Request]] = {}
-        for text, expectation in expectations.items():
-            try:
-                requests[text] = expectation.resolve(registry)
-            except ValidationError as error:
-                failures[text] = error.messages
+    failures: dict[str, list[str]] = {text: [] for text in filter(says_something, texts)}
+    parsed, registry, requests = _resolved(failures)
+    if registry is not None:
+        universals = {
+            text: one
+            for text, one in parsed.items()
+            if isinstance(one, Universal) and text in requests
+        }
         for text, why in [
-            *_turned(expectations, requests, moment),
-            *_leaks(
-                {
-                    t: e
-                    for t, e in expectations.items()
-                    if t in requests and isinstance(e, Universal)
-                },
-                registry,
-                moment,
-            ),
+            *_decided_otherwise(parsed, requests, moment),
+            *_leaks(universals, registry, moment),
         ]:
             failures[text].append(why)
     return [Broken(text.strip(), _summary(found)) for text, found in failures.items() if found]
+
+
+def check_saved() -> list[Broken]:
+    """Return the saved assertions that do not hold."""
+    return check(saved())
+
+
+def _resolved(
+    failures: dict[str, list[str]],
+) -> tuple[dict[str, Parsed], Registry | None, dict[str, list[Request]]]:
+    """Return what each line means, what they all name, and the requests that each is about.
+
+    Why a line makes no sense is put among its failures. Without a line that does, nothing is
+    looked up.
+    """
+    parsed: dict[str, Parsed] = {}
+    requests: dict[str, list[Request]] = {}
+    for text in failures:
+        try:
+            parsed[text] = read(text)
+        except ValidationError as error:
+            failures[text] = error.messages
+    registry = Registry(parsed.values()) if parsed else None
+    for text, one in parsed.items():
+        try:
+            requests[text] = one.resolve(registry) if registry else []
+        except ValidationError as error:
+            failures[text] = error.messages
+    return parsed, registry, requests
 
 
 def _summary(failures: list[str]) -> str:
@@ -308,17 +301,16 @@ def _summary(failures: list[str]) -> str:
     return "; ".join(shown)
 
 
-def _turned(
-    expectations: Mapping[str, Expectation], requests: Mapping[str, list[Request]], now: datetime
+def _decided_otherwise(
+    parsed: Mapping[str, Parsed], requests: Mapping[str, list[Request]], now: datetime
 ) -> list[tuple[str, str]]:
-    """Return what is not decided as expected, by expectation."""
+    """Return what is not decided as it is asserted, by assertion."""
     asked = [(text, request) for text, listed in requests.items() for request in listed]
+    decisions = decide_many([request for _text, request in asked], now=now)
     failing = [
         (text, request, decision)
-        for (text, request), decision in zip(
-            asked, decide_all([request for _text, request in asked], now), strict=True
-        )
-        if decision.allowed != getattr(expectations[text], "allowed", None)
+        for (text, request), decision in zip(asked, decisions, strict=True)
+        if decision.allowed != getattr(parsed[text], "allowed", None)
     ]
     rules = CommandPermission.objects.named().in_bulk(
         {decision.rule for _text, _request, decision in failing if decision.rule is not None}
@@ -336,7 +328,7 @@ def _turned(
 def _leaks(
     universals: Mapping[str, Universal], registry: Registry, now: datetime
 ) -> list[tuple[str, str]]:
-    """Return the rules that allow to somebody what nobody may, by expectation."""
+    """Return the rules that allow to somebody what nobody may, by assertion."""
     if not universals:
         return []
     allowing = _allowing({one.pattern for one in universals.values()}, now)
@@ -369,15 +361,6 @@ def _any(querysets: Sequence[DeviceQuerySet]) -> list[bool]:
     return found
 
 
-def broken_by(change: Change) -> list[Broken]:
-    """Return the saved expectations that hold, and would not once `change` is made."""
-    texts = saved()
-    if not texts:
-        return []
-    already = {one.text for one in check(texts)}
-    return [one for one in within_change(change, lambda: check(texts)) if one.text not in already]
-
-
 def says_something(text: str) -> bool:
     """Whether a line says anything: it is neither empty nor a remark."""
     stripped = text.strip()
@@ -385,27 +368,14 @@ def says_something(text: str) -> bool:
 
 
 def saved() -> list[str]:
-    """Return the saved expectations."""
+    """Return the saved assertions."""
     return list(Assertion.objects.values_list("text", flat=True))
 
 
-def saved_requests() -> dict[Request, int]:
-    """Return the requests that the saved expectations are about; unreadable ones are left out.
-
-    That somebody expects an answer does not say that it was asked for: 0 times each.
-    """
-    expectations: list[Expectation] = []
-    for text in saved():
-        with suppress(ValidationError):  # `check` reports it
-            expectations.append(read(text))
-    requests: dict[Request, int] = {}
-    if not expectations:
-        return requests
-    registry = Registry(expectations)
-    for expectation in expectations:
-        with suppress(ValidationError):
-            requests.update(dict.fromkeys(expectation.resolve(registry), 0))
-    return requests
+def saved_requests() -> list[Request]:
+    """Return the requests that the saved assertions are about; `check` reports unreadable ones."""
+    _parsed, _registry, resolved = _resolved({text: [] for text in saved()})
+    return [request for requests in resolved.values() for request in requests]
 
 
 def _allowing(wanted: Iterable[str], now: datetime) -> list[CommandPermission]:

@@ -10,10 +10,9 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Q, Subquery
 from django.utils.translation import gettext_lazy as _
 
-from acl.engine.decisions import Effect
 from acl.engine.group_tree import GroupTree
-from acl.engine.shadowing import ShadowFinder
-from acl.models.command_permission import CommandPermission, CommandPermissionQuerySet
+from acl.engine.shadowing import ShadowFinder, patterns_of
+from acl.models.command_permission import CommandPermission, CommandPermissionQuerySet, Effect
 from acl.models.command_set import CommandSetPattern
 from devices.models import Device
 
@@ -86,7 +85,7 @@ def lint(
     `most` bounds how many are examined, the oldest first.
     """
     tree = GroupTree()
-    coverage = ShadowFinder(tree, now)
+    shadow_finder = ShadowFinder(tree, now)
     with_denials = CommandPermission.objects.enabled().filter(effect=Effect.DENY).exists()
     ordered = iter(
         rules.enabled()
@@ -101,7 +100,7 @@ def lint(
             {rule.twin for rule in chunk if rule.twin is not None}  # type: ignore[attr-defined]
         )
         allowing = [rule for rule in chunk if rule.effect == Effect.ALLOW]
-        denials = coverage.denials(allowing) if with_denials else {}
+        denials = shadow_finder.denials(allowing) if with_denials else {}
         shadows = {allowing[position].pk: denial for position, denial in denials.items()}
         for rule in chunk:
             yield from _findings(rule, tree, now)
@@ -129,8 +128,6 @@ def _findings(rule: CommandPermission, tree: GroupTree, now: datetime) -> Iterab
 
 def opens_everything(rule: CommandPermission) -> bool:
     """Whether a rule allows everyone every command to everyone."""
-    from acl.engine.shadowing import patterns_of
-
     return (
         rule.effect == Effect.ALLOW
         and rule.source_kind == rule.destination_kind == "everyone"

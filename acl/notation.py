@@ -5,7 +5,8 @@ Sender and receiver: an identifier, `group:NAME`, `everyone`; a receiver also `i
 Commands: a pattern, or `set:NAME`.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
@@ -16,51 +17,63 @@ from devices.models import Device, DeviceGroup
 
 DEVICE, GROUP, SET = "device:", "group:", "set:"
 EVERYONE, ITSELF, SAME_GROUP = "everyone", "itself", "same-group"
+MAX_NAMES = 500  # in one statement
+Row = TypeVar("Row", Device, DeviceGroup, CommandSet)
 
 
 class Names:
-    """Finds what a name stands for; raises ValidationError, at the field, where it is nothing."""
+    """What the ends and commands of rules name, looked up together: a statement a model.
+
+    Its methods raise ValidationError, at the field, for a name of nothing.
+    """
+
+    def __init__(self, ends: Iterable[str], commands: Iterable[str] = ()) -> None:
+        named = set(ends)
+        devices = {end.removeprefix(DEVICE) for end in named if not end.startswith(GROUP)}
+        self.devices = rows_by(Device, "identifier", devices)
+        self.groups = rows_by(DeviceGroup, "name", _after(GROUP, named))
+        self.sets = rows_by(CommandSet, "name", _after(SET, commands))
 
     def device(self, identifier: str, field: str) -> Device:
         """Return the device of exactly that identifier."""
-        row = (
-            Device.objects.filter(identifier=identifier).first()
-            if is_storable(identifier)
-            else None
-        )
-        if row is None:
-            raise self.unknown(field, _("No device “%s” is registered."), identifier)
-        return row
+        row = self.devices.get(identifier)
+        return row or _refuse(field, _("No device “%s” is registered."), identifier)
 
     def group(self, name: str, field: str) -> DeviceGroup:
         """Return the group of that name."""
-        rows = DeviceGroup.objects.filter(name=name)
-        row = rows.first() if is_storable(name) else None
-        if row is None:
-            raise self.unknown(field, _("There is no group named “%s”."), name)
-        return row
+        return self.groups.get(name) or _refuse(field, _("There is no group named “%s”."), name)
 
     def command_set(self, name: str, field: str) -> CommandSet:
         """Return the command set of that name."""
-        rows = CommandSet.objects.filter(name=name)
-        row = rows.first() if is_storable(name) else None
-        if row is None:
-            raise self.unknown(field, _("There is no command set named “%s”."), name)
-        return row
-
-    @staticmethod
-    def unknown(field: str, message: str, name: str) -> ValidationError:
-        """Return the refusal of a name."""
-        return ValidationError({field: message % name}, code="unknown")
+        row = self.sets.get(name)
+        return row or _refuse(field, _("There is no command set named “%s”."), name)
 
 
-REGISTRY = Names()
+def rows_by(model: type[Row], field: str, names: Iterable[str]) -> dict[str, Row]:
+    """Return the rows of these names, by name; a bounded number of names a statement."""
+    wanted = sorted(filter(is_storable, names))
+    return {
+        getattr(row, field): row
+        for start in range(0, len(wanted), MAX_NAMES)
+        for row in model._default_manager.filter(
+            **{f"{field}__in": wanted[start : start + MAX_NAMES]}
+        )
+    }
+
+
+def _after(prefix: str, texts: Iterable[str]) -> set[str]:
+    return {text.removeprefix(prefix) for text in texts if text.startswith(prefix)}
+
+
+def _refuse(field: str, message: str, name: str) -> Any:
+    raise ValidationError({field: message % name}, code="unknown")
 
 
 def read_rule(
-    *, source: str, destination: str, command: str, names: Names = REGISTRY, **fields: Any
+    *, source: str, destination: str, command: str, names: Names | None = None, **fields: Any
 ) -> CommandPermission:
     """Return an unsaved, unchecked rule; raises ValidationError where a name is unknown."""
+    names = names or Names([source, destination], [command])
     return CommandPermission(
         **read_end("source", source, names),
         **read_end("destination", destination, names),
@@ -69,7 +82,7 @@ def read_rule(
     )
 
 
-def read_end(end: str, text: str, names: Names = REGISTRY) -> dict[str, Any]:
+def read_end(end: str, text: str, names: Names) -> dict[str, Any]:
     """Return the fields that `text` means for the `source` or the `destination` of a rule."""
     if text == EVERYONE or (end == "destination" and text in {ITSELF, SAME_GROUP}):
         return {f"{end}_kind": text}
@@ -80,7 +93,7 @@ def read_end(end: str, text: str, names: Names = REGISTRY) -> dict[str, Any]:
     return {f"{end}_kind": "device", f"{end}_device": device}
 
 
-def read_command(text: str, names: Names = REGISTRY) -> dict[str, Any]:
+def read_command(text: str, names: Names) -> dict[str, Any]:
     """Return the fields that `text` means for the command of a rule."""
     if not text.startswith(SET):
         return {"pattern": text}

@@ -1,5 +1,87 @@
-"""The name by which migrations know the validator of command patterns."""
+"""Command patterns: what they look like, and the few that can match one command.
 
-from acl.engine.patterns import validate_pattern
+A pattern is a full command name (`/v1/Config.Get`), or ends in `*` right after a boundary, `/` or
+`.` (`/v1/*`, `/v1/Config.*`), or is `*` alone. `*` stands for any text, none included.
+"""
 
-__all__ = ["validate_pattern"]
+import re
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+from devices import addresses
+
+MAX_LENGTH = addresses.MAX_LENGTH
+MAX_BOUNDARIES = 32  # a command with more is malformed: what it can cost is bounded
+BOUNDARY = re.compile(r"[/.]")
+
+
+def validate_pattern(pattern: str) -> None:
+    """Raise ValidationError, with how to mend it, unless `pattern` can match a command."""
+    message = _complaint(pattern)
+    if message:
+        raise ValidationError(message, code="pattern")
+
+
+def _complaint(pattern: str) -> str:
+    if not pattern:
+        return _("A pattern is needed: a command such as /v1/Config.Get, or * for every command.")
+    if len(pattern) > MAX_LENGTH:
+        return _("A pattern has at most %(longest)d characters; this one has %(length)d.") % {
+            "longest": MAX_LENGTH,
+            "length": len(pattern),
+        }
+    if any(char.isspace() or not char.isprintable() for char in pattern):
+        return _("A pattern has no spaces, line breaks or control characters; remove them.")
+    if len(BOUNDARY.findall(pattern)) > MAX_BOUNDARIES:
+        return _("A pattern has at most %(most)d slashes and dots.") % {"most": MAX_BOUNDARIES}
+    literal = pattern.removesuffix("*")
+    if "*" in literal:
+        return _(
+            "“*” may stand only at the end. Write %(mended)s, or one pattern for each command."
+        ) % {"mended": _prefix_pattern(literal)}
+    if literal and literal != pattern and literal[-1] not in "/.":
+        return _("“*” must follow “/” or “.”, or stand alone. Did you mean %(mended)s?") % {
+            "mended": _prefix_pattern(literal)
+        }
+    return ""
+
+
+def _prefix_pattern(text: str) -> str:
+    """Return the longest pattern with `*` that covers what `text` begins with."""
+    before = text.partition("*")[0]
+    return before[: max(before.rfind("/"), before.rfind(".")) + 1] + "*"
+
+
+def candidates(command: str) -> list[str]:
+    """Return every pattern that can match `command`, widest first: `*`, `/*`, …, itself.
+
+    An empty list means that the command is malformed: empty, too long, with too many boundaries,
+    or with characters that no database stores. Nothing can match it.
+    """
+    if not command or not addresses.is_storable(command):
+        return []
+    boundaries = [match.end() for match in BOUNDARY.finditer(command)]
+    if len(boundaries) > MAX_BOUNDARIES:
+        return []
+    found = ["*", *(f"{command[:end]}*" for end in boundaries)]
+    if "*" not in command:  # a command is no pattern: its star is a star
+        found.append(command)
+    return found
+
+
+def wider(pattern: str) -> list[str]:
+    """Return every pattern that matches all that `pattern` matches, itself last."""
+    if not pattern.endswith("*"):
+        return candidates(pattern)
+    return [found for found in candidates(pattern[:-1]) if found.endswith("*")] or ["*"]
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether every command that `narrow` matches is matched by `wide` too."""
+    return wide == narrow or (wide.endswith("*") and narrow.startswith(wide[:-1]))
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether some command is matched by both: of two such patterns, one covers the other."""
+    return covers(one, other) or covers(other, one)

@@ -6,10 +6,9 @@ within it: what a trial says is what will be.
 
 import copy
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -17,18 +16,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from acl.engine.decisions import Decision, Request
+from acl import assertions
+from acl.assertions import Broken
+from acl.engine.decisions import Decision, Request, decide_many
+from acl.extension_points import REQUEST_SOURCES
 from acl.models import CommandPermission
 
-BATCH = 1000
-Answer = TypeVar("Answer")
 Change = Callable[[], object]
-
-# Where requests come from that a change is tried with, and how often each was asked of late: the
-# saved expectations, and what apps that build on this one have seen. Who adds a source bounds it.
-SOURCES: list[Callable[[], Mapping[Request, int]]] = []
-# Where names of commands come from beside rules and requests.
-COMMANDS: list[Callable[[], Iterable[str]]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +47,66 @@ class ChangedDecision:
         return text
 
 
+@dataclass(frozen=True, slots=True)
+class Consequences:
+    """Which of the requests tried a change answers otherwise, and the assertions it breaks."""
+
+    tried: int
+    changed_decisions: list[ChangedDecision]
+    broken: list[Broken]
+
+
+class Before:
+    """The answers and the assertions before a change, for comparison."""
+
+    def __init__(
+        self, requests: Mapping[Request, int] | None = None, *, now: datetime | None = None
+    ) -> None:
+        self._now = now or timezone.now()
+        self._requests = known_requests() if requests is None else requests
+        self._decisions = decide_many(self._requests, now=self._now)
+        self._assertions = assertions.saved()
+        self._broken = {one.text for one in assertions.check(self._assertions, now=self._now)}
+
+    def compare(self) -> Consequences:
+        """Return what has changed since, within the same transaction."""
+        after = decide_many(self._requests, now=self._now)
+        answers = zip(self._requests.items(), self._decisions, after, strict=True)
+        return Consequences(
+            len(self._requests),
+            [
+                ChangedDecision(request, was, becomes, asked)
+                for (request, asked), was, becomes in answers
+                if was.allowed != becomes.allowed
+            ],
+            [
+                one
+                for one in assertions.check(self._assertions, now=self._now)
+                if one.text not in self._broken
+            ],
+        )
+
+
+def consequences_of(change: Change, requests: Mapping[Request, int] | None = None) -> Consequences:
+    """Make a change, compare, undo the change; without `requests`, for those that are known."""
+    with transaction.atomic():
+        before = Before(requests)
+        change()
+        found = before.compare()
+        transaction.set_rollback(True)
+    return found
+
+
 def known_requests() -> dict[Request, int]:
-    """Return the requests of all sources, each with how often it was made of late."""
-    known: dict[Request, int] = {}
-    for source in SOURCES:
+    """Return the requests of assertions and all sources, each with how often it was made of late.
+
+    That an assertion is about a request does not say that it was made: 0 times.
+    """
+    known = dict.fromkeys(assertions.saved_requests(), 0)
+    for source in REQUEST_SOURCES:
         for request, asked in source().items():
             known[request] = known.get(request, 0) + asked
     return known
-
-
-def within_change(change: Change, ask: Callable[[], Answer]) -> Answer:
-    """Make a change, ask, undo the change, and return what was answered."""
-    with transaction.atomic():
-        change()
-        answer = ask()
-        transaction.set_rollback(True)
-    return answer
 
 
 def saving(rule: CommandPermission) -> Change:
@@ -79,38 +117,6 @@ def saving(rule: CommandPermission) -> Change:
 def removing(rule: CommandPermission) -> Change:
     """Return the change that deletes `rule`; the object itself stays as it is."""
     return copy.copy(rule).delete
-
-
-def changed_decisions(
-    change: Change, requests: Mapping[Request, int], *, now: datetime | None = None
-) -> list[ChangedDecision]:
-    """Return those of `requests` whose answer `change` turns, in their order."""
-    moment, listed = now or timezone.now(), list(requests)
-    before = decide_all(listed, moment)
-    after = within_change(change, lambda: decide_all(listed, moment))
-    return turned(requests, before, after)
-
-
-def turned(
-    requests: Mapping[Request, int], before: Iterable[Decision], after: Iterable[Decision]
-) -> list[ChangedDecision]:
-    """Return the requests whose answers, before and after a change, differ."""
-    return [
-        ChangedDecision(request, was, becomes, asked)
-        for (request, asked), was, becomes in zip(requests.items(), before, after, strict=True)
-        if was.allowed != becomes.allowed
-    ]
-
-
-def decide_all(requests: Sequence[Request], now: datetime) -> list[Decision]:
-    """Answer any number of requests, a bounded number at a time."""
-    return [
-        decision
-        for start in range(0, len(requests), BATCH)
-        for decision in CommandPermission.objects.decide_many(
-            requests[start : start + BATCH], now=now
-        )
-    ]
 
 
 def read_requests(lines: Iterable[str]) -> dict[Request, int]:

@@ -19,7 +19,7 @@ class RpcConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks, a section of pages, and what permissions are tried with."""
-        from acl import what_if
+        from acl import extension_points
         from acl.engine.decisions import Request
         from devices.extension_points import PANELS
         from rpc import checks  # noqa: F401
@@ -30,6 +30,6 @@ class RpcConfig(AppConfig):
         def requests_of_late() -> Mapping[Request, int]:
             return CallRecord.objects.requests_made(timezone.now() - OF_LATE, MAX_TRIED)
 
-        what_if.COMMANDS.append(lambda: COMMANDS)
-        what_if.SOURCES.append(requests_of_late)
+        extension_points.COMMAND_SOURCES.append(lambda: COMMANDS)
+        extension_points.REQUEST_SOURCES.append(requests_of_late)
         PANELS.append(last_calls)

@@ -1,14 +1,13 @@
-"""Staff's view of rules, command sets and expectations."""
+"""Staff's view of rules."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Q, QuerySet
 from django.forms import Script
 from django.http import HttpRequest
-from django.urls import URLPattern, reverse
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -16,8 +15,7 @@ from django.utils.text import smart_split, unescape_string_literal
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from acl import assertions
-from acl.admin import pages, sentences
+from acl.admin import report, sentences, tester
 from acl.admin.filters import (
     CommandSetFilter,
     EffectFilter,
@@ -28,14 +26,14 @@ from acl.admin.filters import (
     StateFilter,
 )
 from acl.lint import lint
-from acl.models import Assertion, CommandPermission, CommandSet, CommandSetPattern
+from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import IDENTITY, DestinationKind, SourceKind, state_order
 from devices.admin.changelist import BoundedChangeList, BoundedPaginator
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import ChangeGuardMixin, InitialValuesMixin, SaveChangedFieldsMixin
 from devices.models import Device, DeviceGroup
-from devices.rendering import CREATED, UPDATED, Tone, badge, moment_column
+from devices.rendering import CREATED, UPDATED, moment_column
 
 MAX_NAMED = 1000  # devices, groups, sets and notes that one word of a search may find
 
@@ -311,102 +309,17 @@ class CommandPermissionAdmin(
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages beside the list."""
-        return [*pages.urls_of(self), *super().get_urls()]
-
-
-class PatternInline(admin.TabularInline):
-    """The commands of a set."""
-
-    model = CommandSetPattern
-    extra = 1
-
-
-@admin.register(CommandSet)
-class CommandSetAdmin(
-    ChangeGuardMixin,
-    HistoryMixin,
-    admin.ModelAdmin,
-):
-    """Named sets of commands, with how many rules refer to each."""
-
-    list_display = ["name", "pattern_count", "rule_count", "description"]
-    list_filter = [("permissions__effect", admin.ChoicesFieldListFilter)]
-    search_fields = ["name", "description", "patterns__pattern"]
-    search_help_text = gettext_lazy("Search by name, description or command.")
-    fieldsets = [(None, {"fields": ["name", "description"]})]
-    restores = ("name", "description")
-    inlines = [PatternInline]
-
-    readonly_fields = ["rule_count"]
-
-    def get_fieldsets(self, request: HttpRequest, obj: CommandSet | None = None) -> Any:
-        """Say of a saved set how many rules refer to it."""
-        fields = ["name", "description", *(["rule_count"] if obj else [])]
-        return [(None, {"fields": fields})]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[CommandSet]:
-        """Count patterns and rules in the same statement."""
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(
-                pattern_total=_count_of(CommandSetPattern), rule_total=_count_of(CommandPermission)
+        pages = {
+            "explain": tester.explain_view,
+            "report": report.report_view,
+            "commands": tester.commands_view,
+        }
+        own = [
+            path(
+                f"{name}/",
+                self.admin_site.admin_view(partial(view, self)),
+                name=f"acl_commandpermission_{name}",
             )
-        )
-
-    @admin.display(description=gettext_lazy("Commands"), ordering="pattern_total")
-    def pattern_count(self, command_set: CommandSet) -> int:
-        """Return how many patterns the set has."""
-        total: int = getattr(command_set, "pattern_total", 0)
-        return total
-
-    @admin.display(description=gettext_lazy("Rules"), ordering="rule_total")
-    def rule_count(self, command_set: CommandSet) -> SafeString:
-        """Return how many rules refer to the set, linked to their list."""
-        return format_html(
-            '<a href="{}?command_set__id__exact={}">{}</a>',
-            reverse("admin:acl_commandpermission_changelist"),
-            command_set.pk,
-            getattr(command_set, "rule_total", 0),
-        )
-
-
-def _count_of(model: type[CommandSetPattern] | type[CommandPermission]) -> Coalesce:
-    rows = model._default_manager.order_by().filter(command_set=OuterRef("pk"))
-    counted = rows.values("command_set").annotate(total=Count("pk")).values("total")
-    return Coalesce(Subquery(counted), 0)
-
-
-@admin.register(Assertion)
-class AssertionAdmin(
-    HistoryMixin,
-    admin.ModelAdmin,
-):
-    """What staff expect of the rules."""
-
-    list_per_page = 50
-    search_fields = ["text", "note"]
-    search_help_text = gettext_lazy("Search by device, group, command or note.")
-    fieldsets = [(None, {"fields": ["text", "note"]})]
-    restores = ("text", "note")
-
-    def get_list_display(self, request: HttpRequest) -> list[str | Callable[[Any], Any]]:
-        """Have all states of a page checked together, once the first is asked for."""
-        checked: dict[str, str] = {}
-
-        @admin.display(description=gettext_lazy("State"))
-        def state(assertion: Assertion) -> SafeString:
-            if not checked:
-                checked.update({one.text: one.why for one in assertions.check(assertions.saved())})
-                checked.setdefault("", "")
-            if (why := checked.get(assertion.text)) is None:
-                return badge(Tone.GOOD, _("holds"))
-            return format_html("{} {}", badge(Tone.BAD, _("broken")), why)
-
-        return ["text", state, "note"]
-
-    def save_model(self, request: HttpRequest, obj: Assertion, form: Any, change: bool) -> None:
-        """Save, and say at once where it does not hold."""
-        super().save_model(request, obj, form, change)
-        for broken in assertions.check([obj.text]):
-            self.message_user(request, _("It does not hold: %s") % broken.why, messages.WARNING)
+            for name, view in pages.items()
+        ]
+        return [*own, *super().get_urls()]

@@ -1,12 +1,10 @@
-"""What a change in the admin turns: shown, and asked about where it breaks an expectation.
+"""What a change in the admin turns: shown, and asked about where it breaks an assertion.
 
 The change is made in a transaction and the engine is asked before and within it. So one mechanism
 serves whatever changes the answers: rules, command sets, groups, devices; forms, deletions and
 actions on lists.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
@@ -14,62 +12,24 @@ from django.contrib.admin import ModelAdmin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from acl import assertions, what_if
-from acl.assertions import Broken
-from acl.engine.decisions import Decision
-from acl.what_if import ChangedDecision
+from acl.what_if import Before, Consequences
 from devices.admin.mixins import EDIT
 from devices.extension_points import View
 
 TRY, CONFIRMED = "_try", "_confirmed"
 HTTP_DONE = 302  # the admin's answer to what was done; all else asks, complains or shows
-MAX_FLIPS = 100  # on the page
+MAX_SHOWN = 100  # on the page
 MAX_TOLD = 3  # in a message
-
-
-@dataclass(frozen=True, slots=True)
-class Consequences:
-    """What a change turns among the requests tried, and the expectations that it breaks."""
-
-    tried: int
-    changed_decisions: list[ChangedDecision]
-    broken: list[Broken]
-
-
-class Before:
-    """The answers before a change, for comparison."""
-
-    def __init__(self, now: datetime) -> None:
-        self._now = now
-        self._expectations = assertions.saved()
-        self._requests = what_if.known_requests()
-        self._decisions = self._decide()
-        self._broken = {one.text for one in self._check()}
-
-    def _decide(self) -> list[Decision]:
-        return what_if.decide_all(list(self._requests), self._now)
-
-    def _check(self) -> list[Broken]:
-        return assertions.check(self._expectations, now=self._now)
-
-    def compare(self) -> Consequences:
-        """Return what a change has turned that was made meanwhile."""
-        return Consequences(
-            len(self._requests),
-            what_if.turned(self._requests, self._decisions, self._decide()),
-            [one for one in self._check() if one.text not in self._broken],
-        )
 
 
 def guard(model_admin: "ModelAdmin[Any]", request: HttpRequest, view: View) -> HttpResponse:
     """Make a change, say what it turns, and take it back where that must be confirmed first."""
     consequences = None
     with transaction.atomic():
-        before = Before(timezone.now())
+        before = Before()
         response = view()
         if response.status_code == HTTP_DONE:
             consequences = before.compare()
@@ -96,7 +56,7 @@ def _page(
             "opts": model_admin.opts,
             "title": _("What would change"),
             "consequences": consequences,
-            "changed_decisions": consequences.changed_decisions[:MAX_FLIPS],
+            "changed_decisions": consequences.changed_decisions[:MAX_SHOWN],
             "sent": [
                 (name, value)
                 for name, values in request.POST.lists()
@@ -120,4 +80,4 @@ def _tell(request: HttpRequest, consequences: Consequences) -> None:
         first = "; ".join(map(str, consequences.changed_decisions[:MAX_TOLD]))
         messages.info(request, text % {"n": turned, "first": first})
     for broken in consequences.broken:
-        messages.warning(request, _("An expectation does not hold any more: %s") % broken)
+        messages.warning(request, _("An assertion does not hold any more: %s") % broken)

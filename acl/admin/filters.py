@@ -4,15 +4,23 @@ from functools import cached_property, reduce
 from operator import or_
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Q, QuerySet, TextChoices
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
 from acl.engine import decisions
-from acl.engine.decisions import EVERYONE, Effect, Entity, Request
+from acl.engine.decisions import Entity, Request
 from acl.models import CommandSet
-from acl.models.command_permission import DestinationKind, RuleState, SourceKind
+from acl.models.command_permission import (
+    EVERYONE,
+    DestinationKind,
+    Effect,
+    RuleState,
+    SourceKind,
+    state_conditions,
+)
 from devices.admin.changelist import CountedFilter
 from devices.models import Device, DeviceGroup
 
@@ -20,78 +28,78 @@ GROUP = "group-"
 MAX_SETS = 15  # that are choices of a filter
 
 
-class EffectFilter(CountedFilter):
+UNNAMED = Q(destination_device=None, destination_group=None)
+
+
+class KindFilter(CountedFilter):
+    """Rules by an enumeration; each choice is a condition that has an index of its own."""
+
+    kinds: type[TextChoices]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return list(self.kinds.choices)
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
+        """Return the rules of a choice."""
+        is_known = value in self.kinds.values
+        return queryset.filter(self.condition(value)) if is_known else queryset.none()
+
+    def condition(self, value: str) -> Q:
+        """Return the condition of a choice."""
+        raise NotImplementedError
+
+
+class EffectFilter(KindFilter):
     """Rules by what they do."""
 
     title = gettext_lazy("effect")
     parameter_name = "effect__exact"
+    kinds = Effect
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
-        return list(Effect.choices)
-
-    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        """Return the rules of a choice."""
-        return queryset.filter(effect=value)
+    def condition(self, value: str) -> Q:
+        """Return the condition of an effect."""
+        return Q(effect=value)
 
 
-class StateFilter(CountedFilter):
+class StateFilter(KindFilter):
     """Rules by whether they take part in decisions now."""
 
     title = gettext_lazy("state")
     parameter_name = "state"
+    kinds = RuleState
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
-        return list(RuleState.choices)
-
-    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        """Return the rules of a choice."""
-        if value not in RuleState.values:
-            return queryset.none()
-        return queryset.in_state(RuleState(value), timezone.now())
+    def condition(self, value: str) -> Q:
+        """Return the condition of a state."""
+        return state_conditions(timezone.now())[RuleState(value)]
 
 
-class SenderKindFilter(CountedFilter):
+class SenderKindFilter(KindFilter):
     """Rules by whom they are about as senders: by the key, which an index begins with."""
 
     title = gettext_lazy("sender")
     parameter_name = "source_kind__exact"
-    conditions = {
-        SourceKind.DEVICE: Q(source_key__gt=EVERYONE),
-        SourceKind.GROUP: Q(source_key__lt=EVERYONE),
-        SourceKind.EVERYONE: Q(source_key=EVERYONE),
-    }
+    kinds = SourceKind
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
-        return list(SourceKind.choices)
-
-    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        """Return the rules of a choice."""
-        if value not in SourceKind.values:
-            return queryset.none()
-        return queryset.filter(self.conditions[SourceKind(value)])
+    def condition(self, value: str) -> Q:
+        """Return the condition of a kind."""
+        if value == SourceKind.DEVICE:
+            return Q(source_key__gt=EVERYONE)
+        return Q(source_key__lt=EVERYONE) if value == SourceKind.GROUP else Q(source_key=EVERYONE)
 
 
-UNNAMED = Q(destination_device=None, destination_group=None)
-
-
-class ReceiverKindFilter(CountedFilter):
-    """Rules by whom they are about as receivers; as with senders, each choice has its index."""
+class ReceiverKindFilter(KindFilter):
+    """Rules by whom they are about as receivers."""
 
     title = gettext_lazy("receiver")
     parameter_name = "destination_kind__exact"
+    kinds = DestinationKind
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
-        return list(DestinationKind.choices)
-
-    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        """Return the rules of a choice."""
+    def condition(self, value: str) -> Q:
+        """Return the condition of a kind."""
         if value in {DestinationKind.DEVICE, DestinationKind.GROUP}:
-            return queryset.filter(**{f"destination_{value}__isnull": False})
-        return queryset.filter(UNNAMED, destination_kind=value)
+            return Q(**{f"destination_{value}__isnull": False})
+        return Q(UNNAMED, destination_kind=value)
 
 
 class CommandSetFilter(CountedFilter):
@@ -117,7 +125,9 @@ class CommandSetFilter(CountedFilter):
 def entity_of(device: Device) -> Entity:
     """Return a device with its groups, as the engine sees it. One statement."""
     request = Request(device.identifier, device.identifier, "*")
-    return decisions.find_context([request], [["*"]], using="default").entities[device.identifier]
+    return decisions.find_context([request], [["*"]], using=DEFAULT_DB_ALIAS).entities[
+        device.identifier
+    ]
 
 
 def sent_by(entity: Entity) -> list[Q]:

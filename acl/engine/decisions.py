@@ -12,23 +12,17 @@ from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from acl.engine import patterns
+from acl import patterns
+from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
 from devices import addresses
+from devices.database.coalescing import Coalescer
 from devices.database.statements import WrittenStatement
 
-EVERYONE = 0
-ITSELF = -(2**62)
-SAME_GROUP = ITSELF - 1
-
-
-class Effect(models.TextChoices):
-    """What a rule does to the commands that it matches."""
-
-    ALLOW = "allow", _("Allow")
-    DENY = "deny", _("Deny")
+MAX_REQUESTS = 1000  # in one statement
 
 
 class Reason(models.TextChoices):
@@ -230,8 +224,48 @@ def set_key(pk: int) -> str:
     return f"*{pk}"
 
 
-def decide_many(requests: Sequence[Request], *, now: datetime, using: str) -> list[Decision]:
-    """Answer the requests in their order, with two statements for however many there are."""
+def decide(
+    source: str,
+    destination: str,
+    command: str,
+    *,
+    now: datetime | None = None,
+    using: str = DEFAULT_DB_ALIAS,
+) -> Decision:
+    """Answer whether `source` may send `command` to `destination`, and why.
+
+    Both are IDs as they are registered, not addresses. Two statements, shared with the threads that
+    ask at the same moment. Raises a database's OperationalError where the registry cannot be asked.
+    """
+    request = Request(source, destination, command)
+    if now is None and using == DEFAULT_DB_ALIAS and (decision := DECISIONS.ask(request)):
+        return decision
+    return decide_many([request], now=now, using=using)[0]
+
+
+def decide_many(
+    requests: Iterable[tuple[str, str, str]],
+    *,
+    now: datetime | None = None,
+    using: str = DEFAULT_DB_ALIAS,
+) -> list[Decision]:
+    """Answer requests (source, destination, command) in their order; two statements a thousand."""
+    moment, asked = now or timezone.now(), [Request(*request) for request in requests]
+    return [
+        decision
+        for start in range(0, len(asked), MAX_REQUESTS)
+        for decision in _decide(asked[start : start + MAX_REQUESTS], moment, using)
+    ]
+
+
+def _decide_together(requests: Sequence[Request]) -> dict[Request, Decision]:
+    return dict(zip(requests, decide_many(requests), strict=True))
+
+
+DECISIONS = Coalescer(_decide_together)
+
+
+def _decide(requests: Sequence[Request], now: datetime, using: str) -> list[Decision]:
     candidates = [patterns.candidates(request.command) for request in requests]
     context = find_context(requests, candidates, using=using)
     decisions: list[Decision | None] = []

@@ -8,14 +8,16 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from acl.engine import decisions, patterns
-from acl.engine.decisions import Decision, Effect, Keys, Reason, Request
-from acl.models.command_permission import CommandPermission, RuleState
+from acl import patterns
+from acl.engine import decisions
+from acl.engine.decisions import Decision, Keys, Reason, Request
+from acl.models.command_permission import CommandPermission, Effect, RuleState
 from devices.models import DeviceGroup
 
 MAX_NEAR_MISSES = 10  # of each sort: a page is read by people
@@ -140,8 +142,19 @@ class Explanation:
         }
 
 
-def explain(request: Request, *, now: datetime, using: str) -> Explanation:
-    """Answer the request and say why; a constant number of statements."""
+def explain(
+    source: str,
+    destination: str,
+    command: str,
+    *,
+    now: datetime | None = None,
+    using: str = DEFAULT_DB_ALIAS,
+) -> Explanation:
+    """Answer as `decide` does, with every rule that took part and those that nearly did.
+
+    A constant number of statements.
+    """
+    request, now = Request(source, destination, command), now or timezone.now()
     decision = decisions.decide_many([request], now=now, using=using)[0]
     candidates = patterns.candidates(request.command)
     context = decisions.find_context([request], [candidates], using=using)

@@ -4,15 +4,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from acl.engine import decisions, patterns
-from acl.engine.decisions import EVERYONE, ITSELF, SAME_GROUP, Effect, Keys
+from django.db import DEFAULT_DB_ALIAS
+
+from acl import patterns
+from acl.engine import decisions
+from acl.engine.decisions import Keys
 from acl.engine.group_tree import GroupTree
-from acl.models.command_permission import CommandPermission
+from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, CommandPermission, Effect
+from acl.models.command_set import CommandSetPattern
 from devices.models import Device
 
 
 class ShadowFinder:
-    """Finds denials that are wider than given rules. Made anew for each report."""
+    """Finds denials that are wider than given rules. Made for one report."""
 
     def __init__(self, tree: GroupTree, now: datetime) -> None:
         self._tree = tree
@@ -53,7 +57,7 @@ class ShadowFinder:
 
     def _denying(self, keys: Sequence[Keys]) -> list[list[CommandPermission]]:
         found: list[list[int]] = [[] for _ in keys]
-        for row in decisions.find_rules(keys, now=self._now, using="default"):
+        for row in decisions.find_rules(keys, now=self._now, using=DEFAULT_DB_ALIAS):
             if row.effect == Effect.DENY:
                 found[row.request].append(row.pk)
         rules = CommandPermission.objects.named().in_bulk({pk for pks in found for pk in pks})
@@ -110,8 +114,6 @@ def patterns_of(rule: CommandPermission) -> list[str]:
 
 def sets_by_pattern(wanted: Iterable[str]) -> dict[str, list[int]]:
     """Return the command sets that have each of the patterns."""
-    from acl.models import CommandSetPattern
-
     sets: dict[str, list[int]] = defaultdict(list)
     rows = CommandSetPattern.objects.filter(pattern__in=sorted(wanted)).order_by()
     for pattern, pk in rows.values_list("pattern", "command_set_id"):

@@ -8,10 +8,10 @@ from devices.history import Recorded, Records
 
 
 class Assertion(Recorded):
-    """A saved expectation, in one line of words; `acl.assertions` reads and checks it."""
+    """A saved assertion, in one line of words; `acl.assertions` reads and checks it."""
 
     text = models.CharField(
-        _("expectation"),
+        _("assertion"),
         max_length=1000,
         help_text=_(
             "SENDER may COMMAND RECEIVER, SENDER may not COMMAND RECEIVER, or nobody [outside "
@@ -25,26 +25,16 @@ class Assertion(Recorded):
 
     class Meta:
         ordering = ["text"]
-        verbose_name = _("expectation")
-        verbose_name_plural = _("expectations")
+        verbose_name = _("assertion")
+        verbose_name_plural = _("assertions")
         constraints = [
             models.UniqueConstraint(
                 fields=["text"],
                 name="acl_assertion_text_unique",
-                violation_error_message=_("This expectation exists."),
+                violation_error_message=_("This assertion exists."),
             ),
             models.CheckConstraint(condition=~Q(text=""), name="acl_assertion_text_present"),
         ]
 
     def __str__(self) -> str:
         return self.text
-
-    def clean(self) -> None:
-        """Refuse what cannot be read, or names what does not exist."""
-        from acl.assertions import Registry, read
-
-        super().clean()
-        if self.text:
-            self.text = " ".join(self.text.split())
-            expectation = read(self.text)
-            expectation.resolve(Registry([expectation]))

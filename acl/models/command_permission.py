@@ -1,28 +1,32 @@
-"""Command permissions: the rules, and the question that they answer."""
+"""Command permissions: rules of who may send which command to whom."""
 
-from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import DEFAULT_DB_ALIAS, models
+from django.db import models
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Cast, Coalesce, Concat
-from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from acl import sentences
-from acl.engine import decisions
-from acl.engine.decisions import Decision, Effect, Request
-from acl.engine.patterns import MAX_LENGTH, validate_pattern
 from acl.models.command_set import CommandSet, well_formed
-from devices.database.coalescing import Coalescer
+from acl.patterns import MAX_LENGTH, validate_pattern
 from devices.history import Recorded, Records
 from devices.models import Device, DeviceGroup
 
-if TYPE_CHECKING:
-    from acl.engine.explanations import Explanation
+# The keys of what names neither a device (its primary key) nor a group (that, negated).
+EVERYONE = 0
+ITSELF = -(2**62)
+SAME_GROUP = ITSELF - 1
+
+
+class Effect(models.TextChoices):
+    """What a rule does to the commands that it matches."""
+
+    ALLOW = "allow", _("Allow")
+    DENY = "deny", _("Deny")
 
 
 class SourceKind(models.TextChoices):
@@ -72,38 +76,7 @@ def state_order(now: datetime) -> Case:
 
 
 class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
-    """Rules, and the question whether a command may pass."""
-
-    def decide(
-        self, source: str, destination: str, command: str, *, now: datetime | None = None
-    ) -> Decision:
-        """Answer whether `source` may send `command` to `destination`, and why.
-
-        Both are IDs as they are registered, not addresses. Two statements, shared with the threads
-        that ask at the same moment. Raises a database's OperationalError where the registry cannot
-        be asked.
-        """
-        request = Request(source, destination, command)
-        decision = DECISIONS.ask(request) if now is None else None
-        return decision or self.decide_many([request], now=now)[0]
-
-    def decide_many(
-        self, requests: Iterable[tuple[str, str, str]], *, now: datetime | None = None
-    ) -> list[Decision]:
-        """Answer many requests (source, destination, command) at once: two statements in all."""
-        return decisions.decide_many(
-            [Request(*request) for request in requests], now=now or timezone.now(), using=self.db
-        )
-
-    def explain_decision(
-        self, source: str, destination: str, command: str, *, now: datetime | None = None
-    ) -> "Explanation":
-        """Answer as `decide` does, with every rule that took part and those that nearly did."""
-        from acl.engine.explanations import explain
-
-        return explain(
-            Request(source, destination, command), now=now or timezone.now(), using=self.db
-        )
+    """Filters of rules."""
 
     def enabled(self) -> "CommandPermissionQuerySet":
         """Return the rules that are not switched off."""
@@ -163,21 +136,13 @@ def named_key(end: str) -> Coalesce:
     return Coalesce(
         F(f"{end}_device"),
         F(f"{end}_group") * Value(-1, models.BigIntegerField()),
-        Value(decisions.EVERYONE, models.BigIntegerField()),
+        Value(EVERYONE, models.BigIntegerField()),
         output_field=models.BigIntegerField(),
     )
 
 
 AMBIGUOUS = frozenset({"everyone", "itself", "same-group", "nobody"})
 SPECIAL: dict[str, list[str]] = {"source": [], "destination": ["itself", "same-group"]}
-
-
-def _decide_all(requests: Sequence[Request]) -> dict[Request, Decision]:
-    answers = decisions.decide_many(requests, now=timezone.now(), using=DEFAULT_DB_ALIAS)
-    return dict(zip(requests, answers, strict=True))
-
-
-DECISIONS = Coalescer(_decide_all)
 
 
 class CommandPermission(Recorded):
@@ -263,10 +228,10 @@ class CommandPermission(Recorded):
     )
     destination_key = models.GeneratedField(
         expression=Case(
-            When(destination_kind="itself", then=Value(decisions.ITSELF, models.BigIntegerField())),
+            When(destination_kind="itself", then=Value(ITSELF, models.BigIntegerField())),
             When(
                 destination_kind="same-group",
-                then=Value(decisions.SAME_GROUP, models.BigIntegerField()),
+                then=Value(SAME_GROUP, models.BigIntegerField()),
             ),
             default=named_key("destination"),
         ),

@@ -5,7 +5,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Length, StrIndex
 from django.utils.translation import gettext_lazy as _
 
-from acl.engine.patterns import MAX_LENGTH, validate_pattern
+from acl.patterns import MAX_LENGTH, validate_pattern
 from devices.history import Recorded, Records
 
 

@@ -118,6 +118,14 @@ class RegistryCommand(BaseCommand):
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}", returncode=2) from error
 
+    @staticmethod
+    def text(path: str) -> str:
+        """Return the text of a UTF-8 file (`-`: standard input)."""
+        try:
+            return sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"{path} cannot be read: {error}", returncode=2) from error
+
     def device(self, address: str) -> Device:
         """Return the registered device that an address names; ends with 1 where there is none."""
         try:

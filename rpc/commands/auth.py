@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from acl.engine.decisions import Decision, Request
-from acl.models import CommandPermission
+from acl.engine.decisions import Decision, Request, decide, decide_many
 from devices.addresses import AddressError, entity_id
 from devices.authentication import Attempt, authenticate_many
 from rpc import journal
@@ -75,14 +74,14 @@ def _entity(address: str) -> str:
 @command("/v1/Auth.AuthorizeCommand", definition=AUTHORIZE_COMMAND)
 def authorize_command(src: str, dst: str, cmd: str) -> Answer:
     """Whether `src` may send `cmd` to `dst`; unknown entities may nothing."""
-    decision = CommandPermission.objects.decide(_entity(src), _entity(dst), cmd)
+    decision = decide(_entity(src), _entity(dst), cmd)
     return _decided(src, dst, cmd, decision)
 
 
 @authorize_command.batch
 def authorize_commands(calls: Sequence[Arguments]) -> list[Answer]:
     """Answer many calls of AuthorizeCommand with as many statements as one."""
-    decisions = CommandPermission.objects.decide_many(
+    decisions = decide_many(
         [(_entity(call["src"]), _entity(call["dst"]), call["cmd"]) for call in calls]
     )
     return [

@@ -52,11 +52,11 @@ def test_what_cannot_be_read_is_refused_and_checked_as_broken(
     registry: dict[str, Any], text: str, message: str
 ) -> None:
     with pytest.raises(ValidationError, match=message):
-        Assertion(text=text).full_clean()
+        assertions.validated(text)
     assert message in assertions.check([text])[0].why
 
 
-def test_an_expectation_of_devices_is_decided_by_the_engine(
+def test_an_assertion_of_devices_is_decided_by_the_engine(
     registry: dict[str, Any], make_rule: Any
 ) -> None:
     assert not holds("lamp may /v1/X hub")
@@ -67,7 +67,7 @@ def test_an_expectation_of_devices_is_decided_by_the_engine(
     assert not holds("lamp may /v1/X itself")
 
 
-def test_an_expectation_of_a_group_is_about_each_device_below_it(
+def test_an_assertion_of_a_group_is_about_each_device_below_it(
     registry: dict[str, Any], make_rule: Any
 ) -> None:
     make_rule(registry["lamp"], "everyone", "*")
@@ -166,12 +166,12 @@ def test_a_file_is_checked_line_by_line(
     assert refused.value.returncode == 2
 
 
-def test_saved_expectations_are_checked_without_a_file(
+def test_saved_assertions_are_checked_without_a_file(
     registry: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         call_command("check_permissions")
-    assert capsys.readouterr().out == "There are no expectations: nothing was checked.\n"
+    assert capsys.readouterr().out == "There are no assertions: nothing was checked.\n"
     Assertion.objects.create(text="lamp may not /v1/X hub")
     call_command("check_permissions")
     assert capsys.readouterr().out == "1 of 1 hold.\n"
@@ -182,8 +182,8 @@ def test_a_trial_says_what_will_be_and_leaves_nothing(
 ) -> None:
     rule = CommandPermission(source_kind="everyone", destination_kind="everyone", pattern="/v1/*")
     requests = what_if.read_requests(["lamp hub /v1/X  # remark", "", "lamp hub /v2/X"])
-    changed_decisions = what_if.changed_decisions(what_if.saving(rule), requests)
-    assert [str(flip) for flip in changed_decisions] == ["lamp → hub: /v1/X: denied → allowed"]
+    consequences = what_if.consequences_of(what_if.saving(rule), requests)
+    assert list(map(str, consequences.changed_decisions)) == ["lamp → hub: /v1/X: denied → allowed"]
     assert rule.pk is None
     assert not CommandPermission.objects.exists()
 
@@ -192,8 +192,9 @@ def test_a_trial_of_a_change_and_of_a_removal(registry: dict[str, Any], make_rul
     rule = make_rule(registry["lamp"], registry["hub"], "/v1/X")
     requests = what_if.read_requests(["lamp hub /v1/X", "lamp hub /v1/Y"])
     rule.pattern = "/v1/Y"
-    assert len(what_if.changed_decisions(what_if.saving(rule), requests)) == 2
-    assert len(what_if.changed_decisions(what_if.removing(rule), requests)) == 1
+    saving, removing = what_if.saving(rule), what_if.removing(rule)
+    assert len(what_if.consequences_of(saving, requests).changed_decisions) == 2
+    assert len(what_if.consequences_of(removing, requests).changed_decisions) == 1
     assert CommandPermission.objects.get().pattern == "/v1/X"
     assert rule.pk is not None
 
@@ -204,14 +205,14 @@ def test_a_line_that_is_no_request_is_named(line: str) -> None:
         what_if.read_requests(["a b c", line])
 
 
-def test_an_expectation_is_about_a_bounded_number_of_devices(
+def test_an_assertion_is_about_a_bounded_number_of_devices(
     registry: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry["loner"].groups.add(registry["site"])
     assert holds("group:site may not /v1/X group:site")
     monkeypatch.setattr(assertions, "MAX_PAIRS", 3)
     with pytest.raises(ValidationError, match="more than 3 pairs"):
-        Assertion(text="group:site may not /v1/X group:site").full_clean()
+        assertions.validated("group:site may not /v1/X group:site")
 
 
 def test_only_the_first_failures_are_shown(registry: dict[str, Any], make_device: Any) -> None:
@@ -222,7 +223,7 @@ def test_only_the_first_failures_are_shown(registry: dict[str, Any], make_device
     assert broken.why.endswith("and 2 more")
 
 
-def test_an_expectation_whose_device_is_gone_is_broken_and_no_trial_fails_of_it(
+def test_an_assertion_whose_device_is_gone_is_broken_and_no_trial_fails_of_it(
     registry: dict[str, Any],
 ) -> None:
     Assertion.objects.create(text="gone may /v1/X hub")
@@ -272,7 +273,7 @@ def test_whoever_shares_any_group_with_a_receiver_is_looked_at(
     assert not holds("nobody may /v1/Sys.* group:site")
 
 
-def test_expectations_are_checked_together(
+def test_assertions_are_checked_together(
     registry: dict[str, Any], make_rule: Any, django_assert_max_num_queries: Any
 ) -> None:
     for number in range(10):

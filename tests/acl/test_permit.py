@@ -180,15 +180,15 @@ def test_rules_go_with_their_device_and_sets_stay_with_their_rules(
         reading.delete()
 
 
-def test_a_rule_that_breaks_an_expectation_is_added_only_on_purpose(make_device: Any) -> None:
+def test_a_rule_that_breaks_an_assertion_is_added_only_on_purpose(make_device: Any) -> None:
     make_device("lamp")
     Assertion.objects.create(text="lamp may not /v1/Led.Set lamp")
     words = ["--source", "lamp", "--destination", "itself", "--command", "/v1/Led.*"]
-    with pytest.raises(CommandError, match="breaks an expectation") as refused:
+    with pytest.raises(CommandError, match="breaks an assertion") as refused:
         call_command("permit", *words)
     assert refused.value.returncode == 1
     assert not CommandPermission.objects.exists()
-    call_command("permit", *words, "--break-expectations")
+    call_command("permit", *words, "--break-assertions")
     assert CommandPermission.objects.count() == 1
 
 

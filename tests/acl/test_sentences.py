@@ -8,9 +8,8 @@ from django.utils import translation
 from django.utils.html import strip_tags
 
 from acl.admin.sentences import linked
-from acl.engine.decisions import Effect
 from acl.models import CommandPermission
-from acl.models.command_permission import DestinationKind, SourceKind
+from acl.models.command_permission import DestinationKind, Effect, SourceKind
 from acl.sentences import SENTENCES
 
 

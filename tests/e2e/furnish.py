@@ -64,7 +64,7 @@ def certificates() -> None:
 
 
 def permissions() -> None:
-    """Add a command set, rules of groups, and an expectation."""
+    """Add a command set, rules of groups, and an assertion."""
     from acl.models import Assertion, CommandSet
     from acl.notation import read_rule
 

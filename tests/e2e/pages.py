@@ -32,7 +32,7 @@ PAGES = {
     "report": "/admin/acl/commandpermission/report/",
     "try-credential": "/admin/devices/device/try-credential/",
     "command-sets": "/admin/acl/commandset/",
-    "expectations": "/admin/acl/assertion/",
+    "assertions": "/admin/acl/assertion/",
     "calls": "/admin/rpc/callrecord/",
     "call": "/admin/rpc/callrecord/1/change/",
     "history": "/admin/history/",

@@ -19,7 +19,7 @@ CHINESE = {"locale": "zh-CN"}
 READ = [
     *("home", "devices", "device", "add-device", "delete-device", "issue-key", "rotate-keys"),
     *("keys", "revoke-key", "certificate", "add-certificate", "anchor", "rules", "rule"),
-    *("add-rule", "explain", "report", "command-sets", "expectations", "calls", "search"),
+    *("add-rule", "explain", "report", "command-sets", "assertions", "calls", "search"),
 ]
 # What is read or read out, but for code and moments, which are alike in every language.
 TEXTS = """() => {

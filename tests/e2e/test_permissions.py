@@ -1,4 +1,4 @@
-"""Rules, testers and expectations in a real browser."""
+"""Rules, testers and assertions in a real browser."""
 
 import re
 from collections.abc import Callable
@@ -103,9 +103,9 @@ def test_a_credential_is_tried_from_the_device_s_page(
     assert secret not in page.content()
 
 
-def test_saving_what_breaks_an_expectation_is_asked_about(open_page: OpenPage) -> None:
+def test_saving_what_breaks_an_assertion_is_asked_about(open_page: OpenPage) -> None:
     page = open_page("/admin/acl/assertion/add/")
-    page.get_by_label("Expectation:").fill(f"{THERMOSTAT} may /v1/Own itself")
+    page.get_by_label("Assertion:").fill(f"{THERMOSTAT} may /v1/Own itself")
     save(page)
     expect(page.locator("#result_list")).to_contain_text("holds")
 
@@ -115,12 +115,12 @@ def test_saving_what_breaks_an_expectation_is_asked_about(open_page: OpenPage) -
     page.locator("#id_destination_kind").get_by_label("The sender itself").check()
     page.locator("#id_pattern").fill("/v1/Own")
     page.get_by_role("button", name="Show what would change").click()
-    expect(page.get_by_role("alert")).to_contain_text("This breaks an expectation")
+    expect(page.get_by_role("alert")).to_contain_text("This breaks an assertion")
     page.get_by_role("button", name="Back to the form").click()
     expect(page.get_by_text("Nothing is saved yet.")).to_be_visible()
     expect(page.locator("#id_pattern")).to_have_value("/v1/Own")
     save(page)
-    expect(page.get_by_role("alert")).to_contain_text("This breaks an expectation")
+    expect(page.get_by_role("alert")).to_contain_text("This breaks an assertion")
     page.get_by_role("button", name="Do it all the same").click()
 
     expect(page.locator(".messagelist .warning")).to_contain_text("does not hold any more")
@@ -142,7 +142,7 @@ def test_a_finding_is_mended_from_the_report(open_page: OpenPage) -> None:
     row.get_by_role("button", name=re.compile("^Switch rule")).click()
     expect(page.locator(".messagelist .success")).to_contain_text("1 rule switched off.")
     page = open_page(RULES + "report/?fault=opens-everything")
-    expect(page.get_by_role("heading", name="Expectations")).to_be_visible()
+    expect(page.get_by_role("heading", name="Assertions")).to_be_visible()
     expect(page.get_by_text("Everyone may send /* to everyone")).to_be_hidden()
 
 

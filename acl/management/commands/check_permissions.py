@@ -1,19 +1,18 @@
-"""Check the rules against what is expected of them."""
+"""Check the rules against assertions."""
 
-from pathlib import Path
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from acl import assertions
 from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`check_permissions`: the saved expectations, or a file's; exit with 1 unless all hold."""
+    """`check_permissions`: the saved assertions, or a file's; exit with 1 unless all hold."""
 
     help = (
-        "Check the rules against expectations: those saved in the admin, or those of FILE.\n\n"
+        "Check the rules against assertions: those saved in the admin, or those of FILE.\n\n"
         "A line is one of\n"
         "  SENDER may COMMAND RECEIVER\n"
         "  SENDER may not COMMAND RECEIVER\n"
@@ -25,15 +24,12 @@ class Command(RegistryCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
         super().add_arguments(parser)
-        parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a text file")
+        parser.add_argument("file", nargs="?", metavar="FILE", help="a text file")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the broken expectations."""
+        """Print the broken assertions."""
         path = options["file"]
-        try:
-            lines = path.read_text("utf-8").splitlines() if path else assertions.saved()
-        except (OSError, UnicodeDecodeError) as error:
-            raise CommandError(f"{path} cannot be read: {error}", returncode=2) from error
+        lines = self.text(path).splitlines() if path else assertions.saved()
         numbers: dict[str, int] = {}
         for number, line in enumerate(lines, 1):
             if assertions.says_something(line):
@@ -46,7 +42,7 @@ class Command(RegistryCommand):
                     *(f"{path}:{numbers[one.text]}: {one}" if path else str(one) for one in broken),
                     f"{len(numbers) - len(broken)} of {len(numbers)} hold."
                     if numbers
-                    else "There are no expectations: nothing was checked.",
+                    else "There are no assertions: nothing was checked.",
                 ]
             ),
             {

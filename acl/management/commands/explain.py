@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from acl.models import CommandPermission
+from acl.engine.explanations import explain
 from devices.addresses import AddressError, entity_id
 from devices.management.base import RegistryCommand
 
@@ -27,9 +27,7 @@ class Command(RegistryCommand):
             source, destination = entity_id(options["src"]), entity_id(options["dst"])
         except AddressError as error:
             raise CommandError(str(error), returncode=2) from error
-        explanation = CommandPermission.objects.explain_decision(
-            source, destination, options["cmd"]
-        )
+        explanation = explain(source, destination, options["cmd"])
         self.answer(
             options,
             "\n".join(explanation.lines()),

@@ -1,12 +1,9 @@
 """Make groups, command sets and permissions what a document says."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
-from acl import assertions
 from acl.as_code import import_document, load
 from devices.management.base import RegistryCommand
 
@@ -17,7 +14,7 @@ class Command(RegistryCommand):
     help = (
         "Make groups, command sets and permissions exactly what FILE says; - reads standard\n"
         "input. What FILE does not name is removed; devices are never made or removed. Either\n"
-        "everything is done or nothing."
+        "everything is done or nothing: nothing, too, where an assertion would break."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -25,30 +22,42 @@ class Command(RegistryCommand):
         super().add_arguments(parser)
         parser.add_argument("file", metavar="FILE", help="a YAML or JSON document")
         parser.add_argument("--dry-run", action="store_true", help="only show what would change")
+        parser.add_argument(
+            "--expect",
+            default="",
+            metavar="DIGEST",
+            help="import only if the registry is still as the dry run that printed DIGEST saw it",
+        )
+        parser.add_argument(
+            "--break-assertions",
+            action="store_true",
+            help="import even if a saved assertion then no longer holds",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Import, and print the difference."""
-        try:
-            text = (
-                sys.stdin.read()
-                if options["file"] == "-"
-                else Path(options["file"]).read_text("utf-8")
-            )
-        except (OSError, UnicodeDecodeError) as error:
-            raise CommandError(
-                f"{options['file']} cannot be read: {error}", returncode=2
-            ) from error
-        difference = import_document(load(text), dry_run=options["dry_run"])
-        broken = [] if options["dry_run"] else assertions.check(assertions.saved())
+        dry_run = options["dry_run"]
+        imported = import_document(
+            load(self.text(options["file"])),
+            dry_run=dry_run,
+            expect=options["expect"],
+            break_assertions=options["break_assertions"],
+        )
+        broken = imported.consequences.broken
         for one in broken:
-            self.stderr.write(f"warning: an expectation does not hold: {one}")
+            said = "would break" if dry_run else "does not hold any more"
+            self.stderr.write(f"warning: an assertion {said}: {one}")
+        lines = imported.difference or ["Nothing to change."]
+        if dry_run:
+            lines = [*lines, f"The registry as compared: --expect {imported.digest}"]
         self.answer(
             options,
-            "\n".join(difference) or "Nothing to change.",
+            "\n".join(lines),
             {
-                "dry_run": options["dry_run"],
-                "changed": bool(difference),
-                "difference": difference,
+                "dry_run": dry_run,
+                "changed": bool(imported.difference),
+                "difference": imported.difference,
+                "digest": imported.digest,
                 "broken": [str(one) for one in broken],
             },
         )

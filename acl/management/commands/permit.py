@@ -7,10 +7,10 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from acl import assertions, what_if
-from acl.engine.decisions import Effect
+from acl import what_if
 from acl.lint import lint
 from acl.models import CommandPermission
+from acl.models.command_permission import Effect
 from acl.notation import read_rule
 from devices.management.base import RegistryCommand
 
@@ -34,9 +34,10 @@ class Command(RegistryCommand):
         parser.add_argument("--deny", action="store_true", help="deny it instead of allowing it")
         parser.add_argument("--note", default="", metavar="N", help="why the rule exists")
         parser.add_argument(
-            "--break-expectations",
+            "--break-assertions",
+            "--break-expectations",  # its name before assertions were called so everywhere
             action="store_true",
-            help="add it even if a saved expectation then no longer holds",
+            help="add it even if a saved assertion then no longer holds",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -54,11 +55,11 @@ class Command(RegistryCommand):
             raise ValidationError(
                 _("This rule exists: #%(pk)d %(rule)s.") % {"pk": existing.pk, "rule": existing}
             )
-        broken = assertions.broken_by(what_if.saving(rule))
-        if broken and not options["break_expectations"]:
+        broken = what_if.consequences_of(what_if.saving(rule), {}).broken
+        if broken and not options["break_assertions"]:
             raise ValidationError(
-                [_("This breaks an expectation: %s") % one for one in broken]
-                + [_("Nothing was added; --break-expectations adds it all the same.")]
+                [_("This breaks an assertion: %s") % one for one in broken]
+                + [_("Nothing was added; --break-assertions adds it all the same.")]
             )
         rule.save()
         for finding in lint(CommandPermission.objects.filter(pk=rule.pk), now=timezone.now()):

@@ -1,13 +1,12 @@
-"""List the answers that a rule would turn, before it exists."""
+"""List the answers that a rule would change, before it exists."""
 
-from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from acl import assertions, what_if
-from acl.engine.decisions import Effect, Request
+from acl import what_if
 from acl.models import CommandPermission
+from acl.models.command_permission import Effect
 from acl.notation import read_rule
 from devices.management.base import RegistryCommand
 
@@ -16,8 +15,8 @@ class Command(RegistryCommand):
     """`try_permission`: what a new rule, or the removal of one, would change; nothing is saved."""
 
     help = (
-        "List every answer that a rule would turn, and every saved expectation that it would\n"
-        "break, without saving it. Tried against the requests of the saved expectations, those\n"
+        "List every answer that a rule would change, and every saved assertion that it would\n"
+        "break, without saving it. Tried against the requests of the saved assertions, those\n"
         "seen of late and, with --requests, of FILE (SOURCE DESTINATION COMMAND a line).\n"
         "Exit code 1: something changes."
     )
@@ -30,14 +29,15 @@ class Command(RegistryCommand):
         parser.add_argument("--command", metavar="PATTERN", help="what is sent")
         parser.add_argument("--deny", action="store_true", help="deny it instead of allowing it")
         parser.add_argument("--remove", type=int, metavar="RULE", help="a rule's number: drop it")
-        parser.add_argument("--requests", type=Path, metavar="FILE", help="more requests to try")
+        parser.add_argument("--requests", metavar="FILE", help="more requests to try")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the changed decisions and the broken expectations."""
+        """Print the changed decisions and the broken assertions."""
         change = self._change(options)
-        requests = self._requests(options["requests"]) | what_if.known_requests()
-        changed_decisions = what_if.changed_decisions(change, requests)
-        broken = assertions.broken_by(change)
+        lines = self.text(options["requests"]).splitlines() if options["requests"] else []
+        requests = what_if.read_requests(lines) | what_if.known_requests()
+        consequences = what_if.consequences_of(change, requests)
+        changed_decisions, broken = consequences.changed_decisions, consequences.broken
         self.answer(
             options,
             "\n".join(
@@ -78,12 +78,3 @@ class Command(RegistryCommand):
         rule = read_rule(**wanted, effect=Effect.DENY if options["deny"] else Effect.ALLOW)
         rule.full_clean()
         return what_if.saving(rule)
-
-    @staticmethod
-    def _requests(path: Path | None) -> dict[Request, int]:
-        if path is None:
-            return {}
-        try:
-            return what_if.read_requests(path.read_text("utf-8").splitlines())
-        except (OSError, UnicodeDecodeError) as error:
-            raise CommandError(f"{path} cannot be read: {error}", returncode=2) from error

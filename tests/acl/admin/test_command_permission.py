@@ -124,7 +124,7 @@ def test_the_report_page(staff: Any, make_device: Any, make_rule: Any) -> None:
     client = staff("view_commandpermission")
     page = client.get(LIST + "report/").content.decode()
     assert "Every rule can decide something" in page
-    assert "No expectations are saved." in page
+    assert "No assertions are saved." in page
     make_rule()
     Assertion.objects.create(text="nobody may *")
     page = client.get(LIST + "report/").content.decode()
@@ -152,10 +152,10 @@ def test_the_report_shows_one_fault_and_ways_to_mend_it(
     assert "No rule has this fault." in client.get(
         LIST + "report/", {"fault": "expired"}
     ).content.decode()  # fmt: skip
-    monkeypatch.setattr("acl.admin.pages.MAX_EXAMINED", 1)
+    monkeypatch.setattr("acl.admin.report.MAX_EXAMINED", 1)
     assert numbers() == [useless.pk]
     assert "Only the oldest 1 rules" in client.get(LIST + "report/").content.decode()
-    monkeypatch.setattr("acl.admin.pages.MAX_FINDINGS", 0)
+    monkeypatch.setattr("acl.admin.report.MAX_FINDINGS", 0)
     assert "Only the first 0 are shown" in client.get(LIST + "report/").content.decode()
 
 
@@ -166,7 +166,7 @@ def test_who_may_only_look_mends_nothing(staff: Any, make_rule: Any) -> None:
     assert "/delete/" not in page
 
 
-def test_the_list_of_expectations_says_which_hold(
+def test_the_list_of_assertions_says_which_hold(
     staff: Any, make_device: Any, django_assert_max_num_queries: Any
 ) -> None:
     make_device("lamp")
@@ -207,7 +207,7 @@ def test_a_set_is_kept_with_its_commands(staff: Any, make_rule: Any) -> None:
     assert rules in client.get(f"/admin/acl/commandset/{command_set.pk}/change/").content.decode()
 
 
-def test_an_expectation_that_does_not_hold_is_saved_with_a_warning(
+def test_an_assertion_that_does_not_hold_is_saved_with_a_warning(
     staff: Any, make_device: Any
 ) -> None:
     make_device("lamp")

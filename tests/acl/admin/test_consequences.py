@@ -1,4 +1,4 @@
-"""What a change turns is shown, and asked about where it breaks an expectation."""
+"""What a change turns is shown, and asked about where it breaks an assertion."""
 
 from collections.abc import Iterator
 from html import unescape
@@ -8,14 +8,14 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from acl import what_if
 from acl.engine.decisions import Request
+from acl.extension_points import REQUEST_SOURCES
 from acl.models import Assertion, CommandPermission, CommandSet
 from devices.models import Device
 
 LIST = "/admin/acl/commandpermission/"
-ASKED = "This breaks an expectation. Nothing is saved yet."
-TOLD = "An expectation does not hold any more: lamp may /v1/X itself"
+ASKED = "This breaks an assertion. Nothing is saved yet."
+TOLD = "An assertion does not hold any more: lamp may /v1/X itself"
 
 
 @pytest.fixture
@@ -25,16 +25,16 @@ def lamp(make_device: Any) -> Device:
 
 
 @pytest.fixture
-def expectation(lamp: Device) -> Assertion:
+def assertion(lamp: Device) -> Assertion:
     return Assertion.objects.create(text="lamp may /v1/X itself")
 
 
 @pytest.fixture
 def _seen() -> Iterator[None]:
     """Let another app have seen a request."""
-    what_if.SOURCES.append(lambda: {Request("lamp", "lamp", "/v1/Seen"): 12})
+    REQUEST_SOURCES.append(lambda: {Request("lamp", "lamp", "/v1/Seen"): 12})
     yield
-    what_if.SOURCES.pop()
+    REQUEST_SOURCES.pop()
 
 
 def fields(**overrides: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def text_of(response: Any) -> str:
 
 
 def test_what_breaks_nothing_is_done_and_what_it_turned_is_told(
-    admin_client: Client, expectation: Assertion
+    admin_client: Client, assertion: Assertion
 ) -> None:
     page = text_of(admin_client.post(LIST + "add/", fields(), follow=True))
     assert "1 known answer has changed: lamp → lamp: /v1/X: denied → allowed" in page
@@ -62,14 +62,14 @@ def test_what_breaks_nothing_is_done_and_what_it_turned_is_told(
 
 @pytest.mark.usefixtures("_seen")
 def test_a_rule_is_tried_without_saving_and_then_saved(
-    admin_client: Client, expectation: Assertion
+    admin_client: Client, assertion: Assertion
 ) -> None:
     page = text_of(admin_client.post(LIST + "add/", fields(_try="x")))
     assert "2 of 2 known answers would change." in page
     assert '<td data-label="Command">/v1/Seen</td>' in page
     assert page.count('<td data-label="Asked of late">12 times</td>') == 1
     assert page.count('<td data-label="Asked of late">—</td>') == 1
-    assert "No expectation breaks. Nothing is saved yet." in page
+    assert "No assertion breaks. Nothing is saved yet." in page
     assert '<input type="hidden" name="pattern" value="*">' in page
     assert "_try" not in page
     assert "successfully" not in page
@@ -87,7 +87,7 @@ def test_the_way_back_to_the_form_keeps_what_was_typed(admin_client: Client, lam
 
 
 def test_a_mistake_is_told_before_anything_is_tried(
-    admin_client: Client, expectation: Assertion
+    admin_client: Client, assertion: Assertion
 ) -> None:
     page = text_of(admin_client.post(LIST + "add/", fields(pattern="/v1/*/x", _try="x")))
     assert "Write /v1/*, or one pattern for each command." in page
@@ -123,7 +123,7 @@ CHANGES = {
 
 @pytest.fixture
 def ids(
-    lamp: Device, expectation: Assertion, make_rule: Any, make_set: Any, make_group: Any
+    lamp: Device, assertion: Assertion, make_rule: Any, make_set: Any, make_group: Any
 ) -> dict[str, Any]:
     some: CommandSet = make_set("some", "/v1/X")
     group = make_group("room", parent=make_group("site"))
@@ -148,7 +148,7 @@ def snapshot() -> list[Any]:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_breaks_an_expectation_is_asked_about_first(
+def test_whatever_breaks_an_assertion_is_asked_about_first(
     change: str, admin_client: Client, ids: dict[str, Any]
 ) -> None:
     address, sent = CHANGES[change]
@@ -168,7 +168,7 @@ def test_whatever_breaks_an_expectation_is_asked_about_first(
 
 
 def test_what_was_broken_before_is_not_asked_about(
-    admin_client: Client, expectation: Assertion
+    admin_client: Client, assertion: Assertion
 ) -> None:
     page = text_of(admin_client.post(LIST + "add/", fields(pattern="/v1/Other"), follow=True))
     assert "was added successfully" in page

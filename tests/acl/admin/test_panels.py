@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory
 
-from acl.admin.pages import MAX_IN_PANEL, group_rules_panel, rules_panel
+from acl.admin.panels import MAX_IN_PANEL, group_rules_panel, rules_panel
 from acl.models import CommandPermission
 
 LIST = "/admin/acl/commandpermission/"

@@ -9,11 +9,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from acl.engine.decisions import Effect, Reason
+from acl.engine.decisions import Reason, decide, decide_many
 from acl.models import CommandPermission, CommandSetPattern
+from acl.models.command_permission import Effect
 from devices.models import DeviceGroup
 
-decide = CommandPermission.objects.decide
 COMMAND = "/v1/Config.Get"
 
 
@@ -188,7 +188,7 @@ def test_many_requests_are_answered_in_their_order(
     lamp, hub = make_device("lamp"), make_device("hub")
     rule = make_rule(lamp, hub, "/v1/Config.*")
     deny = make_rule("everyone", hub, make_set("erasing", "/v1/Config.Erase"), effect="deny")
-    answers = CommandPermission.objects.decide_many(
+    answers = decide_many(
         [
             ("lamp", "hub", COMMAND),
             ("hub", "lamp", COMMAND),
@@ -206,7 +206,7 @@ def test_many_requests_are_answered_in_their_order(
         (Reason.DENIED, deny.pk),
         (Reason.ALLOWED, rule.pk),
     ]
-    assert CommandPermission.objects.decide_many([]) == []
+    assert decide_many([]) == []
 
 
 @pytest.mark.parametrize("number", [1, 2, 1000])
@@ -216,7 +216,7 @@ def test_two_statements_whatever_the_number_of_requests(
     make_rule()
     requests = [(*pair, f"/v1/Config.{n}/{n}.Get") for n in range(number)]
     with django_assert_num_queries(2):
-        answers = CommandPermission.objects.decide_many(requests)
+        answers = decide_many(requests)
     assert all(answer.allowed for answer in answers)
     assert len(answers) == number
 

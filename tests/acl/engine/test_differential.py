@@ -7,7 +7,8 @@ from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from acl.engine.explanations import Standing
+from acl.engine.decisions import decide, decide_many
+from acl.engine.explanations import Standing, explain
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices.models import Device, DeviceGroup
 from tests.support.oracle import Registry, Rule
@@ -150,8 +151,8 @@ def test_the_engine_answers_as_the_oracle(
     moment = EPOCH + timedelta(hours=now)
     with transaction.atomic():
         keys = stored(registry)
-        decisions = CommandPermission.objects.decide_many(asked, now=moment)
-        assert CommandPermission.objects.decide(*asked[0], now=moment) == decisions[0]
+        decisions = decide_many(asked, now=moment)
+        assert decide(*asked[0], now=moment) == decisions[0]
         for question, decision in zip(asked, decisions, strict=True):
             allowed, named = registry.decide(*question, now)
             assert decision.allowed is allowed, question
@@ -168,7 +169,7 @@ def test_an_explanation_names_what_the_oracle_finds(
     moment = EPOCH + timedelta(hours=now)
     with transaction.atomic():
         keys = stored(registry)
-        explained = CommandPermission.objects.explain_decision(*question, now=moment)
+        explained = explain(*question, now=moment)
         allowed, named = registry.decide(*question, now)
         assert explained.decision.allowed is allowed
         winning = {

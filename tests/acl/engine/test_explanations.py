@@ -8,11 +8,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from acl.engine.explanations import Standing
-from acl.models import CommandPermission
+from acl.engine.explanations import Standing, explain
 
 COMMAND = "/v1/Config.Get"
-explain = CommandPermission.objects.explain_decision
 
 
 def standings(*request: str) -> dict[int, str]:

@@ -4,7 +4,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from acl.engine import patterns
+from acl import patterns
 from acl.models import CommandPermission
 
 

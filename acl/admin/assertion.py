@@ -1,0 +1,63 @@
+"""Staff's view of assertions."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from acl import assertions
+from acl.models import Assertion
+from devices.admin.forms import CurrentForm
+from devices.admin.history import HistoryMixin
+from devices.admin.mixins import SaveChangedFieldsMixin
+from devices.rendering import Tone, badge
+
+
+class AssertionForm(CurrentForm):
+    """An assertion."""
+
+    class Meta:
+        model = Assertion
+        fields = ["text", "note"]
+
+    def clean_text(self) -> str:
+        """Refuse what cannot be checked."""
+        return assertions.validated(self.cleaned_data["text"])
+
+
+@admin.register(Assertion)
+class AssertionAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
+    """Assertions, each with whether it holds."""
+
+    form = AssertionForm
+    list_per_page = 50
+    search_fields = ["text", "note"]
+    search_help_text = gettext_lazy("Search by device, group, command or note.")
+    fieldsets = [(None, {"fields": ["text", "note"]})]
+    restores = ("text", "note")
+
+    def get_list_display(self, request: HttpRequest) -> list[str | Callable[[Any], Any]]:
+        """Have all states of a page checked together, once the first is asked for."""
+        checked: dict[str, str] = {}
+
+        @admin.display(description=gettext_lazy("State"))
+        def state(assertion: Assertion) -> SafeString:
+            if not checked:
+                checked.update({one.text: one.why for one in assertions.check_saved()})
+                checked.setdefault("", "")
+            if (why := checked.get(assertion.text)) is None:
+                return badge(Tone.GOOD, _("holds"))
+            return format_html("{} {}", badge(Tone.BAD, _("broken")), why)
+
+        return ["text", state, "note"]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save, and say at once where it does not hold."""
+        super().save_model(request, obj, form, change)
+        for broken in assertions.check([obj.text]):
+            self.message_user(request, _("It does not hold: %s") % broken.why, messages.WARNING)

@@ -1,0 +1,79 @@
+"""Staff's view of command sets."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
+
+from acl.models import CommandPermission, CommandSet, CommandSetPattern
+from devices.admin.history import HistoryMixin
+from devices.admin.mixins import ChangeGuardMixin
+
+
+class PatternInline(admin.TabularInline):
+    """The commands of a set."""
+
+    model = CommandSetPattern
+    extra = 1
+
+
+@admin.register(CommandSet)
+class CommandSetAdmin(
+    ChangeGuardMixin,
+    HistoryMixin,
+    admin.ModelAdmin,
+):
+    """Named sets of commands, with how many rules refer to each."""
+
+    list_display = ["name", "pattern_count", "rule_count", "description"]
+    list_filter = [("permissions__effect", admin.ChoicesFieldListFilter)]
+    search_fields = ["name", "description", "patterns__pattern"]
+    search_help_text = gettext_lazy("Search by name, description or command.")
+    fieldsets = [(None, {"fields": ["name", "description"]})]
+    restores = ("name", "description")
+    inlines = [PatternInline]
+
+    readonly_fields = ["rule_count"]
+
+    def get_fieldsets(self, request: HttpRequest, obj: CommandSet | None = None) -> Any:
+        """Say of a saved set how many rules refer to it."""
+        fields = ["name", "description", *(["rule_count"] if obj else [])]
+        return [(None, {"fields": fields})]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CommandSet]:
+        """Count patterns and rules in the same statement."""
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                pattern_total=_count_of(CommandSetPattern), rule_total=_count_of(CommandPermission)
+            )
+        )
+
+    @admin.display(description=gettext_lazy("Commands"), ordering="pattern_total")
+    def pattern_count(self, command_set: CommandSet) -> int:
+        """Return how many patterns the set has."""
+        total: int = getattr(command_set, "pattern_total", 0)
+        return total
+
+    @admin.display(description=gettext_lazy("Rules"), ordering="rule_total")
+    def rule_count(self, command_set: CommandSet) -> SafeString:
+        """Return how many rules refer to the set, linked to their list."""
+        return format_html(
+            '<a href="{}?command_set__id__exact={}">{}</a>',
+            reverse("admin:acl_commandpermission_changelist"),
+            command_set.pk,
+            getattr(command_set, "rule_total", 0),
+        )
+
+
+def _count_of(model: type[CommandSetPattern] | type[CommandPermission]) -> Coalesce:
+    rows = model._default_manager.order_by().filter(command_set=OuterRef("pk"))
+    counted = rows.values("command_set").annotate(total=Count("pk")).values("total")
+    return Coalesce(Subquery(counted), 0)

@@ -1,0 +1,107 @@
+"""The page that explains one decision, and the commands that its field suggests."""
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from acl import what_if
+from acl.engine.explanations import explain
+from acl.extension_points import COMMAND_SOURCES
+from acl.models import CommandPermission, CommandSetPattern
+from devices.addresses import AddressError, entity_id
+from devices.admin.try_credential import MAX_SUGGESTED, SuggestingInput
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+
+DEVICES = reverse_lazy("admin:devices_device_suggestions")
+
+
+class QuestionForm(forms.Form):
+    """A command that somebody might send."""
+
+    source = forms.CharField(
+        label=gettext_lazy("From"),
+        max_length=1000,
+        widget=SuggestingInput(DEVICES),
+        help_text=gettext_lazy("The sender's ID; an address names its ID."),
+    )
+    destination = forms.CharField(
+        label=gettext_lazy("To"),
+        max_length=1000,
+        widget=SuggestingInput(DEVICES),
+        help_text=gettext_lazy("The receiver's ID; an address names its ID."),
+    )
+    command = forms.CharField(
+        label=gettext_lazy("Command"),
+        max_length=1000,
+        widget=SuggestingInput(reverse_lazy("admin:acl_commandpermission_commands")),
+        help_text=gettext_lazy("Such as /v1/Config.Get."),
+    )
+
+    def clean_source(self) -> str:
+        """Reduce an address to its ID."""
+        return self._reduced("source")
+
+    def clean_destination(self) -> str:
+        """Reduce an address to its ID."""
+        return self._reduced("destination")
+
+    def _reduced(self, name: str) -> str:
+        try:
+            return entity_id(self.cleaned_data[name])
+        except AddressError as error:
+            raise forms.ValidationError(str(error)) from None
+
+
+def explain_view(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpResponse:
+    """Explain one decision; the question is in the address, so that it can be sent on."""
+    asked = set(request.GET) & set(QuestionForm.base_fields)
+    is_whole = asked == set(QuestionForm.base_fields)
+    form = QuestionForm(request.GET if is_whole else None, initial=request.GET.dict())
+    explanation = None
+    if form.is_valid():
+        explanation = explain(**form.cleaned_data)
+    return page(
+        model_admin,
+        request,
+        "admin/acl/explain.html",
+        title=_("Who may command whom"),
+        form=form,
+        media=form.media,
+        explanation=explanation,
+    )
+
+
+def commands_view(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpResponse:
+    """Return the known commands with a beginning, for a combobox."""
+    if not model_admin.has_view_permission(request):
+        raise PermissionDenied
+    sought = request.GET.get("q", "").strip()
+    return JsonResponse({"found": _commands(sought) if sought and "\x00" not in sought else []})
+
+
+def _commands(sought: str) -> list[str]:
+    known = {request.command for request in what_if.known_requests()}
+    known.update(name for source in COMMAND_SOURCES for name in source())
+    for rows in (CommandPermission.objects.order_by(), CommandSetPattern.objects.order_by()):
+        named = rows.filter(pattern__startswith=sought).exclude(pattern__endswith="*")
+        names = named.values_list("pattern", flat=True).distinct().order_by("pattern")
+        known.update(names[:MAX_SUGGESTED])
+    return sorted(name for name in known if name.startswith(sought))[:MAX_SUGGESTED]
+
+
+def page(
+    model_admin: "ModelAdmin[Any]", request: HttpRequest, template: str, **context: Any
+) -> HttpResponse:
+    """Return a page beside the list of rules, for who may see rules."""
+    if not model_admin.has_view_permission(request):
+        raise PermissionDenied
+    base = model_admin.admin_site.each_context(request)
+    return TemplateResponse(request, template, {**base, "opts": model_admin.opts, **context})
