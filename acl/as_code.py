@@ -257,7 +257,7 @@ def import_document(
         before, state = dump(export_document()), Before()
         if expect and expect != digest_of(before):
             raise ValidationError(
-                _("The registry was changed meanwhile. Run it again with --dry-run, and read on.")
+                _("The registry was changed since that dry run. Make another, and review it.")
             )
         _Import(document).run()
         after, consequences = dump(export_document()), state.compare()
