@@ -122,9 +122,12 @@ if CACHES["default"]["BACKEND"].endswith(("LocMemCache", "DatabaseCache", "FileB
 # --- Staff's accounts: docs/accounts.md ---
 
 AUTHENTICATION_BACKENDS = [
-    "axes.backends.AxesStandaloneBackend",  # first: who is locked out costs no hash
+    "axes.backends.AxesStandaloneBackend",  # first: an account that is locked out costs no hash
     "django.contrib.auth.backends.ModelBackend",
+    "authsite.accounts.second_factor.CodeBackend",
 ]
+SESSION_ENGINE = "authsite.accounts.sessions"
+LOGIN_REDIRECT_URL = "admin:index"
 PASSWORD_HASHERS = [
     "authsite.accounts.login.StaffHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # hashed again at the next login
@@ -162,7 +165,7 @@ AXES_COOLOFF_TIME = timedelta(minutes=env.number("STAFF_LOCKOUT_MINUTES", 15, mi
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # a stranger locks himself out, not staff
 AXES_CLIENT_IP_CALLABLE = "authsite.accounts.login.client_address"
 AXES_LOCKOUT_CALLABLE = "authsite.accounts.login.lockout_response"
-AXES_RESET_ON_SUCCESS = True
+AXES_RESET_ON_SUCCESS = False  # a second factor may still be missing: accounts/login.py
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # a wait that was promised ends
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]
 AXES_VERBOSE = False
@@ -201,6 +204,8 @@ JOURNAL = env.flag("JOURNAL", default=True)  # whether calls are counted: rpc/jo
 # Seconds between the writes of evidence and of the journal; 0: only on flush().
 EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)
 
+DEFAULT_EXCEPTION_REPORTER_FILTER = "authsite.operations.error_reports.SecretFilter"
+
 LOG_LEVEL = env.level("LOG_LEVEL", "INFO")
 LOGGING = {
     "version": 1,
@@ -210,6 +215,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": [], "propagate": True},
+        "django.db.backends": {"level": "INFO"},  # below, it logs what statements are given
         "axes": {"level": "WARNING"},
     },
 }

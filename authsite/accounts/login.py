@@ -3,16 +3,20 @@
 import math
 import time
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
 
+from axes.utils import reset
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.hashers import Argon2PasswordHasher
+from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
+from authsite.accounts import second_factor
 from rpc.authentication import source_address
 
 SIGNED_IN_AT = "signed_in_at"  # in a session, like what follows: Unix seconds
@@ -68,6 +72,11 @@ def lockout_response(request: HttpRequest, *_details: object) -> HttpResponse:
     return response.render()
 
 
+def forget_failures(request: HttpRequest, user: Any) -> None:
+    """Reset the count of failures: password and second factor were given."""
+    reset(username=user.get_username(), ip=client_address(request))
+
+
 def record_password(request: HttpRequest) -> None:
     """Record that the account's password was just given."""
     request.session[PASSWORD_AT] = time.time()
@@ -80,7 +89,13 @@ def password_is_recent(request: HttpRequest) -> bool:
 
 
 @receiver(user_logged_in)
-def begin_session(*, request: HttpRequest, **_signal: object) -> None:
-    """Record when a session began."""
+def begin_session(*, request: HttpRequest, user: User, **_signal: object) -> None:
+    """Record when a session began.
+
+    Failures are counted on while a second factor is missing, so that the password does not buy
+    five more codes.
+    """
+    if not second_factor.is_enrolled(user):
+        forget_failures(request, user)
     request.session[SIGNED_IN_AT] = request.session[ACTIVE_AT] = time.time()
     record_password(request)

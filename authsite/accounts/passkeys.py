@@ -66,6 +66,7 @@ class CompleteAuthentication(StaffOnlyMixin, CompleteCredentialAuthenticationVie
     def complete_auth(self, device: Any) -> None:
         """Record that the second factor was given."""
         super().complete_auth(device)
+        login.forget_failures(self.request, self.request.user)
         if login.password_is_recent(self.request):
             reauthentication.confirm(self.request)
 

@@ -16,15 +16,16 @@ from typing import Any
 import qrcode
 import qrcode.image.svg
 from django.conf import settings
+from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest
-from django_otp import user_has_device, verify_token
+from django_otp import verify_token
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_otp_webauthn.models import WebAuthnCredential
 
-NOT_ENROLLED = "second_factor_not_enrolled"  # in a session: the account had none at its login
+FACTORS = (TOTPDevice, StaticDevice, WebAuthnCredential)
 RECOVERY_CODES = 10
 CODE_LENGTH = 10  # of 31 characters: 49 bits
 CODE_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without look-alikes
@@ -48,24 +49,30 @@ def policy() -> Policy:
 def is_satisfied(request: HttpRequest) -> bool:
     """Whether the session may use the admin as far as the second factor goes.
 
-    Who has one gives it, whether it is required or not. Without one, the answer is looked up
-    once in a session.
+    An account that has one gives it, whether it is required or not. It is looked up at each
+    request: a session from before the enrolment is asked for it, too.
     """
     user: Any = request.user
     if policy() is Policy.OFF or user.is_verified():
         return True
     if policy() is Policy.REQUIRED:
         return False
-    if NOT_ENROLLED not in request.session:
-        if user_has_device(user):
-            return False
-        request.session[NOT_ENROLLED] = True
-    return True
+    if not hasattr(user, "may_enrol"):  # a page asks more than once
+        user.may_enrol = not _has_factor(user)
+    return bool(user.may_enrol)
 
 
 def is_enrolled(user: User) -> bool:
     """Whether the account has a second factor to give."""
-    return policy() is not Policy.OFF and user_has_device(user)
+    return policy() is not Policy.OFF and _has_factor(user)
+
+
+def _has_factor(user: User) -> bool:
+    """Whether the account has confirmed one of the factors, in one statement."""
+    first, *others = (
+        model.objects.filter(user=user, confirmed=True).values("pk") for model in FACTORS
+    )
+    return bool(first.union(*others, all=True).exists())
 
 
 # --- Codes ----------------------------------------------------------------------------------
@@ -110,6 +117,30 @@ def verify_code(user: User, code: str) -> TOTPDevice | StaticDevice | None:
     if not TOTP_CODE.match(typed):
         device, typed = recovery_device(user), _digest(typed)
     return None if device is None else verify_token(user, device.persistent_id, typed)
+
+
+class CodeBackend(BaseBackend):
+    """Verify a code of the account that is signed in, by `django.contrib.auth.authenticate`.
+
+    So wrong codes are counted together with wrong passwords, and lock the account out likewise.
+    """
+
+    def authenticate(
+        self,
+        request: HttpRequest | None,
+        username: str | None = None,
+        code: str | None = None,
+        **_credentials: Any,
+    ) -> Any:
+        """Return the account, with the device in `otp_device`, if the code is valid."""
+        user: Any = request.user if request else None
+        if user is None or code is None or user.get_username() != username:
+            return None
+        device = verify_code(user, code)
+        if device is None:
+            return None
+        user.otp_device = device
+        return user
 
 
 def recovery_device(user: User) -> StaticDevice | None:
@@ -176,7 +207,7 @@ def remove_all(user: User) -> int:
     """Remove every second factor of an account; return how many there were."""
     gone = 0
     with transaction.atomic():
-        for model in (TOTPDevice, StaticDevice, WebAuthnCredential):
+        for model in FACTORS:
             rows = model.objects.filter(user=user)
             gone += rows.count()
             rows.delete()

@@ -1,17 +1,19 @@
 """Pages of the admin for login, confirmation of the identity, and the second factor."""
 
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.forms import AdminPasswordChangeForm
 from django.contrib.auth import REDIRECT_FIELD_NAME, authenticate
 from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver, path, reverse
+from django.urls import URLPattern, URLResolver, path, reverse, reverse_lazy
 from django.utils.decorators import method_decorator
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import mark_safe
@@ -25,6 +27,17 @@ from django_otp import login as otp_login
 from authsite.accounts import login, second_factor
 from devices import reauthentication
 from devices.reauthentication import recently_authenticated
+
+
+def check_password(request: HttpRequest, password: str) -> str:
+    """Return the password of the account that is signed in; raise ValidationError for a wrong one.
+
+    Failures are counted together with those of the login page.
+    """
+    name = request.user.get_username()
+    if authenticate(request, username=name, password=password) != request.user:
+        raise ValidationError(_("The password is wrong."), code="wrong")
+    return password
 
 
 class ConfirmForm(forms.Form):
@@ -41,12 +54,31 @@ class ConfirmForm(forms.Form):
         super().__init__(*args)
 
     def clean_password(self) -> str:
-        """Refuse a wrong password; failures are counted together with those of the login page."""
-        password: str = self.cleaned_data["password"]
-        name = self._request.user.get_username()
-        if authenticate(self._request, username=name, password=password) != self._request.user:
-            raise ValidationError(_("The password is wrong."), code="wrong")
-        return password
+        """Refuse a wrong password."""
+        return check_password(self._request, self.cleaned_data["password"])
+
+
+class ChangePasswordForm(AdminPasswordChangeForm):
+    """Ask for the old password and, twice, for a new one."""
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        self._request = request
+        super().__init__(*args, **kwargs)
+
+    def clean_old_password(self) -> str:
+        """Refuse a wrong old password."""
+        return check_password(self._request, self.cleaned_data["old_password"])
+
+
+class ChangePasswordView(PasswordChangeView):
+    """The admin's page for a new password, with the failures counted."""
+
+    form_class = ChangePasswordForm
+    success_url = reverse_lazy("admin:password_change_done")
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        """Give the form the request."""
+        return {**super().get_form_kwargs(), "request": self.request}
 
 
 class CodeForm(forms.Form):
@@ -123,6 +155,7 @@ class AccountPages(admin.AdminSite):
         login.record_password(request)
         if second_factor.is_enrolled(request.user):  # type: ignore[arg-type]
             return HttpResponseRedirect(_with_next(reverse("admin:second_factor"), request))
+        login.forget_failures(request, request.user)
         reauthentication.confirm(request)
         return HttpResponseRedirect(self._next(request))
 
@@ -134,9 +167,11 @@ class AccountPages(admin.AdminSite):
             return HttpResponseRedirect(_with_next(reverse("admin:factors"), request))
         form = CodeForm(request.POST or None)
         if form.is_valid():
-            device = second_factor.verify_code(user, form.cleaned_data["code"])
-            if device is not None:
-                otp_login(request, device)
+            code = form.cleaned_data["code"]
+            verified: Any = authenticate(request, username=user.get_username(), code=code)
+            if verified is not None:
+                otp_login(request, verified.otp_device)
+                login.forget_failures(request, request.user)
                 if login.password_is_recent(request):
                     reauthentication.confirm(request)
                 return HttpResponseRedirect(self._next(request))
@@ -154,6 +189,14 @@ class AccountPages(admin.AdminSite):
             form=form if second_factor.has_codes(user) else None,
             has_passkeys=second_factor.passkeys(user).exists(),
         )
+
+    def password_change(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        """Show the page for a new password."""
+        request.current_app = self.name
+        context = {**self.each_context(request), **(extra_context or {})}
+        return cast("TemplateResponse", ChangePasswordView.as_view(extra_context=context)(request))
 
     # --- The second factor ----------------------------------------------------------------
 

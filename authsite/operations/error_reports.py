@@ -1,0 +1,47 @@
+"""Reports of exceptions: the error page under DEBUG, and mails to administrators."""
+
+import re
+from collections.abc import ItemsView
+from types import FrameType
+from typing import Any
+
+from django.http import HttpRequest, QueryDict
+from django.views.debug import SafeExceptionReporterFilter
+
+# What a request brings along; a WSGI server may add the whole environment of its process.
+REQUEST_META = re.compile(
+    r"(HTTP|CONTENT|SERVER|REMOTE|REQUEST)_\w+|PATH_INFO|QUERY_STRING|SCRIPT_NAME|wsgi\.\w+"
+)
+
+
+class SecretFilter(SafeExceptionReporterFilter):
+    """Hide secrets from error reports, under DEBUG too.
+
+    No value that was sent in a form and no variable of the code is shown: a secret may be in any
+    of them.
+    """
+
+    hidden_settings = re.compile(
+        SafeExceptionReporterFilter.hidden_settings.pattern + "|PEPPER|DATABASE|CACHE|URL|COOKIE",
+        flags=re.IGNORECASE,
+    )
+
+    def get_safe_request_meta(self, request: HttpRequest) -> dict[str, Any]:
+        """Return what the request brought along, without its secrets."""
+        meta: dict[str, Any] = super().get_safe_request_meta(request)
+        return {name: value for name, value in meta.items() if REQUEST_META.fullmatch(name)}
+
+    def get_post_parameters(self, request: HttpRequest | None) -> Any:
+        """Return the names of the fields that were sent, with their values hidden."""
+        if request is None:
+            return {}
+        hidden = QueryDict(mutable=True)
+        for name in request.POST:
+            hidden[name] = self.cleansed_substitute
+        return hidden
+
+    def get_traceback_frame_variables(
+        self, request: HttpRequest | None, tb_frame: FrameType
+    ) -> ItemsView[str, Any]:
+        """Return the names of the variables of a frame, with their values hidden."""
+        return dict.fromkeys(tb_frame.f_locals, self.cleansed_substitute).items()
