@@ -28,20 +28,22 @@ HISTORY = (
     | _each("view", "devices", *(f"historical{model}" for model in CREDENTIALS))
     | _each("view", "acl", *(f"historical{model}" for model in RULES))
 )
+CALLS = _each("view", "rpc", "callrecord")
 VIEWER = _each("view", "devices", *DEVICES, *CREDENTIALS) | _each("view", "acl", *RULES)
 
 ROLES: dict[str, frozenset[str]] = {
     "Viewer": VIEWER,
-    "Operator": VIEWER | HISTORY_OF_DEVICES | _each("add change delete", "devices", *DEVICES),
+    "Operator": VIEWER
+    | HISTORY_OF_DEVICES
+    | CALLS
+    | _each("add change delete", "devices", *DEVICES),
     "Security": VIEWER
     | HISTORY
+    | CALLS
     | _each("add change delete", "devices", *CREDENTIALS)
     | _each("add change delete", "acl", *RULES)
     | {"devices.try_credential"},
-    "Auditor": VIEWER
-    | HISTORY
-    | _each("view", "rpc", "callrecord")
-    | _each("view", "axes", "accessattempt", "accesslog"),
+    "Auditor": VIEWER | HISTORY | CALLS | _each("view", "axes", "accessattempt", "accesslog"),
 }
 
 

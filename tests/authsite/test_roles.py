@@ -50,6 +50,7 @@ MATRIX: list[tuple[str, str, set[str]]] = [
     ("get", "/admin/acl/commandset/", EVERYBODY),
     ("get", "/admin/acl/commandset/add/", {"Security"}),
     ("get", "/admin/acl/assertion/add/", {"Security"}),
+    ("get", "/admin/rpc/callrecord/", {"Operator", "Security", "Auditor"}),
     ("get", "/admin/axes/accesslog/", {"Auditor"}),
     ("get", "/admin/axes/accessattempt/", {"Auditor"}),
     ("get", "/admin/auth/user/", NOBODY),
@@ -198,6 +199,20 @@ def test_what_administrators_add_to_a_group_stays(rows: dict[str, int]) -> None:
     roles.establish(apps)
     assert extra in viewer.permissions.all()
     assert granted("Viewer") == roles.ROLES["Viewer"] | {"acl.add_commandset"}
+
+
+def test_who_may_look_after_a_device_sees_why_it_was_refused(rows: dict[str, int]) -> None:
+    address = f"/admin/devices/device/{rows['device']}/change/"
+    for role, sees in (("Operator", True), ("Security", True), ("Viewer", False)):
+        User.objects.filter(username="kim").delete()
+        page = staff(role).get(address).content.decode()
+        assert ("Last calls" in page) is sees, role
+
+
+def test_a_later_migration_is_taken_back_alone() -> None:
+    import_module("authsite.migrations.0003_operators_see_calls").withdraw(apps, None)
+    assert granted("Operator") == (roles.ROLES["Operator"] - roles.CALLS) & known()
+    assert "rpc.view_callrecord" in granted("Auditor")
 
 
 def test_the_migration_is_taken_back() -> None:
