@@ -30,6 +30,8 @@ class Endpoint(models.TextChoices):
     VERIFIER = "verifier", _("RTIO device verifier")
     FRAMES = "frames", _("Cesanta frames")
     REST = "rest", _("Cesanta REST form")
+    HUB = "hub", _("RTIO hub configuration")
+    ISSUER = "issuer", _("RTIO tokens for apps")
 
 
 class Question(models.TextChoices):
@@ -68,11 +70,15 @@ class CallReason(models.TextChoices):
     UNKNOWN_COMMAND = "unknown-command", _("the registry has no such command")
     INVALID_ARGUMENTS = "invalid-arguments", _("the arguments do not fit the command")
     DEADLINE_EXCEEDED = "deadline-exceeded", _("its deadline had passed")
+    SESSION_ENDED = "session-ended", _("the registry's own secret, to end the device's session")
+    ENDING_REFUSED = "ending-refused", _("a secret that ends sessions, not due here and now")
     UNAVAILABLE = "unavailable", _("the database could not be reached")
     INTERNAL_ERROR = "internal-error", _("an unexpected failure; see the log")
 
 
-ALLOWING = frozenset({Outcome.VERIFIED, Reason.ALLOWED, CallReason.ANSWERED})
+ALLOWING = frozenset(
+    {Outcome.VERIFIED, Reason.ALLOWED, CallReason.ANSWERED, CallReason.SESSION_ENDED}
+)
 
 
 def reasons() -> list[tuple[str, Any]]:
@@ -382,3 +388,9 @@ class CallRecord(models.Model):
         if self.question == Question.CALLER:
             text = gettext("the caller was not let in: %(reason)s") % {"reason": text}
         return gettext("%(reason)s (others)") % {"reason": text} if self.others else text
+
+
+# Django finds the models of an app in this module.
+from rpc.rtio.models import DeviceServiceRoute, RtioServer, SessionEnding  # noqa: E402
+
+__all__ = ["CallRecord", "DeviceServiceRoute", "RtioServer", "SessionEnding"]

@@ -1,0 +1,222 @@
+"""Staff's view of RTIO servers, device service routes, and the sessions that were ended."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from devices.admin.forms import CurrentForm
+from devices.admin.history import HistoryMixin
+from devices.admin.mixins import InitialValuesMixin, SaveChangedFieldsMixin, form_page
+from devices.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
+from rpc.rtio.models import (
+    MAX_CONFIG_LENGTH,
+    REFUSING_URL,
+    DeviceServiceRoute,
+    EndingState,
+    RtioServer,
+    SessionEnding,
+)
+
+REQUESTED = moment_column("requested_at", gettext_lazy("Requested"))
+STATE_TONES = {
+    EndingState.WAITING: Tone.SOON,
+    EndingState.ENDED: Tone.GOOD,
+    EndingState.NOT_CONNECTED: Tone.PLAIN,
+    EndingState.CANCELLED: Tone.OFF,
+    EndingState.GIVEN_UP: Tone.BAD,
+}
+
+
+def ending_badge(ending: SessionEnding) -> SafeString:
+    """Return what became of a session, as a badge."""
+    return badge(STATE_TONES[EndingState(ending.state)], ending.receipt())
+
+
+@admin.register(RtioServer)
+class RtioServerAdmin(HistoryMixin, InitialValuesMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
+    """RTIO servers: where each one's device port is, and as whom it calls."""
+
+    form = CurrentForm
+    list_display = ["name", "address", "tls", "backend", "state"]
+    list_select_related = ["backend"]
+    list_filter = ["enabled", "tls"]
+    search_fields = ["name", "host", "backend__identifier"]
+    search_help_text = gettext_lazy("Search by name, host or the backend that it calls as.")
+    autocomplete_fields = ["backend"]
+    fieldsets = [
+        (None, {"fields": ["name", "enabled"]}),
+        (gettext_lazy("Its device port"), {"fields": ["host", "port", "tls", "certificate"]}),
+        (gettext_lazy("Who it is"), {"fields": ["backend"]}),
+    ]
+    restores = ("name", "host", "port", "tls", "certificate", "enabled")
+
+    @admin.display(description=gettext_lazy("Device port"), ordering="host")
+    def address(self, server: RtioServer) -> str:
+        """Return host and port."""
+        return server.address
+
+    @admin.display(description=gettext_lazy("State"), ordering="enabled")
+    def state(self, server: RtioServer) -> SafeString:
+        """Return whether sessions are ended there."""
+        return enabled_badge(server.enabled)
+
+
+@admin.register(DeviceServiceRoute)
+class DeviceServiceRouteAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
+    """Routes of device services, as `/hubconfiger` tells them to every RTIO server."""
+
+    form = CurrentForm
+    list_display = ["uri", "url", "state", "note"]
+    list_filter = ["enabled"]
+    search_fields = ["uri", "url", "note"]
+    search_help_text = gettext_lazy("Search by any part of a URI, a URL or a note.")
+    readonly_fields = ["room_left"]
+    fieldsets = [(None, {"fields": ["uri", "url", "enabled", "note", "room_left"]})]
+    restores = ("uri", "url", "enabled", "note")
+    actions = ["refuse"]
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Leave out deleting many: each deletion says what RTIO goes on doing."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+    @admin.display(description=gettext_lazy("State"), ordering="enabled")
+    def state(self, route: DeviceServiceRoute) -> SafeString:
+        """Return whether RTIO is told the route, and whether it leads nowhere on purpose."""
+        if route.enabled and route.url == REFUSING_URL:
+            return badge(Tone.OFF, _("refuses"))
+        return enabled_badge(route.enabled)
+
+    @admin.display(description=gettext_lazy("Room left"))
+    def room_left(self, route: DeviceServiceRoute) -> str:
+        """Return how many characters more routes may take, as RTIO reads them."""
+        left = DeviceServiceRoute.objects.all().room_left()
+        return _("%(left)d of %(most)d characters, for the URIs and URLs of all routes") % {
+            "left": left,
+            "most": MAX_CONFIG_LENGTH,
+        }
+
+    def save_model(self, request: HttpRequest, obj: Any, form: forms.Form, change: bool) -> None:
+        """Save, and say what RTIO goes on doing where it is not told a route any more."""
+        super().save_model(request, obj, form, change)
+        was = form.initial.get("uri")
+        if change and "uri" in form.changed_data and was:
+            self._warn(request, str(was))
+        elif change and "enabled" in form.changed_data and not obj.enabled:
+            self._warn(request, obj.uri)
+
+    def delete_model(self, request: HttpRequest, obj: DeviceServiceRoute) -> None:
+        """Delete, and say what RTIO goes on doing."""
+        super().delete_model(request, obj)
+        self._warn(request, obj.uri)
+
+    def _warn(self, request: HttpRequest, uri: str) -> None:
+        text = _(
+            "RTIO servers that know the route “%(uri)s” keep it until they restart. To stop it "
+            "before, let the route stand and point it at an address that refuses."
+        )
+        self.message_user(request, text % {"uri": uri}, messages.WARNING)
+
+    @admin.action(
+        description=gettext_lazy("Point selected routes at an address that refuses"),
+        permissions=["change"],
+    )
+    def refuse(self, request: HttpRequest, queryset: QuerySet[DeviceServiceRoute]) -> None:
+        """Have RTIO refuse what devices send to these URIs, within seconds."""
+        for route in queryset:
+            route.refuse()
+        count = len(queryset)
+        text = ngettext("%(n)d route refuses now.", "%(n)d routes refuse now.", count)
+        self.message_user(request, text % {"n": count}, messages.SUCCESS)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page that points one route at an address that refuses."""
+        page = path(
+            "<int:object_id>/refuse/",
+            self.admin_site.admin_view(self.refuse_one),
+            name="rpc_deviceserviceroute_refuse",
+        )
+        return [page, *super().get_urls()]
+
+    def refuse_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Point one route at an address that refuses, after a confirmation."""
+        route = get_object_or_404(DeviceServiceRoute, pk=object_id)
+        if not self.has_change_permission(request, route):
+            raise PermissionDenied
+        if request.method == "POST":
+            self.refuse(request, DeviceServiceRoute.objects.filter(pk=route.pk))
+            return HttpResponseRedirect(reverse("admin:rpc_deviceserviceroute_changelist"))
+        return form_page(
+            self,
+            request,
+            route,
+            forms.Form(),
+            title=_("Let the route refuse"),
+            text=_(
+                "RTIO servers will ask %(url)s for “%(uri)s”, where nothing answers: devices are "
+                "told of an internal error within seconds. The route itself stays."
+            )
+            % {"url": REFUSING_URL, "uri": route.uri},
+            button=_("Let it refuse"),
+            destructive=True,
+        )
+
+
+@admin.register(SessionEnding)
+class SessionEndingAdmin(admin.ModelAdmin):
+    """Receipts of sessions that were ended, and those that still are to be."""
+
+    list_display = [REQUESTED, "device_link", "server", "receipt", "cause", "attempts", "by"]
+    list_display_links = [REQUESTED]
+    list_select_related = ["server"]
+    list_filter = ["state", "cause", "server"]
+    search_fields = ["identifier__startswith"]
+    search_help_text = gettext_lazy("Search by how a device's identifier begins.")
+    show_full_result_count = False
+    actions = None
+    fieldsets = [
+        (None, {"fields": ["device_link", "server", "receipt", "cause", REQUESTED, "by"]}),
+        (
+            gettext_lazy("Evidence"),
+            {"fields": ["attempts", "detail", "ended_after", "intercepted", "admitted_here"]},
+        ),
+    ]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Leave adding to the device's page."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: a receipt stays as it is."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: `prune_journal` deletes what is old."""
+        return False
+
+    @admin.display(description=gettext_lazy("Device"))
+    def device_link(self, ending: SessionEnding) -> SafeString:
+        """Return the device, as a link to its page, which a deleted one has no more."""
+        url = reverse("admin:devices_device_history", args=[ending.device_id or 0])
+        return format_html('<a href="{}">{}</a>', url, ending.identifier)
+
+    @admin.display(description=gettext_lazy("State"), ordering="state")
+    def receipt(self, ending: SessionEnding) -> SafeString:
+        """Return what became of it."""
+        return ending_badge(ending)
+
+    @admin.display(description=gettext_lazy("By"), ordering="requested_by")
+    def by(self, ending: SessionEnding) -> str:
+        """Return who asked for it."""
+        return ending.requested_by or NOTHING

@@ -1,0 +1,504 @@
+"""Ending the live sessions of devices that may not connect any more.
+
+A change that ends access leaves a row for each RTIO server in its own transaction. Behind the
+request, a thread of a server process claims the rows and takes the sessions over. A row whose
+process dies is claimed by another once its lease is over. The secrets with which sessions are
+taken over are digests in the rows, so that every process can answer RTIO's question about them.
+"""
+
+import asyncio
+import hmac
+import logging
+import queue
+import secrets
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import Error, connection, transaction
+from django.db.models import Max, Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from devices import history
+from devices.credentials import hashing
+from devices.models import Device
+from rpc.models import Answer, CallRecord, Endpoint, Question
+from rpc.rtio.models import (
+    GIVE_UP_AFTER,
+    Cause,
+    EndingState,
+    RtioServer,
+    SessionEnding,
+    can_be_ended,
+)
+from rpc.rtio.takeover import FAILED, HOLD_SECONDS, TakeOver, Target, Unreachable
+
+PREFIX = "end."  # no generated secret has a dot
+SECRET_BYTES = 32
+SECRET_LENGTH = len(PREFIX) + 43  # characters; RTIO takes 24 to 64 bytes
+SECRET_LIFE = timedelta(seconds=12)  # longer than an attempt takes, connecting included
+LEASE = timedelta(seconds=30)
+PER_SERVER = 64  # attempts at once
+POLL = 1.0  # seconds between two looks for work of other processes
+GATHER = 0.02  # seconds in which receipts gather to be written together
+LONGEST_PAUSE = 60.0  # seconds between two attempts
+CHUNK = 500  # rows in a statement
+KNOWN_FOR = timedelta(days=30)  # how far back the journal is asked who let a device in
+
+log = logging.getLogger(__name__)
+
+
+# --- What is to be ended --------------------------------------------------------------------
+
+
+def request_endings(
+    devices: Iterable[Device],
+    cause: str,
+    *,
+    by: str = "",
+    servers: Collection[RtioServer] | None = None,
+) -> list[SessionEnding]:
+    """Have the sessions of devices ended, at these servers or at all that are enabled.
+
+    To be called in the transaction of the change that is the cause. What waits already is asked
+    for again and stays one row. Returns the rows that are new. Devices whose id RTIO's device port
+    does not take, and backends, have no sessions.
+    """
+    listed = list(RtioServer.objects.enabled().order_by("pk") if servers is None else servers)
+    if not listed:
+        return []
+    concerned = {
+        device.identifier: device
+        for device in devices
+        if device.kind == Device.Kind.DEVICE and can_be_ended(device.identifier)
+    }
+    now = timezone.now()
+    circumstances = {
+        "cause": cause,
+        "requested_at": now,
+        "requested_by": by or history.current_user(),
+        "origin": history.current_origin(),
+        "due_at": now,
+    }
+    made: list[SessionEnding] = []
+    identifiers = sorted(concerned)
+    with transaction.atomic():
+        for start in range(0, len(identifiers), CHUNK):
+            chunk = identifiers[start : start + CHUNK]
+            admitted = last_admitted(chunk)
+            waiting = SessionEnding.objects.waiting().filter(identifier__in=chunk)
+            waiting = waiting.filter(server__in=[server.pk for server in listed])
+            known = set(waiting.values_list("identifier", "server_id"))
+            if known:
+                waiting.update(**circumstances, claim=None)
+            rows = [
+                SessionEnding(
+                    identifier=identifier,
+                    device_id=concerned[identifier].pk,
+                    server=server,
+                    admitted_here=admitted.get(identifier) == server.caller,
+                    **circumstances,
+                )
+                for identifier in chunk
+                for server in listed
+                if (identifier, server.pk) not in known
+            ]
+            made += SessionEnding.objects.bulk_create(rows, ignore_conflicts=True)
+        transaction.on_commit(ender.wake)
+    return made
+
+
+def last_admitted(identifiers: Collection[str]) -> dict[str, str]:
+    """Return the caller through which each device was let in last, as far as the journal knows."""
+    rows = (
+        CallRecord.objects.filter(
+            subject__in=identifiers,
+            question=Question.CREDENTIAL,
+            outcome=Answer.ALLOWED,
+            endpoint=Endpoint.VERIFIER,
+        )
+        .since(timezone.now() - KNOWN_FOR)
+        .order_by()
+        .values_list("subject", "caller")
+        .annotate(latest=Max("last"))
+        .order_by("latest")
+    )
+    return {subject: caller for subject, caller, _latest in rows}
+
+
+def may_connect_again(rows: Collection[SessionEnding]) -> set[str]:
+    """Return the identifiers of those that were enabled, or registered, again meanwhile."""
+    named = {row.identifier for row in rows if row.cause in (Cause.DISABLED, Cause.DELETED)}
+    enabled = Device.objects.filter(identifier__in=named, enabled=True) if named else None
+    return set(enabled.values_list("identifier", flat=True)) if enabled is not None else set()
+
+
+# --- The one-time secret --------------------------------------------------------------------
+
+
+def is_one_time(secret: str) -> bool:
+    """Whether a secret has the form of those that end sessions."""
+    return len(secret) == SECRET_LENGTH and secret.startswith(PREFIX)
+
+
+def generate() -> str:
+    """Return a new one-time secret of 256 bits."""
+    return PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+
+
+def digest(secret: str, pepper: str) -> str:
+    """Return the digest of a one-time secret under a pepper, by its id."""
+    key = hashing.peppers()[pepper]
+    return hmac.digest(key, b"authsite one-time secret v1\x00" + secret.encode(), "sha256").hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What became of a one-time secret that was shown: whether it counts, else why not."""
+
+    accepted: bool
+    problem: str = ""
+
+
+def use(identifier: str, secret: str, caller: str | None) -> Use | None:
+    """Use a one-time secret up; None where it is none of ours and may be an ordinary one.
+
+    It counts once, within its seconds, for its device, from its server, and only while the
+    device's session is still to be ended.
+    """
+    if not secret.isascii():
+        return None
+    digests = [digest(secret, pepper) for pepper in hashing.peppers()]
+    rows = SessionEnding.objects.select_related("server__backend")
+    row = rows.filter(secret_digest__in=digests).first()
+    if row is None:
+        return None
+    backend = row.server.backend
+    for problem, present in (
+        ("another device", row.identifier != identifier),
+        ("another caller", backend is not None and backend.identifier != caller),
+        ("not waiting", row.state != EndingState.WAITING),
+        ("late", row.secret_valid_until is None or row.secret_valid_until <= timezone.now()),
+        ("may connect again", identifier in may_connect_again([row])),
+    ):
+        if present:
+            return Use(accepted=False, problem=problem)
+    unused = SessionEnding.objects.filter(
+        pk=row.pk, secret_digest=row.secret_digest, secret_used_at=None
+    )
+    if not unused.update(secret_used_at=timezone.now()):
+        return Use(accepted=False, problem="used")
+    return Use(accepted=True)
+
+
+# --- The work -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A claimed row, with the secret that exists nowhere else."""
+
+    row: SessionEnding
+    secret: str
+    target: Target
+    problem: str = ""
+    code: int | None = None
+    answered_at: datetime | None = None
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether there was no answer to it."""
+        return self.code is None
+
+
+def claim(limits: Mapping[int, int]) -> list[Attempt]:
+    """Claim rows that are due, at most so many of each server; return what to do for them.
+
+    What may connect again is let go. `limits` says how many of a server may be claimed, by its
+    primary key.
+    """
+    now = timezone.now()
+    mine = uuid.uuid4()
+    due = SessionEnding.objects.waiting().filter(due_at__lte=now)
+    chosen: list[int] = []
+    for server, limit in limits.items():
+        rows = due.filter(server=server).order_by("-admitted_here", "requested_at", "pk")
+        chosen += rows.values_list("pk", flat=True)[:limit]
+    if not chosen:
+        return []
+    due.filter(pk__in=chosen).update(claim=mine, due_at=now + LEASE)
+    rows = SessionEnding.objects.waiting().filter(claim=mine).select_related("server__backend")
+    claimed = list(rows)
+    again = may_connect_again(claimed)
+    _finish([row for row in claimed if row.identifier in again], EndingState.CANCELLED)
+    rest = [row for row in claimed if row.identifier not in again]
+    pepper = hashing.newest_pepper()
+    attempts = [Attempt(row, generate(), Target.of(row.server)) for row in rest]
+    for attempt in attempts:
+        row = attempt.row
+        row.attempts += 1
+        row.secret_digest = digest(attempt.secret, pepper)
+        row.secret_valid_until = now + SECRET_LIFE
+        row.secret_used_at = None
+    fields = ["attempts", "secret_digest", "secret_valid_until", "secret_used_at"]
+    SessionEnding.objects.bulk_update(rest, fields, batch_size=CHUNK)
+    return attempts
+
+
+def give_up() -> None:
+    """Give up what nobody could end in time, and what is due at servers that are disabled."""
+    now = timezone.now()
+    due = SessionEnding.objects.waiting().filter(due_at__lte=now)
+    hopeless = due.filter(Q(requested_at__lte=now - GIVE_UP_AFTER) | Q(server__enabled=False))
+    rows = list(hopeless.select_related("server")[:CHUNK])
+    for row in rows:
+        if not row.server.enabled:
+            row.detail = _("the server is disabled here")
+    _finish(rows, EndingState.GIVEN_UP)
+
+
+def settle(attempts: Sequence[Attempt]) -> None:
+    """Write down what became of attempts: a receipt, or when to try again."""
+    used = dict(
+        SessionEnding.objects.filter(pk__in=[one.row.pk for one in attempts]).values_list(
+            "pk", "secret_used_at"
+        )
+    )
+    passed: list[SessionEnding] = []
+    again: list[SessionEnding] = []
+    for attempt in attempts:
+        row, was_used = attempt.row, used.get(attempt.row.pk) is not None
+        if was_used and attempt.code not in (None, FAILED):
+            took = (attempt.answered_at or timezone.now()) - row.requested_at
+            row.ended_after = max(0, round(took.total_seconds() * 1000))
+            row.detail = ""
+            passed.append(row)
+            continue
+        row.detail = (attempt.problem or _problem(attempt.code, was_used=was_used))[:255]
+        row.due_at = timezone.now() + _pause(row)
+        if was_used and attempt.code == FAILED:
+            row.intercepted += 1
+            row.due_at = timezone.now()
+            log.warning("a secret to end a session at %s was used by somebody else", row.server)
+        again.append(row)
+    connected = _may_have_been_connected(passed)
+    _finish([row for row in passed if row.pk in connected], EndingState.ENDED)
+    _finish([row for row in passed if row.pk not in connected], EndingState.NOT_CONNECTED)
+    for row in again:
+        _mine(row).update(
+            claim=None, due_at=row.due_at, detail=row.detail, intercepted=row.intercepted
+        )
+
+
+def _may_have_been_connected(rows: Sequence[SessionEnding]) -> set[int]:
+    """Return the primary keys of those whose device may have had a session at their server.
+
+    RTIO does not tell. A device that the journal knows of was connected where it was let in last;
+    any other that was ever seen may have been connected anywhere.
+    """
+    unknown = {row.identifier for row in rows if not row.admitted_here}
+    elsewhere = last_admitted(unknown) if unknown else {}
+    unseen = Device.objects.filter(identifier__in=unknown, last_seen=None) if unknown else None
+    never = set(unseen.values_list("identifier", flat=True)) if unseen is not None else set()
+    return {
+        row.pk
+        for row in rows
+        if row.admitted_here or not (row.identifier in elsewhere or row.identifier in never)
+    }
+
+
+def _problem(code: int | None, *, was_used: bool) -> str:
+    """Return what an answer means that is no success."""
+    if was_used and code == FAILED:
+        return _("somebody else used the secret")
+    if code == FAILED:
+        return _("RTIO refused: its verifier is not this registry, or did not answer")
+    return _("RTIO answered %d without asking this registry") % (code or 0)
+
+
+def _pause(row: SessionEnding) -> timedelta:
+    """Return how long to wait before the next attempt: 1 s, then twice as long each time."""
+    return timedelta(seconds=min(2.0 ** min(row.attempts - 1, 10), LONGEST_PAUSE))
+
+
+def _mine(row: SessionEnding) -> Any:
+    """Return the row as it was claimed: nothing, where it was asked for again meanwhile."""
+    return SessionEnding.objects.waiting().filter(pk=row.pk, claim=row.claim)
+
+
+def _finish(rows: Sequence[SessionEnding], state: EndingState) -> None:
+    """Write the receipts of rows that are done, and their history, as who asked for them."""
+    if not rows:
+        return
+    finished: dict[tuple[str, str], list[SessionEnding]] = {}
+    with transaction.atomic():
+        for row in rows:
+            mine = _mine(row)
+            row.state, row.claim, row.secret_digest = state, None, None
+            written = mine.update(
+                state=state,
+                claim=None,
+                secret_digest=None,
+                detail=row.detail,
+                ended_after=row.ended_after,
+            )
+            if written:
+                finished.setdefault((row.origin, row.requested_by), []).append(row)
+        for (origin, by), group in finished.items():
+            with history.origin(origin, user=by, reason=str(Cause(group[0].cause).label)):
+                history.record(group, history.Kind.CREATED)
+
+
+@dataclass(slots=True)
+class Load:
+    """What a process knows of one server: how much is under way, and whether it fails."""
+
+    running: int = 0
+    failures: int = 0  # one after the other
+    rests_until: float = 0.0  # monotonic
+
+    def room(self) -> int:
+        """Return how many attempts may begin now; one at a time where the last one failed."""
+        if self.rests_until > time.monotonic():
+            return 0
+        return max(0, (1 if self.failures else PER_SERVER) - self.running)
+
+    def note(self, attempt: Attempt) -> None:
+        """Count an attempt that is over; a server that fails rests, ever longer."""
+        self.running -= 1
+        self.failures = self.failures + 1 if attempt.is_unreachable else 0
+        if self.failures:
+            rest = min(2.0 ** min(self.failures - 2, 10), LONGEST_PAUSE)
+            self.rests_until = time.monotonic() + rest
+
+
+class SessionEnder:
+    """Ends sessions behind the requests: many at once, few at each server.
+
+    One thread asks the database, whichever one calls `run`; the connections live in an event loop
+    in a thread of its own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connections: threading.Thread | None = None  # where the loop runs
+        self._done: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()  # None: look for work
+        self._loads: defaultdict[int, Load] = defaultdict(Load)
+
+    def serve(self) -> None:
+        """Work in the background of this process from now on, as a server's processes do."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run_for_ever, name="session-ender", daemon=True
+                )
+                self._thread.start()
+
+    def wake(self) -> None:
+        """Have the thread look for work now; other processes look every second."""
+        if self._thread is not None:
+            self._done.put(None)
+
+    def _run_for_ever(self) -> None:
+        while True:
+            try:
+                self.run(lambda: False)
+            except Error as error:
+                log.error("sessions cannot be ended now: %s", str(error).strip())  # noqa: TRY400
+            except Exception:  # whatever it is, the thread must go on
+                log.exception("ending sessions failed")
+            connection.close()
+            time.sleep(POLL)
+
+    def run(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
+        """Work in this thread until `done`, or for so long; return whether it is done."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() >= deadline:
+                return False
+            for attempt in self._claimed():
+                self._loads[attempt.row.server_id].running += 1
+                asyncio.run_coroutine_threadsafe(self._attempt(attempt), self._event_loop())
+            if finished := self._finished(min(POLL, max(0.0, deadline - time.monotonic()))):
+                settle(finished)
+        return True
+
+    def _claimed(self) -> list[Attempt]:
+        """Claim what is due at servers that have room; one statement where nothing is due."""
+        due = SessionEnding.objects.waiting().filter(due_at__lte=timezone.now())
+        servers = due.order_by().values_list("server", flat=True).distinct()
+        limits = {server: self._loads[server].room() for server in servers}
+        if limits:
+            give_up()
+        return claim({server: room for server, room in limits.items() if room})
+
+    def _finished(self, seconds: float) -> list[Attempt]:
+        """Return attempts that are over, or none once there may be other work."""
+        finished: list[Attempt] = []
+        try:
+            first = self._done.get(timeout=seconds)
+            if first is not None:
+                finished.append(first)
+                time.sleep(GATHER)
+            while True:
+                more = self._done.get_nowait()
+                if more is not None:
+                    finished.append(more)
+        except queue.Empty:
+            pass
+        for attempt in finished:
+            self._loads[attempt.row.server_id].note(attempt)
+        return finished
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that the connections live in."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._connections = threading.Thread(
+                target=self._loop.run_forever, name="session-ender-connections", daemon=True
+            )
+            self._connections.start()
+        return self._loop
+
+    def close(self) -> None:
+        """Wait until the last connection is closed, as a command does before it ends."""
+        if self._loop is None:
+            return
+
+        async def last_closed() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*others, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(last_closed(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._connections is not None:
+            self._connections.join()
+        self._loop.close()
+        self._loop = self._connections = None
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        """Take one session over; the connection stays a moment longer than the attempt."""
+        takeover = TakeOver(attempt.target)
+        hold = 0.0
+        try:
+            attempt.code = await takeover.ask(attempt.row.identifier, attempt.secret)
+            attempt.answered_at = timezone.now()
+            hold = HOLD_SECONDS
+        except Unreachable as error:
+            attempt.problem = str(error)
+        except Exception:
+            log.exception("an attempt to end a session failed")
+            attempt.problem = _("an unexpected failure; see the log")
+        self._done.put(attempt)
+        await takeover.close(after=hold)
+
+
+ender = SessionEnder()

@@ -1,0 +1,532 @@
+"""Ending sessions: taken over once, by nobody else, with a receipt for whatever happens."""
+
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from django.utils import timezone
+
+from devices.history import Origin, history_of, origin
+from devices.models import Device
+from rpc.models import CallRecord, Endpoint
+from rpc.rtio import session_ending, takeover
+from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding, TlsMode
+from rpc.rtio.session_ending import claim, generate, request_endings, use
+from tests.rpc.rtio.conftest import MakeServer, Registry
+from tests.support import pki
+from tests.support.postgres import free_port
+from tests.support.rtio_simulator import PASSED, RtioSimulator
+
+pytestmark = pytest.mark.django_db
+
+Keyed = Callable[..., tuple[Device, str]]
+ANYWHERE = "127.0.0.1"
+
+
+@pytest.fixture
+def server(make_rtio_server: MakeServer, rtio: RtioSimulator) -> RtioServer:
+    return make_rtio_server(port=rtio.port)
+
+
+def disable(*devices: Device) -> list[SessionEnding]:
+    Device.objects.filter(pk__in=[device.pk for device in devices]).update(enabled=False)
+    return request_endings(devices, Cause.DISABLED, by="kim")
+
+
+def only() -> SessionEnding:
+    return SessionEnding.objects.select_related("server").get()
+
+
+# --- As it should be ------------------------------------------------------------------------
+
+
+def test_disabled_device_loses_its_session_and_is_refused_on_return(
+    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
+) -> None:
+    device, secret = keyed(last_seen=timezone.now())
+    live = registry.connect(rtio, device, secret)
+    assert live.code == PASSED
+    disable(device)
+    assert registry.end_all()
+    assert live.closes_within(1)
+    assert registry.connect(rtio, device, secret).code == takeover.FAILED
+    row = only()
+    assert row.state == EndingState.ENDED
+    assert row.requested_by == "kim"
+    assert row.receipt() == f"ended at rtio-1 after {row.ended_after} ms"
+    assert row.ended_after < 2000
+    assert row.secret_digest is None
+
+
+def test_contract_page_says_0_for_passed_and_it_ends_too(
+    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
+) -> None:
+    rtio.passed_code = 0
+    device, _secret = keyed(last_seen=timezone.now())
+    disable(device)
+    assert registry.end_all()
+    assert only().state == EndingState.ENDED
+
+
+def test_our_connection_stays_about_a_second_then_rtio_forgets_the_id(
+    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
+) -> None:
+    device, _secret = keyed()
+    disable(device)
+    assert registry.end_all()
+    assert rtio.sessions == {device.identifier}
+    deadline = time.monotonic() + 5
+    while rtio.sessions and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert rtio.sessions == set()
+    assert takeover.HOLD_SECONDS == 1.0
+
+
+def test_server_that_let_the_device_in_last_is_asked_first(
+    registry: Registry,
+    rtio: RtioSimulator,
+    make_rtio_server: MakeServer,
+    keyed: Keyed,
+    make_device: Callable[..., Device],
+) -> None:
+    backend = make_device("//rtio.example/b", kind="backend")
+    first = make_rtio_server("a", port=free_port())
+    last = make_rtio_server("b", port=rtio.port, backend=backend)
+    device, _secret = keyed()
+    admit(device, backend.identifier)
+    request_endings([device], Cause.ASKED)
+    attempts = claim({first.pk: 5, last.pk: 5})
+    assert {one.row.server_id: one.row.admitted_here for one in attempts} == {
+        first.pk: False,
+        last.pk: True,
+    }
+
+
+def admit(device: Device, caller: str) -> None:
+    """Have the journal say that a caller let the device in just now."""
+    now = timezone.now()
+    CallRecord.objects.create(
+        digest=uuid4(),
+        bucket=now.replace(minute=0, second=0, microsecond=0),
+        endpoint=Endpoint.VERIFIER,
+        question="credential",
+        caller=caller,
+        subject=device.identifier,
+        outcome="allowed",
+        reason="verified",
+        count=1,
+        first=now,
+        last=now,
+    )
+
+
+def test_server_where_it_was_not_says_not_connected(
+    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
+) -> None:
+    device, _secret = keyed()
+    admit(device, "another RTIO")
+    disable(device)
+    assert registry.end_all()
+    assert only().state == EndingState.NOT_CONNECTED
+
+
+def test_receipt_is_in_the_history_of_the_device_as_who_asked(
+    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
+) -> None:
+    device, _secret = keyed(last_seen=timezone.now())
+    with origin(Origin.ADMIN, user="kim"):
+        request_endings([device], Cause.ASKED)
+    assert registry.end_all()
+    change = history_of(SessionEnding).objects.get()
+    assert (change.device_id, change.state, change.origin) == (device.pk, "ended", "admin")
+    assert change.history_user_id == "kim"
+
+
+def test_deleted_device_loses_its_session(
+    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
+) -> None:
+    device, secret = keyed()
+    live = registry.connect(rtio, device, secret)
+    request_endings([device], Cause.DELETED)
+    device.delete()
+    assert registry.end_all()
+    assert live.closes_within(1)
+    assert only().device_id is not None  # the history of the deleted device has its receipt
+
+
+def test_nothing_is_asked_where_there_is_no_server(
+    keyed: Keyed, django_assert_num_queries: Any
+) -> None:
+    device, _secret = keyed()
+    with django_assert_num_queries(1):
+        assert request_endings([device], Cause.ASKED) == []
+
+
+@pytest.mark.parametrize("identifier", ["d" * 35, "d" * 37, "ä" * 36, "d" * 30 + ":ddddd"])
+def test_ids_that_rtio_does_not_take_are_left_out(
+    server: RtioServer, keyed: Keyed, identifier: str
+) -> None:
+    device, _secret = keyed(identifier=identifier)
+    assert request_endings([device], Cause.ASKED) == []
+
+
+def test_backends_have_no_session(server: RtioServer, keyed: Keyed) -> None:
+    device, _secret = keyed(kind="backend")
+    assert request_endings([device], Cause.ASKED) == []
+
+
+# --- Servers that do not do as they should --------------------------------------------------
+
+
+def hang_up(connection: socket.socket) -> None:
+    connection.close()
+
+
+def say_nothing(connection: socket.socket) -> None:
+    connection.settimeout(3)
+    while connection.recv(100):
+        pass
+
+
+def talk_http(connection: socket.socket) -> None:
+    connection.recv(100)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def answer_another(connection: socket.socket) -> None:
+    connection.recv(100)
+    connection.sendall(b"\x21\x77\x77\x00\x00")
+
+
+def let_in_unasked(connection: socket.socket) -> None:
+    connection.recv(100)
+    connection.sendall(b"\x21\x00\x01\x00\x00")
+
+
+def refuse_unasked(connection: socket.socket) -> None:
+    connection.recv(100)
+    connection.sendall(b"\x23\x00\x01\x00\x00")
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "problem"),
+    [
+        (hang_up, "it closed the connection without an answer"),
+        (say_nothing, "it did not answer in time"),
+        (talk_http, "what answers there is no RTIO"),
+        (answer_another, "what answers there is no RTIO"),
+        (let_in_unasked, "RTIO answered 1 without asking this registry"),
+        (refuse_unasked, "RTIO refused: its verifier is not this registry, or did not answer"),
+    ],
+)
+def test_odd_servers_leave_a_clear_problem_and_are_asked_again(
+    registry: Registry,
+    rtio: RtioSimulator,
+    server: RtioServer,
+    keyed: Keyed,
+    monkeypatch: pytest.MonkeyPatch,
+    misbehaviour: Any,
+    problem: str,
+) -> None:
+    monkeypatch.setattr(takeover, "ANSWER_SECONDS", 0.3)
+    rtio.misbehave = misbehaviour
+    device, _secret = keyed(last_seen=timezone.now())
+    disable(device)
+    assert not registry.end_all(0.8)
+    row = only()
+    assert (row.state, row.detail) == (EndingState.WAITING, problem)
+    assert row.attempts >= 1
+    rtio.misbehave = None
+    SessionEnding.objects.update(due_at=timezone.now())
+    assert registry.end_all()
+    assert only().state == EndingState.ENDED
+
+
+def test_unreachable_server_is_asked_until_it_is_given_up(
+    registry: Registry, make_rtio_server: MakeServer, keyed: Keyed
+) -> None:
+    make_rtio_server(port=free_port())
+    device, _secret = keyed()
+    disable(device)
+    assert not registry.end_all(0.3)
+    assert only().detail.startswith("no connection: ")
+    SessionEnding.objects.update(
+        due_at=timezone.now(), requested_at=timezone.now() - timedelta(hours=2)
+    )
+    assert registry.end_all()
+    row = only()
+    assert row.state == EndingState.GIVEN_UP
+    assert row.receipt().startswith("could not be ended: no connection: ")
+    assert list(SessionEnding.objects.all().unresolved_since(timezone.now() - timedelta(days=1)))
+
+
+def test_one_server_down_holds_up_no_other(
+    registry: Registry, rtio: RtioSimulator, make_rtio_server: MakeServer, keyed: Keyed
+) -> None:
+    make_rtio_server("down", port=free_port())
+    make_rtio_server("up", port=rtio.port)
+    devices = [keyed(last_seen=timezone.now())[0] for _ in range(30)]
+    disable(*devices)
+    started = time.monotonic()
+    assert not registry.end_all(2)
+    rows = SessionEnding.objects.all()
+    assert rows.filter(server__name="up", state=EndingState.ENDED).count() == 30
+    assert max(row.ended_after or 0 for row in rows.filter(server__name="up")) < 2000
+    assert rows.filter(server__name="down", state=EndingState.WAITING).count() == 30
+    assert time.monotonic() - started < 6
+
+
+def tls_server(folder: Path, party: pki.Party) -> ssl.SSLContext:
+    chain = folder / "chain.pem"
+    private = party.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    chain.write_bytes(party.pem.encode() + private)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    return context
+
+
+@pytest.mark.parametrize(
+    ("mode", "certificate", "problem"),
+    [
+        (TlsMode.PINNED, "own", ""),
+        (TlsMode.PINNED, "other", "TLS failed: it shows another certificate"),
+        (TlsMode.CHECKED, "authority", ""),
+        (TlsMode.CHECKED, "other", "TLS failed: "),
+        (TlsMode.CHECKED, "", "TLS failed: "),
+    ],
+)
+def test_secret_goes_only_to_the_server_with_the_right_certificate(
+    registry: Registry,
+    make_rtio_server: MakeServer,
+    keyed: Keyed,
+    tmp_path: Path,
+    mode: str,
+    certificate: str,
+    problem: str,
+) -> None:
+    root = pki.authority()
+    own = pki.issue(
+        "localhost",
+        root,
+        extensions=[
+            pki.usage(),
+            pki.SERVER,
+            pki.x509.SubjectAlternativeName([pki.x509.DNSName("localhost")]),
+        ],
+    )
+    known = {"own": own.pem, "other": pki.authority("Other").pem, "authority": root.pem, "": ""}
+    device, _secret = keyed(last_seen=timezone.now())
+    with RtioSimulator(registry.as_caller("x"), tls=tls_server(tmp_path, own)) as rtio:
+        make_rtio_server(host="localhost", port=rtio.port, tls=mode, certificate=known[certificate])
+        disable(device)
+        done = registry.end_all(0.8 if problem else 10)
+    assert done is not bool(problem)
+    assert only().detail.startswith(problem)
+    if problem:
+        assert rtio.asked == []
+
+
+def test_plain_server_gets_nothing_from_a_tls_client_and_the_reverse(
+    registry: Registry, rtio: RtioSimulator, make_rtio_server: MakeServer, keyed: Keyed
+) -> None:
+    make_rtio_server(port=rtio.port, tls=TlsMode.CHECKED)
+    device, _secret = keyed()
+    disable(device)
+    assert not registry.end_all(0.5)
+    assert only().detail != ""
+    assert rtio.asked == []
+
+
+def test_name_that_leads_abroad_gets_no_secret_without_tls(
+    registry: Registry,
+    rtio: RtioSimulator,
+    make_rtio_server: MakeServer,
+    keyed: Keyed,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(takeover, "is_near", lambda address: False)
+    make_rtio_server(host="localhost", port=rtio.port)
+    device, _secret = keyed()
+    disable(device)
+    assert not registry.end_all(0.5)
+    assert only().detail == "its address is outside private networks, and TLS is off"
+    assert rtio.asked == []
+
+
+# --- The secret -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def due(server: RtioServer, keyed: Keyed) -> tuple[Device, str]:
+    """Return a disabled device, and the secret with which its session is due to be ended."""
+    device, _secret = keyed()
+    disable(device)
+    (attempt,) = claim({server.pk: 1})
+    return device, attempt.secret
+
+
+def shown(identifier: str, secret: str, caller: str | None = ANYWHERE) -> str:
+    used = use(identifier, secret, caller)
+    assert used is not None
+    return "accepted" if used.accepted else used.problem
+
+
+def test_secret_counts_once(due: tuple[Device, str]) -> None:
+    device, secret = due
+    assert shown(device.identifier, secret) == "accepted"
+    assert shown(device.identifier, secret) == "used"
+
+
+def test_secret_is_256_bits_in_a_form_of_its_own_that_rtio_takes() -> None:
+    made = {generate() for _ in range(100)}
+    assert len(made) == 100
+    for secret in made:
+        assert session_ending.is_one_time(secret)
+        assert 24 <= len(secret.encode()) <= 64
+
+
+def test_secret_is_for_its_device_alone(due: tuple[Device, str], keyed: Keyed) -> None:
+    other, _secret = keyed()
+    assert shown(other.identifier, due[1]) == "another device"
+    assert shown(due[0].identifier, due[1]) == "accepted"
+
+
+def test_secret_is_for_its_server_alone(
+    due: tuple[Device, str], server: RtioServer, make_device: Callable[..., Device]
+) -> None:
+    server.backend = make_device("//rtio.example/own", kind="backend")
+    server.save()
+    for caller in ("//rtio.example/other", None, ANYWHERE):
+        assert shown(due[0].identifier, due[1], caller) == "another caller"
+    assert shown(due[0].identifier, due[1], "//rtio.example/own") == "accepted"
+
+
+def test_secret_ends_after_seconds(due: tuple[Device, str]) -> None:
+    row = only()
+    assert row.secret_valid_until - timezone.now() < timedelta(seconds=15)
+    SessionEnding.objects.update(secret_valid_until=timezone.now())
+    assert shown(due[0].identifier, due[1]) == "late"
+
+
+def test_secret_is_void_once_the_device_may_connect_again(due: tuple[Device, str]) -> None:
+    Device.objects.update(enabled=True)
+    assert shown(due[0].identifier, due[1]) == "may connect again"
+
+
+def test_secret_is_void_once_the_session_is_ended(due: tuple[Device, str]) -> None:
+    SessionEnding.objects.update(state=EndingState.ENDED)
+    assert shown(due[0].identifier, due[1]) == "not waiting"
+
+
+@pytest.mark.parametrize("guess", ["end." + "A" * 43, "end." + "é" * 43, "end." + "\ud800" * 43])
+def test_guess_is_no_secret_of_ours(due: tuple[Device, str], guess: str) -> None:
+    assert use(due[0].identifier, guess, ANYWHERE) is None
+
+
+def test_digest_alone_admits_nobody(due: tuple[Device, str]) -> None:
+    stored = only().secret_digest
+    assert stored is not None
+    assert due[1] not in stored
+    assert use(due[0].identifier, stored, ANYWHERE) is None
+
+
+def test_secret_used_by_others_is_replaced_at_once_and_staff_are_told(
+    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
+) -> None:
+    registry.thieves.append(ANYWHERE)
+    device, secret = keyed(last_seen=timezone.now())
+    live = registry.connect(rtio, device, secret)
+    disable(device)
+    assert registry.end_all(3)
+    assert live.closes_within(1)
+    row = only()
+    assert (row.state, row.intercepted, row.attempts) == (EndingState.ENDED, 1, 2)
+    assert len({secret for _identifier, secret in rtio.asked}) == 3
+    yesterday = timezone.now() - timedelta(days=1)
+    assert SessionEnding.objects.all().unresolved_since(yesterday).get() == row
+
+
+# --- At the same time -----------------------------------------------------------------------
+
+
+def test_device_enabled_again_meanwhile_keeps_its_session(
+    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
+) -> None:
+    device, secret = keyed()
+    live = registry.connect(rtio, device, secret)
+    disable(device)
+    Device.objects.update(enabled=True)
+    assert registry.end_all()
+    assert not live.closes_within(0.1)
+    assert only().state == EndingState.CANCELLED
+    assert len(rtio.asked) == 1
+
+
+def test_session_that_staff_end_on_purpose_ends_though_the_device_is_enabled(
+    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
+) -> None:
+    device, secret = keyed(last_seen=timezone.now())
+    live = registry.connect(rtio, device, secret)
+    request_endings([device], Cause.ASKED)
+    assert registry.end_all()
+    assert live.closes_within(1)
+    assert registry.connect(rtio, device, secret).code == PASSED
+
+
+def test_two_staff_members_make_one_ending(server: RtioServer, keyed: Keyed) -> None:
+    device, _secret = keyed()
+    assert len(request_endings([device], Cause.ASKED, by="kim")) == 1
+    assert request_endings([device], Cause.DISABLED, by="sam") == []
+    assert (only().requested_by, only().cause) == ("sam", Cause.DISABLED)
+
+
+def test_what_is_asked_for_again_meanwhile_is_done_again(
+    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
+) -> None:
+    device, _secret = keyed(last_seen=timezone.now())
+    request_endings([device], Cause.ASKED)
+    (attempt,) = claim({server.pk: 1})
+    request_endings([device], Cause.ASKED)
+    use(device.identifier, attempt.secret, ANYWHERE)
+    attempt.code = PASSED
+    session_ending.settle([attempt])
+    assert only().state == EndingState.WAITING
+    assert registry.end_all()
+    assert only().state == EndingState.ENDED
+
+
+def test_row_is_claimed_by_one_process_only(server: RtioServer, keyed: Keyed) -> None:
+    disable(keyed()[0])
+    assert len(claim({server.pk: 1})) == 1
+    assert claim({server.pk: 1}) == []
+
+
+def test_killed_process_leaves_its_work_to_another(
+    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
+) -> None:
+    device, secret = keyed(last_seen=timezone.now())
+    live = registry.connect(rtio, device, secret)
+    disable(device)
+    (lost,) = claim({server.pk: 1})
+    assert not registry.end_all(0.1)
+    SessionEnding.objects.update(due_at=timezone.now())  # the lease is over
+    assert registry.end_all()
+    assert live.closes_within(1)
+    assert use(device.identifier, lost.secret, ANYWHERE) is None
+
+
+def test_server_that_is_switched_off_is_asked_no_more(
+    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
+) -> None:
+    disable(keyed()[0])
+    RtioServer.objects.update(enabled=False)
+    assert registry.end_all()
+    assert only().receipt() == "could not be ended: the server is disabled here"
+    assert rtio.asked == []
