@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 from django.core.exceptions import ImproperlyConfigured
 
 PEPPER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
@@ -123,6 +126,28 @@ class Environment(environ.FileAwareEnv):
                 raise ImproperlyConfigured(f"{name} names the pepper {pepper_id!r} twice.")
             peppers[pepper_id] = pepper
         return peppers
+
+    def signing_keys(self, name: str) -> dict[str, Ed25519PrivateKey]:
+        """Return the private keys that tokens are signed with by their id, the first one in use.
+
+        Each is `id:base64` of an Ed25519 key in PKCS #8 (DER); there may be none.
+        """
+        keys: dict[str, Ed25519PrivateKey] = {}
+        for word in self.words(name):
+            key_id, _, encoded = word.partition(":")
+            try:
+                key = load_der_private_key(base64.b64decode(encoded, validate=True), None)
+            except (binascii.Error, ValueError, TypeError, UnsupportedAlgorithm):
+                key = None
+            if not PEPPER_ID.match(key_id) or not isinstance(key, Ed25519PrivateKey):
+                raise ImproperlyConfigured(
+                    f"{name} has an entry that is not ID:BASE64 with an Ed25519 key. Make one "
+                    "with: manage.py make_jwt_key"
+                )
+            if key_id in keys:
+                raise ImproperlyConfigured(f"{name} names the key {key_id!r} twice.")
+            keys[key_id] = key
+        return keys
 
     def database(self, name: str, *, default: str) -> dict[str, Any]:
         """Return Django's settings of the database that a URL names.

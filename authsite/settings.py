@@ -30,6 +30,10 @@ TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
 FORWARDED_FOR_HEADER = env.header("FORWARDED_FOR_HEADER", "X-Forwarded-For")
 CLIENT_CERT_HEADER = env.header("CLIENT_CERT_HEADER", "")
 
+# What `/jwtissuer` signs tokens for apps with: rpc/rtio/tokens.py. Without a key it is off.
+JWT_SIGNING_KEYS = env.signing_keys("JWT_SIGNING_KEYS")
+JWT_MAX_SECONDS = env.number("JWT_MAX_SECONDS", 7 * 24 * 60 * 60, minimum=1)
+
 INSTALLED_APPS = [
     "authsite.apps.AuthsiteConfig",
     "rpc.apps.RpcConfig",

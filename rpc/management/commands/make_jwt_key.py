@@ -1,0 +1,66 @@
+"""Make a key that signs tokens for apps, or show the public halves of those in use."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.core.management.base import CommandError, CommandParser
+
+from devices.management.base import RegistryCommand
+from rpc.rtio import tokens
+
+
+class Command(RegistryCommand):
+    """`make_jwt_key`: a key pair, whose public half RTIO reads at its start."""
+
+    help = (
+        "Make an Ed25519 key pair. The private half goes into JWT_SIGNING_KEYS of this registry,\n"
+        "the public half to RTIO: -enable.jwt -jwt.ed25519 FILE. Nothing is stored here."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--id",
+            default=time.strftime("%Y%m%d", time.gmtime()),
+            help="what the key is called (default: today, %(default)s)",
+        )
+        parser.add_argument(
+            "--private",
+            type=Path,
+            metavar="FILE",
+            help="write the private half to a new file, readable by you alone, and do not print it",
+        )
+        parser.add_argument(
+            "--show", action="store_true", help="make none: print the public halves of those in use"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Make a pair and print it, or print what is in use."""
+        if options["show"]:
+            public = {key_id: tokens.public_pem(key) for key_id, key in tokens.keys().items()}
+            text = "\n".join(f"# {key_id}\n{pem}" for key_id, pem in public.items())
+            self.answer(
+                options, text or "No key is configured: /jwtissuer is off.", {"keys": public}
+            )
+            return
+        key = Ed25519PrivateKey.generate()
+        entry, public_pem = tokens.setting(options["id"], key), tokens.public_pem(key)
+        document = {"id": options["id"], "public": public_pem}
+        if options["private"] is not None:
+            self._write(options["private"], entry)
+            text = public_pem
+        else:
+            document["setting"] = entry
+            text = f"JWT_SIGNING_KEYS={entry}\n\n{public_pem}"
+        self.answer(options, text, document)
+
+    @staticmethod
+    def _write(path: Path, entry: str) -> None:
+        try:
+            path.touch(0o600, exist_ok=False)
+            path.write_text(entry + "\n", "ascii")
+        except OSError as error:
+            raise CommandError(f"{path} cannot be written: {error}", returncode=2) from error

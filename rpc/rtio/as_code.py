@@ -1,0 +1,152 @@
+"""RTIO servers and device service routes as one document, to be reviewed and imported again."""
+
+import difflib
+from typing import Any, Literal
+
+import msgspec
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from acl.as_code import dump
+from devices import history
+from devices.models import Device
+from rpc.rtio.models import DEVICE_PORT, DeviceServiceRoute, RtioServer, TlsMode
+
+FORMAT: Literal[1] = 1
+
+
+class Route(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A route of a device service, as its row."""
+
+    uri: str
+    url: str
+    enabled: bool = True
+    note: str = ""
+
+
+class Server(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """An RTIO server; `calls_as` is the identifier of its backend."""
+
+    name: str
+    host: str
+    port: int = DEVICE_PORT
+    tls: str = TlsMode.NONE.value
+    certificate: str = ""
+    calls_as: str = ""
+    enabled: bool = True
+
+
+class Document(msgspec.Struct, forbid_unknown_fields=True):
+    """Everything; what it does not name is removed."""
+
+    format: Literal[1]
+    routes: list[Route]
+    servers: list[Server]
+
+
+def export_document() -> dict[str, Any]:
+    """Return the routes and the servers as plain values."""
+    routes = [
+        Route(row.uri, row.url, row.enabled, row.note)
+        for row in DeviceServiceRoute.objects.order_by("uri")
+    ]
+    servers = [
+        Server(
+            row.name,
+            row.host,
+            row.port,
+            row.tls,
+            row.certificate,
+            row.backend.identifier if row.backend is not None else "",
+            row.enabled,
+        )
+        for row in RtioServer.objects.select_related("backend").order_by("name")
+    ]
+    document: dict[str, Any] = msgspec.to_builtins(Document(FORMAT, routes, servers))
+    return document
+
+
+def import_document(values: Any, *, dry_run: bool = False) -> list[str]:
+    """Make routes and servers what a document says; return the difference, as lines of a diff.
+
+    All or nothing: raises ValidationError with nothing changed. A dry run takes it all back.
+    """
+    try:
+        document = msgspec.convert(values, Document)
+    except msgspec.ValidationError as error:
+        raise ValidationError(str(error)) from None
+    with transaction.atomic(), history.origin(history.Origin.IMPORT):
+        before = dump(export_document())
+        _import(document)
+        after = dump(export_document())
+        transaction.set_rollback(dry_run)
+    return list(
+        difflib.unified_diff(
+            before.splitlines(), after.splitlines(), "registry", "document", lineterm="", n=2
+        )
+    )
+
+
+def _import(document: Document) -> None:
+    """Remove what is not named, then write what is: removing makes room."""
+    _refuse_twice("routes", [route.uri for route in document.routes])
+    _refuse_twice("servers", [server.name for server in document.servers])
+    for old in DeviceServiceRoute.objects.exclude(uri__in=[one.uri for one in document.routes]):
+        old.delete()
+    for gone in RtioServer.objects.exclude(name__in=[one.name for one in document.servers]):
+        gone.delete()
+    routes = {row.uri: row for row in DeviceServiceRoute.objects.all()}
+    # What shrinks or is switched off first: the map must fit at every step.
+    for position, route in sorted(
+        enumerate(document.routes), key=lambda one: (one[1].enabled, one[1].uri not in routes)
+    ):
+        row = routes.get(route.uri) or DeviceServiceRoute(uri=route.uri)
+        fields = {"url": route.url, "enabled": route.enabled, "note": route.note}
+        _write(row, fields, f"routes[{position}]")
+    servers = {row.name: row for row in RtioServer.objects.all()}
+    for position, server in enumerate(document.servers):
+        row_of_server = servers.get(server.name) or RtioServer(name=server.name)
+        where = f"servers[{position}]"
+        fields = {
+            "host": server.host,
+            "port": server.port,
+            "tls": server.tls,
+            "certificate": server.certificate,
+            "backend": _backend(server.calls_as, where),
+            "enabled": server.enabled,
+        }
+        _write(row_of_server, fields, where)
+
+
+def _refuse_twice(section: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValidationError(
+                _("%(section)s: “%(name)s” stands there twice") % {"section": section, "name": name}
+            )
+
+
+def _backend(identifier: str, where: str) -> Device | None:
+    if not identifier:
+        return None
+    device = Device.objects.filter(identifier=identifier).first()
+    if device is None:
+        raise ValidationError(
+            _("%(where)s: no device %(identifier)s is registered")
+            % {"where": where, "identifier": identifier}
+        )
+    return device
+
+
+def _write(row: DeviceServiceRoute | RtioServer, fields: dict[str, Any], where: str) -> None:
+    """Save a row whose fields differ; a change that says nothing leaves no history."""
+    if row.pk is not None and all(getattr(row, name) == fields[name] for name in fields):
+        return
+    for name, value in fields.items():
+        setattr(row, name, value)
+    try:
+        row.full_clean()
+        row.save()
+    except ValidationError as error:
+        raise ValidationError(f"{where}: {' '.join(error.messages)}") from None
