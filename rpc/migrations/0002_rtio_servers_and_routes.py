@@ -3,7 +3,7 @@ import django.db.models.deletion
 import simple_history.models
 from django.db import migrations, models
 
-import devices.history
+import devices.history.context
 
 
 class Migration(migrations.Migration):
@@ -74,7 +74,7 @@ class Migration(migrations.Migration):
                             ("import", "Import"),
                             ("shell", "Shell or script"),
                         ],
-                        default=devices.history.current_origin,
+                        default=devices.history.context.current_origin,
                         editable=False,
                         max_length=16,
                         verbose_name="from",
@@ -141,7 +141,7 @@ class Migration(migrations.Migration):
                             ("import", "Import"),
                             ("shell", "Shell or script"),
                         ],
-                        default=devices.history.current_origin,
+                        default=devices.history.context.current_origin,
                         editable=False,
                         max_length=16,
                         verbose_name="from",

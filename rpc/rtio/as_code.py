@@ -16,7 +16,7 @@ from rpc.rtio.models import DEVICE_PORT, DeviceServiceRoute, RtioServer, TlsMode
 FORMAT: Literal[1] = 1
 
 
-class Route(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Route(msgspec.Struct, forbid_unknown_fields=True):
     """A route of a device service, as its row."""
 
     uri: str
@@ -25,7 +25,7 @@ class Route(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     note: str = ""
 
 
-class Server(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Server(msgspec.Struct, forbid_unknown_fields=True):
     """An RTIO server; `calls_as` is the identifier of its backend."""
 
     name: str
@@ -46,7 +46,7 @@ class Document(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def export_document() -> dict[str, Any]:
-    """Return the routes and the servers as plain values."""
+    """Return the routes and the servers as plain values; what is as usual is left out."""
     routes = [
         Route(row.uri, row.url, row.enabled, row.note)
         for row in DeviceServiceRoute.objects.order_by("uri")
@@ -63,8 +63,18 @@ def export_document() -> dict[str, Any]:
         )
         for row in RtioServer.objects.select_related("backend").order_by("name")
     ]
-    document: dict[str, Any] = msgspec.to_builtins(Document(FORMAT, routes, servers))
-    return document
+    return {
+        "format": FORMAT,
+        "routes": list(map(_unusual, routes)),
+        "servers": list(map(_unusual, servers)),
+    }
+
+
+def _unusual(entry: Route | Server) -> dict[str, Any]:
+    """Return the fields of an entry that differ from their defaults."""
+    usual = {one.name: one.default for one in msgspec.structs.fields(entry)}
+    values = msgspec.structs.asdict(entry)
+    return {name: value for name, value in values.items() if value != usual[name]}
 
 
 def import_document(values: Any, *, dry_run: bool = False) -> list[str]:

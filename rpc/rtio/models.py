@@ -4,7 +4,7 @@ import json
 import re
 import zlib
 from datetime import datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -178,6 +178,21 @@ class RtioServer(Recorded):
             raise ValidationError(errors)
 
 
+NEAR = tuple(
+    ip_network(network)
+    for network in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
+
+
 def is_near(host: str) -> bool | None:
     """Whether an IP address is on this machine or in a private network; None where it is none."""
     if host == "localhost":
@@ -187,7 +202,7 @@ def is_near(host: str) -> bool | None:
     except ValueError:
         return None
     mapped = getattr(address, "ipv4_mapped", None) or address
-    return bool(mapped.is_loopback or mapped.is_private or mapped.is_link_local)
+    return any(mapped in network for network in NEAR)
 
 
 # --- Routes ---------------------------------------------------------------------------------

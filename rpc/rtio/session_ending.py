@@ -27,6 +27,7 @@ from django.utils.translation import gettext as _
 
 from devices import history
 from devices.credentials import hashing
+from devices.history.context import current_user
 from devices.models import Device
 from rpc.models import Answer, CallRecord, Endpoint, Question
 from rpc.rtio.models import (
@@ -82,7 +83,7 @@ def request_endings(
     circumstances = {
         "cause": cause,
         "requested_at": now,
-        "requested_by": by or history.current_user(),
+        "requested_by": by or current_user(),
         "origin": history.current_origin(),
         "due_at": now,
     }
@@ -352,7 +353,7 @@ def _finish(rows: Sequence[SessionEnding], state: EndingState) -> None:
                 finished.setdefault((row.origin, row.requested_by), []).append(row)
         for (origin, by), group in finished.items():
             with history.origin(origin, user=by, reason=str(Cause(group[0].cause).label)):
-                history.record(group, history.Kind.CREATED)
+                history.record(group, history.ChangeType.CREATED)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from django.utils import timezone
 
@@ -61,6 +62,7 @@ def test_disabled_device_loses_its_session_and_is_refused_on_return(
     assert row.state == EndingState.ENDED
     assert row.requested_by == "kim"
     assert row.receipt() == f"ended at rtio-1 after {row.ended_after} ms"
+    assert row.ended_after is not None
     assert row.ended_after < 2000
     assert row.secret_digest is None
 
@@ -318,7 +320,7 @@ def test_secret_goes_only_to_the_server_with_the_right_certificate(
         extensions=[
             pki.usage(),
             pki.SERVER,
-            pki.x509.SubjectAlternativeName([pki.x509.DNSName("localhost")]),
+            x509.SubjectAlternativeName([x509.DNSName("localhost")]),
         ],
     )
     known = {"own": own.pem, "other": pki.authority("Other").pem, "authority": root.pem, "": ""}
@@ -410,6 +412,7 @@ def test_secret_is_for_its_server_alone(
 
 def test_secret_ends_after_seconds(due: tuple[Device, str]) -> None:
     row = only()
+    assert row.secret_valid_until is not None
     assert row.secret_valid_until - timezone.now() < timedelta(seconds=15)
     SessionEnding.objects.update(secret_valid_until=timezone.now())
     assert shown(due[0].identifier, due[1]) == "late"

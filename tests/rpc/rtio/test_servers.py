@@ -1,0 +1,181 @@
+"""RTIO servers as rows, and as code."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+
+from devices.models import Device
+from rpc.rtio.models import DeviceServiceRoute, RtioServer, TlsMode, can_be_ended, is_near
+from tests.rpc.rtio.conftest import MakeServer
+from tests.support import pki
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"host": "no host"}, "host"),
+        ({"host": "-a.example"}, "host"),
+        ({"host": "203.0.113.9"}, "tls"),
+        ({"host": "2001:4860::1"}, "tls"),
+        ({"port": 0}, "port"),
+        ({"port": 65536}, "port"),
+        ({"tls": TlsMode.PINNED}, "certificate"),
+        ({"tls": TlsMode.CHECKED, "certificate": "no PEM"}, "certificate"),
+    ],
+)
+def test_server_that_cannot_be_reached_as_it_says_is_refused(
+    make_rtio_server: MakeServer, changes: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(ValidationError) as error:
+        make_rtio_server(**changes)
+    assert field in error.value.message_dict
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"host": "rtio.example"},
+        {"host": "[::1]"},
+        {"host": "10.1.2.3"},
+        {"host": "203.0.113.9", "tls": TlsMode.UNPROTECTED},
+        {"host": "203.0.113.9", "tls": TlsMode.CHECKED},
+        {"tls": TlsMode.PINNED, "certificate": pki.authority().pem},
+    ],
+)
+def test_server_that_can_be_reached_is_taken(
+    make_rtio_server: MakeServer, changes: dict[str, Any]
+) -> None:
+    assert make_rtio_server(**changes).address.endswith(":17017")
+
+
+def test_server_calls_as_a_backend_of_its_own(
+    make_rtio_server: MakeServer, make_device: Callable[..., Device]
+) -> None:
+    backend = make_device("//rtio.example/one", kind="backend")
+    assert make_rtio_server("one", backend=backend).caller == "//rtio.example/one"
+    with pytest.raises(ValidationError, match="calls as this backend"):
+        make_rtio_server("two", host="::1", backend=backend)
+    with pytest.raises(ValidationError, match="no backend"):
+        make_rtio_server("three", host="::1", backend=make_device())
+    backend.delete()
+    assert not RtioServer.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("192.168.1.1", True),
+        ("::ffff:10.0.0.1", True),
+        ("fd00::1", True),
+        ("8.8.8.8", False),
+        ("::ffff:8.8.8.8", False),
+        ("rtio.example", None),
+    ],
+)
+def test_private_networks_are_near(host: str, near: bool | None) -> None:
+    assert is_near(host) is near
+
+
+def test_ids_of_36_bytes_can_be_ended() -> None:
+    assert can_be_ended("cfa09baa-4913-4ad7-a936-2e26f9671b05")
+    assert not can_be_ended("cfa09baa-4913-4ad7-a936-2e26f9671b0")
+    assert not can_be_ended("//api.cesanta.com/device_123")
+
+
+DOCUMENT = """\
+format: 1
+routes:
+- uri: /aa/bb
+  url: http://localhost:17517/bb
+- uri: /aa/cc
+  url: http://localhost:17517/cc
+  enabled: false
+  note: later
+servers:
+- name: one
+  host: 10.0.0.5
+  calls_as: //rtio.example/one
+- name: two
+  host: rtio.example
+  port: 443
+  tls: checked
+"""
+
+
+def imported(tmp_path: Path, text: str, **options: Any) -> dict[str, Any]:
+    path = tmp_path / "rtio.yaml"
+    path.write_text(text)
+    out = io.StringIO()
+    call_command("import_rtio", str(path), json=True, stdout=out, **options)
+    answer: dict[str, Any] = json.loads(out.getvalue())
+    return answer
+
+
+def exported() -> str:
+    out = io.StringIO()
+    call_command("export_rtio", stdout=out)
+    return out.getvalue()
+
+
+def test_what_is_imported_is_exported(tmp_path: Path, make_device: Callable[..., Device]) -> None:
+    make_device("//rtio.example/one", kind="backend")
+    assert imported(tmp_path, DOCUMENT, dry_run=True)["changed"]
+    assert not RtioServer.objects.exists()
+    assert imported(tmp_path, DOCUMENT)["changed"]
+    assert exported() == DOCUMENT
+    assert not imported(tmp_path, DOCUMENT)["changed"]
+    imported(tmp_path, "format: 1\nroutes: []\nservers: []\n")
+    assert not RtioServer.objects.exists()
+    assert not DeviceServiceRoute.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("format: 2\nroutes: []\nservers: []\n", "format"),
+        ("format: 1\nroutes: []\n", "servers"),
+        ("format: 1\nroutes: []\nservers: []\nmore: 1\n", "more"),
+        ("format: 1\nroutes: [{uri: /aa, url: 7}]\nservers: []\n", "str"),
+        ("format: 1\nroutes: [{uri: aa, url: 'http://h/'}]\nservers: []\n", r"routes\[0\]"),
+        ("format: 1\nroutes: []\nservers: [{name: a, host: h, tls: x}]\n", r"servers\[0\]"),
+        ("format: 1\nroutes: []\nservers: [{name: a, host: h, calls_as: b}]\n", "no device b"),
+        ("format: 1\nroutes: []\nservers: [{name: a, host: h}, {name: a, host: i}]\n", "twice"),
+        ("}", "neither YAML nor JSON"),
+    ],
+)
+def test_document_that_makes_no_sense_changes_nothing(
+    tmp_path: Path, make_rtio_server: MakeServer, text: str, problem: str
+) -> None:
+    make_rtio_server()
+    with pytest.raises(CommandError, match=problem):
+        imported(tmp_path, text)
+    assert RtioServer.objects.count() == 1
+
+
+def test_pages_of_servers_and_receipts_open(client: Client, make_rtio_server: MakeServer) -> None:
+    client.force_login(User.objects.create_superuser("root"))
+    server = make_rtio_server()
+    for name, args in (
+        ("rtioserver_changelist", []),
+        ("rtioserver_add", []),
+        ("rtioserver_change", [server.pk]),
+        ("rtioserver_history", [server.pk]),
+        ("sessionending_changelist", []),
+        ("deviceserviceroute_changelist", []),
+        ("deviceserviceroute_add", []),
+    ):
+        assert client.get(reverse(f"admin:rpc_{name}", args=args)).status_code == 200
