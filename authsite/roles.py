@@ -20,6 +20,7 @@ def _each(verbs: str, app: str, *models: str) -> frozenset[str]:
 DEVICES = ("device", "devicegroup")
 CREDENTIALS = ("presharedkey", "certificate", "certificateauthority", "revocationlist")
 RULES = ("commandpermission", "commandset", "commandsetpattern", "assertion")
+RTIO = ("rtioserver", "deviceserviceroute")
 HISTORY_OF_DEVICES = _each(
     "view", "devices", "historicaldevice", "historicaldevicegroup", "historicalmembership"
 )
@@ -27,9 +28,14 @@ HISTORY = (
     HISTORY_OF_DEVICES
     | _each("view", "devices", *(f"historical{model}" for model in CREDENTIALS))
     | _each("view", "acl", *(f"historical{model}" for model in RULES))
+    | _each("view", "rpc", *(f"historical{model}" for model in (*RTIO, "sessionending")))
+)
+VIEWER = (
+    _each("view", "devices", *DEVICES, *CREDENTIALS)
+    | _each("view", "acl", *RULES)
+    | _each("view", "rpc", *RTIO, "sessionending")
 )
 CALLS = _each("view", "rpc", "callrecord")
-VIEWER = _each("view", "devices", *DEVICES, *CREDENTIALS) | _each("view", "acl", *RULES)
 
 ROLES: dict[str, frozenset[str]] = {
     "Viewer": VIEWER,
@@ -42,7 +48,8 @@ ROLES: dict[str, frozenset[str]] = {
     | CALLS
     | _each("add change delete", "devices", *CREDENTIALS)
     | _each("add change delete", "acl", *RULES)
-    | {"devices.try_credential"},
+    | _each("add change delete", "rpc", *RTIO)
+    | {"devices.try_credential", "rpc.end_session"},
     "Auditor": VIEWER | HISTORY | CALLS | _each("view", "axes", "accessattempt", "accesslog"),
 }
 

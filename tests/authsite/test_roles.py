@@ -51,6 +51,11 @@ MATRIX: list[tuple[str, str, set[str]]] = [
     ("get", "/admin/acl/commandset/add/", {"Security"}),
     ("get", "/admin/acl/assertion/add/", {"Security"}),
     ("get", "/admin/rpc/callrecord/", {"Operator", "Security", "Auditor"}),
+    ("get", "/admin/rpc/rtioserver/", EVERYBODY),
+    ("get", "/admin/rpc/rtioserver/add/", {"Security"}),
+    ("get", "/admin/rpc/deviceserviceroute/", EVERYBODY),
+    ("get", "/admin/rpc/deviceserviceroute/add/", {"Security"}),
+    ("get", "/admin/rpc/sessionending/", EVERYBODY),
     ("get", "/admin/axes/accesslog/", {"Auditor"}),
     ("get", "/admin/axes/accessattempt/", {"Auditor"}),
     ("get", "/admin/auth/user/", NOBODY),
@@ -163,7 +168,7 @@ def table() -> list[str]:
             app, _dot, codename = permission.partition(".")
             verb, _underscore, model = codename.partition("_")
             verbs.setdefault(f"{app}.{model}", {}).setdefault(name, []).append(verb)
-    order = ["view", "add", "change", "delete", "try"]
+    order = ["view", "add", "change", "delete", "try", "end"]
     return [
         f"| {model} | "
         + " | ".join(

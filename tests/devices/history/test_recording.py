@@ -26,6 +26,7 @@ from devices.models import (
     PreSharedKey,
     RevocationList,
 )
+from rpc.models import DeviceServiceRoute, RtioServer, SessionEnding
 from tests.support import pki
 
 pytestmark = pytest.mark.django_db
@@ -39,9 +40,12 @@ RECORDED = {
     CommandSetPattern,
     Device,
     DeviceGroup,
+    DeviceServiceRoute,
     Membership,
     PreSharedKey,
     RevocationList,
+    RtioServer,
+    SessionEnding,
 }
 SECRET_FIELDS = {"digest", "hint", "pepper", "pem"}
 Make = Callable[..., Any]
