@@ -10,6 +10,6 @@ def establish(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("authsite", "0002_hash_session_keys"), ("rpc", "0004_ended_sessions")]
+    dependencies = [("authsite", "0003_operators_see_calls"), ("rpc", "0004_ended_sessions")]
 
     operations = [migrations.RunPython(establish, migrations.RunPython.noop, elidable=False)]
