@@ -1,11 +1,41 @@
 "use strict";
 
-// Moments: from UTC into the reader's zone; the title keeps UTC.
+// Times. Pages and forms come in UTC; the reader sees the time zone of the browser everywhere, and
+// UTC in the title. What a form sends is UTC again, so that the server knows one zone only.
+const pad = (number) => String(number).padStart(2, "0");
+const dayOf = (moment) =>
+    [moment.getFullYear(), pad(moment.getMonth() + 1), pad(moment.getDate())].join("-");
+const timeOf = (moment) => [moment.getHours(), moment.getMinutes()].map(pad).join(":");
+const MOMENT_IN_TEXT = /(\d{4}-\d\d-\d\d) (\d\d:\d\d(?::\d\d)?) UTC/;
+const MOMENT_IN_FIELD = /^(\d{4})-(\d\d?)-(\d\d?)(?:[T ](\d\d?):(\d\d)(?::(\d\d))?)?$/;
+
+// In texts that the server wrote as plain ones: sentences, histories, Django's own columns.
+function markMoments() {
+    const apart = "script, style, textarea, select, code, pre, time, svg";
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    const found = [];
+    while (walker.nextNode()) {
+        const text = walker.currentNode;
+        if (MOMENT_IN_TEXT.test(text.data) && !text.parentElement.closest(apart)) {
+            found.push(text);
+        }
+    }
+    for (let text of found) {
+        let match;
+        while ((match = MOMENT_IN_TEXT.exec(text.data))) {
+            const rest = text.splitText(match.index);
+            text = rest.splitText(match[0].length);
+            const element = document.createElement("time");
+            element.className = "moment";
+            element.dateTime = `${match[1]}T${match[2]}Z`;
+            element.title = match[0];
+            element.textContent = match[0];
+            rest.replaceWith(element);
+        }
+    }
+}
+
 function localiseMoments() {
-    const joined = (numbers, by) => numbers.map((one) => String(one).padStart(2, "0")).join(by);
-    const dayOf = (moment) =>
-        joined([moment.getFullYear(), moment.getMonth() + 1, moment.getDate()], "-");
-    const timeOf = (moment) => joined([moment.getHours(), moment.getMinutes()], ":");
     const moments = document.querySelectorAll("time.moment");
     for (const element of moments) {
         const moment = new Date(element.dateTime);
@@ -19,8 +49,78 @@ function localiseMoments() {
     for (const label of document.querySelectorAll("text[data-hour]")) {
         label.textContent = timeOf(new Date(label.dataset.hour));
     }
+    return moments.length;
+}
+
+// The fields of a form that hold moments: pairs of date and time, or one for both.
+function momentFields(root) {
+    const fields = [];
+    for (const input of root.querySelectorAll("input.vDateField, input[type=datetime-local]")) {
+        const second = input.name.endsWith("_0") && input.form
+            ? input.form.elements.namedItem(input.name.replace(/_0$/, "_1"))
+            : null;
+        if (input.type === "datetime-local" || second) {
+            fields.push([input, second]);
+        }
+    }
+    return fields;
+}
+
+// What a field says, or null where it says no moment: then the server says what is wrong with it.
+function momentIn(day, time, utc) {
+    const text = [day.value.trim(), time ? time.value.trim() : ""].filter(Boolean).join(" ");
+    const match = MOMENT_IN_FIELD.exec(text);
+    if (!match) {
+        return null;
+    }
+    const [year, month, date, hour, minute, second] = match.slice(1).map((part) => Number(part || 0));
+    const calendar = new Date(Date.UTC(year, month - 1, date));
+    const known = calendar.getUTCMonth() === month - 1 && calendar.getUTCDate() === date;
+    if (year < 100 || !known || hour > 23 || minute > 59 || second > 59) {
+        return null;
+    }
+    return utc
+        ? new Date(Date.UTC(year, month - 1, date, hour, minute, second))
+        : new Date(year, month - 1, date, hour, minute, second);
+}
+
+function localiseFields() {
+    const fields = momentFields(document);
+    for (const [day, time] of fields) {
+        const moment = momentIn(day, time, true);
+        day.autocomplete = "off"; // a browser that restores a page would restore local times
+        if (moment && time) {
+            time.autocomplete = "off";
+            day.value = dayOf(moment);
+            time.value = `${timeOf(moment)}:${pad(moment.getSeconds())}`;
+        } else if (moment) {
+            day.value = `${dayOf(moment)}T${timeOf(moment)}`;
+        }
+    }
+    document.addEventListener("formdata", (event) => {
+        for (const [day, time] of momentFields(event.target)) {
+            const moment = momentIn(day, time, false);
+            if (!moment || day.disabled) {
+                continue;
+            }
+            const [utcDay, utcTime] = moment.toISOString().slice(0, 19).split("T");
+            event.formData.set(day.name, time ? utcDay : `${utcDay}T${utcTime.slice(0, 5)}`);
+            if (time) {
+                event.formData.set(time.name, utcTime);
+            }
+        }
+    }, true);
+    // The admin's buttons for now and today, which count from the server's zone.
+    document.body.dataset.adminUtcOffset = String(-60 * new Date().getTimezoneOffset());
+    for (const element of document.querySelectorAll("[data-utc]")) {
+        element.remove();
+    }
+    return fields.length;
+}
+
+function sayTimeZone(shown) {
     const note = document.getElementById("time-zone");
-    if (note && moments.length) {
+    if (note && shown) {
         const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
         note.textContent = note.textContent.replace("{zone}", zone);
         note.hidden = false;
@@ -111,7 +211,8 @@ function nameOpenedSearch(event) {
     }
 }
 
-localiseMoments();
+markMoments();
+sayTimeZone(localiseMoments() + localiseFields());
 labelCells();
 searchByKey();
 // After those scripts, which draw on `load` and when jQuery says that the page is ready.
