@@ -19,6 +19,8 @@ from django.db import DatabaseError
 
 from devices import history
 from devices.addresses import AddressError, entity_id
+from devices.credentials import x509
+from devices.credentials.hashing import weakness
 from devices.models import Device
 from devices.moments import parse_moment
 
@@ -49,6 +51,11 @@ def os_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # in a container, say; from Python 3.13 on it is an OSError
         return ""
+
+
+def signature() -> str:
+    """Return who revokes or loads something by a command."""
+    return f"{os_user()} (command line)".lstrip()
 
 
 class RegistryCommand(BaseCommand):
@@ -107,6 +114,15 @@ class RegistryCommand(BaseCommand):
             f"  {name.replace('_', ' '):{width}}  {value}" for name, value in document.items()
         )
 
+    def certificate(self, path: str) -> str:
+        """Return the certificates in a file (PEM, or DER), as the registry reads them."""
+        return x509.text_of(self.content(path, x509.MAX_TEXT_LENGTH))
+
+    def warn_if_weak(self, secret: str, device: Device) -> None:
+        """Say on standard error what makes a chosen secret easy to guess."""
+        if warning := weakness(secret, identifier=device.identifier):
+            self.stderr.write(f"warning: the secret is weak. {warning}")
+
     @staticmethod
     def content(path: str, most: int) -> bytes:
         """Return what a file (`-`: standard input) holds, up to one byte more than `most`."""
@@ -126,9 +142,24 @@ class RegistryCommand(BaseCommand):
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{path} cannot be read: {error}", returncode=2) from error
 
-    def device(self, address: str) -> Device:
-        """Return the registered device that an address names; ends with 1 where there is none."""
+
+class DeviceCommand(RegistryCommand):
+    """A command about one registered device, which its first argument names."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the device's ID."""
+        super().add_arguments(parser)
+        parser.add_argument("identifier", help="the device's ID")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Find the device, by its ID or an address that names it; ends with 1 where none is."""
+        address = options["identifier"]
         try:
-            return Device.objects.get(identifier=entity_id(address))
+            device = Device.objects.get(identifier=entity_id(address))
         except (AddressError, Device.DoesNotExist):
             raise CommandError(f"no device {address} is registered", returncode=1) from None
+        self.handle_device(device, **options)
+
+    def handle_device(self, device: Device, **options: Any) -> None:
+        """Do what the command is for."""
+        raise NotImplementedError

@@ -5,12 +5,12 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from devices.credentials import x509
-from devices.management.base import RegistryCommand
-from devices.models import Certificate
+from devices.management.base import DeviceCommand
+from devices.models import Certificate, Device
 from devices.models.certificate import Pin
 
 
-class Command(RegistryCommand):
+class Command(DeviceCommand):
     """`add_certificate`: a certificate, or its public key, that admits a device by itself."""
 
     help = (
@@ -21,7 +21,6 @@ class Command(RegistryCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
         super().add_arguments(parser)
-        parser.add_argument("identifier", help="the device's ID")
         parser.add_argument(
             "file",
             help="PEM or DER; - for standard input. What follows the first certificate is ignored",
@@ -35,12 +34,11 @@ class Command(RegistryCommand):
         )
         parser.add_argument("--label", default="", help="what staff call the certificate")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle_device(self, device: Device, **options: Any) -> None:
         """Pin it, and print what was read."""
-        device = self.device(options["identifier"])
         certificate = Certificate.objects.register(
             device=device,
-            presented=x509.text_of(self.content(options["file"], x509.MAX_TEXT_LENGTH)),
+            presented=self.certificate(options["file"]),
             pin=options["pin"],
             label=options["label"],
         )

@@ -5,7 +5,6 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
-from devices.credentials.hashing import weakness
 from devices.management.base import RegistryCommand
 from devices.models import Device, DeviceGroup, PreSharedKey
 
@@ -76,8 +75,7 @@ class Command(RegistryCommand):
         elif given is not None:
             key = PreSharedKey.objects.register(device=device, secret=given)
             document["key"] = key.pk
-            if warning := weakness(given, identifier=device.identifier):
-                self.stderr.write(f"warning: the secret is weak. {warning}")
+            self.warn_if_weak(given, device)
         self.answer(options, "\n".join(lines), document)
 
     @staticmethod

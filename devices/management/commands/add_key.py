@@ -4,12 +4,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from devices.credentials.hashing import weakness
-from devices.management.base import RegistryCommand, moment
-from devices.models import PreSharedKey
+from devices.management.base import DeviceCommand, moment
+from devices.models import Device, PreSharedKey
 
 
-class Command(RegistryCommand):
+class Command(DeviceCommand):
     """`add_key`: a generated secret, printed once, or a known one, registered."""
 
     help = (
@@ -20,7 +19,6 @@ class Command(RegistryCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
         super().add_arguments(parser)
-        parser.add_argument("identifier", help="the device's ID")
         parser.add_argument("--label", default="", help="what staff call the key")
         parser.add_argument(
             "--not-before", type=moment, metavar="TIME", help="admits from then on (ISO 8601)"
@@ -38,9 +36,8 @@ class Command(RegistryCommand):
             "then checked as fast as a generated one",
         )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle_device(self, device: Device, **options: Any) -> None:
         """Add the key."""
-        device = self.device(options["identifier"])
         wanted = {name: options[name] for name in ("label", "not_before", "not_after")}
         document: dict[str, Any] = {"identifier": device.identifier}
         if options["secret_stdin"]:
@@ -48,9 +45,8 @@ class Command(RegistryCommand):
             key = PreSharedKey.objects.register(
                 device=device, secret=given, random=options["random"], **wanted
             )
-            warning = "" if options["random"] else weakness(given, identifier=device.identifier)
-            if warning:
-                self.stderr.write(f"warning: the secret is weak. {warning}")
+            if not options["random"]:
+                self.warn_if_weak(given, device)
             text = f"Registered key {key.pk} of {device.identifier}."
         elif options["random"]:
             raise CommandError("--random goes with --secret-stdin", returncode=2)

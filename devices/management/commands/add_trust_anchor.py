@@ -61,7 +61,7 @@ class Command(RegistryCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Register it, and print what was read."""
         anchor = CertificateAuthority.objects.register(
-            presented=x509.text_of(self.content(options["file"], x509.MAX_TEXT_LENGTH)),
+            presented=self.certificate(options["file"]),
             name=options["name"],
             enabled=not options["disabled"],
             name_source=options["name_source"],

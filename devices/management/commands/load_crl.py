@@ -1,12 +1,11 @@
 """Put a revocation list in force."""
 
-import getpass
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from devices.credentials import crl
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, signature
 from devices.models import CertificateAuthority
 
 
@@ -35,7 +34,7 @@ class Command(RegistryCommand):
             ) from None
         loaded = anchor.load_list(
             self.content(options["file"], crl.MAX_LIST_BYTES),
-            by=f"{getpass.getuser()} (command line)",
+            by=signature(),
         )
         document = {
             "number": loaded.number or None,

@@ -1,16 +1,14 @@
 """Revoke certificates of a device."""
 
-import getpass
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from devices.credentials import x509
-from devices.management.base import RegistryCommand
+from devices.management.base import DeviceCommand, signature
 from devices.models import Certificate, Device
 
 
-class Command(RegistryCommand):
+class Command(DeviceCommand):
     """`revoke_certificate`: refused from the next request on, and for ever."""
 
     help = (
@@ -21,7 +19,6 @@ class Command(RegistryCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
         super().add_arguments(parser)
-        parser.add_argument("identifier", help="the device's ID")
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--file", help="the certificate; - for standard input")
         which.add_argument(
@@ -33,20 +30,17 @@ class Command(RegistryCommand):
         )
         parser.add_argument("--reason", default="", help="why, for the record")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle_device(self, device: Device, **options: Any) -> None:
         """Revoke the certificates."""
-        device = self.device(options["identifier"])
         how = {
-            "by": f"{getpass.getuser()} (command line)",
+            "by": signature(),
             "reason": options["reason"],
             "key_too": options["key_too"],
         }
         if options["file"]:
-            content = self.content(options["file"], x509.MAX_TEXT_LENGTH)
+            presented = self.certificate(options["file"])
             revoked = [
-                Certificate.objects.revoke_presented(
-                    device=device, presented=x509.text_of(content), **how
-                )
+                Certificate.objects.revoke_presented(device=device, presented=presented, **how)
             ]
         else:
             revoked = [row for row in self._registered(device, options) if row.revoke(**how)]

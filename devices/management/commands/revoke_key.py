@@ -1,16 +1,15 @@
 """Revoke keys of a device."""
 
-import getpass
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
-from devices.management.base import RegistryCommand
-from devices.models import PreSharedKey
+from devices.management.base import DeviceCommand, signature
+from devices.models import Device, PreSharedKey
 
 
-class Command(RegistryCommand):
+class Command(DeviceCommand):
     """`revoke_key`: one key, or all of a device's, refused from the next request on."""
 
     help = (
@@ -22,15 +21,13 @@ class Command(RegistryCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
         super().add_arguments(parser)
-        parser.add_argument("identifier", help="the device's ID")
         which = parser.add_mutually_exclusive_group()
         which.add_argument("--key", type=int, metavar="N", help="the number of the key")
         which.add_argument("--all", action="store_true", help="every live key of the device")
         parser.add_argument("--reason", default="", help="why, for the record")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle_device(self, device: Device, **options: Any) -> None:
         """Revoke the keys."""
-        device = self.device(options["identifier"])
         live = PreSharedKey.objects.filter(device=device).live_at(timezone.now())
         keys = list(live.filter(pk=options["key"]) if options["key"] is not None else live)
         if not keys:
@@ -42,7 +39,7 @@ class Command(RegistryCommand):
                 f"{numbers}",
                 returncode=2,
             )
-        by = f"{getpass.getuser()} (command line)"
+        by = signature()
         revoked = [key.pk for key in keys if key.revoke(by=by, reason=options["reason"])]
         self.answer(
             options,

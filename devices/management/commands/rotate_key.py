@@ -6,11 +6,11 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from devices.management.base import RegistryCommand, duration
-from devices.models import PreSharedKey
+from devices.management.base import DeviceCommand, duration
+from devices.models import Device, PreSharedKey
 
 
-class Command(RegistryCommand):
+class Command(DeviceCommand):
     """`rotate_key`: a new secret, printed once; the old ones end after an overlap."""
 
     help = (
@@ -22,7 +22,6 @@ class Command(RegistryCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
         super().add_arguments(parser)
-        parser.add_argument("identifier", help="the device's ID")
         parser.add_argument(
             "--overlap",
             type=duration,
@@ -32,9 +31,8 @@ class Command(RegistryCommand):
         )
         parser.add_argument("--label", default="", help="what staff call the new key")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle_device(self, device: Device, **options: Any) -> None:
         """Rotate the keys."""
-        device = self.device(options["identifier"])
         key, secret = PreSharedKey.objects.rotate(
             device=device, overlap=options["overlap"], label=options["label"]
         )

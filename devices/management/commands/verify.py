@@ -6,7 +6,6 @@ from django.core.management.base import CommandError, CommandParser
 
 from devices.addresses import AddressError, entity_id
 from devices.authentication import authenticate
-from devices.credentials import x509
 from devices.management.base import RegistryCommand
 
 
@@ -42,10 +41,8 @@ class Command(RegistryCommand):
         if not options["secret_stdin"] and options["certificate"] is None:
             raise CommandError("give --secret-stdin, --certificate or both", returncode=2)
         secret = self.secret_from_stdin() if options["secret_stdin"] else None
-        certificate = None
-        if options["certificate"] is not None:
-            content = self.content(options["certificate"], x509.MAX_TEXT_LENGTH)
-            certificate = x509.text_of(content)
+        file = options["certificate"]
+        certificate = self.certificate(file) if file is not None else None
         verdict = authenticate(identifier, secret=secret, certificate=certificate, record=False)
         self.answer(
             options,
