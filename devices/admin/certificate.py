@@ -348,6 +348,10 @@ class CertificateAdmin(
         """Keep everything but the label of a registered certificate."""
         return ["device", "pin", "state", *self.READ, *self.SETTLED] if obj else []
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Certificate]:
+        """Ask with the rows which of them revocation lists name."""
+        return super().get_queryset(request).with_list_state()  # type: ignore[attr-defined]
+
     @admin.display(description=gettext_lazy("State"))
     def state(self, certificate: Certificate) -> SafeString:
         """Return whether the certificate admits its device now, and why not."""

@@ -38,7 +38,7 @@ def credential_panels(request: HttpRequest, device: Device) -> list[Panel]:
     """Return the sections with a device's newest keys and certificates, revoked ones last."""
     return [
         _credential_panel(device, rows)
-        for rows in (device.keys.all(), device.certificates.defer("pem"))
+        for rows in (device.keys.all(), device.certificates.with_list_state().defer("pem"))
         if request.user.has_perm(f"devices.view_{rows.model._meta.model_name}")
     ]
 
@@ -210,8 +210,8 @@ class CredentialStateFilter(admin.SimpleListFilter):
         choices: dict[str | None, QuerySet[Any]] = {
             "live": live,
             "expiring": live.filter(not_after__lte=now + SOON),
-            "expired": queryset.filter(revoked_at=None).exclude(pk__in=live.values("pk")),
-            "revoked": queryset.exclude(revoked_at=None),
+            "expired": queryset.expired_at(now),
+            "revoked": queryset.revoked(),
         }
         return choices.get(self.value(), queryset)
 

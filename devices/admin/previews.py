@@ -40,7 +40,7 @@ def names_text(row: Certificate) -> SafeString:
 
 def of_certificate(row: Certificate, now: datetime) -> Preview:
     """Return what was read of a certificate that is to be pinned to a device."""
-    issuers = row.issuers()
+    issuers = row.find_issuers()
     anchors = ", ".join(anchor.name for anchor in issuers if anchor.enabled)
     return Preview(
         [

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from cryptography.x509 import Certificate as X509Certificate
 from django.db import DEFAULT_DB_ALIAS, models
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils.translation import gettext
 
 from devices import addresses
@@ -22,9 +22,10 @@ from devices.credentials import throttle, x509
 from devices.credentials.x509 import NameSource, Presented, Refused
 from devices.database.statements import Among, Parameter, Statement, WrittenStatement
 from devices.models.authority import PLACEHOLDER, CertificateAuthority, CRLPolicy, RevokedSerial
-from devices.models.certificate import Pin
+from devices.models.certificate import Certificate, Pin
 from devices.verdicts import Outcome, Verdict
 
+LISTED = "listed"  # in the place of a pin: a revocation list names the certificate
 MAX_NAMED = 4  # entities that a caller's certificate is held against where it names several
 
 
@@ -46,6 +47,7 @@ class Authority(NamedTuple):
     crl_policy: str
     list_pk: int | None
     next_update: datetime | None
+    revoked: bool  # by staff, as a certificate
 
     @property
     def certificate(self) -> X509Certificate:
@@ -95,6 +97,19 @@ def text_parameter(name: str) -> Parameter:
 AUTHORITIES = Statement(
     lambda: (
         CertificateAuthority.objects.order_by("pk")
+        .annotate(
+            revoked=Exists(
+                Certificate.objects.order_by()
+                .filter(revoked_at__isnull=False)
+                .filter(
+                    Q(fingerprint=OuterRef("fingerprint"))
+                    | Q(
+                        pin=Pin.PUBLIC_KEY,
+                        public_key_fingerprint=OuterRef("public_key_fingerprint"),
+                    )
+                )
+            )
+        )
         .filter(Among(F("subject_fingerprint"), text_parameter("issuers")))
         .values_list(
             "subject_fingerprint",
@@ -109,6 +124,7 @@ AUTHORITIES = Statement(
             "crl_policy",
             "revocation_list__pk",
             "revocation_list__next_update",
+            "revoked",
         )
     )
 )
@@ -158,8 +174,9 @@ CERTIFICATES_OF_BACKENDS = WrittenStatement(
 )
 
 
-# Devices by identifier, each beside its certificates; then what staff revoked of what is presented,
-# in whichever row: such a row names no device.
+# Devices by identifier, each beside its certificates; then what was revoked of what is presented,
+# in whichever row, which names no device: by staff, or by the list of who signed a certificate
+# whose key is pinned (`devices.models.certificate.named_by_list`).
 CERTIFICATES_OF_DEVICES = WrittenStatement(
     """
     SELECT d.identifier, d.id, d.kind, d.enabled,
@@ -173,6 +190,15 @@ CERTIFICATES_OF_DEVICES = WrittenStatement(
      WHERE c.revoked_at IS NOT NULL
        AND (c.content_fingerprint {among}
             OR (c.pin = 'public-key' AND c.public_key_fingerprint {among}))
+    UNION ALL
+    SELECT NULL, NULL, NULL, NULL,
+           NULL, 'listed', c.content_fingerprint, c.public_key_fingerprint
+      FROM devices_certificate c
+     WHERE c.pin = 'public-key' AND c.public_key_fingerprint {among}
+       AND EXISTS (SELECT 1
+                     FROM devices_certificate_issuers i
+                     JOIN devices_revokedserial s ON s.authority_id = i.certificateauthority_id
+                    WHERE i.certificate_id = c.id AND s.serial = c.serial)
     """
 )
 
@@ -185,26 +211,41 @@ class StoredCertificates:
     ) -> None:
         self.rows: dict[str, list[Registered]] = {}
         self._revoked: set[str] = set()
+        self._listed: set[str] = set()
         named = list(filter(addresses.is_storable, set(identifiers)))
-        contents = list({x509.content_fingerprint(one.leaf) for one in presented})
-        keys = list({x509.public_key_fingerprint(one.leaf) for one in presented})
+        shown = [one for each in presented for one in (each.leaf, *each.others)]
+        contents = list(set(map(x509.content_fingerprint, shown)))
+        keys = list(set(filter(None, map(_key_of, shown))))
         if not named:
             return
-        for row in CERTIFICATES_OF_DEVICES.rows(named, contents, keys, using=using):
+        for row in CERTIFICATES_OF_DEVICES.rows(named, contents, keys, keys, using=using):
             registered = Registered(*row)
             if registered.identifier is not None:
                 self.rows.setdefault(registered.identifier, []).append(registered)
-                continue
-            self._revoked.add(registered.fingerprint)
-            if registered.pin == Pin.PUBLIC_KEY:
-                self._revoked.add(registered.public_key_fingerprint)
+            elif registered.pin == LISTED:
+                self._listed.add(registered.public_key_fingerprint)
+            else:
+                self._revoked.add(registered.fingerprint)
+                if registered.pin == Pin.PUBLIC_KEY:
+                    self._revoked.add(registered.public_key_fingerprint)
 
-    def has_revoked(self, presented: Presented) -> bool:
-        """Whether staff revoked this very certificate, or any with its key."""
-        leaf = presented.leaf
+    def has_revoked(self, certificate: X509Certificate) -> bool:
+        """Whether staff revoked this very certificate, leaf or issuer, or any with its key."""
         return not self._revoked.isdisjoint(
-            (x509.content_fingerprint(leaf), x509.public_key_fingerprint(leaf))
+            (x509.content_fingerprint(certificate), _key_of(certificate))
         )
+
+    def has_listed_key(self, certificate: X509Certificate) -> bool:
+        """Whether a list names a certificate whose key is pinned and is this one's, too."""
+        return _key_of(certificate) in self._listed
+
+
+def _key_of(certificate: X509Certificate) -> str | None:
+    """Return the fingerprint of the public key; None where that cannot be read."""
+    try:
+        return x509.public_key_fingerprint(certificate)
+    except Refused:
+        return None
 
 
 # --- The check ------------------------------------------------------------------------------
@@ -264,7 +305,7 @@ class Verification:
         self.identifier = identifier
         self.presented = presented
         self.rows = stored.rows.get(identifier, [])
-        self.revoked = stored.has_revoked(presented)
+        self.stored = stored
         self.issuers = issuers
         self.now = now
 
@@ -291,8 +332,10 @@ class Verification:
         leaf = self.presented.leaf
         if not row.enabled:
             raise Refused(Outcome.DISABLED)
-        if self.revoked:
+        if self.stored.has_revoked(leaf):
             raise Refused(Outcome.REVOKED)
+        if self.stored.has_listed_key(leaf):
+            raise Refused(Outcome.REVOKED_BY_CRL, gettext("another certificate with its key"))
         x509.check_readable(leaf)
         x509.check_strength(leaf)
         x509.check_validity(leaf, self.now)
@@ -328,12 +371,18 @@ class Verification:
         leaf = self.presented.leaf
         x509.check_client(leaf)
         known = self.issuers.of([leaf, *self.presented.others])
-        anchors = {authority.certificate: authority for authority in known if authority.enabled}
+        revoked = [one for one in self.presented.others if self.stored.has_revoked(one)]
+        others = [one for one in self.presented.others if one not in revoked]
+        trusted = [one for one in known if one.enabled]
+        revoked += [one.certificate for one in trusted if one.revoked]
+        anchors = {one.certificate: one for one in trusted if not one.revoked}
         refusal: Refused | None = None
         while True:
             try:
-                path = x509.find_path(self.presented, list(anchors), self.now)
+                path = x509.find_path(Presented(leaf, others), list(anchors), self.now)
             except Refused as error:
+                if revoked and error.outcome is Outcome.UNTRUSTED_ISSUER:
+                    error = Refused(Outcome.REVOKED, x509.subject_of(revoked[0]))
                 raise refusal or self._name_disabled_anchor(error, known) from None
             anchor = anchors.pop(path[-1])
             try:

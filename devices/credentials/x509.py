@@ -150,9 +150,9 @@ def parsed(pem: str) -> x509.Certificate:
 
 def text_of(content: bytes) -> str:
     """Return a file's content as `read` takes it; the file may be PEM, DER, or DER in base64."""
-    if content.startswith(b"\x30\x82"):
+    if content.startswith(b"\x30") and not content.isascii() and b"-----BEGIN " not in content:
         return base64.b64encode(content).decode()
-    return content.decode("ascii", errors="replace")
+    return content.decode("ascii", errors="replace").replace("\ufffd", "?")  # in a comment
 
 
 def _unbase64(text: bytes) -> bytes:

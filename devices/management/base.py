@@ -142,6 +142,13 @@ class RegistryCommand(BaseCommand):
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{path} cannot be read: {error}", returncode=2) from error
 
+    def device(self, address: str) -> Device:
+        """Return the registered device that an address names; ends with 1 where there is none."""
+        try:
+            return Device.objects.get(identifier=entity_id(address))
+        except (AddressError, Device.DoesNotExist):
+            raise CommandError(f"no device {address} is registered", returncode=1) from None
+
 
 class DeviceCommand(RegistryCommand):
     """A command about one registered device, which its first argument names."""
@@ -153,12 +160,7 @@ class DeviceCommand(RegistryCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Find the device, by its ID or an address that names it; ends with 1 where none is."""
-        address = options["identifier"]
-        try:
-            device = Device.objects.get(identifier=entity_id(address))
-        except (AddressError, Device.DoesNotExist):
-            raise CommandError(f"no device {address} is registered", returncode=1) from None
-        self.handle_device(device, **options)
+        self.handle_device(self.device(options["identifier"]), **options)
 
     def handle_device(self, device: Device, **options: Any) -> None:
         """Do what the command is for."""

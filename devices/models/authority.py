@@ -1,5 +1,6 @@
 """Trust anchors: authorities that vouch for devices' certificates, and what they revoked."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -86,6 +87,17 @@ class CertificateAuthorityQuerySet(models.QuerySet["CertificateAuthority"]):
         authority.full_clean()
         authority.save()
         return authority
+
+
+def link_issued(pairs: Iterable[tuple[Any, "CertificateAuthority"]]) -> None:
+    """Write of pairs of a certificate and an authority of its issuer's name who signed whom."""
+    link: Any = CertificateAuthority._meta.get_field("issued").through
+    links = [
+        link(certificate=certificate, certificateauthority=authority)
+        for certificate, authority in pairs
+        if x509.is_issued_by(certificate.parsed, authority.parsed)
+    ]
+    link.objects.bulk_create(links, batch_size=BATCH_SIZE, ignore_conflicts=True)
 
 
 class CertificateAuthority(Recorded):
@@ -182,6 +194,15 @@ class CertificateAuthority(Recorded):
     def __str__(self) -> str:
         return self.name
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; to a new authority the registered certificates that it signed are linked."""
+        is_new = self._state.adding
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if is_new:
+                named = self.issued.model.objects.filter(issuer=self.subject)
+                link_issued((certificate, self) for certificate in named.iterator())
+
     @cached_property
     def parsed(self) -> X509Certificate:
         """The certificate, parsed."""
@@ -221,7 +242,7 @@ class CertificateAuthority(Recorded):
         with transaction.atomic():
             CertificateAuthority.objects.select_for_update().get(pk=self.pk)
             read = self.read_list(content, now=moment)
-            self._replace_serials(set(read.entries.values()))
+            self._replace_serials(set(read.entries.values()), made=read.made)
             loaded, _created = RevocationList.objects.update_or_create(
                 authority=self,
                 defaults={
@@ -235,9 +256,14 @@ class CertificateAuthority(Recorded):
             )
         return loaded
 
-    def _replace_serials(self, wanted: set[RevokedEntry]) -> None:
-        """Write what differs: a daily list of many thousands changes in a few lines."""
-        rows = RevokedSerial.objects.filter(authority=self)
+    def _replace_serials(self, wanted: set[RevokedEntry], *, made: datetime) -> None:
+        """Write what differs: a daily list of many thousands changes in a few lines.
+
+        An authority leaves out what has expired. Where the key of that is pinned, which never
+        expires, the entry stays.
+        """
+        expired = self.issued.filter(pin="public-key", not_after__lt=made).values("serial")
+        rows = RevokedSerial.objects.filter(authority=self).exclude(serial__in=expired)
         known = {RevokedEntry(*row) for row in rows.values_list("serial", "date", "reason")}
         gone = [entry.serial for entry in known - wanted]
         for start in range(0, len(gone), BATCH_SIZE):

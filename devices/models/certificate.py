@@ -1,5 +1,6 @@
 """X.509 certificates that staff pinned to devices, or revoked."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from cryptography.x509 import Certificate as X509Certificate
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.deletion import CASCADE, SET_NULL, Collector
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -15,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from devices.credentials import x509
 from devices.credentials.x509 import Refused
 from devices.history import Records
-from devices.models.authority import CertificateAuthority
+from devices.models.authority import CertificateAuthority, RevokedSerial, link_issued
 from devices.models.device import Device
 from devices.models.revocation import Revocable
 from devices.verdicts import Outcome
@@ -26,6 +27,18 @@ class Pin(models.TextChoices):
 
     CERTIFICATE = "certificate", _("This very certificate")
     PUBLIC_KEY = "public-key", _("Its public key, so that a renewal with the same key is accepted")
+
+
+def named_by_list() -> Exists:
+    """Return the condition that an issuer's revocation list that is in force names a certificate.
+
+    By what the row says of its issuers, whose signatures were checked when it was registered.
+    """
+    return Exists(
+        RevokedSerial.objects.order_by().filter(
+            serial=OuterRef("serial"), authority__issued=OuterRef("pk")
+        )
+    )
 
 
 class CertificateQuerySet(models.QuerySet["Certificate"]):
@@ -39,8 +52,16 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         return self.unrevoked().filter(~Q(pin=Pin.CERTIFICATE) | Q(not_after__gte=now))
 
     def unrevoked(self) -> "CertificateQuerySet":
-        """Return those that staff did not revoke, expired ones among them."""
-        return self.filter(revoked_at=None)
+        """Return those that neither staff nor a list revoked, expired ones among them."""
+        return self.filter(~named_by_list(), revoked_at=None)
+
+    def revoked(self) -> "CertificateQuerySet":
+        """Return those that staff or a list revoked."""
+        return self.filter(Q(revoked_at__isnull=False) | Q(named_by_list()))
+
+    def with_list_state(self) -> "CertificateQuerySet":
+        """Add `listed`, which `state_at` would otherwise ask for row by row."""
+        return self.annotate(listed=named_by_list())
 
     def expired_at(self, now: datetime) -> "CertificateQuerySet":
         """Return those that ended by themselves; the pin of a public key never does."""
@@ -119,6 +140,20 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
                 raise ValidationError(_("The certificate was revoked before."), code="revoked")
         return row
 
+    def link_issuers(self, certificates: Sequence["Certificate"]) -> None:
+        """Write which registered authorities signed the certificates, which are saved."""
+        named = CertificateAuthority.objects.filter(
+            subject__in={one.issuer for one in certificates}
+        )
+        anchors: dict[str, list[CertificateAuthority]] = {}
+        for anchor in named:
+            anchors.setdefault(anchor.subject, []).append(anchor)
+        link_issued(
+            (certificate, anchor)
+            for certificate in certificates
+            for anchor in anchors.get(certificate.issuer, ())
+        )
+
     def revoked_like(self, certificate: "Certificate") -> "CertificateQuerySet":
         """Return the revoked rows, of any device, that forbid this certificate for ever."""
         return self.filter(revoked_at__isnull=False).filter(
@@ -170,6 +205,9 @@ class Certificate(Revocable):
     serial = models.CharField(_("serial number"), max_length=40, editable=False)
     not_before = models.DateTimeField(_("valid from"), editable=False)
     not_after = models.DateTimeField(_("valid until"), editable=False)
+    issuers = models.ManyToManyField(
+        CertificateAuthority, related_name="issued", editable=False, verbose_name=_("issuer")
+    )
     created = models.DateTimeField(_("created"), auto_now_add=True)
     last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
@@ -196,6 +234,11 @@ class Certificate(Revocable):
                 condition=Q(revoked_at__isnull=False),
                 name="devices_cert_revoked_key",
             ),
+            models.Index(
+                fields=["public_key_fingerprint"],
+                condition=Q(pin="public-key"),
+                name="devices_cert_pinned_key",
+            ),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -215,6 +258,14 @@ class Certificate(Revocable):
 
     def __str__(self) -> str:
         return self.label or self.subject or f"certificate {self.serial}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; a new row is linked to the authorities that signed the certificate."""
+        is_new = self._state.adding
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if is_new:
+                Certificate.objects.link_issuers([self])
 
     def clean(self) -> None:
         """Refuse what was revoked before, and a pin that nothing can ever match."""
@@ -243,17 +294,24 @@ class Certificate(Revocable):
         """The certificate, parsed."""
         return x509.parsed(self.pem)
 
-    def issuers(self) -> list[CertificateAuthority]:
+    @cached_property
+    def is_listed(self) -> bool:
+        """Whether an issuer's revocation list names the certificate (`with_list_state`)."""
+        if hasattr(self, "listed"):
+            return bool(self.listed)
+        return Certificate.objects.filter(named_by_list(), pk=self.pk).exists()
+
+    def find_issuers(self) -> list[CertificateAuthority]:
         """Return the trust anchors, switched-off ones too, that signed this very certificate."""
-        named = CertificateAuthority.objects.filter(
-            subject_fingerprint=x509.issuer_fingerprint(self.parsed)
-        )
+        named = CertificateAuthority.objects.filter(subject=self.issuer)
         return [anchor for anchor in named if x509.is_issued_by(self.parsed, anchor.parsed)]
 
     def state_at(self, now: datetime) -> Outcome:
         """Return VERIFIED where the pin can admit its device at that moment, else why not."""
         if self.revoked_at is not None:
             return Outcome.REVOKED
+        if self.is_listed:
+            return Outcome.REVOKED_BY_CRL
         if self.pin == Pin.CERTIFICATE and now < self.not_before:
             return Outcome.NOT_YET_VALID
         if self.pin == Pin.CERTIFICATE and now > self.not_after:

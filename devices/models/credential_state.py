@@ -63,8 +63,8 @@ def lacks_credential() -> Q:
 
 
 def has_unrevoked_credential() -> Q:
-    """Return the condition that a device has a key or a certificate that nobody revoked."""
-    return _has("unrevoked")
+    """Return the condition that staff can still revoke a key or a certificate of a device."""
+    return _has("filter", revoked_at=None)
 
 
 def has_expired_credentials_only(now: datetime) -> Q:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.history import Records
+from devices.history.context import current_user
 from devices.models.device import Device
 from devices.models.revocation import Revocable
 from devices.verdicts import Outcome
@@ -54,6 +55,10 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
     def unrevoked(self) -> "PreSharedKeyQuerySet":
         """Return the keys that nobody revoked, expired ones among them."""
         return self.filter(revoked_at=None)
+
+    def revoked(self) -> "PreSharedKeyQuerySet":
+        """Return the keys that were revoked."""
+        return self.exclude(revoked_at=None)
 
     def expired_at(self, now: datetime) -> "PreSharedKeyQuerySet":
         """Return the keys that ended by themselves."""
@@ -179,6 +184,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
     ) -> tuple["PreSharedKey", str]:
         """Issue a key with a generated secret; the device's live ones end after `overlap`.
 
+        Without an overlap they are revoked: *at once* is a state, whatever the clock says later.
         Returns the new key and its secret, which exists nowhere else. A key that ends earlier
         anyway keeps its end.
         """
@@ -186,7 +192,10 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         with transaction.atomic():
             _hold(device)
             for key in self.select_for_update().filter(device=device).live_at(moment):
-                key.end_by(moment + overlap)
+                if overlap:
+                    key.end_by(moment + overlap)
+                else:
+                    key.revoke(by=current_user(), reason=str(_("rotated")), now=moment)
             return self.issue(device=device, label=label, token=token)
 
 

@@ -17,7 +17,7 @@ def revoke_all(rows: Any, *, by: str, reason: str = "") -> int:
     """Revoke those of the rows that are not revoked; return how many that were."""
     revoked, moment = 0, timezone.now()
     with transaction.atomic():
-        for batch in locked(rows.unrevoked()):
+        for batch in locked(rows.filter(revoked_at=None)):
             for row in batch:
                 row.revoked_at, row.revoked_by, row.revoked_reason = moment, by, reason
             rows.model.objects.filter(pk__in=[row.pk for row in batch]).update(

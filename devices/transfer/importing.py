@@ -775,7 +775,9 @@ class Import:
         for entry in certificates:
             if entry.certificate:
                 entry.certificate.device = entry.device
-        history.bulk_create([entry.certificate for entry in certificates if entry.certificate])
+        created = [entry.certificate for entry in certificates if entry.certificate]
+        history.bulk_create(created)
+        Certificate.objects.link_issuers(created)
 
     def _write_memberships(self, entries: Sequence[Entry]) -> None:
         membership = Device.groups.through

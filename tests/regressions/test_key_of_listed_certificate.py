@@ -1,0 +1,45 @@
+"""The authority lists a certificate that is pinned by its key: another with that key was let in."""
+
+from collections.abc import Callable
+
+import pytest
+
+from devices.credentials.certificates import verify_certificate
+from devices.models import Certificate, CertificateAuthority, Device
+from devices.models.certificate import Pin
+from devices.verdicts import Outcome
+from tests.support.pki import NOW, Party, authority, device_certificate, revocation_list
+
+pytestmark = pytest.mark.django_db
+
+ROOT = authority("Root")
+LISTED = device_certificate("lamp", ROOT)
+SELF_SIGNED = device_certificate("lamp", private_key=LISTED.key)
+RENEWED = device_certificate("lamp", ROOT, private_key=LISTED.key)
+
+
+@pytest.mark.parametrize("party", [LISTED, SELF_SIGNED, RENEWED])
+@pytest.mark.parametrize("holder", ["lamp", "another"])
+def test_every_certificate_with_the_key_is_refused(
+    make_device: Callable[..., Device], party: Party, holder: str
+) -> None:
+    make_device("lamp")
+    row = Device.objects.get(identifier="lamp") if holder == "lamp" else make_device(holder)
+    Certificate.objects.register(device=row, presented=LISTED.pem, pin=Pin.PUBLIC_KEY)
+    root = CertificateAuthority.objects.register(presented=ROOT.pem, name="Root")
+    asked = verify_certificate("lamp", party.pem, now=NOW)
+    assert asked.verified or (holder == "another" and party is SELF_SIGNED)
+    root.load_list(revocation_list(ROOT, LISTED), by="ann", now=NOW)
+    assert verify_certificate("lamp", party.pem, now=NOW).outcome is Outcome.REVOKED_BY_CRL
+
+
+def test_the_key_of_a_listed_certificate_that_is_pinned_itself_stays_good(
+    make_device: Callable[..., Device],
+) -> None:
+    device = make_device("lamp")
+    for party in (LISTED, SELF_SIGNED):
+        Certificate.objects.register(device=device, presented=party.pem)
+    root = CertificateAuthority.objects.register(presented=ROOT.pem, name="Root")
+    root.load_list(revocation_list(ROOT, LISTED), by="ann", now=NOW)
+    assert not verify_certificate("lamp", LISTED.pem, now=NOW).verified
+    assert verify_certificate("lamp", SELF_SIGNED.pem, now=NOW).verified
