@@ -4,8 +4,9 @@ Imports go one way, `rpc → acl → devices`, so a device's page cannot ask for
 name: it calls what stands in these lists, in their order.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest, HttpResponse
@@ -38,3 +39,23 @@ GROUP_PANELS: list[Callable[[HttpRequest, "DeviceGroup"], Panel | None]] = []
 # Called around each view of an admin that may change something: a guard answers with what the view
 # answers, or in its place. From acl: the check whether a change breaks an assertion.
 GUARDS: list[Callable[["ModelAdmin[Any]", HttpRequest, View], HttpResponse]] = []
+
+
+class AccessEnd(StrEnum):
+    """Why devices may not connect any more, or not with what they connected with."""
+
+    DISABLED = "disabled"
+    DELETED = "deleted"
+    REVOKED = "revoked"  # a credential was; another one may still be usable
+    ROTATED = "rotated"  # keys were replaced at once
+
+
+# Called in the transaction of a change that ends access, before devices are deleted. From rpc: the
+# sessions of these devices are ended at RTIO servers.
+ACCESS_ENDED: list[Callable[[Iterable["Device"], AccessEnd], None]] = []
+
+
+def end_access(devices: Iterable["Device"], why: AccessEnd) -> None:
+    """Tell whoever listens that access of these devices ends."""
+    for listener in ACCESS_ENDED:
+        listener(devices, why)

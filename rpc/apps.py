@@ -18,18 +18,20 @@ class RpcConfig(AppConfig):
     verbose_name = _("Journal")
 
     def ready(self) -> None:
-        """Register the system checks, a section of pages, and what permissions are tried with."""
+        """Register checks, sections of pages, what permissions are tried with, ended access."""
         from acl import extension_points
         from acl.engine.decisions import Request
-        from devices.extension_points import PANELS
+        from devices.extension_points import ACCESS_ENDED, PANELS
         from rpc import checks  # noqa: F401
-        from rpc.admin.panels import last_calls
+        from rpc.admin.panels import last_calls, sessions
         from rpc.commands.registry import COMMANDS
         from rpc.models import CallRecord
+        from rpc.rtio.session_ending import end_sessions_of
 
         def requests_of_late() -> Mapping[Request, int]:
             return CallRecord.objects.requests_made(timezone.now() - OF_LATE, MAX_TRIED)
 
         extension_points.COMMAND_SOURCES.append(lambda: COMMANDS)
         extension_points.REQUEST_SOURCES.append(requests_of_late)
-        PANELS.append(last_calls)
+        PANELS.extend((last_calls, sessions))
+        ACCESS_ENDED.append(end_sessions_of)

@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses
+from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Recorded, Records, bulk_delete, record
 from devices.models.batches import locked
 from devices.models.group import DeviceGroup
@@ -70,6 +71,8 @@ class DeviceQuerySet(models.QuerySet["Device"]):
                     enabled=enabled, updated=timezone.now()
                 )
                 record(batch, ChangeType.CHANGED)
+                if not enabled:
+                    end_access(batch, AccessEnd.DISABLED)
                 changed += len(batch)
         return changed
 
@@ -103,6 +106,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         removed = 0
         with transaction.atomic():
             for batch in locked(self):
+                end_access(batch, AccessEnd.DELETED)
                 bulk_delete(batch)
                 removed += len(batch)
         return removed
@@ -206,6 +210,23 @@ class Device(Recorded):
 
     def __str__(self) -> str:
         return self.identifier
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; where that disables the device, its access ends."""
+        fields = kwargs.get("update_fields")
+        disables = not (self._state.adding or self.enabled) and (
+            fields is None or "enabled" in fields
+        )
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if disables:
+                end_access([self], AccessEnd.DISABLED)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Delete the device, and what hangs on it; its access ends."""
+        with transaction.atomic():
+            end_access([self], AccessEnd.DELETED)
+            return super().delete(*args, **kwargs)
 
     def clean(self) -> None:
         """Store IDs only: an address is reduced to what it names or refused with the ID to use."""

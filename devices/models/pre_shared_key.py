@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
+from devices.extension_points import AccessEnd, end_access
 from devices.history import Records
 from devices.history.context import current_user
 from devices.models.device import Device
@@ -196,6 +197,8 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
                     key.end_by(moment + overlap)
                 else:
                     key.revoke(by=current_user(), reason=str(_("rotated")), now=moment)
+            if not overlap:
+                end_access([device], AccessEnd.ROTATED)
             return self.issue(device=device, label=label, token=token)
 
 

@@ -1,5 +1,6 @@
 """Revocation, which keys and certificates have in common."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -7,8 +8,10 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Recorded, record
 from devices.models.batches import locked
+from devices.models.device import Device
 
 FIELDS = ["revoked_at", "revoked_by", "revoked_reason"]
 
@@ -24,8 +27,15 @@ def revoke_all(rows: Any, *, by: str, reason: str = "") -> int:
                 revoked_at=moment, revoked_by=by, revoked_reason=reason
             )
             record(batch, ChangeType.CHANGED)
+            _end_access(row.device_id for row in batch)
             revoked += len(batch)
     return revoked
+
+
+def _end_access(keys: Iterable[int | None]) -> None:
+    """Tell that credentials of these devices were revoked; the devices are read if need be."""
+    devices = Device.objects.filter(pk__in={pk for pk in keys if pk is not None})
+    end_access(devices, AccessEnd.REVOKED)
 
 
 class Revocable(Recorded):
@@ -53,4 +63,5 @@ class Revocable(Recorded):
             self.revoked_at = now or timezone.now()
             self.revoked_by, self.revoked_reason = by, reason
             self.save(update_fields=FIELDS)
+            _end_access([getattr(self, "device_id", None)])
         return True

@@ -23,6 +23,7 @@ from django.utils.translation import gettext as _
 from devices import addresses, history
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
+from devices.extension_points import AccessEnd, end_access
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.models.group import MAX_DEPTH
 from devices.models.pre_shared_key import HINT_CHARACTERS, MAX_LIVE_CHOSEN
@@ -755,6 +756,13 @@ class Import:
                 update_fields=[*set().union(*(entry.changed for entry in changed)), "updated"],
             )
             history.record_stored(rows, history.ChangeType.CHANGED)
+            disabled = [
+                entry.device
+                for entry in changed
+                if "enabled" in entry.changed and not entry.device.enabled
+            ]
+            if disabled:
+                end_access(disabled, AccessEnd.DISABLED)
         self._write_memberships(entries)
         history.bulk_create(
             [

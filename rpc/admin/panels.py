@@ -10,8 +10,29 @@ from devices.extension_points import Panel
 from devices.models import Device
 from devices.rendering import Tone, badge
 from rpc.models import Answer, CallRecord
+from rpc.rtio.models import (
+    EndingState,
+    RtioServer,
+    SessionEnding,
+    can_be_ended,
+)
 
 MAX_ROWS = 10
+MAX_ENDINGS = 5
+
+
+STATE_TONES = {
+    EndingState.WAITING: Tone.SOON,
+    EndingState.ENDED: Tone.GOOD,
+    EndingState.NOT_CONNECTED: Tone.PLAIN,
+    EndingState.CANCELLED: Tone.OFF,
+    EndingState.GIVEN_UP: Tone.BAD,
+}
+
+
+def ending_badge(ending: SessionEnding) -> SafeString:
+    """Return what became of a session, as a badge."""
+    return badge(STATE_TONES[EndingState(ending.state)], ending.receipt())
 
 
 def answer_badge(row: CallRecord) -> SafeString:
@@ -34,5 +55,30 @@ def last_calls(request: HttpRequest, device: Device) -> Panel | None:
             "identifier": device.identifier,
             "connection": CallRecord.objects.latest_connection(device.identifier),
             "all": f"{address}?{urlencode({'q': device.identifier, 'period': 'all'})}",
+        },
+    )
+
+
+def sessions(request: HttpRequest, device: Device) -> Panel | None:
+    """Return the section of a device's page with its sessions at RTIO servers."""
+    if device.kind != Device.Kind.DEVICE or not request.user.has_perm("rpc.view_sessionending"):
+        return None
+    servers = RtioServer.objects.all().by_caller()
+    if not servers:
+        return None
+    endings = list(SessionEnding.objects.all().of(device)[:MAX_ENDINGS])
+    connection = CallRecord.objects.latest_connection(device.identifier)
+    return Panel(
+        _("Sessions at RTIO servers"),
+        "admin/rpc/sessions.html",
+        {
+            "device": device,
+            "connection": connection,
+            "server": servers.get(connection.caller) if connection is not None else None,
+            "endings": [(row, ending_badge(row)) for row in endings],
+            "can_be_ended": can_be_ended(device.identifier),
+            "may_end": request.user.has_perm("rpc.end_session")
+            and any(server.enabled for server in servers.values()),
+            "waiting": EndingState.WAITING,
         },
     )

@@ -17,29 +17,21 @@ from django.utils.translation import gettext_lazy, ngettext
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import InitialValuesMixin, SaveChangedFieldsMixin, form_page
+from devices.models import Device
 from devices.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
+from rpc.admin.panels import ending_badge
 from rpc.rtio.models import (
     MAX_CONFIG_LENGTH,
     REFUSING_URL,
+    Cause,
     DeviceServiceRoute,
-    EndingState,
     RtioServer,
     SessionEnding,
+    can_be_ended,
 )
+from rpc.rtio.session_ending import request_endings
 
 REQUESTED = moment_column("requested_at", gettext_lazy("Requested"))
-STATE_TONES = {
-    EndingState.WAITING: Tone.SOON,
-    EndingState.ENDED: Tone.GOOD,
-    EndingState.NOT_CONNECTED: Tone.PLAIN,
-    EndingState.CANCELLED: Tone.OFF,
-    EndingState.GIVEN_UP: Tone.BAD,
-}
-
-
-def ending_badge(ending: SessionEnding) -> SafeString:
-    """Return what became of a session, as a badge."""
-    return badge(STATE_TONES[EndingState(ending.state)], ending.receipt())
 
 
 @admin.register(RtioServer)
@@ -196,6 +188,45 @@ class SessionEndingAdmin(admin.ModelAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Leave adding to the device's page."""
         return False
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page that ends a device's session now."""
+        page = path(
+            "end/<int:device_id>/",
+            self.admin_site.admin_view(self.end_now),
+            name="rpc_sessionending_end",
+        )
+        return [page, *super().get_urls()]
+
+    def end_now(self, request: HttpRequest, device_id: int) -> HttpResponse:
+        """End the session of one device, after a confirmation; a device that may comes back."""
+        device = get_object_or_404(Device, pk=device_id, kind=Device.Kind.DEVICE)
+        may: bool = request.user.has_perm("rpc.end_session")
+        if not may or not can_be_ended(device.identifier):
+            raise PermissionDenied
+        page = reverse("admin:devices_device_change", args=[device.pk])
+        if request.method == "POST":
+            request_endings([device], Cause.ASKED)
+            text = _(
+                "The session is being ended: what becomes of it stands at the foot of the page."
+            )
+            self.message_user(request, text, messages.SUCCESS)
+            return HttpResponseRedirect(page)
+        return form_page(
+            self,
+            request,
+            device,
+            forms.Form(),
+            title=_("End the device's session"),
+            text=_(
+                "RTIO closes the connection of “%(identifier)s” at once. The device is not "
+                "disabled: with a usable key it comes back within seconds."
+            )
+            % {"identifier": device.identifier},
+            button=_("End its session now"),
+            destructive=True,
+            opts=Device._meta,
+        )
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: a receipt stays as it is."""

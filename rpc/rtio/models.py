@@ -411,11 +411,9 @@ class SessionEndingQuerySet(models.QuerySet["SessionEnding"]):
         given_up = Q(state=EndingState.GIVEN_UP) & ~models.Exists(later)
         return self.filter(given_up | Q(intercepted__gt=0), requested_at__gte=moment)
 
-    def prune(self, before: datetime) -> int:
-        """Delete the receipts of what was requested before a moment; return how many."""
-        done = self.filter(requested_at__lt=before).exclude(state=EndingState.WAITING)
-        deleted, _models = done.delete()
-        return deleted
+    def done_before(self, moment: datetime) -> "SessionEndingQuerySet":
+        """Return the receipts of what was requested before a moment."""
+        return self.filter(requested_at__lt=moment).exclude(state=EndingState.WAITING)
 
 
 class SessionEnding(Recorded):

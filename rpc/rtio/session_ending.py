@@ -27,8 +27,9 @@ from django.utils.translation import gettext as _
 
 from devices import history
 from devices.credentials import hashing
+from devices.extension_points import AccessEnd
 from devices.history.context import current_user
-from devices.models import Device
+from devices.models import Device, PreSharedKey
 from rpc.models import Answer, CallRecord, Endpoint, Question
 from rpc.rtio.models import (
     GIVE_UP_AFTER,
@@ -56,6 +57,23 @@ log = logging.getLogger(__name__)
 
 
 # --- What is to be ended --------------------------------------------------------------------
+
+
+def end_sessions_of(devices: Iterable[Device], why: AccessEnd) -> None:
+    """Have the sessions of devices ended whose access ends; one statement without servers.
+
+    RTIO knows no certificates: a device whose credential was revoked loses its session once it has
+    no usable key.
+    """
+    servers = list(RtioServer.objects.enabled().order_by("pk"))
+    if not servers:
+        return
+    listed = list(devices)
+    if why is AccessEnd.REVOKED:
+        usable = PreSharedKey.objects.usable_at(timezone.now()).filter(device__in=listed)
+        keyed = set(usable.values_list("device", flat=True))
+        listed = [device for device in listed if device.pk not in keyed]
+    request_endings(listed, Cause(why.value), servers=servers)
 
 
 def request_endings(

@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from devices.management.base import RegistryCommand, duration
-from rpc.models import CallRecord
+from rpc.models import CallRecord, SessionEnding
 
 
 class Command(RegistryCommand):
@@ -14,7 +14,8 @@ class Command(RegistryCommand):
 
     help = (
         "Delete the rows of the journal whose hour began before a span ago, a few thousand at a\n"
-        "time, so that neither servers nor staff wait for it. Run it daily."
+        "time, so that neither servers nor staff wait for it, and the receipts of sessions that\n"
+        "were ended before. Run it daily."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -35,10 +36,17 @@ class Command(RegistryCommand):
         """Delete, and say how many rows that were."""
         before = (timezone.now() - options["older_than"]).replace(minute=0, second=0, microsecond=0)
         old = CallRecord.objects.before(before)
+        endings = SessionEnding.objects.done_before(before)
         rows = old.count() if options["dry_run"] else old.prune()
+        receipts = endings.count() if options["dry_run"] else endings.delete()[0]
         text = "{} rows would be deleted." if options["dry_run"] else "{} rows deleted."
         self.answer(
             options,
-            text.format(rows),
-            {"rows": rows, "before": before.isoformat(), "deleted": not options["dry_run"]},
+            text.format(rows + receipts),
+            {
+                "rows": rows,
+                "receipts": receipts,
+                "before": before.isoformat(),
+                "deleted": not options["dry_run"],
+            },
         )
