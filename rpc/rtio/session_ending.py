@@ -39,7 +39,7 @@ from rpc.rtio.models import (
     SessionEnding,
     can_be_ended,
 )
-from rpc.rtio.takeover import FAILED, HOLD_SECONDS, TakeOver, Target, Unreachable
+from rpc.rtio.takeover import FAILED, HOLD_SECONDS, UNKNOWN_ERROR, TakeOver, Target, Unreachable
 
 PREFIX = "end."  # no generated secret has a dot
 SECRET_BYTES = 32
@@ -337,8 +337,10 @@ def _problem(code: int | None, *, was_used: bool) -> str:
     if was_used and code == FAILED:
         return _("somebody else used the secret")
     if code == FAILED:
-        return _("RTIO refused: its verifier is not this registry, or did not answer")
-    return _("RTIO answered %d without asking this registry") % (code or 0)
+        return _("RTIO refused without asking this registry")
+    if code == UNKNOWN_ERROR:
+        return _("RTIO could not ask its verifier")
+    return _("RTIO let us in without asking this registry")
 
 
 def _pause(row: SessionEnding) -> timedelta:

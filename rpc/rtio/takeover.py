@@ -19,7 +19,9 @@ from rpc.rtio.models import RtioServer, TlsMode, is_near
 
 HEADER_BYTES = 5
 VERIFY_REQUEST, VERIFY_ANSWER = 1, 2
-FAILED = 3  # the code of an answer; RTIO's page on its device access protocol has 1 for success
+# Codes of an answer. RTIO's page has 1 for success, others have 0, which RTIO answers where it
+# cannot ask its verifier: what tells a success is that the registry was asked about the secret.
+UNKNOWN_ERROR, FAILED = 0, 3
 REQUEST_ID = 1  # there is one request in a connection
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 7.0  # RTIO waits up to 5 s for its verifier

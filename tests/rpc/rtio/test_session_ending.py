@@ -67,7 +67,7 @@ def test_disabled_device_loses_its_session_and_is_refused_on_return(
     assert row.secret_digest is None
 
 
-def test_contract_page_says_0_for_passed_and_it_ends_too(
+def test_success_is_told_by_the_secret_s_use_and_not_by_the_code(
     registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
 ) -> None:
     rtio.passed_code = 0
@@ -212,6 +212,11 @@ def let_in_unasked(connection: socket.socket) -> None:
     connection.sendall(b"\x21\x00\x01\x00\x00")
 
 
+def fail_unasked(connection: socket.socket) -> None:
+    connection.recv(100)
+    connection.sendall(b"\x20\x00\x01\x00\x00")
+
+
 def refuse_unasked(connection: socket.socket) -> None:
     connection.recv(100)
     connection.sendall(b"\x23\x00\x01\x00\x00")
@@ -224,8 +229,9 @@ def refuse_unasked(connection: socket.socket) -> None:
         (say_nothing, "it did not answer in time"),
         (talk_http, "what answers there is no RTIO"),
         (answer_another, "what answers there is no RTIO"),
-        (let_in_unasked, "RTIO answered 1 without asking this registry"),
-        (refuse_unasked, "RTIO refused: its verifier is not this registry, or did not answer"),
+        (let_in_unasked, "RTIO let us in without asking this registry"),
+        (fail_unasked, "RTIO could not ask its verifier"),
+        (refuse_unasked, "RTIO refused without asking this registry"),
     ],
 )
 def test_odd_servers_leave_a_clear_problem_and_are_asked_again(
