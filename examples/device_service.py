@@ -1,7 +1,7 @@
 """A device service of RTIO that asks the registry whether the device may.
 
-RTIO posts what a device sends to a URI: {"id":…,"method":"copost","deviceid":…,"data":…} (base64). It has
-no authorisation of its own, but `deviceid` is true: the registry verified it. Run it with
+RTIO posts what a device sends to a URI: {"id":…,"method":"copost","deviceid":…,"data":<base64>}. It
+has no authorisation of its own, but `deviceid` is true: the registry verified it. Run it with
 REGISTRY=http://127.0.0.1:17217/v1/Auth.AuthorizeCommand, and a rule that allows what it asks:
 manage.py permit --source DEVICE --destination //services.example/echo --command /echo/Call
 """
@@ -23,7 +23,7 @@ def may(device: str) -> bool:
 
 
 class Echo(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         answer = {"id": asked["id"], "code": "BAD_REQUEST"}
         if may(asked["deviceid"]):

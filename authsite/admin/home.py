@@ -23,7 +23,7 @@ from devices.history import timeline
 from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credential_state import lacks_usable_credential
 from devices.rendering import Tone
-from rpc.models import Answer, CallRecord, reasons
+from rpc.models import Answer, CallRecord, SessionEnding, reasons
 
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
@@ -108,6 +108,7 @@ def _registry_at(now: datetime) -> dict[str, int]:
         "no_credential": Device.objects.filter(lacks_usable_credential(now)).count(),
         "keys_ending": PreSharedKey.objects.ending_before(soon, now=now).count(),
         "certificates_ending": Certificate.objects.ending_before(soon, now=now).count(),
+        "sessions_unresolved": SessionEnding.objects.all().unresolved_at(now).count(),
     }
 
 
@@ -169,6 +170,15 @@ def credential_figures(request: HttpRequest, counted: Counts) -> list[Figure]:
                 of["certificates_ending"],
                 list_url(Certificate, state="expiring"),
                 Tone.SOON,
+            )
+        )
+    if may_see(request, SessionEnding) and of["sessions_unresolved"]:
+        figures.append(
+            Figure(
+                _("Sessions that could not be ended, or whose secret others used"),
+                of["sessions_unresolved"],
+                list_url(SessionEnding, attention="open"),
+                Tone.BAD,
             )
         )
     return figures

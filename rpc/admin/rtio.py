@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -165,6 +166,24 @@ class DeviceServiceRouteAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelA
         )
 
 
+class AttentionFilter(admin.SimpleListFilter):
+    """Ended sessions that staff must look after."""
+
+    title = gettext_lazy("attention")
+    parameter_name = "attention"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choice."""
+        return [("open", _("Could not be ended, or a secret was used by others"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[SessionEnding]:
+        """Keep the rows of the choice."""
+        kept: QuerySet[SessionEnding] = (
+            queryset.unresolved_at(timezone.now()) if self.value() else queryset
+        )
+        return kept
+
+
 @admin.register(SessionEnding)
 class SessionEndingAdmin(admin.ModelAdmin):
     """Receipts of sessions that were ended, and those that still are to be."""
@@ -172,7 +191,7 @@ class SessionEndingAdmin(admin.ModelAdmin):
     list_display = [REQUESTED, "device_link", "server", "receipt", "cause", "attempts", "by"]
     list_display_links = [REQUESTED]
     list_select_related = ["server"]
-    list_filter = ["state", "cause", "server"]
+    list_filter = [AttentionFilter, "state", "cause", "server"]
     search_fields = ["identifier__startswith"]
     search_help_text = gettext_lazy("Search by how a device's identifier begins.")
     show_full_result_count = False

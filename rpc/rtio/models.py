@@ -27,6 +27,7 @@ REFUSING_URL = "http://127.0.0.1:9/refused"
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\Z")
 ID_BYTES = 36  # RTIO's device port takes no other length
 GIVE_UP_AFTER = timedelta(hours=1)  # of trying to end a session
+ATTENTION = timedelta(days=7)  # how long the start page names what could not be ended
 
 
 # --- Servers --------------------------------------------------------------------------------
@@ -400,8 +401,11 @@ class SessionEndingQuerySet(models.QuerySet["SessionEnding"]):
         newest = self.filter(identifier=device.identifier).order_by("-requested_at", "-pk")
         return newest.select_related("server")
 
-    def unresolved_since(self, moment: datetime) -> "SessionEndingQuerySet":
-        """Return those that staff must look after: given up, or whose secret others used."""
+    def unresolved_at(self, now: datetime) -> "SessionEndingQuerySet":
+        """Return those of the last week that staff must look after.
+
+        Given up and not ended since, or with a secret that somebody else used.
+        """
         later = SessionEnding.objects.filter(
             identifier=models.OuterRef("identifier"),
             server=models.OuterRef("server"),
@@ -409,7 +413,11 @@ class SessionEndingQuerySet(models.QuerySet["SessionEnding"]):
             state__in=[EndingState.ENDED, EndingState.NOT_CONNECTED, EndingState.CANCELLED],
         )
         given_up = Q(state=EndingState.GIVEN_UP) & ~models.Exists(later)
-        return self.filter(given_up | Q(intercepted__gt=0), requested_at__gte=moment)
+        return self.filter(
+            given_up | Q(intercepted__gt=0),
+            requested_at__gte=now - ATTENTION,
+            requested_at__lte=now,
+        )
 
     def done_before(self, moment: datetime) -> "SessionEndingQuerySet":
         """Return the receipts of what was requested before a moment."""

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from django.test import Client
 from django.utils import timezone
 
 from devices.history import Origin, history_of, origin
@@ -272,7 +273,7 @@ def test_unreachable_server_is_asked_until_it_is_given_up(
     row = only()
     assert row.state == EndingState.GIVEN_UP
     assert row.receipt().startswith("could not be ended: no connection: ")
-    assert list(SessionEnding.objects.all().unresolved_since(timezone.now() - timedelta(days=1)))
+    assert list(SessionEnding.objects.all().unresolved_at(timezone.now()))
 
 
 def test_one_server_down_holds_up_no_other(
@@ -458,8 +459,25 @@ def test_secret_used_by_others_is_replaced_at_once_and_staff_are_told(
     row = only()
     assert (row.state, row.intercepted, row.attempts) == (EndingState.ENDED, 1, 2)
     assert len({secret for _identifier, secret in rtio.asked}) == 3
-    yesterday = timezone.now() - timedelta(days=1)
-    assert SessionEnding.objects.all().unresolved_since(yesterday).get() == row
+    assert SessionEnding.objects.all().unresolved_at(timezone.now()).get() == row
+
+
+def test_start_page_names_what_staff_must_look_after_until_it_is_ended(
+    admin_client: Client, server: RtioServer, keyed: Keyed
+) -> None:
+    device, _secret = keyed()
+    disable(device)
+    label = "Sessions that could not be ended"
+    assert label not in admin_client.get("/admin/").content.decode()
+    SessionEnding.objects.update(state=EndingState.GIVEN_UP, detail="no connection: x")
+    page = admin_client.get("/admin/")
+    assert label in page.content.decode()
+    assert "attention=open" in page.content.decode()
+    listed = admin_client.get("/admin/rpc/sessionending/?attention=open").content.decode()
+    assert device.identifier in listed
+    request_endings([device], Cause.ASKED)
+    SessionEnding.objects.waiting().update(state=EndingState.ENDED)
+    assert label not in admin_client.get("/admin/").content.decode()
 
 
 # --- At the same time -----------------------------------------------------------------------
