@@ -74,6 +74,8 @@ class Command(BaseCommand):
             if number < minimum:
                 raise CommandError(f"{option} must be at least {minimum}", returncode=2)
         self._check_free(host, port)
+        if not settings.JWT_SIGNING_KEYS:
+            self.stdout.write("JWT_SIGNING_KEYS is not set: /jwtissuer is off (docs/rtio.md).")
         _allow_files(FILES)
         # The server imports the project by name, from wherever it was started.
         paths = [str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")]
