@@ -11,9 +11,10 @@ class DevicesConfig(AppConfig):
     verbose_name = _("Devices")
 
     def ready(self) -> None:
-        """Count logins as showing who one is; show a device's history on its page."""
+        """Register signals, look-ups, and the panel of a device's history."""
         from devices import reauthentication  # noqa: F401
         from devices.admin.history import history_panel
+        from devices.database import text_search  # noqa: F401
         from devices.extension_points import PANELS
 
         PANELS.append(history_panel)

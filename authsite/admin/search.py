@@ -1,16 +1,19 @@
-"""One search over everything that staff know by a name: a few hits of each kind, by an index."""
+"""Search over everything that staff know by a name: the first hits of each kind, and how many."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, NamedTuple
 
-from django.db.models import Model, Q
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission, CommandSet
 from authsite.admin.links import list_url, may_see, row_url
 from devices.addresses import is_storable
+from devices.admin.changelist import MAX_COUNTED, count_text, counts
 from devices.models import Certificate, CertificateAuthority, Device, DeviceGroup
 
 MAX_HITS = 10  # hits of a kind
@@ -29,12 +32,38 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """The hits of one kind; `all_url` is the list that searches for the same, at any place."""
+    """The first hits of one kind, and how many there are.
+
+    `count` ends at one more than MAX_COUNTED; `all_url` is the list that searches for the same.
+    """
 
     title: str
     hits: list[Hit]
-    more: bool
+    count: int
     all_url: str
+
+    @property
+    def more(self) -> bool:
+        """Whether there are more hits than are shown."""
+        return self.count > len(self.hits)
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether there may be more than were counted."""
+        return self.count > MAX_COUNTED
+
+    @property
+    def shown_count(self) -> str:
+        """The count, as the lists write it."""
+        return count_text(self.count)
+
+
+class Kind(NamedTuple):
+    """What is searched of a model: rows that a text finds, without a row twice, and their hits."""
+
+    model: type[Model]
+    rows: Callable[[str], list[QuerySet[Any]]]
+    hit: Callable[[Any], Hit]
 
 
 def fingerprint_in(text: str) -> str | None:
@@ -46,86 +75,109 @@ def fingerprint_in(text: str) -> str | None:
 # None of these sorts in the database: what a short text finds there may be a million rows.
 
 
-def _sorted(devices: Iterable[Device]) -> list[Device]:
-    return sorted(devices, key=lambda device: device.identifier)
+def identified(text: str) -> Q:
+    """Return the condition of devices whose identifier begins so; UUIDs are in lower case."""
+    return Q(identifier__startswith=text) | Q(identifier__startswith=text.lower())
 
 
-def _devices(text: str) -> Iterable[Hit]:
+def _devices(text: str) -> list[QuerySet[Any]]:
     devices = Device.objects.order_by()
-    identified = {
-        device.pk: device
-        for prefix in dict.fromkeys((text, text.lower()))
-        for device in devices.filter(identifier__startswith=prefix)[: MAX_HITS + 1]
-    }
-    named = devices.with_name_prefix(text).exclude(pk__in=identified)[: MAX_HITS + 1]
-    for device in (*_sorted(identified.values()), *_sorted(named)):
-        yield Hit(device.identifier, device.name, row_url(device), device.enabled)
+    begins = identified(text)
+    return [devices.filter(begins), devices.with_name_prefix(text).exclude(begins)]
 
 
-def _groups(text: str) -> Iterable[Hit]:
-    groups = DeviceGroup.objects.filter(name__icontains=text).select_related("parent")
-    for group in groups[: MAX_HITS + 1]:
-        within = _("within %(group)s") % {"group": group.parent} if group.parent else ""
-        yield Hit(group.name, within, row_url(group))
+def _device_hit(device: Device) -> Hit:
+    return Hit(device.identifier, device.name, row_url(device), device.enabled)
 
 
-def _certificates(text: str) -> Iterable[Hit]:
+def _groups(text: str) -> list[QuerySet[Any]]:
+    return [DeviceGroup.objects.filter(name__icontains=text).select_related("parent")]
+
+
+def _group_hit(group: DeviceGroup) -> Hit:
+    within = _("within %(group)s") % {"group": group.parent} if group.parent else ""
+    return Hit(group.name, within, row_url(group))
+
+
+def _certificates(text: str) -> list[QuerySet[Any]]:
     fingerprint = fingerprint_in(text)
     if fingerprint is None:
-        return
-    found = Certificate.objects.fingerprinted(fingerprint).select_related("device")
-    for certificate in found.order_by()[: MAX_HITS + 1]:
-        device = certificate.device.identifier if certificate.device else ""
-        yield Hit(certificate.fingerprint, f"{certificate} · {device}", row_url(certificate))
+        return []
+    found = Certificate.objects.fingerprinted(fingerprint)
+    return [found.select_related("device").order_by()]
 
 
-def _anchors(text: str) -> Iterable[Hit]:
+def _certificate_hit(certificate: Certificate) -> Hit:
+    device = certificate.device.identifier if certificate.device else ""
+    return Hit(certificate.fingerprint, f"{certificate} · {device}", row_url(certificate))
+
+
+def _anchors(text: str) -> list[QuerySet[Any]]:
     wanted = Q(name__icontains=text)
     if fingerprint := fingerprint_in(text):
         wanted |= Q(fingerprint__startswith=fingerprint)
-    for anchor in CertificateAuthority.objects.filter(wanted)[: MAX_HITS + 1]:
-        yield Hit(anchor.name, anchor.fingerprint, row_url(anchor), anchor.enabled)
+    return [CertificateAuthority.objects.filter(wanted)]
 
 
-def _rules(text: str) -> Iterable[Hit]:
-    rules = CommandPermission.objects.filter(pattern__startswith=text).named()
-    for rule in sorted(rules.order_by()[: MAX_HITS + 1], key=lambda rule: (rule.pattern, rule.pk)):
-        yield Hit(rule.pattern, f"#{rule.pk} {rule}", row_url(rule), rule.enabled)
+def _anchor_hit(anchor: CertificateAuthority) -> Hit:
+    return Hit(anchor.name, anchor.fingerprint, row_url(anchor), anchor.enabled)
 
 
-def _command_sets(text: str) -> Iterable[Hit]:
+def _rules(text: str) -> list[QuerySet[Any]]:
+    return [CommandPermission.objects.filter(pattern__startswith=text).named().order_by()]
+
+
+def _rule_hit(rule: CommandPermission) -> Hit:
+    return Hit(rule.pattern, f"#{rule.pk} {rule}", row_url(rule), rule.enabled)
+
+
+def _command_sets(text: str) -> list[QuerySet[Any]]:
     wanted = Q(name__icontains=text) | Q(patterns__pattern__startswith=text)
-    for command_set in CommandSet.objects.filter(wanted).distinct()[: MAX_HITS + 1]:
-        yield Hit(command_set.name, command_set.description, row_url(command_set))
+    return [CommandSet.objects.filter(wanted).distinct()]
 
 
-KINDS: list[tuple[type[Model], Callable[[str], Iterable[Hit]]]] = [
-    (Device, _devices),
-    (DeviceGroup, _groups),
-    (Certificate, _certificates),
-    (CertificateAuthority, _anchors),
-    (CommandPermission, _rules),
-    (CommandSet, _command_sets),
+def _command_set_hit(command_set: CommandSet) -> Hit:
+    return Hit(command_set.name, command_set.description, row_url(command_set))
+
+
+KINDS = [
+    Kind(Device, _devices, _device_hit),
+    Kind(DeviceGroup, _groups, _group_hit),
+    Kind(Certificate, _certificates, _certificate_hit),
+    Kind(CertificateAuthority, _anchors, _anchor_hit),
+    Kind(CommandPermission, _rules, _rule_hit),
+    Kind(CommandSet, _command_sets, _command_set_hit),
 ]
+
+
+def device_named(request: HttpRequest, text: str) -> str | None:
+    """Return the page of the device that a text is the whole identifier of."""
+    if not text or not is_storable(text) or not may_see(request, Device):
+        return None
+    devices = Device.objects.filter(identifier__in={text, text.lower()}).order_by()
+    found = {device.identifier: device for device in devices}
+    device = found.get(text) or found.get(text.lower())
+    return row_url(device) if device else None
 
 
 def search(request: HttpRequest, text: str) -> list[Hits]:
     """Return what is found, by kind, among what this user may see; kinds without hits, too."""
     if not text or not is_storable(text):
         return []
-    found = []
-    for model, find in KINDS:
-        if not may_see(request, model):
-            continue
-        hits = list(find(text))
-        found.append(
-            Hits(
-                title=str(model._meta.verbose_name_plural).capitalize(),
-                hits=hits[:MAX_HITS],
-                more=len(hits) > MAX_HITS,
-                all_url=list_url(model, q=fingerprint_in(text) or text)
-                if model is Certificate
-                else list_url(model, q=text),
-            )
-        )
-    return found
+    return [_search(kind, text) for kind in KINDS if may_see(request, kind.model)]
+
+
+def _search(kind: Kind, text: str) -> Hits:
+    querysets = kind.rows(text)
+    hits: list[Hit] = []
+    for rows in querysets:
+        found = map(kind.hit, rows[: MAX_HITS + 1])
+        hits += found if rows.ordered else sorted(found, key=attrgetter("name", "url"))
+    return Hits(
+        title=str(kind.model._meta.verbose_name_plural).capitalize(),
+        hits=hits[:MAX_HITS],
+        count=sum(counts(querysets)) if len(hits) > MAX_HITS else len(hits),
+        all_url=list_url(
+            kind.model, q=(kind.model is Certificate and fingerprint_in(text)) or text
+        ),
+    )

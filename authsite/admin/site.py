@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext_lazy as _
@@ -37,11 +37,13 @@ class RegistrySite(AccountPages):
 
         return super().index(request, {**home.context(request), **(extra_context or {})})
 
-    def search(self, request: HttpRequest) -> TemplateResponse:
-        """Show what begins as the text in `q` says; the address can be sent on."""
-        from authsite.admin.search import search
+    def search(self, request: HttpRequest) -> HttpResponse:
+        """Show what begins as the text in `q` says, or the device that it identifies."""
+        from authsite.admin.search import device_named, search
 
         text = request.GET.get("q", "").strip()
+        if address := device_named(request, text):
+            return HttpResponseRedirect(address)
         found = search(request, text)
         return TemplateResponse(
             request,
@@ -51,7 +53,8 @@ class RegistrySite(AccountPages):
                 "title": _("Search"),
                 "searched": text,
                 "found": found,
-                "total": sum(len(kind.hits) for kind in found),
+                "total": sum(kind.count for kind in found),
+                "is_capped": any(kind.is_capped for kind in found),
             },
         )
 

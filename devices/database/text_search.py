@@ -1,0 +1,44 @@
+"""Search without regard to case on SQLite, whose own knows the letters of English only.
+
+A text of other letters is compared by Python's case folding. Other searches, and PostgreSQL's, stay
+what they were: they may use an index.
+"""
+
+import unicodedata
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.models import CharField, Func, TextField, lookups
+from django.db.models.sql.compiler import SQLCompiler
+from django.dispatch import receiver
+
+
+def fold(text: str | None) -> str | None:
+    """Return a text as it is compared: composed characters, without a difference of case."""
+    return unicodedata.normalize("NFC", text).casefold() if isinstance(text, str) else text
+
+
+@receiver(connection_created)
+def add_functions(*, connection: BaseDatabaseWrapper, **_signal: Any) -> None:
+    """Give a connection to SQLite the function that folds."""
+    if connection.vendor == "sqlite":
+        connection.connection.create_function("FOLD", 1, fold, deterministic=True)
+
+
+class FoldsOnSqlite(lookups.Lookup):
+    """Add the folding to a look-up that ignores case."""
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+        """Compile to Django's own look-up, of both sides folded where the text needs it."""
+        if not isinstance(self.rhs, str) or self.rhs.isascii():
+            return self.as_sql(compiler, connection)
+        folded = Func(self.lhs, function="FOLD", output_field=TextField())
+        (own,) = (base for base in type(self).__bases__ if base is not FoldsOnSqlite)
+        return own(folded, fold(self.rhs)).as_sql(compiler, connection)
+
+
+for lookup in (lookups.IExact, lookups.IContains, lookups.IStartsWith, lookups.IEndsWith):
+    folding = type(lookup.__name__, (FoldsOnSqlite, lookup), {})
+    CharField.register_lookup(folding)
+    TextField.register_lookup(folding)
