@@ -54,7 +54,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "rpc.middleware.MachineEndpoints",  # first: what follows is for browsers
+    "rpc.wsgi.MachineEndpoints",  # first: what follows is for browsers
     "authsite.middleware.ContentSecurityPolicy",
     "authsite.middleware.RejectMalformedURLs",
     "django.middleware.security.SecurityMiddleware",
@@ -115,6 +115,8 @@ def database() -> dict[str, Any]:
 
 
 DATABASES = {"default": database()}
+# A pooler gives each transaction another connection: nothing may be set for a session.
+DATABASE_POOLER = env.flag("DATABASE_POOLER", default=False)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Failures per entity are counted here; a cache shared by all processes makes the count exact.

@@ -50,7 +50,7 @@ def authenticate(
         identifier, secret, now=moment, as_caller=as_caller, using=using
     )
     if record and verdict.verified and using == DEFAULT_DB_ALIAS:
-        last_used.recorder.note(verdict, moment)
+        last_used.worker.record_use(verdict, moment)
     return verdict
 
 
@@ -104,5 +104,5 @@ def authenticate_many(
     for held in verdicts:
         if record and held[-1].verified and using == DEFAULT_DB_ALIAS:
             for verdict in held:
-                last_used.recorder.note(verdict, moment)
+                last_used.worker.record_use(verdict, moment)
     return [held[-1] for held in verdicts]

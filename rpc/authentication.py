@@ -1,4 +1,4 @@
-"""Who may ask: the backend, shown by a credential or by the network that it calls from.
+"""Authenticate callers: only the backend, by a credential or by the network that it calls from.
 
 A credential is a secret (a frame's key, HTTP Basic) or a client certificate that the TLS front
 hands on in a header; the front vouches that the client holds its private key.
@@ -83,7 +83,6 @@ class Claim:
     key: object = None
 
 
-CLAIM = "rpc.claim"
 NO_CLAIM = Claim()
 
 
@@ -95,9 +94,8 @@ class BackendCaller(BaseAuthentication):
     is known but is no backend, or speaks for another entity.
     """
 
-    def authenticate(self, request: HttpRequest) -> tuple[Caller, None]:
-        """Return the caller; what the body says of its sender is in `META` under CLAIM."""
-        claim: Claim = request.META.get(CLAIM, NO_CLAIM)
+    def authenticate(self, request: HttpRequest, claim: Claim = NO_CLAIM) -> tuple[Caller, None]:
+        """Return the caller; `claim` is what the body says of its sender."""
         caller = None
         if claim.key is not None:
             caller = _by_key(claim)
@@ -110,6 +108,15 @@ class BackendCaller(BaseAuthentication):
         if caller is None:
             raise NotAuthenticated
         return caller, None
+
+    def needs_database(self, meta: Mapping[str, Any], claim: Claim) -> bool:
+        """Whether a credential is presented, which the database is asked about."""
+        header = settings.CLIENT_CERT_HEADER
+        return (
+            claim.key is not None
+            or "HTTP_AUTHORIZATION" in meta
+            or bool(header and meta.get(_meta_name(header)))
+        )
 
     def authenticate_header(self, request: HttpRequest) -> str:
         """Return the challenge of a 401."""

@@ -1,10 +1,10 @@
-"""Frames of the Cesanta protocol: reading a request, writing its reply.
+"""Read and write frames of the Cesanta protocol.
 
 (contract: Cesanta command endpoint, "Version 1" and "Version 2".)
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from rpc.journal import Entry
@@ -62,7 +62,10 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A request frame. `src` and `dst` are addresses, None where they are missing."""
+    """A request frame. `src` and `dst` are addresses, None where they are missing.
+
+    `echoed` are the members that the reply repeats as they are.
+    """
 
     version: int
     src: str | None
@@ -70,6 +73,7 @@ class Frame:
     key: Any
     calls: Sequence[Call]
     no_reply: bool = False
+    echoed: dict[str, Any] = field(default_factory=dict)
 
     def with_arguments(self, arguments: Any) -> "Frame":
         """Return the frame of one command with its arguments."""
@@ -87,8 +91,8 @@ class Frame:
                 _item(call, result) for call, result in zip(self.calls, results, strict=True)
             ]
         else:
-            reply.update(_outcome(self.calls[0], results[0]))
-        return reply
+            reply |= _outcome(self.calls[0], results[0])
+        return reply | self.echoed
 
 
 def _item(call: Call, result: Result) -> dict[str, Any]:
@@ -118,7 +122,8 @@ def parse(content: Any) -> Frame:
     if version == 1:
         calls = _calls(content["cmds"])
     else:
-        calls = [_call(content, content["method"], "method")]
+        call = _call(content, content["method"], "method")
+        calls = [call._replace(args=content["params"]) if "params" in content else call]
     return Frame(
         version,
         src=_address(content, "src"),
@@ -126,6 +131,7 @@ def parse(content: Any) -> Frame:
         key=content.get("key"),
         calls=calls,
         no_reply=version != 1 and content.get("nr") is True,
+        echoed={"tag": content["tag"]} if version != 1 and "tag" in content else {},
     )
 
 

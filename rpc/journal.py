@@ -1,4 +1,4 @@
-"""What requests leave in the journal: counted in memory, written behind them in bulk.
+"""Count what requests leave in the journal: in memory, written behind them in bulk.
 
 Whoever calls chooses the texts, so none of them may cost more than its count: texts are cut, and
 what is new in an hour gets a row only while there is room. Beyond that it is counted among others
@@ -14,22 +14,22 @@ from django.conf import settings
 
 from acl.engine.decisions import Decision, Reason, Request
 from devices.addresses import MAX_LENGTH
-from devices.database.write_behind import Writer, in_batches
+from devices.database.write_behind import WriteBehindWorker, in_batches
 from devices.verdicts import Verdict
-from rpc.models import BUCKET, CallCount, CallRecord, Key, Question
+from rpc.models import BUCKET, CallCount, CallKey, CallRecord, Question
 
 # In each process.
-MAX_NOTED = 20_000  # rows that wait to be written
+MAX_WAITING = 20_000  # rows that wait to be written
 MAX_ROWS = 100_000  # new rows an hour, those below included
 MAX_OF_STRANGERS = 1_000  # about callers that were not let in; about unknown names, of each caller
 MAX_OF_SUBJECT = 10_000  # about the commands of one registered device
-BATCH = 100  # rows written by one statement
+BATCH_ROWS = 100  # rows written by one statement
 
 STRANGE_ENDS = frozenset(
     {Reason.UNKNOWN_SOURCE, Reason.UNKNOWN_DESTINATION, Reason.MALFORMED_COMMAND}
 )
 
-CallCounts = dict[Key, CallCount]
+CallCounts = dict[CallKey, CallCount]
 
 
 class Entry(NamedTuple):
@@ -73,7 +73,7 @@ def readable(text: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
-class Room:
+class RowQuota:
     """How many new rows the calls of an hour may still make, by whose they are."""
 
     def __init__(self) -> None:
@@ -81,46 +81,46 @@ class Room:
         self._taken: dict[str, set[int]] = {}
         self._rows = 0
 
-    def takes(self, key: Key, *, known: bool) -> bool:
+    def admits(self, key: CallKey, *, known: bool) -> bool:
         """Whether a row may be made for `key`; one that has been stays allowed for its hour."""
         if key.question == Question.CREDENTIAL and known:
             return True  # the registry's size bounds them
         if key.bucket > self._bucket:
             self._bucket, self._taken, self._rows = key.bucket, {}, 0
         if key.question == Question.CALLER:
-            purse, most = "strangers", MAX_OF_STRANGERS
+            scope, most = "strangers", MAX_OF_STRANGERS
         elif known:
-            purse, most = f"subject {key.subject}", MAX_OF_SUBJECT
+            scope, most = f"subject {key.subject}", MAX_OF_SUBJECT
         else:
-            purse, most = f"caller {key.caller}", MAX_OF_STRANGERS
-        taken = self._taken.setdefault(purse, set())
-        mark = hash(key)
-        if mark in taken:
+            scope, most = f"caller {key.caller}", MAX_OF_STRANGERS
+        taken = self._taken.setdefault(scope, set())
+        row = hash(key)
+        if row in taken:
             return True
         if len(taken) >= most or self._rows >= MAX_ROWS:
             return False
-        taken.add(mark)
+        taken.add(row)
         self._rows += 1
         return True
 
 
-class Journal(Writer[CallCounts]):
+class Journal(WriteBehindWorker[CallCounts]):
     """Counts calls in request threads and adds the counts to the journal every few seconds."""
 
     name = "journal"
 
     def __init__(self) -> None:
         super().__init__()
-        self._noted: CallCounts = {}
-        self._room = Room()
+        self._counts: CallCounts = {}
+        self._quota = RowQuota()
 
-    def note(self, endpoint: str, caller: str, entry: Entry) -> None:
+    def record(self, endpoint: str, caller: str, entry: Entry) -> None:
         """Count one question; `caller` is who was let in, or where the call came from."""
         if not settings.JOURNAL:
             return
         moment = time.time()
         question, reason, subject, destination, command, rule, known = entry
-        key = Key(
+        key = CallKey(
             int(moment) // BUCKET,
             endpoint,
             question,
@@ -131,50 +131,50 @@ class Journal(Writer[CallCounts]):
             reason,
         )
         with self._lock:
-            tally = self._noted.get(key)
-            if tally is None:
-                if not self._room.takes(key, known=known):
+            counted = self._counts.get(key)
+            if counted is None:
+                if not self._quota.admits(key, known=known):
                     key = among_others(key, known=known)
-                tally = self._tally(key, moment)
-            tally.count += 1
-            tally.last = moment
-            tally.rule = rule
-        if self._writer is None:
+                counted = self._count_of(key, moment)
+            counted.count += 1
+            counted.last = moment
+            counted.rule = rule
+        if self._thread is None:
             self._start()
 
-    def _tally(self, key: Key, moment: float) -> CallCount:
+    def _count_of(self, key: CallKey, moment: float) -> CallCount:
         """Return what counts the key's calls, or, where too many rows wait, those of others."""
-        tally = self._noted.get(key)
-        if tally is not None:
-            return tally
-        if len(self._noted) == MAX_NOTED // 2:
+        counted = self._counts.get(key)
+        if counted is not None:
+            return counted
+        if len(self._counts) == MAX_WAITING // 2:
             self._hurry()
-        elif len(self._noted) >= MAX_NOTED:
+        elif len(self._counts) >= MAX_WAITING:
             key = among_others(key._replace(caller=""), known=False)
-        return self._noted.setdefault(key, CallCount(0, moment, moment))
+        return self._counts.setdefault(key, CallCount(0, moment, moment))
 
-    def take(self) -> list[CallCounts]:
-        """Return what was counted, by BATCH rows."""
+    def drain(self) -> list[CallCounts]:
+        """Return what was counted, by BATCH_ROWS."""
         with self._lock:
-            noted, self._noted = self._noted, {}
-        return in_batches(noted, BATCH)
+            counts, self._counts = self._counts, {}
+        return in_batches(counts, BATCH_ROWS)
 
     def requeue(self, batches: Sequence[CallCounts]) -> None:
         """Count again what was not written."""
         with self._lock:
-            for key, tally in chain.from_iterable(batch.items() for batch in batches):
-                kept = self._tally(key, tally.first)
-                kept.count += tally.count
-                kept.first = min(kept.first, tally.first)
-                kept.last = max(kept.last, tally.last)
-                kept.rule = kept.rule or tally.rule
+            for key, counted in chain.from_iterable(batch.items() for batch in batches):
+                kept = self._count_of(key, counted.first)
+                kept.count += counted.count
+                kept.first = min(kept.first, counted.first)
+                kept.last = max(kept.last, counted.last)
+                kept.rule = kept.rule or counted.rule
 
     def write(self, batch: CallCounts) -> None:
         """Add a batch to the journal, with one statement."""
         CallRecord.objects.add(batch)
 
 
-def among_others(key: Key, *, known: bool) -> Key:
+def among_others(key: CallKey, *, known: bool) -> CallKey:
     """Return the key of the row that counts what has no room for one of its own."""
     if key.question == Question.CALLER:
         key = key._replace(caller="")

@@ -1,4 +1,4 @@
-"""The journal of calls: what was asked, by whom, and why it was answered so."""
+"""Keep the journal of calls: what was asked, by whom, and why it was answered so."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ class Question(models.TextChoices):
     COMMAND = "command", _("a command")
 
 
-class Answer(models.TextChoices):
+class CallOutcome(models.TextChoices):
     """How it ended."""
 
     ALLOWED = "allowed", _("Allowed")
@@ -73,6 +73,7 @@ class CallReason(models.TextChoices):
     SESSION_ENDED = "session-ended", _("the registry's own secret, to end the device's session")
     ENDING_REFUSED = "ending-refused", _("a secret that ends sessions, not due here and now")
     UNAVAILABLE = "unavailable", _("the database could not be reached")
+    BUSY = "busy", _("too many requests were worked on at once")
     INTERNAL_ERROR = "internal-error", _("an unexpected failure; see the log")
 
 
@@ -86,7 +87,7 @@ def reasons() -> list[tuple[str, Any]]:
     return [*Outcome.choices, *Reason.choices, *CallReason.choices]
 
 
-class Key(NamedTuple):
+class CallKey(NamedTuple):
     """What the calls that one row counts have in common. Its texts are printable and short."""
 
     bucket: int  # number of the hour since 1970
@@ -121,11 +122,11 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
 
     def allowed(self) -> "CallQuerySet":
         """Return the rows of questions that were answered with yes."""
-        return self.filter(outcome=Answer.ALLOWED)
+        return self.filter(outcome=CallOutcome.ALLOWED)
 
     def refused(self) -> "CallQuerySet":
         """Return the rows of questions that were answered with no, and of calls that failed."""
-        return self.filter(outcome=Answer.REFUSED)
+        return self.filter(outcome=CallOutcome.REFUSED)
 
     def since(self, moment: datetime) -> "CallQuerySet":
         """Return the rows of the hour that `moment` lies in and of those after it."""
@@ -172,7 +173,7 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
         passed = (
             row
             for row in newest
-            if row.question == Question.CREDENTIAL and row.outcome == Answer.ALLOWED
+            if row.question == Question.CREDENTIAL and row.outcome == CallOutcome.ALLOWED
         )
         return max(passed, key=attrgetter("last"), default=None)
 
@@ -216,29 +217,29 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
             for row in most_frequent[:most]
         }
 
-    def add(self, tallies: Mapping[Key, CallCount]) -> None:
+    def add(self, counts: Mapping[CallKey, CallCount]) -> None:
         """Add what was counted to the rows that count it: one statement, a few hundred rows.
 
         Every writer locks rows in the order of their digests, so that no two wait for each other.
         """
         connection = connections[router.db_for_write(CallRecord)]
-        rows = sorted(_columns(key, tally) for key, tally in tallies.items())
+        rows = sorted(_columns(key, call_count) for key, call_count in counts.items())
         with connection.cursor() as cursor:
             cursor.execute(ADD.format(rows=ROWS[connection.vendor]), [json.dumps(rows)])
 
 
-def _columns(key: Key, tally: CallCount) -> list[Any]:
+def _columns(key: CallKey, call_count: CallCount) -> list[Any]:
     """Return the values of a row as JSON has them, in the order of ADD."""
     return [
         key.digest.hex,
         _text(key.bucket * BUCKET),
         *key[1:8],
-        Answer.ALLOWED if key.reason in ALLOWING else Answer.REFUSED,
+        CallOutcome.ALLOWED if key.reason in ALLOWING else CallOutcome.REFUSED,
         key.others,
-        None if key.others else tally.rule,
-        tally.count,
-        _text(tally.first),
-        _text(tally.last),
+        None if key.others else call_count.rule,
+        call_count.count,
+        _text(call_count.first),
+        _text(call_count.last),
     ]
 
 
@@ -320,7 +321,7 @@ class CallRecord(models.Model):
     )
     destination = models.CharField(_("destination"), max_length=MAX_LENGTH, blank=True)
     command = models.CharField(_("command"), max_length=MAX_LENGTH, blank=True)
-    outcome = models.CharField(_("outcome"), max_length=16, choices=Answer)
+    outcome = models.CharField(_("outcome"), max_length=16, choices=CallOutcome)
     reason = models.CharField(_("reason"), max_length=32, choices=reasons)
     others = models.BooleanField(
         _("others"),
@@ -351,7 +352,7 @@ class CallRecord(models.Model):
                 condition=Q(question__in=Question.values), name="rpc_call_question_known"
             ),
             models.CheckConstraint(
-                condition=Q(outcome__in=Answer.values), name="rpc_call_outcome_known"
+                condition=Q(outcome__in=CallOutcome.values), name="rpc_call_outcome_known"
             ),
             models.CheckConstraint(condition=Q(count__gt=0), name="rpc_call_counts"),
         ]

@@ -1,4 +1,4 @@
-"""The paths that machines call: taken before anything that is made for browsers."""
+"""Route what machines call, before anything that is made for browsers."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,6 +14,7 @@ MachineViewFunction = Callable[..., HttpResponse]
 
 verifier = DeviceVerifier.as_view()
 commands = CommandEndpoint.as_view()
+commands_in_arrays = CommandEndpoint.as_view(as_array=True)
 command_path = CommandPath.as_view()
 
 COMMAND_PREFIX = "/v1/"  # each command has a path of its own below it
@@ -26,6 +27,8 @@ MACHINE_PATHS: Mapping[str, MachineViewFunction] = {
     "/": commands,
     "/rpc": commands,
     "/rpc/": commands,
+    "/rpc/array": commands_in_arrays,
+    "/rpc/array/": commands_in_arrays,
 }
 
 

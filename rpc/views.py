@@ -1,8 +1,9 @@
-"""The two machine endpoints: parse, ask, answer; every failure is answered in one hook."""
+"""The machine endpoints: read, let in, ask, answer; every failure is answered in one hook."""
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
 from django.db import InterfaceError, OperationalError
@@ -11,18 +12,20 @@ from rest_framework.exceptions import APIException, MethodNotAllowed
 from rest_framework.views import APIView
 
 from devices.authentication import authenticate
+from devices.database.outages import OutageLog
+from devices.database.slots import SLOTS, NoSlotError
 from devices.verdicts import Outcome
 from rpc import frames, journal
-from rpc.authentication import CLAIM, BackendCaller, Caller, Claim, claimed, source_address
+from rpc.authentication import NO_CLAIM, BackendCaller, Caller, Claim, claimed, source_address
 from rpc.codec import (
     BodyCutOff,
     BodyTooLarge,
     JsonReply,
     NoReply,
     NotJson,
-    body_of,
     decode,
     encode,
+    read_body,
 )
 from rpc.commands import execution
 from rpc.frames import Frame, InvalidFrame, Result
@@ -30,111 +33,191 @@ from rpc.journal import Entry
 from rpc.models import CallReason, Endpoint, Question
 
 log = logging.getLogger(__name__)
+outages = OutageLog(log)
 
-UNREADABLE = BodyTooLarge | BodyCutOff | NotJson | InvalidFrame
+UNREADABLE = (MethodNotAllowed, BodyTooLarge, BodyCutOff, NotJson, InvalidFrame)
+UNREACHABLE = (OperationalError, InterfaceError)
+INVALID = Entry(Question.CALL, CallReason.INVALID_BODY)
+
+# Why a call failed, as the journal has it; the first that fits.
+REASONS = (
+    (BodyTooLarge, CallReason.TOO_LARGE),
+    (BodyCutOff, CallReason.CUT_OFF),
+    ((NotJson, InvalidFrame), CallReason.INVALID_BODY),
+    (NoSlotError, CallReason.BUSY),
+    (UNREACHABLE, CallReason.UNAVAILABLE),
+    (Exception, CallReason.INTERNAL_ERROR),
+)
+
+
+class Exchange:
+    """One request and what became of it so far: read, let in, answered."""
+
+    __slots__ = ("caller", "content", "failure", "meta", "method", "path")
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.meta: Mapping[str, Any] = request.META
+        self.method = request.method or ""
+        self.path = request.path_info
+        self.content: Any = None  # the JSON value or the Frame that the body is
+        self.failure: Exception | None = None  # why there is none
+        self.caller: Caller | None = None
 
 
 class MachineView(APIView):
     """A view that only the backend may call, and that answers nothing but its protocol's JSON.
 
-    Of REST framework it takes dispatch, authentication and the hook for failures. Nothing is
-    negotiated: machines send no headers for it, or wrong ones (`rpc.codec`).
+    Of REST framework stay APIView, authentication, exceptions and the hook for failures. Nothing
+    is negotiated: machines send no headers for it, or wrong ones (`rpc.codec`).
+
+    A subclass says how a request is read (`read`), answered (`answer`) and refused (`refuse`), and
+    keeps nothing of it: what is known of a request is in its Exchange.
     """
 
-    authentication_classes = [BackendCaller]
-    authenticators = (BackendCaller(),)
-    http_method_names = ["post"]
+    authenticator = BackendCaller()
     endpoint: Endpoint  # as the journal calls it
     body_limit: int  # bytes
-
-    caller: Caller | None = None  # who was let in
+    asks_caller_first = True  # before what is wrong with the request is told
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Let in, ask, answer: REST framework's order without its wrapper around the request.
+        """Read, let in, answer: REST framework's order without its wrapper around the request.
 
-        That would parse, negotiate and authenticate lazily, none of which has a use here.
+        The body is read before a slot is held: whoever sends it slowly holds nothing.
         """
-        self.headers: dict[str, str] = {}
+        exchange = Exchange(request)
         try:
-            self.initial(request)
-            if request.method != "POST":
-                raise MethodNotAllowed(request.method or "")  # noqa: TRY301
-            response: HttpResponse = self.post(request)
+            try:
+                exchange.content = self.read(exchange)
+            except UNREADABLE as error:
+                if not self.asks_caller_first:
+                    raise
+                exchange.failure = error
+            slots = exchange.meta.get(SLOTS)
+            if slots is None or not self.needs_slot(exchange):
+                slots = nullcontext()
+            with slots:
+                exchange.caller, _none = self.authenticator.authenticate(
+                    request, self.claim(exchange)
+                )
+                if exchange.failure is not None:
+                    raise exchange.failure  # noqa: TRY301
+                response, entries = self.answer(exchange)
         except Exception as error:  # noqa: BLE001 - answered in the protocol's shape
-            response = self.handle_exception(error)
-        for name, value in self.headers.items():
-            response.headers[name] = value
+            return self.handle_exception(error, exchange)
+        for entry in entries:
+            journal.journal.record(self.endpoint, exchange.caller.name, entry)
         return response
 
-    def initial(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-        """Let in only the backend; whoever else asks raises here, and is answered alike."""
-        self.perform_authentication(request)
+    def read(self, exchange: Exchange) -> Any:
+        """Return what the body holds, without asking the database; raises one of UNREADABLE."""
+        if exchange.method != "POST":
+            raise MethodNotAllowed(exchange.method)
+        return decode(read_body(exchange.meta, limit=self.body_limit))
 
-    def perform_authentication(self, request: HttpRequest) -> None:
-        """Remember who is let in; raises where nobody is."""
-        self.caller, _ = self.authenticators[0].authenticate(request)
+    def claim(self, exchange: Exchange) -> Claim:
+        """Return what the body says of its sender; nothing, unless a protocol has such a thing."""
+        return NO_CLAIM
 
-    def post(self, request: HttpRequest) -> HttpResponse:
-        """Return the answer for a caller who was let in."""
+    def needs_slot(self, exchange: Exchange) -> bool:
+        """Whether the answer is asked of the database, or may be."""
+        return True
+
+    def answer(self, exchange: Exchange) -> tuple[HttpResponse, Iterable[Entry]]:
+        """Return the answer for a caller who was let in, and what the journal keeps of it."""
         raise NotImplementedError
 
-    def claim(self) -> Claim:
-        """Return what the body says of its sender; nothing, unless a protocol has such a thing."""
-        return Claim()
-
-    def failure(self, error: Exception) -> HttpResponse:
+    def refuse(self, error: Exception, exchange: Exchange) -> HttpResponse:
         """Return the protocol's answer to whatever went wrong."""
         raise NotImplementedError
 
-    def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
+    def handle_exception(self, exc: Exception, exchange: Exchange) -> HttpResponse:  # type: ignore[override]
         """Answer any failure in the protocol's shape; the unexpected ones leave a log line."""
+        response = self.refuse(exc, exchange)
         if isinstance(exc, MethodNotAllowed):
-            self.headers["Allow"] = "POST"
+            response.headers["Allow"] = "POST"
         elif isinstance(exc, APIException):
-            auth_header = self.get_authenticate_header(self.request)
-            if exc.status_code == frames.UNAUTHORIZED and auth_header:
-                self.headers["WWW-Authenticate"] = auth_header
-        elif not isinstance(exc, BodyTooLarge | BodyCutOff | NotJson | InvalidFrame):
+            if exc.status_code == frames.UNAUTHORIZED:
+                response.headers["WWW-Authenticate"] = self.authenticator.authenticate_header(
+                    self.request
+                )
+        elif isinstance(exc, UNREACHABLE):
+            outages.note(type(self).__name__, exc)
+        elif not isinstance(exc, UNREADABLE):
             log.error("%s failed", type(self).__name__, exc_info=exc)
-        self.note(self.entry_of(exc))
-        return self.failure(exc)
+        caller = exchange.caller.name if exchange.caller else source_address(exchange.meta)
+        journal.journal.record(self.endpoint, caller or "", self.entry_of(exc, exchange))
+        return response
 
-    def note(self, entry: Entry) -> None:
-        """Have the journal count a question."""
-        caller = self.caller.name if self.caller else source_address(self.request.META)
-        journal.journal.note(self.endpoint, caller or "", entry)
-
-    def entry_of(self, error: Exception) -> Entry:
+    def entry_of(self, error: Exception, exchange: Exchange) -> Entry:
         """Return what the journal keeps of a call that failed: nothing of its body."""
-        reason = reason_of(error)
-        if self.caller is not None:
+        if isinstance(error, APIException):  # its code, which Django writes with underscores
+            reason = str(error.get_codes()).replace("_", "-")
+        else:
+            reason = next(reason for kinds, reason in REASONS if isinstance(error, kinds))
+        if exchange.caller is not None:
             return Entry(Question.CALL, reason)
-        return Entry(Question.CALLER, reason, claimed(self.request.META, self.claim()))
+        return Entry(Question.CALLER, reason, claimed(exchange.meta, self.claim(exchange)))
 
 
-def reason_of(error: Exception) -> str:
-    """Return the journal's reason for a failure."""
-    if isinstance(error, APIException):  # its code, which Django writes with underscores
-        return str(error.get_codes()).replace("_", "-")
-    for kinds, reason in (
-        (BodyTooLarge, CallReason.TOO_LARGE),
-        (BodyCutOff, CallReason.CUT_OFF),
-        ((NotJson, InvalidFrame), CallReason.INVALID_BODY),
-        ((OperationalError, InterfaceError), CallReason.UNAVAILABLE),
-    ):
-        if isinstance(error, kinds):
-            return reason
-    return CallReason.INTERNAL_ERROR
+class RtioView(MachineView):
+    """One of RTIO's questions: `{"id":…,"method":…,…}`. (contract: RTIO device verifier.)
 
-
-class DeviceVerifier(MachineView):
-    """RTIO's question about each device that connects. (contract: RTIO device verifier.)
-
-    RTIO admits a device on `"code":"OK"` alone, whatever the status: no other answer may hold it.
+    RTIO takes `"code":"OK"` alone for a success, whatever the status: no other answer may hold it.
+    A subclass says what `method` is and answers the rest (`ask`).
     """
 
+    method: str
+    body_limit = 64 * 1024
+    id_limit = 2**32
+
+    def answer(self, exchange: Exchange) -> tuple[HttpResponse, Iterable[Entry]]:
+        """Hold a body against what every question of RTIO's has, then ask."""
+        content = exchange.content
+        request_id = self.id_of(content)
+        method = None if request_id is None else content.get("method")
+        if not isinstance(method, str):
+            code, entry = "BAD_REQUEST", INVALID
+        elif method != self.method:
+            code = "METHOD_NOT_ALLOWED"
+            entry = Entry(Question.CALL, CallReason.UNKNOWN_METHOD)
+        else:
+            code, entry = self.ask(content)
+        return self.reply(request_id or 0, code), (entry,)
+
+    def ask(self, content: Mapping[str, Any]) -> tuple[str, Entry]:
+        """Return the code for a question whose `id` and `method` are right, and its entry."""
+        raise NotImplementedError
+
+    def id_of(self, content: Any) -> int | None:
+        """Return the `id` that a body has, None where it has none that is valid."""
+        request_id = content.get("id") if isinstance(content, dict) else None
+        if type(request_id) is not int or not 0 <= request_id < self.id_limit:
+            return None
+        return request_id
+
+    def reply(self, request_id: int, code: str, *, status: int = 200) -> HttpResponse:
+        """Return the one shape that the path ever answers in."""
+        return JsonReply(b'{"id":%d,"code":"%s"}' % (request_id, code.encode()), status)
+
+    def refuse(self, error: Exception, exchange: Exchange) -> HttpResponse:
+        """Return the code for a failure; the HTTP status is only there for people."""
+        if isinstance(error, MethodNotAllowed):
+            return self.reply(0, "METHOD_NOT_ALLOWED", status=405)
+        if isinstance(error, APIException):
+            return self.reply(0, "BAD_REQUEST", status=error.status_code)
+        if isinstance(error, BodyTooLarge):
+            return self.reply(0, "BAD_REQUEST", status=413)
+        if isinstance(error, NotJson | BodyCutOff):
+            return self.reply(0, "BAD_REQUEST")
+        return self.reply(self.id_of(exchange.content) or 0, "INTERNAL_SERVER_ERROR")
+
+
+class DeviceVerifier(RtioView):
+    """RTIO's question about each device that connects. (contract: RTIO device verifier.)"""
+
     endpoint = Endpoint.VERIFIER
-    codes: Mapping[str, str] = {
+    method = "verify"
+    codes: ClassVar[Mapping[str, str]] = {
         "OK": "The device is registered, enabled, and the secret is one of its keys now.",
         "NOT_FOUND": "No such device, or an id that is not 30 to 40 characters long.",
         "VERIFICATION_FAILED": (
@@ -148,70 +231,28 @@ class DeviceVerifier(MachineView):
         ),
         "INTERNAL_SERVER_ERROR": "The database cannot be reached, or something unexpected.",
     }
-    body_limit = 64 * 1024
-    id_limit = 2**32
     deviceid_length = range(30, 41)  # characters
     devicesecret_length = range(3, 129)
 
-    request_id = 0
-    entry = Entry(Question.CALL, CallReason.INVALID_BODY)
-
-    def post(self, request: HttpRequest) -> HttpResponse:
-        """Answer `{"id":…,"code":…}`."""
-        content = decode(body_of(request.META, limit=self.body_limit))
-        code = self.code_for(content)
-        self.note(self.entry)
-        return self.answer(code)
-
-    def code_for(self, content: Any) -> str:
-        """Return the code that a decoded body is answered with."""
-        if not isinstance(content, dict):
-            return "BAD_REQUEST"
-        request_id = content.get("id")
-        if type(request_id) is not int or not 0 <= request_id < self.id_limit:
-            return "BAD_REQUEST"
-        self.request_id = request_id
-        method = content.get("method")
-        if not isinstance(method, str):
-            return "BAD_REQUEST"
-        if method != "verify":
-            self.entry = Entry(Question.CALL, CallReason.UNKNOWN_METHOD)
-            return "METHOD_NOT_ALLOWED"
+    def ask(self, content: Mapping[str, Any]) -> tuple[str, Entry]:
+        """Return the code for a device and its secret."""
         identifier, secret = content.get("deviceid"), content.get("devicesecret")
         if not isinstance(identifier, str) or not isinstance(secret, str):
-            return "BAD_REQUEST"
+            return "BAD_REQUEST", INVALID
         if len(identifier) not in self.deviceid_length:
-            self.entry = Entry(Question.CREDENTIAL, CallReason.IDENTIFIER_LENGTH, identifier)
-            return "NOT_FOUND"
+            entry = Entry(Question.CREDENTIAL, CallReason.IDENTIFIER_LENGTH, identifier)
+            return "NOT_FOUND", entry
         if len(secret) not in self.devicesecret_length:
-            self.entry = Entry(Question.CREDENTIAL, CallReason.SECRET_LENGTH, identifier)
-            return "VERIFICATION_FAILED"
+            entry = Entry(Question.CREDENTIAL, CallReason.SECRET_LENGTH, identifier)
+            return "VERIFICATION_FAILED", entry
         verdict = authenticate(identifier, secret=secret)
-        self.entry = journal.of_verdict(identifier, verdict)
-        return self.code_of(verdict.outcome)
-
-    @staticmethod
-    def code_of(outcome: Outcome) -> str:
-        """Return RTIO's code for an outcome."""
-        if outcome is Outcome.VERIFIED:
-            return "OK"
-        return "NOT_FOUND" if outcome is Outcome.UNKNOWN_DEVICE else "VERIFICATION_FAILED"
-
-    def answer(self, code: str, *, status: int = 200) -> HttpResponse:
-        """Return the one shape that this path ever answers in."""
-        return JsonReply(b'{"id":%d,"code":"%s"}' % (self.request_id, code.encode()), status)
-
-    def failure(self, error: Exception) -> HttpResponse:
-        """Return the code for a failure; the HTTP status is only there for people."""
-        if isinstance(error, MethodNotAllowed):
-            return self.answer("METHOD_NOT_ALLOWED", status=405)
-        if isinstance(error, APIException):
-            return self.answer("BAD_REQUEST", status=error.status_code)
-        if isinstance(error, BodyTooLarge):
-            return self.answer("BAD_REQUEST", status=413)
-        if isinstance(error, NotJson | BodyCutOff):
-            return self.answer("BAD_REQUEST")
-        return self.answer("INTERNAL_SERVER_ERROR")
+        if verdict.outcome is Outcome.VERIFIED:
+            code = "OK"
+        elif verdict.outcome is Outcome.UNKNOWN_DEVICE:
+            code = "NOT_FOUND"
+        else:
+            code = "VERIFICATION_FAILED"
+        return code, journal.of_verdict(identifier, verdict)
 
 
 class CommandEndpoint(MachineView):
@@ -219,55 +260,53 @@ class CommandEndpoint(MachineView):
 
     endpoint = Endpoint.FRAMES
     body_limit = 256 * 1024
+    asks_caller_first = False  # a frame says who sends it
+    as_array = False  # whether replies come in an array, without being asked for by the query
 
-    frame: Frame | None = None
+    def read(self, exchange: Exchange) -> Frame:
+        """Return the frame."""
+        return frames.parse(super().read(exchange))
 
-    def initial(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-        """Read the frame before anything else: it says who sends it."""
-        if request.method != "POST":
-            raise MethodNotAllowed(request.method or "")
-        self.frame = frames.parse(decode(body_of(request.META, limit=self.body_limit)))
-        request.META[CLAIM] = self.claim()
-        super().initial(request, *args, **kwargs)
-
-    def claim(self) -> Claim:
+    def claim(self, exchange: Exchange) -> Claim:
         """Return the frame's `src` and `key`."""
-        return Claim(self.frame.src, self.frame.key) if self.frame else Claim()
+        frame: Frame | None = exchange.content
+        return NO_CLAIM if frame is None else Claim(frame.src, frame.key)
 
-    def post(self, request: HttpRequest) -> HttpResponse:
+    def needs_slot(self, exchange: Exchange) -> bool:
+        """Whether any command is asked of the database, or the caller shows a credential."""
+        return self.authenticator.needs_database(
+            exchange.meta, self.claim(exchange)
+        ) or execution.need_database(exchange.content.calls)
+
+    def answer(self, exchange: Exchange) -> tuple[HttpResponse, Iterable[Entry]]:
         """Answer with a reply frame: a result for each command, in order."""
-        frame = self.frame
-        if frame is None:  # pragma: no cover - `initial` reads it or raises
-            raise InvalidFrame("missing")
+        frame: Frame = exchange.content
         results = execution.run(frame.calls)
-        for call, result in zip(frame.calls, results, strict=True):
-            self.note(execution.entry_of(call, result))
-        return self.reply(frame, results)
+        entries = map(execution.entry_of, frame.calls, results)
+        return self.reply(exchange, results), entries
 
-    def reply(self, frame: Frame, results: list[Result], *, status: int = 200) -> HttpResponse:
+    def reply(
+        self, exchange: Exchange, results: list[Result], *, status: int = 200
+    ) -> HttpResponse:
         """Return the reply frame; as an array for clients that ask for one."""
+        frame: Frame = exchange.content
         if frame.no_reply and status == 200:  # noqa: PLR2004
             return NoReply()
         reply: Any = frame.reply(results)
-        if self.query().get("reply") == "array":
+        if self.as_array or query_of(exchange.meta).get("reply") == "array":
             reply = [reply]
         return JsonReply(encode(reply), status)
 
-    def query(self) -> dict[str, str]:
-        """Return the parts of the query; of duplicates the last one."""
-        # Django refuses a query of more than a thousand parts, in HTML where a refusal is answered.
-        return dict(parse_qsl(self.request.META.get("QUERY_STRING", "")))
-
-    def failure(self, error: Exception) -> HttpResponse:
+    def refuse(self, error: Exception, exchange: Exchange) -> HttpResponse:
         """Return the refusal of a readable frame, or an error object for what is none."""
         if isinstance(error, MethodNotAllowed):
             return self.error(405, "only POST is answered here")
-        if isinstance(error, OperationalError | InterfaceError):
+        if isinstance(error, UNREACHABLE):
             return self.error(503, frames.MESSAGES[frames.UNAVAILABLE])
-        if self.frame is not None and isinstance(error, APIException):
+        if exchange.content is not None and isinstance(error, APIException):
             status = error.status_code
-            refusals = [Result.failure(status)] * len(self.frame.calls)
-            return self.reply(self.frame, refusals, status=status)
+            refusals = [Result.failure(status)] * len(exchange.content.calls)
+            return self.reply(exchange, refusals, status=status)
         if isinstance(error, BodyTooLarge):
             return self.error(413, f"invalid frame: larger than {self.body_limit} bytes")
         if isinstance(error, NotJson | InvalidFrame):
@@ -290,16 +329,20 @@ class CommandPath(CommandEndpoint):
 
     endpoint = Endpoint.REST
 
-    def initial(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-        """Read what the path and the query say; whoever asks shows it in the headers."""
-        if request.method != "POST":
-            raise MethodNotAllowed(request.method or "")
-        self.frame = frames.of_rest(request.path_info, self.query().get("id"))
-        self.perform_authentication(request)
+    def read(self, exchange: Exchange) -> Frame:
+        """Return the frame that path, query and body stand for; without a body, no arguments."""
+        if exchange.method != "POST":
+            raise MethodNotAllowed(exchange.method)
+        frame = frames.of_rest(exchange.path, query_of(exchange.meta).get("id"))
+        try:
+            body = read_body(exchange.meta, limit=self.body_limit)
+            return frame.with_arguments(decode(body)) if body else frame
+        except (BodyTooLarge, BodyCutOff, NotJson) as error:
+            exchange.failure = error  # told to who is let in
+            return frame
 
-    def post(self, request: HttpRequest) -> HttpResponse:
-        """Read the arguments and answer; without a body there are none."""
-        body = body_of(request.META, limit=self.body_limit)
-        if body and self.frame is not None:
-            self.frame = self.frame.with_arguments(decode(body))
-        return super().post(request)
+
+def query_of(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parts of the query; of duplicates the last one."""
+    # Django refuses a query of more than a thousand parts, in HTML where a refusal is answered.
+    return dict(parse_qsl(meta.get("QUERY_STRING", "")))

@@ -1,55 +1,71 @@
-"""The short way of a machine's request through WSGI.
+"""The WSGI application, with a fast path for machines.
 
 What Django does around each request (signals, script prefix, URL resolution, the chain of
-middleware) costs as much as a verification, and machines need none of it.
+middleware) costs as much as a verification, and machines need none of it: sessions, CSRF, the
+redirect to https and the check of the Host header would answer in HTML what RTIO and the Cesanta
+clients can only read as JSON.
 """
 
-from collections.abc import Iterable, Iterator
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import cast
+from typing import Protocol, cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import connection
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.template.loader import render_to_string
+from django.utils import translation
 
-from rpc.places import Body, Places
+from devices.database.slots import SLOTS, NoSlotError, Slots, released
 
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
+# Seconds that a request waits for a slot. RTIO waits 5 s in all, a browser's user for longer.
+MACHINE_WAIT = 1.0
+STAFF_WAIT = 5.0
+RETRY_AFTER = 5  # seconds
+# What ends a machine's statement on PostgreSQL, in milliseconds, before its deadline does.
+SESSION: Mapping[str, str | int] = {
+    "lock_timeout": 1000,
+    "statement_timeout": 1500,
+    "plan_cache_mode": "force_generic_plan",
+}
+
 
 class MachineFastPath:
-    """A WSGI application: machines' requests go straight to their view, the others to Django.
-
-    `rpc.middleware` is the same door where Django's handler is asked by itself.
-    """
+    """A WSGI application: machines' requests go straight to their view, the others to Django."""
 
     def __init__(self, django: WSGIApplication) -> None:
-        from rpc.urls import machine_view
+        from rpc.urls import machine_view  # the views need the apps to be loaded
 
         self.django = django
         self.machine_view = machine_view
-        self.places = Places(settings.THREADS)
+        session = None if settings.DATABASE_POOLER else SESSION
+        self.machines = Slots(settings.THREADS, max_wait=MACHINE_WAIT, session=session)
+        self.staff = Slots(max(1, settings.THREADS // 2), max_wait=STAFF_WAIT)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         view = self.machine_view(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
-        body = environ["wsgi.input"] = Body(environ["wsgi.input"], self.places)
-        try:
-            if view is None:
-                return self._for_browser(environ, start_response)
+        if view is None:
+            try:
+                with self.staff:
+                    return self._for_browser(environ, start_response)
+            except NoSlotError:
+                answer = too_busy(WSGIRequest(environ))
+        else:
+            environ[SLOTS] = self.machines
             answer = view(WSGIRequest(environ))
-            if body.place.errors_occurred:
-                body.place.close_if_unusable_or_obsolete()
-        finally:
-            body.leave()
         start_response(STATUS_LINES[answer.status_code], list(answer.headers.items()))
         return [answer.content]
 
     def _for_browser(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
+        environ["wsgi.input"] = Body(environ["wsgi.input"])
         response = cast(
             "HttpResponse | StreamingHttpResponse", self.django(environ, start_response)
         )
@@ -59,6 +75,39 @@ class MachineFastPath:
         return [response.content]
 
 
+class MachineEndpoints:
+    """The same path as a middleware, for what asks Django's handler by itself: its test client."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        from rpc.urls import machine_view  # the views need the apps to be loaded
+
+        self.get_response = get_response
+        self.machine_view = machine_view
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer a machine's request, or pass a browser's on."""
+        view = self.machine_view(request.method or "", request.path_info)
+        return self.get_response(request) if view is None else view(request)
+
+
+class Stream(Protocol):
+    """What a WSGI server reads a body from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Body(io.IOBase):
+    """A browser's `wsgi.input`: whoever waits for it has no slot meanwhile."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """Return the next `size` bytes; fewer only where the body ends."""
+        with released():
+            return self._stream.read(size)
+
+
 def _stream(response: StreamingHttpResponse) -> Iterator[bytes]:
     """Send a response as slowly as its reader likes: what it queries, it queries by itself."""
     try:
@@ -66,3 +115,10 @@ def _stream(response: StreamingHttpResponse) -> Iterator[bytes]:
     finally:
         response.close()
         connection.close()
+
+
+def too_busy(request: HttpRequest) -> HttpResponse:
+    """Return the page for staff when all their slots stay taken; it asks the database nothing."""
+    with translation.override(translation.get_language_from_request(request)):
+        page = render_to_string("503.html", {"LANGUAGE_CODE": translation.get_language()})
+    return HttpResponse(page, status=503, headers={"Retry-After": str(RETRY_AFTER)})

@@ -10,7 +10,7 @@ from django.core.cache import cache
 from django.utils import translation
 
 from devices.credentials import throttle
-from devices.database import last_used
+from devices.database import last_used, outages
 from devices.models import Device, DeviceGroup
 from rpc import journal
 from tests.support.servers import server
@@ -21,13 +21,14 @@ numbers = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
+def _forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no process-wide memory pass from one test to the next."""
     cache.clear()
+    monkeypatch.setattr(outages, "EVERY", 0.0)  # each failure has its line
     throttle.remembered = throttle.Remembered()
     throttle.slot = throttle.HashingSlot()
     throttle.caller_slot = throttle.HashingSlot()
-    last_used.recorder = last_used.Recorder()
+    last_used.worker = last_used.LastUsedWorker()
     journal.journal = journal.Journal()
     translation.activate(settings.LANGUAGE_CODE)  # a browser's language stays on its thread
     yield

@@ -20,7 +20,7 @@ from acl import patterns
 from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
 from devices import addresses
 from devices.database.coalescing import Coalescer
-from devices.database.statements import WrittenStatement
+from devices.database.statements import Statement
 
 MAX_REQUESTS = 1000  # in one statement
 
@@ -147,7 +147,7 @@ class Context:
 # have one above: the walk up begins with those alone, looks up one parent at a time where a join
 # would read all groups, and ends with a NULL above the top. `UNION` drops what was found before, so
 # that it ends even in a tree with a cycle.
-CONTEXT = WrittenStatement(
+CONTEXT = Statement(
     """
     WITH RECURSIVE direct AS MATERIALIZED (
         SELECT d.identifier, d.id, d.enabled, g.id AS grp, g.parent_id AS parent
@@ -178,7 +178,7 @@ CONTEXT = WrittenStatement(
 # looks up the sources alone, and it fills a Bloom filter where conditions stand beside the
 # look-up; PostgreSQL joins by hashing. LIMIT -1 and OFFSET 0 are the fences that they respect.
 # What no rule is about at all is dropped before its combinations are looked up.
-RULES = WrittenStatement(
+RULES = Statement(
     {
         "sqlite": """
     SELECT nth, id, effect, source_key, destination_key, command_key

@@ -23,7 +23,7 @@ from devices.history import timeline
 from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credential_state import lacks_usable_credential
 from devices.rendering import Tone
-from rpc.models import Answer, CallRecord, SessionEnding, reasons
+from rpc.models import CallOutcome, CallRecord, SessionEnding, reasons
 
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
@@ -193,7 +193,7 @@ def calls(counted: Counts) -> Calls:
         by_reason[refusals.reason] += refusals.calls
     hours = [(hour, by_hour[hour]) for hour in (first + n * HOUR for n in range(24))]
     total = by_hour.total()
-    refused = {"outcome__exact": Answer.REFUSED.value}
+    refused = {"outcome__exact": CallOutcome.REFUSED.value}
     since = {**refused, "bucket__gte": first.isoformat()}
     labels = dict(reasons())
     return Calls(

@@ -13,16 +13,15 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from cryptography.x509 import Certificate as X509Certificate
-from django.db import DEFAULT_DB_ALIAS, models
-from django.db.models import Exists, F, OuterRef, Q
+from django.db import DEFAULT_DB_ALIAS
 from django.utils.translation import gettext
 
 from devices import addresses
 from devices.credentials import throttle, x509
 from devices.credentials.x509 import NameSource, Presented, Refused
-from devices.database.statements import Among, Parameter, Statement, WrittenStatement
-from devices.models.authority import PLACEHOLDER, CertificateAuthority, CRLPolicy, RevokedSerial
-from devices.models.certificate import Certificate, Pin
+from devices.database.statements import Statement
+from devices.models.authority import PLACEHOLDER, CRLPolicy
+from devices.models.certificate import Pin
 from devices.verdicts import Outcome, Verdict
 
 LISTED = "listed"  # in the place of a pin: a revocation list names the certificate
@@ -89,51 +88,24 @@ def name_of(identifier: str, identifier_pattern: str, name_pattern: str) -> str 
     return name_pattern.replace(PLACEHOLDER, own)
 
 
-def text_parameter(name: str) -> Parameter:
-    """Return a text's place in a statement."""
-    return Parameter(name, models.CharField())
-
-
 AUTHORITIES = Statement(
-    lambda: (
-        CertificateAuthority.objects.order_by("pk")
-        .annotate(
-            revoked=Exists(
-                Certificate.objects.order_by()
-                .filter(revoked_at__isnull=False)
-                .filter(
-                    Q(fingerprint=OuterRef("fingerprint"))
-                    | Q(
-                        pin=Pin.PUBLIC_KEY,
-                        public_key_fingerprint=OuterRef("public_key_fingerprint"),
-                    )
-                )
-            )
-        )
-        .filter(Among(F("subject_fingerprint"), text_parameter("issuers")))
-        .values_list(
-            "subject_fingerprint",
-            "pk",
-            "name",
-            "pem",
-            "enabled",
-            "public_key_fingerprint",
-            "name_source",
-            "name_pattern",
-            "identifier_pattern",
-            "crl_policy",
-            "revocation_list__pk",
-            "revocation_list__next_update",
-            "revoked",
-        )
-    )
+    """
+    SELECT a.subject_fingerprint, a.id, a.name, a.pem, a.enabled, a.public_key_fingerprint,
+           a.name_source, a.name_pattern, a.identifier_pattern, a.crl_policy, r.id, r.next_update,
+           EXISTS (SELECT 1 FROM devices_certificate c
+                    WHERE c.revoked_at IS NOT NULL
+                      AND (c.fingerprint = a.fingerprint
+                           OR (c.pin = 'public-key'
+                               AND c.public_key_fingerprint = a.public_key_fingerprint)))
+      FROM devices_certificateauthority a
+           LEFT JOIN devices_revocationlist r ON r.authority_id = a.id
+     WHERE a.subject_fingerprint {among}
+     ORDER BY a.id
+    """,
+    moments=(11,),
 )
 REVOKED_SERIALS = Statement(
-    lambda: (
-        RevokedSerial.objects.order_by()
-        .filter(Among(F("serial"), text_parameter("serials")))
-        .values_list("authority_id", "serial")
-    )
+    "SELECT authority_id, serial FROM devices_revokedserial WHERE serial {among}"
 )
 
 
@@ -163,7 +135,7 @@ class Registered(NamedTuple):
 
 
 # The index that holds backends alone bears the condition as it stands here, as a literal.
-CERTIFICATES_OF_BACKENDS = WrittenStatement(
+CERTIFICATES_OF_BACKENDS = Statement(
     """
     SELECT d.identifier
       FROM devices_device d CROSS JOIN devices_certificate c
@@ -177,7 +149,7 @@ CERTIFICATES_OF_BACKENDS = WrittenStatement(
 # Devices by identifier, each beside its certificates; then what was revoked of what is presented,
 # in whichever row, which names no device: by staff, or by the list of who signed a certificate
 # whose key is pinned (`devices.models.certificate.named_by_list`).
-CERTIFICATES_OF_DEVICES = WrittenStatement(
+CERTIFICATES_OF_DEVICES = Statement(
     """
     SELECT d.identifier, d.id, d.kind, d.enabled,
            c.id, c.pin, c.fingerprint, c.public_key_fingerprint
@@ -275,12 +247,12 @@ class Issuers:
     @cached_property
     def _authorities(self) -> list[Authority]:
         names = self._readable(x509.issuer_fingerprint)
-        return [Authority(*row) for row in AUTHORITIES.rows(using=self._using, issuers=names)]
+        return [Authority(*row) for row in AUTHORITIES.rows(names, using=self._using)]
 
     @cached_property
     def _revoked(self) -> set[tuple[int, str]]:
         serials = self._readable(x509.serial_of)
-        return set(REVOKED_SERIALS.rows(using=self._using, serials=serials))
+        return set(REVOKED_SERIALS.rows(serials, using=self._using))
 
     def _readable(self, of: Callable[[X509Certificate], str]) -> list[str]:
         """Return a property of each certificate that has it; the others fail their own checks."""

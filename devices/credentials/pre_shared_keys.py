@@ -6,16 +6,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db import DEFAULT_DB_ALIAS, models
-from django.db.models import F
+from django.db import DEFAULT_DB_ALIAS
 
 from devices import addresses
 from devices.credentials import hashing, throttle
 from devices.credentials.hashing import Scheme
 from devices.database import last_used
 from devices.database.coalescing import Coalescer
-from devices.database.statements import Among, Parameter, Statement
-from devices.models.device import Device
+from devices.database.statements import Statement
 from devices.models.pre_shared_key import MAX_LIVE_CHOSEN, outcome_at
 from devices.verdicts import Outcome, Verdict
 
@@ -54,23 +52,13 @@ class StoredKey(NamedTuple):
 
 
 KEYS_OF_DEVICES = Statement(
-    lambda: (
-        Device.objects.order_by()
-        .filter(Among(F("identifier"), Parameter("identifiers", models.CharField())))
-        .values_list(
-            "identifier",
-            "pk",
-            "kind",
-            "enabled",
-            "keys__pk",
-            "keys__scheme",
-            "keys__digest",
-            "keys__pepper",
-            "keys__not_before",
-            "keys__not_after",
-            "keys__revoked_at",
-        )
-    )
+    """
+    SELECT d.identifier, d.id, d.kind, d.enabled, k.id, k.scheme, k.digest, k.pepper,
+           k.not_before, k.not_after, k.revoked_at
+      FROM devices_device d LEFT JOIN devices_presharedkey k ON k.device_id = d.id
+     WHERE d.identifier {among}
+    """,
+    moments=(8, 9, 10),
 )
 
 
@@ -81,7 +69,7 @@ def stored_keys(
     listed = list(filter(addresses.is_storable, set(identifiers)))
     found: dict[str, list[StoredKey]] = {}
     if listed:
-        for row in map(StoredKey._make, KEYS_OF_DEVICES.rows(using=using, identifiers=listed)):
+        for row in map(StoredKey._make, KEYS_OF_DEVICES.rows(listed, using=using)):
             found.setdefault(row.identifier, []).append(row)
     return found
 
@@ -101,11 +89,7 @@ def verify_secret(
 
     One statement, shared with the threads that ask at the same moment.
     """
-    stored: Sequence[StoredKey] | None = None
-    if using != DEFAULT_DB_ALIAS:
-        stored = stored_keys([identifier], using=using).get(identifier)
-    elif addresses.is_storable(identifier):
-        stored = KEYS.ask(identifier)
+    stored = KEYS.ask(identifier, using=using)
     return _verdict(identifier, secret, stored or (), now, as_caller)
 
 
@@ -249,6 +233,6 @@ def _replace_outdated_digest(row: StoredKey, outcome: Outcome, secret: str) -> N
         return
     if row.key is None or outcome is not Outcome.VERIFIED:
         return
-    if not last_used.recorder.awaits_new_digest(row.key):
+    if not last_used.worker.awaits_new_digest(row.key):
         digest = hashing.digest(secret, row.scheme, newest)
-        last_used.recorder.replace_digest(row.key, old=row.digest, new=digest, pepper=newest)
+        last_used.worker.replace_digest(row.key, old=row.digest, new=digest, pepper=newest)

@@ -1,16 +1,31 @@
-"""One statement for what threads ask at the same moment.
+"""Put one statement for what threads ask at the same moment.
 
 While one thread waits for the database, others come with questions of the same kind. They gather,
 and the next statement carries all of theirs: the round trip, which costs more than its rows, is
 shared. Nobody waits for company, and nothing is kept: every question is put to the database after
 it was asked, so whatever was changed before shows in its answer.
+
+A batch and the threads in it:
+
+    the first question makes it      no other is asked: it is its turn at once
+        │                            another is asked: it gathers what comes until then
+        ▼
+    GATHERING ──(turn)──▶ ASKED ──▶ answered   each takes its own answer
+        │                   └─────▶ failed     each fails, or asks again by itself
+        └──(no turn in time, or its first thread is interrupted)──▶ failed
+
+The thread with the first question leads: it waits for the turn, asks, and whatever ends it
+(answers, a failure, an interruption) gives the turn to the batch that gathered meanwhile. Those who
+follow wait for their leader no longer than MAX_WAIT.
 """
 
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
+
+MAX_WAIT = 3.0  # seconds, for the batch before and for one's own: RTIO waits 5 s in all
 
 Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
@@ -21,8 +36,8 @@ class Batch(Generic[Question, Answer]):
 
     __slots__ = ("answers", "done", "failure", "questions", "turn")
 
-    def __init__(self, question: Question) -> None:
-        self.questions = [question]
+    def __init__(self) -> None:
+        self.questions: list[Question] = []
         self.answers: Mapping[Question, Answer] = {}
         self.failure: Exception | None = None
         self.turn = threading.Lock()  # held until the batch before it is answered
@@ -32,70 +47,81 @@ class Batch(Generic[Question, Answer]):
 
 
 class Coalescer(Generic[Question, Answer]):
-    """Puts questions to `ask_all`, one batch at a time; what comes meanwhile is the next batch.
+    """Puts questions to a statement, one batch at a time; what comes meanwhile is the next batch.
 
-    `ask_all` takes the questions of a batch and returns the answers of those that have one.
+    `ask_all` takes the questions of a batch, and `using`, the alias of the database; it returns the
+    answers of those that have one.
     """
 
-    def __init__(self, ask_all: Callable[[Sequence[Question]], Mapping[Question, Answer]]) -> None:
+    def __init__(self, ask_all: Callable[..., Mapping[Question, Answer]]) -> None:
         self._ask_all = ask_all
         self._lock = threading.Lock()
-        self._is_asking = False
-        self._gathering: Batch[Question, Answer] | None = None
+        # By database.
+        self._asked: dict[str, Batch[Question, Answer]] = {}
+        self._gathering: dict[str, Batch[Question, Answer]] = {}
 
-    def ask(self, question: Question) -> Answer | None:
-        """Return the answer, None where there is none; fails as `ask_all` does.
+    def ask(self, question: Question, *, using: str = DEFAULT_DB_ALIAS) -> Answer | None:
+        """Return the answer, None where there is none; fails as the statement does.
 
         Asked alone where there is no round trip to share, in SQLite, and in a transaction, whose
         changes no other thread sees.
         """
-        own = connections[DEFAULT_DB_ALIAS]
-        if own.vendor == "sqlite" or own.in_atomic_block:
-            return self._ask_all([question]).get(question)
+        connection = connections[using]
+        if connection.vendor == "sqlite" or connection.in_atomic_block:
+            return self._ask_all([question], using=using).get(question)
         with self._lock:
-            joined = self._gathering
-            if joined is not None:
-                joined.questions.append(question)
-            else:
-                batch = Batch[Question, Answer](question)
-                waits = self._is_asking
-                self._is_asking = True
-                if waits:
-                    self._gathering = batch
-        if joined is not None:
-            with joined.done:  # each of those who wait wakes the next
-                return self._answer(joined, question)
-        if waits:
-            batch.turn.acquire()
-            with self._lock:
-                self._gathering = None
-        self._put(batch)
-        return self._answer(batch, question)
-
-    def _put(self, batch: Batch[Question, Answer]) -> None:
-        """Get the answers of a batch, then let the next one go on."""
-        try:
-            batch.answers = self._ask_all(batch.questions)
-        except Exception as failure:  # noqa: BLE001 - raised in each of the threads
-            batch.failure = failure
-        finally:
-            batch.done.release()
-            with self._lock:
-                if self._gathering is None:
-                    self._is_asking = False
+            batch = self._gathering.get(using)
+            leads = batch is None
+            if batch is None:
+                batch = Batch()
+                if using in self._asked:
+                    self._gathering[using] = batch
                 else:
-                    self._gathering.turn.release()
-
-    def _answer(self, batch: Batch[Question, Answer], question: Question) -> Answer | None:
-        """Return what the batch has for one of its questions.
-
-        That the database cannot be asked is true for all. Any other failure may be the fault of
-        one question: each is then asked by itself.
-        """
+                    self._asked[using] = batch
+                    batch.turn.release()
+            batch.questions.append(question)
+        if leads:
+            self._lead(batch, using)
+        elif batch.done.acquire(timeout=MAX_WAIT):
+            batch.done.release()  # each of those who wait wakes the next
+        else:
+            raise OperationalError("the database did not answer in time")
         if batch.failure is None:
             return batch.answers.get(question)
-        if len(batch.questions) == 1 or isinstance(
-            batch.failure, OperationalError | InterfaceError
-        ):
+        # That the database cannot be asked is true for all. Any other failure may be the fault of
+        # one question: each is then asked by itself.
+        if len(batch.questions) == 1:
             raise batch.failure
-        return self._ask_all([question]).get(question)
+        if isinstance(batch.failure, OperationalError | InterfaceError):
+            raise type(batch.failure)(*batch.failure.args) from batch.failure
+        return self._ask_all([question], using=using).get(question)
+
+    def _lead(self, batch: Batch[Question, Answer], using: str) -> None:
+        """Get the answers of a batch once it is its turn, then let the next one go on."""
+        try:
+            if not batch.turn.acquire(timeout=MAX_WAIT):
+                raise OperationalError("the database did not answer in time")  # noqa: TRY301
+            with self._lock:
+                if self._gathering.get(using) is batch:
+                    del self._gathering[using]
+            batch.answers = self._ask_all(batch.questions, using=using)
+        except Exception as failure:  # noqa: BLE001 - raised in each of the threads
+            batch.failure = failure
+        except BaseException:
+            batch.failure = OperationalError("the thread that asked for all was interrupted")
+            raise
+        finally:
+            self._end(batch, using)
+
+    def _end(self, batch: Batch[Question, Answer], using: str) -> None:
+        with self._lock:
+            if self._gathering.get(using) is batch:  # it failed while it waited for its turn
+                del self._gathering[using]
+            if self._asked.get(using) is batch:
+                following = self._gathering.get(using)
+                if following is None:
+                    del self._asked[using]
+                else:
+                    self._asked[using] = following
+                    following.turn.release()
+        batch.done.release()

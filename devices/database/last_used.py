@@ -1,4 +1,4 @@
-"""What successes leave behind: last seen, last used, digests made anew.
+"""Record what successes leave behind: last seen, last used, digests with a newer pepper.
 
 Written behind the request, in bulk, by one thread of each process, and at most once a minute for
 a row. A crash loses what is not written yet, of twice EVIDENCE_INTERVAL at most, and nothing else.
@@ -12,11 +12,11 @@ from django.apps import apps
 from django.db import transaction
 from django.db.models import Q
 
-from devices.database.write_behind import Writer, in_batches
+from devices.database.write_behind import WriteBehindWorker, in_batches
 from devices.verdicts import Verdict
 
 EVERY = timedelta(minutes=1)  # one write a row and minute
-BATCH = 200  # rows named in one statement
+BATCH_ROWS = 200  # named in one statement
 FIELDS = {"Device": "last_seen", "PreSharedKey": "last_used", "Certificate": "last_used"}
 
 
@@ -38,18 +38,18 @@ class NewDigest(NamedTuple):
 Digests = dict[int, NewDigest]
 
 
-class Recorder(Writer[Uses | Digests]):
-    """Collects evidence from request threads and writes it every few seconds."""
+class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
+    """Collects uses from request threads and writes them every few seconds."""
 
-    name = "evidence"
+    name = "last-used"
 
     def __init__(self) -> None:
         super().__init__()
-        self._noted: dict[str, dict[int, datetime]] = {model: {} for model in FIELDS}
+        self._uses: dict[str, dict[int, datetime]] = {model: {} for model in FIELDS}
         self._digests: Digests = {}
 
-    def note(self, verdict: Verdict, moment: datetime) -> None:
-        """Note that a credential was used and its device seen."""
+    def record_use(self, verdict: Verdict, moment: datetime) -> None:
+        """Record that a credential was used and its device seen."""
         with self._lock:
             for model, row in (
                 ("Device", verdict.device),
@@ -57,8 +57,9 @@ class Recorder(Writer[Uses | Digests]):
                 ("Certificate", verdict.certificate),
             ):
                 if row is not None:
-                    self._noted[model][row] = moment
-        self._start()
+                    self._uses[model][row] = moment
+        if self._thread is None:
+            self._start()
 
     def replace_digest(self, key: int, *, old: str, new: str, pepper: str) -> None:
         """Have a key's digest replaced, if it is still `old` when that is written."""
@@ -70,22 +71,22 @@ class Recorder(Writer[Uses | Digests]):
         """Whether a replacement for this key is waiting to be written."""
         return key in self._digests
 
-    def take(self) -> list[Uses | Digests]:
-        """Return what was noted: the digests, then the uses of each model by BATCH rows."""
+    def drain(self) -> list[Uses | Digests]:
+        """Return what was collected: the digests, then the uses of each model by BATCH_ROWS."""
         with self._lock:
-            noted, self._noted = self._noted, {model: {} for model in FIELDS}
+            uses, self._uses = self._uses, {model: {} for model in FIELDS}
             digests, self._digests = self._digests, {}
         batches: list[Uses | Digests] = [digests] if digests else []
-        for model, moments in noted.items():
-            batches += [Uses(model, batch) for batch in in_batches(moments, BATCH)]
+        for model, moments in uses.items():
+            batches += [Uses(model, batch) for batch in in_batches(moments, BATCH_ROWS)]
         return batches
 
     def requeue(self, batches: Sequence[Uses | Digests]) -> None:
-        """Note again what was not written; what was noted since is newer."""
+        """Collect again what was not written; what was collected since is newer."""
         with self._lock:
             for batch in batches:
                 if isinstance(batch, Uses):
-                    self._noted[batch.model] = batch.moments | self._noted[batch.model]
+                    self._uses[batch.model] = batch.moments | self._uses[batch.model]
                 else:
                     self._digests = batch | self._digests
 
@@ -113,9 +114,9 @@ class Recorder(Writer[Uses | Digests]):
         batch = table.filter(stale, pk__in=list(moments)).values("pk")
         # Every writer locks rows newest first, so that no two wait for each other; the slice keeps
         # the order.
-        locked = batch.select_for_update(no_key=True).order_by("-pk")[:BATCH]
+        locked = batch.select_for_update(no_key=True).order_by("-pk")[:BATCH_ROWS]
         with transaction.atomic(savepoint=False):
             table.filter(pk__in=locked).update(**{field: moment})
 
 
-recorder = Recorder()
+worker = LastUsedWorker()

@@ -1,6 +1,6 @@
-"""Writing behind the requests: in batches, by one thread of each process.
+"""Write behind the requests: in batches, by one thread of each process.
 
-What is noted between two writes is lost with the process that noted it, and nothing else is.
+A crash loses what its process collected since the last write, and nothing else.
 """
 
 import logging
@@ -16,22 +16,27 @@ from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-PATIENCE = 100  # milliseconds
+from devices.database.outages import OutageLog
+
+WAL_WAIT = 100  # milliseconds that a truncation waits for readers
+READ_ONLY = "25006"  # SQLSTATE of a server that became, or still is, a standby
 
 Batch = TypeVar("Batch")
 Name = TypeVar("Name")
-Note = TypeVar("Note")
+Record = TypeVar("Record")
 
 log = logging.getLogger(__name__)
+outages = OutageLog(log)
 
 
-class Writer(Generic[Batch]):
-    """Collects notes from request threads; a thread of its own writes them.
+class WriteBehindWorker(Generic[Batch]):
+    """Collects records from request threads; a thread of its own writes them.
 
-    Subclasses note under `_lock`, call `_start` once there is something to write, and say what a
-    batch is and how one is written. What was noted in EVIDENCE_INTERVAL seconds is written evenly
-    over the next ones: written at once, it would keep requests waiting for the interpreter and
-    for the database.
+    Subclasses collect under `_lock`, call `_start` once there is something to write, and say what a
+    batch is and how one is written. What was collected in EVIDENCE_INTERVAL seconds is written
+    evenly over the next ones: written at once, it would keep requests waiting for the interpreter
+    and for the database. The thread ends with the process and never before: whatever fails is
+    logged and tried again.
     """
 
     name: str  # of the thread
@@ -40,14 +45,14 @@ class Writer(Generic[Batch]):
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._ended = False
-        self._writer: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
 
-    def take(self) -> Iterable[Batch]:
-        """Return what was noted until now, and forget it."""
+    def drain(self) -> Iterable[Batch]:
+        """Return what was collected until now, and forget it."""
         raise NotImplementedError
 
     def requeue(self, batches: Sequence[Batch]) -> None:
-        """Note again what was not written; what was noted since is newer."""
+        """Collect again what was not written; what was collected since is newer."""
         raise NotImplementedError
 
     def write(self, batch: Batch) -> None:
@@ -55,21 +60,22 @@ class Writer(Generic[Batch]):
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Write what was noted until now; what the database cannot take waits for the next time."""
+        """Write what was collected until now; what the database cannot take waits."""
         for _ in self._batches_written():
             pass
 
     def _batches_written(self) -> Iterator[int]:
-        """Write batch after batch; yield how many are left, which stay noted if it ends there."""
-        waiting = deque(self.take())
+        """Write batch after batch; yield how many are left, which are kept if it ends there."""
+        waiting = deque(self.drain())
         try:
             while waiting:
                 try:
                     self.write(waiting[0])
-                except (OperationalError, InterfaceError):
-                    log.exception("%s: %d batches wait for the database", self.name, len(waiting))
-                    return
-                except Exception:  # whatever it is, the thread that writes must go on
+                except Exception as error:
+                    if cannot_write(error):
+                        outages.note(f"{self.name}: {len(waiting)} batches wait", error)
+                        connection.close()  # the next one may be to another server
+                        return
                     log.exception("%s: a batch was not written", self.name)
                 waiting.popleft()
                 yield len(waiting)
@@ -78,30 +84,38 @@ class Writer(Generic[Batch]):
 
     def _start(self) -> None:
         """Have the thread run; there is none where EVIDENCE_INTERVAL is 0."""
-        if self._writer is not None or not settings.EVIDENCE_INTERVAL:
+        if self._thread is not None or not settings.EVIDENCE_INTERVAL:
             return
         with self._lock:
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._run, name=self.name, daemon=True)
-                self._writer.start()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+                self._thread.start()
                 # Unlike atexit, this runs in a server's forked workers, too.
                 Finalize(None, self._finish, exitpriority=0)
 
     def _run(self) -> None:
-        interval = settings.EVIDENCE_INTERVAL
-        end = time.monotonic() + interval
+        end = time.monotonic() + settings.EVIDENCE_INTERVAL
         while True:
             self._wake.wait(max(0.0, end - time.monotonic()))
             self._wake.clear()
             if self._ended:
                 return
-            end = time.monotonic() + interval
+            end = time.monotonic() + settings.EVIDENCE_INTERVAL
+            try:
+                self._write_until(end)
+            except Exception:
+                log.exception("%s: it goes on in %d s", self.name, settings.EVIDENCE_INTERVAL)
+
+    def _write_until(self, end: float) -> None:
+        """Write what was collected, spread over the time until then."""
+        try:
             for left in self._batches_written():
                 if left:
                     self._wake.wait(max(0.0, end - time.monotonic()) / (left + 1))
                 if self._ended:
                     break
             truncate_wal(connection)
+        finally:
             connection.close()
 
     def _hurry(self) -> None:
@@ -111,26 +125,33 @@ class Writer(Generic[Batch]):
     def _finish(self) -> None:
         self._ended = True
         self._wake.set()
-        if self._writer is not None:
-            self._writer.join(timeout=1)
+        if self._thread is not None:
+            self._thread.join(timeout=1)
         self.flush()
         connection.close()
 
 
-def in_batches(noted: Mapping[Name, Note], size: int) -> list[dict[Name, Note]]:
-    """Return what was noted in parts of at most `size` entries."""
-    entries = list(noted.items())
+def cannot_write(error: Exception) -> bool:
+    """Whether nothing can be written now: no server, or a standby that only reads."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return True
+    return getattr(error.__cause__, "sqlstate", None) == READ_ONLY
+
+
+def in_batches(collected: Mapping[Name, Record], size: int) -> list[dict[Name, Record]]:
+    """Return what was collected in parts of at most `size` entries."""
+    entries = list(collected.items())
     return [dict(entries[start : start + size]) for start in range(0, len(entries), size)]
 
 
 def truncate_wal(connection: BaseDatabaseWrapper) -> None:
-    """Have SQLite begin its write-ahead log anew, if its readers allow that at once.
+    """Have SQLite begin its write-ahead log again, if its readers allow that at once.
 
     SQLite's own checkpoints copy the log but never wait: while something is always read, as under
-    load, they find no moment to begin anew, and the file grows by all that is written.
+    load, they find no moment to begin again, and the file grows by all that is written.
     """
     if connection.vendor != "sqlite":
         return
     with suppress(Error), connection.cursor() as cursor:
-        cursor.execute(f"PRAGMA busy_timeout = {PATIENCE}")  # other writers wait meanwhile
+        cursor.execute(f"PRAGMA busy_timeout = {WAL_WAIT}")  # other writers wait meanwhile
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")

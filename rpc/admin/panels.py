@@ -1,4 +1,4 @@
-"""What the journal adds to other pages of the admin."""
+"""Add a device's last calls to its page."""
 
 from django.http import HttpRequest
 from django.urls import reverse
@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from devices.extension_points import Panel
 from devices.models import Device
 from devices.rendering import Tone, badge
-from rpc.models import Answer, CallRecord
+from rpc.models import CallOutcome, CallRecord
 from rpc.rtio.models import (
     EndingState,
     RtioServer,
@@ -37,7 +37,7 @@ def ending_badge(ending: SessionEnding) -> SafeString:
 
 def answer_badge(row: CallRecord) -> SafeString:
     """Return how what a row counts ended."""
-    tone = Tone.GOOD if row.outcome == Answer.ALLOWED else Tone.BAD
+    tone = Tone.GOOD if row.outcome == CallOutcome.ALLOWED else Tone.BAD
     return badge(tone, row.get_outcome_display())
 
 

@@ -1,4 +1,4 @@
-"""The commands that this registry answers. (specification: Auth service.)"""
+"""Answer the commands of the Auth service, and the greetings. (specification: Auth service.)"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,8 @@ from acl.engine.decisions import Decision, Request, decide, decide_many
 from devices.addresses import AddressError, entity_id
 from devices.authentication import Attempt, authenticate_many
 from rpc import journal
-from rpc.commands.registry import SERVICES, Answer, Arguments, InvalidArguments, command, services
+from rpc.commands.registry import SERVICES, Arguments, InvalidArguments, command, services
+from rpc.frames import OK, Result
 
 NOBODY = ""  # no entity has this ID: what an address that names nothing reduces to
 
@@ -72,14 +73,14 @@ def _entity(address: str) -> str:
 
 
 @command("/v1/Auth.AuthorizeCommand", definition=AUTHORIZE_COMMAND)
-def authorize_command(src: str, dst: str, cmd: str) -> Answer:
+def authorize_command(src: str, dst: str, cmd: str) -> Result:
     """Whether `src` may send `cmd` to `dst`; unknown entities may nothing."""
     decision = decide(_entity(src), _entity(dst), cmd)
     return _decided(src, dst, cmd, decision)
 
 
 @authorize_command.batch
-def authorize_commands(calls: Sequence[Arguments]) -> list[Answer]:
+def authorize_commands(calls: Sequence[Arguments]) -> list[Result]:
     """Answer many calls of AuthorizeCommand with as many statements as one."""
     decisions = decide_many(
         [(_entity(call["src"]), _entity(call["dst"]), call["cmd"]) for call in calls]
@@ -89,9 +90,9 @@ def authorize_commands(calls: Sequence[Arguments]) -> list[Answer]:
     ]
 
 
-def _decided(src: str, dst: str, cmd: str, decision: Decision) -> Answer:
+def _decided(src: str, dst: str, cmd: str, decision: Decision) -> Result:
     request = Request(_entity(src) or src, _entity(dst) or dst, cmd)
-    return Answer(decision.allowed, journal.of_decision(request, decision))
+    return Result(OK, decision.allowed, entry=journal.of_decision(request, decision))
 
 
 def _check_credentials(arguments: Arguments) -> None:
@@ -106,28 +107,32 @@ def _attempt(arguments: Arguments) -> Attempt:
 
 
 @command("/v1/Auth.Authenticate", definition=AUTHENTICATE, check=_check_credentials)
-def authenticate(**arguments: Any) -> Answer:
+def authenticate(**arguments: Any) -> Result:
     """Whether `id` holds each of the credentials presented."""
-    answer: Answer = authenticate_all([arguments])[0]
-    return answer
+    result: Result = authenticate_all([arguments])[0]
+    return result
 
 
 @authenticate.batch
-def authenticate_all(calls: Sequence[Arguments]) -> list[Answer]:
+def authenticate_all(calls: Sequence[Arguments]) -> list[Result]:
     """Answer many calls of Authenticate with as many statements as one."""
     verdicts = authenticate_many(list(map(_attempt, calls)))
     return [
-        Answer(verdict.verified, journal.of_verdict(_entity(call["id"]) or call["id"], verdict))
+        Result(
+            OK,
+            verdict.verified,
+            entry=journal.of_verdict(_entity(call["id"]) or call["id"], verdict),
+        )
         for call, verdict in zip(calls, verdicts, strict=True)
     ]
 
 
-@command("/v1/Hello", "/v1/Dispatcher.Hello", definition=HELLO)
+@command("/v1/Hello", "/v1/Dispatcher.Hello", definition=HELLO, needs_database=False)
 def hello() -> None:
     """Return nothing: the greeting itself is the answer."""
 
 
-@command("/v1/Services.Get", definition=GET_SERVICES)
+@command("/v1/Services.Get", "/v1/Services.List", definition=GET_SERVICES, needs_database=False)
 def get_services() -> dict[str, Any]:
     """Return the very definitions that arguments are held against."""
     return services()

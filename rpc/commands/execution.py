@@ -1,4 +1,4 @@
-"""Running the commands of a frame: each gets its result, one that fails leaves the others be."""
+"""Run the commands of a frame: each gets its result, one that fails leaves the others be."""
 
 import logging
 import time
@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from django.db import InterfaceError, OperationalError
 
 from devices.credentials import throttle
+from devices.database.outages import OutageLog
 from rpc.commands import auth  # noqa: F401 - registers the commands
-from rpc.commands.registry import COMMANDS, Answer, Arguments, Command, InvalidArguments
+from rpc.commands.registry import COMMANDS, Arguments, Command, InvalidArguments
 from rpc.frames import (
     BAD_REQUEST,
     DEADLINE_EXCEEDED,
@@ -39,6 +40,7 @@ REASONS = {
 }
 
 log = logging.getLogger(__name__)
+outages = OutageLog(log)
 
 
 def run(calls: Sequence[Call]) -> list[Result]:
@@ -64,6 +66,11 @@ def run(calls: Sequence[Call]) -> list[Result]:
             for one, answer in zip(batch, answers, strict=True):
                 results[one.position] = answer
     return [result for result in results if result is not None]
+
+
+def need_database(calls: Sequence[Call]) -> bool:
+    """Whether any of the calls asks the database."""
+    return any(call.name in COMMANDS and COMMANDS[call.name].needs_database for call in calls)
 
 
 def entry_of(call: Call, result: Result) -> Entry:
@@ -126,21 +133,14 @@ def _answer(command: Command, one: _Runnable) -> Result:
     return _guarded(command, lambda: [command.run(**one.arguments)], 1)[0]
 
 
-def _done(answer: Any) -> Result:
-    if isinstance(answer, Answer):
-        return Result(OK, answer.value, entry=answer.entry)
-    return Result(OK, answer)
-
-
 def _guarded(command: Command, answer: Callable[[], Sequence[Any]], expected: int) -> list[Result]:
     """Return the answers as results; a failure is logged whole and told without detail."""
     try:
-        return [_done(value) for value in answer()]
+        return [value if isinstance(value, Result) else Result(OK, value) for value in answer()]
     except InvalidArguments as error:
         return [Result.failure(BAD_REQUEST, str(error))] * expected
     except (OperationalError, InterfaceError) as error:
-        # In an outage every request comes here: a traceback each would cost more than they do.
-        log.error("%s: the database cannot be reached: %r", command.name, error)  # noqa: TRY400
+        outages.note(command.name, error)
         return [Result.failure(UNAVAILABLE)] * expected
     except Exception:
         log.exception("%s failed", command.name)

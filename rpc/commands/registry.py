@@ -1,13 +1,11 @@
-"""Commands: a definition, in the form of the Auth service's documentation, and a function.
+"""Register commands: a definition, in the form of the Auth service's pages, and a function.
 
 Nothing else knows a command's name. Arguments are validated from the definition.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-from rpc.journal import Entry
+from typing import Any
 
 Definition = Mapping[str, Any]
 Arguments = Mapping[str, Any]
@@ -26,21 +24,15 @@ class InvalidArguments(ValueError):
     """The arguments do not fit the command's definition; the text says which and how."""
 
 
-class Answer(NamedTuple):
-    """A command's value for the wire, and what the journal keeps of the question."""
-
-    value: Any
-    entry: Entry
-
-
 @dataclass(slots=True)
 class Command:
     """One command that frames may name.
 
     `run` takes the arguments that the definition names as keywords and returns the command's
-    value, None for none, or an Answer where the journal keeps more than that it was called.
+    value, None for none, or a Result where the journal keeps more than that it was called.
     `run_many`, where there is one, answers a list of arguments at once. `check`, where there is
-    one, raises InvalidArguments for what the definition cannot say.
+    one, raises InvalidArguments for what the definition cannot say. `needs_database` is whether
+    it asks the database anything.
     """
 
     name: str
@@ -48,6 +40,7 @@ class Command:
     run: Callable[..., Any]
     run_many: Callable[[Sequence[Arguments]], Sequence[Any]] | None = None
     check: Callable[[Arguments], None] | None = None
+    needs_database: bool = True
 
     def arguments(self, presented: object) -> Arguments:
         """Return the arguments of the definition from those presented; others are ignored.
@@ -102,12 +95,18 @@ NAMESPACE = "http://cesanta.com/clubby/service"
 
 
 def command(
-    *names: str, definition: Definition, check: Callable[[Arguments], None] | None = None
+    *names: str,
+    definition: Definition,
+    check: Callable[[Arguments], None] | None = None,
+    needs_database: bool = True,
 ) -> Callable[[Callable[..., Any]], Command]:
     """Register a function as the command of that name, or of those names."""
 
     def register(run: Callable[..., Any]) -> Command:
-        COMMANDS.update({name: Command(name, definition, run, check=check) for name in names})
+        for name in names:
+            COMMANDS[name] = Command(
+                name, definition, run, check=check, needs_database=needs_database
+            )
         return COMMANDS[names[0]]
 
     return register

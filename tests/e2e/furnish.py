@@ -86,7 +86,7 @@ def permissions() -> None:
 def calls(now: datetime) -> None:
     """Add a day of calls: thermostats that connect, one that guesses, commands that are denied."""
     from devices.models import Device
-    from rpc.models import BUCKET, CallCount, CallRecord, Key
+    from rpc.models import BUCKET, CallCount, CallKey, CallRecord
 
     identifiers = list(Device.objects.values_list("identifier", flat=True))
     tallies = {}
@@ -96,14 +96,16 @@ def calls(now: datetime) -> None:
         first = float(bucket * BUCKET)
         last = min(first + BUCKET - 1, now.timestamp())
         for identifier in dice.sample(identifiers, 6):
-            key = Key(bucket, "verifier", "credential", "127.0.0.1", identifier, "", "", "verified")
+            key = CallKey(
+                bucket, "verifier", "credential", "127.0.0.1", identifier, "", "", "verified"
+            )
             tallies[key] = CallCount(dice.randrange(1, 40), first, last)
-        guesses = Key(
+        guesses = CallKey(
             *(bucket, "verifier", "credential", "127.0.0.1"),
             *("cfa09baa-4913-4ad7-a936-2e26f9671b05", "", "", "wrong-secret"),
         )
         tallies[guesses] = CallCount(dice.randrange(1, 60), first, last)
-        launch = Key(
+        launch = CallKey(
             *(bucket, "frames", "command", "//api.cesanta.com/cloud"),
             *("//api.cesanta.com/device_123", "//api.cesanta.com/misslecontrol"),
             *("/v1/Nuke.Launch", "no-rule"),

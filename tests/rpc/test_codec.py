@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rpc.codec import BodyCutOff, BodyTooLarge, NotJson, body_of, decode, encode
+from rpc.codec import BodyCutOff, BodyTooLarge, NotJson, decode, encode, read_body
 
 
 def meta(body: bytes, **headers: str) -> dict[str, Any]:
@@ -13,33 +13,33 @@ def meta(body: bytes, **headers: str) -> dict[str, Any]:
 
 
 def test_a_body_is_read_to_its_announced_length() -> None:
-    assert body_of(meta(b"hello", CONTENT_LENGTH="5"), limit=5) == b"hello"
-    assert body_of(meta(b"hello world", CONTENT_LENGTH="5"), limit=100) == b"hello"
+    assert read_body(meta(b"hello", CONTENT_LENGTH="5"), limit=5) == b"hello"
+    assert read_body(meta(b"hello world", CONTENT_LENGTH="5"), limit=100) == b"hello"
 
 
 @pytest.mark.parametrize("length", [None, "", "0", "-5", "many"])
 def test_without_a_usable_length_there_is_no_body(length: str | None) -> None:
     headers = {} if length is None else {"CONTENT_LENGTH": length}
-    assert body_of(meta(b"hello", **headers), limit=100) == b""
+    assert read_body(meta(b"hello", **headers), limit=100) == b""
 
 
 def test_a_chunked_body_is_read_to_its_end() -> None:
     headers = {"HTTP_TRANSFER_ENCODING": "Chunked"}
-    assert body_of(meta(b"hello", **headers), limit=5) == b"hello"
+    assert read_body(meta(b"hello", **headers), limit=5) == b"hello"
     with pytest.raises(BodyTooLarge):
-        body_of(meta(b"hello!", **headers), limit=5)
+        read_body(meta(b"hello!", **headers), limit=5)
 
 
 def test_a_body_that_announces_too_much_is_not_read() -> None:
     described = meta(b"hello", CONTENT_LENGTH="6")
     with pytest.raises(BodyTooLarge):
-        body_of(described, limit=5)
+        read_body(described, limit=5)
     assert described["wsgi.input"].tell() == 0
 
 
 def test_a_body_that_ends_early_is_cut_off() -> None:
     with pytest.raises(BodyCutOff):
-        body_of(meta(b"hel", CONTENT_LENGTH="5"), limit=5)
+        read_body(meta(b"hel", CONTENT_LENGTH="5"), limit=5)
 
 
 def test_a_connection_that_breaks_is_a_cut() -> None:
@@ -48,7 +48,7 @@ def test_a_connection_that_breaks_is_a_cut() -> None:
             raise ConnectionResetError
 
     with pytest.raises(BodyCutOff):
-        body_of({"wsgi.input": Broken(), "CONTENT_LENGTH": "5"}, limit=5)
+        read_body({"wsgi.input": Broken(), "CONTENT_LENGTH": "5"}, limit=5)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from django.utils import timezone
 from acl import what_if
 from acl.engine.decisions import Reason, Request
 from devices.verdicts import Outcome
-from rpc.models import BUCKET, CallCount, CallReason, CallRecord, Key, reasons
+from rpc.models import BUCKET, CallCount, CallKey, CallReason, CallRecord, reasons
 
 NOW = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -31,7 +31,7 @@ def count(*, at: datetime = NOW, times: int = 1, rule: int | None = None, **over
         "reason": Outcome.VERIFIED,
         **overrides,
     }
-    CallRecord.objects.add({Key(**values): CallCount(times, moment, moment, rule)})
+    CallRecord.objects.add({CallKey(**values): CallCount(times, moment, moment, rule)})
 
 
 def command(source: str, destination: str, name: str, **overrides: Any) -> None:

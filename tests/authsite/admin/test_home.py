@@ -16,7 +16,7 @@ from authsite.admin import home
 from authsite.admin.charts import hourly_bars
 from devices import history
 from devices.models import Certificate, Device, PreSharedKey
-from rpc.models import BUCKET, CallCount, CallRecord, Key
+from rpc.models import BUCKET, CallCount, CallKey, CallRecord
 from tests.support import pki
 
 Factory = Callable[..., Device]
@@ -27,7 +27,7 @@ HOUR = timedelta(hours=1)
 def call(reason: str, *, ago: timedelta = timedelta(), calls: int = 1, caller: str = "b") -> None:
     """Count calls in the hour that was so long ago."""
     moment = (timezone.now() - ago).timestamp()
-    key = Key(int(moment) // BUCKET, "verifier", "credential", caller, "x", "", "", reason)
+    key = CallKey(int(moment) // BUCKET, "verifier", "credential", caller, "x", "", "", reason)
     CallRecord.objects.add({key: CallCount(calls, moment, moment)})
 
 

@@ -38,7 +38,7 @@ def test_a_right_secret_is_admitted_without_evidence(admin_client: Client, lamp:
     assert secret not in page
     assert "no-store" in response["Cache-Control"]
     assert tries_of(lamp) == ["tried secret: verified"]
-    last_used.recorder.flush()
+    last_used.worker.flush()
     lamp.refresh_from_db()
     assert lamp.last_seen is None
 

@@ -786,7 +786,7 @@ def test_authenticate_answers_with_a_certificate_and_notes_its_use(device: Devic
     verdict = authenticate(ID, certificate=party.pem)
     assert verdict.verified
     assert verdict.kind == "device"
-    last_used.recorder.flush()
+    last_used.worker.flush()
     row.refresh_from_db()
     assert row.last_used is not None
     assert django_timezone.now() - row.last_used < timedelta(minutes=1)

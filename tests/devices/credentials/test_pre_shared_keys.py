@@ -233,7 +233,7 @@ def test_a_key_of_an_old_pepper_is_made_anew_when_it_is_next_verified(
     settings.PEPPERS = {"test-3": bytes(32), **settings.PEPPERS}
     assert verified(device, secret)
     assert verified(device, secret)  # before the change is written
-    last_used.recorder.flush()
+    last_used.worker.flush()
     key.refresh_from_db()
     assert key.pepper == "test-3"
     settings.PEPPERS = {"test-3": bytes(32)}
@@ -247,7 +247,7 @@ def test_a_wrong_secret_makes_nothing_anew(make_device: Factory, settings: Any) 
     settings.PEPPERS = {"test-3": bytes(32), **settings.PEPPERS}
     assert not verified(device, secret)
     assert not verified(device, "wrong")
-    last_used.recorder.flush()
+    last_used.worker.flush()
     key.refresh_from_db()
     assert key.pepper == "test-2"
 
@@ -260,7 +260,7 @@ def test_a_digest_that_changed_meanwhile_is_not_overwritten(
     settings.PEPPERS = {"test-3": bytes(32), **settings.PEPPERS}
     assert verified(device, secret)
     PreSharedKey.objects.filter(pk=key.pk).update(digest="f" * 64)
-    last_used.recorder.flush()
+    last_used.worker.flush()
     key.refresh_from_db()
     assert (key.digest, key.pepper) == ("f" * 64, "test-2")
 
@@ -274,7 +274,7 @@ def test_a_change_of_cost_reaches_a_chosen_secret_at_its_next_use(
     prefix = hashing.ARGON2_PREFIX.replace("t=2", "t=3")
     monkeypatch.setattr(hashing, "ARGON2_PREFIX", prefix)
     assert verified(device, "a chosen secret")
-    last_used.recorder.flush()
+    last_used.worker.flush()
     key.refresh_from_db()
     assert key.digest.startswith(prefix)
     assert verified(device, "a chosen secret")
@@ -285,16 +285,16 @@ def test_a_use_is_noted_once_a_minute(make_device: Factory, django_assert_num_qu
     key, secret = PreSharedKey.objects.issue(device=device)
     for second in (0, 10, 50):
         assert verified(device, secret, NOW + timedelta(seconds=second))
-        last_used.recorder.flush()
+        last_used.worker.flush()
     key.refresh_from_db()
     device.refresh_from_db()
     assert key.last_used == device.last_seen == NOW
     assert verified(device, secret, NOW + timedelta(seconds=61))
-    last_used.recorder.flush()
+    last_used.worker.flush()
     key.refresh_from_db()
     assert key.last_used == NOW + timedelta(seconds=61)
     with django_assert_num_queries(0):
-        last_used.recorder.flush()
+        last_used.worker.flush()
 
 
 def test_many_uses_are_written_in_few_statements(
@@ -305,7 +305,7 @@ def test_many_uses_are_written_in_few_statements(
         _, secret = PreSharedKey.objects.issue(device=device)
         assert verified(device, secret, NOW)
     with django_assert_num_queries(2):
-        last_used.recorder.flush()
+        last_used.worker.flush()
     assert Device.objects.filter(last_seen=NOW).count() == 20
 
 
@@ -314,6 +314,6 @@ def test_a_failure_or_a_trial_of_staff_leaves_no_evidence(make_device: Factory) 
     _, secret = PreSharedKey.objects.issue(device=device)
     assert not verified(device, "wrong")
     authenticate(device.identifier, secret=secret, record=False)
-    last_used.recorder.flush()
+    last_used.worker.flush()
     device.refresh_from_db()
     assert device.last_seen is None

@@ -22,10 +22,11 @@ class Registry:
         self.batches: list[list[str]] = []
         self.asked = threading.Semaphore(0)
         self.may_answer = threading.Semaphore(0)
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self.version = 1
 
-    def ask_all(self, questions: Sequence[str]) -> dict[str, str]:
+    def ask_all(self, questions: Sequence[str], *, using: str) -> dict[str, str]:
+        assert using == "default"
         self.batches.append(list(questions))
         version = self.version
         self.asked.release()
@@ -50,7 +51,7 @@ def ask(registry: Registry) -> Iterator[Ask]:
 
         def begin(question: str) -> "Future[str | None]":
             before = waiting(coalescer)
-            is_first = not coalescer._is_asking
+            is_first = not coalescer._asked
             future = pool.submit(coalescer.ask, question)
             if is_first:
                 assert registry.asked.acquire(timeout=PATIENCE)
@@ -62,7 +63,7 @@ def ask(registry: Registry) -> Iterator[Ask]:
 
 
 def waiting(coalescer: Coalescer[str, str]) -> int:
-    gathering = coalescer._gathering
+    gathering = coalescer._gathering.get("default")
     return len(gathering.questions) if gathering else 0
 
 
@@ -141,6 +142,50 @@ def test_after_a_failure_it_goes_on(registry: Registry, ask: Ask) -> None:
     assert second.result(PATIENCE) == "b v1"
 
 
+def test_a_leader_that_is_interrupted_fails_its_batch(registry: Registry, ask: Ask) -> None:
+    first = ask("a")
+    leader, follower = ask("bad"), ask("b")
+    registry.failure = KeyboardInterrupt()
+    registry.may_answer.release(2)
+
+    assert first.result(PATIENCE) == "a v1"
+    with pytest.raises(KeyboardInterrupt):
+        leader.result(PATIENCE)
+    with pytest.raises(OperationalError, match="interrupted"):
+        follower.result(PATIENCE)
+    registry.failure = None
+    registry.may_answer.release()
+    assert ask("c").result(PATIENCE) == "c v1"
+
+
+def test_nobody_waits_for_ever(
+    registry: Registry, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coalescing, "MAX_WAIT", 0.2)
+    first = ask("a")
+    leader, follower = ask("b"), ask("c")
+    for late in (leader, follower):
+        with pytest.raises(OperationalError, match="in time"):
+            late.result(PATIENCE)
+    later = ask("d")
+    registry.may_answer.release(2)
+    assert first.result(PATIENCE) == "a v1"
+    assert later.result(PATIENCE) == "d v1"
+    assert registry.batches == [["a"], ["d"]]
+
+
+def test_databases_are_asked_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = SimpleNamespace(vendor="postgresql", in_atomic_block=False)
+    monkeypatch.setattr(coalescing, "connections", {"default": server, "standby": server})
+
+    def ask_all(questions: Sequence[str], *, using: str) -> dict[str, str]:
+        return {question: using for question in questions}  # noqa: C420 - typed
+
+    coalescer = Coalescer(ask_all)
+    assert coalescer.ask("a", using="standby") == "standby"
+    assert coalescer.ask("a") == "default"
+
+
 @pytest.mark.parametrize(
     "alone",
     [
@@ -165,6 +210,6 @@ def test_it_is_asked_alone(
 def test_many_threads_get_their_own_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     server = SimpleNamespace(vendor="postgresql", in_atomic_block=False)
     monkeypatch.setattr(coalescing, "connections", {"default": server})
-    coalescer = Coalescer[int, int](lambda asked: {number: -number for number in asked})
+    coalescer = Coalescer[int, int](lambda asked, using: {number: -number for number in asked})
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(coalescer.ask, range(20_000))) == [-n for n in range(20_000)]

@@ -27,7 +27,7 @@ def test_the_writer_survives_every_failure(
     monkeypatch: pytest.MonkeyPatch, settings: Any, error: Exception
 ) -> None:
     settings.EVIDENCE_INTERVAL = 0.01
-    recorder = last_used.Recorder()
+    worker = last_used.LastUsedWorker()
     tried: list[int] = []
     twice = threading.Event()
 
@@ -37,29 +37,29 @@ def test_the_writer_survives_every_failure(
             twice.set()
         raise error
 
-    monkeypatch.setattr(recorder, "write", fail)
-    recorder.note(Verdict(Outcome.VERIFIED, device=1, key=1), NOW)  # a batch of each
+    monkeypatch.setattr(worker, "write", fail)
+    worker.record_use(Verdict(Outcome.VERIFIED, device=1, key=1), NOW)  # a batch of each
     try:
         assert twice.wait(5)
     finally:
-        monkeypatch.setattr(recorder, "write", lambda _: None)
-        recorder._finish()
+        monkeypatch.setattr(worker, "write", lambda _: None)
+        worker._finish()
 
 
 def test_notes_that_arrive_while_others_are_written_are_kept(make_device: Factory) -> None:
     first, second = make_device(), make_device()
-    recorder = last_used.Recorder()
-    recorder.note(seen(first), NOW)
-    write = recorder.write
+    worker = last_used.LastUsedWorker()
+    worker.record_use(seen(first), NOW)
+    write = worker.write
 
     def write_slowly(batch: last_used.Uses | last_used.Digests) -> None:
-        recorder.note(seen(second), NOW)
+        worker.record_use(seen(second), NOW)
         write(batch)
 
-    recorder.write = write_slowly  # type: ignore[method-assign]
-    recorder.flush()
-    recorder.write = write  # type: ignore[method-assign]
-    recorder.flush()
+    worker.write = write_slowly  # type: ignore[method-assign]
+    worker.flush()
+    worker.write = write  # type: ignore[method-assign]
+    worker.flush()
     assert set(Device.objects.values_list("last_seen", flat=True)) == {NOW}
 
 
@@ -68,20 +68,20 @@ def test_what_the_database_cannot_take_waits(
 ) -> None:
     device = make_device()
     key, _ = PreSharedKey.objects.issue(device=device)
-    recorder = last_used.Recorder()
-    recorder.note(seen(device), NOW)
-    recorder.replace_digest(key.pk, old=key.digest, new="made anew", pepper=key.pepper)
-    write = recorder.write
+    worker = last_used.LastUsedWorker()
+    worker.record_use(seen(device), NOW)
+    worker.replace_digest(key.pk, old=key.digest, new="made anew", pepper=key.pepper)
+    write = worker.write
 
     def fail(_: object) -> None:
-        recorder.note(seen(device), NOW + timedelta(seconds=5))
+        worker.record_use(seen(device), NOW + timedelta(seconds=5))
         raise OperationalError("gone")
 
-    monkeypatch.setattr(recorder, "write", fail)
-    recorder.flush()
-    assert recorder.awaits_new_digest(key.pk)
-    monkeypatch.setattr(recorder, "write", write)
-    recorder.flush()
+    monkeypatch.setattr(worker, "write", fail)
+    worker.flush()
+    assert worker.awaits_new_digest(key.pk)
+    monkeypatch.setattr(worker, "write", write)
+    worker.flush()
 
     device.refresh_from_db()
     key.refresh_from_db()
@@ -90,9 +90,9 @@ def test_what_the_database_cannot_take_waits(
 
 def test_evidence_never_goes_back(make_device: Factory) -> None:
     device = make_device(last_seen=NOW + timedelta(hours=1))
-    recorder = last_used.Recorder()
-    recorder.note(seen(device), NOW)
-    recorder.flush()
+    worker = last_used.LastUsedWorker()
+    worker.record_use(seen(device), NOW)
+    worker.flush()
     device.refresh_from_db()
     assert device.last_seen == NOW + timedelta(hours=1)
 
@@ -107,12 +107,12 @@ def test_writers_of_the_same_rows_never_block_each_other_for_ever(make_device: F
     ready = threading.Barrier(3)
 
     def write(order: int) -> None:
-        recorder = last_used.Recorder()
+        worker = last_used.LastUsedWorker()
         ready.wait()
         try:
             for round_ in range(30):
                 moment = NOW + timedelta(minutes=2 * round_)
-                recorder.write(last_used.Uses("PreSharedKey", dict.fromkeys(keys[::order], moment)))
+                worker.write(last_used.Uses("PreSharedKey", dict.fromkeys(keys[::order], moment)))
         except OperationalError as error:
             failures.append(error)
         finally:

@@ -19,9 +19,9 @@ def test_a_logged_run_answers_as_an_unlogged_one(
     django_assert_num_queries: object, make_device: object
 ) -> None:
     device = make_device()  # type: ignore[operator]
-    unlogged = KEYS_OF_DEVICES.rows(identifiers=[device.identifier])
+    unlogged = KEYS_OF_DEVICES.rows([device.identifier])
     with django_assert_num_queries(1):  # type: ignore[operator]
-        logged = KEYS_OF_DEVICES.rows(identifiers=[device.identifier])
+        logged = KEYS_OF_DEVICES.rows([device.identifier])
 
     assert logged == unlogged
     assert unlogged[0][:2] == (device.identifier, device.pk)

@@ -12,13 +12,13 @@ import pytest
 from django.db import connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
-from devices.database.write_behind import Writer, truncate_wal
+from devices.database.write_behind import WriteBehindWorker, truncate_wal
 
 pytestmark = pytest.mark.django_db
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}
 
 
-class Numbers(Writer[int]):
+class Numbers(WriteBehindWorker[int]):
     """Writes numbers, and notes when."""
 
     name = "numbers"
@@ -34,7 +34,7 @@ class Numbers(Writer[int]):
         self.noted += numbers
         self._start()
 
-    def take(self) -> list[int]:
+    def drain(self) -> list[int]:
         noted, self.noted = self.noted, []
         return noted
 

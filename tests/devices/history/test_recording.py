@@ -200,7 +200,7 @@ def test_evidence_leaves_no_row(make_device: Make) -> None:
     _key, secret = PreSharedKey.objects.issue(device=device)
     before = [changes(Device), changes(PreSharedKey)]
     assert authenticate(device.identifier, secret=secret).verified
-    last_used.recorder.flush()
+    last_used.worker.flush()
     device.refresh_from_db()
     assert device.last_seen is not None
     assert [changes(Device), changes(PreSharedKey)] == before

@@ -1,0 +1,190 @@
+"""Run one statement on the driver's own connection: every low-level name stands here.
+
+Django's cursors would write each parameter into the SQL, and have it parsed and planned again.
+psycopg's cursors spend twice the time on a short answer and number prepared statements by first
+use, so that behind a pooler one name could mean two statements; here the name is a hash of the
+text. Used are `Connection.pgconn` (psycopg's documented access to libpq) and two undocumented
+names of Django, `connection.connection` and `wrap_database_errors`: tests/devices/database/
+test_drivers.py fails when one of them changes.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
+
+import msgspec
+import psycopg
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
+from psycopg.pq.abc import PGconn, PGresult
+
+from devices.database.deadlines import Deadline, Overdue
+
+__all__ = ["Overdue", "for_cursor", "is_lost", "run"]
+
+Rows = list[tuple[Any, ...]]
+Load = Callable[[bytes], Any]
+Driver = psycopg.Connection[Any]
+
+LOST_STATEMENT, KNOWN_STATEMENT = b"26000", b"42P05"  # SQLSTATE
+
+
+def run(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]) -> Rows:
+    """Run a statement and return its rows; a failure is one of Django's database errors."""
+    with connection.wrap_database_errors:
+        if connection.connection is None:
+            connection.connect()
+        if connection.vendor == "sqlite":
+            return _run_on_sqlite(connection.connection, sql, parameters)
+        return _run_on_postgres(connection.connection, sql, parameters)
+
+
+def is_lost(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the server has closed the connection."""
+    return isinstance(connection.connection, psycopg.Connection) and connection.connection.closed
+
+
+def for_cursor(connection: BaseDatabaseWrapper, parameters: Sequence[Any]) -> list[Any]:
+    """Return parameters as Django's cursors take them."""
+    adapt = _for_sqlite if connection.vendor == "sqlite" else _as_array
+    return [adapt(value) for value in parameters]
+
+
+# --- SQLite ---------------------------------------------------------------------------------
+
+
+def _run_on_sqlite(driver: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Rows:
+    return list(driver.execute(_with_question_marks(sql), list(map(_for_sqlite, parameters))))
+
+
+@cache
+def _with_question_marks(sql: str) -> str:
+    return sql.replace("%s", "?").replace("%%", "%")
+
+
+def _for_sqlite(value: object) -> object:
+    """Return a parameter as SQLite's driver takes it, which knows neither lists nor moments."""
+    if isinstance(value, list):
+        return msgspec.json.encode(value).decode()
+    if isinstance(value, datetime):
+        return str(value.astimezone(UTC).replace(tzinfo=None))
+    return value
+
+
+# --- PostgreSQL -----------------------------------------------------------------------------
+
+
+class Prepared:
+    """One statement on one connection: its name on the server, and how its columns are read."""
+
+    __slots__ = ("is_known", "loaders", "name")
+
+    def __init__(self, sql: str) -> None:
+        self.name = b"authsite_" + hashlib.blake2b(sql.encode(), digest_size=8).hexdigest().encode()
+        self.is_known = False  # to the server
+        self.loaders: list[Load] = []
+
+
+_prepared: WeakKeyDictionary[Driver, dict[str, Prepared]] = WeakKeyDictionary()
+
+
+def _run_on_postgres(driver: Driver, sql: str, parameters: Sequence[Any]) -> Rows:
+    """Run by libpq's blocking calls, which hold the interpreter for none of the wait.
+
+    Parameters go as text whose types the server infers, so that one plan takes whatever comes.
+    """
+    statements = _prepared.get(driver)
+    if statements is None:
+        statements = _prepared[driver] = {}
+    statement = statements.get(sql)
+    if statement is None:
+        statement = statements[sql] = Prepared(sql)
+    with Deadline(driver):
+        result = _result(
+            driver, statement, _numbered(sql), [_for_postgres(value) for value in parameters]
+        )
+    if result.status != ExecStatus.TUPLES_OK:
+        _fail(driver.pgconn, result)
+    if not statement.loaders:
+        statement.loaders = _loaders(driver, result)
+    value, columns = result.get_value, list(enumerate(statement.loaders))
+    return [
+        tuple(
+            [
+                None if (text := value(row, column)) is None else load(text)
+                for column, load in columns
+            ]
+        )
+        for row in range(result.ntuples)
+    ]
+
+
+def _result(driver: Driver, statement: Prepared, sql: bytes, values: Any) -> PGresult:
+    server = driver.pgconn
+    if driver.prepare_threshold is None:
+        return server.exec_params(sql, values)
+    if not statement.is_known:
+        prepared = server.prepare(statement.name, sql)
+        # A pooler may have handed us a server that knows it: the name is a hash of the text.
+        if prepared.status != ExecStatus.COMMAND_OK and _code(prepared) != KNOWN_STATEMENT:
+            return prepared
+        statement.is_known = True
+    result = server.exec_prepared(statement.name, values)
+    if _code(result) == LOST_STATEMENT:  # or one that does not
+        return server.exec_params(sql, values)
+    return result
+
+
+def _loaders(driver: Driver, result: PGresult) -> list[Load]:
+    types = [result.ftype(column) for column in range(result.nfields)]
+    return [driver.adapters.get_loader(oid, Format.TEXT)(oid, driver).load for oid in types]  # type: ignore[misc]
+
+
+def _for_postgres(value: object) -> bytes | None:
+    """Return a parameter as the server reads it, whatever its type."""
+    if value is None:
+        return None
+    text = str(_as_array(value))
+    if "\x00" in text:
+        raise psycopg.DataError("PostgreSQL text holds no NUL")
+    return text.encode()
+
+
+def _as_array(value: object) -> object:
+    """Return a list in the server's own notation: psycopg takes longer to write one."""
+    return "{" + ",".join(map(_quoted, value)) + "}" if isinstance(value, list) else value
+
+
+def _quoted(item: object) -> str:
+    text = str(item)
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+@cache
+def _numbered(sql: str) -> bytes:
+    """Return the SQL with the server's own placeholders: $1, $2 and so on."""
+    text, *others = sql.split("%s")
+    for number, part in enumerate(others, 1):
+        text += f"${number}{part}"
+    return text.replace("%%", "%").encode()
+
+
+def _code(result: PGresult) -> bytes | None:
+    if result.status == ExecStatus.TUPLES_OK:
+        return None
+    return result.error_field(DiagnosticField.SQLSTATE)
+
+
+def _fail(server: PGconn, result: PGresult) -> NoReturn:
+    """Raise what a result that is none means: as psycopg would, a lost connection by its name."""
+    message = server.get_error_message()
+    code = _code(result)
+    if server.status != ConnStatus.OK or code is None:
+        raise psycopg.OperationalError(message)
+    raise psycopg.errors.lookup(code.decode())(message)

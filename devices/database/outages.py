@@ -1,0 +1,29 @@
+"""Say that the database cannot be asked: in one line, and not once for each request."""
+
+import logging
+import threading
+import time
+
+EVERY = 1.0  # seconds between two lines of one kind
+
+
+class OutageLog:
+    """Writes one line a second at most; the next one says how many it stands for."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._unsaid = 0
+
+    def note(self, what: str, error: BaseException) -> None:
+        """Say that `what` failed, and why, without a traceback."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._next:
+                self._unsaid += 1
+                return
+            self._next, unsaid, self._unsaid = now + EVERY, self._unsaid, 0
+        reason = " ".join(str(error).split()) or type(error).__name__
+        more = f" ({unsaid} more since the last line)" if unsaid else ""
+        self._log.error("%s: %s: %s%s", what, type(error).__name__, reason, more)

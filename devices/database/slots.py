@@ -1,0 +1,97 @@
+"""Bound how many requests are worked on at once, and how long one waits for that.
+
+The server gives each request a thread, which waits for a body, or for the turn of a guess, for as
+long as that takes. Threads that wait are cheap and many; what is scarce is a database connection
+and a share of the processor. A slot is both. Machines and staff have slots of their own, so that
+pages that hang take none from verifications. (docs/waiting.md)
+"""
+
+import copy
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+SLOTS = "authsite.slots"  # where in a request's environment its slots are
+
+_held = threading.local()
+
+
+class NoSlotError(OperationalError):
+    """All slots stayed taken for as long as a request may wait for one."""
+
+
+class Slots:
+    """A pool of database connections; `with slots:` holds one of them for the thread.
+
+    `max_wait` is in seconds. `session` are PostgreSQL settings of the connections, given when they
+    are opened.
+    """
+
+    def __init__(
+        self, count: int, *, max_wait: float, session: Mapping[str, str | int] | None = None
+    ) -> None:
+        self._max_wait = max_wait
+        self._free: SimpleQueue[BaseDatabaseWrapper] = SimpleQueue()
+        for _ in range(count):
+            connection = connections.create_connection(DEFAULT_DB_ALIAS)
+            connection.inc_thread_sharing()  # by one thread after another
+            if session and connection.vendor == "postgresql":
+                connection.settings_dict = _with_session(connection.settings_dict, session)
+            self._free.put(connection)
+
+    def acquire(self) -> None:
+        """Wait for a slot and let this thread's queries use its connection."""
+        try:
+            connections[DEFAULT_DB_ALIAS] = self._free.get(timeout=self._max_wait)
+        except Empty:
+            raise NoSlotError("too many requests are worked on at once") from None
+        _held.slots = self
+
+    def release(self) -> None:
+        """Let another thread have the slot of this one."""
+        connection = connections[DEFAULT_DB_ALIAS]
+        del connections[DEFAULT_DB_ALIAS]
+        _held.slots = None
+        self._free.put(connection)
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if getattr(_held, "slots", None) is self:
+            if connections[DEFAULT_DB_ALIAS].errors_occurred:
+                connections[DEFAULT_DB_ALIAS].close_if_unusable_or_obsolete()
+            self.release()
+
+
+@contextmanager
+def released() -> Iterator[None]:
+    """Give the slot of this thread, if it has one, to others for as long as the block waits."""
+    slots: Slots | None = getattr(_held, "slots", None)
+    if slots is None or connections[DEFAULT_DB_ALIAS].in_atomic_block:
+        yield
+        return
+    slots.release()
+    try:
+        yield
+    finally:
+        slots.acquire()
+
+
+def _with_session(config: Mapping[str, Any], session: Mapping[str, str | int]) -> dict[str, Any]:
+    changed = copy.deepcopy(dict(config))
+    words = [changed["OPTIONS"].get("options", "")]
+    words += [f"-c {name}={value}" for name, value in session.items()]
+    changed["OPTIONS"]["options"] = " ".join(filter(None, words))
+    return changed
