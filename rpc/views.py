@@ -141,7 +141,7 @@ class MachineView(APIView):
                     self.request
                 )
         elif isinstance(exc, UNREACHABLE):
-            outages.note(type(self).__name__, exc)
+            outages.note(f"{type(self).__name__} failed", exc)
         elif not isinstance(exc, UNREADABLE):
             log.error("%s failed", type(self).__name__, exc_info=exc)
         caller = exchange.caller.name if exchange.caller else source_address(exchange.meta)

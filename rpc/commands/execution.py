@@ -140,7 +140,7 @@ def _guarded(command: Command, answer: Callable[[], Sequence[Any]], expected: in
     except InvalidArguments as error:
         return [Result.failure(BAD_REQUEST, str(error))] * expected
     except (OperationalError, InterfaceError) as error:
-        outages.note(command.name, error)
+        outages.note(f"{command.name} failed", error)
         return [Result.failure(UNAVAILABLE)] * expected
     except Exception:
         log.exception("%s failed", command.name)

@@ -139,7 +139,7 @@ def test_what_waits_for_the_database_is_bounded(monkeypatch: pytest.MonkeyPatch)
 def test_what_the_database_cannot_take_waits_and_is_not_counted_twice(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(journal, "BATCH", 2)
+    monkeypatch.setattr(journal, "BATCH_ROWS", 2)
     writer = Journal()
     for number in range(6):
         writer.record("frames", "10.0.0.7", Entry(Question.CALL, CallReason.ANSWERED, str(number)))
@@ -167,7 +167,7 @@ def test_what_the_database_cannot_take_waits_and_is_not_counted_twice(
 def test_a_batch_that_cannot_be_written_at_all_is_lost_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(journal, "BATCH", 1)
+    monkeypatch.setattr(journal, "BATCH_ROWS", 1)
     writer = Journal()
     writer.record("no such endpoint", "10.0.0.7", VERIFIED._replace(subject="x" * 10))
     writer.record("verifier", "10.0.0.7", VERIFIED)

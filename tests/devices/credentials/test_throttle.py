@@ -90,7 +90,9 @@ def test_the_order_in_which_keys_are_read_starts_no_new_count(
     for number in range(3):
         PreSharedKey.objects.register(device=device, secret=f"chosen secret {number}")
     rows = KEYS_OF_DEVICES.rows
-    monkeypatch.setattr(KEYS_OF_DEVICES, "rows", lambda **names: rows(**names)[::-1])
+    monkeypatch.setattr(
+        KEYS_OF_DEVICES, "rows", lambda *values, **options: rows(*values, **options)[::-1]
+    )
     forth = [attempt(device.identifier, f"guess {n}") for n in range(3)]
     monkeypatch.setattr(KEYS_OF_DEVICES, "rows", rows)
     back = [attempt(device.identifier, f"guess {n}") for n in range(3)]
