@@ -114,5 +114,36 @@ EXAMPLES = (
         json.dumps({"id": "//api.cesanta.com/device_123", "credentials": {"psk": "qwerty"}}),
         {"v": 2, "id": 7, "result": True},
     ),
+    Example(
+        "Version 2 with params and a tag, as mos since 2.8.0 sends them",
+        "/",
+        json.dumps(
+            {
+                "src": "//api.cesanta.com/cloud.dispatcher",
+                "dst": "//api.cesanta.com/cloud.registry",
+                "id": 1571761166950,
+                "tag": "t-1",
+                "method": "/v1/Auth.Authenticate",
+                "params": {"id": "//api.cesanta.com/device_123", "credentials": {"psk": "qwerty"}},
+            }
+        ),
+        {
+            "v": 2,
+            "src": "//api.cesanta.com/cloud.registry",
+            "dst": "//api.cesanta.com/cloud.dispatcher",
+            "id": 1571761166950,
+            "result": True,
+            "tag": "t-1",
+        },
+    ),
+    Example(
+        "A reply in an array, for Cesanta's Go client of early 2017",
+        "/rpc/array",
+        frame(
+            "/v1/Auth.Authenticate",
+            {"id": "//api.cesanta.com/device_123", "credentials": {"psk": "qwerty"}},
+        ),
+        [reply(True)],
+    ),
     Example("A greeting", "/v1/Hello", "{}", {"v": 2}),
 )

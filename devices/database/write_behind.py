@@ -73,8 +73,9 @@ class WriteBehindWorker(Generic[Batch]):
                     self.write(waiting[0])
                 except Exception as error:
                     if cannot_write(error):
-                        outages.note(f"{self.name}: {len(waiting)} batches wait", error)
-                        connection.close()  # the next one may be to another server
+                        outages.note(
+                            f"{self.name}: {len(waiting)} batches wait for the database", error
+                        )
                         return
                     log.exception("%s: a batch was not written", self.name)
                 waiting.popleft()
