@@ -238,7 +238,7 @@ def decide(
     ask at the same moment. Raises a database's OperationalError where the registry cannot be asked.
     """
     request = Request(source, destination, command)
-    if now is None and using == DEFAULT_DB_ALIAS and (decision := DECISIONS.ask(request)):
+    if now is None and (decision := DECISIONS.ask(request, using=using)):
         return decision
     return decide_many([request], now=now, using=using)[0]
 
@@ -258,8 +258,8 @@ def decide_many(
     ]
 
 
-def _decide_together(requests: Sequence[Request]) -> dict[Request, Decision]:
-    return dict(zip(requests, decide_many(requests), strict=True))
+def _decide_together(requests: Sequence[Request], *, using: str) -> dict[Request, Decision]:
+    return dict(zip(requests, decide_many(requests, using=using), strict=True))
 
 
 DECISIONS = Coalescer(_decide_together)

@@ -30,7 +30,7 @@ from devices.credentials import hashing
 from devices.extension_points import AccessEnd
 from devices.history.context import current_user
 from devices.models import Device, PreSharedKey
-from rpc.models import Answer, CallRecord, Endpoint, Question
+from rpc.models import CallOutcome, CallRecord, Endpoint, Question
 from rpc.rtio.models import (
     GIVE_UP_AFTER,
     Cause,
@@ -139,7 +139,7 @@ def last_admitted(identifiers: Collection[str]) -> dict[str, str]:
         CallRecord.objects.filter(
             subject__in=identifiers,
             question=Question.CREDENTIAL,
-            outcome=Answer.ALLOWED,
+            outcome=CallOutcome.ALLOWED,
             endpoint=Endpoint.VERIFIER,
         )
         .since(timezone.now() - KNOWN_FOR)
