@@ -4,8 +4,9 @@ from typing import Any
 
 from axes.models import AccessFailureLog
 from django.contrib import admin, messages
-from django.contrib.auth.admin import UserAdmin
-from django.contrib.auth.models import User
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.forms import UserChangeForm
+from django.contrib.auth.models import Group, User
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
@@ -14,17 +15,30 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from authsite.accounts import second_factor
-from devices.admin.mixins import confirmation
+from devices.admin.forms import CurrentForm
+from devices.admin.mixins import SaveChangedFieldsMixin, confirmation
 from devices.reauthentication import recently_authenticated
 
 # Staff keep their factors on pages of their own; failed logins are kept as attempts.
-admin.site.unregister([AccessFailureLog, StaticDevice, TOTPDevice, User])
+admin.site.unregister([AccessFailureLog, Group, StaticDevice, TOTPDevice, User])
+
+
+class StaffForm(CurrentForm, UserChangeForm):
+    """Change an account, and undo nothing that others changed meanwhile."""
+
+
+@admin.register(Group)
+class RoleAdmin(SaveChangedFieldsMixin, GroupAdmin):
+    """Roles and their permissions."""
+
+    form = CurrentForm
 
 
 @admin.register(User)
-class StaffAdmin(UserAdmin):
-    """Accounts, and the way back in for who lost a second factor."""
+class StaffAdmin(SaveChangedFieldsMixin, UserAdmin):
+    """Accounts, and the way back in after the loss of a second factor."""
 
+    form = StaffForm
     actions = ["remove_second_factors"]
 
     def has_remove_factors_permission(self, request: HttpRequest) -> bool:

@@ -54,7 +54,7 @@ class CurrentForm(forms.ModelForm):
             not self.is_bound or any(name.startswith(begins) for name in self.data)
         )
         for field in self.fields.values():
-            field.show_hidden_initial = compares
+            field.show_hidden_initial = compares and not field.disabled  # such as a password's hash
 
     @cached_property
     def changed_meanwhile(self) -> list[str]:

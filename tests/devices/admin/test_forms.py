@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -12,47 +11,9 @@ from django.test import Client
 from devices.admin.forms import MomentField
 from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.devices.admin.test_device import url
+from tests.support.forms import inputs
 
 Factory = Callable[..., Device]
-
-
-class Inputs(HTMLParser):
-    """What a browser would send of a page's form, unchanged."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.sent: dict[str, Any] = {}
-        self.select = self.area = ""
-        self.feed(page[page.index('id="content"') :])
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = dict(attributes)
-        name, value = given.get("name") or "", given.get("value") or ""
-        unchecked = given.get("type") == "checkbox" and "checked" not in given
-        if tag == "input" and name and not unchecked and given.get("type") != "submit":
-            if name.startswith("initial-groups"):
-                self.sent.setdefault(name, []).append(value)
-            else:
-                self.sent[name] = value
-        elif tag == "select":
-            self.select = name
-        elif tag == "option" and "selected" in given:
-            self.sent.setdefault(self.select, []).append(value)
-        elif tag == "textarea":
-            self.area = name
-            self.sent[name] = ""
-
-    def handle_data(self, text: str) -> None:
-        if self.area:
-            self.sent[self.area] += text.removeprefix("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "textarea":
-            self.area = ""
-
-
-def inputs(response: Any) -> dict[str, Any]:
-    return Inputs(response.content.decode()).sent
 
 
 def test_a_stale_form_keeps_what_others_changed(
