@@ -13,9 +13,9 @@ class AclConfig(AppConfig):
     def ready(self) -> None:
         """Watch over what staff change, and show the rules on devices' pages."""
         from acl.admin.consequences import guard
-        from acl.admin.panels import group_rules_panel, rules_panel
+        from acl.admin.panels import rules_panel
         from devices.extension_points import GROUP_PANELS, GUARDS, PANELS
 
         GUARDS.append(guard)
         PANELS.append(rules_panel)
-        GROUP_PANELS.append(group_rules_panel)
+        GROUP_PANELS.append(rules_panel)

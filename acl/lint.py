@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from django.db import models
@@ -87,15 +86,17 @@ def lint(
     tree = GroupTree()
     shadow_finder = ShadowFinder(tree, now)
     with_denials = CommandPermission.objects.enabled().filter(effect=Effect.DENY).exists()
-    ordered = iter(
+    ordered = (
         rules.enabled()
         .named()
         .annotate(twin=Subquery(_twins().values("pk")[:1]), has_patterns=Exists(_own_patterns()))
         .prefetch_related("command_set__patterns")
-        .order_by("pk")[:most]
-        .iterator(CHUNK)
+        .order_by("pk")
     )
-    while chunk := list(islice(ordered, CHUNK)):
+    last, left = 0, most
+    # By key, and no cursor of the server's: a pooler may give each statement another connection.
+    while chunk := list(ordered.filter(pk__gt=last)[: CHUNK if left is None else min(CHUNK, left)]):
+        last, left = chunk[-1].pk, left and left - len(chunk)
         twins = CommandPermission.objects.named().in_bulk(
             {rule.twin for rule in chunk if rule.twin is not None}  # type: ignore[attr-defined]
         )

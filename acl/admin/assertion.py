@@ -21,10 +21,6 @@ from devices.rendering import Tone, badge
 class AssertionForm(CurrentForm):
     """An assertion."""
 
-    class Meta:
-        model = Assertion
-        fields = ["text", "note"]
-
     def clean_text(self) -> str:
         """Refuse what cannot be checked."""
         return assertions.validated(self.cleaned_data["text"])

@@ -56,24 +56,6 @@ def _searches(request: HttpRequest) -> dict[str, list[Q]]:
 class PermissionForm(CurrentForm):
     """A rule."""
 
-    class Meta:
-        model = CommandPermission
-        fields = [
-            "effect",
-            "source_kind",
-            "source_device",
-            "source_group",
-            "destination_kind",
-            "destination_device",
-            "destination_group",
-            "pattern",
-            "command_set",
-            "enabled",
-            "valid_from",
-            "valid_until",
-            "note",
-        ]
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, kinds in (("source_kind", SourceKind), ("destination_kind", DestinationKind)):

@@ -1,5 +1,6 @@
 """How the list of rules is narrowed: filters that count, each choice by an index of its own."""
 
+from collections.abc import Callable
 from functools import cached_property, reduce
 from operator import or_
 from typing import Any
@@ -122,47 +123,57 @@ class CommandSetFilter(CountedFilter):
         return queryset.filter(command_set=value) if value.isdecimal() else queryset.none()
 
 
-def entity_of(device: Device) -> Entity:
-    """Return a device with its groups, as the engine sees it. One statement."""
-    request = Request(device.identifier, device.identifier, "*")
-    return decisions.find_context([request], [["*"]], using=DEFAULT_DB_ALIAS).entities[
-        device.identifier
-    ]
+Subject = Entity | DeviceGroup  # of a question about rules: a device as the engine sees it
 
 
-def sent_by(entity: Entity) -> list[Q]:
-    """Return the conditions that a rule is about what a device sends, the closest first."""
+def subject_of(row: Device | DeviceGroup) -> Subject:
+    """Return a device with its groups, as the engine sees it, or a group. One statement."""
+    if isinstance(row, DeviceGroup):
+        return row
+    request = Request(row.identifier, row.identifier, "*")
+    context = decisions.find_context([request], [["*"]], using=DEFAULT_DB_ALIAS)
+    return context.entities[row.identifier]
+
+
+def sent_by(subject: Subject) -> list[Q]:
+    """Return the conditions that a rule is about what a device sends, the closest first.
+
+    Of a group: that it names the group.
+    """
+    if isinstance(subject, DeviceGroup):
+        return [Q(source_key=-subject.pk)]
     return [
-        Q(source_key=entity.pk),
-        Q(source_key__in=[-group for group in sorted(entity.groups)]),
+        Q(source_key=subject.pk),
+        Q(source_key__in=[-group for group in sorted(subject.groups)]),
         Q(source_key=EVERYONE),
     ]
 
 
-def received_by(entity: Entity) -> list[Q]:
+def received_by(subject: Subject) -> list[Q]:
     """Return the conditions that a rule is about what a device is sent, the closest first.
 
     A rule on a group for *same group* is taken to be, whether or not any two devices share one.
     """
-    keys = [entity.pk, *(-group for group in sorted(entity.groups)), EVERYONE]
-    sharing = Device.groups.through.objects.filter(devicegroup__in=entity.direct)
+    if isinstance(subject, DeviceGroup):
+        return [Q(destination_group=subject)]
+    keys = [subject.pk, *(-group for group in sorted(subject.groups)), EVERYONE]
+    sharing = Device.groups.through.objects.filter(devicegroup__in=subject.direct)
     shared = Q(source_key__lte=EVERYONE) | Q(source_device__in=sharing.values("device"))
-    return [
-        Q(destination_device=entity.pk),
+    conditions = [
+        Q(destination_device=subject.pk),
         Q(UNNAMED, destination_kind=DestinationKind.ITSELF, source_key__in=keys),
-        Q(destination_group__in=entity.groups),
+        Q(destination_group__in=subject.groups),
         Q(UNNAMED, destination_kind=DestinationKind.EVERYONE),
-        *(
-            [Q(UNNAMED, shared, destination_kind=DestinationKind.SAME_GROUP)]
-            if entity.direct
-            else []
-        ),
     ]
+    if subject.direct:
+        conditions.append(Q(UNNAMED, shared, destination_kind=DestinationKind.SAME_GROUP))
+    return conditions
 
 
-class ConcernFilter(CountedFilter):
-    """The rules that concern one device or group; shown only where a link has chosen one."""
+class SubjectFilter(CountedFilter):
+    """The rules about one device or group; shown only where a link has chosen one."""
 
+    conditions: Callable[[Subject], list[Q]]
     chosen: Device | DeviceGroup | None = None
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
@@ -185,51 +196,27 @@ class ConcernFilter(CountedFilter):
 
     @cached_property
     def condition(self) -> Q:
-        """The condition that a rule concerns what was chosen; none does where that is nothing."""
+        """The condition that a rule is about what was chosen; none is where that is nothing."""
         if self.chosen is None:
             return Q(pk__in=())
-        if isinstance(self.chosen, DeviceGroup):
-            return self.of_group(self.chosen)
-        return reduce(or_, self.of_device(entity_of(self.chosen)))
-
-    def of_device(self, entity: Entity) -> list[Q]:
-        """Return the conditions that a rule concerns the device."""
-        raise NotImplementedError
-
-    def of_group(self, group: DeviceGroup) -> Q:
-        """Return the condition that a rule names the group."""
-        raise NotImplementedError
+        return reduce(or_, type(self).conditions(subject_of(self.chosen)))
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        """Return the rules that concern it."""
+        """Return the rules about it."""
         return queryset.filter(self.condition)
 
 
-class SenderFilter(ConcernFilter):
+class SenderFilter(SubjectFilter):
     """The rules about what one device, or a group by name, sends."""
 
     title = gettext_lazy("whoever sends")
     parameter_name = "sender"
-
-    def of_device(self, entity: Entity) -> list[Q]:
-        """Return the conditions that a rule is about what the device sends."""
-        return sent_by(entity)
-
-    def of_group(self, group: DeviceGroup) -> Q:
-        """Return the condition that a rule names the group as sender."""
-        return Q(source_key=-group.pk)
+    conditions = staticmethod(sent_by)
 
 
-class ReceiverFilter(ConcernFilter):
+class ReceiverFilter(SubjectFilter):
     """The rules about what one device, or a group by name, is sent."""
 
     title = gettext_lazy("whoever is sent to")
     parameter_name = "receiver"
-
-    def of_device(self, entity: Entity) -> list[Q]:
-        """Return the conditions that a rule is about what the device is sent."""
-        return received_by(entity)
-
-    def of_group(self, group: DeviceGroup) -> Q:
-        """Return the condition that a rule names the group as receiver."""
-        return Q(destination_group=group)
+    conditions = staticmethod(received_by)

@@ -6,7 +6,7 @@ from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
-from acl.admin.filters import GROUP, entity_of, received_by, sent_by
+from acl.admin.filters import GROUP, received_by, sent_by, subject_of
 from acl.models import CommandPermission
 from devices.admin.changelist import count_text, counts
 from devices.extension_points import Panel
@@ -15,35 +15,22 @@ from devices.models import Device, DeviceGroup
 MAX_IN_PANEL = 20
 
 
-def rules_panel(request: HttpRequest, device: Device) -> Panel | None:
-    """Return the section of a device's page that lists the rules about it."""
+def rules_panel(request: HttpRequest, row: Device | DeviceGroup) -> Panel | None:
+    """Return the section of a device's or a group's page that lists the rules about it."""
     if not request.user.has_perm("acl.view_commandpermission"):
         return None
-    entity = entity_of(device)
+    is_group, subject = isinstance(row, DeviceGroup), subject_of(row)
+    chosen = f"{GROUP}{row.pk}" if is_group else row.pk
     return Panel(
-        _("Rules about this device"),
+        _("Rules that name this group") if is_group else _("Rules about this device"),
         "admin/acl/rules_panel.html",
-        {"directions": _directions(device.pk, sent_by(entity), received_by(entity))},
+        {
+            "directions": [
+                _direction(_("As sender"), f"sender={chosen}", sent_by(subject)),
+                _direction(_("As receiver"), f"receiver={chosen}", received_by(subject)),
+            ]
+        },
     )
-
-
-def group_rules_panel(request: HttpRequest, group: DeviceGroup) -> Panel | None:
-    """Return the section of a group's page that lists the rules that name it."""
-    if not request.user.has_perm("acl.view_commandpermission"):
-        return None
-    sent, received = Q(source_key=-group.pk), Q(destination_group=group)
-    return Panel(
-        _("Rules that name this group"),
-        "admin/acl/rules_panel.html",
-        {"directions": _directions(f"{GROUP}{group.pk}", [sent], [received])},
-    )
-
-
-def _directions(subject: object, sent: list[Q], received: list[Q]) -> list[dict[str, Any]]:
-    return [
-        _direction(_("As sender"), f"sender={subject}", sent),
-        _direction(_("As receiver"), f"receiver={subject}", received),
-    ]
 
 
 def _direction(heading: str, query: str, conditions: list[Q]) -> dict[str, Any]:

@@ -120,9 +120,7 @@ class Explanation:
         ):
             if parts:
                 found.append(f"{heading}:")
-                found.extend(
-                    f"  #{p.rule.pk} {p.rule.notation} ({p.standing.label})" for p in parts
-                )
+                found.extend(f"  {part}" for part in parts)
         return found
 
     def as_document(self) -> dict[str, Any]:

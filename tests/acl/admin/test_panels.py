@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory
 
-from acl.admin.panels import MAX_IN_PANEL, group_rules_panel, rules_panel
+from acl.admin.panels import MAX_IN_PANEL, rules_panel
 from acl.models import CommandPermission
 
 LIST = "/admin/acl/commandpermission/"
@@ -82,7 +82,7 @@ def test_a_group_s_page_lists_what_names_it(
     assert f'href="{LIST}?sender=group-{house.pk}"' in page
     request = rf.get("/")
     request.user = admin_user
-    found = shown(group_rules_panel(request, house))
+    found = shown(rules_panel(request, house))
     assert [len(one) for one in found] == [2, 1]
     assert listed(admin_client, sender=f"group-{house.pk}") == found[0]
     assert listed(admin_client, receiver=f"group-{house.pk}") == found[1]
