@@ -6,13 +6,15 @@ requests: one finds the devices, the groups they are in and the command sets tha
 finds the rules, by equality in one index. Nothing is remembered between two decisions.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from itertools import product
+from typing import Any, NamedTuple
 
 import msgspec
-from django.db import DEFAULT_DB_ALIAS, models
+from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -81,18 +83,35 @@ class Entity:
     direct: set[int]
 
 
+Block = tuple[tuple[int, ...], tuple[int, ...]]  # each of these sources, each of these destinations
+
+
 class Keys(NamedTuple):
     """The values under which the rules that match a request lie in the index."""
 
-    sources: list[int]
+    sources: list[int]  # the device's own first; likewise of the destinations
     destinations: list[int]
     commands: list[str]
+
+    def blocks(self) -> list[Block]:
+        """Return the combinations of ends in blocks; devices of the same groups share one."""
+        source, *sources = self.sources
+        destination, *destinations = self.destinations
+        groups = tuple(sorted(sources))
+        return [
+            ((source,), tuple(self.destinations)),
+            (groups, (destination,)),
+            (groups, tuple(sorted(destinations))),
+        ]
+
+    def size(self) -> int:
+        """Return the number of combinations."""
+        return len(self.sources) * len(self.destinations) * len(self.commands)
 
 
 class Rule(NamedTuple):
     """A matching rule as the index knows it."""
 
-    request: int  # position among the requests
     pk: int
     effect: str
     source_key: int
@@ -219,6 +238,35 @@ RULES = Statement(
 )
 
 
+# The same for SQLite and many combinations: each rule between two ends is read once, and held
+# against the commands of them all. (PostgreSQL skips from match to match in one scan of the index.)
+RULES_BETWEEN = WrittenStatement(
+    """
+    SELECT id, effect, source_key, destination_key, command_key
+      FROM (
+        SELECT p.*
+          FROM (SELECT DISTINCT s.value AS source, d.value AS destination
+                  FROM json_each(%s) r
+                       CROSS JOIN json_each(r.value, '$[0]') s
+                       CROSS JOIN json_each(r.value, '$[1]') d
+                 WHERE EXISTS (SELECT 1 FROM acl_commandpermission INDEXED BY acl_permission_lookup
+                                WHERE source_key = s.value)
+                   AND EXISTS (SELECT 1 FROM acl_commandpermission INDEXED BY acl_permission_lookup
+                                WHERE source_key = s.value AND destination_key = d.value)
+                 LIMIT -1) AS ends
+               CROSS JOIN acl_commandpermission p INDEXED BY acl_permission_lookup
+         WHERE source_key = ends.source AND destination_key = ends.destination
+         LIMIT -1
+      ),
+      (SELECT %s AS now)
+     WHERE enabled AND (valid_from IS NULL OR valid_from <= now)
+       AND (valid_until IS NULL OR valid_until > now)
+       AND command_key {among}
+    """
+)
+MAX_COMBINATIONS = 2_000  # for each request on average, that are looked up one by one
+
+
 def set_key(pk: int) -> str:
     """Return a command set's key in the index: no pattern and no command's candidate is like it."""
     return f"*{pk}"
@@ -279,9 +327,9 @@ def _decide(requests: Sequence[Request], now: datetime, using: str) -> list[Deci
         if refusal is None:
             open_keys.append(context.keys(request, candidates[position]))
             positions.append(position)
-    matching: list[list[Rule]] = [[] for _ in open_keys]
-    for rule in find_rules(open_keys, now=now, using=using):
-        matching[rule.request].append(rule)
+    is_large = sum(map(Keys.size, open_keys)) > MAX_COMBINATIONS * len(open_keys)
+    find = find_deciding if is_large else find_rules
+    matching = find(open_keys, now=now, using=using)
     for position, rules in zip(positions, matching, strict=True):
         decisions[position] = verdict_of(rules, context, candidates[position])
     return [decision for decision in decisions if decision is not None]
@@ -321,12 +369,54 @@ def find_context(
     return Context(entities, sets)
 
 
-def find_rules(keys: Sequence[Keys], *, now: datetime, using: str) -> list[Rule]:
-    """Return the rules in force that match, each with the position of the keys it matches."""
-    if not keys:
-        return []
-    rows = RULES.rows(msgspec.json.encode(keys).decode(), now, using=using)
-    return [Rule(*row) for row in rows]
+def find_rules(keys: Sequence[Keys], *, now: datetime, using: str) -> list[list[Rule]]:
+    """Return the rules in force that match, for each of the keys."""
+    matching: list[list[Rule]] = [[] for _ in keys]
+    if keys:
+        rows = RULES.rows(msgspec.json.encode(keys).decode(), now, using=using)
+        for nth, *columns in rows:
+            matching[nth].append(Rule(*columns))
+    return matching
+
+
+def find_deciding(keys: Sequence[Keys], *, now: datetime, using: str) -> list[list[Rule]]:
+    """Return, of the rules that `find_rules` would, those that a verdict can depend on.
+
+    Of rules for one command that are equally close and of one effect, that is the oldest.
+    """
+    commands: dict[Block, set[str]] = defaultdict(set)
+    for one in keys:
+        for block in one.blocks():
+            commands[block].update(one.commands)
+    if connections[using].vendor == "sqlite":
+        every = sorted(set().union(*commands.values()))
+        ends = msgspec.json.encode(list(commands)).decode()
+        rows = set(RULES_BETWEEN.rows(ends, now, every, using=using))
+    else:
+        blocks = [(*block, sorted(named)) for block, named in commands.items()]
+        rows = {
+            row[1:] for row in RULES.rows(msgspec.json.encode(blocks).decode(), now, using=using)
+        }
+    between: dict[tuple[int, int], list[tuple[Any, Rule]]] = defaultdict(list)
+    for rule in map(Rule._make, rows):
+        closeness = rule.effect, rank(rule.source_key), rank(rule.destination_key)
+        between[rule.source_key, rule.destination_key].append((closeness, rule))
+    found: dict[Block, dict[str, dict[Any, Rule]]] = {block: {} for block in commands}
+    for (sources, destinations), by_command in found.items():
+        for pair in product(sources, destinations):
+            for closeness, rule in between.get(pair, ()):
+                oldest = by_command.setdefault(rule.command_key, {})
+                if closeness not in oldest or rule.pk < oldest[closeness].pk:
+                    oldest[closeness] = rule
+    return [
+        [
+            rule
+            for block in one.blocks()
+            for command in one.commands
+            for rule in found[block].get(command, {}).values()
+        ]
+        for one in keys
+    ]
 
 
 def verdict_of(rules: Sequence[Rule], context: Context, candidates: Sequence[str]) -> Decision:

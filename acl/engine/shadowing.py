@@ -56,10 +56,10 @@ class ShadowFinder:
         }
 
     def _denying(self, keys: Sequence[Keys]) -> list[list[CommandPermission]]:
-        found: list[list[int]] = [[] for _ in keys]
-        for row in decisions.find_rules(keys, now=self._now, using=DEFAULT_DB_ALIAS):
-            if row.effect == Effect.DENY:
-                found[row.request].append(row.pk)
+        found = [
+            [rule.pk for rule in rules if rule.effect == Effect.DENY]
+            for rules in decisions.find_rules(keys, now=self._now, using=DEFAULT_DB_ALIAS)
+        ]
         rules = CommandPermission.objects.named().in_bulk({pk for pks in found for pk in pks})
         return [[rules[pk] for pk in sorted(pks)] for pks in found]
 

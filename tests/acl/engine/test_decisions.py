@@ -257,3 +257,19 @@ def test_nothing_is_scanned_whatever_the_statistics(pair: tuple[str, str], make_
     assert not re.search("BLOOM|SCAN [pg]|Seq Scan", rules), rules
     look_up = next(line for line in rules.splitlines() if re.search("SEARCH p |Index Cond", line))
     assert {"source_key", "destination_key", "command_key"} <= set(re.findall(r"\w+", look_up))
+
+
+def test_large_frames_scan_no_rules(
+    pair: tuple[str, str], make_rule: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CommandPermission.objects.bulk_create(
+        CommandPermission(source_kind="everyone", destination_kind="itself", pattern=f"/{n}")
+        for n in range(5_000)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    monkeypatch.setattr("acl.engine.decisions.MAX_COMBINATIONS", 0)
+    with CaptureQueriesContext(connection) as captured:
+        decide(*pair, COMMAND)
+    _context, rules = (plan_of(query["sql"]) for query in captured.captured_queries)
+    assert not re.search("BLOOM|SCAN p|SCAN acl_|Seq Scan", rules), rules

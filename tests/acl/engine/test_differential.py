@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 
 from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
@@ -153,6 +154,8 @@ def test_the_engine_answers_as_the_oracle(
         keys = stored(registry)
         decisions = decide_many(asked, now=moment)
         assert decide(*asked[0], now=moment) == decisions[0]
+        with mock.patch("acl.engine.decisions.MAX_COMBINATIONS", 0):
+            assert decide_many(asked, now=moment) == decisions
         for question, decision in zip(asked, decisions, strict=True):
             allowed, named = registry.decide(*question, now)
             assert decision.allowed is allowed, question
