@@ -240,7 +240,7 @@ RULES = Statement(
 
 # The same for SQLite and many combinations: each rule between two ends is read once, and held
 # against the commands of them all. (PostgreSQL skips from match to match in one scan of the index.)
-RULES_BETWEEN = WrittenStatement(
+RULES_BETWEEN = Statement(
     """
     SELECT id, effect, source_key, destination_key, command_key
       FROM (
