@@ -29,7 +29,7 @@ from tests.support import postgres
 
 IMPORT_TARGET = 60  # seconds, for 100,000 devices
 EXPORT_TARGET = 200  # MiB, for 1,000,000
-FORMATS = ("csv", "json", "ndjson", "xlsx")
+FORMATS = ("csv", "json", "ndjson")
 SEED = """
 INSERT INTO devices_device
 (identifier, kind, name, description, enabled, attributes, created, updated)

@@ -12,7 +12,7 @@ class DevicesConfig(AppConfig):
 
     def ready(self) -> None:
         """Register signals, look-ups, and the panel of a device's history."""
-        from devices import reauthentication  # noqa: F401
+        from devices.admin import reauthentication  # noqa: F401
         from devices.admin.history import history_panel
         from devices.database import text_search  # noqa: F401
         from devices.extension_points import PANELS

@@ -15,7 +15,7 @@ from acl.models import Assertion
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import SaveChangedFieldsMixin
-from devices.rendering import Tone, badge
+from devices.admin.rendering import Tone, badge
 
 
 class AssertionForm(CurrentForm):

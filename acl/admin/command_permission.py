@@ -32,8 +32,8 @@ from devices.admin.changelist import BoundedChangeList, BoundedPaginator
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import ChangeGuardMixin, InitialValuesMixin, SaveChangedFieldsMixin
+from devices.admin.rendering import CREATED, UPDATED, moment_column
 from devices.models import Device, DeviceGroup
-from devices.rendering import CREATED, UPDATED, moment_column
 
 MAX_NAMED = 1000  # devices, groups, sets and notes that one word of a search may find
 

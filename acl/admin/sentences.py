@@ -9,8 +9,8 @@ from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission
 from acl.sentences import commands_of, template
+from devices.admin.rendering import Tone, badge
 from devices.models import Device, DeviceGroup
-from devices.rendering import Tone, badge
 
 EFFECT_TONES = {"allow": Tone.GOOD, "deny": Tone.BAD}
 STATE_TONES = {

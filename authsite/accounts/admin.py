@@ -17,7 +17,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from authsite.accounts import second_factor
 from devices.admin.forms import CurrentForm
 from devices.admin.mixins import SaveChangedFieldsMixin, confirmation
-from devices.reauthentication import recently_authenticated
+from devices.admin.reauthentication import recently_authenticated
 
 # Staff keep their factors on pages of their own; failed logins are kept as attempts.
 admin.site.unregister([AccessFailureLog, Group, StaticDevice, TOTPDevice, User])

@@ -25,8 +25,8 @@ from django.views.decorators.http import require_POST
 from django_otp import login as otp_login
 
 from authsite.accounts import login, second_factor
-from devices import reauthentication
-from devices.reauthentication import recently_authenticated
+from devices.admin import reauthentication
+from devices.admin.reauthentication import recently_authenticated
 
 
 def check_password(request: HttpRequest, password: str) -> str:

@@ -18,11 +18,10 @@ from acl.models import CommandPermission
 from authsite.admin.charts import hourly_bars
 from authsite.admin.links import list_url, may_add, may_see
 from devices.admin.history import shown
-from devices.admin.mixins import SOON
+from devices.admin.rendering import SOON, Tone
 from devices.history import timeline
 from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credential_state import lacks_usable_credential
-from devices.rendering import Tone
 from rpc.models import CallOutcome, CallRecord, SessionEnding, reasons
 
 DAY = timedelta(hours=24)

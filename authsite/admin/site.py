@@ -10,8 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts.views import AccountPages
 from devices.admin.history import all_changes
+from devices.admin.rendering import NOTHING
 from devices.history.timeline import visible_to
-from devices.rendering import NOTHING
 
 
 class RegistrySite(AccountPages):

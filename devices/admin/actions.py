@@ -1,23 +1,30 @@
-"""What staff do to many devices at once: each change is shown before it is made."""
+"""What staff do to many rows at once: each change is shown before it is made."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.widgets import AutocompleteSelect
-from django.db.models import CASCADE, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.contrib.admin.utils import model_ngettext
+from django.contrib.admin.widgets import AdminTextInputWidget, AutocompleteSelect
+from django.core.exceptions import PermissionDenied
+from django.db.models import CASCADE, Model, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from devices.admin.mixins import RevokeForm
-from devices.models import Device, DeviceGroup
+from devices.admin.mixins import OwnPagesMixin, confirmation, form_page
+from devices.credentials import x509
+from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.models.certificate import keep_revoked
 from devices.models.credential_state import has_unrevoked_credential, revoke_credentials
+from devices.models.revocation import revoke_all
 
 MAX_SHOWN = 20  # devices that a confirmation lists by name
 
@@ -32,8 +39,35 @@ class GroupForm(forms.Form):
     )
 
 
+class RevokeForm(forms.Form):
+    """Why a credential is revoked."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        required=False,
+        max_length=255,
+        widget=AdminTextInputWidget,
+    )
+
+
+class RevokeCertificateForm(RevokeForm):
+    """Why a certificate is revoked, and whether its key goes along."""
+
+    key_too = forms.BooleanField(
+        label=gettext_lazy("Its key too"),
+        required=False,
+        help_text=gettext_lazy(
+            "Refuses every other certificate with this key as well: when the key was stolen or "
+            "copied."
+        ),
+    )
+
+
 class BulkChange:
-    """A change of many devices: which of those selected it changes, and how."""
+    """A change of many rows: which of those selected it changes, and how.
+
+    With `title_of_one` there is a page that makes it of one row, too.
+    """
 
     name: str
     description: Any
@@ -41,33 +75,42 @@ class BulkChange:
     title: Any
     text: Any
     button: Any
+    title_of_one: Any = None
     is_destructive = False
     instead: "type[BulkChange] | None" = None  # what can be undone, offered before
-    form_class: type[forms.Form] | None = None
+    form_class: type[forms.Form] = forms.Form
     asks_first = False  # whether `affected` needs the form
 
-    def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
-        """Return the devices that the change does change."""
-        return devices
+    def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Any]:
+        """Return the rows that the change does change."""
+        return rows
 
-    def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
+    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
         """Make the change; return what was done, with its counts."""
         raise NotImplementedError
 
-    def goes_with(self, devices: Any) -> list[str]:
+    def goes_with(self, rows: Any) -> list[str]:
         """Return what else the change takes along, in words."""
         return []
 
-    def lacking(self, devices: Any, user: Any) -> list[str]:
+    def lacking(self, rows: Any, user: Any) -> list[str]:
         """Return what stands in the user's way, in words."""
         return []
+
+    def text_of_one(self, row: Any) -> str:
+        """Return what the change means for one row."""
+        raise NotImplementedError
+
+    def page_after(self, row: Any) -> Model:
+        """Return the row whose page is shown once one row is changed."""
+        return row
 
     def action(self) -> Callable[..., HttpResponse | None]:
         """Return the change as an action of an admin that is a BulkActionsMixin."""
 
         @admin.action(description=self.description, permissions=self.permissions)
         def act(
-            model_admin: "BulkActionsMixin", request: HttpRequest, queryset: QuerySet[Device]
+            model_admin: "BulkActionsMixin", request: HttpRequest, queryset: QuerySet[Any]
         ) -> HttpResponse | None:
             return model_admin.change_many(request, queryset, self)
 
@@ -84,9 +127,6 @@ class Enable(BulkChange):
     text = gettext_lazy("These devices may connect again, with the credentials that they have.")
     button = gettext_lazy("Enable")
     title_of_one = gettext_lazy("Enable device")
-    text_of_one = gettext_lazy(
-        "“%(identifier)s” may connect again, with the credentials that it has."
-    )
 
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
         """Return those that are disabled."""
@@ -96,6 +136,12 @@ class Enable(BulkChange):
         """Enable them."""
         changed = devices.set_enabled(enabled=True)
         return ngettext("%(n)d device enabled.", "%(n)d devices enabled.", changed) % {"n": changed}
+
+    def text_of_one(self, row: Device) -> str:
+        """Return what the change means for one device."""
+        return _("“%(identifier)s” may connect again, with the credentials that it has.") % {
+            "identifier": row.identifier
+        }
 
 
 class Disable(BulkChange):
@@ -110,10 +156,6 @@ class Disable(BulkChange):
     )
     button = gettext_lazy("Disable")
     title_of_one = gettext_lazy("Disable device")
-    text_of_one = gettext_lazy(
-        "“%(identifier)s” will be refused from its next request on. Nothing is lost: it can be "
-        "enabled again."
-    )
     is_destructive = True
 
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
@@ -126,6 +168,13 @@ class Disable(BulkChange):
         return ngettext("%(n)d device disabled.", "%(n)d devices disabled.", changed) % {
             "n": changed
         }
+
+    def text_of_one(self, row: Device) -> str:
+        """Return what the change means for one device."""
+        return _(
+            "“%(identifier)s” will be refused from its next request on. Nothing is lost: it can "
+            "be enabled again."
+        ) % {"identifier": row.identifier}
 
 
 class Join(BulkChange):
@@ -232,6 +281,68 @@ class Delete(BulkChange):
         return not_deletable(dependants(devices), user)
 
 
+class RevokeKeys(BulkChange):
+    """Revokes keys from their next use on."""
+
+    name = "revoke"
+    description = gettext_lazy("Revoke selected keys")
+    title = gettext_lazy("Revoke keys")
+    text = gettext_lazy("These keys will admit nobody any more. This cannot be undone.")
+    button = gettext_lazy("Revoke")
+    title_of_one = gettext_lazy("Revoke key")
+    is_destructive = True
+    form_class = RevokeForm
+
+    def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[PreSharedKey]:
+        """Return those that are not revoked."""
+        return rows.unrevoked()
+
+    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
+        """Revoke them."""
+        n = revoke_all(rows, by=by, **given)
+        return ngettext("%(n)d key revoked.", "%(n)d keys revoked.", n) % {"n": n}
+
+    def text_of_one(self, row: PreSharedKey) -> str:
+        """Return what the change means for one key."""
+        text = _(
+            "Key “{key}” of <b>{device}</b> will admit nobody any more. This cannot be undone."
+        )
+        return format_html(text, key=row, device=row.device)
+
+    def page_after(self, row: PreSharedKey) -> Device:
+        """Return the device, which may need another key."""
+        return row.device
+
+
+class RevokeCertificates(BulkChange):
+    """Revokes certificates from their next use on."""
+
+    name = "revoke"
+    description = gettext_lazy("Revoke selected certificates")
+    title = gettext_lazy("Revoke certificates")
+    text = gettext_lazy("These certificates will admit nobody any more. This cannot be undone.")
+    button = gettext_lazy("Revoke")
+    title_of_one = gettext_lazy("Revoke certificate")
+    is_destructive = True
+    form_class = RevokeCertificateForm
+
+    def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Certificate]:
+        """Return those that are not revoked, or whose keys are not."""
+        return rows if given.get("key_too") else rows.unrevoked()
+
+    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
+        """Revoke them."""
+        n = sum(certificate.revoke(by=by, **given) for certificate in rows)
+        return ngettext("%(n)d certificate revoked.", "%(n)d certificates revoked.", n) % {"n": n}
+
+    def text_of_one(self, row: Certificate) -> str:
+        """Return what the change means for one certificate."""
+        text = _(
+            "“{}” will admit nobody any more, by a trust anchor neither. This cannot be undone."
+        )
+        return format_html(text, x509.shown(str(row), 80))
+
+
 @dataclass(frozen=True, slots=True)
 class Dependants:
     """How many rows of a model go with something that is deleted."""
@@ -272,67 +383,116 @@ def not_deletable(found: list[Dependants], user: Any) -> list[str]:
     ]
 
 
-class BulkActionsMixin:
-    """Makes an admin confirm a change of many devices, and then make it."""
+def set_digest(rows: QuerySet[Any]) -> str:
+    """Return what stands for this very set of rows: another set has another digest."""
+    digest = hashlib.sha256()
+    for (key,) in rows.order_by("pk").values_list("pk").distinct():
+        digest.update(b"%d," % key)
+    return digest.hexdigest()
+
+
+class BulkActionsMixin(OwnPagesMixin):
+    """Makes an admin confirm a change of many rows, or of one, and then make it."""
+
+    changes: Sequence[BulkChange] = ()
+
+    def own_pages(self) -> Iterator[tuple[str, Callable[..., Any], str]]:
+        """Add a page for each change that is made of one row, too."""
+        yield from super().own_pages()
+        for change in self.changes:
+            if change.title_of_one:
+                view = partial(self.change_one, change=change)
+                yield f"<int:object_id>/{change.name}/", view, change.name
 
     def change_many(
-        self, request: HttpRequest, queryset: QuerySet[Device], change: BulkChange
+        self, request: HttpRequest, queryset: QuerySet[Any], change: BulkChange
     ) -> HttpResponse | None:
         """Ask, show what will change, and change it once that is confirmed as shown."""
-        sent = request.POST if "step" in request.POST else None
-        form = change.form_class(sent) if change.form_class else None
-        given: dict[str, Any] | None = {}
-        if form is not None:
-            given = form.cleaned_data if form.is_valid() else None
+        form = change.form_class(request.POST if "confirmed" in request.POST else None)
+        given: dict[str, Any] | None = {} if not form.fields else None
+        if form.is_valid():
+            given = form.cleaned_data
+        shown: dict[str, Any] = {
+            "title": change.title,
+            "button": change.button,
+            "is_destructive": change.is_destructive,
+        }
         if given is None and change.asks_first:
-            return self._confirmation(request, change, queryset, form=form)
-        devices = Device.objects.filter(pk__in=queryset.order_by().values("pk"))
-        affected = change.affected(devices, given or {})
-        count = affected.count()
-        shown = request.POST.get("count")
-        lacks = change.lacking(affected, request.user)
-        if given is None or lacks or shown is None or str(count) != shown:
-            return self._confirmation(
+            return confirmation(
+                self,
                 request,
-                change,
-                queryset,
-                form=form,
-                count=count,
-                selected=devices.count(),
-                rows=affected[:MAX_SHOWN],
-                more=max(count - MAX_SHOWN, 0),
-                goes_with=change.goes_with(affected),
-                lacking=lacks,
-                has_moved=shown is not None and str(count) != shown,
+                queryset.none(),
+                form,
+                **shown
+                | {
+                    "text": _("Choose the group; what will change is shown next."),
+                    "button": _("Continue"),
+                    "is_destructive": False,
+                },
             )
-        done = change.apply(affected, given, by=request.user.get_username())
-        messages.success(request, done)
-        return None
-
-    def _confirmation(
-        self, request: HttpRequest, change: BulkChange, queryset: QuerySet[Device], **context: Any
-    ) -> HttpResponse:
-        across = request.POST.get("select_across") == "1"
-        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
-        model_admin: Any = self
-        form = context["form"]
-        return TemplateResponse(
+        rows = self.model._default_manager.filter(pk__in=queryset.order_by().values("pk"))
+        affected = change.affected(rows, given or {})
+        digest = set_digest(affected)
+        confirmed = request.POST.get("shown")
+        lacks = change.lacking(affected, request.user)
+        if given is not None and not lacks and confirmed == digest:
+            done = change.apply(affected, given, by=request.user.get_username())
+            messages.success(request, done)
+            return None
+        count = affected.count()
+        return confirmation(
+            self,
             request,
-            "admin/devices/bulk.html",
-            {
-                **model_admin.admin_site.each_context(request),
-                "opts": model_admin.opts,
-                "title": change.title,
-                "change": change,
-                "action": request.POST["action"],
-                "across": across,
-                "keys": selected[:1] if across else selected,
-                "checkbox": ACTION_CHECKBOX_NAME,
-                "media": model_admin.media + form.media if form else model_admin.media,
-                "back": request.get_full_path(),
-                **context,
+            affected[:MAX_SHOWN],
+            form,
+            **shown
+            | {
+                "text": change.text,
+                "count": count,
+                "noun": model_ngettext(self.opts, count),
+                "selected": rows.count(),
+                "more": max(count - MAX_SHOWN, 0),
+                "goes_with": change.goes_with(affected),
+                "lacking": lacks,
+                "has_moved": confirmed is not None and confirmed != digest,
+                "shown": digest,
+                "button": change.button if count and not lacks else "",
+                "instead": change.instead.name if change.instead and count else "",
             },
         )
+
+    def change_one(
+        self, request: HttpRequest, object_id: int, *, change: BulkChange
+    ) -> HttpResponse:
+        """Change one row, after a confirmation."""
+        row = get_object_or_404(self.model._default_manager.all(), pk=object_id)
+        if not self.has_change_permission(request, row):
+            raise PermissionDenied
+        form = change.form_class(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            answer: HttpResponse = self.guarded(request, self.apply_to_one, row, change, form)
+            return answer
+        return form_page(
+            self,
+            request,
+            form,
+            row,
+            title=change.title_of_one,
+            text=change.text_of_one(row),
+            button=change.button,
+            is_destructive=change.is_destructive,
+        )
+
+    def apply_to_one(
+        self, request: HttpRequest, row: Any, change: BulkChange, form: forms.Form
+    ) -> HttpResponse:
+        """Make a change that was confirmed; show what it was made of."""
+        rows = self.model._default_manager.filter(pk=row.pk)
+        done = change.apply(rows, form.cleaned_data, by=request.user.get_username())
+        messages.success(request, done)
+        page = change.page_after(row)
+        address = f"admin:{page._meta.app_label}_{page._meta.model_name}_change"
+        return HttpResponseRedirect(reverse(address, args=[page.pk]))
 
     def has_revoke_credentials_permission(self, request: HttpRequest) -> bool:
         """Whether this user may revoke keys and certificates."""

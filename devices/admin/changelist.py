@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from devices.admin.mixins import SOON
+from devices.admin.rendering import SOON
 from devices.models import Device, DeviceGroup
 from devices.models.credential_state import (
     credential_state,
@@ -268,3 +268,31 @@ class GroupFilter(CountedFilter):
                 "query_string": reverse("admin:devices_devicegroup_changelist"),
                 "display": _("More groups…"),
             }
+
+
+class CredentialStateFilter(admin.SimpleListFilter):
+    """Credentials by whether they admit their device; their QuerySet has `live_at`."""
+
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [
+            ("live", _("Live")),
+            ("expiring", _("Expires within 30 days")),
+            ("expired", _("Expired")),
+            ("revoked", _("Revoked")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Any]:
+        """Keep the credentials of the choice."""
+        now = timezone.now()
+        live = queryset.live_at(now)
+        choices: dict[str | None, QuerySet[Any]] = {
+            "live": live,
+            "expiring": live.filter(not_after__lte=now + SOON),
+            "expired": queryset.expired_at(now),
+            "revoked": queryset.revoked(),
+        }
+        return choices.get(self.value(), queryset)

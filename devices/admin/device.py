@@ -1,23 +1,17 @@
-"""Staff's view of devices, groups and pre-shared keys; certificates are registered beside it."""
+"""Staff's view of devices."""
 
-from functools import partial
 from typing import Any
 
-from django import forms
-from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Value
-from django.db.models.functions import Coalesce
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
-from django.urls import URLPattern, path, reverse
+from django.contrib import admin
+from django.db.models import F, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
-from devices.admin import try_credential
 from devices.admin.actions import (
     BulkActionsMixin,
     Delete,
@@ -29,7 +23,6 @@ from devices.admin.actions import (
     dependants,
     not_deletable,
 )
-from devices.admin.certificate import CertificateAdmin, CertificateAuthorityAdmin
 from devices.admin.changelist import (
     ANYWHERE,
     BoundedPaginator,
@@ -40,41 +33,26 @@ from devices.admin.changelist import (
     SeenFilter,
     StateFilter,
 )
-from devices.admin.forms import MOMENTS, CurrentForm
+from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.import_export import ImportExportMixin
 from devices.admin.issue_key import IssueKeyMixin
-from devices.admin.mixins import (
-    ChangeGuardMixin,
-    CredentialStateFilter,
-    InitialValuesMixin,
-    KeepRevokedMixin,
-    RevokeForm,
-    SaveChangedFieldsMixin,
-    confirmation,
-    credential_panels,
-    expiry,
-    form_page,
-    panels_of,
-    state_badge,
-)
-from devices.models import CredentialState, Device, DeviceGroup, PreSharedKey
-from devices.models.credential_state import credential_state, next_expiry
-from devices.models.device import first_group
-from devices.models.revocation import revoke_all
-from devices.rendering import (
+from devices.admin.mixins import ChangeGuardMixin, InitialValuesMixin, SaveChangedFieldsMixin
+from devices.admin.panels import credential_panels, panels_of
+from devices.admin.rendering import (
     CREATED,
     LAST_SEEN,
-    LAST_USED,
     NOTHING,
-    REVOKED,
     UPDATED,
     Tone,
     badge,
     enabled_badge,
+    expiry,
 )
-
-__all__ = ["CertificateAdmin", "CertificateAuthorityAdmin"]  # registered where they are written
+from devices.admin.try_credential import TryCredentialMixin
+from devices.models import CredentialState, Device
+from devices.models.credential_state import credential_state, next_expiry
+from devices.models.device import first_group
 
 CREDENTIAL_TONES = {
     CredentialState.NONE: Tone.BAD,
@@ -85,55 +63,6 @@ CREDENTIAL_TONES = {
 MAX_GROUP_NAMES = 3  # of a device, in a list
 
 
-@admin.register(DeviceGroup)
-class DeviceGroupAdmin(
-    ChangeGuardMixin,
-    HistoryMixin,
-    InitialValuesMixin,
-    SaveChangedFieldsMixin,
-    admin.ModelAdmin,
-):
-    """Groups: which there are, where they lie, how many devices each holds."""
-
-    form = CurrentForm
-    list_display = ["name", "parent", "device_count", "description"]
-    list_select_related = ["parent"]
-    list_filter = [("parent", admin.RelatedOnlyFieldListFilter)]
-    search_fields = ["name", "description"]
-    search_help_text = gettext_lazy("Search by name or description.")
-    autocomplete_fields = ["parent"]
-    fieldsets = [(None, {"fields": ["name", "parent", "description"]})]
-    restores = ("name", "parent", "description")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
-        """Count the devices of each group that is shown, in the same statement."""
-        members = Device.groups.through.objects.filter(devicegroup=OuterRef("pk")).order_by()
-        counted = members.values("devicegroup").annotate(n=Count("pk")).values_list("n")  # type: ignore[misc]
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(device_total=Coalesce(Subquery(counted), Value(0)))
-        )
-
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        """Add the sections that other apps fill."""
-        if (group := context.get("original")) is not None:
-            context["panels"] = panels_of(request, group)
-        return super().render_change_form(request, context, *args, **kwargs)
-
-    @admin.display(description=gettext_lazy("Devices"), ordering="device_total")
-    def device_count(self, group: DeviceGroup) -> SafeString:
-        """Return how many devices are direct members, with the way to them."""
-        return format_html(
-            '<a href="{}?group={}">{}</a>',
-            reverse("admin:devices_device_changelist"),
-            group.pk,
-            group.device_total,  # type: ignore[attr-defined]
-        )
-
-
 @admin.register(Device)
 class DeviceAdmin(
     ChangeGuardMixin,
@@ -141,6 +70,7 @@ class DeviceAdmin(
     HistoryMixin,
     BulkActionsMixin,
     IssueKeyMixin,
+    TryCredentialMixin,
     InitialValuesMixin,
     SaveChangedFieldsMixin,
     admin.ModelAdmin,
@@ -170,9 +100,8 @@ class DeviceAdmin(
     readonly_fields = [CREATED, UPDATED, LAST_SEEN]
     list_per_page = 50
     show_full_result_count = False
-    actions = [
-        change.action() for change in (Enable(), Disable(), Join(), Leave(), RevokeAll(), Delete())
-    ]
+    changes = (Enable(), Disable(), Join(), Leave(), RevokeAll(), Delete())
+    actions = [change.action() for change in changes]
     restores = ("kind", "name", "description", "enabled", "attributes")
     fieldsets = [
         (None, {"fields": ["identifier", "name", "kind"]}),
@@ -286,188 +215,3 @@ class DeviceAdmin(
         found = dependants(Device.objects.filter(pk__in=pks))
         counts = {one.name: one.rows for one in found}
         return list(counts), counts, set(not_deletable(found, request.user)), []
-
-    def get_urls(self) -> list[URLPattern]:
-        """Add the pages that switch a device on and off."""
-        pages = [
-            path(
-                f"<int:object_id>/{change.name}/",
-                self.admin_site.admin_view(partial(self.set_enabled, change=change())),
-                name=f"devices_device_{change.name}",
-            )
-            for change in (Enable, Disable)
-        ]
-        tools = [
-            path(
-                f"{view.__name__.replace('_', '-')}/",
-                self.admin_site.admin_view(partial(view, model_admin=self)),
-                name=f"devices_device_{view.__name__}",
-            )
-            for view in (try_credential.try_credential, try_credential.suggestions)
-        ]
-        return [*tools, *pages, *super().get_urls()]
-
-    def set_enabled(
-        self, request: HttpRequest, object_id: int, *, change: Enable | Disable
-    ) -> HttpResponse:
-        """Enable or disable one device, after a confirmation."""
-        device = get_object_or_404(Device, pk=object_id)
-        if not self.has_change_permission(request, device):
-            raise PermissionDenied
-        if request.method == "POST":
-            return self.guarded(request, partial(self._set_enabled, request, device, change))
-        return form_page(
-            self,
-            request,
-            device,
-            forms.Form(),
-            title=change.title_of_one,
-            text=change.text_of_one % {"identifier": device.identifier},
-            button=change.button,
-            destructive=change.is_destructive,
-        )
-
-    def _set_enabled(
-        self, request: HttpRequest, device: Device, change: Enable | Disable
-    ) -> HttpResponse:
-        done = change.apply(Device.objects.filter(pk=device.pk), {}, by="")
-        self.message_user(request, done, messages.SUCCESS)
-        return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
-
-
-@admin.register(PreSharedKey)
-class PreSharedKeyAdmin(
-    HistoryMixin,
-    KeepRevokedMixin,
-    SaveChangedFieldsMixin,
-    admin.ModelAdmin,
-):
-    """Keys across all devices: which are old, unused, about to end."""
-
-    form = CurrentForm
-    formfield_overrides = MOMENTS
-    list_display = [
-        "device",
-        "label",
-        "state",
-        "shown_hint",
-        "scheme",
-        "ends",
-        LAST_USED,
-        CREATED,
-    ]
-    list_display_links = ["device", "label"]
-    list_select_related = ["device"]
-    list_filter = [CredentialStateFilter, "scheme", "pepper"]
-    search_fields = ["device__identifier", "device__name", "label", "hint"]
-    search_help_text = gettext_lazy(
-        "Search by device, label or the first characters of a generated secret."
-    )
-    autocomplete_fields = ["device"]
-    show_full_result_count = False
-    actions = ["revoke"]
-    readonly_fields = [
-        "device",
-        "state",
-        "scheme",
-        "shown_hint",
-        "pepper",
-        CREATED,
-        LAST_USED,
-        REVOKED,
-        "revoked_by",
-        "revoked_reason",
-    ]
-    fieldsets = [
-        (None, {"fields": ["device", "label", "state"]}),
-        (gettext_lazy("Validity"), {"fields": ["not_before", "not_after"]}),
-        (
-            gettext_lazy("Revocation"),
-            {"fields": [REVOKED, "revoked_by", "revoked_reason"]},
-        ),
-        (
-            gettext_lazy("Evidence"),
-            {"fields": [LAST_USED, CREATED, "scheme", "shown_hint", "pepper"]},
-        ),
-    ]
-
-    @admin.display(description=gettext_lazy("State"))
-    def state(self, key: PreSharedKey) -> SafeString:
-        """Return whether the key admits its device now, and why not."""
-        return state_badge(key.state_at(timezone.now()))
-
-    @admin.display(description=gettext_lazy("Secret begins"))
-    def shown_hint(self, key: PreSharedKey) -> str:
-        """Return the hint of a generated secret; a chosen one gives nothing away."""
-        return key.hint or NOTHING
-
-    @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
-    def ends(self, key: PreSharedKey) -> SafeString | str:
-        """Return when the key ends, and whether that is soon."""
-        return expiry(key.not_after, timezone.now())
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Let nobody search for a digest by its beginnings."""
-        return not lookup.startswith("digest") and super().lookup_allowed(lookup, value, request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Keys are issued from their device's page, where the secret is shown once."""
-        return False
-
-    @admin.action(description=gettext_lazy("Revoke selected keys"), permissions=["change"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[PreSharedKey]) -> HttpResponse | None:
-        """Revoke the selected keys from their next use on, after a confirmation."""
-        form = RevokeForm(request.POST if "confirmed" in request.POST else None)
-        if not form.is_valid():
-            return confirmation(
-                self,
-                request,
-                queryset,
-                title=_("Revoke keys"),
-                text=_("These keys will admit nobody any more. This cannot be undone."),
-                button=_("Revoke"),
-                form=form,
-            )
-        revoked = revoke_all(queryset, by=request.user.get_username(), **form.cleaned_data)
-        text = ngettext("%(n)d key revoked.", "%(n)d keys revoked.", revoked)
-        self.message_user(request, text % {"n": revoked}, messages.SUCCESS)
-        return None
-
-    def get_urls(self) -> list[URLPattern]:
-        """Add the page that revokes one key."""
-        revoke = path(
-            "<int:object_id>/revoke/",
-            self.admin_site.admin_view(self.revoke_key),
-            name="devices_presharedkey_revoke",
-        )
-        return [revoke, *super().get_urls()]
-
-    def revoke_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Revoke one key, with a reason."""
-        key = get_object_or_404(PreSharedKey.objects.select_related("device"), pk=object_id)
-        if not self.has_change_permission(request, key):
-            raise PermissionDenied
-        form = RevokeForm(request.POST or None)
-        if request.method == "POST" and form.is_valid():
-            key.revoke(by=request.user.get_username(), **form.cleaned_data)
-            self.message_user(request, _("The key is revoked."), messages.SUCCESS)
-            return HttpResponseRedirect(
-                reverse("admin:devices_device_change", args=[key.device_id])
-            )
-        return form_page(
-            self,
-            request,
-            key,
-            form,
-            title=_("Revoke key"),
-            text=format_html(
-                _(
-                    "Key “{key}” of <b>{device}</b> will admit nobody any more. "
-                    "This cannot be undone."
-                ),
-                key=key,
-                device=key.device,
-            ),
-            button=_("Revoke"),
-            destructive=True,
-        )

@@ -12,7 +12,7 @@ from django.db.models import Manager
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from devices.rendering import NOTHING
+from devices.admin.rendering import NOTHING
 
 
 class MomentField(forms.SplitDateTimeField):

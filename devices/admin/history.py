@@ -11,12 +11,13 @@ from django.db.models import Model, Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import history
+from devices.admin.mixins import OwnPagesMixin, own_page
 from devices.extension_points import Panel
 from devices.history import ChangeType, Origin, history_of, timeline
 from devices.history.timeline import Cursor, Entry, FieldChange, Names
@@ -25,7 +26,7 @@ from devices.models import Device
 IN_PANEL = 5  # changes
 
 
-class HistoryMixin(admin.ModelAdmin):
+class HistoryMixin(OwnPagesMixin):
     """Gives an admin the history of its rows, in place of the log that Django's admin keeps.
 
     `restores` names the fields that staff may set back to what they said before. Credentials have
@@ -42,16 +43,6 @@ class HistoryMixin(admin.ModelAdmin):
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
         """Leave it to the history."""
-
-    def get_urls(self) -> list[URLPattern]:
-        """Add the page that sets a row back."""
-        name = f"{self.opts.app_label}_{self.opts.model_name}_restore"
-        page = path(
-            "<int:object_id>/history/<int:change_id>/restore/",
-            self.admin_site.admin_view(self.restore_view),
-            name=name,
-        )
-        return [page, *super().get_urls()]
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -94,8 +85,14 @@ class HistoryMixin(admin.ModelAdmin):
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_restore"
         return reverse(name, args=[entry.change.id, entry.change.history_id])
 
+    @own_page("<int:object_id>/history/<int:change_id>/restore/", "restore")
     def restore_view(self, request: HttpRequest, object_id: int, change_id: int) -> HttpResponse:
-        """Show what would change back, and after a confirmation change it."""
+        """Show what would change back, and after a confirmation change it, as guards allow."""
+        answer: HttpResponse = self.guarded(request, self.restore, object_id, change_id)
+        return answer
+
+    def restore(self, request: HttpRequest, object_id: int, change_id: int) -> HttpResponse:
+        """Set a row back to what it said before; show what would change where not confirmed."""
         with transaction.atomic():
             rows = self.model._default_manager.select_for_update(of=("self",))
             row = get_object_or_404(rows, pk=object_id)

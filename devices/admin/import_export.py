@@ -1,39 +1,40 @@
 """The admin's pages that bring devices in from files and take them out."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+import io
+from dataclasses import asdict
+from typing import IO, Any, cast
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core import signing
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import MemoryFileUploadHandler
 from django.http import (
+    FileResponse,
     HttpRequest,
+    HttpResponse,
     HttpResponseBase,
     HttpResponseRedirect,
-    StreamingHttpResponse,
 )
-from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
+from devices.admin.mixins import OwnPagesMixin, own_page
+from devices.admin.reauthentication import is_recent
 from devices.models import Device
-from devices.reauthentication import is_recent
+from devices.transfer.columns import Columns
 from devices.transfer.exporting import export_devices, export_secrets, template
-from devices.transfer.formats import MAX_BYTES, Format, dumps, format_of, read
-from devices.transfer.importing import MAX_HASHES, Columns, Import, Options, Progress
+from devices.transfer.formats import MAX_BYTES, Format, format_of, read
+from devices.transfer.importing import MAX_HASHES, Import, Options
 
-EVENTS = "application/x-ndjson"  # what the page's script asks for, in place of a page
 SHOWN = 200  # errors and warnings on a page
 SAMPLE = 20  # devices in a preview
 PREVIEW_LIFE = 60 * 60  # seconds
@@ -96,33 +97,25 @@ class ImportForm(forms.Form):
         return file
 
 
-@dataclass
 class Upload:
     """A file that was sent, with the preview of it that was confirmed, if one was."""
 
-    request: HttpRequest
-    form: ImportForm
-    refusal: str = ""
-    outdated: bool = False
-    done: bool = False
-    unconfirmed: bool = False
-
-    def __post_init__(self) -> None:
+    def __init__(self, request: HttpRequest, form: ImportForm) -> None:
         """Read the file; it is in memory, and stays nowhere else."""
-        file = self.form.cleaned_data["file"]
+        self.request = request
+        self.refusal = ""
+        self.is_outdated = self.is_unconfirmed = False
+        self.asked: dict[str, Any] = {}  # what a guard wants confirmed before anything is written
+        file = form.cleaned_data["file"]
         content = file.read()
         self.name = file.name
-        self.options = Options(
-            **{
-                name: self.form.cleaned_data[name]
-                for name in ("create_groups", "generate", "random")
-            }
-        )
+        names = ("create_groups", "generate", "random")
+        self.options = Options(**{name: form.cleaned_data[name] for name in names})
         self.fingerprint = hashlib.sha256(content).hexdigest()
         self.run = Import(
             read(content, format_of(self.name), Columns()),
             self.options,
-            user=self.request.user,
+            user=request.user,
             reason=self.name,
             most_hashes=MAX_HASHES,
             admit_secrets=self._check_secrets_permitted,
@@ -136,6 +129,7 @@ class Upload:
             "file": self.fingerprint,
             "options": asdict(self.options),
             "counts": self.run.counts,
+            "registry": self.run.state,
         }
 
     @property
@@ -143,32 +137,29 @@ class Upload:
         """The preview, signed."""
         return signing.dumps(self.preview, salt=__name__)
 
-    def steps(self) -> Iterator[Progress]:
-        """Check the file and, where what came of it was confirmed, import it."""
+    def prepare(self) -> bool:
+        """Check the file; make its secrets where what came of it was confirmed."""
         try:
-            yield from self.run.check()
+            self.run.check()
             self._check_permitted()
-            if self.run.is_sound and self._is_confirmed():
-                yield from self.run.prepare()
-                yield from self.run.write()
-                self.done = True
         except ValidationError as error:
             self.refusal = " ".join(error.messages)
-
-    def _is_confirmed(self) -> bool:
+            return False
         token = self.request.POST.get("confirmed", "")
-        if not token:
+        if not (token and self.run.is_sound):
             return False
         try:
             seen = signing.loads(token, salt=__name__, max_age=PREVIEW_LIFE)
         except signing.BadSignature:
             seen = None
-        self.outdated = seen != self.preview
-        return not self.outdated
+        self.is_outdated = seen != self.preview
+        if not self.is_outdated:
+            self.run.prepare()
+        return not self.is_outdated
 
     def _check_secrets_permitted(self) -> None:
         if not is_recent(self.request):
-            self.unconfirmed = True
+            self.is_unconfirmed = True
             raise ValidationError(
                 _("Before secrets are issued, you have to show once more who you are.")
             )
@@ -208,7 +199,6 @@ class Upload:
             "warnings": run.warnings[:SHOWN],
             "more_warnings": max(0, run.warning_total - SHOWN),
             "sample": run.entries[:SAMPLE],
-            "secrets_name": f"secrets-{timezone.now():%Y%m%d-%H%M%S}.csv",
         }
 
 
@@ -224,88 +214,55 @@ NOT_PERMITTED = {
     "devices.add_devicegroup": gettext_lazy("You may not create groups."),
     "devices.change_devicegroup": gettext_lazy("You may not change groups."),
 }
-STAGES = {
-    "check": gettext_lazy("Rows checked"),
-    "prepare": gettext_lazy("Secrets prepared"),
-    "write": gettext_lazy("Devices written"),
-}
 
 
-class ImportExportMixin:
+class ImportExportMixin(OwnPagesMixin):
     """The pages of a device's admin that import and export."""
-
-    def get_urls(self) -> list[URLPattern]:
-        """Add the pages."""
-        wrap = self.admin_site.admin_view  # type: ignore[attr-defined]
-        # The upload must be taken over before anything reads the form: its token is checked then.
-        pages = [
-            path("import/", wrap(csrf_exempt(self.import_page)), name="devices_device_import"),
-            path(
-                "import/template/",
-                wrap(self.import_template),
-                name="devices_device_import_template",
-            ),
-            path("export/", wrap(self.export_page), name="devices_device_export"),
-        ]
-        urls: list[URLPattern] = super().get_urls()  # type: ignore[misc]
-        return [*pages, *urls]
 
     # --- In ---------------------------------------------------------------------------------
 
+    # The upload must be taken over before anything reads the form: its token is checked then.
+    @own_page("import/", "import")
+    @method_decorator(csrf_exempt)
     def import_page(self, request: HttpRequest) -> HttpResponseBase:
         """Check a file and show what would come of it; import it once that is confirmed."""
-        if not request.user.has_perms(["devices.add_device", "devices.change_device"]):
-            raise PermissionDenied
+        self._require_import(request)
         if request.content_type == "multipart/form-data":  # others are read already, without files
             request.upload_handlers = [InMemoryUpload(request)]
         answer: HttpResponseBase = self._import(request)
         return answer
 
+    def _require_import(self, request: HttpRequest) -> None:
+        if not request.user.has_perms(["devices.add_device", "devices.change_device"]):
+            raise PermissionDenied
+
     @method_decorator(csrf_protect)
     def _import(self, request: HttpRequest) -> HttpResponseBase:
-        sent = request.method == "POST"
-        form = ImportForm(request.POST, request.FILES) if sent else ImportForm()
-        streamed = sent and request.headers.get("Accept") == EVENTS
+        form = ImportForm(*((request.POST, request.FILES) if request.method == "POST" else ()))
         if not form.is_valid():
-            if streamed:
-                page = self._outcome(request, {"form": form})
-                return StreamingHttpResponse([dumps({"html": page})], content_type=EVENTS)
             return self._import_page(request, form)
         upload = Upload(request, form)
-        if streamed:
-            return StreamingHttpResponse(self._events(upload), content_type=EVENTS)
-        for _step in upload.steps():
-            pass
-        if not upload.done:
+        if not upload.prepare():
             return self._import_page(request, form, **upload.context())
-        if upload.run.generated:
-            return _download(
-                export_secrets(upload.run.generated, Format.CSV),
-                upload.context()["secrets_name"],
-                Format.CSV,
-            )
-        self.message_user(  # type: ignore[attr-defined]
-            request, _("“%(name)s” was imported.") % {"name": upload.name}, messages.SUCCESS
-        )
+        try:
+            answer = self.guarded(request, self._write, upload)
+        except ValidationError as error:
+            upload.refusal = " ".join(error.messages)
+            return self._import_page(request, form, **upload.context())
+        if not isinstance(answer, HttpResponseRedirect):  # a guard's own page cannot send the file
+            upload.asked = cast(TemplateResponse, answer).context_data or {}
+            return self._import_page(request, form, **upload.context())
+        if not upload.run.generated:
+            return answer
+        list(messages.get_messages(request))  # the file is the answer, and says it
+        file = io.BytesIO()
+        export_secrets(file, upload.run.generated, Format.CSV)
+        return _download(file, f"secrets-{timezone.now():%Y%m%d-%H%M%S}.csv", Format.CSV)
+
+    def _write(self, request: HttpRequest, upload: Upload) -> HttpResponse:
+        upload.run.write()
+        messages.success(request, _("“%(name)s” was imported.") % {"name": upload.name})
         return HttpResponseRedirect(reverse("admin:devices_device_changelist"))
-
-    def _events(self, upload: Upload) -> Iterator[str]:
-        """Yield a line for each step, then the secrets, then the outcome as HTML.
-
-        Whoever closes the page before the end of the import has imported nothing.
-        """
-        for step in upload.steps():
-            yield f"{dumps({**step._asdict(), 'stage': str(STAGES[step.stage])})}\n"
-        if upload.done and upload.run.generated:
-            for chunk in export_secrets(upload.run.generated, Format.CSV):
-                yield f"{dumps({'secrets': chunk.decode()})}\n"
-        yield f"{dumps({'html': self._outcome(upload.request, upload.context())})}\n"
-
-    @staticmethod
-    def _outcome(request: HttpRequest, context: dict[str, Any]) -> str:
-        return render_to_string(
-            "admin/devices/transfer/outcome.html", {**context, "scripted": True}, request
-        )
 
     def _import_page(
         self, request: HttpRequest, form: ImportForm, **context: Any
@@ -320,20 +277,23 @@ class ImportExportMixin:
             **context,
         )
 
+    @own_page("import/template/")
     def import_template(self, request: HttpRequest) -> HttpResponseBase:
         """Return an empty table to fill in."""
-        if not request.user.has_perms(["devices.add_device", "devices.change_device"]):
-            raise PermissionDenied
+        self._require_import(request)
         table = "groups" if request.GET.get("table") == "groups" else "devices"
         wanted = request.GET.get("format", "")
         kind = Format(wanted) if wanted in Format.values else Format.CSV
-        return _download(template(table, kind), f"{table}.{kind}", kind)
+        file = io.BytesIO()
+        template(file, table, kind)
+        return _download(file, f"{table}.{kind}", kind)
 
     # --- Out --------------------------------------------------------------------------------
 
+    @own_page("export/", "export")
     def export_page(self, request: HttpRequest) -> HttpResponseBase:
         """Return the devices of the list, as filtered and searched, as a file; or ask which."""
-        if not self.has_view_permission(request):  # type: ignore[attr-defined]
+        if not self.has_view_permission(request):
             raise PermissionDenied
         wanted = request.GET.get("format", "")
         filters = request.GET.copy()
@@ -341,7 +301,7 @@ class ImportExportMixin:
             filters.pop(own, None)
         request.GET = filters  # type: ignore[assignment]
         try:
-            listed = self.get_changelist_instance(request)  # type: ignore[attr-defined]
+            listed = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(reverse("admin:devices_device_changelist"))
         devices = Device.objects.all()
@@ -351,11 +311,13 @@ class ImportExportMixin:
         if wanted in Format.values:
             kind = Format(wanted)
             try:
-                return _download(
-                    export_devices(devices, kind), f"devices-{timezone.now():%Y%m%d}.{kind}", kind
-                )
+                export = export_devices(devices, kind)
             except ValidationError as error:
                 refusal = " ".join(error.messages)
+            else:
+                answer = _download(export.file, f"devices-{timezone.now():%Y%m%d}.{kind}", kind)
+                answer["X-Row-Count"] = str(export.rows)
+                return answer
         return self._transfer_page(
             request,
             "export",
@@ -368,21 +330,19 @@ class ImportExportMixin:
         )
 
     def _transfer_page(self, request: HttpRequest, name: str, **context: Any) -> TemplateResponse:
-        site: admin.AdminSite = self.admin_site  # type: ignore[attr-defined]
         return TemplateResponse(
             request,
             f"admin/devices/transfer/{name}.html",
             {
-                **site.each_context(request),
-                "opts": self.opts,  # type: ignore[attr-defined]
-                "media": self.media,  # type: ignore[attr-defined]
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "media": self.media,
                 **context,
             },
         )
 
 
-def _download(chunks: Iterable[bytes], name: str, kind: Format) -> StreamingHttpResponse:
-    """Return a file to save."""
-    response = StreamingHttpResponse(chunks, content_type=kind.content_type)
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
+def _download(file: IO[bytes], name: str, kind: Format) -> FileResponse:
+    """Return a complete file to save, with its length: what arrives short was cut off."""
+    file.seek(0)
+    return FileResponse(file, as_attachment=True, filename=name, content_type=kind.content_type)

@@ -1,6 +1,5 @@
 """Issuing and rotating keys: the pages that show a secret, once."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -11,18 +10,18 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin.forms import MomentField, OneTimeForm
-from devices.admin.mixins import form_page
+from devices.admin.mixins import OwnPagesMixin, form_page, own_page
+from devices.admin.reauthentication import recently_authenticated
 from devices.credentials import hashing
 from devices.models import Device, PreSharedKey
 from devices.models.pre_shared_key import ISSUED_BEFORE
-from devices.reauthentication import recently_authenticated
 
 OVERLAPS = {
     0: gettext_lazy("at once"),
@@ -117,25 +116,10 @@ def strength_rules(device: Device) -> dict[str, Any]:
     }
 
 
-class IssueKeyMixin:
+class IssueKeyMixin(OwnPagesMixin):
     """Adds the pages that issue and rotate keys to the admin of devices."""
 
-    admin_site: Any
-    message_user: Callable[..., None]
-
-    def get_urls(self) -> list[URLPattern]:
-        """Add the pages that issue and rotate keys."""
-        pages = [
-            path(
-                f"<int:object_id>/{view.__name__.replace('_', '-')}/",
-                self.admin_site.admin_view(view),
-                name=f"devices_device_{view.__name__}",
-            )
-            for view in (self.issue_key, self.rotate_keys)
-        ]
-        rest: list[URLPattern] = super().get_urls()  # type: ignore[misc]
-        return [*pages, *rest]
-
+    @own_page("<int:object_id>/issue-key/")
     @recently_authenticated
     def issue_key(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a key, or register a known secret; a generated one is shown on this answer only."""
@@ -153,8 +137,8 @@ class IssueKeyMixin:
         return form_page(
             self,
             request,
-            device,
             form,
+            device,
             title=_("Issue a key"),
             text=format_html(
                 _("A new pre-shared key for <b>{device}</b>."), device=device.identifier
@@ -176,6 +160,7 @@ class IssueKeyMixin:
             )
         return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
 
+    @own_page("<int:object_id>/rotate-keys/")
     @recently_authenticated
     def rotate_keys(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Issue a new key and let the old ones end; the new secret is shown on this answer only."""
@@ -200,8 +185,8 @@ class IssueKeyMixin:
         return form_page(
             self,
             request,
-            device,
             form,
+            device,
             title=_("Rotate keys"),
             text=format_html(
                 ngettext(

@@ -5,7 +5,8 @@ member of staff, so that neither a device is locked out nor its secret guessed h
 """
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from django import forms
 from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
@@ -15,18 +16,19 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse_lazy
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from devices import addresses, history
+from devices.admin.mixins import OwnPagesMixin, own_page
 from devices.authentication import authenticate
 from devices.credentials import hashing, throttle, x509
 from devices.models import Certificate, Device, PreSharedKey
 from devices.verdicts import Verdict
-
-if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin
 
 MAX_SUGGESTED = 20
 FAILURES = 10  # tries of one member of staff that may fail
@@ -37,11 +39,14 @@ log = logging.getLogger(__name__)
 
 
 class SuggestingInput(AdminTextInputWidget):
-    """A text field that a script makes a combobox of; without scripts it is a text field."""
+    """A text field with a list of suggestions, which a script renews as one types.
+
+    `options` come with the page, for who has no script: no more than MAX_SUGGESTED.
+    """
 
     class Media:
-        js = [forms.Script("devices/combobox.js", defer=True)]
-        css = {"all": ["devices/combobox.css"]}
+        js = [forms.Script("devices/suggestions.js", defer=True)]
+        css = {"all": ["devices/pages.css"]}
 
     def __init__(self, url: Any) -> None:
         super().__init__(
@@ -50,10 +55,16 @@ class SuggestingInput(AdminTextInputWidget):
                 "autocapitalize": "none",
                 "spellcheck": "false",
                 "data-suggestions": url,
-                "data-some": gettext_lazy("Suggestions: {n}. Choose with the arrow keys."),
-                "data-none": gettext_lazy("No suggestions."),
             }
         )
+        self.options: Sequence[str] = ()
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        """Return the field and its list."""
+        listed = f"{name}-suggestions"
+        field = super().render(name, value, {**(attrs or {}), "list": listed}, renderer)
+        options = format_html_join("", '<option value="{}">', ((one,) for one in self.options))
+        return format_html('{}<datalist id="{}">{}</datalist>', field, listed, options)
 
 
 class CredentialForm(forms.Form):
@@ -130,39 +141,6 @@ class Tries:
         cache.delete(self._taken)
 
 
-@sensitive_post_parameters()
-@sensitive_variables()
-def try_credential(request: HttpRequest, model_admin: "ModelAdmin[Any]") -> HttpResponse:
-    """Show the form, and after a POST the verdict; what was presented is never shown again."""
-    if not request.user.has_perm(PERMISSION):
-        raise PermissionDenied
-    form = CredentialForm(request.POST or None, initial={"device": request.GET.get("device")})
-    verdict = None
-    if form.is_valid():
-        verdict = _try(request, form.cleaned_data)
-        if verdict is None:
-            form.add_error(None, _("Too many of your tries have failed; try again later."))
-        else:
-            form = CredentialForm(initial={"device": form.cleaned_data["device"]})
-    if form.is_bound:
-        form.data = {"device": form.data.get("device", "")}  # and nothing that is a secret
-    return TemplateResponse(
-        request,
-        "admin/devices/try_credential.html",
-        {
-            **model_admin.admin_site.each_context(request),
-            "opts": model_admin.opts,
-            "title": _("Try a credential"),
-            "form": form,
-            "media": model_admin.media + form.media,
-            "verdict": verdict,
-            "device": form.initial.get("device") if verdict else None,
-            "key": _row(PreSharedKey, verdict.key) if verdict else None,
-            "certificate": _row(Certificate, verdict.certificate) if verdict else None,
-        },
-    )
-
-
 @sensitive_variables()
 def _try(request: HttpRequest, presented: dict[str, Any]) -> Verdict | None:
     """Return the verdict, and record that it was asked for; None after too many failures."""
@@ -188,14 +166,54 @@ def _row(model: type[Model], pk: int | None) -> Model | None:
     return model._default_manager.filter(pk=pk).first() if pk is not None else None
 
 
-def suggestions(request: HttpRequest, model_admin: "ModelAdmin[Any]") -> HttpResponse:
-    """Return the identifiers that the list's search finds for a beginning, for a combobox."""
-    if not model_admin.has_view_permission(request):
-        raise PermissionDenied
-    sought = request.GET.get("q", "").strip()
-    found: list[str] = []
-    if sought:
-        rows, _duplicates = model_admin.get_search_results(request, Device.objects.all(), sought)
+class TryCredentialMixin(OwnPagesMixin):
+    """Adds the page that tries credentials, and what it suggests, to the admin of devices."""
+
+    @own_page("try-credential/")
+    @method_decorator([sensitive_post_parameters(), sensitive_variables()])
+    def try_credential(self, request: HttpRequest) -> HttpResponse:
+        """Show the form, and after a POST the verdict; what was presented is never shown again."""
+        if not request.user.has_perm(PERMISSION):
+            raise PermissionDenied
+        form = CredentialForm(request.POST or None, initial={"device": request.GET.get("device")})
+        verdict = None
+        if form.is_valid():
+            verdict = _try(request, form.cleaned_data)
+            if verdict is None:
+                form.add_error(None, _("Too many of your tries have failed; try again later."))
+            else:
+                form = CredentialForm(initial={"device": form.cleaned_data["device"]})
+        form.fields["device"].widget.options = self.suggested(request)
+        if form.is_bound:
+            form.data = {"device": form.data.get("device", "")}  # and nothing that is a secret
+        return TemplateResponse(
+            request,
+            "admin/devices/try_credential.html",
+            {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "title": _("Try a credential"),
+                "form": form,
+                "media": self.media + form.media,
+                "verdict": verdict,
+                "device": form.initial.get("device") if verdict else None,
+                "key": _row(PreSharedKey, verdict.key) if verdict else None,
+                "certificate": _row(Certificate, verdict.certificate) if verdict else None,
+            },
+        )
+
+    @own_page("suggestions/")
+    def suggestions(self, request: HttpRequest) -> HttpResponse:
+        """Return the identifiers that the list's search finds, for a list of suggestions."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        sought = request.GET.get("q", "").strip()
+        return JsonResponse({"found": self.suggested(request, sought) if sought else []})
+
+    def suggested(self, request: HttpRequest, sought: str = "") -> list[str]:
+        """Return the first identifiers that the list's search finds, if they may be seen."""
+        if not self.has_view_permission(request):
+            return []
+        rows, _duplicates = self.get_search_results(request, Device.objects.all(), sought)
         names = rows.order_by("identifier").values_list("identifier", flat=True)
-        found = list(names[:MAX_SUGGESTED])
-    return JsonResponse({"found": found})
+        return list(names[:MAX_SUGGESTED])

@@ -2,7 +2,7 @@
 
 from django import template
 
-from devices import rendering
+from devices.admin import rendering
 
 register = template.Library()
 register.filter("moment", rendering.moment)

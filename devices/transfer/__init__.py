@@ -1,4 +1,4 @@
 """Devices and groups in and out of files (docs/transfer.md).
 
-`tables` knows the formats, `imports` and `exports` what the columns mean.
+`formats` and `workbooks` know the files, `columns` what their cells mean.
 """

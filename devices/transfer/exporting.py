@@ -1,22 +1,31 @@
-"""Devices and groups into files, streamed; never a secret or a digest. (docs/transfer.md)"""
+"""Devices and groups into files, whole or not at all; never a secret. (docs/transfer.md)"""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any, NamedTuple
 
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
 
 from devices import addresses
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
-from devices.transfer.formats import MAX_SHEET_ROWS, Format, Row, write
-from devices.transfer.importing import DEVICE_COLUMNS, GROUP_COLUMNS, group_cell
+from devices.transfer.columns import DEVICE_COLUMNS, GROUP_COLUMNS, group_cell
+from devices.transfer.formats import Format, Row, write
 
 BATCH = 1_000
 NOT_EXPORTED = frozenset({"secret_until", "certificate"})
 EXPORT_COLUMNS = tuple(name for name in DEVICE_COLUMNS if name not in NOT_EXPORTED)
+
+
+class Export(NamedTuple):
+    """A file that is complete, at its beginning, and the number of rows in it.
+
+    It is a temporary one without a name: what fails on the way hands out nothing.
+    """
+
+    file: IO[bytes]
+    rows: int
 
 
 def _values(device: Device) -> dict[str, Any]:
@@ -53,22 +62,17 @@ def _texts(device: Device) -> dict[str, str]:
     }
 
 
-def export_devices(devices: DeviceQuerySet, kind: Format) -> Iterator[bytes]:
-    """Yield the devices as a file of a format, in constant memory.
+def export_devices(devices: DeviceQuerySet, kind: Format) -> Export:
+    """Return the devices as a file of a format, in constant memory.
 
-    Raises ValidationError where they are more than a sheet of a workbook holds.
+    Raises ValidationError where they are more than a workbook is written with.
     """
-    if kind == Format.XLSX and devices.count() >= MAX_SHEET_ROWS:
-        raise ValidationError(
-            _("A sheet of a workbook holds no more than %(most)d devices; use CSV."),
-            params={"most": MAX_SHEET_ROWS - 1},
-        )
     row = _texts if kind.is_flat else _values
-    return write(EXPORT_COLUMNS, _rows(devices.for_export().in_batches(BATCH), row), kind)
+    return _export(EXPORT_COLUMNS, map(row, _streamed(devices)), kind)
 
 
-def export_groups(groups: "QuerySet[DeviceGroup]", kind: Format) -> Iterator[bytes]:
-    """Yield the groups as a file of a format that an import understands."""
+def export_groups(groups: "QuerySet[DeviceGroup]", kind: Format) -> Export:
+    """Return the groups as a file of a format that an import understands."""
     rows = [
         {
             "group": group.name,
@@ -77,23 +81,24 @@ def export_groups(groups: "QuerySet[DeviceGroup]", kind: Format) -> Iterator[byt
         }
         for group in groups.order_by("name").select_related("parent")
     ]
-    return write(GROUP_COLUMNS, [rows], kind)
+    return _export(GROUP_COLUMNS, rows, kind)
 
 
-def export_secrets(generated: Sequence[tuple[str, str]], kind: Format) -> Iterator[bytes]:
-    """Yield identifiers and their generated secrets as a file that can be imported elsewhere."""
+def export_secrets(file: IO[bytes], generated: Sequence[tuple[str, str]], kind: Format) -> None:
+    """Write identifiers and their generated secrets as a table that can be imported elsewhere."""
     rows = (
         {"identifier": addresses.written(identifier), "secret": secret}
         for identifier, secret in generated
     )
-    return write(("identifier", "secret"), [rows], kind)
+    write(file, ("identifier", "secret"), rows, kind)
 
 
-def template(table: str, kind: Format) -> Iterator[bytes]:
-    """Return an empty table to fill in; where rows carry their columns, with one to go by."""
+def template(file: IO[bytes], table: str, kind: Format) -> None:
+    """Write an empty table to fill in; where rows carry their columns, with one to go by."""
     if kind.is_flat:
-        return write(TEMPLATES[table], [], kind)
-    return write((), [[EXAMPLES[table]]], kind)
+        write(file, TEMPLATES[table], [], kind)
+    else:
+        write(file, (), [EXAMPLES[table]], kind)
 
 
 TEMPLATES = {
@@ -113,6 +118,17 @@ EXAMPLES: dict[str, Row] = {
 }
 
 
-def _rows(batches: Iterable[list[Device]], row: Callable[[Device], Row]) -> Iterator[Iterable[Row]]:
-    for devices in batches:
-        yield map(row, devices)
+def _export(columns: Sequence[str], rows: Iterable[Row], kind: Format) -> Export:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (whoever hands it out closes it)
+    try:
+        written = write(file, columns, rows, kind)
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return Export(file, written)
+
+
+def _streamed(devices: DeviceQuerySet) -> Iterator[Device]:
+    for batch in devices.for_export().in_batches(BATCH):
+        yield from batch

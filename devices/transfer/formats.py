@@ -1,36 +1,25 @@
 """Tables in files: CSV, JSON, NDJSON and XLSX, read and written a row at a time.
 
-What is read is bounded before it is believed, and nothing of it goes to a disk. What is written
-streams in every format.
+What is read is bounded before it is believed, and nothing of it goes to a disk.
 """
 
 import csv
 import io
 import json
 import re
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import PurePath
 from typing import IO, Any, NamedTuple, Protocol
-from xml.etree.ElementTree import ParseError
-from xml.parsers import expat
-from xml.sax.saxutils import escape
 
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext as _
 
 MAX_BYTES = 64 * 1024 * 1024
-MAX_UNPACKED = 256 * 1024 * 1024  # of a workbook; its shared strings are held in memory
-MAX_SHARED_STRINGS = 64 * 1024 * 1024
-MAX_ELEMENTS = 4_000_000  # of a workbook's part that are held in memory, 90 bytes each
 MAX_ROWS = 250_000
 MAX_COLUMNS = 64
 MAX_CHARACTERS = 131_072  # in a cell
-MAX_SHEET_ROWS = 1_048_576  # a spreadsheet's own limit, the header included
 
 
 class Format(models.TextChoices):
@@ -60,11 +49,19 @@ CONTENT_TYPES = {
 }
 
 
+ENDINGS = {
+    "jsonl": "ndjson",
+    "tsv": "csv",
+    "txt": "csv",
+    **dict.fromkeys(("xlsm", "xltx", "xltm"), "xlsx"),  # with macros, which are not run; templates
+}
+
+
 def format_of(name: str) -> Format:
     """Return the format that a file's name tells; raises ValidationError where it tells none."""
     ending = PurePath(name).suffix.lower().removeprefix(".")
     try:
-        return Format({"jsonl": "ndjson", "tsv": "csv", "txt": "csv"}.get(ending, ending))
+        return Format(ENDINGS.get(ending, ending))
     except ValueError:
         raise ValidationError(
             _("The name of the file does not tell its format. Known are: %(formats)s."),
@@ -75,17 +72,20 @@ def format_of(name: str) -> Format:
 
 # --- Cells that a spreadsheet would run ------------------------------------------------------
 
-RUNS = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")  # noqa: RUF001 - full-width signs start formulas, too
+# A cell begins where its text does and, for a spreadsheet that expects another separator than the
+# file has, after each sign that might be one. Quotes before a formula do not make a text of it.
+BEGINS = r"(?:^|(?<=[;,|\t\r\n]))"
+FORMULA = r"(?=[\"']*[=+\-@\t\r\n＝＋－＠])"  # noqa: RUF001 - full-width signs start formulas, too
 
 
 def defused(text: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula: an apostrophe goes before it."""
-    return f"'{text}" if RUNS.match(text) else text
+    """Return a cell that no spreadsheet takes for a formula: an apostrophe goes before each."""
+    return re.sub(BEGINS + FORMULA, "'", text)
 
 
 def undefused(text: str) -> str:
     """Return what `defused` was given."""
-    return text[1:] if text.startswith("'") and RUNS.match(text) else text
+    return re.sub(f"{BEGINS}'{FORMULA}", "", text) if "'" in text else text
 
 
 # --- Reading --------------------------------------------------------------------------------
@@ -122,19 +122,18 @@ def refused(message: str, *, row: int = 0, **params: object) -> ValidationError:
     return ValidationError(where + text, code="file")
 
 
+ZIP = b"PK\x03\x04"
+
+
 def read(content: bytes, kind: Format, layout: Layout) -> Iterator[Record]:
     """Yield the rows of a file; raises ValidationError where it is no such file or too large."""
     if len(content) > MAX_BYTES:
         raise refused(
             _("The file is larger than %(most)d MiB; split it."), most=MAX_BYTES // 1024**2
         )
-    readers = {
-        Format.CSV: _read_csv,
-        Format.JSON: _read_json,
-        Format.NDJSON: _read_ndjson,
-        Format.XLSX: _read_xlsx,
-    }
-    for number, record in enumerate(readers[kind](content, layout), 1):
+    if kind != Format.XLSX and content.startswith(ZIP):
+        raise refused(_("This is a workbook or an archive; a workbook's name ends with .xlsx."))
+    for number, record in enumerate(_reader(kind)(content, layout), 1):
         if number > MAX_ROWS:
             raise refused(
                 _("The file has more than %(most)d rows; split it."), row=record.row, most=MAX_ROWS
@@ -145,6 +144,14 @@ def read(content: bytes, kind: Format, layout: Layout) -> Iterator[Record]:
         for problem in record.problems:
             record.cells.pop(problem.column, None)
         yield record
+
+
+def _reader(kind: Format) -> Callable[[bytes, Layout], Iterator[Record]]:
+    if kind == Format.XLSX:
+        from devices.transfer import workbooks  # 15 MB, which most servers never need
+
+        return workbooks.read
+    return {Format.CSV: _read_csv, Format.JSON: _read_json, Format.NDJSON: _read_ndjson}[kind]
 
 
 def _unusable(value: object) -> str:
@@ -160,7 +167,7 @@ def _unusable(value: object) -> str:
     return ""
 
 
-def _header(names: Sequence[str], layout: Layout) -> list[str]:
+def header_of(names: Sequence[str], layout: Layout) -> list[str]:
     """Return the columns that a header names, or raise ValidationError with the known ones."""
     wanted = [name.strip().lower() for name in names]
     while wanted and not wanted[-1]:
@@ -184,15 +191,30 @@ def _header(names: Sequence[str], layout: Layout) -> list[str]:
 def _lines(content: bytes) -> Iterator[str]:
     """Yield the lines of a text in UTF-8 or, where it says so, UTF-16."""
     encoding = "utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
-    read = 0
     try:
-        for line in io.TextIOWrapper(io.BytesIO(content), encoding, newline=""):
-            read += 1
-            yield line
+        yield from io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
     except UnicodeError:
-        raise refused(
-            _("After line %(line)d the text is not UTF-8; save the file as “CSV UTF-8”."), line=read
-        ) from None
+        raise _wrong_encoding(content, encoding) from None
+
+
+def _wrong_encoding(content: bytes, encoding: str) -> ValidationError:
+    """Return where a text is not in its encoding, and which one it may be in."""
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError as error:
+        wrong = content[error.start : error.start + 1]
+        line = content.count(b"\n", 0, error.start) + 1
+        if encoding == "utf-8-sig" and (meant := wrong.decode("cp1252", errors="ignore")):
+            return refused(
+                _(
+                    "Line %(line)d is not UTF-8: this seems to be Windows-1252, where its first "
+                    "such sign is “%(meant)s”. Save the file as “CSV UTF-8”."
+                ),
+                line=line,
+                meant=meant,
+            )
+        return refused(_("Line %(line)d is not UTF-8; save the file as “CSV UTF-8”."), line=line)
+    return refused(_("The file is not UTF-8; save it as “CSV UTF-8”."))
 
 
 def _delimiter(line: str, layout: Layout) -> str:
@@ -218,7 +240,7 @@ def _read_csv(content: bytes, layout: Layout) -> Iterator[Record]:
     csv.field_size_limit(MAX_BYTES)  # cells are bounded where their row and column are known
     rows = csv.reader(_again(first, lines), delimiter=delimiter, strict=True)
     try:
-        header = _header(next(rows), layout)
+        header = header_of(next(rows), layout)
         for cells in rows:
             row += 1
             if any(cells):
@@ -235,9 +257,10 @@ def _again(first: str, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _record(row: int, header: Sequence[str], cells: Sequence[str]) -> Record:
-    record = Record(row, {name: undefused_cell(name, c) for name, c in zip(header, cells)})  # noqa: B905
-    surplus = any(cells[len(header) :])
-    if surplus or len(cells) < len(header):
+    """Return a row; cells that are missing at its end are empty, as spreadsheets write them."""
+    padded = [*cells, *[""] * (len(header) - len(cells))]
+    record = Record(row, {name: undefused_cell(name, c) for name, c in zip(header, padded)})  # noqa: B905
+    if any(cells[len(header) :]):
         record.problems.append(
             Problem(
                 row,
@@ -321,286 +344,39 @@ def _object(row: int, found: object, layout: Layout) -> Record:
     return record
 
 
-ROW_DEPTH = 3  # worksheet, sheetData, row
-BROKEN_WORKBOOK = (
-    *(zipfile.BadZipFile, zlib.error, ParseError, OSError, EOFError, NotImplementedError),
-    *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
-)
-
-
-def _read_xlsx(content: bytes, layout: Layout) -> Iterator[Record]:
-    """Yield the rows of the sheet “groups”, where there is one, and of the first other sheet."""
-    import openpyxl
-
-    try:
-        _check_unpacked(content)
-        book = openpyxl.load_workbook(
-            io.BytesIO(content), read_only=True, data_only=False, keep_links=False
-        )
-    except BROKEN_WORKBOOK:
-        raise refused(
-            _("This is no XLSX workbook, or one that is protected by a password.")
-        ) from None
-    try:
-        groups = [sheet for sheet in book.worksheets if sheet.title.lower() == "groups"]
-        others = [sheet for sheet in book.worksheets if sheet not in groups]
-        for sheet in groups + others[:1]:
-            yield from _read_sheet(sheet, layout)
-    except BROKEN_WORKBOOK:
-        raise refused(_("The workbook is damaged.")) from None
-    finally:
-        book.close()
-
-
-def _check_unpacked(content: bytes) -> None:
-    """Refuse a workbook that unpacks to far more than it is."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        sizes = {part.filename.lower(): part.file_size for part in archive.infolist()}
-        total = sum(part.file_size for part in archive.infolist())
-        if total <= MAX_UNPACKED:
-            for part in archive.infolist():
-                with archive.open(part) as content_of_part:
-                    _check_elements(content_of_part)
-    shared = max((size for name, size in sizes.items() if "sharedstrings" in name), default=0)
-    if total > MAX_UNPACKED or shared > MAX_SHARED_STRINGS:
-        raise refused(
-            _("The workbook unpacks to more than %(most)d MiB; split it or use CSV."),
-            most=MAX_UNPACKED // 1024**2,
-        )
-
-
-def _check_elements(part: IO[bytes]) -> None:
-    """Refuse a part that a few bytes of file make millions of elements of.
-
-    openpyxl keeps every element of a sheet but those within rows that it is done with.
-    """
-    parser = expat.ParserCreate()
-    depth = kept = before = 0
-
-    def begin(_name: str, _attributes: object) -> None:
-        nonlocal depth, kept, before
-        depth += 1
-        kept += 1
-        if depth == ROW_DEPTH:
-            before = kept
-        if kept > MAX_ELEMENTS:
-            raise refused(_("The workbook has too many cells; split it or use CSV."))
-
-    def end(name: str) -> None:
-        nonlocal depth, kept
-        if depth == ROW_DEPTH and name.endswith("row"):
-            kept = before
-        depth -= 1
-
-    parser.StartElementHandler = begin
-    parser.EndElementHandler = end
-    try:
-        parser.ParseFile(part)
-    except expat.ExpatError:
-        return  # a picture; or it is refused when it is read
-
-
-def _read_sheet(sheet: Any, layout: Layout) -> Iterator[Record]:
-    sheet.reset_dimensions()  # what a sheet says of its own size is not believed
-    header: list[str] | None = None
-    for row, cells in enumerate(sheet.iter_rows(max_col=MAX_COLUMNS), 1):
-        if row > MAX_SHEET_ROWS:
-            raise refused(_("The sheet has too many rows."))
-        if all(cell.value is None for cell in cells):
-            continue
-        if header is None:
-            header = _header([str(cell.value or "") for cell in cells], layout)
-            continue
-        record = Record(row, {})
-        for name, cell in zip(header, cells):  # noqa: B905
-            try:
-                record.cells[name] = undefused_cell(name, _cell_text(name, cell))
-            except ValueError as error:
-                record.problems.append(Problem(row, name, str(error)))
-        if any(cell.value is not None for cell in cells[len(header) :]):
-            message = _("The row has a cell beside the columns of the header.")
-            record.problems.append(Problem(row, "", message))
-        yield record
-
-
-EXACT = frozenset({"identifier", "secret", "certificate"})
-
-
-def _cell_text(column: str, cell: Any) -> str:
-    """Return a cell of a workbook as text; raises ValueError with the reason where it is none."""
-    value = cell.value
-    if value is None:
-        return ""
-    if cell.data_type == "f":
-        raise ValueError(_("The cell holds a formula; paste its value instead."))
-    if cell.data_type == "e":
-        raise ValueError(_("The cell holds an error of the spreadsheet."))
-    if isinstance(value, str):
-        return CODED.sub(lambda match: chr(int(match[1], 16)), value)
-    if column in EXACT:
-        raise ValueError(
-            _(
-                "The spreadsheet made this a number, a date or a truth value, and may have changed "
-                "it: format the column as text and enter it again."
-            )
-        )
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
 # --- Writing --------------------------------------------------------------------------------
-
-CODED = re.compile(r"_x([0-9A-F]{4})_")
-UNWRITABLE = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-F]{4}_)")
-
-
-class _Sink(io.RawIOBase):
-    """A file that cannot be wound back and hands on what was written to it."""
-
-    def __init__(self) -> None:
-        self.chunks: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, chunk: Any) -> int:
-        self.chunks.append(bytes(chunk))
-        return len(chunk)
-
-    def take(self) -> bytes:
-        taken, self.chunks = b"".join(self.chunks), []
-        return taken
-
 
 Row = Mapping[str, Any]
 
 
-def write(
-    columns: Sequence[str], batches: Iterable[Iterable[Row]], kind: Format
-) -> Iterator[bytes]:
-    """Yield a table as a file: rows are texts where the format is flat, JSON values else."""
-    if kind.is_flat:
-        return (_write_csv if kind == Format.CSV else _write_xlsx)(columns, batches)
-    return (_write_json if kind == Format.JSON else _write_ndjson)(batches)
+def write(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row], kind: Format) -> int:
+    """Write a table and return its number of rows; they are texts where the format is flat.
 
+    Raises ValidationError where a workbook would have too many.
+    """
+    if kind == Format.XLSX:
+        from devices.transfer import workbooks  # 15 MB, which most servers never need
 
-def _write_csv(columns: Sequence[str], batches: Iterable[Iterable[Row]]) -> Iterator[bytes]:
-    page = io.StringIO(newline="")
-    writer = csv.writer(page)
-    page.write("\ufeff")  # without it, Excel reads UTF-8 as something else
-    writer.writerow(columns)
-    for rows in batches:
-        writer.writerows([defused(row[name]) for name in columns] for row in rows)
-        yield page.getvalue().encode()
-        page.seek(0)
-        page.truncate()
-    yield page.getvalue().encode()
-
-
-def _write_ndjson(batches: Iterable[Iterable[Row]]) -> Iterator[bytes]:
-    for rows in batches:
-        yield "".join(f"{dumps(row)}\n" for row in rows).encode()
-
-
-def _write_json(batches: Iterable[Iterable[Row]]) -> Iterator[bytes]:
-    before = "[\n"
-    for rows in batches:
-        if lines := [dumps(row) for row in rows]:
-            yield (before + ",\n".join(lines)).encode()
-            before = ",\n"
-    yield b"[]\n" if before == "[\n" else b"\n]\n"
+        return workbooks.write(file, columns, rows)
+    written = 0
+    # Without the mark of "utf-8-sig", Excel reads UTF-8 as something else.
+    text = io.TextIOWrapper(file, "utf-8-sig" if kind.is_flat else "utf-8", newline="")
+    if kind == Format.CSV:
+        table = csv.writer(text)
+        table.writerow(columns)
+    for written, row in enumerate(rows, 1):
+        if kind == Format.CSV:
+            table.writerow([defused(row[name]) for name in columns])
+        elif kind == Format.NDJSON:
+            text.write(f"{dumps(row)}\n")
+        else:
+            text.write(f"{'[' if written == 1 else ','}\n{dumps(row)}")
+    if kind == Format.JSON:
+        text.write("\n]\n" if written else "[]\n")
+    text.detach()  # `file` stays open
+    return written
 
 
 def dumps(row: Row) -> str:
     """Return a row as a line of JSON."""
     return json.dumps(row, ensure_ascii=False)
-
-
-# The least that is a workbook. Every column is formatted as text, so that no spreadsheet makes
-# numbers of identifiers that are entered into it.
-PARTS = {
-    "[Content_Types].xml": (
-        '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
-        '<Default Extension="rels" ContentType='
-        '"application/vnd.openxmlformats-package.relationships+xml"/>'
-        '<Override PartName="/xl/workbook.xml" ContentType='
-        '"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/>'
-        '<Override PartName="/xl/styles.xml" ContentType='
-        '"application/vnd.openxmlformats-officedocument.spreadsheetml.styles+xml"/>'
-        '<Override PartName="/xl/worksheets/sheet1.xml" ContentType='
-        '"application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/></Types>'
-    ),
-    "_rels/.rels": (
-        '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
-        '<Relationship Id="r1" Target="xl/workbook.xml" Type='
-        '"http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"/>'
-        "</Relationships>"
-    ),
-    "xl/workbook.xml": (
-        '<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" xmlns:r='
-        '"http://schemas.openxmlformats.org/officeDocument/2006/relationships">'
-        '<sheets><sheet name="Sheet1" sheetId="1" r:id="r1"/></sheets></workbook>'
-    ),
-    "xl/_rels/workbook.xml.rels": (
-        '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
-        '<Relationship Id="r1" Target="worksheets/sheet1.xml" Type='
-        '"http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet"/>'
-        '<Relationship Id="r2" Target="styles.xml" Type='
-        '"http://schemas.openxmlformats.org/officeDocument/2006/relationships/styles"/>'
-        "</Relationships>"
-    ),
-    "xl/styles.xml": (
-        '<styleSheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
-        '<fonts count="1"><font><sz val="11"/><name val="Calibri"/></font></fonts>'
-        '<fills count="2"><fill><patternFill patternType="none"/></fill>'
-        '<fill><patternFill patternType="gray125"/></fill></fills>'
-        '<borders count="1"><border><left/>'
-        "<right/><top/><bottom/><diagonal/></border></borders>"
-        '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/>'
-        "</cellStyleXfs>"
-        '<cellXfs count="2"><xf numFmtId="0" fontId="0" fillId="0" borderId="0" xfId="0"/>'
-        '<xf numFmtId="49" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
-        '</cellXfs><cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/>'
-        "</cellStyles></styleSheet>"
-    ),
-}
-
-
-def _write_xlsx(columns: Sequence[str], batches: Iterable[Iterable[Row]]) -> Iterator[bytes]:
-    sink = _Sink()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, part in PARTS.items():
-            archive.writestr(name, f'<?xml version="1.0" encoding="UTF-8"?>{part}')
-        with archive.open("xl/worksheets/sheet1.xml", "w") as sheet:
-            sheet.write(
-                b'<?xml version="1.0" encoding="UTF-8"?>'
-                b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
-                b'<cols><col min="1" max="%d" width="24" style="1" customWidth="1"/></cols>'
-                b"<sheetData>" % len(columns)
-            )
-            sheet.write(_sheet_row({name: name for name in columns}, columns).encode())
-            for rows in batches:
-                sheet.write("".join(_sheet_row(row, columns) for row in rows).encode())
-                yield sink.take()
-            sheet.write(b"</sheetData></worksheet>")
-    yield sink.take()
-
-
-def _sheet_row(row: Row, columns: Sequence[str]) -> str:
-    cells = [
-        f'<c s="1" t="inlineStr"><is><t xml:space="preserve">{_sheet_text(row[name])}</t></is></c>'
-        if row[name]
-        else '<c s="1"/>'
-        for name in columns
-    ]
-    return f"<row>{''.join(cells)}</row>"
-
-
-def _sheet_text(text: str) -> str:
-    coded = UNWRITABLE.sub(lambda match: f"_x{ord(match[0]):04X}_", defused(text))
-    return escape(coded)

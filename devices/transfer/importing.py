@@ -1,17 +1,16 @@
 """Devices, groups and credentials out of a file: checked as a whole, then written as a whole.
 
-An import goes through three generators, which yield how far they are: `check` reads and holds
-every row against the registry and writes nothing, `prepare` makes the digests, `write` is one
-transaction. No query is made for a row; batches share theirs. (docs/transfer.md)
+`check` reads and holds every row against the registry and writes nothing, `prepare` makes the
+digests, `write` is one transaction. No query is made for a row; batches share theirs.
+(docs/transfer.md)
 """
 
+import hashlib
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -20,158 +19,21 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from devices import addresses, history
+from devices import history
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.extension_points import AccessEnd, end_access
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
+from devices.models.certificate import Pin
 from devices.models.group import MAX_DEPTH
 from devices.models.pre_shared_key import HINT_CHARACTERS, MAX_LIVE_CHOSEN
-from devices.moments import parse_moment
+from devices.transfer.columns import EMPTY, FIELDS, READERS, is_damaged, quoted
 from devices.transfer.formats import Problem, Record
 
 BATCH = 2_000
 MAX_GROUPS = 2_000  # in a file; each is saved by itself
 MAX_PROBLEMS = 1_000  # kept to be shown; all are counted
 MAX_HASHES = 1_000  # memory-hard ones, of 45 ms each, that an upload may cost
-
-MAX_NAME_LENGTH = 100  # of a group
-FIELDS = ("kind", "name", "description", "enabled", "attributes")
-DEVICE_COLUMNS = (
-    *("identifier", "kind", "name", "groups", "enabled", "secret", "description", "attributes"),
-    *("secret_until", "certificate", "created", "last_seen", "live_keys", "live_certificates"),
-)
-GROUP_COLUMNS = ("group", "parent", "description")
-NAMES = re.compile(r"\d+([.,]0+|[.,]\d+E[+-]?\d+)|TRUE|FALSE", re.IGNORECASE)
-
-
-class Columns:
-    """Which columns a table may have: one with a column `group` is about groups."""
-
-    def columns_of(self, header: Iterable[str]) -> Sequence[str]:
-        """Return the columns of devices or those of groups, the one that is needed first."""
-        return GROUP_COLUMNS if "group" in header else DEVICE_COLUMNS
-
-
-# --- What cells mean ------------------------------------------------------------------------
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(_("This must be a text."))  # noqa: TRY004 - reported like any other
-    return value
-
-
-def _word(value: object) -> str:
-    return _text(value).strip()
-
-
-def _kind(value: object) -> str:
-    kind = _word(value).lower()
-    if kind not in Device.Kind.values:
-        raise ValueError(_("Write “device” or “backend”."))
-    return kind
-
-
-TRUTHS = {
-    **dict.fromkeys(("true", "yes", "on", "1"), True),
-    **dict.fromkeys(("false", "no", "off", "0"), False),
-}
-
-
-def _enabled(value: object) -> bool:
-    truth = value if isinstance(value, bool) else TRUTHS.get(str(value).strip().lower())
-    if truth is None:
-        raise ValueError(_("Write “true” or “false”."))
-    return truth
-
-
-SEPARATED = re.compile(r"((?:[^|\\]|\\.)*)(?:\||$)", re.DOTALL)
-
-
-def group_names(text: str) -> list[str]:
-    r"""Return the names in a cell, separated by `|`; a `\|` belongs to a name."""
-    if "\\" not in text:
-        return [name.strip() for name in text.split("|")]
-    cells = [match[1] for match in SEPARATED.finditer(text) if match.start() < len(text)]
-    return [_unescaped(cell) for cell in cells]
-
-
-def _unescaped(cell: str) -> str:
-    # A space that is escaped belongs to the name: strip what is not, then take escapes away.
-    cell = re.sub(r"(?<!\\)((?:\\\\)*)\s+$", r"\1", cell.lstrip())
-    return re.sub(r"\\(.)", r"\1", cell, flags=re.DOTALL)
-
-
-def group_cell(names: Iterable[str]) -> str:
-    """Return the cell in which `group_names` finds these names."""
-    return "|".join(re.sub(r"[\\|]|^\s|\s$", r"\\\g<0>", name) for name in names)
-
-
-def _groups(value: object) -> frozenset[str]:
-    names = group_names(value) if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(_("Write the names of groups."))
-    if not all(addresses.is_storable(name) and len(name) <= MAX_NAME_LENGTH for name in names):
-        raise ValueError(_("The name of a group has 1 to 100 characters."))
-    return frozenset(names) - {""}
-
-
-def _attributes(value: object) -> dict[str, Any]:
-    try:
-        found = json.loads(value) if isinstance(value, str) else value
-        text = json.dumps(found, allow_nan=False)
-    except (ValueError, RecursionError):
-        raise ValueError(_("Attributes must be a JSON object.")) from None
-    if not isinstance(found, dict):
-        raise ValueError(_("Attributes must be a JSON object."))  # noqa: TRY004 - as above
-    if re.search(r"\\u0000|\\ud[89a-f]", text.replace("\\\\", "")) and not _is_text(text):
-        raise ValueError(_("The cell holds what is no character."))
-    return found
-
-
-def _is_text(dumped: str) -> bool:
-    """Whether a JSON text holds no NUL and no lone surrogate, which no database takes."""
-    try:
-        plain = json.dumps(json.loads(dumped), ensure_ascii=False)
-        plain.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\\u0000" not in plain.replace("\\\\", "")
-
-
-def _moment(value: object) -> datetime:
-    found = parse_moment(_word(value), zone=UTC)
-    if found is None:
-        raise ValueError(_("Write a time such as 2027-01-31 or 2027-01-31T12:00Z."))
-    return found
-
-
-def _secret(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    raise ValueError(_("This must be a text."))
-
-
-READERS: dict[str, Callable[[object], Any]] = {
-    "identifier": _word,
-    "kind": _kind,
-    "name": _text,
-    "description": _text,
-    "groups": _groups,
-    "enabled": _enabled,
-    "attributes": _attributes,
-    "secret": _secret,
-    "secret_until": _moment,
-    "certificate": _text,
-    "group": _word,
-    "parent": _word,
-}
-# What an empty cell sets. In other columns it leaves the value alone.
-EMPTY: dict[str, Any] = {"name": "", "description": "", "groups": frozenset(), "attributes": {}}
-
-
-# --- What an import is ----------------------------------------------------------------------
 
 
 class Progress(NamedTuple):
@@ -180,6 +42,10 @@ class Progress(NamedTuple):
     stage: str
     done: int
     total: int | None = None
+
+
+def _untold(step: Progress) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,33 +58,20 @@ class Options:
 
 
 @dataclass(slots=True)
-class WantedKey:
-    """A key to be made. The secret is there until its digest is."""
-
-    scheme: Scheme
-    secret: str
-    pepper: str = ""
-    digest: str = ""
-    hint: str = ""
-    not_after: datetime | None = None
-
-
-@dataclass(slots=True)
 class Entry:
     """A device that the file creates or changes."""
 
     row: int
     device: Device
+    is_new: bool
+    columns: frozenset[str]  # that the row fills in
+    state: bytes  # of the device in the registry, when the row was checked
     changed: set[str] = field(default_factory=set)
     joins: frozenset[str] = frozenset()
     leaves: frozenset[int] = frozenset()
-    key: WantedKey | None = None
+    key: PreSharedKey | None = None  # to be made, without its digest until it is prepared
+    secret: str = ""  # of the key, until its digest is made
     certificate: Certificate | None = None
-
-    @property
-    def is_new(self) -> bool:
-        """Whether the device is not registered yet."""
-        return self.device.pk is None
 
     @property
     def changes(self) -> bool:
@@ -252,9 +105,23 @@ class Known:
     """What the registry has of the devices of a batch, by their identifiers or primary keys."""
 
     devices: dict[str, Device]
-    groups: dict[int, dict[str, int]]
-    keys: dict[int, list[PreSharedKey]]
-    certificates: dict[int, list[Certificate]]
+    groups: dict[int, dict[str, int]] = field(default_factory=dict)
+    keys: dict[int, list[PreSharedKey]] = field(default_factory=dict)
+    certificates: dict[int, list[Certificate]] = field(default_factory=dict)
+
+    def state_of(self, identifier: str) -> bytes:
+        """Return what stands for all that was read of a device: another state has another."""
+        device = self.devices.get(identifier)
+        if device is None:
+            return b""
+        pk = device.pk
+        read = [
+            *(getattr(device, name) for name in ("pk", *FIELDS)),
+            sorted(self.groups.get(pk, {}).items()),
+            *([key.pk, key.revoked_at, key.not_after] for key in self.keys.get(pk, [])),
+            *([one.pk, one.revoked_at, one.pin] for one in self.certificates.get(pk, [])),
+        ]
+        return hashlib.sha256(json.dumps(read, default=str).encode()).digest()
 
 
 def batches(rows: Iterable[Any], size: int = BATCH) -> Iterator[list[Any]]:
@@ -276,6 +143,7 @@ class Import:
         reason: str = "",
         most_hashes: int | None = None,
         admit_secrets: Callable[[], None] | None = None,
+        progress: Callable[[Progress], None] = _untold,
         now: datetime | None = None,
     ) -> None:
         self.records = records
@@ -283,6 +151,7 @@ class Import:
         self.user, self.reason = user, reason
         self.most_hashes = most_hashes
         self.admit_secrets = admit_secrets  # raises ValidationError where they may not be added
+        self.progress = progress
         self.now = now or timezone.now()
         self.label = f"import {self.now:%Y-%m-%d %H:%M:%S}"
         self.devices: Counter[str] = Counter()
@@ -295,14 +164,13 @@ class Import:
         self.new_groups: set[str] = set()
         self.generated: list[tuple[str, str]] = []  # identifier and secret, once written
         self.hashes = 0
+        self._states = hashlib.sha256()
         self._rejected: set[int] = set()
         self._rejected_groups: set[int] = set()
         self._seen: dict[str, int] = {}
         self._group_rows: dict[str, GroupRow] = {}
         self._group_pks: dict[str, int] = {}
-        self._named: dict[
-            str, list[int]
-        ] = {}  # groups that are not there, and the rows they are in
+        self._missing_groups: dict[str, list[int]] = {}  # and the rows that name them
 
     # --- Checking ---------------------------------------------------------------------------
 
@@ -328,28 +196,52 @@ class Import:
         }
 
     @property
+    def state(self) -> str:
+        """What stands for all that the registry said of the rows when they were checked."""
+        return self._states.hexdigest()
+
+    @property
     def has_changes(self) -> bool:
         """Whether there is anything to write."""
         groups = self.groups["new"] or self.groups["changed"] or self.new_groups
         return bool(self.entries or groups)
 
-    def check(self) -> Iterator[Progress]:
+    def check(self) -> None:
         """Hold every row against the registry; raises ValidationError for the file as a whole."""
         self._group_pks = dict(DeviceGroup.objects.order_by().values_list("name", "pk"))
         done = 0
         for records in batches(self.records):
             self._check_batch(records)
             done += len(records)
-            yield Progress("check", done)
+            self.progress(Progress("check", done))
+        if not done:
+            raise ValidationError(_("The file has no rows."), code="empty")
         self._check_groups()
-        self._check_named()
+        self._check_missing_groups()
         self.problems.sort(key=lambda problem: problem.row)
 
-    def _complain(self, row: int, column: str, message: str, *, group: bool = False) -> None:
+    def _complain(
+        self, row: int, column: str, message: str, value: object = None, *, group: bool = False
+    ) -> None:
         (self._rejected_groups if group else self._rejected).add(row)
         self.problem_total += 1
         if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(Problem(row, column, message))
+            self.problems.append(Problem(row, column, message + quoted(column, value)))
+
+    def _complain_of(
+        self,
+        row: int,
+        error: ValidationError,
+        cells: Mapping[str, Any],
+        *,
+        group: bool = False,
+        **columns: str,
+    ) -> None:
+        """Complain of what a model found; `columns` names those that are called otherwise."""
+        for name, messages in error.message_dict.items():
+            column = columns.get(name, name)
+            for message in messages:
+                self._complain(row, column, message, cells.get(column), group=group)
 
     def _warn(self, row: int, column: str, message: str) -> None:
         self.warning_total += 1
@@ -357,7 +249,7 @@ class Import:
             self.warnings.append(Problem(row, column, message))
 
     def _check_batch(self, records: Sequence[Record]) -> None:
-        wanted: dict[str, tuple[int, dict[str, Any]]] = {}
+        wanted: dict[str, tuple[Record, dict[str, Any]]] = {}
         for record in records:
             if "group" in record.cells:
                 self._read_group(record)
@@ -365,13 +257,14 @@ class Import:
             values = self._values_of(record)
             identifier = self._identify(record, values)
             if identifier:
-                wanted[identifier] = (record.row, values)
-        if self.admit_secrets and any("secret" in values for _row, values in wanted.values()):
+                wanted[identifier] = (record, values)
+        if self.admit_secrets and any("secret" in values for _record, values in wanted.values()):
             self.admit_secrets()  # what is found of them says which are right
-        known = self._known(wanted)
-        for identifier, (row, values) in wanted.items():
-            entry = self._entry(row, identifier, values, known)
-            if row in self._rejected:
+        known = self._known({name: frozenset(values) for name, (_, values) in wanted.items()})
+        for identifier, (record, values) in wanted.items():
+            entry = self._entry(record, identifier, values, known)
+            self._states.update(entry.state)
+            if record.row in self._rejected:
                 continue
             if entry.is_new:
                 self.devices["new"] += 1
@@ -396,7 +289,7 @@ class Import:
             try:
                 values[column] = reader(cell)
             except ValueError as error:
-                self._complain(record.row, column, str(error), group=group)
+                self._complain(record.row, column, str(error), cell, group=group)
         return values
 
     def _identify(self, record: Record, values: dict[str, Any]) -> str:
@@ -409,16 +302,13 @@ class Import:
         try:
             identifier = Device.registered_id(address)
         except ValidationError as error:
-            self._complain_of(record.row, error)
+            self._complain_of(record.row, error, record.cells)
             return ""
         if (before := self._seen.setdefault(identifier, record.row)) != record.row:
-            self._complain(
-                record.row,
-                "identifier",
-                _("The identifier is in row %(row)d already.") % {"row": before},
-            )
+            message = _("The identifier is in row %(row)d already.") % {"row": before}
+            self._complain(record.row, "identifier", message, address)
             return ""
-        if NAMES.fullmatch(identifier):
+        if is_damaged(identifier):
             self._warn(
                 record.row,
                 "identifier",
@@ -427,40 +317,44 @@ class Import:
             )
         return identifier
 
-    def _complain_of(self, row: int, error: ValidationError, *, group: bool = False) -> None:
-        for column, messages in error.message_dict.items():
-            for message in messages:
-                self._complain(row, column, message, group=group)
+    def _known(self, wanted: Mapping[str, frozenset[str]], *, lock: bool = False) -> Known:
+        """Return what the registry has of these devices, as far as their columns ask for it.
 
-    def _known(self, wanted: dict[str, tuple[int, dict[str, Any]]]) -> Known:
-        """Return what the registry has of these devices; a handful of queries."""
-        devices = {
-            device.identifier: device
-            for device in Device.objects.order_by().filter(identifier__in=wanted)
-        }
-        known = Known(devices, {}, {}, {})
-        of_these = {
-            devices[name].pk: values for name, (_row, values) in wanted.items() if name in devices
-        }
-        if any("groups" in values for values in of_these.values()):
+        It is a handful of queries. With `lock` it stays so until the transaction ends.
+        """
+        generate = self.options.generate
+
+        def rows(model: Any) -> Any:
+            return model.objects.select_for_update(of=("self",)) if lock else model.objects.all()
+
+        devices = rows(Device).order_by("pk").filter(identifier__in=wanted)
+        known = Known({device.identifier: device for device in devices})
+        of_these = {device.pk: wanted[name] for name, device in known.devices.items()}
+        if any("groups" in columns for columns in of_these.values()):
             memberships = Device.groups.through.objects.filter(device__in=of_these)
             for device, group, name in memberships.values_list(
                 "device_id", "devicegroup_id", "devicegroup__name"
             ):
                 known.groups.setdefault(device, {})[name] = group
-        generate = self.options.generate
-        if generate or any("secret" in values for values in of_these.values()):
-            for key in PreSharedKey.objects.order_by("pk").filter(device__in=of_these):
+        if generate or any("secret" in columns for columns in of_these.values()):
+            for key in rows(PreSharedKey).order_by("pk").filter(device__in=of_these):
                 known.keys.setdefault(key.device_id, []).append(key)
-        if generate or any("certificate" in values for values in of_these.values()):
-            for one in Certificate.objects.order_by("pk").filter(device__in=of_these).defer("pem"):
-                if one.device_id is not None:
-                    known.certificates.setdefault(one.device_id, []).append(one)
+        if generate or any("certificate" in columns for columns in of_these.values()):
+            for one in rows(Certificate).order_by("pk").filter(device__in=of_these).defer("pem"):
+                known.certificates.setdefault(one.device_id, []).append(one)
         return known
 
-    def _entry(self, row: int, identifier: str, values: dict[str, Any], known: Known) -> Entry:
-        device = known.devices.get(identifier)
-        entry = Entry(row, device or Device(identifier=identifier))
+    def _entry(
+        self, record: Record, identifier: str, values: dict[str, Any], known: Known
+    ) -> Entry:
+        row, device = record.row, known.devices.get(identifier)
+        entry = Entry(
+            row,
+            device or Device(identifier=identifier),
+            is_new=device is None,
+            columns=frozenset(values),
+            state=known.state_of(identifier),
+        )
         for name in FIELDS:
             if name in values and _differs(getattr(entry.device, name), values[name]):
                 setattr(entry.device, name, values[name])
@@ -470,13 +364,13 @@ class Import:
             try:
                 entry.device.clean_fields(exclude=ALL_FIELDS - checked)
             except ValidationError as error:
-                self._complain_of(row, error)
+                self._complain_of(row, error, record.cells)
         if "groups" in values:
             now = known.groups.get(entry.device.pk or 0, {})
             entry.joins = values["groups"] - now.keys()
             entry.leaves = frozenset(now[name] for name in now.keys() - values["groups"])
             for name in entry.joins - self._group_pks.keys():
-                self._named.setdefault(name, []).append(row)
+                self._missing_groups.setdefault(name, []).append(row)
         self._check_credentials(entry, values, known)
         return entry
 
@@ -499,11 +393,11 @@ class Import:
             if "secret" in values:
                 entry.key = self._key(entry, values["secret"], keys)
             elif self.options.generate and not self._has_live(entry, keys, certificates):
-                entry.key = WantedKey(Scheme.HMAC_SHA256, "")
+                entry.key = PreSharedKey(scheme=Scheme.HMAC_SHA256)
         except ValidationError as error:
             self._complain(entry.row, "secret", " ".join(error.messages))
         if entry.key is not None:
-            entry.key.not_after = until
+            entry.key.label, entry.key.not_after = self.label, until
 
     def _has_live(
         self, entry: Entry, keys: Sequence[PreSharedKey], certificates: Sequence[Certificate]
@@ -513,7 +407,7 @@ class Import:
             entry.certificate is not None
             or any(self._is_live(key) for key in keys)
             or any(
-                one.revoked_at is None and (one.pin != "certificate" or one.not_after >= self.now)
+                one.revoked_at is None and (one.pin != Pin.CERTIFICATE or one.not_after >= self.now)
                 for one in certificates
             )
         )
@@ -521,17 +415,19 @@ class Import:
     def _is_live(self, key: PreSharedKey) -> bool:
         return key.revoked_at is None and (key.not_after is None or key.not_after > self.now)
 
-    def _key(self, entry: Entry, secret: str, keys: Sequence[PreSharedKey]) -> WantedKey | None:
+    def _key(self, entry: Entry, secret: str, keys: Sequence[PreSharedKey]) -> PreSharedKey | None:
         """Return the key to make of a cell, or None where the device has it; ValidationError."""
         if hashing.is_hashed(secret):
             scheme, pepper, digest = hashing.parse_hashed(secret)
-            wanted = WantedKey(scheme, "", pepper, digest)
+            wanted, secret = PreSharedKey(scheme=scheme, pepper=pepper, digest=digest), ""
         else:
             hashing.check_usable(secret, random=self.options.random)
             scheme = Scheme.HMAC_SHA256 if self.options.random else Scheme.ARGON2ID
-            wanted = WantedKey(scheme, secret)
+            wanted = PreSharedKey(scheme=scheme)
         for key in keys:
-            if not (self._is_live(key) or key.revoked_at) or not self._is_secret_of(key, wanted):
+            if not (self._is_live(key) or key.revoked_at):
+                continue
+            if not self._is_same(key, wanted, secret):
                 continue
             if key.revoked_at is None:
                 return None
@@ -539,35 +435,37 @@ class Import:
                 _("This secret was revoked on %(day)s and stays so. Choose another."),
                 params={"day": f"{key.revoked_at:%Y-%m-%d}"},
             )
-        if wanted.scheme == Scheme.ARGON2ID:
-            live = sum(key.is_chosen and self._is_live(key) for key in keys)
-            if live >= MAX_LIVE_CHOSEN:
-                raise ValidationError(
-                    _("A device has at most %(most)d live chosen secrets; revoke one first."),
-                    params={"most": MAX_LIVE_CHOSEN},
-                )
-            if wanted.secret:
-                self._count_hash()
-                weakness = hashing.weakness(secret, identifier=entry.device.identifier)
-                if weakness:
-                    self._warn(
-                        entry.row, "secret", _("The secret is weak. %(why)s") % {"why": weakness}
-                    )
+        if wanted.is_chosen:
+            self._check_chosen(entry, secret, keys)
+        entry.secret = secret
         return wanted
 
-    def _is_secret_of(self, key: PreSharedKey, wanted: WantedKey) -> bool:
-        if not wanted.secret:
-            return (key.scheme, key.pepper, key.digest) == (
-                wanted.scheme,
-                wanted.pepper,
-                wanted.digest,
+    def _check_chosen(self, entry: Entry, secret: str, keys: Sequence[PreSharedKey]) -> None:
+        """Refuse one chosen secret too many; warn of a weak one."""
+        live = sum(key.is_chosen and self._is_live(key) for key in keys)
+        if live >= MAX_LIVE_CHOSEN:
+            raise ValidationError(
+                _("A device has at most %(most)d live chosen secrets; revoke one first."),
+                params={"most": MAX_LIVE_CHOSEN},
+            )
+        if secret:
+            self._count_hash()
+            if weakness := hashing.weakness(secret, identifier=entry.device.identifier):
+                text = _("The secret is weak. %(why)s") % {"why": weakness}
+                self._warn(entry.row, "secret", text)
+
+    def _is_same(self, key: PreSharedKey, wanted: PreSharedKey, secret: str) -> bool:
+        if not secret:
+            return all(
+                getattr(key, name) == getattr(wanted, name)
+                for name in ("scheme", "pepper", "digest")
             )
         pepper = hashing.peppers().get(key.pepper)
         if pepper is None:
             return False
         if key.is_chosen:
             self._count_hash()
-        return hashing.matches(wanted.secret, key.scheme, key.digest, pepper)
+        return hashing.matches(secret, key.scheme, key.digest, pepper)
 
     def _count_hash(self) -> None:
         self.hashes += 1
@@ -603,7 +501,7 @@ class Import:
             message = _("The group is in row %(row)d already.") % {
                 "row": self._group_rows[name].row
             }
-            self._complain(record.row, "group", message, group=True)
+            self._complain(record.row, "group", message, name, group=True)
         elif len(self._group_rows) >= MAX_GROUPS:
             raise ValidationError(
                 _("The file has more than %(most)d groups; split it."), params={"most": MAX_GROUPS}
@@ -624,11 +522,7 @@ class Import:
             try:
                 DeviceGroup(name=one.name).clean_fields(exclude=["parent", "description"])
             except ValidationError as error:
-                columns = {"name": "group"}
-                for column, messages in error.message_dict.items():
-                    self._complain(
-                        one.row, columns.get(column, column), " ".join(messages), group=True
-                    )
+                self._complain_of(one.row, error, {"group": one.name}, group=True, name="group")
                 continue
             before = found.get(one.name)
             if before is None:
@@ -652,21 +546,21 @@ class Import:
             path.append(above)
             if above not in parents and not self.options.create_groups:
                 message = _("There is no group named “%(name)s”.") % {"name": above}
-                self._complain(one.row, "parent", message, group=True)
+                self._complain(one.row, "parent", message, one.parent, group=True)
                 return
             if above not in parents:
                 self.new_groups.add(above)
             above = parents.get(above, "")
         if above in path:
             message = _("A group cannot lie within itself or a group below it.")
-            self._complain(one.row, "parent", message, group=True)
+            self._complain(one.row, "parent", message, one.parent, group=True)
         elif len(path) > MAX_DEPTH:
             message = _("Groups nest at most %(deepest)d deep.") % {"deepest": MAX_DEPTH}
-            self._complain(one.row, "parent", message, group=True)
+            self._complain(one.row, "parent", message, one.parent, group=True)
 
-    def _check_named(self) -> None:
+    def _check_missing_groups(self) -> None:
         """Note the groups to create, or complain that neither registry nor file has them."""
-        for name, rows in self._named.items():
+        for name, rows in self._missing_groups.items():
             if name in self._group_rows:
                 continue
             if self.options.create_groups:
@@ -681,45 +575,61 @@ class Import:
 
     # --- Writing ----------------------------------------------------------------------------
 
-    def prepare(self) -> Iterator[Progress]:
+    def prepare(self) -> None:
         """Make secrets and digests, before anything is locked."""
         pepper = hashing.newest_pepper()
-        keys = [(entry.device.identifier, entry.key) for entry in self.entries if entry.key]
-        for done, (identifier, key) in enumerate(keys, 1):
-            if not key.digest:
-                if not key.secret:
-                    key.secret = hashing.generate()
-                    key.hint = f"{key.secret[:HINT_CHARACTERS]}…"
-                    self.generated.append((identifier, key.secret))
+        entries = [entry for entry in self.entries if entry.key]
+        for done, entry in enumerate(entries, 1):
+            key = entry.key
+            if key is not None and not key.digest:
+                if not entry.secret:
+                    entry.secret = hashing.generate()
+                    key.hint = f"{entry.secret[:HINT_CHARACTERS]}…"
+                    self.generated.append((entry.device.identifier, entry.secret))
                 key.pepper = pepper
-                key.digest = hashing.digest(key.secret, key.scheme, pepper)
-                key.secret = ""
-            if key.scheme == Scheme.ARGON2ID or done % BATCH == 0:
-                yield Progress("prepare", done, len(keys))
+                key.digest = hashing.digest(entry.secret, key.scheme, pepper)
+                entry.secret = ""
+            self.progress(Progress("prepare", done, len(entries)))
 
-    def write(self) -> Iterator[Progress]:
+    def write(self) -> None:
         """Write everything in one transaction; raises ValidationError where it cannot be."""
         if not self.is_sound:
             raise ValidationError(_("The file has errors; nothing was imported."), code="unsound")
+        origin = history.origin(history.Origin.IMPORT, user=self.user, reason=self.reason)
         try:
-            with transaction.atomic():
-                with self._origin():
-                    self._write_groups()
+            with transaction.atomic(), origin:
+                self._write_groups()
                 done = 0
                 for entries in batches(self.entries):
-                    with self._origin():
-                        self._write_batch(entries)
+                    self._check_unchanged(entries)
+                    self._write_batch(entries)
                     done += len(entries)
-                    yield Progress("write", done, len(self.entries))
+                    self.progress(Progress("write", done, len(self.entries)))
         except IntegrityError:
             raise ValidationError(
                 _("The registry changed meanwhile; nothing was imported. Try again."),
                 code="changed",
             ) from None
 
-    def _origin(self) -> AbstractContextManager[None]:
-        """Have what is written recorded as imported. Never held where a generator rests."""
-        return history.origin(history.Origin.IMPORT, user=self.user, reason=self.reason)
+    def _check_unchanged(self, entries: Sequence[Entry]) -> None:
+        """Lock the devices; raise ValidationError where any is not as it was when checked."""
+        known = self._known(
+            {entry.device.identifier: entry.columns for entry in entries}, lock=True
+        )
+        moved = [
+            str(entry.row)
+            for entry in entries
+            if known.state_of(entry.device.identifier) != entry.state
+        ]
+        if moved:
+            raise ValidationError(
+                _(
+                    "Somebody changed these devices, or their credentials, since the file was "
+                    "checked: rows %(rows)s. Nothing was imported; try again."
+                ),
+                code="changed",
+                params={"rows": ", ".join(moved[:10]) + ("…" if len(moved) > 10 else "")},  # noqa: PLR2004
+            )
 
     def _write_groups(self) -> None:
         """Save groups, upper ones before those within them, so that every place is checked."""
@@ -764,26 +674,12 @@ class Import:
             if disabled:
                 end_access(disabled, AccessEnd.DISABLED)
         self._write_memberships(entries)
-        history.bulk_create(
-            [
-                PreSharedKey(
-                    device=entry.device,
-                    label=self.label,
-                    scheme=entry.key.scheme,
-                    digest=entry.key.digest,
-                    pepper=entry.key.pepper,
-                    hint=entry.key.hint,
-                    not_after=entry.key.not_after,
-                )
-                for entry in entries
-                if entry.key
-            ]
-        )
-        certificates = [entry for entry in entries if entry.certificate]
-        for entry in certificates:
-            if entry.certificate:
-                entry.certificate.device = entry.device
-        created = [entry.certificate for entry in certificates if entry.certificate]
+        for entry in entries:
+            for credential in (entry.key, entry.certificate):
+                if credential is not None:
+                    credential.device = entry.device
+        history.bulk_create([entry.key for entry in entries if entry.key])
+        created = [entry.certificate for entry in entries if entry.certificate]
         history.bulk_create(created)
         Certificate.objects.link_issuers(created)
 

@@ -16,9 +16,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices.admin.changelist import BoundedPaginator
+from devices.admin.rendering import NOTHING, moment_column
 from devices.models import Device
 from devices.moments import parse_moment
-from devices.rendering import NOTHING, moment_column
 from rpc.admin.panels import answer_badge
 from rpc.models import ALLOWING, CallRecord, reasons
 

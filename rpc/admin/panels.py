@@ -6,9 +6,9 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from devices.admin.rendering import Tone, badge
 from devices.extension_points import Panel
 from devices.models import Device
-from devices.rendering import Tone, badge
 from rpc.models import CallOutcome, CallRecord
 from rpc.rtio.models import (
     EndingState,

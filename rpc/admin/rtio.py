@@ -8,7 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -17,9 +17,15 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
-from devices.admin.mixins import InitialValuesMixin, SaveChangedFieldsMixin, form_page
+from devices.admin.mixins import (
+    InitialValuesMixin,
+    OwnPagesMixin,
+    SaveChangedFieldsMixin,
+    form_page,
+    own_page,
+)
+from devices.admin.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
 from devices.models import Device
-from devices.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
 from rpc.admin.panels import ending_badge
 from rpc.rtio.models import (
     MAX_CONFIG_LENGTH,
@@ -133,15 +139,7 @@ class DeviceServiceRouteAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelA
         text = ngettext("%(n)d route refuses now.", "%(n)d routes refuse now.", count)
         self.message_user(request, text % {"n": count}, messages.SUCCESS)
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the page that points one route at an address that refuses."""
-        page = path(
-            "<int:object_id>/refuse/",
-            self.admin_site.admin_view(self.refuse_one),
-            name="rpc_deviceserviceroute_refuse",
-        )
-        return [page, *super().get_urls()]
-
+    @own_page("<int:object_id>/refuse/", "refuse")
     def refuse_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
         """Point one route at an address that refuses, after a confirmation."""
         route = get_object_or_404(DeviceServiceRoute, pk=object_id)
@@ -153,8 +151,8 @@ class DeviceServiceRouteAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelA
         return form_page(
             self,
             request,
-            route,
             forms.Form(),
+            route,
             title=_("Let the route refuse"),
             text=_(
                 "RTIO servers will ask %(url)s for “%(uri)s”, where nothing answers: devices are "
@@ -162,7 +160,7 @@ class DeviceServiceRouteAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelA
             )
             % {"url": REFUSING_URL, "uri": route.uri},
             button=_("Let it refuse"),
-            destructive=True,
+            is_destructive=True,
         )
 
 
@@ -185,7 +183,7 @@ class AttentionFilter(admin.SimpleListFilter):
 
 
 @admin.register(SessionEnding)
-class SessionEndingAdmin(admin.ModelAdmin):
+class SessionEndingAdmin(OwnPagesMixin, admin.ModelAdmin):
     """Receipts of sessions that were ended, and those that still are to be."""
 
     list_display = [REQUESTED, "device_link", "server", "receipt", "cause", "attempts", "by"]
@@ -208,15 +206,7 @@ class SessionEndingAdmin(admin.ModelAdmin):
         """Leave adding to the device's page."""
         return False
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the page that ends a device's session now."""
-        page = path(
-            "end/<int:device_id>/",
-            self.admin_site.admin_view(self.end_now),
-            name="rpc_sessionending_end",
-        )
-        return [page, *super().get_urls()]
-
+    @own_page("end/<int:device_id>/", "end")
     def end_now(self, request: HttpRequest, device_id: int) -> HttpResponse:
         """End the session of one device, after a confirmation; a device that may comes back."""
         device = get_object_or_404(Device, pk=device_id, kind=Device.Kind.DEVICE)
@@ -234,8 +224,8 @@ class SessionEndingAdmin(admin.ModelAdmin):
         return form_page(
             self,
             request,
-            device,
             forms.Form(),
+            device,
             title=_("End the device's session"),
             text=_(
                 "RTIO closes the connection of “%(identifier)s” at once. The device is not "
@@ -243,7 +233,7 @@ class SessionEndingAdmin(admin.ModelAdmin):
             )
             % {"identifier": device.identifier},
             button=_("End its session now"),
-            destructive=True,
+            is_destructive=True,
             opts=Device._meta,
         )
 

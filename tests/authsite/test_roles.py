@@ -13,6 +13,7 @@ from django.test import Client
 
 from acl.models import CommandPermission, CommandSet
 from authsite import roles
+from devices.admin.actions import set_digest
 from devices.models import Device, PreSharedKey
 from tests.support import pki
 
@@ -126,6 +127,7 @@ def test_who_may_not_write_finds_no_buttons_for_it(rows: dict[str, int]) -> None
 @pytest.mark.parametrize("action", ["enable", "disable"])
 def test_actions_are_refused_like_pages(action: str, rows: dict[str, int]) -> None:
     sent = {"action": action, "_selected_action": [rows["device"]], "confirmed": "yes"}
+    sent["shown"] = set_digest(Device.objects.filter(pk=rows["device"]))
     staff("Auditor").post("/admin/devices/device/", sent)
     assert Device.objects.filter(enabled=True).count() == 2
 

@@ -42,31 +42,25 @@ def test_a_rule_is_added_and_read_as_a_sentence(open_page: OpenPage) -> None:
     expect(panel).to_contain_text(said)
 
 
+def suggests(page: Page, field: str, text: str) -> None:
+    """Wait until a field suggests a text."""
+    expect(page.locator(f"#{field}-suggestions option[value='{text}']")).to_be_attached()
+
+
 def test_the_tester_by_keyboard(open_page: OpenPage) -> None:
     page = open_page(RULES + "explain/")
     page.get_by_role("combobox", name="From:").focus()
     page.keyboard.type("//api.cesanta.com/dev")
-    box = page.get_by_role("combobox", name="From:")
-    option = page.get_by_role("option", name=DEVICE)
-    expect(option).to_be_visible()
-    expect(box).to_have_attribute("aria-expanded", "true")
-    page.keyboard.press("ArrowDown")
-    expect(option).to_have_attribute("aria-selected", "true")
-    page.keyboard.press("Enter")
-    expect(box).to_have_value(DEVICE)
-    expect(box).to_have_attribute("aria-expanded", "false")
-
+    suggests(page, "source", DEVICE)
+    page.get_by_role("combobox", name="From:").fill(DEVICE)
     page.keyboard.press("Tab")
     page.keyboard.type("//api.cesanta.com/th")
-    expect(page.get_by_role("option", name=THERMOSTAT)).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("option", name=THERMOSTAT)).to_be_hidden()
+    suggests(page, "destination", THERMOSTAT)
     page.keyboard.type("ermostat")
     page.keyboard.press("Tab")
     page.keyboard.type("/v1/Config.E")
-    expect(page.get_by_role("option", name="/v1/Config.Erase")).to_be_visible()
-    page.keyboard.press("ArrowUp")
-    page.keyboard.press("Enter")
+    suggests(page, "command", "/v1/Config.Erase")
+    page.keyboard.type("rase")
     page.keyboard.press("Enter")
 
     answer = page.locator(".answer")

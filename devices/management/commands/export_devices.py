@@ -1,9 +1,9 @@
 """Write devices into a file."""
 
+import shutil
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.core.exceptions import FieldError, ValidationError
 from django.core.management.base import CommandError, CommandParser
@@ -19,7 +19,7 @@ NO_FILTER = (ArgumentTypeError, FieldError, KeyError, TypeError, ValidationError
 
 
 class Command(RegistryCommand):
-    """`export_devices`: CSV, JSON, NDJSON or XLSX, streamed; never a secret or a digest."""
+    """`export_devices`: CSV, JSON, NDJSON or XLSX, whole or not at all; never a secret."""
 
     help = (
         "Write devices, by identifier, to FILE or the screen: CSV, JSON, NDJSON or XLSX.\n\n"
@@ -55,17 +55,30 @@ class Command(RegistryCommand):
         kind = self._format(options)
         if options["groups"] and options["filter"]:
             raise CommandError("--filter chooses devices, not groups", returncode=2)
-        chunks = (
-            export_groups(DeviceGroup.objects.all(), kind)
-            if options["groups"]
-            else export_devices(self._chosen(options["filter"]), kind)
-        )
+        try:
+            export = (
+                export_groups(DeviceGroup.objects.all(), kind)
+                if options["groups"]
+                else export_devices(self._chosen(options["filter"]), kind)
+            )
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages), returncode=2) from error
+        with export.file as file:
+            self._hand_out(file, output)
+        self.stderr.write(f"{export.rows:,} {'groups' if options['groups'] else 'devices'}")
+
+    def _hand_out(self, file: IO[bytes], output: str | None) -> None:
+        """Copy a complete file to where it goes; bytes where standard output takes them."""
         if output is None:
-            self._print(chunks)
+            raw = getattr(self.stdout, "buffer", None)
+            if raw is None:
+                self.stdout.write(file.read().decode(), ending="")
+            else:
+                shutil.copyfileobj(file, raw)
             return
         try:
-            with Path(output).open("wb") as file:
-                file.writelines(chunks)
+            with Path(output).open("wb") as written:
+                shutil.copyfileobj(file, written)
         except OSError as error:
             raise CommandError(
                 f"{output} cannot be written: {error.strerror}", returncode=2
@@ -81,15 +94,6 @@ class Command(RegistryCommand):
             return format_of(options["output"]) if options["output"] else Format.CSV
         except ValidationError as error:
             raise CommandError(f"{error.messages[0]} Use --format.", returncode=2) from error
-
-    def _print(self, chunks: Iterator[bytes]) -> None:
-        """Write to standard output; bytes where it takes them."""
-        raw = getattr(self.stdout, "buffer", None)
-        for chunk in chunks:
-            if raw is None:
-                self.stdout.write(chunk.decode(), ending="")
-            else:
-                raw.write(chunk)
 
     @classmethod
     def _chosen(cls, conditions: list[str]) -> DeviceQuerySet:

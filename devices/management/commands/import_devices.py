@@ -12,9 +12,10 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from devices.management.base import RegistryCommand
+from devices.transfer.columns import Columns
 from devices.transfer.exporting import export_secrets
 from devices.transfer.formats import MAX_BYTES, Format, Problem, format_of, read
-from devices.transfer.importing import Columns, Import, Options, Progress
+from devices.transfer.importing import Import, Options, Progress
 
 SHOWN = 50  # problems printed; --json has them all, up to 1,000
 
@@ -61,6 +62,8 @@ class Command(RegistryCommand):
         if out:
             with suppress(ValidationError):
                 out_kind = format_of(out)
+            if out_kind == Format.XLSX:  # which is written by way of a temporary file
+                raise CommandError(f"{out}: secrets go into CSV, JSON or NDJSON", returncode=2)
         content = self.content(options["file"], MAX_BYTES)
         run = Import(
             read(content, kind, Columns()),
@@ -68,8 +71,10 @@ class Command(RegistryCommand):
                 create_groups=options["create_groups"], generate=bool(out), random=options["random"]
             ),
             reason=Path(options["file"]).name,
+            progress=self._tell,
         )
-        self._follow(run.check())
+        self._told = time.monotonic()
+        run.check()
         if run.is_sound and not options["dry_run"]:
             with new_file(out) if out else nullcontext() as file:
                 self._write(run, file, out_kind)
@@ -77,11 +82,11 @@ class Command(RegistryCommand):
 
     def _write(self, run: Import, out: BinaryIO | None, kind: Format) -> None:
         """Write to the registry and, before that is committed, the secrets to their file."""
-        self._follow(run.prepare())
+        run.prepare()
         with transaction.atomic():
-            self._follow(run.write())
+            run.write()
             if out is not None:
-                out.writelines(export_secrets(run.generated, kind))
+                export_secrets(out, run.generated, kind)
                 out.flush()
                 os.fsync(out.fileno())
 
@@ -96,24 +101,22 @@ class Command(RegistryCommand):
                 f"{name}: {error.messages[0]} Use --format.", returncode=2
             ) from error
 
-    def _follow(self, steps: Iterator[Progress]) -> None:
-        """Go through the steps, and say on standard error how far they are.
+    def _tell(self, step: Progress) -> None:
+        """Say on standard error how far the import is, now and then.
 
-        On a terminal it is one line that changes, elsewhere a line now and then.
+        On a terminal it is one line that changes.
         """
-        terminal, last = self.stderr.isatty(), time.monotonic()
-        before, after = ("\r\x1b[K", "") if terminal else ("", "\n")
-        shown = False
-        for step in steps:
-            if time.monotonic() - last > (0.1 if terminal else PATIENCE):
-                of = f" of {step.total:,}" if step.total is not None else ""
-                line = f"{before}{STAGES[step.stage]} {step.done:,}{of}"
-                self.stderr.write(line, self.style.NOTICE, ending=after)
-                shown, last = True, time.monotonic()
-        if shown and terminal:
-            self.stderr.write(before, ending="")
+        terminal = self.stderr.isatty()
+        if time.monotonic() - self._told > (0.1 if terminal else PATIENCE):
+            before, after = ("\r\x1b[K", "") if terminal else ("", "\n")
+            of = f" of {step.total:,}" if step.total is not None else ""
+            line = f"{before}{STAGES[step.stage]} {step.done:,}{of}"
+            self.stderr.write(line, self.style.NOTICE, ending=after)
+            self._told = time.monotonic()
 
     def _report(self, run: Import, options: dict[str, Any]) -> None:
+        if self.stderr.isatty():
+            self.stderr.write("\r\x1b[K", ending="")
         done = run.is_sound and not options["dry_run"]
         counts = run.counts
         lines = [

@@ -11,6 +11,7 @@ from django.test import Client
 from acl.engine.decisions import Request
 from acl.extension_points import REQUEST_SOURCES
 from acl.models import Assertion, CommandPermission, CommandSet
+from devices.admin.actions import set_digest
 from devices.models import Device
 
 LIST = "/admin/acl/commandpermission/"
@@ -114,7 +115,12 @@ CHANGES = {
     ),
     "disable the device": (
         "/admin/devices/device/",
-        {"action": "disable", "_selected_action": "{lamp}", "step": "confirm", "count": "1"},
+        {
+            "action": "disable",
+            "_selected_action": "{lamp}",
+            "confirmed": "yes",
+            "shown": "{digest}",
+        },
     ),
     "disable one device": ("/admin/devices/device/{lamp}/disable/", {}),
     "move the group": ("/admin/devices/devicegroup/{group}/change/", {"name": "room"}),
@@ -135,6 +141,7 @@ def ids(
         "set": some.pk,
         "pattern": some.patterns.get().pk,
         "lamp": lamp.pk,
+        "digest": set_digest(Device.objects.filter(pk=lamp.pk)),
         "group": group.pk,
     }
 

@@ -19,7 +19,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_otp_webauthn.models import WebAuthnCredential
 
 from authsite.accounts import login, second_factor
-from devices.reauthentication import CONFIRMED_AT, recently_authenticated
+from devices.admin.reauthentication import CONFIRMED_AT, recently_authenticated
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "a long enough password"

@@ -29,11 +29,9 @@ def act(client: Client, action: str, devices: Any, **form: Any) -> Any:
 def confirm(client: Client, page: Any, **form: Any) -> Any:
     """Send the confirmation as it was shown."""
     context = page.context
-    sent = {"action": context["action"], "_selected_action": context["keys"], "step": "confirm"}
-    if context["across"]:
-        sent["select_across"] = "1"
-    if "count" in context:
-        sent["count"] = context["count"]
+    sent: dict[str, Any] = {}
+    for name, value in [*context["hidden"], *context["own_hidden"]]:
+        sent.setdefault(name, []).append(value)
     return client.post(LIST + context["back"].removeprefix(LIST), sent | form, follow=True)
 
 
@@ -74,6 +72,21 @@ def test_what_moved_between_the_look_and_the_confirmation_is_shown_again(
     assert "no longer what was shown" in again.content.decode()
     assert Device.objects.enabled().count() == 1
     assert said(confirm(admin_client, again)) == ["1 device disabled."]
+
+
+def test_another_set_of_the_same_size_is_shown_again(
+    admin_client: Client, make_device: Factory
+) -> None:
+    make_device("fleet-1")
+    gone = make_device("fleet-2")
+    chosen = {"action": "delete_selected", "_selected_action": [gone.pk], "select_across": "1"}
+    page = admin_client.post(LIST + "?q=fleet", chosen)
+    gone.delete()
+    make_device("fleet-3")
+    again = confirm(admin_client, page)
+    assert "no longer what was shown" in again.content.decode()
+    assert Device.objects.count() == 2
+    assert said(confirm(admin_client, again)) == ["2 devices deleted."]
 
 
 def test_everything_that_a_filter_leaves_is_changed_across_pages(

@@ -9,6 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
+from devices.admin.actions import set_digest
 from devices.credentials.certificates import verify_certificate
 from devices.models import Certificate, CertificateAuthority, Device, RevokedSerial
 from devices.models.certificate import Pin
@@ -253,10 +254,12 @@ def test_certificates_are_revoked_after_a_confirmation(
     admin_client: Client, device: Device, row: Certificate
 ) -> None:
     form = {"action": "revoke", "_selected_action": [row.pk]}
-    page = admin_client.post(url("certificate_changelist"), form).content.decode()
-    assert "sensor-1" in page
+    page = admin_client.post(url("certificate_changelist"), form)
+    assert "sensor-1" in page.content.decode()
     assert outcome() is Outcome.VERIFIED
-    admin_client.post(url("certificate_changelist"), form | {"confirmed": "yes", "reason": "x"})
+    admin_client.post(
+        url("certificate_changelist"), form | dict(page.context["own_hidden"]) | {"reason": "x"}
+    )
     row.refresh_from_db()
     assert (row.revoked_reason, row.pin) == ("x", Pin.CERTIFICATE)
 
@@ -330,7 +333,7 @@ def test_a_revocation_list_is_loaded(
 def test_a_long_revocation_list_is_chosen_again(
     admin_client: Client, anchor: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devices.admin.certificate.MAX_CARRIED_LENGTH", 100)
+    monkeypatch.setattr("devices.admin.authority.MAX_CARRIED_LENGTH", 100)
     page = url("certificateauthority_load_list", anchor.pk)
     content = revocation_list(ROOT, LEAF)
     answer = admin_client.post(page, {"file": file(content)})
@@ -419,5 +422,6 @@ def test_who_may_only_look_can_change_nothing(
     ):
         assert client.post(address, {}).status_code == 403
     form = {"action": "revoke", "_selected_action": [row.pk], "confirmed": "yes"}
+    form["shown"] = set_digest(Certificate.objects.filter(pk=row.pk))
     client.post(url("certificate_changelist"), form)
     assert outcome() is Outcome.VERIFIED

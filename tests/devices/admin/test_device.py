@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from devices.admin.actions import set_digest
 from devices.authentication import authenticate
 from devices.history import history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
@@ -213,9 +214,10 @@ def act(client: Client, name: str, action: str, *rows: Any, **form: str) -> Any:
 
 def test_keys_are_revoked_after_a_confirmation(admin_client: Client, make_device: Factory) -> None:
     keys = [PreSharedKey.objects.issue(device=make_device())[0] for _ in range(2)]
-    act(admin_client, "presharedkey_changelist", "revoke", *keys)
+    page = act(admin_client, "presharedkey_changelist", "revoke", *keys)
     assert not PreSharedKey.objects.exclude(revoked_at=None).exists()
-    act(admin_client, "presharedkey_changelist", "revoke", *keys, confirmed="yes", reason="x")
+    again = {"confirmed": "yes", "shown": page.context["shown"], "reason": "x"}
+    act(admin_client, "presharedkey_changelist", "revoke", *keys, **again)
     assert PreSharedKey.objects.filter(revoked_reason="x").count() == 2
 
 
@@ -295,8 +297,9 @@ def test_who_may_only_look_can_change_nothing(as_viewer: Client, make_device: Fa
         url("presharedkey_revoke", key.pk),
     ):
         assert as_viewer.post(address, {"overlap": "0"}).status_code == 403
-    act(as_viewer, "device_changelist", "disable", device, confirmed="yes")
-    act(as_viewer, "presharedkey_changelist", "revoke", key, confirmed="yes")
+    devices, keys = set_digest(Device.objects.all()), set_digest(PreSharedKey.objects.all())
+    act(as_viewer, "device_changelist", "disable", device, confirmed="yes", shown=devices)
+    act(as_viewer, "presharedkey_changelist", "revoke", key, confirmed="yes", shown=keys)
     assert verified(device, secret)
 
 

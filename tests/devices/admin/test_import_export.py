@@ -1,6 +1,5 @@
 """The admin's pages that import and export."""
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +11,11 @@ from django.test import Client
 from django.urls import reverse
 
 from devices.admin import import_export
-from devices.admin.import_export import EVENTS
+from devices.admin.reauthentication import CONFIRMED_AT
 from devices.history import all_histories, history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
-from devices.reauthentication import CONFIRMED_AT
 from devices.transfer import formats
-from devices.transfer.importing import Columns
+from devices.transfer.columns import Columns
 from tests.devices.test_commands import verified
 from tests.devices.transfer.test_exporting import csv_rows
 from tests.support import pki
@@ -53,15 +51,6 @@ def sent(client: Client, page: str, content: str | bytes, name: str = "d.csv", *
     """Post a file as a form does; return the answer."""
     data = content.encode() if isinstance(content, str) else content
     return client.post(page, {"file": SimpleUploadedFile(name, data), **more})
-
-
-def events(client: Client, page: str, content: str, **more: Any) -> list[dict[str, Any]]:
-    """Post a file as the page's script does; return the events."""
-    file = SimpleUploadedFile("d.csv", content.encode())
-    answer = client.post(page, {"file": file, **more}, headers={"accept": EVENTS})
-    assert answer.status_code == 200
-    assert answer["Content-Type"] == EVENTS
-    return [json.loads(line) for line in answer.getvalue().splitlines()]
 
 
 def token(answer: Any) -> str:
@@ -113,51 +102,14 @@ def test_generated_secrets_are_the_answer_to_the_import_and_nowhere_else(
     assert "nothing to import" in again.content.decode()
 
 
-def test_the_script_is_told_how_far_it_is_and_gets_the_secrets(
-    admin_client: Client, page: str
-) -> None:
-    more = {"create_groups": "on", "generate": "on"}
-    *steps, last = events(admin_client, page, GOOD, **more)
-    assert steps == [{"stage": "Rows checked", "done": 2, "total": None}]
-    assert "2 secrets are added" in last["html"]
-    confirmed = token(sent(admin_client, page, GOOD, **more))
-    assert 'form="import-form"' in last["html"]
-
-    *steps, secrets, last = events(admin_client, page, GOOD, confirmed=confirmed, **more)
-    assert {"stage": "Devices written", "done": 2, "total": 2} in steps
-    rows = csv_rows(secrets["secrets"])
-    assert all(verified(row["identifier"], row["secret"]) for row in rows)
-    assert not any(row["secret"] in last["html"] for row in rows)
-    assert PreSharedKey.objects.first().label in last["html"]  # type: ignore[union-attr]
-
-
-def test_whoever_leaves_before_the_end_has_imported_nothing(
-    admin_client: Client, page: str, transactional_db: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("devices.transfer.importing.BATCH", 1)
-    monkeypatch.setattr("devices.transfer.importing.batches.__defaults__", (1,))
-    confirmed = token(sent(admin_client, page, "identifier\na\nb\n"))
-    answer: Any = admin_client.post(
-        page,
-        {"file": SimpleUploadedFile("d.csv", b"identifier\na\nb\n"), "confirmed": confirmed},
-        headers={"accept": EVENTS},
-    )
-    for line in answer.streaming_content:
-        if "written" in json.loads(line)["stage"]:
-            break
-    assert Device.objects.count() == 1
-    answer.close()
-    assert not Device.objects.exists()
-
-
 def test_errors_are_listed_by_row_and_column(admin_client: Client, page: str) -> None:
     content = "identifier,enabled\na,true\nb c,maybe\n<b>,\n"
     text = sent(admin_client, page, content).content.decode()
     assert "The file has 2 errors" in text
     assert "<td>3</td><td>enabled</td>" in text
     assert "Import</button>" not in text
-    [_step, last] = events(admin_client, page, content)
-    assert "<td>3</td><td>identifier</td>" in last["html"]
+    assert "<td>3</td><td>identifier</td>" in text
+    assert "It says “maybe”." in text
     assert not Device.objects.exists()
 
 
@@ -181,11 +133,6 @@ def test_a_file_that_is_none_is_refused(
     admin_client: Client, page: str, content: bytes, name: str, complaint: str
 ) -> None:
     assert complaint in sent(admin_client, page, content, name).content.decode()
-
-
-def test_the_script_is_told_of_a_wrong_form(admin_client: Client, page: str) -> None:
-    answer: Any = admin_client.post(page, {}, headers={"accept": EVENTS})
-    assert "This field is required" in json.loads(answer.getvalue())["html"]
 
 
 def test_an_upload_stays_in_memory_and_within_bounds(
@@ -369,14 +316,15 @@ def test_the_list_is_exported_as_it_is_filtered_and_searched(
 
 
 @pytest.mark.parametrize("kind", formats.Format)
-def test_every_format_is_streamed(
+def test_every_format_comes_with_its_length_and_rows(
     admin_client: Client, make_device: Factory, kind: formats.Format
 ) -> None:
     make_device("a")
     answer: Any = admin_client.get(reverse("admin:devices_device_export"), {"format": kind})
-    assert answer.streaming
     assert answer["Content-Type"] == kind.content_type
-    found = list(formats.read(answer.getvalue(), kind, Columns()))
+    content = answer.getvalue()
+    assert (answer["X-Row-Count"], answer["Content-Length"]) == ("1", str(len(content)))
+    found = list(formats.read(content, kind, Columns()))
     assert [record.cells["identifier"] for record in found] == ["a"]
 
 
@@ -389,7 +337,7 @@ def test_too_many_for_a_sheet_is_said_on_the_page(
     admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_device("a")
-    monkeypatch.setattr("devices.transfer.exporting.MAX_SHEET_ROWS", 1)
+    monkeypatch.setattr("devices.transfer.workbooks.MAX_WRITTEN_ROWS", 0)
     answer = admin_client.get(reverse("admin:devices_device_export"), {"format": "xlsx"})
     assert "use CSV" in answer.content.decode()
 

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
-from devices.transfer import exporting
+from devices.transfer import exporting, workbooks
 from devices.transfer.exporting import export_devices, export_groups, template
 from devices.transfer.formats import Format
 from tests.devices.test_commands import answer, run
@@ -26,7 +26,8 @@ Factory = Callable[..., Device]
 
 
 def exported(kind: Format = Format.CSV) -> bytes:
-    return b"".join(export_devices(Device.objects.all(), kind))
+    with export_devices(Device.objects.all(), kind).file as file:
+        return file.read()
 
 
 def csv_rows(content: bytes | str) -> list[dict[str, str]]:
@@ -64,7 +65,8 @@ def test_what_was_exported_makes_the_same_registry_elsewhere(fleet: None, kind: 
     memberships = members("lamp-1")
     tree = list(DeviceGroup.objects.values("name", "parent__name", "description"))
     devices = exported(kind)
-    groups = b"".join(export_groups(DeviceGroup.objects.all(), kind))
+    with export_groups(DeviceGroup.objects.all(), kind).file as file:
+        groups = file.read()
     Device.objects.all().delete()
     DeviceGroup.objects.filter(parent__isnull=False).delete()
     DeviceGroup.objects.all().delete()
@@ -132,19 +134,26 @@ def test_devices_for_export_are_read_in_batches_with_a_constant_number_of_querie
 def test_more_than_a_sheet_holds_is_no_workbook(
     fleet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "MAX_SHEET_ROWS", 4)
-    with pytest.raises(ValidationError, match="no more than 3 devices"):
+    monkeypatch.setattr(workbooks, "MAX_WRITTEN_ROWS", 3)
+    with pytest.raises(ValidationError, match="no more than 3 rows"):
         export_devices(Device.objects.all(), Format.XLSX)
-    assert export_devices(Device.objects.filter(kind="device"), Format.XLSX)
+    export = export_devices(Device.objects.filter(kind="device"), Format.XLSX)
+    export.file.close()
+    assert export.rows == 3
 
 
 @pytest.mark.parametrize("kind", Format)
 @pytest.mark.parametrize("table", ["devices", "groups"])
 def test_templates_can_be_imported(db: None, table: str, kind: Format) -> None:
-    made = load(b"".join(template(table, kind)), kind, write=False)
-    assert made.is_sound
-    example = 0 if kind.is_flat else 1
-    assert sum(outcome(made).values()) == example
+    file = io.BytesIO()
+    template(file, table, kind)
+    if kind.is_flat:
+        with pytest.raises(ValidationError, match="no rows"):
+            load(file.getvalue(), kind)
+    else:
+        made = load(file.getvalue(), kind, write=False)
+        assert made.is_sound
+        assert sum(outcome(made).values()) == 1
 
 
 # --- The command ----------------------------------------------------------------------------

@@ -24,8 +24,9 @@ from devices.credentials import hashing
 from devices.credentials.hashing import HMAC_CONTEXT
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.transfer import importing
+from devices.transfer.columns import Columns
 from devices.transfer.formats import Format, read
-from devices.transfer.importing import Columns, Import, Options
+from devices.transfer.importing import Import, Options
 from tests.devices.test_commands import answer, run, verified
 from tests.support import pki
 
@@ -46,10 +47,10 @@ def load(
         content, kind = json.dumps(content), Format.JSON
     data = content.encode() if isinstance(content, str) else content
     made = Import(read(data, kind, Columns()), Options(**options), most_hashes=most_hashes)
-    list(made.check())
+    made.check()
     if write and made.is_sound:
-        list(made.prepare())
-        list(made.write())
+        made.prepare()
+        made.write()
     return made
 
 
@@ -143,7 +144,7 @@ def test_a_wrong_cell_is_named_and_nothing_is_written(db: None, line: str, colum
     assert outcome(made) == {"new": 1, "rejected": 1}
     assert not Device.objects.exists()
     with pytest.raises(ValidationError, match="nothing was imported"):
-        list(made.write())
+        made.write()
 
 
 def test_all_that_is_wrong_with_a_row_is_said_at_once(db: None) -> None:
@@ -190,8 +191,8 @@ def test_true_and_one_are_two_values_of_an_attribute(make_device: Factory) -> No
 def test_an_identifier_may_be_in_a_file_once(db: None) -> None:
     made = load("identifier\nx\n//h/a%42\n//h/aB\nx\n")
     assert [problem.message for problem in made.problems] == [
-        "The identifier is in row 3 already.",
-        "The identifier is in row 2 already.",
+        "The identifier is in row 3 already. It says “//h/aB”.",
+        "The identifier is in row 2 already. It says “x”.",
     ]
 
 
@@ -227,8 +228,8 @@ def test_queries_do_not_grow_with_rows(db: None) -> None:
 def test_what_came_up_since_the_check_stops_the_import(make_device: Factory) -> None:
     made = load("identifier\na\nb\n", write=False)
     make_device("b")
-    with pytest.raises(ValidationError, match="changed meanwhile"):
-        list(made.write())
+    with pytest.raises(ValidationError, match="since the file was checked: rows 3"):
+        made.write()
     assert Device.objects.count() == 1
 
 
@@ -246,7 +247,7 @@ def test_every_change_is_recorded_as_imported(
     records = read(json.dumps(content).encode(), Format.JSON, Columns())
     made = Import(records, Options(random=True), user="somebody", reason="fleet.json")
     for step in (made.check, made.prepare, made.write):
-        list(step())
+        step()
 
     found = [
         (changes.instance_type.__name__, *row)
@@ -586,7 +587,7 @@ def test_errors_are_printed_by_row_and_column_and_the_code_is_1(
     assert document["errors"][0] == {
         "row": 3,
         "column": "enabled",
-        "message": "Write “true” or “false”.",
+        "message": "Write “true” or “false”. It says “maybe”.",
     }
     assert (document["imported"], document["errors_total"]) == (False, 4)
 

@@ -1,6 +1,6 @@
 """How pages show what many of them show: moments, and states."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -8,9 +8,18 @@ from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
+
+from devices.verdicts import Outcome
 
 NOTHING = "—"
+SOON = timedelta(days=30)
+CREDENTIAL_STATES = {
+    Outcome.NOT_YET_VALID: gettext_lazy("not valid yet"),
+    Outcome.EXPIRED: gettext_lazy("expired"),
+    Outcome.REVOKED: gettext_lazy("revoked"),
+    Outcome.PEPPER_MISSING: gettext_lazy("pepper missing"),
+}
 
 
 class Tone(StrEnum):
@@ -47,6 +56,27 @@ def badge(tone: str, text: object) -> SafeString:
 def enabled_badge(enabled: bool) -> SafeString:
     """Return the badge of what can be switched off."""
     return badge(Tone.GOOD, _("enabled")) if enabled else badge(Tone.OFF, _("disabled"))
+
+
+def state_badge(outcome: Outcome) -> SafeString:
+    """Return whether a credential admits its device, as a badge."""
+    if outcome is Outcome.VERIFIED:
+        return badge(Tone.GOOD, _("usable"))
+    tone = Tone.SOON if outcome is Outcome.NOT_YET_VALID else Tone.BAD
+    return badge(tone, CREDENTIAL_STATES.get(outcome, outcome.label))
+
+
+def expiry(ends: datetime | None, now: datetime) -> SafeString | str:
+    """Return when something ends, with a badge where that is soon or past."""
+    if ends is None:
+        return NOTHING
+    if ends <= now:
+        return format_html("{} {}", moment(ends), badge(Tone.BAD, _("expired")))
+    if ends > now + SOON:
+        return moment(ends)
+    days = (ends - now).days
+    left = ngettext("in %(n)d day", "in %(n)d days", days) % {"n": days}
+    return format_html("{} {}", moment(ends), badge(Tone.SOON, left))
 
 
 def moment_column(field: str, description: Any) -> Any:

@@ -1,0 +1,301 @@
+"""Staff's view of trust anchors and their revocation lists."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.widgets import AdminTextareaWidget
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from devices.admin import previews
+from devices.admin.history import HistoryMixin
+from devices.admin.mixins import SaveChangedFieldsMixin, form_page, own_page
+from devices.admin.presented import CertificatePreviewMixin, PresentedForm, RegisterForm
+from devices.admin.previews import Preview
+from devices.admin.rendering import (
+    CREATED,
+    VALID_FROM,
+    VALID_UNTIL,
+    Tone,
+    badge,
+    enabled_badge,
+    expiry,
+    moment,
+)
+from devices.credentials import crl, x509
+from devices.models import CertificateAuthority, RevokedSerial
+from devices.models.authority import CRLPolicy
+
+MAX_CARRIED_LENGTH = 1024 * 1024  # characters of a list that a preview brings along
+
+
+class CertificateAuthorityForm(RegisterForm):
+    """An authority to trust."""
+
+    class Meta:
+        model = CertificateAuthority
+        fields = [
+            "name",
+            "enabled",
+            "name_source",
+            "name_pattern",
+            "identifier_pattern",
+            "crl_policy",
+        ]
+        widgets = {"name_source": forms.RadioSelect, "crl_policy": forms.RadioSelect}
+
+    def prepared(self, fields: dict[str, Any]) -> CertificateAuthority:
+        """Return the anchor as a row."""
+        return CertificateAuthority.objects.prepare(**fields)
+
+    def previewed(self, row: CertificateAuthority) -> Preview:
+        """Return what was read."""
+        return previews.of_anchor(row, timezone.now())
+
+
+class LoadListForm(PresentedForm):
+    """A revocation list to put in force."""
+
+    presented = forms.CharField(
+        label=gettext_lazy("Revocation list"),
+        required=False,
+        max_length=MAX_CARRIED_LENGTH,
+        widget=AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
+        help_text=gettext_lazy("The PEM text, as the authority published it."),
+    )
+    file = forms.FileField(
+        label=gettext_lazy("or a file"),
+        required=False,
+        help_text=gettext_lazy("PEM or DER, up to 16 MiB."),
+    )
+
+    def __init__(self, anchor: CertificateAuthority, *args: Any) -> None:
+        self.anchor = anchor
+        super().__init__(*args)
+
+    def clean(self) -> dict[str, Any]:
+        """Read the list; show it first."""
+        cleaned = super().clean() or {}
+        if self.errors:
+            return cleaned
+        content = cleaned["content"] = self.content(crl.MAX_LIST_BYTES)
+        now = timezone.now()
+        try:
+            read = self.anchor.read_list(content, now=now)
+        except ValidationError as error:
+            self.send_back(presented="")
+            raise ValidationError({"presented": error}) from None
+        carried = read.pem if len(read.pem) <= MAX_CARRIED_LENGTH else ""
+        preview = previews.of_list(read, self.anchor, now)
+        if not carried:
+            preview.warnings.append(_("It is too long to be kept here: choose the file again."))
+        self.show(preview, read.fingerprint, carried)
+        return cleaned
+
+
+class ListFilter(admin.SimpleListFilter):
+    """Trust anchors by the state of their revocation list."""
+
+    title = gettext_lazy("list in force")
+    parameter_name = "list"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [("none", _("None")), ("current", _("Current")), ("outdated", _("Out of date"))]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[CertificateAuthority]
+    ) -> QuerySet[CertificateAuthority]:
+        """Keep the anchors of the choice."""
+        choices = {
+            "none": Q(revocation_list=None),
+            "current": Q(revocation_list__next_update__gte=timezone.now()),
+            "outdated": Q(revocation_list__next_update__lt=timezone.now()),
+        }
+        return queryset.filter(choices.get(self.value() or "", Q()))
+
+
+@admin.register(CertificateAuthority)
+class CertificateAuthorityAdmin(
+    CertificatePreviewMixin,
+    HistoryMixin,
+    SaveChangedFieldsMixin,
+    admin.ModelAdmin,
+):
+    """Trust anchors: whom, how they name devices, how old their lists are."""
+
+    form = CertificateAuthorityForm
+    registered_text = gettext_lazy("The trust anchor is registered.")
+    list_display = ["name", "state", "name_source", "crl_policy", "list_state", "ends"]
+    list_select_related = ["revocation_list"]
+    list_filter = ["enabled", ListFilter, "crl_policy", "name_source"]
+    search_fields = ["name", "subject", "fingerprint"]
+    search_help_text = gettext_lazy("Search by name, subject or fingerprint.")
+    READ: tuple[Any, ...] = (
+        "subject",
+        VALID_FROM,
+        VALID_UNTIL,
+        "key",
+        "fingerprint",
+        "pem",
+        CREATED,
+    )
+    LISTED: tuple[str, ...] = (
+        "list_state",
+        "list_number",
+        "list_made",
+        "list_entries",
+        "list_loaded",
+    )
+    naming: Any = (
+        gettext_lazy("How it names devices"),
+        {"fields": ["name_source", "name_pattern", "identifier_pattern"]},
+    )
+    add_fieldsets = [
+        (None, {"fields": ["name", "enabled"]}),
+        (gettext_lazy("The certificate"), {"fields": ["presented", "file", "confirmed"]}),
+        naming,
+        (gettext_lazy("Revocation list"), {"fields": ["crl_policy"]}),
+    ]
+
+    def get_fieldsets(self, request: HttpRequest, obj: CertificateAuthority | None = None) -> Any:
+        """Ask for the certificate first; then show what was read, and the list if there is one."""
+        if obj is None:
+            return self.add_fieldsets
+        listed = self.LISTED if hasattr(obj, "revocation_list") else self.LISTED[:1]
+        return [
+            (None, {"fields": ["name", "enabled"]}),
+            self.naming,
+            (gettext_lazy("Revocation list"), {"fields": ["crl_policy", *listed]}),
+            (gettext_lazy("What was read"), {"fields": self.READ}),
+        ]
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: CertificateAuthority | None = None
+    ) -> tuple[Any, ...]:
+        """Keep the certificate: another certificate is another anchor."""
+        return (*self.LISTED, *self.READ) if obj else ()
+
+    def response_add(
+        self,
+        request: HttpRequest,
+        obj: CertificateAuthority,
+        post_url_continue: str | None = None,
+    ) -> HttpResponse:
+        """Say what is still missing, too."""
+        response = super().response_add(request, obj, post_url_continue)
+        if obj.crl_policy == CRLPolicy.REQUIRE:
+            self.message_user(
+                request,
+                _("It admits nobody until its revocation list is loaded."),
+                messages.WARNING,
+            )
+        return response
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Count the revoked serial numbers that go with an anchor."""
+        rows = RevokedSerial.objects.filter(authority__in=[anchor.pk for anchor in objs])
+        counts = {str(RevokedSerial._meta.verbose_name_plural): rows.count()}
+        return [str(anchor) for anchor in objs], counts, set(), []
+
+    @admin.display(description=gettext_lazy("State"), ordering="enabled")
+    def state(self, anchor: CertificateAuthority) -> SafeString:
+        """Return whether the anchor vouches for anybody."""
+        return enabled_badge(anchor.enabled)
+
+    @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
+    def ends(self, anchor: CertificateAuthority) -> SafeString | str:
+        """Return when the anchor ends, and whether that is soon."""
+        return expiry(anchor.not_after, timezone.now())
+
+    @admin.display(description=gettext_lazy("Key"))
+    def key(self, anchor: CertificateAuthority) -> str:
+        """Return the kind and size of the key."""
+        return x509.key_text(anchor.parsed)
+
+    @admin.display(
+        description=gettext_lazy("List in force"), ordering="revocation_list__next_update"
+    )
+    def list_state(self, anchor: CertificateAuthority) -> SafeString:
+        """Return until when the list in force holds."""
+        loaded = getattr(anchor, "revocation_list", None)
+        if loaded is None:
+            return badge(Tone.OFF, _("none"))
+        if loaded.next_update < timezone.now():
+            return format_html(
+                "{} {}", badge(Tone.BAD, _("out of date since")), moment(loaded.next_update)
+            )
+        return format_html(
+            "{} {}", badge(Tone.GOOD, _("current until")), moment(loaded.next_update)
+        )
+
+    @admin.display(description=gettext_lazy("Number"))
+    def list_number(self, anchor: CertificateAuthority) -> str | None:
+        """Return the number of the list in force."""
+        return getattr(getattr(anchor, "revocation_list", None), "number", None)
+
+    @admin.display(description=gettext_lazy("Made"))
+    def list_made(self, anchor: CertificateAuthority) -> SafeString | str:
+        """Return when the authority made the list."""
+        return moment(getattr(getattr(anchor, "revocation_list", None), "this_update", None))
+
+    @admin.display(description=gettext_lazy("Certificates on it"))
+    def list_entries(self, anchor: CertificateAuthority) -> int | None:
+        """Return how many certificates the list names."""
+        return getattr(getattr(anchor, "revocation_list", None), "entries", None)
+
+    @admin.display(description=gettext_lazy("Loaded"))
+    def list_loaded(self, anchor: CertificateAuthority) -> SafeString | None:
+        """Return when the list was loaded, and by whom."""
+        loaded = getattr(anchor, "revocation_list", None)
+        if loaded is None:
+            return None
+        return format_html("{}, {}", moment(loaded.loaded_at), loaded.loaded_by)
+
+    @own_page("<int:object_id>/load-list/")
+    def load_list(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Put a revocation list in force."""
+        anchor = get_object_or_404(CertificateAuthority, pk=object_id)
+        if not self.has_change_permission(request, anchor):
+            raise PermissionDenied
+        sent = (request.POST, request.FILES) if request.method == "POST" else ()
+        form = LoadListForm(anchor, *sent)
+        if form.is_valid():
+            return self._loaded(request, anchor, form.cleaned_data["content"])
+        return form_page(
+            self,
+            request,
+            form,
+            anchor,
+            title=_("Load a revocation list"),
+            text=format_html(
+                _("It replaces the list of <b>{}</b> that is in force, as a whole."), anchor
+            ),
+            button=_("Put the list in force") if form.preview else _("Preview"),
+            preview=form.preview,
+        )
+
+    def _loaded(
+        self, request: HttpRequest, anchor: CertificateAuthority, content: bytes
+    ) -> HttpResponse:
+        loaded = anchor.load_list(content, by=request.user.get_username())
+        text = ngettext(
+            "The list is in force; it names %(n)d certificate.",
+            "The list is in force; it names %(n)d certificates.",
+            loaded.entries,
+        )
+        self.message_user(request, text % {"n": loaded.entries}, messages.SUCCESS)
+        return HttpResponseRedirect(
+            reverse("admin:devices_certificateauthority_change", args=[anchor.pk])
+        )

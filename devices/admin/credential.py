@@ -1,0 +1,44 @@
+"""What the admins of keys and of certificates have in common."""
+
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
+
+from devices.admin.actions import BulkActionsMixin
+from devices.admin.rendering import REVOKED, expiry, state_badge
+
+
+class CredentialMixin(BulkActionsMixin):
+    """Shows a credential's state, and keeps it once it is revoked: who, when and why."""
+
+    show_full_result_count = False
+
+    @admin.display(description=gettext_lazy("State"))
+    def state(self, credential: Any) -> SafeString:
+        """Return whether the credential admits its device now, and why not."""
+        return state_badge(credential.state_at(timezone.now()))
+
+    @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
+    def ends(self, credential: Any) -> SafeString | str:
+        """Return when the credential ends, and whether that is soon."""
+        ends: datetime | None = credential.not_after
+        return expiry(ends, timezone.now())
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out who revoked it, when and why, while nobody has."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is not None and obj.revoked_at is None:
+            return [one for one in fieldsets if REVOKED not in one[1]["fields"]]
+        return fieldsets
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse to delete a revoked credential, alone or among others."""
+        if obj is not None and obj.revoked_at is not None:
+            return False
+        allowed: bool = super().has_delete_permission(request, obj)
+        return allowed

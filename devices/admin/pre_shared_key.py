@@ -1,0 +1,84 @@
+"""Staff's view of pre-shared keys."""
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy
+
+from devices.admin.actions import RevokeKeys
+from devices.admin.changelist import CredentialStateFilter
+from devices.admin.credential import CredentialMixin
+from devices.admin.forms import MOMENTS, CurrentForm
+from devices.admin.history import HistoryMixin
+from devices.admin.mixins import SaveChangedFieldsMixin
+from devices.admin.rendering import CREATED, LAST_USED, NOTHING, REVOKED
+from devices.models import PreSharedKey
+
+
+@admin.register(PreSharedKey)
+class PreSharedKeyAdmin(
+    CredentialMixin,
+    HistoryMixin,
+    SaveChangedFieldsMixin,
+    admin.ModelAdmin,
+):
+    """Keys across all devices: which are old, unused, about to end."""
+
+    form = CurrentForm
+    formfield_overrides = MOMENTS
+    list_display = [
+        "device",
+        "label",
+        "state",
+        "shown_hint",
+        "scheme",
+        "ends",
+        LAST_USED,
+        CREATED,
+    ]
+    list_display_links = ["device", "label"]
+    list_select_related = ["device"]
+    list_filter = [CredentialStateFilter, "scheme", "pepper"]
+    search_fields = ["device__identifier", "device__name", "label", "hint"]
+    search_help_text = gettext_lazy(
+        "Search by device, label or the first characters of a generated secret."
+    )
+    autocomplete_fields = ["device"]
+    changes = (RevokeKeys(),)
+    actions = [change.action() for change in changes]
+    readonly_fields = [
+        "device",
+        "state",
+        "scheme",
+        "shown_hint",
+        "pepper",
+        CREATED,
+        LAST_USED,
+        REVOKED,
+        "revoked_by",
+        "revoked_reason",
+    ]
+    fieldsets = [
+        (None, {"fields": ["device", "label", "state"]}),
+        (gettext_lazy("Validity"), {"fields": ["not_before", "not_after"]}),
+        (
+            gettext_lazy("Revocation"),
+            {"fields": [REVOKED, "revoked_by", "revoked_reason"]},
+        ),
+        (
+            gettext_lazy("Evidence"),
+            {"fields": [LAST_USED, CREATED, "scheme", "shown_hint", "pepper"]},
+        ),
+    ]
+
+    @admin.display(description=gettext_lazy("Secret begins"))
+    def shown_hint(self, key: PreSharedKey) -> str:
+        """Return the hint of a generated secret; a chosen one gives nothing away."""
+        return key.hint or NOTHING
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Let nobody search for a digest by its beginnings."""
+        return not lookup.startswith("digest") and super().lookup_allowed(lookup, value, request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Keys are issued from their device's page, where the secret is shown once."""
+        return False

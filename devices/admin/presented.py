@@ -1,0 +1,147 @@
+"""Certificates and lists that staff present: read once, shown, and saved as they were shown."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.widgets import AdminTextareaWidget
+from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from devices.admin.forms import CurrentForm
+from devices.admin.previews import Preview
+from devices.credentials import x509
+
+
+class PresentedForm(forms.Form):
+    """PEM or DER, as text or as a file; saved once its preview was looked at.
+
+    The first sending makes `preview`, and the form then brings the fingerprint of what was shown
+    along: only that is saved.
+    """
+
+    presented = forms.CharField(
+        label=gettext_lazy("Certificate"),
+        required=False,
+        max_length=x509.MAX_TEXT_LENGTH,
+        widget=AdminTextareaWidget(attrs={"rows": 12, "spellcheck": "false"}),
+        help_text=gettext_lazy(
+            "The PEM text, -----BEGIN CERTIFICATE----- and the end line included. Never a "
+            "private key."
+        ),
+    )
+    file = forms.FileField(
+        label=gettext_lazy("or a file"),
+        required=False,
+        help_text=gettext_lazy("PEM or DER, up to 64 KiB."),
+    )
+    confirmed = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    preview: Preview | None = None
+
+    def content(self, longest: int) -> bytes:
+        """Return what was presented, up to one more byte than `longest`; a file goes first."""
+        uploaded: UploadedFile | None = self.cleaned_data.get("file")
+        text: str = self.cleaned_data.get("presented") or ""
+        content = uploaded.read(longest + 1) if uploaded is not None else text.encode()
+        if not content:
+            raise ValidationError(
+                {"presented": _("Paste the PEM text or choose a file.")}, code="required"
+            )
+        return content
+
+    def show(self, preview: Preview, fingerprint: str, text: str) -> None:
+        """Raise ValidationError unless this very thing was shown before."""
+        if self.cleaned_data.get("confirmed") == fingerprint:
+            return
+        self.preview = preview
+        self.send_back(presented=text, confirmed=fingerprint)
+        raise ValidationError(_("Nothing is saved yet."), code="preview")
+
+    def send_back(self, **values: str) -> None:
+        """Have the page show these values in place of what was sent."""
+        sent = QueryDict(mutable=True)
+        sent.update(self.data)
+        for name, value in values.items():
+            sent[self.add_prefix(name)] = value
+        self.data = sent
+
+
+class RegisterForm(PresentedForm, forms.ModelForm):
+    """A certificate that makes a row."""
+
+    def prepared(self, fields: dict[str, Any]) -> Any:
+        """Return the row that `fields` and the certificate make, not saved."""
+        raise NotImplementedError
+
+    def previewed(self, row: Any) -> Preview:
+        """Return what was read."""
+        raise NotImplementedError
+
+    def clean(self) -> dict[str, Any]:
+        """Read the certificate and check the row that it makes as a whole."""
+        cleaned = super().clean() or {}
+        if self.errors:
+            return cleaned
+        text = x509.text_of(self.content(x509.MAX_TEXT_LENGTH))
+        others = {
+            name: value for name, value in cleaned.items() if name not in PresentedForm.base_fields
+        }
+        try:
+            prepared = self.prepared(others | {"presented": text})
+        except ValidationError as error:
+            if "PRIVATE KEY" in text:  # nothing may send it back, not even this page
+                self.send_back(presented="")
+            raise ValidationError({"presented": error}) from None
+        try:
+            prepared.full_clean()
+        except ValidationError as error:
+            known = {name: found for name, found in error.error_dict.items() if name in self.fields}
+            unknown = [found for name, found in error.error_dict.items() if name not in self.fields]
+            for found in unknown:
+                known.setdefault("presented", []).extend(found)
+            raise ValidationError(known) from None
+        self.show(self.previewed(prepared), prepared.fingerprint, prepared.pem)
+        self.instance = prepared
+        return cleaned
+
+    def _post_clean(self) -> None:
+        """Leave the row alone: `clean` made it, and checked it as a whole."""
+
+
+class CertificatePreviewMixin:
+    """Makes an admin read a certificate once, show what was read, and keep it from then on."""
+
+    add_fieldsets: Any
+    registered_text: Any
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        """Read a certificate only where one is registered."""
+        if obj is not None:
+            kwargs["form"] = CurrentForm
+        return super().get_form(request, obj, change, **kwargs)  # type: ignore[misc]
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Show the preview of a certificate that is not saved yet."""
+        preview = getattr(context["adminform"].form, "preview", None)
+        if preview is not None:
+            context |= {"preview": preview, "errors": []}
+        return super().render_change_form(request, context, *args, **kwargs)  # type: ignore[misc]
+
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Show what was saved."""
+        if "_popup" in request.POST:
+            return super().response_add(request, obj, post_url_continue)  # type: ignore[misc]
+        messages.success(request, self.registered_text)
+        change = f"admin:devices_{obj._meta.model_name}_change"
+        return HttpResponseRedirect(reverse(change, args=[obj.pk]))
