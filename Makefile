@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 	--no-emit-index-url --custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-sqlite test-postgres lint types bench lock messages browser deploy-check
+.PHONY: help setup run test test-sqlite test-postgres lint types bench lock messages browser deploy-check drill
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -66,6 +66,9 @@ lint: $(VENV)/dev.stamp ## Check style, missing migrations, the deployment check
 
 deploy-check: $(VENV)/dev.stamp ## Check deploy/ with the tools that read it; STRICT=1 fails where one is missing
 	@$(PYTHON) deploy/check.py $(if $(STRICT),--strict)
+
+drill: $(VENV)/dev.stamp ## Kill, freeze and cut off real databases, and count wrong answers; ONLY=name for one
+	@$(PYTHON) -m drills $(ONLY)
 
 types: $(VENV)/dev.stamp ## Check types (mypy, strict)
 	@$(BIN)/mypy .

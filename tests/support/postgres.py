@@ -41,8 +41,8 @@ class Cluster:
     """A PostgreSQL with its data in a folder; it can be stopped and started again at its URL."""
 
     def __init__(self, root: Path, settings: Sequence[str]) -> None:
-        programs, account = _prepare(root)
-        password = _initialize(root, programs, account)
+        programs, account = prepare(root)
+        password = initialize(root, programs, account)
         port = free_port()
         self.url = f"postgres://postgres:{password}@127.0.0.1:{port}/postgres"
         words = ["listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={root}"]
@@ -63,7 +63,7 @@ class Cluster:
                 **self._account,
             )
         self._process = process
-        _await(self.url, process, self._log)
+        await_answer(self.url, process, self._log)
 
     def stop(self) -> None:
         """End it as an administrator would: clients are disconnected ("fast")."""
@@ -92,7 +92,7 @@ def running(settings: Sequence[str] = FAST) -> Iterator[str]:
         yield made.url
 
 
-def _prepare(root: Path) -> tuple[Path, dict[str, Any]]:
+def prepare(root: Path) -> tuple[Path, dict[str, Any]]:
     """Return where the server's programs are, and as whom subprocess runs them.
 
     PostgreSQL refuses to run as root: root runs a copy that `nobody` may read as `nobody`.
@@ -116,7 +116,7 @@ def _prepare(root: Path) -> tuple[Path, dict[str, Any]]:
     }
 
 
-def _initialize(root: Path, programs: Path, account: dict[str, Any]) -> str:
+def initialize(root: Path, programs: Path, account: dict[str, Any]) -> str:
     """Make an empty cluster in `data` and return its superuser's password."""
     password = secrets.token_hex(16)
     password_file = root / "password"  # the folder is its owner's alone
@@ -133,7 +133,7 @@ def _initialize(root: Path, programs: Path, account: dict[str, Any]) -> str:
     return password
 
 
-def _await(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+def await_answer(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
     """Return once the server answers; raises RuntimeError where it ends or takes too long."""
     deadline = time.monotonic() + PATIENCE
     while server.poll() is None and time.monotonic() < deadline:

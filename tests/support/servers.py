@@ -45,6 +45,7 @@ class Server:
 
     staff: Staff
     process: "subprocess.Popen[bytes]"
+    base: Path = settings.BASE_DIR  # whose code runs
 
     def __init__(self, folder: Path, database_url: str, **environment: str) -> None:
         self.port = free_port()
@@ -63,6 +64,7 @@ class Server:
             "ALLOWED_HOSTS": "127.0.0.1,localhost",
             "HTTPS": "off",
             "EVIDENCE_INTERVAL": "1",
+            "DRAIN_SECONDS": "0",
             **environment,
         }
 
@@ -78,7 +80,7 @@ class Server:
         """Run Python in the environment of the server and return what it printed."""
         done = subprocess.run(
             [sys.executable, *words],
-            cwd=settings.BASE_DIR,
+            cwd=self.base,
             env=self.environment,
             input=stdin,
             capture_output=True,
@@ -92,7 +94,7 @@ class Server:
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "serve", "--port", str(self.port)],
-                cwd=settings.BASE_DIR,
+                cwd=self.base,
                 env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,216 @@
+"""Drills of what replication promises: no stale answer, no lost change, an outage that ends."""
+
+import os
+import signal
+import threading
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import psycopg
+
+from drills.probe import Client, Probe, register
+from drills.report import Report, drill
+from drills.sites import migrated, revoke, site
+
+REVOCATIONS = 100  # on an idle machine, and as many on a busy one
+STALE = 5
+
+
+@drill("revocations on standbys", seconds=150)
+def revocations(folder: Path, report: Report) -> None:
+    """Revoke keys; ask every standby's site at the very next moment; none may say OK."""
+    with migrated(folder) as (nodes, writer), ExitStack() as stack:
+        devices = register(writer, 2 * REVOCATIONS + 2 * STALE + 8)
+        nodes.be_strict()
+        readers = [stack.enter_context(site(folder, node.url())) for node in nodes.standbys]
+        clients = [Client(reader) for reader in readers]
+        primary = stack.enter_context(nodes.primary.connect())
+        missed = {"idle": 0, "busy": 0}
+        waits: dict[str, list[float]] = {"idle": [], "busy": []}
+
+        def revoke_some(load: str) -> None:
+            for _ in range(REVOCATIONS):
+                known = devices.pop()
+                report.must(clients[0].ask(known).code == "OK", "a good device was refused")
+                began = time.monotonic()
+                revoke(primary, known.key)
+                waits[load].append(time.monotonic() - began)
+                answers = [client.ask(known).code for client in clients]
+                report.asked += len(answers) + 1
+                missed[load] += sum(code == "OK" for code in answers)
+
+        revoke_some("idle")
+        with Probe(readers, devices[:8], clients=2) as probe:
+            revoke_some("busy")
+        report.add(probe)
+        report.wrong += sum(missed.values())
+        report.must(not sum(missed.values()), f"{missed} answers were stale")
+        report.lost = 0
+        for load, seconds in waits.items():
+            median = sorted(seconds)[len(seconds) // 2] * 1000
+            report.say(f"{REVOCATIONS} {load}: missed {missed[load]}, commit {median:.1f} ms")
+
+        # Counter-test: with ANY 1 of two, the one that does not replay answers from the past.
+        nodes.be_strict("ANY 1 (*)")
+        replay = nodes.standbys[1].process_called("startup")
+        stale = 0
+        with suppress(ProcessLookupError):
+            os.kill(replay, signal.SIGSTOP)
+            for _ in range(STALE):
+                known = devices.pop()
+                revoke(primary, known.key)
+                stale += clients[1].ask(known).code == "OK"
+            os.kill(replay, signal.SIGCONT)
+        report.must(stale, "ANY 1 missed nothing: the drill could not have failed")
+        report.counter = f"ANY 1: {stale} of {STALE} stale"
+
+
+@drill("a standby dies while staff save", seconds=90)
+def standby_dies(folder: Path, report: Report) -> None:
+    """Kill a standby under strict settings: saves wait, verifications do not."""
+    with migrated(folder) as (nodes, server):
+        devices = register(server, 20)
+        nodes.be_strict()
+        with server, Probe([server], devices[:10]) as probe:
+            time.sleep(2)
+            saved: list[int] = []
+
+            def save(key: int) -> None:
+                with nodes.primary.connect() as connection:
+                    revoke(connection, key)
+                    saved.append(key)
+
+            nodes.standbys[0].kill()
+            killed = time.monotonic()
+            savers = [threading.Thread(target=save, args=(known.key,)) for known in devices[10:18]]
+            for saver in savers:
+                saver.start()
+            time.sleep(4)
+            during = [answer for answer in list(probe.answers) if answer.asked > killed]
+            report.must(not saved, "a save did not wait for the dead standby")
+            report.counter = f"{len(savers)} saves waited"
+            # What Patroni does once it notices: the standby leaves the list.
+            nodes.primary.configure("synchronous_standby_names", "FIRST 1 (*)")
+            for saver in savers:
+                saver.join(10)
+            report.must(len(saved) == len(savers), "saves did not go on")
+        report.add(probe)
+        slowest = max(answer.answered - answer.asked for answer in during)
+        report.must(slowest < 1.0, f"a verification took {slowest:.2f} s")
+        report.must(not report.refused, "verifications were refused")
+        middle = sorted(answer.answered - answer.asked for answer in during)
+        report.say(
+            f"verifier meanwhile: {len(during)}, 99 % {middle[int(len(middle) * 0.99)] * 1000:.0f} "
+            f"ms, slowest {slowest * 1000:.0f} ms"
+        )
+
+
+@drill("the primary is killed", seconds=120)
+def primary_killed(folder: Path, report: Report) -> None:
+    """Kill the primary under load, promote a standby: nothing acknowledged is lost."""
+    with migrated(folder) as (nodes, server):
+        devices = register(server, 400)
+        nodes.primary.execute("CREATE TABLE drill (number bigint PRIMARY KEY)")
+        nodes.be_strict()
+        url = nodes.url()
+        acknowledged: list[int] = []
+        over = threading.Event()
+        pinned = nodes.primary.url()
+
+        def write() -> None:
+            number, connection = 0, None
+            while not over.is_set():
+                number += 1
+                try:
+                    if connection is None:
+                        connection = psycopg.connect(url, autocommit=True, connect_timeout=2)
+                    connection.execute("INSERT INTO drill VALUES (%s)", (number,))
+                    acknowledged.append(number)
+                    known = devices[10 + number % 300]
+                    if number % 4 == 0 and known.identifier not in probe.revoked:
+                        probe.unsure.add(known.identifier)
+                        revoke(connection, known.key)
+                        probe.revoked[known.identifier] = time.monotonic()
+                except psycopg.Error:
+                    connection = None
+                    time.sleep(0.05)
+
+        with server, Probe([server], devices[:310]) as probe:
+            writer = threading.Thread(target=write)
+            writer.start()
+            time.sleep(4)
+            nodes.primary.kill()
+            killed = time.monotonic()
+            revoked_before = [known for known in devices if known.identifier in probe.revoked]
+            time.sleep(2)  # what it takes to notice
+            nodes.standbys[0].promote()
+            promoted = time.monotonic() - killed
+            back = probe.await_right()
+            report.must(back < 5, f"no right answer within {back:.1f} s of the promotion")
+            time.sleep(2)
+            over.set()
+            writer.join(10)
+        report.add(probe)
+        kept = {row[0] for row in nodes.standbys[0].execute("SELECT number FROM drill")}
+        report.lost = len(set(acknowledged) - kept)
+        report.must(report.lost == 0, f"{report.lost} acknowledged writes were lost")
+        report.say(
+            f"{len(acknowledged)} writes acknowledged, {len(probe.revoked)} revocations; promoted "
+            f"after {promoted:.1f} s, right again {back:.1f} s later"
+        )
+        # Counter-test: the old primary, started again unfenced, answers from the past.
+        late = [known for known in devices[310:] if known.identifier not in probe.revoked][:8]
+        with psycopg.connect(nodes.standbys[0].url(), autocommit=True) as connection:
+            for known in late:
+                revoke(connection, known.key)
+        nodes.primary.configure_file("synchronous_standby_names", "")
+        nodes.primary.start()
+        with site(folder, pinned) as unfenced:
+            client = Client(unfenced)
+            stale = sum(client.ask(known).code == "OK" for known in late)
+            report.must(
+                all(client.ask(known).code != "OK" for known in revoked_before[:20]),
+                "the old primary forgot a revocation",
+            )
+        report.must(stale, "the old primary knew what it cannot know")
+        report.counter = f"old primary unfenced: {stale} of {len(late)} stale"
+
+
+@drill("the primary freezes", seconds=120)
+def primary_frozen(folder: Path, report: Report) -> None:
+    """Freeze the primary's processes: the site gives its connections up and finds the next one."""
+    with migrated(folder) as (nodes, server):
+        devices = register(server, 10)
+        nodes.be_strict()
+        waiting = nodes.primary.connect()
+        with server, Probe([server], devices) as probe:
+            time.sleep(2)
+            nodes.primary.freeze()
+            frozen = time.monotonic()
+            hung: list[float] = []
+
+            def hang() -> None:
+                with suppress(psycopg.Error):
+                    waiting.execute("SELECT 1")
+                hung.append(time.monotonic() - frozen)
+
+            threading.Thread(target=hang, daemon=True).start()
+            time.sleep(3)
+            nodes.standbys[0].promote()
+            # Fenced, as the watchdog does: a frozen one that wakes up must not go on.
+            promoted = time.monotonic()
+            back = probe.await_right(15)
+            report.must(back < 10, f"no right answer within {back:.1f} s of the promotion")
+            report.must(not hung, "a connection without a deadline failed by itself")
+            report.counter = (
+                f"a connection without deadline hung for {time.monotonic() - frozen:.0f} s"
+            )
+            nodes.primary.kill()
+            time.sleep(1)
+        report.add(probe)
+        report.say(
+            f"promoted after {promoted - frozen:.1f} s, right again {back:.1f} s later; slowest "
+            f"answer {probe.slowest():.1f} s"
+        )
+        report.must(probe.slowest() < 5, "RTIO waits 5 s, and an answer took longer")
