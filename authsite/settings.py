@@ -107,16 +107,17 @@ def database() -> dict[str, Any]:
         # RTIO waits 5 s in all: an unreachable server must be noticed well before.
         options.setdefault("connect_timeout", 2)
         options.setdefault("tcp_user_timeout", 3000)
-        if env.flag("PREPARED_STATEMENTS", default=True):
+        config["DISABLE_SERVER_SIDE_CURSORS"] = DATABASE_POOLER
+        if env.flag("PREPARED_STATEMENTS", default=not DATABASE_POOLER):
             options.setdefault("prepare_threshold", 5)  # Django's own default is never
     config["CONN_MAX_AGE"] = None
     config["CONN_HEALTH_CHECKS"] = True
     return config
 
 
-DATABASES = {"default": database()}
-# A pooler gives each transaction another connection: nothing may be set for a session.
+# A pooler gives each transaction another connection: nothing may be set, or kept, for a session.
 DATABASE_POOLER = env.flag("DATABASE_POOLER", default=False)
+DATABASES = {"default": database()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Failures per entity are counted here; a cache shared by all processes makes the count exact.
@@ -212,12 +213,25 @@ EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)
 
 DEFAULT_EXCEPTION_REPORTER_FILTER = "authsite.operations.error_reports.SecretFilter"
 
+# Metrics are counted where one of the two is set: authsite/operations/metrics.py.
+METRICS_PORT = env.number("METRICS_PORT", 0)
+METRICS_HOST = env.text("METRICS_HOST", env.text("HOST", "127.0.0.1"))
+METRICS_NETWORKS = env.networks("METRICS_NETWORKS")
+
 LOG_LEVEL = env.level("LOG_LEVEL", "INFO")
+LOG_FORMAT = env.choice("LOG_FORMAT", ["text", "json"])
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "text": {
+            "()": "authsite.operations.logging.LineFormatter",
+            "format": "{asctime} {levelname} {name}: {message}",
+            "style": "{",
+        },
+        "json": {"()": "authsite.operations.logging.JsonFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": [], "propagate": True},

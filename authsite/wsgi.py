@@ -8,10 +8,20 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "authsite.settings")
 django_application = get_wsgi_application()
 
-from rpc.rtio.session_ending import ender  # noqa: E402 (models, which need Django set up)
+# Models, which need Django set up:
+from authsite.operations import metrics  # noqa: E402
+from authsite.operations.health import Readiness  # noqa: E402
+from authsite.operations.server import leave_group  # noqa: E402
+from authsite.operations.wsgi import Operations  # noqa: E402
+from devices.credentials.pre_shared_keys import stored_keys  # noqa: E402
+from rpc.rtio.session_ending import ender  # noqa: E402
 from rpc.wsgi import MachineFastPath  # noqa: E402
 
-application = MachineFastPath(django_application)
+fast_path = MachineFastPath(django_application)
+readiness = Readiness(fast_path.machines, lambda: stored_keys(["readiness-of-this-process"]))
+application = Operations(fast_path, readiness)
+metrics.start()
+leave_group()
 
 # The settings are read: what follows, and each request's META where a server copies the
 # environment into it, has no need of the secrets.

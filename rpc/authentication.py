@@ -214,7 +214,7 @@ def handed_on_certificate(meta: Mapping[str, Any]) -> str | None:
     value: str = meta.get(_meta_name(settings.CLIENT_CERT_HEADER), "").strip()
     if not value:
         return None
-    if not _within(meta.get("REMOTE_ADDR") or "", settings.TRUSTED_PROXIES):
+    if not is_within(meta.get("REMOTE_ADDR") or "", settings.TRUSTED_PROXIES):
         raise AuthenticationFailed
     if value.startswith(":") and value.endswith(":"):
         return value[1:-1]
@@ -224,7 +224,7 @@ def handed_on_certificate(meta: Mapping[str, Any]) -> str | None:
 def in_backend_network(meta: Mapping[str, Any]) -> bool:
     """Whether the request comes from one of the configured backend networks."""
     source = source_address(meta)
-    return source is not None and _within(source, settings.BACKEND_NETWORKS)
+    return source is not None and is_within(source, settings.BACKEND_NETWORKS)
 
 
 def source_address(meta: Mapping[str, Any]) -> str | None:
@@ -237,13 +237,13 @@ def source_address(meta: Mapping[str, Any]) -> str | None:
     peer: str = meta.get("REMOTE_ADDR") or ""
     proxies: tuple[Network, ...] = settings.TRUSTED_PROXIES
     forwarded_for = _meta_name(settings.FORWARDED_FOR_HEADER)
-    if not (proxies and _within(peer, proxies)):
+    if not (proxies and is_within(peer, proxies)):
         forwarded = forwarded_for in meta or not FORWARDING_HEADERS.isdisjoint(meta.keys())
         return None if forwarded else peer or None
     hops: str = meta.get(forwarded_for, "")
     for hop in reversed(hops.split(",")):
         address = hop.strip()
-        if not _within(address, proxies):
+        if not is_within(address, proxies):
             return address or None
     return None
 
@@ -255,7 +255,7 @@ def _meta_name(header: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _within(address: str, networks: tuple[Network, ...]) -> bool:
+def is_within(address: str, networks: tuple[Network, ...]) -> bool:
     """Whether an address is in one of the networks; what is no address is in none."""
     try:
         parsed: IPv4Address | IPv6Address = ip_address(address)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from django.conf import settings
 
 from acl.engine.decisions import Decision, Reason, Request
+from devices import telemetry
 from devices.addresses import MAX_LENGTH
 from devices.database.write_behind import WriteBehindWorker, in_batches
 from devices.verdicts import Verdict
@@ -116,10 +117,11 @@ class Journal(WriteBehindWorker[CallCounts]):
 
     def record(self, endpoint: str, caller: str, entry: Entry) -> None:
         """Count one question; `caller` is who was let in, or where the call came from."""
+        question, reason, subject, destination, command, rule, known = entry
+        telemetry.listener.called(endpoint, question, reason)
         if not settings.JOURNAL:
             return
         moment = time.time()
-        question, reason, subject, destination, command, rule, known = entry
         key = CallKey(
             int(moment) // BUCKET,
             endpoint,
@@ -152,6 +154,10 @@ class Journal(WriteBehindWorker[CallCounts]):
         elif len(self._counts) >= MAX_WAITING:
             key = among_others(key._replace(caller=""), known=False)
         return self._counts.setdefault(key, CallCount(0, moment, moment))
+
+    def waiting(self) -> int:
+        """Return how many rows wait to be written."""
+        return len(self._counts)
 
     def drain(self) -> list[CallCounts]:
         """Return what was counted, by BATCH_ROWS."""

@@ -3,14 +3,16 @@
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from time import perf_counter
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
-from django.db import InterfaceError, OperationalError
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException, MethodNotAllowed
 from rest_framework.views import APIView
 
+from devices import telemetry
 from devices.authentication import authenticate
 from devices.database.outages import OutageLog
 from devices.database.slots import SLOTS, NoSlotError
@@ -84,6 +86,13 @@ class MachineView(APIView):
 
         The body is read before a slot is held: whoever sends it slowly holds nothing.
         """
+        began = perf_counter()
+        try:
+            return self._exchange(request)
+        finally:
+            telemetry.listener.timed(self.endpoint, perf_counter() - began)
+
+    def _exchange(self, request: HttpRequest) -> HttpResponse:
         exchange = Exchange(request)
         try:
             try:
@@ -142,6 +151,8 @@ class MachineView(APIView):
                 )
         elif isinstance(exc, UNREACHABLE):
             outages.note(f"{type(self).__name__} failed", exc)
+            if not isinstance(exc, NoSlotError):
+                telemetry.listener.database_failed(DEFAULT_DB_ALIAS)
         elif not isinstance(exc, UNREADABLE):
             log.error("%s failed", type(self).__name__, exc_info=exc)
         caller = exchange.caller.name if exchange.caller else source_address(exchange.meta)

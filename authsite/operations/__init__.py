@@ -1,0 +1,1 @@
+"""What whoever runs the registry needs of it: health, metrics, logs, and an orderly stop."""

@@ -23,6 +23,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.utils.translation import gettext as _
 
+from devices import telemetry
 from devices.credentials.hashing import encoded
 
 FAILURES = 5  # wrong guesses at one entity before further ones are answered without hashing
@@ -99,7 +100,14 @@ class HashingSlot:
     def _take(self) -> bool:
         if time.monotonic() >= _deadline.get():
             return False
-        return self._take_at_once() or self._take_after_a_wait()
+        if self._take_at_once():
+            return True
+        began = time.monotonic()
+        if not self._take_after_a_wait():
+            telemetry.listener.turned_away("hash")
+            return False
+        telemetry.listener.waited("hash", time.monotonic() - began)
+        return True
 
     def _take_at_once(self) -> bool:
         if not self._turn.acquire(blocking=False):

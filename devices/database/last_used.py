@@ -71,6 +71,10 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
         """Whether a replacement for this key is waiting to be written."""
         return key in self._digests
 
+    def waiting(self) -> int:
+        """Return how many rows wait to be written."""
+        return len(self._digests) + sum(map(len, self._uses.values()))
+
     def drain(self) -> list[Uses | Digests]:
         """Return what was collected: the digests, then the uses of each model by BATCH_ROWS."""
         with self._lock:

@@ -8,6 +8,7 @@ pages that hang take none from verifications. (docs/waiting.md)
 
 import copy
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
@@ -16,6 +17,8 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from devices import telemetry
 
 SLOTS = "authsite.slots"  # where in a request's environment its slots are
 
@@ -48,10 +51,20 @@ class Slots:
     def acquire(self) -> None:
         """Wait for a slot and let this thread's queries use its connection."""
         try:
-            connections[DEFAULT_DB_ALIAS] = self._free.get(timeout=self._max_wait)
+            connections[DEFAULT_DB_ALIAS] = self._free.get_nowait()
         except Empty:
-            raise NoSlotError("too many requests are worked on at once") from None
+            connections[DEFAULT_DB_ALIAS] = self._wait()
         _held.slots = self
+
+    def _wait(self) -> BaseDatabaseWrapper:
+        began = time.monotonic()
+        try:
+            connection = self._free.get(timeout=self._max_wait)
+        except Empty:
+            telemetry.listener.turned_away("slot")
+            raise NoSlotError("too many requests are worked on at once") from None
+        telemetry.listener.waited("slot", time.monotonic() - began)
+        return connection
 
     def release(self) -> None:
         """Let another thread have the slot of this one."""

@@ -47,6 +47,10 @@ class WriteBehindWorker(Generic[Batch]):
         self._ended = False
         self._thread: threading.Thread | None = None
 
+    def waiting(self) -> int:
+        """Return how many rows wait to be written."""
+        raise NotImplementedError
+
     def drain(self) -> Iterable[Batch]:
         """Return what was collected until now, and forget it."""
         raise NotImplementedError

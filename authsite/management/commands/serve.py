@@ -1,5 +1,6 @@
 """`manage.py serve`: the production server, on the address and with the processes given."""
 
+import json
 import os
 import resource
 import socket
@@ -59,7 +60,7 @@ class Command(BaseCommand):
         workers: int | None,
         threads: int | None,
         backlog: int,
-        **options: Any,
+        **_options: Any,
     ) -> None:
         """Check the address, then replace this process by the server's."""
         host = host or env.text("HOST", "127.0.0.1")
@@ -81,23 +82,20 @@ class Command(BaseCommand):
         paths = [str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")]
         os.environ["THREADS"] = str(threads)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        command = {
-            "--interface": "wsgi",
-            "--http": "1",
-            "--host": host,
-            "--port": port,
-            "--workers": workers,
-            "--blocking-threads": threads + WAITING,
-            "--blocking-threads-idle-timeout": IDLE_THREAD,
-            "--backlog": backlog,
-            "--backpressure": CONNECTIONS,
-            "--workers-kill-timeout": STOPPING,
+        options = {
+            "address": host,
+            "port": port,
+            "workers": workers,
+            "blocking_threads": threads + WAITING,
+            "blocking_threads_idle_timeout": IDLE_THREAD,
+            "backlog": backlog,
+            "backpressure": CONNECTIONS,
+            "workers_kill_timeout": STOPPING,
         }
-        words = [str(word) for option in command.items() for word in option]
-        words += ["--no-ws", "--respawn-failed-workers", "authsite.wsgi:application"]
         sys.stdout.flush()
         sys.stderr.flush()
-        os.execv(sys.executable, [sys.executable, "-m", "granian", *words])  # noqa: S606
+        program = [sys.executable, "-m", "authsite.operations.server", json.dumps(options)]
+        os.execv(sys.executable, program)  # noqa: S606
 
     @staticmethod
     def _check_free(host: str, port: int) -> None:

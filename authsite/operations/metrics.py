@@ -1,0 +1,293 @@
+"""Metrics for Prometheus, of all processes of a server together.
+
+Counters and histograms lie in files that the processes share (prometheus-client's multi-process
+mode); whichever process is asked adds them up. What the database knows is read at most once in
+READ_EVERY seconds. No label holds an identifier: an authority appears by its number.
+"""
+
+import logging
+import os
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.models import Count, Q
+from django.utils import timezone
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    make_wsgi_app,
+)
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from devices.credentials import hashing
+from devices.database import last_used
+from devices.models import Certificate, PreSharedKey, RevocationList
+from devices.telemetry import Source, Telemetry, Wait, watch
+from rpc.journal import journal
+from rpc.models import ALLOWING, CallReason
+
+FILES = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus-client when it is imported
+READ_EVERY = 60.0  # seconds
+SAMPLE_EVERY = 1.0  # seconds between two looks at what a process has waiting
+CALL_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+WAIT_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+ENDING_DAYS = (7, 30)
+FAILED = frozenset({CallReason.UNAVAILABLE, CallReason.INTERNAL_ERROR, CallReason.BUSY})
+
+log = logging.getLogger(__name__)
+
+CALLS = Counter(
+    "authsite_calls",
+    "Questions that machines asked, by how each was answered.",
+    ["endpoint", "question", "outcome", "reason"],
+)
+CALL_SECONDS = Histogram(
+    "authsite_call_seconds",
+    "How long requests of machines took, their bodies included.",
+    ["endpoint"],
+    buckets=CALL_BUCKETS,
+)
+WAIT_SECONDS = Histogram(
+    "authsite_wait_seconds",
+    "How long requests waited for a slot, and guesses for the turn of their hash.",
+    ["kind"],
+    buckets=WAIT_BUCKETS,
+)
+WAIT_REFUSALS = Counter(
+    "authsite_wait_refusals", "Requests that were refused after such a wait.", ["kind"]
+)
+DATABASE_FAILURES = Counter(
+    "authsite_database_failures", "Questions that a database did not answer.", ["database"]
+)
+ANSWERS = Counter(
+    "authsite_answers", "Questions by the database that they were put to.", ["source"]
+)
+BACKLOG = Gauge(
+    "authsite_backlog_rows",
+    "Rows that wait in memory to be written.",
+    ["writer"],
+    multiprocess_mode="livesum",
+)
+LEASE_AGE = Gauge(
+    "authsite_lease_age_seconds",
+    "Age of the heartbeat that the standby shows; the primary is asked beyond ANSWERS_LEASE.",
+    multiprocess_mode="livemax",
+)
+UNCONFIRMED = Gauge(
+    "authsite_unconfirmed_changes",
+    "Changes that are committed and that not every standby has confirmed.",
+    multiprocess_mode="livemax",
+)
+
+
+class Metrics(Telemetry):
+    """Counts what the machine paths report; children are kept, since looking them up costs more."""
+
+    def __init__(self) -> None:
+        self._calls: dict[tuple[str, str, str], Counter] = {}
+        self._seconds: dict[str, Histogram] = {}
+        self._waits = {kind: WAIT_SECONDS.labels(kind) for kind in ("slot", "hash")}
+        self._answers = {source: ANSWERS.labels(source) for source in ("primary", "standby")}
+        for kind in self._waits:
+            WAIT_REFUSALS.labels(kind)
+
+    def called(self, endpoint: str, question: str, reason: str) -> None:
+        """Count a question; all three come from the code's own lists."""
+        key = endpoint, question, reason
+        counter = self._calls.get(key)
+        if counter is None:
+            outcome = (
+                "accepted" if reason in ALLOWING else "failed" if reason in FAILED else "refused"
+            )
+            counter = CALLS.labels(str(endpoint), str(question), outcome, str(reason))
+            self._calls[key] = counter
+        counter.inc()
+
+    def timed(self, endpoint: str, seconds: float) -> None:
+        """Count a request by how long it took."""
+        histogram = self._seconds.get(endpoint)
+        if histogram is None:
+            histogram = self._seconds[endpoint] = CALL_SECONDS.labels(str(endpoint))
+        histogram.observe(seconds)
+
+    def waited(self, kind: Wait, seconds: float) -> None:
+        """Count a wait by how long it took."""
+        self._waits[kind].observe(seconds)
+
+    def turned_away(self, kind: Wait) -> None:
+        """Count a request that was refused after a wait."""
+        WAIT_REFUSALS.labels(kind).inc()
+
+    def database_failed(self, alias: str) -> None:
+        """Count a question without an answer."""
+        DATABASE_FAILURES.labels(alias).inc()
+
+    def answered_by(self, source: Source) -> None:
+        """Count a question by where it was put to."""
+        self._answers[source].inc()
+
+
+class RegistryCollector(Collector):
+    """What the database knows; read at most once in READ_EVERY, by the process that is asked."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until = 0.0
+        self._read: list[Metric] = []
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: what is registered needs no database."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the figures; the last known ones while the database does not answer."""
+        with self._lock:
+            if time.monotonic() >= self._until:
+                try:
+                    self._read = [ending(), *lists(), keys()]
+                except DatabaseError as error:
+                    log.warning("metrics: %s", str(error).partition("\n")[0])
+                finally:
+                    connection.close()
+                self._until = time.monotonic() + READ_EVERY
+            yield from self._read
+
+
+def ending() -> Metric:
+    """Return how many live credentials of enabled devices end within days."""
+    metric = GaugeMetricFamily(
+        "authsite_credentials_ending",
+        "Live credentials of enabled devices that end within so many days.",
+        labels=["kind", "days"],
+    )
+    now = timezone.now()
+    for kind, model in (("keys", PreSharedKey), ("certificates", Certificate)):
+        live = model._default_manager.filter(
+            revoked_at=None, device__enabled=True, not_after__gt=now
+        )
+        counted = live.aggregate(
+            **{
+                f"within_{days}": Count("pk", filter=Q(not_after__lte=now + timedelta(days=days)))
+                for days in ENDING_DAYS
+            }
+        )
+        for days in ENDING_DAYS:
+            metric.add_metric([kind, str(days)], counted[f"within_{days}"])
+    return metric
+
+
+def lists() -> list[Metric]:
+    """Return how old each revocation list is, and how long it has been overdue."""
+    age = GaugeMetricFamily(
+        "authsite_revocation_list_age_seconds",
+        "Age of the revocation list of a trust anchor, by the anchor's number.",
+        labels=["authority"],
+    )
+    overdue = GaugeMetricFamily(
+        "authsite_revocation_list_overdue_seconds",
+        "Time since a revocation list should have been renewed; negative until then.",
+        labels=["authority"],
+    )
+    now = timezone.now()
+    for authority, made, due in RevocationList.objects.filter(authority__enabled=True).values_list(
+        "authority_id", "this_update", "next_update"
+    ):
+        age.add_metric([str(authority)], (now - made).total_seconds())
+        overdue.add_metric([str(authority)], (now - due).total_seconds())
+    return [age, overdue]
+
+
+def keys() -> Metric:
+    """Return how many live keys hang on each pepper, and whether this process has it."""
+    metric = GaugeMetricFamily(
+        "authsite_keys",
+        "Live keys by the pepper that they need, and whether the instance has it.",
+        labels=["pepper", "known"],
+    )
+    live = PreSharedKey.objects.live_at(timezone.now()).order_by()
+    found = dict(live.values_list("pepper").annotate(Count("pk")))
+    for pepper in {*found, *hashing.peppers()}:
+        known = "yes" if pepper in hashing.peppers() else "no"
+        metric.add_metric([pepper, known], found.get(pepper, 0))
+    return metric
+
+
+def registry() -> CollectorRegistry:
+    """Return what one answer is made of: the processes' files, and what the database knows."""
+    made = CollectorRegistry()
+    if os.environ.get(FILES):
+        MultiProcessCollector(made)  # type: ignore[no-untyped-call]
+    else:  # one process, such as a development server
+        for metric in (CALLS, CALL_SECONDS, WAIT_SECONDS, WAIT_REFUSALS, DATABASE_FAILURES):
+            made.register(metric)
+        for gauge in (ANSWERS, BACKLOG, LEASE_AGE, UNCONFIRMED):
+            made.register(gauge)
+    made.register(_collector)
+    return made
+
+
+_collector = RegistryCollector()
+
+
+def exposition() -> bytes:
+    """Return all metrics in Prometheus' text format."""
+    return generate_latest(registry())
+
+
+def start() -> None:
+    """Count, and answer scrapes, where the settings ask for metrics."""
+    if not settings.METRICS_PORT and not settings.METRICS_NETWORKS:
+        return
+    watch(Metrics())
+    threading.Thread(target=_sample, name="metrics-samples", daemon=True).start()
+    if settings.METRICS_PORT:
+        serve(settings.METRICS_HOST, settings.METRICS_PORT)
+
+
+def _sample() -> None:
+    """Look at what this process has waiting, every SAMPLE_EVERY seconds."""
+    while True:
+        for worker in (journal, last_used.worker):
+            BACKLOG.labels(worker.name).set(worker.waiting())
+        time.sleep(SAMPLE_EVERY)
+
+
+class _Handler(WSGIRequestHandler):
+    """Logs no scrape, and gives up on whoever sends nothing."""
+
+    timeout = 10
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name
+        """Say nothing."""
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    """One of the processes' servers on METRICS_PORT, which they share: any of them answers."""
+
+    daemon_threads = True
+    allow_reuse_port = True
+
+
+def serve(host: str, port: int) -> None:
+    """Answer scrapes on a port of their own, in a thread of this process."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        return make_wsgi_app(registry())(environ, start_response)
+
+    if ":" in host:
+        _Server.address_family = socket.AF_INET6
+    server = make_server(host, port, app, server_class=_Server, handler_class=_Handler)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

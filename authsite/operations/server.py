@@ -1,0 +1,83 @@
+"""The main process of `manage.py serve`: granian, with an orderly stop around it.
+
+On SIGTERM `/readyz` says first that no request should come, for DRAIN_SECONDS in which every one
+that comes is answered; only then do the workers stop. A second signal ends the wait.
+"""
+
+import copy
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LOGGING_CONFIG
+
+RUNTIME = "AUTHSITE_RUNTIME"  # a folder that the processes of this server share
+DRAINING = "draining"  # a file in it: the server was told to stop
+DRAIN = 1  # seconds, unless DRAIN_SECONDS says otherwise
+METRICS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def main(options: dict[str, Any]) -> None:
+    """Serve until a signal comes; `options` are Granian's."""
+    folder = Path(tempfile.mkdtemp(prefix="authsite-"))
+    os.environ[RUNTIME] = str(folder)
+    os.environ.setdefault(METRICS, str(folder))
+    server = Granian(
+        "authsite.wsgi:application",
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        respawn_failed_workers=True,
+        log_dictconfig=log_config(),
+        **options,
+    )
+    if seconds := float(os.environ.get("DRAIN_SECONDS") or DRAIN):
+        server.on_startup(lambda: drain_on_sigterm(folder, seconds))
+    try:
+        server.serve()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def leave_group() -> None:
+    """Have a signal to the whole process group reach the main process alone, which passes it on."""
+    if RUNTIME in os.environ:
+        os.setpgrp()
+
+
+def log_config() -> dict[str, Any]:
+    """Return how granian's own lines are written: as the registry's are."""
+    config: dict[str, Any] = copy.deepcopy(LOGGING_CONFIG)
+    if os.environ.get("LOG_FORMAT", "").lower() == "json":
+        config["formatters"]["generic"] = {"()": "authsite.operations.logging.JsonFormatter"}
+    return config
+
+
+def drain_on_sigterm(folder: Path, seconds: float) -> None:
+    """Let the first SIGTERM be answered by draining, and what it did before follow."""
+    stop = signal.getsignal(signal.SIGTERM)
+    main_process = os.getpid()
+
+    def drain(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != main_process:
+            os._exit(128 + number)  # a worker that has not loaded the application yet
+        signal.signal(signal.SIGTERM, stop)  # a second one does not wait
+        (folder / DRAINING).touch()
+        timer = threading.Timer(seconds, os.kill, (main_process, signal.SIGTERM))
+        timer.daemon = True
+        timer.start()
+
+    signal.signal(signal.SIGTERM, drain)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,101 @@
+"""Answer health checks and metrics, and give each other request an id.
+
+Health is answered before a slot is taken, never redirects, and asks nobody for a credential.
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from http import HTTPStatus
+from itertools import count
+from types import TracebackType
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from django.conf import settings
+
+from authsite.operations import metrics
+from authsite.operations.health import Readiness
+from authsite.operations.logging import request_id
+from rpc.authentication import is_within, source_address
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
+HEADER = "X-Request-Id"
+READING = frozenset({"GET", "HEAD"})
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+Page = Callable[[WSGIEnvironment], tuple[HTTPStatus, bytes]]
+
+
+class Operations:
+    """A WSGI application around the one that answers all that is not about operating it."""
+
+    def __init__(self, application: WSGIApplication, readiness: Readiness) -> None:
+        self._application = application
+        self._readiness = readiness
+        self._pages: dict[str, Page] = {"/livez": self._live, "/readyz": self._ready}
+        if settings.METRICS_NETWORKS:
+            self._pages["/metrics"] = self._metrics
+        self._prefix = secrets.token_hex(5)
+        self._numbers = count(1)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request, under an id that its answer and its log lines name."""
+        if page := self._pages.get(environ["PATH_INFO"]):
+            request_id.set("")
+            return _answer(page, environ, start_response)
+        current = self._id_of(environ)
+        request_id.set(current)
+        return self._application(environ, partial(_start, start_response, current))
+
+    def _id_of(self, environ: Mapping[str, Any]) -> str:
+        """Return the id that a configured proxy gave a request, else a new one."""
+        given: str | None = environ.get("HTTP_X_REQUEST_ID")
+        if (
+            given is not None
+            and REQUEST_ID.match(given)
+            and is_within(environ.get("REMOTE_ADDR") or "", settings.TRUSTED_PROXIES)
+        ):
+            return given
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+    @staticmethod
+    def _live(_environ: WSGIEnvironment) -> tuple[HTTPStatus, bytes]:
+        """Say that this process runs: it takes no slot and asks no database."""
+        return HTTPStatus.OK, b"ok\n"
+
+    def _ready(self, _environ: WSGIEnvironment) -> tuple[HTTPStatus, bytes]:
+        """Say whether this process should be sent requests."""
+        if self._readiness.is_ready():
+            return HTTPStatus.OK, b"ok\n"
+        return HTTPStatus.SERVICE_UNAVAILABLE, b"unavailable\n"
+
+    @staticmethod
+    def _metrics(environ: WSGIEnvironment) -> tuple[HTTPStatus, bytes]:
+        """Tell METRICS_NETWORKS what is counted; others that there is no such page."""
+        if is_within(source_address(environ) or "", settings.METRICS_NETWORKS):
+            return HTTPStatus.OK, metrics.exposition()
+        return HTTPStatus.NOT_FOUND, b"not found\n"
+
+
+def _start(
+    start_response: StartResponse,
+    current: str,
+    status: str,
+    headers: list[tuple[str, str]],
+    exc_info: ExcInfo | None = None,
+) -> Any:
+    return start_response(status, [*headers, (HEADER, current)], exc_info)
+
+
+def _answer(page: Page, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+    if environ["REQUEST_METHOD"] in READING:
+        status, body = page(environ)
+    else:
+        status, body = HTTPStatus.METHOD_NOT_ALLOWED, b"method not allowed\n"
+        headers.append(("Allow", "GET, HEAD"))
+    headers.append(("Content-Length", str(len(body))))
+    start_response(f"{status.value} {status.phrase}", headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
