@@ -4,6 +4,7 @@ from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
@@ -16,6 +17,7 @@ from devices.history.context import (
     current_reason,
     current_user,
 )
+from devices.text import hidden_in, refusal, unstorable_in
 
 # Models whose deletions are being recorded in bulk, and not row by row.
 bulk_deleted: ContextVar[frozenset[type[models.Model]]] = ContextVar(
@@ -46,7 +48,7 @@ class Change(models.Model):
 
 
 class Recorded(models.Model):
-    """A row whose changes are recorded: it and its history are saved together or not at all."""
+    """A row that staff keep: it and its history are saved together or not at all."""
 
     class Meta:
         abstract = True
@@ -55,6 +57,32 @@ class Recorded(models.Model):
         """Save within a transaction."""
         with transaction.atomic():
             super().save(*args, **kwargs)
+
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        """Refuse, in what staff write, characters that nobody sees or no database stores.
+
+        What a row holds already stays as it is.
+        """
+        super().clean_fields(exclude=exclude)
+        errors: dict[str, ValidationError] = {}
+        for field in self._meta.concrete_fields:
+            if not (field.editable and isinstance(field, models.CharField | models.TextField)):
+                continue
+            written = getattr(self, field.attname)
+            if field.name in (exclude or ()) or not isinstance(written, str):
+                continue
+            find = hidden_in if isinstance(field, models.CharField) else unstorable_in
+            if (char := find(written)) and not self._is_stored(field.name, written, char):
+                errors[field.name] = refusal(char)
+        if errors:
+            raise ValidationError(errors)
+
+    def _is_stored(self, field: str, written: str, char: str) -> bool:
+        """Whether the row holds the text already."""
+        if self.pk is None or unstorable_in(char):
+            return False
+        rows = type(self)._default_manager.filter(pk=self.pk)
+        return rows.filter(**{field: written}).exists()
 
 
 class Records(HistoricalRecords):

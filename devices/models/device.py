@@ -1,6 +1,6 @@
 """Devices: the entities of the registry."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -13,11 +13,13 @@ from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from devices import addresses
+from devices import addresses, attributes, text
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Recorded, Records, bulk_delete, record
 from devices.models.batches import locked
 from devices.models.group import DeviceGroup
+
+MAX_NAMED = 3  # identifiers in a warning
 
 
 def first_group() -> Subquery:
@@ -228,34 +230,64 @@ class Device(Recorded):
             end_access([self], AccessEnd.DELETED)
             return super().delete(*args, **kwargs)
 
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        """Refuse attributes that a database would not store, or not give back."""
+        errors: dict[str, Any] = {}
+        try:
+            if "attributes" not in (exclude or ()):
+                attributes.check(self.attributes)
+        except ValidationError as error:
+            errors["attributes"] = error
+        try:
+            super().clean_fields(exclude={*(exclude or ()), *errors})
+        except ValidationError as error:
+            errors = error.update_error_dict(errors)
+        if errors:
+            raise ValidationError(errors)
+
     def clean(self) -> None:
         """Store IDs only: an address is reduced to what it names or refused with the ID to use."""
         super().clean()
-        if not isinstance(self.attributes, dict):
-            raise ValidationError({"attributes": _("Attributes must be a JSON object.")})
-        self._check_storable(self.identifier)
         if self.identifier and self._identifier_changed():
+            self._check_storable(self.identifier)
             self.identifier = self.registered_id(self.identifier)
 
     def _identifier_changed(self) -> bool:
         # A stored ID is decoded and may hold a dot that its address writes as %2E: it is not
-        # parsed again when the device is merely edited.
+        # parsed again when the device is merely edited. What cannot be stored is no stored ID.
+        if not addresses.is_storable(self.identifier):
+            return True
         return not Device.objects.filter(pk=self.pk, identifier=self.identifier).exists()
 
     @staticmethod
-    def _check_storable(text: str) -> None:
-        if not addresses.is_storable(text) or any(
-            not char.isprintable() or char.isspace() for char in text
+    def _check_storable(identifier: str) -> None:
+        if not addresses.is_storable(identifier) or any(
+            text.is_blank(char) or char.isspace() for char in identifier
         ):
             raise ValidationError(
                 {
                     "identifier": _(
-                        "An identifier has at most 255 characters, without spaces or control "
-                        "characters."
+                        "An identifier has at most 255 characters, without spaces, control "
+                        "characters and characters that nobody sees."
                     )
                 },
                 code="unstorable",
             )
+
+    def identifier_warnings(self) -> list[str]:
+        """Return what staff should know before they register this identifier."""
+        found: list[object] = []
+        if text.mixes_scripts(self.identifier):
+            found.append(_("The identifier mixes letters of several scripts that look alike."))
+        similar = Device.objects.exclude(identifier=self.identifier).filter(
+            Q(identifier__in=text.variants(self.identifier)) | Q(identifier__iexact=self.identifier)
+        )
+        names = "”, “".join(similar.values_list("identifier", flat=True)[:MAX_NAMED])
+        if names:
+            found.append(
+                _("It is easily taken for “%(names)s”, which is registered.") % {"names": names}
+            )
+        return [str(warning) for warning in found]
 
     @classmethod
     def registered_id(cls, address: str) -> str:

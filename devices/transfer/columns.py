@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from devices import addresses
+from devices import addresses, attributes
 from devices.models import Device
 from devices.moments import parse_moment
 
@@ -179,25 +180,9 @@ def _groups(value: object) -> frozenset[str]:
 
 def _attributes(value: object) -> dict[str, Any]:
     try:
-        found = json.loads(value) if isinstance(value, str) else value
-        text = json.dumps(found, allow_nan=False)
-    except (ValueError, RecursionError):
-        raise ValueError(_("Attributes must be a JSON object.")) from None
-    if not isinstance(found, dict):
-        raise ValueError(_("Attributes must be a JSON object."))  # noqa: TRY004 - as above
-    if re.search(r"\\u0000|\\ud[89a-f]", text.replace("\\\\", "")) and not _is_text(text):
-        raise ValueError(_("The cell holds what is no character."))
-    return found
-
-
-def _is_text(dumped: str) -> bool:
-    """Whether a JSON text holds no NUL and no lone surrogate, which no database takes."""
-    try:
-        plain = json.dumps(json.loads(dumped), ensure_ascii=False)
-        plain.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\\u0000" not in plain.replace("\\\\", "")
+        return attributes.parse(value) if isinstance(value, str) else attributes.check(value)
+    except ValidationError as error:
+        raise ValueError(" ".join(error.messages)) from None
 
 
 def _moment(value: object) -> datetime:

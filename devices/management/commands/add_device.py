@@ -58,6 +58,8 @@ class Command(RegistryCommand):
             enabled=not options["disabled"],
         )
         device.full_clean()
+        for warning in device.identifier_warnings():
+            self.stderr.write(f"warning: {warning}")
         device.save()
         device.groups.set([self._group(name) for name in options["group"]])
         document = {

@@ -1,0 +1,69 @@
+"""Attributes of a device: a JSON object that both databases store and give back."""
+
+import json
+from typing import Any, NoReturn
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+from devices.text import unstorable_in
+
+MAX_DEPTH = 32  # levels of lists and objects
+MAX_DIGITS = 300  # of a number; PostgreSQL gives a large one back as a whole number
+
+NOT_AN_OBJECT = _("Attributes must be a JSON object.")
+NO_CHARACTER = _("Attributes hold what is no character: NUL, or half of a surrogate pair.")
+NO_NUMBER = _("Attributes hold a number that is not finite or too large.")
+TOO_DEEP = _("Attributes nest more than %(most)d levels deep.")
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Return the attributes that a JSON text says; raises ValidationError where it says none."""
+    try:
+        found = json.loads(text, parse_int=_whole_number, parse_constant=_no_number)
+    except ValueError:
+        raise ValidationError(NOT_AN_OBJECT, code="invalid") from None
+    except RecursionError:
+        raise _too_deep() from None
+    return check(found)
+
+
+def check(attributes: object) -> dict[str, Any]:
+    """Return attributes; raise ValidationError where they are no object, or cannot be stored."""
+    if not isinstance(attributes, dict):
+        raise ValidationError(NOT_AN_OBJECT, code="invalid")
+    level: list[object] = [attributes]
+    for _depth in range(MAX_DEPTH):
+        below: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                below += [*value.keys(), *value.values()]
+            elif isinstance(value, list):
+                below += value
+            else:
+                _check_plain(value)
+        if not below:
+            break
+        level = below
+    else:
+        raise _too_deep()
+    return attributes
+
+
+def _check_plain(value: object) -> None:
+    if isinstance(value, str) and unstorable_in(value) is not None:
+        raise ValidationError(NO_CHARACTER, code="character")
+    if isinstance(value, int | float) and not -(10**MAX_DIGITS) < value < 10**MAX_DIGITS:
+        _no_number()  # NaN lies nowhere
+
+
+def _whole_number(digits: str) -> int:
+    return int(digits) if len(digits) <= MAX_DIGITS + 1 else _no_number()
+
+
+def _no_number(_name: str = "") -> NoReturn:
+    raise ValidationError(NO_NUMBER, code="number")
+
+
+def _too_deep() -> ValidationError:
+    return ValidationError(TOO_DEEP, code="depth", params={"most": MAX_DEPTH})

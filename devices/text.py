@@ -1,0 +1,78 @@
+"""What a text must not hold: what nobody sees, what turns text round, what no database stores.
+
+And what can be taken for another text: `variants` finds it by equality, in an index.
+"""
+
+import unicodedata
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+# Letters and emoji are made with these: after what is visible.
+JOINERS = "\u200c\u200d\ufe0e\ufe0f"
+# Printable to Python, yet nothing is seen of them (Default_Ignorable_Code_Point, blank Braille).
+BLANK = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+    + "".join(map(chr, [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]))
+)
+# Letters of other scripts that look like Latin ones in most fonts, and digits that do.
+LOOKALIKES = str.maketrans(
+    "аАеЕоОрРсСхХуУіІјЈѕЅԁһНВКМТꓲΑΒΕΖΗΙΚΜΝΟΡΤΥΧοανıℓ",  # noqa: RUF001
+    "aAeEoOpPcCxXyYiIjJsSdhHBKMTIABEZHIKMNOPTYXoavil",
+)
+SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")  # whose letters look alike
+
+
+def is_blank(char: str) -> bool:
+    """Whether nobody sees a character, or it only changes how others are shown."""
+    return char in BLANK or not (char.isprintable() or char == " ")
+
+
+def hidden_in(text: str) -> str | None:
+    """Return the first character that a line of text must not hold; None where there is none."""
+    if text.isascii() and text.isprintable():
+        return None
+    seen = False
+    for char in text:
+        if char in JOINERS:
+            if not seen:
+                return char
+        elif is_blank(char) and not (char.isspace() and unicodedata.category(char) == "Zs"):
+            return char
+        seen = seen or not char.isspace()
+    return None
+
+
+def unstorable_in(text: str) -> str | None:
+    """Return the first character that no database stores: NUL, or half of a surrogate pair."""
+    if text.isascii() and "\x00" not in text:
+        return None
+    return next((char for char in text if char == "\x00" or "\ud800" <= char <= "\udfff"), None)
+
+
+def refusal(char: str) -> ValidationError:
+    """Return what staff are told of such a character."""
+    return ValidationError(
+        _("It holds %(char)s, a character that nobody sees or that changes how others are shown."),
+        code="hidden",
+        params={"char": f"U+{ord(char):04X}"},
+    )
+
+
+def skeleton(text: str) -> str:
+    """Return a text without what is easily overlooked: accents, case, look-alikes of Latin."""
+    apart = unicodedata.normalize("NFKD", text)
+    plain = "".join(char for char in apart if not unicodedata.combining(char))
+    return plain.translate(LOOKALIKES).casefold()
+
+
+def variants(text: str) -> set[str]:
+    """Return texts that look like this one: composed, decomposed, in Latin letters."""
+    forms = {unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")}
+    return {*forms, text.translate(LOOKALIKES), skeleton(text)} - {text}
+
+
+def mixes_scripts(text: str) -> bool:
+    """Whether letters of several scripts stand together that look alike."""
+    names = {unicodedata.name(char, "").partition(" ")[0] for char in text if char.isalpha()}
+    return len(names.intersection(SCRIPTS)) > 1
