@@ -12,8 +12,9 @@ from django.core.exceptions import ValidationError
 
 from devices import attributes
 from devices.models import Device
+from devices.transfer.columns import Columns
 from devices.transfer.formats import Format, read
-from devices.transfer.importing import Columns, Import, Options
+from devices.transfer.importing import Import, Options
 
 pytestmark = pytest.mark.django_db
 
@@ -67,6 +68,5 @@ def test_an_import_refuses_them_by_row_and_column(text: str) -> None:
     quoted = text.replace('"', '""')
     content = f'identifier;attributes\nlamp;"{quoted}"\n'.encode()
     run = Import(read(content, Format.CSV, Columns()), Options())
-    for _ in run.check():
-        pass
+    run.check()
     assert [(one.row, one.column) for one in run.problems] == [(2, "attributes")]
