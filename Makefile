@@ -4,10 +4,11 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
-PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes
+# The lock names every package, with its extras: pip resolves nothing, whatever is released later.
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 MANAGE := $(PYTHON) manage.py
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --custom-compile-command "make lock" --quiet
+	--no-strip-extras --no-emit-index-url --custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-sqlite test-postgres lint types bench lock messages browser deploy-check drill
