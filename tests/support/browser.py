@@ -18,33 +18,65 @@ ARGUMENTS = [
 ]
 
 
-def executable() -> str | None:
-    """Return the path of a Chromium: the system's, or else the one that Playwright installed."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    from playwright.sync_api import sync_playwright
+PACKAGES = ("chromium", "libatomic1")  # Debian's; Playwright's driver needs the library
+PLAYWRIGHTS = """
+from playwright.sync_api import sync_playwright
+with sync_playwright() as playwright:
+    print(playwright.chromium.executable_path)
+"""
 
-    with sync_playwright() as playwright:
-        path = playwright.chromium.executable_path
-    return path if Path(path).exists() else None
+
+def executable() -> str | None:
+    """Return the path of a Chromium that starts: the system's, or else Playwright's.
+
+    None as well where Playwright itself cannot start.
+    """
+    # In a process of its own, since only one Playwright may run in each.
+    asked = subprocess.run(
+        [sys.executable, "-c", PLAYWRIGHTS], capture_output=True, text=True, check=False
+    )
+    if asked.returncode:
+        return None
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    return next((path for path in (*found, asked.stdout.strip()) if path and _starts(path)), None)
+
+
+def _starts(path: str) -> bool:
+    """Return whether it runs: a library may be missing, or it may only point to another package."""
+    if not Path(path).exists():
+        return False
+    return subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0
 
 
 def install() -> str:
     """Return the path of a Chromium, installing one where there is none; exits where it cannot."""
-    tries = [[sys.executable, "-m", "playwright", "install", "chromium"]]
+    if found := executable():
+        return found
+    packages = " ".join(PACKAGES)
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        tries.insert(0, ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"])
-    while (found := executable()) is None and tries:
-        command = tries.pop(0)
-        print("Installing a browser for the tests:", *command, file=sys.stderr)  # noqa: T201
-        if command[0] == "apt-get":
-            subprocess.run(["apt-get", "update", "--quiet"], stdout=sys.stderr, check=False)
-        subprocess.run(command, stdout=sys.stderr, check=False)
-    if found is None:
-        sys.exit("The browser tests need Chromium, and it cannot be installed here: install it by "
-                 "hand so that `chromium` is on PATH.")  # fmt: skip
+        _say(
+            f"Installing the system packages {packages} for the browser tests (apt-get, as root) …"
+        )
+        noninteractive = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        for words in (
+            ["update", "--quiet"],
+            ["install", "--quiet", "--yes", "--no-install-recommends", *PACKAGES],
+        ):
+            subprocess.run(["apt-get", *words], stdout=sys.stderr, env=noninteractive, check=False)
+    if executable() is None:
+        _say("Downloading Playwright's Chromium into your home folder for the browser tests …")
+        playwright = [sys.executable, "-m", "playwright", "install", "chromium"]
+        subprocess.run(playwright, stdout=sys.stderr, check=False)
+    if (found := executable()) is None:
+        sys.exit(
+            "\nThe browser tests need Chromium, and there is none that starts. Install it so that "
+            f"`chromium` is on PATH:\n    Debian:  apt-get install {packages}   (as root)\n"
+        )
     return found
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -17,25 +17,39 @@ def executable() -> str | None:
 
 def install() -> str:
     """Return the path of nginx, installing it where there is none; exits where it cannot."""
-    if executable() is None and shutil.which("apt-get"):
-        print("Installing nginx for the tests", file=sys.stderr)  # noqa: T201
+    if found := executable():
+        return found
+    if shutil.which("apt-get"):
         if os.geteuid() == 0:
+            _say("Installing the system package nginx for the tests (apt-get, as root) …")
             _run("apt-get", "update", "--quiet")
-            _run("apt-get", "install", "--yes", "--no-install-recommends", "nginx")
+            _run("apt-get", "install", "--quiet", "--yes", "--no-install-recommends", "nginx")
         else:
+            _say(f"Unpacking nginx into {UNPACKED} for the tests …")
             UNPACKED.mkdir(parents=True, exist_ok=True)
             _run("apt-get", "download", "nginx")
             for package in UNPACKED.glob("*.deb"):
                 _run("dpkg-deb", "--extract", package.name, ".")
     if (found := executable()) is None:
-        sys.exit("The tests of client certificates need nginx, and it cannot be installed here: "
-                 "install it by hand so that `nginx` is on PATH.")  # fmt: skip
+        sys.exit(
+            "\nThe tests of client certificates need nginx, and there is none. Install it so that "
+            "`nginx` is on PATH:\n    Debian:  apt-get install nginx   (as root)\n"
+        )
     return found
 
 
 def _run(*command: str) -> None:
-    folder = UNPACKED if UNPACKED.exists() else None
-    subprocess.run(command, cwd=folder, stdout=sys.stderr, check=False)
+    subprocess.run(
+        command,
+        cwd=UNPACKED if UNPACKED.exists() else None,
+        stdout=sys.stderr,
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+        check=False,
+    )
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

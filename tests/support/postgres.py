@@ -19,7 +19,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import psycopg
 
@@ -154,8 +155,13 @@ def free_port() -> int:
     return port
 
 
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
 def main(command: list[str]) -> int:
-    """Run the command; return its exit code."""
+    """Run the command; return its exit code. SIGTERM ends the command and the server, too."""
+    signal.signal(signal.SIGTERM, _terminate)
     url = given()
     if url is not None:
         return subprocess.run(
