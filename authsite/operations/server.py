@@ -18,7 +18,7 @@ from typing import Any
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
-from granian.log import LOGGING_CONFIG
+from granian.log import LOGGING_CONFIG, LogLevels
 
 RUNTIME = "AUTHSITE_RUNTIME"  # a folder that the processes of this server share
 DRAINING = "draining"  # a file in it: the server was told to stop
@@ -28,6 +28,7 @@ METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 def main(options: dict[str, Any]) -> None:
     """Serve until a signal comes; `options` are Granian's."""
+    options["log_level"] = LogLevels(options["log_level"])
     folder = Path(tempfile.mkdtemp(prefix="authsite-"))
     os.environ[RUNTIME] = str(folder)
     os.environ.setdefault(METRICS, str(folder))

@@ -1,8 +1,11 @@
 """`manage.py seed_demo`: the whole demo registry, once, or nothing."""
 
 import json
+import os
+import socket
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.contrib.auth.models import User
@@ -107,3 +110,39 @@ def test_loads_everything_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Device.objects.exists()
     assert not PreSharedKey.objects.exists()
     assert not CommandPermission.objects.exists()
+
+
+def test_serving_passes_on_how_to_sign_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[str] = []
+    monkeypatch.setattr(
+        seed_demo, "call_command", lambda name, *, notice, **_: served.append(notice)
+    )
+
+    call_command("seed_demo", staff_user="ada", serve=True)
+    call_command("seed_demo", staff_user="ada", serve=True, if_empty=True)
+    call_command("seed_demo", staff_user="grace", serve=True, if_empty=True)
+
+    password = served[0].split()[-1]
+    assert served[0] == f"Sign in at {{url}}/admin/ as ada with the password {password}\n"
+    assert User.objects.get(username="ada").check_password(password)
+    assert "ada exists; the password is unchanged" in served[1]
+    assert served[2] == "Sign in at {url}/admin/\n"
+    assert password not in capsys.readouterr().out
+
+
+def test_a_password_is_not_lost_where_the_server_cannot_start(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with (
+            mock.patch.dict(os.environ, {"PORT": str(taken.getsockname()[1])}),
+            pytest.raises(CommandError, match="cannot listen"),
+        ):
+            call_command("seed_demo", staff_user="ada", serve=True)
+
+    *_, password = capsys.readouterr().out.split()
+    assert User.objects.get(username="ada").check_password(password)

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -30,6 +31,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise Executed
 
     monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(serve, "announce", lambda *_: None)
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
     for name in ("HOST", "PORT", "WORKERS", "THREADS"):
@@ -67,6 +69,63 @@ def test_the_environment_sets_what_no_option_does(
     assert option(executed, "workers") == 3
     assert option(executed, "blocking_threads") == 7 + serve.WAITING
     assert os.environ["THREADS"] == "7"
+
+
+@pytest.mark.parametrize(("log_level", "expected"), [("INFO", "error"), ("DEBUG", "info")])
+def test_the_server_tells_little_unless_asked(
+    log_level: str, expected: str, executed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "LOG_LEVEL", log_level)
+
+    with pytest.raises(Executed):
+        call_command("serve", port=free_port())
+
+    assert option(executed, "--log-level") == expected
+
+
+ANNOUNCING = """
+import os, sys
+from authsite.management.commands.serve import announce
+announce("127.0.0.1", int(sys.argv[1]), "Sign in at {url}/admin/ with SECRET\\n")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+SERVING = """
+import http.server, sys, time
+time.sleep(0.5)
+sys.stdout.write("ready\\n")
+sys.stdout.flush()
+server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.BaseHTTPRequestHandler)
+server.handle_request()
+"""
+
+
+def announced(*program: str, port: int) -> str:
+    """Return what is printed where a process announces the server, then becomes this program."""
+    return subprocess.run(
+        [sys.executable, "-c", ANNOUNCING, str(port), *program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        timeout=30,
+        check=False,
+    ).stdout
+
+
+def test_how_to_sign_in_is_printed_last_once_the_server_answers() -> None:
+    port = free_port()
+
+    lines = announced("-c", SERVING, str(port), port=port).splitlines()
+
+    url = f"http://127.0.0.1:{port}"
+    assert lines == ["ready", f"Serving on {url}", f"Sign in at {url}/admin/ with SECRET"]
+
+
+def test_how_to_sign_in_is_printed_though_the_server_never_answers() -> None:
+    port = free_port()
+
+    lines = announced("-c", "raise SystemExit", port=port).splitlines()
+
+    assert lines == [f"Sign in at http://127.0.0.1:{port}/admin/ with SECRET"]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
@@ -39,34 +40,66 @@ class Command(RegistryCommand):
             action="store_true",
             help="do nothing, and succeed, where the registry is not empty",
         )
+        parser.add_argument(
+            "--serve",
+            action="store_true",
+            help="then serve the registry, as `serve` does, and print how to sign in at the end",
+        )
 
-    def handle(self, *, staff_user: str | None, if_empty: bool, **options: Any) -> None:
+    def handle(
+        self, *, staff_user: str | None, if_empty: bool, serve: bool, **options: Any
+    ) -> None:
         """Load everything or nothing; exit with 1 where there is something already."""
         with transaction.atomic():
-            if any(model.objects.exists() for model in (Device, DeviceGroup, CommandPermission)):
-                if if_empty:
-                    self.answer(
-                        options, "The registry is not empty: left as it is.", {"seeded": False}
-                    )
-                    return
-                raise CommandError("the registry is not empty: nothing was loaded", returncode=1)
-            registry = json.loads(REGISTRY.read_text())
-            for entry in registry["devices"]:
-                _add_device(**entry)
-            for entry in registry["permissions"]:
-                _add_permission(**entry)
-            password = _create_staff(staff_user) if staff_user else None
+            document = self._load(staff_user, if_empty=if_empty)
+        if document["seeded"]:
+            text = "Loaded {devices} devices and {permissions} permissions.".format(**document)
+        else:
+            text = "The registry is not empty: left as it is."
+        sign_in = _how_to_sign_in(staff_user, document.get("password"))
+        if serve:
+            self.stdout.write(text)
+            self._serve(sign_in)
+            return
+        if document["seeded"] and staff_user:
+            text += "\n" + sign_in.replace("{url}", "")
+        self.answer(options, text, document)
+
+    @staticmethod
+    def _load(staff_user: str | None, *, if_empty: bool) -> dict[str, Any]:
+        if any(model.objects.exists() for model in (Device, DeviceGroup, CommandPermission)):
+            if if_empty:
+                return {"seeded": False}
+            raise CommandError("the registry is not empty: nothing was loaded", returncode=1)
+        registry = json.loads(REGISTRY.read_text())
+        for entry in registry["devices"]:
+            _add_device(**entry)
+        for entry in registry["permissions"]:
+            _add_permission(**entry)
         counts = {name: len(registry[name]) for name in ("devices", "permissions")}
-        text = "Loaded {devices} devices and {permissions} permissions.".format(**counts)
-        if password:
-            text += f"\nSign in at /admin/ as {staff_user} with the password {password}"
-        elif staff_user:
-            text += f"\nThe user {staff_user} exists; the password is unchanged."
-        self.answer(
-            options,
-            text,
-            {"seeded": True, **counts, "staff_user": staff_user, "password": password},
+        password = _create_staff(staff_user) if staff_user else None
+        return {"seeded": True, **counts, "staff_user": staff_user, "password": password}
+
+    def _serve(self, sign_in: str) -> None:
+        """Become the server, which prints how to sign in once it answers."""
+        try:
+            call_command("serve", notice=f"{sign_in}\n", skip_checks=False)
+        except CommandError:
+            self.stdout.write(sign_in.replace("{url}", ""))  # else nobody knows the password
+            raise
+
+
+def _how_to_sign_in(name: str | None, password: str | None) -> str:
+    """Return the line that tells staff; {url} stands for the server's."""
+    where = "Sign in at {url}/admin/"
+    if password:
+        return f"{where} as {name} with the password {password}"
+    if name and User.objects.filter(username=name).exists():
+        return (
+            f"The user {name} exists; the password is unchanged (to set another: manage.py "
+            f"changepassword {name}). {where}"
         )
+    return where
 
 
 def _add_device(

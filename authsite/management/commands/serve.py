@@ -1,10 +1,13 @@
 """`manage.py serve`: the production server, on the address and with the processes given."""
 
+import http.client
 import json
 import os
 import resource
+import select
 import socket
 import sys
+import time
 from ipaddress import ip_address
 from typing import Any
 
@@ -20,6 +23,8 @@ WAITING = 512  # threads, a worker, made as needed: a request that comes slowly 
 IDLE_THREAD = 600  # seconds
 STOPPING = 5  # seconds that running requests get on SIGTERM: RTIO waits no longer for any
 FILES = 2 * CONNECTIONS
+STARTING = 60  # seconds in which a server that starts is expected to answer
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask, not to listen
 
 
 class Command(BaseCommand):
@@ -31,6 +36,7 @@ class Command(BaseCommand):
         "WORKERS, THREADS."
     )
     requires_system_checks = "__all__"
+    stealth_options = ("notice",)  # for callers in Python: a password may be in it
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add where to listen and with how much."""
@@ -60,9 +66,13 @@ class Command(BaseCommand):
         workers: int | None,
         threads: int | None,
         backlog: int,
+        notice: str = "",
         **_options: Any,
     ) -> None:
-        """Check the address, then replace this process by the server's."""
+        """Check the address, then replace this process by the server's.
+
+        The `notice` is printed last, once the server answers; {url} in it is the server's.
+        """
         host = host or env.text("HOST", "127.0.0.1")
         port = env.number("PORT", 17217) if port is None else port
         workers = env.number("WORKERS", WORKERS, minimum=1) if workers is None else workers
@@ -91,9 +101,12 @@ class Command(BaseCommand):
             "backlog": backlog,
             "backpressure": CONNECTIONS,
             "workers_kill_timeout": STOPPING,
+            # Its warnings are about numbers chosen above. What else it tells is for a search.
+            "log_level": "info" if settings.LOG_LEVEL == "DEBUG" else "error",
         }
         sys.stdout.flush()
         sys.stderr.flush()
+        announce(host, port, notice)
         program = [sys.executable, "-m", "authsite.operations.server", json.dumps(options)]
         os.execv(sys.executable, program)  # noqa: S606
 
@@ -120,6 +133,50 @@ class Command(BaseCommand):
                     "or PORT.",
                     returncode=2,
                 ) from None
+
+
+def announce(host: str, port: int, notice: str) -> None:
+    """Leave a process behind that says where the server is, once it answers.
+
+    The notice is said in any case: nothing else knows the password in it.
+    """
+    alive, held = os.pipe()  # the server and its workers hold the writing end as long as they live
+    if child := os.fork():
+        os.close(alive)
+        os.set_inheritable(held, True)
+        os.waitpid(child, 0)
+        return
+    try:
+        os.close(held)
+        if os.fork() == 0:  # its parent ends now, so that the server has no child to wait for
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            try:
+                if answers(host, port, alive):
+                    sys.stdout.write(f"Serving on {url}\n")
+            finally:
+                sys.stdout.write(notice.replace("{url}", url))
+                sys.stdout.flush()
+    finally:
+        os._exit(0)
+
+
+def answers(host: str, port: int, alive: int) -> bool:
+    """Return True once the server answers there; False where it ended, or takes too long."""
+    deadline = time.monotonic() + STARTING
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection(WILDCARDS.get(host, host), port, timeout=5)
+        try:
+            connection.request("GET", "/deviceverifier")  # 405: asks nothing, and leaves no trace
+            connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            ended, _, _ = select.select([alive], [], [], 0.05)
+            if ended:
+                return False
+        else:
+            return True
+        finally:
+            connection.close()
+    return False
 
 
 def _allow_files(wanted: int) -> None:
