@@ -3,21 +3,28 @@
 MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON := $(BIN)/python
+PY := $(BIN)/python
+MANAGE := $(PY) manage.py
+# The interpreter to make .venv of, such as `make test PYTHON=python3.12`; otherwise one of these.
+PYTHON :=
+PYTHONS := python3.13 python3.12 python3.11 python3 python
 # The lock names every package, with its extras: pip resolves nothing, whatever is released later.
-PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
-MANAGE := $(PYTHON) manage.py
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+export PIP_RETRIES ?= 1
+export PIP_DEFAULT_TIMEOUT ?= 10
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-emit-index-url --custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-sqlite test-postgres lint types bench lock messages browser deploy-check drill
+.PHONY: help setup run test test-sqlite test-postgres lint types bench lock messages browser \
+	deploy-check drill FORCE
 .DELETE_ON_ERROR:
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/run.stamp .env ## Make .venv from the locked requirements, and .env with fresh keys
+setup: $(VENV)/run.stamp ## Make .venv from the locked requirements, and .env with new keys
+	@$(PY) -m authsite.keys
 
 # What makes the demo convenient and unsafe goes to its process only, never to .env. A variable
 # of the caller's wins; an .env that configures a registry is no demo's, and `run` refuses it.
@@ -25,25 +32,20 @@ run: export BACKEND_NETWORKS ?= 127.0.0.1/32,::1/128
 run: export ALLOWED_HOSTS ?= localhost,127.0.0.1,[::1]
 run: export HTTPS ?= off
 
-run: setup ## Serve a demo registry on http://127.0.0.1:17217 (PORT and DATABASE_URL override)
-	@if grep -qsE '^(DATABASE_URL|ALLOWED_HOSTS|BACKEND_NETWORKS)=.' .env; then \
-		echo "This .env configures a registry of its own, which gets no demo data: use" >&2; \
-		echo "$(PYTHON) manage.py serve (docs/operations.md)." >&2; exit 1; \
-	fi
+run: $(VENV)/run.stamp ## Serve a demo registry on http://127.0.0.1:17217 (PORT and DATABASE_URL override)
+	@$(PY) -m authsite.keys --demo
 	@echo "A demo, not for production: it trusts every program on this machine as the backend,"
 	@echo "and speaks plain HTTP. docs/ says how to run it for real. Stop it with Ctrl-C."
 	@umask 077 && $(MANAGE) migrate --verbosity 0
-	@$(MANAGE) seed_demo --if-empty --staff-user admin
-	@exec $(MANAGE) serve
+	@exec $(MANAGE) seed_demo --if-empty --staff-user admin --serve
 
-# Each suite leaves one core idle most of the time: both run at once, and are shown when they end.
+# Each suite leaves one core idle most of the time: both run at once.
 # What no database has a part in (`once`, and the trial runs of benchmarks) runs in one of them.
-SUITES := $(MAKE) --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
-PYTEST := $(PYTHON) -m pytest --cov --cov-report= --cov-fail-under=0
+PYTEST := $(PY) -m pytest --cov --cov-report= --cov-fail-under=0
 
-test: $(VENV)/dev.stamp browser ## Run every test on SQLite and on PostgreSQL, browser tests included
-	@echo "Testing on SQLite and on PostgreSQL at once …"
-	@$(SUITES) test-sqlite test-postgres
+test: browser ## Run every test on SQLite and on PostgreSQL, browser tests included
+	@echo "Testing on SQLite and on PostgreSQL at once; failures are shown whole at the end."
+	@$(PY) -m tests.support.suites sqlite="$(MAKE) test-sqlite" postgres="$(MAKE) test-postgres"
 	@$(BIN)/coverage combine --quiet .coverage.sqlite .coverage.postgres
 	@$(BIN)/coverage report
 
@@ -51,35 +53,34 @@ test-sqlite:
 	@COVERAGE_FILE=.coverage.sqlite DATABASE_URL=sqlite://:memory: $(PYTEST) -m "not once"
 
 test-postgres:
-	@COVERAGE_FILE=.coverage.postgres $(PYTHON) -m tests.support.postgres $(PYTEST)
+	@COVERAGE_FILE=.coverage.postgres $(PY) -m tests.support.postgres $(PYTEST)
 
 browser: $(VENV)/dev.stamp # a browser and a TLS front for the tests, installed where there are none
-	@$(PYTHON) -m tests.support.browser
-	@$(PYTHON) -m tests.support.nginx
+	@$(PY) -m tests.support.browser; browser=$$?; $(PY) -m tests.support.nginx && exit $$browser
 
 lint: $(VENV)/dev.stamp ## Check style, missing migrations, the deployment checklist
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@DJANGO_SETTINGS_MODULE=tests.settings $(MANAGE) makemigrations --check --dry-run
 	@DJANGO_SETTINGS_MODULE=tests.settings HTTPS=on ALLOWED_HOSTS=registry.example \
-		SECRET_KEY="$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))')" \
+		SECRET_KEY="$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(50))')" \
 		$(MANAGE) check --deploy --fail-level WARNING
 
 deploy-check: $(VENV)/dev.stamp ## Check deploy/ with the tools that read it; STRICT=1 fails where one is missing
-	@$(PYTHON) deploy/check.py $(if $(STRICT),--strict)
+	@$(PY) deploy/check.py $(if $(STRICT),--strict)
 
 drill: $(VENV)/dev.stamp ## Kill, freeze and cut off real databases, and count wrong answers; ONLY=name for one
-	@$(PYTHON) -m drills $(ONLY)
+	@$(PY) -m drills $(ONLY)
 
 types: $(VENV)/dev.stamp ## Check types (mypy, strict)
 	@$(BIN)/mypy .
 
 bench: $(VENV)/bench.stamp ## Measure beside others, under storms, and growth; WRITE=1 renews docs/performance.md
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTHON) -m benchmarks.compare $(if $(WRITE),--write)
-	@$(PYTHON) -m benchmarks.rtio_storm $(if $(WRITE),--write)
-	@$(PYTHON) -m benchmarks.growth $(if $(WRITE),--write)
-	@$(PYTHON) -m benchmarks.storm
-	@$(PYTHON) -m benchmarks.timing
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m benchmarks.compare $(if $(WRITE),--write)
+	@$(PY) -m benchmarks.rtio_storm $(if $(WRITE),--write)
+	@$(PY) -m benchmarks.growth $(if $(WRITE),--write)
+	@$(PY) -m benchmarks.storm
+	@$(PY) -m benchmarks.timing
 
 messages: $(VENV)/run.stamp ## Renew the translations' files from what is marked (needs GNU gettext)
 	@$(MANAGE) makemessages --all --no-obsolete --no-wrap --add-location file \
@@ -91,45 +92,53 @@ lock: $(VENV)/dev.stamp ## Lock the requirements anew, with hashes; UPGRADE=1 ta
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --output-file requirements-dev.txt
 	@$(LOCK) $(if $(UPGRADE),--upgrade) --group bench --output-file requirements-bench.txt
 
+# .venv is made once, and again where it no longer works or PYTHON asks for another interpreter.
 # A version manager may put names on PATH that lead to no Python: each is tried before it is used.
-$(PYTHON):
-	@for python in python3.13 python3.12 python3.11 python3 python; do \
-		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+IDENTITY := import sys; print(sys.base_prefix, sys.version); sys.exit(sys.version_info < (3, 11))
+$(VENV)/pyvenv.cfg: FORCE
+	@if [ -f $@ ] && have=$$($(PY) -c '$(IDENTITY)' 2>/dev/null); then \
+		[ "$(PYTHON)" ] || exit 0; \
+		[ "$$have" = "$$($(PYTHON) -c '$(IDENTITY)' 2>/dev/null)" ] && exit 0; \
+	fi; \
+	for python in $(or $(PYTHON),$(PYTHONS)); do \
+		$$python -c '$(IDENTITY)' >/dev/null 2>&1 || continue; \
 		found=$$python; \
 		$$python -c 'import ensurepip, venv' 2>/dev/null || continue; \
+		echo "Making $(VENV) with $$($$python --version) …"; \
 		$$python -m venv --clear $(VENV) && exit 0; \
 	done; \
 	if [ "$$found" ]; then \
 		echo "$$found cannot make virtual environments. On Debian: apt-get install python3-venv" >&2; \
+	elif [ "$(PYTHON)" ]; then \
+		echo "PYTHON=$(PYTHON) is no Python 3.11 or newer." >&2; \
 	else \
 		echo "Python 3.11 or newer is needed, and there is none on PATH." >&2; \
 	fi; \
 	exit 1
 
-$(VENV)/run.stamp: requirements.txt | $(PYTHON)
+# pip tells of an unreachable index in many lines, and ends with a package that it misses.
+define INSTALL
+@$(PIP) --requirement $< 2>$(VENV)/pip.log || { \
+	if grep -qE 'connection broken|[Mm]ax retries|[Tt]imed out' $(VENV)/pip.log; then \
+		echo "The Python package index cannot be reached: a first start downloads packages" >&2; \
+		echo "or takes them from where PIP_INDEX_URL says. Check the network (behind a" >&2; \
+		echo "proxy: HTTPS_PROXY) and run make again. $(VENV)/pip.log has what pip said." >&2; \
+	else \
+		cat $(VENV)/pip.log >&2; \
+	fi; \
+	exit 1; \
+}
+@touch $@
+endef
+
+$(VENV)/run.stamp: requirements.txt $(VENV)/pyvenv.cfg
 	@echo "Installing what runs the registry into $(VENV) …"
-	@$(PIP) --requirement $<
-	@touch $@
+	$(INSTALL)
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	@echo "Installing what tests the registry into $(VENV) …"
-	@$(PIP) --requirement $<
-	@touch $@
+	$(INSTALL)
 
 $(VENV)/bench.stamp: requirements-bench.txt $(VENV)/dev.stamp
 	@echo "Installing what measures the registry into $(VENV) …"
-	@$(PIP) --requirement $<
-	@touch $@
-
-define NEW_KEYS
-import base64, secrets, time
-pepper = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-print("# Made by `make setup`. Back PEPPERS up, apart from the database; .env.example explains.")
-print(f"SECRET_KEY={secrets.token_urlsafe(50)}")
-print(f"PEPPERS={time.strftime('%Y%m')}:{pepper}")
-endef
-export NEW_KEYS
-
-.env: | $(PYTHON)
-	@umask 077 && $(PYTHON) -c "$$NEW_KEYS" > $@.new && mv $@.new $@
-	@echo "Wrote .env with new keys (readable by you only)."
+	$(INSTALL)

@@ -1,4 +1,4 @@
-"""`python -m tests.suites`: progress as it comes, failures whole at the end, one exit code."""
+"""`python -m tests.support.suites`: progress as it comes, failures whole at the end, one exit code."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def run(folder: Path, **suites: str) -> tuple[int, str]:
         (folder / "none.ini").touch()
         words.append(f"{name}={sys.executable} -m pytest {options} {folder}/test_{name}.py")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.suites", *words],
+        [sys.executable, "-m", "tests.support.suites", *words],
         cwd=settings.BASE_DIR,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""Run test suites at once and show how far each is: `python -m tests.suites NAME=COMMAND…`.
+"""Run test suites at once and show how far each is: `python -m tests.support.suites NAME=COMMAND…`.
 
 Each line of progress is printed as it comes, behind the suite's name. Failures and the closing
 summary are printed whole when all have ended: first those of suites that passed.
