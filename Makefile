@@ -58,9 +58,10 @@ test-postgres:
 browser: $(VENV)/dev.stamp # a browser and a TLS front for the tests, installed where there are none
 	@$(PY) -m tests.support.browser; browser=$$?; $(PY) -m tests.support.nginx && exit $$browser
 
-lint: $(VENV)/dev.stamp ## Check style, missing migrations, the deployment checklist
+lint: $(VENV)/dev.stamp ## Check style, the direction of imports, missing migrations, the deployment checklist
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache --no-logo
 	@DJANGO_SETTINGS_MODULE=tests.settings $(MANAGE) makemigrations --check --dry-run
 	@DJANGO_SETTINGS_MODULE=tests.settings HTTPS=on ALLOWED_HOSTS=registry.example \
 		SECRET_KEY="$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(50))')" \
