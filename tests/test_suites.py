@@ -1,4 +1,4 @@
-"""`python -m tests.support.suites`: progress as it comes, failures whole at the end, one exit code."""
+"""`tests.support.suites`: progress as it comes, failures whole at the end, one exit code."""
 
 import subprocess
 import sys

@@ -19,7 +19,7 @@ import pytest
 
 from devices.credentials import throttle
 from tests.support import pki
-from tests.support.servers import PATIENCE, Server, Staff, own_database
+from tests.support.servers import PATIENCE, Server, demo_database
 
 CHOSEN = "a chosen secret"
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
@@ -102,11 +102,9 @@ def start(folder: Path, url: str, **environment: str) -> Server:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp("pair")
-    with own_database(folder) as url:
+    with demo_database(folder) as (url, staff):
         first, second = start(folder, url), start(folder, url)
-        first.manage("migrate", "--verbosity", "0")
-        seeded = json.loads(first.manage("seed_demo", "--staff-user", "admin", "--json"))
-        first.staff = Staff("admin", seeded["password"])
+        first.staff = staff
         with first, second:
             yield Pair(first, second)
 
@@ -266,9 +264,8 @@ def test_servers_that_verify_and_staff_who_write_never_fail_each_other(
 @contextmanager
 def counting(folder: Path, cache: str) -> Iterator[Pair]:
     """Yield two servers that have verified nobody yet, and count failures in that cache."""
-    with own_database(folder) as url:
+    with demo_database(folder) as (url, _):
         first, second = start(folder, url, CACHE_URL=cache), start(folder, url, CACHE_URL=cache)
-        first.manage("migrate", "--verbosity", "0")
         first.manage("createcachetable")
         with first, second:
             yield Pair(first, second)

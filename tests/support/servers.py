@@ -1,15 +1,19 @@
 """A real server on a registry of its own, for the tests that speak to it from outside."""
 
+import atexit
 import http.client
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -161,14 +165,18 @@ class Server:
 
 
 @contextmanager
-def own_database(folder: Path) -> Iterator[str]:
-    """Yield the URL of an empty database of the kind that the tests run on."""
+def own_database(folder: Path, template: str = "") -> Iterator[str]:
+    """Yield the URL of a database of the kind that the tests run on: empty, or as the template."""
     url = os.environ.get("DATABASE_URL", "")
     name = f"authsite_{secrets.token_hex(6)}"
     if not url.startswith(SCHEMES):
-        yield f"sqlite:///{folder / name}.sqlite3"
+        path = folder / f"{name}.sqlite3"
+        if template:
+            shutil.copyfile(template.removeprefix("sqlite:///"), path)
+        yield f"sqlite:///{path}"
         return
-    _execute(url, f"CREATE DATABASE {name}")
+    copied = f" TEMPLATE {urlsplit(template).path[1:]}" if template else ""
+    _execute(url, f"CREATE DATABASE {name}{copied}")
     try:
         yield urlsplit(url)._replace(path=f"/{name}").geturl()
     finally:
@@ -180,14 +188,36 @@ def _execute(url: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
+@cache
+def _demo() -> tuple[str, Staff]:
+    """Return the URL of a demo registry that nothing serves, and who may sign in.
+
+    It is made once and copied, since that takes seconds; it goes with this process.
+    """
+    until_the_end = ExitStack()
+    atexit.register(until_the_end.close)
+    folder = Path(until_the_end.enter_context(tempfile.TemporaryDirectory()))
+    url = until_the_end.enter_context(own_database(folder))
+    server = Server(folder, url)
+    server.manage("migrate", "--verbosity", "0")
+    seeded = json.loads(server.manage("seed_demo", "--staff-user", "admin", "--json"))
+    return url, Staff("admin", seeded["password"])
+
+
+@contextmanager
+def demo_database(folder: Path) -> Iterator[tuple[str, Staff]]:
+    """Yield the URL of a demo registry of its own, and who may sign in."""
+    template, staff = _demo()
+    with own_database(folder, template) as url:
+        yield url, staff
+
+
 @contextmanager
 def demo_server(folder: Path, **environment: str) -> Iterator[Server]:
     """Yield a running server on a demo registry of its own; `server.staff` may sign in."""
-    with own_database(folder) as url:
+    with demo_database(folder) as (url, staff):
         server = Server(folder, url, **environment)
-        server.manage("migrate", "--verbosity", "0")
-        seeded = json.loads(server.manage("seed_demo", "--staff-user", "admin", "--json"))
-        server.staff = Staff("admin", seeded["password"])
+        server.staff = staff
         with server:
             yield server
 
