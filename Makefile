@@ -121,9 +121,9 @@ $(VENV)/pyvenv.cfg: FORCE
 define INSTALL
 @$(PIP) --requirement $< 2>$(VENV)/pip.log || { \
 	if grep -qE 'connection broken|[Mm]ax retries|[Tt]imed out' $(VENV)/pip.log; then \
-		echo "The Python package index cannot be reached: a first start downloads packages" >&2; \
-		echo "or takes them from where PIP_INDEX_URL says. Check the network (behind a" >&2; \
-		echo "proxy: HTTPS_PROXY) and run make again. $(VENV)/pip.log has what pip said." >&2; \
+		echo "The Python package index cannot be reached. A first start downloads packages from it," >&2; \
+		echo "or from where PIP_INDEX_URL says. Check the network (behind a proxy: HTTPS_PROXY)" >&2; \
+		echo "and run make again. $(VENV)/pip.log has what pip said." >&2; \
 	else \
 		cat $(VENV)/pip.log >&2; \
 	fi; \
