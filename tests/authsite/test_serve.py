@@ -80,7 +80,7 @@ def test_the_server_tells_little_unless_asked(
     with pytest.raises(Executed):
         call_command("serve", port=free_port())
 
-    assert option(executed, "--log-level") == expected
+    assert option(executed, "log_level") == expected
 
 
 ANNOUNCING = """
