@@ -12,24 +12,25 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
+from devices.admin.forms import CurrentForm, CurrentFormSet
 from devices.admin.history import HistoryMixin
-from devices.admin.mixins import ChangeGuardMixin
+from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin
 
 
 class PatternInline(admin.TabularInline):
     """The commands of a set."""
 
     model = CommandSetPattern
+    form = CurrentForm
+    formset = CurrentFormSet
     extra = 1
 
 
 @admin.register(CommandSet)
-class CommandSetAdmin(
-    ChangeGuardMixin,
-    HistoryMixin,
-    admin.ModelAdmin,
-):
+class CommandSetAdmin(ChangeGuardMixin, HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
     """Named sets of commands, with how many rules refer to each."""
+
+    form = CurrentForm
 
     list_display = ["name", "pattern_count", "rule_count", "description"]
     list_filter = [("permissions__effect", admin.ChoicesFieldListFilter)]

@@ -7,8 +7,10 @@ from typing import Any
 
 from django import forms
 from django.contrib.admin.widgets import AdminSplitDateTime
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Manager
+from django.forms import BaseInlineFormSet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -101,6 +103,73 @@ class CurrentForm(forms.ModelForm):
         if isinstance(value, models.QuerySet):
             return ", ".join(map(str, value)) or NOTHING
         return NOTHING if value is None or value == "" else str(value)
+
+
+class CurrentFormSet(BaseInlineFormSet):
+    """Rows on the form of another row, of which none undoes what happened while it lay open.
+
+    Its forms are `CurrentForm`s: a row that others changed is treated as a form's field is. A row
+    that others deleted stays deleted and is among `gone`; it is an error if it was changed here.
+    """
+
+    gone: list[str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.gone = []
+
+    @property
+    def kept(self) -> list[str]:
+        """What others changed or deleted since the form was shown, and stays so."""
+        changed = [str(form.instance) for form in self.initial_forms if getattr(form, "kept", [])]
+        return [*changed, *self.gone]
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        """Show a row that is gone as it was sent, and ask nothing more of it."""
+        super().add_fields(form, index)
+        if self._is_gone(form, index):
+            form.empty_permitted = True
+            for name, field in form.fields.items():
+                form.initial[name] = form[name].data
+                field.disabled = True
+
+    def clean(self) -> None:
+        """Leave out the rows that are gone; refuse them where they were changed here.
+
+        Constraints on a row and the one that it belongs to are checked here: Django does not.
+        """
+        super().clean()
+        for form in self.forms:
+            if self.instance.pk and form.is_valid() and form.has_changed():
+                try:
+                    form.instance.validate_constraints()
+                except ValidationError as error:
+                    form.add_error(None, error)
+        for index, form in enumerate(self.initial_forms):
+            if not self._is_gone(form, index):
+                continue
+            for name in form.fields:
+                shown = self.data.get(form.add_initial_prefix(name))
+                if shown is None:
+                    continue
+                if shown != self.data.get(form.add_prefix(name)):
+                    text = _(
+                        "Somebody deleted “%(value)s” while the form lay open. Load the page again "
+                        "before you change it."
+                    )
+                    raise ValidationError(text % {"value": shown})
+                self.gone.append(shown)
+
+    def save_existing(self, form: Any, obj: Any, commit: bool = True) -> Any:
+        """Save what was changed in the row, and no other field."""
+        if commit:
+            columns = {field.name for field in obj._meta.concrete_fields}
+            obj.save(update_fields=columns & set(form.changed_data))
+        return obj
+
+    def _is_gone(self, form: Any, index: int | None) -> bool:
+        is_saved = index is not None and self.is_bound and index < self.initial_form_count()
+        return is_saved and form.instance.pk is None
 
 
 class OneTimeForm(forms.Form):

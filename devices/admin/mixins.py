@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db import connection
 from django.db.models import BigIntegerField, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -102,14 +103,32 @@ class SaveChangedFieldsMixin:
 
     def save_model(self, request: HttpRequest, obj: Model, form: forms.Form, change: bool) -> None:
         """Save a new row whole, a changed one in its changed columns; say what others changed."""
+        self._tell_kept(request, form)
+        columns = {field.name for field in obj._meta.concrete_fields}
+        changed = (columns & set(form.changed_data)) | (columns & {"updated"})
+        obj.save(update_fields=changed if change else None)
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Save rows that are edited on this one's page; say what others changed."""
+        super().save_formset(request, form, formset, change)  # type: ignore[misc]
+        self._tell_kept(request, formset)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        """Return the row; what is sent about it waits for whoever is saving it just now."""
+        row = super().get_object(request, object_id, from_field)  # type: ignore[misc]
+        if row is not None and request.method == "POST" and connection.in_atomic_block:
+            rows = type(row)._default_manager.select_for_update(of=("self",), no_key=True)
+            list(rows.order_by().filter(pk=row.pk).values_list("pk"))
+            return super().get_object(request, object_id, from_field)  # type: ignore[misc]
+        return row
+
+    @staticmethod
+    def _tell_kept(request: HttpRequest, form: Any) -> None:
         if kept := getattr(form, "kept", []):
             text = _(
                 "While the form lay open, others changed this; their change stands: %(fields)s."
             )
             messages.info(request, text % {"fields": ", ".join(kept)})
-        columns = {field.name for field in obj._meta.concrete_fields}
-        changed = (columns & set(form.changed_data)) | (columns & {"updated"})
-        obj.save(update_fields=changed if change else None)
 
 
 class InitialValuesMixin:
