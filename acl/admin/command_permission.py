@@ -1,5 +1,6 @@
 """Staff's view of rules."""
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -7,7 +8,6 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.forms import Script
 from django.http import HttpRequest
-from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -289,19 +289,9 @@ class CommandPermissionAdmin(
                 messages.WARNING,
             )
 
-    def get_urls(self) -> list[URLPattern]:
+    def own_pages(self) -> Iterator[tuple[str, Callable[..., Any], str]]:
         """Add the pages beside the list."""
-        pages = {
-            "explain": tester.explain_view,
-            "report": report.report_view,
-            "commands": tester.commands_view,
-        }
-        own = [
-            path(
-                f"{name}/",
-                self.admin_site.admin_view(partial(view, self)),
-                name=f"acl_commandpermission_{name}",
-            )
-            for name, view in pages.items()
-        ]
-        return [*own, *super().get_urls()]
+        yield from super().own_pages()
+        yield "explain/", partial(tester.explain_view, self), "explain"
+        yield "report/", partial(report.report_view, self), "report"
+        yield "commands/", partial(tester.commands_view, self), "commands"
