@@ -72,6 +72,7 @@ class CallReason(models.TextChoices):
     DEADLINE_EXCEEDED = "deadline-exceeded", _("its deadline had passed")
     SESSION_ENDED = "session-ended", _("the registry's own secret, to end the device's session")
     ENDING_REFUSED = "ending-refused", _("a secret that ends sessions, not due here and now")
+    NO_SIGNING_KEY = "no-signing-key", _("no key is configured to sign tokens with")
     UNAVAILABLE = "unavailable", _("the database could not be reached")
     BUSY = "busy", _("too many requests were worked on at once")
     INTERNAL_ERROR = "internal-error", _("an unexpected failure; see the log")

@@ -8,11 +8,14 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from rpc import pages
+from rpc.rtio.views import HubConfiger, JwtIssuer
 from rpc.views import CommandEndpoint, CommandPath, DeviceVerifier
 
 MachineViewFunction = Callable[..., HttpResponse]
 
 verifier = DeviceVerifier.as_view()
+hub_configer = HubConfiger.as_view()
+jwt_issuer = JwtIssuer.as_view()
 commands = CommandEndpoint.as_view()
 commands_in_arrays = CommandEndpoint.as_view(as_array=True)
 command_path = CommandPath.as_view()
@@ -24,6 +27,10 @@ BROWSERS = frozenset({"GET", "HEAD"})
 MACHINE_PATHS: Mapping[str, MachineViewFunction] = {
     "/deviceverifier": verifier,
     "/deviceverifier/": verifier,
+    "/hubconfiger": hub_configer,
+    "/hubconfiger/": hub_configer,
+    "/jwtissuer": jwt_issuer,
+    "/jwtissuer/": jwt_issuer,
     "/": commands,
     "/rpc": commands,
     "/rpc/": commands,

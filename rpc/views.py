@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl
 
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError
@@ -33,6 +33,7 @@ from rpc.commands import execution
 from rpc.frames import Frame, InvalidFrame, Result
 from rpc.journal import Entry
 from rpc.models import CallReason, Endpoint, Question
+from rpc.rtio import session_ending
 
 log = logging.getLogger(__name__)
 outages = OutageLog(log)
@@ -170,6 +171,15 @@ class MachineView(APIView):
         return Entry(Question.CALLER, reason, claimed(exchange.meta, self.claim(exchange)))
 
 
+class Asked(NamedTuple):
+    """What one of RTIO's questions is answered with; `more` stands beside its `id` and `code`."""
+
+    code: str
+    entry: Entry
+    more: Mapping[str, object] | None = None
+    status: int = 200
+
+
 class RtioView(MachineView):
     """One of RTIO's questions: `{"id":…,"method":…,…}`. (contract: RTIO device verifier.)
 
@@ -178,6 +188,9 @@ class RtioView(MachineView):
     """
 
     method: str
+    codes: ClassVar[Mapping[str, str]]  # what each says
+    nothing: ClassVar[Mapping[str, object] | None] = None  # beside a code that is no success
+    deviceid_length = range(30, 41)  # characters
     body_limit = 64 * 1024
     id_limit = 2**32
 
@@ -187,16 +200,17 @@ class RtioView(MachineView):
         request_id = self.id_of(content)
         method = None if request_id is None else content.get("method")
         if not isinstance(method, str):
-            code, entry = "BAD_REQUEST", INVALID
+            asked = Asked("BAD_REQUEST", INVALID)
         elif method != self.method:
-            code = "METHOD_NOT_ALLOWED"
-            entry = Entry(Question.CALL, CallReason.UNKNOWN_METHOD)
+            unknown = Entry(Question.CALL, CallReason.UNKNOWN_METHOD)
+            asked = Asked("METHOD_NOT_ALLOWED", unknown)
         else:
-            code, entry = self.ask(content)
-        return self.reply(request_id or 0, code), (entry,)
+            asked = self.ask(content, exchange)
+        response = self.reply(request_id or 0, asked.code, more=asked.more, status=asked.status)
+        return response, (asked.entry,)
 
-    def ask(self, content: Mapping[str, Any]) -> tuple[str, Entry]:
-        """Return the code for a question whose `id` and `method` are right, and its entry."""
+    def ask(self, content: Mapping[str, Any], exchange: Exchange) -> Asked:
+        """Return the answer to a question whose `id` and `method` are right."""
         raise NotImplementedError
 
     def id_of(self, content: Any) -> int | None:
@@ -206,8 +220,18 @@ class RtioView(MachineView):
             return None
         return request_id
 
-    def reply(self, request_id: int, code: str, *, status: int = 200) -> HttpResponse:
+    def reply(
+        self,
+        request_id: int,
+        code: str,
+        *,
+        more: Mapping[str, object] | None = None,
+        status: int = 200,
+    ) -> HttpResponse:
         """Return the one shape that the path ever answers in."""
+        more = more or self.nothing
+        if more is not None:
+            return JsonReply(encode({"id": request_id, "code": code, **more}), status)
         return JsonReply(b'{"id":%d,"code":"%s"}' % (request_id, code.encode()), status)
 
     def refuse(self, error: Exception, exchange: Exchange) -> HttpResponse:
@@ -242,20 +266,24 @@ class DeviceVerifier(RtioView):
         ),
         "INTERNAL_SERVER_ERROR": "The database cannot be reached, or something unexpected.",
     }
-    deviceid_length = range(30, 41)  # characters
     devicesecret_length = range(3, 129)
 
-    def ask(self, content: Mapping[str, Any]) -> tuple[str, Entry]:
+    def ask(self, content: Mapping[str, Any], exchange: Exchange) -> Asked:
         """Return the code for a device and its secret."""
         identifier, secret = content.get("deviceid"), content.get("devicesecret")
         if not isinstance(identifier, str) or not isinstance(secret, str):
-            return "BAD_REQUEST", INVALID
+            return Asked("BAD_REQUEST", INVALID)
         if len(identifier) not in self.deviceid_length:
             entry = Entry(Question.CREDENTIAL, CallReason.IDENTIFIER_LENGTH, identifier)
-            return "NOT_FOUND", entry
+            return Asked("NOT_FOUND", entry)
         if len(secret) not in self.devicesecret_length:
             entry = Entry(Question.CREDENTIAL, CallReason.SECRET_LENGTH, identifier)
-            return "VERIFICATION_FAILED", entry
+            return Asked("VERIFICATION_FAILED", entry)
+        if session_ending.is_one_time(secret):
+            caller = exchange.caller.identifier if exchange.caller is not None else None
+            use = session_ending.use(identifier, secret, caller)
+            if use is not None:  # else it is a secret like any other, of the same form
+                return self.ended(identifier, accepted=use.accepted)
         verdict = authenticate(identifier, secret=secret)
         if verdict.outcome is Outcome.VERIFIED:
             code = "OK"
@@ -263,7 +291,14 @@ class DeviceVerifier(RtioView):
             code = "NOT_FOUND"
         else:
             code = "VERIFICATION_FAILED"
-        return code, journal.of_verdict(identifier, verdict)
+        return Asked(code, journal.of_verdict(identifier, verdict))
+
+    @staticmethod
+    def ended(identifier: str, *, accepted: bool) -> Asked:
+        """Return the answer to a secret that ends a session: no evidence of the device."""
+        reason = CallReason.SESSION_ENDED if accepted else CallReason.ENDING_REFUSED
+        entry = Entry(Question.CALL, reason, identifier, known=True)
+        return Asked("OK" if accepted else "VERIFICATION_FAILED", entry)
 
 
 class CommandEndpoint(MachineView):

@@ -60,7 +60,7 @@ def test_the_real_server_answers_as_documented(server: Server) -> None:
     printed = server.manage("selftest", "--url", server.url)
 
     assert printed.count("pass  ") == len(EXAMPLES)
-    assert printed.endswith("10 of 10 answered as documented.\n")
+    assert printed.endswith("12 of 12 answered as documented.\n")
 
 
 def test_a_backend_may_ask_with_its_secret(server: Server) -> None:
@@ -93,7 +93,7 @@ def test_a_right_server_passes(
 ) -> None:
     call_command("selftest", url=serve(documented))
 
-    assert "10 of 10 answered as documented." in capsys.readouterr().out
+    assert "12 of 12 answered as documented." in capsys.readouterr().out
 
 
 def wrong(field: str, value: object) -> Answering:
@@ -115,6 +115,12 @@ def wrong(field: str, value: object) -> Answering:
         (wrong("code", "OK"), 'code should be "VERIFICATION_FAILED", and is "OK"'),
         (wrong("resp", 1), "resp[0].resp should be true, and is 1"),
         (wrong("status_msg", ""), "resp[0].status_msg should not be there"),
+        (wrong("digest", 1), "the digest should be the CRC-32 of config"),
+        (wrong("id", 7), "the id should be 1999, and the code OK"),
+        (wrong("config", None), "it should be HTTP 200 with id, code, config and digest"),
+        (wrong("jwt", "a.b.c"), "the token should be for cfa09baa-4913-4ad7-a936-3e26f9671b09"),
+        (wrong("jwt", 7), "it should be a token, or a documented refusal"),
+        (wrong("code", "FAIL"), "it should be a token, or a documented refusal"),
         (lambda *_: (200, "application/json", b"{}"), "code is missing"),
         (lambda *_: (200, "application/json", b"[]"), "the body should be {"),
         (lambda *_: (200, "text/html", b"<html>"), 'Content-Type should be "application/json"'),
