@@ -11,6 +11,10 @@ class AuthsiteConfig(AppConfig):
 
     name = "authsite"
 
+    def ready(self) -> None:
+        """Register the checks of a deployment."""
+        from authsite import checks  # noqa: F401
+
 
 class AdminConfig(DjangoAdminConfig):
     """Django's admin with this project's site in place of the default one."""

@@ -41,7 +41,16 @@ def test_browsers_are_told_to_run_nothing_but_the_sites_own_files(
 def test_what_no_database_holds_is_refused_and_does_not_fail(
     admin_client: Client, asked: str
 ) -> None:
-    assert admin_client.get(f"/admin/{asked}").status_code == 400
+    answer = admin_client.get(f"/admin/{asked}")
+    assert answer.status_code == 400
+    assert "This request makes no sense" in answer.content.decode()
+
+
+@pytest.mark.django_db
+def test_a_host_that_is_not_ours_is_refused_with_a_page_of_ours(client: Client) -> None:
+    answer = client.get("/admin/login/", headers={"Host": "evil.example"})
+    assert answer.status_code == 400
+    assert "host name in the address" in answer.content.decode()
 
 
 @pytest.mark.parametrize("key", ["xyz", "1e9", "-1", "1,xyz", "9" * 30, "²"])

@@ -1,0 +1,38 @@
+"""System checks of a deployment: settings that work, and that staff's side deserves better of."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage, Tags, register
+
+from authsite.accounts.second_factor import Policy, policy
+
+
+@register(Tags.security, deploy=True)
+def staff_give_a_second_factor(**_kwargs: Any) -> list[CheckMessage]:
+    """Tell of passwords alone."""
+    if policy() is not Policy.OFF:
+        return []
+    return [
+        checks.Info(
+            "STAFF_SECOND_FACTOR is off: a stolen password of staff is enough to log in.",
+            hint="Set it to required, or to optional: docs/accounts.md.",
+            id="authsite.I001",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def tls_is_ended_somewhere(**_kwargs: Any) -> list[CheckMessage]:
+    """Tell of a redirect to https that no proxy ends."""
+    if not settings.HTTPS or settings.TRUSTED_PROXIES:
+        return []
+    return [
+        checks.Info(
+            "HTTPS is on and TRUSTED_PROXIES is empty: where a proxy ends TLS, browsers are "
+            "redirected for ever, and all logins seem to come from the proxy.",
+            hint="Name the proxy in TRUSTED_PROXIES: docs/operations.md.",
+            id="authsite.I002",
+        )
+    ]

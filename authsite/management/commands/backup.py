@@ -1,0 +1,39 @@
+"""`manage.py backup`: a consistent copy of the database, checked, with a manifest beside it."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from django.core.management.base import CommandError, CommandParser
+
+from authsite.operations.backup import BackupError, backup, manifest_of
+from devices.management.base import RegistryCommand
+
+
+class Command(RegistryCommand):
+    """Write a backup while the servers go on."""
+
+    help = (
+        "Write the whole database into FILE, as of one moment, and what is in it into FILE.json. "
+        "The file is checked before it gets its name. PEPPERS are not in it: keep them apart. For "
+        "PostgreSQL, pg_dump and pg_restore must be on PATH. Exit 1 where it was not done."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add where to."""
+        super().add_arguments(parser)
+        parser.add_argument("file", type=Path, help="a file that does not exist yet")
+
+    def handle(self, *, file: Path, **options: Any) -> None:
+        """Write it, and say what it needs to be of use."""
+        try:
+            manifest = backup(file.absolute())
+        except BackupError as error:
+            raise CommandError(str(error), returncode=1) from error
+        needed = ", ".join(f"{one} ({keys} keys)" for one, keys in manifest.peppers.items())
+        self.answer(
+            options,
+            f"Wrote {file} ({manifest.size:,} bytes, {manifest.total:,} rows) and "
+            f"{manifest_of(file)}.\nPeppers that its keys need: {needed or 'none'}.",
+            {"file": str(file), **msgspec.to_builtins(manifest)},
+        )

@@ -1,0 +1,80 @@
+"""`manage.py restore`: a backup into an empty database, or into the one that is named."""
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from acl.engine.decisions import decide
+from authsite.operations.backup import (
+    BackupError,
+    differences,
+    missing_migrations,
+    missing_peppers,
+    restore,
+)
+from devices.authentication import authenticate
+from devices.management.base import RegistryCommand
+from devices.verdicts import Outcome
+
+NOBODY = "no device has this identifier"
+
+
+class Command(RegistryCommand):
+    """Restore a backup and check what came of it."""
+
+    help = (
+        "Restore FILE, which `backup` wrote, into the database that DATABASE_URL names. It must be "
+        "empty, or be named with --replace: then what it holds is lost. Stop the servers first. "
+        "Afterwards rows are counted, migrations and peppers compared, and questions asked. Exit 1 "
+        "where the backup was not restored, or where something is missing afterwards."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add what to restore, and what may be lost."""
+        super().add_arguments(parser)
+        parser.add_argument("file", type=Path, help="a backup; its FILE.json lies beside it")
+        parser.add_argument(
+            "--replace",
+            metavar="NAME",
+            help="the name of the database (of SQLite: of its file) whose content may be lost",
+        )
+
+    def handle(self, *, file: Path, replace: str | None, **options: Any) -> None:
+        """Restore it, and say what is still to be done."""
+        try:
+            manifest = restore(file.absolute(), replace=replace)
+        except BackupError as error:
+            raise CommandError(str(error), returncode=1) from error
+        migrations = missing_migrations()
+        problems = differences(manifest)
+        problems += [
+            f"pepper {pepper} is not configured: its {manifest.peppers[pepper]} keys are refused"
+            for pepper in missing_peppers(manifest)
+        ]
+        if not migrations and not _answers():
+            problems.append("questions to the registry are not answered as they must be")
+        lines = [
+            f"Restored {manifest.total:,} rows of {manifest.created} from {file}.",
+            *problems,
+            *([f"Run `manage.py migrate`: {len(migrations)} to apply."] if migrations else []),
+        ]
+        self.answer(
+            options,
+            "\n".join(lines),
+            {
+                "file": str(file),
+                "created": manifest.created,
+                "rows": manifest.rows,
+                "problems": problems,
+                "migrations": migrations,
+            },
+            yes=not problems,
+        )
+
+
+def _answers() -> bool:
+    """Whether both questions of the registry are answered: nobody is let in, nothing allowed."""
+    verdict = authenticate(NOBODY, secret=NOBODY, record=False)
+    decision = decide(NOBODY, NOBODY, "/v1/Nothing")
+    return verdict.outcome is Outcome.UNKNOWN_DEVICE and not decision.allowed

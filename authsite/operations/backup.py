@@ -1,0 +1,373 @@
+"""Backup and restore of the database: a file, and a manifest beside it that says what is in it.
+
+A file of SQLite is a database, one of PostgreSQL an archive of `pg_dump`: other tools read both.
+docs/operations.md describes the use.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from django.conf import settings
+from django.db import connection, connections, transaction
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
+from psycopg.conninfo import make_conninfo
+
+FORMAT = 1
+BLOCK = 1024 * 1024  # bytes
+TABLE_DATA = re.compile(r" TABLE DATA \S+ (\S+) ")  # of a line of `pg_restore --list`
+LOCK_SECONDS = 10  # that a dump waits for a table which somebody changes the columns of
+
+Rows = list[tuple[Any, ...]]
+
+
+class BackupError(Exception):
+    """The backup or the restoration was not done; the text says why."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What is in a backup: read from the file, or in the transaction that wrote it."""
+
+    format: int
+    created: str
+    vendor: str
+    server: str  # version
+    size: int  # bytes
+    sha256: str
+    migrations: list[tuple[str, str]]
+    rows: dict[str, int]
+    peppers: dict[str, int]  # live keys by the ID of the pepper that they need
+
+    @property
+    def total(self) -> int:
+        """How many rows there are in all tables."""
+        return sum(self.rows.values())
+
+
+def manifest_of(file: Path) -> Path:
+    """Return where the manifest of a backup is."""
+    return file.with_name(f"{file.name}.json")
+
+
+def backup(file: Path) -> Manifest:
+    """Write a backup, consistent while servers go on, and its manifest; raises BackupError."""
+    for path in (file, manifest_of(file)):
+        if path.exists():
+            raise BackupError(f"{path} exists: name another file")
+    with _new_file(file) as part:
+        dump = _dump_sqlite if connection.vendor == "sqlite" else _dump_postgresql
+        described = dump(part)
+        manifest = Manifest(
+            format=FORMAT,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            vendor=connection.vendor,
+            size=part.stat().st_size,
+            sha256=_digest(part),
+            **described,
+        )
+        with _new_file(manifest_of(file)) as beside:
+            beside.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    return manifest
+
+
+def restore(file: Path, *, replace: str | None = None) -> Manifest:
+    """Restore a backup into the database of the settings; raises BackupError.
+
+    It must be empty, unless `replace` is its name: then what it holds is lost.
+    """
+    manifest = read_manifest(file)
+    if manifest.vendor != connection.vendor:
+        raise BackupError(
+            f"this is a backup of {manifest.vendor}, and DATABASE_URL names {connection.vendor}"
+        )
+    known = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
+    if newer := [f"{app}.{name}" for app, name in manifest.migrations if (app, name) not in known]:
+        raise BackupError(f"the backup is of a newer release: {', '.join(newer)} is not known here")
+    if connection.vendor == "sqlite":
+        _restore_sqlite(file, replace)
+    else:
+        _restore_postgresql(file, replace)
+    return manifest
+
+
+def read_manifest(file: Path) -> Manifest:
+    """Return the manifest of a backup once the file is what it says; raises BackupError."""
+    try:
+        manifest = msgspec.json.decode(manifest_of(file).read_bytes(), type=Manifest)
+        size, digest = file.stat().st_size, _digest(file)
+    except OSError as error:
+        raise BackupError(f"{error.filename} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise BackupError(f"{manifest_of(file)} is no manifest: {error}") from error
+    if manifest.format != FORMAT:
+        raise BackupError(f"{manifest_of(file)} has a format that is not known here")
+    if (size, digest) != (manifest.size, manifest.sha256):
+        raise BackupError(f"{file} is not what its manifest describes: it was cut off or changed")
+    return manifest
+
+
+def differences(manifest: Manifest) -> list[str]:
+    """Return what the database of the settings lacks of a backup, in words."""
+    with connection.cursor() as cursor:
+        found = _counted(lambda sql: _fetch(cursor, sql), connection.introspection.table_names())
+    tables = sorted(manifest.rows.keys() | found.keys())
+    return [
+        f"{table}: {manifest.rows.get(table, 0)} rows in the backup, {found.get(table, 0)} here"
+        for table in tables
+        if manifest.rows.get(table, 0) != found.get(table, 0)
+    ]
+
+
+def missing_peppers(manifest: Manifest) -> list[str]:
+    """Return the IDs of the peppers that keys need and PEPPERS does not have."""
+    return sorted(manifest.peppers.keys() - settings.PEPPERS.keys())
+
+
+def missing_migrations() -> list[str]:
+    """Return the migrations that the database has not seen yet."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _backwards in plan]
+
+
+# --- What is in a database ------------------------------------------------------------------
+
+
+def _counted(fetch: Callable[[str], Rows], tables: Iterable[str]) -> dict[str, int]:
+    """Return the number of rows of each table."""
+    return {
+        table: fetch(f"SELECT COUNT(*) FROM {connection.ops.quote_name(table)}")[0][0]  # noqa: S608
+        for table in sorted(tables)
+    }
+
+
+def _described(fetch: Callable[[str], Rows], tables: Iterable[str]) -> dict[str, Any]:
+    """Return the rows of each table, the migrations, and the peppers that keys need."""
+    return {
+        "rows": _counted(fetch, tables),
+        "migrations": fetch("SELECT app, name FROM django_migrations ORDER BY id"),
+        "peppers": dict(
+            fetch(
+                "SELECT pepper, COUNT(*) FROM devices_presharedkey "
+                "WHERE revoked_at IS NULL GROUP BY pepper ORDER BY pepper"
+            )
+        ),
+    }
+
+
+def _fetch(cursor: Any, sql: str) -> Rows:
+    cursor.execute(sql)
+    rows: Rows = cursor.fetchall()
+    return rows
+
+
+# --- SQLite ---------------------------------------------------------------------------------
+
+
+def _dump_sqlite(part: Path) -> dict[str, Any]:
+    """Write a copy by VACUUM INTO: of one moment, in one go, while others write."""
+    source = _database_file()
+    with _open(source) as database:
+        database.execute("VACUUM INTO ?", [str(part)])
+    with _open(part) as copy:
+        _check_sqlite(copy, part)
+        tables = copy.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' "
+            "ESCAPE '~'"
+        )
+        described = _described(lambda sql: list(copy.execute(sql)), [row[0] for row in tables])
+        return {"server": sqlite3.sqlite_version, **described}
+
+
+def _restore_sqlite(file: Path, replace: str | None) -> None:
+    """Put a copy in the place of the database, with nothing of the old one beside it."""
+    target = _database_file()
+    connections.close_all()
+    if target.exists() and target.stat().st_size:
+        if _holds_tables(target) and replace != target.name:
+            raise _not_empty(target.name)
+        _end_write_ahead_log(target)
+    with _new_file(target, replace=True) as part:
+        shutil.copyfile(file, part)
+        with _open(part) as copy:
+            _check_sqlite(copy, part)
+        # A write-ahead log of another database would be read as if it were this one's.
+        for suffix in ("-wal", "-shm", "-journal"):
+            target.with_name(target.name + suffix).unlink(missing_ok=True)
+
+
+def _database_file() -> Path:
+    name = str(connection.settings_dict["NAME"])
+    if ":memory:" in name or "mode=memory" in name:
+        raise BackupError("the database is in memory: there is nothing to copy")
+    return Path(name)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a file that exists, without a transaction; raises BackupError for what is none."""
+    try:
+        database = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None, timeout=5
+        )
+        with closing(database):
+            yield database
+    except sqlite3.Error as error:
+        raise BackupError(f"{path}: {error}") from error
+
+
+def _check_sqlite(database: sqlite3.Connection, path: Path) -> None:
+    problems = [row[0] for row in database.execute("PRAGMA integrity_check(5)") if row[0] != "ok"]
+    if problems or database.execute("PRAGMA foreign_key_check").fetchone():
+        raise BackupError(f"{path} is damaged: {'; '.join(problems) or 'rows refer to no row'}")
+
+
+def _holds_tables(path: Path) -> bool:
+    """Whether a file may hold something: a damaged database does, for all that can be said."""
+    try:
+        with _open(path) as database:
+            return bool(database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
+    except BackupError:
+        return True
+
+
+def _end_write_ahead_log(target: Path) -> None:
+    """Take the database out of WAL mode, which only its last user can; raises BackupError."""
+    try:
+        with _open(target) as database:
+            (mode,) = database.execute("PRAGMA journal_mode=DELETE").fetchone()
+    except BackupError as error:
+        if isinstance(error.__cause__, sqlite3.OperationalError):
+            mode = "locked"
+        else:
+            return  # no database: nobody can have it open as one
+    if mode != "delete":
+        raise BackupError(f"{target} is in use: stop the servers first")
+
+
+# --- PostgreSQL -----------------------------------------------------------------------------
+
+
+def _dump_postgresql(part: Path) -> dict[str, Any]:
+    """Write an archive of the moment at which its rows are counted."""
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        ((snapshot, version),) = _fetch(
+            cursor, "SELECT pg_export_snapshot(), current_setting('server_version')"
+        )
+        tables = connection.introspection.table_names(cursor)
+        described = _described(lambda sql: _fetch(cursor, sql), tables)
+        _run(
+            *("pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={part}"),
+            *("--no-owner", "--no-privileges", f"--lock-wait-timeout={LOCK_SECONDS}s"),
+            _conninfo(),
+        )
+    _check_archive(part, described["rows"])
+    return {"server": version, **described}
+
+
+def _restore_postgresql(file: Path, replace: str | None) -> None:
+    """Restore an archive in one transaction, once the database is empty."""
+    name = connection.settings_dict["NAME"]
+    _check_archive(file, {})
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        if tables := connection.introspection.table_names(cursor):
+            if replace != name:
+                raise _not_empty(name)
+            cursor.execute(
+                "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND usename = current_user AND pid <> pg_backend_pid()"
+            )
+            if cursor.fetchone()[0]:
+                raise BackupError(f"{name} is in use: stop the servers first")
+            quoted = ", ".join(map(connection.ops.quote_name, tables))
+            cursor.execute(f"DROP TABLE {quoted} CASCADE")
+    connection.ensure_connection()
+    words = ("--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges")
+    _run("pg_restore", *words, _conninfo(), str(file))
+
+
+def _check_archive(archive: Path, tables: dict[str, int]) -> None:
+    """Read an archive to its end, and find the data of these tables in it."""
+    listed = set(TABLE_DATA.findall(_run("pg_restore", "--list", str(archive))))
+    if lost := tables.keys() - listed:
+        raise BackupError(f"{archive} lacks {', '.join(sorted(lost))}")
+    _run("pg_restore", f"--file={os.devnull}", str(archive))
+
+
+def _conninfo() -> str:
+    """Return where the connection leads, without its password, as PostgreSQL's programs read it."""
+    info = connection.connection.info
+    here = {"host": info.host, "port": info.port, "dbname": info.dbname, "user": info.user}
+    return f"--dbname={make_conninfo(**{**info.get_parameters(), **here})}"
+
+
+def _run(program: str, *words: str) -> str:
+    """Run one of PostgreSQL's programs and return what it prints; raises BackupError."""
+    path = shutil.which(program)
+    if path is None:
+        raise BackupError(
+            f"{program} is not on PATH: install PostgreSQL's client programs, of the server's "
+            "version or a newer one"
+        )
+    connection.ensure_connection()
+    password = connection.connection.info.password
+    done = subprocess.run(  # noqa: S603 (its path is found above, its words are ours)
+        [path, *words],
+        env=os.environ | ({"PGPASSWORD": password} if password else {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise BackupError(f"{program}: {done.stderr.strip()}")
+    return done.stdout
+
+
+# --- Files ----------------------------------------------------------------------------------
+
+
+def _not_empty(name: str) -> BackupError:
+    return BackupError(f"{name} is not empty: --replace {name} loses what it holds")
+
+
+@contextmanager
+def _new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty file beside `path`, readable by its owner alone, that takes its place."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+            if not replace and path.exists():
+                raise BackupError(f"{path} exists: name another file")
+            part.replace(path)
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise BackupError(f"{error.filename or path}: {error.strerror}") from error
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

