@@ -69,11 +69,6 @@ class Caller:
     address: str | None = None
     is_authenticated: bool = True
 
-    @property
-    def name(self) -> str:
-        """What the journal calls it by."""
-        return self.identifier or self.address or ""
-
 
 @dataclass(frozen=True, slots=True)
 class Claim:
