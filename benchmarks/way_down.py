@@ -1,9 +1,10 @@
 """Trace one request and count the files of ours that it passes: `python -m benchmarks.way_down`.
 
-Loads the demo registry into a database of its own, puts the request once to warm up, then once more
+Loads the demo registry into a database of its own, puts the request a few times to warm up, then
 under a profiler, and prints each file of ours in the order of its first call, how often the way
-changes from one file to another, and how many statements Django's cursors run for it. `verify` is RTIO's question about
-a device, through the WSGI application as the server calls it; `rotate` is staff's *rotate a key*.
+changes from one file to another, and how many statements Django's cursors run for it. `verify` is
+RTIO's question about a device, through the WSGI application as the server calls it; `rotate` is
+staff's *rotate a key*.
 """
 
 import argparse
