@@ -30,6 +30,7 @@ from acl.engine.group_tree import GroupTree
 from acl.engine.shadowing import ShadowFinder, patterns_of
 from acl.models import Assertion, CommandPermission
 from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
+from acl.sentences import isolated
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
 
@@ -50,7 +51,7 @@ class Broken:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.text}: {self.why}"
+        return f"{isolated(self.text)}: {self.why}"
 
 
 class Registry(notation.Names):
@@ -318,7 +319,7 @@ def _decided_otherwise(
     return [
         (
             text,
-            f"{request.source} → {request.destination}: {decision.text}"
+            f"{isolated(request.source)} → {isolated(request.destination)}: {decision.text}"
             + (f" ({rules[decision.rule]})" if decision.rule is not None else ""),
         )
         for text, request, decision in failing

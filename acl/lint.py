@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 from typing import Any
 
 from django.db import models
 from django.db.models import Exists, OuterRef, Q, Subquery
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from acl import patterns
 from acl.engine.group_tree import GroupTree
 from acl.engine.shadowing import ShadowFinder, patterns_of
 from acl.models.command_permission import CommandPermission, CommandPermissionQuerySet, Effect
@@ -16,6 +19,7 @@ from acl.models.command_set import CommandSetPattern
 from devices.models import Device
 
 CHUNK = 500
+MAX_COMPARED = 100  # rules that one is held against, for capitals
 WIDEST = frozenset({"*", "/*"})
 
 
@@ -28,6 +32,7 @@ class Fault(models.TextChoices):
     EMPTY_SET = "empty-set", _("names a command set without commands")
     REPEATED = "repeated", _("says what another rule says already")
     SHADOWED = "shadowed", _("allows nothing: a wider rule denies it all")
+    CAPITALS = "capitals", _("leaves a denied command allowed when written with other capitals")
     OPENS_EVERYTHING = "opens-everything", _("lets everyone send every command to everyone")
 
 
@@ -65,6 +70,7 @@ def suspects(fault: Fault | None, *, now: datetime) -> CommandPermissionQuerySet
         Fault.EMPTY_SET: Q(command_set__isnull=False) & ~Exists(_own_patterns()),
         Fault.REPEATED: Exists(_twins()),
         Fault.SHADOWED: Q(effect=Effect.ALLOW),
+        Fault.CAPITALS: Q(effect=Effect.DENY),
         Fault.OPENS_EVERYTHING: Q(
             Q(pattern__in=WIDEST) | Q(command_set__in=widest.values("command_set")),
             effect=Effect.ALLOW,
@@ -105,6 +111,8 @@ def lint(
         shadows = {allowing[position].pk: denial for position, denial in denials.items()}
         for rule in chunk:
             yield from _findings(rule, tree, now)
+            if rule.effect == Effect.DENY and (other := evading(rule, tree)):
+                yield Finding(rule, Fault.CAPITALS, other)
             if (twin := getattr(rule, "twin", None)) is not None:
                 yield Finding(rule, Fault.REPEATED, twins[twin])
             if rule.pk in shadows:
@@ -125,6 +133,70 @@ def _findings(rule: CommandPermission, tree: GroupTree, now: datetime) -> Iterab
         yield Finding(rule, Fault.EMPTY_SET)
     if opens_everything(rule):
         yield Finding(rule, Fault.OPENS_EVERYTHING)
+
+
+def lint_saved(rule: CommandPermission) -> list[Finding]:
+    """Return what is wrong with a rule that was just saved, and with those that it affects."""
+    findings = list(lint(CommandPermission.objects.filter(pk=rule.pk), now=timezone.now()))
+    if rule.enabled and rule.effect == Effect.ALLOW and (other := evading(rule, GroupTree())):
+        findings.append(Finding(rule, Fault.CAPITALS, other))
+    return findings
+
+
+def evading(rule: CommandPermission, tree: GroupTree) -> CommandPermission | None:
+    """Return a rule that, with this one, denies a command and allows it in other capitals.
+
+    Names are literal here, while receivers such as Mongoose OS look commands up without case: with
+    `/v1/*` allowed and `/v1/Secret.*` denied, `/v1/secret.Get` is allowed, and run.
+    """
+    own, condition, denies = patterns_of(rule), Q(), rule.effect == Effect.DENY
+    if denies:
+        wider = {wide for narrow in own for wide in patterns.wider(narrow) if wide.endswith("*")}
+        condition = Q(pattern__in=wider) | Q(command_set__patterns__pattern__in=wider)
+    else:
+        for wide in own:
+            if wide.endswith("*"):
+                condition |= Q(pattern__startswith=wide[:-1], pattern__gt="")
+                condition |= Q(command_set__patterns__pattern__startswith=wide[:-1])
+    if not condition:
+        return None
+    others = (
+        CommandPermission.objects.enabled()
+        .filter(condition, effect=Effect.ALLOW if denies else Effect.DENY)
+        .filter(_overlapping("source", rule, tree), _overlapping("destination", rule, tree))
+        .named()
+        .prefetch_related("command_set__patterns")
+        .order_by("pk")
+        .distinct()[:MAX_COMPARED]
+    )
+    for other in others:
+        theirs = patterns_of(other)
+        pairs = product(theirs, own) if denies else product(own, theirs)
+        if any(_leaves_capitals(wide, narrow) for wide, narrow in pairs):
+            return other
+    return None
+
+
+def _leaves_capitals(wide: str, narrow: str) -> bool:
+    rest = narrow[len(wide) - 1 :]
+    return wide.endswith("*") and patterns.covers(wide, narrow) and rest.lower() != rest.upper()
+
+
+def _overlapping(end: str, rule: CommandPermission, tree: GroupTree) -> Q:
+    """Return the condition that a rule may be about a device that this one is about, too."""
+    device, group = getattr(rule, f"{end}_device_id"), getattr(rule, f"{end}_group_id")
+    if device is None and group is None:
+        return Q()
+    memberships = Device.groups.through.objects
+    about = Q(device=device) if device else Q(devicegroup__in=tree.below(group))
+    devices: Any = [device] if device else memberships.filter(about).values("device_id")
+    held = set(memberships.filter(device__in=devices).values_list("devicegroup_id", flat=True))
+    groups = {above for one in held for above in tree.above(one)}
+    return (
+        Q(**{f"{end}_device__in": devices})
+        | Q(**{f"{end}_group__in": groups})
+        | Q(**{f"{end}_device": None, f"{end}_group": None})
+    )
 
 
 def opens_everything(rule: CommandPermission) -> bool:

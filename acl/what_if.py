@@ -37,10 +37,7 @@ class ChangedDecision:
     def __str__(self) -> str:
         was = _("allowed") if self.before.allowed else _("denied")
         becomes = _("allowed") if self.after.allowed else _("denied")
-        text = (
-            f"{self.request.source} → {self.request.destination}: {self.request.command}: "
-            f"{was} → {becomes}"
-        )
+        text = f"{self.request}: {was} → {becomes}"
         if self.asked:
             times = ngettext("asked %(n)d time of late", "asked %(n)d times of late", self.asked)
             text += f" ({times % {'n': self.asked}})"

@@ -25,7 +25,7 @@ from acl.admin.filters import (
     SenderKindFilter,
     StateFilter,
 )
-from acl.lint import lint
+from acl.lint import lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import IDENTITY, DestinationKind, SourceKind, state_order
 from devices.admin.changelist import BoundedChangeList, BoundedPaginator
@@ -275,7 +275,7 @@ class CommandPermissionAdmin(
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Save, and warn of a rule that can decide nothing or opens everything."""
         super().save_model(request, obj, form, change)
-        for finding in lint(CommandPermission.objects.filter(pk=obj.pk), now=timezone.now()):
+        for finding in lint_saved(obj):
             self.message_user(
                 request,
                 format_html(_("This rule {fault}."), fault=finding.fault.label)

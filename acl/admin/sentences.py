@@ -8,7 +8,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission
-from acl.sentences import commands_of, template
+from acl.sentences import commands_of, template, visible
 from devices.admin.rendering import Tone, badge
 from devices.models import Device, DeviceGroup
 
@@ -23,11 +23,11 @@ STATE_TONES = {
 
 def linked(rule: CommandPermission) -> SafeString:
     """Return what a rule says as HTML, with links to what it names."""
-    commands = commands_of(rule.pattern)
+    commands = _name(commands_of(rule.pattern))
     if rule.command_set is not None:
         commands = format_html(
             _("commands of set {name}"),
-            name=_link("acl_commandset", rule.command_set.pk, rule.command_set),
+            name=_link("acl_commandset", rule.command_set.pk, _name(rule.command_set)),
         )
     said = format_html(
         template(rule.effect, rule.source_kind, rule.destination_kind),
@@ -56,8 +56,13 @@ def effect_badge(rule: CommandPermission) -> SafeString:
 
 def _end(device: Device | None, group: DeviceGroup | None) -> SafeString | str:
     if device is not None:
-        return _link("devices_device", device.pk, device)
-    return _link("devices_devicegroup", group.pk, group) if group is not None else ""
+        return _link("devices_device", device.pk, _name(device))
+    return _link("devices_devicegroup", group.pk, _name(group)) if group is not None else ""
+
+
+def _name(row: object) -> SafeString:
+    """Return a row's name as HTML: it turns round nothing beside it."""
+    return format_html("<bdi>{}</bdi>", visible(row))
 
 
 def _link(page: str, pk: int, text: object) -> SafeString:

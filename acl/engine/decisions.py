@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from acl import patterns
 from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
+from acl.sentences import isolated
 from devices import addresses
 from devices.database.coalescing import Coalescer
 from devices.database.statements import Statement
@@ -71,6 +72,10 @@ class Request(NamedTuple):
     source: str
     destination: str
     command: str
+
+    def __str__(self) -> str:
+        source, destination, command = map(isolated, self)
+        return f"{source} → {destination}: {command}"
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from acl import patterns
 from acl.engine import decisions
 from acl.engine.decisions import Decision, Keys, Reason, Request
 from acl.models.command_permission import CommandPermission, Effect, RuleState
+from acl.sentences import isolated
 from devices.models import DeviceGroup
 
 MAX_NEAR_MISSES = 10  # of each sort: a page is read by people
@@ -67,9 +68,9 @@ class Part:
     def remedy(self) -> str:
         """What would make a near miss match."""
         return str(REMEDIES.get(self.standing, "")).format(
-            source=self.rule.source_text,
-            destination=self.rule.destination_text,
-            commands=self.rule.command_text,
+            source=isolated(self.rule.source_text),
+            destination=isolated(self.rule.destination_text),
+            commands=isolated(self.rule.command_text),
         )
 
     def __str__(self) -> str:
@@ -105,7 +106,7 @@ class Explanation:
         """Return the explanation as text, the answer first."""
         answer = _("allowed") if self.decision.allowed else _("denied")
         found = [
-            f"{self.request.source} → {self.request.destination}: {self.request.command}",
+            str(self.request),
             f"{answer}: {self.decision.text}",
         ]
         for heading, groups in (
@@ -113,7 +114,7 @@ class Explanation:
             (_("groups of the receiver"), self.destination_groups),
         ):
             if groups:
-                found.append(f"{heading}: {', '.join(groups)}")
+                found.append(f"{heading}: {', '.join(map(isolated, groups))}")
         for heading, parts in (
             (_("rules that match"), self.took_part),
             (_("near misses"), self.near_misses),

@@ -327,19 +327,24 @@ class CommandPermission(Recorded):
 
     def sentence(self) -> str:
         """Return what the rule says, as plain text without a full stop."""
-        commands = sentences.commands_of(self.pattern)
+        commands = sentences.isolated(sentences.commands_of(self.pattern))
         if self.command_set is not None:
-            commands = gettext("commands of set {name}").format(name=self.command_set.name)
+            commands = gettext("commands of set {name}").format(
+                name=sentences.isolated(self.command_set.name)
+            )
         return sentences.template(self.effect, self.source_kind, self.destination_kind).format(
-            source=self.source_device or self.source_group,
-            destination=self.destination_device or self.destination_group,
+            source=sentences.isolated(self.source_device or self.source_group),
+            destination=sentences.isolated(self.destination_device or self.destination_group),
             commands=commands,
         )
 
     @property
     def notation(self) -> str:
         """The rule as the command line and documents write it, whatever the language."""
-        return f"{self.effect} {self.source_text} → {self.destination_text}: {self.command_text}"
+        source, destination, command = map(
+            sentences.isolated, (self.source_text, self.destination_text, self.command_text)
+        )
+        return f"{self.effect} {source} → {destination}: {command}"
 
     def state_at(self, now: datetime) -> "RuleState":
         """Return whether the rule takes part in decisions at that moment, and why not."""

@@ -72,7 +72,7 @@ def test_links_lead_to_what_is_named_and_names_are_no_markup(
 ) -> None:
     lamp, group = make_device("lamp"), make_group("<b>{source}</b>")
     html = linked(make_rule(group, lamp, "/v1/X"))
-    assert f'<a href="/admin/devices/device/{lamp.pk}/change/">lamp</a>' in html
+    assert f'<a href="/admin/devices/device/{lamp.pk}/change/"><bdi>lamp</bdi></a>' in html
     assert f'<a href="/admin/devices/devicegroup/{group.pk}/change/">' in html
     assert "&lt;b&gt;{source}&lt;/b&gt;" in html
 

@@ -4,11 +4,10 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from acl import what_if
-from acl.lint import lint
+from acl.lint import lint_saved
 from acl.models import CommandPermission
 from acl.models.command_permission import Effect
 from acl.notation import read_rule
@@ -62,8 +61,9 @@ class Command(RegistryCommand):
                 + [_("Nothing was added; --break-assertions adds it all the same.")]
             )
         rule.save()
-        for finding in lint(CommandPermission.objects.filter(pk=rule.pk), now=timezone.now()):
-            self.stderr.write(f"warning: this rule {finding.fault.label}")
+        for finding in lint_saved(rule):
+            because = f" (#{finding.other.pk} {finding.other.notation})" if finding.other else ""
+            self.stderr.write(f"warning: this rule {finding.fault.label}{because}")
         self.answer(
             options,
             f"Added #{rule.pk}: {rule.notation}",
