@@ -57,7 +57,7 @@ def staff(guarded: Server) -> Iterator[str]:
 
 FORGET = """
 from django.contrib.auth.models import User
-from authsite import second_factor
+from authsite.accounts import second_factor
 
 for user in User.objects.all():
     second_factor.remove_all(user)
