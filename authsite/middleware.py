@@ -5,12 +5,15 @@ import time
 from collections.abc import Callable
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth import logout
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponseBase
+from django.utils.translation import gettext as _
 
 from authsite.accounts.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
+from devices.database import confirmation
 
 REASON = "_change_reason"  # beside the buttons that save: templates/admin/change_reason.html
 SESSION_WRITE_SECONDS = 60  # a busy session is written once in so many, not at each request
@@ -81,3 +84,23 @@ class RecordHistoryContext(Middleware):
         reason = request.POST.get(REASON, "") if has_reason else ""
         with history.origin(history.Origin.ADMIN, user=request.user, reason=reason.strip()):
             return self.get_response(request)
+
+
+class SayUnconfirmed:
+    """Tells staff of a change that is committed, and that not every standby has confirmed."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer; the message is on this page, or on the one that it leads to."""
+        response = self.get_response(request)
+        if confirmation.take_unconfirmed():
+            messages.warning(
+                request,
+                _(
+                    "Saved on the primary database, but not confirmed by every standby yet. Until "
+                    "it is, a standby may answer from before the change. The log says when it is."
+                ),
+            )
+        return response

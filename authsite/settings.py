@@ -69,6 +69,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "authsite.middleware.RecordHistoryContext",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "authsite.middleware.SayUnconfirmed",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
@@ -93,9 +94,9 @@ TEMPLATES = [
 ]
 
 
-def database() -> dict[str, Any]:
-    """Return the default database: SQLite beside the code unless DATABASE_URL names another."""
-    config = env.database("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
+def database(name: str) -> dict[str, Any]:
+    """Return a database: SQLite beside the code unless a variable of that name says another."""
+    config = env.database(name, default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
     options = config.setdefault("OPTIONS", {})
     if config["ENGINE"].endswith("sqlite3"):
         # Readers never wait for a writer (WAL); a writer takes its lock at BEGIN and waits for
@@ -104,6 +105,7 @@ def database() -> dict[str, Any]:
         options.setdefault("timeout", 5)
         options.setdefault("init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
     else:
+        config["ENGINE"] = "devices.database.postgresql"
         # RTIO waits 5 s in all: an unreachable server must be noticed well before.
         options.setdefault("connect_timeout", 2)
         options.setdefault("tcp_user_timeout", 3000)
@@ -117,7 +119,13 @@ def database() -> dict[str, Any]:
 
 # A pooler gives each transaction another connection: nothing may be set, or kept, for a session.
 DATABASE_POOLER = env.flag("DATABASE_POOLER", default=False)
-DATABASES = {"default": database()}
+DATABASES = {"default": database("DATABASE_URL")}
+# What machines ask is asked of a standby while it is no further behind than so many seconds.
+if env.text("ANSWERS_URL", ""):
+    DATABASES["answers"] = database("ANSWERS_URL")
+ANSWERS_LEASE = env.number("ANSWERS_LEASE", 2, minimum=1)
+# Seconds that a change waits for standbys before it is shown as not confirmed; 0: without end.
+CONFIRM_SECONDS = env.number("CONFIRM_SECONDS", 3)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Failures per entity are counted here; a cache shared by all processes makes the count exact.

@@ -14,6 +14,7 @@ from authsite.operations.health import Readiness  # noqa: E402
 from authsite.operations.server import leave_group  # noqa: E402
 from authsite.operations.wsgi import Operations  # noqa: E402
 from devices.credentials.pre_shared_keys import stored_keys  # noqa: E402
+from devices.database import answers  # noqa: E402
 from rpc.rtio.session_ending import ender  # noqa: E402
 from rpc.wsgi import MachineFastPath  # noqa: E402
 
@@ -21,11 +22,19 @@ fast_path = MachineFastPath(django_application)
 readiness = Readiness(fast_path.machines, lambda: stored_keys(["readiness-of-this-process"]))
 application = Operations(fast_path, readiness)
 metrics.start()
+answers.start()
 leave_group()
 
 # The settings are read: what follows, and each request's META where a server copies the
 # environment into it, has no need of the secrets.
-for name in ("SECRET_KEY", "PEPPERS", "JWT_SIGNING_KEYS", "DATABASE_URL", "CACHE_URL"):
+for name in (
+    "SECRET_KEY",
+    "PEPPERS",
+    "JWT_SIGNING_KEYS",
+    "DATABASE_URL",
+    "ANSWERS_URL",
+    "CACHE_URL",
+):
     os.environ.pop(name, None)
 
 ender.serve()

@@ -1,6 +1,8 @@
 """Drills of what replication promises: no stale answer, no lost change, an outage that ends."""
 
+import json
 import os
+import re
 import signal
 import threading
 import time
@@ -9,9 +11,12 @@ from pathlib import Path
 
 import psycopg
 
+from drills.nodes import Node, Nodes
 from drills.probe import Client, Probe, register
-from drills.report import Report, drill
+from drills.report import Report, drill, wait_until
 from drills.sites import migrated, revoke, site
+from drills.staff import Staff
+from tests.support.servers import Server
 
 REVOCATIONS = 100  # on an idle machine, and as many on a busy one
 STALE = 5
@@ -23,7 +28,9 @@ def revocations(folder: Path, report: Report) -> None:
     with migrated(folder) as (nodes, writer), ExitStack() as stack:
         devices = register(writer, 2 * REVOCATIONS + 2 * STALE + 8)
         nodes.be_strict()
-        readers = [stack.enter_context(site(folder, node.url())) for node in nodes.standbys]
+        readers = [
+            stack.enter_context(answering_from(folder, nodes, node)) for node in nodes.standbys
+        ]
         clients = [Client(reader) for reader in readers]
         primary = stack.enter_context(nodes.primary.connect())
         missed = {"idle": 0, "busy": 0}
@@ -46,6 +53,11 @@ def revocations(folder: Path, report: Report) -> None:
         report.add(probe)
         report.wrong += sum(missed.values())
         report.must(not sum(missed.values()), f"{missed} answers were stale")
+        shares = [answers_by(reader) for reader in readers]
+        asked = [share["standby"] / sum(share.values()) for share in shares]
+        report.must(
+            min(asked) > 0.9, f"only {min(asked):.0%} of the questions were put to a standby"
+        )
         report.lost = 0
         for load, seconds in waits.items():
             median = sorted(seconds)[len(seconds) // 2] * 1000
@@ -64,6 +76,100 @@ def revocations(folder: Path, report: Report) -> None:
             os.kill(replay, signal.SIGCONT)
         report.must(stale, "ANY 1 missed nothing: the drill could not have failed")
         report.counter = f"ANY 1: {stale} of {STALE} stale"
+
+
+def answering_from(folder: Path, nodes: Nodes, standby: Node, lease: int = 2) -> Server:
+    """Return a site on the primary that asks a standby what machines ask."""
+    return site(
+        folder,
+        nodes.url(),
+        ANSWERS_URL=standby.url(),
+        ANSWERS_LEASE=str(lease),
+        METRICS_NETWORKS="127.0.0.1/32",
+    )
+
+
+def answers_by(server: Server) -> dict[str, float]:
+    """Return how many statements a site put to each of its databases."""
+    text = server.ask("GET", "/metrics").body.decode()
+    found = re.findall(r'authsite_answers_total{source="(\w+)"} (\S+)', text)
+    return {source: float(count) for source, count in found}
+
+
+@drill("a standby is cut off and dropped", seconds=120)
+def standby_cut_off(folder: Path, report: Report) -> None:
+    """Cut a standby off and drop it: its site asks the primary, and is never stale."""
+    with migrated(folder) as (nodes, manager), ExitStack() as stack:
+        devices = register(manager, 40)
+        nodes.be_strict()
+        leased = answering_from(folder, nodes, nodes.standbys[1])
+        naive = answering_from(folder, nodes, nodes.standbys[1], lease=100_000)
+        for each in (leased, naive):
+            stack.enter_context(each)
+        primary = stack.enter_context(nodes.primary.connect())
+        with Probe([leased], devices[:8], clients=2) as probe:
+            time.sleep(2)
+            nodes.relays[1].cut()
+            cut = time.monotonic()
+            # What Patroni does once its time to live is over, which is longer than the lease.
+            time.sleep(3)
+            nodes.primary.configure("synchronous_standby_names", "FIRST 1 (standby1)")
+            time.sleep(0.5)
+            clients = Client(leased), Client(naive)
+            stale = [0, 0]
+            for known in devices[8:28]:
+                revoke(primary, known.key)
+                probe.revoked[known.identifier] = time.monotonic()
+                for number, client in enumerate(clients):
+                    stale[number] += client.ask(known).code == "OK"
+                report.asked += 2
+            dropped = time.monotonic() - cut
+            nodes.relays[1].mend()
+            time.sleep(1)
+            before = answers_by(leased)["standby"]
+            back = wait_until(lambda: answers_by(leased)["standby"] > before + 20, 20)
+            report.must(back, "the standby was not asked again once it followed")
+        report.add(probe)
+        report.wrong += stale[0]
+        report.must(not stale[0], f"{stale[0]} answers were stale")
+        report.must(not report.refused, "verifications were refused")
+        report.must(stale[1], "a standby without a lease was not stale")
+        report.say(f"cut off for {dropped:.0f} s, 20 revocations meanwhile")
+        report.counter = f"without a lease: {stale[1]} of 20 stale"
+
+
+@drill("a change that is not confirmed", seconds=120)
+def unconfirmed(folder: Path, report: Report) -> None:
+    """Freeze a standby and revoke: staff are told, verifications go on, it is confirmed later."""
+    with migrated(folder) as (nodes, server):
+        seeded = json.loads(server.manage("seed_demo", "--staff-user", "admin", "--json"))
+        devices = register(server, 20)
+        nodes.be_strict()
+        with server, Probe([server], devices[:8]) as probe:
+            staff = Staff(server)
+            staff.sign_in("admin", seeded["password"])
+            known = devices[8]
+            nodes.standbys[0].freeze()
+            began = time.monotonic()
+            page = staff.disable(known.device)
+            took = time.monotonic() - began
+            probe.revoked[known.identifier] = time.monotonic()
+            report.must("not confirmed by every standby" in page, "staff were not told")
+            report.must(Client(server).ask(known).code != "OK", "it is not in force at the primary")
+            report.must(took < 10, f"staff waited for {took:.1f} s")
+            nodes.standbys[0].thaw()
+            confirmed = wait_until(lambda: "all changes are confirmed" in server.log, 40)
+            report.must(confirmed, "it was not confirmed once the standby went on")
+            began = time.monotonic()
+            page = staff.disable(devices[9].device)
+            report.must("not confirmed" not in page, "staff were told of what was confirmed")
+            quick = time.monotonic() - began
+        report.add(probe)
+        report.must(not report.refused, "verifications were refused")
+        report.say(
+            f"staff answered after {took:.1f} s, told; slowest verification {probe.slowest():.2f} s"
+        )
+        report.counter = f"with both standbys: {quick:.1f} s, nothing told"
 
 
 @drill("a standby dies while staff save", seconds=90)

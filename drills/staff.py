@@ -20,6 +20,7 @@ class Staff:
 
     def __init__(self, server: Server, cookies: http.cookiejar.CookieJar | None = None) -> None:
         self.url = server.url
+        self.last_page = ""
         self.cookies = http.cookiejar.CookieJar() if cookies is None else cookies
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies))
 
@@ -44,10 +45,15 @@ class Staff:
         body = urllib.parse.urlencode({"csrfmiddlewaretoken": token[1], **fields}).encode()
         try:
             with self._opener.open(self.url + path, body, timeout=PATIENCE) as answer:
-                page = answer.read().decode(errors="replace")
+                self.last_page = page = answer.read().decode(errors="replace")
                 return 200 if "errornote" not in page else 400
         except urllib.error.HTTPError as error:
             return int(error.code)
+
+    def disable(self, device: int) -> str:
+        """Disable a device; return the page that follows."""
+        self.submit(f"/admin/devices/device/{device}/disable/")
+        return self.last_page
 
     def crawl(self, most: int) -> dict[str, int]:
         """Open the pages that links lead to, one of each kind at a time; return their statuses."""

@@ -15,6 +15,7 @@ from django.conf import settings
 from acl.engine.decisions import Decision, Reason, Request
 from devices import telemetry
 from devices.addresses import MAX_LENGTH
+from devices.database.confirmation import without_standbys
 from devices.database.write_behind import WriteBehindWorker, in_batches
 from devices.verdicts import Verdict
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord, Question
@@ -177,7 +178,8 @@ class Journal(WriteBehindWorker[CallCounts]):
 
     def write(self, batch: CallCounts) -> None:
         """Add a batch to the journal, with one statement."""
-        CallRecord.objects.add(batch)
+        with without_standbys():
+            CallRecord.objects.add(batch)
 
 
 def among_others(key: CallKey, *, known: bool) -> CallKey:

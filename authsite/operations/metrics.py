@@ -33,7 +33,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from devices.credentials import hashing
-from devices.database import last_used
+from devices.database import answers, confirmation, last_used
 from devices.models import Certificate, PreSharedKey, RevocationList
 from devices.telemetry import Source, Telemetry, Wait, watch
 from rpc.journal import journal
@@ -262,6 +262,9 @@ def _sample() -> None:
     while True:
         for worker in (journal, last_used.worker):
             BACKLOG.labels(worker.name).set(worker.waiting())
+        UNCONFIRMED.set(confirmation.pending())
+        if answers.standby is not None:
+            LEASE_AGE.set(answers.standby.age)
         time.sleep(SAMPLE_EVERY)
 
 

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.apps import apps
-from django.db import transaction
 from django.db.models import Q
 
+from devices.database.confirmation import without_standbys
 from devices.database.write_behind import WriteBehindWorker, in_batches
 from devices.verdicts import Verdict
 
@@ -104,7 +104,7 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
     @staticmethod
     def _write_digests(digests: Digests) -> None:
         keys = apps.get_model("devices", "PreSharedKey")
-        with transaction.atomic():
+        with without_standbys():
             for key, change in sorted(digests.items(), reverse=True):
                 keys.objects.filter(pk=key, digest=change.old).update(
                     digest=change.new, pepper=change.pepper
@@ -119,7 +119,7 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
         # Every writer locks rows newest first, so that no two wait for each other; the slice keeps
         # the order.
         locked = batch.select_for_update(no_key=True).order_by("-pk")[:BATCH_ROWS]
-        with transaction.atomic(savepoint=False):
+        with without_standbys():
             table.filter(pk__in=locked).update(**{field: moment})
 
 

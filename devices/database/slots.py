@@ -9,7 +9,7 @@ pages that hang take none from verifications. (docs/waiting.md)
 import copy
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -24,54 +24,65 @@ SLOTS = "authsite.slots"  # where in a request's environment its slots are
 
 _held = threading.local()
 
+Slot = list[BaseDatabaseWrapper]
+
 
 class NoSlotError(OperationalError):
     """All slots stayed taken for as long as a request may wait for one."""
 
 
 class Slots:
-    """A pool of database connections; `with slots:` holds one of them for the thread.
+    """A pool of slots; `with slots:` holds one of them for the thread.
 
-    `max_wait` is in seconds. `session` are PostgreSQL settings of the connections, given when they
-    are opened.
+    A slot is a connection to each of the databases in `aliases`. `max_wait` is in seconds.
+    `session` are PostgreSQL settings of the connections, given when they are opened.
     """
 
     def __init__(
-        self, count: int, *, max_wait: float, session: Mapping[str, str | int] | None = None
+        self,
+        count: int,
+        *,
+        max_wait: float,
+        session: Mapping[str, str | int] | None = None,
+        aliases: Sequence[str] = (DEFAULT_DB_ALIAS,),
     ) -> None:
         self._max_wait = max_wait
-        self._free: SimpleQueue[BaseDatabaseWrapper] = SimpleQueue()
+        self._aliases = aliases
+        self._free: SimpleQueue[Slot] = SimpleQueue()
         for _ in range(count):
-            connection = connections.create_connection(DEFAULT_DB_ALIAS)
-            connection.inc_thread_sharing()  # by one thread after another
-            if session and connection.vendor == "postgresql":
-                connection.settings_dict = _with_session(connection.settings_dict, session)
-            self._free.put(connection)
+            self._free.put([_connection(alias, session) for alias in aliases])
 
     def acquire(self) -> None:
-        """Wait for a slot and let this thread's queries use its connection."""
+        """Wait for a slot and let this thread's queries use its connections."""
         try:
-            connections[DEFAULT_DB_ALIAS] = self._free.get_nowait()
+            slot = self._free.get_nowait()
         except Empty:
-            connections[DEFAULT_DB_ALIAS] = self._wait()
+            slot = self._wait()
+        for alias, connection in zip(self._aliases, slot, strict=True):
+            connections[alias] = connection
         _held.slots = self
 
-    def _wait(self) -> BaseDatabaseWrapper:
+    def _wait(self) -> Slot:
         began = time.monotonic()
         try:
-            connection = self._free.get(timeout=self._max_wait)
+            slot = self._free.get(timeout=self._max_wait)
         except Empty:
             telemetry.listener.turned_away("slot")
             raise NoSlotError("too many requests are worked on at once") from None
         telemetry.listener.waited("slot", time.monotonic() - began)
-        return connection
+        return slot
 
     def release(self) -> None:
         """Let another thread have the slot of this one."""
-        connection = connections[DEFAULT_DB_ALIAS]
-        del connections[DEFAULT_DB_ALIAS]
+        slot = [connections[alias] for alias in self._aliases]
+        for alias in self._aliases:
+            del connections[alias]
         _held.slots = None
-        self._free.put(connection)
+        self._free.put(slot)
+
+    def has(self, alias: str) -> bool:
+        """Whether each slot has a connection to that database."""
+        return alias in self._aliases
 
     def __enter__(self) -> None:
         self.acquire()
@@ -82,7 +93,7 @@ class Slots:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if getattr(_held, "slots", None) is self:
+        if held() is self:
             if connections[DEFAULT_DB_ALIAS].errors_occurred:
                 connections[DEFAULT_DB_ALIAS].close_if_unusable_or_obsolete()
             self.release()
@@ -91,7 +102,7 @@ class Slots:
 @contextmanager
 def released() -> Iterator[None]:
     """Give the slot of this thread, if it has one, to others for as long as the block waits."""
-    slots: Slots | None = getattr(_held, "slots", None)
+    slots = held()
     if slots is None or connections[DEFAULT_DB_ALIAS].in_atomic_block:
         yield
         return
@@ -100,6 +111,20 @@ def released() -> Iterator[None]:
         yield
     finally:
         slots.acquire()
+
+
+def held() -> Slots | None:
+    """Return the slots that this thread holds one of, if it does."""
+    slots: Slots | None = getattr(_held, "slots", None)
+    return slots
+
+
+def _connection(alias: str, session: Mapping[str, str | int] | None) -> BaseDatabaseWrapper:
+    connection = connections.create_connection(alias)
+    connection.inc_thread_sharing()  # by one thread after another
+    if session and connection.vendor == "postgresql":
+        connection.settings_dict = _with_session(connection.settings_dict, session)
+    return connection
 
 
 def _with_session(config: Mapping[str, Any], session: Mapping[str, str | int]) -> dict[str, Any]:

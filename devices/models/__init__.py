@@ -5,6 +5,7 @@ from devices.models.certificate import Certificate
 from devices.models.credential_state import CredentialState
 from devices.models.device import Device
 from devices.models.group import DeviceGroup
+from devices.models.heartbeat import Heartbeat
 from devices.models.membership import Membership
 from devices.models.pre_shared_key import PreSharedKey
 
@@ -14,6 +15,7 @@ __all__ = [
     "CredentialState",
     "Device",
     "DeviceGroup",
+    "Heartbeat",
     "Membership",
     "PreSharedKey",
     "RevocationList",

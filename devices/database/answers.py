@@ -1,0 +1,152 @@
+"""Put what machines ask to a standby, for as long as that is known to be fresh.
+
+Each process writes a number to the primary every INTERVAL, in a row of its own, and remembers when.
+The statement that a standby answers reads that row, too: a standby that shows the number shows
+whatever was committed before it was written. The clocks of two machines are never compared. Where
+the standby shows no number of the last ANSWERS_LEASE seconds, or fails, the primary is asked.
+(docs/operations.md, "Answers from standbys".)
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    InterfaceError,
+    NotSupportedError,
+    OperationalError,
+    connection,
+    connections,
+)
+
+from devices import telemetry
+from devices.database import drivers, slots
+from devices.database.confirmation import without_standbys
+from devices.database.outages import OutageLog
+
+ANSWERS = "answers"  # the standby's alias in DATABASES
+INTERVAL = 0.5  # seconds between two heartbeats
+KEPT = 60  # numbers whose moments are remembered
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds without asking a standby that failed
+
+WRITE = """
+INSERT INTO devices_heartbeat (process, number, written) VALUES (%s, %s, now())
+ON CONFLICT (process) DO UPDATE SET number = excluded.number, written = now()
+"""
+# Rows of processes that are gone.
+FORGET = "DELETE FROM devices_heartbeat WHERE written < now() - interval '1 day'"
+WITH_HEARTBEAT = """
+SELECT heartbeat.number, asked.* FROM (SELECT 1) AS one
+LEFT JOIN (SELECT number FROM devices_heartbeat WHERE process = %s) AS heartbeat ON true
+LEFT JOIN (SELECT true AS present, question.* FROM ({sql}) AS question) AS asked ON true
+"""
+
+log = logging.getLogger(__name__)
+outages = OutageLog(log)
+
+
+class Heartbeats:
+    """The numbers that this process wrote, and when it began to write each."""
+
+    def __init__(self) -> None:
+        self.process = secrets.token_hex(16)
+        self._moments: dict[int, float] = {}
+        self._number = 0
+
+    def write(self) -> None:
+        """Write the next number, without waiting for any standby."""
+        self._number += 1
+        self._moments[self._number] = time.monotonic()
+        self._moments.pop(self._number - KEPT, None)
+        with without_standbys(), connection.cursor() as cursor:
+            cursor.execute(WRITE, [self.process, self._number])
+
+    def age(self, number: int | None) -> float:
+        """Return how old, in seconds, what a standby shows with this number may be at most."""
+        moment = None if number is None else self._moments.get(number)
+        return float("inf") if moment is None else time.monotonic() - moment
+
+
+class Standby:
+    """Asks the standby in the slot of a machine's request."""
+
+    def __init__(self, heartbeats: Heartbeats, lease: float) -> None:
+        self._heartbeats = heartbeats
+        self._lease = lease
+        self._pause = SHORTEST_PAUSE
+        self._asked_again = 0.0
+        self.age = float("inf")  # as it was last seen
+
+    def rows(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]] | None:
+        """Return the rows of a statement; None where the primary must be asked.
+
+        That is so for whoever holds no slot with a standby, such as staff: they see what they
+        wrote.
+        """
+        held = slots.held()
+        if held is None or not held.has(ANSWERS) or connections[DEFAULT_DB_ALIAS].in_atomic_block:
+            return None
+        if time.monotonic() < self._asked_again:
+            telemetry.listener.answered_by("primary")
+            return None
+        own = connections[ANSWERS]
+        try:
+            rows = drivers.run(own, _with_heartbeat(sql), [self._heartbeats.process, *values])
+        except (OperationalError, InterfaceError, NotSupportedError) as error:
+            own.close()
+            outages.note("the standby did not answer, the primary is asked", error)
+            telemetry.listener.database_failed(ANSWERS)
+            self._asked_again = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            telemetry.listener.answered_by("primary")
+            return None
+        self._pause = SHORTEST_PAUSE
+        self.age = age = self._heartbeats.age(rows[0][0])
+        if age > self._lease:
+            telemetry.listener.answered_by("primary")
+            return None
+        telemetry.listener.answered_by("standby")
+        return [row[2:] for row in rows if row[1]]
+
+
+@cache
+def _with_heartbeat(sql: str) -> str:
+    return WITH_HEARTBEAT.replace("{sql}", sql)
+
+
+standby: Standby | None = None
+
+
+def start() -> None:
+    """Write heartbeats in a thread of this process, and ask the standby, where there is one."""
+    global standby  # noqa: PLW0603 - one a process
+    if ANSWERS not in settings.DATABASES:
+        return
+    heartbeats = Heartbeats()
+    standby = Standby(heartbeats, settings.ANSWERS_LEASE)
+    threading.Thread(target=_run, args=(heartbeats,), name="heartbeats", daemon=True).start()
+
+
+def _run(heartbeats: Heartbeats) -> None:
+    is_forgotten = False
+    while True:
+        began = time.monotonic()
+        try:
+            heartbeats.write()
+            if not is_forgotten:
+                with connection.cursor() as cursor:
+                    cursor.execute(FORGET)
+                is_forgotten = True
+        except (OperationalError, InterfaceError) as error:
+            outages.note("no heartbeat was written", error)
+            connection.close()
+        except Exception:
+            log.exception("no heartbeat was written")
+            connection.close()
+        time.sleep(max(0.05, INTERVAL - (time.monotonic() - began)))

@@ -1,0 +1,51 @@
+"""Commits and the standbys that confirm them. `make drill` freezes a real one."""
+
+import time
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+from django.db import connection
+
+from devices.database import confirmation
+from devices.database.confirmation import bounded, without_standbys
+
+postgres = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no standbys")
+
+
+@postgres
+@pytest.mark.django_db(transaction=True)
+def test_what_is_written_behind_requests_waits_for_no_standby() -> None:
+    with connection.cursor() as cursor:
+        with without_standbys():
+            cursor.execute("SHOW synchronous_commit")
+            assert cursor.fetchone() == ("local",)
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() != ("local",)
+
+
+@postgres
+@pytest.mark.django_db(transaction=True)
+def test_a_wait_is_cancelled_and_the_next_statement_is_not() -> None:
+    connection.ensure_connection()
+    driver = connection.connection
+    began = time.monotonic()
+    with pytest.raises(psycopg.errors.QueryCanceled), bounded(driver, 0.2):
+        driver.execute("SELECT pg_sleep(5)")
+    assert time.monotonic() - began < 3
+    for _ in range(50):
+        with bounded(driver, 0.001):
+            driver.execute("SELECT 1")
+        assert driver.execute("SELECT 2").fetchone() == (2,)
+
+
+def test_only_the_wait_for_standbys_makes_a_change_unconfirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    awaited: list[bool] = []
+    monkeypatch.setattr(confirmation, "_await_confirmation", lambda: awaited.append(True))
+    for function in (None, "ExecVacuum", confirmation.WAITED):
+        confirmation.hear(SimpleNamespace(source_function=function))  # type: ignore[arg-type]
+    assert awaited == [True]
+    assert confirmation.take_unconfirmed()
+    assert not confirmation.take_unconfirmed(), "it is told once"
