@@ -8,6 +8,7 @@ hands on in a header; the front vouches that the client holds its private key.
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,6 +61,8 @@ FORWARDING_HEADERS = frozenset(
     )
 )
 
+WITH_PORT = re.compile(r"([\d.]+):\d{1,5}|\[([^\[\]]+)\](?::\d{1,5})?", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -68,11 +71,6 @@ class Caller:
     identifier: str | None
     address: str | None = None
     is_authenticated: bool = True
-
-    @property
-    def name(self) -> str:
-        """What the journal calls it by."""
-        return self.identifier or self.address or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +240,19 @@ def source_address(meta: Mapping[str, Any]) -> str | None:
         return None if forwarded else peer or None
     hops: str = meta.get(forwarded_for, "")
     for hop in reversed(hops.split(",")):
-        address = hop.strip()
+        address = _without_port(hop.strip())
         if not is_within(address, proxies):
             return address or None
     return None
+
+
+def _without_port(hop: str) -> str:
+    """Return the address of a hop, which some proxies write with the port that it came from.
+
+    `203.0.113.10:51234`, `[2001:db8::1]:443` and `[2001:db8::1]`; what is none of these stays.
+    """
+    match = WITH_PORT.fullmatch(hop)
+    return hop if match is None else match[1] or match[2]
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""System checks: settings that work and trust too much."""
+"""Check settings that work and trust too much."""
 
 from typing import Any
 
@@ -24,6 +24,23 @@ def networks_are_narrow(**_kwargs: Any) -> list[CheckMessage]:
         for name in ("BACKEND_NETWORKS", "TRUSTED_PROXIES")
         for network in getattr(settings, name)
         if network.prefixlen == 0
+    ]
+
+
+@register(Tags.security)
+def forwarding_header_has_one_spelling(**_kwargs: Any) -> list[CheckMessage]:
+    """Warn of a forwarding header that a client can spell otherwise, through some proxies."""
+    header = settings.FORWARDED_FOR_HEADER
+    if not settings.TRUSTED_PROXIES or "-" not in header:
+        return []
+    return [
+        checks.Warning(
+            f"WSGI does not tell {header} from {header.replace('-', '_')}: through a proxy that "
+            "passes on header names with underscores a client can say where it comes from.",
+            hint="Have the proxy set a header without a hyphen, such as ClientAddress, and name it "
+            "in FORWARDED_FOR_HEADER (docs/operations.md).",
+            id="rpc.W004",
+        )
     ]
 
 

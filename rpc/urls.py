@@ -20,10 +20,8 @@ commands = CommandEndpoint.as_view()
 commands_in_arrays = CommandEndpoint.as_view(as_array=True)
 command_path = CommandPath.as_view()
 
-COMMAND_PREFIX = "/v1/"  # each command has a path of its own below it
-BROWSERS = frozenset({"GET", "HEAD"})
-
-# Both spellings answer: a redirect would reach neither protocol's client.
+# Both spellings answer: a redirect would reach neither protocol's client. Each command has a path
+# of its own, too, which `command_path` answers.
 MACHINE_PATHS: Mapping[str, MachineViewFunction] = {
     "/deviceverifier": verifier,
     "/deviceverifier/": verifier,
@@ -37,14 +35,6 @@ MACHINE_PATHS: Mapping[str, MachineViewFunction] = {
     "/rpc/array": commands_in_arrays,
     "/rpc/array/": commands_in_arrays,
 }
-
-
-def machine_view(method: str, path: str) -> MachineViewFunction | None:
-    """Return the view of a machine's path; a browser's GET of `/` is a person, and has none."""
-    view = MACHINE_PATHS.get(path)
-    if view is None:
-        return command_path if path.startswith(COMMAND_PREFIX) else None
-    return None if path == "/" and method in BROWSERS else view
 
 
 urlpatterns = [

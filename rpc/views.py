@@ -102,20 +102,18 @@ class MachineView(APIView):
                 if not self.asks_caller_first:
                     raise
                 exchange.failure = error
-            slots = exchange.meta.get(SLOTS)
-            if slots is None or not self.needs_slot(exchange):
-                slots = nullcontext()
-            with slots:
-                exchange.caller, _none = self.authenticator.authenticate(
-                    request, self.claim(exchange)
-                )
+            claim = self.claim(exchange)
+            slots = exchange.meta.get(SLOTS) if self.needs_slot(exchange) else None
+            with slots or nullcontext():
+                exchange.caller, _none = self.authenticator.authenticate(request, claim)
                 if exchange.failure is not None:
                     raise exchange.failure  # noqa: TRY301
                 response, entries = self.answer(exchange)
         except Exception as error:  # noqa: BLE001 - answered in the protocol's shape
             return self.handle_exception(error, exchange)
+        caller = exchange.caller.identifier or exchange.caller.address or ""
         for entry in entries:
-            journal.journal.record(self.endpoint, exchange.caller.name, entry)
+            journal.journal.record(self.endpoint, caller, entry)
         return response
 
     def read(self, exchange: Exchange) -> Any:
@@ -156,8 +154,10 @@ class MachineView(APIView):
                 telemetry.listener.database_failed(DEFAULT_DB_ALIAS)
         elif not isinstance(exc, UNREADABLE):
             log.error("%s failed", type(self).__name__, exc_info=exc)
-        caller = exchange.caller.name if exchange.caller else source_address(exchange.meta)
-        journal.journal.record(self.endpoint, caller or "", self.entry_of(exc, exchange))
+        caller = exchange.caller or Caller(None, source_address(exchange.meta))
+        journal.journal.record(
+            self.endpoint, caller.identifier or caller.address or "", self.entry_of(exc, exchange)
+        )
         return response
 
     def entry_of(self, error: Exception, exchange: Exchange) -> Entry:

@@ -22,6 +22,10 @@ from django.utils import translation
 from devices.database.answers import ANSWERS
 from devices.database.slots import SLOTS, NoSlotError, Slots, released
 
+View = Callable[[HttpRequest], HttpResponse]
+
+COMMAND_PREFIX = "/v1/"  # each command has a path of its own below it
+BROWSERS = frozenset({"GET", "HEAD"})
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 # Seconds that a request waits for a slot. RTIO waits 5 s in all, a browser's user for longer.
@@ -36,14 +40,28 @@ SESSION: Mapping[str, str | int] = {
 }
 
 
+def machine_views() -> Callable[[str, str], View | None]:
+    """Return the function that finds the view of a machine's request by its method and path.
+
+    A browser's GET of `/` is a person, and has none.
+    """
+    from rpc.urls import MACHINE_PATHS, command_path  # the views need the apps to be loaded
+
+    def view_of(method: str, path: str) -> View | None:
+        view = MACHINE_PATHS.get(path)
+        if view is None:
+            return command_path if path.startswith(COMMAND_PREFIX) else None
+        return None if path == "/" and method in BROWSERS else view
+
+    return view_of
+
+
 class MachineFastPath:
     """A WSGI application: machines' requests go straight to their view, the others to Django."""
 
     def __init__(self, django: WSGIApplication) -> None:
-        from rpc.urls import machine_view  # the views need the apps to be loaded
-
         self.django = django
-        self.machine_view = machine_view
+        self._view_of = machine_views()
         session = None if settings.DATABASE_POOLER else SESSION
         aliases = [alias for alias in (DEFAULT_DB_ALIAS, ANSWERS) if alias in settings.DATABASES]
         self.machines = Slots(
@@ -53,7 +71,7 @@ class MachineFastPath:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        view = self.machine_view(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
+        view = self._view_of(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
         if view is None:
             try:
                 with self.staff:
@@ -83,14 +101,12 @@ class MachineEndpoints:
     """The same path as a middleware, for what asks Django's handler by itself: its test client."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        from rpc.urls import machine_view  # the views need the apps to be loaded
-
         self.get_response = get_response
-        self.machine_view = machine_view
+        self._view_of = machine_views()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer a machine's request, or pass a browser's on."""
-        view = self.machine_view(request.method or "", request.path_info)
+        view = self._view_of(request.method or "", request.path_info)
         return self.get_response(request) if view is None else view(request)
 
 

@@ -18,10 +18,12 @@ from typing import Any
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LOGGING_CONFIG, LogLevels
 
 RUNTIME = "AUTHSITE_RUNTIME"  # a folder that the processes of this server share
 DRAINING = "draining"  # a file in it: the server was told to stop
+IDLE_CONNECTION = 600  # seconds: RTIO keeps connections, and loses what it asks as one is closed
 DRAIN = 1  # seconds, unless DRAIN_SECONDS says otherwise
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -37,6 +39,8 @@ def main(options: dict[str, Any]) -> None:
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,
         websockets=False,
+        # How long the head of a request may take, counted from the end of the one before.
+        http1_settings=HTTP1Settings(header_read_timeout=IDLE_CONNECTION * 1000),
         respawn_failed_workers=True,
         log_dictconfig=log_config(),
         **options,

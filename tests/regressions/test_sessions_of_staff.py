@@ -17,6 +17,8 @@ from django.test import Client
 from django_otp.oath import totp
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from authsite.accounts.sessions import SessionStore
+
 pytestmark = pytest.mark.django_db
 PASSWORD = "a long enough password"
 LOGIN = "/admin/login/"
@@ -64,6 +66,16 @@ def test_a_key_that_was_sent_is_never_adopted() -> None:
     client.cookies["sessionid"] = "a" * 32
     assert client.post(LOGIN, {"username": "kim", "password": PASSWORD}).status_code == 302
     assert client.cookies["sessionid"].value != "a" * 32
+
+
+def test_a_key_of_no_session_is_not_stored_under() -> None:
+    sent = SessionStore("a" * 32)
+    assert sent.get("anything") is None
+    sent["anything"] = 1
+    sent.save()
+    assert sent.session_key not in {None, "a" * 32}
+    assert SessionStore("a" * 32).get("anything") is None
+    assert SessionStore(sent.session_key).get("anything") == 1
 
 
 def test_leaving_ends_the_session() -> None:

@@ -1,0 +1,70 @@
+"""Migrate without stopping those who use the database meanwhile."""
+
+import time
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError, CommandParser
+from django.core.management.commands import migrate
+from django.db import OperationalError, connections
+
+LOCK_SECONDS = 1.0  # that others may be kept waiting behind a lock which is not had
+ATTEMPTS = 60
+PAUSE = 2.0  # seconds, so that what waited is answered first
+LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE
+
+
+class Command(migrate.Command):
+    """Django's `migrate`, which on PostgreSQL waits for no lock for long and tries again.
+
+    Whatever asks for a table that an `ALTER TABLE` waits for waits behind it: an open transaction
+    would so stop every verification. (docs/operations.md, "Upgrades")
+    """
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add how long a lock is waited for, and how often."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--lock-timeout",
+            type=float,
+            default=LOCK_SECONDS,
+            metavar="SECONDS",
+            help="PostgreSQL: how long to wait for a lock before trying again (default: 1)",
+        )
+        parser.add_argument(
+            "--lock-attempts",
+            type=int,
+            default=ATTEMPTS,
+            metavar="N",
+            help=f"PostgreSQL: how often to try (default: {ATTEMPTS}, for about three minutes)",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Migrate; exit with 1 where a lock was not had in all attempts."""
+        connection = connections[options["database"]]
+        if connection.vendor != "postgresql" or settings.DATABASE_POOLER:
+            super().handle(*args, **options)
+            return
+        milliseconds = max(1, int(options["lock_timeout"] * 1000))
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {milliseconds}")
+        try:
+            self._migrate(*args, **options)
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("RESET lock_timeout")
+
+    def _migrate(self, *args: Any, **options: Any) -> None:
+        for left in reversed(range(options["lock_attempts"])):
+            try:
+                super().handle(*args, **options)
+            except OperationalError as error:
+                if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                    raise
+                self.stderr.write(f"A table is in use: {error}".strip())
+            else:
+                return
+            if left:
+                self.stderr.write(f"Trying again in {PAUSE:g} s, {left} times more.")
+                time.sleep(PAUSE)
+        raise CommandError("No lock was had in all attempts. What is done is kept: run it again.")

@@ -1,0 +1,153 @@
+"""Trace one request and count the files of ours that it passes: `python -m benchmarks.way_down`.
+
+Loads the demo registry into a database of its own, puts the request a few times to warm up, then
+under a profiler, and prints each file of ours in the order of its first call, how often the way
+changes from one file to another, and how many statements Django's cursors run for it. `verify` is
+RTIO's question about a device, through the WSGI application as the server calls it; `rotate` is
+staff's *rotate a key*.
+"""
+
+import argparse
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from secrets import token_urlsafe
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+Prepare = Callable[[], Callable[[], object]]  # returns a request that is ready to be sent
+FOLDERS = tuple(f"{ROOT / name}{os.sep}" for name in ("acl", "authsite", "devices", "rpc"))
+WARM = 10
+KNOWN = "cfa09baa-4913-4ad7-a936-2e26f9671b05"
+
+
+class Trace:
+    """The files of ours that calls are made in, in their order."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    def __call__(self, frame: Any, event: str, _argument: object) -> None:
+        """Note the file of a call of a Python function; what comes back to it is no step."""
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith(FOLDERS):
+            name = str(Path(file).relative_to(ROOT))
+            if not self.steps or self.steps[-1] != name:
+                self.steps.append(name)
+
+    def of(self, run: Callable[[], object]) -> "Trace":
+        """Trace a call."""
+        sys.setprofile(self)
+        try:
+            run()
+        finally:
+            sys.setprofile(None)
+        return self
+
+
+def verification() -> Prepare:
+    """Return what asks the verifier, as the server does."""
+    from authsite.wsgi import application
+    from devices.models import Device, PreSharedKey
+
+    _key, secret = PreSharedKey.objects.issue(device=Device.objects.get(identifier=KNOWN))
+    question = {"method": "verify", "id": 1999, "deviceid": KNOWN, "devicesecret": secret}
+    body = json.dumps(question).encode()
+
+    def ask() -> None:
+        environ = {
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": "/deviceverifier",
+            "QUERY_STRING": "",
+            "CONTENT_LENGTH": str(len(body)),
+            "REMOTE_ADDR": "127.0.0.1",
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "17217",
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(body),
+        }
+        answer = b"".join(application(environ, lambda *_: lambda _: None))
+        if b'"code":"OK"' not in answer:
+            raise SystemExit(f"the verifier answers {answer!r}")
+
+    return lambda: ask
+
+
+def rotation() -> Prepare:
+    """Return what posts the form of *rotate a key* as an administrator."""
+    from django.contrib.auth import get_user_model
+    from django.test import Client
+    from django.urls import reverse
+
+    from devices.models import Device
+
+    user = get_user_model().objects.create_superuser("tracer", password="no password of anyone")
+    client = Client()
+    client.force_login(user)
+    device = Device.objects.get(identifier=KNOWN)
+    path = reverse("admin:devices_device_rotate_keys", args=[device.pk])
+
+    def ready() -> Callable[[], object]:
+        form = client.get(path).content.decode()
+        token = re.search(r'name="token" value="([^"]+)"', form)
+        if token is None:
+            raise SystemExit("the page to rotate a key has no token")
+        content = {"label": "traced", "overlap": "0", "token": token[1]}
+        return lambda: client.post(path, content)
+
+    return ready
+
+
+REQUESTS = {"verify": verification, "rotate": rotation}
+
+
+def main() -> None:
+    """Trace the request that is asked for and print its way."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("request", nargs="?", choices=REQUESTS, default="verify")
+    parser.add_argument("--steps", action="store_true", help="print each change of file")
+    options = parser.parse_args()
+    folder = tempfile.mkdtemp(prefix="way-down-")
+    os.environ["DATABASE_URL"] = f"sqlite:///{folder}/registry.sqlite3"
+    os.environ["DJANGO_SETTINGS_MODULE"] = "authsite.settings"
+    os.environ["SECRET_KEY"] = token_urlsafe(50)
+    os.environ["PEPPERS"] = "traced:" + base64.urlsafe_b64encode(os.urandom(32)).decode()
+    os.environ["BACKEND_NETWORKS"] = "127.0.0.1/32"
+    os.environ["ALLOWED_HOSTS"] = "testserver"
+    os.environ["HTTPS"] = "off"
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    from devices.database import last_used
+    from rpc.journal import journal
+
+    call_command("migrate", verbosity=0)
+    call_command("seed_demo", stdout=io.StringIO())
+    ready = REQUESTS[options.request]()
+    for _ in range(WARM):  # each connection of the pool, the writers' threads, what is loaded late
+        ready()()
+    trace = Trace().of(ready())
+    run = ready()
+    with CaptureQueriesContext(connection) as queries:
+        run()
+    files = list(dict.fromkeys(trace.steps))
+    print("\n".join(trace.steps if options.steps else files))
+    for worker in (journal, last_used.worker):
+        worker.flush()  # into the folder, not after it is gone
+    shutil.rmtree(folder)
+    print(f"{len(files)} files, {len(trace.steps) - 1} changes of file, {len(queries)} statements")
+
+
+if __name__ == "__main__":
+    main()
