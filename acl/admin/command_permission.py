@@ -31,7 +31,7 @@ from acl.models.command_permission import IDENTITY, DestinationKind, SourceKind,
 from devices.admin.changelist import BoundedChangeList, BoundedPaginator
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
-from devices.admin.mixins import ChangeGuardMixin, InitialValuesMixin, SaveChangedFieldsMixin
+from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin
 from devices.admin.rendering import CREATED, UPDATED, moment_column
 from devices.models import Device, DeviceGroup
 
@@ -67,7 +67,6 @@ class PermissionForm(CurrentForm):
 class CommandPermissionAdmin(
     ChangeGuardMixin,
     HistoryMixin,
-    InitialValuesMixin,
     SaveChangedFieldsMixin,
     admin.ModelAdmin,
 ):

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
@@ -10,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts.views import AccountPages
 from devices.admin.history import all_changes
+from devices.admin.mixins import AddressParametersMixin
 from devices.admin.rendering import NOTHING
 from devices.history.timeline import visible_to
 
@@ -23,6 +25,12 @@ class RegistrySite(AccountPages):
     site_url = None
     app_order = ("devices", "acl", "rpc")
     empty_value_display = NOTHING
+
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """Register a model, whoever's it is: its list takes only the look-ups that it offers."""
+        given = admin_class or admin.ModelAdmin
+        guarded = type(given.__name__, (AddressParametersMixin, given), {})
+        super().register(model_or_iterable, guarded, **options)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Say whether there is a history that the account may read."""

@@ -15,7 +15,7 @@ from devices.admin.actions import RevokeCertificates
 from devices.admin.changelist import CredentialStateFilter
 from devices.admin.credential import CredentialMixin
 from devices.admin.history import HistoryMixin
-from devices.admin.mixins import InitialValuesMixin, SaveChangedFieldsMixin
+from devices.admin.mixins import SaveChangedFieldsMixin
 from devices.admin.presented import CertificatePreviewMixin, RegisterForm
 from devices.admin.previews import Preview
 from devices.admin.rendering import CREATED, LAST_USED, REVOKED, VALID_FROM, VALID_UNTIL
@@ -45,7 +45,6 @@ class CertificateAdmin(
     CertificatePreviewMixin,
     CredentialMixin,
     HistoryMixin,
-    InitialValuesMixin,
     SaveChangedFieldsMixin,
     admin.ModelAdmin,
 ):

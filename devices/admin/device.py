@@ -37,7 +37,7 @@ from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.import_export import ImportExportMixin
 from devices.admin.issue_key import IssueKeyMixin
-from devices.admin.mixins import ChangeGuardMixin, InitialValuesMixin, SaveChangedFieldsMixin
+from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin
 from devices.admin.panels import credential_panels, panels_of
 from devices.admin.rendering import (
     CREATED,
@@ -71,7 +71,6 @@ class DeviceAdmin(
     BulkActionsMixin,
     IssueKeyMixin,
     TryCredentialMixin,
-    InitialValuesMixin,
     SaveChangedFieldsMixin,
     admin.ModelAdmin,
 ):

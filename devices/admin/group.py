@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
-from devices.admin.mixins import ChangeGuardMixin, InitialValuesMixin, SaveChangedFieldsMixin
+from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin
 from devices.admin.panels import panels_of
 from devices.models import Device, DeviceGroup
 
@@ -22,7 +22,6 @@ from devices.models import Device, DeviceGroup
 class DeviceGroupAdmin(
     ChangeGuardMixin,
     HistoryMixin,
-    InitialValuesMixin,
     SaveChangedFieldsMixin,
     admin.ModelAdmin,
 ):

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import history
-from devices.admin.mixins import OwnPagesMixin, own_page
+from devices.admin.mixins import OwnPagesMixin, is_key, own_page
 from devices.extension_points import Panel
 from devices.history import ChangeType, Origin, history_of, timeline
 from devices.history.timeline import Cursor, Entry, FieldChange, Names
@@ -48,7 +48,7 @@ class HistoryMixin(OwnPagesMixin):
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show what changed of a row, and of what belongs to it; of a deleted one, too."""
-        pk = int(object_id) if object_id.isascii() and object_id.isdigit() else 0
+        pk = int(object_id) if is_key(object_id) else 0
         row = self.model._default_manager.filter(pk=pk).first()
         allowed: bool = self.has_view_permission(request, row)
         if not allowed:

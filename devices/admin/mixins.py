@@ -2,17 +2,21 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import connection
 from django.db.models import BigIntegerField, Model, QuerySet
+from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from devices.extension_points import GUARDS, View
@@ -20,6 +24,8 @@ from devices.extension_points import GUARDS, View
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
+FILTER_PARTS = ("exact", "isnull", "id__exact", "gte", "lt", "in")  # that Django's filters use
+DATE_PARTS = ("year", "month", "day")
 EDIT = "_edit"  # among what is sent: show the form as it was filled in, and save nothing
 
 
@@ -54,6 +60,68 @@ class OwnPagesMixin(admin.ModelAdmin):
     def guarded(self, request: HttpRequest, view: Callable[..., Any], *args: Any, **kw: Any) -> Any:
         """Answer as the view does; ChangeGuardMixin asks the guards first."""
         return view(request, *args, **kw)
+
+
+class AddressParametersMixin(admin.ModelAdmin):
+    """Makes an admin take from an address what it offers and can use, and nothing else.
+
+    The site gives it to every admin. Any other look-up is refused: a regular expression in a link
+    runs in the process on SQLite, where nothing ends it.
+    """
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Allow what a filter of the list sends, and rows that belong to another row."""
+        related = {
+            f"{field.name}{end}"
+            for field in self.opts.get_fields()
+            if field.is_relation
+            for end in ("", "__exact", "__id__exact")
+        }
+        if lookup in related:
+            return is_key(value) and super().lookup_allowed(lookup, value, request)
+        if LOOKUP_SEP in lookup and lookup not in self.offered_lookups(request):
+            return False
+        return super().lookup_allowed(lookup, value, request)
+
+    def offered_lookups(self, request: HttpRequest) -> set[str]:
+        """Return the look-ups that the list's filters make."""
+        offered = set()
+        for one in self.get_list_filter(request):
+            found = one[0] if isinstance(one, list | tuple) else one
+            if isinstance(found, str):
+                offered |= {f"{found}__{part}" for part in FILTER_PARTS}
+            elif name := getattr(found, "parameter_name", None):
+                offered.add(name)
+        if self.date_hierarchy:
+            offered |= {f"{self.date_hierarchy}__{part}" for part in (*FILTER_PARTS, *DATE_PARTS)}
+        return offered
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Return what the address says of a new row, as far as its fields can hold it."""
+        initial = super().get_changeform_initial_data(request)
+        usable = {name: self.initial_value(name, value) for name, value in initial.items()}
+        return {name: value for name, value in usable.items() if value is not None}
+
+    def initial_value(self, name: str, value: Any) -> Any:
+        """Return a value as its field holds it; None where it cannot."""
+        try:
+            field: Any = self.opts.get_field(name)
+            if field.is_relation:
+                keys = [value] if isinstance(value, str) else value
+                return value if all(map(is_key, keys)) else None
+            found = field.to_python(value)
+            if isinstance(found, datetime) and timezone.is_aware(found):
+                timezone.localtime(found)  # where a form shows it
+        except FieldDoesNotExist:
+            return value
+        except (ValidationError, OverflowError, ValueError):
+            return None
+        return found
+
+
+def is_key(text: str) -> bool:
+    """Whether a text is a number that a primary key can be."""
+    return text.isascii() and text.isdigit() and int(text[:20]) <= BigIntegerField.MAX_BIGINT
 
 
 class NothingSaved:
@@ -129,24 +197,6 @@ class SaveChangedFieldsMixin:
                 "While the form lay open, others changed this; their change stands: %(fields)s."
             )
             messages.info(request, text % {"fields": ", ".join(kept)})
-
-
-class InitialValuesMixin:
-    """Makes an admin fill a new row's form with what its address says, but for keys of no row."""
-
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Return what the address says of the new row; Django would fail at such a key."""
-        initial: dict[str, Any] = super().get_changeform_initial_data(request)  # type: ignore[misc]
-        fields = {field.name for field in self.opts.get_fields() if field.is_relation}  # type: ignore[attr-defined]
-        return {
-            name: value
-            for name, value in initial.items()
-            if name not in fields or all(map(_is_key, [value] if isinstance(value, str) else value))
-        }
-
-
-def _is_key(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) <= BigIntegerField.MAX_BIGINT
 
 
 def form_page(

@@ -18,7 +18,6 @@ from django.utils.translation import gettext_lazy, ngettext
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import (
-    InitialValuesMixin,
     OwnPagesMixin,
     SaveChangedFieldsMixin,
     form_page,
@@ -42,7 +41,7 @@ REQUESTED = moment_column("requested_at", gettext_lazy("Requested"))
 
 
 @admin.register(RtioServer)
-class RtioServerAdmin(HistoryMixin, InitialValuesMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
+class RtioServerAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
     """RTIO servers: where each one's device port is, and as whom it calls."""
 
     form = CurrentForm
