@@ -65,7 +65,8 @@ class OwnPagesMixin(admin.ModelAdmin):
 class AddressParametersMixin(admin.ModelAdmin):
     """Makes an admin take from an address what it offers and can use, and nothing else.
 
-    The site gives it to every admin. Any other look-up is refused: a regular expression in a link
+    The site gives it to every admin; `linked_lookups` of an admin names those that links of other
+    pages make. Any other look-up is refused: a regular expression in a link
     runs in the process on SQLite, where nothing ends it.
     """
 
@@ -79,13 +80,18 @@ class AddressParametersMixin(admin.ModelAdmin):
         }
         if lookup in related:
             return is_key(value) and super().lookup_allowed(lookup, value, request)
-        if LOOKUP_SEP in lookup and lookup not in self.offered_lookups(request):
+        name, _separator, part = lookup.partition(LOOKUP_SEP)
+        if part and lookup not in self.offered_lookups(request):
             return False
+        if part in {"exact", "gte", "lt"}:
+            wanted = self.initial_value(name, value)
+            if wanted is None or (isinstance(wanted, datetime) and timezone.is_naive(wanted)):
+                return False  # filters say a moment with its offset
         return super().lookup_allowed(lookup, value, request)
 
     def offered_lookups(self, request: HttpRequest) -> set[str]:
-        """Return the look-ups that the list's filters make."""
-        offered = set()
+        """Return the look-ups that the list's filters and other pages make."""
+        offered = set(getattr(self, "linked_lookups", ()))
         for one in self.get_list_filter(request):
             found = one[0] if isinstance(one, list | tuple) else one
             if isinstance(found, str):
