@@ -215,9 +215,7 @@ class SessionEndingAdmin(OwnPagesMixin, admin.ModelAdmin):
         page = reverse("admin:devices_device_change", args=[device.pk])
         if request.method == "POST":
             request_endings([device], Cause.ASKED)
-            text = _(
-                "The session is being ended: what becomes of it stands at the foot of the page."
-            )
+            text = _("The session is being ended. What becomes of it is shown on this page.")
             self.message_user(request, text, messages.SUCCESS)
             return HttpResponseRedirect(page)
         return form_page(

@@ -133,7 +133,7 @@ def _refuse_twice(section: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValidationError(
-                _("%(section)s: “%(name)s” stands there twice") % {"section": section, "name": name}
+                _("%(section)s: “%(name)s” is there twice") % {"section": section, "name": name}
             )
 
 
