@@ -1,11 +1,15 @@
 """Drills of copies and logs: backup and restore, what an outage writes."""
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-from drills.probe import Client, register
+from drills.probe import Client, Probe, register
 from drills.report import Report, drill
-from drills.sites import migrated
+from drills.sites import migrated, site
+from tests.support.servers import Server
 
 REFUSALS = 400
 BYTES = 200  # of log a refusal, at most
@@ -40,3 +44,53 @@ def outage(folder: Path, report: Report) -> None:
             f"{grown / REFUSALS:.0f} bytes of log a refusal, slowest {slowest:.2f} s, right again "
             f"{back:.2f} s after the database"
         )
+
+
+@drill("backup and restore", seconds=200)
+def backup(folder: Path, report: Report) -> None:
+    """Back both databases up under load, restore each elsewhere, and run the self-test there."""
+    with migrated(folder, standbys=0) as (nodes, on_postgres):
+        path = f"{nodes.programs}{os.pathsep}{on_postgres.environment['PATH']}"
+        on_postgres.environment["PATH"] = path
+        nodes.primary.execute("CREATE DATABASE restored", "postgres")
+        copy_in(folder, report, on_postgres, nodes.primary.url("restored"), "PostgreSQL")
+    on_sqlite = site(folder, f"sqlite:///{folder / 'registry.sqlite3'}")
+    on_sqlite.manage("migrate", "--verbosity", "0")
+    copy_in(folder, report, on_sqlite, f"sqlite:///{folder / 'restored.sqlite3'}", "SQLite")
+
+
+def copy_in(folder: Path, report: Report, server: Server, target: str, kind: str) -> None:
+    """Back a registry up while it answers, restore it into `target`, and ask the copy."""
+    server.manage("seed_demo", "--json")
+    devices = register(server, 20)
+    file = folder / f"{kind}.backup"
+    with server, Probe([server], devices[:8], clients=2) as probe:
+        time.sleep(1)
+        server.manage("backup", str(file))
+    report.add(probe)
+    report.must(not probe.refused(), "verifications were refused during the backup")
+    copy = site(folder, target)
+    copy.environment["PATH"] = server.environment["PATH"]
+    copy.manage("restore", str(file))
+    with copy:
+        client = Client(copy)
+        codes = [client.ask(known).code for known in devices]
+        report.asked += len(codes)
+        report.wrong += sum(code != "OK" for code in codes)
+        copy.manage("selftest", "--url", copy.url)
+    report.must(set(codes) == {"OK"}, f"the copy answered {set(codes)}")
+    report.say(f"{kind}: {file.stat().st_size:,} bytes, {len(codes)} devices OK, selftest passed")
+    # Counter-test: a backup that was cut short.
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
+    name = target.rpartition("/")[2]
+    refused = subprocess.run(
+        [sys.executable, "manage.py", "restore", "--replace", name, str(file)],
+        cwd=copy.base,
+        env=copy.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report.must(refused.returncode, "a backup that was cut short was restored")
+    report.must("Traceback" not in refused.stderr, refused.stderr)
+    report.counter = "a backup that was cut short is refused, on both"

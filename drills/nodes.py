@@ -183,7 +183,7 @@ class Nodes:
     def __init__(self, root: Path, count: int = 2) -> None:
         self._root = root
         programs, self._account = prepare(root)
-        self._programs = programs
+        self.programs = programs
         initialize(root, programs, self._account)
         (root / "data").rename(root / "primary")
         with (root / "primary" / "pg_hba.conf").open("w") as rules:
@@ -195,7 +195,7 @@ class Nodes:
         self.standbys = [self.add_standby(f"standby{number}") for number in range(1, count + 1)]
 
     def _node(self, name: str) -> Node:
-        return Node(self._root, name, self._programs, self._account)
+        return Node(self._root, name, self.programs, self._account)
 
     def add_standby(self, name: str) -> Node:
         """Copy the primary into a standby of that name, which follows it through a relay."""
@@ -205,7 +205,7 @@ class Nodes:
         subprocess.run(
             [
                 *(
-                    self._programs / "pg_basebackup",
+                    self.programs / "pg_basebackup",
                     "--pgdata",
                     node.folder,
                     "--write-recovery-conf",

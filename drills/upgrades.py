@@ -116,11 +116,14 @@ def pooled(folder: Path, report: Report) -> None:
             report.must(not report.refused, "verifications were refused")
             report.say(f"{len(pages)} pages, {len(COMMANDS)} commands, 0 failed")
             # Counter-test: the same with server-side cursors, as without a pooler.
-            naive = site(folder, url, DATABASE_POOLER="off", PREPARED_STATEMENTS="off")
+            naive = site(folder, url, DATABASE_POOLER="off", PREPARED_STATEMENTS="on")
             with naive, Probe([naive], devices, clients=6):
                 staff = Staff(naive)
                 staff.sign_in("admin", seeded["password"])
                 failed = sum(staff.get(PAGE_WITH_CURSOR)[0] >= 500 for _ in range(20))
+            for name in ("DATABASE_POOLER=on", "PREPARED_STATEMENTS=off"):
+                report.must(name in naive.log, f"the start did not say {name}")
+                report.must(name not in server.log, f"the start asked for {name} in vain")
             report.must(failed, "nothing failed without the setting")
             report.counter = f"DATABASE_POOLER=off: {failed} of 20 pages of roles failed"
 

@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from authsite.operations import pooler
 from authsite.settings import env
 
 WORKERS = 2
@@ -87,6 +88,8 @@ class Command(BaseCommand):
         self._check_free(host, port)
         if not settings.JWT_SIGNING_KEYS:
             self.stdout.write("JWT_SIGNING_KEYS is not set: /jwtissuer is off (docs/rtio.md).")
+        for complaint in pooler.complaints():
+            self.stderr.write(complaint)
         _allow_files(FILES)
         # The server imports the project by name, from wherever it was started.
         paths = [str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")]
