@@ -26,8 +26,7 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cache.clear()
     monkeypatch.setattr(outages, "EVERY", 0.0)  # each failure has its line
     throttle.remembered = throttle.Remembered()
-    throttle.slot = throttle.HashingSlot()
-    throttle.caller_slot = throttle.HashingSlot()
+    throttle.queue = throttle.HashQueue()
     last_used.worker = last_used.LastUsedWorker()
     journal.journal = journal.Journal()
     translation.activate(settings.LANGUAGE_CODE)  # a browser's language stays on its thread

@@ -482,7 +482,7 @@ def verify_caller_certificate(
         counted, presented
     ):
         return verification.verdict()
-    guess = throttle.Guess(identifier, ["certificate"], as_caller=True, hashed=False)
+    guess = throttle.Guess(identifier, ["certificate"], as_caller=True)
     with guess.attempt() as allowed:
         if not allowed:
             return Verdict(Outcome.THROTTLED, guess.refusal)

@@ -4,6 +4,7 @@ import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS
@@ -177,16 +178,12 @@ def _verify_guess(
     candidates = _candidates(stored, now)
     digests = [row.digest for row in candidates]
     guess = throttle.Guess(identifier, digests, as_caller=as_caller)
-    match = None
-    with guess.attempt() as allowed:
-        if allowed:
-            match = _best(_matching_chosen(candidates, secret), now)
-            if match is not None:
-                guess.succeeded()
-                throttle.remembered.note(match.row.digest, secret)
-                _replace_outdated_digest(*match, secret)
-    if match is not None:
-        return match.row.verdict(match.outcome)
+    row = guess.hashed(secret, partial(_matching_chosen, candidates, secret, now))
+    if row is not None:
+        row = next(own for own in candidates if own.digest == row.digest)  # of an equal guess
+        outcome = row.outcome_at(now)
+        throttle.remembered.note(row.digest, secret)
+        return row.verdict(outcome)
     if not stored:
         return Verdict(Outcome.UNKNOWN_DEVICE)
     return _refusal(stored, guess)
@@ -199,14 +196,17 @@ def _candidates(stored: Sequence[StoredKey], now: datetime) -> list[StoredKey]:
     return (usable or sorted(chosen, key=lambda row: row.key or 0)[-1:])[:MAX_LIVE_CHOSEN]
 
 
-def _matching_chosen(candidates: Sequence[StoredKey], secret: str) -> list[StoredKey]:
-    """Return the first key that the secret is of; without keys the hash costs the same."""
+def _matching_chosen(
+    candidates: Sequence[StoredKey], secret: str, now: datetime
+) -> StoredKey | None:
+    """Return the key that the secret is of, if any; without keys the hash costs the same."""
     if not candidates:
         hashing.dummy_hash(secret)
     for row in candidates:
         if hashing.argon2_matches(secret, row.digest, hashing.peppers()[row.pepper]):
-            return [row]
-    return []
+            _replace_outdated_digest(row, row.outcome_at(now), secret)
+            return row
+    return None
 
 
 def _refusal(stored: Sequence[StoredKey], guess: throttle.Guess) -> Verdict:

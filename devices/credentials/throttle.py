@@ -3,39 +3,47 @@
 Failures are counted per entity, never per source address: every call comes from the one backend.
 The count hangs on the identifier *and* the chosen keys it has, so that a new key starts afresh in
 every process. Counts live in Django's cache: with a cache that all processes share they are exact,
-with the local one each process counts alone. Unknown identifiers take the same way as known ones:
-they wait for the same turn, and differ in neither work nor time.
+with the local one each process counts alone. What may be hashed waits in one queue for the one
+thread that hashes. Unknown identifiers take the same way as known ones: they wait for the same
+turn, and differ in neither work nor time. (docs/credentials.md)
 """
 
 import hashlib
+import heapq
 import hmac
+import itertools
 import logging
 import math
 import os
+import random
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from typing import Generic, TypeVar
 
-from django.conf import settings
 from django.core.cache import cache
 from django.utils.translation import gettext as _
 
 from devices import telemetry
 from devices.credentials.hashing import encoded
+from devices.database.slots import released
 
 FAILURES = 5  # wrong guesses at one entity before further ones are answered without hashing
 WINDOW = 15 * 60  # seconds that a failure counts
-REST = 1.0  # of the time that a hash took: how long a process hashes nothing after it
-MAX_REST = 1.0  # seconds between two hashes, though the machine may have stood still
-SLOT_WAIT = 0.25  # seconds that a guess waits for its turn to be hashed
-MAX_WAITING = 4  # guesses that wait in one process; the next is refused at once
-THREADS_LEFT = 3  # of a process for all else, where it has so many: who waits or hashes holds one
+# Seconds that a question waits for its turn, by chance: RTIO gives 5 s in all, and its devices,
+# refused together, would come back together.
+WAIT = (3.0, 4.0)
+MAX_WAITING = 400  # requests that wait in one process, each with a thread; `serve` gives it 520
+PENALTY = 10  # questions that go before one for each failure of its entity
+IDLE = 10.0  # seconds after which the thread that hashes ends
 REMEMBERED = 50_000  # chosen secrets that one process remembers having verified
 
 UNCOUNTED = "failures cannot be counted: guesses at chosen secrets are refused"
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +61,14 @@ class Remembered:
         self._verified: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
-    def _digest(self, stored: str, secret: str) -> bytes:
+    def digest(self, stored: str, secret: str) -> bytes:
+        """Return what stands for a secret and a stored text, in this process only."""
         return hmac.digest(self._key, stored.encode() + b"\x00" + encoded(secret), hashlib.sha256)
 
     def note(self, stored: str, secret: str) -> None:
         """Remember that `secret` matches the stored digest."""
         with self._lock:
-            self._verified[stored] = self._digest(stored, secret)
+            self._verified[stored] = self.digest(stored, secret)
             self._verified.move_to_end(stored)
             while len(self._verified) > self._most:
                 self._verified.popitem(last=False)
@@ -67,74 +76,127 @@ class Remembered:
     def recalls(self, stored: str, secret: str) -> bool:
         """Whether `secret` was verified before against exactly this stored digest."""
         known = self._verified.get(stored)
-        return known is not None and hmac.compare_digest(known, self._digest(stored, secret))
+        return known is not None and hmac.compare_digest(known, self.digest(stored, secret))
 
 
-class HashingSlot:
-    """One memory-hard hash at a time in this process, and then a rest: `rest` times as long.
+class Job(Generic[Result]):
+    """A question that needs a memory-hard hash, and all who wait for its answer."""
 
-    So a process spends at most a half (a quarter) of one core on guesses for a rest of 1 (of 3).
+    def __init__(self, question: bytes, work: Callable[[], Result]) -> None:
+        self.question = question
+        self.work = work
+        self.done = threading.Event()
+        self.is_started = False
+        self.started = 0.0  # when its hash began
+        self.is_withdrawn = False
+        self.result: Result | None = None
+        self.failure: Exception | None = None
+
+
+class HashQueue:
+    """Memory-hard hashes, one at a time in this process, by a thread of their own.
+
+    Equal questions share a hash. Those of devices and those of callers take turns, however many
+    there are of either, and within each the first come is the first served; a question about an
+    entity with failures goes back PENALTY places for each. Nobody waits longer than WAIT.
     """
 
-    def __init__(self, rest: float = REST) -> None:
-        self._rest = rest
-        self._turn = threading.Lock()
-        self._counter = threading.Lock()
-        self._waiting = 0
-        self._rest_until = 0.0
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
+        self._heap: list[tuple[float, int, Job[object]]] = []
+        self._jobs: dict[bytes, Job[object]] = {}
+        self._numbers = itertools.count()
+        self._served = 0.0  # the virtual time of the question that was served last
+        self._last: dict[str, float] = {}  # that of the last question of each face
+        self.waiting = 0
+        self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def held(self) -> Iterator[bool]:
-        """Yield whether the caller may hash now, after a short wait where there is one."""
-        if not self._take():
-            yield False
-            return
-        started = time.monotonic()
-        try:
-            yield True
-        finally:
-            ended = time.monotonic()
-            self._rest_until = ended + min(self._rest * (ended - started), MAX_REST)
-            self._turn.release()
+    def ask(
+        self, question: bytes, work: Callable[[], Result] | None, *, face: str, failures: int
+    ) -> Job[Result] | None:
+        """Return the finished job of a question; None where its turn did not come in time.
 
-    def _take(self) -> bool:
-        if time.monotonic() >= _deadline.get():
-            return False
-        if self._take_at_once():
-            return True
+        Without `work` an equal question is joined; raises KeyError where none waits. What `work`
+        raises is raised for everybody who asked.
+        """
         began = time.monotonic()
-        if not self._take_after_a_wait():
-            telemetry.listener.turned_away("hash")
-            return False
-        telemetry.listener.waited("hash", time.monotonic() - began)
+        wait = min(random.uniform(*WAIT), _deadline.get() - began)  # noqa: S311
+        with self._lock:
+            if wait <= 0 or self.waiting >= MAX_WAITING:
+                return None
+            job = self._jobs.get(question)
+            is_first = job is None
+            if job is None:
+                if work is None:
+                    raise KeyError(question)
+                job = self._add(question, work, face, failures)
+            self.waiting += 1
+        try:
+            if not job.done.wait(wait):
+                if not is_first:
+                    return None
+                if not self._withdraw(job):
+                    job.done.wait()  # it is being hashed
+        finally:
+            with self._lock:
+                self.waiting -= 1
+        telemetry.listener.waited("hash", max(0.0, job.started - began))
+        if job.failure is not None:
+            raise job.failure
+        return None if job.is_withdrawn else job  # type: ignore[return-value]
+
+    def is_asked(self, question: bytes) -> bool:
+        """Whether the question waits or is being hashed, so that asking it costs nothing."""
+        return question in self._jobs
+
+    def _add(
+        self, question: bytes, work: Callable[[], Result], face: str, failures: int
+    ) -> Job[object]:
+        """Queue a question. Start-time fair queueing: the faces have a virtual time each."""
+        job: Job[object] = Job(question, work)
+        self._last[face] = max(self._served, self._last.get(face, 0.0)) + 1
+        turn = self._last[face] + PENALTY * failures
+        heapq.heappush(self._heap, (turn, next(self._numbers), job))
+        self._jobs[question] = job
+        self._arrived.notify()
+        if self._thread is None or not self._thread.is_alive():  # not started, or forked away
+            self._thread = threading.Thread(target=self._run, name="hashing", daemon=True)
+            self._thread.start()
+        return job
+
+    def _withdraw(self, job: Job[object]) -> bool:
+        """Take a question back; False where its hash has begun. Who joined it is refused, too."""
+        with self._lock:
+            if job.is_started:
+                return False
+            job.is_withdrawn = True
+            del self._jobs[job.question]
+        job.done.set()
         return True
 
-    def _take_at_once(self) -> bool:
-        if not self._turn.acquire(blocking=False):
-            return False
-        if time.monotonic() >= self._rest_until:
-            return True
-        self._turn.release()
-        return False
-
-    def _take_after_a_wait(self) -> bool:
-        with self._counter:
-            if self._waiting >= min(MAX_WAITING, settings.THREADS - 1 - THREADS_LEFT):
-                return False
-            self._waiting += 1
-        try:
-            if not self._turn.acquire(timeout=SLOT_WAIT):
-                return False
-            time.sleep(max(0.0, self._rest_until - time.monotonic()))
-            return True
-        finally:
-            with self._counter:
-                self._waiting -= 1
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._heap and not self._arrived.wait_for(lambda: self._heap, IDLE):
+                    self._thread = None
+                    return
+                turn, _number, job = heapq.heappop(self._heap)
+                if job.is_withdrawn:
+                    continue
+                job.is_started, job.started = True, time.monotonic()
+                self._served = max(self._served, turn)
+            try:
+                job.result = job.work()
+            except Exception as failure:  # noqa: BLE001 - raised in each of the threads
+                job.failure = failure
+            with self._lock:
+                del self._jobs[job.question]
+            job.done.set()
 
 
 remembered = Remembered()
-slot = HashingSlot()
-caller_slot = HashingSlot(rest=3 * REST)  # apart: strangers must not take the devices' turns
+queue = HashQueue()
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 _trier: ContextVar[str] = ContextVar("trier", default="")
 
@@ -150,15 +212,6 @@ def within(seconds: float) -> Iterator[None]:
         yield
     finally:
         _deadline.reset(token)
-
-
-class NoSlot:
-    """The turn of what hashes nothing: it is always at hand."""
-
-    @contextmanager
-    def held(self) -> Iterator[bool]:
-        """Yield that the caller may go on."""
-        yield True
 
 
 @contextmanager
@@ -177,77 +230,78 @@ def tried_by(trier: str) -> Iterator[None]:
 class Guess:
     """One attempt at an entity whose secret matched nothing that is cheap to check.
 
-    An entity has a place for each failure that it may have. A guess takes one before it is hashed
-    and a right one gives it back, so that guesses at the same moment, in whatever process, are
-    all counted: a cache's `add` is atomic, while `incr` is not in every cache.
+    An entity has FAILURES marks in the cache. A guess takes one before it is hashed and a right
+    one gives it back, so that guesses at the same moment, in whatever process, are all counted: a
+    cache's `add` is atomic, while `incr` is not in every cache.
     """
 
-    def __init__(
-        self,
-        identifier: str,
-        digests: Sequence[str],
-        *,
-        as_caller: bool = False,
-        hashed: bool = True,
-    ) -> None:
+    def __init__(self, identifier: str, digests: Sequence[str], *, as_caller: bool = False) -> None:
         trier = _trier.get()
-        waits = caller_slot if as_caller or trier else slot
-        self._slot = waits if hashed else NoSlot()
-        face = trier or ("caller" if as_caller else "device")
+        self._face = "caller" if as_caller or trier else "device"
+        face = trier or self._face
         entity = "\x00".join([face, identifier, *sorted(digests)])  # rows come in any order
         counter = "guess:" + hashlib.sha256(encoded(entity)).hexdigest()
-        self._places = [f"{counter}:{number}" for number in range(FAILURES)]
+        self._marks = [f"{counter}:{number}" for number in range(FAILURES)]
         self._taken: str | None = None
+        self._failures = 0  # of the entity, before this guess
         self.refusal = ""  # why it was answered without hashing, in words for staff
+
+    def hashed(self, secret: str, work: Callable[[], Result]) -> Result | None:
+        """Return what `work` returns, in its turn; None where it is refused or finds nothing.
+
+        It counts as a failure where it finds nothing. An equal guess that waits is joined.
+        """
+        question = remembered.digest(self._marks[0], secret)
+        while True:
+            if not queue.is_asked(question) and not self._take():
+                return None
+            may_add = self._taken is not None
+            with released(), suppress(KeyError):  # the equal one was answered meanwhile
+                job = queue.ask(
+                    question, work if may_add else None, face=self._face, failures=self._failures
+                )
+                break
+        if job is None:
+            telemetry.listener.turned_away("hash")
+            self.refusal = _("too many secrets are being checked at once")
+        if job is None or job.result is not None:
+            self._give_back()
+        return job.result if job is not None else None
 
     @contextmanager
     def attempt(self) -> Iterator[bool]:
-        """Yield whether the guess may be hashed; otherwise `refusal` says why not.
+        """Yield whether the guess may be examined at once; otherwise `refusal` says why not.
 
         It counts as a failure unless `succeeded` is called.
         """
-        free = self._free_places()
-        if not free:
-            yield False
-            return
-        with self._slot.held() as allowed:
-            if not allowed:
-                self.refusal = _("too many secrets are being checked at once")
-            yield allowed and self._take(free)
+        yield self._take()
 
-    def _free_places(self) -> list[str]:
-        try:
-            taken = cache.get_many(self._places)
-        except Exception:
-            log.exception(UNCOUNTED)
-            self.refusal = _("failures cannot be counted")
-            return []
-        free = [place for place in self._places if place not in taken]
-        if not free:
-            self._refuse_exhausted()
-        return free
+    def succeeded(self) -> None:
+        """Do not count the guess: it was right."""
+        self._give_back()
 
-    def _take(self, free: Sequence[str]) -> bool:
+    def _take(self) -> bool:
+        """Count the guess as a failure for now; False where it may not be examined."""
         try:
-            taken = (place for place in free if cache.add(place, True, timeout=WINDOW))
-            self._taken = next(taken, None)
+            taken = cache.get_many(self._marks)
+            self._failures = len(taken)
+            free = (mark for mark in self._marks if mark not in taken)
+            self._taken = next((mark for mark in free if cache.add(mark, True, WINDOW)), None)
         except Exception:
             log.exception(UNCOUNTED)
             self.refusal = _("failures cannot be counted")
             return False
         if self._taken is None:
-            self._refuse_exhausted()
+            self.refusal = _("%(failures)d failures within %(minutes)d minutes") % {
+                "failures": FAILURES,
+                "minutes": WINDOW // 60,
+            }
         return self._taken is not None
 
-    def _refuse_exhausted(self) -> None:
-        self.refusal = _("%(failures)d failures within %(minutes)d minutes") % {
-            "failures": FAILURES,
-            "minutes": WINDOW // 60,
-        }
-
-    def succeeded(self) -> None:
-        """Give the place back: the secret was right."""
+    def _give_back(self) -> None:
+        if self._taken is None:
+            return
         try:
             cache.delete(self._taken)
         except Exception:
-            log.exception("a right secret was counted as a failure")
+            log.exception("a guess that was right, or not hashed, was counted as a failure")

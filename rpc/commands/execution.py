@@ -27,7 +27,7 @@ from rpc.models import CallReason, Question
 
 # How long one frame may spend on checking secrets that may be weak: what is left of them then is
 # answered as throttled.
-GUESSING_SECONDS = 2.0
+GUESSING_SECONDS = 4.0
 
 # Why a call has no answer, or none worth more than that.
 REASONS = {

@@ -5,9 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import pytest
 from django.core.cache import cache
@@ -16,7 +16,7 @@ from django.db import connection
 
 from devices.authentication import authenticate
 from devices.credentials import hashing, throttle
-from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES
+from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES, stored_keys
 from devices.models import Device, PreSharedKey
 from devices.verdicts import Outcome
 
@@ -114,7 +114,6 @@ def test_an_unknown_identifier_costs_what_a_wrong_secret_costs(
     PreSharedKey.objects.register(device=chosen, secret="a chosen secret")
     PreSharedKey.objects.issue(device=generated)
     for identifier in (chosen.identifier, generated.identifier, bare.identifier, "nobody"):
-        throttle.slot = throttle.HashingSlot()
         before = len(hashes)
         for number in range(7):
             attempt(identifier, f"guess {number}")
@@ -187,11 +186,11 @@ def in_database(db: None, settings: Any) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("in_database")
-def test_a_count_in_the_database_lasts_its_window(make_device: Factory) -> None:
-    guess = throttle.Guess("somebody", [])
-    for _ in range(throttle.FAILURES):
-        with guess.attempt() as allowed:
-            assert allowed
+def test_a_count_in_the_database_lasts_its_window() -> None:
+    for number in range(throttle.FAILURES):
+        guess = throttle.Guess("somebody", [])
+        assert guess.hashed(f"guess {number}", lambda: None) is None
+        assert not guess.refusal
     with connection.cursor() as cursor:
         cursor.execute("SELECT min(expires) FROM throttle_test")
         (soonest,) = cursor.fetchone()
@@ -201,24 +200,17 @@ def test_a_count_in_the_database_lasts_its_window(make_device: Factory) -> None:
     assert left > timedelta(seconds=throttle.WINDOW - 60)
 
 
-def test_guesses_at_the_same_moment_are_all_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Unbounded(throttle.HashingSlot):
-        """As many turns as there are processes."""
-
-        @contextmanager
-        def held(self) -> Iterator[bool]:
-            yield True
-
-    monkeypatch.setattr(throttle, "slot", Unbounded())
+def test_guesses_at_the_same_moment_are_all_counted() -> None:
     hashed: list[int] = []
     ready = threading.Barrier(16)
 
     def guess(number: int) -> None:
+        def work() -> None:
+            time.sleep(0.02)
+            hashed.append(number)
+
         ready.wait()
-        with throttle.Guess("somebody", []).attempt() as allowed:
-            if allowed:
-                time.sleep(0.05)
-                hashed.append(number)
+        throttle.Guess("somebody", []).hashed(f"guess {number}", work)
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(guess, range(16)))
@@ -230,129 +222,191 @@ def test_a_success_is_not_counted(make_device: Factory) -> None:
     PreSharedKey.objects.register(device=device, secret="a chosen secret")
     for _ in range(2 * throttle.FAILURES):
         throttle.remembered = throttle.Remembered()
-        throttle.slot = throttle.HashingSlot()
         assert attempt(device.identifier, "a chosen secret") is Outcome.VERIFIED
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody wait longer than a fifth of a second for a turn."""
+    monkeypatch.setattr(throttle, "WAIT", (0.2, 0.2))
+
+
+class Busy:
+    """A hash that goes on until it is told to end."""
+
+    def __init__(self) -> None:
+        self.ends = threading.Event()
+        self.begun = threading.Event()
+        self._asking = threading.Thread(target=ask, args=("busy", self._work))
+
+    def _work(self) -> str:
+        self.begun.set()
+        self.ends.wait(10)
+        return "busy"
+
+    def __enter__(self) -> Self:
+        self._asking.start()
+        assert self.begun.wait(10)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.ends.set()
+        self._asking.join()
+
+
+def ask(
+    question: str, work: Callable[[], Any], *, face: str = "device", failures: int = 0
+) -> throttle.Job[Any] | None:
+    return throttle.queue.ask(question.encode(), work, face=face, failures=failures)
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("registered", [True, False])
 def test_known_and_unknown_wait_alike_for_their_turn(
     make_device: Factory, hashes: list[str], registered: bool
 ) -> None:
     device = make_device()
     PreSharedKey.objects.register(device=device, secret="a chosen secret")
-    with throttle.slot.held():
-        time.sleep(0.1)  # and so long a rest
-    started = time.monotonic()
-    attempt(device.identifier if registered else "nobody", "guess")
+    identifier = device.identifier if registered else "nobody"
+    with Busy():
+        attempt(identifier, "guess")
+        assert not hashes
+    attempt(identifier, "guess")
     assert hashes == ["guess"]
-    assert time.monotonic() - started > 0.05
 
 
-def test_a_long_pause_of_the_machine_is_followed_by_no_long_rest(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    slot = throttle.HashingSlot()
-    with slot.held():
-        moment = time.monotonic
-        monkeypatch.setattr(time, "monotonic", lambda: moment() + 60)
-    started = time.perf_counter()
-    with slot.held() as allowed:
-        assert allowed
-    assert time.perf_counter() - started < 2
-
-
-def test_one_hash_at_a_time_and_a_rest_as_long() -> None:
-    slot = throttle.HashingSlot()
+def test_one_hash_runs_at_a_time_without_a_pause() -> None:
     spans: list[tuple[float, float]] = []
 
-    def work() -> None:
-        with slot.held() as allowed:
-            if allowed:
-                started = time.monotonic()
-                time.sleep(0.02)
-                spans.append((started, time.monotonic()))
+    def work() -> bool:
+        began = time.monotonic()
+        time.sleep(0.03)
+        spans.append((began, time.monotonic()))
+        return True
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    spans.sort()
-    assert len(spans) >= 2
-    for (began, ended), (next_began, _) in itertools.pairwise(spans):
-        assert next_began - ended >= 0.9 * (ended - began)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda number: ask(str(number), work), range(8)))
+    assert len(spans) == 8
+    for (_, ended), (next_began, _) in itertools.pairwise(sorted(spans)):
+        assert 0 <= next_began - ended < 0.02
 
 
-def test_who_exceeds_the_cap_waits_briefly_and_is_refused() -> None:
-    slot = throttle.HashingSlot()
-    with slot.held() as first:
-        assert first
+def test_equal_questions_share_one_hash() -> None:
+    made: list[str] = []
+
+    def work() -> str:
+        made.append("hash")
+        return "yes"
+
+    with Busy() as busy, ThreadPoolExecutor(50) as pool:
+        asked = [pool.submit(ask, "the same", work) for _ in range(50)]
+        while throttle.queue.waiting < 51:
+            time.sleep(0.001)
+        busy.ends.set()
+        jobs = [one.result() for one in asked]
+    assert made == ["hash"]
+    assert [job and job.result for job in jobs] == ["yes"] * 50
+
+
+def test_equal_right_secrets_at_once_are_all_admitted(
+    transactional_db: None, make_device: Factory, hashes: list[str]
+) -> None:
+    device = make_device()
+    PreSharedKey.objects.register(device=device, secret="a chosen secret")
+    stored = stored_keys([device.identifier])[device.identifier]
+    pepper = hashing.peppers()[stored[0].pepper]
+
+    def verified(_number: int) -> bool:
+        guess = throttle.Guess(device.identifier, [row.digest for row in stored])
+        work = partial(hashing.argon2_matches, "a chosen secret", stored[0].digest, pepper)
+        return guess.hashed("a chosen secret", lambda: work() or None) is not None
+
+    with ThreadPoolExecutor(40) as pool:
+        assert all(pool.map(verified, range(40)))
+    assert not cache.get_many(throttle.Guess(device.identifier, [stored[0].digest])._marks)
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_waits_too_long_is_refused() -> None:
+    with Busy():
         started = time.monotonic()
-        with slot.held() as second:
-            assert not second
-        assert 0.9 * throttle.SLOT_WAIT < time.monotonic() - started < 4 * throttle.SLOT_WAIT
+        assert ask("another", lambda: True) is None
+        assert 0.19 < time.monotonic() - started < 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_refused_question_is_not_hashed_afterwards(hashes: list[str]) -> None:
+    with Busy():
+        assert ask("another", lambda: hashes.append("another")) is None
+    assert ask("the next", lambda: True)
+    assert not hashes
+
+
+def test_who_comes_when_too_many_wait_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "MAX_WAITING", 1)
+    with Busy():
+        started = time.monotonic()
+        assert ask("another", lambda: True) is None
+        assert time.monotonic() - started < 1
 
 
 def test_a_request_that_asks_much_stops_waiting_for_turns() -> None:
-    slot = throttle.HashingSlot()
-    with throttle.within(0.05):
-        with slot.held() as early:
-            assert early
-        time.sleep(0.06)
-        with slot.held() as late:
-            assert not late
-    with slot.held() as afterwards:
-        assert afterwards
+    with throttle.within(0.5):
+        assert ask("early", lambda: True)
+        time.sleep(0.55)
+        assert ask("late", lambda: True) is None
+    assert ask("afterwards", lambda: True)
 
 
-def test_few_wait_and_the_others_are_refused_at_once() -> None:
-    slot = throttle.HashingSlot()
-    refused_after: list[float] = []
-
-    def queue() -> None:
-        started = time.monotonic()
-        with slot.held() as allowed:
-            assert not allowed
-            refused_after.append(time.monotonic() - started)
-
-    with slot.held():
-        threads = [threading.Thread(target=queue) for _ in range(throttle.MAX_WAITING + 6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert sum(after < throttle.SLOT_WAIT / 2 for after in refused_after) == 6
+def served(*questions: tuple[str, str, int]) -> list[str]:
+    """Return the names of questions, with face and failures, in the order of their turns."""
+    order: list[str] = []
+    with Busy() as busy, ThreadPoolExecutor(len(questions)) as pool:
+        for waiting, (name, face, failures) in enumerate(questions, 2):
+            pool.submit(ask, name, partial(order.append, name), face=face, failures=failures)
+            while throttle.queue.waiting < waiting:
+                time.sleep(0.001)
+        busy.ends.set()
+    return order
 
 
-@pytest.mark.parametrize(("threads", "waiting"), [(1, 0), (4, 0), (5, 1), (8, 4), (64, 4)])
-def test_waiting_guesses_leave_threads_for_everything_else(
-    settings: Any, threads: int, waiting: int
-) -> None:
-    settings.THREADS = threads
-    slot = throttle.HashingSlot()
-    refused_after: list[float] = []
-
-    def queue() -> None:
-        started = time.monotonic()
-        with slot.held() as allowed:
-            assert not allowed
-            refused_after.append(time.monotonic() - started)
-
-    with slot.held() as allowed:
-        assert allowed
-        with ThreadPoolExecutor(10) as pool:
-            for _ in range(10):
-                pool.submit(queue)
-    assert sum(after > throttle.SLOT_WAIT / 2 for after in refused_after) == waiting
+def test_devices_and_callers_take_turns() -> None:
+    callers = [(f"caller {n}", "caller", 0) for n in range(4)]
+    devices = [(f"device {n}", "device", 0) for n in range(2)]
+    order = served(*callers, *devices)
+    assert order.index("device 0") < order.index("caller 2")
+    assert order.index("device 1") < order.index("caller 3")
 
 
-def test_a_guess_that_finds_no_slot_says_so(
-    make_device: Factory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(throttle, "SLOT_WAIT", 0.01)
+def test_entities_that_failed_lately_go_behind() -> None:
+    order = served(("failed", "device", 1), ("first", "device", 0), ("second", "device", 0))
+    assert order == ["first", "second", "failed"]
+
+
+def test_a_failure_of_the_hash_is_everybody_s(hashes: list[str]) -> None:
+    def work() -> bool:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        ask("one", work)
+    assert ask("another", lambda: True)
+
+
+def test_the_thread_that_hashes_ends_and_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "IDLE", 0.01)
+    for number in range(3):
+        assert ask(str(number), lambda: True)
+        time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_guess_that_finds_no_turn_says_so(make_device: Factory) -> None:
     device = make_device()
     PreSharedKey.objects.register(device=device, secret="a chosen secret")
-    with throttle.slot.held():
+    with Busy():
         verdict = authenticate(device.identifier, secret="a chosen secret")
-    assert verdict.outcome is Outcome.THROTTLED
-    assert "at once" in verdict.reason
+        assert verdict.outcome is Outcome.THROTTLED
+        assert "at once" in verdict.reason
+    for _ in range(throttle.FAILURES + 1):
+        throttle.remembered = throttle.Remembered()
+        assert attempt(device.identifier, "a chosen secret") is Outcome.VERIFIED
