@@ -4,11 +4,14 @@
 connection, as RTIO does; beside them devices with *generated* ones are verified at a steady rate.
 Every phase begins with a server that was just started and remembers nobody. Printed is how long
 the generated ones waited (from the moment at which each was due), what the stormers were answered,
-and the CPU time of the server's processes. DATABASE_URL chooses the kind of database.
+and the CPU time of the server's processes. Then three bursts: 200 devices with right chosen secrets
+at one moment, 160 connections with one right chosen secret of a caller, and guesses of both kinds
+over 40 connections each. DATABASE_URL chooses the kind of database.
 """
 
 import argparse
 import asyncio
+import base64
 import os
 import pickle
 import random
@@ -16,19 +19,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.rtio import EVERY, Crowd
+from benchmarks.rtio import EVERY, Crowd, exchange, request
 from tests.support.servers import Server, own_database
 
 STORMERS = 500
 VERIFIED = 1000  # devices with generated secrets
 RATE = 50  # verifications of generated secrets a second
 MAX_LENGTH = 120.0  # seconds that a fleet may take to be admitted
+COLD = 200  # devices that ask at one moment
+CONNECTIONS = 160  # of one caller
+GUESSING = 40  # connections with guesses of each kind
+CALLER, CALLERS_SECRET = "//storm/caller", "a secret that was chosen"
 
 
 async def verify_steadily(port: int, known: Sequence[tuple[str, str]], group: Crowd) -> None:
@@ -39,6 +48,96 @@ async def verify_steadily(port: int, known: Sequence[tuple[str, str]], group: Cr
             tasks.create_task(group.ask(port, *random.choice(known)))
             due += 1 / RATE
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
+
+
+async def guess(port: int, group: Crowd) -> None:
+    """Guess at one unknown device after the other."""
+    while True:
+        await group.ask(port, str(uuid.uuid4()), "wrong")
+
+
+def frame(number: int, **members: object) -> bytes:
+    """Return a frame that asks whether somebody may do something."""
+    question = {"src": "//h/a", "dst": "//h/b", "cmd": "/v1/Sys.GetInfo"}
+    call = {"cmd": "/v1/Auth.AuthorizeCommand", "id": number, "args": question}
+    return request("/", {"v": 1, "cmds": [call]} | members)
+
+
+async def send_frame(port: int, group: Crowd, message: bytes) -> str:
+    """Send a frame; note the status of the response."""
+    began = time.perf_counter()
+    status = (await exchange(port, message)).split(b" ", 2)[1].decode()
+    group.answers[status] += 1
+    group.waits.append(time.perf_counter() - began)
+    return status
+
+
+async def guess_as_caller(port: int, group: Crowd) -> None:
+    """Guess as one unknown caller after the other."""
+    while True:
+        await send_frame(port, group, frame(1, src=f"//h/{random.getrandbits(64):x}", key="wrong"))
+
+
+# --- The bursts -----------------------------------------------------------------------------
+
+
+async def cold_start(port: int, chosen: Sequence[tuple[str, str]]) -> str:
+    """Ask for all devices at one moment, until all are admitted."""
+    group, began = Crowd(), time.perf_counter()
+    tries = await asyncio.gather(*(group.insist(port, *one) for one in chosen))
+    return (
+        f"{len(tries)} devices with right chosen secrets at once: all in after "
+        f"{time.perf_counter() - began:.1f} s; {group.summary}; refused twice or more often: "
+        f"{sum(attempts > 2 for attempts in tries)}"
+    )
+
+
+async def one_caller(port: int, connections: int) -> str:
+    """Call over many connections with the same right secret at one moment."""
+    group = Crowd()
+    pair = base64.b64encode(f"{CALLER}:{CALLERS_SECRET}".encode())
+    message = frame(1).replace(b"\r\n", b"\r\nAuthorization: Basic " + pair + b"\r\n", 1)
+    await asyncio.gather(*(send_frame(port, group, message) for _ in range(connections)))
+    return (
+        f"{connections} connections with one right chosen secret of a caller: {group.summary}; "
+        f"longest {group.milliseconds(1):.0f} ms"
+    )
+
+
+async def both_kinds(
+    port: int, known: Sequence[tuple[str, str]], connections: int, seconds: float
+) -> str:
+    """Guess at devices and at the caller; verify generated secrets meanwhile."""
+    steady, devices, callers = Crowd(), Crowd(), Crowd()
+    tasks = [asyncio.create_task(verify_steadily(port, known, steady))]
+    tasks += [asyncio.create_task(guess(port, devices)) for _ in range(connections)]
+    tasks += [asyncio.create_task(guess_as_caller(port, callers)) for _ in range(connections)]
+    done, _waiting = await asyncio.wait(tasks, timeout=seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()  # raises: none ends by itself
+    return (
+        f"guesses of both kinds, {connections} + {connections} connections: generated p50 "
+        f"{steady.milliseconds(0.5):.1f} ms, p99 {steady.milliseconds(0.99):.1f} ms, longest "
+        f"{steady.milliseconds(1):.0f} ms ({steady.summary}); devices {devices.summary}; "
+        f"caller {callers.summary}"
+    )
+
+
+def bursts(folder: Path, url: str, seconds: float) -> Iterator[str]:
+    """Yield what each burst came to; each begins with a server that was just started."""
+    known, chosen = (pickle.loads((folder / name).read_bytes()) for name in ("known", "chosen"))
+    all_bursts: list[Callable[[int], Coroutine[None, None, str]]] = [
+        partial(cold_start, chosen=chosen[:COLD]),
+        partial(one_caller, connections=CONNECTIONS),
+        partial(both_kinds, known=known, connections=GUESSING, seconds=seconds),
+    ]
+    for burst in all_bursts:
+        with Server(folder, url, LOG_LEVEL="ERROR") as server:
+            time.sleep(1)  # the other worker
+            yield asyncio.run(burst(server.port))
 
 
 # --- The phases -----------------------------------------------------------------------------
@@ -120,11 +219,11 @@ def phases(*, alternatives: bool) -> list[Phase]:
     if alternatives:
         return [
             Phase(
-                f"{'right' if right else 'wrong'} secrets, rest {rest}, wait {wait} s",
+                f"{'right' if right else 'wrong'} secrets, wait {wait} s",
                 right=right,
-                throttle={"STORM_REST": rest, "STORM_SLOT_WAIT": wait},
+                throttle={"STORM_WAIT": wait},
             )
-            for rest, wait in (("1", "0.25"), ("0.5", "0.25"), ("0", "0.25"), ("1", "1"))
+            for wait in ("0.25", "1", "2")
             for right in (False, True)
         ]
     off = {"STORM_THROTTLE": "off"}
@@ -142,7 +241,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20, help="of a storm of wrong secrets")
     parser.add_argument("--stormers", type=int, default=STORMERS)
-    parser.add_argument("--alternatives", action="store_true", help="other rests and waits instead")
+    parser.add_argument("--alternatives", action="store_true", help="other waits instead")
+    parser.add_argument("--bursts", action="store_true", help="the bursts alone")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")  # for this process only
     with tempfile.TemporaryDirectory() as name, own_database(Path(name)) as url:
@@ -158,10 +258,15 @@ def main() -> None:
             f"{options.stormers} devices, every {EVERY:.0f} s; {RATE} generated secrets a second; "
             f"{url.partition(':')[0]}; {machine.description()}"
         )
-        print(HEAD, flush=True)
-        for phase in phases(alternatives=options.alternatives):
+        if not options.bursts:
+            print(HEAD, flush=True)
+        for phase in () if options.bursts else phases(alternatives=options.alternatives):
             phase.run(folder, url, options.seconds)
             print(phase.row(), flush=True)
+        caller = ("add_device", CALLER, "--kind", "backend", "--secret", CALLERS_SECRET)
+        registry.manage(*caller)
+        for line in bursts(folder, url, options.seconds):
+            print(f"\n{line}", flush=True)
 
 
 if __name__ == "__main__":

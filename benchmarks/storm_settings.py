@@ -15,7 +15,9 @@ from devices.credentials.throttle import Result
 class Unbounded(throttle.Guess):
     """A guess that is hashed whenever it is made."""
 
-    def hashed(self, secret: str, work: Callable[[], Result]) -> Result | None:
+    def hashed(
+        self, secret: str, work: Callable[[], Result], recall: Callable[[], Result | None]
+    ) -> Result | None:
         """Hash at once, and count nothing."""
         return work()
 

@@ -1,6 +1,7 @@
 """Whether a secret is one of a device's keys."""
 
 import hmac
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -90,8 +91,9 @@ def verify_secret(
 
     One statement, shared with the threads that ask at the same moment.
     """
+    began = time.monotonic()
     stored = KEYS.ask(identifier, using=using)
-    return _verdict(identifier, secret, stored or (), now, as_caller)
+    return _verdict(identifier, secret, stored or (), now, as_caller, began)
 
 
 def verify_secrets(
@@ -102,15 +104,21 @@ def verify_secrets(
     using: str = DEFAULT_DB_ALIAS,
 ) -> list[Verdict]:
     """Verify pairs of identifier and secret in their order, all with one statement."""
+    began = time.monotonic()
     stored = stored_keys((identifier for identifier, _secret in presented), using=using)
     return [
-        _verdict(identifier, secret, stored.get(identifier, ()), now, as_caller)
+        _verdict(identifier, secret, stored.get(identifier, ()), now, as_caller, began)
         for identifier, secret in presented
     ]
 
 
 def _verdict(
-    identifier: str, secret: str, stored: Sequence[StoredKey], now: datetime, as_caller: bool
+    identifier: str,
+    secret: str,
+    stored: Sequence[StoredKey],
+    now: datetime,
+    as_caller: bool,
+    began: float,
 ) -> Verdict:
     """Verify a secret by what is on record of its identifier, without a statement.
 
@@ -125,7 +133,13 @@ def _verdict(
     match = _match_remembered(stored, secret, now)
     if match is not None:
         return match.row.verdict(match.outcome)
-    return _verify_guess(identifier, stored, secret, now, as_caller)
+    candidates = _candidates(stored, now)
+    digests = [row.digest for row in candidates]
+    guess = throttle.Guess(identifier, digests, as_caller=as_caller)
+    verdict = _verify_guess(guess, stored, candidates, secret, now)
+    if guess.refusal:
+        throttle.hide_time(began)
+    return verdict
 
 
 class Match(NamedTuple):
@@ -171,18 +185,27 @@ def _match_remembered(stored: Sequence[StoredKey], secret: str, now: datetime) -
     return _best((row for row in _chosen(stored) if recalls(row.digest, secret)), now)
 
 
+def _recalled(candidates: Sequence[StoredKey], secret: str) -> StoredKey | None:
+    recalls = throttle.remembered.recalls
+    return next((row for row in candidates if recalls(row.digest, secret)), None)
+
+
 def _verify_guess(
-    identifier: str, stored: Sequence[StoredKey], secret: str, now: datetime, as_caller: bool
+    guess: throttle.Guess,
+    stored: Sequence[StoredKey],
+    candidates: Sequence[StoredKey],
+    secret: str,
+    now: datetime,
 ) -> Verdict:
     """Verify a secret that matches no generated key, with bounded work."""
-    candidates = _candidates(stored, now)
-    digests = [row.digest for row in candidates]
-    guess = throttle.Guess(identifier, digests, as_caller=as_caller)
-    row = guess.hashed(secret, partial(_matching_chosen, candidates, secret, now))
+    row = guess.hashed(
+        secret,
+        partial(_matching_chosen, candidates, secret, now),
+        partial(_recalled, candidates, secret),
+    )
     if row is not None:
         row = next(own for own in candidates if own.digest == row.digest)  # of an equal guess
         outcome = row.outcome_at(now)
-        throttle.remembered.note(row.digest, secret)
         return row.verdict(outcome)
     if not stored:
         return Verdict(Outcome.UNKNOWN_DEVICE)
@@ -204,6 +227,7 @@ def _matching_chosen(
         hashing.dummy_hash(secret)
     for row in candidates:
         if hashing.argon2_matches(secret, row.digest, hashing.peppers()[row.pepper]):
+            throttle.remembered.note(row.digest, secret)
             _replace_outdated_digest(row, row.outcome_at(now), secret)
             return row
     return None

@@ -35,7 +35,10 @@ FAILURES = 5  # wrong guesses at one entity before further ones are answered wit
 WINDOW = 15 * 60  # seconds that a failure counts
 # Seconds that a question waits for its turn, by chance: RTIO gives 5 s in all, and its devices,
 # refused together, would come back together.
-WAIT = (3.0, 4.0)
+WAIT = (3.4, 4.2)
+# Seconds after which a guess that cost no hash is answered, by chance: longer than reading any
+# device takes, and as wide as it takes to hide what the journal makes of it.
+THROTTLED_TIME = (0.005, 0.009)
 MAX_WAITING = 400  # requests that wait in one process, each with a thread; `serve` gives it 520
 PENALTY = 10  # questions that go before one for each failure of its entity
 IDLE = 10.0  # seconds after which the thread that hashes ends
@@ -134,10 +137,11 @@ class HashQueue:
             self.waiting += 1
         try:
             if not job.done.wait(wait):
-                if not is_first:
+                if is_first:
+                    self._withdraw(job)
+                if not job.is_started:
                     return None
-                if not self._withdraw(job):
-                    job.done.wait()  # it is being hashed
+                job.done.wait()  # it is being hashed
         finally:
             with self._lock:
                 self.waiting -= 1
@@ -165,15 +169,14 @@ class HashQueue:
             self._thread.start()
         return job
 
-    def _withdraw(self, job: Job[object]) -> bool:
-        """Take a question back; False where its hash has begun. Who joined it is refused, too."""
+    def _withdraw(self, job: Job[object]) -> None:
+        """Take a question back whose hash has not begun. Who joined it is refused, too."""
         with self._lock:
             if job.is_started:
-                return False
+                return
             job.is_withdrawn = True
             del self._jobs[job.question]
         job.done.set()
-        return True
 
     def _run(self) -> None:
         while True:
@@ -227,6 +230,18 @@ def tried_by(trier: str) -> Iterator[None]:
         _trier.reset(token)
 
 
+def hide_time(began: float) -> None:
+    """Wait until a refusal that cost no hash may be answered, THROTTLED_TIME after it was asked.
+
+    What was read of a registered device takes a little longer to read than nothing; over one
+    connection a stranger could tell the two apart.
+    """
+    left = began + random.uniform(*THROTTLED_TIME) - time.monotonic()  # noqa: S311
+    if left > 0:
+        with released():
+            time.sleep(left)
+
+
 class Guess:
     """One attempt at an entity whose secret matched nothing that is cheap to check.
 
@@ -246,15 +261,21 @@ class Guess:
         self._failures = 0  # of the entity, before this guess
         self.refusal = ""  # why it was answered without hashing, in words for staff
 
-    def hashed(self, secret: str, work: Callable[[], Result]) -> Result | None:
+    def hashed(
+        self, secret: str, work: Callable[[], Result], recall: Callable[[], Result | None]
+    ) -> Result | None:
         """Return what `work` returns, in its turn; None where it is refused or finds nothing.
 
-        It counts as a failure where it finds nothing. An equal guess that waits is joined.
+        It counts as a failure where it finds nothing. An equal guess that waits is joined, and one
+        that was answered since this one was asked is recalled: `work` is to have it remembered.
         """
         question = remembered.digest(self._marks[0], secret)
         while True:
-            if not queue.is_asked(question) and not self._take():
-                return None
+            if not queue.is_asked(question):
+                if (known := recall()) is not None:
+                    return known
+                if not self._take():
+                    return None
             may_add = self._taken is not None
             with released(), suppress(KeyError):  # the equal one was answered meanwhile
                 job = queue.ask(

@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from django.conf import settings
 
 from tests.support.postgres import SCHEMES, free_port
 
@@ -49,7 +48,7 @@ class Server:
 
     staff: Staff
     process: "subprocess.Popen[bytes]"
-    base: Path = settings.BASE_DIR  # whose code runs
+    base: Path = Path(__file__).resolve().parents[2]  # whose code runs
 
     def __init__(self, folder: Path, database_url: str, **environment: str) -> None:
         self.port = free_port()

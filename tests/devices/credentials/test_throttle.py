@@ -1,6 +1,7 @@
 """Wrong secrets cost a bounded amount of work, and lock nobody out who has a generated one."""
 
 import itertools
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from django.db import connection
 
 from devices.authentication import authenticate
 from devices.credentials import hashing, throttle
-from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES, stored_keys
+from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES
 from devices.models import Device, PreSharedKey
 from devices.verdicts import Outcome
 
@@ -189,7 +190,7 @@ def in_database(db: None, settings: Any) -> Iterator[None]:
 def test_a_count_in_the_database_lasts_its_window() -> None:
     for number in range(throttle.FAILURES):
         guess = throttle.Guess("somebody", [])
-        assert guess.hashed(f"guess {number}", lambda: None) is None
+        assert guess.hashed(f"guess {number}", lambda: None, lambda: None) is None
         assert not guess.refusal
     with connection.cursor() as cursor:
         cursor.execute("SELECT min(expires) FROM throttle_test")
@@ -210,7 +211,7 @@ def test_guesses_at_the_same_moment_are_all_counted() -> None:
             hashed.append(number)
 
         ready.wait()
-        throttle.Guess("somebody", []).hashed(f"guess {number}", work)
+        throttle.Guess("somebody", []).hashed(f"guess {number}", work, lambda: None)
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(guess, range(16)))
@@ -223,6 +224,23 @@ def test_a_success_is_not_counted(make_device: Factory) -> None:
     for _ in range(2 * throttle.FAILURES):
         throttle.remembered = throttle.Remembered()
         assert attempt(device.identifier, "a chosen secret") is Outcome.VERIFIED
+
+
+@pytest.mark.parametrize("keys", [None, 0, 4])
+def test_a_throttled_answer_takes_its_time_whoever_is_asked_about(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch, keys: int | None
+) -> None:
+    monkeypatch.setattr(throttle, "THROTTLED_TIME", (0.5, 0.5))
+    monkeypatch.setattr(throttle.Guess, "_take", lambda guess: setattr(guess, "refusal", "spent"))
+    identifier = "nobody"
+    if keys is not None:
+        device = make_device()
+        identifier = device.identifier
+        for _ in range(keys):
+            PreSharedKey.objects.issue(device=device)
+    began = time.monotonic()
+    attempt(identifier, "guess")
+    assert 0.5 <= time.monotonic() - began < 1
 
 
 @pytest.fixture
@@ -308,22 +326,24 @@ def test_equal_questions_share_one_hash() -> None:
     assert [job and job.result for job in jobs] == ["yes"] * 50
 
 
-def test_equal_right_secrets_at_once_are_all_admitted(
-    transactional_db: None, make_device: Factory, hashes: list[str]
-) -> None:
-    device = make_device()
-    PreSharedKey.objects.register(device=device, secret="a chosen secret")
-    stored = stored_keys([device.identifier])[device.identifier]
-    pepper = hashing.peppers()[stored[0].pepper]
+def test_equal_right_secrets_at_once_are_all_admitted(hashes: list[str]) -> None:
+    """However the threads fall: before the hash, while it is made, after it is remembered."""
+    known: list[str] = []
 
-    def verified(_number: int) -> bool:
-        guess = throttle.Guess(device.identifier, [row.digest for row in stored])
-        work = partial(hashing.argon2_matches, "a chosen secret", stored[0].digest, pepper)
-        return guess.hashed("a chosen secret", lambda: work() or None) is not None
+    def work() -> str:
+        time.sleep(0.005)
+        known.append("right")
+        return "right"
 
-    with ThreadPoolExecutor(40) as pool:
-        assert all(pool.map(verified, range(40)))
-    assert not cache.get_many(throttle.Guess(device.identifier, [stored[0].digest])._marks)
+    def verified(_number: int) -> str | None:
+        guess = throttle.Guess("lamp", ["digest"])
+        time.sleep(random.uniform(0, 0.02))
+        return guess.hashed("a chosen secret", work, lambda: next(iter(known), None))
+
+    with ThreadPoolExecutor(60) as pool:
+        assert set(pool.map(verified, range(180))) == {"right"}
+    assert known == ["right"]
+    assert not cache.get_many(throttle.Guess("lamp", ["digest"])._marks)
 
 
 @pytest.mark.usefixtures("quick")
