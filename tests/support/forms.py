@@ -16,6 +16,8 @@ class Inputs(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = dict(attributes)
         name, value = given.get("name") or "", given.get("value") or ""
+        if given.get("type") == "checkbox" and "value" not in given:
+            value = "on"
         unchecked = given.get("type") in {"checkbox", "radio"} and "checked" not in given
         if tag == "input" and name and not unchecked and given.get("type") != "submit":
             if name.startswith("initial-"):
