@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -28,6 +29,7 @@ from devices import history
 from devices.models import Device, DeviceGroup, Membership
 from devices.moments import parse_moment
 
+SECTIONS = ("groups", "command_sets", "permissions")
 MAX_DEPTH = 10  # levels of lists and objects
 MAX_ERRORS = 20
 
@@ -79,6 +81,17 @@ class Document(msgspec.Struct, forbid_unknown_fields=True):
 
 
 # --- Export ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """Have all statements within see one state of the registry, whoever writes meanwhile."""
+    begins = not connection.in_atomic_block
+    with transaction.atomic():
+        if begins and connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
 
 
 def export_document() -> dict[str, Any]:

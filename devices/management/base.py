@@ -6,12 +6,14 @@ command line makes no sense, or the registry cannot be asked.
 
 import getpass
 import json
+import os
 import re
+import shutil
 import sys
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -133,6 +135,30 @@ class RegistryCommand(BaseCommand):
                 return file.read(most + 1)
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}", returncode=2) from error
+
+    @staticmethod
+    def write_whole(path: str, content: IO[bytes]) -> None:
+        """Write a file that is either complete or as it was before; pipes get what there is."""
+        target = Path(path).resolve()
+        part = target.with_name(f"{target.name}.{os.getpid()}.part")
+        try:
+            if target.exists() and not target.is_file():
+                with target.open("wb") as written:
+                    shutil.copyfileobj(content, written)
+                return
+            try:
+                with part.open("xb") as written:
+                    shutil.copyfileobj(content, written)
+                    os.fsync(written.fileno())
+                if target.exists():
+                    shutil.copymode(target, part)
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            raise CommandError(
+                f"{path} cannot be written: {error.strerror}", returncode=2
+            ) from error
 
     @staticmethod
     def text(path: str) -> str:

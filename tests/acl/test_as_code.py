@@ -202,14 +202,52 @@ def test_the_commands_export_and_import(
     call_command("import_permissions", str(file), "--json")
     assert json.loads(capsys.readouterr().out)["changed"] is False
     call_command("export_permissions")
-    assert capsys.readouterr().out == DOCUMENT
+    exported = capsys.readouterr()
+    assert exported.out == DOCUMENT
+    assert exported.err.startswith("2 groups, 1 command sets, 3 permissions; digest ")
     call_command("export_permissions", str(file), "--format", "json")
     assert json.loads(file.read_text())["format"] == 1
     with pytest.raises(CommandError) as refused:
         call_command("import_permissions", str(tmp_path / "none.yaml"))
     assert refused.value.returncode == 2
+    call_command("export_permissions", "--output", str(file))
+    assert file.read_text() == DOCUMENT
+    assert list(tmp_path.iterdir()) == [file]
     with pytest.raises(CommandError):
         call_command("export_permissions", str(tmp_path))
+
+
+def test_import_refuses_where_others_changed_the_registry(
+    devices: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "permissions.yaml"
+    file.write_text(DOCUMENT)
+    call_command("import_permissions", str(file), "--dry-run", "--json")
+    digest = json.loads(capsys.readouterr().out)["digest"]
+    others = CommandSet.objects.create(name="added by others")
+    with pytest.raises(CommandError, match="changed since that dry run"):
+        call_command("import_permissions", str(file), "--expect", digest)
+    assert CommandSet.objects.get() == others
+    others.delete()
+    call_command("import_permissions", str(file), "--expect", digest)
+    assert dump(export_document()) == DOCUMENT
+
+
+def test_an_export_that_breaks_off_leaves_the_file(
+    devices: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_document(load(DOCUMENT))
+    file = tmp_path / "permissions.yaml"
+    file.write_text("before")
+
+    def break_off(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("devices.management.base.shutil.copyfileobj", break_off)
+    with pytest.raises(CommandError, match="No space left"):
+        call_command("export_permissions", str(file))
+    assert file.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize(

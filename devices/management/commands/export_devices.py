@@ -2,7 +2,6 @@
 
 import shutil
 from argparse import ArgumentTypeError
-from pathlib import Path
 from typing import IO, Any
 
 from django.core.exceptions import FieldError, ValidationError
@@ -76,13 +75,7 @@ class Command(RegistryCommand):
             else:
                 shutil.copyfileobj(file, raw)
             return
-        try:
-            with Path(output).open("wb") as written:
-                shutil.copyfileobj(file, written)
-        except OSError as error:
-            raise CommandError(
-                f"{output} cannot be written: {error.strerror}", returncode=2
-            ) from error
+        self.write_whole(output, file)
 
     @staticmethod
     def _format(options: dict[str, Any]) -> Format:
