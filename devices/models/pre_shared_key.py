@@ -16,7 +16,7 @@ from devices.extension_points import AccessEnd, end_access
 from devices.history import Records
 from devices.history.context import current_user
 from devices.models.device import Device
-from devices.models.revocation import Revocable
+from devices.models.revocation import Revocable, end_access_of
 from devices.verdicts import Outcome
 
 HINT_CHARACTERS = 4
@@ -48,6 +48,17 @@ def outcome_at(key: Window, now: datetime) -> Outcome:
 
 class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
     """Keys by their state, and how they are made."""
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete the keys, which admit their devices as little as revoked ones."""
+        with transaction.atomic():
+            devices = list(self.order_by().values_list("device", flat=True))
+            deleted = super().delete()
+            end_access_of(devices)
+        return deleted
+
+    delete.queryset_only = True  # type: ignore[attr-defined]
+    delete.alters_data = True  # type: ignore[attr-defined]
 
     def live_at(self, now: datetime) -> "PreSharedKeyQuerySet":
         """Return the keys that are usable or will be: neither revoked nor expired."""

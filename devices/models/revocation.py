@@ -27,12 +27,12 @@ def revoke_all(rows: Any, *, by: str, reason: str = "") -> int:
                 revoked_at=moment, revoked_by=by, revoked_reason=reason
             )
             record(batch, ChangeType.CHANGED)
-            _end_access(row.device_id for row in batch)
+            end_access_of(row.device_id for row in batch)
             revoked += len(batch)
     return revoked
 
 
-def _end_access(keys: Iterable[int | None]) -> None:
+def end_access_of(keys: Iterable[int | None]) -> None:
     """Tell that credentials of these devices were revoked; the devices are read if need be."""
     devices = Device.objects.filter(pk__in={pk for pk in keys if pk is not None})
     end_access(devices, AccessEnd.REVOKED)
@@ -63,5 +63,12 @@ class Revocable(Recorded):
             self.revoked_at = now or timezone.now()
             self.revoked_by, self.revoked_reason = by, reason
             self.save(update_fields=FIELDS)
-            _end_access([getattr(self, "device_id", None)])
+            end_access_of([getattr(self, "device_id", None)])
         return True
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Delete the credential, which admits its device as little as a revoked one."""
+        with transaction.atomic():
+            deleted = super().delete(*args, **kwargs)
+            end_access_of([getattr(self, "device_id", None)])
+        return deleted

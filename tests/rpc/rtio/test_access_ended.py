@@ -67,6 +67,8 @@ def rotate(device: Device) -> None:
         (lambda device: device.delete(), Cause.DELETED),
         (revoke_key, Cause.REVOKED),
         (lambda device: revoke_credentials(one(device), by="kim"), Cause.REVOKED),
+        (lambda device: device.keys.get().delete(), Cause.REVOKED),
+        (lambda device: device.keys.all().delete(), Cause.REVOKED),
         (rotate, Cause.ROTATED),
     ],
 )
