@@ -50,6 +50,15 @@ def check(attributes: object) -> dict[str, Any]:
     return attributes
 
 
+def as_text(value: object, *, sort_keys: bool = False) -> str:
+    """Return JSON as text that can be sent on: half of a surrogate pair is escaped.
+
+    Rows from before those were refused may hold one.
+    """
+    text = json.dumps(value, ensure_ascii=False, sort_keys=sort_keys)
+    return text if unstorable_in(text) is None else json.dumps(value, sort_keys=sort_keys)
+
+
 def _check_plain(value: object) -> None:
     if isinstance(value, str) and unstorable_in(value) is not None:
         raise ValidationError(NO_CHARACTER, code="character")

@@ -33,7 +33,7 @@ from devices.admin.changelist import (
     SeenFilter,
     StateFilter,
 )
-from devices.admin.forms import CurrentForm
+from devices.admin.forms import FIELDS, CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.import_export import ImportExportMixin
 from devices.admin.issue_key import IssueKeyMixin
@@ -77,6 +77,7 @@ class DeviceAdmin(
     """Devices, with their keys and certificates beside them."""
 
     form = CurrentForm
+    formfield_overrides = FIELDS
 
     list_display = [
         "identifier",

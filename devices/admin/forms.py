@@ -14,6 +14,7 @@ from django.forms import BaseInlineFormSet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from devices import attributes
 from devices.admin.rendering import NOTHING
 
 
@@ -33,9 +34,30 @@ class MomentField(forms.SplitDateTimeField):
         return super().compress(data_list)
 
 
-# For `formfield_overrides`: the date and time fields of an admin's forms.
-MOMENTS: "dict[type[models.Field[Any, Any]], dict[str, Any]]" = {
-    models.DateTimeField: {"form_class": MomentField}
+class AttributesField(forms.JSONField):
+    """A JSON object as text; what was typed comes back as it was typed."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the attributes that a text says."""
+        return value if isinstance(value, dict) else attributes.parse(value or "{}")
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Whether the text says anything else; the same text does not, whatever it says."""
+        return data != self.prepare_value(initial) and super().has_changed(initial, data)
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """Return what was typed, which need be no JSON."""
+        return data
+
+    def prepare_value(self, value: Any) -> str:
+        """Return what the field shows: what was typed, or attributes as text."""
+        return value if isinstance(value, str) else attributes.as_text(value)
+
+
+# For `formfield_overrides` of an admin.
+FIELDS: "dict[type[models.Field[Any, Any]], dict[str, Any]]" = {
+    models.DateTimeField: {"form_class": MomentField},
+    models.JSONField: {"form_class": AttributesField},
 }
 
 

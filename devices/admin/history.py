@@ -44,18 +44,22 @@ class HistoryMixin(OwnPagesMixin):
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
         """Leave it to the history."""
 
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
+        """Offer the history to whoever may read it."""
+        context["history_is_hidden"] = not _may_see(request, history_of(self.model))
+        return super().render_change_form(request, context, *args, **kw)
+
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show what changed of a row, and of what belongs to it; of a deleted one, too."""
         pk = int(object_id) if is_key(object_id) else 0
         row = self.model._default_manager.filter(pk=pk).first()
+        visible = _visible(request, self.model, pk)
         allowed: bool = self.has_view_permission(request, row)
-        if not allowed:
+        if not allowed or history_of(self.model) not in visible:
             raise PermissionDenied
-        page = timeline.latest(
-            _visible(request, self.model, pk), after=Cursor.read(request.GET.get("after", ""))
-        )
+        page = timeline.latest(visible, after=Cursor.read(request.GET.get("after", "")))
         if row is None and not page.entries:
             raise Http404
         return TemplateResponse(
@@ -97,7 +101,7 @@ class HistoryMixin(OwnPagesMixin):
             rows = self.model._default_manager.select_for_update(of=("self",))
             row = get_object_or_404(rows, pk=object_id)
             may: bool = self.has_change_permission(request, row)
-            if not (self.restores and may):
+            if not (self.restores and may and _may_see(request, history_of(self.model))):
                 raise PermissionDenied
             then = get_object_or_404(
                 history_of(self.model).objects.exclude(history_type=ChangeType.DELETED.value),
@@ -162,9 +166,12 @@ def _set_back(row: Model, then: Any, fields: list[Any]) -> ValidationError | Non
     return None
 
 
-def history_panel(request: HttpRequest, device: Device) -> Panel:
-    """Return the section of a device's page with its latest changes."""
-    page = timeline.latest(_visible(request, Device, device.pk), IN_PANEL)
+def history_panel(request: HttpRequest, device: Device) -> Panel | None:
+    """Return the section with a device's latest changes; None where none may be read."""
+    visible = _visible(request, Device, device.pk)
+    if history_of(Device) not in visible:
+        return None
+    page = timeline.latest(visible, IN_PANEL)
     return Panel(
         _("Latest changes"),
         "admin/history/panel.html",
@@ -182,12 +189,8 @@ def _visible(request: HttpRequest, model: type[Model], pk: int) -> dict[Any, Q]:
 
 
 def _may_see(request: HttpRequest, historical: Any) -> bool:
-    """Whether staff may read the history of rows that they may see, of that model."""
-    model = historical.instance_type
-    if model._meta.auto_created:
-        model = model._meta.auto_created
-    user: Any = request.user
-    return bool(user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"))
+    """Whether staff may read a history, of one row like of all."""
+    return historical in timeline.visible_to(request.user)
 
 
 def shown(entry: Entry, restore: str = "") -> dict[str, Any]:

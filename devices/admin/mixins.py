@@ -10,10 +10,10 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import FieldDoesNotExist, ValidationError
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.db.models import BigIntegerField, Model, QuerySet
 from django.db.models.constants import LOOKUP_SEP
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -174,6 +174,15 @@ class SaveChangedFieldsMixin:
     Servers write beside staff: a revocation, a last use or a digest computed again that came
     between the reading and the saving of a row must stand.
     """
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Add or change a row; say so where somebody was a moment faster with the same."""
+        try:
+            return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
+        except IntegrityError:
+            text = _("Somebody saved the same at this moment. Nothing was saved: look again.")
+            messages.error(request, text)
+            return HttpResponseRedirect(request.get_full_path())
 
     def save_model(self, request: HttpRequest, obj: Model, form: forms.Form, change: bool) -> None:
         """Save a new row whole, a changed one in its changed columns; say what others changed."""

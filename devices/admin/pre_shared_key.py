@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy
 from devices.admin.actions import RevokeKeys
 from devices.admin.changelist import CredentialStateFilter
 from devices.admin.credential import CredentialMixin
-from devices.admin.forms import MOMENTS, CurrentForm
+from devices.admin.forms import FIELDS, CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import SaveChangedFieldsMixin
 from devices.admin.rendering import CREATED, LAST_USED, NOTHING, REVOKED
@@ -24,7 +24,7 @@ class PreSharedKeyAdmin(
     """Keys across all devices: which are old, unused, about to end."""
 
     form = CurrentForm
-    formfield_overrides = MOMENTS
+    formfield_overrides = FIELDS
     list_display = [
         "device",
         "label",

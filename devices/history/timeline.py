@@ -1,6 +1,5 @@
 """The histories of all models, read as one: what changed, latest first, field by field."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from django.db.models import OuterRef, Q, Subquery
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
+from devices import attributes
 from devices.history.context import Origin
 from devices.history.models import ChangeType
 from devices.history.recording import all_histories, history_of
@@ -277,5 +277,5 @@ class Names:
         if isinstance(value, datetime):
             return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         if isinstance(value, dict | list):
-            return json.dumps(value, ensure_ascii=False, sort_keys=True)
+            return attributes.as_text(value, sort_keys=True)
         return str(value)

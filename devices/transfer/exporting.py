@@ -1,13 +1,12 @@
 """Devices and groups into files, whole or not at all; never a secret. (docs/transfer.md)"""
 
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
 from django.db.models import QuerySet
 
-from devices import addresses
+from devices import addresses, attributes
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
 from devices.transfer.columns import DEVICE_COLUMNS, GROUP_COLUMNS, group_cell
@@ -56,9 +55,7 @@ def _texts(device: Device) -> dict[str, str]:
         "groups": group_cell(values["groups"]),
         "enabled": "true" if device.enabled else "false",
         "secret": "",
-        "attributes": json.dumps(device.attributes, ensure_ascii=False)
-        if device.attributes
-        else "",
+        "attributes": attributes.as_text(device.attributes) if device.attributes else "",
     }
 
 

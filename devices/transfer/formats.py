@@ -16,6 +16,8 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext as _
 
+from devices import attributes
+
 MAX_BYTES = 64 * 1024 * 1024
 MAX_ROWS = 250_000
 MAX_COLUMNS = 64
@@ -379,4 +381,4 @@ def write(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row], kind: Fo
 
 def dumps(row: Row) -> str:
     """Return a row as a line of JSON."""
-    return json.dumps(row, ensure_ascii=False)
+    return attributes.as_text(row)

@@ -70,7 +70,7 @@ def client(client: Client, db: None) -> Client:
     CommandPermission.objects.create(
         source_kind="device", source_device=device, destination_kind="itself", pattern="*"
     )
-    Assertion.objects.create(text="allow lamp -> lamp /v1/X")
+    Assertion.objects.create(text="lamp may /v1/X itself")
     return client
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import IntegrityError
 from django.test import Client
 
 from devices.admin.forms import MomentField
@@ -117,3 +118,17 @@ def test_a_time_alone_or_nonsense_is_refused(value: list[str]) -> None:
 
 def test_a_required_moment_needs_its_date_only() -> None:
     assert MomentField().clean(["2030-05-01", ""]) == datetime(2030, 5, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("page", ["device_add", "devicegroup_add"])
+def test_who_saves_the_same_a_moment_later_is_told(
+    page: str, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_the_race(*args: Any, **options: Any) -> None:
+        raise IntegrityError("UNIQUE constraint failed")
+
+    for model in (Device, DeviceGroup):
+        monkeypatch.setattr(model, "save", lose_the_race)
+    sent = {"identifier": "lamp", "kind": "device", "attributes": "{}", "name": "yard"}
+    answer = admin_client.post(url(page), sent, follow=True)
+    assert "Somebody saved the same at this moment" in answer.content.decode()

@@ -97,7 +97,7 @@ def test_a_device_s_own_page_shows_its_latest_changes(make_device: Any) -> None:
     for number in range(6):
         device.name = f"name {number}"
         device.save()
-    page = role("Viewer").get(f"/admin/devices/device/{device.pk}/change/").content.decode()
+    page = role("Operator").get(f"/admin/devices/device/{device.pk}/change/").content.decode()
     assert "Latest changes" in page
     assert "name 5" in page
     assert "first name" not in page
@@ -205,12 +205,30 @@ def test_statements_do_not_grow_with_the_changes(
 
 @pytest.mark.parametrize(
     ("name", "everything", "device"),
-    [("Viewer", 403, 200), ("Operator", 200, 200), ("Security", 200, 200), ("Auditor", 200, 200)],
+    [("Viewer", 403, 403), ("Operator", 200, 200), ("Security", 200, 200), ("Auditor", 200, 200)],
 )
 def test_who_reads_histories(name: str, everything: int, device: int, make_device: Any) -> None:
     client = role(name)
     assert client.get(ALL).status_code == everything
     assert client.get(page_of(make_device())).status_code == device
+
+
+def test_who_reads_no_history_finds_none_on_a_page(make_device: Any) -> None:
+    device = make_device("lamp", name="first")
+    device.name = "second"
+    device.save()
+    viewer = role("Viewer")
+    page = viewer.get(f"/admin/devices/device/{device.pk}/change/").content.decode()
+    assert page_of(device) not in page
+    assert "first" not in page
+    assert viewer.get(first_state(device)).status_code == 403
+
+
+def test_an_operator_reads_no_keys_in_the_history_of_a_device(make_device: Any) -> None:
+    device = make_device("lamp")
+    PreSharedKey.objects.issue(device=device, label="of the factory")
+    assert "of the factory" not in role("Operator").get(page_of(device)).content.decode()
+    assert "of the factory" in role("Security").get(page_of(device)).content.decode()
 
 
 def test_an_operator_reads_no_history_of_rules(make_device: Any) -> None:

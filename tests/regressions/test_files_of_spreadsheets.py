@@ -1,0 +1,232 @@
+"""What spreadsheets really write is read, or refused with what to do; nothing is read as nothing.
+
+A workbook in Strict Open XML has other namespaces, and openpyxl finds no sheet in it (its issue
+tracker says it is not supported): an import said "Imported." of nothing. Spreadsheets leave empty
+cells out at the end of a row, write truth values in their users' language, and start a formula
+after any separator that they expect (OWASP, CSV injection).
+"""
+
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import openpyxl
+import pytest
+from django.core.exceptions import ValidationError
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from devices.models import Device
+from devices.transfer.columns import Columns, is_damaged
+from devices.transfer.formats import Format, defused, format_of, read, undefused
+from devices.transfer.importing import Import, Options
+
+ROWS = [["identifier", "name"], ["lamp", "Lamp"]]
+
+
+def workbook(*sheets: tuple[str, Iterable[Sequence[Any]], str]) -> bytes:
+    book = openpyxl.Workbook()
+    book.remove(book.worksheets[0])
+    for title, lines, state in sheets:
+        sheet = book.create_sheet(title)
+        sheet.sheet_state = state
+        for line in lines:
+            sheet.append(line)
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+def changed(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as before, zipfile.ZipFile(file, "w") as after:
+        for name in before.namelist():
+            after.writestr(name, change(before.read(name)))
+    return file.getvalue()
+
+
+def strict(part: bytes) -> bytes:
+    """Return a part as “Strict Open XML Spreadsheet” has it."""
+    return part.replace(
+        b"http://schemas.openxmlformats.org/spreadsheetml/2006/main",
+        b"http://purl.oclc.org/ooxml/spreadsheetml/main",
+    ).replace(
+        b"http://schemas.openxmlformats.org/officeDocument/2006/relationships",
+        b"http://purl.oclc.org/ooxml/officeDocument/relationships",
+    )
+
+
+def cells(content: bytes, kind: Format = Format.XLSX) -> list[Any]:
+    return [record.cells for record in read(content, kind, Columns())]
+
+
+def checked(content: str | bytes, kind: Format = Format.CSV) -> Import:
+    data = content.encode() if isinstance(content, str) else content
+    run = Import(read(data, kind, Columns()), Options())
+    run.check()
+    return run
+
+
+def opendocument() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("content.xml", "<office:document-content/>")
+    return file.getvalue()
+
+
+PLAIN = workbook(("Sheet1", ROWS, "visible"))
+OLE = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(4096)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (changed(PLAIN, strict), "This is Strict Open XML"),
+        (OLE, "no XLSX workbook"),
+        (opendocument(), "no XLSX workbook"),
+        (workbook(("A", [], "visible")), "No sheet that is shown has any cell"),
+        (workbook(("A", [], "visible"), ("B", ROWS, "hidden")), "No sheet that is shown"),
+        (workbook(("A", ROWS, "visible"), ("B", ROWS, "visible")), "“A” and “B” both hold"),
+        (workbook(("A", [["Our lamps"]], "visible")), "no column “our lamps”"),
+    ],
+    ids=["strict", "xls", "ods", "empty", "hidden", "two", "title"],
+)
+def test_no_workbook_is_read_as_nothing(content: bytes, complaint: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        cells(content)
+    assert complaint in refusal.value.messages[0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        workbook(("Empty", [], "visible"), ("Lamps", ROWS, "visible")),
+        workbook(("Old", ROWS, "hidden"), ("Lamps", ROWS, "visible")),
+        workbook(("Lamps", ROWS, "visible"), ("Notes", [["Written by", "Kim"]], "visible")),
+        changed(PLAIN, lambda part: part.replace(b"sheet.main+xml", b"template.main+xml")),
+        changed(
+            PLAIN,
+            lambda part: part.replace(
+                b"openxmlformats-officedocument.spreadsheetml.sheet.main+xml",
+                b"ms-excel.sheet.macroEnabled.main+xml",
+            ),
+        ),
+    ],
+    ids=["empty first", "hidden first", "notes", "template", "macros"],
+)
+def test_the_table_of_a_workbook_is_found(content: bytes) -> None:
+    assert cells(content) == [{"identifier": "lamp", "name": "Lamp"}]
+
+
+@pytest.mark.parametrize("name", ["a.xlsm", "a.XLTX", "a.xltm", "a.xlsx"])
+def test_workbooks_go_by_all_their_names(name: str) -> None:
+    assert format_of(name) is Format.XLSX
+
+
+def test_a_workbook_named_csv_is_told(db: None) -> None:
+    with pytest.raises(ValidationError, match=r"name ends with \.xlsx"):
+        cells(PLAIN, Format.CSV)
+
+
+@pytest.mark.parametrize("content", ["identifier,name\n", "identifier\n\n\n", "group,parent\n"])
+def test_a_table_without_rows_is_refused(db: None, content: str) -> None:
+    with pytest.raises(ValidationError, match="no rows"):
+        checked(content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (Format.CSV, b"identifier,name,kind\nlamp\nbell,Bell\n"),
+        (
+            Format.XLSX,
+            workbook(
+                ("A", [["identifier", "name", "kind"], ["lamp"], ["bell", "Bell"]], "visible")
+            ),
+        ),
+    ],
+)
+def test_a_row_that_ends_early_has_empty_cells(kind: Format, content: bytes) -> None:
+    assert cells(content, kind) == [
+        {"identifier": "lamp", "name": "", "kind": ""},
+        {"identifier": "bell", "name": "Bell", "kind": ""},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [
+        ("WAHR", "FALSCH"), ("VRAI", "FAUX"), ("VERDADERO", "FALSO"), ("VERO", "FALSO"),
+        ("ИСТИНА", "ЛОЖЬ"), ("是", "否"), ("WAAR", "ONWAAR"), ("DOĞRU", "YANLIŞ"), ("Yes", "0"),
+    ],
+)  # fmt: skip
+def test_truth_in_the_language_of_a_spreadsheet(db: None, yes: str, no: str) -> None:
+    run = checked(f"identifier;enabled\na;{yes}\nb;{no}\n")
+    assert [entry.device.enabled for entry in run.entries] == [True, False]
+
+
+def test_a_wrong_cell_is_quoted_but_no_secret(db: None) -> None:
+    run = checked("identifier,enabled,kind,secret\na,perhaps,lamp,ab\n")
+    said = {problem.column: problem.message for problem in run.problems}
+    assert said["enabled"].endswith("It says “perhaps”.")
+    assert said["kind"].endswith("It says “lamp”.")
+    assert "ab" not in said["secret"].replace("characters", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "meant"),
+    [
+        ("identifier,name\na,Müller\n", 2, "ü"),
+        ("identifier,name\n" + "a,b\n" * 5000 + "c,5 €\n", 5002, "€"),
+        ("identifier,Grüße\n", 1, "ü"),
+    ],
+)
+def test_a_file_of_windows_is_told_its_encoding(content: str, line: int, meant: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        cells(content.encode("cp1252"), Format.CSV)
+    said = refusal.value.messages[0]
+    assert f"Line {line} is not UTF-8: this seems to be Windows-1252" in said
+    assert f"“{meant}”" in said
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    [
+        "1.0", "1E+15", "8,61235E+14", "01/02/2024", "2024-01-02", "02.01.2024 10:00", "1-Jan",
+        "TRUE", "WAHR", "FALSCH", "vrai", "#NAME?", "#N/A", "#####", "861234567890123000",
+    ],
+)  # fmt: skip
+def test_an_identifier_that_a_spreadsheet_made_is_warned_of(identifier: str) -> None:
+    assert is_damaged(identifier)
+
+
+@pytest.mark.parametrize(
+    "identifier", ["lamp", "861234567890123", "0011-22", "12e45678", "a-b", "//h/x"]
+)
+def test_a_good_identifier_is_not_warned_of(identifier: str) -> None:
+    assert not is_damaged(identifier)
+
+
+texts = st.text(st.sampled_from("=+-@\t\r\n;,|'\"a ＝"), max_size=9)  # noqa: RUF001
+
+
+@given(texts)
+@example("lamp;=1+1")
+@example("lamp\t=1+1")
+@example("lamp|@x")
+@example("lamp\n+1")
+@example("lamp;'\"=1")
+def test_no_separator_starts_a_formula(text: str) -> None:
+    written = defused(text)
+    assert undefused(written) == text
+    for separator in ";,|\t\r\n":
+        for cell in written.split(separator):
+            assert not cell.lstrip('"').startswith(("=", "+", "-", "@", "＝"))  # noqa: RUF001
+
+
+def test_devices_are_what_an_import_of_nothing_leaves(db: None) -> None:
+    with pytest.raises(ValidationError):
+        checked(changed(PLAIN, strict), Format.XLSX)
+    assert not Device.objects.exists()

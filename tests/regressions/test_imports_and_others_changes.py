@@ -1,0 +1,94 @@
+"""An import writes over nothing that it has not seen, and asks before it breaks an assertion.
+
+A credential that was revoked between the preview and the import came back, and a device that was
+disabled meanwhile could be enabled again, where the numbers of the preview happened to agree.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.test import Client
+
+from acl.models import Assertion, CommandPermission
+from devices.models import Certificate, Device, PreSharedKey
+from devices.transfer.columns import Columns
+from devices.transfer.formats import Format, read
+from devices.transfer.importing import Import, Options
+from tests.devices.admin.test_import_export import sent, token
+from tests.support import pki
+
+Factory = Callable[..., Device]
+PAGE = "/admin/devices/device/import/"
+
+
+def prepared(content: str, **options: bool) -> Import:
+    run = Import(read(content.encode(), Format.CSV, Columns()), Options(**options))
+    run.check()
+    assert run.is_sound
+    run.prepare()
+    return run
+
+
+CHANGES: dict[str, Callable[[Device], object]] = {
+    "disabled": lambda device: Device.objects.filter(pk=device.pk).update(enabled=False),
+    "renamed": lambda device: Device.objects.filter(pk=device.pk).update(name="theirs"),
+    "deleted": lambda device: device.delete(),
+    "moved": lambda device: device.groups.clear(),
+    "key revoked": lambda device: device.keys.get().revoke(by="kim"),
+    "key issued": lambda device: PreSharedKey.objects.issue(device=device),
+    "certificate revoked": lambda device: device.certificates.get().revoke(by="kim"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changed_since_the_check_is_not_written_over(
+    change: str, make_device: Factory, make_group: Any
+) -> None:
+    device = make_device("lamp", groups=[make_group("yard")])
+    PreSharedKey.objects.register(device=device, secret="a chosen secret 1")
+    pem = pki.issue("lamp").pem
+    Certificate.objects.register(device=device, presented=pem)
+    quoted = '"' + pem.replace('"', '""') + '"'
+    run = prepared(
+        "identifier,name,groups,enabled,secret,certificate\n"
+        f"lamp,mine,yard,true,another chosen one,{quoted}\nbell,,,,,\n"
+    )
+    CHANGES[change](device)
+    with pytest.raises(ValidationError, match="rows 2"):
+        run.write()
+    assert not Device.objects.filter(identifier="bell").exists()
+    assert not Device.objects.filter(name="mine").exists()
+
+
+def test_a_preview_of_the_same_numbers_is_void(admin_client: Client, make_device: Factory) -> None:
+    one, two = make_device("one", name="new"), make_device("two", name="old")
+    content = "identifier,name\none,new\ntwo,new\n"
+    confirmed = token(sent(admin_client, PAGE, content))
+    Device.objects.filter(pk=one.pk).update(name="old")
+    Device.objects.filter(pk=two.pk).update(name="new")
+    answer = sent(admin_client, PAGE, content, confirmed=confirmed)
+    assert "changed since the preview" in answer.content.decode()
+    one.refresh_from_db()
+    assert one.name == "old"
+
+
+def test_an_import_that_breaks_an_assertion_asks(
+    admin_client: Client, make_device: Factory
+) -> None:
+    lamp = make_device("lamp")
+    CommandPermission.objects.create(
+        source_kind="device", source_device=lamp, destination_kind="itself", pattern="/v1/X"
+    )
+    Assertion.objects.create(text="lamp may /v1/X itself")
+    content = "identifier,enabled\nlamp,false\n"
+    confirmed = token(sent(admin_client, PAGE, content))
+    asked = sent(admin_client, PAGE, content, confirmed=confirmed)
+    page = asked.content.decode()
+    assert "breaks an assertion" in page
+    assert "Import all the same" in page
+    assert Device.objects.get().enabled
+    done = sent(admin_client, PAGE, content, confirmed=token(asked), _confirmed="yes")
+    assert done.status_code == 302
+    assert not Device.objects.get().enabled
