@@ -35,7 +35,7 @@ RETRY_AFTER = 5  # seconds
 # What ends a machine's statement on PostgreSQL, in milliseconds, before its deadline does.
 SESSION: Mapping[str, str | int] = {
     "lock_timeout": 1000,
-    "statement_timeout": 1500,
+    "statement_timeout": 1250,
     "plan_cache_mode": "force_generic_plan",
 }
 

@@ -15,8 +15,8 @@ A batch and the threads in it:
         └──(no turn in time, or its first thread is interrupted)──▶ failed
 
 The thread with the first question leads: it waits for the turn, asks, and whatever ends it
-(answers, a failure, an interruption) gives the turn to the batch that gathered meanwhile. Those who
-follow wait for their leader no longer than MAX_WAIT.
+(answers, a failure, an interruption) gives the turn to the batch that gathered meanwhile. It waits
+for its turn no longer than MAX_TURN, and those who follow it for their answer than MAX_WAIT.
 """
 
 import threading
@@ -25,7 +25,9 @@ from typing import Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
 
-MAX_WAIT = 3.0  # seconds, for the batch before and for one's own: RTIO waits 5 s in all
+# Seconds: for the batch before; for that and one's own. RTIO waits 5 s in all.
+MAX_TURN = 1.5
+MAX_WAIT = 3.0
 
 Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
@@ -99,7 +101,7 @@ class Coalescer(Generic[Question, Answer]):
     def _lead(self, batch: Batch[Question, Answer], using: str) -> None:
         """Get the answers of a batch once it is its turn, then let the next one go on."""
         try:
-            if not batch.turn.acquire(timeout=MAX_WAIT):
+            if not batch.turn.acquire(timeout=MAX_TURN):
                 raise OperationalError("the database did not answer in time")  # noqa: TRY301
             with self._lock:
                 if self._gathering.get(using) is batch:

@@ -18,7 +18,7 @@ from typing import Any, Self
 import psycopg
 from django.db import OperationalError
 
-SECONDS = 2.0  # for a question of the machine endpoints: RTIO waits 5 s in all
+SECONDS = 1.5  # for a question of the machine endpoints: RTIO waits 5 s in all
 INTERVAL = 0.2  # seconds between two looks
 
 _due: dict[int, tuple[float, Any]] = {}  # by driver: when it must have answered, on this clock

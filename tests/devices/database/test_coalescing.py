@@ -161,7 +161,8 @@ def test_a_leader_that_is_interrupted_fails_its_batch(registry: Registry, ask: A
 def test_nobody_waits_for_ever(
     registry: Registry, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coalescing, "MAX_WAIT", 0.2)
+    monkeypatch.setattr(coalescing, "MAX_TURN", 0.2)
+    monkeypatch.setattr(coalescing, "MAX_WAIT", 0.4)
     first = ask("a")
     leader, follower = ask("b"), ask("c")
     for late in (leader, follower):
