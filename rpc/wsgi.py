@@ -31,6 +31,7 @@ STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HT
 # Seconds that a request waits for a slot. RTIO waits 5 s in all, a browser's user for longer.
 MACHINE_WAIT = 1.0
 STAFF_WAIT = 5.0
+STAFF_DEADLINE = 120.0  # of one statement
 RETRY_AFTER = 5  # seconds
 # What ends a machine's statement on PostgreSQL, in milliseconds, before its deadline does.
 SESSION: Mapping[str, str | int] = {
@@ -67,7 +68,9 @@ class MachineFastPath:
         self.machines = Slots(
             settings.THREADS, max_wait=MACHINE_WAIT, session=session, aliases=aliases
         )
-        self.staff = Slots(max(1, settings.THREADS // 2), max_wait=STAFF_WAIT)
+        self.staff = Slots(
+            max(1, settings.THREADS // 2), max_wait=STAFF_WAIT, deadline=STAFF_DEADLINE
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""

@@ -19,6 +19,7 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from devices import telemetry
+from devices.database.deadlines import SECONDS, guard
 
 SLOTS = "authsite.slots"  # where in a request's environment its slots are
 
@@ -34,8 +35,9 @@ class NoSlotError(OperationalError):
 class Slots:
     """A pool of slots; `with slots:` holds one of them for the thread.
 
-    A slot is a connection to each of the databases in `aliases`. `max_wait` is in seconds.
-    `session` are PostgreSQL settings of the connections, given when they are opened.
+    A slot is a connection to each of the databases in `aliases`. `max_wait` is in seconds, and so
+    is `deadline`, of each statement that Django's cursors run. `session` are PostgreSQL settings of
+    the connections, given when they are opened.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Slots:
         count: int,
         *,
         max_wait: float,
+        deadline: float = SECONDS,
         session: Mapping[str, str | int] | None = None,
         aliases: Sequence[str] = (DEFAULT_DB_ALIAS,),
     ) -> None:
@@ -50,7 +53,7 @@ class Slots:
         self._aliases = aliases
         self._free: SimpleQueue[Slot] = SimpleQueue()
         for _ in range(count):
-            self._free.put([_connection(alias, session) for alias in aliases])
+            self._free.put([_connection(alias, session, deadline) for alias in aliases])
 
     def acquire(self) -> None:
         """Wait for a slot and let this thread's queries use its connections."""
@@ -119,8 +122,11 @@ def held() -> Slots | None:
     return slots
 
 
-def _connection(alias: str, session: Mapping[str, str | int] | None) -> BaseDatabaseWrapper:
+def _connection(
+    alias: str, session: Mapping[str, str | int] | None, deadline: float
+) -> BaseDatabaseWrapper:
     connection = connections.create_connection(alias)
+    connection.execute_wrapper(guard(deadline)).__enter__()  # for good
     connection.inc_thread_sharing()  # by one thread after another
     if session and connection.vendor == "postgresql":
         connection.settings_dict = _with_session(connection.settings_dict, session)

@@ -16,9 +16,11 @@ from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from devices.database.deadlines import guard
 from devices.database.outages import OutageLog
 
 WAL_WAIT = 100  # milliseconds that a truncation waits for readers
+STATEMENT_SECONDS = 30.0  # after which the connection of a database that stands still is given up
 READ_ONLY = "25006"  # SQLSTATE of a server that became, or still is, a standby
 
 Batch = TypeVar("Batch")
@@ -114,11 +116,12 @@ class WriteBehindWorker(Generic[Batch]):
     def _write_until(self, end: float) -> None:
         """Write what was collected, spread over the time until then."""
         try:
-            for left in self._batches_written():
-                if left:
-                    self._wake.wait(max(0.0, end - time.monotonic()) / (left + 1))
-                if self._ended:
-                    break
+            with connection.execute_wrapper(guard(STATEMENT_SECONDS)):
+                for left in self._batches_written():
+                    if left:
+                        self._wake.wait(max(0.0, end - time.monotonic()) / (left + 1))
+                    if self._ended:
+                        break
             truncate_wal(connection)
         finally:
             connection.close()

@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Iterator
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -49,6 +49,19 @@ def test_a_failure_outside_a_batch_is_survived(
     assert caplog.text.count("RuntimeError: odd") == 2
 
 
+class Broken:
+    """A connection that cannot even be closed."""
+
+    vendor = "none"
+
+    def __init__(self, close: Callable[..., None]) -> None:
+        self.close = close
+
+    @staticmethod
+    def execute_wrapper(_: object) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("call", ["truncate_wal", "connection"])
 def test_a_failure_after_the_batches_is_survived(
@@ -60,7 +73,7 @@ def test_a_failure_after_the_batches_is_survived(
         failed.release()
         raise RuntimeError("odd")
 
-    broken = fail if call == "truncate_wal" else SimpleNamespace(close=fail, vendor="none")
+    broken = fail if call == "truncate_wal" else Broken(fail)
     with monkeypatch.context() as patch:
         patch.setattr(write_behind, call, broken)
         patch.setattr(journal, "write", lambda _: None)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -179,7 +179,8 @@ def own_database(folder: Path, template: str = "") -> Iterator[str]:
     try:
         yield urlsplit(url)._replace(path=f"/{name}").geturl()
     finally:
-        _execute(url, f"DROP DATABASE {name} WITH (FORCE)")
+        with suppress(psycopg.OperationalError):  # a cluster of a test's own may be gone
+            _execute(url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _execute(url: str, statement: str) -> None:
@@ -188,10 +189,11 @@ def _execute(url: str, statement: str) -> None:
 
 
 @cache
-def _demo() -> tuple[str, Staff]:
+def _demo(_database_url: str) -> tuple[str, Staff]:
     """Return the URL of a demo registry that nothing serves, and who may sign in.
 
-    It is made once and copied, since that takes seconds; it goes with this process.
+    It is made once for each DATABASE_URL and copied, since that takes seconds; it goes with this
+    process.
     """
     until_the_end = ExitStack()
     atexit.register(until_the_end.close)
@@ -206,7 +208,7 @@ def _demo() -> tuple[str, Staff]:
 @contextmanager
 def demo_database(folder: Path) -> Iterator[tuple[str, Staff]]:
     """Yield the URL of a demo registry of its own, and who may sign in."""
-    template, staff = _demo()
+    template, staff = _demo(os.environ.get("DATABASE_URL", ""))
     with own_database(folder, template) as url:
         yield url, staff
 
