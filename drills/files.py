@@ -15,7 +15,7 @@ REFUSALS = 400
 BYTES = 200  # of log a refusal, at most
 
 
-@drill("an outage's log", seconds=90)
+@drill("an outage's log", seconds=240)
 def outage(folder: Path, report: Report) -> None:
     """Stop the database and ask on: the log grows by little, and by something."""
     with migrated(folder, standbys=0) as (nodes, server):
@@ -46,7 +46,7 @@ def outage(folder: Path, report: Report) -> None:
         )
 
 
-@drill("backup and restore", seconds=200)
+@drill("backup and restore", seconds=400)
 def backup(folder: Path, report: Report) -> None:
     """Back both databases up under load, restore each elsewhere, and run the self-test there."""
     with migrated(folder, standbys=0) as (nodes, on_postgres):

@@ -148,7 +148,7 @@ def etcd(root: Path) -> Iterator[str]:
         process.wait(10)
 
 
-@drill("Patroni: the primary is killed", seconds=180)
+@drill("Patroni: the primary is killed", seconds=360)
 def patroni(folder: Path, report: Report) -> None:
     """Kill the primary and its Patroni; the rest find a new one, which has lost nothing."""
     if importlib.util.find_spec("patroni") is None:

@@ -90,13 +90,18 @@ class Probe:
     """
 
     def __init__(
-        self, servers: Sequence[Server], devices: Sequence[Known], clients: int = 4
+        self,
+        servers: Sequence[Server],
+        devices: Sequence[Known],
+        clients: int = 4,
+        pause: float = 0.005,
     ) -> None:
         self.devices = list(devices)
         self.answers: list[Answered] = []
         self.revoked: dict[str, float] = {}
         self.unsure: set[str] = set()
         self._is_over = threading.Event()
+        self._pause = pause
         self._threads = [
             threading.Thread(target=self._run, args=(server, number), daemon=True)
             for server in servers
@@ -109,7 +114,7 @@ class Probe:
             number += 1
             answer = client.ask(self.devices[number % len(self.devices)])
             self.answers.append(answer)
-            time.sleep(0.05 if not answer.code else 0.005)
+            time.sleep(0.05 if not answer.code else self._pause)
         client.close()
 
     def __enter__(self) -> Self:

@@ -22,7 +22,7 @@ REVOCATIONS = 100  # on an idle machine, and as many on a busy one
 STALE = 5
 
 
-@drill("revocations on standbys", seconds=150)
+@drill("revocations on standbys", seconds=300)
 def revocations(folder: Path, report: Report) -> None:
     """Revoke keys; ask every standby's site at the very next moment; none may say OK."""
     with migrated(folder) as (nodes, writer), ExitStack() as stack:
@@ -96,7 +96,7 @@ def answers_by(server: Server) -> dict[str, float]:
     return {source: float(count) for source, count in found}
 
 
-@drill("a standby is cut off and dropped", seconds=120)
+@drill("a standby is cut off and dropped", seconds=240)
 def standby_cut_off(folder: Path, report: Report) -> None:
     """Cut a standby off and drop it: its site asks the primary, and is never stale."""
     with migrated(folder) as (nodes, manager), ExitStack() as stack:
@@ -138,7 +138,7 @@ def standby_cut_off(folder: Path, report: Report) -> None:
         report.counter = f"without a lease: {stale[1]} of 20 stale"
 
 
-@drill("a change that is not confirmed", seconds=120)
+@drill("a change that is not confirmed", seconds=240)
 def unconfirmed(folder: Path, report: Report) -> None:
     """Freeze a standby and revoke: staff are told, verifications go on, it is confirmed later."""
     with migrated(folder) as (nodes, server):
@@ -172,7 +172,7 @@ def unconfirmed(folder: Path, report: Report) -> None:
         report.counter = f"with both standbys: {quick:.1f} s, nothing told"
 
 
-@drill("a standby dies while staff save", seconds=90)
+@drill("a standby dies while staff save", seconds=240)
 def standby_dies(folder: Path, report: Report) -> None:
     """Kill a standby under strict settings: saves wait, verifications do not."""
     with migrated(folder) as (nodes, server):
@@ -212,7 +212,7 @@ def standby_dies(folder: Path, report: Report) -> None:
         )
 
 
-@drill("the primary is killed", seconds=120)
+@drill("the primary is killed", seconds=240)
 def primary_killed(folder: Path, report: Report) -> None:
     """Kill the primary under load, promote a standby: nothing acknowledged is lost."""
     with migrated(folder) as (nodes, server):
@@ -283,7 +283,7 @@ def primary_killed(folder: Path, report: Report) -> None:
         report.counter = f"old primary unfenced: {stale} of {len(late)} stale"
 
 
-@drill("the primary freezes", seconds=120)
+@drill("the primary freezes", seconds=240)
 def primary_frozen(folder: Path, report: Report) -> None:
     """Freeze the primary's processes: the site gives its connections up and finds the next one."""
     with migrated(folder) as (nodes, server):

@@ -94,7 +94,7 @@ def attempt(server: Server, *words: str) -> str:
     return "" if "Traceback" not in done.stderr else done.stderr.strip().splitlines()[-1]
 
 
-@drill("behind a transaction pooler", seconds=240)
+@drill("behind a transaction pooler", seconds=480)
 def pooled(folder: Path, report: Report) -> None:
     """Use every page of staff's and every command behind PgBouncer in transaction mode."""
     with migrated(folder, standbys=0) as (nodes, direct):
@@ -128,7 +128,7 @@ def pooled(folder: Path, report: Report) -> None:
             report.counter = f"DATABASE_POOLER=off: {failed} of 20 pages of roles failed"
 
 
-@drill("the earlier release on today's schema", seconds=150)
+@drill("the earlier release on today's schema", seconds=300)
 def earlier_release(folder: Path, report: Report) -> None:
     """Run yesterday's code on the migrated database, as during an upgrade one by one."""
     checkout = folder / "earlier"
@@ -179,7 +179,7 @@ class Elsewhere(Server):
         self.base = checkout
 
 
-@drill("a migration meets an open transaction", seconds=120)
+@drill("a migration meets an open transaction", seconds=240)
 def migration(folder: Path, report: Report) -> None:
     """Migrate while a transaction reads the same tables: verifications go on."""
     with migrated(folder, standbys=0) as (nodes, server):
@@ -234,7 +234,7 @@ def pepper(name: str, byte: int) -> str:
     return f"{name}:{base64.urlsafe_b64encode(bytes([byte]) * 32).decode()}"
 
 
-@drill("a pepper is rotated on two sites", seconds=150)
+@drill("a pepper is rotated on two sites", seconds=300)
 def rotation(folder: Path, report: Report) -> None:
     """Make a new pepper known on both sites first, then put it first: no right secret fails."""
     new = pepper("new", 7)
@@ -270,7 +270,7 @@ def rotation(folder: Path, report: Report) -> None:
         report.counter = f"in one step: {refused} of 10 right secrets refused"
 
 
-@drill("two sites on one primary", seconds=150)
+@drill("two sites on one primary", seconds=300)
 def two_sites(folder: Path, report: Report) -> None:
     """Change things on one site; the other one knows at the next request."""
     with migrated(folder, standbys=0) as (_nodes, manager), ExitStack() as stack:

@@ -23,6 +23,7 @@ INTERVAL = 0.2  # seconds between two looks
 
 _due: dict[int, tuple[float, Any]] = {}  # by driver: when it must have answered, on this clock
 _lock = threading.Lock()
+last_overdue = 0.0  # on this clock: connections that were opened before lead to a frozen server
 _watcher: threading.Thread | None = None
 
 
@@ -52,6 +53,8 @@ class Deadline:
         trace: TracebackType | None,
     ) -> None:
         if _due.pop(id(self._driver), None) is None:
+            global last_overdue  # noqa: PLW0603 - one a process
+            last_overdue = time.monotonic()
             with _lock:  # its socket is being shut down: nothing may close it meanwhile
                 raise Overdue(f"the database did not answer within {self._seconds:g} s")
 

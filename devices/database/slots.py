@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import inf
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,7 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from devices import telemetry
+from devices.database import deadlines
 from devices.database.deadlines import SECONDS, guard
 
 SLOTS = "authsite.slots"  # where in a request's environment its slots are
@@ -63,6 +65,8 @@ class Slots:
             slot = self._wait()
         for alias, connection in zip(self._aliases, slot, strict=True):
             connections[alias] = connection
+            if getattr(connection, "opened", inf) < deadlines.last_overdue:
+                connection.close()  # each would be found out by a request of its own
         _held.slots = self
 
     def _wait(self) -> Slot:

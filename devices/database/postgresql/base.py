@@ -1,5 +1,6 @@
 """Django's PostgreSQL backend, whose commits wait for standbys no longer than CONFIRM_SECONDS."""
 
+import time
 from typing import Any
 
 from django.db.backends.postgresql import base
@@ -13,6 +14,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Connect, and listen for the server's word that a commit waited in vain."""
         driver = super().get_new_connection(conn_params)
+        self.opened = time.monotonic()
         driver.add_notice_handler(confirmation.hear)
         return driver
 

@@ -200,3 +200,25 @@ def test_staff_without_a_slot_read_why(answer: Handled, slots: Slots) -> None:
     slots._free.put(taken)
     assert "Too much is going on at once" in page
     assert 'id="site-name"' in page
+
+
+@pytest.mark.skipif(
+    connections[DEFAULT_DB_ALIAS].vendor != "postgresql", reason="a file does not freeze"
+)
+@pytest.mark.django_db(transaction=True)
+def test_connections_to_a_frozen_server_are_given_up_together(
+    slots: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with slots:
+        connections[DEFAULT_DB_ALIAS].ensure_connection()
+        first = connections[DEFAULT_DB_ALIAS].connection
+    with slots:
+        assert connections[DEFAULT_DB_ALIAS].connection is first
+    monkeypatch.setattr("devices.database.deadlines.last_overdue", time.monotonic())
+    with slots:
+        assert connections[DEFAULT_DB_ALIAS].connection is None
+        connections[DEFAULT_DB_ALIAS].ensure_connection()
+        second = connections[DEFAULT_DB_ALIAS].connection
+    with slots:
+        assert connections[DEFAULT_DB_ALIAS].connection is second, "it was opened since"
+        connections[DEFAULT_DB_ALIAS].close()
