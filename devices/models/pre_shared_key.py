@@ -1,7 +1,7 @@
 """Pre-shared keys: secrets that a device and the registry both know, stored one-way."""
 
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
@@ -101,18 +101,14 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
 
         Raises ValidationError where a key was issued for `token` before.
         """
-        secret = hashing.generate()
-        key = self._create(
-            device,
-            secret,
-            scheme=Scheme.HMAC_SHA256,
-            hint=f"{secret[:HINT_CHARACTERS]}…",
-            label=label,
-            not_before=not_before,
-            not_after=not_after,
-            token=token,
+        return self._issue(
+            device, label=label, not_before=not_before, not_after=not_after, token=token
         )
-        return key, secret
+
+    def _issue(self, device: Device, **fields: Any) -> tuple["PreSharedKey", str]:
+        secret = hashing.generate()
+        hint = f"{secret[:HINT_CHARACTERS]}…"
+        return self._create(device, secret, scheme=Scheme.HMAC_SHA256, hint=hint, **fields), secret
 
     def register(
         self,
@@ -156,32 +152,20 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
                 )
 
     def _create(
-        self,
-        device: Device,
-        secret: str,
-        *,
-        scheme: Scheme,
-        hint: str,
-        label: str,
-        not_before: datetime | None,
-        not_after: datetime | None,
-        token: UUID | None,
+        self, device: Device, secret: str, *, is_held: bool = False, **fields: Any
     ) -> "PreSharedKey":
+        """Create a key once what staff said of it is checked; the rest is made here."""
         pepper = hashing.newest_pepper()
-        key = self.model(
-            device=device,
-            label=label,
-            scheme=scheme,
-            digest=hashing.digest(secret, scheme, pepper),
-            pepper=pepper,
-            hint=hint,
-            not_before=not_before,
-            not_after=not_after,
-            token=token,
-        )
-        with transaction.atomic():
-            _hold(device)
-            key.full_clean()
+        digest = hashing.digest(secret, fields["scheme"], pepper)
+        key = self.model(device=device, digest=digest, pepper=pepper, **fields)
+        made_here = {"device", "scheme", "digest", "pepper", "hint"}
+        if key.not_before is None or key.not_after is None:
+            made_here |= {"not_before", "not_after"}  # one alone makes no window
+        # In another transaction it has no savepoint: what fails here takes all of it back.
+        with transaction.atomic(savepoint=False):
+            if not is_held:
+                _hold(device)
+            key.full_clean(exclude=made_here)
             key.save()
         return key
 
@@ -210,7 +194,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
                     key.revoke(by=current_user(), reason=str(_("rotated")), now=moment)
             if not overlap:
                 end_access([device], AccessEnd.ROTATED)
-            return self.issue(device=device, label=label, token=token)
+            return self._issue(device, label=label, token=token, is_held=True)
 
 
 def _hold(device: Device) -> None:

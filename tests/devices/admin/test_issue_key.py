@@ -113,3 +113,15 @@ def test_the_rules_of_a_good_secret_come_with_the_form_and_no_secret_does(
     assert "¶§" not in refused.content.decode()
     assert "3 to 128" in refused.content.decode()
     assert "<script>" not in refused.content.decode()
+
+
+def test_a_rotation_takes_few_statements(
+    admin_client: Client, make_device: Factory, django_assert_max_num_queries: Any
+) -> None:
+    device = make_device()
+    PreSharedKey.objects.issue(device=device)
+    address = url("device_rotate_keys", device.pk)
+    token = admin_client.get(address).context["form"]["token"].value()
+    with django_assert_max_num_queries(16):
+        answer = admin_client.post(address, {"token": token, "overlap": "24"})
+    assert shown_secret(answer)
