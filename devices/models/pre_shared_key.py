@@ -161,8 +161,8 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         made_here = {"device", "scheme", "digest", "pepper", "hint"}
         if key.not_before is None or key.not_after is None:
             made_here |= {"not_before", "not_after"}  # one alone makes no window
-        # In another transaction it has no savepoint: what fails here takes all of it back.
-        with transaction.atomic(savepoint=False):
+        # A rotation needs no savepoint: what fails here takes all of it back.
+        with transaction.atomic(savepoint=not is_held):
             if not is_held:
                 _hold(device)
             key.full_clean(exclude=made_here)
