@@ -1,13 +1,12 @@
 """Find out whether a pooler stands before the database, and what it would break."""
 
 import contextlib
+import secrets
 
 import psycopg
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
 from psycopg.pq import ExecStatus
-
-NAME, SQL = b"authsite_pooler_check", b"SELECT 1"
 
 
 def complaints() -> list[str]:
@@ -32,13 +31,15 @@ def complaints() -> list[str]:
 
 
 def _judge(first: "psycopg.Connection[object]", second: "psycopg.Connection[object]") -> list[str]:
-    prepared = first.pgconn.prepare(NAME, SQL)
+    # A name of its own: the server's connection may have been somebody else's before.
+    name = f"authsite_{secrets.token_hex(8)}".encode()
+    prepared = first.pgconn.prepare(name, b"SELECT 1")
     pid = first.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
     with second.transaction():
         shared = second.execute("SELECT pg_backend_pid()", prepare=False).fetchone() == pid
         followed = (
             prepared.status == ExecStatus.COMMAND_OK
-            and first.pgconn.exec_prepared(NAME, []).status == ExecStatus.TUPLES_OK
+            and first.pgconn.exec_prepared(name, []).status == ExecStatus.TUPLES_OK
         )
     if not shared:
         return []

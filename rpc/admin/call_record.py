@@ -181,7 +181,7 @@ class CallRecordAdmin(admin.ModelAdmin):
         "endpoint",
     ]
     list_display_links = [LAST]
-    linked_lookups = ("bucket__gte", "bucket__lt")
+    linked_lookups = ("bucket__exact", "bucket__gte", "bucket__lt")
     list_filter = [
         PeriodFilter,
         "outcome",
