@@ -33,6 +33,7 @@ MACHINE_WAIT = 1.0
 STAFF_WAIT = 5.0
 STAFF_DEADLINE = 120.0  # of one statement
 RETRY_AFTER = 5  # seconds
+MAX_READ_AHEAD = 64 * 1024  # bytes of a browser's body
 # What ends a machine's statement on PostgreSQL, in milliseconds, before its deadline does.
 SESSION: Mapping[str, str | int] = {
     "lock_timeout": 1000,
@@ -76,6 +77,7 @@ class MachineFastPath:
         """Answer one request."""
         view = self._view_of(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
         if view is None:
+            _read_ahead(environ)
             try:
                 with self.staff:
                     return self._for_browser(environ, start_response)
@@ -90,7 +92,6 @@ class MachineFastPath:
     def _for_browser(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        environ["wsgi.input"] = Body(environ["wsgi.input"])
         response = cast(
             "HttpResponse | StreamingHttpResponse", self.django(environ, start_response)
         )
@@ -129,6 +130,16 @@ class Body(io.IOBase):
         """Return the next `size` bytes; fewer only where the body ends."""
         with released():
             return self._stream.read(size)
+
+
+def _read_ahead(environ: WSGIEnvironment) -> None:
+    """Read a form before a slot is held; an upload is read while its slot is left to others."""
+    announced = environ.get("CONTENT_LENGTH") or "0"
+    stream = environ["wsgi.input"]
+    if announced.isdecimal() and int(announced) <= MAX_READ_AHEAD:
+        environ["wsgi.input"] = io.BytesIO(stream.read(int(announced)))
+    else:
+        environ["wsgi.input"] = Body(stream)
 
 
 def _stream(response: StreamingHttpResponse) -> Iterator[bytes]:

@@ -194,6 +194,23 @@ def test_who_reads_slowly_has_no_slot(answer: Handled, slots: Slots) -> None:
     assert closed == [True]
 
 
+def test_a_form_is_read_before_a_slot_is_held(slots: Slots) -> None:
+    sender = Watched(b"a=1", slots)
+    read: list[bytes] = []
+
+    def django(environ: Any, _: object) -> HttpResponse:
+        assert not is_free(slots)
+        read.append(environ["wsgi.input"].read(3))
+        return HttpResponse(b"saved")
+
+    application = MachineFastPath(django)
+    application.staff = slots
+    environ = RequestFactory().post("/admin/", b"a=1", content_type="text/plain").environ
+    environ["wsgi.input"] = sender
+    assert list(application(environ, lambda *_: lambda _: None)) == [b"saved"]
+    assert (sender.seen, read) == ([True], [b"a=1"])
+
+
 def test_staff_without_a_slot_read_why(answer: Handled, slots: Slots) -> None:
     taken = slots._free.get()
     page = b"".join(answer(lambda *_: HttpResponse(b"never made"))).decode()
