@@ -16,7 +16,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from authsite.accounts import second_factor
 from devices.admin.forms import CurrentForm
-from devices.admin.mixins import SaveChangedFieldsMixin, confirmation
+from devices.admin.mixins import SaveChangedFieldsMixin, confirmation, is_confirmed
 from devices.admin.reauthentication import recently_authenticated
 
 # Staff keep their factors on pages of their own; failed logins are kept as attempts.
@@ -55,7 +55,7 @@ class StaffAdmin(SaveChangedFieldsMixin, UserAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> HttpResponse | None:
         """Take every second factor off the selected accounts, after a confirmation."""
-        if "confirmed" not in request.POST:
+        if not is_confirmed(request, queryset):
             return confirmation(
                 self,
                 request,

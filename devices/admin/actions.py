@@ -1,6 +1,5 @@
 """What staff do to many rows at once: each change is shown before it is made."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from devices.admin.mixins import OwnPagesMixin, confirmation, form_page
+from devices.admin.mixins import OwnPagesMixin, confirmation, form_page, set_digest
 from devices.credentials import x509
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.models.certificate import keep_revoked
@@ -383,14 +382,6 @@ def not_deletable(found: list[Dependants], user: Any) -> list[str]:
     ]
 
 
-def set_digest(rows: QuerySet[Any]) -> str:
-    """Return what stands for this very set of rows: another set has another digest."""
-    digest = hashlib.sha256()
-    for (key,) in rows.order_by("pk").values_list("pk").distinct():
-        digest.update(b"%d," % key)
-    return digest.hexdigest()
-
-
 class BulkActionsMixin(OwnPagesMixin):
     """Makes an admin confirm a change of many rows, or of one, and then make it."""
 
@@ -428,12 +419,13 @@ class BulkActionsMixin(OwnPagesMixin):
                     "text": _("Choose the group; what will change is shown next."),
                     "button": _("Continue"),
                     "is_destructive": False,
+                    "shown": "",
                 },
             )
         rows = self.model._default_manager.filter(pk__in=queryset.order_by().values("pk"))
         affected = change.affected(rows, given or {})
         digest = set_digest(affected)
-        confirmed = request.POST.get("shown")
+        confirmed = request.POST.get("shown") or None
         lacks = change.lacking(affected, request.user)
         if given is not None and not lacks and confirmed == digest:
             done = change.apply(affected, given, by=request.user.get_username())

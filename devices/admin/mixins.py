@@ -1,5 +1,6 @@
 """What the admins of several models share: their own pages, guards, and how they save."""
 
+import hashlib
 import inspect
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -236,6 +237,19 @@ def form_page(
     )
 
 
+def set_digest(rows: QuerySet[Any]) -> str:
+    """Return what stands for this very set of rows: another set has another digest."""
+    digest = hashlib.sha256()
+    for (key,) in rows.order_by("pk").values_list("pk").distinct():
+        digest.update(b"%d," % key)
+    return digest.hexdigest()
+
+
+def is_confirmed(request: HttpRequest, queryset: QuerySet[Any]) -> bool:
+    """Whether an action on just these rows was confirmed."""
+    return request.POST.get("shown") == set_digest(queryset)
+
+
 def confirmation(
     model_admin: Any,
     request: HttpRequest,
@@ -244,6 +258,7 @@ def confirmation(
     **context: Any,
 ) -> HttpResponse:
     """Return the page on which staff confirm an action on the selected rows."""
+    shown = context["shown"] if "shown" in context else set_digest(queryset)
     across = request.POST.get("select_across") == "1"
     selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
     keys = selected[:1] if across else selected
@@ -265,7 +280,7 @@ def confirmation(
             "own_hidden": [
                 ("action", request.POST["action"]),
                 ("confirmed", "yes"),
-                *([("shown", context["shown"])] if "shown" in context else []),
+                ("shown", shown),
             ],
             "back": request.get_full_path(),
             **context,
