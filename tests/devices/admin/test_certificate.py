@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from devices.admin.actions import set_digest
+from devices.admin.mixins import set_digest
 from devices.credentials.certificates import verify_certificate
 from devices.models import Certificate, CertificateAuthority, Device, RevokedSerial
 from devices.models.certificate import Pin
