@@ -109,8 +109,8 @@ class RegisterForm(PresentedForm, forms.ModelForm):
         self.instance = prepared
         return cleaned
 
-    # Django's own step without a public name: where it goes, every test that registers a certificate
-    # in tests/devices/admin/test_certificate.py fails.
+    # Django's own step, without a public name: where it goes, every test that registers one in
+    # tests/devices/admin/test_certificate.py fails.
     def _post_clean(self) -> None:
         """Leave the row alone: `clean` made it, and checked it as a whole."""
 
