@@ -117,7 +117,7 @@ def test_saving_what_breaks_an_assertion_is_asked_about(open_page: OpenPage) -> 
     expect(page.get_by_role("alert")).to_contain_text("This breaks an assertion")
     page.get_by_role("button", name="Do it all the same").click()
 
-    expect(page.locator(".messagelist .warning")).to_contain_text("does not hold any more")
+    expect(page.locator(".messagelist .warning", has_text="does not hold any more")).to_be_visible()
     expect(page.locator(".messagelist .info")).to_contain_text("allowed → denied")
     page = open_page("/admin/acl/assertion/")
     expect(page.locator("#result_list")).to_contain_text("broken")
@@ -129,7 +129,7 @@ def test_a_finding_is_mended_from_the_report(open_page: OpenPage) -> None:
     page.locator("#id_destination_kind").get_by_label("Everyone").check()
     page.locator("#id_pattern").fill("/*")
     save(page)
-    expect(page.locator(".messagelist .warning")).to_contain_text("lets everyone send")
+    expect(page.locator(".messagelist .warning", has_text="lets everyone send")).to_be_visible()
 
     page = open_page(RULES + "report/?fault=opens-everything")
     row = page.locator("#content .module tbody tr", has_text="Everyone may send /* to everyone")
