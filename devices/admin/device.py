@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
 from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -147,6 +148,12 @@ class DeviceAdmin(
         first, *others = super().get_fieldsets(request, obj)
         fields = [*first[1]["fields"], *([] if obj else ["enabled"])]
         return [(None, {"fields": fields}), *others]
+
+    def save_model(self, request: HttpRequest, obj: Device, form: forms.Form, change: bool) -> None:  # type: ignore[override]
+        """Save a device; warn of a new one whose identifier is easily taken for another."""
+        super().save_model(request, obj, form, change)
+        for warning in () if change else obj.identifier_warnings():
+            self.message_user(request, warning, messages.WARNING)
 
     def render_change_form(
         self,

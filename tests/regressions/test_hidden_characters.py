@@ -10,9 +10,11 @@ from io import StringIO
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
+from django.test import Client
 
 from acl.models import CommandSet
 from devices.models import CertificateAuthority, Device, DeviceGroup, PreSharedKey
+from tests.support.forms import inputs
 from tests.support.pki import authority
 
 pytestmark = pytest.mark.django_db
@@ -102,6 +104,17 @@ def test_who_registers_a_look_alike_is_warned(
     errors = StringIO()
     call_command("add_device", new, stderr=errors)
     assert registered in errors.getvalue()
+
+
+def test_who_registers_a_look_alike_in_the_admin_is_warned(
+    make_device: Callable[..., Device], admin_client: Client
+) -> None:
+    make_device("lamp")
+    address = "/admin/devices/device/add/"
+    sent = inputs(admin_client.get(address))
+    saved = admin_client.post(address, sent | {"identifier": "LAMP"}, follow=True)
+    assert "It is easily taken for “lamp”, which is registered." in saved.content.decode()
+    assert Device.objects.filter(identifier="LAMP").exists()
 
 
 def test_mixed_scripts_are_warned_of_and_plain_ones_are_not() -> None:
