@@ -1,5 +1,6 @@
 """The site itself as an app: its commands, and the admin site that staff see."""
 
+# Not documented; tests/authsite/test_undocumented_names.py fails where it goes.
 from axes.apps import AppConfig as AxesConfig
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig as DjangoAdminConfig
