@@ -15,6 +15,8 @@ from django.core.management import CommandError, call_command
 from authsite.management.commands import serve
 from tests.support.postgres import free_port
 
+pytestmark = pytest.mark.django_db  # it looks for a pooler before PostgreSQL
+
 
 class Executed(Exception):
     """Stands for the moment from which on the process is another program."""
