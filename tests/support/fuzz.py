@@ -129,6 +129,9 @@ class Fuzz:
             assert type(answer["id"]) is int, described
             assert answer["code"] in CODES, described
             assert answer["code"] != "OK" or self.may_pass(request.body), described
+        elif request.path.startswith(("/hubconfiger", "/jwtissuer")):
+            assert answer["code"] in CODES, described
+            assert "jwt" not in answer, described  # no caller has the permission
         else:
             assert not grants(answer) or self.may_be_granted(request), described
 
@@ -145,7 +148,7 @@ class Fuzz:
             return self._is_right(request.path.partition("?")[0], asked)
         if asked.get("cmds") is not None:
             return any(self._is_right(one["cmd"], one.get("args")) for one in asked["cmds"])
-        return self._is_right(asked["method"], asked.get("args"))
+        return self._is_right(asked["method"], asked.get("params", asked.get("args")))
 
     def _is_right(self, command: str, args: Any) -> bool:
         if command == AUTHENTICATE:
