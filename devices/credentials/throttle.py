@@ -18,7 +18,7 @@ import os
 import random
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -42,6 +42,9 @@ THROTTLED_TIME = (0.005, 0.009)
 MAX_WAITING = 400  # requests that wait in one process, each with a thread; `serve` gives it 520
 PENALTY = 10  # questions that go before one for each failure of its entity
 IDLE = 10.0  # seconds after which the thread that hashes ends
+# How often, and after how many seconds, a guess that finds no mark free looks again while an equal
+# one is on its way to the queue: they came together, and may share its hash.
+RETRIES, RETRY_AFTER = 20, 0.005
 REMEMBERED = 50_000  # chosen secrets that one process remembers having verified
 
 UNCOUNTED = "failures cannot be counted: guesses at chosen secrets are refused"
@@ -109,6 +112,7 @@ class HashQueue:
         self._arrived = threading.Condition(self._lock)
         self._heap: list[tuple[float, int, Job[object]]] = []
         self._jobs: dict[bytes, Job[object]] = {}
+        self._arriving: Counter[bytes] = Counter()  # questions on their way into `_jobs`
         self._numbers = itertools.count()
         self._served = 0.0  # the virtual time of the question that was served last
         self._last: dict[str, float] = {}  # that of the last question of each face
@@ -153,6 +157,23 @@ class HashQueue:
     def is_asked(self, question: bytes) -> bool:
         """Whether the question waits or is being hashed, so that asking it costs nothing."""
         return question in self._jobs
+
+    @contextmanager
+    def arriving(self, question: bytes) -> Iterator[None]:
+        """Let equal questions know within the block that this one may soon wait here."""
+        with self._lock:
+            self._arriving[question] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._arriving[question] -= 1
+                if not self._arriving[question]:
+                    del self._arriving[question]
+
+    def is_arriving(self, question: bytes) -> bool:
+        """Return whether an equal question is between taking its mark and its answer."""
+        return question in self._arriving
 
     def _add(
         self, question: bytes, work: Callable[[], Result], face: str, failures: int
@@ -270,18 +291,27 @@ class Guess:
         that was answered since this one was asked is recalled: `work` is to have it remembered.
         """
         question = remembered.digest(self._marks[0], secret)
+        retries = iter(range(RETRIES))
         while True:
-            if not queue.is_asked(question):
-                if (known := recall()) is not None:
-                    return known
-                if not self._take():
-                    return None
-            may_add = self._taken is not None
-            with released(), suppress(KeyError):  # the equal one was answered meanwhile
-                job = queue.ask(
-                    question, work if may_add else None, face=self._face, failures=self._failures
-                )
-                break
+            if not queue.is_asked(question) and (known := recall()) is not None:
+                return known
+            with queue.arriving(question):
+                if queue.is_asked(question) or self._take():
+                    may_add = self._taken is not None
+                    with released(), suppress(KeyError):  # the equal one was answered meanwhile
+                        job = queue.ask(
+                            question,
+                            work if may_add else None,
+                            face=self._face,
+                            failures=self._failures,
+                        )
+                        break
+                    continue
+            if not queue.is_arriving(question) or next(retries, None) is None:
+                return None
+            with released():
+                time.sleep(RETRY_AFTER)
+            self.refusal = ""
         if job is None:
             telemetry.listener.turned_away("hash")
             self.refusal = _("too many secrets are being checked at once")

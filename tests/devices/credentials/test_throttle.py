@@ -346,6 +346,33 @@ def test_equal_right_secrets_at_once_are_all_admitted(hashes: list[str]) -> None
     assert not cache.get_many(throttle.Guess("lamp", ["digest"])._marks)
 
 
+def test_equal_questions_share_a_hash_that_none_of_them_has_queued_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Five took every mark of the entity, and are not in the queue when three more come."""
+    taken, queued = threading.Semaphore(0), threading.Event()
+    ask = throttle.HashQueue.ask
+
+    def slow_ask(queue: Any, question: bytes, work: Any, **options: Any) -> Any:
+        taken.release()
+        assert queued.wait(5)
+        return ask(queue, question, work, **options)
+
+    monkeypatch.setattr(throttle.HashQueue, "ask", slow_ask)
+
+    def guess() -> str | None:
+        return throttle.Guess("device", ["digest"]).hashed("secret", lambda: "right", lambda: None)
+
+    with ThreadPoolExecutor(8) as pool:
+        first = [pool.submit(guess) for _ in range(throttle.FAILURES)]
+        for _ in first:
+            assert taken.acquire(timeout=5)
+        later = [pool.submit(guess) for _ in range(3)]
+        time.sleep(0.02)
+        queued.set()
+        assert [one.result() for one in first + later] == ["right"] * 8
+
+
 @pytest.mark.usefixtures("quick")
 def test_who_waits_too_long_is_refused() -> None:
     with Busy():
