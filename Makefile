@@ -68,10 +68,10 @@ lint: $(VENV)/dev.stamp ## Check style, the direction of imports, missing migrat
 		SECRET_KEY="$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(50))')" \
 		$(MANAGE) check --deploy --fail-level WARNING
 
-deploy-check: $(VENV)/dev.stamp ## Check deploy/ with the tools that read it; STRICT=1 fails where one is missing
+deploy-check: $(VENV)/drill.stamp ## Check deploy/ with the tools that read it; STRICT=1 fails where one is missing
 	@$(PY) deploy/check.py $(if $(STRICT),--strict)
 
-drill: $(VENV)/dev.stamp ## Kill, freeze and cut off real databases, and count wrong answers; ONLY=name for one
+drill: $(VENV)/drill.stamp ## Kill, freeze and cut off real databases, and count wrong answers; ONLY=name for one
 	@$(PY) -m drills $(ONLY)
 
 types: $(VENV)/dev.stamp ## Check types (mypy, strict)
@@ -93,6 +93,8 @@ lock: $(VENV)/dev.stamp ## Lock the requirements anew, with hashes; UPGRADE=1 ta
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.txt
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --output-file requirements-dev.txt
 	@$(LOCK) $(if $(UPGRADE),--upgrade) --group bench --output-file requirements-bench.txt
+	@$(LOCK) $(if $(UPGRADE),--upgrade) --group drill --constraint requirements-dev.txt \
+		--output-file requirements-drill.txt
 
 # .venv is made once, and again where it no longer works or PYTHON asks for another interpreter.
 # A version manager may put names on PATH that lead to no Python: each is tried before it is used.
@@ -140,6 +142,12 @@ $(VENV)/run.stamp: requirements.txt $(VENV)/pyvenv.cfg
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	@echo "Installing what tests the registry into $(VENV) …"
 	$(INSTALL)
+
+# One package of these is built where it is installed. A drill that misses it is left out, and says so.
+$(VENV)/drill.stamp: requirements-drill.txt $(VENV)/dev.stamp
+	@echo "Installing Patroni and what checks deploy/ into $(VENV) …"
+	@if $(PIP) --requirement $< 2>$(VENV)/pip.log; then touch $@; else \
+		echo "They cannot be installed: $(VENV)/pip.log says why. Going on without them."; fi
 
 $(VENV)/bench.stamp: requirements-bench.txt $(VENV)/dev.stamp
 	@echo "Installing what measures the registry into $(VENV) …"

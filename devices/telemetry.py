@@ -1,9 +1,15 @@
-"""What the machine paths report of themselves, for whoever watches: `authsite.operations.metrics`.
+"""What a request is called, and what the machine paths report of themselves.
 
-Nobody does unless METRICS_PORT or METRICS_NETWORKS is set; then `watch` puts a listener here.
+`authsite.operations.wsgi` sets the id of each request. Nobody listens to the reports unless
+METRICS_PORT or METRICS_NETWORKS is set; then `authsite.operations.metrics` calls `watch`.
 """
 
+from contextvars import ContextVar
 from typing import Literal
+
+MAX_REQUEST_ID_LENGTH = 64
+# Of the request that the running code works on, as its answer and its log lines have it.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 Wait = Literal["slot", "hash"]
 Source = Literal["primary", "standby"]

@@ -155,6 +155,10 @@ def unconfirmed(folder: Path, report: Report) -> None:
             took = time.monotonic() - began
             probe.revoked[known.identifier] = time.monotonic()
             report.must("not confirmed by every standby" in page, "staff were not told")
+            # A process that nobody told finds by itself that something is not confirmed.
+            with site(folder, nodes.url(), ANSWERS_URL=nodes.standbys[1].url()) as later:
+                found = wait_until(lambda: "not confirmed by every standby for" in later.log, 20)
+            report.must(found, "a process that began later did not follow it up")
             report.must(Client(server).ask(known).code != "OK", "it is not in force at the primary")
             report.must(took < 10, f"staff waited for {took:.1f} s")
             nodes.standbys[0].thaw()

@@ -142,6 +142,7 @@ class Journal(WriteBehindWorker[CallCounts]):
             counted.count += 1
             counted.last = moment
             counted.rule = rule
+            counted.request = telemetry.request_id.get()
         if self._thread is None:
             self._start()
 
@@ -175,6 +176,7 @@ class Journal(WriteBehindWorker[CallCounts]):
                 kept.first = min(kept.first, counted.first)
                 kept.last = max(kept.last, counted.last)
                 kept.rule = kept.rule or counted.rule
+                kept.request = kept.request or counted.request
 
     def write(self, batch: CallCounts) -> None:
         """Add a batch to the journal, with one statement."""

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from acl.engine.decisions import Reason, Request
 from devices.addresses import MAX_LENGTH
+from devices.telemetry import MAX_REQUEST_ID_LENGTH
 from devices.verdicts import Outcome
 
 BUCKET = 3600  # seconds that one row counts
@@ -110,12 +111,13 @@ class CallKey(NamedTuple):
 
 @dataclass(slots=True)
 class CallCount:
-    """How often, when first and last (Unix seconds), and the rule that decided last, if one did."""
+    """How often, when first and last (Unix seconds); of the last one its rule and its request."""
 
     count: int
     first: float
     last: float
     rule: int | None = None
+    request: str = ""
 
 
 class CallQuerySet(models.QuerySet["CallRecord"]):
@@ -241,6 +243,7 @@ def _columns(key: CallKey, call_count: CallCount) -> list[Any]:
         call_count.count,
         _text(call_count.first),
         _text(call_count.last),
+        call_count.request,
     ]
 
 
@@ -253,7 +256,7 @@ def _text(seconds: float) -> str:
 # server's process more than the database.
 ADD = """
 INSERT INTO rpc_callrecord (digest, bucket, endpoint, question, caller, subject, destination,
-                            command, reason, outcome, others, rule, count, first, last)
+                            command, reason, outcome, others, rule, count, first, last, request)
 {rows}
 ON CONFLICT (digest) DO UPDATE SET
     count = rpc_callrecord.count + excluded.count,
@@ -261,7 +264,8 @@ ON CONFLICT (digest) DO UPDATE SET
                  THEN excluded.first ELSE rpc_callrecord.first END,
     last = CASE WHEN excluded.last > rpc_callrecord.last
                 THEN excluded.last ELSE rpc_callrecord.last END,
-    rule = excluded.rule
+    rule = excluded.rule,
+    request = excluded.request
 """
 ROWS = {
     "sqlite": """
@@ -269,13 +273,14 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
        json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
        json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]'),
        json_extract(value, '$[9]'), json_extract(value, '$[10]'), json_extract(value, '$[11]'),
-       json_extract(value, '$[12]'), json_extract(value, '$[13]'), json_extract(value, '$[14]')
+       json_extract(value, '$[12]'), json_extract(value, '$[13]'), json_extract(value, '$[14]'),
+       json_extract(value, '$[15]')
   FROM json_each(%s) WHERE TRUE
 """,
     "postgresql": """
 SELECT (r->>0)::uuid, (r->>1)::timestamptz, r->>2, r->>3, r->>4, r->>5, r->>6, r->>7, r->>8, r->>9,
        (r->>10)::boolean, (r->>11)::bigint, (r->>12)::bigint, (r->>13)::timestamptz,
-       (r->>14)::timestamptz
+       (r->>14)::timestamptz, r->>15
   FROM jsonb_array_elements(%s) r
 """,
 }
@@ -335,6 +340,13 @@ class CallRecord(models.Model):
     count = models.PositiveBigIntegerField(_("calls"))
     first = models.DateTimeField(_("first"))
     last = models.DateTimeField(_("last"))
+    request = models.CharField(
+        _("request"),
+        max_length=MAX_REQUEST_ID_LENGTH,
+        blank=True,
+        db_default="",
+        help_text=_("The ID of the last request, which log lines about it have, too."),
+    )
 
     objects = CallQuerySet.as_manager()
     devices: Mapping[str, int] = {}  # of those that it names, where the admin looked them up

@@ -2,10 +2,9 @@
 
 import json
 import logging
-from contextvars import ContextVar
 from datetime import UTC, datetime
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
+from devices.telemetry import request_id
 
 
 class JsonFormatter(logging.Formatter):

@@ -17,10 +17,10 @@ from django.conf import settings
 
 from authsite.operations import metrics
 from authsite.operations.health import Readiness
-from authsite.operations.logging import request_id
+from devices.telemetry import MAX_REQUEST_ID_LENGTH, request_id
 from rpc.authentication import is_within, source_address
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
+REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID_LENGTH}}}\Z")
 HEADER = "X-Request-Id"
 READING = frozenset({"GET", "HEAD"})
 

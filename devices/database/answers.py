@@ -27,7 +27,7 @@ from django.db import (
 
 from devices import telemetry
 from devices.database import drivers, slots
-from devices.database.confirmation import without_standbys
+from devices.database.confirmation import follow_up_earlier, without_standbys
 from devices.database.outages import OutageLog
 
 ANSWERS = "answers"  # the standby's alias in DATABASES
@@ -130,6 +130,7 @@ def start() -> None:
         return
     heartbeats = Heartbeats()
     standby = Standby(heartbeats, settings.ANSWERS_LEASE)
+    follow_up_earlier()
     threading.Thread(target=_run, args=(heartbeats,), name="heartbeats", daemon=True).start()
 
 

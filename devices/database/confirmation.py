@@ -90,6 +90,14 @@ def hear(notice: psycopg.errors.Diagnostic) -> None:
     _await_confirmation()
 
 
+def follow_up_earlier() -> None:
+    """Follow up on what processes that have ended left unconfirmed, if there is any such change.
+
+    A commit that every standby confirms has confirmed all that was committed before it.
+    """
+    _await_confirmation()
+
+
 def pending() -> int:
     """Return how many changes of this process are committed and not confirmed."""
     return _pending
@@ -114,11 +122,11 @@ def _await_confirmation() -> None:
 def _confirm() -> None:
     """Commit something that all standbys must confirm, and with it all that was before."""
     global _pending, _confirmer  # noqa: PLW0603
-    began = time.monotonic()
+    began, wait = time.monotonic(), settings.CONFIRM_SECONDS or ESCALATE_EVERY
     while True:
         seen = _pending
         try:
-            if _is_confirmed():
+            if _is_confirmed(wait):
                 with _lock:
                     _pending -= seen
                     if not _pending:
@@ -130,19 +138,20 @@ def _confirm() -> None:
             time.sleep(1)
         finally:
             connection.close()
+        wait = ESCALATE_EVERY
         log.error(
             "%d changes are committed and not confirmed by every standby for %d s: a standby that "
             "still answers may answer from before them",
             _pending,
             time.monotonic() - began,
         )
-    log.warning("all changes are confirmed, after %d s", time.monotonic() - began)
+    log.info("all changes are confirmed, after %d s", time.monotonic() - began)
 
 
-def _is_confirmed() -> bool:
-    """Wait for every standby for as long as ESCALATE_EVERY; return whether all have confirmed."""
+def _is_confirmed(wait: float) -> bool:
+    """Wait for every standby for so many seconds; return whether all have confirmed."""
     take_unconfirmed()
     connection.ensure_connection()
-    with bounded(connection.connection, ESCALATE_EVERY), connection.cursor() as cursor:
+    with bounded(connection.connection, wait), connection.cursor() as cursor:
         cursor.execute("SELECT pg_logical_emit_message(true, 'authsite', 'confirmed')")
     return not take_unconfirmed()

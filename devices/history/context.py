@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from devices.telemetry import request_id
+
 MAX_REASON_LENGTH = 255
 
 
@@ -60,6 +62,11 @@ def current_origin() -> str:
 def current_reason() -> str:
     """Return why changes are made now."""
     return _source.get().reason
+
+
+def current_request() -> str:
+    """Return the id of the request that makes changes now; empty outside of one."""
+    return request_id.get()
 
 
 def current_user(**_hints: Any) -> str:

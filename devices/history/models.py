@@ -15,8 +15,10 @@ from devices.history.context import (
     Origin,
     current_origin,
     current_reason,
+    current_request,
     current_user,
 )
+from devices.telemetry import MAX_REQUEST_ID_LENGTH
 from devices.text import hidden_in, refusal, unstorable_in
 
 # Models whose deletions are being recorded in bulk, and not row by row.
@@ -38,6 +40,14 @@ class Change(models.Model):
 
     origin = models.CharField(
         _("from"), max_length=16, choices=Origin, default=current_origin, editable=False
+    )
+
+    request = models.CharField(
+        _("request"),
+        max_length=MAX_REQUEST_ID_LENGTH,
+        default=current_request,
+        db_default="",
+        editable=False,
     )
 
     is_link = False  # whether it is of two rows that came together or parted, and of none itself

@@ -9,7 +9,12 @@ from django.apps import apps
 from django.db import connection, models, transaction
 from django.utils import timezone
 
-from devices.history.context import current_origin, current_reason, current_user
+from devices.history.context import (
+    current_origin,
+    current_reason,
+    current_request,
+    current_user,
+)
 from devices.history.models import Change, ChangeType, bulk_deleted
 
 BATCH_SIZE = 1000  # rows in one statement
@@ -39,6 +44,7 @@ def _circumstances(change_type: str) -> dict[str, Any]:
         "history_user_id": current_user(),
         "history_change_reason": current_reason(),
         "origin": current_origin(),
+        "request": current_request(),
     }
 
 

@@ -211,7 +211,7 @@ class CallRecordAdmin(admin.ModelAdmin):
             gettext_lazy("What was asked"),
             {"fields": ["question", "subject_link", "command", "destination_link"]},
         ),
-        (gettext_lazy("By whom"), {"fields": ["caller_link", "endpoint"]}),
+        (gettext_lazy("By whom"), {"fields": ["caller_link", "endpoint", "request"]}),
     ]
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from authsite.operations.logging import JsonFormatter, LineFormatter, request_id
+from authsite.operations.logging import JsonFormatter, LineFormatter
+from devices.authentication import authenticate
+from devices.models import Device
+from devices.telemetry import request_id
+from rpc.journal import journal, of_verdict
+from rpc.models import CallRecord
 
 
 @pytest.fixture
@@ -49,3 +54,30 @@ def test_a_traceback_is_one_of_its_texts() -> None:
 def test_a_readable_line_ends_in_the_request(current: str) -> None:
     formatter = LineFormatter("{levelname} {message}", style="{")
     assert formatter.format(record("slow")) == f"WARNING slow [{current}]"
+
+
+def made_change() -> str:
+    """Return the request that the history has of a change made now."""
+    device = Device.objects.create(identifier="d-1")
+    change = device.history.get()
+    return str(change.request)
+
+
+@pytest.mark.django_db
+def test_history_names_the_request_of_a_change(current: str) -> None:
+    assert made_change() == current
+
+
+@pytest.mark.django_db
+def test_history_names_no_request_of_a_change_made_outside_of_one() -> None:
+    assert made_change() == ""
+
+
+@pytest.mark.django_db
+def test_the_journal_names_the_last_request() -> None:
+    for name in ("abc-1", "abc-2"):
+        token = request_id.set(name)
+        journal.record("verifier", "10.0.0.1", of_verdict("d-1", authenticate("d-1", secret="x")))
+        request_id.reset(token)
+        journal.flush()
+        assert CallRecord.objects.get().request == name
