@@ -5,7 +5,7 @@ record themselves; what Django does in bulk does not, and is done through `bulk_
 `bulk_update` and `bulk_delete` instead. `timeline` reads. Migrations name `current_origin`.
 """
 
-from devices.history.context import Origin, current_origin, origin
+from devices.history.context import Origin, current_batch, current_origin, origin
 from devices.history.models import ChangeType, Recorded, Records
 from devices.history.recording import (
     all_histories,
@@ -26,6 +26,7 @@ __all__ = [
     "bulk_create",
     "bulk_delete",
     "bulk_update",
+    "current_batch",
     "current_origin",
     "history_of",
     "origin",

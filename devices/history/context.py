@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
+from uuid import UUID, uuid4
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -28,6 +29,7 @@ class Source(NamedTuple):
     origin: Origin = Origin.SHELL
     user: object = ""
     reason: str = ""
+    batch: UUID | None = None
 
 
 _source: ContextVar[Source] = ContextVar("source", default=Source())  # noqa: B039 (immutable)
@@ -37,8 +39,9 @@ _source: ContextVar[Source] = ContextVar("source", default=Source())  # noqa: B0
 def origin(name: str, *, user: object = None, reason: str = "") -> Iterator[None]:
     """Say where the changes within come from; what is not given stays as it is around it.
 
-    `user` is a name or an account, which is asked for its name when a change is written. Raises
-    ValueError where `name` is no Origin.
+    `user` is a name or an account, which is asked for its name when a change is written. What is
+    changed within the outermost of these contexts is one batch: a request of staff or of a script,
+    a command, an import. Raises ValueError where `name` is no Origin.
     """
     around = _source.get()
     token = _source.set(
@@ -46,6 +49,7 @@ def origin(name: str, *, user: object = None, reason: str = "") -> Iterator[None
             Origin(name),
             around.user if user is None else user,
             reason[:MAX_REASON_LENGTH] or around.reason,
+            around.batch or uuid4(),
         )
     )
     try:
@@ -57,6 +61,14 @@ def origin(name: str, *, user: object = None, reason: str = "") -> Iterator[None
 def current_origin() -> str:
     """Return where a change made now comes from. Migrations name this function."""
     return _source.get().origin.value
+
+
+def current_batch() -> UUID | None:
+    """Return the batch that changes belong to now; None where nobody said where they come from.
+
+    Migrations name this function.
+    """
+    return _source.get().batch
 
 
 def current_reason() -> str:

@@ -13,6 +13,7 @@ from simple_history.models import HistoricalRecords
 from devices.history.context import (
     MAX_REASON_LENGTH,
     Origin,
+    current_batch,
     current_origin,
     current_reason,
     current_request,
@@ -33,6 +34,7 @@ class ChangeType(models.TextChoices):
     CREATED = "+", _("Created")
     CHANGED = "~", _("Changed")
     DELETED = "-", _("Deleted")
+    TRIED = "?", _("Tried")  # and left as it was
 
 
 class Change(models.Model):
@@ -41,6 +43,7 @@ class Change(models.Model):
     origin = models.CharField(
         _("from"), max_length=16, choices=Origin, default=current_origin, editable=False
     )
+    batch = models.UUIDField(_("batch"), null=True, default=current_batch, editable=False)
 
     request = models.CharField(
         _("request"),
@@ -133,7 +136,9 @@ class Records(HistoricalRecords):
             name=f"{model._meta.app_label}_{model._meta.model_name}_history_origin_known",
         )
         options: dict[str, Any] = super().get_meta_options(model)
-        return {**options, "indexes": indexes_of(*rows), "constraints": [known]}
+        name = f"{model._meta.app_label}_{model._meta.model_name}"
+        indexes = [*indexes_of(*rows), index_of_batches(name)]
+        return {**options, "indexes": indexes, "constraints": [known]}
 
     def get_extra_fields(self, model: type[models.Model], fields: Any) -> dict[str, Any]:
         """Return what a table of history has besides the model's fields."""
@@ -161,3 +166,12 @@ def indexes_of(*rows: str) -> list[models.Index]:
         models.Index(fields=["history_date", "history_id"]),
         models.Index(fields=["history_user_id", "history_date", "history_id"]),
     ]
+
+
+def index_of_batches(name: str) -> models.Index:
+    """Return the index by which the changes of a batch are found, and its last one."""
+    return models.Index(
+        fields=["batch", "history_id"],
+        condition=Q(batch__isnull=False),
+        name=f"{name[:24]}_batch",  # the longest name that Django allows has 30 characters
+    )

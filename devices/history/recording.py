@@ -10,6 +10,7 @@ from django.db import connection, models, transaction
 from django.utils import timezone
 
 from devices.history.context import (
+    current_batch,
     current_origin,
     current_reason,
     current_request,
@@ -45,6 +46,7 @@ def _circumstances(change_type: str) -> dict[str, Any]:
         "history_change_reason": current_reason(),
         "origin": current_origin(),
         "request": current_request(),
+        "batch": current_batch(),
     }
 
 

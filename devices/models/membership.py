@@ -13,7 +13,7 @@ from django.dispatch import receiver
 from django.utils.translation import gettext_lazy as _
 
 from devices.history import ChangeType, record
-from devices.history.models import Change, indexes_of
+from devices.history.models import Change, index_of_batches, indexes_of
 from devices.models.certificate import Certificate
 from devices.models.device import Device
 from devices.models.group import DeviceGroup
@@ -34,7 +34,7 @@ class HistoricalMembership(Change):
 
     history_id = models.BigAutoField(primary_key=True)
     history_date = models.DateTimeField()
-    history_type = models.CharField(max_length=1, choices=ChangeType)
+    history_type = models.CharField(max_length=1, choices=ChangeType.choices[:3])  # none is tried
     history_user_id = models.CharField(max_length=150, blank=True, default="")
     history_change_reason = models.CharField(max_length=255, blank=True, default="")
     device = models.ForeignKey(
@@ -58,7 +58,7 @@ class HistoricalMembership(Change):
         verbose_name = _("membership")
         verbose_name_plural = _("memberships")
         ordering = ["-history_date", "-history_id"]
-        indexes = indexes_of("device", "devicegroup")
+        indexes = [*indexes_of("device", "devicegroup"), index_of_batches("devices_membership")]
         constraints = [
             models.CheckConstraint(
                 condition=Q(origin__in=["admin", "command", "import", "shell"]),
