@@ -10,7 +10,7 @@ from pathlib import Path
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 os.environ.setdefault("DATABASE_URL", "sqlite://:memory:")
 
-from drills import files, patroni, replication, upgrades  # noqa: F401 - each registers its drills
+from drills import files, patroni, replication, upgrades, watching  # noqa: F401 - each registers its drills
 from drills.report import DRILLS, NotHere, Report, limit
 
 
