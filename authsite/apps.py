@@ -11,10 +11,15 @@ class AuthsiteConfig(AppConfig):
     """Commands that concern the whole registry: serving it, filling a demo."""
 
     name = "authsite"
+    verbose_name = _("API access")
 
     def ready(self) -> None:
-        """Register the checks of a deployment."""
+        """Register the checks of a deployment, and the tokens, which hang on peppers, too."""
         from authsite import checks  # noqa: F401
+        from authsite.models import ApiToken
+        from devices.extension_points import PEPPERED
+
+        PEPPERED["tokens"] = ApiToken
 
 
 class AdminConfig(DjangoAdminConfig):

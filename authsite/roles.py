@@ -10,7 +10,7 @@ from django.apps import apps as installed
 from django.apps.registry import Apps
 from django.contrib.auth.management import create_permissions
 
-APPS = ("devices", "acl", "rpc", "axes")
+APPS = ("devices", "acl", "rpc", "axes", "authsite")
 
 
 def _each(verbs: str, app: str, *models: str) -> frozenset[str]:
@@ -21,6 +21,7 @@ DEVICES = ("device", "devicegroup")
 CREDENTIALS = ("presharedkey", "certificate", "certificateauthority", "revocationlist")
 RULES = ("commandpermission", "commandset", "commandsetpattern", "assertion")
 RTIO = ("rtioserver", "deviceserviceroute")
+TOKENS = ("apitoken", "serviceaccount")
 HISTORY_OF_DEVICES = _each(
     "view", "devices", "historicaldevice", "historicaldevicegroup", "historicalmembership"
 )
@@ -29,6 +30,7 @@ HISTORY = (
     | _each("view", "devices", *(f"historical{model}" for model in CREDENTIALS))
     | _each("view", "acl", *(f"historical{model}" for model in RULES))
     | _each("view", "rpc", *(f"historical{model}" for model in (*RTIO, "sessionending")))
+    | _each("view", "authsite", *(f"historical{model}" for model in TOKENS))
 )
 VIEWER = (
     _each("view", "devices", *DEVICES, *CREDENTIALS)
@@ -49,8 +51,13 @@ ROLES: dict[str, frozenset[str]] = {
     | _each("add change delete", "devices", *CREDENTIALS)
     | _each("add change delete", "acl", *RULES)
     | _each("add change delete", "rpc", *RTIO)
+    | _each("view add change", "authsite", *TOKENS)
     | {"devices.try_credential", "rpc.end_session"},
-    "Auditor": VIEWER | HISTORY | CALLS | _each("view", "axes", "accessattempt", "accesslog"),
+    "Auditor": VIEWER
+    | HISTORY
+    | CALLS
+    | _each("view", "axes", "accessattempt", "accesslog")
+    | _each("view", "authsite", *TOKENS),
 }
 
 

@@ -196,7 +196,10 @@ X_FRAME_OPTIONS = "DENY"
 
 SIMPLE_HISTORY_DATE_INDEX = False  # devices/history.py has indexes of its own
 
-REST_FRAMEWORK = {"UNAUTHENTICATED_USER": None}
+REST_FRAMEWORK = {
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_AUTHENTICATION_CLASSES": ["authsite.accounts.tokens.TokenAuthentication"],
+}
 
 LANGUAGE_CODE = "en"  # of commands and logs; pages are in the browser's: docs/translation.md
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]

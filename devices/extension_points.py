@@ -41,6 +41,11 @@ GROUP_PANELS: list[Callable[[HttpRequest, "DeviceGroup"], Panel | None]] = []
 GUARDS: list[Callable[["ModelAdmin[Any]", HttpRequest, View], HttpResponse]] = []
 
 
+# Models of rows that hold a digest and, in `pepper`, the id of what it was made with; their manager
+# has `live_at(now)`. By what people call such rows. From authsite: the tokens of the API.
+PEPPERED: "dict[str, type[Any]]" = {}
+
+
 class AccessEnd(StrEnum):
     """Why devices may not connect any more, or not with what they connected with."""
 

@@ -12,6 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.utils import translation
 
+from authsite.accounts.tokens import last_used as token_uses
 from authsite.admin import home
 from devices.credentials import throttle
 from devices.database import last_used, outages
@@ -58,6 +59,7 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     throttle.remembered = throttle.Remembered()
     throttle.queue = throttle.HashQueue()
     last_used.worker = last_used.LastUsedWorker()
+    token_uses.worker = token_uses.TokenUseWorker()
     journal.journal = journal.Journal()
     translation.activate(settings.LANGUAGE_CODE)  # a browser's language stays on its thread
     yield

@@ -8,6 +8,8 @@ from typing import Any
 from django.http import HttpRequest, QueryDict
 from django.views.debug import SafeExceptionReporterFilter
 
+from authsite.accounts.token_text import redacted
+
 # What a request brings along; a WSGI server may add the whole environment of its process.
 REQUEST_META = re.compile(
     r"(HTTP|CONTENT|SERVER|REMOTE|REQUEST)_\w+|PATH_INFO|QUERY_STRING|SCRIPT_NAME|wsgi\.\w+"
@@ -29,7 +31,11 @@ class SecretFilter(SafeExceptionReporterFilter):
     def get_safe_request_meta(self, request: HttpRequest) -> dict[str, Any]:
         """Return what the request brought along, without its secrets."""
         meta: dict[str, Any] = super().get_safe_request_meta(request)
-        return {name: value for name, value in meta.items() if REQUEST_META.fullmatch(name)}
+        return {
+            name: redacted(value) if isinstance(value, str) else value
+            for name, value in meta.items()
+            if REQUEST_META.fullmatch(name)
+        }
 
     def get_post_parameters(self, request: HttpRequest | None) -> Any:
         """Return the names of the fields that were sent, with their values hidden."""

@@ -1,9 +1,10 @@
-"""Log lines that name the request that they belong to, as text or as JSON."""
+"""Log lines that name the request that they belong to, as text or as JSON; never a token."""
 
 import json
 import logging
 from datetime import UTC, datetime
 
+from authsite.accounts.token_text import redacted
 from devices.telemetry import request_id
 
 
@@ -22,11 +23,15 @@ class JsonFormatter(logging.Formatter):
             line["request"] = current
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return redacted(json.dumps(line, ensure_ascii=False))
 
 
 class LineFormatter(logging.Formatter):
     """One readable line, with the request's id where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line and its traceback."""
+        return redacted(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
         """Return the line without its traceback."""

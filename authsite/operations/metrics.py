@@ -32,6 +32,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from authsite.accounts.tokens import last_used as token_uses
 from devices.credentials import hashing
 from devices.database import answers, confirmation, last_used
 from devices.models import Certificate, PreSharedKey, RevocationList
@@ -260,7 +261,7 @@ def start() -> None:
 def _sample() -> None:
     """Look at what this process has waiting, every SAMPLE_EVERY seconds."""
     while True:
-        for worker in (journal, last_used.worker):
+        for worker in (journal, last_used.worker, token_uses.worker):
             BACKLOG.labels(worker.name).set(worker.waiting())
         UNCONFIRMED.set(confirmation.pending())
         if answers.standby is not None:

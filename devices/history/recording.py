@@ -50,6 +50,11 @@ def _circumstances(change_type: str) -> dict[str, Any]:
     }
 
 
+def keeps_history(model: type[models.Model]) -> bool:
+    """Whether changes of a model's rows are recorded; those of accounts are not."""
+    return model in _histories()
+
+
 def record(rows: Sequence[models.Model], change_type: str) -> None:
     """Record what was done to rows of one model, BATCH_SIZE rows a statement."""
     if not rows:

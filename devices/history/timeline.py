@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from devices import attributes
 from devices.history.context import Origin
 from devices.history.models import ChangeType
-from devices.history.recording import all_histories, history_of
+from devices.history.recording import all_histories, history_of, keeps_history
 from devices.moments import parse_moment
 
 NOTHING = "—"
@@ -238,7 +238,7 @@ class Names:
         rows = model._default_manager.in_bulk(keys)
         self._rows.update({(model, pk): row for pk, row in rows.items()})
         gone = keys - rows.keys()
-        if gone:
+        if gone and keeps_history(model):
             for change in history_of(model).objects.filter(id__in=gone).order_by("history_id"):
                 self._rows[model, change.id] = self._instance(change)
 

@@ -27,7 +27,7 @@ def revoke_all(rows: Any, *, by: str, reason: str = "") -> int:
                 revoked_at=moment, revoked_by=by, revoked_reason=reason
             )
             record(batch, ChangeType.CHANGED)
-            end_access_of(row.device_id for row in batch)
+            end_access_of(getattr(row, "device_id", None) for row in batch)
             revoked += len(batch)
     return revoked
 

@@ -217,7 +217,16 @@ def test_pepper_status_counts_and_fails_on_a_lost_pepper(
     PreSharedKey.objects.issue(device=device)
     PreSharedKey.objects.issue(device=device)[0].revoke(by="ops")
     assert answer("pepper_status") == {
-        "peppers": [{"pepper": "test-2", "state": "newest", "keys": 2, "live": 1}]
+        "peppers": [
+            {
+                "pepper": "test-2",
+                "state": "newest",
+                "keys": 2,
+                "live": 1,
+                "tokens": 0,
+                "live_tokens": 0,
+            }
+        ]
     }
     settings.PEPPERS = {"test-3": bytes(32), **settings.PEPPERS}
     states = [(row["pepper"], row["state"]) for row in answer("pepper_status")["peppers"]]

@@ -2,51 +2,61 @@
 
 from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Count
 from django.utils import timezone
 
 from devices.credentials import hashing
+from devices.extension_points import PEPPERED
 from devices.management.base import RegistryCommand
 from devices.models import PreSharedKey
 
 
 class Command(RegistryCommand):
-    """`pepper_status`: how many keys hang on each pepper."""
+    """`pepper_status`: how many keys and tokens hang on each pepper."""
 
     help = (
-        "Count the keys that hang on each pepper.\n\n"
-        "A key is re-made with the newest pepper when it is next verified. A pepper on which no\n"
-        "live key hangs can leave PEPPERS. Exits with 1 where live keys hang on a pepper that is\n"
-        "not configured: those keys are refused."
+        "Count the keys of devices and the tokens of the API that hang on each pepper.\n\n"
+        "Each is re-made with the newest pepper when it is next verified. A pepper on which\n"
+        "nothing live hangs can leave PEPPERS. Exits with 1 where something live hangs on a\n"
+        "pepper that is not configured: it is refused."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the counts, newest pepper first."""
-        now = timezone.now()
-        live = Q(revoked_at=None) & (Q(not_after=None) | Q(not_after__gt=now))
-        counted = {
-            pepper: {"keys": keys, "live": live_keys}
-            for pepper, keys, live_keys in PreSharedKey.objects.order_by()
-            .values_list("pepper")
-            .annotate(keys=Count("pk"), live_keys=Count("pk", filter=live))
-        }
+        models: dict[str, Any] = {"keys": PreSharedKey, **PEPPERED}
+        live = {name: self._counted(model, live=True) for name, model in models.items()}
+        found = {name: self._counted(model, live=False) for name, model in models.items()}
+        used = {pepper for counts in found.values() for pepper in counts}
         configured = list(hashing.peppers())
-        peppers = [
-            {"pepper": pepper, "state": self._state(pepper, configured)}
-            | counted.get(pepper, {"keys": 0, "live": 0})
-            for pepper in [*configured, *sorted(set(counted) - set(configured))]
+        peppers: list[dict[str, Any]] = [
+            {
+                "pepper": pepper,
+                "state": self._state(pepper, configured),
+                "live": live["keys"].get(pepper, 0),
+                **{f"live_{name}": live[name].get(pepper, 0) for name in PEPPERED},
+                **{name: found[name].get(pepper, 0) for name in models},
+            }
+            for pepper in [*configured, *sorted(used - set(configured))]
         ]
-        lost = [row for row in peppers if row["state"] == "missing" and row["live"]]
         width = max(len(str(row["pepper"])) for row in peppers)
-        lines = [
-            f"{row['pepper']:<{width}}  {row['state']:<8} {row['live']} live of {row['keys']} keys"
-            for row in peppers
-        ]
-        lines += [
-            f"pepper {row['pepper']} is not configured: its {row['live']} live keys are refused"
-            for row in lost
-        ]
-        self.answer(options, "\n".join(lines), {"peppers": peppers}, yes=not lost)
+        lines, lost = [], []
+        for row in peppers:
+            pepper = row["pepper"]
+            counts = [f"{live[name].get(pepper, 0)} live of {row[name]} {name}" for name in models]
+            lines.append(f"{pepper:<{width}}  {row['state']:<8} {', '.join(counts)}")
+            lost += [
+                f"pepper {pepper} is not configured: its {live[name][pepper]} live {name} "
+                "are refused"
+                for name in models
+                if row["state"] == "missing" and live[name].get(pepper)
+            ]
+        self.answer(options, "\n".join([*lines, *lost]), {"peppers": peppers}, yes=not lost)
+
+    @staticmethod
+    def _counted(model: Any, *, live: bool) -> dict[str, int]:
+        """Return how many rows hang on each pepper."""
+        rows = model.objects.live_at(timezone.now()) if live else model.objects.all()
+        return dict(rows.order_by().values_list("pepper").annotate(Count("pk")))
 
     @staticmethod
     def _state(pepper: str, configured: list[str]) -> str:

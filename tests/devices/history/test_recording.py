@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from acl import as_code
 from acl.models import Assertion, CommandPermission, CommandSet, CommandSetPattern
+from authsite.models import ApiToken, ServiceAccount
 from devices import history
 from devices.authentication import authenticate
 from devices.database import last_used
@@ -32,6 +33,7 @@ from tests.support import pki
 pytestmark = pytest.mark.django_db
 
 RECORDED = {
+    ApiToken,
     Assertion,
     Certificate,
     CertificateAuthority,
@@ -45,6 +47,7 @@ RECORDED = {
     PreSharedKey,
     RevocationList,
     RtioServer,
+    ServiceAccount,
     SessionEnding,
 }
 SECRET_FIELDS = {"digest", "hint", "pepper", "pem"}

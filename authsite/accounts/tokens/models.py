@@ -1,0 +1,491 @@
+"""Tokens of the API, and the accounts of services that hold some.
+
+A token is shown once and stored one-way, like a generated key of a device, but bound to its own
+identifier: the digest of one row verifies no other. What a token was given never changes; it ends.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, NamedTuple
+
+from django.contrib.auth.models import Group, Permission, User
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import Model, Q, QuerySet, Sum
+from django.db.models.signals import post_save, pre_save
+from django.dispatch import receiver
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from rest_framework import exceptions
+
+from authsite.accounts.token_text import generate, identifier_of
+from authsite.accounts.tokens import rules as narrowing
+from authsite.accounts.tokens.rules import MAX_RULES, Row, Rule
+from devices.credentials import hashing
+from devices.history import Recorded, Records
+from devices.history.context import current_user
+from devices.models.revocation import Revocable, revoke_all
+from rpc.authentication import is_within
+
+CONTEXT = b"authsite api token v1\x00"  # no digest of another kind of secret is one of a token
+HOUR = timedelta(hours=1)
+MAX_NETWORKS = 50  # of one token
+
+Network = IPv4Network | IPv6Network
+
+
+class TokenOutcome(models.TextChoices):
+    """Why a token does, or does not, let its holder in. Only VERIFIED does."""
+
+    VERIFIED = "verified", gettext_lazy("usable")
+    MALFORMED = "malformed", gettext_lazy("mistyped or incomplete")
+    UNKNOWN = "unknown", gettext_lazy("no such token")
+    PEPPER_MISSING = "pepper-missing", gettext_lazy("pepper missing")
+    REVOKED = "revoked", gettext_lazy("ended")
+    EXPIRED = "expired", gettext_lazy("expired")
+    OWNER = "owner", gettext_lazy("owner disabled")
+    NETWORK = "network", gettext_lazy("not from this network")
+
+
+class TokenVerdict(NamedTuple):
+    """What a presented token is answered with; `token` is the row that it identifies."""
+
+    outcome: TokenOutcome
+    token: "ApiToken | None" = None
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether the text was no token of ours: whoever sent it knew no secret."""
+        return self.outcome is TokenOutcome.UNKNOWN
+
+
+class ServiceAccountQuerySet(models.QuerySet["ServiceAccount"]):
+    """Accounts of services, and how one is made."""
+
+    def create_account(
+        self,
+        name: str,
+        *,
+        answerable: User,
+        purpose: str = "",
+        roles: Iterable[Group] = (),
+        maker: User | None = None,
+    ) -> "ServiceAccount":
+        """Create an account that cannot log in; raises ValidationError.
+
+        `maker` gives it no role that could do more than the maker could. None is somebody with
+        access to the machine.
+        """
+        roles = list(roles)
+        for role in roles:
+            check_held(maker, names_of(role.permissions.all()))
+        user = User(username=name)
+        user.set_unusable_password()
+        user.full_clean()
+        account = self.model(user=user, answerable=answerable, purpose=purpose)
+        account.full_clean(exclude=["user"])
+        with transaction.atomic():
+            user.save()
+            user.groups.set(roles)
+            account.save()
+        return account
+
+
+class ServiceAccount(Recorded):
+    """An account of a program: it has tokens, cannot log in, and somebody answers for it."""
+
+    user = models.OneToOneField(
+        User,
+        verbose_name=gettext_lazy("account"),
+        on_delete=models.CASCADE,
+        related_name="service_account",
+    )
+    answerable = models.ForeignKey(
+        User,
+        verbose_name=gettext_lazy("answered for by"),
+        on_delete=models.PROTECT,
+        related_name="answers_for",
+        limit_choices_to={"is_active": True, "is_staff": True},
+        help_text=gettext_lazy("While this account is disabled, the service's tokens are refused."),
+    )
+    purpose = models.CharField(
+        gettext_lazy("purpose"),
+        max_length=255,
+        blank=True,
+        help_text=gettext_lazy("What the program does, and where it runs."),
+    )
+    created = models.DateTimeField(gettext_lazy("created"), auto_now_add=True)
+
+    objects = ServiceAccountQuerySet.as_manager()
+    history = Records(without=["created"])
+
+    class Meta:
+        ordering = ["user__username"]
+        verbose_name = gettext_lazy("service account")
+        verbose_name_plural = gettext_lazy("service accounts")
+        default_permissions = ("view", "add", "change")
+
+    def __str__(self) -> str:
+        return self.user.get_username()
+
+    def clean(self) -> None:
+        """Let a person answer, who can log in."""
+        super().clean()
+        if self.answerable_id is not None and not is_staff_member(self.answerable):
+            raise ValidationError(
+                {"answerable": _("Only active staff can answer for a service account.")}
+            )
+
+
+def is_staff_member(user: User) -> bool:
+    """Whether an account is a person's who may use the admin."""
+    return user.is_active and user.is_staff
+
+
+def names_of(permissions: "QuerySet[Permission]") -> set[str]:
+    """Return permissions as they are named: `devices.change_device`."""
+    pairs = permissions.order_by().values_list("content_type__app_label", "codename")
+    return {f"{app}.{codename}" for app, codename in pairs}
+
+
+def check_held(user: User | None, permissions: Iterable[str]) -> None:
+    """Raise ValidationError where an account lacks one of the permissions; None has all."""
+    missing = sorted(name for name in permissions if user is not None and not user.has_perm(name))
+    if missing:
+        raise ValidationError(
+            _("%(account)s may not do this, and so can give it to nobody: %(permissions)s."),
+            code="not-held",
+            params={"account": user, "permissions": ", ".join(missing)},
+        )
+
+
+class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
+    """Tokens by their state, how one is made, and the question whether one is right."""
+
+    def live_at(self, now: datetime) -> "ApiTokenQuerySet":
+        """Return the tokens that neither were ended nor have expired."""
+        return self.filter(revoked_at=None).filter(Q(not_after=None) | Q(not_after__gt=now))
+
+    def of_services(self) -> "ApiTokenQuerySet":
+        """Return the tokens of service accounts."""
+        return self.exclude(owner__service_account=None)
+
+    def revoke(self, *, by: str, reason: str = "") -> int:
+        """End these tokens from their next use on; return how many had not ended."""
+        return revoke_all(self, by=by, reason=reason)
+
+    def issue(
+        self,
+        *,
+        owner: User,
+        name: str,
+        scopes: Iterable[str],
+        networks: Sequence[str] = (),
+        rules: Sequence[Rule] = (),
+        not_after: datetime | None = None,
+        maker: User | None = None,
+    ) -> tuple["ApiToken", str]:
+        """Create a token; return it and its text, which exists nowhere else.
+
+        `maker` gives it no permission that the maker has not. None is somebody with access to
+        the machine. Raises ValidationError.
+        """
+        identifier, text = generate()
+        pepper = hashing.newest_pepper()
+        token = self.model(
+            owner=owner,
+            name=name,
+            identifier=identifier,
+            digest=digest_of(text, pepper),
+            pepper=pepper,
+            scopes=sorted(set(scopes)),
+            networks=list(networks),
+            rules=[rule.stored() for rule in rules],
+            not_after=not_after,
+        )
+        token.full_clean(exclude=["digest", "pepper", "identifier"])
+        check_held(maker, token.scopes)
+        token.save()
+        return token, text
+
+    def verify(self, text: str, address: str | None, now: datetime) -> TokenVerdict:
+        """Return whether a text that was presented from an address is a token that may be used.
+
+        One statement and one keyed hash, whether there is such a token or not; none for a text
+        whose checksum is wrong.
+        """
+        identifier = identifier_of(text)
+        if identifier is None:
+            return TokenVerdict(TokenOutcome.MALFORMED)
+        found = (
+            self.filter(identifier=identifier)
+            .select_related("owner__service_account__answerable")
+            .first()
+        )
+        pepper = hashing.newest_pepper() if found is None else found.pepper
+        is_known = pepper in hashing.peppers()
+        made = digest_of(text, pepper if is_known else hashing.newest_pepper())
+        stored = made[::-1] if found is None else found.digest
+        is_right = hmac.compare_digest(made, stored)
+        if found is None or (is_known and not is_right):
+            return TokenVerdict(TokenOutcome.UNKNOWN)
+        outcome = found.state_at(now)
+        if outcome is TokenOutcome.VERIFIED and not found.may_be_used_from(address):
+            outcome = TokenOutcome.NETWORK
+        return TokenVerdict(outcome, found)
+
+
+def digest_of(text: str, pepper: str) -> str:
+    """Return the digest of a token's text with the pepper of that id, in hexadecimal."""
+    key = hashing.peppers()[pepper]
+    return hmac.digest(key, CONTEXT + text.encode(), hashlib.sha256).hex()
+
+
+class ApiToken(Revocable):
+    """What a program shows to use the API, in the name of a person or of a service account."""
+
+    owner = models.ForeignKey(
+        User, verbose_name=gettext_lazy("owner"), on_delete=models.CASCADE, related_name="tokens"
+    )
+    name = models.CharField(
+        gettext_lazy("name"),
+        max_length=100,
+        help_text=gettext_lazy("Which program holds it, and where; the history shows it."),
+    )
+    identifier = models.CharField(
+        gettext_lazy("identifier"), max_length=16, unique=True, editable=False
+    )
+    digest = models.CharField(gettext_lazy("digest"), max_length=64, editable=False)
+    pepper = models.CharField(gettext_lazy("pepper"), max_length=32, editable=False)
+    scopes = models.JSONField(
+        gettext_lazy("scopes"),
+        help_text=gettext_lazy("What it may do, as far as its owner may."),
+    )
+    networks = models.JSONField(
+        gettext_lazy("networks"),
+        default=list,
+        blank=True,
+        help_text=gettext_lazy("From where it may be used (CIDR); from anywhere if there is none."),
+    )
+    rules = models.JSONField(gettext_lazy("rules"), default=list, blank=True)
+    not_after = models.DateTimeField(gettext_lazy("valid until"), null=True, blank=True)
+    created = models.DateTimeField(gettext_lazy("created"), auto_now_add=True)
+    last_used = models.DateTimeField(
+        gettext_lazy("last used"), null=True, blank=True, editable=False
+    )
+    last_used_from = models.GenericIPAddressField(
+        gettext_lazy("last used from"), null=True, blank=True, editable=False
+    )
+
+    objects = ApiTokenQuerySet.as_manager()
+    history = Records(without=["digest", "pepper", "created", "last_used", "last_used_from"])
+
+    class Meta:
+        ordering = ["-pk"]
+        verbose_name = gettext_lazy("API token")
+        verbose_name_plural = gettext_lazy("API tokens")
+        default_permissions = ("view", "add", "change")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "name"],
+                condition=Q(revoked_at=None),
+                name="authsite_token_name_unique",
+                violation_error_message=gettext_lazy(
+                    "The owner has a token of this name: end that one, or choose another name."
+                ),
+            ),
+            models.CheckConstraint(
+                condition=~Q(digest="") & ~Q(pepper="") & ~Q(identifier=""),
+                name="authsite_token_digest_present",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    # --- What it is given ---------------------------------------------------------------------
+
+    def clean(self) -> None:
+        """Give it no more than its owner has, networks that are some, rules that narrow."""
+        super().clean()
+        errors: dict[str, Any] = {}
+        for field, check in (
+            ("scopes", self._check_scopes),
+            ("networks", self._check_networks),
+            ("rules", self._check_rules),
+        ):
+            try:
+                check()
+            except ValidationError as error:
+                errors[field] = error
+        if self._state.adding and self.not_after is not None and self.not_after <= timezone.now():
+            errors["not_after"] = ValidationError(_("This lies in the past."))
+        if errors:
+            raise ValidationError(errors)
+
+    def _check_scopes(self) -> None:
+        if not (isinstance(self.scopes, list) and all(isinstance(one, str) for one in self.scopes)):
+            raise ValidationError(_("Scopes are a list of permissions."))
+        if not self.scopes:
+            raise ValidationError(_("A token without scopes can do nothing: choose one."))
+        if unknown := set(self.scopes) - names_of(Permission.objects.all()):
+            raise ValidationError(
+                _("There is no such permission: %(names)s."),
+                params={"names": ", ".join(sorted(unknown))},
+            )
+        if self._state.adding and self.owner_id is not None:
+            check_held(self.owner, self.scopes)
+
+    def _check_networks(self) -> None:
+        if not isinstance(self.networks, list) or len(self.networks) > MAX_NETWORKS:
+            raise ValidationError(
+                _("Networks are a list of at most %(most)d."), params={"most": MAX_NETWORKS}
+            )
+        for text in self.networks:
+            try:
+                ip_network(text if isinstance(text, str) else "")
+            except ValueError:
+                raise ValidationError(
+                    _("“%(text)s” is no network such as 10.2.0.0/16 or 2001:db8::/64."),
+                    params={"text": str(text)[:64]},
+                ) from None
+
+    def _check_rules(self) -> None:
+        if not isinstance(self.rules, list) or len(self.rules) > MAX_RULES:
+            raise ValidationError(
+                _("Rules are a list of at most %(most)d."), params={"most": MAX_RULES}
+            )
+        for stored in self.rules:
+            Rule.read(stored).check(self.scopes if isinstance(self.scopes, list) else ())
+
+    # --- Whether it may be used ---------------------------------------------------------------
+
+    def state_at(self, now: datetime) -> TokenOutcome:
+        """Return VERIFIED where whoever has the token may use it at that moment, else why not."""
+        if self.pepper not in hashing.peppers():
+            return TokenOutcome.PEPPER_MISSING
+        if self.revoked_at is not None:
+            return TokenOutcome.REVOKED
+        if self.not_after is not None and now >= self.not_after:
+            return TokenOutcome.EXPIRED
+        return TokenOutcome.VERIFIED if self.owner_may_act() else TokenOutcome.OWNER
+
+    def owner_may_act(self) -> bool:
+        """Whether the owner is active staff, or a service that active staff answer for."""
+        service: ServiceAccount | None = getattr(self.owner, "service_account", None)
+        if service is None:
+            return is_staff_member(self.owner)
+        return self.owner.is_active and is_staff_member(service.answerable)
+
+    def may_be_used_from(self, address: str | None) -> bool:
+        """Whether an address is in one of the networks; one that is not certain is in none."""
+        if not self.networks:
+            return True
+        networks = tuple(ip_network(text) for text in self.networks)
+        return address is not None and is_within(address, networks)
+
+    # --- What it may do: the grant of a request -----------------------------------------------
+
+    def permits(self, permission: str) -> bool:
+        """Whether the scopes name the permission; whether the owner has it is asked beside."""
+        return permission in self.scopes
+
+    def rules_about(self, permission: str) -> dict[Rule, int]:
+        """Return the rules that narrow a permission, with the place of each."""
+        read = [Rule.read(stored) for stored in self.rules]
+        return {rule: at for at, rule in enumerate(read) if rule.permission == permission}
+
+    def narrow(self, queryset: "QuerySet[Row]") -> "QuerySet[Row]":
+        """Return those of the rows that the rules about seeing them admit."""
+        meta = queryset.model._meta
+        seen = self.rules_about(f"{meta.app_label}.view_{meta.model_name}")
+        return narrowing.narrowed(queryset, list(seen))
+
+    def spend(self, permission: str, rows: Iterable[Model]) -> None:
+        """Count rows that a permission is used on against the rules about it.
+
+        Call it in the transaction of the change: what is taken back was not spent. Rows are as
+        they were before a change, new ones as they are afterwards. Raises PermissionDenied where
+        no rule admits a row, Throttled where a rate is used up.
+        """
+        about = self.rules_about(permission)
+        if not about:
+            return
+        admitted = narrowing.admitting(list(about), list(rows))
+        if admitted is None:
+            raise exceptions.PermissionDenied(_("A rule of the token keeps it to other devices."))
+        with transaction.atomic():
+            for rule, count in admitted.items():
+                if rule.per_hour is not None:
+                    self._take(about[rule], rule.per_hour, count)
+
+    def _take(self, place: int, limit: int, count: int) -> None:
+        """Count rows against a rate; exact, whatever other processes do at the moment."""
+        ApiToken.objects.select_for_update(no_key=True).filter(pk=self.pk).exists()
+        now = timezone.now()
+        uses = RuleUse.objects.filter(token=self, rule=place)
+        uses.filter(moment__lte=now - HOUR).delete()
+        spent = uses.aggregate(total=Sum("count"))["total"] or 0
+        if spent + count > limit:
+            raise exceptions.Throttled(wait=_wait(uses, spent + count - limit, now))
+        RuleUse.objects.create(token=self, rule=place, moment=now, count=count)
+
+
+def _wait(uses: "QuerySet[RuleUse]", too_many: int, now: datetime) -> float:
+    """Return the seconds until enough of the uses are an hour old; an hour where none will do."""
+    for moment, count in uses.order_by("moment").values_list("moment", "count"):
+        too_many -= count
+        if too_many <= 0:
+            return max(1.0, (moment + HOUR - now).total_seconds())
+    return HOUR.total_seconds()
+
+
+class RuleUse(models.Model):
+    """How many rows a rule with a rate admitted at a moment of the last hour."""
+
+    token = models.ForeignKey(ApiToken, on_delete=models.CASCADE, related_name="uses")
+    rule = models.PositiveSmallIntegerField()  # its place among the token's rules
+    moment = models.DateTimeField()
+    count = models.PositiveIntegerField()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["token", "rule", "moment"], name="authsite_rule_use")]
+
+    def __str__(self) -> str:
+        return f"{self.count} rows by rule {self.rule} of {self.token_id}"
+
+
+# --- Accounts are Django's own rows, whoever changes them -------------------------------------
+
+
+@receiver(pre_save, sender=User)
+def keep_services_from_logging_in(
+    *, instance: User, update_fields: frozenset[str] | None, **_signal: Any
+) -> None:
+    """Leave a service account without a password and without the admin, whoever saves it."""
+    login_fields = {"is_staff", "is_superuser", "password"}
+    if instance.pk is None or (
+        update_fields is not None and login_fields.isdisjoint(update_fields)
+    ):
+        return
+    if not (instance.is_staff or instance.is_superuser or instance.has_usable_password()):
+        return
+    if ServiceAccount.objects.filter(user=instance.pk).exists():
+        instance.is_staff = instance.is_superuser = False
+        instance.set_unusable_password()
+
+
+@receiver(post_save, sender=User)
+def end_tokens_of_disabled(
+    *, instance: User, update_fields: frozenset[str] | None, **_signal: Any
+) -> None:
+    """End the tokens of an account that is disabled: they stay so if it is enabled again."""
+    if not instance.is_active and (update_fields is None or "is_active" in update_fields):
+        ApiToken.objects.filter(owner=instance).revoke(
+            by=current_user(), reason=str(_("the account was disabled"))
+        )

@@ -1,0 +1,153 @@
+"""Rules that narrow what a token may do: to devices in a group, or to so many rows an hour.
+
+A permission of a token about which there are rules may be used on a row where one of them admits
+it. A permission without rules is narrowed by nothing but the scopes of the token.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from django.core.exceptions import ValidationError
+from django.db.models import Model, Q, QuerySet
+from django.utils.translation import gettext as _
+
+from devices.models import Device, DeviceGroup, Membership
+
+MAX_RULES = 20  # of one token
+MAX_PER_HOUR = 1_000_000
+# Models whose rows are devices, belong to one, or are groups of them: how a query finds its device.
+DEVICE_OF = {"device": "pk", "presharedkey": "device", "certificate": "device"}
+GROUP = "devicegroup"
+ON_DEVICES = frozenset({"devices.try_credential", "rpc.end_session"})
+
+Row = TypeVar("Row", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What admits a permission: on devices within a group (or on any), on so many rows an hour."""
+
+    permission: str
+    group: int | None = None
+    per_hour: int | None = None
+
+    @classmethod
+    def read(cls, stored: Any) -> "Rule":
+        """Return the rule that a JSON object says; raises ValidationError."""
+        if not (
+            isinstance(stored, Mapping) and stored.keys() <= {"permission", "group", "per_hour"}
+        ):
+            raise ValidationError(
+                _("A rule is an object with a permission, and a group, a rate an hour or both.")
+            )
+        rule = cls(**{"permission": "", **stored})
+        numbers = (rule.group, rule.per_hour)
+        if not isinstance(rule.permission, str) or any(
+            number is not None and (not isinstance(number, int) or isinstance(number, bool))
+            for number in numbers
+        ):
+            raise ValidationError(
+                _("A rule is an object with a permission, and a group, a rate an hour or both.")
+            )
+        return rule
+
+    def stored(self) -> dict[str, Any]:
+        """Return the rule as a JSON object."""
+        return asdict(self)
+
+    def check(self, scopes: Collection[str]) -> None:
+        """Raise ValidationError where the rule can admit nothing that its token may do."""
+        if self.permission not in scopes:
+            raise ValidationError(
+                _("A rule narrows “%(permission)s”, which is not among the scopes."),
+                params={"permission": self.permission},
+            )
+        if self.group is None and self.per_hour is None:
+            raise ValidationError(_("A rule names a group, a rate an hour, or both."))
+        if self.per_hour is not None and not 1 <= self.per_hour <= MAX_PER_HOUR:
+            raise ValidationError(
+                _("A rate is 1 to %(most)d rows an hour."), params={"most": MAX_PER_HOUR}
+            )
+        if self.group is not None and not can_be_in_group(self.permission):
+            raise ValidationError(
+                _("“%(permission)s” is about nothing that belongs to a device: name no group."),
+                params={"permission": self.permission},
+            )
+
+
+def can_be_in_group(permission: str) -> bool:
+    """Whether what a permission is about is a device, belongs to one, or is a group."""
+    app, _dot, codename = permission.partition(".")
+    model = codename.partition("_")[2]
+    return permission in ON_DEVICES or (app == "devices" and model in {*DEVICE_OF, GROUP})
+
+
+def within(groups: Iterable[int]) -> set[int]:
+    """Return these groups and all that lie in them, in one statement."""
+    children: dict[int | None, list[int]] = defaultdict(list)
+    known = set()
+    for pk, parent in DeviceGroup.objects.order_by().values_list("pk", "parent_id"):
+        children[parent].append(pk)
+        known.add(pk)
+    found: set[int] = set()
+    level = [group for group in groups if group in known]
+    while level:
+        found.update(level)
+        level = [child for pk in level for child in children[pk] if child not in found]
+    return found
+
+
+def narrowed(rows: "QuerySet[Row]", rules: Sequence[Rule]) -> "QuerySet[Row]":
+    """Return those of the rows that one of the rules admits; a rate narrows nothing here."""
+    groups = [rule.group for rule in rules if rule.group is not None]
+    if len(groups) < len(rules) or not rules:
+        return rows
+    model = rows.model._meta.model_name
+    inside = within(groups)
+    if model == GROUP:
+        return rows.filter(pk__in=inside)
+    if model not in DEVICE_OF:
+        return rows.none()
+    members = Membership.objects.filter(devicegroup__in=inside).order_by().values("device")
+    return rows.filter(Q(**{f"{DEVICE_OF[model]}__in": members}))
+
+
+def admitting(rules: Sequence[Rule], rows: Sequence[Model]) -> dict[Rule, int] | None:
+    """Return how many of the rows each rule admits; None where one is admitted by none.
+
+    A row is counted for one rule: for one without a rate if such a rule admits it.
+    """
+    counts: dict[Rule, int] = defaultdict(int)
+    groups_of = _groups_of(rows) if any(rule.group is not None for rule in rules) else {}
+    inside = {rule.group: within([rule.group]) for rule in rules if rule.group is not None}
+    for place, _row in enumerate(rows):
+        fitting = [
+            rule
+            for rule in rules
+            if rule.group is None or not inside[rule.group].isdisjoint(groups_of.get(place, ()))
+        ]
+        if not fitting:
+            return None
+        counts[min(fitting, key=lambda rule: rule.per_hour is not None)] += 1
+    return counts
+
+
+def _groups_of(rows: Sequence[Model]) -> dict[int, set[int]]:
+    """Return the groups that each row's device is in, by the row's place; one statement."""
+    devices: dict[int, int] = {}
+    found: dict[int, set[int]] = defaultdict(set)
+    for place, row in enumerate(rows):
+        if isinstance(row, DeviceGroup):
+            # One that is being made is where its parent is.
+            found[place] |= {pk for pk in (row.pk, row.parent_id) if pk is not None}
+        device = row.pk if isinstance(row, Device) else getattr(row, "device_id", None)
+        if device is not None:
+            devices[place] = device
+    groups: dict[int, set[int]] = defaultdict(set)
+    members = Membership.objects.filter(device__in=set(devices.values()))
+    for device, group in members.order_by().values_list("device_id", "devicegroup_id"):
+        groups[device].add(group)
+    found.update({place: groups[device] for place, device in devices.items()})
+    return found

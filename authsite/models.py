@@ -1,0 +1,5 @@
+"""The site's own rows: Django finds the models of an app in this module."""
+
+from authsite.accounts.tokens.models import ApiToken, RuleUse, ServiceAccount
+
+__all__ = ["ApiToken", "RuleUse", "ServiceAccount"]
