@@ -14,8 +14,10 @@ class AclConfig(AppConfig):
         """Watch over what staff change, and show the rules on devices' pages."""
         from acl.admin.consequences import guard
         from acl.admin.panels import rules_panel
-        from devices.extension_points import GROUP_PANELS, GUARDS, PANELS
+        from acl.what_if import watch
+        from devices.extension_points import GROUP_PANELS, GUARDS, PANELS, WATCHES
 
         GUARDS.append(guard)
+        WATCHES.append(watch)
         PANELS.append(rules_panel)
         GROUP_PANELS.append(rules_panel)

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -23,6 +24,8 @@ from acl.extension_points import REQUEST_SOURCES
 from acl.models import CommandPermission
 
 Change = Callable[[], object]
+
+MAX_LISTED = 100  # decisions in an answer to a program
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,23 @@ class Consequences:
     tried: int
     changed_decisions: list[ChangedDecision]
     broken: list[Broken]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return them for programs: the first of many, and how many there are."""
+        return {
+            "tried": self.tried,
+            "changed_decisions_total": len(self.changed_decisions),
+            "changed_decisions": [
+                {
+                    **changed.request._asdict(),
+                    "allowed_before": changed.before.allowed,
+                    "allowed": changed.after.allowed,
+                    "asked": changed.asked,
+                }
+                for changed in self.changed_decisions[:MAX_LISTED]
+            ],
+            "broken_assertions": [{"text": one.text, "why": one.why} for one in self.broken],
+        }
 
 
 class Before:
@@ -82,6 +102,11 @@ class Before:
                 if one.text not in self._broken
             ],
         )
+
+
+def watch() -> Callable[[], Consequences]:
+    """Remember the answers as they are now; what is returned compares them with later ones."""
+    return Before().compare
 
 
 def consequences_of(change: Change, requests: Mapping[Request, int] | None = None) -> Consequences:

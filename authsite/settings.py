@@ -51,6 +51,7 @@ INSTALLED_APPS = [
     "django_otp.plugins.otp_totp",
     "django_otp_webauthn",
     "rest_framework",
+    "django_filters",
 ]
 
 MIDDLEWARE = [
@@ -200,6 +201,8 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_AUTHENTICATION_CLASSES": ["authsite.accounts.tokens.TokenAuthentication"],
 }
+# Requests that a token may make in a minute; 0: any number.
+API_RATE = env.number("API_RATE", 600)
 
 LANGUAGE_CODE = "en"  # of commands and logs; pages are in the browser's: docs/translation.md
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]

@@ -1,4 +1,4 @@
-"""Where everything answers: machines at the paths of `rpc.urls`, staff under `/admin/`."""
+"""Where everything answers: machines at the paths of `rpc.urls`, staff and their programs."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -6,5 +6,12 @@ from django.urls import include, path
 urlpatterns = [
     path("admin/passkeys/", include("authsite.accounts.passkeys")),
     path("admin/", admin.site.urls),
+    path("api/v1/", include("devices.api.urls")),
     path("", include("rpc.urls")),
 ]
+
+# Of pages as Django's own; under /api/v1/ as problem details.
+handler400 = "devices.api.problems.bad_request"
+handler403 = "devices.api.problems.permission_denied"
+handler404 = "devices.api.problems.page_not_found"
+handler500 = "devices.api.problems.server_error"

@@ -4,10 +4,10 @@ Imports go one way, `rpc → acl → devices`, so a device's page cannot ask for
 name: it calls what stands in these lists, in their order.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django.http import HttpRequest, HttpResponse
 
@@ -44,6 +44,22 @@ GUARDS: list[Callable[["ModelAdmin[Any]", HttpRequest, View], HttpResponse]] = [
 # Models of rows that hold a digest and, in `pepper`, the id of what it was made with; their manager
 # has `live_at(now)`. By what people call such rows. From authsite: the tokens of the API.
 PEPPERED: "dict[str, type[Any]]" = {}
+
+
+class Turned(Protocol):
+    """What a change turns: answers about commands, and assertions that hold no more."""
+
+    @property
+    def broken(self) -> Sequence[object]:
+        """What does not hold any more: a change that breaks something is asked about first."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+
+
+# Called within the transaction of a change of the API, before it; what each returns is called after
+# it. From acl: what the guard of the admin asks, too.
+WATCHES: list[Callable[[], Callable[[], Turned]]] = []
 
 
 class AccessEnd(StrEnum):

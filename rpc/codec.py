@@ -2,19 +2,16 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import msgspec
 from django.http import HttpResponse
 
+from devices.nesting import is_deeper
+
 MAX_INTEGER_DIGITS = 1000  # digits
 MAX_DEPTH = 200  # arrays and objects within each other; what is asked here has five
-
-STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last one may not end
-NO_BRACKETS = re.compile(rb"[^][{}]++")
-OPENING = b"[{"
 
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
@@ -87,7 +84,7 @@ def decode(body: bytes) -> Any:
 
     Raises NotJson.
     """
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+    if is_deeper(body, MAX_DEPTH):
         raise NotJson("nested too deep")
     try:
         return _decoder.decode(body)
@@ -95,20 +92,6 @@ def decode(body: bytes) -> Any:
         raise NotJson("not UTF-8") from error
     except msgspec.DecodeError:
         return _decode_leniently(body)
-
-
-def _depth(body: bytes) -> int:
-    """Return how deep arrays and objects nest, at most one more than MAX_DEPTH.
-
-    Decoders recurse, and not each interpreter stops them before the stack is used up.
-    """
-    depth = deepest = 0
-    for bracket in NO_BRACKETS.sub(b"", STRINGS.sub(b"", body)):
-        depth += 1 if bracket in OPENING else -1
-        deepest = max(deepest, depth)
-        if deepest > MAX_DEPTH:
-            break
-    return deepest
 
 
 def _integer(digits: str) -> float:

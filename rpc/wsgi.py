@@ -153,6 +153,10 @@ def _stream(response: StreamingHttpResponse) -> Iterator[bytes]:
 
 def too_busy(request: HttpRequest) -> HttpResponse:
     """Return the page for staff when all their slots stay taken; it asks the database nothing."""
+    from devices.api import problems  # which needs the apps to be loaded
+
+    if problems.is_api(request):
+        return problems.too_busy()
     with translation.override(translation.get_language_from_request(request)):
         page = render_to_string("503.html", {"LANGUAGE_CODE": translation.get_language()})
     return HttpResponse(page, status=503, headers={"Retry-After": str(RETRY_AFTER)})

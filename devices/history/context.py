@@ -18,6 +18,7 @@ class Origin(models.TextChoices):
     """From where a change was made."""
 
     ADMIN = "admin", _("Admin")
+    API = "api", _("API")
     COMMAND = "command", _("Command")
     IMPORT = "import", _("Import")
     SHELL = "shell", _("Shell or script")

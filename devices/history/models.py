@@ -132,7 +132,7 @@ class Records(HistoricalRecords):
         """Return the table's options: the indexes of the pages that show it, the known origins."""
         rows = [model._meta.pk.name, *([self._owner] if self._owner else [])]
         known = models.CheckConstraint(
-            condition=Q(origin__in=["admin", "command", "import", "shell"]),
+            condition=Q(origin__in=["admin", "api", "command", "import", "shell"]),
             name=f"{model._meta.app_label}_{model._meta.model_name}_history_origin_known",
         )
         options: dict[str, Any] = super().get_meta_options(model)

@@ -6,6 +6,7 @@ from devices.models.credential_state import CredentialState
 from devices.models.device import Device
 from devices.models.group import DeviceGroup
 from devices.models.heartbeat import Heartbeat
+from devices.models.idempotent_answer import IdempotentAnswer
 from devices.models.membership import Membership
 from devices.models.pre_shared_key import PreSharedKey
 
@@ -16,6 +17,7 @@ __all__ = [
     "Device",
     "DeviceGroup",
     "Heartbeat",
+    "IdempotentAnswer",
     "Membership",
     "PreSharedKey",
     "RevocationList",

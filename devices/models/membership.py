@@ -61,7 +61,7 @@ class HistoricalMembership(Change):
         indexes = [*indexes_of("device", "devicegroup"), index_of_batches("devices_membership")]
         constraints = [
             models.CheckConstraint(
-                condition=Q(origin__in=["admin", "command", "import", "shell"]),
+                condition=Q(origin__in=["admin", "api", "command", "import", "shell"]),
                 name="devices_membership_history_origin_known",
             )
         ]

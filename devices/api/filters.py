@@ -1,0 +1,75 @@
+"""What a list can be asked for: what an index serves, and nothing else."""
+
+from typing import Any
+
+from django import forms
+from django.db.models import BigIntegerField
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django_filters import rest_framework as filters
+from rest_framework.request import Request
+
+from devices.api.problems import Problem
+from devices.moments import parse_moment
+
+
+class TruthFilter(filters.TypedChoiceFilter):
+    """`true` or `false`, and no other word for them."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        choices = [("true", "true"), ("false", "false")]
+        super().__init__(choices=choices, coerce=lambda word: word == "true", **kwargs)
+
+
+class KeyFilter(filters.Filter):
+    """The primary key of a row; one that no row has finds nothing."""
+
+    field_class = forms.IntegerField
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=1, max_value=BigIntegerField.MAX_BIGINT, **kwargs)
+
+
+class MomentFormField(forms.CharField):
+    """A moment with its offset, such as 2027-01-31T12:00:00Z."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the moment in UTC."""
+        text = super().to_python(value)
+        moment = parse_moment(text.replace(" ", "+")) if text else None
+        if text and moment is None:
+            raise forms.ValidationError(_("Write a moment such as 2027-01-31T12:00:00Z."))
+        return moment
+
+
+class MomentFilter(filters.Filter):
+    """A moment (RFC 3339)."""
+
+    field_class = MomentFormField
+
+
+class UnusableParameters(Problem):
+    """Parameters of a list say nothing that it can be asked for."""
+
+    status_code = 400
+    default_code = "parameter"
+    default_detail = gettext_lazy("The address has a parameter that cannot be used.")
+
+
+class Backend(filters.DjangoFilterBackend):
+    """Filters a list as its address says."""
+
+    def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
+        """Return the rows that are asked for; raises UnusableParameters."""
+        filterset = self.get_filterset(request, queryset, view)
+        if filterset is None:
+            return queryset
+        if not filterset.is_valid():
+            raise UnusableParameters(
+                errors=[
+                    {"parameter": name, "detail": text}
+                    for name, texts in filterset.errors.items()
+                    for text in texts
+                ]
+            )
+        return filterset.qs

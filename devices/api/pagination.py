@@ -1,0 +1,53 @@
+"""Pages of a list by a cursor: the next one costs as much as the first, however many there are."""
+
+import re
+from typing import Any
+
+from django.db.models import BigIntegerField
+from django.utils.translation import gettext as _
+from rest_framework.pagination import Cursor, CursorPagination
+from rest_framework.request import Request
+
+from devices.api.problems import ParameterError
+
+POSITION = re.compile(r"[0-9]{1,19}\Z")
+
+
+class KeyPagination(CursorPagination):
+    """Pages in the order of primary keys, which do not move while one reads."""
+
+    page_size = 100
+    max_page_size = 1000
+    page_size_query_param = "limit"
+    ordering = "pk"
+
+    def get_page_size(self, request: Request) -> int:
+        """Return the size that the address names; raises ParameterError for none that can be."""
+        wanted = request.query_params.get(self.page_size_query_param or "")
+        if wanted is None:
+            return int(self.page_size or 0)
+        most = int(self.max_page_size or 0)
+        size = int(wanted) if POSITION.match(wanted) else 0
+        if not 1 <= size <= most:
+            raise ParameterError("limit", _("Write a number from 1 to %(most)d.") % {"most": most})
+        return size
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """Return what the cursor says; raises ParameterError for one that is made by hand."""
+        try:
+            cursor = super().decode_cursor(request)
+        except Exception:  # noqa: BLE001 - NotFound, and what its decoding raises besides
+            raise self._unreadable() from None
+        if cursor is not None and cursor.position is not None:
+            position = str(cursor.position)
+            if not POSITION.match(position) or int(position) > BigIntegerField.MAX_BIGINT:
+                raise self._unreadable()
+        return cursor
+
+    @staticmethod
+    def _unreadable() -> ParameterError:
+        return ParameterError("cursor", _("Take a cursor from the answer before."))
+
+    def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str, ...]:
+        """Return the order of the view's rows: by key, or by key from the latest on."""
+        return (getattr(view, "ordering", self.ordering),)

@@ -1,0 +1,114 @@
+"""Bodies of requests: JSON in UTF-8, bounded in length and depth, each name once."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import IO, Any, NoReturn
+
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+
+from devices.api.problems import BodyTooLarge
+from devices.nesting import is_deeper
+from devices.text import unstorable_in
+
+MAX_BYTES = 4 * 1024 * 1024
+MAX_DEPTH = 40  # of arrays and objects; attributes may have 32 of them
+MAX_DIGITS = 400  # of a number; no field takes more
+MAX_FAULT = 100  # characters of a fault that are quoted
+UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89abAB])")  # may be written so
+
+
+class JsonParser(BaseParser):
+    """Reads a body of at most `max_body` bytes of its view."""
+
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return the value that the body says; raises ParseError or BodyTooLarge."""
+        return decoded(body_of(stream, parser_context))
+
+
+class BytesParser(BaseParser):
+    """Takes a body as it is, such as a revocation list or a file to import."""
+
+    media_type = "*/*"
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return the bytes; raises BodyTooLarge."""
+        return body_of(stream, parser_context)
+
+
+def body_of(stream: IO[Any], context: Mapping[str, Any] | None) -> bytes:
+    """Return the body, of which the view says how long it may be."""
+    view = (context or {}).get("view")
+    most: int = getattr(view, "max_body", MAX_BYTES)
+    body: bytes = stream.read(most + 1)
+    if len(body) > most:
+        raise BodyTooLarge(_("The body is longer than %(most)d bytes.") % {"most": most})
+    return body
+
+
+def decoded(body: bytes) -> Any:
+    """Return the value of a JSON text; raises ParseError for what is none, or is ambiguous."""
+    if is_deeper(body, MAX_DEPTH):
+        raise ParseError(_("The body nests more than %(most)d levels deep.") % {"most": MAX_DEPTH})
+    try:
+        value = json.loads(
+            body.decode(),
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_int=_integer,
+        )
+    except ValueError as error:  # UnicodeDecodeError, too
+        raise ParseError(
+            _("The body is not JSON: %(why)s") % {"why": str(error)[:MAX_FAULT]}
+        ) from None
+    if UNSTORABLE.search(body):
+        _check_storable(value)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _value in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ParseError(_("“%(name)s” stands twice in one object.") % {"name": twice[:MAX_FAULT]})
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError("a number is too large")
+    return int(digits)
+
+
+def _check_storable(value: Any) -> None:
+    """Refuse NUL and halves of surrogate pairs, wherever they stand."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        inner: Iterable[Any] = ()
+        if isinstance(one, dict):
+            inner = (*one.keys(), *one.values())
+        elif isinstance(one, list):
+            inner = one
+        elif isinstance(one, str) and unstorable_in(one) is not None:
+            raise ParseError(_("The body holds NUL, or half of a surrogate pair."))
+        waiting.extend(inner)

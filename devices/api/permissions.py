@@ -1,0 +1,74 @@
+"""Who may do what over the API: the account's permissions, within what its token grants.
+
+The one place that decides. A view names for each of its operations the permissions that it needs;
+one that it does not name is refused.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+from django.db.models import Model, QuerySet
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+Row = TypeVar("Row", bound=Model)
+
+VERBS = {
+    "list": "view",
+    "retrieve": "view",
+    "export": "view",
+    "create": "add",
+    "partial_update": "change",
+    "destroy": "delete",
+}
+
+
+class Grant(Protocol):
+    """What a token lets its owner do, out of what the owner may do (`request.auth`)."""
+
+    def permits(self, permission: str) -> bool:
+        """Whether the scopes cover a permission such as `devices.change_device`."""
+
+    def narrow(self, queryset: "QuerySet[Row]") -> "QuerySet[Row]":
+        """Return those of the rows that the token reaches."""
+
+    def spend(self, permission: str, rows: Iterable[Model]) -> None:
+        """Count the use of a permission on rows; raises PermissionDenied or Throttled."""
+
+
+def model_permissions(model: type[Model]) -> dict[str, Sequence[str]]:
+    """Return the permissions of the usual operations on rows of a model."""
+    app, name = model._meta.app_label, model._meta.model_name
+    return {operation: (f"{app}.{verb}_{name}",) for operation, verb in VERBS.items()}
+
+
+def grant_of(request: Request) -> Grant | None:
+    """Return what narrows the request; None where the account itself asks."""
+    return cast("Grant | None", request.auth)
+
+
+def may(request: Request, permission: str) -> bool:
+    """Whether the account has a permission and the token grants it."""
+    grant = grant_of(request)
+    return bool(request.user and request.user.has_perm(permission)) and (
+        grant is None or grant.permits(permission)
+    )
+
+
+def narrowed(request: Request, rows: "QuerySet[Row]") -> "QuerySet[Row]":
+    """Return those of the rows that the request reaches."""
+    grant = grant_of(request)
+    return rows if grant is None else grant.narrow(rows)
+
+
+class IsPermitted(BasePermission):
+    """Lets a request pass that has all permissions of its operation."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Whether the operation is known and everything that it needs is granted."""
+        needed = view.needed_permissions()
+        return (
+            bool(request.user and request.user.is_authenticated)
+            and needed is not None
+            and all(may(request, permission) for permission in needed)
+        )

@@ -1,0 +1,267 @@
+"""Whatever goes wrong under `/api/v1/`, as problem details (RFC 9457).
+
+`code` says in one word what a program may go by; `errors` names each fault with where it stands: a
+`pointer` into the body (RFC 6901, as a fragment), a `parameter` of the address or a `header`.
+"""
+
+import logging
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import IntegrityError, OperationalError
+from django.db.models import ProtectedError, RestrictedError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views import defaults
+from rest_framework import exceptions
+from rest_framework.fields import get_error_detail
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+
+PREFIX = "/api/v1/"
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = 5  # seconds
+MAX_ERRORS = 100  # that an answer lists
+
+log = logging.getLogger(__name__)
+
+
+class Problem(exceptions.APIException):
+    """A refusal that this API makes itself; `extra` are members of the answer."""
+
+    def __init__(self, detail: Any = None, code: str | None = None, **extra: Any) -> None:
+        super().__init__(detail, code)
+        self.extra = extra
+
+
+class Conflict(Problem):
+    """What is asked cannot be done to the rows as they are."""
+
+    status_code = HTTPStatus.CONFLICT
+    default_code = "conflict"
+    default_detail = gettext_lazy(
+        "Somebody changed the same at this moment. Nothing was changed: read again."
+    )
+
+
+class Stale(Problem):
+    """The row is not as it was when the client read it."""
+
+    status_code = HTTPStatus.PRECONDITION_FAILED
+    default_code = "stale"
+    default_detail = gettext_lazy(
+        "Somebody changed this since you read it. Read it again before you change it."
+    )
+
+
+class PreconditionRequired(Problem):
+    """The client does not say which state of the row it changes."""
+
+    status_code = HTTPStatus.PRECONDITION_REQUIRED
+    default_code = "precondition-required"
+    default_detail = gettext_lazy(
+        "Send If-Match with the ETag of the row that you read, so that nobody's change is lost."
+    )
+
+
+class KeyReused(Problem):
+    """An Idempotency-Key came with another request before."""
+
+    status_code = HTTPStatus.UNPROCESSABLE_ENTITY
+    default_code = "idempotency-key-reused"
+    default_detail = gettext_lazy("This Idempotency-Key was sent with another request before.")
+
+
+class BodyTooLarge(Problem):
+    """The body is longer than its resource takes."""
+
+    status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    default_code = "too-large"
+    default_detail = gettext_lazy("The body is too long.")
+
+
+class LengthRequired(Problem):
+    """The body does not say how long it is."""
+
+    status_code = HTTPStatus.LENGTH_REQUIRED
+    default_code = "length-required"
+    default_detail = gettext_lazy("Send the body with a Content-Length, not in chunks.")
+
+
+class ParameterError(Problem):
+    """A parameter of the address is unknown, or says nothing that can be used."""
+
+    status_code = HTTPStatus.BAD_REQUEST
+    default_code = "parameter"
+
+    def __init__(self, parameter: str, detail: Any) -> None:
+        super().__init__(
+            _("The address has a parameter that cannot be used."),
+            errors=[{"parameter": parameter, "detail": str(detail)}],
+        )
+
+
+class HeaderError(Problem):
+    """A header says nothing that can be used."""
+
+    status_code = HTTPStatus.BAD_REQUEST
+    default_code = "header"
+
+    def __init__(self, header: str, detail: Any) -> None:
+        super().__init__(
+            _("A header cannot be used."), errors=[{"header": header, "detail": str(detail)}]
+        )
+
+
+class Unavailable(Problem):
+    """The database does not answer in time, or has no place free."""
+
+    status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    default_code = "unavailable"
+    default_detail = gettext_lazy("The registry cannot answer just now. Try again.")
+    wait = RETRY_AFTER
+
+
+def body(status: int, code: str, detail: str, **extra: Any) -> dict[str, Any]:
+    """Return the members of a problem."""
+    return {
+        "type": f"urn:problem-type:authsite:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": int(status),
+        "code": code,
+        "detail": detail,
+        **extra,
+    }
+
+
+def errors_of(detail: Any, pointer: str = "#") -> Iterator[dict[str, str]]:
+    """Yield each fault of a tree of them, with the pointer to what is at fault."""
+    if isinstance(detail, dict):
+        for name, inner in detail.items():
+            own = name == api_settings.NON_FIELD_ERRORS_KEY
+            yield from errors_of(inner, pointer if own else f"{pointer}/{_escaped(name)}")
+    elif isinstance(detail, list):
+        for position, inner in enumerate(detail):
+            nested = isinstance(inner, dict | list)
+            yield from errors_of(inner, f"{pointer}/{position}" if nested else pointer)
+    else:
+        yield {
+            "pointer": pointer,
+            "detail": str(detail),
+            "code": str(getattr(detail, "code", "invalid")),
+        }
+
+
+def _escaped(name: object) -> str:
+    return str(name).replace("~", "~0").replace("/", "~1")
+
+
+def listed(errors: Iterator[dict[str, str]] | list[dict[str, str]]) -> dict[str, Any]:
+    """Return the members that list faults; of too many, the first and how many there are."""
+    found = list(errors)
+    more = {"errors_total": len(found)} if len(found) > MAX_ERRORS else {}
+    return {"errors": found[:MAX_ERRORS], **more}
+
+
+def as_api_exception(error: Exception) -> exceptions.APIException | None:
+    """Return what Django or a model raised as what the API answers; None for a fault of ours."""
+    match error:
+        case exceptions.APIException():
+            return error
+        case Http404():
+            return exceptions.NotFound()
+        case PermissionDenied():
+            return exceptions.PermissionDenied()
+        case ValidationError():
+            return exceptions.ValidationError(get_error_detail(error))
+        case ProtectedError() | RestrictedError():
+            return Conflict(_("Other rows refer to it; nothing was deleted."), code="in-use")
+        case IntegrityError():
+            return Conflict()
+        case OperationalError():
+            log.warning("an API request was not answered: %s", " ".join(str(error).split()))
+            return Unavailable()
+    return None
+
+
+def handle(error: Exception, _context: dict[str, Any]) -> Response | None:
+    """Answer with a problem; None lets a fault of ours go up, where it is logged."""
+    problem = as_api_exception(error)
+    if problem is None:
+        return None
+    headers: dict[str, str] = {}
+    if wait := getattr(problem, "wait", None):
+        headers["Retry-After"] = str(max(1, round(wait)))
+    if challenge := getattr(problem, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    extra = getattr(problem, "extra", {})
+    if isinstance(problem, exceptions.ValidationError):
+        code, text = "invalid", _("The request has faults; nothing was changed.")
+        extra = listed(errors_of(problem.detail))
+    else:
+        code, text = str(getattr(problem.detail, "code", problem.default_code)), str(problem.detail)
+    return Response(
+        body(problem.status_code, code.replace("_", "-"), text, **extra),
+        status=problem.status_code,
+        headers=headers,
+        content_type=MEDIA_TYPE,
+    )
+
+
+# --- Outside of the API's views ---------------------------------------------------------------
+
+
+def is_api(request: HttpRequest) -> bool:
+    """Whether the request is one of the API's, whatever becomes of it."""
+    return request.path_info.startswith(PREFIX)
+
+
+def answer(status: HTTPStatus, detail: str, code: str) -> JsonResponse:
+    """Return a problem without a view of the API."""
+    return JsonResponse(
+        body(status, code, detail),
+        status=status,
+        content_type=MEDIA_TYPE,
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def too_busy() -> HttpResponse:
+    """Answer where no slot is free; it asks the database nothing."""
+    response = answer(
+        HTTPStatus.SERVICE_UNAVAILABLE, str(Unavailable.default_detail), "unavailable"
+    )
+    response["Retry-After"] = str(RETRY_AFTER)
+    return response
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer what Django cannot make a request of (`handler400`)."""
+    if is_api(request):
+        return answer(HTTPStatus.BAD_REQUEST, _("This cannot be asked."), "bad-request")
+    return defaults.bad_request(request, exception)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer what is refused before a view of the API is asked (`handler403`)."""
+    if is_api(request):
+        return answer(HTTPStatus.FORBIDDEN, _("This is not permitted."), "permission-denied")
+    return defaults.permission_denied(request, exception)
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Answer an address that leads nowhere (`handler404`)."""
+    if is_api(request):
+        return answer(HTTPStatus.NOT_FOUND, _("There is nothing at this address."), "not-found")
+    return defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """Answer a fault of ours, which is in the log (`handler500`)."""
+    if is_api(request):
+        text = _("The registry failed. Its log says why, under the X-Request-Id of this answer.")
+        return answer(HTTPStatus.INTERNAL_SERVER_ERROR, text, "internal")
+    return defaults.server_error(request)

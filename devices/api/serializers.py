@@ -1,0 +1,317 @@
+"""Rows as JSON, and JSON as rows: nothing is coerced, and nothing is overlooked.
+
+A field takes the kind of value that it gives: `"1999"` is no number, `1` is no truth value, and a
+text keeps its spaces. A name that no field has is an error. The rules of a row are those of its
+model: `full_clean` is asked before anything is saved, as the admin's forms do.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+from rest_framework import exceptions, serializers
+from rest_framework.fields import get_error_detail
+
+from devices.api.permissions import narrowed
+from devices.api.versions import version_of
+from devices.moments import parse_moment
+
+MAX_LISTED = 1000  # keys of other rows in one field
+MAX_KEY = models.BigIntegerField.MAX_BIGINT
+
+
+class CharField(serializers.CharField):
+    """A text, as it is."""
+
+    default_error_messages = {"invalid": _("This must be a text.")}
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("trim_whitespace", False)
+        super().__init__(**kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the text; a number or a truth value is none."""
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class BooleanField(serializers.BooleanField):
+    """`true` or `false`."""
+
+    default_error_messages = {"invalid": _("This must be true or false.")}
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the truth value; no word and no number is one."""
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class IntegerField(serializers.IntegerField):
+    """A whole number."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """Return the number; a text and a truth value are none."""
+        if isinstance(data, bool) or not isinstance(data, int):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class DateTimeField(serializers.DateTimeField):
+    """A moment with its offset (RFC 3339)."""
+
+    default_error_messages = {"invalid": _("Write a moment such as 2027-01-31T12:00:00Z.")}
+
+    def to_internal_value(self, value: Any) -> Any:
+        """Return the moment in UTC."""
+        moment = parse_moment(value) if isinstance(value, str) else None
+        if moment is None:
+            self.fail("invalid", format="RFC 3339")
+        return moment
+
+
+class ChoiceField(serializers.ChoiceField):
+    """One of some words."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the word; a number is none."""
+        if not isinstance(data, str):
+            self.fail("invalid_choice", input=data)
+        return super().to_internal_value(data)
+
+
+class UUIDField(serializers.UUIDField):
+    """A UUID, written out."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the UUID; a number is none."""
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
+        return super().to_internal_value(data)
+
+
+class JSONField(serializers.JSONField):
+    """Any JSON value."""
+
+
+class RowField(serializers.PrimaryKeyRelatedField):
+    """The primary key of another row, among those that the request reaches."""
+
+    def get_queryset(self) -> Any:
+        """Return the rows that may be named."""
+        rows = super().get_queryset()
+        request = self.context.get("request")
+        return rows if rows is None or request is None else narrowed(request, rows)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the row; a text is no key."""
+        if isinstance(data, bool) or not isinstance(data, int):
+            self.fail("incorrect_type", data_type=type(data).__name__)
+        try:
+            return self.get_queryset().get(pk=data)
+        except (ObjectDoesNotExist, OverflowError):
+            self.fail("does_not_exist", pk_value=data)
+
+    @classmethod
+    def many_init(cls, *args: Any, **kwargs: Any) -> "RowsField":
+        """Return the field of several such keys."""
+        many = {name: kwargs.pop(name) for name in MANY_OPTIONS & kwargs.keys()}
+        kwargs.pop("many", None)
+        return RowsField(child_relation=cls(*args, **kwargs), **many)
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_KEY
+
+
+MANY_OPTIONS = {"required", "default", "source", "allow_empty", "read_only", "label", "help_text"}
+
+
+class RowsField(serializers.ManyRelatedField):
+    """The primary keys of other rows, at most MAX_LISTED, found with one statement."""
+
+    child_relation: RowField
+    default_error_messages = {
+        "not_a_list": _("This must be a list of keys."),
+        "too_many": _("At most %(most)d keys can be listed.") % {"most": MAX_LISTED},
+    }
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        """Return the rows; raises ValidationError with the positions of what is none."""
+        if not isinstance(data, list):
+            self.fail("not_a_list")
+        if len(data) > MAX_LISTED:
+            self.fail("too_many")
+        keys = {key for key in data if _is_key(key)}
+        found = self.child_relation.get_queryset().in_bulk(keys)
+        errors: dict[Any, Any] = {}
+        rows: dict[int, Any] = {}
+        for position, key in enumerate(data):
+            if isinstance(key, bool) or not isinstance(key, int):
+                code, said = "incorrect_type", {"data_type": str(type(key).__name__)}
+            elif key not in found:
+                code, said = "does_not_exist", {"pk_value": str(key)}
+            else:
+                rows[key] = found[key]
+                continue
+            try:
+                self.child_relation.fail(code, **said)
+            except exceptions.ValidationError as error:
+                errors[position] = error.detail
+        if errors:
+            raise exceptions.ValidationError(errors)
+        return list(rows.values())
+
+
+class Strict(serializers.BaseSerializer):
+    """Refuses names that no field has."""
+
+    default_error_messages: ClassVar[dict[str, Any]] = {
+        "unknown": _("There is no such field here."),
+        "read_only": _("This cannot be changed here."),
+    }
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return what the object says; raises ValidationError with everything against it."""
+        errors: dict[Any, Any] = {}
+        fields: Mapping[str, Any] = self.fields  # type: ignore[attr-defined]
+        if isinstance(data, Mapping):
+            for name in data:
+                if name not in fields:
+                    errors[name] = [self._error("unknown")]
+                elif fields[name].read_only:
+                    errors[name] = [self._error("read_only")]
+        try:
+            value = super().to_internal_value(data)
+        except exceptions.ValidationError as error:
+            raise exceptions.ValidationError({**_as_dict(error.detail), **errors}) from None
+        if errors:
+            raise exceptions.ValidationError(errors)
+        return value
+
+    def _error(self, code: str) -> exceptions.ErrorDetail:
+        return exceptions.ErrorDetail(str(self.default_error_messages[code]), code)
+
+
+def _as_dict(detail: Any) -> dict[Any, Any]:
+    return detail if isinstance(detail, dict) else {"non_field_errors": detail}
+
+
+class Serializer(Strict, serializers.Serializer):
+    """The arguments of an operation, or an answer that is no row."""
+
+
+class VersionField(serializers.Field):
+    """The entity tag of a row, as `If-Match` takes it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(source="*", read_only=True, **kwargs)
+
+    def to_representation(self, value: Any) -> str:
+        """Return the tag."""
+        relations = getattr(getattr(self.parent, "Meta", None), "versioned_with", ())
+        return version_of(value, relations)
+
+
+class ModelSerializer(Strict, serializers.ModelSerializer[Any]):
+    """A row. `Meta.versioned_with` names the relations whose rows are part of its version.
+
+    `Meta.create_only` names the fields that stay as they were when the row was created.
+    """
+
+    serializer_field_mapping = {
+        **serializers.ModelSerializer.serializer_field_mapping,
+        models.CharField: CharField,
+        models.TextField: CharField,
+        models.BooleanField: BooleanField,
+        models.IntegerField: IntegerField,
+        models.PositiveIntegerField: IntegerField,
+        models.BigIntegerField: IntegerField,
+        models.DateTimeField: DateTimeField,
+        models.UUIDField: UUIDField,
+        models.JSONField: JSONField,
+    }
+    serializer_related_field = RowField
+    serializer_choice_field = ChoiceField
+
+    etag = VersionField()
+
+    def get_field_names(self, declared_fields: Any, info: Any) -> Any:
+        """Return the fields of Meta, and the version at the end."""
+        names = [*super().get_field_names(declared_fields, info)]
+        return names if "etag" in names else [*names, "etag"]
+
+    def get_fields(self) -> dict[str, Any]:
+        """Return the fields; of an answer those that were asked for with `fields=`."""
+        fields: dict[str, Any] = super().get_fields()
+        if self.instance is not None:
+            for name in getattr(self.Meta, "create_only", ()):
+                fields[name].read_only = True
+        only = self.context.get("only")
+        return fields if only is None else {name: fields[name] for name in fields if name in only}
+
+    def build_standard_field(self, field_name: str, model_field: Any) -> Any:
+        """Return a field whose rules are the model's: they are asked once, in `full_clean`."""
+        field_class, kwargs = super().build_standard_field(field_name, model_field)
+        kwargs.pop("validators", None)
+        return field_class, kwargs
+
+    def get_validators(self) -> list[Any]:
+        """Return none: the model's constraints are asked in `full_clean`."""
+        return []
+
+    def create(self, validated_data: dict[str, Any]) -> Any:
+        """Save a new row that its model finds nothing against."""
+        links = self._take_links(validated_data)
+        row = self._model(**validated_data)
+        self._clean(row)
+        row.save()
+        self._link(row, links)
+        return row
+
+    def update(self, instance: Any, validated_data: dict[str, Any]) -> Any:
+        """Save what was changed, and no other field: servers write beside."""
+        links = self._take_links(validated_data)
+        changed = {
+            name
+            for name, value in validated_data.items()
+            if not _same(getattr(instance, name), value)
+        }
+        for name in changed:
+            setattr(instance, name, validated_data[name])
+        if changed:
+            self._clean(instance)
+            columns = {field.name for field in instance._meta.concrete_fields}
+            instance.save(update_fields=changed | (columns & {"updated"}))
+        self._link(instance, links)
+        return instance
+
+    @property
+    def _model(self) -> Any:
+        return self.Meta.model
+
+    def _take_links(self, values: dict[str, Any]) -> dict[str, Any]:
+        many = {field.name for field in self._model._meta.many_to_many}
+        return {name: values.pop(name) for name in many & values.keys()}
+
+    @staticmethod
+    def _link(row: Any, links: dict[str, Any]) -> None:
+        for name, rows in links.items():
+            getattr(row, name).set(rows)
+
+    @staticmethod
+    def _clean(row: Any) -> None:
+        try:
+            row.full_clean()
+        except ValidationError as error:
+            raise exceptions.ValidationError(get_error_detail(error)) from None
+
+
+def _same(before: object, wanted: object) -> bool:
+    """Whether a value is there already; True and 1 are one in Python, and two in JSON."""
+    if isinstance(wanted, dict | list):
+        return False
+    return before == wanted and type(before) is type(wanted)

@@ -1,0 +1,27 @@
+"""The API's addresses; apps above register their resources in `router` before this is asked."""
+
+from http import HTTPStatus
+
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_exempt
+
+from devices.api import problems
+from devices.api.devices import DeviceViewSet
+from devices.api.routers import router
+
+router.register("devices", DeviceViewSet)
+
+
+@csrf_exempt
+@login_not_required
+def nothing_here(_request: HttpRequest, **_rest: str) -> HttpResponse:
+    """Answer any other address below `/api/v1/`."""
+    return problems.answer(
+        HTTPStatus.NOT_FOUND, _("There is nothing at this address."), "not-found"
+    )
+
+
+urlpatterns = [*router.urls, path("", nothing_here), path("<path:rest>", nothing_here)]

@@ -1,0 +1,375 @@
+"""What every resource of `/api/v1/` does alike.
+
+`ApiView` is for operations, `RegistryViewSet` for rows. A request that may change something runs in
+one transaction: the account and its reason are put into the history, what watches over changes is
+asked before and after it, its Idempotency-Key keeps the answer, and `validate_only=true` takes
+everything back. A view does what it is asked and need not know of it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import PermissionDenied
+from django.db import models, transaction
+from django.db.models import Model, QuerySet
+from django.utils.translation import gettext as _
+from rest_framework import mixins
+from rest_framework.exceptions import MethodNotAllowed
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet
+
+from devices import history
+from devices.api import problems
+from devices.api.filters import Backend
+from devices.api.idempotency import HEADER as IDEMPOTENCY_KEY
+from devices.api.idempotency import Claim
+from devices.api.pagination import KeyPagination
+from devices.api.parsing import MAX_BYTES, JsonParser
+from devices.api.permissions import IsPermitted, grant_of, model_permissions, narrowed
+from devices.api.throttling import TokenThrottle
+from devices.api.versions import describes, entity_tags, matches, version_of
+from devices.extension_points import WATCHES, Turned
+from devices.text import hidden_in
+
+READING = frozenset({"GET", "HEAD"})
+REASON = "Change-Reason"
+VALIDATE_ONLY, ACCEPT_BROKEN = "validate_only", "accept_broken_assertions"
+
+
+class Renderer(JSONRenderer):
+    """JSON in UTF-8, whatever else a client would accept."""
+
+    charset = None
+
+
+class ApiView(APIView):
+    """An operation. `permissions` says what each needs, by action or by method in lower case."""
+
+    renderer_classes: Any = [Renderer]
+    parser_classes: Any = [JsonParser]
+    permission_classes: Any = [IsPermitted]
+    throttle_classes: Any = [TokenThrottle]
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]
+    max_body = MAX_BYTES
+
+    permissions: ClassVar[Mapping[str, Sequence[str]]] = {}
+    parameters: ClassVar[Mapping[str, Sequence[str]]] = {}  # of an address, by operation
+    asks_guards = True  # whether what it does can turn a decision about commands
+    changing = False  # whether this request runs in a transaction of its own
+
+    @property
+    def operation(self) -> str:
+        """What is asked, as `permissions` names it."""
+        return getattr(self, "action", None) or (self.request.method or "").lower()
+
+    def needed_permissions(self) -> Sequence[str] | None:
+        """Return the permissions of the operation; None for one that nobody may ask for."""
+        return self.permissions.get(self.operation)
+
+    def known_parameters(self) -> set[str]:
+        """Return the parameters that an address may have."""
+        known = set(self.parameters.get(self.operation, ()))
+        if self.request.method not in READING:
+            known |= {VALIDATE_ONLY, ACCEPT_BROKEN}
+        return known
+
+    def get_exception_handler(self) -> Callable[..., Any]:
+        """Answer faults with problem details."""
+        return problems.handle
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse what cannot be answered; let what changes something run in a transaction."""
+        if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
+            raise problems.LengthRequired  # Django takes such a body for an empty one
+        method = (request.method or "").lower()
+        if method not in self.http_method_names or not hasattr(self, method):
+            raise MethodNotAllowed(str(request.method))
+        super().initial(request, *args, **kwargs)
+        self._check_parameters(request)
+        if request.method not in READING:
+            setattr(self, method, partial(self._change, getattr(self, method)))
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Let nobody keep an answer: some have secrets, all are about now."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Answer a fault with a problem."""
+        converted = problems.as_api_exception(exc)
+        return super().handle_exception(exc if converted is None else converted)
+
+    def flag(self, name: str) -> bool:
+        """Return whether the address says true; raises ParameterError where it says neither."""
+        value = self.request.query_params.get(name, "false")
+        if value not in {"true", "false"}:
+            raise problems.ParameterError(name, _("Write true or false."))
+        return value == "true"
+
+    def spend(self, rows: Iterable[Model]) -> None:
+        """Count the use of the operation's permissions on rows, where the token has a rate.
+
+        In the transaction of the change, so that what fails or is only tried spends nothing; on
+        rows as they were before a change, on new ones as they are.
+        """
+        grant = grant_of(self.request)
+        if grant is not None:
+            rows = list(rows)
+            for permission in self.needed_permissions() or ():
+                grant.spend(permission, rows)
+
+    def reach(self, model: type[Model], keys: Iterable[int]) -> None:
+        """Raise PermissionDenied where rows are beyond what the token reaches, as they are now."""
+        if grant_of(self.request) is not None:
+            wanted = set(keys)
+            rows: QuerySet[Any] = model._default_manager.filter(pk__in=wanted)
+            if narrowed(self.request, rows).count() != len(wanted):
+                raise PermissionDenied
+
+    def because(self, said: str = "") -> AbstractContextManager[None]:
+        """Put into the history who asks and why; the name of the token stands before the reason."""
+        token = f"[{self.request.auth}]" if self.request.auth is not None else ""
+        reason = " ".join(filter(None, (token, said.strip())))
+        return history.origin(history.Origin.API, user=self.request.user, reason=reason)
+
+    def _reason(self) -> str:
+        raw = self.request.headers.get(REASON, "")
+        try:
+            said = raw.encode("latin-1").decode()
+        except UnicodeError:
+            said = raw
+        if hidden_in(said):
+            raise problems.HeaderError(REASON, _("Write a line of text."))
+        return said
+
+    def _check_parameters(self, request: Request) -> None:
+        known = self.known_parameters()
+        for name in request.query_params:
+            if name not in known:
+                text = _("There is no such parameter here. There are: %(known)s.")
+                listed = ", ".join(sorted(known)) or "—"
+                raise problems.ParameterError(name, text % {"known": listed})
+
+    def _change(
+        self, handler: Callable[..., Response], request: Request, *args: Any, **kw: Any
+    ) -> Response:
+        """Answer as the handler does, once; what may not be so is taken back."""
+        key = request.headers.get(IDEMPOTENCY_KEY)
+        validate_only = self.flag(VALIDATE_ONLY)
+        accept_broken = self.flag(ACCEPT_BROKEN)
+        claim = None
+        if key is not None and not validate_only:
+            claim = Claim(request, key)
+            if (answer := claim.take()) is not None:
+                return answer
+        self.changing = True
+        try:
+            with transaction.atomic(), self.because(self._reason()):
+                watches = [watch() for watch in WATCHES] if self.asks_guards else []
+                response = handler(request, *args, **kw)
+                turned = [compare() for compare in watches] if response.status_code < 300 else []  # noqa: PLR2004
+                if validate_only:
+                    transaction.set_rollback(True)
+                    return Response(_described(response, turned))
+                if not accept_broken:
+                    _refuse_broken(turned)
+                if claim is not None:
+                    claim.keep(response)
+        except BaseException:
+            if claim is not None:
+                claim.release()
+            raise
+        return response
+
+
+def _refuse_broken(turned: Sequence[Turned]) -> None:
+    """Ask back where something would not hold any more, as the admin does."""
+    if any(one.broken for one in turned):
+        raise problems.Conflict(
+            _(
+                "An assertion would not hold any more; nothing was changed. Send "
+                "accept_broken_assertions=true if that is meant."
+            ),
+            code="assertion-broken",
+            consequences=[one.as_json() for one in turned],
+        )
+
+
+def _described(response: Response, turned: Sequence[Turned]) -> dict[str, Any]:
+    """Return what a change that was taken back would have answered and turned."""
+    return {
+        "valid": True,
+        "status": response.status_code,
+        "result": without_secrets(response.data),
+        "consequences": [one.as_json() for one in turned],
+    }
+
+
+def without_secrets(value: Any) -> Any:
+    """Return an answer without the secrets in it: what was taken back has none."""
+    if isinstance(value, Mapping):
+        return {name: without_secrets(one) for name, one in value.items() if name != "secret"}
+    if isinstance(value, list | tuple):
+        return [without_secrets(one) for one in value]
+    return value
+
+
+class RegistryViewSet(ApiView, GenericViewSet):
+    """Rows of a model: what reads and changes them is added by DRF's mixins, or the ones below."""
+
+    filter_backends: Any = [Backend]
+    pagination_class: Any = KeyPagination
+    ordering = "pk"
+    lookup_value_converter = "int"
+
+    def needed_permissions(self) -> Sequence[str] | None:
+        """Return the permissions of the operation: the view's own, or else those of the model."""
+        own = self.permissions.get(self.operation)
+        return own if own is not None else model_permissions(self.model).get(self.operation)
+
+    @property
+    def model(self) -> type[Model]:
+        """The model of the rows."""
+        view: Any = self  # whose rows are a query set once they are declared
+        model: type[Model] = view.queryset.model
+        return model
+
+    def known_parameters(self) -> set[str]:
+        """Add what lists are filtered and paged by, and `fields` of what is read."""
+        known = super().known_parameters()
+        if self.request.method in READING:
+            known.add("fields")
+        if self.operation == "list":
+            known |= {"cursor", "limit", *self._filters()}
+        return known
+
+    def _filters(self) -> Iterable[str]:
+        filterset = getattr(self, "filterset_class", None)
+        return filterset.base_filters if filterset is not None else ()
+
+    def get_queryset(self) -> QuerySet[Any]:
+        """Return the rows that the token reaches."""
+        return narrowed(self.request, super().get_queryset())
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        """Add which fields the answer is to have."""
+        context = {**super().get_serializer_context()}
+        named = self.request.query_params.get("fields") if self.request else None
+        if named is not None and self.request.method in READING:
+            context["only"] = self._only(set(named.split(",")))
+        return context
+
+    def _only(self, wanted: set[str]) -> set[str]:
+        serializer: Any = self.get_serializer_class()
+        known = set(serializer(context={}).fields)
+        if unknown := wanted - known:
+            text = _("There is no field “%(name)s”. There are: %(known)s.")
+            said = {"name": min(unknown)[:100], "known": ", ".join(sorted(known))}
+            raise problems.ParameterError("fields", text % said)
+        return wanted
+
+    def get_object(self) -> Any:
+        """Return the row; one that is changed under its lock, and only as the client knows it."""
+        row = super().get_object()
+        if not self.changing:
+            return row
+        locked = type(row)._default_manager.select_for_update(of=("self",), no_key=True)
+        list(locked.order_by().filter(pk=row.pk).values_list("pk"))
+        row = super().get_object()
+        self._check_precondition(row)
+        self.spend([row])
+        return row
+
+    def version(self, row: Model) -> str:
+        """Return the entity tag of a row."""
+        meta = getattr(self.get_serializer_class(), "Meta", None)
+        return version_of(row, getattr(meta, "versioned_with", ()))
+
+    def _check_precondition(self, row: Model) -> None:
+        header = self.request.headers.get("If-Match")
+        if header is None:
+            if self.operation in {"partial_update", "destroy"}:
+                raise problems.PreconditionRequired
+            return
+        if entity_tags(header) is None:
+            raise problems.HeaderError("If-Match", _("Write the ETag of the row, in its quotes."))
+        if not matches(header, self.version(row)):
+            raise problems.Stale
+
+    def row_response(self, row: Model, status: int = HTTPStatus.OK, **more: Any) -> Response:
+        """Answer with a row as it is now, its ETag, and what else there is to say."""
+        fresh = self.filter_free().get(pk=row.pk)
+        data = {**self.get_serializer(fresh).data, **more}
+        return Response(data, status=status, headers={"ETag": self.version(fresh)})
+
+    def filter_free(self) -> QuerySet[Any]:
+        """Return all rows as the view reads them, whatever the token reaches."""
+        return super().get_queryset()
+
+
+class ReadMixin(mixins.ListModelMixin):
+    """Lists rows, and reads one."""
+
+    def retrieve(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Return a row with its ETag, or that it is as the client has it."""
+        row = self.get_object()
+        version = self.version(row)
+        if describes(request.headers.get("If-None-Match"), version):
+            return Response(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": version})
+        return Response(self.get_serializer(row).data, headers={"ETag": version})
+
+
+class CreateMixin:
+    """Creates a row."""
+
+    def create(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Create a row of the body."""
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        row = serializer.save()
+        self.reach(type(row), [row.pk])
+        self.spend([row])
+        response: Response = self.row_response(row, HTTPStatus.CREATED)
+        response["Location"] = f"{request.path}/{row.pk}"
+        return response
+
+
+class ChangeMixin:
+    """Changes the fields of a row that the body names."""
+
+    def partial_update(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Change a row."""
+        row = self.get_object()
+        serializer = self.get_serializer(row, data=request.data, partial=True)
+        serializer.is_valid(raise_exception=True)
+        row = serializer.save()
+        self.reach(type(row), [row.pk])
+        response: Response = self.row_response(row)
+        return response
+
+
+class DeleteMixin:
+    """Deletes a row."""
+
+    def destroy(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Delete a row."""
+        self.perform_destroy(self.get_object())
+        return Response(status=HTTPStatus.NO_CONTENT)
+
+    def perform_destroy(self: Any, row: models.Model) -> None:
+        """Delete it, with what hangs on it."""
+        row.delete()
+
+
+def user_name(request: Request) -> str:
+    """Return the name of the account that asks."""
+    user = request.user
+    return "" if user is None or isinstance(user, AnonymousUser) else user.get_username()

@@ -1,0 +1,39 @@
+"""Clients of the API, each as an account with some permissions."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from rest_framework.test import APIClient
+
+Client = Callable[..., APIClient]
+
+
+def account(name: str, permissions: Iterable[str] = (), *, superuser: bool = False) -> User:
+    """Return an account with these permissions."""
+    user = User.objects.create_user(name, is_superuser=superuser)
+    for permission in permissions:
+        app, codename = permission.split(".")
+        user.user_permissions.add(
+            Permission.objects.get(content_type__app_label=app, codename=codename)
+        )
+    return user
+
+
+@pytest.fixture
+def client_of(db: None) -> Client:
+    """Return the function that makes a client of an account, with a grant or without one."""
+
+    def make(user: User, grant: Any = None) -> APIClient:
+        client = APIClient()
+        client.force_authenticate(user, token=grant)
+        return client
+
+    return make
+
+
+@pytest.fixture
+def api(client_of: Client) -> APIClient:
+    """Return a client that may do everything."""
+    return client_of(account("admin", superuser=True))

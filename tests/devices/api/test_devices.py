@@ -1,0 +1,356 @@
+"""Devices over the API: what may be sent, what comes back, and who may."""
+
+from typing import Any
+
+import pytest
+from rest_framework.test import APIClient
+
+from devices.models import Device
+from tests.devices.api.conftest import Client, account
+
+pytestmark = pytest.mark.django_db
+LIST = "/api/v1/devices"
+
+
+def post(client: APIClient, path: str, body: Any, **headers: str) -> Any:
+    return client.post(path, body, format="json", headers=headers)
+
+
+def test_creates_reads_changes_and_deletes(api: APIClient, make_group: Any) -> None:
+    group = make_group("lab")
+    made = post(api, LIST, {"identifier": "//example/one", "groups": [group.pk]})
+    assert made.status_code == 201, made.data
+    path = made["Location"]
+    assert path == f"{LIST}/{made.data['id']}"
+    read = api.get(path)
+    assert read.data == made.data
+    assert read["ETag"] == made["ETag"] == read.data["etag"]
+    changed = api.patch(path, {"name": "One"}, format="json", headers={"If-Match": read["ETag"]})
+    assert changed.status_code == 200, changed.data
+    assert changed.data["name"] == "One"
+    assert changed["ETag"] != read["ETag"]
+    gone = api.delete(path, headers={"If-Match": changed["ETag"]})
+    assert gone.status_code == 204
+    assert api.get(path).status_code == 404
+    row = Device.history.filter(history_type="-").get()
+    assert (row.origin, row.history_user_id) == ("api", "admin")
+
+
+WRONG_BODIES: list[tuple[Any, str]] = [
+    ([], "#"),
+    ("text", "#"),
+    ({}, "#/identifier"),
+    ({"identifier": 1999}, "#/identifier"),
+    ({"identifier": True}, "#/identifier"),
+    ({"identifier": None}, "#/identifier"),
+    ({"identifier": "a b"}, "#/identifier"),
+    ({"identifier": "x" * 256}, "#/identifier"),
+    ({"identifier": "a", "enabled": "true"}, "#/enabled"),
+    ({"identifier": "a", "enabled": 1}, "#/enabled"),
+    ({"identifier": "a", "kind": 1}, "#/kind"),
+    ({"identifier": "a", "kind": "toaster"}, "#/kind"),
+    ({"identifier": "a", "groups": ["1"]}, "#/groups/0"),
+    ({"identifier": "a", "groups": [True]}, "#/groups/0"),
+    ({"identifier": "a", "groups": [[], 2**70]}, "#/groups/1"),
+    ({"identifier": "a", "groups": {}}, "#/groups"),
+    ({"identifier": "a", "attributes": "{}"}, "#/attributes"),
+    ({"identifier": "a", "attributes": []}, "#/attributes"),
+    ({"identifier": "a", "colour": "red"}, "#/colour"),
+    ({"identifier": "a", "id": 7}, "#/id"),
+    ({"identifier": "a", "a/b~c": 7}, "#/a~1b~0c"),
+]
+
+
+@pytest.mark.parametrize(("body", "pointer"), WRONG_BODIES, ids=lambda case: str(case)[:40])
+def test_refuses_wrong_kinds(api: APIClient, body: Any, pointer: str) -> None:
+    answer = post(api, LIST, body)
+    assert answer.status_code == 400
+    assert answer["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["code"] == "invalid"
+    assert pointer in {error["pointer"] for error in problem["errors"]}
+    assert not Device.objects.exists()
+
+
+RAW_BODIES = [
+    ("no JSON", b"{", 400),
+    ("empty", b"", 400),
+    ("not UTF-8", b'{"identifier": "\xff"}', 400),
+    ("NaN", b'{"identifier": "a", "attributes": {"x": NaN}}', 400),
+    ("twice", b'{"identifier": "a", "identifier": "b"}', 400),
+    ("NUL", b'{"identifier": "a", "name": "\\u0000"}', 400),
+    ("half a pair", b'{"identifier": "a", "name": "\\ud800"}', 400),
+    ("deep", b"[" * 100_000, 400),
+    ("deep and whole", b"[" * 50 + b"]" * 50, 400),
+    ("many digits", b'{"identifier": "a", "attributes": {"x": ' + b"9" * 5000 + b"}}", 400),
+    ("large", b" " * (4 * 1024 * 1024 + 1), 413),
+]
+
+
+@pytest.mark.parametrize(("name", "body", "status"), RAW_BODIES, ids=[one[0] for one in RAW_BODIES])
+def test_refuses_bodies_that_are_no_json(
+    api: APIClient, name: str, body: bytes, status: int
+) -> None:
+    answer = api.post(LIST, body, content_type="application/json")
+    assert answer.status_code == status
+    assert answer.json()["status"] == status
+    assert answer["Content-Type"] == "application/problem+json"
+
+
+ASKED = [
+    ("get", "/api/v1/", 404),
+    ("get", "/api/v1/nowhere", 404),
+    ("post", "/api/v1/nowhere/at/all", 404),
+    ("get", f"{LIST}/0", 404),
+    ("get", f"{LIST}/99999999999999999999999", 404),
+    ("get", f"{LIST}/x", 404),
+    ("put", f"{LIST}/1", 405),
+    ("delete", LIST, 405),
+    ("options", LIST, 405),
+    ("get", f"{LIST}?colour=red", 400),
+    ("get", f"{LIST}?identifier__contains=red", 400),
+    ("get", f"{LIST}?limit=0", 400),
+    ("get", f"{LIST}?limit=1001", 400),
+    ("get", f"{LIST}?limit=ten", 400),
+    ("get", f"{LIST}?kind=toaster", 400),
+    ("get", f"{LIST}?group=lab", 400),
+    ("get", f"{LIST}?group=99999999999999999999999", 400),
+    ("get", f"{LIST}?fields=secret", 400),
+    ("get", f"{LIST}?cursor=made-by-hand", 400),
+    ("get", f"{LIST}?cursor=cD1hYmM%3D", 400),  # p=abc
+    ("get", f"{LIST}?cursor=cD05OTk5OTk5OTk5OTk5OTk5OTk5OTk5", 400),  # p of 20 digits
+    ("get", f"{LIST}?cursor=bz0tMQ%3D%3D", 400),  # o=-1
+    ("get", f"{LIST}?cursor=%C3%A9", 400),
+    ("get", f"{LIST}?identifier=%00", 400),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), ASKED, ids=[" ".join(one[:2]) for one in ASKED]
+)
+def test_answers_every_question_with_json(
+    api: APIClient, settings: Any, method: str, path: str, status: int
+) -> None:
+    settings.DEBUG = False
+    api.raise_request_exception = False
+    answer = getattr(api, method)(path)
+    assert answer.status_code == status
+    assert answer["Content-Type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+def test_answers_a_fault_of_ours_with_json(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: Any, **_kwargs: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("devices.api.devices.DeviceViewSet.list", fail)
+    api.raise_request_exception = False
+    answer = api.get(LIST)
+    assert answer.status_code == 500
+    assert answer.json()["code"] == "internal"
+    assert "broken" not in answer.content.decode()
+
+
+def test_pages_to_the_end_and_beyond(api: APIClient, make_device: Any) -> None:
+    devices = [make_device() for _ in range(5)]
+    seen, path = [], f"{LIST}?limit=2"
+    while path:
+        page = api.get(path).json()
+        seen += [row["id"] for row in page["results"]]
+        path = page["next"]
+    assert seen == [device.pk for device in devices]
+    last = api.get(f"{LIST}?limit=2").json()["next"]
+    Device.objects.filter(pk__gt=devices[0].pk).delete()
+    assert api.get(last).json()["results"] == []
+
+
+def test_gives_the_fields_that_are_asked_for(api: APIClient, make_device: Any) -> None:
+    device = make_device("one")
+    assert api.get(f"{LIST}?fields=id,identifier").json()["results"] == [
+        {"id": device.pk, "identifier": "one"}
+    ]
+
+
+FOUND = [
+    ("identifier=one", ["one"]),
+    ("identifier_prefix=t", ["two", "three"]),
+    ("name_prefix=tH", ["three"]),
+    ("kind=backend", ["two"]),
+    ("kind=device&identifier_prefix=t", ["three"]),
+    ("identifier=On", []),
+]
+
+
+@pytest.mark.parametrize(("query", "expected"), FOUND, ids=[one[0] for one in FOUND])
+def test_finds(api: APIClient, make_device: Any, query: str, expected: list[str]) -> None:
+    make_device("one")
+    make_device("two", kind="backend")
+    make_device("three", name="The third")
+    found = api.get(f"{LIST}?{query}&fields=identifier").json()["results"]
+    assert [row["identifier"] for row in found] == expected
+
+
+def test_list_asks_little(
+    api: APIClient, make_device: Any, make_group: Any, django_assert_num_queries: Any
+) -> None:
+    group = make_group()
+    for _ in range(20):
+        make_device(groups=[group])
+    api.get(LIST)
+    with django_assert_num_queries(2):
+        assert len(api.get(LIST).json()["results"]) == 20
+
+
+STALE: list[tuple[str | None, int]] = [
+    (None, 428),
+    ('"0123456789abcdef0123456789abcdef"', 412),
+    ("W/{etag}", 412),
+    ("no quotes", 400),
+    ("{etag}", 200),
+    ('"other", {etag}', 200),
+    ("*", 200),
+]
+
+
+@pytest.mark.parametrize(("header", "status"), STALE, ids=[str(one[0]) for one in STALE])
+def test_changes_only_what_the_client_knows(
+    api: APIClient, make_device: Any, header: str | None, status: int
+) -> None:
+    path = f"{LIST}/{make_device().pk}"
+    etag = api.get(path)["ETag"]
+    headers = {} if header is None else {"If-Match": header.replace("{etag}", etag)}
+    answer = api.patch(path, {"name": "new"}, format="json", headers=headers)
+    assert answer.status_code == status
+    assert Device.objects.get().name == ("new" if status == 200 else "")
+
+
+def test_a_membership_moves_the_version_and_a_last_use_does_not(
+    api: APIClient, make_device: Any, make_group: Any
+) -> None:
+    device = make_device()
+    before = api.get(f"{LIST}/{device.pk}")["ETag"]
+    Device.objects.filter(pk=device.pk).update(last_seen="2026-01-01T00:00:00Z")
+    same = api.get(f"{LIST}/{device.pk}", headers={"If-None-Match": before})
+    assert (same.status_code, same["ETag"]) == (304, before)
+    device.groups.add(make_group())
+    assert api.get(f"{LIST}/{device.pk}")["ETag"] != before
+
+
+def test_disables_with_a_reason(api: APIClient, make_device: Any) -> None:
+    device = make_device()
+    answer = post(api, f"{LIST}/{device.pk}/disable", {"reason": "stolen"})
+    assert answer.status_code == 200, answer.data
+    assert answer.data["enabled"] is False
+    change = Device.history.first()
+    assert (change.origin, change.history_change_reason) == ("api", "stolen")
+    again = post(api, f"{LIST}/{device.pk}/enable", {}, **{"Change-Reason": "found, schön"})
+    assert again.data["enabled"] is True
+    assert Device.history.first().history_change_reason == "found, schön"
+
+
+def test_tells_what_would_change_and_changes_nothing(api: APIClient) -> None:
+    answer = post(api, f"{LIST}?validate_only=true", {"identifier": "one"})
+    assert answer.status_code == 200, answer.data
+    assert answer.data["result"]["identifier"] == "one"
+    assert answer.data["consequences"][0]["broken_assertions"] == []
+    assert not Device.objects.exists()
+    assert not Device.history.exists()
+    refused = post(api, f"{LIST}?validate_only=perhaps", {"identifier": "one"})
+    assert refused.status_code == 400
+
+
+class Lab:
+    """A grant for reading and changing the devices of one group, four times."""
+
+    pk = 7
+
+    def __init__(self, group: Any) -> None:
+        self.group, self.spent = group, 0
+
+    def __str__(self) -> str:
+        return "lab robot"
+
+    def permits(self, permission: str) -> bool:
+        return permission in {"devices.view_device", "devices.change_device", "devices.add_device"}
+
+    def narrow(self, queryset: Any) -> Any:
+        if queryset.model is Device:
+            return queryset.filter(groups=self.group)
+        return queryset.filter(pk=self.group.pk)
+
+    def spend(self, permission: str, rows: Any) -> None:
+        from rest_framework.exceptions import Throttled
+
+        self.spent += len(list(rows))
+        if self.spent > 4:
+            raise Throttled(wait=59.2)
+
+
+def test_a_grant_narrows_what_an_account_may(
+    client_of: Client, make_device: Any, make_group: Any
+) -> None:
+    lab, other = make_group("lab"), make_group("other")
+    inside, outside = make_device(groups=[lab]), make_device(groups=[other])
+    client = client_of(account("robot", superuser=True), Lab(lab))
+    assert [row["id"] for row in client.get(LIST).json()["results"]] == [inside.pk]
+    assert client.get(f"{LIST}/{outside.pk}").status_code == 404
+    star = {"If-Match": "*"}
+    assert client.delete(f"{LIST}/{inside.pk}", headers=star).status_code == 403
+    path = f"{LIST}/{inside.pk}"
+    for groups, status in [([other.pk], 400), ([], 403), ([lab.pk], 200)]:
+        answer = client.patch(path, {"groups": groups}, format="json", headers=star)
+        assert answer.status_code == status, answer.data
+    assert post(client, LIST, {"identifier": "new"}).status_code == 403
+    change = post(client, f"{LIST}/{inside.pk}/disable", {"reason": "smoke"})
+    assert change.status_code == 200
+    assert Device.history.first().history_change_reason == "[lab robot] smoke"
+    assert Device.objects.count() == 2
+    spent = post(client, f"{LIST}/{inside.pk}/enable", {})
+    assert (spent.status_code, spent["Retry-After"]) == (429, "60")
+    assert not Device.objects.get(pk=inside.pk).enabled
+
+
+def test_refuses_who_is_nobody_and_who_may_not(client_of: Client, make_device: Any) -> None:
+    make_device()
+    assert APIClient().get(LIST).status_code in {401, 403}
+    assert client_of(account("nobody")).get(LIST).status_code == 403
+
+
+def test_limits_requests_by_the_minute(api: APIClient, settings: Any) -> None:
+    settings.API_RATE = 2
+    assert [api.get(LIST).status_code for _ in range(3)] == [200, 200, 429]
+    refused = api.get(LIST)
+    assert 1 <= int(refused["Retry-After"]) <= 60
+    assert refused.json()["code"] == "throttled"
+
+
+class TestIdempotency:
+    KEY = {"Idempotency-Key": "0123456789abcdef"}
+
+    def test_answers_a_repeat_once_done(self, api: APIClient) -> None:
+        first = post(api, LIST, {"identifier": "one"}, **self.KEY)
+        again = post(api, LIST, {"identifier": "one"}, **self.KEY)
+        assert first.status_code == again.status_code == 201, again.data
+        assert again.json() == first.json()
+        assert (again["Location"], again["ETag"]) == (first["Location"], first["ETag"])
+        assert again["Idempotency-Replayed"] == "true"
+        assert Device.objects.count() == 1
+
+    def test_refuses_the_key_of_another_request(self, api: APIClient) -> None:
+        post(api, LIST, {"identifier": "one"}, **self.KEY)
+        answer = post(api, LIST, {"identifier": "two"}, **self.KEY)
+        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency-key-reused")
+
+    def test_a_key_is_its_owners(self, api: APIClient, client_of: Client) -> None:
+        post(api, LIST, {"identifier": "one"}, **self.KEY)
+        other = client_of(account("other", superuser=True))
+        assert post(other, LIST, {"identifier": "two"}, **self.KEY).status_code == 201
+
+    def test_what_failed_may_be_sent_again(self, api: APIClient) -> None:
+        assert post(api, LIST, {"identifier": "a b"}, **self.KEY).status_code == 400
+        assert post(api, LIST, {"identifier": "ab"}, **self.KEY).status_code == 201
+
+    @pytest.mark.parametrize("key", ["short", "with a space inside it", "x" * 256])
+    def test_refuses_what_is_no_key(self, api: APIClient, key: str) -> None:
+        answer = post(api, LIST, {"identifier": "one"}, **{"Idempotency-Key": key})
+        assert (answer.status_code, answer.json()["code"]) == (400, "header")
