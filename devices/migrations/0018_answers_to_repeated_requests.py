@@ -4,24 +4,23 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('devices', '0017_history_of_the_api'),
+        ("devices", "0017_history_of_the_api"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='IdempotentAnswer',
+            name="IdempotentAnswer",
             fields=[
-                ('name', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('fingerprint', models.CharField(max_length=64)),
-                ('holder', models.UUIDField()),
-                ('created', models.DateTimeField(db_index=True)),
-                ('pepper', models.CharField(blank=True, max_length=32)),
-                ('answer', models.BinaryField(null=True)),
+                ("name", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("fingerprint", models.CharField(max_length=64)),
+                ("holder", models.UUIDField()),
+                ("created", models.DateTimeField(db_index=True)),
+                ("pepper", models.CharField(blank=True, max_length=32)),
+                ("answer", models.BinaryField(null=True)),
             ],
             options={
-                'default_permissions': (),
+                "default_permissions": (),
             },
         ),
     ]

@@ -45,9 +45,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             "sessionending",
             "origin",
-            models.CharField(
-                choices=CHOICES, editable=False, max_length=16, verbose_name="asked for in"
-            ),
+            models.CharField(choices=CHOICES, editable=False, max_length=16, verbose_name="from"),
         ),
         *(
             AddWiderCheck(
