@@ -13,6 +13,7 @@ from collections.abc import Collection
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,6 +25,7 @@ PEPPER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
 HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
 PEPPER_MIN_BYTES = 32
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?\Z")
+THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 POSTGRES_PORT = "5432"
 DATABASES = frozenset({"sqlite", "postgres", "postgresql", "psql", "pgsql"})
 TRUE = ("on", "true", "yes", "1")
@@ -99,6 +101,41 @@ class Environment(environ.FileAwareEnv):
             raise ImproperlyConfigured(
                 f"{name} must be the name of a header, of letters, digits and hyphens; "
                 f"it is {value!r}."
+            )
+        return value
+
+    def roles(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Return the roles that each value of a claim, or each group, brings: `value=Role;…`.
+
+        The last equals sign divides them: the names of groups in a directory have some, too.
+        """
+        roles: dict[str, tuple[str, ...]] = {}
+        for word in filter(None, map(str.strip, self.text(name, "").split(";"))):
+            value, _, role = (part.strip() for part in word.rpartition("="))
+            if not value or not role:
+                raise ImproperlyConfigured(
+                    f"{name} must list roles as VALUE=ROLE;VALUE=ROLE; {word!r} is not one."
+                )
+            roles[value] = (*roles.get(value, ()), role)
+        return roles
+
+    def web_address(self, name: str) -> str:
+        """Return an https address without a query, or "" where there is none.
+
+        Plain http is for this machine only.
+        """
+        value = self.text(name, "")
+        if not value:
+            return ""
+        try:
+            parts = urlsplit(value)
+            host, _port = parts.hostname, parts.port
+        except ValueError:
+            parts, host = urlsplit(""), None
+        secure = parts.scheme == "https" or (parts.scheme == "http" and host in THIS_MACHINE)
+        if not (secure and host) or parts.query or parts.fragment or parts.username is not None:
+            raise ImproperlyConfigured(
+                f"{name} must be an address such as https://id.example.com/realm, without a query."
             )
         return value
 

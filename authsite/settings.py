@@ -139,8 +139,10 @@ if CACHES["default"]["BACKEND"].endswith(("LocMemCache", "DatabaseCache", "FileB
 
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",  # first: an account that is locked out costs no hash
+    "authsite.accounts.sign_on.break_glass.PasswordPolicy",  # which accounts may use a password
     "django.contrib.auth.backends.ModelBackend",
     "authsite.accounts.second_factor.CodeBackend",
+    "authsite.accounts.sign_on.sessions.SignedOnBackend",
 ]
 SESSION_ENGINE = "authsite.accounts.sessions"
 LOGIN_REDIRECT_URL = "admin:index"
@@ -185,6 +187,23 @@ AXES_RESET_ON_SUCCESS = False  # a second factor may still be missing: accounts/
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # a wait that was promised ends
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]
 AXES_VERBOSE = False
+
+# --- Sign-on with accounts of the company: docs/sign-on.md ---
+
+OIDC_ISSUER = env.web_address("OIDC_ISSUER")
+OIDC_CLIENT_ID = env.text("OIDC_CLIENT_ID", None if OIDC_ISSUER else "")
+OIDC_CLIENT_SECRET = env.text("OIDC_CLIENT_SECRET", "")
+OIDC_SCOPES = env.text("OIDC_SCOPES", "openid profile")
+OIDC_OTHER_HOSTS = env.words("OIDC_OTHER_HOSTS")
+OIDC_NAME_CLAIM = env.text("OIDC_NAME_CLAIM", "preferred_username")
+OIDC_ROLES_CLAIM = env.text("OIDC_ROLES_CLAIM", "groups")
+OIDC_ROLES = env.roles("OIDC_ROLES")
+OIDC_ACR = env.words("OIDC_ACR")
+OIDC_CONFIRM_ACR = env.words("OIDC_CONFIRM_ACR") or OIDC_ACR
+OIDC_SECOND_FACTOR = env.words("OIDC_SECOND_FACTOR") or ["mfa"]
+OIDC_LABEL = env.text("OIDC_LABEL", "")
+# The only accounts that log in with a password of this registry, where any are named.
+BREAK_GLASS_ACCOUNTS = env.words("BREAK_GLASS_ACCOUNTS")
 
 STAFF_SECOND_FACTOR = env.choice("STAFF_SECOND_FACTOR", ["off", "optional", "required"])
 OTP_TOTP_ISSUER = "Authsite"
@@ -251,5 +270,6 @@ LOGGING = {
         "django": {"handlers": [], "propagate": True},
         "django.db.backends": {"level": "INFO"},  # below, it logs what statements are given
         "axes": {"level": "WARNING"},
+        "authlib": {"level": "INFO"},  # below, it logs what proves that a code is ours
     },
 }

@@ -31,6 +31,7 @@ for name in (
     "SECRET_KEY",
     "PEPPERS",
     "JWT_SIGNING_KEYS",
+    "OIDC_CLIENT_SECRET",
     "DATABASE_URL",
     "ANSWERS_URL",
     "CACHE_URL",

@@ -26,6 +26,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_otp_webauthn.models import WebAuthnCredential
 
 FACTORS = (TOTPDevice, StaticDevice, WebAuthnCredential)
+BY_PROVIDER = "second_factor_by_provider"  # in a session: a provider of sign-on asked for it
 RECOVERY_CODES = 10
 CODE_LENGTH = 10  # of 31 characters: 49 bits
 CODE_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without look-alikes
@@ -53,13 +54,25 @@ def is_satisfied(request: HttpRequest) -> bool:
     request: a session from before the enrolment is asked for it, too.
     """
     user: Any = request.user
-    if policy() is Policy.OFF or user.is_verified():
+    if policy() is Policy.OFF or is_given(request):
         return True
-    if policy() is Policy.REQUIRED:
+    if is_required(user):
         return False
     if not hasattr(user, "may_enrol"):  # a page asks more than once
         user.may_enrol = not _has_factor(user)
     return bool(user.may_enrol)
+
+
+def is_given(request: HttpRequest) -> bool:
+    """Whether the session has given one: to us, or to the provider that it signed on with."""
+    user: Any = request.user
+    return bool(user.is_verified() or request.session.get(BY_PROVIDER))
+
+
+def is_required(user: User) -> bool:
+    """Whether the account must have one; break-glass accounts must, since theirs is a password."""
+    needed = policy() is Policy.REQUIRED or user.get_username() in settings.BREAK_GLASS_ACCOUNTS
+    return needed and policy() is not Policy.OFF
 
 
 def is_enrolled(user: User) -> bool:

@@ -25,6 +25,8 @@ from django.views.decorators.http import require_POST
 from django_otp import login as otp_login
 
 from authsite.accounts import login, second_factor
+from authsite.accounts.sign_on import sessions
+from authsite.accounts.sign_on.views import signed_out_page
 from devices.admin import reauthentication
 from devices.admin.reauthentication import recently_authenticated
 
@@ -110,6 +112,8 @@ class EnrolForm(forms.Form):
 class AccountPages(admin.AdminSite):
     """Admin site with a second factor, and with the password again before a secret is shown."""
 
+    login_template = "admin/accounts/login.html"
+
     def has_permission(self, request: HttpRequest) -> bool:
         """Whether the account is staff's and has given its second factor, where it must."""
         return super().has_permission(request) and second_factor.is_satisfied(request)
@@ -117,7 +121,14 @@ class AccountPages(admin.AdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Say whether there is a page for the second factor."""
         on = second_factor.policy() is not second_factor.Policy.OFF
-        return {**super().each_context(request), "second_factor_is_on": on}
+        signed_on_by = sessions.source(request) if request.user.is_authenticated else None
+        return {
+            **super().each_context(request),
+            "second_factor_is_on": on,
+            "sign_on_is_on": bool(settings.OIDC_ISSUER),
+            "sign_on_label": settings.OIDC_LABEL or _("your company account"),
+            "signed_on_by": signed_on_by,
+        }
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Add the pages; an account that has not given its second factor may still log out."""
@@ -144,11 +155,28 @@ class AccountPages(admin.AdminSite):
         waits = super().has_permission(request) and not second_factor.is_satisfied(request)
         if request.method == "GET" and waits:
             return HttpResponseRedirect(_with_next(reverse("admin:second_factor"), request))
-        return super().login(request, extra_context)
+        context = {"passwords_are_for_emergencies": bool(settings.BREAK_GLASS_ACCOUNTS)}
+        return super().login(request, {**context, **(extra_context or {})})
+
+    def logout(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        """Log out, and lead whom a provider signed on to its sign-out."""
+        by_provider = sessions.source(request) is sessions.Source.OPENID_CONNECT
+        id_token = request.session.get(sessions.ID_TOKEN, "")
+        response = super().logout(request, extra_context)
+        if request.user.is_authenticated or not by_provider:
+            return response
+        return signed_out_page(request, id_token)
 
     @method_decorator([never_cache, sensitive_post_parameters()])
     def confirm_identity(self, request: HttpRequest) -> HttpResponse:
-        """Ask for the password, and the second factor after it, then go back to the page."""
+        """Ask for the password, and the second factor after it, then go back to the page.
+
+        Whom a provider signed on is asked there.
+        """
+        if sessions.source(request) is sessions.Source.OPENID_CONNECT:
+            return self._page(request, "confirm_by_provider", _("Confirm that it is you"))
         form = ConfirmForm(request, request.POST or None)
         if not form.is_valid():
             return self._page(request, "confirm_identity", _("Confirm that it is you"), form=form)
@@ -266,7 +294,7 @@ class AccountPages(admin.AdminSite):
             codes=codes,
             codes_left=recovery.token_set.count() if recovery else 0,
             is_recent=reauthentication.is_recent(request),
-            required=second_factor.policy() is second_factor.Policy.REQUIRED,
+            required=second_factor.is_required(user),
         )
 
     def _staff(self, request: HttpRequest) -> Any:
@@ -279,7 +307,7 @@ class AccountPages(admin.AdminSite):
         """Return the account if it has given its second factor, or has none to give."""
         user = self._staff(request)
         on = second_factor.policy() is not second_factor.Policy.OFF
-        if not on or (second_factor.is_enrolled(user) and not user.is_verified()):
+        if not on or (second_factor.is_enrolled(user) and not second_factor.is_given(request)):
             raise PermissionDenied
         return user
 

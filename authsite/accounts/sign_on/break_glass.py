@@ -1,0 +1,51 @@
+"""Passwords where staff sign on with accounts of their company: for emergencies only, if so set."""
+
+import logging
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in
+from django.core.exceptions import PermissionDenied
+from django.dispatch import receiver
+from django.http import HttpRequest
+
+from authsite.accounts.login import client_address
+from authsite.accounts.sign_on.sessions import is_signed_on
+
+logger = logging.getLogger("authsite.sign_on")
+
+
+def may_use_password(name: str) -> bool:
+    """Whether the account of this name may log in with a password of this registry."""
+    return not settings.BREAK_GLASS_ACCOUNTS or name in settings.BREAK_GLASS_ACCOUNTS
+
+
+class PasswordPolicy:
+    """Refuses the passwords of all but break-glass accounts, where such are named.
+
+    It finds no accounts again and knows no permissions: other backends do.
+    """
+
+    def authenticate(
+        self,
+        request: HttpRequest | None,
+        username: str | None = None,
+        password: str | None = None,
+        **_credentials: Any,
+    ) -> None:
+        """Raise PermissionDenied, which asks no other backend, or leave it to them."""
+        if password is not None and not may_use_password(username or ""):
+            User().set_password(password)  # as slow as for an account that has one
+            raise PermissionDenied
+
+
+@receiver(user_logged_in)
+def tell_of_break_glass(*, request: HttpRequest, user: User, **_signal: object) -> None:
+    """Tell the operator that somebody logged in with an emergency account."""
+    if not is_signed_on(request) and user.get_username() in settings.BREAK_GLASS_ACCOUNTS:
+        logger.warning(
+            "The break-glass account %r logged in with its password from %s",
+            user.get_username(),
+            client_address(request),
+        )

@@ -1,0 +1,71 @@
+"""A browser's way to the provider and back, kept in a signed cookie until it returns.
+
+Not in the session: a click of a stranger would leave a row in the database.
+"""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from django.conf import settings
+from django.core import signing
+from django.http import HttpRequest, HttpResponse
+from django.utils.crypto import constant_time_compare
+
+from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
+
+COOKIE = "sign_on"
+PATH = "/admin/sign-on/"
+SECONDS = 600  # for the password, the second factor and a slow telephone
+MAX_NEXT = 1000  # characters of the address to come back to; a cookie holds 4 KB
+SALT = "authsite.sign_on"
+
+
+class Purpose(StrEnum):
+    """Why somebody is sent to the provider."""
+
+    SIGN_ON = "sign-on"
+    CONFIRM = "confirm"
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """What is known of a browser that is with the provider. `began` is in Unix seconds."""
+
+    purpose: str
+    state: str
+    nonce: str
+    code_verifier: str
+    next: str
+    began: float
+
+
+def remember(response: HttpResponse, journey: Journey) -> None:
+    """Let the browser keep the journey; whoever has the cookie alone can do nothing with it."""
+    response.set_cookie(
+        COOKIE,
+        signing.dumps(asdict(journey), salt=SALT, compress=True),
+        max_age=SECONDS,
+        path=PATH,
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def forget(response: HttpResponse) -> None:
+    """End the journey."""
+    response.delete_cookie(COOKIE, path=PATH, samesite="Lax")
+
+
+def recall(request: HttpRequest, state: str) -> Journey:
+    """Return the journey that this browser comes back from; raises SignOnRefused."""
+    try:
+        kept = signing.loads(request.COOKIES.get(COOKIE, ""), salt=SALT, max_age=SECONDS)
+        journey = Journey(**kept)
+    except signing.SignatureExpired:
+        raise SignOnRefused(Reason.NOT_BEGUN_HERE, "it took too long") from None
+    except (signing.BadSignature, TypeError):
+        raise SignOnRefused(Reason.NOT_BEGUN_HERE, "this browser has not begun one") from None
+    if not constant_time_compare(journey.state, state):
+        raise SignOnRefused(Reason.NOT_BEGUN_HERE, "the state is that of another one")
+    return journey

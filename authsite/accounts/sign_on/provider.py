@@ -1,0 +1,261 @@
+"""The provider of OpenID Connect: what it publishes, and what its tokens prove.
+
+The protocol is Authlib's; here stand this project's own bounds, and what OpenID Connect Core 1.0
+leaves to a relying party.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import requests
+from authlib.integrations.base_client import OAuthError
+from authlib.integrations.django_client import DjangoOAuth2App
+from django.conf import settings
+from joserfc import jwt
+from joserfc.errors import BadSignatureError, JoseError
+from joserfc.jwk import KeySet
+from joserfc.jws import JWSRegistry
+from joserfc.jwt import JWTClaimsRegistry
+
+from authsite.accounts.sign_on.calls import (
+    BoundedSession,
+    UnusableAnswerError,
+    belongs_to_provider,
+)
+from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
+
+MAX_SKEW = 60  # seconds between its clock and ours
+MAX_SUBJECT = 255  # characters (OpenID Connect Core 1.0, 2)
+METADATA_SECONDS = 600  # how long what it publishes is believed without asking again
+KEYS_REST_SECONDS = 10  # between two looks at its keys, whatever tokens come
+# A key that both sides know (HS256), or none at all, proves nothing here.
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
+              "EdDSA", "Ed25519")  # fmt: skip
+ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+MORE_ENDPOINTS = ("userinfo_endpoint", "end_session_endpoint")
+ERROR_CODE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,80}\Z")  # RFC 6749, 4.1.2.1
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+
+Claims = dict[str, Any]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what a call to the provider may raise into a refusal, without what it was about.
+
+    A token endpoint may repeat in its error what it was sent.
+    """
+    try:
+        yield
+    except UnusableAnswerError as error:
+        raise SignOnRefused(Reason.UNUSABLE_ANSWER, str(error)) from None
+    except requests.exceptions.JSONDecodeError:
+        raise SignOnRefused(Reason.UNUSABLE_ANSWER, "an answer that is not JSON") from None
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else "?"
+        raise SignOnRefused(Reason.UNREACHABLE, f"it answered with status {status}") from None
+    except requests.RequestException as error:
+        detail = f"{type(error).__name__}: {error}"[:300]
+        raise SignOnRefused(Reason.UNREACHABLE, detail) from None
+    except OAuthError as error:
+        code = str(error.error)
+        detail = code if ERROR_CODE.match(code) else "an error of a strange form"
+        raise SignOnRefused(Reason.UNUSABLE_ANSWER, f"the token endpoint said {detail}") from None
+    except JoseError as error:
+        claim = getattr(error, "claim", "")
+        detail = f"{type(error).__name__} {claim}".strip()
+        raise SignOnRefused(Reason.UNUSABLE_ANSWER, f"the token: {detail}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        detail = f"an answer of a wrong form ({type(error).__name__})"
+        raise SignOnRefused(Reason.UNUSABLE_ANSWER, detail) from None
+
+
+class Provider(DjangoOAuth2App):
+    """The one provider of OIDC_ISSUER. Every method raises SignOnRefused where it cannot answer."""
+
+    client_cls = BoundedSession
+
+    def __init__(self) -> None:
+        super().__init__(
+            framework=None,
+            name="provider",
+            client_id=settings.OIDC_CLIENT_ID,
+            client_secret=settings.OIDC_CLIENT_SECRET or None,
+            client_kwargs={"scope": settings.OIDC_SCOPES, "code_challenge_method": "S256"},
+        )
+        self._metadata: dict[str, Any] = {}
+        self._metadata_until = 0.0
+        self._keys: Any = None
+        self._keys_at = 0.0
+
+    # --- What it publishes ----------------------------------------------------------------
+
+    def load_server_metadata(self) -> dict[str, Any]:
+        """Return the provider's configuration, asked for at most every METADATA_SECONDS.
+
+        One that cannot be had again is used on: a provider that is down has said nothing else.
+        """
+        now = time.monotonic()
+        if now < self._metadata_until:
+            return self._metadata
+        try:
+            with _told():
+                self._metadata = self._fetch_metadata()
+        except SignOnRefused:
+            if not self._metadata:
+                raise
+        self._metadata_until = now + METADATA_SECONDS
+        return self._metadata
+
+    def _fetch_metadata(self) -> dict[str, Any]:
+        address = settings.OIDC_ISSUER.rstrip("/") + "/.well-known/openid-configuration"
+        with self._get_session() as session:
+            response = session.request("GET", address, withhold_token=True)
+            response.raise_for_status()
+            found = response.json()
+        if not isinstance(found, dict) or found.get("issuer") != settings.OIDC_ISSUER:
+            raise UnusableAnswerError("its configuration names another issuer")
+        for name in ENDPOINTS + MORE_ENDPOINTS:
+            if not belongs_to_provider(found.get(name)) and (name in ENDPOINTS or name in found):
+                raise UnusableAnswerError(
+                    f"{name} is missing, or at a host that OIDC_OTHER_HOSTS does not name"
+                )
+        offered = found.get("id_token_signing_alg_values_supported") or ["RS256"]
+        algorithms = [name for name in ALGORITHMS if name in offered]
+        if not algorithms:
+            raise UnusableAnswerError("it signs with no algorithm that is accepted")
+        methods = found.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+        method = next(
+            (one for one in ("client_secret_basic", "client_secret_post") if one in methods), None
+        )
+        return {
+            **{name: found[name] for name in (*ENDPOINTS, *MORE_ENDPOINTS) if name in found},
+            "issuer": found["issuer"],
+            "id_token_signing_alg_values_supported": algorithms,
+            "token_endpoint_auth_method": method if self.client_secret else "none",
+            "names_itself": found.get("authorization_response_iss_parameter_supported") is True,
+        }
+
+    def fetch_jwk_set(self, force: bool = False) -> Any:
+        """Return the provider's keys; `force` looks again, but not at every turn."""
+        now = time.monotonic()
+        age = now - self._keys_at
+        if self._keys is None or age > METADATA_SECONDS or (force and age > KEYS_REST_SECONDS):
+            address = self.load_server_metadata()["jwks_uri"]
+            with self._get_session() as session:
+                response = session.request("GET", address, withhold_token=True)
+                response.raise_for_status()
+                self._keys, self._keys_at = response.json(), now
+        return self._keys
+
+    # --- Sign-on --------------------------------------------------------------------------
+
+    def departure(self, redirect_uri: str, **parameters: str) -> dict[str, Any]:
+        """Return `url`, where a browser is sent, with the `state`, `nonce` and `code_verifier`."""
+        with _told():
+            return dict(self.create_authorization_url(redirect_uri, **parameters))
+
+    def arrival(
+        self, redirect_uri: str, *, code: str, state: str, nonce: str, code_verifier: str
+    ) -> tuple[Claims, str]:
+        """Return what the provider says for a code, checked, and the ID token that says it.
+
+        Claims that only its userinfo endpoint tells are among them.
+        """
+        with _told():
+            token = self.fetch_access_token(
+                redirect_uri, code=code, state=state, code_verifier=code_verifier
+            )
+            id_token = token.get("id_token")
+            if not isinstance(id_token, str):
+                raise UnusableAnswerError("its answer has no ID token")
+            claims = self._claims(token, nonce)
+            wanted = {settings.OIDC_ROLES_CLAIM.partition(".")[0], settings.OIDC_NAME_CLAIM}
+            if wanted - claims.keys() and "userinfo_endpoint" in self.load_server_metadata():
+                more = dict(self.userinfo(token=token))
+                if more.get("sub") != claims["sub"]:
+                    raise UnusableAnswerError("its userinfo is about somebody else")
+                claims = {**more, **claims}
+            return claims, id_token
+
+    def _claims(self, token: dict[str, Any], nonce: str) -> Claims:
+        """Return the claims of an ID token; after a bad signature the keys are looked at again."""
+
+        def parsed() -> Claims:
+            found = self.parse_id_token(
+                token,
+                nonce=nonce,
+                claims_options={
+                    "iss": {"essential": True, "value": settings.OIDC_ISSUER},
+                    "aud": {"essential": True, "value": self.client_id},
+                },
+                leeway=MAX_SKEW,
+            )
+            return dict(found)
+
+        try:
+            claims = parsed()
+        except (BadSignatureError, ValueError):
+            before = self._keys_at
+            self.fetch_jwk_set(force=True)
+            if self._keys_at == before:
+                raise
+            claims = parsed()
+        if not isinstance(claims["sub"], str) or not 0 < len(claims["sub"]) <= MAX_SUBJECT:
+            raise UnusableAnswerError("its subject is no text of a length that is allowed")
+        return claims
+
+    # --- The end of a session -------------------------------------------------------------
+
+    def sign_out_address(self, id_token: str, back: str) -> str | None:
+        """Return where a browser is sent to be signed out there as well, if that is offered."""
+        if "end_session_endpoint" not in self.load_server_metadata():
+            return None
+        with _told():
+            found = self.create_logout_url(back, id_token, client_id=self.client_id)
+            return str(found["url"])
+
+    def signed_out_subject(self, logout_token: str) -> str:
+        """Return whose sessions a logout token ends (OpenID Connect Back-Channel Logout 1.0, 2.6).
+
+        Only tokens that name the subject are taken.
+        """
+        algorithms = self.load_server_metadata()["id_token_signing_alg_values_supported"]
+        registry = JWSRegistry(algorithms=algorithms, strict_check_header=False)
+
+        def decoded() -> Claims:
+            keys = KeySet.import_key_set(self.fetch_jwk_set())
+            return dict(jwt.decode(logout_token, keys, registry=registry).claims)
+
+        with _told():
+            try:
+                claims = decoded()
+            except (BadSignatureError, ValueError):
+                self.fetch_jwk_set(force=True)
+                claims = decoded()
+            JWTClaimsRegistry(
+                None,
+                MAX_SKEW,
+                iss={"essential": True, "value": settings.OIDC_ISSUER},
+                aud={"essential": True, "value": self.client_id},
+                iat={"essential": True},
+                jti={"essential": True},
+                sub={"essential": True},
+                events={"essential": True},
+            ).validate(claims)
+            events = claims["events"]
+            if "nonce" in claims or not isinstance(events, dict) or LOGOUT_EVENT not in events:
+                raise UnusableAnswerError("it is no logout token")
+            if time.time() - claims["iat"] > 2 * MAX_SKEW:
+                raise UnusableAnswerError("the logout token is old")
+            return str(claims["sub"])
+
+
+@cache
+def provider() -> Provider:
+    """Return the provider that the settings name; one a process, for what it has published."""
+    return Provider()

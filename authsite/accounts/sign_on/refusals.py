@@ -1,0 +1,121 @@
+"""Why somebody was not signed on, in words for that person."""
+
+from enum import Enum
+from http import HTTPStatus
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from authsite.operations.logging import request_id
+
+
+class Reason(Enum):
+    """Each with its status and with what the person is told."""
+
+    UNREACHABLE = (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        gettext_lazy("Your company's sign-on does not answer. Try again in a minute."),
+    )
+    UNUSABLE_ANSWER = (
+        HTTPStatus.BAD_GATEWAY,
+        gettext_lazy(
+            "Your company's sign-on answered with something that cannot be trusted or read. "
+            "An administrator of the registry finds the cause in its log."
+        ),
+    )
+    DECLINED = (
+        HTTPStatus.FORBIDDEN,
+        gettext_lazy("Your company's sign-on did not let you in, or you cancelled there."),
+    )
+    NOT_BEGUN_HERE = (
+        HTTPStatus.BAD_REQUEST,
+        gettext_lazy(
+            "This sign-on was not begun in this browser, took too long, or was used already. "
+            "Begin again."
+        ),
+    )
+    WEAK = (
+        HTTPStatus.FORBIDDEN,
+        gettext_lazy(
+            "Your company's sign-on did not check you as strictly as this registry asks for. "
+            "An administrator of the registry finds in its log what was missing."
+        ),
+    )
+    NOT_FRESH = (
+        HTTPStatus.FORBIDDEN,
+        gettext_lazy(
+            "Your company's sign-on did not ask you again who you are, so nothing was confirmed."
+        ),
+    )
+    OTHER_PERSON = (
+        HTTPStatus.FORBIDDEN,
+        gettext_lazy(
+            "You confirmed with another account than the one that you are signed on with."
+        ),
+    )
+    NO_NAME = (
+        HTTPStatus.FORBIDDEN,
+        gettext_lazy(
+            "Your company's sign-on gave no name that an account can have. An administrator of "
+            "the registry finds in its log what was missing."
+        ),
+    )
+    NAME_TAKEN = (
+        HTTPStatus.FORBIDDEN,
+        gettext_lazy(
+            "There is an account of this name already, and it is not tied to your company "
+            "account. An administrator can tie them together: manage.py tie_account."
+        ),
+    )
+    NO_ROLE = (
+        HTTPStatus.FORBIDDEN,
+        gettext_lazy(
+            "Your company account brings no role in this registry. Ask whoever looks after it to "
+            "put you into one of these groups:"
+        ),
+    )
+    DISABLED = (
+        HTTPStatus.FORBIDDEN,
+        gettext_lazy("Your account in this registry is disabled. Ask an administrator."),
+    )
+
+    @property
+    def status(self) -> HTTPStatus:
+        """Return the status of the page."""
+        return self.value[0]
+
+    @property
+    def text(self) -> str:
+        """Return what the person is told."""
+        return str(self.value[1])
+
+
+class SignOnRefused(Exception):
+    """Somebody is not signed on. `detail` is for the operator's log, and holds no secret."""
+
+    def __init__(self, reason: Reason, detail: str = "", *, wanted: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{reason.name.lower()}: {detail}" if detail else reason.name.lower())
+        self.reason = reason
+        self.wanted = wanted
+
+
+def refusal_page(request: HttpRequest, refusal: SignOnRefused, **context: Any) -> HttpResponse:
+    """Return the page that says why somebody was not signed on."""
+    return TemplateResponse(
+        request,
+        "admin/sign_on/refused.html",
+        {
+            **admin.site.each_context(request),
+            "title": _("Not signed on"),
+            "text": refusal.reason.text,
+            "wanted": refusal.wanted,
+            "request_id": request_id.get(),
+            **context,
+        },
+        status=refusal.reason.status,
+        headers={"Cache-Control": "no-store"},
+    )

@@ -1,0 +1,64 @@
+"""Sessions that began with a sign-on outside of the registry."""
+
+import time
+from typing import Any
+
+from django.contrib.auth import BACKEND_SESSION_KEY, login
+from django.contrib.auth.backends import BaseBackend, ModelBackend
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+
+from authsite.accounts import second_factor
+from authsite.accounts.login import PASSWORD_AT
+from authsite.accounts.sign_on.models import ExternalIdentity
+from devices.admin.reauthentication import CONFIRMED_AT
+
+BACKEND = f"{__name__}.SignedOnBackend"
+SOURCE = "sign_on_source"  # in a session, like what follows
+ID_TOKEN = "sign_on_id_token"  # noqa: S105 (the name of a place)
+SUBJECT = "sign_on_subject"
+
+Source = ExternalIdentity.Source
+
+
+class SignedOnBackend(BaseBackend):
+    """Finds the account of a session again; permissions are ModelBackend's."""
+
+    def get_user(self, user_id: Any) -> Any:
+        """Return the account unless it is disabled."""
+        return ModelBackend().get_user(user_id)
+
+
+def begin(
+    request: HttpRequest,
+    user: User,
+    source: Source,
+    *,
+    subject: str,
+    proved_at: float | None = None,
+    has_second_factor: bool = False,
+) -> None:
+    """Begin the session of an account that was signed on.
+
+    `proved_at` is when the person showed who they are (Unix seconds), which may be long ago: a
+    provider's own session answers for them meanwhile. None where nobody says.
+    """
+    login(request, user, backend=BACKEND)
+    session = request.session
+    session[SOURCE], session[SUBJECT] = source.value, subject
+    session[second_factor.BY_PROVIDER] = has_second_factor
+    session.pop(ID_TOKEN, None)
+    for moment in (CONFIRMED_AT, PASSWORD_AT):  # a login of ours sets them
+        session.pop(moment, None)
+        if proved_at is not None:
+            session[moment] = min(proved_at, time.time())
+
+
+def is_signed_on(request: HttpRequest) -> bool:
+    """Whether the session began with a sign-on."""
+    return request.session.get(BACKEND_SESSION_KEY) == BACKEND
+
+
+def source(request: HttpRequest) -> Source | None:
+    """Return where the session was signed on, or None for a password of this registry."""
+    return Source(request.session[SOURCE]) if is_signed_on(request) else None

@@ -1,0 +1,60 @@
+"""`manage.py tie_account`: say which company account an account of staff belongs to."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management.base import CommandError, CommandParser
+from django.db import IntegrityError, transaction
+
+from authsite.accounts.sign_on.models import ExternalIdentity
+from devices.management.base import RegistryCommand
+
+Source = ExternalIdentity.Source
+
+
+class Command(RegistryCommand):
+    """Tie an account of staff to a subject of sign-on, or untie it."""
+
+    help = (
+        "Tie an account to a subject: that of OpenID Connect, in the directory or behind the "
+        "proxy, which then signs on as this account and decides its roles. Its password ends, "
+        "unless it is a break-glass account. The log names the subject of whom it refused. "
+        "Exit 1 where there is no such account, or the subject has one."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add whose, and to what."""
+        super().add_arguments(parser)
+        parser.add_argument("username", help="name of the account")
+        what = parser.add_mutually_exclusive_group(required=True)
+        what.add_argument("--subject", help="the subject, as the log names it")
+        what.add_argument("--untie", action="store_true", help="untie the account")
+        parser.add_argument(
+            "--source", choices=Source.values, default=Source.OPENID_CONNECT, help="default: openid"
+        )
+
+    def handle(
+        self, *, username: str, subject: str | None, untie: bool, source: str, **options: Any
+    ) -> None:
+        """Tie, or untie."""
+        user = User.objects.filter(username=username).first()
+        if user is None:
+            raise CommandError(f"there is no account {username}", returncode=1)
+        if untie:
+            gone, _each = ExternalIdentity.objects.filter(user=user).delete()
+            text = f"{username} is untied." if gone else f"{username} was tied to nothing."
+            self.answer(options, text, {"username": username, "untied": gone > 0}, yes=gone > 0)
+            return
+        if not subject:
+            raise CommandError("the subject is empty", returncode=2)
+        issuer = settings.OIDC_ISSUER if source == Source.OPENID_CONNECT else ""
+        if source == Source.OPENID_CONNECT and not issuer:
+            raise CommandError("OIDC_ISSUER is not set", returncode=2)
+        try:
+            with transaction.atomic():
+                ExternalIdentity.objects.tie(user, source, issuer, subject)
+        except IntegrityError:
+            raise CommandError("another account has that subject", returncode=1) from None
+        text = f"{username} is tied to {subject} ({Source(source).label})."
+        self.answer(options, text, {"username": username, "subject": subject, "source": source})
