@@ -10,7 +10,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from authsite.operations.logging import request_id
+from devices.telemetry import request_id
 
 
 class Reason(Enum):
