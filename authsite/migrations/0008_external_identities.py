@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("authsite", "0006_roles_and_tokens"),
+        ("authsite", "0007_history_of_the_api"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
