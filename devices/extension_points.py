@@ -6,8 +6,8 @@ name: it calls what stands in these lists, in their order.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from django.http import HttpRequest, HttpResponse
 
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
 
     from devices.models import Device, DeviceGroup
+
+
+class Place(IntEnum):
+    """Where a section of a page stands: what staff come for most is first."""
+
+    CREDENTIALS = 1
+    CALLS = 2
+    RULES = 3
+    SESSIONS = 4
+    CHANGES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +37,25 @@ class Panel:
     title: str
     template: str
     context: Mapping[str, Any] = field(default_factory=dict)
+    place: Place = Place.CALLS
+
+
+class Fact(NamedTuple):
+    """What the head of a page says: a name and a value, as text or as HTML."""
+
+    name: str
+    value: str
 
 
 View = Callable[[], HttpResponse]
 
 # Sections of a device's page, of a group's page; None where there is nothing that this user may
-# see. From devices: the history; from acl: the rules; from rpc: the last calls.
+# see. From devices: the history; from acl: the rules; from rpc: the last calls, sessions at RTIO.
 PANELS: list[Callable[[HttpRequest, "Device"], Panel | None]] = []
 GROUP_PANELS: list[Callable[[HttpRequest, "DeviceGroup"], Panel | None]] = []
+
+# What the head of a device's page says beside its state. From rpc: who let it in last.
+FACTS: list[Callable[[HttpRequest, "Device"], Fact | None]] = []
 
 # Called around each view of an admin that may change something: a guard answers with what the view
 # answers, or in its place. From acl: the check whether a change breaks an assertion.

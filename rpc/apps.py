@@ -21,9 +21,9 @@ class RpcConfig(AppConfig):
         """Register checks, sections of pages, what permissions are tried with, ended access."""
         from acl import extension_points
         from acl.engine.decisions import Request
-        from devices.extension_points import ACCESS_ENDED, PANELS
+        from devices.extension_points import ACCESS_ENDED, FACTS, PANELS
         from rpc import checks  # noqa: F401
-        from rpc.admin.panels import last_calls, sessions
+        from rpc.admin.panels import last_calls, let_in_through, sessions
         from rpc.commands.registry import COMMANDS
         from rpc.models import CallRecord
         from rpc.rtio.session_ending import end_sessions_of
@@ -34,4 +34,5 @@ class RpcConfig(AppConfig):
         extension_points.COMMAND_SOURCES.append(lambda: COMMANDS)
         extension_points.REQUEST_SOURCES.append(requests_of_late)
         PANELS.extend((last_calls, sessions))
+        FACTS.append(let_in_through)
         ACCESS_ENDED.append(end_sessions_of)

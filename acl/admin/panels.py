@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from acl.admin.filters import GROUP, received_by, sent_by, subject_of
 from acl.models import CommandPermission
 from devices.admin.changelist import count_text, counts
-from devices.extension_points import Panel
+from devices.extension_points import Panel, Place
 from devices.models import Device, DeviceGroup
 
 MAX_IN_PANEL = 20
@@ -30,6 +30,7 @@ def rules_panel(request: HttpRequest, row: Device | DeviceGroup) -> Panel | None
                 _direction(_("As receiver"), f"receiver={chosen}", received_by(subject)),
             ]
         },
+        place=Place.RULES,
     )
 
 

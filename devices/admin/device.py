@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import F, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from devices import attributes
 from devices.admin.actions import (
     BulkActionsMixin,
     Delete,
@@ -39,7 +40,8 @@ from devices.admin.history import HistoryMixin
 from devices.admin.import_export import ImportExportMixin
 from devices.admin.issue_key import IssueKeyMixin
 from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin
-from devices.admin.panels import credential_panels, panels_of
+from devices.admin.panels import credential_panels, facts_of, panels_of
+from devices.admin.read_first import ReadFirstMixin
 from devices.admin.rendering import (
     CREATED,
     LAST_SEEN,
@@ -67,6 +69,7 @@ MAX_GROUP_NAMES = 3  # of a device, in a list
 @admin.register(Device)
 class DeviceAdmin(
     ChangeGuardMixin,
+    ReadFirstMixin,
     ImportExportMixin,
     HistoryMixin,
     BulkActionsMixin,
@@ -79,6 +82,7 @@ class DeviceAdmin(
 
     form = CurrentForm
     formfield_overrides = FIELDS
+    read_template = "admin/devices/device/page.html"
 
     list_display = [
         "identifier",
@@ -155,30 +159,27 @@ class DeviceAdmin(
         for warning in () if change else obj.identifier_warnings():
             self.message_user(request, warning, messages.WARNING)
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Device | None = None,
-    ) -> HttpResponse:
-        """Add the device's state, its credentials and the sections that other apps fill."""
-        if obj is not None:
-            now = timezone.now()
-            described = Device.objects.annotate(
-                credential_state=credential_state(now), next_expiry=next_expiry(now)
-            )
-            context |= {
-                "described": described.get(pk=obj.pk),
-                "state": self.state(obj),
-                "panels": [*credential_panels(request, obj), *panels_of(request, obj)],
-            }
-            shown = context["described"]
-            context["credentials"] = self.credentials(shown)
-            context["next_expiry"] = self.next_expiry(shown)
-        return super().render_change_form(request, context, add, change, form_url, obj)
+    def read_context(self, request: HttpRequest, row: Device) -> dict[str, Any]:
+        """Return the device's state, its credentials and the sections that other apps fill."""
+        now = timezone.now()
+        shown = Device.objects.annotate(
+            credential_state=credential_state(now), next_expiry=next_expiry(now)
+        ).get(pk=row.pk)
+        vars(row)["next_expiry"] = shown.next_expiry  # type: ignore[attr-defined]
+        return {
+            "state": self.state(row),
+            "credentials": self.credentials(shown),
+            "next_expiry": self.next_expiry(shown),
+            "facts": facts_of(request, row),
+            "history_is_hidden": not self.may_see_history(request),
+            "groups": row.groups.all(),
+            "attributes": [
+                (name, value if isinstance(value, str) else attributes.as_text(value))
+                for name, value in row.attributes.items()
+            ],
+            "has_keys": row.keys.live_at(now).exists(),
+            "panels": panels_of(request, row, *credential_panels(request, row)),
+        }
 
     @admin.display(description=gettext_lazy("State"), ordering="enabled")
     def state(self, device: Device) -> SafeString:
@@ -211,7 +212,7 @@ class DeviceAdmin(
         ordering=F("next_expiry").asc(nulls_last=True),
     )
     def next_expiry(self, device: Device) -> SafeString | str:
-        """Return when the first of its live credentials ends."""
+        """Return when the last of its live credentials ends, and the device is locked out."""
         return expiry(device.next_expiry, timezone.now())  # type: ignore[attr-defined]
 
     def get_deleted_objects(

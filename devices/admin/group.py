@@ -2,25 +2,45 @@
 
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.widgets import AutocompleteSelectMultiple
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
-from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin
+from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin, is_key, own_page
 from devices.admin.panels import panels_of
-from devices.models import Device, DeviceGroup
+from devices.admin.read_first import ReadFirstMixin
+from devices.extension_points import Panel, Place
+from devices.models import Device, DeviceGroup, PreSharedKey
+
+MAX_MEMBERS = 20  # on a group's page
+
+
+class MembersForm(forms.Form):
+    """Devices that come into a group."""
+
+    devices = forms.ModelMultipleChoiceField(
+        label=gettext_lazy("Devices"),
+        queryset=Device.objects.all(),
+        widget=AutocompleteSelectMultiple(PreSharedKey._meta.get_field("device"), admin.site),
+    )
 
 
 @admin.register(DeviceGroup)
 class DeviceGroupAdmin(
     ChangeGuardMixin,
+    ReadFirstMixin,
     HistoryMixin,
     SaveChangedFieldsMixin,
     admin.ModelAdmin,
@@ -28,6 +48,7 @@ class DeviceGroupAdmin(
     """Groups: which there are, where they lie, how many devices each holds."""
 
     form = CurrentForm
+    read_template = "admin/devices/devicegroup/page.html"
     list_display = ["name", "parent", "device_count", "description"]
     list_select_related = ["parent"]
     list_filter = [("parent", admin.RelatedOnlyFieldListFilter)]
@@ -47,13 +68,68 @@ class DeviceGroupAdmin(
             .annotate(device_total=Coalesce(Subquery(counted), Value(0)))
         )
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        """Add the sections that other apps fill."""
-        if (group := context.get("original")) is not None:
-            context["panels"] = panels_of(request, group)
-        return super().render_change_form(request, context, *args, **kwargs)
+    def read_context(self, request: HttpRequest, row: DeviceGroup) -> dict[str, Any]:
+        """Return the group's place in the tree, its members and the sections that apps add."""
+        below = self.get_queryset(request).filter(parent=row)
+        return {
+            "history_is_hidden": not self.may_see_history(request),
+            "above": [*DeviceGroup.objects.filter(pk__in=row.ancestor_ids())],
+            "below": [(group, self.device_count(group)) for group in below],
+            "device_count": self.device_count(self.get_queryset(request).get(pk=row.pk)),
+            "form": MembersForm() if self._may_change_members(request) else None,
+            "panels": panels_of(request, row, *self._members(request, row)),
+        }
+
+    def _members(self, request: HttpRequest, group: DeviceGroup) -> list[Panel]:
+        if not request.user.has_perm("devices.view_device"):
+            return []
+        found = list(group.devices.order_by("identifier")[: MAX_MEMBERS + 1])
+        address = reverse("admin:devices_device_changelist")
+        return [
+            Panel(
+                _("Devices in this group"),
+                "admin/devices/devicegroup/members.html",
+                {
+                    "group": group,
+                    "rows": found[:MAX_MEMBERS],
+                    "all": f"{address}?group={group.pk}",
+                    "is_cut": len(found) > MAX_MEMBERS,
+                    "may_change": self._may_change_members(request),
+                },
+                place=Place.CREDENTIALS,
+            )
+        ]
+
+    @staticmethod
+    def _may_change_members(request: HttpRequest) -> bool:
+        return request.user.has_perms(["devices.change_device", "devices.view_device"])
+
+    @own_page("<int:object_id>/members/")
+    def members(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Put devices into a group, or take one out of it."""
+        group = get_object_or_404(DeviceGroup, pk=object_id)
+        if not self._may_change_members(request):
+            raise PermissionDenied
+        if request.method == "POST":
+            answer: HttpResponse = self.guarded(request, self._change_members, group)
+            return answer
+        return HttpResponseRedirect(reverse("admin:devices_devicegroup_change", args=[group.pk]))
+
+    def _change_members(self, request: HttpRequest, group: DeviceGroup) -> HttpResponse:
+        leaving = request.POST.get("leaves", "")
+        if is_key(leaving):
+            left = Device.objects.filter(pk=leaving).remove_from_group(group)
+            text = ngettext("%(n)d device removed.", "%(n)d devices removed.", left) % {"n": left}
+            messages.success(request, text)
+        else:
+            form = MembersForm(request.POST)
+            if form.is_valid():
+                joined = form.cleaned_data["devices"].add_to_group(group)
+                text = ngettext("%(n)d device added.", "%(n)d devices added.", joined)
+                messages.success(request, text % {"n": joined})
+            else:
+                messages.error(request, _("Choose the devices that come into the group."))
+        return HttpResponseRedirect(reverse("admin:devices_devicegroup_change", args=[group.pk]))
 
     @admin.display(description=gettext_lazy("Devices"), ordering="device_total")
     def device_count(self, group: DeviceGroup) -> SafeString:

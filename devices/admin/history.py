@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 
 from devices import history
 from devices.admin.mixins import OwnPagesMixin, is_key, own_page
-from devices.extension_points import Panel
+from devices.extension_points import Panel, Place
 from devices.history import ChangeType, Origin, history_of, timeline
 from devices.history.timeline import Cursor, Entry, FieldChange, Names
 from devices.models import Device
@@ -46,8 +46,12 @@ class HistoryMixin(OwnPagesMixin):
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         """Offer the history to whoever may read it."""
-        context["history_is_hidden"] = not _may_see(request, history_of(self.model))
+        context["history_is_hidden"] = not self.may_see_history(request)
         return super().render_change_form(request, context, *args, **kw)
+
+    def may_see_history(self, request: HttpRequest) -> bool:
+        """Whether this user may read the history of such rows."""
+        return _may_see(request, history_of(self.model))
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -176,6 +180,7 @@ def history_panel(request: HttpRequest, device: Device) -> Panel | None:
         _("Latest changes"),
         "admin/history/panel.html",
         {"entries": [shown(entry) for entry in page.entries], "device": device},
+        place=Place.CHANGES,
     )
 
 

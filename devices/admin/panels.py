@@ -1,31 +1,38 @@
-"""The sections of a device's or a group's page below its form."""
+"""The sections of a device's or a group's page."""
 
+from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from django.db.models import F, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
 from devices.admin.rendering import expiry, moment, state_badge
-from devices.extension_points import GROUP_PANELS, PANELS, Panel
+from devices.extension_points import FACTS, GROUP_PANELS, PANELS, Fact, Panel, Place
 from devices.models import Device, DeviceGroup
 
 MAX_CREDENTIALS = 20  # of each kind, on a device's page
 
 
 def credential_panels(request: HttpRequest, device: Device) -> list[Panel]:
-    """Return the sections with a device's newest keys and certificates, revoked ones last."""
+    """Return the sections with a device's newest keys and certificates, revoked ones last.
+
+    `device` has its `next_expiry`.
+    """
     return [
-        _credential_panel(device, rows)
+        _credential_panel(request, device, rows)
         for rows in (device.keys.all(), device.certificates.with_list_state().defer("pem"))
         if request.user.has_perm(f"devices.view_{rows.model._meta.model_name}")
     ]
 
 
-def _credential_panel(device: Device, rows: QuerySet[Any]) -> Panel:
+def _credential_panel(request: HttpRequest, device: Device, rows: QuerySet[Any]) -> Panel:
     now, meta = timezone.now(), rows.model._meta
+    may_revoke = request.user.has_perm(f"devices.change_{meta.model_name}")
     newest = list(
         rows.order_by(F("revoked_at").desc(nulls_first=True), "-pk")[: MAX_CREDENTIALS + 1]
     )
@@ -33,8 +40,11 @@ def _credential_panel(device: Device, rows: QuerySet[Any]) -> Panel:
         {
             "row": row,
             "address": reverse(f"admin:devices_{meta.model_name}_change", args=[row.pk]),
+            "revoke": reverse(f"admin:devices_{meta.model_name}_revoke", args=[row.pk])
+            if may_revoke and row.revoked_at is None
+            else "",
             "state": state_badge(row.state_at(now)),
-            "ends": moment(row.not_after) if row.revoked_at else expiry(row.not_after, now),
+            "ends": _end(device, row, now),
         }
         for row in newest[:MAX_CREDENTIALS]
     ]
@@ -45,15 +55,32 @@ def _credential_panel(device: Device, rows: QuerySet[Any]) -> Panel:
         template="admin/devices/device/credentials.html",
         context={
             "rows": shown,
+            "has_actions": any(one["revoke"] for one in shown),
             "all": f"{listed}?device__id__exact={device.pk}" if has_more else "",
         },
+        place=Place.CREDENTIALS,
     )
 
 
-def panels_of(request: HttpRequest, row: Device | DeviceGroup) -> list[Panel]:
-    """Return the sections of a device's or a group's page."""
+def _end(device: Any, row: Any, now: datetime) -> SafeString | str:
+    """Return when a credential ends; with a badge where its end locks the device out, or did."""
+    ends: datetime | None = row.not_after
+    if row.revoked_at or ends is None or now < ends != device.next_expiry:
+        return moment(ends)
+    return expiry(ends, now)
+
+
+def panels_of(request: HttpRequest, row: Device | DeviceGroup, *own: Panel) -> list[Panel]:
+    """Return the sections of a device's or a group's page, in their order."""
     if isinstance(row, Device):
         made = [make(request, row) for make in PANELS]
     else:
         made = [make(request, row) for make in GROUP_PANELS]
-    return [panel for panel in made if panel is not None]
+    found = [*own, *(panel for panel in made if panel is not None)]
+    return sorted(found, key=attrgetter("place"))
+
+
+def facts_of(request: HttpRequest, device: Device) -> list[Fact]:
+    """Return what other apps say in the head of a device's page."""
+    made = (make(request, device) for make in FACTS)
+    return [fact for fact in made if fact is not None]

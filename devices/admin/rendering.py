@@ -74,8 +74,12 @@ def expiry(ends: datetime | None, now: datetime) -> SafeString | str:
         return format_html("{} {}", moment(ends), badge(Tone.BAD, _("expired")))
     if ends > now + SOON:
         return moment(ends)
-    days = (ends - now).days
-    left = ngettext("in %(n)d day", "in %(n)d days", days) % {"n": days}
+    days, hours = (ends - now).days, (ends - now).seconds // 3600
+    left = (
+        ngettext("in %(n)d day", "in %(n)d days", days) % {"n": days}
+        if days
+        else ngettext("in %(n)d hour", "in %(n)d hours", hours) % {"n": hours}
+    )
     return format_html("{} {}", moment(ends), badge(Tone.SOON, left))
 
 

@@ -3,21 +3,20 @@
 What a trust anchor alone vouches for leaves no row and is not seen here.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.db import models, transaction
 from django.db.models import Case, Exists, OuterRef, Q, Subquery, Value, When
-from django.db.models.functions import Coalesce, Least
+from django.db.models.functions import Coalesce, Greatest
 from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
-from devices.models.certificate import Certificate, CertificateQuerySet
+from devices.credentials import hashing
+from devices.models.certificate import Certificate, CertificateQuerySet, Pin
 from devices.models.device import DeviceQuerySet
 from devices.models.pre_shared_key import PreSharedKey, PreSharedKeyQuerySet
 from devices.models.revocation import revoke_all
-
-END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 class CredentialState(models.TextChoices):
@@ -88,15 +87,40 @@ def credential_state(now: datetime) -> Case:
     )
 
 
-def next_expiry(now: datetime) -> Least:
-    """Return the expression of when the first live credential of a device ends."""
-    first_key, first_certificate = (
-        Subquery(
-            rows.ending_before(END_OF_TIME, now=now).order_by("not_after").values("not_after")[:1]
-        )
-        for rows in _credentials()
+def _lasting(now: datetime) -> tuple[PreSharedKeyQuerySet, CertificateQuerySet]:
+    """Return the credentials that admit an outer statement's device now or later."""
+    keys, certificates = _credentials()
+    return (
+        keys.live_at(now).filter(pepper__in=list(hashing.peppers())),
+        certificates.live_at(now),
     )
-    return Least(Coalesce(first_key, first_certificate), Coalesce(first_certificate, first_key))
+
+
+def next_expiry(now: datetime) -> Case:
+    """Return the expression of when a device's last credential ends, and it is locked out.
+
+    Null where one lasts, where no end is near for want of a credential, and for what only a trust
+    anchor vouches for. The old key of a rotation and a revoked one lock nobody out.
+    """
+    keys, certificates = _lasting(now)
+    endless = Q(Exists(keys.filter(not_after=None))) | Q(
+        Exists(certificates.exclude(pin=Pin.CERTIFICATE))
+    )
+    last_key, last_certificate = (
+        Subquery(rows.order_by("-not_after").values("not_after")[:1])
+        for rows in (keys, certificates)
+    )
+    return Case(
+        When(endless, then=None),
+        default=Greatest(
+            Coalesce(last_key, last_certificate), Coalesce(last_certificate, last_key)
+        ),
+    )
+
+
+def is_locked_out_before(moment: datetime, *, now: datetime) -> Q:
+    """Return the condition that a device has a live credential, and none at that moment."""
+    return _has("ending_before", moment, now=now) & ~_has("live_at", moment)
 
 
 def revoke_credentials(devices: DeviceQuerySet, *, by: str, reason: str = "") -> tuple[int, int]:

@@ -2,12 +2,13 @@
 
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from devices.admin.rendering import Tone, badge
-from devices.extension_points import Panel
+from devices.admin.rendering import Tone, badge, moment
+from devices.extension_points import Fact, Panel, Place
 from devices.models import Device
 from rpc.models import CallOutcome, CallRecord
 from rpc.rtio.models import (
@@ -41,6 +42,28 @@ def answer_badge(row: CallRecord) -> SafeString:
     return badge(tone, row.get_outcome_display())
 
 
+def _connection(device: Device) -> CallRecord | None:
+    """Return the newest row of a verification that a device passed, looked up once a page."""
+    known = vars(device)
+    if "latest_connection" not in known:
+        known["latest_connection"] = CallRecord.objects.latest_connection(device.identifier)
+    found: CallRecord | None = known["latest_connection"]
+    return found
+
+
+def let_in_through(request: HttpRequest, device: Device) -> Fact | None:
+    """Return through whom a device was let in last, for the head of its page."""
+    if not request.user.has_perm("rpc.view_callrecord"):
+        return None
+    connection = _connection(device)
+    if connection is None:
+        return None
+    server = RtioServer.objects.all().by_caller().get(connection.caller)
+    through = str(server) if server is not None else connection.caller or "?"
+    text = _("{time}, through {caller}")
+    return Fact(_("Last verified"), format_html(text, time=moment(connection.last), caller=through))
+
+
 def last_calls(request: HttpRequest, device: Device) -> Panel | None:
     """Return the section of a device's page with its last calls."""
     if not request.user.has_perm("rpc.view_callrecord"):
@@ -53,9 +76,10 @@ def last_calls(request: HttpRequest, device: Device) -> Panel | None:
         {
             "rows": [(row, answer_badge(row)) for row in rows],
             "identifier": device.identifier,
-            "connection": CallRecord.objects.latest_connection(device.identifier),
+            "connection": _connection(device),
             "all": f"{address}?{urlencode({'q': device.identifier, 'period': 'all'})}",
         },
+        place=Place.CALLS,
     )
 
 
@@ -67,7 +91,7 @@ def sessions(request: HttpRequest, device: Device) -> Panel | None:
     if not servers:
         return None
     endings = list(SessionEnding.objects.all().of(device)[:MAX_ENDINGS])
-    connection = CallRecord.objects.latest_connection(device.identifier)
+    connection = _connection(device)
     return Panel(
         _("Sessions at RTIO servers"),
         "admin/rpc/sessions.html",
@@ -81,4 +105,5 @@ def sessions(request: HttpRequest, device: Device) -> Panel | None:
             and any(server.enabled for server in servers.values()),
             "waiting": EndingState.WAITING,
         },
+        place=Place.SESSIONS,
     )

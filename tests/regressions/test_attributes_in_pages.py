@@ -28,7 +28,10 @@ def test_what_was_typed_wrongly_is_kept(
     text: str, admin_client: Client, make_device: Factory
 ) -> None:
     device = make_device(attributes={"before": 1})
-    for address in ("/admin/devices/device/add/", f"/admin/devices/device/{device.pk}/change/"):
+    for address in (
+        "/admin/devices/device/add/",
+        f"/admin/devices/device/{device.pk}/change/?edit=1",
+    ):
         sent = inputs(admin_client.get(address)) | {"name": "kept", "attributes": text}
         answer = admin_client.post(address, {"identifier": "lamp", "kind": "device"} | sent)
         assert answer.status_code == 200
@@ -48,13 +51,13 @@ def test_half_a_pair_that_was_saved_is_shown_and_exported(
     device.save()
     assert device.pk
     for page in (
-        f"/admin/devices/device/{device.pk}/change/",
+        f"/admin/devices/device/{device.pk}/change/?edit=1",
         f"/admin/devices/device/{device.pk}/history/",
         "/admin/history/",
         "/admin/devices/device/",
     ):
         assert admin_client.get(page).status_code == 200
-    page_of = admin_client.get(f"/admin/devices/device/{device.pk}/change/")
+    page_of = admin_client.get(f"/admin/devices/device/{device.pk}/change/?edit=1")
     assert json.loads(inputs(page_of)["attributes"]) == {"x": "\ud800", "y": "ß"}
     for kind in Format:
         with export_devices(Device.objects.all(), kind).file as file:
@@ -69,7 +72,7 @@ def test_a_form_says_once_what_is_wrong_with_old_attributes(
     admin_client: Client, make_device: Factory
 ) -> None:
     device = make_device()
-    address = f"/admin/devices/device/{device.pk}/change/"
+    address = f"/admin/devices/device/{device.pk}/change/?edit=1"
     sent = inputs(admin_client.get(address)) | {"attributes": '{"x": NaN}'}
     errors = admin_client.post(address, sent).context["adminform"].form.errors["attributes"]
     assert errors == ["Attributes hold a number that is not finite or too large."]

@@ -50,10 +50,10 @@ def ids(db: None) -> dict[str, Any]:
 
 
 CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
-    "device moved in its form": (DEVICES + "{lamp}/change/", {"groups": ["{other}"]}),
+    "device moved in its form": (DEVICES + "{lamp}/change/?edit=1", {"groups": ["{other}"]}),
     "device disabled": (DEVICES + "{lamp}/disable/", {}),
     "device deleted": (DEVICES + "{lamp}/delete/", {}),
-    "group moved": (GROUPS + "{room}/change/", {"parent": ["{other}"]}),
+    "group moved": (GROUPS + "{room}/change/?edit=1", {"parent": ["{other}"]}),
     "group deleted": (GROUPS + "{room}/delete/", {}),
     "rule ended": (
         RULES + "{rule}/change/",

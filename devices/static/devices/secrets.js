@@ -1,31 +1,11 @@
 "use strict";
 
-// Copies a secret and says so, to screen readers too; takes it off the page when it is left.
-function offerCopy() {
-    const button = document.querySelector("button[data-copies]");
-    if (!button) {
-        return;
-    }
-    const source = document.getElementById(button.dataset.copies);
-    const status = document.getElementById(button.dataset.status);
-    const select = () => window.getSelection().selectAllChildren(source);
-    button.hidden = false;
-    button.addEventListener("click", async () => {
-        let copied = false;
-        try {
-            await navigator.clipboard.writeText(source.textContent);
-            copied = true;
-        } catch {
-            select();
-            copied = document.execCommand("copy");
-        }
-        if (!copied) {
-            select();
-        }
-        status.textContent = copied ? button.dataset.copied : button.dataset.failed;
-    });
+// Takes a secret off the page when it is left.
+function forgetSecrets() {
     window.addEventListener("pagehide", () => {
-        source.textContent = "";
+        for (const secret of document.querySelectorAll(".secret")) {
+            secret.textContent = "";
+        }
     });
 }
 
@@ -73,6 +53,6 @@ function offerStrength() {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
-    offerCopy();
+    forgetSecrets();
     offerStrength();
 });

@@ -22,7 +22,7 @@ def test_a_stale_form_keeps_what_others_changed(
 ) -> None:
     yard, attic = make_group("yard"), make_group("attic")
     device = make_device(name="before", groups=[yard])
-    address = url("device_change", device.pk)
+    address = url("device_change", device.pk) + "?edit=1"
     sent = inputs(admin_client.get(address))
     device.groups.set([attic])
     Device.objects.filter(pk=device.pk).update(description="by others", enabled=False)
@@ -39,7 +39,7 @@ def test_a_stale_form_does_not_overwrite_what_others_changed(
 ) -> None:
     yard, attic = make_group("yard"), make_group("attic")
     device = make_device(name="before", groups=[yard])
-    address = url("device_change", device.pk)
+    address = url("device_change", device.pk) + "?edit=1"
     sent = inputs(admin_client.get(address))
     device.groups.set([attic])
     Device.objects.filter(pk=device.pk).update(name="theirs", kind="backend")
@@ -57,7 +57,7 @@ def test_a_form_that_nobody_overtook_is_saved_as_ever(
 ) -> None:
     group = make_group("yard")
     device = make_device(name="before")
-    address = url("device_change", device.pk)
+    address = url("device_change", device.pk) + "?edit=1"
     sent = inputs(admin_client.get(address))
     form = {"name": "", "groups": [group.pk], "attributes": '{"a": 1}'}
     page = admin_client.post(address, sent | form, follow=True)
@@ -90,7 +90,7 @@ def test_the_end_of_a_key_that_was_rotated_meanwhile_stands(
 
 def test_groups_are_kept_current_too(admin_client: Client, make_group: Any) -> None:
     site, group = make_group("site"), make_group("building")
-    address = url("devicegroup_change", group.pk)
+    address = url("devicegroup_change", group.pk) + "?edit=1"
     sent = inputs(admin_client.get(address))
     DeviceGroup.objects.filter(pk=group.pk).update(parent=site)
     admin_client.post(address, sent | {"name": "house"})

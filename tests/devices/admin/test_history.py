@@ -241,7 +241,7 @@ def test_an_operator_reads_no_history_of_rules(make_device: Any) -> None:
 
 def test_staff_say_why_they_change_something(admin_client: Client, make_group: Any) -> None:
     group = make_group("boilers")
-    address = f"/admin/devices/devicegroup/{group.pk}/change/"
+    address = f"/admin/devices/devicegroup/{group.pk}/change/?edit=1"
     assert 'name="_change_reason"' in admin_client.get(address).content.decode()
     sent = {"name": "pumps", "_change_reason": " the site was rebuilt "}
     admin_client.post(address, urlencode(sent), "application/x-www-form-urlencoded")

@@ -1,0 +1,70 @@
+"""Rows that are read first: a page to look at, whose form is a click away."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.options import IS_POPUP_VAR
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+
+EDITS = "edit"  # in the address of a row: its form, not its page
+
+
+class ReadFirstMixin(admin.ModelAdmin):
+    """Shows a row as a page; the form is at the same address with `?edit=1`.
+
+    `read_template` extends admin/devices/read_page.html; `read_context` fills it.
+    """
+
+    read_template: str
+
+    def read_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Return what the page of a row shows."""
+        raise NotImplementedError
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the page of a row; its form where that is asked for, or sent."""
+        is_form = request.method == "POST" or EDITS in request.GET or IS_POPUP_VAR in request.GET
+        row = None if is_form else self.get_object(request, unquote(object_id))
+        if row is None:  # a form, or nothing there, which Django says in its own way
+            return super().change_view(request, object_id, form_url, extra_context)
+        if not self.has_view_or_change_permission(request, row):
+            raise PermissionDenied
+        return TemplateResponse(
+            request,
+            self.read_template,
+            {
+                **self.admin_site.each_context(request),
+                "title": str(row),
+                "opts": self.opts,
+                "original": row,
+                "media": self.media,
+                "has_change_permission": self.has_change_permission(request, row),
+                "has_delete_permission": self.has_delete_permission(request, row),
+                **self.read_context(request, row),
+                **(extra_context or {}),
+            },
+        )
+
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        """Show the page of what was added."""
+        return self._page_after_saving(request, obj)
+
+    def response_post_save_change(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        """Show the page of what was changed."""
+        return self._page_after_saving(request, obj)
+
+    def _page_after_saving(self, request: HttpRequest, row: Any) -> HttpResponseRedirect:
+        if not self.has_view_or_change_permission(request, row):
+            return HttpResponseRedirect(reverse("admin:index"))
+        address = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
+        return HttpResponseRedirect(reverse(address, args=[row.pk]))
