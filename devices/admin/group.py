@@ -71,12 +71,14 @@ class DeviceGroupAdmin(
     def read_context(self, request: HttpRequest, row: DeviceGroup) -> dict[str, Any]:
         """Return the group's place in the tree, its members and the sections that apps add."""
         below = self.get_queryset(request).filter(parent=row)
+        form = MembersForm() if self._may_change_members(request) else None
         return {
             "history_is_hidden": not self.may_see_history(request),
             "above": [*DeviceGroup.objects.filter(pk__in=row.ancestor_ids())],
             "below": [(group, self.device_count(group)) for group in below],
             "device_count": self.device_count(self.get_queryset(request).get(pk=row.pk)),
-            "form": MembersForm() if self._may_change_members(request) else None,
+            "form": form,
+            "media": self.media + form.media if form else self.media,
             "panels": panels_of(request, row, *self._members(request, row)),
         }
 
