@@ -52,6 +52,8 @@ INSTALLED_APPS = [
     "django_otp_webauthn",
     "rest_framework",
     "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
 ]
 
 MIDDLEWARE = [
@@ -219,6 +221,20 @@ SIMPLE_HISTORY_DATE_INDEX = False  # devices/history.py has indexes of its own
 REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_AUTHENTICATION_CLASSES": ["authsite.accounts.tokens.TokenAuthentication"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+# The OpenAPI document, which authsite/api/document.py serves.
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "Authsite",
+    "VERSION": "1.0",
+    "SERVERS": [{"url": "/"}],
+    "SCHEMA_PATH_PREFIX": "/api/v1/",
+    "COMPONENT_SPLIT_REQUEST": True,  # what is only read stands in no request
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "rpc.openapi.add_machine_endpoints",
+    ],
 }
 # Requests that a token may make in a minute; 0: any number.
 API_RATE = env.number("API_RATE", 600)

@@ -7,7 +7,7 @@ urlpatterns = [
     path("admin/passkeys/", include("authsite.accounts.passkeys")),
     path("admin/sign-on/", include("authsite.accounts.sign_on.urls")),
     path("admin/", admin.site.urls),
-    path("api/v1/", include("devices.api.urls")),
+    path("api/", include("authsite.api.urls")),
     path("", include("rpc.urls")),
 ]
 

@@ -7,7 +7,6 @@ from django.http import HttpResponse
 from django.urls import path
 from django.views.generic import RedirectView
 
-from rpc import pages
 from rpc.rtio.views import HubConfiger, JwtIssuer
 from rpc.views import CommandEndpoint, CommandPath, DeviceVerifier
 
@@ -38,7 +37,5 @@ MACHINE_PATHS: Mapping[str, MachineViewFunction] = {
 
 
 urlpatterns = [
-    path("api/", pages.api, name="api"),
-    path("api/openapi.json", pages.openapi, name="openapi"),
     path("", login_not_required(RedirectView.as_view(pattern_name="admin:index"))),
 ]

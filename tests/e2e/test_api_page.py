@@ -1,40 +1,41 @@
-"""The page that describes the machine endpoints, in a real browser."""
+"""The page that shows the OpenAPI document, in a real browser."""
 
-import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+
+from tests.e2e.test_accessibility import LOOKS, faults
 
 pytestmark = pytest.mark.once
 
 OpenPage = Callable[..., Page]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_anybody_reads_the_page_on_a_narrow_screen(
-    open_page: OpenPage, scheme: Literal["light", "dark"]
-) -> None:
+@pytest.mark.parametrize("look", ["light", "narrow-dark"])
+def test_anybody_reads_the_page(open_page: OpenPage, look: str) -> None:
     asked: list[str] = []
-    page = open_page(
-        "/admin/login/",
-        signed_in=False,
-        viewport={"width": 360, "height": 740},
-        color_scheme=scheme,
-    )
+    options: dict[str, Any] = LOOKS[look]
+    page = open_page("/admin/login/", signed_in=False, **options)
     page.on("request", lambda request: asked.append(request.url))
-    page.goto("/api/")
+    page.goto("/api/#/Commands/AuthAuthenticate")
 
-    page.get_by_role("link", name="POST /v1/Auth.Authenticate").click()
-    expect(page).to_have_url(re.compile("#AuthAuthenticate$"))
-    command = page.locator("#AuthAuthenticate")
-    expect(command.locator("figure pre").last).to_contain_text('"result": true')
-    schemas = command.locator("details")
-    expect(schemas.locator("pre").first).to_be_hidden()
-    schemas.locator("summary").press("Enter")
-    expect(schemas.locator("pre").first).to_contain_text('"psk"')
+    command = page.locator("#operations-Commands-AuthAuthenticate")
+    expect(command.locator("pre").last).to_be_visible()
+    verifier = page.locator("#operations-RTIO-verify")
+    verifier.locator(".opblock-summary-control").press("Enter")
+    expect(verifier.get_by_label("Example").first).to_contain_text("the right secret")
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert faults(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= options["viewport"]["width"]
     host = page.url.partition("/api/")[0]
     assert all(url.startswith((host, "data:")) for url in asked)
+
+
+def test_an_operation_is_tried_from_the_page(open_page: OpenPage) -> None:
+    page = open_page("/api/#/RTIO/verify", signed_in=False)
+    verifier = page.locator("#operations-RTIO-verify")
+    verifier.get_by_role("button", name="Try it out").click()
+    verifier.get_by_role("button", name="Execute").click()
+    expect(verifier.locator(".live-responses-table")).to_contain_text('"code": "OK"')

@@ -1,7 +1,4 @@
-"""The OpenAPI document: valid, and true to the code, to its limits and to the answers.
-
-A command that changes fails here with the fragment of `docs/openapi.json` that it needs.
-"""
+"""The machine endpoints in the OpenAPI document: true to the code, its limits, the answers."""
 
 import json
 from collections.abc import Callable
@@ -10,23 +7,24 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from django.conf import settings
 from django.db import OperationalError
 from django.test import Client
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
+from authsite.api.document import rendered
 from rpc import frames
 from rpc.commands.registry import COMMANDS, SERVICES, Definition, service_of
 from rpc.examples import EXAMPLES
+from rpc.openapi import CALLERS
 from rpc.rtio.models import MAX_CONFIG_LENGTH
 from rpc.rtio.views import HubConfiger, JwtIssuer
 from rpc.urls import MACHINE_PATHS
 from rpc.views import CommandEndpoint, DeviceVerifier
 from tests.contract.test_cases import CASES, Case
 
-COMMITTED = settings.BASE_DIR / "docs" / "openapi.json"
-DOCUMENT = json.loads(COMMITTED.read_text())
+DOCUMENT = json.loads(rendered())
+PATHS = {path: item for path, item in DOCUMENT["paths"].items() if not path.startswith("/api/")}
 
 Accepts = Callable[[Any], bool]
 
@@ -41,9 +39,9 @@ def accepts(schema: Any) -> Accepts:
 def answer_schema(path: str, status: int) -> Any:
     """Return the documented schema of an answer."""
     path = path.rstrip("/") or "/"
-    if path not in DOCUMENT["paths"]:
+    if path not in PATHS:
         return {"$ref": "#/components/schemas/FailedReply"}  # no such command
-    responses = DOCUMENT["paths"][path]["post"]["responses"]
+    responses = PATHS[path]["post"]["responses"]
     response = responses[str(status)]
     if "$ref" in response:
         response = DOCUMENT["components"]["responses"][response["$ref"].rpartition("/")[2]]
@@ -70,14 +68,14 @@ def test_it_is_valid() -> None:
 
 def test_it_names_every_path_and_command() -> None:
     machine_paths = {path.rstrip("/") or "/" for path in MACHINE_PATHS}
-    assert set(DOCUMENT["paths"]) == machine_paths | set(COMMANDS)
+    assert set(PATHS) == machine_paths | set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_described_as_it_is_defined(name: str) -> None:
-    definition, operation = COMMANDS[name].definition, DOCUMENT["paths"][name]["post"]
+    definition, operation = COMMANDS[name].definition, PATHS[name]["post"]
     assert operation["summary"] == definition["doc"]
-    assert operation["description"] == SERVICES[service_of(name)[0]]
+    assert operation["description"] == f"{SERVICES[service_of(name)[0]]}\n\n{CALLERS}"
     arguments = {
         "type": "object",
         "properties": definition["args"],
@@ -94,7 +92,7 @@ def test_a_command_is_described_as_it_is_defined(name: str) -> None:
 
 
 def test_its_codes_and_limits_are_those_of_the_code() -> None:
-    schemas, paths = DOCUMENT["components"]["schemas"], DOCUMENT["paths"]
+    schemas, paths = DOCUMENT["components"]["schemas"], PATHS
     for schema, rtio in (
         ("Verification", DeviceVerifier),
         ("HubAnswer", HubConfiger),
@@ -131,11 +129,11 @@ def test_its_codes_and_limits_are_those_of_the_code() -> None:
     assert set(failed["properties"]["status"]["enum"]) == statuses
 
 
-@pytest.mark.parametrize("path", DOCUMENT["paths"])
+@pytest.mark.parametrize("path", PATHS)
 def test_its_examples_are_those_that_the_selftest_asks(path: str) -> None:
     paths = ("/", "/rpc") if path in {"/", "/rpc"} else (path,)
     asked = [example for example in EXAMPLES if urlsplit(example.path).path in paths]
-    operation = DOCUMENT["paths"][path]["post"]
+    operation = PATHS[path]["post"]
     for described, values in (
         (operation["requestBody"], [json.loads(example.body) for example in asked]),
         (operation["responses"]["200"], [example.expected for example in asked]),
@@ -154,14 +152,14 @@ def test_its_schemas_accept_what_the_contract_s_cases_are_answered(case: Case) -
     if "json" in expected:
         assert accepts(schema)(expected["json"])
     if case["name"].startswith("documented example"):
-        examples = DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        examples = PATHS[path]["post"]["requestBody"]["content"]["application/json"]
         values = [one["value"] for one in examples["examples"].values()]
         assert json.loads(request["body"]) in values
 
 
 def test_its_examples_fit_its_schemas() -> None:
     checked = 0
-    for path, item in DOCUMENT["paths"].items():
+    for path, item in PATHS.items():
         operation = item["post"]
         request = operation["requestBody"]["content"]["application/json"]
         for example in request.get("examples", {}).values():
@@ -199,7 +197,7 @@ def test_its_schemas_refuse_what_is_never_answered(path: str, wrong: Any) -> Non
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("path", [*DOCUMENT["paths"], "/rpc?reply=array", "/v1/Hello?reply=array"])
+@pytest.mark.parametrize("path", [*PATHS, "/rpc?reply=array", "/v1/Hello?reply=array"])
 @pytest.mark.parametrize(
     ("request_", "status"),
     [

@@ -14,7 +14,9 @@ EAST = timezone(timedelta(hours=8))
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("path", ["/", "/admin/login/", "/nowhere", "/static/authsite/admin.css"])
+@pytest.mark.parametrize(
+    "path", ["/", "/admin/login/", "/api/", "/nowhere", "/static/authsite/admin.css"]
+)
 def test_browsers_are_told_to_run_nothing_but_the_sites_own_files(
     client: Client, path: str
 ) -> None:

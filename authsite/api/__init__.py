@@ -1,0 +1,1 @@
+"""The management API as a whole: its addresses, its OpenAPI document, and the page of that."""

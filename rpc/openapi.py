@@ -1,0 +1,514 @@
+"""Describe the machine endpoints in the OpenAPI document, from what answers them.
+
+Arguments and results come from the commands' definitions, limits and codes from the views and
+frames, examples from `rpc.examples`. drf-spectacular makes the rest of the document, from the
+management API's serializers; it calls `add_machine_endpoints` when it is done.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from rpc import frames
+from rpc.commands.registry import COMMANDS, SERVICES, Command, Definition, service_of
+from rpc.examples import EXAMPLES, Example
+from rpc.rtio.models import MAX_CONFIG_LENGTH
+from rpc.rtio.views import HubConfiger, JwtIssuer
+from rpc.views import CommandEndpoint, DeviceVerifier, RtioView
+
+Schema = dict[str, Any]
+
+JSON = "application/json"
+TAGS = {
+    "RTIO": "What RTIO asks: may this device connect, which URL serves its URIs, a token for it.",
+    "Cesanta": "Frames of the Cesanta protocol, each version.",
+    "Commands": "Each command at a path of its own.",
+}
+SECURITY: list[Schema] = [{"basic": []}, {"certificate": []}, {}]
+CALLERS = (
+    "Only the backend may call: with HTTP Basic (the ID and secret of a device of kind `backend`), "
+    "with a client certificate of one, in a frame with its `key`, or from a backend network. "
+    "JSON is read whatever the Content-Type says. No answer is a redirect or HTML."
+)
+UNAUTHORIZED = "No credential that holds was shown."
+FORBIDDEN = "The caller is no backend, or `src` is not its own."
+FAILURES = {
+    400: "The body is not JSON, not UTF-8, or no frame.",
+    405: "Only POST is answered.",
+    413: "The body is larger than {limit} bytes.",
+    500: "An unexpected failure, which is in the log.",
+    503: "The database cannot be reached, or too many senders are not done sending.",
+}
+CHALLENGE = {
+    "WWW-Authenticate": {"schema": {"type": "string"}, "description": "Asks for HTTP Basic."}
+}
+ALLOW = {"Allow": {"schema": {"const": "POST"}}}
+
+
+def add_machine_endpoints(result: Schema, **_kwargs: Any) -> Schema:
+    """Add what machines call to the document; a hook after drf-spectacular's generation."""
+    for path, operation in operations().items():
+        operation["security"] = SECURITY
+        operation["description"] = f"{operation['description']}\n\n{CALLERS}"
+        result["paths"][path] = {"post": operation}
+    for kind, named in {
+        "schemas": schemas(),
+        "responses": responses(),
+        "parameters": PARAMETERS,
+        "securitySchemes": {
+            "basic": {"type": "http", "scheme": "basic"},
+            "certificate": {
+                "type": "mutualTLS",
+                "description": "Checked by the TLS front, where one is configured.",
+            },
+        },
+    }.items():
+        result["components"].setdefault(kind, {}).update(named)
+    tags = [{"name": name, "description": text} for name, text in TAGS.items()]
+    result["tags"] = [*result.get("tags", []), *tags]
+    return result
+
+
+def operations() -> dict[str, Schema]:
+    """Return the operation of each path."""
+    return {
+        "/deviceverifier": rtio(
+            DeviceVerifier,
+            "verify",
+            "May this device connect?",
+            'RTIO asks once for each connection, and admits the device on `"code":"OK"` alone.',
+            ("VerificationRequest", "Verification"),
+        ),
+        "/hubconfiger": rtio(
+            HubConfiger,
+            "getConfig",
+            "Which URL serves which URI of devices?",
+            "RTIO asks every 5 s, and only ever sets routes: one that is gone from the answer "
+            "works until RTIO restarts.",
+            ("HubRequest", "HubAnswer"),
+        ),
+        "/jwtissuer": rtio(
+            JwtIssuer,
+            "issueToken",
+            "A token with which an app reaches a device.",
+            "The caller shows a credential of a backend, and a rule allows it the command "
+            "`/rtio/Jwt.Issue` to the device. No token can be revoked.",
+            ("TokenRequest", "TokenAnswer"),
+            forbidden="The caller is no backend, or no rule allows it a token for the device.",
+            parameters=[
+                {
+                    "name": "key",
+                    "in": "query",
+                    "schema": {"type": "string"},
+                    "description": "The id of the key to sign with, where there are two; the first "
+                    "unless given.",
+                }
+            ],
+        ),
+        "/": frame("frame", ("/", "/rpc")),
+        "/rpc": frame("rpc", ("/", "/rpc")),
+        "/rpc/array": frame("rpcArray", ("/rpc/array",), as_array=True),
+        **{name: rest(command) for name, command in COMMANDS.items()},
+    }
+
+
+def rtio(
+    view: type[RtioView],
+    operation_id: str,
+    summary: str,
+    description: str,
+    schema_names: tuple[str, str],
+    *,
+    forbidden: str = FORBIDDEN,
+    parameters: Sequence[Schema] = (),
+) -> Schema:
+    """Return the operation of one of RTIO's questions."""
+    path = f"/{view.__name__.lower()}"
+    asked, answered = map(ref, schema_names)
+    return {
+        "operationId": operation_id,
+        "tags": ["RTIO"],
+        "summary": summary,
+        "description": description,
+        "parameters": list(parameters),
+        "requestBody": {"required": True, **content(asked, requests_at(path))},
+        "responses": {
+            "200": {
+                "description": "The code says what became of it.",
+                **content(answered, answers_at(path)),
+            },
+            "401": {"description": UNAUTHORIZED, **content(answered), "headers": CHALLENGE},
+            "403": {"description": forbidden, **content(answered)},
+            "405": {"description": FAILURES[405], **content(answered), "headers": ALLOW},
+            "413": {
+                "description": FAILURES[413].format(limit=view.body_limit),
+                **content(answered),
+            },
+        },
+    }
+
+
+def frame(operation_id: str, paths: Sequence[str], *, as_array: bool = False) -> Schema:
+    """Return the operation of the command endpoint, at one of its paths."""
+    reply = {"type": "array", "items": ref("Reply"), "maxItems": 1}
+    summary = "Run the commands of a frame, and reply in an array"
+    description = (
+        "For clients that take nothing but an array and strip the query of their address; "
+        "otherwise as `/rpc`."
+    )
+    if not as_array:
+        reply = {"anyOf": [ref("Reply"), reply]}
+        summary = "Run the commands of a frame"
+        description = (
+            f"Up to {frames.MAX_COMMANDS} commands, answered in their order; one that fails leaves "
+            "the others be. The commands and their arguments are those at the paths below `/v1/`."
+        )
+    return {
+        "operationId": operation_id,
+        "tags": ["Cesanta"],
+        "summary": summary,
+        "description": description,
+        "parameters": [] if as_array else [{"$ref": "#/components/parameters/reply"}],
+        "requestBody": {"required": True, **content(ref("Frame"), requests_at(*paths))},
+        "responses": {
+            "200": {
+                "description": "The reply frame, errors of single commands included.",
+                **content(reply, answers_at(*paths)),
+            },
+            "204": {"description": 'The frame said `"nr":true`: no reply.'},
+            **refusals(reply),
+        },
+    }
+
+
+def rest(command: Command) -> Schema:
+    """Return the operation of a command at its own path."""
+    definition = command.definition
+    succeeded = object_of({"v": {"const": 2}, "id": ref("Id")}, required=["v"], closed=True)
+    if (value := definition.get("result")) is not None:
+        succeeded["properties"]["result"] = schema_of(value)
+        succeeded["required"].append("result")
+    arguments = {
+        "type": "object",
+        "properties": definition["args"],
+        "required": definition.get("required_args"),
+    }
+    return {
+        "operationId": command.name.removeprefix("/v1/").replace(".", ""),
+        "tags": ["Commands"],
+        "summary": definition["doc"],
+        "description": SERVICES[service_of(command.name)[0]],
+        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS],
+        "requestBody": {
+            "required": bool(definition.get("required_args")),
+            **content(schema_of(arguments), requests_at(command.name)),
+        },
+        "responses": {
+            "200": {
+                "description": "The result, or why the command was not run.",
+                **content(
+                    in_array_too({"anyOf": [succeeded, ref("FailedReply")]}),
+                    answers_at(command.name),
+                ),
+            },
+            **refusals(in_array_too(ref("FailedReply"))),
+        },
+    }
+
+
+def refusals(reply: Schema) -> Schema:
+    """Return the answers of the Cesanta protocol's paths where no command is run."""
+    return {
+        "401": {"description": UNAUTHORIZED, **content(reply), "headers": CHALLENGE},
+        "403": {"description": FORBIDDEN, **content(reply)},
+        **{str(status): {"$ref": f"#/components/responses/Error{status}"} for status in FAILURES},
+    }
+
+
+def responses() -> Schema:
+    """Return what is answered where there is no frame to answer in."""
+    found: Schema = {
+        f"Error{status}": {
+            "description": text.format(limit=CommandEndpoint.body_limit),
+            **content(ref("Error")),
+        }
+        for status, text in FAILURES.items()
+    }
+    found["Error405"]["headers"] = ALLOW
+    return found
+
+
+# --- Bodies and their examples ---
+
+
+def content(schema: Schema, examples: Iterable[tuple[str, Any]] = ()) -> Schema:
+    """Return a body of this schema; each example under a key, with its name."""
+    named = {
+        f"example{number}": {"summary": name, "value": value}
+        for number, (name, value) in enumerate(examples, 1)
+    }
+    return {"content": {JSON: {"schema": schema} | ({"examples": named} if named else {})}}
+
+
+def requests_at(*paths: str) -> Iterable[tuple[str, Any]]:
+    """Return the examples' names and bodies at these paths."""
+    return [(one.name, json.loads(one.body)) for one in examples_at(paths)]
+
+
+def answers_at(*paths: str) -> Iterable[tuple[str, Any]]:
+    """Return the examples' names and answers at these paths."""
+    return [(one.name, one.expected) for one in examples_at(paths)]
+
+
+def examples_at(paths: Sequence[str]) -> list[Example]:
+    """Return the examples at these paths."""
+    return [one for one in EXAMPLES if urlsplit(one.path).path in paths]
+
+
+# --- Schemas ---
+
+
+def ref(name: str) -> Schema:
+    """Return a reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def object_of(
+    properties: Mapping[str, Schema], *, required: Sequence[str] | None = None, closed: bool = False
+) -> Schema:
+    """Return an object with these members, all of them required unless told."""
+    schema: Schema = {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties if required is None else required),
+    }
+    return schema | {"additionalProperties": False} if closed else schema
+
+
+def in_array_too(schema: Schema) -> Schema:
+    """Return the schema of a reply, which `?reply=array` wraps in an array."""
+    return {"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1, "maxItems": 1}]}
+
+
+def within(values: range, kind: str = "") -> Schema:
+    """Return the bounds of a number, or of the length of a string (`kind` is "Length")."""
+    if kind:
+        return {"type": "string", f"min{kind}": values.start, f"max{kind}": values.stop - 1}
+    return {"type": "integer", "minimum": values.start, "maximum": values.stop - 1}
+
+
+def schema_of(definition: Definition) -> Schema:
+    """Return the JSON schema of a value that a command's definition describes."""
+    schema: Schema = {"type": definition["type"]}
+    if "doc" in definition:
+        schema["description"] = definition["doc"]
+    if "properties" in definition:
+        schema["properties"] = {
+            name: schema_of(member) for name, member in definition["properties"].items()
+        }
+        if definition.get("required"):
+            schema["required"] = definition["required"]
+    return schema
+
+
+NO_FRACTION = "Written without a fraction: `1.0` is none."
+PARAMETERS: Schema = {
+    "reply": {
+        "name": "reply",
+        "in": "query",
+        "description": "`array` wraps the reply in an array, as Cesanta's Go client of 2017 wants.",
+        "schema": {"type": "string"},
+        "example": "array",
+    },
+    "id": {
+        "name": "id",
+        "in": "query",
+        "description": "Echoed in the reply.",
+        "schema": ref("Id"),
+    },
+}
+
+
+def rtio_request(view: type[RtioView], more: Schema, *, optional: Sequence[str] = ()) -> Schema:
+    """Return one of RTIO's questions."""
+    members = {
+        "method": {"const": view.method},
+        "id": within(range(view.id_limit)) | {"description": f"Echoed. {NO_FRACTION}"},
+        **more,
+    }
+    return object_of(members, required=[name for name in members if name not in optional])
+
+
+def rtio_answer(view: type[RtioView], more: Schema, *, optional: Sequence[str] = ()) -> Schema:
+    """Return the answer to one of RTIO's questions."""
+    meanings = " ".join(f"`{code}`: {meaning}" for code, meaning in view.codes.items())
+    members = {
+        "id": within(range(view.id_limit))
+        | {"description": "The request's, or 0 where it had none."},
+        "code": {"enum": list(view.codes), "description": meanings},
+        **more,
+    }
+    required = [name for name in members if name not in optional]
+    return object_of(members, required=required, closed=True)
+
+
+def schemas() -> dict[str, Schema]:
+    """Return the messages of both protocols."""
+    identifier = within(RtioView.deviceid_length, "Length") | {
+        "description": "The device's identifier."
+    }
+    return {
+        "VerificationRequest": rtio_request(
+            DeviceVerifier,
+            {
+                "deviceid": identifier,
+                "devicesecret": within(DeviceVerifier.devicesecret_length, "Length")
+                | {"description": "One of its secrets."},
+            },
+        ),
+        "Verification": rtio_answer(DeviceVerifier, {}),
+        "HubRequest": rtio_request(HubConfiger, {}),
+        "HubAnswer": rtio_answer(
+            HubConfiger,
+            {
+                "config": {
+                    "type": "string",
+                    "maxLength": MAX_CONFIG_LENGTH,
+                    "description": 'JSON text: `{"deviceservicemap":{"<URI>":"<URL>"}}`; empty '
+                    "where the code is not `OK`.",
+                },
+                "digest": within(range(2**32))
+                | {
+                    "description": "The CRC-32 (IEEE) of the UTF-8 bytes of `config`; 0 where the "
+                    "code is not `OK`."
+                },
+            },
+        ),
+        "TokenRequest": rtio_request(
+            JwtIssuer,
+            {
+                "deviceid": identifier,
+                "expires": within(JwtIssuer.expires_range)
+                | {
+                    "default": JwtIssuer.expires_range.stop - 1,
+                    "description": "Seconds that the token lives; the registry may have a lower "
+                    "ceiling.",
+                },
+            },
+            optional=["expires"],
+        ),
+        "TokenAnswer": rtio_answer(
+            JwtIssuer,
+            {
+                "jwt": {
+                    "type": "string",
+                    "description": "Signed with Ed25519 (`EdDSA`): `iss` is `rtio`, `sub` the "
+                    "device; `iat`, `exp`, `jti`; `kid` names the key. Only where the code is "
+                    "`OK`.",
+                }
+            },
+            optional=["jwt"],
+        ),
+        **frame_schemas(),
+    }
+
+
+def frame_schemas() -> dict[str, Schema]:
+    """Return the messages of the Cesanta protocol."""
+    statuses = [frames.BAD_REQUEST, frames.NOT_FOUND, *frames.MESSAGES]
+    address: Schema = {"type": ["string", "null"]}
+    ends = {
+        "src": address | {"description": "The sender's address."},
+        "dst": address | {"description": "An address; reduced to its ID."},
+        "key": {"description": "A pre-shared secret of `src`."},
+    }
+    deadline = {"type": ["number", "null"], "description": "Unix seconds; later it is not run."}
+    command = {"type": "string", "description": "The command's name."}
+    result = {"description": "The command's result, if any."}
+    text = {"type": "string"}
+
+    def versioned(version: int) -> Schema:
+        return {"v": {"const": version, "description": "May be left out."}}
+
+    def reply(outcome: Schema, *, required: Sequence[str]) -> Schema:
+        tag = {"tag": {"description": "Echoed unchanged."}}
+        members = {"v": {"const": 2}, "src": text, "dst": text, "id": ref("Id"), **outcome, **tag}
+        return object_of(members, required=required, closed=True)
+
+    def results(*, of: Schema) -> Schema:
+        return {"type": "array", "maxItems": frames.MAX_COMMANDS, "items": of}
+
+    return {
+        "Id": within(range(frames.MAX_ID + 1)) | {"description": f"Echoed exactly. {NO_FRACTION}"},
+        "Frame": {"anyOf": [ref("FrameVersion1"), ref("FrameVersion2")]},
+        "FrameVersion1": object_of(
+            {
+                **versioned(1),
+                **ends,
+                "cmds": results(
+                    of=object_of(
+                        {
+                            "cmd": command,
+                            "id": ref("Id"),
+                            "args": {"type": "object"},
+                            "deadline": deadline,
+                            "timeout": {"description": "Ignored."},
+                        },
+                        required=["cmd"],
+                    )
+                ),
+            },
+            required=["cmds"],
+        ),
+        "FrameVersion2": object_of(
+            {
+                **versioned(2),
+                **ends,
+                "id": ref("Id"),
+                "method": command,
+                "args": {"type": "object"},
+                "deadline": deadline,
+                "nr": {"type": "boolean", "description": "No reply is wanted: HTTP 204."},
+                "params": {
+                    "type": "object",
+                    "description": "The arguments as clients since November 2018 send them; wins "
+                    "over `args`.",
+                },
+                "tag": {"description": "Echoed unchanged."},
+            },
+            required=["method"],
+        ),
+        "Reply": {"anyOf": [ref("ReplyVersion1"), ref("SucceededReply"), ref("FailedReply")]},
+        "ReplyVersion1": object_of(
+            {
+                "v": {"const": 1},
+                "src": text | {"description": "The request's `dst`."},
+                "dst": text | {"description": "The request's `src`."},
+                "resp": results(
+                    of={
+                        "anyOf": [
+                            object_of(
+                                {"id": ref("Id"), "status": {"const": frames.OK}, "resp": result},
+                                required=["id", "status"],
+                                closed=True,
+                            ),
+                            object_of(
+                                {"id": ref("Id"), "status": {"enum": statuses}, "status_msg": text},
+                                closed=True,
+                            ),
+                        ]
+                    }
+                ),
+            },
+            required=["v", "resp"],
+            closed=True,
+        ),
+        "SucceededReply": reply({"result": result}, required=["v"]),
+        "FailedReply": reply({"error": ref("Failure")}, required=["v", "error"]),
+        "Failure": object_of({"code": {"enum": statuses}, "message": text}, closed=True),
+        "Error": object_of(
+            {"error": object_of({"code": {"enum": list(FAILURES)}, "message": text}, closed=True)},
+            closed=True,
+        ),
+    }

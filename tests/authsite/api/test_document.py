@@ -1,0 +1,61 @@
+"""The OpenAPI document, and the page that shows it to people."""
+
+import json
+import re
+from io import StringIO
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.core.management import call_command
+from django.test import Client
+
+from authsite.middleware import POLICY
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize("path", ["/api/openapi.json", "/api/v1/openapi.json"])
+def test_the_document_is_served_to_anybody(client: Client, path: str) -> None:
+    response = client.get(path)
+    assert response["Content-Type"] == "application/json"
+    document = response.json()
+    assert document["openapi"].startswith("3.1.")
+    assert {"/deviceverifier", "/", "/rpc", "/v1/Auth.Authenticate"} <= set(document["paths"])
+
+
+def test_operations_have_names_and_tags_of_their_own(client: Client) -> None:
+    document = client.get("/api/openapi.json").json()
+    operations = [
+        operation
+        for item in document["paths"].values()
+        for method, operation in item.items()
+        if method != "parameters"
+    ]
+    names = [operation["operationId"] for operation in operations]
+    assert sorted(set(names)) == sorted(names)
+    assert all(operation["summary"] for operation in operations)
+    tags = {tag["name"]: tag["description"] for tag in document["tags"]}
+    assert {tag for operation in operations for tag in operation["tags"]} == set(tags)
+
+
+def test_the_document_can_be_written_to_a_file(client: Client) -> None:
+    written = StringIO()
+    call_command("spectacular", format="openapi-json", validate=True, stdout=written)
+    assert json.loads(written.getvalue()) == client.get("/api/openapi.json").json()
+
+
+def test_the_page_needs_nothing_inline_and_no_other_host(client: Client) -> None:
+    response = client.get("/api/")
+    page = response.content.decode()
+    assert response.headers["Content-Security-Policy"] == POLICY
+    assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son[a-z]+=", page)
+    assert not re.search(r"(?:src|href)=\"(?:https?:)?//", page)
+    files = re.findall(r'(?:src|href)="/static/([^"]+)"', page)
+    assert len(files) == 4
+    assert all(finders.find(file) for file in files)
+
+
+@pytest.mark.parametrize("path", ["/api/", "/api/openapi.json"])
+def test_it_is_only_read(client: Client, path: str) -> None:
+    assert client.head(path).status_code == 200
+    assert client.post(path).status_code == 405
