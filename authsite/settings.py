@@ -221,7 +221,7 @@ SIMPLE_HISTORY_DATE_INDEX = False  # devices/history.py has indexes of its own
 REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_AUTHENTICATION_CLASSES": ["authsite.accounts.tokens.TokenAuthentication"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "authsite.api.schema.RegistrySchema",
 }
 # The OpenAPI document, which authsite/api/document.py serves.
 SPECTACULAR_SETTINGS = {
@@ -233,6 +233,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,  # what is only read stands in no request
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
+        "authsite.api.schema.add_common_parts",
         "rpc.openapi.add_machine_endpoints",
     ],
 }

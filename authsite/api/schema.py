@@ -1,0 +1,320 @@
+"""Describe what every operation of the management API has in common, for drf-spectacular.
+
+What `devices.api.views` does around each view, a client must read of each operation: which
+permission it needs, the headers and parameters it takes, `validate_only`, and its problems.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from inspect import cleandoc, getdoc
+from typing import Any, Literal
+
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerFieldExtension,
+)
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiParameter
+
+from devices.api.idempotency import HEADER as IDEMPOTENCY_KEY
+from devices.api.idempotency import REPLAYED
+from devices.api.pagination import KeyPagination
+from devices.api.parsing import MAX_BYTES
+from devices.api.problems import MEDIA_TYPE
+from devices.api.views import ACCEPT_BROKEN, READING, REASON, VALIDATE_ONLY
+
+Schema = dict[str, Any]
+
+JSON = "application/json"
+TEXT: Schema = {"type": "string"}
+SUMMARIES = {
+    "list": "List {many}",
+    "retrieve": "Read a {one}",
+    "create": "Create a {one}",
+    "partial_update": "Change a {one}",
+    "destroy": "Delete a {one}",
+}
+PROBLEMS = {
+    400: "The body, a parameter or a header cannot be used; `errors` says where and why.",
+    401: "There is no token, or it is not valid here and now.",
+    403: "The account lacks a permission, or the token does not grant it.",
+    404: "There is no such row, or none that the token reaches.",
+    406: "Only the answer's own media type can be had.",
+    409: "The rows as they are do not allow it; an assertion would not hold any more; or the same "
+    "Idempotency-Key is being answered.",
+    411: "The body comes in chunks.",
+    412: "Somebody changed the row since: `If-Match` names another state of it.",
+    413: f"The body is too long (most take {MAX_BYTES} bytes).",
+    415: "The body is not of the media type that the operation takes.",
+    422: "The Idempotency-Key came with another request before.",
+    428: "`If-Match` is missing.",
+    429: "Too many requests in this minute; `Retry-After` says when to come again.",
+    503: "The database does not answer in time, or has no place free.",
+}
+WITH_A_WAIT = {429, 503}
+
+
+def parameter(
+    name: str, where: Literal["query", "header"], schema: Schema, text: str, **more: Any
+) -> OpenApiParameter:
+    """Return a parameter of an address, or a header."""
+    return OpenApiParameter(name, schema, where, description=text, **more)
+
+
+QUERY: Literal["query"] = "query"
+HEADER: Literal["header"] = "header"
+IF_MATCH = "The ETag of the row as it was read; of another state nothing is changed (412)."
+FLAG: Schema = {"type": "boolean", "default": False}
+OF_CHANGES = [
+    parameter(VALIDATE_ONLY, QUERY, FLAG, "Say what would be answered, and change nothing."),
+    parameter(
+        IDEMPOTENCY_KEY,
+        HEADER,
+        {"type": "string", "pattern": "^[!-~]{16,255}$"},
+        "Sent again with the same request within a day, it is answered as before.",
+    ),
+    parameter(REASON, HEADER, TEXT, "Why this is done; the history keeps it."),
+]
+OF_GUARDED_CHANGES = [
+    parameter(ACCEPT_BROKEN, QUERY, FLAG, "Change it even if an assertion will not hold any more.")
+]
+OF_LISTS = [
+    parameter("cursor", QUERY, TEXT, "Where to go on: take it from `next` of the page before."),
+    parameter(
+        "limit",
+        QUERY,
+        {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": KeyPagination.max_page_size,
+            "default": KeyPagination.page_size,
+        },
+        "Rows on a page.",
+    ),
+]
+
+
+class RegistrySchema(AutoSchema):
+    """Adds what `devices.api.views.ApiView` and `RegistryViewSet` do around a view."""
+
+    view: Any  # one of those two
+
+    @property
+    def handler(self) -> Any:
+        """What answers the operation."""
+        return getattr(self.view, getattr(self.view, "action", None) or self.method.lower(), None)
+
+    def get_summary(self) -> str:
+        """Return the first line of the view's own text, or one from the name of its rows."""
+        own: str | None = super().get_summary()
+        named = SUMMARIES.get(self.view.operation)
+        model = getattr(self.view, "model", None) if named else None
+        if own is None and named and model is not None:
+            meta = model._meta
+            own = named.format(one=meta.verbose_name, many=meta.verbose_name_plural)
+        return own or self._text().partition("\n")[0].rstrip(".")
+
+    def get_description(self) -> str:  # type: ignore[override]
+        """Return the rest of the text, and the permissions that are needed."""
+        needed = self.view.needed_permissions() or ()
+        permissions = ", ".join(f"`{name}`" for name in needed)
+        text = self._text().partition("\n")[2].strip()
+        return "\n\n".join(filter(None, (text, permissions and f"Needs {permissions}.")))
+
+    def _text(self) -> str:
+        return cleandoc(getdoc(self.handler) or getdoc(type(self.view)) or "")
+
+    def get_operation_id(self) -> str:
+        """Return a name that says what is done to what."""
+        operation_id: str = super().get_operation_id()
+        return operation_id.replace("partial_update", "change").replace("destroy", "delete")
+
+    def get_override_parameters(self) -> list[Any]:
+        """Add the headers and parameters that the base of the views reads."""
+        found = [*super().get_override_parameters()]
+        if self.method not in READING:
+            found += OF_CHANGES
+            if self.view.asks_guards:
+                found += OF_GUARDED_CHANGES
+            if self._has_version():
+                required = self.view.operation in {"partial_update", "destroy"}
+                found.append(parameter("If-Match", HEADER, TEXT, IF_MATCH, required=required))
+        elif hasattr(self.view, "model") and self._rows() is not None:
+            names = sorted(self._rows()().fields)
+            found.append(
+                parameter(
+                    "fields",
+                    QUERY,
+                    {"type": "array", "items": {"type": "string", "enum": names}},
+                    "The fields to answer with, separated by commas; all unless given.",
+                    style="form",
+                    explode=False,
+                )
+            )
+            if self._has_version():
+                found.append(
+                    parameter("If-None-Match", HEADER, TEXT, "304 while the row has this ETag.")
+                )
+        if self.view.operation == "list":
+            found += OF_LISTS
+        return found
+
+    def _rows(self) -> Any:
+        return getattr(self.view, "serializer_class", None)
+
+    def _has_version(self) -> bool:
+        """Whether the operation is about a row with an ETag."""
+        return bool(getattr(self.view, "detail", False)) and hasattr(self._rows(), "Meta")
+
+    def get_operation(self, path: str, *args: Any) -> Schema | None:
+        """Add the answers that the base of the views gives."""
+        operation: Schema | None = super().get_operation(path, *args)
+        if operation is None:
+            return None
+        answers = operation["responses"]
+        for status, answer in answers.items():
+            answer["description"] = answer["description"] or HTTPStatus(int(status)).phrase
+            if self._has_version() and status == "200":
+                answer["headers"] = {"ETag": {"schema": TEXT, "description": "Of the row."}}
+        if self.method not in READING:
+            _add_validation(answers)
+        elif self._has_version():
+            answers["304"] = {"description": "The row is as `If-None-Match` says."}
+        for status in self._problems():
+            answers.setdefault(str(status), {"$ref": f"#/components/responses/Problem{status}"})
+        operation["responses"] = dict(sorted(answers.items()))
+        return operation
+
+    def _problems(self) -> list[int]:
+        """Return the statuses of the problems that the operation can have."""
+        without = set()
+        if self.method in READING:
+            without |= {409, 411, 412, 413, 415, 422, 428}
+        elif self.view.operation not in {"partial_update", "destroy"}:
+            without.add(428)
+            if not self._has_version():
+                without.add(412)
+        if "{" not in self.path:
+            without.add(404)
+        return [status for status in PROBLEMS if status not in without]
+
+
+def _add_validation(answers: Schema) -> None:
+    """Describe the answer of `validate_only=true`, beside the operation's own."""
+    described = {"$ref": "#/components/schemas/Validation"}
+    answer = answers.setdefault("200", {"description": "What would be done (`validate_only`)."})
+    content = answer.setdefault("content", {})
+    body = content.setdefault(JSON, {"schema": None})
+    body["schema"] = {"anyOf": [body["schema"], described]} if body["schema"] else described
+    for status in ("200", "201"):
+        if status in answers:
+            answers[status].setdefault("headers", {})[REPLAYED] = {
+                "schema": {"const": "true"},
+                "description": "The answer is the one that the Idempotency-Key had before.",
+            }
+
+
+class TokenScheme(OpenApiAuthenticationExtension):
+    """The tokens of the API."""
+
+    target_class = "authsite.accounts.tokens.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> Schema:
+        """Return the scheme of the document."""
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "authsite_<id>_<secret>",
+            "description": "A token of the management API (docs/tokens.md).",
+        }
+
+
+class VersionSchema(OpenApiSerializerFieldExtension):
+    """The entity tag in a row."""
+
+    target_class = "devices.api.serializers.VersionField"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> Schema:
+        """Return the schema of the field."""
+        return {**TEXT, "readOnly": True, "description": "As `If-Match` takes it."}
+
+
+def add_common_parts(result: Schema, generator: Any, **_kwargs: Any) -> Schema:
+    """Add what operations refer to, and what each tag is about; a hook of drf-spectacular."""
+    components = result["components"]
+    components.setdefault("responses", {}).update(_problem_responses())
+    schemas = components.setdefault("schemas", {})
+    schemas["Problem"] = PROBLEM
+    schemas["Validation"] = VALIDATION
+    for schema in schemas.values():
+        if "etag" in schema.get("properties", {}):
+            schema.pop("required", None)  # with `fields=`, any may be missing
+    texts: dict[str, str] = {}
+    for path, _regex, _method, callback in generator.endpoints:
+        tag = path.removeprefix("/api/v1/").partition("/")[0]
+        text = (getdoc(callback.cls) or "").partition("\n")[0]
+        texts.setdefault(tag, text)
+    tags = [{"name": name, "description": text} for name, text in sorted(texts.items())]
+    result["tags"] = [*tags, *result.get("tags", [])]
+    return result
+
+
+def _problem_responses() -> Mapping[str, Schema]:
+    found: dict[str, Schema] = {}
+    for status, text in PROBLEMS.items():
+        answer: Schema = {
+            "description": text,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        if status in WITH_A_WAIT:
+            seconds = {"type": "integer", "minimum": 1}
+            answer["headers"] = {"Retry-After": {"schema": seconds, "description": "Seconds."}}
+        found[f"Problem{status}"] = answer
+    return found
+
+
+PROBLEM: Schema = {
+    "type": "object",
+    "description": "Problem details (RFC 9457).",
+    "properties": {
+        "type": {**TEXT, "description": "`urn:problem-type:authsite:` and the code."},
+        "title": TEXT,
+        "status": {"type": "integer"},
+        "code": {**TEXT, "description": "What a program may go by."},
+        "detail": {**TEXT, "description": "What a person may read."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "pointer": {**TEXT, "description": "Where in the body (RFC 6901, `#/…`)."},
+                    "parameter": {**TEXT, "description": "Which parameter of the address."},
+                    "header": TEXT,
+                    "detail": TEXT,
+                    "code": TEXT,
+                },
+                "required": ["detail"],
+            },
+        },
+        "errors_total": {"type": "integer", "description": "Where more were found than listed."},
+        "consequences": {"type": "array", "items": {"type": "object"}},
+    },
+    "required": ["type", "title", "status", "code", "detail"],
+}
+VALIDATION: Schema = {
+    "type": "object",
+    "description": "What `validate_only=true` answers; nothing was changed.",
+    "properties": {
+        "valid": {"const": True},
+        "status": {"type": "integer", "description": "Of the answer that a change would have."},
+        "result": {"description": "That answer, without secrets."},
+        "consequences": {
+            "type": "array",
+            "description": "Decisions about commands that would be others, and assertions that "
+            "would not hold any more.",
+            "items": {"type": "object"},
+        },
+    },
+    "required": ["valid", "status", "result", "consequences"],
+}
