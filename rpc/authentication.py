@@ -17,8 +17,6 @@ from typing import Any
 from urllib.parse import unquote
 
 from django.conf import settings
-from django.http import HttpRequest
-from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import (
     APIException,
     AuthenticationFailed,
@@ -61,6 +59,7 @@ FORWARDING_HEADERS = frozenset(
     )
 )
 
+CHALLENGE = 'Basic realm="authsite", charset="UTF-8"'  # of a 401
 WITH_PORT = re.compile(r"([\d.]+):\d{1,5}|\[([^\[\]]+)\](?::\d{1,5})?", re.ASCII)
 
 
@@ -84,7 +83,7 @@ class Claim:
 NO_CLAIM = Claim()
 
 
-class BackendCaller(BaseAuthentication):
+class BackendCaller:
     """Lets the backend in: by a frame's key, HTTP Basic, a certificate, or its source address.
 
     Every credential that is presented must hold, even from a backend network. Raises
@@ -92,20 +91,21 @@ class BackendCaller(BaseAuthentication):
     is known but is no backend, or speaks for another entity.
     """
 
-    def authenticate(self, request: HttpRequest, claim: Claim = NO_CLAIM) -> tuple[Caller, None]:
+    def authenticate(self, meta: Mapping[str, Any], claim: Claim = NO_CLAIM) -> Caller:
         """Return the caller; `claim` is what the body says of its sender."""
         caller = None
         if claim.key is not None:
             caller = _by_key(claim)
-        if "HTTP_AUTHORIZATION" in request.META:
-            caller = _by_basic(request.META["HTTP_AUTHORIZATION"], claim)
-        if certificate := handed_on_certificate(request.META):
+        if "HTTP_AUTHORIZATION" in meta:
+            caller = _by_basic(meta["HTTP_AUTHORIZATION"], claim)
+        if certificate := handed_on_certificate(meta):
             caller = _by_certificate(certificate, claim, caller)
-        if caller is None and in_backend_network(request.META):
-            caller = Caller(None, source_address(request.META))
-        if caller is None:
+        if caller is not None:
+            return caller
+        address = source_address(meta)
+        if address is None or not is_within(address, settings.BACKEND_NETWORKS):
             raise NotAuthenticated
-        return caller, None
+        return Caller(None, address)
 
     def needs_database(self, meta: Mapping[str, Any], claim: Claim) -> bool:
         """Whether a credential is presented, which the database is asked about."""
@@ -115,10 +115,6 @@ class BackendCaller(BaseAuthentication):
             or "HTTP_AUTHORIZATION" in meta
             or bool(header and meta.get(_meta_name(header)))
         )
-
-    def authenticate_header(self, request: HttpRequest) -> str:
-        """Return the challenge of a 401."""
-        return 'Basic realm="authsite", charset="UTF-8"'
 
 
 def _by_key(claim: Claim) -> Caller:
@@ -217,12 +213,6 @@ def handed_on_certificate(meta: Mapping[str, Any]) -> str | None:
     if value.startswith(":") and value.endswith(":"):
         return value[1:-1]
     return unquote(value)
-
-
-def in_backend_network(meta: Mapping[str, Any]) -> bool:
-    """Whether the request comes from one of the configured backend networks."""
-    source = source_address(meta)
-    return source is not None and is_within(source, settings.BACKEND_NETWORKS)
 
 
 def source_address(meta: Mapping[str, Any]) -> str | None:

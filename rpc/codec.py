@@ -3,10 +3,9 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
-from django.http import HttpResponse
 
 from devices.nesting import is_deeper
 
@@ -29,20 +28,20 @@ class NotJson(Exception):
     """The body is not JSON in UTF-8, or nests deeper than anything sensible does."""
 
 
-class JsonReply(HttpResponse):
-    """A JSON body in bytes that are made already."""
+class Reply(NamedTuple):
+    """An answer: its body is JSON, or empty. `more` are headers beside those of the content."""
 
-    def __init__(self, body: bytes, status: int = 200) -> None:
-        super().__init__(body, content_type="application/json", status=status)
-        self.headers["Content-Length"] = str(len(body))  # or it would go out in chunks
+    body: bytes
+    status: int = 200
+    more: tuple[tuple[str, str], ...] = ()
 
-
-class NoReply(HttpResponse):
-    """HTTP 204 and nothing else: without content there is no type of it either."""
-
-    def __init__(self) -> None:
-        super().__init__(status=204)
-        del self.headers["Content-Type"]
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the headers; without content there is no type of it either."""
+        if not self.body:
+            return [*self.more]
+        length = ("Content-Length", str(len(self.body)))  # or it would go out in chunks
+        return [("Content-Type", "application/json"), length, *self.more]
 
 
 def read_body(meta: Mapping[str, Any], *, limit: int) -> bytes:

@@ -119,7 +119,8 @@ class Journal(WriteBehindWorker[CallCounts]):
     def record(self, endpoint: str, caller: str, entry: Entry) -> None:
         """Count one question; `caller` is who was let in, or where the call came from."""
         question, reason, subject, destination, command, rule, known = entry
-        telemetry.listener.called(endpoint, question, reason)
+        if telemetry.listener is not telemetry.NOBODY:
+            telemetry.listener.called(endpoint, question, reason)
         if not settings.JOURNAL:
             return
         moment = time.time()

@@ -1,27 +1,24 @@
 """Route what machines call, before anything that is made for browsers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpResponse
 from django.urls import path
 from django.views.generic import RedirectView
 
 from rpc.rtio.views import HubConfiger, JwtIssuer
-from rpc.views import CommandEndpoint, CommandPath, DeviceVerifier
+from rpc.views import CommandEndpoint, CommandPath, DeviceVerifier, MachineView
 
-MachineViewFunction = Callable[..., HttpResponse]
-
-verifier = DeviceVerifier.as_view()
-hub_configer = HubConfiger.as_view()
-jwt_issuer = JwtIssuer.as_view()
-commands = CommandEndpoint.as_view()
-commands_in_arrays = CommandEndpoint.as_view(as_array=True)
-command_path = CommandPath.as_view()
+verifier = DeviceVerifier()
+hub_configer = HubConfiger()
+jwt_issuer = JwtIssuer()
+commands = CommandEndpoint()
+commands_in_arrays = CommandEndpoint(as_array=True)
+command_path = CommandPath()
 
 # Both spellings answer: a redirect would reach neither protocol's client. Each command has a path
 # of its own, too, which `command_path` answers.
-MACHINE_PATHS: Mapping[str, MachineViewFunction] = {
+MACHINE_PATHS: Mapping[str, MachineView] = {
     "/deviceverifier": verifier,
     "/deviceverifier/": verifier,
     "/hubconfiger": hub_configer,

@@ -8,9 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl
 
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException, MethodNotAllowed
-from rest_framework.views import APIView
 
 from devices import telemetry
 from devices.authentication import authenticate
@@ -18,13 +16,20 @@ from devices.database.outages import OutageLog
 from devices.database.slots import SLOTS, NoSlotError
 from devices.verdicts import Outcome
 from rpc import frames, journal
-from rpc.authentication import NO_CLAIM, BackendCaller, Caller, Claim, claimed, source_address
+from rpc.authentication import (
+    CHALLENGE,
+    NO_CLAIM,
+    BackendCaller,
+    Caller,
+    Claim,
+    claimed,
+    source_address,
+)
 from rpc.codec import (
     BodyCutOff,
     BodyTooLarge,
-    JsonReply,
-    NoReply,
     NotJson,
+    Reply,
     decode,
     encode,
     read_body,
@@ -41,6 +46,7 @@ outages = OutageLog(log)
 UNREADABLE = (MethodNotAllowed, BodyTooLarge, BodyCutOff, NotJson, InvalidFrame)
 UNREACHABLE = (OperationalError, InterfaceError)
 INVALID = Entry(Question.CALL, CallReason.INVALID_BODY)
+NO_SLOT = nullcontext()
 
 # Why a call failed, as the journal has it; the first that fits.
 REASONS = (
@@ -56,25 +62,26 @@ REASONS = (
 class Exchange:
     """One request and what became of it so far: read, let in, answered."""
 
-    __slots__ = ("caller", "content", "failure", "meta", "method", "path")
+    __slots__ = ("caller", "content", "failure", "meta", "method")
 
-    def __init__(self, request: HttpRequest) -> None:
-        self.meta: Mapping[str, Any] = request.META
-        self.method = request.method or ""
-        self.path = request.path_info
+    def __init__(self, meta: Mapping[str, Any]) -> None:
+        self.meta = meta
+        self.method: str = meta["REQUEST_METHOD"]
         self.content: Any = None  # the JSON value or the Frame that the body is
         self.failure: Exception | None = None  # why there is none
         self.caller: Caller | None = None
 
 
-class MachineView(APIView):
+class MachineView:
     """A view that only the backend may call, and that answers nothing but its protocol's JSON.
 
-    Of REST framework stay APIView, authentication, exceptions and the hook for failures. Nothing
-    is negotiated: machines send no headers for it, or wrong ones (`rpc.codec`).
+    It is called with a WSGI environment: Django's request and response objects cost as much as the
+    check itself. Of REST framework stay the exceptions and the hook for failures. Nothing is
+    negotiated: machines send no headers for it, or wrong ones (`rpc.codec`).
 
     A subclass says how a request is read (`read`), answered (`answer`) and refused (`refuse`), and
-    keeps nothing of it: what is known of a request is in its Exchange.
+    keeps nothing of it: one instance answers all, and what is known of a request is in its
+    Exchange.
     """
 
     authenticator = BackendCaller()
@@ -82,19 +89,21 @@ class MachineView(APIView):
     body_limit: int  # bytes
     asks_caller_first = True  # before what is wrong with the request is told
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Read, let in, answer: REST framework's order without its wrapper around the request.
+    def __call__(self, meta: Mapping[str, Any]) -> Reply:
+        """Read, let in, answer.
 
         The body is read before a slot is held: whoever sends it slowly holds nothing.
         """
+        if telemetry.listener is telemetry.NOBODY:
+            return self._exchange(meta)
         began = perf_counter()
         try:
-            return self._exchange(request)
+            return self._exchange(meta)
         finally:
             telemetry.listener.timed(self.endpoint, perf_counter() - began)
 
-    def _exchange(self, request: HttpRequest) -> HttpResponse:
-        exchange = Exchange(request)
+    def _exchange(self, meta: Mapping[str, Any]) -> Reply:
+        exchange = Exchange(meta)
         try:
             try:
                 exchange.content = self.read(exchange)
@@ -104,17 +113,17 @@ class MachineView(APIView):
                 exchange.failure = error
             claim = self.claim(exchange)
             slots = exchange.meta.get(SLOTS) if self.needs_slot(exchange) else None
-            with slots or nullcontext():
-                exchange.caller, _none = self.authenticator.authenticate(request, claim)
+            with slots or NO_SLOT:
+                exchange.caller = self.authenticator.authenticate(meta, claim)
                 if exchange.failure is not None:
                     raise exchange.failure  # noqa: TRY301
-                response, entries = self.answer(exchange)
+                reply, entries = self.answer(exchange)
         except Exception as error:  # noqa: BLE001 - answered in the protocol's shape
             return self.handle_exception(error, exchange)
         caller = exchange.caller.identifier or exchange.caller.address or ""
         for entry in entries:
             journal.journal.record(self.endpoint, caller, entry)
-        return response
+        return reply
 
     def read(self, exchange: Exchange) -> Any:
         """Return what the body holds, without asking the database; raises one of UNREADABLE."""
@@ -130,24 +139,22 @@ class MachineView(APIView):
         """Whether the answer is asked of the database, or may be."""
         return True
 
-    def answer(self, exchange: Exchange) -> tuple[HttpResponse, Iterable[Entry]]:
+    def answer(self, exchange: Exchange) -> tuple[Reply, Iterable[Entry]]:
         """Return the answer for a caller who was let in, and what the journal keeps of it."""
         raise NotImplementedError
 
-    def refuse(self, error: Exception, exchange: Exchange) -> HttpResponse:
+    def refuse(self, error: Exception, exchange: Exchange) -> Reply:
         """Return the protocol's answer to whatever went wrong."""
         raise NotImplementedError
 
-    def handle_exception(self, exc: Exception, exchange: Exchange) -> HttpResponse:  # type: ignore[override]
+    def handle_exception(self, exc: Exception, exchange: Exchange) -> Reply:
         """Answer any failure in the protocol's shape; the unexpected ones leave a log line."""
-        response = self.refuse(exc, exchange)
+        reply = self.refuse(exc, exchange)
         if isinstance(exc, MethodNotAllowed):
-            response.headers["Allow"] = "POST"
+            reply = reply._replace(more=(("Allow", "POST"),))
         elif isinstance(exc, APIException):
             if exc.status_code == frames.UNAUTHORIZED:
-                response.headers["WWW-Authenticate"] = self.authenticator.authenticate_header(
-                    self.request
-                )
+                reply = reply._replace(more=(("WWW-Authenticate", CHALLENGE),))
         elif isinstance(exc, UNREACHABLE):
             outages.note(f"{type(self).__name__} failed", exc)
             if not isinstance(exc, NoSlotError):
@@ -158,7 +165,7 @@ class MachineView(APIView):
         journal.journal.record(
             self.endpoint, caller.identifier or caller.address or "", self.entry_of(exc, exchange)
         )
-        return response
+        return reply
 
     def entry_of(self, error: Exception, exchange: Exchange) -> Entry:
         """Return what the journal keeps of a call that failed: nothing of its body."""
@@ -194,7 +201,7 @@ class RtioView(MachineView):
     body_limit = 64 * 1024
     id_limit = 2**32
 
-    def answer(self, exchange: Exchange) -> tuple[HttpResponse, Iterable[Entry]]:
+    def answer(self, exchange: Exchange) -> tuple[Reply, Iterable[Entry]]:
         """Hold a body against what every question of RTIO's has, then ask."""
         content = exchange.content
         request_id = self.id_of(content)
@@ -206,8 +213,8 @@ class RtioView(MachineView):
             asked = Asked("METHOD_NOT_ALLOWED", unknown)
         else:
             asked = self.ask(content, exchange)
-        response = self.reply(request_id or 0, asked.code, more=asked.more, status=asked.status)
-        return response, (asked.entry,)
+        reply = self.reply(request_id or 0, asked.code, more=asked.more, status=asked.status)
+        return reply, (asked.entry,)
 
     def ask(self, content: Mapping[str, Any], exchange: Exchange) -> Asked:
         """Return the answer to a question whose `id` and `method` are right."""
@@ -227,14 +234,14 @@ class RtioView(MachineView):
         *,
         more: Mapping[str, object] | None = None,
         status: int = 200,
-    ) -> HttpResponse:
+    ) -> Reply:
         """Return the one shape that the path ever answers in."""
         more = more or self.nothing
         if more is not None:
-            return JsonReply(encode({"id": request_id, "code": code, **more}), status)
-        return JsonReply(b'{"id":%d,"code":"%s"}' % (request_id, code.encode()), status)
+            return Reply(encode({"id": request_id, "code": code, **more}), status)
+        return Reply(b'{"id":%d,"code":"%s"}' % (request_id, code.encode()), status)
 
-    def refuse(self, error: Exception, exchange: Exchange) -> HttpResponse:
+    def refuse(self, error: Exception, exchange: Exchange) -> Reply:
         """Return the code for a failure; the HTTP status is only there for people."""
         if isinstance(error, MethodNotAllowed):
             return self.reply(0, "METHOD_NOT_ALLOWED", status=405)
@@ -307,7 +314,10 @@ class CommandEndpoint(MachineView):
     endpoint = Endpoint.FRAMES
     body_limit = 256 * 1024
     asks_caller_first = False  # a frame says who sends it
-    as_array = False  # whether replies come in an array, without being asked for by the query
+
+    def __init__(self, *, as_array: bool = False) -> None:
+        """`as_array`: whether replies come in an array, without being asked for by the query."""
+        self.as_array = as_array
 
     def read(self, exchange: Exchange) -> Frame:
         """Return the frame."""
@@ -324,26 +334,24 @@ class CommandEndpoint(MachineView):
             exchange.meta, self.claim(exchange)
         ) or execution.need_database(exchange.content.calls)
 
-    def answer(self, exchange: Exchange) -> tuple[HttpResponse, Iterable[Entry]]:
+    def answer(self, exchange: Exchange) -> tuple[Reply, Iterable[Entry]]:
         """Answer with a reply frame: a result for each command, in order."""
         frame: Frame = exchange.content
         results = execution.run(frame.calls)
         entries = map(execution.entry_of, frame.calls, results)
         return self.reply(exchange, results), entries
 
-    def reply(
-        self, exchange: Exchange, results: list[Result], *, status: int = 200
-    ) -> HttpResponse:
+    def reply(self, exchange: Exchange, results: list[Result], *, status: int = 200) -> Reply:
         """Return the reply frame; as an array for clients that ask for one."""
         frame: Frame = exchange.content
         if frame.no_reply and status == 200:  # noqa: PLR2004
-            return NoReply()
+            return Reply(b"", 204)
         reply: Any = frame.reply(results)
         if self.as_array or query_of(exchange.meta).get("reply") == "array":
             reply = [reply]
-        return JsonReply(encode(reply), status)
+        return Reply(encode(reply), status)
 
-    def refuse(self, error: Exception, exchange: Exchange) -> HttpResponse:
+    def refuse(self, error: Exception, exchange: Exchange) -> Reply:
         """Return the refusal of a readable frame, or an error object for what is none."""
         if isinstance(error, MethodNotAllowed):
             return self.error(405, "only POST is answered here")
@@ -362,9 +370,9 @@ class CommandEndpoint(MachineView):
         return self.error(500, frames.MESSAGES[frames.INTERNAL_ERROR])
 
     @staticmethod
-    def error(status: int, message: str) -> HttpResponse:
+    def error(status: int, message: str) -> Reply:
         """Return the answer to what was no frame."""
-        return JsonReply(encode({"error": {"code": status, "message": message}}), status)
+        return Reply(encode({"error": {"code": status, "message": message}}), status)
 
 
 class CommandPath(CommandEndpoint):
@@ -379,7 +387,8 @@ class CommandPath(CommandEndpoint):
         """Return the frame that path, query and body stand for; without a body, no arguments."""
         if exchange.method != "POST":
             raise MethodNotAllowed(exchange.method)
-        frame = frames.of_rest(exchange.path, query_of(exchange.meta).get("id"))
+        name = exchange.meta["PATH_INFO"].encode("latin-1").decode(errors="replace")
+        frame = frames.of_rest(name, query_of(exchange.meta).get("id"))
         try:
             body = read_body(exchange.meta, limit=self.body_limit)
             return frame.with_arguments(decode(body)) if body else frame

@@ -9,7 +9,7 @@ clients can only read as JSON.
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.conf import settings
@@ -22,7 +22,8 @@ from django.utils import translation
 from devices.database.answers import ANSWERS
 from devices.database.slots import SLOTS, NoSlotError, Slots, released
 
-View = Callable[[HttpRequest], HttpResponse]
+if TYPE_CHECKING:
+    from rpc.views import MachineView
 
 COMMAND_PREFIX = "/v1/"  # each command has a path of its own below it
 BROWSERS = frozenset({"GET", "HEAD"})
@@ -42,14 +43,14 @@ SESSION: Mapping[str, str | int] = {
 }
 
 
-def machine_views() -> Callable[[str, str], View | None]:
+def machine_views() -> "Callable[[str, str], MachineView | None]":
     """Return the function that finds the view of a machine's request by its method and path.
 
     A browser's GET of `/` is a person, and has none.
     """
     from rpc.urls import MACHINE_PATHS, command_path  # the views need the apps to be loaded
 
-    def view_of(method: str, path: str) -> View | None:
+    def view_of(method: str, path: str) -> "MachineView | None":
         view = MACHINE_PATHS.get(path)
         if view is None:
             return command_path if path.startswith(COMMAND_PREFIX) else None
@@ -82,12 +83,13 @@ class MachineFastPath:
                 with self.staff:
                     return self._for_browser(environ, start_response)
             except NoSlotError:
-                answer = too_busy(WSGIRequest(environ))
-        else:
-            environ[SLOTS] = self.machines
-            answer = view(WSGIRequest(environ))
-        start_response(STATUS_LINES[answer.status_code], list(answer.headers.items()))
-        return [answer.content]
+                page = too_busy(WSGIRequest(environ))
+            start_response(STATUS_LINES[page.status_code], list(page.headers.items()))
+            return [page.content]
+        environ[SLOTS] = self.machines
+        reply = view(environ)
+        start_response(STATUS_LINES[reply.status], reply.headers)
+        return [reply.body]
 
     def _for_browser(
         self, environ: WSGIEnvironment, start_response: StartResponse
@@ -111,7 +113,13 @@ class MachineEndpoints:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer a machine's request, or pass a browser's on."""
         view = self._view_of(request.method or "", request.path_info)
-        return self.get_response(request) if view is None else view(request)
+        if view is None:
+            return self.get_response(request)
+        reply = view(request.META)
+        response = HttpResponse(reply.body, status=reply.status, headers=dict(reply.headers))
+        if not reply.body:
+            del response.headers["Content-Type"]
+        return response
 
 
 class Stream(Protocol):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from django.http import HttpRequest
 from rest_framework.exceptions import NotAuthenticated
 
 from acl.engine.decisions import Reason, Request, decide
@@ -44,12 +43,12 @@ class HubConfiger(RtioView):
 class IdentifiedCaller(BackendCaller):
     """Lets backends in that show who they are: an address alone has no permissions."""
 
-    def authenticate(self, request: HttpRequest, claim: Claim = NO_CLAIM) -> tuple[Caller, None]:
+    def authenticate(self, meta: Mapping[str, Any], claim: Claim = NO_CLAIM) -> Caller:
         """Return the caller; raises NotAuthenticated where it showed no credential."""
-        caller, _none = super().authenticate(request, claim)
+        caller = super().authenticate(meta, claim)
         if caller.identifier is None:
             raise NotAuthenticated
-        return caller, None
+        return caller
 
 
 class JwtIssuer(RtioView):
