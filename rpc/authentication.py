@@ -17,6 +17,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from django.conf import settings
+from django.http import HttpRequest
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import (
     APIException,
     AuthenticationFailed,
@@ -59,7 +61,6 @@ FORWARDING_HEADERS = frozenset(
     )
 )
 
-CHALLENGE = 'Basic realm="authsite", charset="UTF-8"'  # of a 401
 WITH_PORT = re.compile(r"([\d.]+):\d{1,5}|\[([^\[\]]+)\](?::\d{1,5})?", re.ASCII)
 
 
@@ -83,7 +84,7 @@ class Claim:
 NO_CLAIM = Claim()
 
 
-class BackendCaller:
+class BackendCaller(BaseAuthentication):
     """Lets the backend in: by a frame's key, HTTP Basic, a certificate, or its source address.
 
     Every credential that is presented must hold, even from a backend network. Raises
@@ -91,7 +92,15 @@ class BackendCaller:
     is known but is no backend, or speaks for another entity.
     """
 
-    def authenticate(self, meta: Mapping[str, Any], claim: Claim = NO_CLAIM) -> Caller:
+    def authenticate(self, request: HttpRequest) -> tuple[Caller, None]:
+        """Return the caller of a request whose body says nothing of its sender."""
+        return self.caller_of(request.META, NO_CLAIM), None
+
+    def authenticate_header(self, request: HttpRequest | None = None) -> str:
+        """Return the challenge of a 401."""
+        return 'Basic realm="authsite", charset="UTF-8"'
+
+    def caller_of(self, meta: Mapping[str, Any], claim: Claim) -> Caller:
         """Return the caller; `claim` is what the body says of its sender."""
         caller = None
         if claim.key is not None:

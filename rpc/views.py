@@ -8,7 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl
 
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException, MethodNotAllowed
+from rest_framework.views import APIView
 
 from devices import telemetry
 from devices.authentication import authenticate
@@ -16,15 +18,7 @@ from devices.database.outages import OutageLog
 from devices.database.slots import SLOTS, NoSlotError
 from devices.verdicts import Outcome
 from rpc import frames, journal
-from rpc.authentication import (
-    CHALLENGE,
-    NO_CLAIM,
-    BackendCaller,
-    Caller,
-    Claim,
-    claimed,
-    source_address,
-)
+from rpc.authentication import NO_CLAIM, BackendCaller, Caller, Claim, claimed, source_address
 from rpc.codec import (
     BodyCutOff,
     BodyTooLarge,
@@ -72,12 +66,13 @@ class Exchange:
         self.caller: Caller | None = None
 
 
-class MachineView:
+class MachineView(APIView):
     """A view that only the backend may call, and that answers nothing but its protocol's JSON.
 
-    It is called with a WSGI environment: Django's request and response objects cost as much as the
-    check itself. Of REST framework stay the exceptions and the hook for failures. Nothing is
-    negotiated: machines send no headers for it, or wrong ones (`rpc.codec`).
+    `dispatch` answers Django; a server that knows `respond` calls it with the WSGI environment,
+    since Django's request and response objects cost as much as the check itself. Of REST framework
+    stay APIView, authentication, exceptions and the hook for failures. Nothing is negotiated:
+    machines send no headers for it, or wrong ones (`rpc.codec`).
 
     A subclass says how a request is read (`read`), answered (`answer`) and refused (`refuse`), and
     keeps nothing of it: one instance answers all, and what is known of a request is in its
@@ -89,7 +84,15 @@ class MachineView:
     body_limit: int  # bytes
     asks_caller_first = True  # before what is wrong with the request is told
 
-    def __call__(self, meta: Mapping[str, Any]) -> Reply:
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Answer a request of Django's."""
+        reply = self.respond(request.META)
+        response = HttpResponse(reply.body, status=reply.status, headers=dict(reply.headers))
+        if not reply.body:
+            del response.headers["Content-Type"]
+        return response
+
+    def respond(self, meta: Mapping[str, Any]) -> Reply:
         """Read, let in, answer.
 
         The body is read before a slot is held: whoever sends it slowly holds nothing.
@@ -114,7 +117,7 @@ class MachineView:
             claim = self.claim(exchange)
             slots = exchange.meta.get(SLOTS) if self.needs_slot(exchange) else None
             with slots or NO_SLOT:
-                exchange.caller = self.authenticator.authenticate(meta, claim)
+                exchange.caller = self.authenticator.caller_of(meta, claim)
                 if exchange.failure is not None:
                     raise exchange.failure  # noqa: TRY301
                 reply, entries = self.answer(exchange)
@@ -147,14 +150,15 @@ class MachineView:
         """Return the protocol's answer to whatever went wrong."""
         raise NotImplementedError
 
-    def handle_exception(self, exc: Exception, exchange: Exchange) -> Reply:
+    def handle_exception(self, exc: Exception, exchange: Exchange) -> Reply:  # type: ignore[override]
         """Answer any failure in the protocol's shape; the unexpected ones leave a log line."""
         reply = self.refuse(exc, exchange)
         if isinstance(exc, MethodNotAllowed):
             reply = reply._replace(more=(("Allow", "POST"),))
         elif isinstance(exc, APIException):
             if exc.status_code == frames.UNAUTHORIZED:
-                reply = reply._replace(more=(("WWW-Authenticate", CHALLENGE),))
+                challenge = self.authenticator.authenticate_header()
+                reply = reply._replace(more=(("WWW-Authenticate", challenge),))
         elif isinstance(exc, UNREACHABLE):
             outages.note(f"{type(self).__name__} failed", exc)
             if not isinstance(exc, NoSlotError):
@@ -314,10 +318,7 @@ class CommandEndpoint(MachineView):
     endpoint = Endpoint.FRAMES
     body_limit = 256 * 1024
     asks_caller_first = False  # a frame says who sends it
-
-    def __init__(self, *, as_array: bool = False) -> None:
-        """`as_array`: whether replies come in an array, without being asked for by the query."""
-        self.as_array = as_array
+    as_array = False  # whether replies come in an array, without being asked for by the query
 
     def read(self, exchange: Exchange) -> Frame:
         """Return the frame."""

@@ -87,7 +87,7 @@ class MachineFastPath:
             start_response(STATUS_LINES[page.status_code], list(page.headers.items()))
             return [page.content]
         environ[SLOTS] = self.machines
-        reply = view(environ)
+        reply = view.respond(environ)
         start_response(STATUS_LINES[reply.status], reply.headers)
         return [reply.body]
 
@@ -113,13 +113,7 @@ class MachineEndpoints:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer a machine's request, or pass a browser's on."""
         view = self._view_of(request.method or "", request.path_info)
-        if view is None:
-            return self.get_response(request)
-        reply = view(request.META)
-        response = HttpResponse(reply.body, status=reply.status, headers=dict(reply.headers))
-        if not reply.body:
-            del response.headers["Content-Type"]
-        return response
+        return self.get_response(request) if view is None else view.dispatch(request)
 
 
 class Stream(Protocol):
