@@ -31,6 +31,7 @@ from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
 MAX_SKEW = 60  # seconds between its clock and ours
 MAX_SUBJECT = 255  # characters (OpenID Connect Core 1.0, 2)
 METADATA_SECONDS = 600  # how long what it publishes is believed without asking again
+ALIVE_SECONDS = 1  # likewise where a browser is about to be sent there
 KEYS_REST_SECONDS = 10  # between two looks at its keys, whatever tokens come
 # A key that both sides know (HS256), or none at all, proves nothing here.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
@@ -88,7 +89,7 @@ class Provider(DjangoOAuth2App):
             client_kwargs={"scope": settings.OIDC_SCOPES, "code_challenge_method": "S256"},
         )
         self._metadata: dict[str, Any] = {}
-        self._metadata_until = 0.0
+        self._metadata_at = 0.0
         self._keys: Any = None
         self._keys_at = 0.0
 
@@ -99,16 +100,18 @@ class Provider(DjangoOAuth2App):
 
         One that cannot be had again is used on: a provider that is down has said nothing else.
         """
-        now = time.monotonic()
-        if now < self._metadata_until:
-            return self._metadata
         try:
-            with _told():
-                self._metadata = self._fetch_metadata()
+            return self._renewed_metadata(METADATA_SECONDS)
         except SignOnRefused:
             if not self._metadata:
                 raise
-        self._metadata_until = now + METADATA_SECONDS
+            return self._metadata
+
+    def _renewed_metadata(self, max_age: float) -> dict[str, Any]:
+        now = time.monotonic()
+        if not self._metadata or now - self._metadata_at > max_age:
+            with _told():
+                self._metadata, self._metadata_at = self._fetch_metadata(), now
         return self._metadata
 
     def _fetch_metadata(self) -> dict[str, Any]:
@@ -155,7 +158,11 @@ class Provider(DjangoOAuth2App):
     # --- Sign-on --------------------------------------------------------------------------
 
     def departure(self, redirect_uri: str, **parameters: str) -> dict[str, Any]:
-        """Return `url`, where a browser is sent, with the `state`, `nonce` and `code_verifier`."""
+        """Return `url`, where a browser is sent, with the `state`, `nonce` and `code_verifier`.
+
+        Raises SignOnRefused where the provider is down: the browser would show an error of its own.
+        """
+        self._renewed_metadata(ALIVE_SECONDS)
         with _told():
             return dict(self.create_authorization_url(redirect_uri, **parameters))
 

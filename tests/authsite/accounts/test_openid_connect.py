@@ -436,6 +436,19 @@ def test_other_hosts_are_asked_where_the_settings_name_them(
     assert client.get(BEGIN)["Location"].startswith("https://login.example/authorize?")
 
 
+def test_a_provider_that_went_down_is_said_to_be_down_before_a_browser_goes_there(
+    client: Client, liar: LyingProvider, monkeypatch: Any
+) -> None:
+    state = depart(client, liar)
+    monkeypatch.setattr(provider, "ALIVE_SECONDS", 0)
+    liar.responses[DISCOVERY] = lambda: (503, {}, b"")
+    assert Client().get(BEGIN).status_code == 503
+    assert client.get(CALLBACK, {"code": "the-code", "state": state}).status_code == 302
+    monkeypatch.setattr(provider, "METADATA_SECONDS", 0)
+    page = client.post("/admin/logout/").content.decode()
+    assert "/end?" in page, "where it signs people out has been said before"
+
+
 def test_a_provider_that_is_down_is_said_to_be_down(
     client: Client, liar: LyingProvider, settings: Any, caplog: Any
 ) -> None:
@@ -546,8 +559,9 @@ def test_new_keys_are_looked_up(client: Client, liar: LyingProvider, monkeypatch
 
 
 def test_unknown_keys_do_not_make_it_ask_again_and_again(
-    client: Client, liar: LyingProvider
+    client: Client, liar: LyingProvider, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(provider, "ALIVE_SECONDS", 600)
     sign_on(client, liar)
     liar.key = NEXT_KEY
     for _ in range(3):
