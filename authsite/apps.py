@@ -31,6 +31,7 @@ class AdminConfig(DjangoAdminConfig):
         """Find every app's pages, then put those of staff's accounts in place."""
         super().ready()
         from authsite.accounts import admin  # noqa: F401
+        from authsite.accounts.tokens import admin as tokens  # noqa: F401
 
 
 class LoginsConfig(AxesConfig):

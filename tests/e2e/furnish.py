@@ -83,6 +83,37 @@ def permissions() -> None:
     )
 
 
+def tokens(now: datetime) -> None:
+    """Add a service account with two tokens, one of them narrowed, and an ended one of staff."""
+    from django.contrib.auth.models import Group, User
+
+    from authsite.accounts.tokens.rules import Rule
+    from authsite.models import ApiToken, ServiceAccount
+    from devices.models import DeviceGroup
+
+    staff = User.objects.filter(is_superuser=True).earliest("pk")
+    service = ServiceAccount.objects.create_account(
+        "factory-shenzhen",
+        answerable=staff,
+        purpose="Provisions devices at the end of line 3.",
+        roles=Group.objects.filter(name="Operator"),
+    ).user
+    see, change = "devices.view_device", "devices.change_device"
+    rule = {"permission": change, "group": DeviceGroup.objects.get(name="Berlin").pk}
+    narrowed, _text = ApiToken.objects.issue(
+        owner=service,
+        name="line 3",
+        scopes=[see, change],
+        networks=["10.2.0.0/16", "2001:db8:3::/48"],
+        rules=[Rule.read({**rule, "per_hour": 20})],
+        not_after=now + 80 * DAY,
+    )
+    ApiToken.objects.filter(pk=narrowed.pk).update(last_used=now, last_used_from="10.2.7.31")
+    ApiToken.objects.issue(owner=service, name="backup", scopes=[see], not_after=now + 12 * DAY)
+    ended, _text = ApiToken.objects.issue(owner=staff, name="laptop", scopes=[see, change])
+    ended.revoke(by="admin", reason="The laptop was lost.")
+
+
 def calls(now: datetime) -> None:
     """Add a day of calls: thermostats that connect, one that guesses, commands that are denied."""
     from devices.models import Device
@@ -127,6 +158,7 @@ def main() -> None:
         groups_and_devices(now)
         certificates()
         permissions()
+        tokens(now)
     calls(now)
 
 

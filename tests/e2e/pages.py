@@ -41,5 +41,12 @@ PAGES = {
     "app": "/admin/devices/",
     "staff": "/admin/auth/user/",
     "staff-member": "/admin/auth/user/1/change/",
+    "tokens": "/admin/authsite/apitoken/",
+    "token": "/admin/authsite/apitoken/1/change/",
+    "add-token": "/admin/authsite/apitoken/add/",
+    "end-token": "/admin/authsite/apitoken/1/end/",
+    "service-accounts": "/admin/authsite/serviceaccount/",
+    "service-account": "/admin/authsite/serviceaccount/1/change/",
+    "add-service-account": "/admin/authsite/serviceaccount/add/",
     "password": "/admin/password_change/",
 }

@@ -28,6 +28,7 @@ from authsite.accounts.tokens.rules import MAX_RULES, Row, Rule
 from devices.credentials import hashing
 from devices.history import Recorded, Records
 from devices.history.context import current_user
+from devices.models import DeviceGroup
 from devices.models.revocation import Revocable, revoke_all
 from rpc.authentication import is_within
 
@@ -173,6 +174,14 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
     def of_services(self) -> "ApiTokenQuerySet":
         """Return the tokens of service accounts."""
         return self.exclude(owner__service_account=None)
+
+    def expired_at(self, now: datetime) -> "ApiTokenQuerySet":
+        """Return the tokens that ended by themselves."""
+        return self.filter(revoked_at=None, not_after__lte=now)
+
+    def revoked(self) -> "ApiTokenQuerySet":
+        """Return the tokens that somebody ended."""
+        return self.exclude(revoked_at=None)
 
     def revoke(self, *, by: str, reason: str = "") -> int:
         """End these tokens from their next use on; return how many had not ended."""
@@ -398,6 +407,14 @@ class ApiToken(Revocable):
         """Return the rules that narrow a permission, with the place of each."""
         read = [Rule.read(stored) for stored in self.rules]
         return {rule: at for at, rule in enumerate(read) if rule.permission == permission}
+
+    def told_rules(self) -> list[str]:
+        """Return the rules in words; one statement where they name groups."""
+        from authsite.accounts.tokens.scopes import in_words
+
+        read = [Rule.read(stored) for stored in self.rules]
+        names = DeviceGroup.objects.in_bulk([rule.group for rule in read if rule.group is not None])
+        return [rule.told(in_words(rule.permission), names.get(rule.group)) for rule in read]
 
     def narrow(self, queryset: "QuerySet[Row]") -> "QuerySet[Row]":
         """Return those of the rows that the rules about seeing them admit."""

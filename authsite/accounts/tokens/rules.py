@@ -57,6 +57,19 @@ class Rule:
         """Return the rule as a JSON object."""
         return asdict(self)
 
+    def told(self, permission: str, group: DeviceGroup | None) -> str:
+        """Return the rule in words; `permission` and `group` are what it names."""
+        said = {
+            "what": permission,
+            "group": group or _("a group that is gone"),
+            "n": self.per_hour,
+        }
+        if self.group is None:
+            return _("%(what)s, at most %(n)d an hour") % said
+        if self.per_hour is None:
+            return _("%(what)s, only in “%(group)s”") % said
+        return _("%(what)s, only in “%(group)s”, at most %(n)d an hour") % said
+
     def check(self, scopes: Collection[str]) -> None:
         """Raise ValidationError where the rule can admit nothing that its token may do."""
         if self.permission not in scopes:

@@ -1,0 +1,578 @@
+"""Pages for tokens of the API and for service accounts: made, shown once, seen, ended."""
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.widgets import (
+    AdminTextareaWidget,
+    AdminTextInputWidget,
+    AutocompleteSelect,
+)
+from django.contrib.auth.models import Group, User
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Count, Model, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from authsite.accounts.tokens import scopes as scopes_of
+from authsite.accounts.tokens.models import (
+    ApiToken,
+    ServiceAccount,
+    TokenOutcome,
+    check_held,
+    names_of,
+)
+from authsite.accounts.tokens.rules import MAX_PER_HOUR, Rule
+from devices.admin.actions import BulkActionsMixin, BulkChange, RevokeForm
+from devices.admin.changelist import CredentialStateFilter
+from devices.admin.forms import CurrentForm, MomentField
+from devices.admin.history import HistoryMixin
+from devices.admin.mixins import SaveChangedFieldsMixin
+from devices.admin.reauthentication import recently_authenticated
+from devices.admin.rendering import (
+    CREATED,
+    LAST_USED,
+    NOTHING,
+    REVOKED,
+    Tone,
+    badge,
+    enabled_badge,
+    expiry,
+)
+from devices.models import Device, DeviceGroup
+
+USUAL_LIFE = timedelta(days=90)
+RULES_OFFERED = 3  # on the form; the command line takes more
+
+
+class IssueTokenForm(forms.Form):
+    """What staff say of a new token."""
+
+    owner = forms.ModelChoiceField(
+        label=gettext_lazy("Owner"),
+        queryset=User.objects.none(),
+        help_text=gettext_lazy(
+            "You, or a service account. The token can do nothing that its owner may not do."
+        ),
+    )
+    name = forms.CharField(
+        label=gettext_lazy("Name"),
+        max_length=100,
+        widget=AdminTextInputWidget,
+        help_text=gettext_lazy("Which program holds it, and where; the history shows it."),
+    )
+    not_after = MomentField(
+        label=gettext_lazy("Valid until"),
+        required=False,
+        help_text=gettext_lazy("Empty: until somebody ends it."),
+    )
+    networks = forms.CharField(
+        label=gettext_lazy("Networks"),
+        required=False,
+        widget=AdminTextareaWidget(attrs={"rows": 2}),
+        help_text=gettext_lazy(
+            "From where it may be used, such as 10.2.0.0/16; one a line. Empty: from anywhere."
+        ),
+    )
+    scopes = forms.MultipleChoiceField(
+        label=gettext_lazy("What it may do"),
+        error_messages={
+            "required": gettext_lazy("A token without scopes can do nothing: choose one.")
+        },
+    )
+
+    def __init__(self, user: Any, *args: Any) -> None:
+        super().__init__(*args)
+        owners = User.objects.filter(pk=user.pk)
+        if user.has_perm("authsite.add_apitoken"):
+            owners |= User.objects.exclude(service_account=None).filter(is_active=True)
+        field: Any = self.fields["owner"]
+        field.queryset = owners.order_by("username")
+        field.initial = user.pk
+        self.fields["not_after"].initial = timezone.now() + USUAL_LIFE
+        choosable: Any = self.fields["scopes"]
+        choosable.choices = scopes_of.choices(scopes_of.held_by(user))
+
+    def clean_networks(self) -> list[str]:
+        """Return the networks as a list."""
+        text: str = self.cleaned_data["networks"]
+        return text.replace(",", " ").split()
+
+    def scope_table(self) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+        """Return the scopes by the kind of rows: each with its words, and whether it is chosen."""
+        chosen = set(self.data.getlist("scopes")) if self.is_bound else set()  # type: ignore[attr-defined]
+        choosable: Any = self.fields["scopes"]
+        return [
+            (rows, [(scope, deed, scope in chosen) for scope, deed in deeds])
+            for rows, deeds in choosable.choices
+        ]
+
+
+class RuleForm(forms.Form):
+    """One rule that narrows a scope."""
+
+    permission = forms.ChoiceField(label=gettext_lazy("What"), required=False)
+    group = forms.ModelChoiceField(
+        label=gettext_lazy("only on devices in"),
+        required=False,
+        queryset=DeviceGroup.objects.all(),
+        widget=AutocompleteSelect(Device._meta.get_field("groups"), admin.site),
+    )
+    per_hour = forms.IntegerField(
+        label=gettext_lazy("at most, an hour"),
+        required=False,
+        min_value=1,
+        max_value=MAX_PER_HOUR,
+    )
+
+    def __init__(self, *args: Any, offered: scopes_of.Choices, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field: Any = self.fields["permission"]
+        field.choices = [("", NOTHING), *offered]
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse half a rule."""
+        cleaned = super().clean() or {}
+        given = cleaned.get("group") or cleaned.get("per_hour")
+        if given and not cleaned.get("permission") and "permission" not in self.errors:
+            self.add_error("permission", _("What does the rule narrow?"))
+        if cleaned.get("permission") and not given and not self.errors:
+            raise ValidationError(_("A rule names a group, a rate an hour, or both."))
+        return cleaned
+
+    def rule(self) -> Rule | None:
+        """Return the rule; None where the row was left empty."""
+        said = self.cleaned_data
+        if not said.get("permission"):
+            return None
+        group = said["group"].pk if said["group"] else None
+        return Rule(said["permission"], group=group, per_hour=said["per_hour"])
+
+
+class EndTokens(BulkChange):
+    """Ends tokens from their next use on."""
+
+    name = "end"
+    description = gettext_lazy("End selected tokens")
+    title = gettext_lazy("End tokens")
+    text = gettext_lazy("Programs that hold these will be refused. This cannot be undone.")
+    button = gettext_lazy("End")
+    title_of_one = gettext_lazy("End token")
+    is_destructive = True
+    form_class = RevokeForm
+
+    def affected(self, rows: Any, given: dict[str, Any]) -> "QuerySet[ApiToken]":
+        """Return those that have not ended."""
+        return rows.filter(revoked_at=None)
+
+    def lacking(self, rows: Any, user: Any) -> list[str]:
+        """Name the tokens of others that the user may not end."""
+        if user.has_perm("authsite.change_apitoken"):
+            return []
+        return [str(token) for token in rows.exclude(owner=user)]
+
+    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
+        """End them."""
+        n = rows.revoke(by=by, **given)
+        return ngettext("%(n)d token ended.", "%(n)d tokens ended.", n) % {"n": n}
+
+    def text_of_one(self, row: ApiToken) -> str:
+        """Return what the change means for one token."""
+        text = _(
+            "Whatever holds “{token}” of <b>{owner}</b> will be refused. This cannot be undone."
+        )
+        return format_html(text, token=row, owner=row.owner)
+
+
+class TokenStateFilter(CredentialStateFilter):
+    """Tokens by whether they may be used."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices; a token is not revoked, it ends."""
+        given = dict(super().lookups(request, model_admin))
+        return [*(given | {"revoked": _("Ended")}).items()]
+
+
+class OwnerFilter(admin.SimpleListFilter):
+    """Tokens by what holds them."""
+
+    title = gettext_lazy("owner")
+    parameter_name = "of"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices, where the account sees more than its own."""
+        if not model_admin.sees_all(request):
+            return []
+        return [("me", _("Mine")), ("services", _("Of service accounts"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> "QuerySet[Any]":
+        """Keep the tokens of the choice."""
+        if self.value() == "me":
+            return queryset.filter(owner=request.user)
+        return queryset.of_services() if self.value() == "services" else queryset
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
+    """Tokens: staff see and end their own, those with the permission everybody's."""
+
+    list_display = [
+        "name",
+        "owner",
+        "state",
+        "summary",
+        "ends",
+        LAST_USED,
+        "used_from",
+        CREATED,
+    ]
+    list_select_related = ["owner__service_account__answerable"]
+    list_filter = [TokenStateFilter, OwnerFilter]
+    search_fields = ["name", "identifier", "owner__username"]
+    search_help_text = gettext_lazy(
+        "Search by name, owner, or identifier: what stands between the first two underscores."
+    )
+    show_full_result_count = False
+    changes = (EndTokens(),)
+    actions = [change.action() for change in changes]
+    fieldsets = [
+        (None, {"fields": ["name", "owner", "shown_identifier", "state"]}),
+        (gettext_lazy("What it may do"), {"fields": ["shown_scopes", "shown_rules"]}),
+        (gettext_lazy("Where and until when"), {"fields": ["shown_networks", "ends"]}),
+        (gettext_lazy("End"), {"fields": [REVOKED, "revoked_by", "revoked_reason"]}),
+        (gettext_lazy("Evidence"), {"fields": [LAST_USED, "used_from", CREATED, "pepper"]}),
+    ]
+
+    def sees_all(self, request: HttpRequest) -> bool:
+        """Whether the account sees tokens of others."""
+        return request.user.has_perm("authsite.view_apitoken")
+
+    def _may(self, request: HttpRequest, action: str, token: ApiToken | None) -> bool:
+        """Whether the account may do it to its own tokens, or to this one."""
+        own = token is None or token.owner_id == request.user.pk
+        return own or request.user.has_perm(f"authsite.{action}_apitoken")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Show tokens to all staff: everybody may have some."""
+        return True
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let staff see their own, and who may, all."""
+        return self._may(request, "view", obj)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Let staff make their own; the form offers no other owner without the permission."""
+        return True
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let staff end their own, and who may, all; nothing else of a token changes."""
+        return self._may(request, "change", obj)
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[ApiToken]":
+        """Return the tokens that the account sees."""
+        tokens: QuerySet[ApiToken] = super().get_queryset(request)
+        return tokens if self.sees_all(request) else tokens.filter(owner=request.user.pk)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Leave out deleting: tokens end, and what ended stays on record."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Return every field: what a token was given never changes."""
+        return [field for _title, part in self.fieldsets or () for field in part["fields"]]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out how it ended while it has not."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is not None and obj.revoked_at is None:
+            return [one for one in fieldsets if REVOKED not in one[1]["fields"]]
+        return fieldsets
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
+        """Offer nothing to save and nothing to delete."""
+        context |= dict.fromkeys(
+            ("show_save", "show_save_and_continue", "show_save_and_add_another", "show_delete"),
+            False,
+        )
+        return super().render_change_form(request, context, *args, **kw)
+
+    # --- Columns ------------------------------------------------------------------------------
+
+    @admin.display(description=gettext_lazy("State"))
+    def state(self, token: ApiToken) -> SafeString:
+        """Return whether the token may be used now, and why not."""
+        outcome = token.state_at(timezone.now())
+        tone = {TokenOutcome.VERIFIED: Tone.GOOD, TokenOutcome.REVOKED: Tone.OFF}
+        return badge(tone.get(outcome, Tone.BAD), outcome.label)
+
+    @admin.display(description=gettext_lazy("May"))
+    def summary(self, token: ApiToken) -> str:
+        """Return how much the token may do."""
+        n = len(token.scopes)
+        text = ngettext("%(n)d scope", "%(n)d scopes", n) % {"n": n}
+        if not token.rules:
+            return text
+        m = len(token.rules)
+        return f"{text}, {ngettext('%(n)d rule', '%(n)d rules', m) % {'n': m}}"
+
+    @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
+    def ends(self, token: ApiToken) -> SafeString | str:
+        """Return when the token ends, and whether that is soon."""
+        return expiry(token.not_after, timezone.now())
+
+    @admin.display(description=gettext_lazy("Last used from"))
+    def used_from(self, token: ApiToken) -> str:
+        """Return the address that the token was last used from."""
+        return token.last_used_from or NOTHING
+
+    @admin.display(description=gettext_lazy("Begins with"))
+    def shown_identifier(self, token: ApiToken) -> SafeString:
+        """Return how the token begins; this is no secret."""
+        return format_html("<code>authsite_{}_…</code>", token.identifier)
+
+    @admin.display(description=gettext_lazy("Scopes"))
+    def shown_scopes(self, token: ApiToken) -> SafeString:
+        """Return the scopes in words; those that its owner lacks now are marked."""
+        return format_html(
+            "<ul>{}</ul>",
+            format_html_join(
+                "",
+                "<li>{} {}</li>",
+                (
+                    (
+                        scopes_of.in_words(scope),
+                        ""
+                        if token.owner.has_perm(scope)
+                        else badge(Tone.OFF, _("its owner may not")),
+                    )
+                    for scope in token.scopes
+                ),
+            ),
+        )
+
+    @admin.display(description=gettext_lazy("Rules"))
+    def shown_rules(self, token: ApiToken) -> SafeString | str:
+        """Return the rules in words."""
+        if not token.rules:
+            return NOTHING
+        return format_html(
+            "<ul>{}</ul>",
+            format_html_join("", "<li>{}</li>", ((one,) for one in token.told_rules())),
+        )
+
+    @admin.display(description=gettext_lazy("Networks"))
+    def shown_networks(self, token: ApiToken) -> str:
+        """Return from where it may be used."""
+        return ", ".join(token.networks) or _("anywhere")
+
+    # --- Making one ---------------------------------------------------------------------------
+
+    @recently_authenticated
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Issue a token; its text is on this answer only, which no browser keeps."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        maker: Any = request.user
+        sent = request.POST if request.method == "POST" else None
+        form = IssueTokenForm(maker, sent)
+        offered = scopes_of.choices(scopes_of.held_by(maker))
+        rule_forms = forms.formset_factory(RuleForm, extra=RULES_OFFERED, max_num=RULES_OFFERED)(
+            sent, prefix="rules", form_kwargs={"offered": offered}
+        )
+        if form.is_valid() and rule_forms.is_valid():
+            rules = [rule for one in rule_forms if (rule := one.rule()) is not None]
+            try:
+                token, text = ApiToken.objects.issue(**form.cleaned_data, rules=rules, maker=maker)
+            except ValidationError as error:
+                _add_errors(form, error)
+            else:
+                return self._page(
+                    request, "issued", _("The new token"), original=token, secret=text
+                )
+        return self._page(
+            request,
+            "issue",
+            _("Make a token"),
+            form=form,
+            rule_forms=rule_forms,
+            media=self.media + form.media + rule_forms.media,
+        )
+
+    def _page(
+        self, request: HttpRequest, template: str, title: str, **context: Any
+    ) -> HttpResponse:
+        return TemplateResponse(
+            request,
+            f"admin/authsite/apitoken/{template}.html",
+            {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "title": title,
+                **context,
+            },
+        )
+
+
+def _add_errors(form: forms.Form, error: ValidationError) -> None:
+    """Show what a model refused, beside the field where the form has it."""
+    found = getattr(error, "error_dict", {"": [error]})
+    for field, errors in found.items():
+        for one in errors:
+            form.add_error(field if field in form.fields else None, one)
+
+
+class ServiceAccountForm(CurrentForm):
+    """A service account with the roles and the state of its user."""
+
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=150, widget=AdminTextInputWidget)
+    roles = forms.ModelMultipleChoiceField(
+        label=gettext_lazy("Roles"),
+        queryset=Group.objects.order_by("name"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=gettext_lazy("What its tokens may do at most. None beyond your own."),
+    )
+    enabled = forms.BooleanField(
+        label=gettext_lazy("Enabled"),
+        required=False,
+        initial=True,
+        help_text=gettext_lazy("Disabling it ends its tokens for good."),
+    )
+
+    maker: Any = None  # the account that fills in the form
+
+    class Meta:
+        model = ServiceAccount
+        fields = ["answerable", "purpose"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk is None:
+            del self.fields["enabled"]
+            return
+        user = self.instance.user
+        self.initial = {
+            **self.initial,
+            "name": user.get_username(),
+            "roles": list(user.groups.values_list("pk", flat=True)),
+            "enabled": user.is_active,
+        }
+        self.fields["name"].disabled = True
+        for name in ("name", "roles", "enabled"):
+            self.fields[name].show_hidden_initial = False
+
+    def clean_name(self) -> str:
+        """Refuse a name that an account has."""
+        name: str = self.cleaned_data["name"]
+        if self.instance.pk is None:
+            User._meta.get_field("username").run_validators(name)
+            if User.objects.filter(username=name).exists():
+                raise ValidationError(_("An account of this name exists."))
+        return name
+
+    def clean_roles(self) -> Any:
+        """Give no role that could do more than whoever gives it; those it has may stay."""
+        roles = self.cleaned_data["roles"]
+        had = self.instance.user.groups.all() if self.instance.pk else Group.objects.none()
+        for role in roles:
+            if role not in had:
+                check_held(self.maker, names_of(role.permissions.all()))
+        return roles
+
+
+@admin.register(ServiceAccount)
+class ServiceAccountAdmin(SaveChangedFieldsMixin, admin.ModelAdmin):
+    """Accounts of programs: who answers for each, its roles, its tokens."""
+
+    form = ServiceAccountForm
+    list_display = ["user", "is_enabled", "answerable", "purpose", "roles", "live_tokens", CREATED]
+    list_select_related = ["user", "answerable"]
+    search_fields = ["user__username", "purpose", "answerable__username"]
+    search_help_text = gettext_lazy("Search by name, purpose or who answers for it.")
+    # No autocompletion: whoever keeps service accounts may see no other accounts.
+    fieldsets = [(None, {"fields": ["name", "answerable", "purpose", "roles", "enabled"]})]
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[ServiceAccount]":
+        """Count the live tokens."""
+        live = Q(user__tokens__revoked_at=None) & (
+            Q(user__tokens__not_after=None) | Q(user__tokens__not_after__gt=timezone.now())
+        )
+        rows: QuerySet[ServiceAccount] = super().get_queryset(request)
+        return rows.prefetch_related("user__groups").annotate(
+            live=Count("user__tokens", filter=live)
+        )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out the switch while there is no account."""
+        if obj is not None:
+            return super().get_fieldsets(request, obj)
+        return [(None, {"fields": ["name", "answerable", "purpose", "roles"]})]
+
+    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Return the form, which knows who fills it in."""
+        form: Any = super().get_form(request, *args, **kwargs)
+        return type(form.__name__, (form,), {"maker": request.user})
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
+        """Offer no deleting."""
+        return super().render_change_form(request, {**context, "show_delete": False}, *args, **kw)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Leave out deleting: an account is disabled, and stays on record."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save the account with its user."""
+        if not change:
+            made = ServiceAccount.objects.create_account(
+                form.cleaned_data["name"],
+                answerable=form.cleaned_data["answerable"],
+                purpose=form.cleaned_data["purpose"],
+                roles=form.cleaned_data["roles"],
+                maker=form.maker,
+            )
+            obj.pk, obj.user = made.pk, made.user
+            return
+        super().save_model(request, obj, form, change)
+        if "roles" in form.changed_data:
+            obj.user.groups.set(form.cleaned_data["roles"])
+        if "enabled" in form.changed_data:
+            obj.user.is_active = form.cleaned_data["enabled"]
+            obj.user.save(update_fields=["is_active"])
+            if not obj.user.is_active:
+                messages.info(request, _("Its tokens have ended."))
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Model:
+        """Return the row; a new one gets its user when it is saved."""
+        return form.save(commit=False)
+
+    @admin.display(description=gettext_lazy("State"))
+    def is_enabled(self, account: ServiceAccount) -> SafeString:
+        """Return whether the account is enabled, and whether somebody answers for it."""
+        if account.user.is_active and not account.answerable.is_active:
+            return badge(Tone.BAD, _("nobody answers for it"))
+        return enabled_badge(account.user.is_active)
+
+    @admin.display(description=gettext_lazy("Roles"))
+    def roles(self, account: ServiceAccount) -> str:
+        """Return the roles by name."""
+        return ", ".join(group.name for group in account.user.groups.all()) or NOTHING
+
+    @admin.display(description=gettext_lazy("Live tokens"), ordering="live")
+    def live_tokens(self, account: Any) -> int:
+        """Return how many tokens may be used."""
+        live: int = account.live
+        return live

@@ -1,0 +1,76 @@
+"""Scopes in words: what a token may do, by the kind of rows and by the deed."""
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from django.apps import apps
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from authsite.roles import CREDENTIALS, DEVICES, ROLES, RTIO, RULES
+
+ORDER = (*DEVICES, *CREDENTIALS, *RULES, *RTIO)
+APPS = ("devices", "acl", "rpc")  # whose rows the API has
+VERBS = {
+    "view": gettext_lazy("see"),
+    "add": gettext_lazy("add"),
+    "change": gettext_lazy("change"),
+    "delete": gettext_lazy("delete"),
+}
+Choices = list[tuple[str, list[tuple[str, str]]]]
+
+
+@cache
+def all_scopes() -> dict[str, tuple[Any, Any]]:
+    """Return every scope, with the model that it is about and its deed in words."""
+    offered = frozenset[str]().union(*ROLES.values())
+    found: dict[str, tuple[Any, Any]] = {}
+    models = [model for label in APPS for model in apps.get_app_config(label).get_models()]
+    for model in sorted(models, key=_place):
+        meta = model._meta
+        deeds = {
+            f"{meta.app_label}.{verb}_{meta.model_name}": VERBS[verb]
+            for verb in VERBS
+            if verb in meta.default_permissions
+        }
+        deeds |= {f"{meta.app_label}.{codename}": text for codename, text in meta.permissions}
+        found |= {scope: (model, deed) for scope, deed in deeds.items() if scope in offered}
+    return found
+
+
+def _place(model: Any) -> tuple[bool, int, str]:
+    """Return where a model stands among the scopes: as in the roles, and histories last."""
+    is_history = hasattr(model, "instance_type")
+    name = (model.instance_type if is_history else model)._meta.model_name
+    return is_history, ORDER.index(name) if name in ORDER else len(ORDER), name
+
+
+def rows_of(model: Any) -> str:
+    """Return what the rows of a model are called; of a history, whose it is."""
+    about = getattr(model, "instance_type", None)
+    if about is None or model.is_link:
+        return capfirst(str(model._meta.verbose_name_plural))
+    return _("History: %(rows)s") % {"rows": about._meta.verbose_name_plural}
+
+
+def choices(scopes: Iterable[str]) -> Choices:
+    """Return scopes as the choices of a form, by the kind of rows."""
+    wanted = frozenset(scopes)
+    by_rows: dict[str, list[tuple[str, str]]] = {}
+    for scope, (model, deed) in all_scopes().items():
+        if scope in wanted:
+            by_rows.setdefault(rows_of(model), []).append((scope, str(deed)))
+    return list(by_rows.items())
+
+
+def in_words(scope: str) -> str:
+    """Return a scope as staff read it: the rows, and what is done to them."""
+    known = all_scopes().get(scope)
+    return scope if known is None else f"{rows_of(known[0])}: {known[1]}"
+
+
+def held_by(user: Any) -> list[str]:
+    """Return the scopes that an account could give to a token of its own."""
+    return [scope for scope in all_scopes() if user.has_perm(scope)]

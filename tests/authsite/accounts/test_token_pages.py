@@ -1,0 +1,209 @@
+"""The pages of tokens and service accounts: who may, what is shown once, what ends."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.utils import timezone
+
+from authsite.accounts import token_text
+from authsite.accounts.tokens.models import ApiToken, ServiceAccount, TokenOutcome
+from authsite.accounts.tokens.rules import Rule
+
+pytestmark = pytest.mark.django_db
+
+TOKENS, ACCOUNTS = "/admin/authsite/apitoken/", "/admin/authsite/serviceaccount/"
+VIEW, CHANGE = "devices.view_device", "devices.change_device"
+YES = {200, 302}
+
+
+def staff(name: str, *groups: str) -> tuple[User, Client]:
+    user = User.objects.create_user(name, is_staff=True)
+    user.groups.set(Group.objects.filter(name__in=groups))
+    client = Client()
+    client.force_login(user)
+    return user, client
+
+
+def sent(owner: User, **fields: Any) -> dict[str, Any]:
+    """Return the form of a new token as a browser sends it."""
+    return {
+        "owner": owner.pk,
+        "name": "ci",
+        "not_after_0": "2099-01-31",
+        "networks": "10.2.0.0/16\n2001:db8::/64",
+        "scopes": [VIEW, CHANGE],
+        "rules-TOTAL_FORMS": 3,
+        "rules-INITIAL_FORMS": 0,
+        **fields,
+    }
+
+
+@pytest.fixture
+def service(admin_user: User) -> ServiceAccount:
+    return ServiceAccount.objects.create_account(
+        "factory",
+        answerable=admin_user,
+        roles=Group.objects.filter(name__in=["Operator", "Security"]),
+    )
+
+
+def test_staff_make_a_token_and_see_it_once(make_group: Any) -> None:
+    kim, client = staff("kim", "Operator")
+    lab = make_group("lab")
+    rule = {"rules-0-permission": CHANGE, "rules-0-group": lab.pk, "rules-0-per_hour": 20}
+    answer = client.post(f"{TOKENS}add/", sent(kim, **rule))
+    token, text = ApiToken.objects.get(), answer.context["secret"]
+    assert text in answer.content.decode()
+    assert "no-store" in answer["Cache-Control"]
+    assert token_text.identifier_of(text) == token.identifier
+    assert ApiToken.objects.verify(text, "10.2.3.4", timezone.now()).outcome == "verified"
+    assert token.rules == [Rule(CHANGE, group=lab.pk, per_hour=20).stored()]
+    for page in (TOKENS, f"{TOKENS}{token.pk}/change/", f"{TOKENS}{token.pk}/history/"):
+        shown = client.get(page).content.decode()
+        assert text not in shown
+        assert token.digest not in shown
+    page = client.get(f"{TOKENS}{token.pk}/change/").content.decode()
+    assert "Devices: change, only in “lab”, at most 20 an hour" in page
+    assert 'name="_save"' not in page
+    lab.delete()
+    assert "a group that is gone" in client.get(f"{TOKENS}{token.pk}/change/").content.decode()
+    again = client.post(f"{TOKENS}add/", sent(kim))
+    assert "has a token of this name" in again.content.decode()
+    assert ApiToken.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"scopes": []}, "can do nothing"),
+        ({"scopes": ["acl.add_commandset"]}, "not one of the available choices"),
+        ({"networks": "everywhere"}, "no network such as"),
+        ({"not_after_0": "2001-01-01"}, "in the past"),
+        ({"rules-0-per_hour": 5}, "What does the rule narrow?"),
+        ({"rules-0-permission": CHANGE}, "a group, a rate an hour, or both"),
+        ({"scopes": [VIEW], "rules-0-permission": CHANGE, "rules-0-per_hour": 5}, "not among"),
+        ({"rules-TOTAL_FORMS": ""}, "ManagementForm data is missing"),
+    ],
+)
+def test_a_form_that_is_refused_says_why(fields: dict[str, Any], message: str) -> None:
+    kim, client = staff("kim", "Operator")
+    page = client.post(f"{TOKENS}add/", sent(kim, **fields)).content.decode()
+    assert message in page
+    assert not ApiToken.objects.exists()
+
+
+def test_the_password_is_asked_again_before_a_token_is_made() -> None:
+    kim, client = staff("kim", "Operator")
+    session = client.session
+    session["confirmed_at"] = 0
+    session.save()
+    for answer in (client.get(f"{TOKENS}add/"), client.post(f"{TOKENS}add/", sent(kim))):
+        assert answer["Location"].startswith("/admin/confirm/")
+    assert not ApiToken.objects.exists()
+
+
+# A role, and whether it sees, makes and ends tokens of a service; and keeps service accounts.
+WHO: list[tuple[str, bool, bool, bool]] = [
+    ("Viewer", False, False, False),
+    ("Operator", False, False, False),
+    ("Auditor", True, False, False),
+    ("Security", True, True, True),
+]
+
+
+@pytest.mark.parametrize(("role", "sees", "makes", "keeps"), WHO)
+def test_tokens_of_others(
+    role: str, sees: bool, makes: bool, keeps: bool, service: ServiceAccount
+) -> None:
+    token, _text = ApiToken.objects.issue(owner=service.user, name="line 3", scopes=[VIEW])
+    _user, client = staff("kim", role)
+    assert ("line 3" in client.get(TOKENS).content.decode()) is sees
+    assert (client.get(f"{TOKENS}{token.pk}/change/").status_code == 200) is sees
+    made = client.post(f"{TOKENS}add/", sent(service.user, name="mine", scopes=[VIEW]))
+    assert (made.context.get("secret") is not None) is makes
+    client.post(f"{TOKENS}{token.pk}/end/", {"reason": "leaked"})
+    client.post(TOKENS, {"action": "end", "_selected_action": token.pk, "confirmed": "yes"})
+    token.refresh_from_db()
+    assert (token.revoked_at is not None) is makes
+    assert (client.get(ACCOUNTS).status_code in YES) is sees
+    assert (client.get(f"{ACCOUNTS}add/").status_code in YES) is keeps
+
+
+def test_an_auditor_ends_no_token_of_others_by_an_action(service: ServiceAccount) -> None:
+    token, _text = ApiToken.objects.issue(owner=service.user, name="line 3", scopes=[VIEW])
+    _user, client = staff("kim", "Auditor")
+    page = client.post(TOKENS, {"action": "end", "_selected_action": token.pk})
+    assert "line 3" in page.content.decode()
+    shown = page.context["own_hidden"]
+    client.post(TOKENS, {**dict(shown), "_selected_action": token.pk, "reason": ""})
+    token.refresh_from_db()
+    assert token.revoked_at is None
+
+
+def test_staff_end_their_own() -> None:
+    kim, client = staff("kim", "Viewer")
+    token, text = ApiToken.objects.issue(owner=kim, name="ci", scopes=[VIEW])
+    assert "will be refused" in client.get(f"{TOKENS}{token.pk}/end/").content.decode()
+    client.post(f"{TOKENS}{token.pk}/end/", {"reason": "old laptop"})
+    verdict = ApiToken.objects.verify(text, None, timezone.now())
+    assert verdict.outcome is TokenOutcome.REVOKED
+    page = client.get(f"{TOKENS}{token.pk}/change/").content.decode()
+    assert "old laptop" in page
+    assert "/end/" not in page
+    assert client.get("/admin/").content.decode().count("My tokens") == 1
+
+
+def test_a_superuser_deletes_an_account_with_its_tokens(admin_client: Client) -> None:
+    kim, _client = staff("kim", "Viewer")
+    ApiToken.objects.issue(owner=kim, name="ci", scopes=[VIEW])
+    admin_client.post(f"/admin/auth/user/{kim.pk}/delete/", {"post": "yes"})
+    assert not User.objects.filter(username="kim").exists()
+    assert "ci" in admin_client.get("/admin/history/").content.decode()
+
+
+def test_a_service_account_is_made_and_kept() -> None:
+    sam, client = staff("sam", "Security")
+    roles = {name: Group.objects.get(name=name).pk for name in ("Operator", "Security", "Viewer")}
+    form = {"name": "scanner", "answerable": sam.pk, "purpose": "audits"}
+    refused = client.post(f"{ACCOUNTS}add/", {**form, "roles": [roles["Operator"]]})
+    assert "sam may not do this" in refused.content.decode()
+    for name, message in (("a b", "valid username"), ("sam", "of this name exists")):
+        page = client.post(f"{ACCOUNTS}add/", {**form, "name": name}).content.decode()
+        assert message in page
+    assert not ServiceAccount.objects.exists()
+    client.post(f"{ACCOUNTS}add/", {**form, "roles": [roles["Viewer"]]})
+    account = ServiceAccount.objects.get()
+    assert list(account.user.groups.values_list("name", flat=True)) == ["Viewer"]
+    assert "scanner" in client.get(ACCOUNTS).content.decode()
+    _token, text = ApiToken.objects.issue(owner=account.user, name="x", scopes=[VIEW])
+    address = f"{ACCOUNTS}{account.pk}/change/"
+    assert "scanner" in client.get(address).content.decode()
+    kept = {
+        "answerable": sam.pk,
+        "purpose": "audits, nightly",
+        "roles": [roles["Viewer"], roles["Security"]],
+        "enabled": "on",
+        "initial-answerable": sam.pk,
+        "initial-purpose": "audits",
+    }
+    assert client.post(address, kept).status_code == 302
+    account.refresh_from_db()
+    assert account.purpose == "audits, nightly"
+    assert account.user.groups.count() == 2
+    assert ApiToken.objects.verify(text, None, timezone.now()).outcome == "verified"
+    del kept["enabled"]
+    assert client.post(address, {**kept, "initial-purpose": account.purpose}).status_code == 302
+    assert ApiToken.objects.verify(text, None, timezone.now()).outcome == "revoked"
+
+
+def test_lists_cost_as_many_statements_for_many_rows(
+    service: ServiceAccount, admin_client: Client, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(20):
+        ApiToken.objects.issue(owner=service.user, name=f"token {number}", scopes=[VIEW])
+    with django_assert_max_num_queries(12):
+        admin_client.get(TOKENS)
+    with django_assert_max_num_queries(12):
+        admin_client.get(ACCOUNTS)
