@@ -261,6 +261,14 @@ JOURNAL = env.flag("JOURNAL", default=True)  # whether calls are counted: rpc/jo
 # Seconds between the writes of evidence and of the journal; 0: only on flush().
 EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)
 
+# Events for other systems: docs/events.md.
+WEBHOOK_HOSTS = env.words("WEBHOOK_HOSTS")
+WEBHOOK_NETWORKS = env.networks("WEBHOOK_NETWORKS")
+WEBHOOK_HTTP = env.flag("WEBHOOK_HTTP", default=False)
+EVENT_DAYS = env.number("EVENT_DAYS", 30, minimum=4)  # a delivery is tried for three
+EVENT_WAITERS = env.number("EVENT_WAITERS", 64)
+DELIVER = env.flag("DELIVER", default=False)  # whether `serve` sends webhooks itself
+
 DEFAULT_EXCEPTION_REPORTER_FILTER = "authsite.operations.error_reports.SecretFilter"
 
 # Metrics are counted where one of the two is set: authsite/operations/metrics.py.

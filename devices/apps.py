@@ -15,6 +15,8 @@ class DevicesConfig(AppConfig):
         from devices.admin import reauthentication  # noqa: F401
         from devices.admin.history import history_panel
         from devices.database import text_search  # noqa: F401
-        from devices.extension_points import PANELS
+        from devices.extension_points import PANELS, PEPPERED
+        from devices.models import Webhook
 
         PANELS.append(history_panel)
+        PEPPERED["webhooks"] = Webhook

@@ -1,6 +1,6 @@
 """The tables of history: a row beside each change of a row."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -70,6 +70,13 @@ class Recorded(models.Model):
         """Save within a transaction."""
         with transaction.atomic():
             super().save(*args, **kwargs)
+
+    def event_verb(self, change_type: ChangeType, before: Mapping[str, Any] | None) -> str:
+        """Return what happened to the row, as the verb of the event's kind.
+
+        `before` holds the recorded fields as the last change left them, None where none is kept.
+        """
+        return change_type.name.lower()
 
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Refuse, in what staff write, characters that nobody sees or no database stores.

@@ -1,4 +1,7 @@
-"""Recording what no save records: changes in bulk, and how old history is deleted."""
+"""Recording what no save records: changes in bulk, and how old history is deleted.
+
+Each change that is recorded, here or by a save, leaves an event, too (devices/events/).
+"""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -62,6 +65,7 @@ def record(rows: Sequence[models.Model], change_type: str) -> None:
     historical = history_of(type(rows[0]))
     names = [field.attname for field in historical.tracked_fields]
     common = _circumstances(change_type)
+    _record_events(historical, rows, change_type)
     historical.objects.bulk_create(
         (historical(**common, **{name: getattr(row, name) for name in names}) for row in rows),
         batch_size=BATCH_SIZE,
@@ -79,6 +83,7 @@ def record_stored(rows: Sequence[models.Model], change_type: str) -> None:
     historical = history_of(model)
     names = [field.attname for field in historical.tracked_fields]
     common = _circumstances(change_type)
+    _record_events(historical, rows, change_type)
     meta, quote = historical._meta, connection.ops.quote_name
     columns = ", ".join(quote(meta.get_field(name).column) for name in (*names, *common))
     values = [
@@ -93,6 +98,16 @@ def record_stored(rows: Sequence[models.Model], change_type: str) -> None:
                 f"INSERT INTO {quote(meta.db_table)} ({columns}) {select}",
                 parameters,
             )
+
+
+def _record_events(historical: Any, rows: Sequence[models.Model], change_type: str) -> None:
+    """Leave an event for each change, before its history is written: it shows what changed."""
+    from devices.events import recording as events  # whose tables are recorded, too
+
+    if change_type == ChangeType.TRIED:
+        return
+    for start in range(0, len(rows), BATCH_SIZE):
+        events.record_changes(historical, rows[start : start + BATCH_SIZE], change_type)
 
 
 def bulk_create(rows: Sequence[models.Model]) -> None:

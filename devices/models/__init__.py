@@ -1,5 +1,6 @@
 """The registry's rows: devices and groups, and the credentials that devices show."""
 
+from devices.events.models import Delivery, Event, EventStream, Webhook
 from devices.models.authority import CertificateAuthority, RevocationList, RevokedSerial
 from devices.models.certificate import Certificate
 from devices.models.credential_state import CredentialState
@@ -14,12 +15,16 @@ __all__ = [
     "Certificate",
     "CertificateAuthority",
     "CredentialState",
+    "Delivery",
     "Device",
     "DeviceGroup",
+    "Event",
+    "EventStream",
     "Heartbeat",
     "IdempotentAnswer",
     "Membership",
     "PreSharedKey",
     "RevocationList",
     "RevokedSerial",
+    "Webhook",
 ]

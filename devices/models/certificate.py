@@ -1,6 +1,6 @@
 """X.509 certificates that staff pinned to devices, or revoked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from devices.credentials import x509
 from devices.credentials.x509 import Refused
-from devices.history import Records
+from devices.history import ChangeType, Records
 from devices.models.authority import CertificateAuthority, RevokedSerial, link_issued
 from devices.models.device import Device
 from devices.models.revocation import Revocable
@@ -255,6 +255,12 @@ class Certificate(Revocable):
                 name="devices_certificate_of_a_device",
             ),
         ]
+
+    def event_verb(self, change_type: ChangeType, before: Mapping[str, Any] | None) -> str:
+        """Return the verb: a new certificate was made elsewhere, and is registered here."""
+        if change_type is ChangeType.CREATED:
+            return "registered"
+        return super().event_verb(change_type, before)
 
     def __str__(self) -> str:
         return self.label or self.subject or f"certificate {self.serial}"

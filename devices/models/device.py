@@ -1,6 +1,6 @@
 """Devices: the entities of the registry."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices import addresses, attributes, text
+from devices.events.recording import devices_leave
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Recorded, Records, bulk_delete, record
 from devices.models.batches import locked
@@ -37,6 +38,14 @@ def _count_live(credentials: str) -> Coalesce:
 
 class DeviceQuerySet(models.QuerySet["Device"]):
     """Devices, and what is done to many of them."""
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete them, and what hangs on them; `delete_with_history` does so for staff."""
+        with devices_leave():
+            return super().delete()
+
+    delete.queryset_only = True  # type: ignore[attr-defined]
+    delete.alters_data = True  # type: ignore[attr-defined]
 
     def enabled(self) -> "DeviceQuerySet":
         """Return those that may connect and command at all."""
@@ -228,7 +237,16 @@ class Device(Recorded):
         """Delete the device, and what hangs on it; its access ends."""
         with transaction.atomic():
             end_access([self], AccessEnd.DELETED)
-            return super().delete(*args, **kwargs)
+            with devices_leave():
+                return super().delete(*args, **kwargs)
+
+    def event_verb(self, change_type: ChangeType, before: Mapping[str, Any] | None) -> str:
+        """Return the verb; where it is not known what changed, it says whether it is enabled."""
+        if change_type is ChangeType.CHANGED and (
+            before is None or before["enabled"] != self.enabled
+        ):
+            return "enabled" if self.enabled else "disabled"
+        return super().event_verb(change_type, before)
 
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Refuse attributes that a database would not store, or not give back."""

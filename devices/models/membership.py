@@ -12,6 +12,7 @@ from django.db.models.signals import m2m_changed, pre_delete
 from django.dispatch import receiver
 from django.utils.translation import gettext_lazy as _
 
+from devices.events.recording import note_leaving
 from devices.history import ChangeType, record
 from devices.history.models import Change, index_of_batches, indexes_of
 from devices.models.certificate import Certificate
@@ -99,7 +100,9 @@ def record_memberships(
 @receiver(pre_delete, sender=Device)
 def record_device_leaving(*, instance: Device, **_signal: Any) -> None:
     """Record that a device leaves its groups, and its revoked certificates, which stay."""
-    record(list(Membership.objects.filter(device=instance)), ChangeType.DELETED)
+    memberships = list(Membership.objects.filter(device=instance))
+    note_leaving(instance.pk, instance.identifier, [row.devicegroup_id for row in memberships])
+    record(memberships, ChangeType.DELETED)
     kept = list(Certificate.objects.filter(device=instance).exclude(revoked_at=None))
     for certificate in kept:
         certificate.device = None

@@ -1,5 +1,6 @@
 """Pre-shared keys: secrets that a device and the registry both know, stored one-way."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -13,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.extension_points import AccessEnd, end_access
-from devices.history import Records
+from devices.history import ChangeType, Records
 from devices.history.context import current_user
 from devices.models.device import Device
 from devices.models.revocation import Revocable, end_access_of
@@ -158,6 +159,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         pepper = hashing.newest_pepper()
         digest = hashing.digest(secret, fields["scheme"], pepper)
         key = self.model(device=device, digest=digest, pepper=pepper, **fields)
+        key.is_rotation = is_held
         made_here = {"device", "scheme", "digest", "pepper", "hint"}
         if key.not_before is None or key.not_after is None:
             made_here |= {"not_before", "not_after"}  # one alone makes no window
@@ -226,6 +228,8 @@ class PreSharedKey(Revocable):
     created = models.DateTimeField(_("created"), auto_now_add=True)
     last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
 
+    is_rotation = False  # whether it was made to take the place of others, just now
+
     token = models.UUIDField(_("issued for"), null=True, editable=False)
 
     objects = PreSharedKeyQuerySet.as_manager()
@@ -271,6 +275,13 @@ class PreSharedKey(Revocable):
 
     def __str__(self) -> str:
         return self.label or self.hint or f"key {self.pk}"
+
+    def event_verb(self, change_type: ChangeType, before: Mapping[str, Any] | None) -> str:
+        """Return the verb, which says of a new key where its secret comes from."""
+        if change_type is ChangeType.CREATED:
+            issued = "rotated" if self.is_rotation else "issued"
+            return issued if self.hint else "registered"
+        return super().event_verb(change_type, before)
 
     @property
     def is_chosen(self) -> bool:

@@ -1,6 +1,6 @@
 """Revocation, which keys and certificates have in common."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -65,6 +65,16 @@ class Revocable(Recorded):
             self.save(update_fields=FIELDS)
             end_access_of([getattr(self, "device_id", None)])
         return True
+
+    def event_verb(self, change_type: ChangeType, before: Mapping[str, Any] | None) -> str:
+        """Return the verb of the event; a revocation may be told twice, and is never left out."""
+        if (
+            change_type is ChangeType.CHANGED
+            and self.revoked_at is not None
+            and (before is None or before["revoked_at"] is None)
+        ):
+            return "revoked"
+        return super().event_verb(change_type, before)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete the credential, which admits its device as little as a revoked one."""

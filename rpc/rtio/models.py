@@ -3,6 +3,7 @@
 import json
 import re
 import zlib
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -16,7 +17,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from devices.addresses import MAX_LENGTH
-from devices.history import Origin, Recorded, Records
+from devices.history import ChangeType, Origin, Recorded, Records
 from devices.models import Device
 
 DEVICE_PORT = 17017  # RTIO's own default
@@ -522,6 +523,10 @@ class SessionEnding(Recorded):
 
     def __str__(self) -> str:
         return f"{self.identifier} · {self.get_state_display()}"
+
+    def event_verb(self, change_type: ChangeType, before: Mapping[str, Any] | None) -> str:
+        """Return what became of the session: only receipts are recorded."""
+        return self.state.replace("-", "_")
 
     @property
     def gives_up_at(self) -> datetime:

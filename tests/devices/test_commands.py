@@ -225,6 +225,8 @@ def test_pepper_status_counts_and_fails_on_a_lost_pepper(
                 "live": 1,
                 "tokens": 0,
                 "live_tokens": 0,
+                "webhooks": 0,
+                "live_webhooks": 0,
             }
         ]
     }

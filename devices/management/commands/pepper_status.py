@@ -12,11 +12,13 @@ from devices.models import PreSharedKey
 
 
 class Command(RegistryCommand):
-    """`pepper_status`: how many keys and tokens hang on each pepper."""
+    """`pepper_status`: how many keys, tokens and webhooks hang on each pepper."""
 
     help = (
-        "Count the keys of devices and the tokens of the API that hang on each pepper.\n\n"
-        "Each is re-made with the newest pepper when it is next verified. A pepper on which\n"
+        "Count the keys of devices, the tokens of the API and the signing secrets of webhooks\n"
+        "that hang on each pepper.\n\n"
+        "Each is re-made with the newest pepper when it is next verified, and those of webhooks\n"
+        "when `deliver` starts. A pepper on which\n"
         "nothing live hangs can leave PEPPERS. Exits with 1 where something live hangs on a\n"
         "pepper that is not configured: it is refused."
     )

@@ -26,6 +26,7 @@ from devices.models import (
     Membership,
     PreSharedKey,
     RevocationList,
+    Webhook,
 )
 from rpc.models import DeviceServiceRoute, RtioServer, SessionEnding
 from tests.support import pki
@@ -49,6 +50,7 @@ RECORDED = {
     RtioServer,
     ServiceAccount,
     SessionEnding,
+    Webhook,
 }
 SECRET_FIELDS = {"digest", "hint", "pepper", "pem"}
 Make = Callable[..., Any]
@@ -77,14 +79,15 @@ def test_no_history_has_a_column_for_secrets_or_evidence() -> None:
     assert columns.isdisjoint(SECRET_FIELDS | {"last_seen", "last_used", "updated"})
 
 
-def test_a_save_costs_one_insert_more(make_device: Make) -> None:
+def test_a_save_costs_two_inserts_and_two_questions_more(make_device: Make) -> None:
     device = make_device()
     with CaptureQueriesContext(
         connection,
     ) as queries:
         device.save(update_fields=["name"])
     written = [q["sql"].split()[0] for q in queries if "SAVEPOINT" not in q["sql"]]
-    assert written == ["UPDATE", "INSERT"]
+    # The history; what it said before, the device's groups, and the event.
+    assert written == ["UPDATE", "INSERT", "SELECT", "SELECT", "INSERT"]
 
 
 def test_row_and_history_are_written_together_or_not_at_all(
@@ -216,7 +219,9 @@ def test_bulk_writes_are_recorded_in_a_few_statements() -> None:
         for row in rows:
             row.enabled = False
         history.bulk_update(rows, ["enabled"])
-    assert len([q for q in queries if "SAVEPOINT" not in q["sql"]]) == 4
+    # The rows and their history twice; an event and a question about groups each, and one about
+    # what the history said before.
+    assert len([q for q in queries if "SAVEPOINT" not in q["sql"]]) == 4 + 5
     assert changes(Device) == [("+", "import")] * 30 + [("~", "import")] * 30
     assert last(Device).enabled is False
 

@@ -1,0 +1,191 @@
+"""Reading events in the order in which they were committed, without gap and without repeat.
+
+Rows are written by many transactions at once, and a lower id may be committed later than a higher
+one. So it is readers who number: one at a time, under the lock of the stream's row, gives the rows
+that are committed the next positions. Nothing appears below a position that was given. All of that
+are rows, so that it holds on both databases, after a restart and after a dump is restored.
+
+A cursor is a position and how the id of the event there begins: one of a stream that went another
+way, before a backup was restored, is found out.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.apps import apps
+from django.db import connection, transaction
+from django.utils.translation import gettext as _
+
+from devices.events.models import Event, EventStream
+
+NUMBERED = 1000  # rows in one statement
+READ = 1000  # rows that are looked at in one go, whatever a filter leaves of them
+CURSOR = re.compile(r"(\d{1,18})-([0-9a-f]{8})\Z")
+BEGINNING = "0"  # the cursor before the first event of all
+LATEST = "latest"
+
+NUMBER = """
+UPDATE devices_event SET position = %s + waiting.nth
+FROM (
+    SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS nth FROM devices_event
+    WHERE position IS NULL ORDER BY id LIMIT %s
+) AS waiting
+WHERE devices_event.id = waiting.id
+"""
+
+
+class CursorError(Exception):
+    """A cursor that is none."""
+
+
+class CursorGoneError(Exception):
+    """A cursor at which nobody can go on, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events in order, the cursor after them, and whether there were more when it was read."""
+
+    events: list[Event]
+    cursor: str
+    position: int
+    more: bool
+
+
+def number() -> int:
+    """Give the committed events positions; return how many there were, up to NUMBERED."""
+    if not Event.objects.filter(position=None).exists():
+        return 0
+    with transaction.atomic():
+        stream = EventStream.held()
+        with connection.cursor() as cursor:
+            cursor.execute(NUMBER, [stream.position, NUMBERED])
+            numbered: int = cursor.rowcount
+        if numbered:
+            EventStream.objects.filter(pk=stream.pk).update(position=stream.position + numbered)
+    return numbered
+
+
+def head() -> int:
+    """Return the position of the last event that was numbered."""
+    return EventStream.objects.filter(pk=1).values_list("position", flat=True).first() or 0
+
+
+def groups_below(pk: int) -> frozenset[int]:
+    """Return a group and those below it."""
+    groups = apps.get_model("devices.DeviceGroup")._default_manager.order_by()
+    found, level = {pk}, {pk}
+    while level:
+        level = set(groups.filter(parent__in=level).values_list("pk", flat=True)) - found
+        found |= level
+    return frozenset(found)
+
+
+def read(
+    after: str,
+    limit: int,
+    *,
+    kinds: Collection[str] = (),
+    groups: Collection[int] | None = None,
+) -> Page:
+    """Return the events after a cursor, at most `limit` of them, of these kinds and groups.
+
+    `after` is a cursor, empty for the oldest event that is kept, or LATEST for none but those to
+    come. Raises CursorError, or CursorGoneError where events after it are not kept any more.
+    """
+    stream = EventStream.objects.filter(pk=1).first() or EventStream()
+    position, cursor = _place(after, stream)
+    found: list[Event] = []
+    while position < stream.position and len(found) < limit:
+        rows = list(
+            Event.objects.filter(position__gt=position, position__lte=stream.position).order_by(
+                "position"
+            )[: READ if kinds or groups is not None else limit - len(found)]
+        )
+        if not rows:
+            break
+        for row in rows:
+            position, cursor = row.position or 0, cursor_of(row)
+            if (not kinds or row.kind in kinds) and (
+                groups is None or not groups_of(row).isdisjoint(groups)
+            ):
+                found.append(row)
+                if len(found) == limit:
+                    break
+    return Page(found, cursor, position, more=position < stream.position)
+
+
+def groups_of(event: Event) -> frozenset[int]:
+    """Return the groups that an event is about."""
+    return frozenset(event.groups)
+
+
+def cursor_of(event: Event) -> str:
+    """Return the cursor after an event."""
+    return f"{event.position}-{event.uid.hex[:8]}"
+
+
+def _place(after: str, stream: EventStream) -> tuple[int, str]:
+    """Return the position that a cursor stands for, and the cursor as it is given back."""
+    if after in {"", LATEST}:
+        return _edge(after, stream)
+    if after == BEGINNING:
+        position, begins = 0, ""
+    elif match := CURSOR.match(after):
+        position, begins = int(match[1]), match[2]
+    else:
+        raise CursorError(_("This is no cursor of this stream."))
+    if position == stream.pruned_position:
+        uid = stream.pruned_uid
+    elif position < stream.pruned_position:
+        raise CursorGoneError(_("The events after this cursor are not kept any more."))
+    else:
+        uid = Event.objects.filter(position=position).values_list("uid", flat=True).first()
+    if position and (uid is None or not uid.hex.startswith(begins)):
+        raise CursorGoneError(
+            _("This cursor is of events that this registry does not have: a backup was restored.")
+        )
+    return position, after
+
+
+def _edge(after: str, stream: EventStream) -> tuple[int, str]:
+    """Return where the stream begins, or ends, and the cursor there."""
+    position = stream.position if after == LATEST else stream.pruned_position
+    row = Event.objects.filter(position=position).first()
+    if row is not None:
+        return position, cursor_of(row)
+    uid = stream.pruned_uid
+    return position, f"{position}-{uid.hex[:8]}" if uid is not None else BEGINNING
+
+
+def prune(before: datetime, *, dry_run: bool = False) -> int:
+    """Forget the events before a moment, and what webhooks were sent of them; return how many.
+
+    Only what is numbered, from the first one on, and a thousand at a time.
+    """
+    while number():
+        pass
+    if dry_run:
+        return Event.objects.filter(position__isnull=False, moment__lt=before).count()
+    forgotten = 0
+    while last := _oldest(before):
+        with transaction.atomic():
+            stream = EventStream.held()
+            stream.pruned_position, stream.pruned_uid = last[-1].position or 0, last[-1].uid
+            stream.save(update_fields=["pruned_position", "pruned_uid"])
+            Event.objects.filter(pk__in=[row.pk for row in last]).delete()
+        forgotten += len(last)
+    return forgotten
+
+
+def _oldest(before: datetime) -> Sequence[Event]:
+    """Return the first events of the stream as far as they are older than a moment."""
+    rows = Event.objects.filter(position__isnull=False).order_by("position")
+    found: list[Event] = []
+    for row in rows.only("pk", "position", "uid", "moment")[:NUMBERED]:
+        if row.moment >= before:
+            break
+        found.append(row)
+    return found
