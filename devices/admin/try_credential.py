@@ -1,16 +1,10 @@
-"""Trying a device's credentials in the admin: the verdict with its reason, and what matched.
+"""Trying a device's credentials in the admin: the form, and what it suggests."""
 
-A try leaves no evidence of use and never counts against the device: wrong secrets are counted per
-member of staff, so that neither a device is locked out nor its secret guessed here.
-"""
-
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 from django import forms
 from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
-from django.core.cache import cache
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -23,19 +17,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from devices import addresses, history
+from devices import addresses
 from devices.admin.mixins import OwnPagesMixin, own_page
-from devices.authentication import authenticate
-from devices.credentials import hashing, throttle, x509
+from devices.credentials import hashing, x509
 from devices.models import Certificate, Device, PreSharedKey
-from devices.verdicts import Verdict
+from devices.trying import PERMISSION, try_credentials
 
 MAX_SUGGESTED = 20
-FAILURES = 10  # tries of one member of staff that may fail
-WINDOW = 15 * 60  # seconds that a failure counts
-PERMISSION = "devices.try_credential"
-
-log = logging.getLogger(__name__)
 
 
 class SuggestingInput(AdminTextInputWidget):
@@ -116,52 +104,6 @@ class CredentialForm(forms.Form):
         return cleaned
 
 
-class Tries:
-    """A member of staff's failed tries: each takes a place until WINDOW has passed.
-
-    Places, as `credentials.throttle.Guess` has them: a cache's `add` is atomic in every cache.
-    """
-
-    def __init__(self, user: object) -> None:
-        self._places = [f"staff-try:{user}:{number}" for number in range(FAILURES)]
-        self._taken: str | None = None
-
-    def begin(self) -> bool:
-        """Take a place for the try that is to be made; False where none is free."""
-        try:
-            free = (place for place in self._places if cache.add(place, True, timeout=WINDOW))
-            self._taken = next(free, None)
-        except Exception:
-            log.exception(throttle.UNCOUNTED)
-            return False
-        return self._taken is not None
-
-    def succeeded(self) -> None:
-        """Give the place back."""
-        cache.delete(self._taken)
-
-
-@sensitive_variables()
-def _try(request: HttpRequest, presented: dict[str, Any]) -> Verdict | None:
-    """Return the verdict, and record that it was asked for; None after too many failures."""
-    tries = Tries(request.user.pk)
-    if not tries.begin():
-        return None
-    device: Device = presented["device"]
-    sorts = [name for name in ("secret", "certificate") if presented[name]]
-    with throttle.tried_by(f"staff {request.user.pk}"):
-        verdict = authenticate(
-            device.identifier, record=False, **{name: presented[name] for name in sorts}
-        )
-    if verdict.verified:
-        tries.succeeded()
-    with history.origin(
-        history.Origin.ADMIN, reason=f"tried {' and '.join(sorts)}: {verdict.outcome}"
-    ):
-        history.record([device], history.ChangeType.CHANGED)
-    return verdict
-
-
 def _row(model: type[Model], pk: int | None) -> Model | None:
     return model._default_manager.filter(pk=pk).first() if pk is not None else None
 
@@ -178,7 +120,7 @@ class TryCredentialMixin(OwnPagesMixin):
         form = CredentialForm(request.POST or None, initial={"device": request.GET.get("device")})
         verdict = None
         if form.is_valid():
-            verdict = _try(request, form.cleaned_data)
+            verdict = try_credentials(request.user.pk, **form.cleaned_data)
             if verdict is None:
                 form.add_error(None, _("Too many of your tries have failed; try again later."))
             else:

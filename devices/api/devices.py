@@ -1,18 +1,45 @@
 """Devices over the API."""
 
+from http import HTTPStatus
 from typing import Any
 
+from django.utils.translation import gettext as _
 from django_filters import ChoiceFilter
 from django_filters.rest_framework import CharFilter, FilterSet
 from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from devices.admin.actions import dependants, not_deletable
+from devices.api.credentials import (
+    CertificateSerializer,
+    KeySerializer,
+    NewKeySerializer,
+    ReasonSerializer,
+    RotationSerializer,
+    TrySerializer,
+    faults_of,
+    make_key,
+    rotate,
+    tried,
+    within,
+)
 from devices.api.filters import KeyFilter
-from devices.api.serializers import CharField, ModelSerializer, Serializer
-from devices.api.views import ChangeMixin, CreateMixin, DeleteMixin, ReadMixin, RegistryViewSet
-from devices.history.context import MAX_REASON_LENGTH
-from devices.models import Device
+from devices.api.permissions import may
+from devices.api.serializers import CharField, ModelSerializer
+from devices.api.views import (
+    ChangeMixin,
+    CreateMixin,
+    DeleteMixin,
+    ReadMixin,
+    RegistryViewSet,
+    user_name,
+)
+from devices.credentials import x509
+from devices.models import Certificate, Device
+from devices.models.credential_state import revoke_credentials
+from devices.trying import PERMISSION
 
 
 class DeviceSerializer(ModelSerializer):
@@ -48,10 +75,25 @@ class DeviceFilters(FilterSet):
     group = KeyFilter(field_name="groups")
 
 
-class ReasonSerializer(Serializer):
-    """Why something is done; the history keeps it."""
+class NewDeviceSerializer(DeviceSerializer):
+    """A device to provision: with its groups, and with a key, a certificate or both."""
 
-    reason = CharField(required=False, default="", allow_blank=True, max_length=MAX_REASON_LENGTH)
+    key = NewKeySerializer(required=False)
+    certificate = CharField(required=False, max_length=x509.MAX_TEXT_LENGTH)
+
+    class Meta(DeviceSerializer.Meta):
+        fields = [*DeviceSerializer.Meta.fields, "key", "certificate"]
+
+
+class Holder:
+    """What a request may do, where an account is asked otherwise."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def has_perm(self, permission: str) -> bool:
+        """Whether the account has a permission and the token grants it."""
+        return may(self._request, permission)
 
 
 class DeviceViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
@@ -60,7 +102,14 @@ class DeviceViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryVi
     queryset = Device.objects.prefetch_related("groups")
     serializer_class = DeviceSerializer
     filterset_class = DeviceFilters
-    permissions = {"enable": ("devices.change_device",), "disable": ("devices.change_device",)}
+    permissions = {
+        "enable": ("devices.change_device",),
+        "disable": ("devices.change_device",),
+        "rotate_keys": ("devices.add_presharedkey", "devices.change_presharedkey"),
+        "revoke_credentials": ("devices.change_presharedkey", "devices.change_certificate"),
+        "try_credential": (PERMISSION,),
+        "provision": ("devices.add_device",),
+    }
 
     @action(detail=True, methods=["post"])
     def enable(self, request: Request, **_kwargs: Any) -> Response:
@@ -71,6 +120,79 @@ class DeviceViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryVi
     def disable(self, request: Request, **_kwargs: Any) -> Response:
         """Refuse a device from its next request on; nothing is lost."""
         return self._set_enabled(enabled=False)
+
+    @action(detail=True, methods=["post"], url_path="rotate-keys")
+    def rotate_keys(self, request: Request, **_kwargs: Any) -> Response:
+        """Issue a new key and let the live ones end; the new secret is in this answer only."""
+        device = self.get_object()
+        asked = RotationSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        key, secret = rotate(device, asked.validated_data)
+        return Response(
+            {**KeySerializer(key).data, "secret": secret, "warnings": []},
+            status=HTTPStatus.CREATED,
+        )
+
+    @action(detail=True, methods=["post"], url_path="revoke-credentials")
+    def revoke_credentials(self, request: Request, **_kwargs: Any) -> Response:
+        """Revoke every key and every certificate of a device, for good."""
+        device = self.get_object()
+        asked = ReasonSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        reason = asked.validated_data["reason"]
+        with self.because(reason):
+            keys, certificates = revoke_credentials(
+                Device.objects.filter(pk=device.pk), by=user_name(request), reason=reason
+            )
+        return Response({"keys": keys, "certificates": certificates})
+
+    @action(detail=False, methods=["post"], url_path="try-credential")
+    def try_credential(self, request: Request, **_kwargs: Any) -> Response:
+        """Say whether a device would be let in with a secret or a certificate, and why not.
+
+        It leaves no evidence of use. Ten tries of an account may fail in a quarter of an hour.
+        """
+        asked = TrySerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        return tried(self, request, dict(asked.validated_data))
+
+    @action(detail=False, methods=["post"])
+    def provision(self, request: Request, **_kwargs: Any) -> Response:
+        """Create a device with its groups and its first credentials in one step.
+
+        A generated secret is in this answer only.
+        """
+        asked = NewDeviceSerializer(data=request.data, context=self.get_serializer_context())
+        asked.is_valid(raise_exception=True)
+        said = dict(asked.validated_data)
+        wanted, presented = said.pop("key", None), said.pop("certificate", None)
+        for name, one in (("presharedkey", wanted), ("certificate", presented)):
+            if one is not None and not may(request, f"devices.add_{name}"):
+                raise PermissionDenied
+        device = asked.create(said)
+        self.reach(Device, [device.pk])
+        self.spend([device])
+        more: dict[str, Any] = {}
+        if wanted is not None:
+            with within("key"):
+                key, besides = make_key(device, dict(wanted))
+            self.spend([key], "devices.add_presharedkey")
+            more["key"] = {**KeySerializer(key).data, **besides}
+        if presented is not None:
+            with faults_of("certificate"):
+                row = Certificate.objects.register(device=device, presented=presented)
+            self.spend([row], "devices.add_certificate")
+            more["certificate"] = CertificateSerializer(row).data
+        return self.created(device, **more, warnings=device.identifier_warnings())
+
+    def perform_destroy(self, row: Any) -> None:
+        """Delete a device, unless something goes with it that the request may not delete."""
+        found = dependants(Device.objects.filter(pk=row.pk))
+        lacking = not_deletable(found, Holder(self.request))
+        if lacking:
+            text = _("Something goes with it that you may not delete: %(names)s.")
+            raise PermissionDenied(text % {"names": ", ".join(lacking)})
+        row.delete()
 
     def _set_enabled(self, *, enabled: bool) -> Response:
         device = self.get_object()

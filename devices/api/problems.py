@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, ValidationError
 from django.db import IntegrityError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -141,7 +141,7 @@ def errors_of(detail: Any, pointer: str = "#") -> Iterator[dict[str, str]]:
     """Yield each fault of a tree of them, with the pointer to what is at fault."""
     if isinstance(detail, dict):
         for name, inner in detail.items():
-            own = name == api_settings.NON_FIELD_ERRORS_KEY
+            own = name in {api_settings.NON_FIELD_ERRORS_KEY, NON_FIELD_ERRORS}
             yield from errors_of(inner, pointer if own else f"{pointer}/{_escaped(name)}")
     elif isinstance(detail, list):
         for position, inner in enumerate(detail):

@@ -9,10 +9,19 @@ from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 
 from devices.api import problems
+from devices.api.authorities import AuthorityViewSet, RevocationListViewSet
+from devices.api.changes import ChangesView
+from devices.api.credentials import CertificateViewSet, KeyViewSet
 from devices.api.devices import DeviceViewSet
+from devices.api.groups import GroupViewSet
 from devices.api.routers import router
 
 router.register("devices", DeviceViewSet)
+router.register("groups", GroupViewSet)
+router.register("keys", KeyViewSet)
+router.register("certificates", CertificateViewSet)
+router.register("trust-anchors", AuthorityViewSet)
+router.register("revocation-lists", RevocationListViewSet)
 
 
 @csrf_exempt
@@ -24,4 +33,9 @@ def nothing_here(_request: HttpRequest, **_rest: str) -> HttpResponse:
     )
 
 
-urlpatterns = [*router.urls, path("", nothing_here), path("<path:rest>", nothing_here)]
+urlpatterns = [
+    *router.urls,
+    path("changes", ChangesView.as_view(), name="changes"),
+    path("", nothing_here),
+    path("<path:rest>", nothing_here),
+]

@@ -114,8 +114,8 @@ class ApiView(APIView):
             raise problems.ParameterError(name, _("Write true or false."))
         return value == "true"
 
-    def spend(self, rows: Iterable[Model]) -> None:
-        """Count the use of the operation's permissions on rows, where the token has a rate.
+    def spend(self, rows: Iterable[Model], *permissions: str) -> None:
+        """Count the use of permissions, the operation's unless named, where the token has a rate.
 
         In the transaction of the change, so that what fails or is only tried spends nothing; on
         rows as they were before a change, on new ones as they are.
@@ -123,7 +123,7 @@ class ApiView(APIView):
         grant = grant_of(self.request)
         if grant is not None:
             rows = list(rows)
-            for permission in self.needed_permissions() or ():
+            for permission in permissions or self.needed_permissions() or ():
                 grant.spend(permission, rows)
 
     def reach(self, model: type[Model], keys: Iterable[int]) -> None:
@@ -310,6 +310,21 @@ class RegistryViewSet(ApiView, GenericViewSet):
         data = {**self.get_serializer(fresh).data, **more}
         return Response(data, status=status, headers={"ETag": self.version(fresh)})
 
+    def create_row(self, request: Request) -> Response:
+        """Create a row of the body, within what the token reaches."""
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        row = serializer.save()
+        self.reach(type(row), [row.pk])
+        self.spend([row])
+        return self.created(row)
+
+    def created(self, row: Model, **more: Any) -> Response:
+        """Answer with a new row, where it is, and what else there is to say."""
+        response = self.row_response(row, HTTPStatus.CREATED, **more)
+        response["Location"] = self.reverse_action("detail", args=[row.pk], request=None)
+        return response
+
     def filter_free(self) -> QuerySet[Any]:
         """Return all rows as the view reads them, whatever the token reaches."""
         return super().get_queryset()
@@ -332,13 +347,7 @@ class CreateMixin:
 
     def create(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Create a row of the body."""
-        serializer = self.get_serializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        row = serializer.save()
-        self.reach(type(row), [row.pk])
-        self.spend([row])
-        response: Response = self.row_response(row, HTTPStatus.CREATED)
-        response["Location"] = f"{request.path}/{row.pk}"
+        response: Response = self.create_row(request)
         return response
 
 

@@ -24,11 +24,12 @@ PER_PAGE = 50
 
 
 class FieldChange(NamedTuple):
-    """A field as staff call it, and what it said before and says now."""
+    """A field as staff call it, what it said before and says now, and its column."""
 
     name: str
     old: str
     new: str
+    column: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +212,7 @@ def differences(old: Any, new: Any, names: "Names") -> list[FieldChange]:
                     capfirst(str(field.verbose_name)),
                     names.value(field, was),
                     names.value(field, now),
+                    field.attname,
                 )
             )
     return changes

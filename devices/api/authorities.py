@@ -1,0 +1,107 @@
+"""Trust anchors and their revocation lists over the API."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django_filters.rest_framework import CharFilter, FilterSet
+from rest_framework import exceptions
+from rest_framework.decorators import action
+from rest_framework.fields import get_error_detail
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from devices.api.credentials import faults_of
+from devices.api.filters import KeyFilter
+from devices.api.parsing import BytesParser
+from devices.api.serializers import CharField, ModelSerializer
+from devices.api.views import (
+    ChangeMixin,
+    CreateMixin,
+    DeleteMixin,
+    ReadMixin,
+    RegistryViewSet,
+    user_name,
+)
+from devices.credentials import crl, x509
+from devices.models import CertificateAuthority, RevocationList
+
+WRITTEN = ["name", "enabled", "name_source", "name_pattern", "identifier_pattern", "crl_policy"]
+READ = ["subject", "fingerprint", "public_key_fingerprint", "not_before", "not_after", "created"]
+
+
+class AuthoritySerializer(ModelSerializer):
+    """A trust anchor: whose signature makes a certificate a device's, and how it names devices."""
+
+    certificate = CharField(write_only=True, max_length=x509.MAX_TEXT_LENGTH)
+
+    class Meta:
+        model = CertificateAuthority
+        fields = ["id", *WRITTEN, "certificate", *READ, "pem"]
+        read_only_fields = [*READ, "pem"]
+        create_only = ["certificate"]
+
+    def create(self, validated_data: dict[str, Any]) -> CertificateAuthority:
+        """Trust the certificate."""
+        presented = validated_data.pop("certificate")
+        with faults_of("certificate", WRITTEN):
+            return CertificateAuthority.objects.register(presented=presented, **validated_data)
+
+
+class AuthorityFilters(FilterSet):
+    """What trust anchors are looked up by."""
+
+    name = CharFilter()
+    fingerprint = CharFilter()
+
+
+class AuthorityViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+    """Trust anchors: authorities that vouch for devices' certificates."""
+
+    queryset = CertificateAuthority.objects.all()
+    serializer_class = AuthoritySerializer
+    filterset_class = AuthorityFilters
+    asks_guards = False
+    max_body = crl.MAX_LIST_BYTES
+    permissions = {"load_list": ("devices.change_certificateauthority",)}
+
+    @action(detail=True, methods=["post"], url_path="revocation-list", parser_classes=[BytesParser])
+    def load_list(self, request: Request, **_kwargs: Any) -> Response:
+        """Put a revocation list in force: the body, PEM or DER; it replaces the one before."""
+        authority = self.get_object()
+        try:
+            loaded = authority.load_list(request.data or b"", by=user_name(request))
+        except ValidationError as error:
+            raise exceptions.ValidationError(get_error_detail(error)) from None
+        return Response(RevocationListSerializer(loaded).data)
+
+
+class RevocationListSerializer(ModelSerializer):
+    """The revocation list of a trust anchor that is in force."""
+
+    class Meta:
+        model = RevocationList
+        fields = [
+            "id",
+            "authority",
+            "number",
+            "this_update",
+            "next_update",
+            "entries",
+            "loaded_at",
+            "loaded_by",
+        ]
+        read_only_fields = fields
+
+
+class RevocationListFilters(FilterSet):
+    """What revocation lists are looked up by."""
+
+    authority = KeyFilter(field_name="authority")
+
+
+class RevocationListViewSet(ReadMixin, RegistryViewSet):
+    """Revocation lists in force, one for each trust anchor that has one."""
+
+    queryset = RevocationList.objects.all()
+    serializer_class = RevocationListSerializer
+    filterset_class = RevocationListFilters

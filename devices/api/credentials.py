@@ -1,0 +1,387 @@
+"""Keys and certificates over the API, and trying them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django_filters.rest_framework import CharFilter, FilterSet
+from rest_framework import exceptions, serializers
+from rest_framework.decorators import action
+from rest_framework.exceptions import Throttled
+from rest_framework.fields import get_error_detail
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from devices import addresses
+from devices.api.filters import KeyFilter, MomentFilter
+from devices.api.problems import Conflict
+from devices.api.serializers import (
+    BooleanField,
+    CharField,
+    ChoiceField,
+    DateTimeField,
+    IntegerField,
+    ModelSerializer,
+    RowField,
+    Serializer,
+)
+from devices.api.views import ChangeMixin, DeleteMixin, ReadMixin, RegistryViewSet, user_name
+from devices.credentials import hashing, x509
+from devices.history.context import MAX_REASON_LENGTH
+from devices.models import Certificate, Device, PreSharedKey
+from devices.trying import WINDOW, try_credentials
+from devices.verdicts import Outcome
+
+MAX_OVERLAP = 366 * 24 * 60 * 60  # seconds
+MAX_ADDRESS = 1000  # characters, percent signs included
+
+
+@contextmanager
+def faults_of(field: str, known: Any = ()) -> Iterator[None]:
+    """Tell of what a model finds against what was presented as faults of that field.
+
+    Faults of the fields in `known` stay with them.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        found = get_error_detail(error)
+        if not isinstance(found, dict):
+            raise exceptions.ValidationError({field: found}) from None
+        told: dict[str, Any] = {}
+        for name, texts in found.items():
+            told.setdefault(name if name in known else field, []).extend(texts)
+        raise exceptions.ValidationError(told) from None
+
+
+@contextmanager
+def within(field: str) -> Iterator[None]:
+    """Tell of faults as faults within that field."""
+    try:
+        yield
+    except exceptions.ValidationError as error:
+        raise exceptions.ValidationError({field: error.detail}) from None
+    except ValidationError as error:
+        raise exceptions.ValidationError({field: get_error_detail(error)}) from None
+
+
+class ReasonSerializer(Serializer):
+    """Why something is done; the history keeps it."""
+
+    reason = CharField(required=False, default="", allow_blank=True, max_length=MAX_REASON_LENGTH)
+
+
+class RevocationSerializer(ReasonSerializer):
+    """Why a certificate is revoked, and whether its key goes along."""
+
+    key_too = BooleanField(required=False, default=False)
+
+
+class StateField(serializers.ChoiceField):
+    """What a credential is worth now; only `verified` admits its device."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(choices=Outcome.choices, source="*", read_only=True, **kwargs)
+
+    def to_representation(self, value: Any) -> str:
+        """Return the state."""
+        return str(value.state_at(timezone.now()).value)
+
+
+REVOCATION = ["revoked_at", "revoked_by", "revoked_reason"]
+
+
+class KeySerializer(ModelSerializer):
+    """A pre-shared key; its secret is in the answer to its making, and nowhere else."""
+
+    state = StateField()
+
+    class Meta:
+        model = PreSharedKey
+        fields = [
+            "id",
+            "device",
+            "label",
+            "state",
+            "scheme",
+            "hint",
+            "not_before",
+            "not_after",
+            *REVOCATION,
+            "created",
+            "last_used",
+        ]
+        read_only_fields = ["scheme", "hint", *REVOCATION, "created", "last_used"]
+        create_only = ["device"]
+
+
+class NewKeySerializer(Serializer):
+    """A key to make: with a generated secret, or with one that the device has already."""
+
+    label = CharField(  # type: ignore[assignment] # a declared field is no attribute
+        required=False, default="", allow_blank=True, max_length=100
+    )
+    not_before = DateTimeField(required=False, default=None, allow_null=True)
+    not_after = DateTimeField(required=False, default=None, allow_null=True)
+    secret = CharField(required=False, max_length=hashing.MAX_LENGTH, write_only=True)
+    random = BooleanField(
+        required=False,
+        default=False,
+        help_text="Whether a machine made the secret, with at least 128 bits.",
+    )
+
+
+class IssueKeySerializer(NewKeySerializer):
+    """A key to make for a device."""
+
+    device = RowField(queryset=Device.objects.all())
+
+
+class RotationSerializer(Serializer):
+    """When the old keys end, and what the new one is called."""
+
+    overlap_seconds = IntegerField(
+        required=False,
+        default=0,
+        min_value=0,
+        max_value=MAX_OVERLAP,
+        help_text="How long the old keys are still good for; 0 revokes them at once.",
+    )
+    label = CharField(  # type: ignore[assignment] # a declared field is no attribute
+        required=False, default="", allow_blank=True, max_length=100
+    )
+
+
+def make_key(device: Device, asked: dict[str, Any]) -> tuple[PreSharedKey, dict[str, Any]]:
+    """Issue or register a key; return it, and what its answer says besides: the secret, once."""
+    known = asked.pop("secret", None)
+    random = asked.pop("random")
+    if known is None:
+        key, secret = PreSharedKey.objects.issue(device=device, **asked)
+        return key, {"secret": secret, "warnings": []}
+    with faults_of("secret", ("label", "not_before", "not_after")):
+        key = PreSharedKey.objects.register(device=device, secret=known, random=random, **asked)
+    weakness = None if random else hashing.weakness(known, identifier=device.identifier)
+    return key, {"warnings": [str(weakness)] if weakness else []}
+
+
+class KeyFilters(FilterSet):
+    """What keys are looked up by."""
+
+    device = KeyFilter(field_name="device")
+    device_identifier = CharFilter(field_name="device__identifier")
+    ends_before = MomentFilter(method="ending_before")
+
+    def ending_before(self, rows: Any, _name: str, moment: Any) -> Any:
+        """Keep the live ones that end before a moment."""
+        return rows.ending_before(moment, now=timezone.now())
+
+
+class CredentialDeleteMixin(DeleteMixin):
+    """Deletes a credential, unless it is revoked: what was revoked stays so."""
+
+    def perform_destroy(self: Any, row: Any) -> None:
+        """Delete it."""
+        if row.revoked_at is not None:
+            raise Conflict(
+                _("It is revoked, and stays on record: nothing may bring it back."), code="revoked"
+            )
+        row.delete()
+
+
+class KeyViewSet(ReadMixin, ChangeMixin, CredentialDeleteMixin, RegistryViewSet):
+    """Pre-shared keys: secrets that a device and the registry both know."""
+
+    queryset = PreSharedKey.objects.select_related("device")
+    serializer_class = KeySerializer
+    filterset_class = KeyFilters
+    asks_guards = False
+    permissions = {"revoke": ("devices.change_presharedkey",)}
+
+    def create(self, request: Request, **_kwargs: Any) -> Response:
+        """Issue a key whose secret is generated, or register one that is known already.
+
+        A generated secret is in this answer only.
+        """
+        asked = IssueKeySerializer(data=request.data, context=self.get_serializer_context())
+        asked.is_valid(raise_exception=True)
+        fields = dict(asked.validated_data)
+        key, said = make_key(fields.pop("device"), fields)
+        self.reach(PreSharedKey, [key.pk])
+        self.spend([key])
+        return self.created(key, **said)
+
+    @action(detail=True, methods=["post"])
+    def revoke(self, request: Request, **_kwargs: Any) -> Response:
+        """Revoke a key from its next use on; one that is revoked stays as it is."""
+        key = self.get_object()
+        asked = ReasonSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        with self.because(asked.validated_data["reason"]):
+            key.revoke(by=user_name(request), reason=asked.validated_data["reason"])
+        return self.row_response(key)
+
+
+class CertificateSerializer(ModelSerializer):
+    """A certificate that is pinned to a device, or revoked for ever."""
+
+    state = StateField()
+    certificate = CharField(write_only=True, max_length=x509.MAX_TEXT_LENGTH)
+
+    class Meta:
+        model = Certificate
+        fields = [
+            "id",
+            "device",
+            "label",
+            "pin",
+            "certificate",
+            "state",
+            "subject",
+            "issuer",
+            "serial",
+            "fingerprint",
+            "public_key_fingerprint",
+            "not_before",
+            "not_after",
+            *REVOCATION,
+            "created",
+            "last_used",
+            "pem",
+        ]
+        read_only_fields = [
+            "subject",
+            "issuer",
+            "serial",
+            "fingerprint",
+            "public_key_fingerprint",
+            "not_before",
+            "not_after",
+            *REVOCATION,
+            "created",
+            "last_used",
+            "pem",
+        ]
+        create_only = ["device", "pin", "certificate"]
+        extra_kwargs = {"device": {"allow_null": False}}
+
+    def create(self, validated_data: dict[str, Any]) -> Certificate:
+        """Pin the certificate to its device."""
+        presented = validated_data.pop("certificate")
+        with faults_of("certificate", ("device", "label", "pin")):
+            return Certificate.objects.register(presented=presented, **validated_data)
+
+
+class PresentedSerializer(RevocationSerializer):
+    """A certificate of a device that is refused from now on, whoever vouches for it."""
+
+    device = RowField(queryset=Device.objects.all())
+    certificate = CharField(max_length=x509.MAX_TEXT_LENGTH)
+
+
+class CertificateFilters(FilterSet):
+    """What certificates are looked up by."""
+
+    device = KeyFilter(field_name="device")
+    device_identifier = CharFilter(field_name="device__identifier")
+    fingerprint_prefix = CharFilter(field_name="fingerprint", lookup_expr="startswith")
+    ends_before = MomentFilter(method="ending_before")
+
+    def ending_before(self, rows: Any, _name: str, moment: Any) -> Any:
+        """Keep the live ones that end before a moment."""
+        return rows.ending_before(moment, now=timezone.now())
+
+
+class CertificateViewSet(ReadMixin, ChangeMixin, CredentialDeleteMixin, RegistryViewSet):
+    """Certificates that staff pinned to devices, or revoked."""
+
+    queryset = Certificate.objects.with_list_state().select_related("device")
+    serializer_class = CertificateSerializer
+    filterset_class = CertificateFilters
+    asks_guards = False
+    permissions = {
+        "revoke": ("devices.change_certificate",),
+        "revoke_presented": ("devices.add_certificate", "devices.change_certificate"),
+    }
+
+    def create(self, request: Request, **_kwargs: Any) -> Response:
+        """Pin a certificate (PEM), or its public key, to a device."""
+        return self.create_row(request)
+
+    @action(detail=True, methods=["post"])
+    def revoke(self, request: Request, **_kwargs: Any) -> Response:
+        """Revoke a certificate from its next use on; with `key_too` every other one of its key."""
+        certificate = self.get_object()
+        asked = RevocationSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        with self.because(asked.validated_data["reason"]):
+            certificate.revoke(by=user_name(request), **asked.validated_data)
+        return self.row_response(certificate)
+
+    @action(detail=False, methods=["post"], url_path="revoke-presented")
+    def revoke_presented(self, request: Request, **_kwargs: Any) -> Response:
+        """Revoke a certificate of a device that need not have been registered before."""
+        asked = PresentedSerializer(data=request.data, context=self.get_serializer_context())
+        asked.is_valid(raise_exception=True)
+        said = dict(asked.validated_data)
+        presented = said.pop("certificate")
+        with self.because(said["reason"]), faults_of("certificate"):
+            row = Certificate.objects.revoke_presented(
+                presented=presented, by=user_name(request), **said
+            )
+        self.reach(Certificate, [row.pk])
+        self.spend([row])
+        return self.row_response(row)
+
+
+class TrySerializer(Serializer):
+    """A device, by the address or the ID that it is known by, and what it would present."""
+
+    device = CharField(max_length=MAX_ADDRESS)
+    secret = CharField(required=False, max_length=hashing.MAX_LENGTH, write_only=True)
+    certificate = CharField(required=False, max_length=x509.MAX_TEXT_LENGTH, write_only=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Ask for something to try."""
+        if not attrs.keys() & {"secret", "certificate"}:
+            raise serializers.ValidationError(_("Fill in a secret, a certificate, or both."))
+        return attrs
+
+
+class VerdictSerializer(Serializer):
+    """Whether the device is let in, and why not."""
+
+    verified = BooleanField()
+    outcome = ChoiceField(choices=Outcome.choices)
+    reason = CharField()
+    device = IntegerField(allow_null=True)
+    key = IntegerField(allow_null=True)
+    certificate = IntegerField(allow_null=True)
+
+
+def tried(view: RegistryViewSet, request: Request, asked: dict[str, Any]) -> Response:
+    """Answer a try of a device among those that the request reaches."""
+    try:
+        identifier = addresses.entity_id(asked.pop("device"))
+    except addresses.AddressError as error:
+        raise exceptions.ValidationError({"device": [str(error)]}) from None
+    storable = addresses.is_storable(identifier)
+    device = view.get_queryset().filter(identifier=identifier).first() if storable else None
+    if device is None:
+        text = _("No device “%s” is registered.") % identifier
+        raise exceptions.ValidationError({"device": [text]})
+    view.spend([device])
+    verdict = try_credentials(getattr(request.user, "pk", None), device, **asked)
+    if verdict is None:
+        raise Throttled(WINDOW, _("Too many of your tries have failed; try again later."))
+    return Response(VerdictSerializer(verdict).data)
+
+
+def rotate(device: Device, asked: dict[str, Any]) -> tuple[PreSharedKey, str]:
+    """Issue a device's new key and let the old ones end; return the key and its secret."""
+    overlap = timedelta(seconds=asked["overlap_seconds"])
+    return PreSharedKey.objects.rotate(device=device, overlap=overlap, label=asked["label"])

@@ -1,0 +1,78 @@
+"""Groups of devices over the API, and who is in them."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from django_filters.rest_framework import CharFilter, FilterSet
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from devices.api.filters import KeyFilter, TruthFilter
+from devices.api.serializers import IntegerField, ModelSerializer, RowField, Serializer
+from devices.api.views import ChangeMixin, CreateMixin, DeleteMixin, ReadMixin, RegistryViewSet
+from devices.models import Device, DeviceGroup
+
+
+class GroupSerializer(ModelSerializer):
+    """A group; `parent` is the key of the one that it lies in."""
+
+    class Meta:
+        model = DeviceGroup
+        fields = ["id", "name", "parent", "description"]
+
+
+class GroupFilters(FilterSet):
+    """What groups are looked up by."""
+
+    name = CharFilter()
+    parent = KeyFilter(field_name="parent")
+    top = TruthFilter(field_name="parent", lookup_expr="isnull")
+
+
+class MembersSerializer(Serializer):
+    """The keys of devices, at most 1,000."""
+
+    devices = RowField(queryset=Device.objects.all(), many=True, allow_empty=False)
+
+
+class ChangedSerializer(Serializer):
+    """How many of the rows that were named were changed; the others were so already."""
+
+    changed = IntegerField()
+
+
+class GroupViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+    """Groups: a rule on a group covers the groups below it."""
+
+    queryset = DeviceGroup.objects.all()
+    serializer_class = GroupSerializer
+    filterset_class = GroupFilters
+    permissions = {
+        "add_members": ("devices.change_device",),
+        "remove_members": ("devices.change_device",),
+    }
+
+    @action(detail=True, methods=["post"], url_path="members")
+    def add_members(self, request: Request, pk: int) -> Response:
+        """Put devices into a group."""
+        group, devices = self._named(request, pk)
+        return Response({"changed": devices.add_to_group(group)})
+
+    @action(detail=True, methods=["post"], url_path="members/remove")
+    def remove_members(self, request: Request, pk: int) -> Response:
+        """Take devices out of a group."""
+        group, devices = self._named(request, pk)
+        changed = devices.remove_from_group(group)
+        self.reach(Device, devices.values_list("pk", flat=True))
+        return Response({"changed": changed})
+
+    def _named(self, request: Request, pk: int) -> tuple[DeviceGroup, Any]:
+        group = get_object_or_404(self.get_queryset(), pk=pk)
+        asked = MembersSerializer(data=request.data, context=self.get_serializer_context())
+        asked.is_valid(raise_exception=True)
+        named = asked.validated_data["devices"]
+        self.spend(named)
+        rows: QuerySet[Device] = Device.objects.filter(pk__in=[device.pk for device in named])
+        return group, rows

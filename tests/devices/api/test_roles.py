@@ -1,0 +1,160 @@
+"""Every role on every operation of the devices' resources, from one table."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.urls import resolve
+
+from authsite import roles
+from devices.api import urls
+from devices.api.routers import router
+from devices.models import Certificate, CertificateAuthority, PreSharedKey
+from tests.devices.api.conftest import Client
+from tests.support import pki
+
+pytestmark = pytest.mark.django_db
+
+EVERYBODY = {"Viewer", "Operator", "Security", "Auditor"}
+OPERATOR, SECURITY = {"Operator"}, {"Security"}
+NOBODY: set[str] = set()
+NEW = {"identifier": "new"}
+
+# What is asked, the body that goes with it, and the roles that may.
+OPERATIONS: list[tuple[str, str, Any, set[str]]] = [
+    ("get", "devices", None, EVERYBODY),
+    ("post", "devices", NEW, OPERATOR),
+    ("get", "devices/{device}", None, EVERYBODY),
+    ("patch", "devices/{device}", {"name": "n"}, OPERATOR),
+    ("delete", "devices/{bare}", None, OPERATOR),
+    ("delete", "devices/{device}", None, NOBODY),  # its key goes along
+    ("post", "devices/{device}/enable", {}, OPERATOR),
+    ("post", "devices/{device}/disable", {}, OPERATOR),
+    ("post", "devices/{device}/rotate-keys", {}, SECURITY),
+    ("post", "devices/{device}/revoke-credentials", {}, SECURITY),
+    ("post", "devices/try-credential", {"device": "known", "secret": "wrong"}, SECURITY),
+    ("post", "devices/provision", NEW, OPERATOR),
+    ("post", "devices/provision", {**NEW, "key": {}}, NOBODY),
+    ("get", "groups", None, EVERYBODY),
+    ("post", "groups", {"name": "new"}, OPERATOR),
+    ("get", "groups/{group}", None, EVERYBODY),
+    ("patch", "groups/{group}", {"name": "n"}, OPERATOR),
+    ("delete", "groups/{group}", None, OPERATOR),
+    ("post", "groups/{group}/members", {"devices": ["{bare}"]}, OPERATOR),
+    ("post", "groups/{group}/members/remove", {"devices": ["{bare}"]}, OPERATOR),
+    ("get", "keys", None, EVERYBODY),
+    ("post", "keys", {"device": "{device}"}, SECURITY),
+    ("get", "keys/{key}", None, EVERYBODY),
+    ("patch", "keys/{key}", {"label": "n"}, SECURITY),
+    ("delete", "keys/{key}", None, SECURITY),
+    ("post", "keys/{key}/revoke", {}, SECURITY),
+    ("get", "certificates", None, EVERYBODY),
+    ("post", "certificates", {"device": "{bare}", "certificate": "{pem}"}, SECURITY),
+    ("get", "certificates/{certificate}", None, EVERYBODY),
+    ("patch", "certificates/{certificate}", {"label": "n"}, SECURITY),
+    ("delete", "certificates/{certificate}", None, SECURITY),
+    ("post", "certificates/{certificate}/revoke", {}, SECURITY),
+    (
+        "post",
+        "certificates/revoke-presented",
+        {"device": "{device}", "certificate": "{pem}"},
+        SECURITY,
+    ),
+    ("get", "trust-anchors", None, EVERYBODY),
+    ("post", "trust-anchors", {"name": "n", "certificate": "{other_root}"}, SECURITY),
+    ("get", "trust-anchors/{authority}", None, EVERYBODY),
+    ("patch", "trust-anchors/{authority}", {"enabled": False}, SECURITY),
+    ("delete", "trust-anchors/{authority}", None, SECURITY),
+    ("post", "trust-anchors/{authority}/revocation-list", "{crl}", SECURITY),
+    ("get", "revocation-lists", None, EVERYBODY),
+    ("get", "revocation-lists/{list}", None, EVERYBODY),
+    ("get", "changes", None, {"Operator", "Security", "Auditor"}),
+]
+
+
+@pytest.fixture
+def rows(make_device: Any, make_group: Any) -> dict[str, Any]:
+    """Return a row of each kind, and what is presented."""
+    root, other = pki.authority("Root"), pki.authority("Other root")
+    leaf = pki.device_certificate("known", root)
+    group = make_group("group")
+    device, bare = make_device("known"), make_device("bare", groups=[group])
+    key, _secret = PreSharedKey.objects.issue(device=device)
+    authority = CertificateAuthority.objects.register(presented=root.pem, name="Root")
+    crl = pki.revocation_list(root)
+    return {
+        "device": device.pk,
+        "bare": bare.pk,
+        "group": group.pk,
+        "key": key.pk,
+        "certificate": Certificate.objects.register(device=device, presented=leaf.pem).pk,
+        "authority": authority.pk,
+        "list": authority.load_list(crl, by="").pk,
+        "pem": leaf.pem,
+        "other_root": other.pem,
+        "crl": crl,
+    }
+
+
+def filled(value: Any, rows: dict[str, Any]) -> Any:
+    """Return a body with the rows in it."""
+    if isinstance(value, dict):
+        return {name: filled(one, rows) for name, one in value.items()}
+    if isinstance(value, list):
+        return [filled(one, rows) for one in value]
+    if isinstance(value, str) and value.startswith("{"):
+        return rows[value[1:-1]]
+    return value
+
+
+@pytest.mark.parametrize("role", sorted(EVERYBODY))
+@pytest.mark.parametrize(
+    ("method", "path", "body", "allowed"),
+    OPERATIONS,
+    ids=[f"{one[0]} {one[1]} {index}" for index, one in enumerate(OPERATIONS)],
+)
+def test_role(
+    client_of: Client,
+    rows: dict[str, Any],
+    role: str,
+    method: str,
+    path: str,
+    body: Any,
+    allowed: set[str],
+) -> None:
+    user = User.objects.create_user(role)
+    user.groups.add(Group.objects.get(name=role))
+    sent = filled(body, rows)
+    kind = (
+        {"content_type": "application/pkix-crl"} if isinstance(sent, bytes) else {"format": "json"}
+    )
+    answer: Any = getattr(client_of(user), method)(
+        f"/api/v1/{path.format(**rows)}",
+        *([] if sent is None else [sent]),
+        headers={"If-Match": "*"},
+        **(kind if sent is not None else {}),
+    )
+    if role in allowed:
+        assert 200 <= answer.status_code < 300, answer.data
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (403, "permission-denied")
+
+
+def test_the_table_has_every_operation(rows: dict[str, Any]) -> None:
+    asked = set()
+    for method, path, _body, _allowed in OPERATIONS:
+        view: Any = resolve(f"/api/v1/{path.format(**rows)}").func
+        asked.add((view.cls, getattr(view, "actions", {}).get(method, method)))
+    there = {
+        (view.cls, action)
+        for pattern in router.urls
+        for view in [pattern.callback]
+        for method, action in getattr(view, "actions", {}).items()
+        if method != "head" and view.cls.__module__.startswith("devices.api")
+    }
+    there.add((urls.ChangesView, "get"))
+    assert asked == there
+
+
+def test_roles_are_those_of_the_table() -> None:
+    assert set(roles.ROLES) == EVERYBODY
