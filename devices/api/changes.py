@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -22,7 +23,7 @@ from devices.models import Device
 class FieldChangeSerializer(Serializer):
     """What a field said before and says now, as staff read it."""
 
-    field = CharField(source="column")
+    field = CharField()
     name = CharField()
     old = CharField()
     new = CharField()
@@ -148,6 +149,7 @@ def _both(visible: dict[Any, Q], wanted: dict[Any, Q]) -> dict[Any, Q]:
 
 def _shown(entry: Entry) -> dict[str, Any]:
     change = entry.change
+    columns = {capfirst(str(one.verbose_name)): one.attname for one in change.tracked_fields}
     return {
         "change": change,
         "kind": entry.kind,
@@ -155,5 +157,5 @@ def _shown(entry: Entry) -> dict[str, Any]:
         "row_key": None if change.is_link else change.id,
         "subject": entry.subject,
         "origin": entry.origin,
-        "fields": entry.fields,
+        "fields": [{"field": columns[one.name], **one._asdict()} for one in entry.fields],
     }

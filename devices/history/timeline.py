@@ -24,12 +24,11 @@ PER_PAGE = 50
 
 
 class FieldChange(NamedTuple):
-    """A field as staff call it, what it said before and says now, and its column."""
+    """A field as staff call it, and what it said before and says now."""
 
     name: str
     old: str
     new: str
-    column: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +211,6 @@ def differences(old: Any, new: Any, names: "Names") -> list[FieldChange]:
                     capfirst(str(field.verbose_name)),
                     names.value(field, was),
                     names.value(field, now),
-                    field.attname,
                 )
             )
     return changes
