@@ -265,8 +265,7 @@ def import_document(
     takes it back.
     """
     document = _checked(values)
-    with transaction.atomic(), history.origin(history.Origin.IMPORT):
-        _lock_out_writers()
+    with locked(), history.origin(history.Origin.IMPORT):
         before, state = dump(export_document()), Before()
         if expect and expect != digest_of(before):
             raise ValidationError(
@@ -286,17 +285,19 @@ def import_document(
     return Imported(list(difference), digest_of(before), consequences)
 
 
-def _lock_out_writers() -> None:
+@contextmanager
+def locked() -> Iterator[None]:
     """Let others read but not write: what they would write meanwhile would go unseen.
 
     SQLite has one writer anyway.
     """
-    if connection.vendor != "postgresql":
-        return
     models = (DeviceGroup, Membership, CommandSet, CommandSetPattern, CommandPermission)
     tables = ", ".join(connection.ops.quote_name(model._meta.db_table) for model in models)
-    with connection.cursor() as cursor:
-        cursor.execute(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE")
+    with transaction.atomic():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE")
+        yield
 
 
 class _Import:
@@ -426,19 +427,15 @@ def _place(groups: Mapping[str, DeviceGroup], entry: GroupEntry) -> None:
 
 
 def _make_set(entry: CommandSetEntry) -> None:
-    command_set = CommandSet.objects.filter(name=entry.name).prefetch_related("patterns").first()
+    command_set = CommandSet.objects.filter(name=entry.name).first()
     if command_set is None or command_set.description != entry.description:
         command_set = command_set or CommandSet(name=entry.name)
         command_set.description = entry.description
         _save(command_set)
-    rows = {row.pattern: row for row in command_set.patterns.all()}
-    for pattern in sorted(set(entry.commands) - rows.keys()):
-        try:
-            _save(CommandSetPattern(command_set=command_set, pattern=pattern))
-        except ValidationError as error:
-            raise ValidationError({"commands": error.messages}) from None
-    for pattern in rows.keys() - set(entry.commands):
-        rows[pattern].delete()
+    try:
+        command_set.replace_commands(entry.commands)
+    except ValidationError as error:
+        raise ValidationError({"commands": error.messages}) from None
 
 
 def _collect(

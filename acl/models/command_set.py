@@ -1,5 +1,8 @@
 """Command sets: a role's commands, kept in one place."""
 
+from collections.abc import Iterable
+
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Length, StrIndex
@@ -48,6 +51,20 @@ class CommandSet(Recorded):
 
     def __str__(self) -> str:
         return self.name
+
+    def replace_commands(self, patterns: Iterable[str]) -> None:
+        """Make these the patterns of the set; raises ValidationError, with some changed."""
+        rows = {row.pattern: row for row in CommandSetPattern.objects.filter(command_set=self)}
+        wanted = set(patterns)
+        for pattern in sorted(wanted - rows.keys()):
+            row = CommandSetPattern(command_set=self, pattern=pattern)
+            try:
+                row.full_clean()
+            except ValidationError as error:
+                raise ValidationError(error.messages) from None
+            row.save()
+        for pattern in sorted(rows.keys() - wanted):
+            rows[pattern].delete()
 
 
 class CommandSetPattern(Recorded):

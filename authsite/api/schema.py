@@ -171,6 +171,9 @@ class RegistrySchema(AutoSchema):
         operation: Schema | None = super().get_operation(path, *args)
         if operation is None:
             return None
+        for one in operation.get("parameters", ()):
+            if one["schema"].get("type") == "boolean":
+                one["schema"].pop("enum", None)  # the words of a form's field
         answers = operation["responses"]
         for status, answer in answers.items():
             answer["description"] = answer["description"] or HTTPStatus(int(status)).phrase

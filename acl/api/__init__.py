@@ -1,0 +1,1 @@
+"""Command permissions over the API."""

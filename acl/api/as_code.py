@@ -1,0 +1,135 @@
+"""Permissions as code over the API: the whole document, read, planned and applied."""
+
+import re
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import exceptions, serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from acl import as_code
+from acl.api.questions import ConsequencesSerializer
+from acl.models import CommandPermission
+from devices.api import problems
+from devices.api.permissions import narrowed
+from devices.api.serializers import CharField, ChoiceField, JSONField, Serializer
+from devices.api.versions import entity_tags, matches
+from devices.api.views import ApiView
+from devices.models import Device, DeviceGroup
+
+READ = (
+    "devices.view_device",
+    "devices.view_devicegroup",
+    "acl.view_commandset",
+    "acl.view_commandpermission",
+)
+WRITE = (
+    *READ,
+    "devices.change_device",
+    *(f"devices.{verb}_devicegroup" for verb in ("add", "change", "delete")),
+    *(
+        f"acl.{verb}_{model}"
+        for model in ("commandset", "commandsetpattern", "commandpermission")
+        for verb in ("add", "change", "delete")
+    ),
+)
+PLACE = re.compile(r"((?:groups|command_sets|permissions)\[\d+\][\w.\[\]]*): (.*)", re.DOTALL)
+
+
+class DocumentSerializer(Serializer):
+    """All groups, command sets and permissions. (docs/permissions.md)"""
+
+    format = ChoiceField(choices=[1])
+    groups = serializers.ListField(child=JSONField())
+    command_sets = serializers.ListField(child=JSONField())
+    permissions = serializers.ListField(child=JSONField())
+
+
+class AppliedSerializer(Serializer):
+    """What an import changed, as lines of a diff, and what that turned."""
+
+    difference = serializers.ListField(child=CharField())
+    consequences = ConsequencesSerializer()
+
+
+class PermissionsDocumentView(ApiView):
+    """All groups, command sets and permissions as one document, as `export_permissions` writes."""
+
+    permissions = {"get": READ, "put": WRITE}
+
+    @extend_schema(operation_id="permissions_document_retrieve", responses=DocumentSerializer)
+    def get(self, _request: Request) -> Response:
+        """Return the whole document, with an ETag that stands for this state of the registry."""
+        self._ask_for_all()
+        with as_code.snapshot():
+            document = as_code.export_document()
+        return Response(document, headers={"ETag": _tag(document)})
+
+    @extend_schema(
+        operation_id="permissions_document_apply",
+        request=DocumentSerializer,
+        responses=AppliedSerializer,
+        parameters=[
+            OpenApiParameter(
+                "If-Match",
+                location=OpenApiParameter.HEADER,
+                required=True,
+                description="The ETag of the document that was read; of another state nothing is "
+                "changed (412).",
+            )
+        ],
+    )
+    def put(self, request: Request) -> Response:
+        """Make the registry what the document says; what it does not name goes.
+
+        With `validate_only=true` it is a plan: the difference, and what it would turn.
+        """
+        self._ask_for_all()
+        header = request.headers.get("If-Match")
+        if header is None:
+            raise problems.PreconditionRequired
+        if entity_tags(header) is None:
+            raise problems.HeaderError("If-Match", _("Write the ETag of the document, in quotes."))
+        with as_code.locked():
+            if not matches(header, _tag(as_code.export_document())):
+                raise problems.Stale
+            try:
+                # Whether broken assertions are accepted, is asked around this view.
+                imported = as_code.import_document(request.data, break_assertions=True)
+            except ValidationError as error:
+                raise exceptions.ValidationError(_placed(error.messages)) from None
+        lines = [line for line in imported.difference[2:] if line[0] in "+-"]
+        self.spend([CommandPermission()] * len(lines))
+        return Response(
+            {
+                "difference": imported.difference,
+                "consequences": imported.consequences.as_json(),
+            },
+            headers={"ETag": _tag(as_code.export_document())},
+        )
+
+    def _ask_for_all(self) -> None:
+        """Refuse a token that rules keep to some devices: the document is about all."""
+        for rows in (Device.objects.all(), DeviceGroup.objects.all()):
+            if narrowed(self.request, rows) is not rows:
+                raise PermissionDenied
+
+
+def _tag(document: dict[str, Any]) -> str:
+    return f'"{as_code.digest_of(as_code.dump(document))}"'
+
+
+def _placed(messages: list[str]) -> dict[str, Any]:
+    """Return what is wrong with a document as a tree, each fault where it stands."""
+    tree: dict[str, Any] = {}
+    for message in messages:
+        found = PLACE.match(message)
+        path = re.findall(r"\w+", found[1]) if found else []
+        inner = tree
+        for name in path:
+            inner = inner.setdefault(name, {})
+        inner.setdefault("non_field_errors", []).append(found[2] if found else message)
+    return tree

@@ -1,0 +1,292 @@
+"""Questions about the rules over the API: decisions, why they are so, what a change would turn."""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+from django.db.models import TextChoices
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import exceptions, serializers
+from rest_framework.request import Request as HttpRequest
+from rest_framework.response import Response
+
+from acl import what_if
+from acl.api.assertions import BrokenSerializer
+from acl.api.rules import FindingSerializer, RuleSerializer
+from acl.engine.decisions import MAX_REQUESTS, Reason, Request, decide_many
+from acl.engine.explanations import Standing, explain
+from acl.lint import Fault, lint, suspects
+from acl.models import CommandPermission
+from devices.addresses import AddressError, entity_id
+from devices.api.permissions import may
+from devices.api.problems import ParameterError
+from devices.api.serializers import (
+    BooleanField,
+    CharField,
+    ChoiceField,
+    IntegerField,
+    JSONField,
+    RowField,
+    Serializer,
+)
+from devices.api.views import ApiView
+
+VIEW = "acl.view_commandpermission"
+MAX_ADDRESS = 1000  # characters, percent signs included
+MAX_EXAMINED = 2_000  # rules; the command examines all
+MAX_FINDINGS = 200
+
+
+class AddressField(CharField):
+    """The address of a device, or its ID; it is reduced to the ID."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=MAX_ADDRESS, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the ID."""
+        try:
+            return entity_id(super().to_internal_value(data))
+        except AddressError as error:
+            raise exceptions.ValidationError(str(error)) from None
+
+
+class QuestionSerializer(Serializer):
+    """May this sender send this command to this receiver?"""
+
+    source = AddressField(  # type: ignore[assignment] # a declared field is no attribute
+        help_text="The sender, such as //example.com/device_1."
+    )
+    destination = AddressField(help_text="The receiver.")
+    command = CharField(max_length=MAX_ADDRESS, help_text="Such as /v1/Config.Get.")
+
+    def asked(self) -> Request:
+        """Return the question."""
+        return Request(**self.validated_data)
+
+
+class QuestionsSerializer(Serializer):
+    """Questions, answered in their order."""
+
+    requests = serializers.ListField(child=QuestionSerializer(), max_length=MAX_REQUESTS)
+
+
+class DecisionSerializer(Serializer):
+    """Whether a command may pass, why, and the key of the rule that decided, if one did."""
+
+    source = CharField()  # type: ignore[assignment] # a declared field is no attribute
+    destination = CharField()
+    command = CharField()
+    allowed = BooleanField()
+    reason = ChoiceField(choices=Reason.choices)
+    text = CharField(help_text="The reason in words.")
+    rule = IntegerField(allow_null=True)
+
+
+class DecisionsSerializer(Serializer):
+    """Decisions, in the order of the questions."""
+
+    results = DecisionSerializer(many=True)
+
+
+class QuestionView(ApiView):
+    """A question about the rules; nothing is changed."""
+
+    asks_guards = False
+
+
+class DecideView(QuestionView):
+    """Decide."""
+
+    permissions = {"post": (VIEW,)}
+
+    @extend_schema(
+        operation_id="decide", request=QuestionsSerializer, responses=DecisionsSerializer
+    )
+    def post(self, request: HttpRequest) -> Response:
+        """Decide whether commands may pass, as the machine endpoints would now.
+
+        Up to 1,000 questions in a request; nothing is written into the journal.
+        """
+        serializer = QuestionsSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        asked = [Request(**one) for one in serializer.validated_data["requests"]]
+        return Response(
+            {
+                "results": [
+                    {
+                        **question._asdict(),
+                        "allowed": decision.allowed,
+                        "reason": decision.reason,
+                        "text": decision.text,
+                        "rule": decision.rule,
+                    }
+                    for question, decision in zip(asked, decide_many(asked), strict=True)
+                ]
+            }
+        )
+
+
+class PartSerializer(Serializer):
+    """A rule, and what it had to do with a decision."""
+
+    rule = IntegerField()
+    text = CharField()
+    standing = ChoiceField(choices=Standing.choices)
+
+
+class ExplanationSerializer(DecisionSerializer):
+    """A decision with its reasons: the rule that decided is first, near misses are last."""
+
+    source_groups = serializers.ListField(child=CharField())
+    destination_groups = serializers.ListField(child=CharField())
+    rules = PartSerializer(many=True)
+
+
+class ExplainView(QuestionView):
+    """Explain."""
+
+    permissions = {"get": (VIEW,)}
+    parameters = {"get": ("source", "destination", "command")}
+
+    @extend_schema(
+        operation_id="explain", parameters=[QuestionSerializer], responses=ExplanationSerializer
+    )
+    def get(self, request: HttpRequest) -> Response:
+        """Explain why a command may pass or not.
+
+        Names the rules that took part, and those that would match but for one thing.
+        """
+        question = QuestionSerializer(data=request.query_params.dict())
+        if not question.is_valid():
+            name, errors = next(iter(question.errors.items()))
+            raise ParameterError(str(name), errors[0])
+        return Response(explain(*question.asked()).as_document())
+
+
+class Change(TextChoices):
+    """What is tried with a rule."""
+
+    CREATE = "create"
+    CHANGE = "change"
+    DELETE = "delete"
+
+
+class ChangeSerializer(Serializer):
+    """A change of a rule, and the requests that it is tried with."""
+
+    change = ChoiceField(choices=Change.choices)
+    id = RowField(
+        queryset=CommandPermission.objects.named(),
+        required=False,
+        help_text="The rule to change or to delete.",
+    )
+    rule = JSONField(
+        required=False, help_text="The fields of the rule, or those that would change."
+    )
+    requests = serializers.ListField(
+        child=QuestionSerializer(),
+        required=False,
+        max_length=MAX_REQUESTS,
+        help_text="Without any: what was asked of late, and what the assertions are about.",
+    )
+
+
+class TurnedSerializer(Serializer):
+    """A request that would be answered otherwise; `asked` is how often it was made of late."""
+
+    source = CharField()  # type: ignore[assignment] # a declared field is no attribute
+    destination = CharField()
+    command = CharField()
+    allowed_before = BooleanField()
+    allowed = BooleanField()
+    asked = IntegerField()
+
+
+class ConsequencesSerializer(Serializer):
+    """What a change would turn: of many decisions the first hundred."""
+
+    tried = IntegerField()
+    changed_decisions_total = IntegerField()
+    changed_decisions = TurnedSerializer(many=True)
+    broken_assertions = BrokenSerializer(many=True)
+
+
+class WhatIfView(QuestionView):
+    """What if."""
+
+    permissions = {"post": (VIEW,)}
+
+    @extend_schema(
+        operation_id="what_if", request=ChangeSerializer, responses=ConsequencesSerializer
+    )
+    def post(self, request: HttpRequest) -> Response:
+        """Try a change of a rule: which decisions would be others, which assertions would break.
+
+        Needs the permission for the change itself, too. Nothing is changed.
+        """
+        asked = ChangeSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        said = asked.validated_data
+        requests = {Request(**one): 0 for one in said["requests"]} if "requests" in said else None
+        return Response(what_if.consequences_of(self._tried(request, said), requests).as_json())
+
+    def _tried(self, request: HttpRequest, said: dict[str, Any]) -> Callable[[], object]:
+        kind = Change(said["change"])
+        verb = {Change.CREATE: "add"}.get(kind, kind.value)
+        if not may(request, f"acl.{verb}_commandpermission"):
+            raise exceptions.PermissionDenied
+        if (kind is Change.CREATE) is ("id" in said):
+            raise exceptions.ValidationError({"id": ["Name the rule to change or to delete."]})
+        row: CommandPermission | None = said.get("id")
+        if row is not None and kind is Change.DELETE:
+            return what_if.removing(row)
+        context = {"view": self, "request": request}
+        rule = RuleSerializer(
+            row, data=said.get("rule", {}), partial=row is not None, context=context
+        )
+        try:
+            rule.is_valid(raise_exception=True)
+        except exceptions.ValidationError as error:
+            raise exceptions.ValidationError({"rule": error.detail}) from None
+        return rule.save
+
+
+class ReportSerializer(Serializer):
+    """What is wrong with rules; `is_partial` where there was more to look at or to tell."""
+
+    examined_at_most = IntegerField()
+    is_partial = BooleanField()
+    findings = FindingSerializer(many=True)
+
+
+class LintView(QuestionView):
+    """Lint."""
+
+    permissions = {"get": (VIEW,)}
+    parameters = {"get": ("fault",)}
+
+    @extend_schema(
+        operation_id="lint",
+        parameters=[OpenApiParameter("fault", enum=Fault.values, description="Only such.")],
+        responses=ReportSerializer,
+    )
+    def get(self, request: HttpRequest) -> Response:
+        """List rules that decide nothing, or open everything, among the oldest 2,000."""
+        wanted = request.query_params.get("fault")
+        if wanted is not None and wanted not in Fault.values:
+            raise ParameterError("fault", ", ".join(Fault.values))
+        fault, now = Fault(wanted) if wanted else None, timezone.now()
+        rules = suspects(fault, now=now)
+        linted = lint(rules, now=now, most=MAX_EXAMINED)
+        found = (one for one in linted if fault in {None, one.fault})
+        findings = list(islice(found, MAX_FINDINGS + 1))
+        more = rules.order_by("pk").values("pk")[MAX_EXAMINED : MAX_EXAMINED + 1].exists()
+        return Response(
+            {
+                "examined_at_most": MAX_EXAMINED,
+                "is_partial": more or len(findings) > MAX_FINDINGS,
+                "findings": [one.as_document() for one in findings[:MAX_FINDINGS]],
+            }
+        )

@@ -1,0 +1,180 @@
+"""Rules and the commands that they are about, over the API."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+from django_filters import ChoiceFilter
+from django_filters.rest_framework import CharFilter, FilterSet
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import exceptions, serializers
+from rest_framework.fields import get_error_detail
+
+from acl.lint import Fault, lint_saved
+from acl.models import CommandPermission, CommandSet
+from acl.models.command_permission import Effect, RuleState
+from devices.api.filters import KeyFilter, TruthFilter
+from devices.api.serializers import (
+    CharField,
+    ChoiceField,
+    IntegerField,
+    ModelSerializer,
+    Serializer,
+)
+from devices.api.views import ChangeMixin, CreateMixin, DeleteMixin, ReadMixin, RegistryViewSet
+
+MAX_COMMANDS = 1000  # of one set
+
+
+class FindingSerializer(Serializer):
+    """What is wrong with a rule, and the other rule that makes it so."""
+
+    rule = IntegerField()
+    text = CharField()
+    fault = ChoiceField(choices=Fault.choices)
+    other = IntegerField(allow_null=True)
+
+
+class RuleSerializer(ModelSerializer):
+    """A rule: these senders may, or may not, send these commands to those receivers.
+
+    A sender or receiver of kind `device` or `group` is named by its key; commands are a pattern or
+    the key of a command set.
+    """
+
+    text = CharField(source="notation", read_only=True, help_text="The rule in one line.")
+    state = serializers.SerializerMethodField(help_text="Whether it takes part in decisions now.")
+    findings = serializers.SerializerMethodField(
+        help_text="What is wrong with the rule; in the answer to a change of it."
+    )
+
+    class Meta:
+        model = CommandPermission
+        fields = [
+            "id",
+            "effect",
+            "source_kind",
+            "source_device",
+            "source_group",
+            "destination_kind",
+            "destination_device",
+            "destination_group",
+            "pattern",
+            "command_set",
+            "enabled",
+            "valid_from",
+            "valid_until",
+            "note",
+            "text",
+            "state",
+            "findings",
+            "created",
+            "updated",
+        ]
+        read_only_fields = ["created", "updated"]
+
+    def get_fields(self) -> dict[str, Any]:
+        """Look for what is wrong with a rule where it was changed, and not in lists."""
+        fields = super().get_fields()
+        if not getattr(self.context.get("view"), "changing", True):
+            fields.pop("findings", None)
+        return fields
+
+    @extend_schema_field(ChoiceField(choices=RuleState.choices))
+    def get_state(self, rule: CommandPermission) -> str:
+        """Return whether the rule takes part in decisions, and why not."""
+        return str(rule.state_at(timezone.now()).value)
+
+    @extend_schema_field(FindingSerializer(many=True))
+    def get_findings(self, rule: CommandPermission) -> list[dict[str, Any]]:
+        """Return what is wrong with the rule, and with those that it affects."""
+        return [finding.as_document() for finding in lint_saved(rule)]
+
+
+class RuleFilters(FilterSet):
+    """What rules are looked up by."""
+
+    effect = ChoiceFilter(choices=Effect.choices)
+    enabled = TruthFilter()
+    source_device = KeyFilter()
+    source_group = KeyFilter()
+    destination_device = KeyFilter()
+    destination_group = KeyFilter()
+    command_set = KeyFilter()
+    pattern = CharFilter()
+    pattern_prefix = CharFilter(field_name="pattern", lookup_expr="startswith")
+
+
+class RuleViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+    """Rules: who may send which command to whom."""
+
+    queryset = CommandPermission.objects.named()
+    serializer_class = RuleSerializer
+    filterset_class = RuleFilters
+
+
+class CommandsField(serializers.ListField):
+    """The patterns of a command set, as texts."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(child=CharField(), max_length=MAX_COMMANDS, **kwargs)
+
+    def get_attribute(self, instance: Any) -> list[str]:
+        """Return the patterns."""
+        return sorted(row.pattern for row in instance.patterns.all())
+
+
+class CommandSetSerializer(ModelSerializer):
+    """A command set; `commands` are its patterns."""
+
+    commands = CommandsField(required=False)
+
+    class Meta:
+        model = CommandSet
+        fields = ["id", "name", "description", "commands"]
+        versioned_with = ["patterns"]
+
+    def create(self, validated_data: dict[str, Any]) -> CommandSet:
+        """Save a new set with its commands."""
+        commands = validated_data.pop("commands", [])
+        command_set: CommandSet = super().create(validated_data)
+        self._replace(command_set, commands)
+        return command_set
+
+    def update(self, instance: CommandSet, validated_data: dict[str, Any]) -> CommandSet:
+        """Save what was changed; the commands that are given replace those that are there."""
+        commands = validated_data.pop("commands", None)
+        command_set: CommandSet = super().update(instance, validated_data)
+        if commands is not None:
+            self._replace(command_set, commands)
+        return command_set
+
+    @staticmethod
+    def _replace(command_set: CommandSet, commands: list[str]) -> None:
+        try:
+            command_set.replace_commands(commands)
+        except ValidationError as error:
+            raise exceptions.ValidationError({"commands": get_error_detail(error)}) from None
+
+
+class CommandSetFilters(FilterSet):
+    """What command sets are looked up by."""
+
+    name = CharFilter()
+
+
+class CommandSetViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+    """Command sets: commands that many rules refer to, kept in one place."""
+
+    queryset = CommandSet.objects.prefetch_related("patterns")
+    serializer_class = CommandSetSerializer
+    filterset_class = CommandSetFilters
+    permissions = {
+        "create": ("acl.add_commandset", "acl.add_commandsetpattern"),
+        "partial_update": (
+            "acl.change_commandset",
+            "acl.add_commandsetpattern",
+            "acl.delete_commandsetpattern",
+        ),
+        "destroy": ("acl.delete_commandset", "acl.delete_commandsetpattern"),
+    }
