@@ -4,7 +4,7 @@ Fills a PostgreSQL of its own (or the empty one that DATABASE_URL names) with de
 groups, rules and a day of calls, serves it, and asks each page many times as a superuser. It
 prints the median and the slowest answer in milliseconds; the first answer, which may have to count
 what later ones remember for a minute, is shown apart. PATH adds pages, such as
-`/admin/devices/device/?o=6`; `{pk}` and `{identifier}` stand for a device's.
+`/admin/devices/device/?o=5`; `{pk}` and `{identifier}` stand for a device's.
 """
 
 import argparse

@@ -55,7 +55,7 @@ class CertificateAdmin(
     list_display = [
         "device",
         "label",
-        "state",
+        "unusual_state",
         "pin",
         "short_subject",
         "ends",

@@ -1,19 +1,23 @@
-"""The list of devices: bounded counts, filters that count, and columns computed for one page."""
+"""Lists: what narrows them, bounded counts, filters that count, columns computed for one page."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import EmptyResultSet
+from django.core.exceptions import EmptyResultSet, FieldDoesNotExist
 from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.template.loader import get_template
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -33,6 +37,86 @@ MAX_LISTED = 50_000  # rows that the pages of a list reach; a search or a filter
 MAX_COUNTED = 10_000  # rows that a filter counts for one choice
 MAX_GROUPS = 15  # that are choices of a filter
 ANYWHERE = "*"  # at the beginning of a search: look everywhere, not at beginnings only
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One thing that narrows a list, and the address of the list without it."""
+
+    title: str
+    value: str
+    without: str
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """What a list could be narrowed by, as drawn, and what it is narrowed by now."""
+
+    filters: list[SafeString]
+    chips: list[Chip]
+
+
+def narrowed(cl: Any) -> Narrowed:
+    """Return the filters of a list, each as its own template draws it, and those in use."""
+    filters, chips, known = [], [], set()
+    for spec in cl.filter_specs:
+        choices = list(spec.choices(cl))
+        drawn = {"title": spec.title, "choices": choices, "spec": spec}
+        filters.append(mark_safe(get_template(spec.template).render(drawn)))  # noqa: S308 (escaped)
+        parameters = [name for name in spec.expected_parameters() if name in cl.filter_params]
+        known |= set(parameters)
+        if parameters:
+            chosen = ", ".join(str(one["display"]) for one in choices if one["selected"])
+            without = cl.get_query_string(remove=parameters)
+            chips.append(Chip(str(spec.title), chosen or "…", without))
+    for name, values in cl.filter_params.items():
+        if name not in known and values:
+            chips.append(_linked(cl, name, values))
+    return Narrowed(filters, chips)
+
+
+def _linked(cl: Any, name: str, values: list[str]) -> Chip:
+    """Return what a link from another page narrows a list by."""
+    try:
+        field = cl.opts.get_field(name.partition("__")[0])
+    except FieldDoesNotExist:
+        return Chip(name, ", ".join(values), cl.get_query_string(remove=[name]))
+    value = ", ".join(values)
+    if field.is_relation and value.isdecimal():
+        row = field.related_model._default_manager.filter(pk=value).first()
+        value = value if row is None else str(row)
+    title = getattr(field, "verbose_name", name)
+    return Chip(str(title), value, cl.get_query_string(remove=[name]))
+
+
+def hits(cl: Any) -> str:
+    """Return how many rows a list has: exactly, or in words that say that it is not exact."""
+    count = cl.result_count
+    names = {"one": cl.opts.verbose_name, "many": cl.opts.verbose_name_plural}
+    shown = number_format(count, force_grouping=True)
+    if getattr(cl.paginator, "is_capped", False):
+        about = _estimate(cl)
+        if about > count:
+            return _("About %(n)s %(many)s") % {
+                **names,
+                "n": number_format(about, force_grouping=True),
+            }
+        return _("More than %(n)s %(many)s") % {**names, "n": shown}
+    return f"{shown} {names['one'] if count == 1 else names['many']}"
+
+
+def _estimate(cl: Any) -> int:
+    """Return what PostgreSQL believes that the whole table has; 0 where only some are listed."""
+    if connection.vendor != "postgresql" or cl.query or cl.filter_params:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass",
+            [cl.opts.db_table],
+        )
+        row: tuple[int] = cursor.fetchone()
+    digits = max(len(str(row[0])) - 3, 0)  # what is estimated is not shown to the last digit
+    return round(row[0], -digits)
 
 
 class BoundedPaginator(Paginator):

@@ -10,7 +10,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 
 from devices.admin.actions import BulkActionsMixin
-from devices.admin.rendering import REVOKED, expiry, state_badge
+from devices.admin.rendering import REVOKED, expiry_in_list, moment, state_badge
+from devices.verdicts import Outcome
 
 
 class CredentialMixin(BulkActionsMixin):
@@ -23,11 +24,19 @@ class CredentialMixin(BulkActionsMixin):
         """Return whether the credential admits its device now, and why not."""
         return state_badge(credential.state_at(timezone.now()))
 
+    @admin.display(description=gettext_lazy("State"), empty_value="")
+    def unusual_state(self, credential: Any) -> SafeString | str:
+        """Return why the credential does not admit its device now; nothing where it does."""
+        state = credential.state_at(timezone.now())
+        return "" if state is Outcome.VERIFIED else state_badge(state)
+
     @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
     def ends(self, credential: Any) -> SafeString | str:
-        """Return when the credential ends, and whether that is soon."""
+        """Return when the credential ends, and how soon; it has ended where it is revoked."""
         ends: datetime | None = credential.not_after
-        return expiry(ends, timezone.now())
+        if credential.revoked_at is not None:
+            return moment(ends, "moment day")
+        return expiry_in_list(ends, timezone.now())
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Leave out who revoked it, when and why, while nobody has."""

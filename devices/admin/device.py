@@ -51,6 +51,7 @@ from devices.admin.rendering import (
     badge,
     enabled_badge,
     expiry,
+    expiry_in_list,
 )
 from devices.admin.try_credential import TryCredentialMixin
 from devices.models import CredentialState, Device
@@ -87,7 +88,6 @@ class DeviceAdmin(
     list_display = [
         "identifier",
         "name",
-        "kind",
         "state",
         "group_names",
         LAST_SEEN,
@@ -165,11 +165,12 @@ class DeviceAdmin(
         shown = Device.objects.annotate(
             credential_state=credential_state(now), next_expiry=next_expiry(now)
         ).get(pk=row.pk)
+        held = CredentialState(shown.credential_state)
         vars(row)["next_expiry"] = shown.next_expiry  # type: ignore[attr-defined]
         return {
-            "state": self.state(row),
-            "credentials": self.credentials(shown),
-            "next_expiry": self.next_expiry(shown),
+            "state": enabled_badge(row.enabled),
+            "credentials": badge(CREDENTIAL_TONES[held], held.label),
+            "next_expiry": expiry(shown.next_expiry, now),
             "facts": facts_of(request, row),
             "history_is_hidden": not self.may_see_history(request),
             "groups": row.groups.all(),
@@ -181,10 +182,13 @@ class DeviceAdmin(
             "panels": panels_of(request, row, *credential_panels(request, row)),
         }
 
-    @admin.display(description=gettext_lazy("State"), ordering="enabled")
-    def state(self, device: Device) -> SafeString:
-        """Return whether the device may connect at all."""
-        return enabled_badge(device.enabled)
+    @admin.display(description=gettext_lazy("State"), ordering="enabled", empty_value="")
+    def state(self, device: Device) -> SafeString | str:
+        """Return what is not ordinary: a device that may not connect, or one that is a backend."""
+        marks = [] if device.enabled else [enabled_badge(device.enabled)]
+        if device.kind != Device.Kind.DEVICE:
+            marks.append(badge(Tone.PLAIN, device.get_kind_display()))
+        return format_html_join(" ", "{}", ((mark,) for mark in marks))
 
     @admin.display(description=gettext_lazy("Groups"), ordering="first_group", empty_value=NOTHING)
     def group_names(self, device: Device) -> SafeString:
@@ -201,11 +205,14 @@ class DeviceAdmin(
         more = len(groups) - MAX_GROUP_NAMES
         return format_html(_("{names} and {n} more"), names=names, n=more) if more > 0 else names
 
-    @admin.display(description=gettext_lazy("Credentials"), ordering="credential_state")
-    def credentials(self, device: Device) -> SafeString:
-        """Return what the device could show now."""
+    @admin.display(
+        description=gettext_lazy("Credentials"), ordering="credential_state", empty_value=""
+    )
+    def credentials(self, device: Device) -> SafeString | str:
+        """Return what keeps a device from connecting now; nothing where it has what it needs."""
         state = CredentialState(device.credential_state)  # type: ignore[attr-defined]
-        return badge(CREDENTIAL_TONES[state], state.label)
+        usable = state is CredentialState.USABLE
+        return "" if usable else badge(CREDENTIAL_TONES[state], state.label)
 
     @admin.display(
         description=gettext_lazy("Next expiry"),
@@ -213,7 +220,7 @@ class DeviceAdmin(
     )
     def next_expiry(self, device: Device) -> SafeString | str:
         """Return when the last of its live credentials ends, and the device is locked out."""
-        return expiry(device.next_expiry, timezone.now())  # type: ignore[attr-defined]
+        return expiry_in_list(device.next_expiry, timezone.now())  # type: ignore[attr-defined]
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest

@@ -28,9 +28,8 @@ class PreSharedKeyAdmin(
     list_display = [
         "device",
         "label",
-        "state",
+        "unusual_state",
         "shown_hint",
-        "scheme",
         "ends",
         LAST_USED,
         CREATED,

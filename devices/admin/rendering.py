@@ -32,16 +32,18 @@ class Tone(StrEnum):
     PLAIN = "plain"
 
 
-def moment(value: datetime | None) -> SafeString | str:
+def moment(value: datetime | None, dress: str = "moment") -> SafeString | str:
     """Return a moment as `<time>`: UTC, which a script turns into the reader's zone.
 
-    UTC to the second stays at hand as the element's title.
+    UTC to the second stays at hand as the element's title. `dress` are its classes: with "day" too,
+    only the day is shown.
     """
     if value is None:
         return NOTHING
     utc = value.astimezone(UTC)
     return format_html(
-        '<time class="moment" datetime="{}" title="{}">{}</time>',
+        '<time class="{}" datetime="{}" title="{}">{}</time>',
+        dress,
         f"{utc:%Y-%m-%dT%H:%M:%SZ}",
         f"{utc:%Y-%m-%d %H:%M:%S} UTC",
         f"{utc:%Y-%m-%d %H:%M} UTC",
@@ -66,21 +68,33 @@ def state_badge(outcome: Outcome) -> SafeString:
     return badge(tone, CREDENTIAL_STATES.get(outcome, outcome.label))
 
 
-def expiry(ends: datetime | None, now: datetime) -> SafeString | str:
-    """Return when something ends, with a badge where that is soon or past."""
-    if ends is None:
-        return NOTHING
+def _left(ends: datetime, now: datetime) -> SafeString:
     if ends <= now:
-        return format_html("{} {}", moment(ends), badge(Tone.BAD, _("expired")))
-    if ends > now + SOON:
-        return moment(ends)
+        return badge(Tone.BAD, _("expired"))
     days, hours = (ends - now).days, (ends - now).seconds // 3600
     left = (
         ngettext("in %(n)d day", "in %(n)d days", days) % {"n": days}
         if days
         else ngettext("in %(n)d hour", "in %(n)d hours", hours) % {"n": hours}
     )
-    return format_html("{} {}", moment(ends), badge(Tone.SOON, left))
+    return badge(Tone.SOON, left)
+
+
+def expiry(ends: datetime | None, now: datetime) -> SafeString | str:
+    """Return when something ends, with a badge where that is soon or past."""
+    if ends is None:
+        return NOTHING
+    if ends > now + SOON:
+        return moment(ends)
+    return format_html("{} {}", moment(ends), _left(ends, now))
+
+
+def expiry_in_list(ends: datetime | None, now: datetime) -> SafeString | str:
+    """Return when something ends, in one word: the days left where they are few, else the day."""
+    if ends is None or ends > now + SOON:
+        return moment(ends, "moment day")
+    utc = f"{ends.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return format_html('<span title="{}">{}</span>', utc, _left(ends, now))
 
 
 def moment_column(field: str, description: Any) -> Any:

@@ -91,12 +91,12 @@ def test_a_device_is_found_from_any_page(open_page: OpenPage) -> None:
 
 
 def test_a_narrow_list_shows_each_row_as_a_card_with_labels(open_page: OpenPage) -> None:
-    page = open_page("/admin/devices/device/", viewport={"width": 360, "height": 780})
-    row = page.get_by_role("row").filter(has_text="Valve north 2")
-    label = row.locator("td.field-name").evaluate(
+    page = open_page("/admin/devices/presharedkey/", viewport={"width": 360, "height": 780})
+    row = page.get_by_role("row").filter(has_text="factory").first
+    label = row.locator("td.field-shown_hint").evaluate(
         "cell => getComputedStyle(cell, '::before').content"
     )
-    assert label == '"Name: "'
+    assert label == '"Secret begins: "'
     cells = row.get_by_role("cell").evaluate_all(
         "cells => cells.map((cell) => cell.getBoundingClientRect().right)"
     )

@@ -147,9 +147,36 @@ function labelCells() {
             }
             cell.setAttribute("role", cell.matches("th") ? "rowheader" : "cell");
             cell.dataset.label = cell.matches(".action-checkbox") ? "" : labels[position] || "";
+            cell.classList.toggle("nothing", cell.textContent.trim() === "—");
         });
     }
     table.classList.add("labelled");
+}
+
+// A menu closes when something else is pointed at, and by Esc, which leads back to what opened it.
+function closeMenus() {
+    const opened = () => document.querySelectorAll("details.menu[open]");
+    document.addEventListener("click", (event) => {
+        for (const menu of opened()) {
+            menu.open = menu.contains(event.target);
+        }
+    });
+    document.addEventListener("keydown", (event) => {
+        if (event.key === "Escape") {
+            for (const menu of opened()) {
+                menu.open = false;
+                menu.querySelector("summary").focus();
+            }
+        }
+    });
+}
+
+// What does not fit its column is read by pointing at it.
+function tellWhatIsCut(event) {
+    const cell = event.target.closest?.("#result_list :is(td, th > a), .clip");
+    if (cell && !cell.title && cell.scrollWidth > cell.clientWidth) {
+        cell.title = cell.textContent.trim();
+    }
 }
 
 // `/` goes to the search box from anywhere but a field; Esc leaves it for the page.
@@ -214,6 +241,7 @@ function nameOpenedSearch(event) {
 markMoments();
 sayTimeZone(localiseMoments() + localiseFields());
 labelCells();
+closeMenus();
 searchByKey();
 // After those scripts, which draw on `load` and when jQuery says that the page is ready.
 window.addEventListener("load", () => {
@@ -222,3 +250,4 @@ window.addEventListener("load", () => {
 });
 document.addEventListener("formset:added", nameDrawnFields);
 document.addEventListener("focusin", nameOpenedSearch);
+document.addEventListener("mouseover", tellWhatIsCut);

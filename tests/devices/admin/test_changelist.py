@@ -69,10 +69,10 @@ def _fleet(make_device: Factory, make_group: Any) -> None:
         ({"group": "none"}, ["ending", "later", "outlived"]),
         ({"group": "nonsense"}, []),
         ({"credentials": "unusable", "seen": "never"}, ["outlived"]),
-        ({"o": "8.1"}, ["ending", "later", "bare", "endless", "outlived"]),
-        ({"o": "-7.1"}, ["ending", "endless", "later", "bare", "outlived"]),
-        ({"o": "5.1", "group": "1"}, []),
-        ({"o": "-6", "seen": "24h"}, ["ending"]),
+        ({"o": "7.1"}, ["ending", "later", "bare", "endless", "outlived"]),
+        ({"o": "-6.1"}, ["ending", "endless", "later", "bare", "outlived"]),
+        ({"o": "4.1", "group": "1"}, []),
+        ({"o": "-5", "seen": "24h"}, ["ending"]),
     ],
 )
 def test_devices_are_filtered_and_sorted(
@@ -130,7 +130,7 @@ def test_more_devices_than_the_pages_reach_are_said_to_be_more(
     monkeypatch.setattr(changelist, "MAX_LISTED", 3)
     monkeypatch.setattr(DeviceAdmin, "list_per_page", 2)
     page = admin_client.get(LIST).content.decode()
-    assert "3+ devices" in page
+    assert "More than 3 devices" in page
     assert "Select all that match" in page
     assert shown(admin_client, p="2") == ["endless"]
 
@@ -138,8 +138,9 @@ def test_more_devices_than_the_pages_reach_are_said_to_be_more(
 @pytest.mark.usefixtures("_fleet")
 def test_the_page_shows_states_groups_and_the_next_expiry(admin_client: Client) -> None:
     page = admin_client.get(LIST).content.decode()
-    for text in ("badge-good", "disabled", "expired", "in 8 days", "attic", "yard"):
+    for text in ("disabled", "expired", "in 8 days", "attic", "yard"):
         assert text in page, text
+    assert "badge-good" not in page  # what is ordinary is not said of each
 
 
 def test_groups_beyond_the_first_are_reached_by_their_list(
@@ -188,7 +189,7 @@ def test_the_beginning_of_an_identifier_is_looked_up_in_an_index(db: None) -> No
     assert "devices_device_by_prefix" in plan or "SEARCH" in plan or "Index Cond" in plan
 
 
-@pytest.mark.parametrize("query", ["", "?q=device", "?credentials=usable&o=8"])
+@pytest.mark.parametrize("query", ["", "?q=device", "?credentials=usable&o=7"])
 def test_the_list_costs_the_same_statements_however_long(
     admin_client: Client, make_device: Factory, make_group: Any, query: str
 ) -> None:
