@@ -90,6 +90,7 @@ def test_no_page_calls_a_listed_certificate_usable(
     page = admin_client.get(reverse(address, args=args)).content.decode()
     assert "lamp" in page
     assert '<span class="badge badge-good">usable</span>' not in page
+    assert "badge-bad" in page
 
 
 @pytest.mark.parametrize("choice", ["live", "expiring", "expired"])
