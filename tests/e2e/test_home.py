@@ -77,7 +77,7 @@ def test_without_scripts_the_page_says_utc_and_searches(open_page: OpenPage) -> 
     page.locator("#search-everything").fill("Berlin")
     page.keyboard.press("Enter")
     page.get_by_role("link", name="Berlin, north").click()
-    expect(page.get_by_role("heading", level=2).first).to_contain_text("Berlin, north")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Berlin, north")
 
 
 def test_a_device_is_found_from_any_page(open_page: OpenPage) -> None:
