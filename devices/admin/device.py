@@ -165,12 +165,12 @@ class DeviceAdmin(
         shown = Device.objects.annotate(
             credential_state=credential_state(now), next_expiry=next_expiry(now)
         ).get(pk=row.pk)
-        held = CredentialState(shown.credential_state)
+        held = CredentialState(shown.credential_state)  # type: ignore[attr-defined]
         vars(row)["next_expiry"] = shown.next_expiry  # type: ignore[attr-defined]
         return {
             "state": enabled_badge(row.enabled),
             "credentials": badge(CREDENTIAL_TONES[held], held.label),
-            "next_expiry": expiry(shown.next_expiry, now),
+            "next_expiry": expiry(shown.next_expiry, now),  # type: ignore[attr-defined]
             "facts": facts_of(request, row),
             "history_is_hidden": not self.may_see_history(request),
             "groups": row.groups.all(),
