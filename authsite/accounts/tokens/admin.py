@@ -135,7 +135,7 @@ class RuleForm(forms.Form):
     def __init__(self, *args: Any, offered: scopes_of.Choices, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field: Any = self.fields["permission"]
-        field.choices = [("", NOTHING), *offered]
+        field.choices = [("", NOTHING), *scopes_of.with_deeds(offered)]
 
     def clean(self) -> dict[str, Any]:
         """Refuse half a rule."""
@@ -143,7 +143,7 @@ class RuleForm(forms.Form):
         given = cleaned.get("group") or cleaned.get("per_hour")
         if given and not cleaned.get("permission") and "permission" not in self.errors:
             self.add_error("permission", _("What does the rule narrow?"))
-        if cleaned.get("permission") and not given and not self.errors:
+        if cleaned.get("permission") and not (given or ":" in cleaned["permission"] or self.errors):
             raise ValidationError(_("A rule names a group, a rate an hour, or both."))
         return cleaned
 
@@ -153,7 +153,8 @@ class RuleForm(forms.Form):
         if not said.get("permission"):
             return None
         group = said["group"].pk if said["group"] else None
-        return Rule(said["permission"], group=group, per_hour=said["per_hour"])
+        permission, _colon, only = said["permission"].partition(":")
+        return Rule(permission, only=only or None, group=group, per_hour=said["per_hour"])
 
 
 class EndTokens(BulkChange):

@@ -53,6 +53,7 @@ class TokenAuthentication(BaseAuthentication):
         last_used.worker.record(
             token, text.strip(), now, address or request.META.get("REMOTE_ADDR") or None
         )
+        token.operation = operation_of(request)
         return token.owner, token
 
     def authenticate_header(self, request: Request) -> str:
@@ -60,6 +61,12 @@ class TokenAuthentication(BaseAuthentication):
         challenge = 'Bearer realm="authsite"'
         presented = str(request.META.get("HTTP_AUTHORIZATION", "")).lower().startswith("bearer")
         return f'{challenge}, error="invalid_token"' if presented else challenge
+
+
+def operation_of(request: Request) -> str:
+    """Return what a request asks its view for: the view's action, or the method."""
+    view = (request.parser_context or {}).get("view")
+    return getattr(view, "action", None) or str(request.method).lower()
 
 
 class Guesses:

@@ -35,6 +35,8 @@ from rpc.authentication import is_within
 CONTEXT = b"authsite api token v1\x00"  # no digest of another kind of secret is one of a token
 HOUR = timedelta(hours=1)
 MAX_NETWORKS = 50  # of one token
+READING = frozenset({None, "list", "retrieve", "export"})  # operations that change nothing
+PLACING = ("devices.add_device", "devices.change_device")  # what puts devices into groups
 
 Network = IPv4Network | IPv6Network
 
@@ -290,6 +292,8 @@ class ApiToken(Revocable):
         gettext_lazy("last used from"), null=True, blank=True, editable=False
     )
 
+    operation: str | None = None  # what the request does that it is used in, as the view names it
+
     objects = ApiTokenQuerySet.as_manager()
     history = Records(without=["digest", "pepper", "created", "last_used", "last_used_from"])
 
@@ -420,7 +424,12 @@ class ApiToken(Revocable):
         """Return those of the rows that the rules about seeing them admit."""
         meta = queryset.model._meta
         seen = self.rules_about(f"{meta.app_label}.view_{meta.model_name}")
-        return narrowing.narrowed(queryset, list(seen))
+        rows = narrowing.narrowed(queryset, list(seen))
+        if queryset.model is DeviceGroup and self.operation not in READING:
+            # A device that may be changed may be put into no group but those.
+            for permission in PLACING:
+                rows = narrowing.narrowed(rows, list(self.rules_about(permission)))
+        return rows
 
     def spend(self, permission: str, rows: Iterable[Model]) -> None:
         """Count rows that a permission is used on against the rules about it.
@@ -432,9 +441,9 @@ class ApiToken(Revocable):
         about = self.rules_about(permission)
         if not about:
             return
-        admitted = narrowing.admitting(list(about), list(rows))
+        admitted = narrowing.admitting(about, list(rows), self.operation)
         if admitted is None:
-            raise exceptions.PermissionDenied(_("A rule of the token keeps it to other devices."))
+            raise exceptions.PermissionDenied(_("No rule of the token admits this."))
         with transaction.atomic():
             for rule, count in admitted.items():
                 if rule.per_hour is not None:

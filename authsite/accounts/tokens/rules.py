@@ -4,14 +4,16 @@ A permission of a token about which there are rules may be used on a row where o
 it. A permission without rules is narrowed by nothing but the scopes of the token.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db.models import Model, Q, QuerySet
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from devices.models import Device, DeviceGroup, Membership
 
@@ -21,49 +23,85 @@ MAX_PER_HOUR = 1_000_000
 DEVICE_OF = {"device": "pk", "presharedkey": "device", "certificate": "device"}
 GROUP = "devicegroup"
 ON_DEVICES = frozenset({"devices.try_credential", "rpc.end_session"})
+# What a permission is used for, as the API's views name their operations.
+DEEDS = {
+    "devices.change_device": {
+        "disable": gettext_lazy("only disable"),
+        "enable": gettext_lazy("only enable"),
+    }
+}
+# On the command line: `devices.change_device:disable in lab, 20 an hour`.
+NOTATION = re.compile(
+    r"(?P<permission>\w+\.\w+)(?::(?P<only>\w+))?"
+    r"(?:\s+in\s+(?P<group>.+?))?(?:,?\s+(?P<rate>\d{1,7})\s+an\s+hour)?"
+)
+NO_RULE = gettext_lazy(
+    "A rule is an object with a permission, and a group, a rate an hour or both."
+)
 
 Row = TypeVar("Row", bound=Model)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What admits a permission: on devices within a group (or on any), on so many rows an hour."""
+    """What admits a permission: for one deed, on devices within a group, so many rows an hour."""
 
     permission: str
+    only: str | None = None  # one of the DEEDS of the permission
     group: int | None = None
     per_hour: int | None = None
 
     @classmethod
     def read(cls, stored: Any) -> "Rule":
         """Return the rule that a JSON object says; raises ValidationError."""
-        if not (
-            isinstance(stored, Mapping) and stored.keys() <= {"permission", "group", "per_hour"}
-        ):
-            raise ValidationError(
-                _("A rule is an object with a permission, and a group, a rate an hour or both.")
-            )
+        if not (isinstance(stored, Mapping) and set(stored) <= {one.name for one in fields(cls)}):
+            raise ValidationError(NO_RULE)
         rule = cls(**{"permission": "", **stored})
-        numbers = (rule.group, rule.per_hour)
-        if not isinstance(rule.permission, str) or any(
-            number is not None and (not isinstance(number, int) or isinstance(number, bool))
-            for number in numbers
+        numbers, texts = (rule.group, rule.per_hour), (rule.permission, rule.only or "")
+        if not all(isinstance(text, str) for text in texts) or any(
+            number is not None and type(number) is not int for number in numbers
         ):
-            raise ValidationError(
-                _("A rule is an object with a permission, and a group, a rate an hour or both.")
-            )
+            raise ValidationError(NO_RULE)
         return rule
+
+    @classmethod
+    def parse(cls, text: str) -> "Rule":
+        """Return the rule that a line says, as NOTATION has it; raises ValidationError."""
+        match = NOTATION.fullmatch(text.strip())
+        if match is None:
+            raise ValidationError(
+                _("“%(text)s” is no rule such as devices.change_device:disable in lab, 20 an hour"),
+                params={"text": text[:200]},
+            )
+        group = None
+        if (name := match["group"]) is not None:
+            group = DeviceGroup.objects.filter(name=name.strip('“”"')).first()
+            if group is None:
+                raise ValidationError(
+                    _("There is no group named “%(name)s”."), params={"name": name}
+                )
+        return cls(
+            match["permission"],
+            only=match["only"],
+            group=None if group is None else group.pk,
+            per_hour=int(match["rate"]) if match["rate"] else None,
+        )
 
     def stored(self) -> dict[str, Any]:
         """Return the rule as a JSON object."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def told(self, permission: str, group: DeviceGroup | None) -> str:
         """Return the rule in words; `permission` and `group` are what it names."""
+        if self.only is not None:
+            permission = f"{permission} ({DEEDS[self.permission][self.only]})"
         said = {
             "what": permission,
             "group": group or _("a group that is gone"),
             "n": self.per_hour,
         }
+        if self.group is None and self.per_hour is None:
+            return permission
         if self.group is None:
             return _("%(what)s, at most %(n)d an hour") % said
         if self.per_hour is None:
@@ -77,7 +115,12 @@ class Rule:
                 _("A rule narrows “%(permission)s”, which is not among the scopes."),
                 params={"permission": self.permission},
             )
-        if self.group is None and self.per_hour is None:
+        if self.only is not None and self.only not in DEEDS.get(self.permission, ()):
+            raise ValidationError(
+                _("“%(permission)s” has no deed “%(deed)s”."),
+                params={"permission": self.permission, "deed": self.only},
+            )
+        if self.only is None and self.group is None and self.per_hour is None:
             raise ValidationError(_("A rule names a group, a rate an hour, or both."))
         if self.per_hour is not None and not 1 <= self.per_hour <= MAX_PER_HOUR:
             raise ValidationError(
@@ -127,11 +170,14 @@ def narrowed(rows: "QuerySet[Row]", rules: Sequence[Rule]) -> "QuerySet[Row]":
     return rows.filter(Q(**{f"{DEVICE_OF[model]}__in": members}))
 
 
-def admitting(rules: Sequence[Rule], rows: Sequence[Model]) -> dict[Rule, int] | None:
+def admitting(
+    rules: Iterable[Rule], rows: Sequence[Model], operation: str | None
+) -> dict[Rule, int] | None:
     """Return how many of the rows each rule admits; None where one is admitted by none.
 
     A row is counted for one rule: for one without a rate if such a rule admits it.
     """
+    rules = [rule for rule in rules if rule.only in {None, operation}]
     counts: dict[Rule, int] = defaultdict(int)
     groups_of = _groups_of(rows) if any(rule.group is not None for rule in rules) else {}
     inside = {rule.group: within([rule.group]) for rule in rules if rule.group is not None}

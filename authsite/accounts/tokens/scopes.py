@@ -9,6 +9,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from authsite.accounts.tokens.rules import DEEDS
 from authsite.roles import CREDENTIALS, DEVICES, ROLES, RTIO, RULES
 
 ORDER = (*DEVICES, *CREDENTIALS, *RULES, *RTIO)
@@ -63,6 +64,24 @@ def choices(scopes: Iterable[str]) -> Choices:
         if scope in wanted:
             by_rows.setdefault(rows_of(model), []).append((scope, str(deed)))
     return list(by_rows.items())
+
+
+def with_deeds(offered: Choices) -> Choices:
+    """Add to the choices what each scope can be narrowed to: `devices.change_device:disable`."""
+    return [
+        (
+            rows,
+            [
+                choice
+                for scope, deed in deeds
+                for choice in (
+                    (scope, deed),
+                    *((f"{scope}:{one}", str(text)) for one, text in DEEDS.get(scope, {}).items()),
+                )
+            ],
+        )
+        for rows, deeds in offered
+    ]
 
 
 def in_words(scope: str) -> str:

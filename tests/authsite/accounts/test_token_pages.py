@@ -9,7 +9,6 @@ from django.utils import timezone
 
 from authsite.accounts import token_text
 from authsite.accounts.tokens.models import ApiToken, ServiceAccount, TokenOutcome
-from authsite.accounts.tokens.rules import Rule
 
 pytestmark = pytest.mark.django_db
 
@@ -52,20 +51,29 @@ def service(admin_user: User) -> ServiceAccount:
 def test_staff_make_a_token_and_see_it_once(make_group: Any) -> None:
     kim, client = staff("kim", "Operator")
     lab = make_group("lab")
-    rule = {"rules-0-permission": CHANGE, "rules-0-group": lab.pk, "rules-0-per_hour": 20}
+    rule = {
+        "rules-1-permission": f"{CHANGE}:enable",
+        "rules-0-permission": CHANGE,
+        "rules-0-group": lab.pk,
+        "rules-0-per_hour": 20,
+    }
     answer = client.post(f"{TOKENS}add/", sent(kim, **rule))
     token, text = ApiToken.objects.get(), answer.context["secret"]
     assert text in answer.content.decode()
     assert "no-store" in answer["Cache-Control"]
     assert token_text.identifier_of(text) == token.identifier
     assert ApiToken.objects.verify(text, "10.2.3.4", timezone.now()).outcome == "verified"
-    assert token.rules == [Rule(CHANGE, group=lab.pk, per_hour=20).stored()]
+    assert token.rules == [
+        {"permission": CHANGE, "group": lab.pk, "per_hour": 20},
+        {"permission": CHANGE, "only": "enable"},
+    ]
     for page in (TOKENS, f"{TOKENS}{token.pk}/change/", f"{TOKENS}{token.pk}/history/"):
         shown = client.get(page).content.decode()
         assert text not in shown
         assert token.digest not in shown
     page = client.get(f"{TOKENS}{token.pk}/change/").content.decode()
     assert "Devices: change, only in “lab”, at most 20 an hour" in page
+    assert "Devices: change (only enable)" in page
     assert 'name="_save"' not in page
     lab.delete()
     assert "a group that is gone" in client.get(f"{TOKENS}{token.pk}/change/").content.decode()

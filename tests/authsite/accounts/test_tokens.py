@@ -324,6 +324,7 @@ def test_a_role_taken_away_holds_at_the_next_request(kim: User) -> None:
         ({"not_after": timezone.now()}, "in the past"),
         ({"rules": [Rule(CHANGE, per_hour=1)]}, "not among the scopes"),
         ({"rules": [Rule(VIEW)]}, "a group, a rate an hour, or both"),
+        ({"rules": [Rule(VIEW, only="disable")]}, "has no deed “disable”"),
         ({"rules": [Rule(VIEW, per_hour=0)]}, "1 to 1000000"),
         ({"rules": [Rule(VIEW, per_hour=1)] * 21}, "at most 20"),
         ({"scopes": ["acl.view_commandset"], "rules": [Rule("acl.view_commandset", group=1)]},
@@ -457,6 +458,49 @@ def test_many_rows_cost_as_many_statements_as_one(
     for rows in ([lab["in lab"]], [lab["in lab"], lab["in room"]] * 10):
         with django_assert_num_queries(8):  # the tree, memberships; savepoint, lock, count, insert
             token.spend(CHANGE, rows)
+
+
+def test_a_rule_keeps_a_permission_to_one_deed(lab: dict[str, Any], kim: User) -> None:
+    rule = Rule.parse("devices.change_device:disable in lab, 20 an hour")
+    assert rule == Rule(CHANGE, only="disable", group=lab["lab"].pk, per_hour=20)
+    token, _text = issue(kim, scopes=[CHANGE, VIEW], rules=[rule])
+    for operation, admitted in (("disable", True), ("partial_update", False), (None, False)):
+        token.operation = operation
+        if admitted:
+            token.spend(CHANGE, [lab["in lab"]])
+        else:
+            with pytest.raises(PermissionDenied):
+                token.spend(CHANGE, [lab["in lab"]])
+
+
+def test_a_device_is_put_into_no_group_beyond_the_rule(lab: dict[str, Any], kim: User) -> None:
+    rules = [Rule(one, group=lab["lab"].pk) for one in (ADD, CHANGE)]
+    token, _text = issue(kim, scopes=[ADD, CHANGE], rules=rules)
+    for operation, seen in (("list", 3), ("create", 2), ("partial_update", 2)):
+        token.operation = operation
+        assert token.narrow(DeviceGroup.objects.all()).count() == seen
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is no rule such as"),
+        ("change_device in lab", "is no rule such as"),
+        ("devices.change_device in lab 20 hours", "no group named “lab 20 hours”"),
+        ("devices.change_device in nowhere", "no group named “nowhere”"),
+    ],
+)
+def test_what_is_no_rule(text: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Rule.parse(text)
+
+
+@pytest.mark.parametrize(
+    "stored", [None, [], {"permission": 1}, {"permission": VIEW, "group": True}, {"colour": 1}]
+)
+def test_what_is_stored_and_no_rule(stored: Any) -> None:
+    with pytest.raises(ValidationError, match="A rule is an object"):
+        Rule.read(stored)
 
 
 # --- Service accounts -----------------------------------------------------------------------
