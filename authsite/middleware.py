@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 
 from authsite.accounts.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
+from devices.admin.mixins import REASON
 from devices.database import confirmation
 
-REASON = "_change_reason"  # beside the buttons that save: templates/admin/change_reason.html
 SESSION_WRITE_SECONDS = 60  # a busy session is written once in so many, not at each request
 MALFORMED = re.compile(r"%00|\x00|[0-9]{1000}")  # in a path or a query
 

@@ -57,6 +57,17 @@ GROUP_PANELS: list[Callable[[HttpRequest, "DeviceGroup"], Panel | None]] = []
 # What the head of a device's page says beside its state. From rpc: who let it in last.
 FACTS: list[Callable[[HttpRequest, "Device"], Fact | None]] = []
 
+
+class Paste(NamedTuple):
+    """A text to paste into a device, a terminal or a configuration; it holds a secret."""
+
+    name: str
+    text: str
+
+
+# Ways to hand a new secret on, shown beside it. From rpc: what RTIO and Cesanta devices take.
+PASTES: list[Callable[[HttpRequest, "Device", str], Iterable[Paste]]] = []
+
 # Called around each view of an admin that may change something: a guard answers with what the view
 # answers, or in its place. From acl: the check whether a change breaks an assertion.
 GUARDS: list[Callable[["ModelAdmin[Any]", HttpRequest, View], HttpResponse]] = []

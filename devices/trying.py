@@ -68,5 +68,5 @@ def try_credentials(user: object, device: Device, **presented: Any) -> Verdict |
     with history.origin(
         history.current_origin(), reason=f"tried {' and '.join(sorts)}: {verdict.outcome}"
     ):
-        history.record([device], history.ChangeType.CHANGED)
+        history.record([device], history.ChangeType.TRIED)
     return verdict

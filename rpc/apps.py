@@ -21,9 +21,10 @@ class RpcConfig(AppConfig):
         """Register checks, sections of pages, what permissions are tried with, ended access."""
         from acl import extension_points
         from acl.engine.decisions import Request
-        from devices.extension_points import ACCESS_ENDED, FACTS, PANELS
+        from devices.extension_points import ACCESS_ENDED, FACTS, PANELS, PASTES
         from rpc import checks  # noqa: F401
         from rpc.admin.panels import last_calls, let_in_through, sessions
+        from rpc.admin.pastes import pastes
         from rpc.commands.registry import COMMANDS
         from rpc.models import CallRecord
         from rpc.rtio.session_ending import end_sessions_of
@@ -35,4 +36,5 @@ class RpcConfig(AppConfig):
         extension_points.REQUEST_SOURCES.append(requests_of_late)
         PANELS.extend((last_calls, sessions))
         FACTS.append(let_in_through)
+        PASTES.append(pastes)
         ACCESS_ENDED.append(end_sessions_of)

@@ -20,7 +20,8 @@ from devices.admin.mixins import EDIT
 from devices.extension_points import View
 
 TRY, CONFIRMED = "_try", "_confirmed"
-HTTP_DONE = 302  # the admin's answer to what was done; all else asks, complains or shows
+# The admin's answers to what was done, the second with a new secret; all else asks or shows.
+HTTP_DONE = (302, 201)
 MAX_SHOWN = 100  # on the page
 MAX_TOLD = 3  # in a message
 
@@ -31,7 +32,7 @@ def guard(model_admin: "ModelAdmin[Any]", request: HttpRequest, view: View) -> H
     with transaction.atomic():
         before = Before()
         response = view()
-        if response.status_code == HTTP_DONE:
+        if response.status_code in HTTP_DONE:
             consequences = before.compare()
             if TRY in request.POST or (consequences.broken and CONFIRMED not in request.POST):
                 transaction.set_rollback(True)

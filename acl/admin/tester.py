@@ -6,16 +6,20 @@ from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse_lazy
+from django.urls import reverse, reverse_lazy
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from acl import what_if
-from acl.engine.explanations import explain
+from acl.engine.decisions import Reason
+from acl.engine.explanations import Explanation, explain
 from acl.extension_points import COMMAND_SOURCES
 from acl.models import CommandPermission, CommandSetPattern
+from acl.models.command_permission import DestinationKind, Effect, SourceKind
 from devices.addresses import AddressError, entity_id
 from devices.admin.try_credential import MAX_SUGGESTED, SuggestingInput
+from devices.models import Device
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -68,6 +72,7 @@ def explain_view(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpRe
     explanation = None
     if form.is_valid():
         explanation = explain(**form.cleaned_data)
+    step = _next_step(request, explanation) if explanation is not None else None
     return page(
         model_admin,
         request,
@@ -76,7 +81,47 @@ def explain_view(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpRe
         form=form,
         media=form.media,
         explanation=explanation,
+        step=step,
     )
+
+
+def _next_step(request: HttpRequest, explanation: Explanation) -> tuple[Any, str] | None:
+    """Return what would let a refused command through, and where that is done."""
+    asked, reason = explanation.request, explanation.decision.reason
+    may = request.user.has_perm
+    if reason is Reason.DENIED and explanation.decider and may("acl.change_commandpermission"):
+        address = reverse("admin:acl_commandpermission_change", args=[explanation.decider.pk])
+        return _("Change the rule that denies it"), address
+    unknown = {
+        Reason.UNKNOWN_SOURCE: asked.source,
+        Reason.UNKNOWN_DESTINATION: asked.destination,
+    }.get(reason)
+    if unknown and may("devices.add_device"):
+        address = f"{reverse('admin:devices_device_add')}?{urlencode({'identifier': unknown})}"
+        return _("Register it"), address
+    ends = dict(
+        Device.objects.filter(identifier__in=[asked.source, asked.destination]).values_list(
+            "identifier", "pk"
+        )
+    )
+    disabled = {
+        Reason.DISABLED_SOURCE: asked.source,
+        Reason.DISABLED_DESTINATION: asked.destination,
+    }.get(reason)
+    if disabled in ends and may("devices.change_device"):
+        return _("Enable it"), reverse("admin:devices_device_enable", args=[ends[disabled]])
+    if reason is not Reason.NO_RULE or not may("acl.add_commandpermission"):
+        return None
+    filled: dict[str, Any] = {
+        "effect": Effect.ALLOW,
+        "source_kind": SourceKind.DEVICE,
+        "source_device": ends[asked.source],
+        "destination_kind": DestinationKind.DEVICE,
+        "destination_device": ends[asked.destination],
+        "pattern": asked.command,
+    }
+    address = f"{reverse('admin:acl_commandpermission_add')}?{urlencode(filled)}"
+    return _("Write the rule that allows it"), address
 
 
 def commands_view(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpResponse:

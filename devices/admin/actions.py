@@ -18,6 +18,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from devices import history
 from devices.admin.mixins import OwnPagesMixin, confirmation, form_page, set_digest
 from devices.credentials import x509
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
@@ -419,6 +420,7 @@ class BulkActionsMixin(OwnPagesMixin):
                     "text": _("Choose the group; what will change is shown next."),
                     "button": _("Continue"),
                     "is_destructive": False,
+                    "asks_why": False,
                     "shown": "",
                 },
             )
@@ -428,7 +430,7 @@ class BulkActionsMixin(OwnPagesMixin):
         confirmed = request.POST.get("shown") or None
         lacks = change.lacking(affected, request.user)
         if given is not None and not lacks and confirmed == digest:
-            done = change.apply(affected, given, by=request.user.get_username())
+            done = self._made(request, change, affected, given)
             messages.success(request, done)
             return None
         count = affected.count()
@@ -480,11 +482,19 @@ class BulkActionsMixin(OwnPagesMixin):
     ) -> HttpResponse:
         """Make a change that was confirmed; show what it was made of."""
         rows = self.model._default_manager.filter(pk=row.pk)
-        done = change.apply(rows, form.cleaned_data, by=request.user.get_username())
+        done = self._made(request, change, rows, form.cleaned_data)
         messages.success(request, done)
         page = change.page_after(row)
         address = f"admin:{page._meta.app_label}_{page._meta.model_name}_change"
         return HttpResponseRedirect(reverse(address, args=[page.pk]))
+
+    @staticmethod
+    def _made(
+        request: HttpRequest, change: BulkChange, rows: QuerySet[Any], given: dict[str, Any]
+    ) -> str:
+        """Make a change; the history says the reason that its form asks for, too."""
+        with history.origin(history.Origin.ADMIN, reason=given.get("reason", "")):
+            return change.apply(rows, given, by=request.user.get_username())
 
     def has_revoke_credentials_permission(self, request: HttpRequest) -> bool:
         """Whether this user may revoke keys and certificates."""

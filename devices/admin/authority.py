@@ -16,9 +16,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from devices import history
 from devices.admin import previews
 from devices.admin.history import HistoryMixin
-from devices.admin.mixins import SaveChangedFieldsMixin, form_page, own_page
+from devices.admin.mixins import REASON, SaveChangedFieldsMixin, form_page, own_page
 from devices.admin.presented import CertificatePreviewMixin, PresentedForm, RegisterForm
 from devices.admin.previews import Preview
 from devices.admin.rendering import (
@@ -289,7 +290,9 @@ class CertificateAuthorityAdmin(
     def _loaded(
         self, request: HttpRequest, anchor: CertificateAuthority, content: bytes
     ) -> HttpResponse:
-        loaded = anchor.load_list(content, by=request.user.get_username())
+        # The middleware leaves a form with a file unread.
+        with history.origin(history.Origin.ADMIN, reason=request.POST.get(REASON, "").strip()):
+            loaded = anchor.load_list(content, by=request.user.get_username())
         text = ngettext(
             "The list is in force; it names %(n)d certificate.",
             "The list is in force; it names %(n)d certificates.",

@@ -154,9 +154,10 @@ class DeviceAdmin(
         return [(None, {"fields": fields}), *others]
 
     def save_model(self, request: HttpRequest, obj: Device, form: forms.Form, change: bool) -> None:  # type: ignore[override]
-        """Save a device; warn of a new one whose identifier is easily taken for another."""
+        """Save a device; warn of a new one that is easily taken for another, or is not for RTIO."""
         super().save_model(request, obj, form, change)
-        for warning in () if change else obj.identifier_warnings():
+        warnings = () if change else (*obj.identifier_warnings(), obj.rtio_warning())
+        for warning in filter(None, warnings):
             self.message_user(request, warning, messages.WARNING)
 
     def read_context(self, request: HttpRequest, row: Device) -> dict[str, Any]:

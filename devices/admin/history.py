@@ -88,7 +88,7 @@ class HistoryMixin(OwnPagesMixin):
         may: bool = self.has_change_permission(request)
         if not (self.restores and may and entry.model is self.model):
             return ""
-        if entry.kind is ChangeType.DELETED:
+        if entry.kind in {ChangeType.DELETED, ChangeType.TRIED}:
             return ""
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_restore"
         return reverse(name, args=[entry.change.id, entry.change.history_id])
@@ -175,7 +175,8 @@ def history_panel(request: HttpRequest, device: Device) -> Panel | None:
     visible = _visible(request, Device, device.pk)
     if history_of(Device) not in visible:
         return None
-    page = timeline.latest(visible, IN_PANEL)
+    changes = {where: condition & timeline.CHANGES for where, condition in visible.items()}
+    page = timeline.latest(changes, IN_PANEL)
     return Panel(
         _("Latest changes"),
         "admin/history/panel.html",

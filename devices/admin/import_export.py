@@ -8,6 +8,7 @@ from typing import IO, Any, cast
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core import signing
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
@@ -85,6 +86,14 @@ class ImportForm(forms.Form):
         ),
     )
 
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        required=False,
+        max_length=200,
+        widget=AdminTextInputWidget,
+        help_text=gettext_lazy("For the history, which keeps the name of the file as well."),
+    )
+
     def clean_file(self) -> "UploadedFile[Any]":
         """Refuse what is too large or of no known format."""
         file: UploadedFile[Any] = self.cleaned_data["file"]
@@ -116,7 +125,7 @@ class Upload:
             read(content, format_of(self.name), Columns()),
             self.options,
             user=request.user,
-            reason=self.name,
+            reason=": ".join(filter(None, (self.name, form.cleaned_data["reason"]))),
             most_hashes=MAX_HASHES,
             admit_secrets=self._check_secrets_permitted,
         )

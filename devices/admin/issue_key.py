@@ -18,11 +18,14 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin.forms import MomentField, OneTimeForm
 from devices.admin.mixins import OwnPagesMixin, form_page, own_page
-from devices.admin.reauthentication import recently_authenticated
+from devices.admin.reauthentication import is_recent, recently_authenticated
 from devices.credentials import hashing
+from devices.extension_points import PASTES
 from devices.models import Device, PreSharedKey
 from devices.models.pre_shared_key import ISSUED_BEFORE
 
+ISSUE = "_issue"  # among what is sent: issue a key with the device
+HTTP_ISSUED = 201  # like a redirect, what says that something was done
 OVERLAPS = {
     0: gettext_lazy("at once"),
     1: gettext_lazy("in an hour"),
@@ -33,7 +36,9 @@ OVERLAPS = {
 
 
 class IssueKeyForm(OneTimeForm):
-    """What staff say of a new key; an empty secret means a generated one."""
+    """What staff may say of a new key; an empty secret means a generated one."""
+
+    folded = ("label", "not_before", "not_after", "secret", "random")
 
     label = forms.CharField(
         label=gettext_lazy("Label"),
@@ -80,6 +85,8 @@ class IssueKeyForm(OneTimeForm):
 class RotateKeysForm(OneTimeForm):
     """When the old keys end."""
 
+    folded = ("label",)
+
     overlap = forms.TypedChoiceField(
         label=gettext_lazy("The old keys end"),
         choices=OVERLAPS,
@@ -118,6 +125,26 @@ def strength_rules(device: Device) -> dict[str, Any]:
 
 class IssueKeyMixin(OwnPagesMixin):
     """Adds the pages that issue and rotate keys to the admin of devices."""
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Offer to issue a key with the new device."""
+        context = {"may_issue": request.user.has_perm("devices.add_presharedkey")}
+        answer: HttpResponse = super().add_view(request, form_url, context | (extra_context or {}))
+        return answer
+
+    def response_add(
+        self, request: HttpRequest, obj: Device, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Show the secret of the new device's key where one was asked for."""
+        if ISSUE in request.POST and request.user.has_perm("devices.add_presharedkey"):
+            if is_recent(request):
+                _key, secret = PreSharedKey.objects.issue(device=obj)
+                return self._secret_page(request, obj, secret)
+            return HttpResponseRedirect(reverse("admin:devices_device_issue_key", args=[obj.pk]))
+        answer: HttpResponse = super().response_add(request, obj, post_url_continue)
+        return answer
 
     @own_page("<int:object_id>/issue-key/")
     @recently_authenticated
@@ -225,7 +252,9 @@ class IssueKeyMixin(OwnPagesMixin):
                 "original": device,
                 "title": _("The new secret"),
                 "secret": secret,
+                "pastes": [one for make in PASTES for one in make(request, device, secret)],
             },
+            status=HTTP_ISSUED,
         )
 
 

@@ -27,6 +27,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 FILTER_PARTS = ("exact", "isnull", "id__exact", "gte", "lt", "in")  # that Django's filters use
 DATE_PARTS = ("year", "month", "day")
+REASON = (
+    "_change_reason"  # among what is sent: why, for the history; templates/admin/reason_row.html
+)
 EDIT = "_edit"  # among what is sent: show the form as it was filled in, and save nothing
 
 
@@ -222,7 +225,10 @@ def form_page(
     original: Model | None = None,
     **context: Any,
 ) -> HttpResponse:
-    """Return a page in the admin's dress with one form on it, about a row, some or none."""
+    """Return a page in the admin's dress with one form on it, about a row, some or none.
+
+    It asks for a reason, unless its form does or `asks_why` is false.
+    """
     return TemplateResponse(
         request,
         "admin/devices/form_page.html",
@@ -232,6 +238,8 @@ def form_page(
             "original": original,
             "form": form,
             "media": model_admin.media + form.media,
+            "asks_why": "reason" not in form.fields,
+            "why": request.POST.get(REASON, ""),
             **context,
         },
     )

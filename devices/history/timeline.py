@@ -21,6 +21,7 @@ from devices.moments import parse_moment
 
 NOTHING = "—"
 PER_PAGE = 50
+CHANGES = ~Q(history_type=ChangeType.TRIED)  # and not what left its row as it was
 
 
 class FieldChange(NamedTuple):
@@ -117,8 +118,8 @@ def visible_to(user: Any) -> list[Any]:
 
 
 def recent(limit: int, user: AbstractUser) -> list[Entry]:
-    """Return the last changes among those that somebody may read."""
-    return latest({historical: Q() for historical in visible_to(user)}, limit).entries
+    """Return the last changes among those that somebody may read; tries are none."""
+    return latest(dict.fromkeys(visible_to(user), CHANGES), limit).entries
 
 
 def of(row_model: type[models.Model], pk: int) -> dict[Any, Q]:
@@ -196,7 +197,9 @@ def _before(changes: Iterable[Any]) -> dict[tuple[Any, int], Any]:
 
 def differences(old: Any, new: Any, names: "Names") -> list[FieldChange]:
     """Return what a change did, field by field; of a row that began or ended, what it said."""
-    changes = []
+    changes: list[FieldChange] = []
+    if new.history_type == ChangeType.TRIED:
+        return changes
     for field in new.tracked_fields:
         if field.primary_key or new.is_link:
             continue

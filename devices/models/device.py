@@ -21,6 +21,8 @@ from devices.models.batches import locked
 from devices.models.group import DeviceGroup
 
 MAX_NAMED = 3  # identifiers in a warning
+RTIO_SHORTEST, RTIO_LONGEST = 30, 40  # characters of a device id, by RTIO's specification
+RTIO_BYTES = 36  # of a device id, as RTIO's servers take them
 
 
 def first_group() -> Subquery:
@@ -306,6 +308,31 @@ class Device(Recorded):
                 _("It is easily taken for “%(names)s”, which is registered.") % {"names": names}
             )
         return [str(warning) for warning in found]
+
+    def rtio_warning(self) -> str:
+        """Return why RTIO cannot use this identifier; empty where it can, or is not meant to.
+
+        A Cesanta ID, //HOST/NAME, is not meant for RTIO, and a backend connects to none.
+        RTIO's specification says 30 to 40 characters; its servers take exactly 36 bytes.
+        """
+        if self.kind != self.Kind.DEVICE or self.identifier.startswith("//"):
+            return ""
+        characters, size = len(self.identifier), len(self.identifier.encode())
+        if not RTIO_SHORTEST <= characters <= RTIO_LONGEST:
+            text = _(
+                "RTIO cannot use this identifier: its device ids have %(shortest)d to %(longest)d "
+                "characters, and this one has %(n)d."
+            )
+            found = {"shortest": RTIO_SHORTEST, "longest": RTIO_LONGEST, "n": characters}
+        elif size != RTIO_BYTES:
+            text = _(
+                "RTIO servers of today cannot use this identifier: they take exactly %(bytes)d "
+                "bytes, and this one has %(n)d."
+            )
+            found = {"bytes": RTIO_BYTES, "n": size}
+        else:
+            return ""
+        return str(text % found)
 
     @classmethod
     def registered_id(cls, address: str) -> str:

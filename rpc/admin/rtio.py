@@ -230,6 +230,7 @@ class SessionEndingAdmin(OwnPagesMixin, admin.ModelAdmin):
             )
             % {"identifier": device.identifier},
             button=_("End its session now"),
+            asks_why=False,
             is_destructive=True,
             opts=Device._meta,
         )

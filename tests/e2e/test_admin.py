@@ -48,6 +48,7 @@ def test_a_device_is_added_gets_a_key_and_is_disabled(
     add_device(page, identifier)
 
     page.get_by_role("link", name="Issue a key").click()
+    page.get_by_text("More choices").click()
     page.get_by_label("Label:").fill("from the browser")
     page.get_by_role("button", name=re.compile("Issue|Register")).click()
     secret = page.locator("#secret").inner_text()

@@ -78,6 +78,7 @@ def test_a_chosen_secret_is_weighed_while_it_is_written(
     page.wait_for_load_state("networkidle")
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url))
+    page.get_by_text("More choices").click()
     page.get_by_label("Known secret:").press_sequentially(secret)
     expect(page.locator("#secret-strength")).to_contain_text(verdict)
     assert sent == []

@@ -58,7 +58,7 @@ class Command(RegistryCommand):
             enabled=not options["disabled"],
         )
         device.full_clean()
-        for warning in device.identifier_warnings():
+        for warning in filter(None, (*device.identifier_warnings(), device.rtio_warning())):
             self.stderr.write(f"warning: {warning}")
         device.save()
         device.groups.set([self._group(name) for name in options["group"]])

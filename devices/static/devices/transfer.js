@@ -5,6 +5,7 @@
 const form = document.getElementById("import-form");
 const outcome = document.getElementById("outcome");
 const waiting = document.getElementById("progress");
+let isOutdated = false; // whether somebody chose otherwise while the server read the file
 
 function say(message) {
     const note = document.createElement("p");
@@ -49,8 +50,23 @@ form.addEventListener("submit", async (event) => {
             say(form.dataset.failed);
         }
         waiting.hidden = true;
+        if (isOutdated && !form.hidden) {
+            preview();
+        }
     }
 });
 
-// A preview is of the file and the choices that it was made for.
-form.addEventListener("change", () => outcome.replaceChildren());
+// A preview is of the file and the choices that it was made for: another choice makes another one.
+function preview() {
+    outcome.replaceChildren();
+    isOutdated = !waiting.hidden;
+    if (!isOutdated && document.getElementById("id_file").files.length) {
+        form.requestSubmit(form.querySelector("input[type=submit]"));
+    }
+}
+
+form.addEventListener("change", (event) => {
+    if (event.target.name !== "reason") {
+        preview();
+    }
+});

@@ -1,0 +1,51 @@
+"""What staff paste into a device, a terminal or a configuration once they have a new secret."""
+
+import json
+from collections.abc import Iterator
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from devices.extension_points import Paste
+from devices.models import Device
+
+# The body is read from the terminal, not from the arguments, which others on the machine see.
+CURL = """curl --data-binary @- {url} <<'END'
+{body}
+END"""
+CURL_AS = """curl --config - {url} <<'END'
+user = {user}
+data-binary = {body}
+END"""
+
+
+def pastes(request: HttpRequest, device: Device, secret: str) -> Iterator[Paste]:
+    """Yield the forms in which a device, or a part of the backend, takes its secret."""
+    url = request.build_absolute_uri("/deviceverifier")
+    if device.kind == Device.Kind.BACKEND:
+        named = f"{quote(device.identifier, safe='')}:{quote(secret, safe='')}"
+        parts = urlsplit(url)
+        yield Paste(
+            _("URL of the device verifier, for RTIO"),
+            urlunsplit(parts._replace(netloc=f"{named}@{parts.netloc}")),
+        )
+        body = json.dumps(
+            {"method": "verify", "id": 1, "deviceid": "-" * 36, "devicesecret": "-" * 24}
+        )
+        yield Paste(
+            _("Try it: the answer NOT_FOUND means that the backend is let in"),
+            CURL_AS.format(
+                url=url,
+                user=json.dumps(f"{device.identifier}:{secret}", ensure_ascii=False),
+                body=json.dumps(body),
+            ),
+        )
+        return
+    credential = {"deviceid": device.identifier, "devicesecret": secret}
+    yield Paste(_("JSON"), json.dumps(credential, ensure_ascii=False))
+    body = json.dumps({"method": "verify", "id": 1, **credential}, ensure_ascii=False)
+    yield Paste(
+        _("Try it, from a network of the backend: the answer is OK"),
+        CURL.format(url=url, body=body),
+    )
