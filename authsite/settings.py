@@ -232,7 +232,6 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1/",
     "COMPONENT_SPLIT_REQUEST": True,  # what is only read stands in no request
     "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
         "authsite.api.schema.add_common_parts",
         "rpc.openapi.add_machine_endpoints",
     ],

@@ -7,6 +7,8 @@ from django.db.models import BigIntegerField
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django_filters import rest_framework as filters
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework.request import Request
 
 from devices.api.problems import Problem
@@ -21,6 +23,7 @@ class TruthFilter(filters.TypedChoiceFilter):
         super().__init__(choices=choices, coerce=lambda word: word == "true", **kwargs)
 
 
+@extend_schema_field({"type": "integer", "minimum": 1, "maximum": BigIntegerField.MAX_BIGINT})
 class KeyFilter(filters.Filter):
     """The primary key of a row; one that no row has finds nothing."""
 
@@ -42,6 +45,7 @@ class MomentFormField(forms.CharField):
         return moment
 
 
+@extend_schema_field(OpenApiTypes.DATETIME)
 class MomentFilter(filters.Filter):
     """A moment (RFC 3339)."""
 

@@ -1,0 +1,1 @@
+"""The journal of calls and RTIO over the API."""
