@@ -4,6 +4,8 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django_filters.rest_framework import CharFilter, FilterSet
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions
 from rest_framework.decorators import action
 from rest_framework.fields import get_error_detail
@@ -54,27 +56,6 @@ class AuthorityFilters(FilterSet):
     fingerprint = CharFilter()
 
 
-class AuthorityViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
-    """Trust anchors: authorities that vouch for devices' certificates."""
-
-    queryset = CertificateAuthority.objects.all()
-    serializer_class = AuthoritySerializer
-    filterset_class = AuthorityFilters
-    asks_guards = False
-    max_body = crl.MAX_LIST_BYTES
-    permissions = {"load_list": ("devices.change_certificateauthority",)}
-
-    @action(detail=True, methods=["post"], url_path="revocation-list", parser_classes=[BytesParser])
-    def load_list(self, request: Request, **_kwargs: Any) -> Response:
-        """Put a revocation list in force: the body, PEM or DER; it replaces the one before."""
-        authority = self.get_object()
-        try:
-            loaded = authority.load_list(request.data or b"", by=user_name(request))
-        except ValidationError as error:
-            raise exceptions.ValidationError(get_error_detail(error)) from None
-        return Response(RevocationListSerializer(loaded).data)
-
-
 class RevocationListSerializer(ModelSerializer):
     """The revocation list of a trust anchor that is in force."""
 
@@ -91,6 +72,31 @@ class RevocationListSerializer(ModelSerializer):
             "loaded_by",
         ]
         read_only_fields = fields
+
+
+class AuthorityViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+    """Trust anchors: authorities that vouch for devices' certificates."""
+
+    queryset = CertificateAuthority.objects.all()
+    serializer_class = AuthoritySerializer
+    filterset_class = AuthorityFilters
+    asks_guards = False
+    max_body = crl.MAX_LIST_BYTES
+    permissions = {"load_list": ("devices.change_certificateauthority",)}
+
+    @extend_schema(
+        request={"application/octet-stream": OpenApiTypes.BINARY},
+        responses=RevocationListSerializer,
+    )
+    @action(detail=True, methods=["post"], url_path="revocation-list", parser_classes=[BytesParser])
+    def load_list(self, request: Request, **_kwargs: Any) -> Response:
+        """Put a revocation list in force: the body, PEM or DER; it replaces the one before."""
+        authority = self.get_object()
+        try:
+            loaded = authority.load_list(request.data or b"", by=user_name(request))
+        except ValidationError as error:
+            raise exceptions.ValidationError(get_error_detail(error)) from None
+        return Response(RevocationListSerializer(loaded).data)
 
 
 class RevocationListFilters(FilterSet):

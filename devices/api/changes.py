@@ -6,6 +6,8 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -44,6 +46,13 @@ class ChangeSerializer(Serializer):
     fields_changed = FieldChangeSerializer(source="fields", many=True)
 
 
+class ChangePageSerializer(Serializer):
+    """A page of changes; `cursor` leads to the next one."""
+
+    cursor = CharField(allow_null=True)
+    results = ChangeSerializer(many=True)
+
+
 FILTERS: dict[str, Any] = {
     "device": KeyFilter(),
     "row": KeyFilter(),
@@ -65,6 +74,20 @@ class ChangesView(ApiView):
         """Return none: which histories are read, the permissions on each say."""
         return ()
 
+    @extend_schema(
+        operation_id="changes_list",
+        parameters=[
+            OpenApiParameter("model", description="Such as `devices.device`."),
+            OpenApiParameter("row", int, description="The key of a row, of the model."),
+            OpenApiParameter("device", int, description="All that is this device's."),
+            OpenApiParameter("user", description="Whose changes."),
+            OpenApiParameter("since", OpenApiTypes.DATETIME),
+            OpenApiParameter("until", OpenApiTypes.DATETIME),
+            OpenApiParameter("cursor", description="Of the page before."),
+            OpenApiParameter("limit", int),
+        ],
+        responses=ChangePageSerializer,
+    )
     def get(self, request: Request) -> Response:
         """Return a page of changes, and the cursor of the next one."""
         asked = {**self._values(request), "user": request.query_params.get("user")}

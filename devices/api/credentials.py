@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django_filters.rest_framework import CharFilter, FilterSet
+from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions, serializers
 from rest_framework.decorators import action
 from rest_framework.exceptions import Throttled
@@ -119,6 +120,16 @@ class KeySerializer(ModelSerializer):
         create_only = ["device"]
 
 
+class MadeKeySerializer(KeySerializer):
+    """A key that was made; a generated secret is here and nowhere else."""
+
+    secret = CharField(read_only=True, help_text="Of a key that was generated.")
+    warnings = serializers.ListField(child=CharField(), read_only=True)
+
+    class Meta(KeySerializer.Meta):
+        fields = [*KeySerializer.Meta.fields, "secret", "warnings"]
+
+
 class NewKeySerializer(Serializer):
     """A key to make: with a generated secret, or with one that the device has already."""
 
@@ -202,6 +213,7 @@ class KeyViewSet(ReadMixin, ChangeMixin, CredentialDeleteMixin, RegistryViewSet)
     asks_guards = False
     permissions = {"revoke": ("devices.change_presharedkey",)}
 
+    @extend_schema(request=IssueKeySerializer, responses={201: MadeKeySerializer})
     def create(self, request: Request, **_kwargs: Any) -> Response:
         """Issue a key whose secret is generated, or register one that is known already.
 
@@ -215,6 +227,7 @@ class KeyViewSet(ReadMixin, ChangeMixin, CredentialDeleteMixin, RegistryViewSet)
         self.spend([key])
         return self.created(key, **said)
 
+    @extend_schema(request=ReasonSerializer)
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke a key from its next use on; one that is revoked stays as it is."""
@@ -312,6 +325,7 @@ class CertificateViewSet(ReadMixin, ChangeMixin, CredentialDeleteMixin, Registry
         """Pin a certificate (PEM), or its public key, to a device."""
         return self.create_row(request)
 
+    @extend_schema(request=RevocationSerializer)
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke a certificate from its next use on; with `key_too` every other one of its key."""
@@ -322,6 +336,7 @@ class CertificateViewSet(ReadMixin, ChangeMixin, CredentialDeleteMixin, Registry
             certificate.revoke(by=user_name(request), **asked.validated_data)
         return self.row_response(certificate)
 
+    @extend_schema(request=PresentedSerializer)
     @action(detail=False, methods=["post"], url_path="revoke-presented")
     def revoke_presented(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke a certificate of a device that need not have been registered before."""

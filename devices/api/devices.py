@@ -6,6 +6,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django_filters import ChoiceFilter
 from django_filters.rest_framework import CharFilter, FilterSet
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
@@ -15,10 +17,12 @@ from devices.admin.actions import dependants, not_deletable
 from devices.api.credentials import (
     CertificateSerializer,
     KeySerializer,
+    MadeKeySerializer,
     NewKeySerializer,
     ReasonSerializer,
     RotationSerializer,
     TrySerializer,
+    VerdictSerializer,
     faults_of,
     make_key,
     rotate,
@@ -27,7 +31,7 @@ from devices.api.credentials import (
 )
 from devices.api.filters import KeyFilter
 from devices.api.permissions import may
-from devices.api.serializers import CharField, ModelSerializer
+from devices.api.serializers import CharField, IntegerField, ModelSerializer, Serializer
 from devices.api.views import (
     ChangeMixin,
     CreateMixin,
@@ -85,6 +89,24 @@ class NewDeviceSerializer(DeviceSerializer):
         fields = [*DeviceSerializer.Meta.fields, "key", "certificate"]
 
 
+class ProvisionedSerializer(DeviceSerializer):
+    """A device that was provisioned, and the credentials that were made for it."""
+
+    key = MadeKeySerializer(read_only=True)
+    certificate = CertificateSerializer(read_only=True)
+    warnings = serializers.ListField(child=CharField(), read_only=True)
+
+    class Meta(DeviceSerializer.Meta):
+        fields = [*DeviceSerializer.Meta.fields, "key", "certificate", "warnings"]
+
+
+class RevokedSerializer(Serializer):
+    """How many credentials were revoked."""
+
+    keys = IntegerField()
+    certificates = IntegerField()
+
+
 class Holder:
     """What a request may do, where an account is asked otherwise."""
 
@@ -111,16 +133,19 @@ class DeviceViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryVi
         "provision": ("devices.add_device",),
     }
 
+    @extend_schema(request=ReasonSerializer)
     @action(detail=True, methods=["post"])
     def enable(self, request: Request, **_kwargs: Any) -> Response:
         """Let a device connect again, with the credentials that it has."""
         return self._set_enabled(enabled=True)
 
+    @extend_schema(request=ReasonSerializer)
     @action(detail=True, methods=["post"])
     def disable(self, request: Request, **_kwargs: Any) -> Response:
         """Refuse a device from its next request on; nothing is lost."""
         return self._set_enabled(enabled=False)
 
+    @extend_schema(request=RotationSerializer, responses={201: MadeKeySerializer})
     @action(detail=True, methods=["post"], url_path="rotate-keys")
     def rotate_keys(self, request: Request, **_kwargs: Any) -> Response:
         """Issue a new key and let the live ones end; the new secret is in this answer only."""
@@ -133,6 +158,7 @@ class DeviceViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryVi
             status=HTTPStatus.CREATED,
         )
 
+    @extend_schema(request=ReasonSerializer, responses=RevokedSerializer)
     @action(detail=True, methods=["post"], url_path="revoke-credentials")
     def revoke_credentials(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke every key and every certificate of a device, for good."""
@@ -146,6 +172,7 @@ class DeviceViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryVi
             )
         return Response({"keys": keys, "certificates": certificates})
 
+    @extend_schema(request=TrySerializer, responses=VerdictSerializer)
     @action(detail=False, methods=["post"], url_path="try-credential")
     def try_credential(self, request: Request, **_kwargs: Any) -> Response:
         """Say whether a device would be let in with a secret or a certificate, and why not.
@@ -156,6 +183,7 @@ class DeviceViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryVi
         asked.is_valid(raise_exception=True)
         return tried(self, request, dict(asked.validated_data))
 
+    @extend_schema(request=NewDeviceSerializer, responses={201: ProvisionedSerializer})
     @action(detail=False, methods=["post"])
     def provision(self, request: Request, **_kwargs: Any) -> Response:
         """Create a device with its groups and its first credentials in one step.

@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from django_filters.rest_framework import CharFilter, FilterSet
+from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -54,12 +55,14 @@ class GroupViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryVie
         "remove_members": ("devices.change_device",),
     }
 
+    @extend_schema(request=MembersSerializer, responses=ChangedSerializer)
     @action(detail=True, methods=["post"], url_path="members")
     def add_members(self, request: Request, pk: int) -> Response:
         """Put devices into a group."""
         group, devices = self._named(request, pk)
         return Response({"changed": devices.add_to_group(group)})
 
+    @extend_schema(request=MembersSerializer, responses=ChangedSerializer)
     @action(detail=True, methods=["post"], url_path="members/remove")
     def remove_members(self, request: Request, pk: int) -> Response:
         """Take devices out of a group."""
