@@ -11,19 +11,22 @@ import re
 import shutil
 import sys
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 
 from devices import history
 from devices.addresses import AddressError, entity_id
 from devices.credentials import x509
 from devices.credentials.hashing import weakness
-from devices.models import Device
+from devices.extension_points import WATCHES
+from devices.models import Device, DeviceGroup
 from devices.moments import parse_moment
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
@@ -174,6 +177,48 @@ class RegistryCommand(BaseCommand):
             return Device.objects.get(identifier=entity_id(address))
         except (AddressError, Device.DoesNotExist):
             raise CommandError(f"no device {address} is registered", returncode=1) from None
+
+    def group(self, name: str) -> DeviceGroup:
+        """Return the group of that name; ends with 1 where there is none."""
+        try:
+            return DeviceGroup.objects.get(name=name)
+        except DeviceGroup.DoesNotExist:
+            raise CommandError(f"there is no group named “{name}”", returncode=1) from None
+
+    def devices(self, addresses: Sequence[str]) -> list[Device]:
+        """Return the devices that addresses name; ends with 1 where one is not registered."""
+        return [self.device(address) for address in dict.fromkeys(addresses)]
+
+
+class ChangeCommand(RegistryCommand):
+    """A command whose change may break an assertion: it is then refused, as in the admin."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add why, and whether an assertion may break."""
+        super().add_arguments(parser)
+        parser.add_argument("--reason", default="", help="why, for the record")
+        parser.add_argument(
+            "--break-assertions",
+            action="store_true",
+            help="do it even if a saved assertion then no longer holds",
+        )
+
+    @contextmanager
+    def change(self, options: dict[str, Any]) -> Iterator[None]:
+        """Make a change within the block, all or nothing; raises ValidationError if refused."""
+        name = type(self).__module__.rpartition(".")[2]
+        reason = f"{name}: {options['reason']}" if options["reason"] else name
+        with transaction.atomic(), history.origin(history.Origin.COMMAND, reason=reason):
+            watches = [watch() for watch in WATCHES]
+            yield
+            broken = [str(one) for compare in watches for one in compare().broken]
+            if broken and not options["break_assertions"]:
+                raise ValidationError(
+                    [f"This breaks an assertion: {one}" for one in broken]
+                    + ["Nothing was changed; --break-assertions does it all the same."]
+                )
+            for one in broken:
+                self.stderr.write(f"warning: an assertion does not hold any more: {one}")
 
 
 class DeviceCommand(RegistryCommand):

@@ -238,6 +238,93 @@ def test_pepper_status_counts_and_fails_on_a_lost_pepper(
     assert "test-2 is not configured: its 1 live keys are refused" in printed
 
 
+# --- Devices and groups ----------------------------------------------------------------------
+
+
+def test_devices_are_listed_and_shown(make_device: Factory, make_group: Any) -> None:
+    lab = make_group("lab")
+    make_device("sensor-1", name="Sensor", groups=[lab])
+    make_device("sensor-2", enabled=False)
+    rows = answer("list_devices")["devices"]
+    assert [(row["identifier"], row["enabled"], row["groups"]) for row in rows] == [
+        ("sensor-1", True, ["lab"]),
+        ("sensor-2", False, []),
+    ]
+    printed, complaint = run("list_devices", "--limit", "1")
+    assert printed == "sensor-1  enabled   device   Sensor\n"
+    assert "more than 1" in complaint
+    assert answer("list_devices", "--filter", "groups=lab")["more"] is False
+    assert run("list_devices", "--filter", "groups=none", code=1)[0] == "No device.\n"
+    run("list_devices", "--filter", "colour=red", code=2)
+    key, secret = PreSharedKey.objects.issue(
+        device=Device.objects.get(identifier="sensor-1"), label="factory"
+    )
+    document = answer("show_device", "sensor-1")
+    assert document["groups"] == ["lab"]
+    assert [(one["key"], one["state"]) for one in document["keys"]] == [(key.pk, "verified")]
+    printed, _ = run("show_device", "sensor-1")
+    assert f"key {key.pk}: verified, factory" in printed
+    assert secret not in printed + json.dumps(document)
+    assert key.digest not in printed + json.dumps(document)
+    run("show_device", "sensor-9", code=1)
+
+
+def test_devices_are_switched_together_or_not_at_all(make_device: Factory) -> None:
+    for number in (1, 2):
+        make_device(f"sensor-{number}")
+    run("disable_device", "sensor-1", "sensor-9", code=1)
+    assert Device.objects.enabled().count() == 2
+    assert answer("disable_device", "sensor-1", "--reason", "lost")["changed"] == 1
+    printed, _ = run("disable_device", "sensor-1", "sensor-2")
+    assert printed == "Disabled 1 of 2; the others were so already.\n"
+    change = Device.history.filter(identifier="sensor-1").latest("history_id")
+    assert (change.origin, change.history_change_reason) == ("command", "disable_device: lost")
+    assert answer("enable_device", "sensor-1", "sensor-2")["changed"] == 2
+
+
+def test_a_device_is_changed_and_deleted(make_device: Factory) -> None:
+    device = make_device("sensor-1")
+    PreSharedKey.objects.issue(device=device)
+    answer("change_device", "sensor-1", "--name", "Sensor", "--attributes", '{"floor": 2}')
+    device.refresh_from_db()
+    assert (device.name, device.attributes) == ("Sensor", {"floor": 2})
+    run("change_device", "sensor-1", code=2)
+    run("change_device", "sensor-1", "--attributes", "[]", code=1)
+    run("change_device", "sensor-1", "--name", "x" * 256, code=1)
+    document = answer("delete_device", "sensor-1")
+    assert document["deleted"] == {"devices.device": 1, "devices.presharedkey": 1}
+    assert Device.history.latest("history_id").history_type == "-"
+
+
+def test_groups_are_kept(make_device: Factory) -> None:
+    make_device("sensor-1")
+    answer("create_group", "site", "--description", "all of it")
+    assert answer("create_group", "lab", "--within", "site")["within"] == "site"
+    for wrong in (["lab"], [""], ["x", "--within", "nowhere"]):
+        run("create_group", *wrong, code=1)
+    assert answer("add_to_group", "lab", "sensor-1")["changed"] == 1
+    assert answer("add_to_group", "lab", "sensor-1")["changed"] == 0
+    run("add_to_group", "lab", "sensor-9", code=1)
+    printed, _ = run("list_groups")
+    assert printed == "lab  (1 devices, within site)\nsite  (0 devices)\n"
+    assert "in use by lab" in run("delete_group", "site", code=1)[1]
+    assert answer("remove_from_group", "lab", "sensor-1")["changed"] == 1
+    assert answer("delete_group", "lab")["deleted"] == {"devices.devicegroup": 1}
+    run("delete_group", "lab", code=1)
+
+
+def test_trust_anchors_are_listed_and_switched(db: None, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text(pki.authority("Factory").pem)
+    run("add_trust_anchor", "factory", str(file))
+    assert answer("list_trust_anchors")["trust_anchors"][0]["enabled"] is True
+    run("change_trust_anchor", "factory", "--disable", "--crl-policy", "require")
+    printed, _ = run("list_trust_anchors")
+    assert printed.startswith("factory  disabled")
+    run("change_trust_anchor", "factory", code=2)
+    run("change_trust_anchor", "nobody", "--enable", code=1)
+
+
 @pytest.mark.parametrize("text", ["", "d", "5", "5 d", "-1d", "1y", "999999d"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(Exception, match="no duration"):

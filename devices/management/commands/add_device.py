@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.db import transaction
 
 from devices.management.base import RegistryCommand
-from devices.models import Device, DeviceGroup, PreSharedKey
+from devices.models import Device, PreSharedKey
 
 
 class Command(RegistryCommand):
@@ -61,7 +61,7 @@ class Command(RegistryCommand):
         for warning in filter(None, (*device.identifier_warnings(), device.rtio_warning())):
             self.stderr.write(f"warning: {warning}")
         device.save()
-        device.groups.set([self._group(name) for name in options["group"]])
+        device.groups.set([self.group(name) for name in options["group"]])
         document = {
             "identifier": device.identifier,
             "kind": device.kind,
@@ -79,10 +79,3 @@ class Command(RegistryCommand):
             document["key"] = key.pk
             self.warn_if_weak(given, device)
         self.answer(options, "\n".join(lines), document)
-
-    @staticmethod
-    def _group(name: str) -> DeviceGroup:
-        try:
-            return DeviceGroup.objects.get(name=name)
-        except DeviceGroup.DoesNotExist:
-            raise CommandError(f"there is no group named “{name}”", returncode=1) from None

@@ -1,20 +1,16 @@
 """Write devices into a file."""
 
 import shutil
-from argparse import ArgumentTypeError
 from typing import IO, Any
 
-from django.core.exceptions import FieldError, ValidationError
+from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
-from devices.management.base import RegistryCommand, moment
-from devices.models import Device, DeviceGroup
-from devices.models.device import DeviceQuerySet
+from devices.management.base import RegistryCommand
+from devices.management.filters import add_filter, chosen
+from devices.models import DeviceGroup
 from devices.transfer.exporting import export_devices, export_groups
 from devices.transfer.formats import Format, format_of
-
-FILTERS = ("identifier", "kind", "name", "description", "groups", "enabled", "created", "last_seen")
-NO_FILTER = (ArgumentTypeError, FieldError, KeyError, TypeError, ValidationError, ValueError)
 
 
 class Command(RegistryCommand):
@@ -36,14 +32,7 @@ class Command(RegistryCommand):
             help="what to write (default: what the name of FILE tells, else csv)",
         )
         parser.add_argument("--output", metavar="FILE", help="where to (default: the screen)")
-        parser.add_argument(
-            "--filter",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help=f"only such devices; KEY is one of {', '.join(FILTERS)}, "
-            "with a lookup such as __startswith, __icontains or __lt if wanted",
-        )
+        add_filter(parser)
         parser.add_argument(
             "--groups", action="store_true", help="write the groups in place of the devices"
         )
@@ -58,7 +47,7 @@ class Command(RegistryCommand):
             export = (
                 export_groups(DeviceGroup.objects.all(), kind)
                 if options["groups"]
-                else export_devices(self._chosen(options["filter"]), kind)
+                else export_devices(chosen(options["filter"]), kind)
             )
         except ValidationError as error:
             raise CommandError(" ".join(error.messages), returncode=2) from error
@@ -87,33 +76,3 @@ class Command(RegistryCommand):
             return format_of(options["output"]) if options["output"] else Format.CSV
         except ValidationError as error:
             raise CommandError(f"{error.messages[0]} Use --format.", returncode=2) from error
-
-    @classmethod
-    def _chosen(cls, conditions: list[str]) -> DeviceQuerySet:
-        """Return the devices for which all conditions hold; ends with 2 where one is none."""
-        devices = Device.objects.all()
-        for condition in conditions:
-            key, equals, value = condition.partition("=")
-            field, _underscores, lookup = key.partition("__")
-            if not equals or field not in FILTERS:
-                raise CommandError(
-                    f"“{condition}” is no filter: write KEY=VALUE, KEY one of {', '.join(FILTERS)}",
-                    returncode=2,
-                )
-            try:
-                wanted = cls._wanted(field, lookup, value)
-                if field == "groups":
-                    key = f"groups__name__{lookup}" if lookup else "groups__name"
-                devices = devices.filter(pk__in=Device.objects.filter(**{key: wanted}).values("pk"))
-            except NO_FILTER as error:
-                raise CommandError(f"“{condition}” is no filter: {error}", returncode=2) from error
-        return devices
-
-    @staticmethod
-    def _wanted(field: str, lookup: str, value: str) -> Any:
-        """Return what a field is compared with; raises where the text is none of its values."""
-        if field == "enabled" or lookup == "isnull":
-            return {"true": True, "false": False}[value.lower()]
-        if field in {"created", "last_seen"}:
-            return None if value.lower() == "none" else moment(value)
-        return value.split(",") if lookup == "in" else value

@@ -1,0 +1,28 @@
+"""List assertions."""
+
+from typing import Any
+
+from acl import assertions
+from acl.models import Assertion
+from devices.management.base import RegistryCommand
+
+
+class Command(RegistryCommand):
+    """`list_assertions`: one a line, with whether it holds."""
+
+    help = "List the saved assertions, and why those that do not hold do not."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print them."""
+        broken = {one.text: one.why for one in assertions.check_saved()}
+        found = [
+            {"text": row.text, "note": row.note, "holds": row.text not in broken,
+             "why": broken.get(row.text, "")}
+            for row in Assertion.objects.order_by("text")
+        ]  # fmt: skip
+        lines = [
+            f"{'holds ' if one['holds'] else 'broken'}  {one['text']}"
+            + (f"  ({one['why']})" if one["why"] else "")
+            for one in found
+        ]
+        self.answer(options, "\n".join(lines) or "No assertion.", {"assertions": found})

@@ -1,0 +1,54 @@
+"""List command permissions."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.db.models import Q
+
+from acl.models import CommandPermission
+from devices.management.base import RegistryCommand
+
+
+class Command(RegistryCommand):
+    """`list_rules`: a rule a line, with its number, as `permit` writes one."""
+
+    help = (
+        "List rules with their numbers. export_permissions writes them to a file, explain says\n"
+        "which of them decide about a command."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("--device", metavar="ID", help="only rules that name this device")
+        parser.add_argument("--group", metavar="NAME", help="only rules that name this group")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print them."""
+        rules = CommandPermission.objects.named().order_by("pk")
+        if options["device"]:
+            device = self.device(options["device"])
+            rules = rules.filter(Q(source_device=device) | Q(destination_device=device))
+        if options["group"]:
+            group = self.group(options["group"])
+            rules = rules.filter(Q(source_group=group) | Q(destination_group=group))
+        found = list(rules)
+        documents = [
+            {
+                "rule": rule.pk,
+                "effect": rule.effect,
+                "source": rule.source_text,
+                "destination": rule.destination_text,
+                "command": rule.command_text,
+                "enabled": rule.enabled,
+                "valid_from": rule.valid_from,
+                "valid_until": rule.valid_until,
+                "note": rule.note,
+            }
+            for rule in found
+        ]
+        lines = [
+            f"#{rule.pk} {rule.notation}" + ("" if rule.enabled else "  (switched off)")
+            for rule in found
+        ]
+        self.answer(options, "\n".join(lines) or "No rule.", {"rules": documents})

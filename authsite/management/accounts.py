@@ -1,0 +1,73 @@
+"""What the commands about accounts and tokens have in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib.auth.models import Group, User
+from django.core.management.base import CommandError, CommandParser
+
+from authsite.accounts.tokens.models import ApiToken, ServiceAccount
+from devices.management.base import RegistryCommand
+
+
+class AccountCommand(RegistryCommand):
+    """A command about accounts of staff and of services."""
+
+    def account(self, name: str) -> User:
+        """Return the account of that name; ends with 1 where there is none."""
+        try:
+            return User.objects.select_related("service_account__answerable").get(username=name)
+        except User.DoesNotExist:
+            raise CommandError(f"there is no account {name}", returncode=1) from None
+
+    def roles(self, names: Sequence[str]) -> list[Group]:
+        """Return the roles of these names; ends with 1 where there is none of a name."""
+        found = {role.name: role for role in Group.objects.filter(name__in=names)}
+        for name in names:
+            if name not in found:
+                there_are = ", ".join(Group.objects.order_by("name").values_list("name", flat=True))
+                raise CommandError(f"there is no role {name}; there are {there_are}", returncode=1)
+        return list(found.values())
+
+    @staticmethod
+    def add_roles(parser: CommandParser) -> None:
+        """Add `--role`, which may be given again."""
+        parser.add_argument(
+            "--role",
+            action="append",
+            default=[],
+            metavar="ROLE",
+            help="such as Viewer, Operator, Security, Auditor; may be given again",
+        )
+
+    @staticmethod
+    def described(user: User) -> dict[str, Any]:
+        """Return an account as a document."""
+        service: ServiceAccount | None = getattr(user, "service_account", None)
+        return {
+            "username": user.get_username(),
+            "kind": "staff" if service is None else "service",
+            "active": user.is_active,
+            "staff": user.is_staff,
+            "superuser": user.is_superuser,
+            "roles": sorted(role.name for role in user.groups.all()),
+            "answerable": None if service is None else service.answerable.get_username(),
+            "last_login": user.last_login,
+        }
+
+    @staticmethod
+    def described_token(token: ApiToken, state: str) -> dict[str, Any]:
+        """Return a token as a document: everything but its secret."""
+        return {
+            "identifier": token.identifier,
+            "name": token.name,
+            "owner": token.owner.get_username(),
+            "state": state,
+            "scopes": token.scopes,
+            "rules": token.rules,
+            "networks": token.networks,
+            "not_after": token.not_after,
+            "created": token.created,
+            "last_used": token.last_used,
+            "last_used_from": token.last_used_from,
+        }

@@ -1,0 +1,35 @@
+"""Create an account of a program."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from authsite.accounts.tokens.models import ServiceAccount
+from authsite.management.accounts import AccountCommand
+
+
+class Command(AccountCommand):
+    """`create_service_account`: an account that cannot log in, and who answers for it."""
+
+    help = "Create an account of a program: it cannot log in; create_token gives it tokens."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("name")
+        parser.add_argument(
+            "--answerable", required=True, metavar="USERNAME", help="active staff who answer for it"
+        )
+        parser.add_argument("--purpose", default="", help="what the program does, and where")
+        self.add_roles(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Create it."""
+        account = ServiceAccount.objects.create_account(
+            options["name"],
+            answerable=self.account(options["answerable"]),
+            purpose=options["purpose"],
+            roles=self.roles(options["role"]),
+        )
+        roles = ", ".join(options["role"]) or "without a role"
+        self.answer(options, f"Created {account}, {roles}.", self.described(account.user))

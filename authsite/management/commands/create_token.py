@@ -1,0 +1,86 @@
+"""Create a token of the API."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils import timezone
+
+from authsite.accounts.tokens import scopes
+from authsite.accounts.tokens.models import ApiToken
+from authsite.accounts.tokens.rules import Rule
+from authsite.management.accounts import AccountCommand
+from devices.management.base import duration, moment
+
+
+class Command(AccountCommand):
+    """`create_token`: printed once, stored nowhere."""
+
+    help = (
+        "Create a token of the API, of staff or of a service account. It is printed once and\n"
+        "stored nowhere. It can do nothing that its owner may not do: docs/tokens.md.\n\n"
+        "  create_token factory line-3 --scope devices.view_device \\\n"
+        "    --scope devices.change_device --network 10.2.0.0/16 \\\n"
+        "    --rule 'devices.change_device:disable in lab, 20 an hour'"
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("owner", help="the account that it asks for")
+        parser.add_argument("name", help="which program holds it, and where")
+        what = parser.add_argument_group("what it may do")
+        what.add_argument(
+            "--scope",
+            action="append",
+            default=[],
+            metavar="PERMISSION",
+            help="such as devices.change_device; may be given again",
+        )
+        what.add_argument(
+            "--read-only", action="store_true", help="see everything that its owner sees now"
+        )
+        what.add_argument(
+            "--rule",
+            action="append",
+            default=[],
+            metavar="RULE",
+            help="narrow a scope: PERMISSION[:DEED] [in GROUP][, N an hour]; may be given again",
+        )
+        parser.add_argument(
+            "--network",
+            action="append",
+            default=[],
+            metavar="CIDR",
+            help="from where it may be used; may be given again (default: from anywhere)",
+        )
+        end = parser.add_mutually_exclusive_group()
+        end.add_argument("--within", type=duration, metavar="SPAN", help="it ends after 12h, 30d")
+        end.add_argument("--not-after", type=moment, metavar="TIME", help="it ends then")
+        end.add_argument("--no-end", action="store_true", help="it does not end by itself")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Create it."""
+        owner = self.account(options["owner"])
+        wanted = set(options["scope"])
+        if options["read_only"]:
+            wanted |= {one for one in scopes.held_by(owner) if ".view_" in one}
+        if not wanted:
+            raise CommandError("what may it do? Name --scope, or --read-only", returncode=2)
+        ends = options["not_after"]
+        if ends is None and not options["no_end"]:
+            ends = timezone.now() + (options["within"] or timedelta(days=90))
+        token, text = ApiToken.objects.issue(
+            owner=owner,
+            name=options["name"],
+            scopes=wanted,
+            networks=options["network"],
+            rules=[Rule.parse(line) for line in options["rule"]],
+            not_after=ends,
+        )
+        state = token.state_at(timezone.now()).value
+        self.answer(
+            options,
+            f"Created the token {token} of {owner}.\nToken (shown once): {text}",
+            {**self.described_token(token, state), "token": text},
+        )

@@ -1,0 +1,44 @@
+"""Create an account of staff."""
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.contrib.auth.password_validation import validate_password
+from django.core.management.base import CommandParser
+from django.db import transaction
+
+from authsite.management.accounts import AccountCommand
+
+
+class Command(AccountCommand):
+    """`create_user`: an account of staff with its roles."""
+
+    help = (
+        "Create an account of staff, with roles. Without a password it logs in by single sign-on\n"
+        "alone, or after `changepassword`. createsuperuser creates one that may do everything."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("username")
+        self.add_roles(parser)
+        parser.add_argument("--email", default="")
+        parser.add_argument(
+            "--password-stdin", action="store_true", help="read a password from standard input"
+        )
+
+    @transaction.atomic
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Create it."""
+        roles = self.roles(options["role"])
+        user = User(username=options["username"], email=options["email"], is_staff=True)
+        password = self.secret_from_stdin() if options["password_stdin"] else None
+        if password is not None:
+            validate_password(password, user)
+        user.set_password(password)
+        user.full_clean()
+        user.save()
+        user.groups.set(roles)
+        text = f"Created {user.get_username()}, {', '.join(options['role']) or 'without a role'}."
+        self.answer(options, text, self.described(user))

@@ -1,0 +1,56 @@
+"""Disable accounts."""
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
+
+from authsite.accounts.tokens.models import ServiceAccount
+from authsite.management.accounts import AccountCommand
+
+
+class Command(AccountCommand):
+    """`disable_user`: it can log in no more, and its tokens end."""
+
+    help = (
+        "Disable an account: its sessions are over at their next page, and its tokens end for\n"
+        "good. Services that it answers for are refused until somebody else does; --hand-to names\n"
+        "who. The last active superuser is not disabled."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("username")
+        parser.add_argument(
+            "--hand-to", metavar="USERNAME", help="who answers for its service accounts from now on"
+        )
+
+    @transaction.atomic
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Disable it, unless it is so already."""
+        user = self.account(options["username"])
+        others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk)
+        if user.is_superuser and not others.exists():
+            raise CommandError("this is the last active superuser", returncode=1)
+        services = list(ServiceAccount.objects.filter(answerable=user).select_related("user"))
+        heir = self.account(options["hand_to"]) if options["hand_to"] else None
+        for service in services:
+            if heir is not None:
+                service.answerable = heir
+                service.full_clean()
+                service.save()
+            else:
+                self.stderr.write(f"warning: nobody answers for the service {service} now")
+        was_active, user.is_active = user.is_active, False
+        user.save(update_fields=["is_active"])
+        name = user.get_username()
+        document = {
+            "username": name,
+            "changed": was_active,
+            "services": [str(service) for service in services],
+            "answerable": heir and heir.get_username(),
+        }
+        text = f"Disabled {name}." if was_active else f"{name} was disabled already."
+        self.answer(options, text, document)

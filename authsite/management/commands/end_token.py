@@ -1,0 +1,42 @@
+"""End tokens of the API."""
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from authsite.accounts.token_text import IDENTIFIER_LENGTH, redacted
+from authsite.accounts.tokens.models import ApiToken
+from authsite.management.accounts import AccountCommand
+from devices.management.base import signature
+
+
+class Command(AccountCommand):
+    """`end_token`: refused from its next use on."""
+
+    help = (
+        "End a token, named by its identifier, which stands between its first two underscores;\n"
+        "or all tokens of an account. It is refused at its next request, in every process."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("identifier", nargs="?", help="as list_tokens shows it")
+        which.add_argument("--owner", metavar="USERNAME", help="all tokens of this account")
+        parser.add_argument("--reason", default="", help="why, for the record")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """End them; those that have ended already stay as they are."""
+        if options["owner"]:
+            tokens = ApiToken.objects.filter(owner=self.account(options["owner"]))
+        else:
+            # Whoever pastes the whole token means this one, and should not do so.
+            identifier = options["identifier"].removeprefix("authsite_")[:IDENTIFIER_LENGTH]
+            tokens = ApiToken.objects.filter(identifier=identifier)
+            if not tokens.exists():
+                said = redacted(options["identifier"])[:64]
+                raise CommandError(f"there is no token {said}", returncode=1)
+        n = tokens.revoke(by=signature(), reason=options["reason"])
+        text = f"Ended {n} token{'' if n == 1 else 's'}." if n else "Nothing was left to end."
+        self.answer(options, text, {"ended": n})

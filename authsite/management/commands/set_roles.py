@@ -1,0 +1,29 @@
+"""Say which roles an account has."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from authsite.management.accounts import AccountCommand
+
+
+class Command(AccountCommand):
+    """`set_roles`: exactly the roles that are named, of staff or of a service."""
+
+    help = (
+        "Give an account exactly these roles, and take all others away. It holds at the next\n"
+        "request, of its tokens, too. Roles that single sign-on gives come back at the next one."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("username")
+        parser.add_argument("roles", nargs="*", metavar="role", help="none: it has none then")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Set them."""
+        user = self.account(options["username"])
+        user.groups.set(self.roles(options["roles"]))
+        had = ", ".join(sorted(options["roles"])) or "no role"
+        self.answer(options, f"{user.get_username()} has {had}.", self.described(user))

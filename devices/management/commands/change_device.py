@@ -1,0 +1,47 @@
+"""Change a device."""
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from devices import attributes
+from devices.management.base import ChangeCommand
+from devices.models import Device
+
+
+class Command(ChangeCommand):
+    """`change_device`: what it is called, what kind it is, its attributes."""
+
+    help = "Change fields of a device. Its ID never changes; add_to_group changes its groups."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("identifier", help="the device's ID")
+        parser.add_argument("--name", help="what staff call it")
+        parser.add_argument("--description")
+        parser.add_argument("--kind", choices=Device.Kind.values)
+        parser.add_argument("--attributes", metavar="JSON", help="all of them, as an object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Change it."""
+        device = self.device(options["identifier"])
+        changed = {
+            name: options[name]
+            for name in ("name", "description", "kind", "attributes")
+            if options[name] is not None
+        }
+        if not changed:
+            raise CommandError("nothing to change: name a field", returncode=2)
+        if "attributes" in changed:
+            changed["attributes"] = attributes.parse(changed["attributes"])
+        for name, value in changed.items():
+            setattr(device, name, value)
+        device.full_clean()
+        with self.change(options):
+            device.save(update_fields=[*changed, "updated"])
+        self.answer(
+            options,
+            f"Changed {', '.join(changed)} of {device.identifier}.",
+            {"identifier": device.identifier, "changed": changed},
+        )

@@ -1,0 +1,45 @@
+"""Switch a trust anchor on or off, or change what it requires."""
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from devices.management.base import ChangeCommand
+from devices.models import CertificateAuthority
+from devices.models.authority import CRLPolicy
+
+
+class Command(ChangeCommand):
+    """`change_trust_anchor`: whether it vouches, and what it requires of its revocation list."""
+
+    help = "Switch a trust anchor on or off, or change what it requires of its revocation list."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("name")
+        switch = parser.add_mutually_exclusive_group()
+        switch.add_argument("--enable", action="store_true", help="let it vouch for devices")
+        switch.add_argument(
+            "--disable", action="store_true", help="it vouches for nobody from the next request on"
+        )
+        parser.add_argument("--crl-policy", choices=CRLPolicy.values)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Change it."""
+        anchor = CertificateAuthority.objects.filter(name=options["name"]).first()
+        if anchor is None:
+            raise CommandError(f"there is no trust anchor {options['name']}", returncode=1)
+        changed: dict[str, Any] = {}
+        if options["enable"] or options["disable"]:
+            changed["enabled"] = options["enable"]
+        if options["crl_policy"]:
+            changed["crl_policy"] = options["crl_policy"]
+        if not changed:
+            raise CommandError("nothing to change: see --help", returncode=2)
+        for name, value in changed.items():
+            setattr(anchor, name, value)
+        with self.change(options):
+            anchor.save(update_fields=[*changed])
+        told = ", ".join(f"{name} {value}" for name, value in changed.items())
+        self.answer(options, f"{anchor.name}: {told}.", {"name": anchor.name, **changed})

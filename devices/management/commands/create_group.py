@@ -1,0 +1,34 @@
+"""Create a group of devices."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from devices.management.base import ChangeCommand
+from devices.models import DeviceGroup
+
+
+class Command(ChangeCommand):
+    """`create_group`: an empty group, within another one if wanted."""
+
+    help = "Create a group of devices, empty; rules on the group that it lies in cover it, too."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("name")
+        parser.add_argument("--within", metavar="GROUP", help="an existing group that it lies in")
+        parser.add_argument("--description", default="")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Create it."""
+        parent = self.group(options["within"]) if options["within"] else None
+        group = DeviceGroup(name=options["name"], parent=parent, description=options["description"])
+        group.full_clean()
+        with self.change(options):
+            group.save()
+        self.answer(
+            options,
+            f"Created the group {group.name}.",
+            {"group": group.name, "within": parent and parent.name},
+        )

@@ -1,0 +1,60 @@
+"""List devices."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.db.models import Prefetch
+
+from devices.management.base import RegistryCommand
+from devices.management.filters import add_filter, chosen
+from devices.models import DeviceGroup
+
+
+class Command(RegistryCommand):
+    """`list_devices`: a device a line, by identifier."""
+
+    help = (
+        "List devices by identifier. export_devices writes all that is known of them to a file.\n\n"
+        "  --filter groups=Roof --filter enabled=false --filter last_seen__lt=2026-01-31"
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        add_filter(parser)
+        parser.add_argument(
+            "--limit", type=int, default=1000, metavar="N", help="at most so many (default: 1000)"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print them; exits with 1 where there is none."""
+        limit = max(options["limit"], 0)
+        by_name = Prefetch("groups", DeviceGroup.objects.order_by("name"))
+        rows = chosen(options["filter"]).order_by("identifier").prefetch_related(by_name)
+        found = list(rows[: limit + 1])
+        documents = [
+            {
+                "identifier": device.identifier,
+                "kind": device.kind,
+                "enabled": device.enabled,
+                "name": device.name,
+                "groups": [group.name for group in device.groups.all()],
+                "last_seen": device.last_seen,
+            }
+            for device in found[:limit]
+        ]
+        width = max((len(device.identifier) for device in found), default=0)
+        lines = [
+            f"{device.identifier:<{width}}  {'enabled ' if device.enabled else 'disabled'}  "
+            f"{device.kind:<7}  {device.name}".rstrip()
+            for device in found[:limit]
+        ]
+        more = len(found) > limit
+        if more:
+            self.stderr.write(f"There are more than {limit:,}; --limit shows more.")
+        self.answer(
+            options,
+            "\n".join(lines) or "No device.",
+            {"devices": documents, "more": more},
+            yes=bool(found),
+        )

@@ -1,0 +1,30 @@
+"""List groups of devices."""
+
+from typing import Any
+
+from django.db.models import Count
+
+from devices.management.base import RegistryCommand
+from devices.models import DeviceGroup
+
+
+class Command(RegistryCommand):
+    """`list_groups`: a group a line, by name, with what it lies in and how many are in it."""
+
+    help = "List groups: their names, the group that each lies in, and how many devices are in it."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print them."""
+        groups = [
+            {"group": group.name, "within": group.parent and group.parent.name, "devices": n}
+            for group in DeviceGroup.objects.select_related("parent")
+            .annotate(members=Count("devices"))
+            .order_by("name")
+            for n in [group.members]
+        ]
+        lines = [
+            f"{one['group']}  ({one['devices']:,} devices"
+            + (f", within {one['within']})" if one["within"] else ")")
+            for one in groups
+        ]
+        self.answer(options, "\n".join(lines) or "No group.", {"groups": groups})
