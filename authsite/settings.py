@@ -231,6 +231,11 @@ SPECTACULAR_SETTINGS = {
     "SERVERS": [{"url": "/"}],
     "SCHEMA_PATH_PREFIX": "/api/v1/",
     "COMPONENT_SPLIT_REQUEST": True,  # what is only read stands in no request
+    "ENUM_NAME_OVERRIDES": {
+        "DeviceKindEnum": "devices.models.Device.Kind",
+        "ChangeKindEnum": "devices.history.ChangeType",
+        "OutcomeEnum": "devices.verdicts.Outcome",
+    },
     "POSTPROCESSING_HOOKS": [
         "authsite.api.schema.add_common_parts",
         "rpc.openapi.add_machine_endpoints",

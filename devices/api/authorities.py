@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api.credentials import faults_of
+from devices.api.exporting import ExportMixin
 from devices.api.filters import KeyFilter
 from devices.api.parsing import BytesParser
 from devices.api.serializers import CharField, ModelSerializer
@@ -74,7 +75,9 @@ class RevocationListSerializer(ModelSerializer):
         read_only_fields = fields
 
 
-class AuthorityViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+class AuthorityViewSet(
+    ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet
+):
     """Trust anchors: authorities that vouch for devices' certificates."""
 
     queryset = CertificateAuthority.objects.all()
@@ -85,8 +88,7 @@ class AuthorityViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, Registr
     permissions = {"load_list": ("devices.change_certificateauthority",)}
 
     @extend_schema(
-        request={"application/octet-stream": OpenApiTypes.BINARY},
-        responses=RevocationListSerializer,
+        request={"application/pkix-crl": OpenApiTypes.BINARY}, responses=RevocationListSerializer
     )
     @action(detail=True, methods=["post"], url_path="revocation-list", parser_classes=[BytesParser])
     def load_list(self, request: Request, **_kwargs: Any) -> Response:

@@ -46,10 +46,10 @@ class ChangeSerializer(Serializer):
     fields_changed = FieldChangeSerializer(source="fields", many=True)
 
 
-class ChangePageSerializer(Serializer):
-    """A page of changes; `cursor` leads to the next one."""
+class ChangesSerializer(Serializer):
+    """A page of changes, latest first."""
 
-    cursor = CharField(allow_null=True)
+    next = CharField(allow_null=True, help_text="Where the older ones are.")
     results = ChangeSerializer(many=True)
 
 
@@ -76,17 +76,17 @@ class ChangesView(ApiView):
 
     @extend_schema(
         operation_id="changes_list",
+        responses=ChangesSerializer,
         parameters=[
-            OpenApiParameter("model", description="Such as `devices.device`."),
-            OpenApiParameter("row", int, description="The key of a row, of the model."),
-            OpenApiParameter("device", int, description="All that is this device's."),
-            OpenApiParameter("user", description="Whose changes."),
+            OpenApiParameter("cursor", str),
+            OpenApiParameter("limit", int),
+            OpenApiParameter("model", str, description="Such as devices.device."),
+            OpenApiParameter("row", int, description="The key of a row of the model."),
+            OpenApiParameter("device", int, description="All that is a device's."),
+            OpenApiParameter("user", str),
             OpenApiParameter("since", OpenApiTypes.DATETIME),
             OpenApiParameter("until", OpenApiTypes.DATETIME),
-            OpenApiParameter("cursor", description="Of the page before."),
-            OpenApiParameter("limit", int),
         ],
-        responses=ChangePageSerializer,
     )
     def get(self, request: Request) -> Response:
         """Return a page of changes, and the cursor of the next one."""

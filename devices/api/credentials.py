@@ -18,6 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices import addresses
+from devices.api.exporting import ExportMixin
 from devices.api.filters import KeyFilter, MomentFilter
 from devices.api.problems import Conflict
 from devices.api.serializers import (
@@ -120,16 +121,6 @@ class KeySerializer(ModelSerializer):
         create_only = ["device"]
 
 
-class MadeKeySerializer(KeySerializer):
-    """A key that was made; a generated secret is here and nowhere else."""
-
-    secret = CharField(read_only=True, help_text="Of a key that was generated.")
-    warnings = serializers.ListField(child=CharField(), read_only=True)
-
-    class Meta(KeySerializer.Meta):
-        fields = [*KeySerializer.Meta.fields, "secret", "warnings"]
-
-
 class NewKeySerializer(Serializer):
     """A key to make: with a generated secret, or with one that the device has already."""
 
@@ -145,11 +136,29 @@ class NewKeySerializer(Serializer):
         help_text="Whether a machine made the secret, with at least 128 bits.",
     )
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse a window that ends before it begins."""
+        begins, ends = attrs["not_before"], attrs["not_after"]
+        if begins is not None and ends is not None and begins >= ends:
+            text = _("“Valid until” must lie after “valid from”.")
+            raise serializers.ValidationError({"not_after": text})
+        return attrs
+
 
 class IssueKeySerializer(NewKeySerializer):
     """A key to make for a device."""
 
     device = RowField(queryset=Device.objects.all())
+
+
+class IssuedKeySerializer(KeySerializer):
+    """A key that was just made; a generated secret is here, and never again."""
+
+    secret = CharField(required=False, help_text="Missing where the secret was known already.")
+    warnings = serializers.ListField(child=CharField())
+
+    class Meta(KeySerializer.Meta):
+        fields = [*KeySerializer.Meta.fields, "secret", "warnings"]
 
 
 class RotationSerializer(Serializer):
@@ -204,7 +213,7 @@ class CredentialDeleteMixin(DeleteMixin):
         row.delete()
 
 
-class KeyViewSet(ReadMixin, ChangeMixin, CredentialDeleteMixin, RegistryViewSet):
+class KeyViewSet(ExportMixin, ReadMixin, ChangeMixin, CredentialDeleteMixin, RegistryViewSet):
     """Pre-shared keys: secrets that a device and the registry both know."""
 
     queryset = PreSharedKey.objects.select_related("device")
@@ -213,7 +222,7 @@ class KeyViewSet(ReadMixin, ChangeMixin, CredentialDeleteMixin, RegistryViewSet)
     asks_guards = False
     permissions = {"revoke": ("devices.change_presharedkey",)}
 
-    @extend_schema(request=IssueKeySerializer, responses={201: MadeKeySerializer})
+    @extend_schema(request=IssueKeySerializer, responses={201: IssuedKeySerializer})
     def create(self, request: Request, **_kwargs: Any) -> Response:
         """Issue a key whose secret is generated, or register one that is known already.
 
@@ -227,7 +236,7 @@ class KeyViewSet(ReadMixin, ChangeMixin, CredentialDeleteMixin, RegistryViewSet)
         self.spend([key])
         return self.created(key, **said)
 
-    @extend_schema(request=ReasonSerializer)
+    @extend_schema(request=ReasonSerializer, responses=KeySerializer)
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke a key from its next use on; one that is revoked stays as it is."""
@@ -309,7 +318,9 @@ class CertificateFilters(FilterSet):
         return rows.ending_before(moment, now=timezone.now())
 
 
-class CertificateViewSet(ReadMixin, ChangeMixin, CredentialDeleteMixin, RegistryViewSet):
+class CertificateViewSet(
+    ExportMixin, ReadMixin, ChangeMixin, CredentialDeleteMixin, RegistryViewSet
+):
     """Certificates that staff pinned to devices, or revoked."""
 
     queryset = Certificate.objects.with_list_state().select_related("device")
@@ -321,11 +332,12 @@ class CertificateViewSet(ReadMixin, ChangeMixin, CredentialDeleteMixin, Registry
         "revoke_presented": ("devices.add_certificate", "devices.change_certificate"),
     }
 
+    @extend_schema(responses={201: CertificateSerializer})
     def create(self, request: Request, **_kwargs: Any) -> Response:
         """Pin a certificate (PEM), or its public key, to a device."""
         return self.create_row(request)
 
-    @extend_schema(request=RevocationSerializer)
+    @extend_schema(request=RevocationSerializer, responses=CertificateSerializer)
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke a certificate from its next use on; with `key_too` every other one of its key."""
@@ -336,7 +348,7 @@ class CertificateViewSet(ReadMixin, ChangeMixin, CredentialDeleteMixin, Registry
             certificate.revoke(by=user_name(request), **asked.validated_data)
         return self.row_response(certificate)
 
-    @extend_schema(request=PresentedSerializer)
+    @extend_schema(request=PresentedSerializer, responses=CertificateSerializer)
     @action(detail=False, methods=["post"], url_path="revoke-presented")
     def revoke_presented(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke a certificate of a device that need not have been registered before."""

@@ -1,23 +1,27 @@
 """Devices over the API."""
 
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.utils.translation import gettext as _
 from django_filters import ChoiceFilter
 from django_filters.rest_framework import CharFilter, FilterSet
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.exceptions import PermissionDenied, ValidationError
+from rest_framework.fields import ListField, get_error_detail
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from devices import attributes
 from devices.admin.actions import dependants, not_deletable
+from devices.api import bulk
 from devices.api.credentials import (
     CertificateSerializer,
+    IssuedKeySerializer,
     KeySerializer,
-    MadeKeySerializer,
     NewKeySerializer,
     ReasonSerializer,
     RotationSerializer,
@@ -29,9 +33,15 @@ from devices.api.credentials import (
     tried,
     within,
 )
+from devices.api.exporting import ExportMixin
 from devices.api.filters import KeyFilter
-from devices.api.permissions import may
-from devices.api.serializers import CharField, IntegerField, ModelSerializer, Serializer
+from devices.api.serializers import (
+    CharField,
+    IntegerField,
+    JSONField,
+    ModelSerializer,
+    Serializer,
+)
 from devices.api.views import (
     ChangeMixin,
     CreateMixin,
@@ -43,11 +53,25 @@ from devices.api.views import (
 from devices.credentials import x509
 from devices.models import Certificate, Device
 from devices.models.credential_state import revoke_credentials
+from devices.transfer.exporting import streamed, values_of
 from devices.trying import PERMISSION
+
+
+class AttributesField(JSONField):
+    """A JSON object that both databases store and give back."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the attributes."""
+        try:
+            return attributes.check(super().to_internal_value(data))
+        except DjangoValidationError as error:
+            raise ValidationError(get_error_detail(error)) from None
 
 
 class DeviceSerializer(ModelSerializer):
     """A device; `groups` are the keys of those that it is in."""
+
+    attributes = AttributesField(required=False)
 
     class Meta:
         model = Device
@@ -69,16 +93,6 @@ class DeviceSerializer(ModelSerializer):
         versioned_with = ["groups"]
 
 
-class DeviceFilters(FilterSet):
-    """What devices are looked up by."""
-
-    identifier = CharFilter()
-    identifier_prefix = CharFilter(field_name="identifier", lookup_expr="startswith")
-    name_prefix = CharFilter(field_name="name", lookup_expr="istartswith")
-    kind = ChoiceFilter(choices=Device.Kind.choices)
-    group = KeyFilter(field_name="groups")
-
-
 class NewDeviceSerializer(DeviceSerializer):
     """A device to provision: with its groups, and with a key, a certificate or both."""
 
@@ -89,36 +103,92 @@ class NewDeviceSerializer(DeviceSerializer):
         fields = [*DeviceSerializer.Meta.fields, "key", "certificate"]
 
 
-class ProvisionedSerializer(DeviceSerializer):
-    """A device that was provisioned, and the credentials that were made for it."""
+class ChangedDeviceSerializer(DeviceSerializer):
+    """What is changed of a device among many: it is named by `id`, and known by `if_match`."""
 
-    key = MadeKeySerializer(read_only=True)
-    certificate = CertificateSerializer(read_only=True)
-    warnings = serializers.ListField(child=CharField(), read_only=True)
+    id = IntegerField(min_value=1, max_value=2**63 - 1)
+    if_match = CharField(write_only=True, help_text="The `etag` of the device that was read.")
+
+    class Meta(DeviceSerializer.Meta):
+        fields = ["id", "if_match", *DeviceSerializer.Meta.fields[2:]]
+
+
+class ProvisionedSerializer(DeviceSerializer):
+    """A device that was just created, with what was made for it."""
+
+    key = IssuedKeySerializer(required=False)
+    certificate = CertificateSerializer(required=False)
+    warnings = ListField(child=CharField())
 
     class Meta(DeviceSerializer.Meta):
         fields = [*DeviceSerializer.Meta.fields, "key", "certificate", "warnings"]
 
 
+class BulkKeySerializer(Serializer):
+    """A key that was made for a device; a generated secret is here, and never again."""
+
+    id = IntegerField()
+    label = CharField()  # type: ignore[assignment] # a declared field is no attribute
+    secret = CharField(required=False)
+
+
+class BulkCreatedDeviceSerializer(DeviceSerializer):
+    """A device that was created among others."""
+
+    key = BulkKeySerializer(required=False)
+
+    class Meta(DeviceSerializer.Meta):
+        fields = [*DeviceSerializer.Meta.fields, "key"]
+
+
+class NewDevicesSerializer(Serializer):
+    """Up to 1,000 devices to create."""
+
+    devices = NewDeviceSerializer(many=True)
+
+
+class BulkCreatedSerializer(Serializer):
+    """The devices that were created, in the order of the request."""
+
+    devices = BulkCreatedDeviceSerializer(many=True)
+
+
+class ChangedDevicesSerializer(Serializer):
+    """Up to 1,000 devices to change."""
+
+    devices = ChangedDeviceSerializer(many=True)
+
+
+class DevicesSerializer(Serializer):
+    """Devices, in the order of the request."""
+
+    devices = DeviceSerializer(many=True)
+
+
+class NamedDevicesSerializer(Serializer):
+    """Up to 1,000 devices, each as the client knows it."""
+
+    devices = bulk.NamedDeviceSerializer(many=True)
+
+
 class RevokedSerializer(Serializer):
-    """How many credentials were revoked."""
+    """How many keys and certificates were revoked."""
 
     keys = IntegerField()
     certificates = IntegerField()
 
 
-class Holder:
-    """What a request may do, where an account is asked otherwise."""
+class DeviceFilters(FilterSet):
+    """What devices are looked up by."""
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
+    identifier = CharFilter()
+    identifier_prefix = CharFilter(field_name="identifier", lookup_expr="startswith")
+    name_prefix = CharFilter(field_name="name", lookup_expr="istartswith")
+    kind = ChoiceFilter(choices=Device.Kind.choices)
+    group = KeyFilter(field_name="groups")
 
-    def has_perm(self, permission: str) -> bool:
-        """Whether the account has a permission and the token grants it."""
-        return may(self._request, permission)
 
-
-class DeviceViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+class DeviceViewSet(ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
     """Devices: what connects, and the backends that ask."""
 
     queryset = Device.objects.prefetch_related("groups")
@@ -131,21 +201,24 @@ class DeviceViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryVi
         "revoke_credentials": ("devices.change_presharedkey", "devices.change_certificate"),
         "try_credential": (PERMISSION,),
         "provision": ("devices.add_device",),
+        "bulk_create": ("devices.add_device",),
+        "bulk_change": ("devices.change_device",),
+        "bulk_delete": ("devices.delete_device",),
     }
 
-    @extend_schema(request=ReasonSerializer)
+    @extend_schema(request=ReasonSerializer, responses=DeviceSerializer)
     @action(detail=True, methods=["post"])
     def enable(self, request: Request, **_kwargs: Any) -> Response:
         """Let a device connect again, with the credentials that it has."""
         return self._set_enabled(enabled=True)
 
-    @extend_schema(request=ReasonSerializer)
+    @extend_schema(request=ReasonSerializer, responses=DeviceSerializer)
     @action(detail=True, methods=["post"])
     def disable(self, request: Request, **_kwargs: Any) -> Response:
         """Refuse a device from its next request on; nothing is lost."""
         return self._set_enabled(enabled=False)
 
-    @extend_schema(request=RotationSerializer, responses={201: MadeKeySerializer})
+    @extend_schema(request=RotationSerializer, responses={201: IssuedKeySerializer})
     @action(detail=True, methods=["post"], url_path="rotate-keys")
     def rotate_keys(self, request: Request, **_kwargs: Any) -> Response:
         """Issue a new key and let the live ones end; the new secret is in this answer only."""
@@ -195,7 +268,7 @@ class DeviceViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryVi
         said = dict(asked.validated_data)
         wanted, presented = said.pop("key", None), said.pop("certificate", None)
         for name, one in (("presharedkey", wanted), ("certificate", presented)):
-            if one is not None and not may(request, f"devices.add_{name}"):
+            if one is not None and not self.may(f"devices.add_{name}"):
                 raise PermissionDenied
         device = asked.create(said)
         self.reach(Device, [device.pk])
@@ -213,14 +286,38 @@ class DeviceViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryVi
             more["certificate"] = CertificateSerializer(row).data
         return self.created(device, **more, warnings=device.identifier_warnings())
 
+    @extend_schema(request=NewDevicesSerializer, responses={201: BulkCreatedSerializer})
+    @action(detail=False, methods=["post"], url_path="bulk-create")
+    def bulk_create(self, request: Request, **_kwargs: Any) -> Response:
+        """Create up to 1,000 devices with their groups and first credentials: all or none."""
+        return bulk.create(self, request, NewDeviceSerializer)
+
+    @extend_schema(request=ChangedDevicesSerializer, responses=DevicesSerializer)
+    @action(detail=False, methods=["post"], url_path="bulk-change")
+    def bulk_change(self, request: Request, **_kwargs: Any) -> Response:
+        """Change up to 1,000 devices, each only as the client knows it: all or none."""
+        return bulk.change(self, request, ChangedDeviceSerializer)
+
+    @extend_schema(request=NamedDevicesSerializer, responses=bulk.DeletedSerializer)
+    @action(detail=False, methods=["post"], url_path="bulk-delete")
+    def bulk_delete(self, request: Request, **_kwargs: Any) -> Response:
+        """Delete up to 1,000 devices, each only as the client knows it: all or none."""
+        return bulk.delete(self, request)
+
+    def exported(self, rows: Any) -> Iterator[Any]:
+        """Yield devices as the import of files reads them."""
+        return map(values_of, streamed(Device.objects.filter(pk__in=rows.order_by().values("pk"))))
+
     def perform_destroy(self, row: Any) -> None:
         """Delete a device, unless something goes with it that the request may not delete."""
-        found = dependants(Device.objects.filter(pk=row.pk))
-        lacking = not_deletable(found, Holder(self.request))
-        if lacking:
+        self.check_deletable(Device.objects.filter(pk=row.pk))
+        row.delete()
+
+    def check_deletable(self, devices: Any) -> None:
+        """Raise PermissionDenied where something goes with devices that may not be deleted."""
+        if lacking := not_deletable(dependants(devices), self):
             text = _("Something goes with it that you may not delete: %(names)s.")
             raise PermissionDenied(text % {"names": ", ".join(lacking)})
-        row.delete()
 
     def _set_enabled(self, *, enabled: bool) -> Response:
         device = self.get_object()

@@ -15,6 +15,7 @@ from devices.api.problems import Problem
 from devices.moments import parse_moment
 
 
+@extend_schema_field(OpenApiTypes.BOOL)
 class TruthFilter(filters.TypedChoiceFilter):
     """`true` or `false`, and no other word for them."""
 
@@ -23,7 +24,7 @@ class TruthFilter(filters.TypedChoiceFilter):
         super().__init__(choices=choices, coerce=lambda word: word == "true", **kwargs)
 
 
-@extend_schema_field({"type": "integer", "minimum": 1, "maximum": BigIntegerField.MAX_BIGINT})
+@extend_schema_field(OpenApiTypes.INT64)
 class KeyFilter(filters.Filter):
     """The primary key of a row; one that no row has finds nothing."""
 

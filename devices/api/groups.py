@@ -10,6 +10,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from devices.api.exporting import ExportMixin
 from devices.api.filters import KeyFilter, TruthFilter
 from devices.api.serializers import IntegerField, ModelSerializer, RowField, Serializer
 from devices.api.views import ChangeMixin, CreateMixin, DeleteMixin, ReadMixin, RegistryViewSet
@@ -44,7 +45,7 @@ class ChangedSerializer(Serializer):
     changed = IntegerField()
 
 
-class GroupViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+class GroupViewSet(ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
     """Groups: a rule on a group covers the groups below it."""
 
     queryset = DeviceGroup.objects.all()

@@ -146,7 +146,7 @@ class RowsField(serializers.ManyRelatedField):
         if len(data) > MAX_LISTED:
             self.fail("too_many")
         keys = {key for key in data if _is_key(key)}
-        found = self.child_relation.get_queryset().in_bulk(keys)
+        found = self._found(keys)
         errors: dict[Any, Any] = {}
         rows: dict[int, Any] = {}
         for position, key in enumerate(data):
@@ -164,6 +164,16 @@ class RowsField(serializers.ManyRelatedField):
         if errors:
             raise exceptions.ValidationError(errors)
         return list(rows.values())
+
+    def _found(self, keys: set[int]) -> dict[int, Any]:
+        """Return the rows of the keys; of a list of rows, those that come again are asked once."""
+        rows = self.child_relation.get_queryset()
+        known = self.context.get("known_rows")
+        if known is None:
+            return dict(rows.in_bulk(keys))
+        known = known.setdefault(rows.model, {})
+        known.update(rows.in_bulk(keys - known.keys()) if keys - known.keys() else {})
+        return {key: known[key] for key in keys & known.keys()}
 
 
 class Strict(serializers.BaseSerializer):

@@ -32,7 +32,7 @@ from devices.api.idempotency import HEADER as IDEMPOTENCY_KEY
 from devices.api.idempotency import Claim
 from devices.api.pagination import KeyPagination
 from devices.api.parsing import MAX_BYTES, JsonParser
-from devices.api.permissions import IsPermitted, grant_of, model_permissions, narrowed
+from devices.api.permissions import IsPermitted, grant_of, may, model_permissions, narrowed
 from devices.api.throttling import TokenThrottle
 from devices.api.versions import describes, entity_tags, matches, version_of
 from devices.extension_points import WATCHES, Turned
@@ -106,6 +106,12 @@ class ApiView(APIView):
         """Answer a fault with a problem."""
         converted = problems.as_api_exception(exc)
         return super().handle_exception(exc if converted is None else converted)
+
+    def may(self, permission: str) -> bool:
+        """Whether the account has a permission and its token grants it."""
+        return may(self.request, permission)
+
+    has_perm = may  # as what asks an account calls it
 
     def flag(self, name: str) -> bool:
         """Return whether the address says true; raises ParameterError where it says neither."""
@@ -248,7 +254,9 @@ class RegistryViewSet(ApiView, GenericViewSet):
         if self.request.method in READING:
             known.add("fields")
         if self.operation == "list":
-            known |= {"cursor", "limit", *self._filters()}
+            known |= {"cursor", "limit"}
+        if self.operation in {"list", "export"}:
+            known |= {*self._filters()}
         return known
 
     def _filters(self) -> Iterable[str]:

@@ -27,7 +27,7 @@ class Export(NamedTuple):
     rows: int
 
 
-def _values(device: Device) -> dict[str, Any]:
+def values_of(device: Device) -> dict[str, Any]:
     """Return a device of `for_export()` as JSON values."""
     return {
         "identifier": addresses.written(device.identifier),
@@ -49,7 +49,7 @@ def _texts(device: Device) -> dict[str, str]:
 
     The column `secret` is there to be filled in; nothing is ever exported in it.
     """
-    values = _values(device)
+    values = values_of(device)
     return {
         **{name: "" if value is None else str(value) for name, value in values.items()},
         "groups": group_cell(values["groups"]),
@@ -64,8 +64,8 @@ def export_devices(devices: DeviceQuerySet, kind: Format) -> Export:
 
     Raises ValidationError where they are more than a workbook is written with.
     """
-    row = _texts if kind.is_flat else _values
-    return _export(EXPORT_COLUMNS, map(row, _streamed(devices)), kind)
+    row = _texts if kind.is_flat else values_of
+    return _export(EXPORT_COLUMNS, map(row, streamed(devices)), kind)
 
 
 def export_groups(groups: "QuerySet[DeviceGroup]", kind: Format) -> Export:
@@ -126,6 +126,7 @@ def _export(columns: Sequence[str], rows: Iterable[Row], kind: Format) -> Export
     return Export(file, written)
 
 
-def _streamed(devices: DeviceQuerySet) -> Iterator[Device]:
+def streamed(devices: DeviceQuerySet) -> Iterator[Device]:
+    """Yield devices for `values_of`, in constant memory."""
     for batch in devices.for_export().in_batches(BATCH):
         yield from batch

@@ -145,10 +145,11 @@ class Import:
         admit_secrets: Callable[[], None] | None = None,
         progress: Callable[[Progress], None] = _untold,
         now: datetime | None = None,
+        origin: history.Origin = history.Origin.IMPORT,
     ) -> None:
         self.records = records
         self.options = options or Options()
-        self.user, self.reason = user, reason
+        self.user, self.reason, self.origin = user, reason, origin
         self.most_hashes = most_hashes
         self.admit_secrets = admit_secrets  # raises ValidationError where they may not be added
         self.progress = progress
@@ -595,7 +596,7 @@ class Import:
         """Write everything in one transaction; raises ValidationError where it cannot be."""
         if not self.is_sound:
             raise ValidationError(_("The file has errors; nothing was imported."), code="unsound")
-        origin = history.origin(history.Origin.IMPORT, user=self.user, reason=self.reason)
+        origin = history.origin(self.origin, user=self.user, reason=self.reason)
         try:
             with transaction.atomic(), origin:
                 self._write_groups()

@@ -127,7 +127,10 @@ WRONG_DEVICES = [
     ({"key": {"secret": "ab"}}, "#/key/secret"),
     ({"key": {"colour": "red"}}, "#/key/colour"),
     ({"key": []}, "#/key"),
-    ({"key": {"not_after": "2020-01-01T00:00:00Z", "not_before": "2021-01-01T00:00:00Z"}}, "#/key"),
+    (
+        {"key": {"not_after": "2020-01-01T00:00:00Z", "not_before": "2021-01-01T00:00:00Z"}},
+        "#/key/not_after",
+    ),
     ({"certificate": "no certificate"}, "#/certificate"),
     ({"groups": [404]}, "#/groups/0"),
 ]

@@ -35,7 +35,17 @@ OPERATIONS: list[tuple[str, str, Any, set[str]]] = [
     ("post", "devices/try-credential", {"device": "known", "secret": "wrong"}, SECURITY),
     ("post", "devices/provision", NEW, OPERATOR),
     ("post", "devices/provision", {**NEW, "key": {}}, NOBODY),
+    ("post", "devices/bulk-create", {"devices": [NEW]}, OPERATOR),
+    ("post", "devices/bulk-create", {"devices": [{**NEW, "key": {}}]}, NOBODY),
+    ("post", "devices/bulk-change", {"devices": [{"id": "{bare}", "if_match": "*"}]}, OPERATOR),
+    ("post", "devices/bulk-delete", {"devices": [{"id": "{bare}", "if_match": "*"}]}, OPERATOR),
+    ("post", "devices/bulk-delete", {"devices": [{"id": "{device}", "if_match": "*"}]}, NOBODY),
+    ("get", "devices/export", None, EVERYBODY),
     ("get", "groups", None, EVERYBODY),
+    ("get", "groups/export", None, EVERYBODY),
+    ("get", "keys/export", None, EVERYBODY),
+    ("get", "certificates/export", None, EVERYBODY),
+    ("get", "trust-anchors/export", None, EVERYBODY),
     ("post", "groups", {"name": "new"}, OPERATOR),
     ("get", "groups/{group}", None, EVERYBODY),
     ("patch", "groups/{group}", {"name": "n"}, OPERATOR),
@@ -135,7 +145,7 @@ def test_role(
         **(kind if sent is not None else {}),
     )
     if role in allowed:
-        assert 200 <= answer.status_code < 300, answer.data
+        assert 200 <= answer.status_code < 300, answer.json()
     else:
         assert (answer.status_code, answer.json()["code"]) == (403, "permission-denied")
 

@@ -1,0 +1,63 @@
+"""Lists as streams: one JSON object a line, and a last line that says that it is the last."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+
+from devices.api.views import Renderer
+
+MEDIA_TYPE = "application/x-ndjson"
+BATCH = 1000
+
+log = logging.getLogger(__name__)
+
+
+class LinesRenderer(Renderer):
+    """What a client may ask for by name; faults are told as problems."""
+
+    media_type = MEDIA_TYPE
+    format = "ndjson"
+
+
+class ExportMixin:
+    """Adds the stream of all rows that are asked for."""
+
+    @extend_schema(responses={(200, MEDIA_TYPE): OpenApiTypes.STR})
+    @action(detail=False, methods=["get"], renderer_classes=[LinesRenderer, Renderer])
+    def export(self: Any, request: Request, **_kwargs: Any) -> StreamingHttpResponse:
+        """Return all rows that the filters leave, an object a line.
+
+        The last line is `{"complete": true, "rows": N}`: without it the stream was cut off.
+        """
+        rows = self.filter_queryset(self.get_queryset())
+        return StreamingHttpResponse(
+            lines(self.exported(rows), self.request.get_full_path()), content_type=MEDIA_TYPE
+        )
+
+    def exported(self: Any, rows: Any) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows as lists show them, in constant memory, a statement a batch."""
+        serializer = self.get_serializer_class()
+        context = self.get_serializer_context()
+        last = 0
+        while batch := list(rows.filter(pk__gt=last).order_by("pk")[:BATCH]):
+            yield from serializer(batch, many=True, context=context).data
+            last = batch[-1].pk
+
+
+def lines(rows: Iterable[Mapping[str, Any]], address: str) -> Iterator[bytes]:
+    """Yield the stream; where it fails it ends without its last line, and the log says why."""
+    renderer, count = Renderer(), 0
+    try:
+        for row in rows:
+            yield renderer.render(row) + b"\n"
+            count += 1
+    except Exception:
+        log.exception("an export was cut off after %d rows: %s", count, address)
+        raise
+    yield renderer.render({"complete": True, "rows": count}) + b"\n"
