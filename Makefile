@@ -91,6 +91,7 @@ messages: $(VENV)/run.stamp ## Renew the translations' files from what is marked
 
 lock: $(VENV)/dev.stamp ## Lock the requirements anew, with hashes; UPGRADE=1 takes newer versions
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.txt
+	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra ldap --output-file requirements-ldap.txt
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --output-file requirements-dev.txt
 	@$(LOCK) $(if $(UPGRADE),--upgrade) --group bench --output-file requirements-bench.txt
 	@$(LOCK) $(if $(UPGRADE),--upgrade) --group drill --constraint requirements-dev.txt \

@@ -104,6 +104,20 @@ class Environment(environ.FileAwareEnv):
             )
         return value
 
+    def plain_header(self, name: str) -> str:
+        """Return the name of a header, or "", which has one spelling only.
+
+        A server hands `X-User` and `X_User` on as one; a proxy that sets the first may let clients
+        send the second.
+        """
+        value = self.header(name, "")
+        if "-" in value:
+            raise ImproperlyConfigured(
+                f"{name} must be of letters and digits, such as RemoteUser: with a hyphen, "
+                "a client could forge it by an underscore."
+            )
+        return value
+
     def roles(self, name: str) -> dict[str, tuple[str, ...]]:
         """Return the roles that each value of a claim, or each group, brings: `value=Role;…`.
 

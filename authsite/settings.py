@@ -4,9 +4,12 @@
 stops the start with a message that says how to make it.
 """
 
+import importlib.util
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
 
 from authsite.env import Environment
 
@@ -68,6 +71,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "authsite.middleware.SessionLimits",
+    "authsite.accounts.sign_on.proxy.ProxySignOn",
     "django_otp.middleware.OTPMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "authsite.middleware.RecordHistoryContext",
@@ -204,6 +208,36 @@ OIDC_ACR = env.words("OIDC_ACR")
 OIDC_CONFIRM_ACR = env.words("OIDC_CONFIRM_ACR") or OIDC_ACR
 OIDC_SECOND_FACTOR = env.words("OIDC_SECOND_FACTOR") or ["mfa"]
 OIDC_LABEL = env.text("OIDC_LABEL", "")
+
+LDAP_URL = env.text("LDAP_URL", "")
+LDAP_START_TLS = env.flag("LDAP_START_TLS", default=True)
+LDAP_CA_FILE = env.text("LDAP_CA_FILE", "")
+LDAP_BIND_DN = env.text("LDAP_BIND_DN", "")
+LDAP_BIND_PASSWORD = env.text("LDAP_BIND_PASSWORD", "")
+LDAP_USER_BASE = env.text("LDAP_USER_BASE", None if LDAP_URL else "")
+LDAP_USER_FILTER = env.text("LDAP_USER_FILTER", "(uid=%(user)s)")
+LDAP_NAME_ATTRIBUTE = env.text("LDAP_NAME_ATTRIBUTE", "uid")
+LDAP_ID_ATTRIBUTE = env.text("LDAP_ID_ATTRIBUTE", "entryUUID")
+LDAP_GROUP_BASE = env.text("LDAP_GROUP_BASE", None if LDAP_URL else "")
+LDAP_GROUP_TYPE = env.choice(
+    "LDAP_GROUP_TYPE", ["groupofnames", "groupofuniquenames", "posixgroup", "activedirectory"]
+)
+LDAP_NESTED_GROUPS = env.flag("LDAP_NESTED_GROUPS", default=False)
+LDAP_ROLES = env.roles("LDAP_ROLES")
+if LDAP_URL:
+    if importlib.util.find_spec("django_auth_ldap") is None:
+        raise ImproperlyConfigured(
+            "LDAP_URL is set, and what asks a directory is not installed: docs/sign-on.md, LDAP."
+        )
+    # Before the passwords of this registry, which may be for emergencies only.
+    AUTHENTICATION_BACKENDS.insert(1, "authsite.accounts.sign_on.directory.DirectoryBackend")
+
+PROXY_USER_HEADER = env.plain_header("PROXY_USER_HEADER")
+PROXY_GROUPS_HEADER = env.plain_header("PROXY_GROUPS_HEADER")
+PROXY_ROLES = env.roles("PROXY_ROLES")
+if PROXY_USER_HEADER and not TRUSTED_PROXIES:
+    raise ImproperlyConfigured("PROXY_USER_HEADER needs TRUSTED_PROXIES, which alone may send it.")
+
 # The only accounts that log in with a password of this registry, where any are named.
 BREAK_GLASS_ACCOUNTS = env.words("BREAK_GLASS_ACCOUNTS")
 

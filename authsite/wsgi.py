@@ -32,6 +32,7 @@ for name in (
     "PEPPERS",
     "JWT_SIGNING_KEYS",
     "OIDC_CLIENT_SECRET",
+    "LDAP_BIND_PASSWORD",
     "DATABASE_URL",
     "ANSWERS_URL",
     "CACHE_URL",

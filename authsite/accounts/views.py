@@ -26,7 +26,8 @@ from django_otp import login as otp_login
 
 from authsite.accounts import login, second_factor
 from authsite.accounts.sign_on import sessions
-from authsite.accounts.sign_on.views import signed_out_page
+from authsite.accounts.sign_on.refusals import SignOnRefused
+from authsite.accounts.sign_on.views import refused, signed_out_page
 from devices.admin import reauthentication
 from devices.admin.reauthentication import recently_authenticated
 
@@ -156,7 +157,10 @@ class AccountPages(admin.AdminSite):
         if request.method == "GET" and waits:
             return HttpResponseRedirect(_with_next(reverse("admin:second_factor"), request))
         context = {"passwords_are_for_emergencies": bool(settings.BREAK_GLASS_ACCOUNTS)}
-        return super().login(request, {**context, **(extra_context or {})})
+        try:
+            return super().login(request, {**context, **(extra_context or {})})
+        except SignOnRefused as refusal:  # by the directory, which is no failure of the password
+            return refused(request, refusal)
 
     def logout(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -173,12 +177,22 @@ class AccountPages(admin.AdminSite):
     def confirm_identity(self, request: HttpRequest) -> HttpResponse:
         """Ask for the password, and the second factor after it, then go back to the page.
 
-        Whom a provider signed on is asked there.
+        Whom a provider signed on is asked there; whom a proxy signed on, for the second factor.
         """
-        if sessions.source(request) is sessions.Source.OPENID_CONNECT:
+        source = sessions.source(request)
+        if source is sessions.Source.OPENID_CONNECT:
             return self._page(request, "confirm_by_provider", _("Confirm that it is you"))
+        if source is sessions.Source.PROXY:
+            if not second_factor.is_enrolled(request.user):  # type: ignore[arg-type]
+                return self._page(request, "confirm_by_nothing", _("Confirm that it is you"))
+            login.record_password(request)
+            return HttpResponseRedirect(_with_next(reverse("admin:second_factor"), request))
         form = ConfirmForm(request, request.POST or None)
-        if not form.is_valid():
+        try:
+            is_valid = form.is_valid()
+        except SignOnRefused as refusal:
+            return refused(request, refusal)
+        if not is_valid:
             return self._page(request, "confirm_identity", _("Confirm that it is you"), form=form)
         login.record_password(request)
         if second_factor.is_enrolled(request.user):  # type: ignore[arg-type]

@@ -2,10 +2,9 @@
 
 from enum import Enum
 from http import HTTPStatus
-from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -103,7 +102,7 @@ class SignOnRefused(Exception):
         self.wanted = wanted
 
 
-def refusal_page(request: HttpRequest, refusal: SignOnRefused, **context: Any) -> HttpResponse:
+def refusal_page(request: HttpRequest, refusal: SignOnRefused) -> TemplateResponse:
     """Return the page that says why somebody was not signed on."""
     return TemplateResponse(
         request,
@@ -114,7 +113,6 @@ def refusal_page(request: HttpRequest, refusal: SignOnRefused, **context: Any) -
             "text": refusal.reason.text,
             "wanted": refusal.wanted,
             "request_id": request_id.get(),
-            **context,
         },
         status=refusal.reason.status,
         headers={"Cache-Control": "no-store"},

@@ -3,17 +3,18 @@
 import time
 from typing import Any
 
-from django.contrib.auth import BACKEND_SESSION_KEY, login
+from django.contrib import auth
+from django.contrib.auth import BACKEND_SESSION_KEY
 from django.contrib.auth.backends import BaseBackend, ModelBackend
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from authsite.accounts import second_factor
-from authsite.accounts.login import PASSWORD_AT
+from authsite.accounts import login, second_factor
 from authsite.accounts.sign_on.models import ExternalIdentity
-from devices.admin.reauthentication import CONFIRMED_AT
+from devices.admin import reauthentication
 
 BACKEND = f"{__name__}.SignedOnBackend"
+DIRECTORY = "authsite.accounts.sign_on.directory.DirectoryBackend"
 SOURCE = "sign_on_source"  # in a session, like what follows
 ID_TOKEN = "sign_on_id_token"  # noqa: S105 (the name of a place)
 SUBJECT = "sign_on_subject"
@@ -43,22 +44,26 @@ def begin(
     `proved_at` is when the person showed who they are (Unix seconds), which may be long ago: a
     provider's own session answers for them meanwhile. None where nobody says.
     """
-    login(request, user, backend=BACKEND)
+    auth.login(request, user, backend=BACKEND)
     session = request.session
     session[SOURCE], session[SUBJECT] = source.value, subject
     session[second_factor.BY_PROVIDER] = has_second_factor
     session.pop(ID_TOKEN, None)
-    for moment in (CONFIRMED_AT, PASSWORD_AT):  # a login of ours sets them
+    for moment in (reauthentication.CONFIRMED_AT, login.PASSWORD_AT):  # a login of ours sets them
         session.pop(moment, None)
         if proved_at is not None:
             session[moment] = min(proved_at, time.time())
 
 
-def is_signed_on(request: HttpRequest) -> bool:
-    """Whether the session began with a sign-on."""
-    return request.session.get(BACKEND_SESSION_KEY) == BACKEND
+def confirm_now(request: HttpRequest) -> None:
+    """Let whoever was signed on a moment ago count as having shown who they are."""
+    reauthentication.confirm(request)
+    login.record_password(request)
 
 
 def source(request: HttpRequest) -> Source | None:
     """Return where the session was signed on, or None for a password of this registry."""
-    return Source(request.session[SOURCE]) if is_signed_on(request) else None
+    backend = request.session.get(BACKEND_SESSION_KEY)
+    if backend == DIRECTORY:
+        return Source.LDAP
+    return Source(request.session[SOURCE]) if backend == BACKEND else None

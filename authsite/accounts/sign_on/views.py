@@ -48,12 +48,17 @@ def _guarded(view: View) -> View:
         try:
             return view(request)
         except SignOnRefused as refusal:
-            logger.warning("Sign-on refused, from %s: %s", login.client_address(request), refusal)
-            response = refusal_page(request, refusal)
+            response = refused(request, refusal)
             journeys.forget(response)
             return response
 
     return never_cache(guarded)
+
+
+def refused(request: HttpRequest, refusal: SignOnRefused) -> TemplateResponse:
+    """Return the page of a refusal, and tell the operator of it."""
+    logger.warning("Sign-on refused, from %s: %s", login.client_address(request), refusal)
+    return refusal_page(request, refusal)
 
 
 def _next(request: HttpRequest) -> str:
