@@ -170,3 +170,42 @@ def test_a_choice_is_one_of_those_offered(text: str, value: str, make_env: MakeE
     assert make_env(CHOICE=text).choice("CHOICE", ["off", "on"]) == value
     with pytest.raises(ImproperlyConfigured, match="off, on"):
         make_env(CHOICE="perhaps").choice("CHOICE", ["off", "on"])
+
+
+def test_roles_are_listed_by_what_brings_them(make_env: MakeEnv) -> None:
+    listed = "viewers=Viewer; cn=ops,ou=groups,dc=example=Operator ;viewers=Auditor;;"
+    assert make_env(X_ROLES=listed).roles("X_ROLES") == {
+        "viewers": ("Viewer", "Auditor"),
+        "cn=ops,ou=groups,dc=example": ("Operator",),
+    }
+    assert make_env().roles("X_NONE") == {}
+    for wrong in ("Viewer", "=Viewer", "viewers=", "a=b;c"):
+        with pytest.raises(ImproperlyConfigured, match="VALUE=ROLE"):
+            make_env(X_ROLES=wrong).roles("X_ROLES")
+
+
+def test_a_web_address_is_https_or_of_this_machine(make_env: MakeEnv) -> None:
+    for right in ("https://id.example.com/realm/", "http://localhost:8080", "http://[::1]:1"):
+        assert make_env(X_URL=right).web_address("X_URL") == right
+    assert make_env().web_address("X_NONE") == ""
+    for wrong in (
+        "id.example.com",
+        "http://id.example.com",
+        "ftp://localhost",
+        "https://",
+        "https://a/?q",
+        "https://a/#f",
+        "https://user@a/",
+        "https://[",
+        "https://a:port",
+    ):
+        with pytest.raises(ImproperlyConfigured, match="must be an address"):
+            make_env(X_URL=wrong).web_address("X_URL")
+
+
+def test_a_header_that_is_believed_has_one_spelling(make_env: MakeEnv) -> None:
+    assert make_env(X_HEADER="RemoteUser").plain_header("X_HEADER") == "RemoteUser"
+    assert make_env().plain_header("X_NONE") == ""
+    for wrong in ("Remote-User", "Remote_User", "Remote User"):
+        with pytest.raises(ImproperlyConfigured, match="X_HEADER must be"):
+            make_env(X_HEADER=wrong).plain_header("X_HEADER")

@@ -11,7 +11,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 
 from authsite.accounts.login import client_address
-from authsite.accounts.sign_on.sessions import source
+from authsite.accounts.sign_on.sessions import is_signed_on
 
 logger = logging.getLogger("authsite.sign_on")
 
@@ -43,7 +43,7 @@ class PasswordPolicy:
 @receiver(user_logged_in)
 def tell_of_break_glass(*, request: HttpRequest, user: User, **_signal: object) -> None:
     """Tell the operator that somebody logged in with an emergency account."""
-    if source(request) is None and user.get_username() in settings.BREAK_GLASS_ACCOUNTS:
+    if not is_signed_on(request) and user.get_username() in settings.BREAK_GLASS_ACCOUNTS:
         logger.warning(
             "The break-glass account %r logged in with its password from %s",
             user.get_username(),

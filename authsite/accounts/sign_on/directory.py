@@ -63,9 +63,11 @@ class Directory(LDAPBackend):
             "BIND_DN": settings.LDAP_BIND_DN,
             "BIND_PASSWORD": settings.LDAP_BIND_PASSWORD,
             "USER_SEARCH": LDAPSearch(
-                settings.LDAP_USER_BASE, ldap.SCOPE_SUBTREE, settings.LDAP_USER_FILTER
+                settings.LDAP_USER_BASE,
+                ldap.SCOPE_SUBTREE,
+                settings.LDAP_USER_FILTER,
+                ["*", settings.LDAP_ID_ATTRIBUTE],  # which is of those that are named or not sent
             ),
-            "USER_ATTRLIST": ["*", settings.LDAP_ID_ATTRIBUTE],
             "GROUP_SEARCH": LDAPSearch(
                 settings.LDAP_GROUP_BASE, ldap.SCOPE_SUBTREE, f"(objectClass={name})"
             ),

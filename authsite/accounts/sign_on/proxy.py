@@ -7,11 +7,12 @@ from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponseBase
 
-from authsite.accounts import second_factor
+from authsite.accounts import login, second_factor
 from authsite.accounts.login import client_address
 from authsite.accounts.sign_on import sessions
 from authsite.accounts.sign_on.models import ExternalIdentity, Person
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused, refusal_page
+from devices.admin import reauthentication
 from rpc.authentication import is_within
 
 logger = logging.getLogger("authsite.sign_on")
@@ -55,12 +56,12 @@ def _sign_on(request: HttpRequest) -> None:
         ExternalIdentity.Source.PROXY, "", person, settings.PROXY_ROLES
     )
     sessions.begin(request, user, sessions.Source.PROXY, subject=name)
+    # A proxy asks nobody again: the second factor confirms, and who has none yet sets one up.
+    login.record_password(request)
     if second_factor.policy() is not second_factor.Policy.OFF and (
         not second_factor.is_enrolled(user)
     ):
-        # A proxy asks nobody again. Who has no second factor yet sets one up now; from then on it
-        # is what confirms.
-        sessions.confirm_now(request)
+        reauthentication.confirm(request)
     logger.info("%r was signed on by the proxy", user.get_username())
 
 

@@ -55,10 +55,9 @@ def begin(
             session[moment] = min(proved_at, time.time())
 
 
-def confirm_now(request: HttpRequest) -> None:
-    """Let whoever was signed on a moment ago count as having shown who they are."""
-    reauthentication.confirm(request)
-    login.record_password(request)
+def is_signed_on(request: HttpRequest) -> bool:
+    """Whether the session began with something else than a password of this registry."""
+    return request.session.get(BACKEND_SESSION_KEY) in {BACKEND, DIRECTORY}
 
 
 def source(request: HttpRequest) -> Source | None:
