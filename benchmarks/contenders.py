@@ -104,7 +104,7 @@ def stock(name: str, question: str) -> Contender:
             *(sys.executable, "-m", "granian", "django.core.wsgi:get_wsgi_application"),
             *("--factory", "--port", "{port}", "--interface", "wsgi", "--http", "1", "--no-ws"),
             *("--workers", str(serve.WORKERS), "--blocking-threads", str(THREADS)),
-            *("--blocking-threads-idle-timeout", str(serve.IDLE_THREAD)),
+            *("--blocking-threads-idle-timeout", "600"),
             *("--backlog", str(serve.BACKLOG), "--backpressure", str(serve.CONNECTIONS)),
         ],
         name,

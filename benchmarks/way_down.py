@@ -8,6 +8,7 @@ staff's *rotate a key*.
 """
 
 import argparse
+import asyncio
 import base64
 import io
 import json
@@ -54,28 +55,37 @@ class Trace:
 
 def verification() -> Prepare:
     """Return what asks the verifier, as the server does."""
-    from authsite.wsgi import application
+    from authsite.asgi import application
     from devices.models import Device, PreSharedKey
 
     _key, secret = PreSharedKey.objects.issue(device=Device.objects.get(identifier=KNOWN))
     question = {"method": "verify", "id": 1999, "deviceid": KNOWN, "devicesecret": secret}
     body = json.dumps(question).encode()
 
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "raw_path": b"/deviceverifier",
+        "query_string": b"",
+        "server": ("127.0.0.1", 17217),
+        "client": ("127.0.0.1", 50000),
+        "headers": [(b"host", b"registry"), (b"content-length", b"%d" % len(body))],
+    }
+    sent: list[Any] = []
+    loop = asyncio.new_event_loop()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
     def ask() -> None:
-        environ = {
-            "REQUEST_METHOD": "POST",
-            "PATH_INFO": "/deviceverifier",
-            "QUERY_STRING": "",
-            "CONTENT_LENGTH": str(len(body)),
-            "REMOTE_ADDR": "127.0.0.1",
-            "SERVER_NAME": "localhost",
-            "SERVER_PORT": "17217",
-            "wsgi.url_scheme": "http",
-            "wsgi.input": io.BytesIO(body),
-        }
-        answer = b"".join(application(environ, lambda *_: lambda _: None))
-        if b'"code":"OK"' not in answer:
-            raise SystemExit(f"the verifier answers {answer!r}")
+        loop.run_until_complete(application(scope, receive, send))
+        if b'"code":"OK"' not in sent[-1]["body"]:
+            raise SystemExit(f"the verifier answers {sent!r}")
 
     return lambda: ask
 

@@ -12,6 +12,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
 from devices.credentials import certificates, pre_shared_keys
+from devices.credentials.pre_shared_keys import StoredKey
 from devices.database import last_used
 from devices.verdicts import Verdict
 
@@ -33,12 +34,14 @@ def authenticate(
     record: bool = True,
     as_caller: bool = False,
     using: str = DEFAULT_DB_ALIAS,
+    stored: Sequence[StoredKey] | None = None,
 ) -> Verdict:
     """Return whether `identifier` holds the credentials that it presents: each must hold.
 
     `secret` is a pre-shared secret, `certificate` a PEM text (a chain may follow the leaf) or
     a DER certificate in base64. One statement for a secret, whatever the number of keys.
-    The options and what is raised are those of `authenticate_many`.
+    The options and what is raised are those of `authenticate_many`. Who has asked for the keys
+    already gives them (`stored`): then there is no wait, and MustWait where a guess needs one.
     """
     if secret is None or certificate is not None:
         attempt = Attempt(identifier, secret, certificate)
@@ -47,7 +50,7 @@ def authenticate(
         )[0]
     moment = now or timezone.now()
     verdict = pre_shared_keys.verify_secret(
-        identifier, secret, now=moment, as_caller=as_caller, using=using
+        identifier, secret, now=moment, as_caller=as_caller, using=using, stored=stored
     )
     if record and verdict.verified and using == DEFAULT_DB_ALIAS:
         last_used.worker.record_use(verdict, moment)

@@ -1,7 +1,7 @@
 """The machine endpoints: read, let in, ask, answer; every failure is answered in one hook."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from time import perf_counter
 from typing import Any, ClassVar, NamedTuple
@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 
 from devices import telemetry
 from devices.authentication import authenticate
+from devices.credentials.pre_shared_keys import MustWait, StoredKey
 from devices.database.outages import OutageLog
 from devices.database.slots import SLOTS, NoSlotError
 from devices.verdicts import Outcome
@@ -41,6 +42,7 @@ UNREADABLE = (MethodNotAllowed, BodyTooLarge, BodyCutOff, NotJson, InvalidFrame)
 UNREACHABLE = (OperationalError, InterfaceError)
 INVALID = Entry(Question.CALL, CallReason.INVALID_BODY)
 NO_SLOT = nullcontext()
+BEGAN = "authsite.began"  # where in a request's environment is when it came, if it waited since
 
 # Why a call failed, as the journal has it; the first that fits.
 REASONS = (
@@ -56,14 +58,16 @@ REASONS = (
 class Exchange:
     """One request and what became of it so far: read, let in, answered."""
 
-    __slots__ = ("caller", "content", "failure", "meta", "method")
+    __slots__ = ("began", "caller", "content", "failure", "meta", "method", "stored")
 
     def __init__(self, meta: Mapping[str, Any]) -> None:
+        self.began: float = meta.get(BEGAN) or perf_counter()
         self.meta = meta
         self.method: str = meta["REQUEST_METHOD"]
         self.content: Any = None  # the JSON value or the Frame that the body is
         self.failure: Exception | None = None  # why there is none
         self.caller: Caller | None = None
+        self.stored: Sequence[StoredKey] | None = None  # what is on record, where that was asked
 
 
 class MachineView(APIView):
@@ -97,15 +101,6 @@ class MachineView(APIView):
 
         The body is read before a slot is held: whoever sends it slowly holds nothing.
         """
-        if telemetry.listener is telemetry.NOBODY:
-            return self._exchange(meta)
-        began = perf_counter()
-        try:
-            return self._exchange(meta)
-        finally:
-            telemetry.listener.timed(self.endpoint, perf_counter() - began)
-
-    def _exchange(self, meta: Mapping[str, Any]) -> Reply:
         exchange = Exchange(meta)
         try:
             try:
@@ -123,9 +118,15 @@ class MachineView(APIView):
                 reply, entries = self.answer(exchange)
         except Exception as error:  # noqa: BLE001 - answered in the protocol's shape
             return self.handle_exception(error, exchange)
-        caller = exchange.caller.identifier or exchange.caller.address or ""
+        return self.answered(exchange, reply, entries)
+
+    def answered(self, exchange: Exchange, reply: Reply, entries: Iterable[Entry]) -> Reply:
+        """Count what was answered, and return it."""
+        caller = exchange.caller or Caller(None, source_address(exchange.meta))
         for entry in entries:
-            journal.journal.record(self.endpoint, caller, entry)
+            journal.journal.record(self.endpoint, caller.identifier or caller.address or "", entry)
+        if telemetry.listener is not telemetry.NOBODY:
+            telemetry.listener.timed(self.endpoint, perf_counter() - exchange.began)
         return reply
 
     def read(self, exchange: Exchange) -> Any:
@@ -165,11 +166,7 @@ class MachineView(APIView):
                 telemetry.listener.database_failed(DEFAULT_DB_ALIAS)
         elif not isinstance(exc, UNREADABLE):
             log.error("%s failed", type(self).__name__, exc_info=exc)
-        caller = exchange.caller or Caller(None, source_address(exchange.meta))
-        journal.journal.record(
-            self.endpoint, caller.identifier or caller.address or "", self.entry_of(exc, exchange)
-        )
-        return reply
+        return self.answered(exchange, reply, [self.entry_of(exc, exchange)])
 
     def entry_of(self, error: Exception, exchange: Exchange) -> Entry:
         """Return what the journal keeps of a call that failed: nothing of its body."""
@@ -295,7 +292,7 @@ class DeviceVerifier(RtioView):
             use = session_ending.use(identifier, secret, caller)
             if use is not None:  # else it is a secret like any other, of the same form
                 return self.ended(identifier, accepted=use.accepted)
-        verdict = authenticate(identifier, secret=secret)
+        verdict = authenticate(identifier, secret=secret, stored=exchange.stored)
         if verdict.outcome is Outcome.VERIFIED:
             code = "OK"
         elif verdict.outcome is Outcome.UNKNOWN_DEVICE:
@@ -303,6 +300,41 @@ class DeviceVerifier(RtioView):
         else:
             code = "VERIFICATION_FAILED"
         return Asked(code, journal.of_verdict(identifier, verdict))
+
+    def begin(self, meta: Mapping[str, Any]) -> tuple[Exchange, str] | None:
+        """Return a request as far as it goes without a wait, and whose keys to ask for next.
+
+        None where there is more to it than that: `respond` answers then, and may wait.
+        """
+        if self.authenticator.needs_database(meta, NO_CLAIM):
+            return None
+        exchange = Exchange(meta)
+        try:
+            content = exchange.content = self.read(exchange)
+            exchange.caller = self.authenticator.caller_of(meta, NO_CLAIM)
+            identifier, secret = content["deviceid"], content["devicesecret"]
+            if (
+                len(identifier) in self.deviceid_length
+                and identifier.isprintable()  # else it may be what no database takes
+                and not session_ending.is_one_time(secret)
+            ):
+                return exchange, identifier
+        except Exception:  # noqa: BLE001 - `respond` meets it again, and answers
+            return None
+        return None
+
+    def finish(self, exchange: Exchange, stored: "Sequence[StoredKey] | Exception") -> Reply:
+        """Answer by what is on record of the device; raises MustWait where a guess needs a hash."""
+        try:
+            if isinstance(stored, Exception):
+                raise stored  # noqa: TRY301
+            exchange.stored = stored
+            reply, entries = self.answer(exchange)
+        except MustWait:
+            raise
+        except Exception as error:  # noqa: BLE001 - answered in the protocol's shape
+            return self.handle_exception(error, exchange)
+        return self.answered(exchange, reply, entries)
 
     @staticmethod
     def ended(identifier: str, *, accepted: bool) -> Asked:

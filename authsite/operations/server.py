@@ -35,8 +35,8 @@ def main(options: dict[str, Any]) -> None:
     os.environ[RUNTIME] = str(folder)
     os.environ.setdefault(METRICS, str(folder))
     server = Granian(
-        "authsite.wsgi:application",
-        interface=Interfaces.WSGI,
+        "authsite.asgi:application",
+        interface=Interfaces.ASGINL,
         http=HTTPModes.http1,
         websockets=False,
         # How long the head of a request may take, counted from the end of the one before.

@@ -45,11 +45,11 @@ class Operations:
         if page := self._pages.get(environ["PATH_INFO"]):
             request_id.set("")
             return _answer(page, environ, start_response)
-        current = self._id_of(environ)
+        current = self.id_of(environ)
         request_id.set(current)
         return self._application(environ, partial(_start, start_response, current))
 
-    def _id_of(self, environ: Mapping[str, Any]) -> str:
+    def id_of(self, environ: Mapping[str, Any]) -> str:
         """Return the id that a configured proxy gave a request, else a new one."""
         given: str | None = environ.get("HTTP_X_REQUEST_ID")
         if (

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS
 
@@ -69,14 +69,22 @@ def stored_keys(
 ) -> dict[str, list[StoredKey]]:
     """Return what is on record of each identifier that is registered, in one statement."""
     listed = list(filter(addresses.is_storable, set(identifiers)))
+    return by_identifier(KEYS_OF_DEVICES.rows(listed, using=using)) if listed else {}
+
+
+def by_identifier(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[StoredKey]]:
+    """Return the statement's rows by the device that they are of."""
     found: dict[str, list[StoredKey]] = {}
-    if listed:
-        for row in map(StoredKey._make, KEYS_OF_DEVICES.rows(listed, using=using)):
-            found.setdefault(row.identifier, []).append(row)
+    for row in map(StoredKey._make, rows):
+        found.setdefault(row.identifier, []).append(row)
     return found
 
 
 KEYS = Coalescer(stored_keys)
+
+
+class MustWait(Exception):
+    """A guess needs a hash, and its turn: not here, where nobody may wait."""
 
 
 def verify_secret(
@@ -86,11 +94,18 @@ def verify_secret(
     now: datetime,
     as_caller: bool = False,
     using: str = DEFAULT_DB_ALIAS,
+    stored: Sequence[StoredKey] | None = None,
 ) -> Verdict:
     """Return whether the secret is a usable key of the device.
 
-    One statement, shared with the threads that ask at the same moment.
+    One statement, shared with the threads that ask at the same moment; none where `stored` is what
+    is on record. Then nothing waits: MustWait is raised where a guess would.
     """
+    if stored is not None:
+        match = _match_without_hash(stored, secret, now)
+        if match is None:
+            raise MustWait
+        return match.row.verdict(match.outcome)
     began = time.monotonic()
     stored = KEYS.ask(identifier, using=using)
     return _verdict(identifier, secret, stored or (), now, as_caller, began)
@@ -126,11 +141,7 @@ def _verdict(
     tried before. What is left is a guess, and a guess costs one memory-hard hash or, after a
     handful of failures, none: the same for a known device as for an unknown one.
     """
-    match = _match_generated(stored, secret, now)
-    if match is not None:
-        _replace_outdated_digest(*match, secret)
-        return match.row.verdict(match.outcome)
-    match = _match_remembered(stored, secret, now)
+    match = _match_without_hash(stored, secret, now)
     if match is not None:
         return match.row.verdict(match.outcome)
     candidates = _candidates(stored, now)
@@ -158,6 +169,14 @@ def _best(rows: Iterable[StoredKey], now: datetime) -> Match | None:
             return match
         found = found or match
     return found
+
+
+def _match_without_hash(stored: Sequence[StoredKey], secret: str, now: datetime) -> Match | None:
+    match = _match_generated(stored, secret, now)
+    if match is None:
+        return _match_remembered(stored, secret, now)
+    _replace_outdated_digest(*match, secret)
+    return match
 
 
 def _match_generated(stored: Sequence[StoredKey], secret: str, now: datetime) -> Match | None:

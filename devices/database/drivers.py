@@ -107,6 +107,31 @@ def _run_on_postgres(driver: Driver, sql: str, parameters: Sequence[Any]) -> Row
         result = _result(
             driver, statement, _numbered(sql), [_for_postgres(value) for value in parameters]
         )
+    return _rows(driver, statement, result)
+
+
+def send(driver: Driver, sql: str, parameters: Sequence[Any]) -> None:
+    """Put a statement that has run once on this connection, and do not wait: see `received`."""
+    values = [_for_postgres(value) for value in parameters]
+    driver.pgconn.send_query_prepared(_prepared[driver][sql].name, values)
+
+
+def received(driver: Driver, sql: str) -> Rows | None:
+    """Return the rows of what was sent once they are there, None until then; never waits."""
+    server = driver.pgconn
+    server.consume_input()
+    if server.is_busy():
+        return None
+    result = server.get_result()
+    if result is None:
+        raise psycopg.OperationalError("nothing was asked")
+    rows = _rows(driver, _prepared[driver][sql], result)
+    while server.get_result() is not None:  # what follows ends the statement, and is there, too
+        pass
+    return rows
+
+
+def _rows(driver: Driver, statement: Prepared, result: PGresult) -> Rows:
     if result.status != ExecStatus.TUPLES_OK:
         _fail(driver.pgconn, result)
     if not statement.loaders:

@@ -53,9 +53,15 @@ class Slots:
     ) -> None:
         self._max_wait = max_wait
         self._aliases = aliases
+        self._session = session
+        self._deadline = deadline
         self._free: SimpleQueue[Slot] = SimpleQueue()
         for _ in range(count):
-            self._free.put([_connection(alias, session, deadline) for alias in aliases])
+            self._free.put([self.another(alias) for alias in aliases])
+
+    def another(self, alias: str) -> BaseDatabaseWrapper:
+        """Return a new connection like those of the slots."""
+        return _connection(alias, self._session, self._deadline)
 
     def acquire(self) -> None:
         """Wait for a slot and let this thread's queries use its connections."""

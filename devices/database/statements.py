@@ -59,7 +59,7 @@ class Statement:
 
     def __init__(self, sql: str | Mapping[str, str], *, moments: Sequence[int] = ()) -> None:
         """`moments` are the positions of the columns that hold moments."""
-        self._sql = {
+        self.sql = {
             vendor: (sql if isinstance(sql, str) else sql[vendor]).format(among=among)
             for vendor, among in self.AMONG.items()
         }
@@ -71,12 +71,19 @@ class Statement:
         Values are texts, numbers, moments, and lists of texts or numbers. Moments come back aware.
         """
         connection = connections[using]
-        sql = self._sql[connection.vendor]
         rows = None
         if answers.standby is not None and using == DEFAULT_DB_ALIAS:
-            rows = answers.standby.rows(sql, values)
-        if rows is None:
-            rows = fetch(connection, sql, values)
+            rows = answers.standby.rows(self.sql[connection.vendor], values)
+        return self.on(connection, *values) if rows is None else self.read(rows, connection)
+
+    def on(self, connection: BaseDatabaseWrapper, *values: object) -> list[tuple[Any, ...]]:
+        """Run on a connection, whatever else answers the statement's questions."""
+        return self.read(fetch(connection, self.sql[connection.vendor], values), connection)
+
+    def read(
+        self, rows: list[tuple[Any, ...]], connection: BaseDatabaseWrapper
+    ) -> list[tuple[Any, ...]]:
+        """Return rows with their moments aware."""
         if self._moments and connection.vendor == "sqlite":  # which stores them in UTC, unsaid
             return [self._aware(row) for row in rows]
         return rows

@@ -69,7 +69,6 @@ def test_the_environment_sets_what_no_option_does(
     assert option(executed, "address") == "127.0.0.1"
     assert option(executed, "port") == port
     assert option(executed, "workers") == 3
-    assert option(executed, "blocking_threads") == 7 + serve.WAITING
     assert os.environ["THREADS"] == "7"
 
 

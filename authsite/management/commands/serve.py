@@ -20,8 +20,6 @@ from authsite.settings import env
 WORKERS = 2
 BACKLOG = 2048  # connections that wait for accept(), a worker; the kernel caps it at somaxconn
 CONNECTIONS = 4096  # open at once, a worker: idle ones of keep-alive clients count, too
-WAITING = 512  # threads, a worker, made as needed: a request that comes slowly keeps one waiting
-IDLE_THREAD = 600  # seconds
 STOPPING = 5  # seconds that running requests get on SIGTERM: RTIO waits no longer for any
 FILES = 2 * CONNECTIONS
 STARTING = 60  # seconds in which a server that starts is expected to answer
@@ -99,8 +97,6 @@ class Command(BaseCommand):
             "address": host,
             "port": port,
             "workers": workers,
-            "blocking_threads": threads + WAITING,
-            "blocking_threads_idle_timeout": IDLE_THREAD,
             "backlog": backlog,
             "backpressure": CONNECTIONS,
             "workers_kill_timeout": STOPPING,

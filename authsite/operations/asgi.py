@@ -1,0 +1,246 @@
+"""Serve in an event loop: the verifier's questions in the loop itself, all else by WSGI in threads.
+
+A verification waits for nothing but the database, and a loop waits for that without a thread. In
+threads, each request would wait for the interpreter several times, behind whichever of the others
+has it (docs/performance.md, "The tail"). What may wait for something else goes to a thread: a
+caller with a credential, a guess that costs a hash, a secret that ends a session, every other path.
+"""
+
+import asyncio
+import io
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from time import perf_counter
+from typing import Any
+from urllib.parse import unquote_to_bytes
+from wsgiref.types import WSGIEnvironment
+
+from django.conf import settings
+from django.db import OperationalError
+
+from authsite.operations.wsgi import HEADER, Operations
+from devices.credentials.pre_shared_keys import MustWait, StoredKey
+from devices.database.in_loop import LoopAsker
+from devices.telemetry import request_id
+from rpc.views import BEGAN, DeviceVerifier
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[str, str]]
+Answer = tuple[int, Headers, bytes]
+
+MAX_WAITING = 512  # threads beside those with a slot, made as they are needed
+MAX_READ_AHEAD = 32 * 1024  # bytes of a body: of each of CONNECTIONS senders who then stop
+FIXED: Mapping[str, Any] = {
+    "SCRIPT_NAME": "",
+    "wsgi.version": (1, 0),
+    "wsgi.errors": sys.stderr,
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": True,
+    "wsgi.run_once": False,
+}
+
+
+class LoopApplication:
+    """An ASGI application around the WSGI one."""
+
+    def __init__(
+        self,
+        wsgi: Operations,
+        verifier: DeviceVerifier,
+        paths: Iterable[str],
+        asker: LoopAsker[Sequence[StoredKey]] | None,
+    ) -> None:
+        """`paths` are the verifier's, `asker` is how the loop asks what is on record, if it may."""
+        self._wsgi = wsgi
+        self._verifier = verifier
+        self._paths = frozenset(paths)
+        self._asker = asker
+        self._threads = ThreadPoolExecutor(
+            settings.THREADS + MAX_WAITING, thread_name_prefix="request"
+        )
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        environ = environ_of(scope)
+        environ[BEGAN] = perf_counter()
+        body, is_whole = await read_ahead(environ, receive)
+        environ["wsgi.input"] = io.BytesIO(body)
+        if is_whole and environ["PATH_INFO"] in self._paths:
+            answer = await self._verification(environ)
+            if answer is not None:
+                await _send(send, *answer)
+                return
+            environ["wsgi.input"] = io.BytesIO(body)
+        loop = asyncio.get_running_loop()
+        if not is_whole:
+            environ["wsgi.input"] = Rest(body, receive, loop)
+        client = Client(receive, send, loop)
+        answer = await loop.run_in_executor(self._threads, self._in_thread, environ, client)
+        if answer is not None:
+            await _send(send, *answer)
+
+    async def _verification(self, environ: WSGIEnvironment) -> Answer | None:
+        """Return the verifier's answer, None where a thread is needed for it."""
+        begun = None if self._asker is None else self._verifier.begin(environ)
+        if begun is None or self._asker is None:
+            return None
+        exchange, identifier = begun
+        stored: Sequence[StoredKey] | Exception | None
+        try:
+            stored = await self._asker.ask(identifier)
+        except OperationalError as error:
+            stored = error
+        if stored is None:
+            return None
+        current = self._wsgi.id_of(environ)
+        request_id.set(current)
+        try:
+            reply = self._verifier.finish(exchange, stored)
+        except MustWait:
+            return None
+        return reply.status, [*reply.headers, (HEADER, current)], reply.body
+
+    def _in_thread(self, environ: WSGIEnvironment, client: "Client") -> Answer | None:
+        """Return what the WSGI application answers; a stream is sent here, as it is made."""
+        content = self._wsgi(environ, client.start_response)
+        if isinstance(content, list):
+            return client.status, client.headers, b"".join(content)
+        client.stream(content)
+        return None
+
+
+class Client:
+    """Who asked, as a thread sees it that answers by WSGI."""
+
+    def __init__(self, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop) -> None:
+        self._receive = receive
+        self._send = send
+        self._loop = loop
+        self.status = 500
+        self.headers: Headers = []
+
+    def start_response(self, status: str, headers: Headers, _error: object = None) -> Any:
+        """Take status and headers, as WSGI gives them."""
+        self.status, self.headers = int(status[:3]), headers
+
+    def stream(self, content: Iterable[bytes]) -> None:
+        """Send chunks as slowly as they are taken, and no more once nobody takes them."""
+        gone = asyncio.run_coroutine_threadsafe(_until_gone(self._receive), self._loop)
+        try:
+            self._tell(_start(self.status, self.headers))
+            for chunk in content:
+                if gone.done():
+                    break
+                self._tell({"type": "http.response.body", "body": chunk, "more_body": True})
+            self._tell({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+            close = getattr(content, "close", None)
+            if close is not None:
+                close()
+
+    def _tell(self, message: Message) -> None:
+        asyncio.run_coroutine_threadsafe(_sent(self._send, message), self._loop).result()
+
+
+class Rest:
+    """A body's `wsgi.input`: what was read ahead, and then whatever comes."""
+
+    def __init__(self, read: bytes, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
+        self._read = bytearray(read)
+        self._receive = receive
+        self._loop = loop
+        self._has_more = True
+
+    def read(self, size: int) -> bytes:
+        """Return the next `size` bytes; fewer only where the body ends."""
+        while self._has_more and len(self._read) < size:
+            received = asyncio.run_coroutine_threadsafe(_received(self._receive), self._loop)
+            message = received.result()
+            self._read += message.get("body", b"")
+            self._has_more = message.get("more_body", False)
+        part = bytes(self._read[:size])
+        del self._read[:size]
+        return part
+
+
+async def read_ahead(environ: WSGIEnvironment, receive: Receive) -> tuple[bytes, bool]:
+    """Return a body, or the beginning of a long one, and whether that is all of it.
+
+    One that is cut off ends where it does.
+    """
+    announced = environ.get("CONTENT_LENGTH")
+    if announced is None and "HTTP_TRANSFER_ENCODING" not in environ:
+        return b"", True
+    expected = int(announced) if announced is not None and announced.isdecimal() else None
+    if expected is not None and expected > MAX_READ_AHEAD:
+        return b"", False
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body") or len(body) == expected:
+            return body, True
+        if len(body) > MAX_READ_AHEAD:
+            return body, False
+
+
+def environ_of(scope: Message) -> WSGIEnvironment:
+    """Return the WSGI environment of a request, without its body.
+
+    Of a header that comes twice both values count, separated as HTTP has it.
+    """
+    environ: WSGIEnvironment = {
+        **FIXED,
+        "REQUEST_METHOD": scope["method"],
+        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "SERVER_NAME": scope["server"][0],
+        "SERVER_PORT": str(scope["server"][1]),
+        "REMOTE_ADDR": scope["client"][0],
+        "wsgi.url_scheme": scope["scheme"],
+    }
+    for name, value in scope["headers"]:
+        key, text = _key(name), value.decode("latin-1")
+        if key in environ:
+            text = f"{environ[key]}{';' if key == 'HTTP_COOKIE' else ','}{text}"
+        environ[key] = text
+    return environ
+
+
+@lru_cache(maxsize=256)
+def _key(name: bytes) -> str:
+    """Return the key of a header in a WSGI environment."""
+    key = name.decode("latin-1").upper().replace("-", "_")
+    return key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
+
+
+def _start(status: int, headers: Headers) -> Message:
+    return {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+    }
+
+
+async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    await send(_start(status, headers))
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _sent(send: Send, message: Message) -> None:
+    await send(message)
+
+
+async def _received(receive: Receive) -> Message:
+    return await receive()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
