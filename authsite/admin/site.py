@@ -10,7 +10,7 @@ from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts.views import AccountPages
-from devices.admin.history import all_changes
+from devices.admin.history import all_changes, exported_changes
 from devices.admin.mixins import AddressParametersMixin
 from devices.admin.rendering import NOTHING
 from devices.history.timeline import visible_to
@@ -71,6 +71,11 @@ class RegistrySite(AccountPages):
         return [
             path("search/", self.admin_view(self.search), name="search"),
             path("history/", self.admin_view(partial(all_changes, self)), name="changes"),
+            path(
+                "history/export/",
+                self.admin_view(exported_changes),
+                name="export_changes",
+            ),
             *super().get_urls(),
         ]
 

@@ -8,7 +8,13 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Model, Q
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+)
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
@@ -17,13 +23,17 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import history
+from devices.admin.import_export import download
 from devices.admin.mixins import OwnPagesMixin, is_key, own_page
 from devices.extension_points import Panel, Place
 from devices.history import ChangeType, Origin, history_of, timeline
 from devices.history.timeline import Cursor, Entry, FieldChange, Names
 from devices.models import Device
+from devices.transfer.changes import export_changes
+from devices.transfer.formats import Format
 
 IN_PANEL = 5  # changes
+MAX_EXPORTED = 100_000  # rows, while somebody waits
 
 
 class HistoryMixin(OwnPagesMixin):
@@ -284,3 +294,19 @@ def all_changes(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
             "query": query.urlencode(),
         },
     )
+
+
+def exported_changes(request: HttpRequest) -> HttpResponseBase:
+    """Return the changes that the page lists, on all its pages, as a file; the page if too many."""
+    histories = timeline.visible_to(request.user)
+    if not histories:
+        raise PermissionDenied
+    query = request.GET.copy()
+    wanted = query.pop("format", [""])[-1]
+    kind = Format(wanted) if wanted in {Format.CSV, Format.NDJSON} else Format.CSV
+    try:
+        export = export_changes(ChangesForm(histories, query).where(), kind, most=MAX_EXPORTED)
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+        return HttpResponseRedirect(f"{reverse('admin:changes')}?{query.urlencode()}")
+    return download(export.file, f"changes-{timezone.now():%Y%m%d-%H%M%S}.{kind}", kind)

@@ -266,7 +266,7 @@ class ImportExportMixin(OwnPagesMixin):
         list(messages.get_messages(request))  # the file is the answer, and says it
         file = io.BytesIO()
         export_secrets(file, upload.run.generated, Format.CSV)
-        return _download(file, f"secrets-{timezone.now():%Y%m%d-%H%M%S}.csv", Format.CSV)
+        return download(file, f"secrets-{timezone.now():%Y%m%d-%H%M%S}.csv", Format.CSV)
 
     def _write(self, request: HttpRequest, upload: Upload) -> HttpResponse:
         upload.run.write()
@@ -295,7 +295,7 @@ class ImportExportMixin(OwnPagesMixin):
         kind = Format(wanted) if wanted in Format.values else Format.CSV
         file = io.BytesIO()
         template(file, table, kind)
-        return _download(file, f"{table}.{kind}", kind)
+        return download(file, f"{table}.{kind}", kind)
 
     # --- Out --------------------------------------------------------------------------------
 
@@ -324,7 +324,7 @@ class ImportExportMixin(OwnPagesMixin):
             except ValidationError as error:
                 refusal = " ".join(error.messages)
             else:
-                answer = _download(export.file, f"devices-{timezone.now():%Y%m%d}.{kind}", kind)
+                answer = download(export.file, f"devices-{timezone.now():%Y%m%d}.{kind}", kind)
                 answer["X-Row-Count"] = str(export.rows)
                 return answer
         return self._transfer_page(
@@ -351,7 +351,7 @@ class ImportExportMixin(OwnPagesMixin):
         )
 
 
-def _download(file: IO[bytes], name: str, kind: Format) -> FileResponse:
+def download(file: IO[bytes], name: str, kind: Format) -> FileResponse:
     """Return a complete file to save, with its length: what arrives short was cut off."""
     file.seek(0)
     return FileResponse(file, as_attachment=True, filename=name, content_type=kind.content_type)

@@ -163,6 +163,17 @@ class RegistryCommand(BaseCommand):
                 f"{path} cannot be written: {error.strerror}", returncode=2
             ) from error
 
+    def hand_out(self, file: IO[bytes], output: str | None) -> None:
+        """Copy a complete file to where it goes; bytes where standard output takes them."""
+        if output is not None:
+            self.write_whole(output, file)
+            return
+        raw = getattr(self.stdout, "buffer", None)
+        if raw is None:
+            self.stdout.write(file.read().decode(), ending="")
+        else:
+            shutil.copyfileobj(file, raw)
+
     @staticmethod
     def text(path: str) -> str:
         """Return the text of a UTF-8 file (`-`: standard input)."""

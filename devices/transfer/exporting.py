@@ -4,7 +4,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from devices import addresses, attributes
 from devices.models import Device, DeviceGroup
@@ -65,7 +67,7 @@ def export_devices(devices: DeviceQuerySet, kind: Format) -> Export:
     Raises ValidationError where they are more than a workbook is written with.
     """
     row = _texts if kind.is_flat else values_of
-    return _export(EXPORT_COLUMNS, map(row, streamed(devices)), kind)
+    return export_rows(EXPORT_COLUMNS, map(row, streamed(devices)), kind)
 
 
 def export_groups(groups: "QuerySet[DeviceGroup]", kind: Format) -> Export:
@@ -78,7 +80,7 @@ def export_groups(groups: "QuerySet[DeviceGroup]", kind: Format) -> Export:
         }
         for group in groups.order_by("name").select_related("parent")
     ]
-    return _export(GROUP_COLUMNS, rows, kind)
+    return export_rows(GROUP_COLUMNS, rows, kind)
 
 
 def export_secrets(file: IO[bytes], generated: Sequence[tuple[str, str]], kind: Format) -> None:
@@ -115,7 +117,15 @@ EXAMPLES: dict[str, Row] = {
 }
 
 
-def _export(columns: Sequence[str], rows: Iterable[Row], kind: Format) -> Export:
+def export_rows(
+    columns: Sequence[str], rows: Iterable[Row], kind: Format, *, most: int | None = None
+) -> Export:
+    """Return rows as a file of a format; they are texts where the format is flat.
+
+    Raises ValidationError where there are more than `most`, or than a workbook is written with.
+    """
+    if most is not None:
+        rows = _at_most(most, rows)
     file = tempfile.TemporaryFile()  # noqa: SIM115 (whoever hands it out closes it)
     try:
         written = write(file, columns, rows, kind)
@@ -124,6 +134,16 @@ def _export(columns: Sequence[str], rows: Iterable[Row], kind: Format) -> Export
         raise
     file.seek(0)
     return Export(file, written)
+
+
+def _at_most(most: int, rows: Iterable[Row]) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        if number == most:
+            raise ValidationError(
+                _("These are more than %(most)d rows: narrow them down, or use the command line."),
+                params={"most": most},
+            )
+        yield row
 
 
 def streamed(devices: DeviceQuerySet) -> Iterator[Device]:

@@ -4,10 +4,13 @@ from datetime import UTC, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -16,10 +19,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices.admin.changelist import BoundedPaginator
+from devices.admin.history import MAX_EXPORTED
+from devices.admin.import_export import download
+from devices.admin.mixins import OwnPagesMixin, own_page
 from devices.admin.rendering import NOTHING, moment_column
 from devices.models import Device
 from devices.moments import parse_moment
+from devices.transfer.formats import Format
 from rpc.admin.panels import answer_badge
+from rpc.exporting import export_calls
 from rpc.models import ALLOWING, CallRecord, reasons
 
 MAX_CALLERS = 50  # choices
@@ -167,7 +175,7 @@ def device_link(row: CallRecord, identifier: str) -> SafeString | str:
 
 
 @admin.register(CallRecord)
-class CallRecordAdmin(admin.ModelAdmin):
+class CallRecordAdmin(OwnPagesMixin, admin.ModelAdmin):
     """The journal: nobody adds to it, changes or deletes it here."""
 
     list_display = [
@@ -254,9 +262,30 @@ class CallRecordAdmin(admin.ModelAdmin):
         extra = {
             "title": _("Journal of calls"),
             "others_total": others.total(),
+            "query": request.GET.urlencode(),
             "journal_is_off": not settings.JOURNAL,
         }
         return super().changelist_view(request, extra | (extra_context or {}))
+
+    @own_page("export/")
+    def export_calls(self, request: HttpRequest) -> HttpResponseBase:
+        """Return the calls of the list, as filtered and searched, as a file."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        query = request.GET.copy()
+        wanted = query.pop("format", [""])[-1]
+        kind = Format(wanted) if wanted in {Format.CSV, Format.NDJSON} else Format.CSV
+        request.GET = query  # type: ignore[assignment]
+        back = f"{reverse('admin:rpc_callrecord_changelist')}?{query.urlencode()}"
+        try:
+            calls: Any = self.get_changelist_instance(request).queryset
+            export = export_calls(calls, kind, most=MAX_EXPORTED)
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(reverse("admin:rpc_callrecord_changelist"))
+        except ValidationError as error:
+            messages.error(request, " ".join(error.messages))
+            return HttpResponseRedirect(back)
+        return download(export.file, f"calls-{timezone.now():%Y%m%d-%H%M%S}.{kind}", kind)
 
     @admin.display(description=gettext_lazy("Answer"))
     def answer(self, row: CallRecord) -> SafeString:

@@ -1,7 +1,6 @@
 """Write devices into a file."""
 
-import shutil
-from typing import IO, Any
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
@@ -52,19 +51,8 @@ class Command(RegistryCommand):
         except ValidationError as error:
             raise CommandError(" ".join(error.messages), returncode=2) from error
         with export.file as file:
-            self._hand_out(file, output)
+            self.hand_out(file, output)
         self.stderr.write(f"{export.rows:,} {'groups' if options['groups'] else 'devices'}")
-
-    def _hand_out(self, file: IO[bytes], output: str | None) -> None:
-        """Copy a complete file to where it goes; bytes where standard output takes them."""
-        if output is None:
-            raw = getattr(self.stdout, "buffer", None)
-            if raw is None:
-                self.stdout.write(file.read().decode(), ending="")
-            else:
-                shutil.copyfileobj(file, raw)
-            return
-        self.write_whole(output, file)
 
     @staticmethod
     def _format(options: dict[str, Any]) -> Format:

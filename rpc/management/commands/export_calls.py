@@ -1,0 +1,54 @@
+"""Write calls into a file."""
+
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from devices.management.exporting import ExportCommand
+from devices.transfer.exporting import Export
+from devices.transfer.formats import Format
+from rpc.exporting import export_calls
+from rpc.models import CallOutcome, CallQuerySet, CallRecord, Question
+
+
+class Command(ExportCommand):
+    """`export_calls`: what machines asked, by the hour, and why it was answered so."""
+
+    help = (
+        "Write the journal of calls, the latest hour first, to FILE or the screen: CSV or NDJSON,\n"
+        "complete or not at all. A row counts what was asked alike within an hour; --since and\n"
+        "--until choose whole hours. Secrets are not in the journal.\n\n"
+        "  export_calls --since 2026-01-01 --outcome refused --output refused.csv"
+    )
+    noun = "rows of calls"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        super().add_arguments(parser)
+        parser.add_argument("--caller", metavar="NAME", help="only calls of this caller")
+        parser.add_argument(
+            "--about",
+            metavar="PREFIX",
+            help="only calls about devices whose IDs begin so, at either end",
+        )
+        parser.add_argument("--outcome", choices=CallOutcome.values)
+        parser.add_argument("--question", choices=Question.values)
+
+    def export(
+        self, kind: Format, since: datetime | None, until: datetime | None, **options: Any
+    ) -> Export:
+        """Return the calls."""
+        calls: CallQuerySet = CallRecord.objects.all()
+        if since is not None:
+            calls = calls.since(since)
+        if until is not None:
+            calls = calls.before(until)
+        if options["about"]:
+            calls = calls.about_prefix(options["about"])
+        exactly = {
+            name: options[name]
+            for name in ("caller", "outcome", "question")
+            if options[name] is not None
+        }
+        return export_calls(calls.filter(**exactly), kind)
