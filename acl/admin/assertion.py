@@ -33,6 +33,10 @@ class AssertionAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
     form = AssertionForm
     list_per_page = 50
     search_fields = ["text", "note"]
+    purpose = gettext_lazy(
+        "An assertion is what must always hold, such as “nobody may unlock the doors”. A "
+        "change of rules that would break one is stopped and shown first."
+    )
     search_help_text = gettext_lazy("Search by device, group, command or note.")
     fieldsets = [(None, {"fields": ["text", "note"]})]
     restores = ("text", "note")

@@ -108,6 +108,10 @@ class CommandPermissionAdmin(
     paginator = BoundedPaginator
     show_full_result_count = False
     search_fields = ["pattern"]  # `get_search_results` says in what else
+    purpose = gettext_lazy(
+        "A rule says who may send which command to whom. Without any, every command is "
+        "refused; a rule that denies wins over one that allows."
+    )
     search_help_text = gettext_lazy(
         "The beginning of a device or a command; part of a group, a command set or a note; #12 for "
         "rule 12. Where nothing is found so, any part of a device."

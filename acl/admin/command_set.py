@@ -35,6 +35,10 @@ class CommandSetAdmin(ChangeGuardMixin, HistoryMixin, SaveChangedFieldsMixin, ad
     list_display = ["name", "pattern_count", "rule_count", "description"]
     list_filter = [("permissions__effect", admin.ChoicesFieldListFilter)]
     search_fields = ["name", "description", "patterns__pattern"]
+    purpose = gettext_lazy(
+        "A command set is a list of commands under a name that rules can use, such as all "
+        "that only read."
+    )
     search_help_text = gettext_lazy("Search by name, description or command.")
     fieldsets = [(None, {"fields": ["name", "description"]})]
     restores = ("name", "description")

@@ -154,9 +154,7 @@ def device_named(request: HttpRequest, text: str) -> str | None:
     """Return the page of the device that a text is the whole identifier of."""
     if not text or not is_storable(text) or not may_see(request, Device):
         return None
-    devices = Device.objects.filter(identifier__in={text, text.lower()}).order_by()
-    found = {device.identifier: device for device in devices}
-    device = found.get(text) or found.get(text.lower())
+    device = Device.objects.called(text)
     return row_url(device) if device else None
 
 

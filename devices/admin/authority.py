@@ -140,6 +140,10 @@ class CertificateAuthorityAdmin(
     list_select_related = ["revocation_list"]
     list_filter = ["enabled", ListFilter, "crl_policy", "name_source"]
     search_fields = ["name", "subject", "fingerprint"]
+    purpose = gettext_lazy(
+        "A trust anchor is an authority whose certificates admit devices without any of them "
+        "being registered. Its revocation list takes single ones back."
+    )
     search_help_text = gettext_lazy("Search by name, subject or fingerprint.")
     READ: tuple[Any, ...] = (
         "subject",

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from devices.admin import previews
 from devices.admin.actions import RevokeCertificates
-from devices.admin.changelist import CredentialStateFilter
+from devices.admin.changelist import ChosenColumnsMixin, CredentialStateFilter
 from devices.admin.credential import CredentialMixin
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import SaveChangedFieldsMixin
@@ -42,6 +42,7 @@ class CertificateForm(RegisterForm):
 
 @admin.register(Certificate)
 class CertificateAdmin(
+    ChosenColumnsMixin,
     CertificatePreviewMixin,
     CredentialMixin,
     HistoryMixin,
@@ -62,7 +63,12 @@ class CertificateAdmin(
         LAST_USED,
         CREATED,
     ]
+    more_columns = ("serial", "fingerprint", "issuer", "revoked_by")
     list_display_links = ["device", "label", "short_subject"]
+    purpose = gettext_lazy(
+        "A certificate that is pinned to a device admits it, as long as it is valid and nobody "
+        "revoked it."
+    )
     list_select_related = ["device"]
     list_filter = [CredentialStateFilter, "pin"]
     search_fields = [

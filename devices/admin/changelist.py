@@ -1,18 +1,19 @@
 """Lists: what narrows them, bounded counts, filters that count, columns computed for one page."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, cast
 
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import EmptyResultSet, FieldDoesNotExist
+from django.contrib.admin.utils import label_for_field
+from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR, ChangeList
+from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import connection
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.loader import get_template
 from django.urls import reverse
 from django.utils import timezone
@@ -21,19 +22,22 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from devices.admin.mixins import OwnPagesMixin, own_page
 from devices.admin.rendering import SOON
-from devices.models import Device, DeviceGroup
+from devices.models import Device, DeviceGroup, ListColumns
 from devices.models.credential_state import (
     credential_state,
     has_credential_ending_before,
     has_expired_credentials_only,
     has_usable_credential,
+    holds_one_of,
+    is_locked_out_before,
     lacks_credential,
     lacks_usable_credential,
     next_expiry,
 )
 
-MAX_LISTED = 50_000  # rows that the pages of a list reach; a search or a filter reaches the rest
+MAX_LISTED = 10_000  # rows that the pages of a list reach; a search or a filter reaches the rest
 MAX_COUNTED = 10_000  # rows that a filter counts for one choice
 MAX_GROUPS = 15  # that are choices of a filter
 ANYWHERE = "*"  # at the beginning of a search: look everywhere, not at beginnings only
@@ -125,7 +129,8 @@ class BoundedPaginator(Paginator):
     @cached_property
     def found(self) -> int:
         """How many rows there are, up to one more than are listed."""
-        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        listed: Any = self.object_list
+        rows: QuerySet[Any] = getattr(listed, "counted_as", listed)
         return rows.order_by()[: MAX_LISTED + 1].count()
 
     @property
@@ -143,6 +148,20 @@ class BoundedChangeList(ChangeList):
     """Counts what each filter leaves where few rows are found, and offers to where many are."""
 
     request: HttpRequest
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        """Return the rows that are found; they are counted among the candidates of filters.
+
+        A page is found quickest by walking the index of identifiers, a count by beginning with the
+        few rows that can match at all.
+        """
+        found: QuerySet[Any] = super().get_queryset(request, exclude_parameters)
+        counted = found
+        for one in self.filter_specs:
+            if isinstance(one, CountedFilter) and (candidates := one.candidates()) is not None:
+                counted = counted.filter(candidates)
+        vars(found)["counted_as"] = counted
+        return found
 
     def get_results(self, request: HttpRequest) -> None:
         """Find the rows of the page; decide whether to count."""
@@ -187,6 +206,71 @@ class DeviceChangeList(BoundedChangeList):
         self.result_list = [rows[pk] for pk in found if pk in rows]
 
 
+def column_key(column: Any) -> str:
+    """Return what a column of a list is stored under."""
+    return column if isinstance(column, str) else str(column.__name__)
+
+
+class ChosenColumnsMixin(OwnPagesMixin):
+    """Shows each member of staff the columns that were chosen for a list; the first always stays.
+
+    `list_display` are those of whoever chose none; `more_columns` are offered beside them. An admin
+    with columns that depend on the registry adds to `offered_columns`.
+    """
+
+    more_columns: Sequence[Any] = ()
+
+    def offered_columns(self, request: HttpRequest) -> list[Any]:
+        """Return every column that the list can show, in the order of the list."""
+        return [*self.list_display, *self.more_columns]
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """Return the columns that this account chose, or the usual ones."""
+        usual = [*super().get_list_display(request)]
+        chosen = self._chosen(request)
+        if chosen is None:
+            return usual
+        first, *others = self.offered_columns(request)
+        return [first, *(column for column in others if column_key(column) in chosen)]
+
+    def _chosen(self, request: HttpRequest) -> list[str] | None:
+        kept = vars(request).setdefault("chosen_columns", {})
+        listed = self.opts.label_lower
+        if listed not in kept:
+            kept[listed] = ListColumns.objects.of(request.user, listed)
+        found: list[str] | None = kept[listed]
+        return found
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """List rows; say which columns there are to choose from."""
+        shown = {column_key(column) for column in self.get_list_display(request)}
+        columns = [
+            {
+                "key": column_key(column),
+                "label": label_for_field(column, self.model, self),
+                "shown": column_key(column) in shown,
+            }
+            for column in self.offered_columns(request)[1:]
+        ]
+        return super().changelist_view(request, {"columns": columns, **(extra_context or {})})
+
+    @own_page("columns/", "columns")
+    def choose_columns(self, request: HttpRequest) -> HttpResponse:
+        """Keep the columns that were ticked for this account, and go back to the list."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if request.method == "POST":
+            offered = {column_key(column) for column in self.offered_columns(request)}
+            ticked = [key for key in request.POST.getlist("column") if key in offered]
+            chosen = None if "usual" in request.POST else ticked
+            ListColumns.objects.choose(request.user, self.opts.label_lower, chosen)
+        back = QueryDict(request.POST.get("list", ""), mutable=True)
+        for place in (ORDER_VAR, PAGE_VAR):  # they count columns and pages of the list as it was
+            back.pop(place, None)
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"
+        return HttpResponseRedirect(f"{reverse(name)}?{back.urlencode()}")
+
+
 def counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:
     """Count each, up to one more than MAX_COUNTED, in one statement."""
     columns: list[str] = []
@@ -220,6 +304,10 @@ class CountedFilter(admin.SimpleListFilter):
     def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
         """Return the rows of a choice."""
         raise NotImplementedError
+
+    def candidates(self) -> Q | None:
+        """Return a condition that the rows of the choice that was made meet, and few others."""
+        return None
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Keep the rows of the choice that was made."""
@@ -274,6 +362,7 @@ class CredentialsFilter(CountedFilter):
         return [
             ("usable", _("A usable one")),
             ("ending", _("One ends within 30 days")),
+            ("locking", _("The last one ends within 30 days")),
             ("unusable", _("No usable one")),
             ("expired", _("Only expired ones")),
             ("none", _("None on record")),
@@ -286,11 +375,20 @@ class CredentialsFilter(CountedFilter):
             return queryset.filter(has_usable_credential(now))
         if value == "ending":
             return queryset.filter(has_credential_ending_before(now + SOON, now=now))
+        if value == "locking":
+            return queryset.filter(is_locked_out_before(now + SOON, now=now))
         if value == "unusable":
             return queryset.filter(lacks_usable_credential(now))
         if value == "expired":
             return queryset.filter(has_expired_credentials_only(now))
         return queryset.filter(lacks_credential()) if value == "none" else queryset.none()
+
+    def candidates(self) -> Q | None:
+        """Return the devices of the few credentials that end soon, or have ended."""
+        now = timezone.now()
+        if self.value() in {"ending", "locking"}:
+            return holds_one_of("ending_before", now + SOON, now=now)
+        return holds_one_of("expired_at", now) if self.value() == "expired" else None
 
 
 class SeenFilter(CountedFilter):

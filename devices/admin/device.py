@@ -4,8 +4,9 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import F, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -14,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import attributes
+from devices.addresses import is_storable
 from devices.admin.actions import (
     BulkActionsMixin,
     Delete,
@@ -28,6 +30,7 @@ from devices.admin.actions import (
 from devices.admin.changelist import (
     ANYWHERE,
     BoundedPaginator,
+    ChosenColumnsMixin,
     CredentialsFilter,
     DeviceChangeList,
     GroupFilter,
@@ -69,6 +72,7 @@ MAX_GROUP_NAMES = 3  # of a device, in a list
 
 @admin.register(Device)
 class DeviceAdmin(
+    ChosenColumnsMixin,
     ChangeGuardMixin,
     ReadFirstMixin,
     ImportExportMixin,
@@ -94,9 +98,14 @@ class DeviceAdmin(
         "credentials",
         "next_expiry",
     ]
+    more_columns = ("kind", "description", CREATED)
     list_filter = [StateFilter, CredentialsFilter, SeenFilter, KindFilter, GroupFilter]
     paginator = BoundedPaginator
     search_fields = ["identifier", "name", "description"]
+    purpose = gettext_lazy(
+        "A device is what connects: RTIO and the Cesanta backend ask this registry whether to let "
+        "it in. Add one with a key, or import a file of many."
+    )
     search_help_text = gettext_lazy(
         "The beginning of an identifier; where none begins so, any part of an identifier, name or "
         "description. * at the beginning always searches for any part."
@@ -113,6 +122,17 @@ class DeviceAdmin(
         (gettext_lazy("Where it belongs"), {"fields": ["groups", "description", "attributes"]}),
         (gettext_lazy("Evidence"), {"fields": [LAST_SEEN, CREATED, UPDATED]}),
     ]
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """List devices; open the one whose whole identifier is searched for, and nothing else."""
+        if request.method == "GET" and [*request.GET] == [SEARCH_VAR]:
+            text = request.GET[SEARCH_VAR].strip()
+            device = Device.objects.called(text) if is_storable(text) else None
+            if device is not None and self.has_view_permission(request, device):
+                return HttpResponseRedirect(
+                    reverse("admin:devices_device_change", args=[device.pk])
+                )
+        return super().changelist_view(request, *args, **kwargs)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[DeviceChangeList]:
         """Compute the columns for the rows of one page."""

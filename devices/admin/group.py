@@ -53,6 +53,10 @@ class DeviceGroupAdmin(
     list_select_related = ["parent"]
     list_filter = [("parent", admin.RelatedOnlyFieldListFilter)]
     search_fields = ["name", "description"]
+    purpose = gettext_lazy(
+        "A group holds devices, and may lie within another one. Rules speak of groups, so "
+        "that a new device needs no rules of its own."
+    )
     search_help_text = gettext_lazy("Search by name or description.")
     autocomplete_fields = ["parent"]
     fieldsets = [(None, {"fields": ["name", "parent", "description"]})]

@@ -5,7 +5,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
 from devices.admin.actions import RevokeKeys
-from devices.admin.changelist import CredentialStateFilter
+from devices.admin.changelist import ChosenColumnsMixin, CredentialStateFilter
 from devices.admin.credential import CredentialMixin
 from devices.admin.forms import FIELDS, CurrentForm
 from devices.admin.history import HistoryMixin
@@ -16,6 +16,7 @@ from devices.models import PreSharedKey
 
 @admin.register(PreSharedKey)
 class PreSharedKeyAdmin(
+    ChosenColumnsMixin,
     CredentialMixin,
     HistoryMixin,
     SaveChangedFieldsMixin,
@@ -34,7 +35,12 @@ class PreSharedKeyAdmin(
         LAST_USED,
         CREATED,
     ]
+    more_columns = ("scheme", "pepper", "revoked_by")
     list_display_links = ["device", "label"]
+    purpose = gettext_lazy(
+        "A key is a secret that a device shows. It is issued on the device's page, where the "
+        "secret is shown once."
+    )
     list_select_related = ["device"]
     list_filter = [CredentialStateFilter, "scheme", "pepper"]
     search_fields = ["device__identifier", "device__name", "label", "hint"]

@@ -43,6 +43,19 @@ def _has(verb: str, *args: Any, **kwargs: Any) -> Q:
     return Q(Exists(keys)) | Q(Exists(certificates))
 
 
+def holds_one_of(verb: str, *args: Any, **kwargs: Any) -> Q:
+    """Return the condition that a device is among the holders of the keys and certificates.
+
+    The same as to ask each device for such a credential, and quicker where these are few: the
+    database begins with them.
+    """
+    keys, certificates = (
+        getattr(model.objects.order_by(), verb)(*args, **kwargs).values("device")
+        for model in (PreSharedKey, Certificate)
+    )
+    return Q(pk__in=keys.union(certificates))
+
+
 def has_usable_credential(now: datetime) -> Q:
     """Return the condition that a key or a certificate admits a device at that moment."""
     # A subquery for its value, not EXISTS: PostgreSQL would read all credentials into a hash

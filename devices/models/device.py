@@ -53,6 +53,12 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Return those that may connect and command at all."""
         return self.filter(enabled=True)
 
+    def called(self, text: str) -> "Device | None":
+        """Return the device of this whole identifier; a UUID is found in capitals, too."""
+        rows = self.filter(identifier__in={text, text.lower()}).order_by()
+        found = {device.identifier: device for device in rows}
+        return found.get(text) or found.get(text.lower())
+
     def with_name_prefix(self, prefix: str) -> "DeviceQuerySet":
         """Return those whose name begins so, in upper or lower case; PostgreSQL has an index."""
         return self.filter(name__istartswith=prefix)

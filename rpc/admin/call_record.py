@@ -205,6 +205,10 @@ class CallRecordAdmin(OwnPagesMixin, admin.ModelAdmin):
     show_facets = admin.ShowFacets.NEVER
     paginator = BoundedPaginator
     search_fields = ["subject", "destination", "command"]
+    purpose = gettext_lazy(
+        "The journal counts what machines asked and what they were answered, hour by hour. It "
+        "fills by itself once a backend calls."
+    )
     search_help_text = gettext_lazy(
         "Search by how a device's identifier begins, or a command: /v1/Config.Get. Only the time "
         "chosen beside is searched."

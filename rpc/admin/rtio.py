@@ -49,6 +49,10 @@ class RtioServerAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
     list_select_related = ["backend"]
     list_filter = ["enabled", "tls"]
     search_fields = ["name", "host", "backend__identifier"]
+    purpose = gettext_lazy(
+        "An RTIO server is told here, so that the sessions of a device that loses its access "
+        "can be ended on it."
+    )
     search_help_text = gettext_lazy("Search by name, host or the backend that it calls as.")
     autocomplete_fields = ["backend"]
     fieldsets = [
@@ -77,6 +81,9 @@ class DeviceServiceRouteAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelA
     list_display = ["uri", "url", "state", "note"]
     list_filter = ["enabled"]
     search_fields = ["uri", "url", "note"]
+    purpose = gettext_lazy(
+        "A route says which web service answers a URI that devices ask RTIO for."
+    )
     search_help_text = gettext_lazy("Search by any part of a URI, a URL or a note.")
     readonly_fields = ["room_left"]
     fieldsets = [(None, {"fields": ["uri", "url", "enabled", "note", "room_left"]})]
@@ -190,6 +197,10 @@ class SessionEndingAdmin(OwnPagesMixin, admin.ModelAdmin):
     list_select_related = ["server"]
     list_filter = [AttentionFilter, "state", "cause", "server"]
     search_fields = ["identifier__startswith"]
+    purpose = gettext_lazy(
+        "When a device loses its access, its session on RTIO is ended; this list says whether "
+        "that worked."
+    )
     search_help_text = gettext_lazy("Search by how a device's identifier begins.")
     show_full_result_count = False
     actions = None

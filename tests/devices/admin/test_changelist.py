@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -57,6 +59,7 @@ def _fleet(make_device: Factory, make_group: Any) -> None:
         ({"kind__exact": "backend"}, ["later"]),
         ({"credentials": "usable"}, ["ending", "endless", "later"]),
         ({"credentials": "ending"}, ["ending"]),
+        ({"credentials": "locking"}, ["ending"]),
         ({"credentials": "unusable"}, ["bare", "outlived"]),
         ({"credentials": "expired"}, ["outlived"]),
         ({"credentials": "none"}, ["bare"]),
@@ -91,6 +94,7 @@ def test_filters_count_what_they_would_leave(admin_client: Client) -> None:
         "All",
         "A usable one (3)",
         "One ends within 30 days (1)",
+        "The last one ends within 30 days (1)",
         "No usable one (2)",
         "Only expired ones (1)",
         "None on record (1)",
@@ -119,7 +123,7 @@ def test_a_large_registry_is_counted_on_demand_and_up_to_a_bound(
     assert choices(admin_client, "credentials", _facets="True")[1:4] == [
         "A usable one (2+)",
         "One ends within 30 days (1)",
-        "No usable one (2)",
+        "The last one ends within 30 days (1)",
     ]
 
 
@@ -141,6 +145,96 @@ def test_the_page_shows_states_groups_and_the_next_expiry(admin_client: Client) 
     for text in ("disabled", "expired", "in 8 days", "attic", "yard"):
         assert text in page, text
     assert "badge-good" not in page  # what is ordinary is not said of each
+
+
+@pytest.mark.usefixtures("_fleet")
+def test_a_key_beside_the_one_that_ends_locks_nobody_out(admin_client: Client) -> None:
+    PreSharedKey.objects.issue(device=Device.objects.get(identifier="ending"))
+    assert shown(admin_client, credentials="ending") == ["ending"]
+    page = admin_client.get(LIST, {"credentials": "locking"})
+    assert page.context["cl"].result_count == 0
+    assert "Nothing matches." in page.content.decode()
+
+
+@pytest.mark.usefixtures("_fleet")
+def test_the_number_of_hits_is_that_of_the_rows(admin_client: Client) -> None:
+    for value in ("usable", "ending", "locking", "unusable", "expired", "none"):
+        cl = admin_client.get(LIST, {"credentials": value}).context["cl"]
+        assert cl.result_count == len(cl.result_list), value
+
+
+@pytest.mark.parametrize(
+    ("query", "opens"),
+    [
+        ({"q": "0000000a-4913-4ad7-a936-000000000001"}, True),
+        ({"q": " 0000000A-4913-4AD7-A936-000000000001 "}, True),
+        ({"q": "0000000a-4913"}, False),
+        ({"q": "0000000a-4913-4ad7-a936-000000000001", "kind__exact": "device"}, False),
+        ({"q": "nobody"}, False),
+        ({"q": "\ud800"}, False),
+    ],
+)
+def test_a_whole_identifier_opens_its_device(
+    admin_client: Client, make_device: Factory, query: dict[str, str], opens: bool
+) -> None:
+    device = make_device("0000000a-4913-4ad7-a936-000000000001")
+    answer = admin_client.get(f"{LIST}?{urlencode(query, errors='surrogatepass')}")
+    assert answer.status_code == (302 if opens else 200)
+    if opens:
+        assert answer["Location"] == f"{LIST}{device.pk}/change/"
+
+
+def headings(client: Client) -> list[str]:
+    """Return the columns of the list."""
+    return [str(column) for column in client.get(LIST).context["cl"].list_display[1:3]]
+
+
+@pytest.mark.usefixtures("_fleet")
+def test_columns_are_chosen_by_each_person_and_kept(admin_client: Client) -> None:
+    assert headings(admin_client) == ["identifier", "name"]
+    ticked = {"column": ["kind", "state", "no such column"], "list": "credentials=none&o=3&p=2"}
+    back = admin_client.post(f"{LIST}columns/", ticked)
+    assert back["Location"] == f"{LIST}?credentials=none"
+    page = admin_client.get(LIST)
+    assert page.context["cl"].list_display == ["action_checkbox", "identifier", "state", "kind"]
+    offered = {column["key"]: column["shown"] for column in page.context["columns"]}
+    assert offered["kind"]
+    assert not offered["name"]
+
+    other = Client()
+    other.force_login(User.objects.create_superuser("other"))
+    assert headings(other) == ["identifier", "name"]
+
+    admin_client.post(f"{LIST}columns/", {"usual": "yes"})
+    assert headings(admin_client) == ["identifier", "name"]
+
+
+def test_columns_are_for_those_who_may_see_the_list(client: Client, db: None) -> None:
+    client.force_login(User.objects.create_user("reader", is_staff=True))
+    assert client.post(f"{LIST}columns/", {"column": ["kind"]}).status_code == 403
+
+
+def test_an_empty_list_says_what_it_is_for_and_offers_the_first_step(admin_client: Client) -> None:
+    page = admin_client.get(LIST).content.decode()
+    assert "A device is what connects" in page
+    assert f'class="button default" href="{LIST}add/"' in page
+    for idle in ('id="changelist-filter"', 'id="searchbar"', 'name="action"', "paginator"):
+        assert idle not in page
+
+
+def test_what_a_link_narrows_a_list_by_is_said_and_can_be_taken_off(
+    admin_client: Client, make_device: Factory
+) -> None:
+    device = make_device("lamp")
+    PreSharedKey.objects.issue(device=device)
+    PreSharedKey.objects.issue(device=make_device())
+    page = admin_client.get(
+        f"/admin/devices/presharedkey/?device__id__exact={device.pk}&state=live"
+    )
+    text = page.content.decode()
+    assert "Device: lamp" in text
+    assert "State: Live" in text
+    assert 'href="?state=live"' in text
 
 
 def test_groups_beyond_the_first_are_reached_by_their_list(
@@ -166,7 +260,7 @@ def test_search_goes_by_the_beginning_then_by_any_part(
     make_device("x-pump", name="pump room")
     assert shown(admin_client, q="pump") == ["pump-1"]
     assert shown(admin_client, q="Pump-") == ["Pump-2", "pump-1"]
-    assert shown(admin_client, q=" PUMP-1") == ["pump-1"]
+    assert shown(admin_client, q=" PUMP-") == ["pump-1"]
     assert shown(admin_client, q="*pump") == ["Pump-2", "pump-1", "x-pump"]
     assert shown(admin_client, q="room") == ["x-pump"]
     assert shown(admin_client, q="lob") == ["pump-1"]
