@@ -254,6 +254,7 @@ SIMPLE_HISTORY_DATE_INDEX = False  # devices/history.py has indexes of its own
 
 REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,  # `format` is a parameter like any other
     "DEFAULT_AUTHENTICATION_CLASSES": ["authsite.accounts.tokens.TokenAuthentication"],
     "DEFAULT_SCHEMA_CLASS": "authsite.api.schema.RegistrySchema",
 }

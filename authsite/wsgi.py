@@ -15,6 +15,7 @@ from authsite.operations.server import leave_group  # noqa: E402
 from authsite.operations.wsgi import Operations  # noqa: E402
 from devices.credentials.pre_shared_keys import stored_keys  # noqa: E402
 from devices.database import answers  # noqa: E402
+from devices.jobs import worker  # noqa: E402
 from rpc.rtio.session_ending import ender  # noqa: E402
 from rpc.wsgi import MachineFastPath  # noqa: E402
 
@@ -40,6 +41,7 @@ for name in (
     os.environ.pop(name, None)
 
 ender.serve()
+worker.serve()
 
 # What is loaded by now stays: garbage is looked for in what requests leave, not in all of Django.
 gc.collect()

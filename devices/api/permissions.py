@@ -32,6 +32,9 @@ class Grant(Protocol):
     def narrow(self, queryset: "QuerySet[Row]") -> "QuerySet[Row]":
         """Return those of the rows that the token reaches."""
 
+    def narrows(self, permission: str) -> bool:
+        """Whether it grants a permission on some rows only, or on so many."""
+
     def spend(self, permission: str, rows: Iterable[Model]) -> None:
         """Count the use of a permission on rows; raises PermissionDenied or Throttled."""
 

@@ -14,6 +14,7 @@ from devices.api.changes import ChangesView
 from devices.api.credentials import CertificateViewSet, KeyViewSet
 from devices.api.devices import DeviceViewSet
 from devices.api.groups import GroupViewSet
+from devices.api.jobs import JobViewSet
 from devices.api.routers import router
 
 router.register("devices", DeviceViewSet)
@@ -22,6 +23,7 @@ router.register("keys", KeyViewSet)
 router.register("certificates", CertificateViewSet)
 router.register("trust-anchors", AuthorityViewSet)
 router.register("revocation-lists", RevocationListViewSet)
+router.register("jobs", JobViewSet)
 
 
 @csrf_exempt

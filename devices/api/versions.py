@@ -28,7 +28,7 @@ def _columns(model: type[models.Model]) -> tuple[str, ...]:
         fields = history_of(model).tracked_fields
     except KeyError:
         fields = model._meta.concrete_fields
-    return tuple(field.attname for field in fields)
+    return tuple(field.attname for field in fields if not isinstance(field, models.BinaryField))
 
 
 def version_of(row: models.Model, relations: Iterable[str] = ()) -> str:

@@ -8,6 +8,7 @@ from devices.models.device import Device
 from devices.models.group import DeviceGroup
 from devices.models.heartbeat import Heartbeat
 from devices.models.idempotent_answer import IdempotentAnswer
+from devices.models.job import Job
 from devices.models.list_columns import ListColumns
 from devices.models.membership import Membership
 from devices.models.pre_shared_key import PreSharedKey
@@ -23,6 +24,7 @@ __all__ = [
     "EventStream",
     "Heartbeat",
     "IdempotentAnswer",
+    "Job",
     "ListColumns",
     "Membership",
     "PreSharedKey",

@@ -420,6 +420,10 @@ class ApiToken(Revocable):
         names = DeviceGroup.objects.in_bulk([rule.group for rule in read if rule.group is not None])
         return [rule.told(in_words(rule.permission), names.get(rule.group)) for rule in read]
 
+    def narrows(self, permission: str) -> bool:
+        """Whether there are rules about a permission."""
+        return bool(self.rules_about(permission))
+
     def narrow(self, queryset: "QuerySet[Row]") -> "QuerySet[Row]":
         """Return those of the rows that the rules about seeing them admit."""
         meta = queryset.model._meta

@@ -109,6 +109,7 @@ ASKED = [
     ("options", LIST, 405),
     ("get", f"{LIST}?colour=red", 400),
     ("get", f"{LIST}?identifier__contains=red", 400),
+    ("get", f"{LIST}?format=xml", 400),
     ("get", f"{LIST}?limit=0", 400),
     ("get", f"{LIST}?limit=1001", 400),
     ("get", f"{LIST}?limit=ten", 400),

@@ -1,0 +1,191 @@
+"""Long work over the API: asked for, followed and cancelled."""
+
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from devices.admin.actions import dependants, not_deletable
+from devices.api.parsing import BytesParser
+from devices.api.permissions import grant_of, narrowed
+from devices.api.problems import Conflict, ParameterError
+from devices.api.serializers import CharField, IntegerField, ModelSerializer, RowField, Serializer
+from devices.api.views import ReadMixin, RegistryViewSet
+from devices.history.context import current_reason
+from devices.jobs import NEEDED, sealed
+from devices.models import Device, DeviceGroup, Job
+from devices.models.job import MAX_UNFINISHED, JobKind
+from devices.transfer.formats import MAX_BYTES, Format
+
+MAX_DELETED = 200_000  # devices in one job
+OPTIONS = ("create_groups", "random", "dry_run")
+
+
+class JobSerializer(ModelSerializer):
+    """A job, and how far it is; `result` is there once it is over."""
+
+    class Meta:
+        model = Job
+        fields = [
+            "id",
+            "kind",
+            "state",
+            "reason",
+            "stage",
+            "done",
+            "total",
+            "cancel_requested",
+            "created",
+            "started",
+            "finished",
+            "result",
+            "error",
+        ]
+        read_only_fields = fields
+
+
+class DeletionSerializer(Serializer):
+    """Which devices are deleted: those of a group, or whose identifier begins so, or both."""
+
+    group = RowField(queryset=DeviceGroup.objects.all(), required=False)
+    identifier_prefix = CharField(required=False)
+    expected = IntegerField(
+        min_value=1,
+        max_value=MAX_DELETED,
+        help_text="How many there are, as the client knows it; with another number none is.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Ask for a choice: nobody deletes all devices by an empty body."""
+        if not attrs.keys() & {"group", "identifier_prefix"}:
+            raise ValidationError(_("Name a group, how identifiers begin, or both."))
+        return attrs
+
+
+class JobViewSet(ReadMixin, RegistryViewSet):
+    """Jobs of this token: done in the order in which they were asked for, whole or not at all."""
+
+    queryset = Job.objects.defer("content")
+    serializer_class = JobSerializer
+    ordering = "-pk"
+    asks_guards = False  # the job asks them
+    max_body = MAX_BYTES
+    permissions = {
+        "list": (),
+        "retrieve": (),
+        "cancel": (),
+        "import_devices": ("devices.add_device", "devices.change_device"),
+        "delete_devices": ("devices.delete_device",),
+    }
+    parameters = {"import_devices": ("format", *OPTIONS)}
+
+    def get_queryset(self) -> QuerySet[Job]:
+        """Return the jobs that were asked for with this token, or by the account itself."""
+        return Job.objects.defer("content").filter(asked_with=self._asks)
+
+    @property
+    def _asks(self) -> str:
+        grant: Any = grant_of(self.request)
+        who: Any = self.request.user if grant is None else grant
+        return f"{type(who).__name__} {who.pk}"
+
+    @extend_schema(
+        request={"application/octet-stream": OpenApiTypes.BINARY},
+        responses={202: JobSerializer},
+        parameters=[
+            OpenApiParameter("format", str, enum=Format.values, required=True),
+            *(OpenApiParameter(name, bool) for name in OPTIONS),
+        ],
+    )
+    @action(detail=False, methods=["post"], url_path="import-devices", parser_classes=[BytesParser])
+    def import_devices(self, request: Request, **_kwargs: Any) -> Response:
+        """Import the file that is the body: CSV, JSON, NDJSON or XLSX, up to 64 MiB.
+
+        The file is kept encrypted until the job is over. `dry_run=true` only checks it.
+        """
+        kind = request.query_params.get("format")
+        if kind not in Format.values:
+            raise ParameterError("format", _("Write csv, json, ndjson or xlsx."))
+        if not request.data:
+            raise ValidationError(_("The body is empty: send the file."))
+        grant = grant_of(request)
+        needed = (*(self.needed_permissions() or ()), *NEEDED.values())
+        if grant is not None and any(map(grant.narrows, needed)):
+            raise PermissionDenied(_("A rule of the token keeps it to some devices."))
+        file: Any = request.data
+        pepper, content = sealed(file)
+        return self._asked(
+            JobKind.IMPORT_DEVICES,
+            content=content,
+            pepper=pepper,
+            parameters={
+                "format": kind,
+                **{name: self.flag(name) for name in OPTIONS},
+                "may": [one for one in NEEDED.values() if self.may(one)],
+            },
+        )
+
+    @extend_schema(request=DeletionSerializer, responses={202: JobSerializer})
+    @action(detail=False, methods=["post"], url_path="delete-devices")
+    def delete_devices(self, request: Request, **_kwargs: Any) -> Response:
+        """Delete the devices that are there now, with what hangs on them."""
+        asked = DeletionSerializer(data=request.data, context=self.get_serializer_context())
+        asked.is_valid(raise_exception=True)
+        said = asked.validated_data
+        chosen = narrowed(request, Device.objects.all())
+        if "group" in said:
+            chosen = chosen.filter(groups=said["group"])
+        if "identifier_prefix" in said:
+            chosen = chosen.filter(identifier__startswith=said["identifier_prefix"])
+        keys = list(chosen.order_by("pk").values_list("pk", flat=True)[: MAX_DELETED + 1])
+        if len(keys) != said["expected"]:
+            raise Conflict(
+                _("There are %(count)d such devices, not %(expected)d.")
+                % {"count": len(keys), "expected": said["expected"]},
+                code="unexpected-count",
+            )
+        named = Device.objects.filter(pk__in=chosen.order_by().values("pk"))
+        if lacking := not_deletable(dependants(named), self):
+            text = _("Something goes with it that you may not delete: %(names)s.")
+            raise PermissionDenied(text % {"names": ", ".join(lacking)})
+        grant = grant_of(request)
+        if grant is not None and grant.narrows("devices.delete_device"):
+            self.spend(chosen)
+        return self._asked(JobKind.DELETE_DEVICES, parameters={"devices": keys})
+
+    @extend_schema(request=None, responses=JobSerializer)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, **_kwargs: Any) -> Response:
+        """Have a job end without a trace; one that is over stays as it is."""
+        job = self.get_object()
+        job.cancel(timezone.now())
+        return self.row_response(job)
+
+    def _asked(self, kind: JobKind, *, parameters: dict[str, Any], **fields: Any) -> Response:
+        Job.objects.forget(timezone.now())
+        mine = Job.objects.unfinished().filter(asked_with=self._asks)
+        if mine.count() >= MAX_UNFINISHED:
+            raise Conflict(
+                _("%(most)d jobs wait or run already.") % {"most": MAX_UNFINISHED}, code="too-many"
+            )
+        owner: Any = self.request.user
+        job = Job.objects.create(
+            kind=kind,
+            owner=owner,
+            asked_with=self._asks,
+            reason=current_reason(),
+            parameters={**parameters, "accept_broken": self.flag("accept_broken_assertions")},
+            **fields,
+        )
+        response = self.created(job)
+        response.status_code = HTTPStatus.ACCEPTED
+        return response

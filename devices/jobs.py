@@ -1,0 +1,260 @@
+"""Doing jobs: one at a time in a thread of each server process, whole or not at all.
+
+A job's change is one transaction, and so is the note that it is done. Meanwhile a second thread, on
+a connection of its own, writes how far it is, keeps its lease and hears whether it is cancelled: so
+progress is seen while nothing is committed. A process that dies leaves nothing but its lease.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.core.exceptions import ValidationError
+from django.db import Error, connection, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from devices import history
+from devices.credentials import hashing
+from devices.extension_points import WATCHES
+from devices.models import Device, Job
+from devices.models.job import LEASE, JobKind, JobState
+from devices.transfer.columns import Columns
+from devices.transfer.formats import Format, read
+from devices.transfer.importing import Import, Options, Progress
+
+POLL = 1.0  # seconds between looks for work
+BEAT = 0.5  # seconds between notes of progress
+BATCH = 1000  # devices that are deleted between two of them
+PURPOSE = b"authsite files of jobs v1"
+NONCE = 12  # bytes
+# What an import needs besides, by what it counts.
+NEEDED = {
+    "secrets": "devices.add_presharedkey",
+    "certificates": "devices.add_certificate",
+    "groups_new": "devices.add_devicegroup",
+    "groups_changed": "devices.change_devicegroup",
+}
+
+log = logging.getLogger(__name__)
+
+
+class Cancelled(Exception):
+    """The job was cancelled, or is another process's by now."""
+
+
+class Broken(Exception):
+    """The change would break assertions, and nobody said that this is meant."""
+
+    def __init__(self, consequences: Sequence[Any]) -> None:
+        super().__init__()
+        self.consequences = [one.as_json() for one in consequences]
+
+
+def sealed(content: bytes) -> tuple[str, bytes]:
+    """Return the id of a pepper, and a file as it is kept under it: there may be secrets in it."""
+    pepper, nonce = hashing.newest_pepper(), os.urandom(NONCE)
+    return pepper, nonce + _cipher(pepper).encrypt(nonce, content, PURPOSE)
+
+
+def unsealed(job: Job) -> bytes:
+    """Return the file of a job."""
+    if job.pepper not in hashing.peppers():
+        raise ValidationError(_("The pepper that the file was encrypted with is missing."))
+    content = bytes(job.content or b"")
+    return _cipher(job.pepper).decrypt(content[:NONCE], content[NONCE:], PURPOSE)
+
+
+def _cipher(pepper: str) -> AESGCM:
+    key = HKDF(SHA256(), length=32, salt=None, info=PURPOSE).derive(hashing.peppers()[pepper])
+    return AESGCM(key)
+
+
+class Beat:
+    """Writes beside a job how far it is, and hears whether it is to go on."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._step = Progress("", 0)
+        self._is_over, self._is_cancelled = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="job-progress", daemon=True)
+
+    def __enter__(self) -> Callable[[Progress], None]:
+        self._thread.start()
+        return self.tell
+
+    def __exit__(self, *_error: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def tell(self, step: Progress) -> None:
+        """Note how far the job is; raises Cancelled where it is not to go on."""
+        self._step = step
+        if self._is_cancelled.is_set():
+            raise Cancelled
+
+    def _run(self) -> None:
+        while not self._is_over.wait(BEAT):
+            try:
+                self._write()
+            except Error as error:  # SQLite has one writer, and the job may be it
+                log.debug("the progress of a job was not written: %s", error)
+            finally:
+                connection.close()
+        connection.close()
+
+    def _write(self) -> None:
+        held = Job.objects.held(self._job, self._job.claim)
+        if held.filter(cancel_requested=True).exists() or not held.exists():
+            self._is_cancelled.set()
+            return
+        held.update(
+            stage=self._step.stage,
+            done=self._step.done,
+            total=self._step.total,
+            lease_until=timezone.now() + LEASE,
+        )
+
+
+def do(job: Job) -> None:
+    """Do a claimed job, and write how it ended."""
+    ended: dict[str, Any]
+    try:
+        with Beat(job) as tell:
+            _do(job, tell)
+    except Cancelled:
+        state, ended = JobState.CANCELLED, {}
+    except Broken as error:
+        text = _("An assertion would not hold any more; nothing was changed.")
+        state, ended = (
+            JobState.FAILED,
+            {"error": text, "result": {"consequences": error.consequences}},
+        )
+    except ValidationError as error:
+        state, ended = JobState.FAILED, {"error": " ".join(error.messages)}
+    except Exception:
+        log.exception("the job %s failed", job)
+        state, ended = JobState.FAILED, {"error": _("An unexpected failure; see the log.")}
+    else:
+        return
+    job.finish(state, timezone.now(), **ended)
+
+
+def _do(job: Job, tell: Callable[[Progress], None]) -> None:
+    origin = history.origin(history.Origin.API, user=job.owner, reason=job.reason)
+    if not job.owner.is_active:
+        raise ValidationError(_("The account that asked for it is disabled."))
+    if job.kind == JobKind.DELETE_DEVICES:
+        with transaction.atomic(), origin:
+            watches = [watch() for watch in WATCHES]
+            result: dict[str, Any] = {"deleted": _deleted(job, tell)}
+            _close(job, watches, result)
+        return
+    run = Import(
+        read(unsealed(job), Format(job.parameters["format"]), Columns()),
+        Options(create_groups=job.parameters["create_groups"], random=job.parameters["random"]),
+        user=job.owner,
+        reason=job.reason,
+        progress=tell,
+        origin=history.Origin.API,
+    )
+    run.check()
+    result = report(run)
+    _check_permitted(job, run)
+    if not run.is_sound:
+        error = _("The file has errors; nothing was imported.")
+        job.finish(JobState.FAILED, timezone.now(), result=result, error=error)
+        return
+    if job.parameters["dry_run"]:
+        job.finish(JobState.DONE, timezone.now(), result=result)
+        return
+    run.prepare()
+    with transaction.atomic(), origin:
+        watches = [watch() for watch in WATCHES]
+        run.write()
+        _close(job, watches, {**result, "imported": True})
+
+
+def _deleted(job: Job, tell: Callable[[Progress], None]) -> int:
+    keys, deleted = job.parameters["devices"], 0
+    for start in range(0, len(keys), BATCH):
+        tell(Progress("delete", start, len(keys)))
+        chosen = Device.objects.filter(pk__in=keys[start : start + BATCH])
+        deleted += chosen.delete_with_history()
+    return deleted
+
+
+def _close(job: Job, watches: Sequence[Callable[[], Any]], result: dict[str, Any]) -> None:
+    """Note in the transaction of the change that it is made; raises what takes it back."""
+    turned = [compare() for compare in watches]
+    if any(one.broken for one in turned) and not job.parameters["accept_broken"]:
+        raise Broken(turned)
+    if not job.finish(JobState.DONE, timezone.now(), result=result):
+        raise Cancelled
+
+
+def _check_permitted(job: Job, run: Import) -> None:
+    """Raise ValidationError where the file does what the request might not have asked for."""
+    for counted, permission in NEEDED.items():
+        if run.counts[counted] and not (
+            permission in job.parameters["may"] and job.owner.has_perm(permission)
+        ):
+            raise ValidationError(
+                _("The file needs a permission that is not granted: %(name)s."),
+                params={"name": permission},
+            )
+
+
+def report(run: Import) -> dict[str, Any]:
+    """Return what an import found, for programs."""
+    return {
+        "imported": False,
+        **run.counts,
+        "errors": [problem._asdict() for problem in run.problems],
+        "errors_total": run.problem_total,
+        "warnings": [warning._asdict() for warning in run.warnings],
+        "warnings_total": run.warning_total,
+    }
+
+
+class Worker:
+    """Does jobs in the background of a server process, one after another."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def serve(self) -> None:
+        """Work from now on."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+            self._thread.start()
+
+    def run_one(self) -> bool:
+        """Do the next job in this thread; return whether there was one."""
+        job = Job.objects.claim(timezone.now())
+        if job is not None:
+            do(job)
+        return job is not None
+
+    def _run(self) -> None:
+        while True:
+            try:
+                worked = self.run_one()
+            except Error as error:
+                log.error("jobs cannot be done now: %s", " ".join(str(error).split()))  # noqa: TRY400
+                worked = False
+            except Exception:  # whatever it is, the thread must go on
+                log.exception("a job failed")
+                worked = False
+            connection.close()
+            if not worked:
+                time.sleep(POLL)
+
+
+worker = Worker()
