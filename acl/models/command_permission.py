@@ -254,6 +254,7 @@ class CommandPermission(Recorded):
     history = Records(
         without=["created", "updated", "source_key", "destination_key", "command_key"]
     )
+    bulk_fields = ("enabled", "valid_from", "valid_until", "note")
 
     class Meta:
         ordering = ["-pk"]

@@ -10,7 +10,7 @@ from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts.views import AccountPages
-from devices.admin.history import all_changes, exported_changes
+from devices.admin.history import all_changes, batch_view, exported_changes
 from devices.admin.mixins import AddressParametersMixin
 from devices.admin.rendering import NOTHING
 from devices.history.timeline import visible_to
@@ -75,6 +75,11 @@ class RegistrySite(AccountPages):
                 "history/export/",
                 self.admin_view(exported_changes),
                 name="export_changes",
+            ),
+            path(
+                "history/together/<uuid:number>/",
+                self.admin_view(partial(batch_view, self)),
+                name="batch",
             ),
             *super().get_urls(),
         ]

@@ -79,6 +79,7 @@ class BulkChange:
     is_destructive = False
     instead: "type[BulkChange] | None" = None  # what can be undone, offered before
     form_class: type[forms.Form] = forms.Form
+    can_be_undone = True  # as a whole, from the history
     asks_first = False  # whether `affected` needs the form
 
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Any]:
@@ -237,6 +238,7 @@ class RevokeAll(BulkChange):
     )
     button = gettext_lazy("Revoke all credentials")
     is_destructive = True
+    can_be_undone = False
     form_class = RevokeForm
 
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
@@ -265,6 +267,7 @@ class Delete(BulkChange):
     )
     button = gettext_lazy("Delete")
     is_destructive = True
+    can_be_undone = False
     instead = Disable
 
     def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
@@ -291,6 +294,7 @@ class RevokeKeys(BulkChange):
     button = gettext_lazy("Revoke")
     title_of_one = gettext_lazy("Revoke key")
     is_destructive = True
+    can_be_undone = False
     form_class = RevokeForm
 
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[PreSharedKey]:
@@ -324,6 +328,7 @@ class RevokeCertificates(BulkChange):
     button = gettext_lazy("Revoke")
     title_of_one = gettext_lazy("Revoke certificate")
     is_destructive = True
+    can_be_undone = False
     form_class = RevokeCertificateForm
 
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Certificate]:
@@ -431,7 +436,7 @@ class BulkActionsMixin(OwnPagesMixin):
         lacks = change.lacking(affected, request.user)
         if given is not None and not lacks and confirmed == digest:
             done = self._made(request, change, affected, given)
-            messages.success(request, done)
+            messages.success(request, self._with_undo(done, change))
             return None
         count = affected.count()
         return confirmation(
@@ -487,6 +492,15 @@ class BulkActionsMixin(OwnPagesMixin):
         page = change.page_after(row)
         address = f"admin:{page._meta.app_label}_{page._meta.model_name}_change"
         return HttpResponseRedirect(reverse(address, args=[page.pk]))
+
+    @staticmethod
+    def _with_undo(done: str, change: BulkChange) -> str:
+        """Return what was done, with the way to undo it."""
+        number = history.current_batch()
+        if not change.can_be_undone or number is None:
+            return done
+        address = reverse("admin:batch", args=[number])
+        return format_html('{} <a href="{}">{}</a>', done, address, _("Undo…"))
 
     @staticmethod
     def _made(

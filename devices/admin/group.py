@@ -61,6 +61,7 @@ class DeviceGroupAdmin(
     autocomplete_fields = ["parent"]
     fieldsets = [(None, {"fields": ["name", "parent", "description"]})]
     restores = ("name", "parent", "description")
+    history_in_batches = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
         """Count the devices of each group that is shown, in the same statement."""

@@ -1,7 +1,9 @@
 """The pages of the history: of one row, of everything, and back to what a row said before."""
 
 from datetime import datetime, time
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
@@ -20,13 +22,13 @@ from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from devices import history
 from devices.admin.import_export import download
-from devices.admin.mixins import OwnPagesMixin, is_key, own_page
+from devices.admin.mixins import REASON, OwnPagesMixin, is_key, own_page
 from devices.extension_points import Panel, Place
-from devices.history import ChangeType, Origin, history_of, timeline
+from devices.history import ChangeType, Origin, history_of, timeline, undoing
 from devices.history.timeline import Cursor, Entry, FieldChange, Names
 from devices.models import Device
 from devices.transfer.changes import export_changes
@@ -34,6 +36,7 @@ from devices.transfer.formats import Format
 
 IN_PANEL = 5  # changes
 MAX_EXPORTED = 100_000  # rows, while somebody waits
+MAX_NAMED = 5  # rows that an undo leaves, for each reason
 
 
 class HistoryMixin(OwnPagesMixin):
@@ -44,6 +47,7 @@ class HistoryMixin(OwnPagesMixin):
     """
 
     restores: tuple[str, ...] = ()
+    history_in_batches = False  # whether what was changed together is one entry of a row's history
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Leave it to the history."""
@@ -73,9 +77,15 @@ class HistoryMixin(OwnPagesMixin):
         allowed: bool = self.has_view_permission(request, row)
         if not allowed or history_of(self.model) not in visible:
             raise PermissionDenied
-        page = timeline.latest(visible, after=Cursor.read(request.GET.get("after", "")))
+        page = timeline.latest(
+            visible,
+            after=Cursor.read(request.GET.get("after", "")),
+            in_batches=self.history_in_batches,
+        )
         if row is None and not page.entries:
             raise Http404
+        numbers = {entry.change.batch for entry in page.entries} - {None}
+        together = timeline.counts_of(timeline.visible_to(request.user), numbers)
         return TemplateResponse(
             request,
             "admin/history/row.html",
@@ -85,7 +95,11 @@ class HistoryMixin(OwnPagesMixin):
                 "opts": self.opts,
                 "row": row,
                 "entries": [
-                    shown(entry, self._restore_page(request, entry) if row else "")
+                    shown(entry)
+                    | {
+                        "others": sum(one.n for one in together.get(entry.change.batch, ())) - 1,
+                        **(self._ways_back(request, entry, row) if row else {}),
+                    }
                     for entry in page.entries
                 ],
                 "older": page.older,
@@ -93,15 +107,27 @@ class HistoryMixin(OwnPagesMixin):
             },
         )
 
-    def _restore_page(self, request: HttpRequest, entry: Entry) -> str:
-        """Return the address at which staff set a row back to what it said then, if they may."""
+    def _ways_back(self, request: HttpRequest, entry: Entry, row: Any) -> dict[str, str]:
+        """Return where staff undo a change, and set its row back to what it said then.
+
+        Each is offered where it would do something, to whoever may.
+        """
         may: bool = self.has_change_permission(request)
-        if not (self.restores and may and entry.model is self.model):
-            return ""
-        if entry.kind in {ChangeType.DELETED, ChangeType.TRIED}:
-            return ""
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_restore"
-        return reverse(name, args=[entry.change.id, entry.change.history_id])
+        kept = entry.kind in {ChangeType.CREATED, ChangeType.CHANGED}
+        if not (self.restores and may and kept and entry.model is self.model):
+            return {}
+        fields: list[Any] = [self.opts.get_field(name) for name in self.restores]
+        then, before = entry.change, entry.before
+        ways = {}
+        if any(getattr(row, one.attname) != getattr(then, one.attname) for one in fields):
+            ways["restore"] = self._page_of_change("restore", then)
+        if before is not None and undone_fields(row, then, before, fields):
+            ways["undo"] = self._page_of_change("undo", then)
+        return ways
+
+    def _page_of_change(self, name: str, change: Any) -> str:
+        address = f"admin:{self.opts.app_label}_{self.opts.model_name}_{name}"
+        return reverse(address, args=[change.id, change.history_id])
 
     @own_page("<int:object_id>/history/<int:change_id>/restore/", "restore")
     def restore_view(self, request: HttpRequest, object_id: int, change_id: int) -> HttpResponse:
@@ -109,33 +135,54 @@ class HistoryMixin(OwnPagesMixin):
         answer: HttpResponse = self.guarded(request, self.restore, object_id, change_id)
         return answer
 
-    def restore(self, request: HttpRequest, object_id: int, change_id: int) -> HttpResponse:
-        """Set a row back to what it said before; show what would change where not confirmed."""
+    @own_page("<int:object_id>/history/<int:change_id>/undo/", "undo")
+    def undo_view(self, request: HttpRequest, object_id: int, change_id: int) -> HttpResponse:
+        """Show what undoing one change would do, and after a confirmation do it."""
+        answer: HttpResponse = self.guarded(
+            request, self.restore, object_id, change_id, undoes_change=True
+        )
+        return answer
+
+    def restore(
+        self, request: HttpRequest, object_id: int, change_id: int, *, undoes_change: bool = False
+    ) -> HttpResponse:
+        """Set a row back to what it said at a change, or undo that change and no other.
+
+        Show what would change where not confirmed.
+        """
         with transaction.atomic():
             rows = self.model._default_manager.select_for_update(of=("self",))
             row = get_object_or_404(rows, pk=object_id)
             may: bool = self.has_change_permission(request, row)
-            if not (self.restores and may and _may_see(request, history_of(self.model))):
+            historical = history_of(self.model)
+            if not (self.restores and may and _may_see(request, historical)):
                 raise PermissionDenied
-            then = get_object_or_404(
-                history_of(self.model).objects.exclude(history_type=ChangeType.DELETED.value),
-                id=object_id,
-                history_id=change_id,
+            kept = historical.objects.filter(
+                id=object_id, history_type__in=[ChangeType.CREATED, ChangeType.CHANGED]
             )
+            change = target = get_object_or_404(kept, history_id=change_id)
             fields: list[Any] = [self.opts.get_field(name) for name in self.restores]
-            differing = [
-                field
-                for field in fields
-                if getattr(row, field.attname) != getattr(then, field.attname)
-            ]
-            preview = _preview(row, then, differing)
-            error = _set_back(row, then, differing)
+            if undoes_change:
+                older = kept.filter(history_id__lt=change_id).order_by("-history_id").first()
+                if older is None:
+                    raise Http404
+                target, differing = older, undone_fields(row, change, older, fields)
+            else:
+                differing = [
+                    one
+                    for one in fields
+                    if getattr(row, one.attname) != getattr(target, one.attname)
+                ]
+            preview = _preview(row, target, differing)
+            error = _set_back(row, target, differing)
             if request.method == "POST" and differing and error is None:
                 columns = {field.name for field in self.opts.concrete_fields}
-                reason = f"restored the state of {then.history_date:%Y-%m-%d %H:%M:%S} UTC"
-                with history.origin(Origin.ADMIN, reason=reason):
+                done = "undid the change" if undoes_change else "restored the state"
+                done = f"{done} of {change.history_date:%Y-%m-%d %H:%M:%S} UTC"
+                typed = request.POST.get(REASON, "").strip()
+                with history.origin(Origin.ADMIN, reason=": ".join(filter(None, (done, typed)))):
                     row.save(update_fields=[f.name for f in differing] + [*columns & {"updated"}])
-                messages.success(request, _("Restored."))
+                messages.success(request, _("Undone.") if undoes_change else _("Restored."))
                 here = f"admin:{self.opts.app_label}_{self.opts.model_name}_history"
                 return HttpResponseRedirect(reverse(here, args=[object_id]))
         return TemplateResponse(
@@ -143,14 +190,24 @@ class HistoryMixin(OwnPagesMixin):
             "admin/history/restore.html",
             {
                 **self.admin_site.each_context(request),
-                "title": _("Restore an earlier state"),
+                "title": _("Undo a change") if undoes_change else _("Restore an earlier state"),
                 "opts": self.opts,
                 "row": self.model._default_manager.get(pk=object_id),
-                "moment": then.history_date,
+                "moment": change.history_date,
+                "undoes_change": undoes_change,
                 "preview": preview,
                 "error": error,
             },
         )
+
+
+def undone_fields(row: Any, change: Any, before: Any, fields: list[Any]) -> list[Any]:
+    """Return the fields that a change changed, and whose values still stand."""
+    return [
+        one
+        for one in fields
+        if getattr(before, one.attname) != getattr(change, one.attname) == getattr(row, one.attname)
+    ]
 
 
 def _preview(row: Model, then: Any, fields: list[Any]) -> list[FieldChange]:
@@ -209,7 +266,7 @@ def _may_see(request: HttpRequest, historical: Any) -> bool:
     return historical in timeline.visible_to(request.user)
 
 
-def shown(entry: Entry, restore: str = "") -> dict[str, Any]:
+def shown(entry: Entry) -> dict[str, Any]:
     """Return what a template needs of a change."""
     model, pk = entry.page
     try:
@@ -218,7 +275,8 @@ def shown(entry: Entry, restore: str = "") -> dict[str, Any]:
         )
     except NoReverseMatch:  # a part of something, which has no page of its own
         address = ""
-    return {"entry": entry, "address": address, "restore": restore}
+    parts = [shown(part) for part in entry.batch.parts] if entry.batch else []
+    return {"entry": entry, "address": address, "parts": parts}
 
 
 # --- Everything -----------------------------------------------------------------------------
@@ -279,7 +337,8 @@ def all_changes(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
     if not histories:
         raise PermissionDenied
     form = ChangesForm(histories, request.GET)
-    page = timeline.latest(form.where(), after=Cursor.read(request.GET.get("after", "")))
+    after = Cursor.read(request.GET.get("after", ""))
+    page = timeline.latest(form.where(), after=after, in_batches=True)
     query = request.GET.copy()
     query.pop("after", None)
     return TemplateResponse(
@@ -310,3 +369,72 @@ def exported_changes(request: HttpRequest) -> HttpResponseBase:
         messages.error(request, " ".join(error.messages))
         return HttpResponseRedirect(f"{reverse('admin:changes')}?{query.urlencode()}")
     return download(export.file, f"changes-{timezone.now():%Y%m%d-%H%M%S}.{kind}", kind)
+
+
+# --- What was changed together --------------------------------------------------------------
+
+
+def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> HttpResponse:
+    """Show what one request, command or import changed, and undo it once that is confirmed."""
+    where = {one: Q(batch=number) for one in timeline.visible_to(request.user)}
+    counts = timeline.counts_of(where, [number])[number]
+    if not counts:
+        raise PermissionDenied if not where else Http404
+    if request.method == "POST":
+        devices: Any = site.get_model_admin(Device)  # the guards of any admin see every change
+        answer: HttpResponse = devices.guarded(request, partial(_undo, site), number)
+        return answer
+    page = timeline.latest(where, after=Cursor.read(request.GET.get("after", "")))
+    plan = _plan(site, request, number)
+    return TemplateResponse(
+        request,
+        "admin/history/batch.html",
+        {
+            **site.each_context(request),
+            "title": _("Changed together"),
+            "counts": counts,
+            "total": sum(one.n for one in counts),
+            "first": page.entries[0] if page.entries else None,
+            "entries": [shown(entry) for entry in page.entries],
+            "older": page.older,
+            "plan": plan,
+            "left": [
+                (one.why, len(one.names), one.names[:MAX_NAMED]) for one in plan.left if one.names
+            ]
+            if plan
+            else [],
+        },
+    )
+
+
+def _plan(
+    site: admin.AdminSite, request: HttpRequest, number: UUID, *, lock: bool = False
+) -> undoing.Plan | None:
+    def restores(model: type[Model]) -> tuple[str, ...]:
+        model_admin = site.get_model_admin(model) if site.is_registered(model) else None
+        found: tuple[str, ...] = getattr(model_admin, "restores", ())
+        return found
+
+    def may(verb: str, model: type[Model]) -> bool:
+        name = f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
+        return history_of(model) in visible and request.user.has_perm(name)
+
+    visible = timeline.visible_to(request.user)
+    return undoing.plan(number, restores=restores, may=may, lock=lock)
+
+
+def _undo(site: admin.AdminSite, request: HttpRequest, number: UUID) -> HttpResponse:
+    """Undo a batch as far as it can be; the undo is a batch as well."""
+    typed = request.POST.get(REASON, "").strip()
+    reason = ": ".join(filter(None, ("undid what was changed together", typed)))
+    with transaction.atomic(), history.origin(Origin.ADMIN, reason=reason):
+        plan = _plan(site, request, number, lock=True)
+        if plan is not None:
+            undoing.apply(plan)
+    done = plan.total if plan else 0
+    text = ngettext("%(n)d row is as it was before.", "%(n)d rows are as they were before.", done)
+    messages.success(request, text % {"n": done})
+    if plan and (left := sum(len(one.names) for one in plan.left)):
+        text = ngettext("%(n)d row was left as it is.", "%(n)d rows were left as they are.", left)
+        messages.warning(request, text % {"n": left})
+    return HttpResponseRedirect(reverse("admin:batch", args=[number]))

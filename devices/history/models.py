@@ -1,8 +1,8 @@
 """The tables of history: a row beside each change of a row."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
@@ -63,6 +63,9 @@ class Change(models.Model):
 class Recorded(models.Model):
     """A row that staff keep: it and its history are saved together or not at all."""
 
+    # What may be written for many rows at once, since nothing but its own column must hold.
+    bulk_fields: ClassVar[Collection[str]] = ()
+
     class Meta:
         abstract = True
 
@@ -70,6 +73,10 @@ class Recorded(models.Model):
         """Save within a transaction."""
         with transaction.atomic():
             super().save(*args, **kwargs)
+
+    @classmethod
+    def set_back(cls, rows: Sequence[Any]) -> None:
+        """Do what must follow where rows were set back to what they said before."""
 
     def event_verb(self, change_type: ChangeType, before: Mapping[str, Any] | None) -> str:
         """Return what happened to the row, as the verb of the event's kind.

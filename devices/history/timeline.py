@@ -2,14 +2,15 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import CharField, Count, Exists, OuterRef, Q, Subquery, Value
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
@@ -21,6 +22,7 @@ from devices.moments import parse_moment
 
 NOTHING = "—"
 PER_PAGE = 50
+MAX_INLINE = 10  # changes of a batch that are shown with it; of more, a page of its own shows them
 CHANGES = ~Q(history_type=ChangeType.TRIED)  # and not what left its row as it was
 
 
@@ -32,13 +34,41 @@ class FieldChange(NamedTuple):
     new: str
 
 
+class Counted(NamedTuple):
+    """How many changes of one sort a batch has."""
+
+    kind: ChangeType
+    what: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one request, command or import changed at once, as far as somebody may read it."""
+
+    number: UUID
+    counts: list[Counted]
+    parts: list["Entry"]  # where they are few
+
+    @property
+    def total(self) -> int:
+        """How many changes it has."""
+        return sum(one.n for one in self.counts)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A change, ready to be shown. `fields` is empty where nothing that is recorded differs."""
+    """A change, ready to be shown, or the last one of a batch.
+
+    `fields` is empty where nothing that is recorded differs; `before` is the change before it of
+    the same row.
+    """
 
     change: Any
     subject: str
     fields: list[FieldChange]
+    before: Any = None
+    batch: Batch | None = None
 
     @property
     def model(self) -> type[models.Model]:
@@ -119,7 +149,8 @@ def visible_to(user: Any) -> list[Any]:
 
 def recent(limit: int, user: AbstractUser) -> list[Entry]:
     """Return the last changes among those that somebody may read; tries are none."""
-    return latest(dict.fromkeys(visible_to(user), CHANGES), limit).entries
+    where = dict.fromkeys(visible_to(user), CHANGES)
+    return latest(where, limit, in_batches=True).entries
 
 
 def of(row_model: type[models.Model], pk: int) -> dict[Any, Q]:
@@ -135,27 +166,108 @@ def of(row_model: type[models.Model], pk: int) -> dict[Any, Q]:
     return found
 
 
-def latest(where: Mapping[Any, Q], limit: int = PER_PAGE, after: Cursor | None = None) -> Page:
+def latest(
+    where: Mapping[Any, Q],
+    limit: int = PER_PAGE,
+    after: Cursor | None = None,
+    *,
+    in_batches: bool = False,
+) -> Page:
     """Return the latest changes of some histories, each under its condition.
 
-    One statement a history, read backwards along an index; a few more for what they refer to,
-    however many changes there are.
+    With `in_batches`, what was changed together is one entry. One statement a history, read
+    backwards along an index; a few more for what they refer to, however many changes there are.
     """
     found: list[Any] = []
     for historical, condition in where.items():
         rows = historical.objects.filter(condition).order_by("-history_date", "-history_id")
         if after is not None:
             rows = rows.filter(after.before(historical._meta.label))
+        if in_batches:
+            newer = historical.objects.filter(
+                condition, batch=OuterRef("batch"), history_id__gt=OuterRef("history_id")
+            )
+            rows = rows.filter(Q(batch=None) | ~Exists(newer))
         found += rows[: limit + 1]
     found.sort(key=lambda row: row.history_id, reverse=True)
     found.sort(key=lambda row: row._meta.label)
     found.sort(key=lambda row: row.history_date, reverse=True)
+    if in_batches:
+        found = _first_of_batches(where, found, after)
     shown = found[:limit]
     older = None
     if len(found) > limit:
         last = shown[-1]
         older = Cursor(last.history_date, last._meta.label, last.history_id)
-    return Page(entries_of(shown), older)
+    entries = entries_of(shown)
+    return Page(_with_batches(where, entries) if in_batches else entries, older)
+
+
+def _first_of_batches(
+    where: Mapping[Any, Q], found: Sequence[Any], after: Cursor | None
+) -> list[Any]:
+    """Return the changes without those whose batch stands further up, here or a page before."""
+    numbers = {change.batch for change in found} - {None}
+    seen: set[UUID | None] = set()
+    if after is not None and numbers:
+        newer = [
+            historical.objects.filter(condition, batch__in=numbers)
+            .exclude(after.before(historical._meta.label))
+            .order_by()
+            .values_list("batch")
+            for historical, condition in where.items()
+        ]
+        seen = {number for (number,) in newer[0].union(*newer[1:])}
+    kept = []
+    for change in found:
+        if change.batch is None or change.batch not in seen:
+            kept.append(change)
+            seen.add(change.batch)
+    return kept
+
+
+def _with_batches(where: Mapping[Any, Q], entries: list[Entry]) -> list[Entry]:
+    """Return the entries, those of more than one change with what else belongs to them."""
+    numbers = {entry.change.batch for entry in entries} - {None}
+    counts = counts_of(where, numbers)
+    several = {number for number, one in counts.items() if sum(c.n for c in one) > 1}
+    few = {n for n in several if sum(c.n for c in counts[n]) <= MAX_INLINE}
+    parts: dict[UUID, list[Entry]] = defaultdict(list)
+    rows = [
+        row
+        for historical in where
+        for row in (historical.objects.filter(batch__in=few).order_by("history_id") if few else ())
+    ]
+    for part in entries_of(sorted(rows, key=lambda row: row.history_date)) if rows else ():
+        parts[part.change.batch].append(part)
+    return [
+        replace(entry, batch=Batch(number, counts[number], parts[number]))
+        if (number := entry.change.batch) in several
+        else entry
+        for entry in entries
+    ]
+
+
+def counts_of(where: Iterable[Any], numbers: Collection[UUID]) -> dict[UUID, list[Counted]]:
+    """Return what batches have in some histories, in one statement."""
+    found: dict[UUID, list[Counted]] = defaultdict(list)
+    histories = {historical._meta.label: historical for historical in where}
+    if not (numbers and histories):
+        return found
+    counted = [
+        historical.objects.filter(batch__in=numbers)
+        .order_by()
+        .annotate(of=Value(label, output_field=CharField()))
+        .values_list("batch", "of", "history_type")
+        .annotate(n=Count("pk"))
+        for label, historical in histories.items()
+    ]
+    for number, label, kind, n in counted[0].union(*counted[1:], all=True):
+        historical = histories[label]
+        about = historical if historical.is_link else historical.instance_type
+        noun = about._meta.verbose_name if n == 1 else about._meta.verbose_name_plural
+        found[number].append(Counted(ChangeType(kind), str(noun), n))
+    return found
 
 
 def entries_of(changes: Sequence[Any]) -> list[Entry]:
@@ -166,9 +278,11 @@ def entries_of(changes: Sequence[Any]) -> list[Entry]:
         Entry(
             change,
             names.subject(change),
-            differences(before.get((type(change), change.history_id)), change, names),
+            differences(former, change, names),
+            former,
         )
         for change in changes
+        for former in [before.get((type(change), change.history_id))]
     ]
 
 
@@ -193,6 +307,13 @@ def _before(changes: Iterable[Any]) -> dict[tuple[Any, int], Any]:
             {(historical, number): rows[pk] for number, pk in pairs.items() if pk is not None}
         )
     return found
+
+
+def former(changes: Iterable[Any]) -> dict[int, Any]:
+    """Return what rows of one model said before these changes, by row."""
+    by_number = {change.history_id: change.id for change in changes}
+    found = _before(changes)
+    return {by_number[number]: row for (_model, number), row in found.items()}
 
 
 def differences(old: Any, new: Any, names: "Names") -> list[FieldChange]:
@@ -233,6 +354,8 @@ class Names:
                 key = getattr(change, field.attname)
                 if field.is_relation and key is not None:
                     wanted[field.related_model].add(key)
+            if getattr(change.instance_type, "named_by_row", False):
+                wanted[change.instance_type].add(change.id)
         self._rows: dict[tuple[type[models.Model], int], models.Model] = {}
         for model, keys in wanted.items():
             self._load(model, keys)
@@ -264,6 +387,9 @@ class Names:
             return " · ".join(
                 self.value(field, getattr(change, field.attname)) for field in change.tracked_fields
             )
+        if getattr(change.instance_type, "named_by_row", False):
+            row = self._rows.get((change.instance_type, change.id))
+            return str(row or self._instance(change))
         return str(self._instance(change))
 
     def value(self, field: Any, value: Any) -> str:

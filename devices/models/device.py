@@ -1,6 +1,6 @@
 """Devices: the entities of the registry."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -200,6 +200,7 @@ class Device(Recorded):
 
     objects = DeviceQuerySet.as_manager()
     history = Records(without=["created", "updated", "last_seen"])
+    bulk_fields = ("kind", "name", "description", "enabled", "attributes")
 
     class Meta:
         ordering = ["identifier"]
@@ -255,6 +256,17 @@ class Device(Recorded):
         ):
             return "enabled" if self.enabled else "disabled"
         return super().event_verb(change_type, before)
+
+    @classmethod
+    def set_back(cls, rows: Sequence["Device"]) -> None:
+        """End the access of those that are disabled again."""
+        if disabled := [row for row in rows if not row.enabled]:
+            end_access(disabled, AccessEnd.DISABLED)
+
+    @classmethod
+    def delete_created(cls, rows: Sequence["Device"]) -> None:
+        """Delete devices whose creation is undone; their access ends."""
+        cls.objects.filter(pk__in=[row.pk for row in rows]).delete_with_history()
 
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Refuse attributes that a database would not store, or not give back."""

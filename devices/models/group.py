@@ -1,5 +1,6 @@
 """Groups of devices, which lie within each other."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -7,7 +8,7 @@ from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from devices.history import Recorded, Records
+from devices.history import Recorded, Records, bulk_delete
 
 MAX_DEPTH = 8  # levels of groups, the top one included
 
@@ -60,6 +61,16 @@ class DeviceGroup(Recorded):
             list(DeviceGroup.objects.select_for_update().order_by("pk").values_list("pk"))
             self._check_parent(DeviceGroup.objects.get(pk=self.parent_id))
             super().save(*args, **kwargs)
+
+    @classmethod
+    def delete_created(cls, rows: Sequence["DeviceGroup"]) -> None:
+        """Delete groups whose creation is undone, those that lie within others first."""
+        left = {row.pk: row for row in rows}
+        while left:
+            above = {row.parent_id for row in left.values()}
+            leaves = [row for pk, row in left.items() if pk not in above]
+            bulk_delete(leaves)
+            left = {pk: row for pk, row in left.items() if pk in above}
 
     def clean(self) -> None:
         """Refuse a place in the tree that would make a cycle or be too deep."""

@@ -233,6 +233,7 @@ class PreSharedKey(Revocable):
     token = models.UUIDField(_("issued for"), null=True, editable=False)
 
     objects = PreSharedKeyQuerySet.as_manager()
+    named_by_row = True  # its hint is in no history
     history = Records(
         without=["digest", "hint", "pepper", "created", "last_used", "token"], owner="device"
     )

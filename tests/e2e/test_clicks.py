@@ -167,3 +167,32 @@ def test_an_import_of_500_takes_five(start: tuple[Page, list[int]]) -> None:
     with page.expect_download():
         page.get_by_role("button", name="Import", exact=True).click()
     assert len(clicks) == 5
+
+
+def test_what_a_bulk_action_did_to_251_devices_is_undone_in_two(
+    start: tuple[Page, list[int]], registry: Server
+) -> None:
+    page, clicks = start
+    registry.run(
+        "-c",
+        "import django; django.setup()\n"
+        "from devices import history; from devices.models import Device\n"
+        "history.bulk_create([Device(identifier=f'undone-{n:03}') for n in range(251)])",
+    )
+    page.goto("/admin/devices/device/?q=undone-")
+    page.locator("#action-toggle").check()
+    page.locator(".actions .question a").click()
+    page.get_by_label("Action:").select_option(label="Disable selected devices")
+    page.locator(".actions button[name=index]").click()
+    page.get_by_role("button", name="Disable").click()
+    expect(page.locator(".messagelist .success")).to_contain_text("251 devices disabled.")
+    clicks.clear()
+    page.locator(".messagelist").get_by_role("link", name="Undo…").click()
+    page.get_by_role("button", name="Undo 251 changes").click()
+    expect(page.locator(".messagelist .success")).to_contain_text("251 rows are as they were")
+    assert len(clicks) == 2
+    page.goto("/admin/devices/device/?q=undone-&enabled__exact=1")
+    expect(page.locator(".paginator").first).to_contain_text("251")
+
+    page.goto("/admin/history/")  # where it is one entry, and so is its undo
+    expect(page.get_by_role("link", name="251 changes, made together")).to_have_count(2)

@@ -1,0 +1,341 @@
+"""Undoing what was changed together: each row as it was before, unless something changed it since.
+
+What was created is deleted, what was changed is set back, memberships come and go. Credentials stay
+as they are, whatever a batch did to them: a secret cannot come back, and what was revoked stays so.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import Max, Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from devices.history import recording, timeline
+from devices.history.models import ChangeType
+from devices.history.timeline import CHANGES, Names
+
+MAX_UNDONE = 20_000  # changes of one batch
+
+Restores = Callable[[type[models.Model]], Sequence[str]]
+May = Callable[[str, type[models.Model]], bool]
+
+
+@dataclass(slots=True)
+class Left:
+    """Rows that an undo leaves as they are, and why."""
+
+    why: str
+    names: list[str]
+
+
+@dataclass(slots=True)
+class Plan:
+    """What undoing a batch would do; `apply` does it."""
+
+    set_back: dict[type[models.Model], list[tuple[Any, Any, list[Any]]]] = field(
+        default_factory=dict
+    )
+    deleted: dict[type[models.Model], list[Any]] = field(default_factory=dict)
+    leaving: list[Any] = field(default_factory=list)  # memberships
+    joining: list[Any] = field(default_factory=list)
+    _left: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def leave(self, name: str, why: str) -> None:
+        """Note a row that stays as it is."""
+        self._left[why].append(name)
+
+    @property
+    def left(self) -> list[Left]:
+        """What stays as it is, by reason."""
+        return [Left(why, names) for why, names in self._left.items()]
+
+    @property
+    def total(self) -> int:
+        """How many rows would change."""
+        rows = (*self.set_back.values(), *self.deleted.values(), self.leaving, self.joining)
+        return sum(map(len, rows))
+
+
+def plan(number: UUID, *, restores: Restores, may: May, lock: bool = False) -> Plan | None:
+    """Return what undoing a batch would do; None where it has too many changes, or none.
+
+    `restores` names the fields of a model that staff may set back, `may` says whether they may
+    "change" or "delete" its rows. A constant number of statements for each model.
+    """
+    found = Plan()
+    links: dict[Any, list[Any]] = {}
+    rows: dict[Any, list[Any]] = {}
+    for historical in recording.all_histories():
+        changes = list(
+            historical.objects.filter(CHANGES, batch=number).order_by("history_id")[
+                : MAX_UNDONE + 1
+            ]
+        )
+        if changes:
+            (links if historical.is_link else rows)[historical] = changes
+    if not (links or rows) or sum(map(len, (*links.values(), *rows.values()))) > MAX_UNDONE:
+        return None
+    created = {
+        historical.instance_type: {
+            change.id for change in changes if change.history_type == ChangeType.CREATED
+        }
+        for historical, changes in rows.items()
+    }
+    for historical, changes in rows.items():
+        _plan_rows(found, historical, changes, created, restores, may, lock=lock)
+    for historical, changes in links.items():
+        _plan_links(found, historical, changes, may)
+    return found
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows of one model that a batch changed, and what is known of them."""
+
+    model: Any
+    first: dict[int, Any]  # changes of the batch, by row
+    last: dict[int, Any]
+    current: dict[int, Any]
+    later: dict[int, str]  # who changed them since
+    blocked: dict[int, str]  # why those that the batch created cannot go
+
+    def why_left(self, pk: int, *, begun: bool, may: May) -> str:
+        """Return why a row stays as it is; empty where it need not."""
+        row = self.current.get(pk)
+        if self.last[pk].history_type == ChangeType.DELETED:
+            return _("What was deleted is not restored.")
+        if row is None:
+            return _("It was deleted since.")
+        if pk in self.later:
+            return _("%(user)s changed it since.") % {"user": self.later[pk] or "—"}
+        if begun and pk in self.blocked:
+            return self.blocked[pk]
+        if begun and getattr(row, "last_seen", None):
+            return _("It has connected since: disable it instead.")
+        if not may("delete" if begun else "change", self.model):
+            return _("Your account may not do this.")
+        return ""
+
+
+def _plan_rows(
+    found: Plan,
+    historical: Any,
+    changes: list[Any],
+    created: dict[type[models.Model], set[int]],
+    restores: Restores,
+    may: May,
+    *,
+    lock: bool,
+) -> None:
+    """Add to the plan what becomes of the rows of one model."""
+    model = historical.instance_type
+    names, allowed = Names(changes), restores(model)
+    first, last = {change.id: change for change in reversed(changes)}, {c.id: c for c in changes}
+    if not allowed:
+        for change in last.values():
+            if not _goes_with(historical, change, created):
+                why = _("Keys, certificates and what belongs to them stay as they are.")
+                found.leave(names.subject(change), why)
+        return
+    stored = model._default_manager.order_by().filter(pk__in=last)
+    if lock:
+        stored = stored.select_for_update(of=("self",))
+    rows = _Rows(
+        model,
+        first,
+        last,
+        {row.pk: row for row in stored},
+        _later(historical, last),
+        _dependants(model, created, changes[0].batch) if created[model] else {},
+    )
+    before = timeline.former(first.values())
+    deleted: list[Any] = []
+    set_back: list[tuple[Any, Any, list[Any]]] = []
+    for pk, change in last.items():
+        begun = first[pk].history_type == ChangeType.CREATED
+        if begun and change.history_type == ChangeType.DELETED:
+            continue
+        if why := rows.why_left(pk, begun=begun, may=may):
+            found.leave(names.subject(change), why)
+        elif begun:
+            deleted.append(rows.current[pk])
+        else:
+            subject = (names.subject(change), rows.current[pk], change, before.get(pk))
+            _plan_back(found, set_back, subject, allowed)
+    if deleted:
+        found.deleted[model] = deleted
+    if set_back:
+        found.set_back[model] = set_back
+
+
+def _plan_back(
+    found: Plan,
+    set_back: list[tuple[Any, Any, list[Any]]],
+    changed: tuple[str, Any, Any, Any],
+    allowed: Sequence[str],
+) -> None:
+    """Add to the plan how one row is set back."""
+    name, row, change, former = changed
+    if former is None:
+        found.leave(name, _("What it said before is not on record any more."))
+        return
+    fields = [
+        one
+        for one in change.tracked_fields
+        if one.name in allowed and getattr(former, one.attname) != getattr(change, one.attname)
+    ]
+    if any(getattr(row, one.attname) != getattr(change, one.attname) for one in fields):
+        found.leave(name, _("It says something else by now."))
+    elif fields:
+        set_back.append((row, former, fields))
+
+
+def _goes_with(historical: Any, change: Any, created: dict[Any, set[int]]) -> bool:
+    """Whether a credential belongs to a row that the same batch created, and goes with it."""
+    return any(
+        getattr(change, historical._meta.get_field(owner).attname)
+        in created.get(historical._meta.get_field(owner).related_model, ())
+        for owner in historical.owners
+    )
+
+
+def _later(historical: Any, last: dict[int, Any]) -> dict[int, str]:
+    """Return who changed rows after these changes, by row."""
+    newest = dict(
+        historical.objects.filter(CHANGES, id__in=last)
+        .order_by()
+        .values_list("id")
+        .annotate(Max("history_id"))
+    )
+    since = {pk: top for pk, top in newest.items() if top > last[pk].history_id}
+    users = dict(
+        historical.objects.filter(pk__in=since.values()).values_list("pk", "history_user_id")
+        if since
+        else ()
+    )
+    return {pk: users[top] for pk, top in since.items()}
+
+
+def _dependants(
+    model: Any, created: dict[type[models.Model], set[int]], number: UUID
+) -> dict[int, str]:
+    """Return which created rows others refer to that the batch did not create, and what."""
+    found: dict[int, str] = {}
+    for historical in recording.all_histories():
+        owners = [historical._meta.get_field(name) for name in historical.owners]
+        for owner in owners if historical.is_link else ():
+            if owner.related_model is model:
+                since = historical.objects.filter(**{f"{owner.name}__in": created[model]})
+                pks = since.exclude(batch=number).order_by().values_list(owner.attname, flat=True)
+                found |= dict.fromkeys(pks, _("Its groups or members changed since."))
+    for relation in model._meta.related_objects:
+        if not relation.one_to_many:
+            continue
+        other: Any = relation.related_model
+        referring = other._default_manager.order_by().filter(
+            **{f"{relation.field.name}__in": created[model]}
+        )
+        for owner, pk in referring.values_list(relation.field.attname, "pk"):
+            if pk not in created.get(other, ()):
+                found[owner] = _("Something refers to it since: %(what)s.") % {
+                    "what": other._meta.verbose_name_plural
+                }
+    return found
+
+
+def _plan_links(found: Plan, historical: Any, changes: list[Any], may: May) -> None:
+    """Add to the plan which rows part that came together, and the other way round."""
+    membership = historical.instance_type
+    fields = [one.attname for one in historical.tracked_fields]
+
+    def pair(row: Any) -> tuple[int, ...]:
+        return tuple(getattr(row, name) for name in fields)
+
+    names = Names(changes)
+    last = {pair(change): change for change in changes}
+    keys = Q(**{f"{fields[0]}__in": {one[0] for one in last}})
+    keys &= Q(**{f"{fields[1]}__in": {one[1] for one in last}})
+    there = {pair(row): row for row in membership._default_manager.filter(keys)}
+    newest = {
+        tuple(row[:-1]): row[-1]
+        for row in historical.objects.filter(keys)
+        .order_by()
+        .values_list(*fields)
+        .annotate(Max("history_id"))
+    }
+    known = [
+        set(one.related_model._default_manager.filter(pk__in=ids).values_list("pk", flat=True))
+        for one, ids in zip(historical.tracked_fields, zip(*last, strict=True), strict=True)
+    ]
+    gone = {row.pk for rows in found.deleted.values() for row in rows}
+    owner = historical.tracked_fields[0].related_model
+    deleted = {row.pk for row in found.deleted.get(owner, ())} if gone else set()
+    for key, change in last.items():
+        came = change.history_type == ChangeType.CREATED
+        if key[0] in deleted or came != (key in there):
+            continue  # it goes with its device, or is as it was before already
+        if newest[key] > change.history_id:
+            found.leave(names.subject(change), _("It was changed since."))
+        elif not may("change", owner):
+            found.leave(names.subject(change), _("Your account may not do this."))
+        elif came:
+            found.leaving.append(there[key])
+        elif all(one in ids for one, ids in zip(key, known, strict=True)):
+            found.joining.append(membership(**dict(zip(fields, key, strict=True))))
+
+
+def apply(plan_: Plan) -> None:
+    """Do what a plan says, in one transaction; rows that make no sense so are left after all."""
+    with transaction.atomic():
+        if plan_.leaving:
+            membership: Any = type(plan_.leaving[0])
+            recording.record(plan_.leaving, ChangeType.DELETED)
+            membership.objects.filter(pk__in=[row.pk for row in plan_.leaving]).delete()
+        for model, set_back in plan_.set_back.items():
+            _set_back(plan_, model, set_back)
+        if plan_.joining:
+            type(plan_.joining[0])._default_manager.bulk_create(
+                plan_.joining, ignore_conflicts=True
+            )
+            recording.record(plan_.joining, ChangeType.CREATED)
+        for model, rows in sorted(plan_.deleted.items(), key=lambda one: _rank(one[0])):
+            getattr(model, "delete_created", recording.bulk_delete)(rows)
+
+
+def _rank(model: type[models.Model]) -> int:
+    """Return where the model comes in deletions: what refers to others first."""
+    relations = [one for one in model._meta.get_fields() if one.one_to_many or one.many_to_many]
+    return len(relations)
+
+
+def _set_back(plan_: Plan, model: Any, rows: Iterable[tuple[Any, Any, list[Any]]]) -> None:
+    """Write former values: together where nothing but their own columns must hold."""
+    together: list[Any] = []
+    written: set[str] = set()
+    columns = {one.name for one in model._meta.concrete_fields}
+    for row, former, fields in list(rows):
+        for one in fields:
+            setattr(row, one.attname, getattr(former, one.attname))
+        names = {one.name for one in fields}
+        if names <= set(model.bulk_fields):
+            if "updated" in columns:
+                row.updated = timezone.now()
+            together.append(row)
+            written |= names | (columns & {"updated"})
+            continue
+        try:
+            with transaction.atomic():
+                row.full_clean()
+                row.save(update_fields=names | (columns & {"updated"}))
+        except ValidationError as error:
+            plan_.set_back[model].remove((row, former, fields))
+            plan_.leave(str(row), " ".join(error.messages))
+    if together:
+        recording.bulk_update(together, written)
+        model.set_back(together)
