@@ -156,11 +156,13 @@ def test_the_page_shows_what_its_reader_may_see(
 
 
 def test_recent_changes_name_who_and_what(admin_client: Client, make_device: Factory) -> None:
-    with history.origin("import", user="mallory"):
-        device = make_device("front-door")
-        key, _secret = PreSharedKey.objects.issue(device=device, label="factory")
-        gone = make_device("gone")
-        gone.delete()
+    def by_mallory(change: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with history.origin("import", user="mallory"):  # what one of these changes is one entry
+            return change(*args, **kwargs)
+
+    device = by_mallory(make_device, "front-door")
+    key, _secret = by_mallory(PreSharedKey.objects.issue, device=device, label="factory")
+    by_mallory(by_mallory(make_device, "gone").delete)
     found = start_page(admin_client)["changes"]
     entries = [item["entry"] for item in found]
     assert [(str(entry.kind.label), entry.what, entry.subject) for entry in entries] == [
