@@ -8,20 +8,24 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.core.cache import cache
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Model, Q, Sum
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission
-from authsite.admin.charts import hourly_bars
+from authsite.admin.charts import Hour, hourly_bars
 from authsite.admin.links import list_url, may_add, may_see
+from devices.admin.changelist import count_text
+from devices.admin.changelist import counts as bounded_counts
 from devices.admin.history import shown
 from devices.admin.rendering import SOON, Tone
+from devices.events.models import DeliveryState, WebhookState
 from devices.history import timeline
-from devices.models import Certificate, Device, PreSharedKey
-from devices.models.credential_state import lacks_usable_credential
+from devices.models import CertificateAuthority, Device, RevocationList, Webhook
+from devices.models.credential_state import is_locked_out_before, lacks_usable_credential
 from rpc.models import CallOutcome, CallRecord, SessionEnding, reasons
 
 DAY = timedelta(hours=24)
@@ -32,6 +36,10 @@ KEY = "authsite.admin.home.counts"
 MAX_CALLERS = 8
 MAX_REASONS = 5
 MAX_CHANGES = 10
+GUESSES = 20  # wrong secrets for one device in 24 hours that staff should know of
+NOTICED = 20  # refusals for one reason in 24 hours, fewer than which are no rise
+RISE = 2  # times as many as in the 24 hours before
+LAPSING = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,27 @@ class Figure:
     label: str
     value: int
     url: str
-    tone: str = ""  # of a badge, where the number is not 0
+
+    @property
+    def shown(self) -> str:
+        """The number as people read it."""
+        return number_format(self.value, force_grouping=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """What needs somebody: how many, what they are, why it matters, and the list of just these."""
+
+    tone: str
+    value: int
+    label: str
+    note: str
+    url: str
+
+    @property
+    def amount(self) -> str:
+        """The number, as far as it was counted."""
+        return count_text(self.value)
 
 
 class Refusals(NamedTuple):
@@ -62,19 +90,21 @@ class Counts:
 
     at: datetime
     of: Mapping[str, int]
-    refused: Sequence[Refusals]
+    refused: Sequence[Refusals]  # of the last 24 hours, and of the 24 before
+    allowed: Mapping[datetime, int] = field(default_factory=dict)  # calls by hour
     kept: bool = False
 
 
 @dataclass(frozen=True)
 class Calls:
-    """The refused calls of the last 24 hours, and who called."""
+    """The calls of the last 24 hours, which were refused, and who called."""
 
     refused: int
+    allowed: int
     rows: int  # of the journal, each of which counts many calls
     url: str
     chart: SafeString
-    hours: list[tuple[datetime, int, str]]
+    hours: list[tuple[Hour, str]]
     reasons: list[tuple[str, int, str]]
     callers: list[tuple[CallRecord, str]] = field(default_factory=list)
 
@@ -86,7 +116,13 @@ def counts() -> Counts:
         return kept
     started = time.monotonic()
     now = timezone.now()
-    counted = Counts(now, _registry_at(now), _refusals_at(now))
+    allowed = CallRecord.objects.allowed().since(first_hour(now)).order_by().values_list("bucket")
+    counted = Counts(
+        now,
+        _registry_at(now),
+        _refusals_at(now),
+        dict(allowed.annotate(calls=Sum("count"))),
+    )
     if time.monotonic() - started > SLOW:
         cache.set(KEY, replace(counted, kept=True), KEPT)
     return counted
@@ -100,20 +136,29 @@ def _registry_at(now: datetime) -> dict[str, int]:
         never_seen=Count("pk", filter=Q(last_seen=None)),
         seen_lately=Count("pk", filter=Q(last_seen__gte=now - DAY)),
     )
-    soon = now + SOON
+    enabled = Device.objects.enabled()
+    wrong = CallRecord.objects.refused().since(first_hour(now)).filter(reason="wrong-secret")
+    guessed = wrong.order_by().values("subject").annotate(calls=Sum("count"))
+    failed = Q(deliveries__state=DeliveryState.FAILED, deliveries__tried_at__gte=now - DAY)
+    given_up = Q(state=WebhookState.OFF) & ~Q(off_because="")
+    needing = {
+        "locked_out": enabled.filter(lacks_usable_credential(now)),
+        "locking": enabled.filter(is_locked_out_before(now + SOON, now=now)),
+        "lists_lapsing": RevocationList.objects.filter(next_update__lt=now + LAPSING),
+        "sessions_unresolved": SessionEnding.objects.all().unresolved_at(now),
+        "webhooks_failing": Webhook.objects.filter(failed | given_up).distinct(),
+    }
     return {
         **devices,
         "enabled": devices["devices"] - devices["disabled"],
-        "no_credential": Device.objects.filter(lacks_usable_credential(now)).count(),
-        "keys_ending": PreSharedKey.objects.ending_before(soon, now=now).count(),
-        "certificates_ending": Certificate.objects.ending_before(soon, now=now).count(),
-        "sessions_unresolved": SessionEnding.objects.all().unresolved_at(now).count(),
+        "guessed": guessed.filter(calls__gte=GUESSES).count(),
+        **dict(zip(needing, bounded_counts(needing.values()), strict=True)),
     }
 
 
 def _refusals_at(now: datetime) -> list[Refusals]:
-    """Return what was refused in the last 24 hours, the one that `now` is in included."""
-    first = first_hour(now)
+    """Return what was refused in the last 48 hours, the one that `now` is in included."""
+    first = first_hour(now) - DAY
     by_hour = CallRecord.objects.refused().since(first).order_by().values_list("bucket", "reason")
     totals = by_hour.annotate(calls=Sum("count"), rows=Count("pk"))
     return [Refusals(*row) for row in totals]
@@ -130,87 +175,152 @@ def device_figures(counted: Counts) -> list[Figure]:
     return [
         Figure(_("Devices"), of["devices"], list_url(Device)),
         Figure(_("Enabled"), of["enabled"], list_url(Device, enabled__exact=1)),
-        Figure(_("Disabled"), of["disabled"], list_url(Device, enabled__exact=0), Tone.OFF),
+        Figure(_("Disabled"), of["disabled"], list_url(Device, enabled__exact=0)),
         Figure(
             _("Seen in the last 24 hours"),
             of["seen_lately"],
             list_url(Device, seen="24h"),
         ),
-        Figure(_("Never seen"), of["never_seen"], list_url(Device, seen="never"), Tone.OFF),
+        Figure(_("Never seen"), of["never_seen"], list_url(Device, seen="never")),
     ]
 
 
-def credential_figures(request: HttpRequest, counted: Counts) -> list[Figure]:
-    """Return what staff must look after before devices are refused."""
-    of = counted.of
-    figures = []
-    if may_see(request, Device):
-        figures.append(
-            Figure(
-                _("Devices without a usable credential"),
-                of["no_credential"],
-                list_url(Device, credentials="unusable"),
+def attention(request: HttpRequest, counted: Counts) -> list[Attention]:
+    """Return what needs somebody today, the worst first, among what this user may see."""
+    now, of = counted.at, counted.of
+    since = {"bucket__gte": first_hour(now).isoformat()}
+    found: list[tuple[type[Model], Attention]] = [
+        (
+            Device,
+            Attention(
                 Tone.BAD,
-            )
-        )
-    if may_see(request, PreSharedKey):
-        figures.append(
-            Figure(
-                _("Keys that end within 30 days"),
-                of["keys_ending"],
-                list_url(PreSharedKey, state="expiring"),
-                Tone.SOON,
-            )
-        )
-    if may_see(request, Certificate):
-        figures.append(
-            Figure(
-                _("Certificates that end within 30 days"),
-                of["certificates_ending"],
-                list_url(Certificate, state="expiring"),
-                Tone.SOON,
-            )
-        )
-    if may_see(request, SessionEnding) and of["sessions_unresolved"]:
-        figures.append(
-            Figure(
-                _("Sessions that could not be ended, or whose secret others used"),
+                of["locked_out"],
+                _("Devices that are locked out"),
+                _("They are enabled, and have no usable credential."),
+                list_url(Device, credentials="unusable", enabled__exact=1),
+            ),
+        ),
+        (
+            SessionEnding,
+            Attention(
+                Tone.BAD,
                 of["sessions_unresolved"],
+                _("Sessions that could not be ended, or whose secret others used"),
+                _("A device that lost its access may still be connected."),
                 list_url(SessionEnding, attention="open"),
+            ),
+        ),
+        (
+            CallRecord,
+            Attention(
                 Tone.BAD,
-            )
+                of["guessed"],
+                _("Devices whose secret somebody guesses at, or that hold a wrong one"),
+                _("Each was refused for a wrong secret %(n)d times or more in 24 hours.")
+                % {"n": GUESSES},
+                list_url(CallRecord, reason="wrong-secret", **since),
+            ),
+        ),
+        *((CallRecord, rise) for rise in _rises(counted)),
+        (
+            Device,
+            Attention(
+                Tone.SOON,
+                of["locking"],
+                _("Devices that will be locked out within 30 days"),
+                _("The last of their credentials ends. Old keys of a rotation do not count."),
+                list_url(Device, credentials="locking", enabled__exact=1),
+            ),
+        ),
+        (
+            CertificateAuthority,
+            Attention(
+                Tone.SOON,
+                of["lists_lapsing"],
+                _("Revocation lists that lapse within 7 days"),
+                _("Load newer ones. A trust anchor may refuse everyone once its list is old."),
+                list_url(CertificateAuthority, list="lapsing"),
+            ),
+        ),
+        (
+            Webhook,
+            Attention(
+                Tone.BAD,
+                of["webhooks_failing"],
+                _("Webhooks that fail, or were switched off for failing"),
+                _("What they tell others of is late or lost."),
+                list_url(Webhook) if may_see(request, Webhook) else "",
+            ),
+        ),
+    ]
+    return [item for model, item in found if item.value and may_see(request, model)]
+
+
+def _rises(counted: Counts) -> list[Attention]:
+    """Return the reason whose refusals rose most against the 24 hours before, where one did."""
+    now, before = Counter[str](), Counter[str]()
+    first = first_hour(counted.at)
+    for refusals in counted.refused:
+        (now if refusals.hour >= first else before)[refusals.reason] += refusals.calls
+    rises = {
+        reason: calls - before[reason]
+        for reason, calls in now.items()
+        if calls >= NOTICED and calls > RISE * before[reason]
+    }
+    if not rises:
+        return []
+    reason = max(rises, key=lambda name: rises[name])
+    label = dict(reasons()).get(reason, reason)
+    return [
+        Attention(
+            Tone.SOON,
+            now[reason],
+            _("Refused calls rose: %(reason)s") % {"reason": label},
+            _("%(now)d in the last 24 hours, %(before)d in the 24 hours before.")
+            % {"now": now[reason], "before": before[reason]},
+            list_url(CallRecord, reason=reason, bucket__gte=first.isoformat()),
         )
-    return figures
+    ]
 
 
 def calls(counted: Counts) -> Calls:
     """Return what the journal says of the last 24 hours."""
     first = first_hour(counted.at)
     by_hour, by_reason = Counter[datetime](), Counter[str]()
-    for refusals in counted.refused:
+    lately = [refusals for refusals in counted.refused if refusals.hour >= first]
+    for refusals in lately:
         by_hour[refusals.hour] += refusals.calls
         by_reason[refusals.reason] += refusals.calls
-    hours = [(hour, by_hour[hour]) for hour in (first + n * HOUR for n in range(24))]
+    hours = [
+        Hour(begins, counted.allowed.get(begins, 0), by_hour[begins])
+        for begins in (first + n * HOUR for n in range(24))
+    ]
     total = by_hour.total()
     refused = {"outcome__exact": CallOutcome.REFUSED.value}
     since = {**refused, "bucket__gte": first.isoformat()}
     labels = dict(reasons())
     return Calls(
         refused=total,
-        rows=sum(refusals.rows for refusals in counted.refused),
+        rows=sum(refusals.rows for refusals in lately),
         url=list_url(CallRecord, **since),
         chart=hourly_bars(
             hours,
-            title=_("Refused calls in each hour"),
+            title=_("Calls in each hour"),
             description=_(
-                "%(total)d calls were refused in the last 24 hours; most in one: %(most)d."
+                "%(allowed)d calls were allowed and %(total)d refused in the last 24 hours; most "
+                "refused in one: %(most)d."
             )
-            % {"total": total, "most": max(count for _hour, count in hours)},
+            % {
+                "allowed": sum(hour.allowed for hour in hours),
+                "total": total,
+                "most": max(hour.refused for hour in hours),
+            },
         ),
+        allowed=sum(hour.allowed for hour in hours),
         hours=[
-            (hour, count, list_url(CallRecord, **refused, bucket__exact=hour.isoformat()))
-            for hour, count in hours
-            if count
+            (hour, list_url(CallRecord, **refused, bucket__exact=hour.begins.isoformat()))
+            for hour in hours
+            if hour.allowed or hour.refused
         ],
         reasons=[
             (str(labels.get(reason, reason)), count, list_url(CallRecord, reason=reason, **since))
@@ -235,7 +345,7 @@ def context(request: HttpRequest) -> dict[str, Any]:
         seen["device_figures"] = device_figures(counted)
         seen["no_devices"] = not counted.of["devices"]
         seen["may_add_device"] = may_add(request, Device)
-    seen["credential_figures"] = credential_figures(request, counted)
+    seen["attention"] = attention(request, counted)
     if may_see(request, CommandPermission):
         seen["no_rules"] = not CommandPermission.objects.exists()
         seen["may_add_rule"] = may_add(request, CommandPermission)

@@ -1,5 +1,6 @@
 """Staff's view of trust anchors and their revocation lists."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -111,7 +112,12 @@ class ListFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Return the choices."""
-        return [("none", _("None")), ("current", _("Current")), ("outdated", _("Out of date"))]
+        return [
+            ("none", _("None")),
+            ("current", _("Current")),
+            ("lapsing", _("Out of date within 7 days")),
+            ("outdated", _("Out of date")),
+        ]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[CertificateAuthority]
@@ -120,6 +126,7 @@ class ListFilter(admin.SimpleListFilter):
         choices = {
             "none": Q(revocation_list=None),
             "current": Q(revocation_list__next_update__gte=timezone.now()),
+            "lapsing": Q(revocation_list__next_update__lt=timezone.now() + timedelta(days=7)),
             "outdated": Q(revocation_list__next_update__lt=timezone.now()),
         }
         return queryset.filter(choices.get(self.value() or "", Q()))

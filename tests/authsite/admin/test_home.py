@@ -7,15 +7,16 @@ from html import unescape
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
 from authsite.admin import home
-from authsite.admin.charts import hourly_bars
+from authsite.admin.charts import Hour, hourly_bars, scale
 from devices import history
-from devices.models import Certificate, Device, PreSharedKey
+from devices.models import Certificate, Device, PreSharedKey, Webhook
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord
 from tests.support import pki
 
@@ -67,19 +68,71 @@ def listed(client: Client, url: str) -> int:
 @pytest.mark.usefixtures("_registry")
 def test_each_figure_is_that_of_its_list(admin_client: Client) -> None:
     page = start_page(admin_client)
-    figures = [*page["device_figures"], *page["credential_figures"]]
+    figures = [*page["device_figures"], *page["attention"]]
     found = {figure.label: figure.value for figure in figures}
+    guessed = "Devices whose secret somebody guesses at, or that hold a wrong one"
+    assert found.pop(guessed) == 1
     assert found == {
         "Devices": 8,
         "Enabled": 7,
         "Disabled": 1,
         "Seen in the last 24 hours": 1,
         "Never seen": 6,
-        "Devices without a usable credential": 5,
-        "Keys that end within 30 days": 1,
-        "Certificates that end within 30 days": 1,
+        "Devices that are locked out": 4,  # of those that are enabled
+        "Devices that will be locked out within 30 days": 2,  # by a key, and by a certificate
     }
-    assert {figure.label: listed(admin_client, figure.url) for figure in figures} == found
+    counted = {figure.label: listed(admin_client, figure.url) for figure in figures}
+    assert {label: counted[label] for label in found} == found
+
+
+def labels(client: Client) -> list[str]:
+    """Return what needs attention."""
+    return [item.label for item in start_page(client)["attention"]]
+
+
+def test_nothing_needs_attention_where_all_is_well(
+    admin_client: Client, make_device: Factory
+) -> None:
+    PreSharedKey.objects.issue(device=make_device())
+    make_device(enabled=False)
+    call("wrong-secret", calls=home.GUESSES - 1)
+    assert labels(admin_client) == []
+    assert "Nothing needs you just now." in admin_client.get("/admin/").content.decode()
+
+
+def test_the_old_key_of_a_rotation_is_no_lock_out(
+    admin_client: Client, make_device: Factory
+) -> None:
+    soon = timezone.now() + 9 * DAY
+    device = make_device()
+    PreSharedKey.objects.issue(device=device, not_after=soon)
+    assert labels(admin_client) == ["Devices that will be locked out within 30 days"]
+    PreSharedKey.objects.issue(device=device)
+    assert labels(admin_client) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "rose"), [(0, 30, True), (10, 30, True), (20, 30, False), (0, 19, False)]
+)
+def test_refusals_that_rose_are_told(
+    admin_client: Client, before: int, now: int, rose: bool
+) -> None:
+    if before:
+        call("no-credential", ago=30 * HOUR, calls=before)
+    call("no-credential", calls=now)
+    expected = ["Refused calls rose: the device has no credential of this sort"] if rose else []
+    assert labels(admin_client) == expected
+
+
+def test_webhooks_that_fail_are_told_to_those_who_may_see_them(
+    admin_client: Client, make_device: Factory
+) -> None:
+    hook = Webhook(name="tickets", url="https://example.com/hook")
+    hook.new_secret()
+    hook.save()
+    hook.switch_off("410")
+    wanted = "Webhooks that fail, or were switched off for failing"
+    assert (wanted in labels(admin_client)) is admin.site.is_registered(Webhook)
 
 
 @pytest.mark.usefixtures("_registry")
@@ -87,8 +140,9 @@ def test_refused_calls_are_those_of_24_hours_and_lead_to_the_journal(admin_clien
     calls = start_page(admin_client)["calls"]
     assert (calls.refused, calls.rows) == (3 * 7 + 3, 4)
     assert listed(admin_client, calls.url) == calls.rows
-    assert sum(count for _hour, count, _url in calls.hours) == calls.refused
-    assert [listed(admin_client, url) for _hour, _count, url in calls.hours] == [1, 1, 2]
+    assert sum(hour.refused for hour, _url in calls.hours) == calls.refused
+    assert sum(hour.allowed for hour, _url in calls.hours) == calls.allowed == 100
+    assert [listed(admin_client, url) for _hour, url in calls.hours] == [1, 1, 2]
     assert [(reason, count) for reason, count, _url in calls.reasons] == [
         ("the secret is wrong", 21),
         ("the device has no credential of this sort", 3),
@@ -132,10 +186,10 @@ def test_quick_counts_are_always_new(admin_client: Client, make_device: Factory)
 @pytest.mark.parametrize(
     ("permission", "shown"),
     [
-        ("devices.view_device", {"device_figures", "credential_figures"}),
-        ("devices.view_presharedkey", {"credential_figures"}),
+        ("devices.view_device", {"device_figures", "attention"}),
+        ("devices.view_presharedkey", set()),
         ("devices.view_historicaldevice", {"changes"}),
-        ("rpc.view_callrecord", {"calls"}),
+        ("rpc.view_callrecord", {"calls", "attention"}),
         ("auth.view_group", set()),
     ],
 )
@@ -149,9 +203,9 @@ def test_the_page_shows_what_its_reader_may_see(
     )
     client.force_login(user)
     page = start_page(client)
-    sections = {"device_figures", "credential_figures", "calls", "changes"}
+    sections = {"device_figures", "attention", "calls", "changes"}
     assert {name for name in sections if page.get(name)} == shown
-    for figure in (*page.get("device_figures", ()), *page["credential_figures"]):
+    for figure in (*page.get("device_figures", ()), *page["attention"]):
         assert client.get(figure.url).status_code == 200
 
 
@@ -199,22 +253,48 @@ def test_an_empty_registry_says_what_to_do_first(
     assert "There are no rules yet" in page
 
 
-HOURS = [(datetime(2026, 1, 2, hour, tzinfo=UTC), hour * hour) for hour in range(24)]
+HOURS = [
+    Hour(datetime(2026, 1, 2, hour, tzinfo=UTC), allowed=2 * hour, refused=hour * hour)
+    for hour in range(24)
+]
+
+
+@pytest.mark.parametrize(
+    ("highest", "marks"),
+    [
+        (0, [0]),
+        (1, [0, 1]),
+        (7, [0, 2, 4, 6, 8]),
+        (61, [0, 20, 40, 60, 80]),
+        (575, [0, 200, 400, 600]),
+        (1_000_000, [0, 500_000, 1_000_000]),
+    ],
+)
+def test_a_scale_has_few_round_marks(highest: int, marks: list[int]) -> None:
+    assert scale(highest) == marks
+
+
+def heights(drawn: str, kind: str) -> list[float]:
+    """Return how high the bars of a kind are."""
+    found = re.findall(rf'<rect class="{kind}" [^>]*height="([\d.]+)"', drawn)
+    return [float(height) for height in found]
 
 
 def test_a_chart_has_a_bar_for_each_hour_and_says_what_it_shows() -> None:
-    drawn = hourly_bars(HOURS, title="Refused <calls>", description="All of them")
-    heights = [float(height) for height in re.findall(r'<rect [^>]*height="([\d.]+)"', drawn)]
-    assert len(heights) == 24
-    assert heights == sorted(heights)
-    assert heights[0] == 0
-    assert heights[1] >= 1  # one among 529 is still seen
+    drawn = hourly_bars(HOURS, title="All <calls>", description="All of them")
+    for kind in ("allowed", "refused"):
+        assert len(heights(drawn, kind)) == 24
+        assert heights(drawn, kind) == sorted(heights(drawn, kind))
+        assert heights(drawn, kind)[0] == 0
+    assert heights(drawn, "refused")[1] >= 1  # one among 529 is still seen
     assert "style" not in drawn
-    assert "Refused &lt;calls&gt;" in drawn
-    assert "2026-01-02 23:00 UTC: 529" in drawn
+    assert "All &lt;calls&gt;" in drawn
+    assert "2026-01-02 23:00 UTC: 529 refused" in drawn
+    assert "calls an hour" in drawn
+    assert ">600</text>" in drawn
     assert 'role="img" aria-labelledby="chart-title chart-description"' in drawn
 
 
 def test_a_chart_of_nothing_is_drawn() -> None:
-    drawn = hourly_bars([(hour, 0) for hour, _count in HOURS], title="", description="")
-    assert set(re.findall(r'<rect [^>]*height="([\d.]+)"', drawn)) == {"0"}
+    drawn = hourly_bars([Hour(hour.begins, 0, 0) for hour in HOURS], title="", description="")
+    assert set(heights(drawn, "refused") + heights(drawn, "allowed")) == {0}
