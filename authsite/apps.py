@@ -17,9 +17,10 @@ class AuthsiteConfig(AppConfig):
         """Register the checks of a deployment, and the tokens, which hang on peppers, too."""
         from authsite import checks  # noqa: F401
         from authsite.models import ApiToken
-        from devices.extension_points import PEPPERED
+        from devices.extension_points import ENDINGS, PEPPERED
 
         PEPPERED["tokens"] = ApiToken
+        ENDINGS.append(ApiToken.objects.ending)
 
 
 class AdminConfig(DjangoAdminConfig):

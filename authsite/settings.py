@@ -308,6 +308,7 @@ EVENT_DAYS = env.number("EVENT_DAYS", 30, minimum=4)  # a delivery is tried for 
 EVENT_WAITERS = env.number("EVENT_WAITERS", 64)
 DELIVER = env.flag("DELIVER", default=False)  # whether `serve` sends webhooks itself
 
+DEFAULT_EXCEPTION_REPORTER = "authsite.operations.error_reports.TokenlessReporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "authsite.operations.error_reports.SecretFilter"
 
 # Metrics are counted where one of the two is set: authsite/operations/metrics.py.

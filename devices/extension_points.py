@@ -6,6 +6,7 @@ name: it calls what stands in these lists, in their order.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -76,6 +77,18 @@ GUARDS: list[Callable[["ModelAdmin[Any]", HttpRequest, View], HttpResponse]] = [
 # Models of rows that hold a digest and, in `pepper`, the id of what it was made with; their manager
 # has `live_at(now)`. By what people call such rows. From authsite: the tokens of the API.
 PEPPERED: "dict[str, type[Any]]" = {}
+
+
+class Ending(NamedTuple):
+    """Something that ends soon: what it is, what it is called, and when."""
+
+    what: str
+    name: str
+    ends: datetime
+
+
+# What ends between two moments, besides credentials. From authsite: the tokens of the API.
+ENDINGS: list[Callable[[datetime, datetime], Iterable[Ending]]] = []
 
 
 class Turned(Protocol):

@@ -6,7 +6,8 @@ from types import FrameType
 from typing import Any
 
 from django.http import HttpRequest, QueryDict
-from django.views.debug import SafeExceptionReporterFilter
+from django.utils.safestring import SafeString, mark_safe
+from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
 from authsite.accounts.token_text import redacted
 
@@ -31,11 +32,7 @@ class SecretFilter(SafeExceptionReporterFilter):
     def get_safe_request_meta(self, request: HttpRequest) -> dict[str, Any]:
         """Return what the request brought along, without its secrets."""
         meta: dict[str, Any] = super().get_safe_request_meta(request)
-        return {
-            name: redacted(value) if isinstance(value, str) else value
-            for name, value in meta.items()
-            if REQUEST_META.fullmatch(name)
-        }
+        return {name: value for name, value in meta.items() if REQUEST_META.fullmatch(name)}
 
     def get_post_parameters(self, request: HttpRequest | None) -> Any:
         """Return the names of the fields that were sent, with their values hidden."""
@@ -51,3 +48,15 @@ class SecretFilter(SafeExceptionReporterFilter):
     ) -> ItemsView[str, Any]:
         """Return the names of the variables of a frame, with their values hidden."""
         return dict.fromkeys(tb_frame.f_locals, self.cleansed_substitute).items()
+
+
+class TokenlessReporter(ExceptionReporter):
+    """Reports exceptions without the tokens of the API, wherever they were sent in."""
+
+    def get_traceback_html(self) -> SafeString:
+        """Return the page."""
+        return mark_safe(redacted(super().get_traceback_html()))  # noqa: S308 (it was safe)
+
+    def get_traceback_text(self) -> SafeString:
+        """Return the report as text."""
+        return mark_safe(redacted(super().get_traceback_text()))  # noqa: S308 (it was safe)

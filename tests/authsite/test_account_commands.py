@@ -113,6 +113,8 @@ def test_a_token_is_created_listed_and_ended(kim: User, make_group: Any) -> None
     printed, _ = run("list_tokens")
     assert text not in printed
     assert f"{document['identifier']}  verified  kim: ci, until" in printed
+    ending = answer("expiring", "--within", "1d")["expiring"]
+    assert [(one["what"], one["name"]) for one in ending] == [("token", "kim ci")]
     assert answer("end_token", text, "--reason", "leaked")["ended"] == 1
     assert answer("end_token", document["identifier"])["ended"] == 0
     assert answer("list_tokens")["tokens"] == []

@@ -15,7 +15,9 @@ from django.conf import settings as project
 from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.test import Client, RequestFactory
-from django.views.debug import ExceptionReporter
+from django.views.debug import ExceptionReporter, get_exception_reporter_class
+
+from authsite.accounts.token_text import generate
 
 PEPPER = "bmV3ZXN0IHBlcHBlciBmb3IgdGVzdHMsIDMyIGJ5dGVz"
 SECRETS: dict[str, Any] = {
@@ -74,6 +76,25 @@ def test_a_report_names_fields_and_variables_without_their_values(unsafe: Any) -
     for report in (reporter.get_traceback_html(), reporter.get_traceback_text()):
         assert "devicesecret" in report
         assert [one for one in HIDDEN if one in report] == []
+
+
+def test_a_report_holds_no_token(unsafe: Any) -> None:
+    text = generate().text
+    bearer: dict[str, Any] = {
+        "HTTP_AUTHORIZATION": f"Bearer {text}",
+        "HTTP_X_TOKEN_BY_MISTAKE": text,
+    }
+    request = RequestFactory().get(f"/api/v1/devices?q={text}", **bearer)
+    request.META["HTTP_REFERER"] = f"https://example.com/?{text}"
+    request.user = User(username="kim")
+    try:
+        request.GET["missing"]
+    except KeyError as error:
+        reporter_class: Any = get_exception_reporter_class(request)
+        reporter = reporter_class(request, type(error), error, error.__traceback__)
+    for report in (reporter.get_traceback_html(), reporter.get_traceback_text()):
+        assert text[:20] in report
+        assert text[21:] not in report
 
 
 def test_a_server_process_has_no_secret_in_its_environment() -> None:

@@ -6,10 +6,10 @@ identifier: the digest of one row verifies no other. What a token was given neve
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import ValidationError
@@ -25,7 +25,9 @@ from rest_framework import exceptions
 from authsite.accounts.token_text import generate, identifier_of
 from authsite.accounts.tokens import rules as narrowing
 from authsite.accounts.tokens.rules import MAX_RULES, Row, Rule
+from authsite.accounts.tokens.scopes import in_words
 from devices.credentials import hashing
+from devices.extension_points import Ending
 from devices.history import Recorded, Records
 from devices.history.context import current_user
 from devices.models import DeviceGroup
@@ -172,6 +174,11 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
     def live_at(self, now: datetime) -> "ApiTokenQuerySet":
         """Return the tokens that neither were ended nor have expired."""
         return self.filter(revoked_at=None).filter(Q(not_after=None) | Q(not_after__gt=now))
+
+    def ending(self, now: datetime, until: datetime) -> Iterator[Ending]:
+        """Yield the live tokens that end by then."""
+        for token in self.live_at(now).filter(not_after__lte=until).select_related("owner"):
+            yield Ending("token", f"{token.owner} {token}", cast(datetime, token.not_after))
 
     def of_services(self) -> "ApiTokenQuerySet":
         """Return the tokens of service accounts."""
@@ -414,8 +421,6 @@ class ApiToken(Revocable):
 
     def told_rules(self) -> list[str]:
         """Return the rules in words; one statement where they name groups."""
-        from authsite.accounts.tokens.scopes import in_words
-
         read = [Rule.read(stored) for stored in self.rules]
         names = DeviceGroup.objects.in_bulk([rule.group for rule in read if rule.group is not None])
         return [rule.told(in_words(rule.permission), names.get(rule.group)) for rule in read]

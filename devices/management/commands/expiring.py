@@ -7,17 +7,18 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
+from devices.extension_points import ENDINGS
 from devices.management.base import RegistryCommand, duration
 from devices.models import Certificate, CertificateAuthority, PreSharedKey, RevocationList
 from devices.models.certificate import Pin
 
 
 class Command(RegistryCommand):
-    """`expiring`: keys, certificates, trust anchors and revocation lists that end soon."""
+    """`expiring`: keys, certificates, tokens, trust anchors and revocation lists that end soon."""
 
     help = (
-        "List live credentials that end within a span, the soonest first, and trust anchors and\n"
-        "revocation lists that do."
+        "List live credentials and tokens that end within a span, the soonest first, and trust\n"
+        "anchors and revocation lists that do."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -48,6 +49,8 @@ class Command(RegistryCommand):
             PreSharedKey.objects.live_at(now).filter(not_after__lte=until).select_related("device")
         ):
             yield {"what": "key", "name": f"{key.device} {key}", "ends": key.not_after}
+        for find in ENDINGS:
+            yield from (one._asdict() for one in find(now, until))
         certificates = Certificate.objects.live_at(now).filter(pin=Pin.CERTIFICATE)
         for pinned in certificates.filter(not_after__lte=until).select_related("device"):
             name = f"{pinned.device} {pinned}"
