@@ -27,7 +27,7 @@ HISTORY_OF_DEVICES = _each(
 )
 HISTORY = (
     HISTORY_OF_DEVICES
-    | _each("view", "devices", *(f"historical{model}" for model in CREDENTIALS))
+    | _each("view", "devices", *(f"historical{model}" for model in (*CREDENTIALS, "webhook")))
     | _each("view", "acl", *(f"historical{model}" for model in RULES))
     | _each("view", "rpc", *(f"historical{model}" for model in (*RTIO, "sessionending")))
     | _each("view", "authsite", *(f"historical{model}" for model in TOKENS))
@@ -39,6 +39,8 @@ VIEWER = (
 )
 CALLS = _each("view", "rpc", "callrecord")
 
+EVENTS = _each("view", "devices", "event", "webhook", "delivery")
+
 ROLES: dict[str, frozenset[str]] = {
     "Viewer": VIEWER,
     "Operator": VIEWER
@@ -48,14 +50,16 @@ ROLES: dict[str, frozenset[str]] = {
     "Security": VIEWER
     | HISTORY
     | CALLS
-    | _each("add change delete", "devices", *CREDENTIALS)
+    | EVENTS
+    | _each("add change delete", "devices", *CREDENTIALS, "webhook")
     | _each("add change delete", "acl", *RULES)
     | _each("add change delete", "rpc", *RTIO)
     | _each("view add change", "authsite", *TOKENS)
-    | {"devices.try_credential", "rpc.end_session"},
+    | {"devices.try_credential", "devices.resend_delivery", "rpc.end_session"},
     "Auditor": VIEWER
     | HISTORY
     | CALLS
+    | EVENTS
     | _each("view", "axes", "accessattempt", "accesslog")
     | _each("view", "authsite", *TOKENS),
 }

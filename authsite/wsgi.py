@@ -3,6 +3,7 @@
 import gc
 import os
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "authsite.settings")
@@ -10,11 +11,13 @@ django_application = get_wsgi_application()
 
 # Models, which need Django set up:
 from authsite.operations import metrics  # noqa: E402
-from authsite.operations.health import Readiness  # noqa: E402
+from authsite.operations.health import Readiness, is_draining  # noqa: E402
 from authsite.operations.server import leave_group  # noqa: E402
 from authsite.operations.wsgi import Operations  # noqa: E402
 from devices.credentials.pre_shared_keys import stored_keys  # noqa: E402
 from devices.database import answers  # noqa: E402
+from devices.events.delivering import deliverer  # noqa: E402
+from devices.events.waiting import watcher  # noqa: E402
 from devices.jobs import worker  # noqa: E402
 from rpc.rtio.session_ending import ender  # noqa: E402
 from rpc.wsgi import MachineFastPath  # noqa: E402
@@ -42,6 +45,9 @@ for name in (
 
 ender.serve()
 worker.serve()
+watcher.is_stopping = is_draining
+if settings.DELIVER:
+    deliverer.serve()
 
 # What is loaded by now stays: garbage is looked for in what requests leave, not in all of Django.
 gc.collect()

@@ -45,8 +45,8 @@ def main(options: dict[str, Any]) -> None:
         log_dictconfig=log_config(),
         **options,
     )
-    if seconds := float(os.environ.get("DRAIN_SECONDS") or DRAIN):
-        server.on_startup(lambda: drain_on_sigterm(folder, seconds))
+    seconds = float(os.environ.get("DRAIN_SECONDS") or DRAIN)
+    server.on_startup(lambda: drain_on_sigterm(folder, seconds))
     try:
         server.serve()
     finally:
@@ -81,7 +81,16 @@ def drain_on_sigterm(folder: Path, seconds: float) -> None:
         timer.daemon = True
         timer.start()
 
+    interrupt = signal.getsignal(signal.SIGINT)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == main_process:
+            (folder / DRAINING).touch()  # who waits for events is answered now
+        if callable(interrupt):
+            interrupt(number, frame)
+
     signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGINT, end)
 
 
 if __name__ == "__main__":

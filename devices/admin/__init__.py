@@ -1,3 +1,10 @@
 """What staff see of devices and their credentials; importing it registers the pages."""
 
-from devices.admin import authority, certificate, device, group, pre_shared_key  # noqa: F401
+from devices.admin import (  # noqa: F401
+    authority,
+    certificate,
+    device,
+    group,
+    pre_shared_key,
+    webhook,
+)

@@ -35,6 +35,9 @@ class Grant(Protocol):
     def narrows(self, permission: str) -> bool:
         """Whether it grants a permission on some rows only, or on so many."""
 
+    def reached_groups(self, permission: str) -> frozenset[int] | None:
+        """Return the groups, and those below them, that a permission is kept to; None: to none."""
+
     def spend(self, permission: str, rows: Iterable[Model]) -> None:
         """Count the use of a permission on rows; raises PermissionDenied or Throttled."""
 

@@ -16,6 +16,7 @@ from devices.api.devices import DeviceViewSet
 from devices.api.groups import GroupViewSet
 from devices.api.jobs import JobViewSet
 from devices.api.routers import router
+from devices.events.api import EventViewSet
 
 router.register("devices", DeviceViewSet)
 router.register("groups", GroupViewSet)
@@ -24,6 +25,7 @@ router.register("certificates", CertificateViewSet)
 router.register("trust-anchors", AuthorityViewSet)
 router.register("revocation-lists", RevocationListViewSet)
 router.register("jobs", JobViewSet)
+router.register("events", EventViewSet, basename="events")
 
 
 @csrf_exempt

@@ -12,8 +12,11 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 ORDINARY_IPV6 = ip_network("2000::/3")
-# IPv6 that carries IPv4 addresses, past a rule about those: 6to4, Teredo.
-TUNNELS = (ip_network("2002::/16"), ip_network("2001::/32"))
+# Tunnels, through which IPv6 addresses lead to IPv4 ones, past a rule about those (6to4, Teredo);
+# and what releases of Python disagree about.
+SPECIAL = tuple(
+    map(ip_network, ("2002::/16", "2001::/32", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15"))
+)
 
 Address = IPv4Address | IPv6Address
 
@@ -59,11 +62,9 @@ def check_address(address: Address) -> None:
     mapped = getattr(address, "ipv4_mapped", None) or address
     if any(mapped in network for network in settings.WEBHOOK_NETWORKS):
         return
-    if not mapped.is_global or mapped.is_multicast or mapped.is_reserved:
-        raise _refused(address)
-    if isinstance(mapped, IPv6Address) and (
-        mapped not in ORDINARY_IPV6 or any(mapped in tunnel for tunnel in TUNNELS)
-    ):
+    is_odd = isinstance(mapped, IPv6Address) and mapped not in ORDINARY_IPV6
+    is_special = is_odd or any(mapped in network for network in SPECIAL)
+    if is_special or not mapped.is_global or mapped.is_multicast or mapped.is_reserved:
         raise _refused(address)
 
 

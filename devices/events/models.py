@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models
+from django.db import connection, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -24,12 +24,22 @@ from devices.history.context import (
 )
 from devices.history.models import Recorded, Records
 
+NUMBERED = 1000  # events in one statement
 MAX_WEBHOOKS = 50  # `deliver` has room for all of them at once, however slow they are
 MAX_URL_LENGTH = 500
 GIVE_UP_AFTER = timedelta(days=3)  # of trying to deliver an event
 FORMER_SECRET = timedelta(days=1)  # how long messages are signed with the secret before, too
 SEALED_FIELDS = ("pepper", "sealed", "former_sealed")
 MAX_ANSWER = 500  # characters of a host's answer that are kept
+
+NUMBER = """
+UPDATE devices_event SET position = %s + waiting.nth
+FROM (
+    SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS nth FROM devices_event
+    WHERE position IS NULL ORDER BY id LIMIT %s
+) AS waiting
+WHERE devices_event.id = waiting.id
+"""
 
 
 def circumstances() -> dict[str, Any]:
@@ -124,6 +134,20 @@ class EventStream(models.Model):
             EventStream.objects.bulk_create([EventStream(pk=1)], ignore_conflicts=True)
             row = cls.objects.select_for_update().get(pk=1)
         return row
+
+
+def number() -> int:
+    """Give the committed events positions; return how many there were, up to NUMBERED."""
+    if not Event.objects.filter(position=None).exists():
+        return 0
+    with transaction.atomic():
+        stream = EventStream.held()
+        with connection.cursor() as cursor:
+            cursor.execute(NUMBER, [stream.position, NUMBERED])
+            numbered: int = cursor.rowcount
+        if numbered:
+            EventStream.objects.filter(pk=stream.pk).update(position=stream.position + numbered)
+    return numbered
 
 
 # --- Webhooks -------------------------------------------------------------------------------
@@ -226,14 +250,20 @@ class Webhook(Recorded):
         if not self._state.adding:
             stored = Webhook.objects.filter(pk=self.pk).values_list("state", flat=True).first()
         fields = kwargs.get("update_fields")
+        changes = stored != self.state
         begins = self.state != WebhookState.OFF and stored in {None, WebhookState.OFF}
         if begins and (fields is None or "state" in fields):
+            while number():  # what happened before is not sent
+                pass
             row = EventStream.objects.filter(pk=1).first()
             self.position = row.position if row else 0
             self.off_because = ""
             if fields is not None:
                 kwargs["update_fields"] = {*fields, "position", "off_because"}
-        super().save(*args, **kwargs)
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if changes and stored is not None and self.state == WebhookState.ACTIVE:
+                self.deliveries.waiting().resend()  # they have three days again
 
     def new_secret(self, *, now: datetime | None = None) -> str:
         """Give the webhook a signing secret and return it, which is shown once.

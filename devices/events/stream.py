@@ -15,25 +15,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.apps import apps
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils.translation import gettext as _
 
-from devices.events.models import Event, EventStream
+from devices.events.models import NUMBERED, Event, EventStream, number
 
-NUMBERED = 1000  # rows in one statement
+__all__ = ["NUMBERED", "number"]
+
 READ = 1000  # rows that are looked at in one go, whatever a filter leaves of them
 CURSOR = re.compile(r"(\d{1,18})-([0-9a-f]{8})\Z")
 BEGINNING = "0"  # the cursor before the first event of all
 LATEST = "latest"
-
-NUMBER = """
-UPDATE devices_event SET position = %s + waiting.nth
-FROM (
-    SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS nth FROM devices_event
-    WHERE position IS NULL ORDER BY id LIMIT %s
-) AS waiting
-WHERE devices_event.id = waiting.id
-"""
 
 
 class CursorError(Exception):
@@ -52,20 +44,6 @@ class Page:
     cursor: str
     position: int
     more: bool
-
-
-def number() -> int:
-    """Give the committed events positions; return how many there were, up to NUMBERED."""
-    if not Event.objects.filter(position=None).exists():
-        return 0
-    with transaction.atomic():
-        stream = EventStream.held()
-        with connection.cursor() as cursor:
-            cursor.execute(NUMBER, [stream.position, NUMBERED])
-            numbered: int = cursor.rowcount
-        if numbered:
-            EventStream.objects.filter(pk=stream.pk).update(position=stream.position + numbered)
-    return numbered
 
 
 def head() -> int:

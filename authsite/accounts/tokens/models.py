@@ -440,6 +440,14 @@ class ApiToken(Revocable):
                 rows = narrowing.narrowed(rows, list(self.rules_about(permission)))
         return rows
 
+    def reached_groups(self, permission: str) -> frozenset[int] | None:
+        """Return the groups, and those below them, that a permission is kept to; None: to none."""
+        seen = self.rules_about(permission)
+        groups = [rule.group for rule in seen if rule.group is not None]
+        if not seen or len(groups) < len(seen):
+            return None
+        return frozenset(narrowing.within(groups))
+
     def spend(self, permission: str, rows: Iterable[Model]) -> None:
         """Count rows that a permission is used on against the rules about it.
 

@@ -21,7 +21,7 @@ MAX_RULES = 20  # of one token
 MAX_PER_HOUR = 1_000_000
 # Models whose rows are devices, belong to one, or are groups of them: how a query finds its device.
 DEVICE_OF = {"device": "pk", "presharedkey": "device", "certificate": "device"}
-GROUP = "devicegroup"
+GROUP, EVENT = "devicegroup", "event"
 ON_DEVICES = frozenset({"devices.try_credential", "rpc.end_session"})
 # What a permission is used for, as the API's views name their operations.
 DEEDS = {
@@ -137,7 +137,7 @@ def can_be_in_group(permission: str) -> bool:
     """Whether what a permission is about is a device, belongs to one, or is a group."""
     app, _dot, codename = permission.partition(".")
     model = codename.partition("_")[2]
-    return permission in ON_DEVICES or (app == "devices" and model in {*DEVICE_OF, GROUP})
+    return permission in ON_DEVICES or (app == "devices" and model in {*DEVICE_OF, GROUP, EVENT})
 
 
 def within(groups: Iterable[int]) -> set[int]:

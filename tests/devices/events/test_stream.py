@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from devices.events import stream
+from devices.events import models, stream
 from devices.events.kinds import Kind
 from devices.events.models import Event, EventStream
 from devices.events.stream import BEGINNING, LATEST, CursorError, CursorGoneError
@@ -37,7 +37,7 @@ def test_events_are_numbered_in_order_and_once() -> None:
 
 
 def test_many_are_numbered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "NUMBERED", 4)
+    monkeypatch.setattr(models, "NUMBERED", 4)
     Event.objects.bulk_create([Event(kind=Kind.DEVICE_CHANGED, data={}) for _ in range(10)])
     assert [stream.number() for _ in range(4)] == [4, 4, 2, 0]
 

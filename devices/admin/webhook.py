@@ -1,0 +1,335 @@
+"""Staff's view of webhooks, of what they were sent, and of the events themselves."""
+
+import json
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from devices.admin.forms import CurrentForm
+from devices.admin.history import HistoryMixin
+from devices.admin.mixins import OwnPagesMixin, SaveChangedFieldsMixin, form_page, own_page
+from devices.admin.reauthentication import recently_authenticated
+from devices.admin.rendering import NOTHING, Tone, badge, moment, moment_column
+from devices.events.kinds import Kind
+from devices.events.models import Delivery, DeliveryState, Event, Webhook, WebhookState
+from devices.events.sealing import SealedError
+
+TONES = {
+    WebhookState.ACTIVE: Tone.GOOD,
+    WebhookState.PAUSED: Tone.SOON,
+    WebhookState.OFF: Tone.OFF,
+    DeliveryState.WAITING: Tone.SOON,
+    DeliveryState.DELIVERED: Tone.GOOD,
+    DeliveryState.FAILED: Tone.BAD,
+}
+STATES = {
+    WebhookState.ACTIVE: gettext_lazy("active"),
+    WebhookState.PAUSED: gettext_lazy("paused"),
+    WebhookState.OFF: gettext_lazy("off"),
+}
+NAMED_BY = ("identifier", "name", "text", "uri", "label")  # fields of what an event is about
+HAPPENED = moment_column("moment", gettext_lazy("Time"))
+
+
+class WebhookForm(CurrentForm):
+    """A webhook; none of the kinds chosen means all."""
+
+    kinds = forms.MultipleChoiceField(
+        label=gettext_lazy("Kinds of events"),
+        choices=Kind.choices,
+        required=False,
+        widget=forms.SelectMultiple(attrs={"size": 12}),
+        help_text=gettext_lazy("None chosen: all of them."),
+    )
+
+
+@admin.register(Webhook)
+class WebhookAdmin(HistoryMixin, SaveChangedFieldsMixin, OwnPagesMixin, admin.ModelAdmin):
+    """Addresses that are told of events."""
+
+    form = WebhookForm
+    list_display = ["name", "url", "tells_of", "group", "shown_state", "waiting"]
+    list_select_related = ["group"]
+    list_filter = ["state"]
+    search_fields = ["name", "url"]
+    search_help_text = gettext_lazy("Search by any part of a name or a URL.")
+    autocomplete_fields = ["group"]
+    fieldsets = [
+        (None, {"fields": ["name", "url", "state", "off_because"]}),
+        (gettext_lazy("What it is told of"), {"fields": ["kinds", "group"]}),
+        (gettext_lazy("Deliveries"), {"fields": ["pages"]}),
+    ]
+    readonly_fields = ["off_because", "pages"]
+    restores = ("name", "url", "state")
+    actions = ["send_test"]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out what a new webhook does not have."""
+        if obj is None:
+            return [self.fieldsets[0], self.fieldsets[1]]
+        return self.fieldsets
+
+    @admin.display(description=gettext_lazy("Kinds"))
+    def tells_of(self, webhook: Webhook) -> str:
+        """Return of how many kinds of events it is told."""
+        if not webhook.kinds:
+            return _("all")
+        count = len(webhook.kinds)
+        return ngettext("%(n)d kind", "%(n)d kinds", count) % {"n": count}
+
+    @admin.display(description=gettext_lazy("State"), ordering="state")
+    def shown_state(self, webhook: Webhook) -> SafeString:
+        """Return whether it is called, and why not."""
+        state = WebhookState(webhook.state)
+        if webhook.off_because:
+            return badge(Tone.BAD, _("off: %(why)s") % {"why": webhook.off_because})
+        return badge(TONES[state], STATES[state])
+
+    @admin.display(description=gettext_lazy("Waiting"))
+    def waiting(self, webhook: Webhook) -> SafeString:
+        """Return how many deliveries wait, as a link to them."""
+        count = webhook.deliveries.waiting().count()
+        return format_html('<a href="{}">{}</a>', _deliveries_of(webhook, "waiting"), count)
+
+    @admin.display(description=gettext_lazy("Pages"))
+    def pages(self, webhook: Webhook) -> SafeString:
+        """Return the links to its deliveries and to what can be done with it."""
+        name = "admin:devices_webhook_"
+        return format_html(
+            '<a href="{}">{}</a> · <a href="{}">{}</a> · <a href="{}">{}</a>',
+            _deliveries_of(webhook),
+            _("Its deliveries"),
+            reverse(f"{name}test", args=[webhook.pk]),
+            _("Send a test event"),
+            reverse(f"{name}new_secret", args=[webhook.pk]),
+            _("New signing secret"),
+        )
+
+    def save_model(self, request: HttpRequest, obj: Any, form: forms.Form, change: bool) -> None:
+        """Save; a new webhook is given a secret, which the next page shows."""
+        if not change:
+            vars(request)["new_secret"] = obj.new_secret()
+        super().save_model(request, obj, form, change)
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> Any:
+        """Show the secret of a new webhook, this once."""
+        return self._show_secret(request, obj, vars(request)["new_secret"])
+
+    def _show_secret(self, request: HttpRequest, webhook: Webhook, secret: str) -> HttpResponse:
+        return TemplateResponse(
+            request,
+            "admin/devices/webhook_secret_page.html",
+            {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "original": webhook,
+                "title": _("Signing secret"),
+                "secret": secret,
+            },
+            headers={"Cache-Control": "no-store"},
+        )
+
+    def _row(self, request: HttpRequest, object_id: int) -> Webhook:
+        webhook = get_object_or_404(Webhook, pk=object_id)
+        if not self.has_change_permission(request, webhook):
+            raise PermissionDenied
+        return webhook
+
+    @own_page("<int:object_id>/new-secret/")
+    @recently_authenticated
+    def new_secret(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Give a webhook a new signing secret, after a confirmation."""
+        webhook = self._row(request, object_id)
+        if request.method == "POST":
+            try:
+                secret = webhook.new_secret()
+            except SealedError:
+                webhook.sealed = ""  # nothing signed with it any more anyway
+                secret = webhook.new_secret()
+            return self._show_secret(request, webhook, secret)
+        return form_page(
+            self,
+            request,
+            forms.Form(),
+            webhook,
+            title=_("New signing secret"),
+            text=_(
+                "Messages are signed with the new secret and, for a day, with the one before as "
+                "well. Put the new one in place at the receiver within that day."
+            ),
+            button=_("Make a new secret"),
+        )
+
+    @own_page("<int:object_id>/test/")
+    def test(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Send a webhook an event that says nothing else, after a confirmation."""
+        webhook = self._row(request, object_id)
+        if request.method == "POST":
+            self.send_test(request, Webhook.objects.filter(pk=webhook.pk))
+            return HttpResponseRedirect(_deliveries_of(webhook))
+        return form_page(
+            self,
+            request,
+            forms.Form(),
+            webhook,
+            title=_("Send a test event"),
+            text=_("%(url)s is sent an event of the kind webhook.tested.") % {"url": webhook.url},
+            button=_("Send it"),
+        )
+
+    @admin.action(
+        description=gettext_lazy("Send selected webhooks a test event"), permissions=["change"]
+    )
+    def send_test(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
+        """Have a message sent to each that says nothing but that it works."""
+        for webhook in queryset:
+            webhook.test()
+        self.message_user(request, _("The test is on its way."), messages.SUCCESS)
+
+
+def _deliveries_of(webhook: Webhook, state: str = "") -> str:
+    url = f"{reverse('admin:devices_delivery_changelist')}?webhook__id__exact={webhook.pk}"
+    return f"{url}&state__exact={state}" if state else url
+
+
+class ReadOnly(admin.ModelAdmin):
+    """Rows that nobody makes, changes or deletes by hand."""
+
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse: the registry makes them."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: what happened stays as it is."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: they are forgotten by age."""
+        return False
+
+
+def _as_text(data: Any) -> SafeString:
+    text = json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
+    return format_html("<pre>{}</pre>", text)
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnly):
+    """What webhooks are sent, and what their hosts answered."""
+
+    list_display = [
+        "event_kind",
+        "webhook",
+        "shown_state",
+        "code",
+        "attempts",
+        "duration",
+        "last",
+        "next",
+    ]
+    list_select_related = ["webhook", "event"]
+    list_filter = ["state", ("webhook", admin.RelatedOnlyFieldListFilter)]
+    fieldsets = [
+        (None, {"fields": ["webhook", "event_link", "shown_state", "attempts", "last", "next"]}),
+        (
+            gettext_lazy("The last answer"),
+            {"fields": ["code", "problem", "duration", "answer_text"]},
+        ),
+        (gettext_lazy("What is sent"), {"fields": ["message"]}),
+    ]
+    actions = ["resend"]
+
+    @admin.display(description=gettext_lazy("Event"), ordering="event")
+    def event_kind(self, delivery: Delivery) -> str:
+        """Return what happened."""
+        return delivery.event.get_kind_display()
+
+    @admin.display(description=gettext_lazy("Event"))
+    def event_link(self, delivery: Delivery) -> SafeString | str:
+        """Return the event, as a link where staff may see it."""
+        url = reverse("admin:devices_event_change", args=[delivery.event_id])
+        return format_html('<a href="{}">{}</a>', url, delivery.event)
+
+    @admin.display(description=gettext_lazy("State"), ordering="state")
+    def shown_state(self, delivery: Delivery) -> SafeString:
+        """Return what became of it."""
+        state = DeliveryState(delivery.state)
+        return badge(TONES[state], state.label)
+
+    @admin.display(description=gettext_lazy("Last attempt"), ordering="tried_at")
+    def last(self, delivery: Delivery) -> SafeString | str:
+        """Return when it was sent last."""
+        return moment(delivery.tried_at)
+
+    @admin.display(description=gettext_lazy("Next attempt"), ordering="due_at")
+    def next(self, delivery: Delivery) -> SafeString | str:
+        """Return when it is sent next."""
+        return moment(delivery.due_at) if delivery.state == DeliveryState.WAITING else NOTHING
+
+    @admin.display(description=gettext_lazy("Text of the answer"))
+    def answer_text(self, delivery: Delivery) -> SafeString | str:
+        """Return how the answer begins."""
+        return format_html("<pre>{}</pre>", delivery.answer) if delivery.answer else NOTHING
+
+    @admin.display(description=gettext_lazy("Message"))
+    def message(self, delivery: Delivery) -> SafeString:
+        """Return the message."""
+        return _as_text(delivery.event.document())
+
+    def has_resend_permission(self, request: HttpRequest) -> bool:
+        """Whether staff may have events sent again."""
+        return request.user.has_perm("devices.resend_delivery")
+
+    @admin.action(
+        description=gettext_lazy("Send selected deliveries again"), permissions=["resend"]
+    )
+    def resend(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
+        """Have them sent again, under the ids that they had."""
+        count = Delivery.objects.filter(pk__in=queryset.values("pk")).resend()
+        text = ngettext("%(n)d event is sent again.", "%(n)d events are sent again.", count)
+        self.message_user(request, text % {"n": count}, messages.SUCCESS)
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnly):
+    """What happened, as other systems are told of it."""
+
+    list_display = [HAPPENED, "kind", "about", "position"]
+    list_display_links = [HAPPENED]
+    list_filter = ["kind"]
+    actions = None
+    fieldsets = [(None, {"fields": [HAPPENED, "kind", "position", "document"]})]
+
+    @admin.display(description=gettext_lazy("About"))
+    def about(self, event: Event) -> str:
+        """Return the name of what it is about."""
+        data = event.data
+        device = data.get("device") or {}
+        found = device.get("identifier") or next(
+            (
+                data[name]
+                for name in ("identifier", "name", "text", "uri", "label")
+                if data.get(name)
+            ),
+            NOTHING,
+        )
+        return str(found)
+
+    @admin.display(description=gettext_lazy("Event"))
+    def document(self, event: Event) -> SafeString:
+        """Return the event as readers get it."""
+        return _as_text(event.document())

@@ -1,0 +1,367 @@
+"""Calling webhooks: `manage.py deliver`, or a thread of `serve` where DELIVER is on.
+
+What is to be sent is a row for each event and webhook, made from the stream in its order. A thread
+claims the rows that are due, for longer than an attempt takes; a process that dies loses none: its
+rows are claimed by another once the lease is over, and sent again under the same id. Attempts run
+in an event loop, few at once for each webhook, so that a host that hangs holds up nobody else.
+Failures are retried for three days, ever more rarely; then the webhook is switched off.
+(docs/events.md)
+"""
+
+import asyncio
+import base64
+import hmac
+import json
+import logging
+import queue
+import random
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import Error, connection, transaction
+from django.db.models import Exists, F, OuterRef
+from django.utils import timezone
+
+from devices.database.deadlines import guard
+from devices.events import expiring, outgoing, stream
+from devices.events.models import (
+    GIVE_UP_AFTER,
+    MAX_ANSWER,
+    MAX_WEBHOOKS,
+    Delivery,
+    DeliveryState,
+    Event,
+    Webhook,
+    WebhookState,
+)
+from devices.events.outgoing import Answer
+from devices.events.sealing import SealedError
+
+AGENT = "Authsite-Webhooks/1"
+POLL = 0.2  # seconds between two looks
+LEASE = timedelta(seconds=60)  # longer than an attempt takes
+PER_WEBHOOK = 8  # attempts at once
+FANNED = 500  # events in one step
+FIRST_PAUSE = 5.0  # seconds before the second attempt; each further one waits twice as long
+LONGEST_PAUSE = 4 * 60 * 60.0
+LONGEST_REST = 60.0  # seconds that a webhook which fails is left alone
+GONE = 410  # what a host answers that wants to be called no more
+HOUSEKEEPING = 60.0  # seconds between two looks at what expires
+PRUNING = 3600.0
+STATEMENT_SECONDS = 30.0
+STOPPING = 20.0  # seconds that running attempts get when the process ends
+
+log = logging.getLogger(__name__)
+
+
+# --- Messages -------------------------------------------------------------------------------
+
+
+def message(event: Event, keys: Iterable[bytes], now: datetime) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers of an event for a webhook, signed with each of the keys.
+
+    In the form of Standard Webhooks: the id stays at each attempt, the time is the attempt's.
+    """
+    text = json.dumps(
+        event.document(), cls=DjangoJSONEncoder, ensure_ascii=False, separators=(",", ":")
+    )
+    body = text.encode()
+    seconds = str(int(now.timestamp()))
+    signed = f"{event.name}.{seconds}.".encode() + body
+    signatures = (base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys)
+    return body, {
+        "Content-Type": "application/json; charset=utf-8",
+        "User-Agent": AGENT,
+        "webhook-id": event.name,
+        "webhook-timestamp": seconds,
+        "webhook-signature": " ".join(f"v1,{one}" for one in signatures),
+    }
+
+
+# --- What is to be sent ---------------------------------------------------------------------
+
+
+def fan_out() -> int:
+    """Make the deliveries of events that webhooks have not been looked at for; return how many."""
+    head = stream.head()
+    behind = Webhook.objects.exclude(state=WebhookState.OFF).filter(position__lt=head)
+    return sum(_fan_out_to(pk, head) for pk in behind.values_list("pk", flat=True))
+
+
+def _fan_out_to(pk: int, head: int) -> int:
+    with transaction.atomic():
+        held = Webhook.objects.select_for_update(skip_locked=True, of=("self",), no_key=True)
+        webhook = held.exclude(state=WebhookState.OFF).filter(pk=pk, position__lt=head).first()
+        if webhook is None:  # another process is at it, or was
+            return 0
+        groups = None if webhook.group_id is None else stream.groups_below(webhook.group_id)
+        events = list(
+            Event.objects.filter(position__gt=webhook.position, position__lte=head).order_by(
+                "position"
+            )[:FANNED]
+        )
+        now = timezone.now()
+        wanted = [
+            Delivery(webhook=webhook, event=event, due_at=now, give_up_at=now + GIVE_UP_AFTER)
+            for event in events
+            if webhook.wants(event, groups)
+        ]
+        Delivery.objects.bulk_create(wanted, ignore_conflicts=True)
+        reached = events[-1].position if events else head
+        Webhook.objects.filter(pk=pk).update(position=reached)
+    return len(wanted)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A claimed delivery and what came of it."""
+
+    delivery: Delivery
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    answer: Answer | None = None
+
+
+def due_webhooks(now: datetime) -> list[int]:
+    """Return the active webhooks that have something to be sent."""
+    due = Delivery.objects.waiting().filter(webhook=OuterRef("pk"), due_at__lte=now)
+    active = Webhook.objects.filter(Exists(due), state=WebhookState.ACTIVE)
+    return list(active.order_by("pk").values_list("pk", flat=True))
+
+
+def claim(limits: Mapping[int, int]) -> list[Attempt]:
+    """Claim deliveries that are due, at most so many of each webhook, by its primary key."""
+    now, mine = timezone.now(), uuid.uuid4()
+    chosen: list[int] = []
+    with transaction.atomic():
+        free = Delivery.objects.select_for_update(skip_locked=True).waiting()
+        for webhook, limit in limits.items():
+            due = free.filter(webhook=webhook, due_at__lte=now).order_by("due_at", "pk")
+            chosen += [row.pk for row in due.only("pk")[:limit]]
+        Delivery.objects.filter(pk__in=chosen).update(
+            claim=mine, due_at=now + LEASE, attempts=F("attempts") + 1, tried_at=now
+        )
+    rows = Delivery.objects.filter(pk__in=chosen).select_related("webhook", "event").order_by("pk")
+    return [_prepared(row, now) for row in rows]
+
+
+def _prepared(delivery: Delivery, now: datetime) -> Attempt:
+    attempt = Attempt(delivery)
+    try:
+        keys = delivery.webhook.secrets(now)
+    except SealedError as error:
+        attempt.answer = Answer(None, f"it cannot be signed: {error}")
+    else:
+        attempt.body, attempt.headers = message(delivery.event, keys, now)
+    return attempt
+
+
+def settle(attempts: Sequence[Attempt]) -> None:
+    """Write down what came of attempts: a receipt, or when to try again."""
+    now = timezone.now()
+    for attempt in attempts:
+        row, answer = attempt.delivery, attempt.answer or Answer(None, "unknown")
+        row.code, row.problem = answer.code, answer.problem[:255]
+        row.answer, row.duration = answer.text[:MAX_ANSWER], round(answer.seconds * 1000)
+        if answer.is_good:
+            row.state = DeliveryState.DELIVERED
+        elif answer.code == GONE or now >= row.give_up_at:
+            row.state = DeliveryState.FAILED
+        else:
+            row.due_at = min(now + pause(row.attempts, answer.retry_after), row.give_up_at)
+        names = ["state", "code", "problem", "answer", "duration", "due_at"]
+        with transaction.atomic():
+            # Nothing, where the lease was over and another process has claimed it.
+            mine = Delivery.objects.filter(pk=row.pk, claim=row.claim)
+            written = mine.update(claim=None, **{name: getattr(row, name) for name in names})
+            if written and row.state == DeliveryState.FAILED:
+                _give_up(row, answer)
+
+
+def _give_up(row: Delivery, answer: Answer) -> None:
+    """Switch a webhook off that took nothing for so long, or wants no more."""
+    webhook = Webhook.objects.select_for_update(of=("self",), no_key=True).get(pk=row.webhook_id)
+    if webhook.state == WebhookState.OFF:
+        return
+    webhook.switch_off(answer.problem)
+    log.warning("the webhook %s is switched off: %s", webhook, answer.problem)
+
+
+def pause(attempts: int, asked: int | None = None) -> timedelta:
+    """Return how long to wait after so many attempts: twice as long each time, and by chance.
+
+    Longer where the host asked for that (Retry-After), in seconds.
+    """
+    longest = min(FIRST_PAUSE * 2.0 ** min(attempts - 1, 20), LONGEST_PAUSE)
+    chosen = longest * random.uniform(0.8, 1.2)  # noqa: S311 - not all at one moment
+    return timedelta(seconds=max(chosen, min(asked or 0, LONGEST_PAUSE)))
+
+
+def seal_again() -> None:
+    """Seal the signing secrets under the newest pepper."""
+    for webhook in Webhook.objects.all():
+        try:
+            webhook.seal_again()
+        except SealedError as error:
+            log.error("the webhook %s cannot sign: %s", webhook, error)  # noqa: TRY400
+
+
+# --- The work -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Load:
+    """What a process knows of one webhook: how much is under way, and whether it fails."""
+
+    running: int = 0
+    failures: int = 0  # one after the other
+    rests_until: float = 0.0  # monotonic
+
+    def room(self) -> int:
+        """Return how many attempts may begin now; one at a time where the last one failed."""
+        if self.rests_until > time.monotonic():
+            return 0
+        return max(0, (1 if self.failures else PER_WEBHOOK) - self.running)
+
+    def note(self, answer: Answer | None) -> None:
+        """Count an attempt that is over; a webhook that fails rests, ever longer."""
+        self.running -= 1
+        if answer is not None and answer.is_good:
+            self.failures, self.rests_until = 0, 0.0
+            return
+        self.failures += 1
+        rest = min(2.0 ** min(self.failures - 2, 10), LONGEST_REST)
+        self.rests_until = time.monotonic() + rest
+
+
+class Deliverer:
+    """Calls webhooks: one thread asks the database, the connections live in an event loop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connections: threading.Thread | None = None
+        self._done: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
+        self._loads: defaultdict[int, Load] = defaultdict(Load)
+        self._next_look = self._next_pruning = 0.0
+
+    def serve(self) -> None:
+        """Work in the background of this process from now on."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self.run_for_ever, name="webhooks", daemon=True
+                )
+                self._thread.start()
+
+    def run_for_ever(self, done: Callable[[], bool] = lambda: False) -> None:
+        """Work until `done`, whatever fails meanwhile."""
+        while not done():
+            try:
+                seal_again()
+                self.run(done)
+            except Error as error:
+                log.error("webhooks cannot be called now: %s", str(error).strip())  # noqa: TRY400
+            except Exception:  # whatever it is, the thread must go on
+                log.exception("calling webhooks failed")
+            connection.close()
+            if not done():
+                time.sleep(1.0)
+
+    def run(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
+        """Work in this thread until `done`, or for so long; return whether it is done."""
+        deadline = time.monotonic() + seconds
+        with connection.execute_wrapper(guard(STATEMENT_SECONDS)):
+            while not done():
+                if time.monotonic() >= deadline:
+                    return False
+                self._keep_house()
+                while stream.number() == stream.NUMBERED:
+                    pass
+                fan_out()
+                self._begin(claim(self._limits()))
+                settle(self._finished(POLL))
+        return True
+
+    def _keep_house(self) -> None:
+        """Announce what expires, forget what is old, as often as that need be."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + HOUSEKEEPING
+            expiring.announce(timezone.now())
+        if now >= self._next_pruning:
+            self._next_pruning = now + PRUNING
+            stream.prune(timezone.now() - timedelta(days=settings.EVENT_DAYS))
+
+    def _limits(self) -> dict[int, int]:
+        """Return the webhooks that have something due, and how much of it may begin."""
+        rooms = {pk: self._loads[pk].room() for pk in due_webhooks(timezone.now())}
+        return {pk: room for pk, room in rooms.items() if room}
+
+    def _begin(self, attempts: Iterable[Attempt]) -> None:
+        for attempt in attempts:
+            self._loads[attempt.delivery.webhook_id].running += 1
+            if attempt.answer is not None:
+                self._done.put(attempt)
+            else:
+                asyncio.run_coroutine_threadsafe(self._attempt(attempt), self._event_loop())
+
+    def _finished(self, seconds: float) -> list[Attempt]:
+        """Return the attempts that are over; wait a moment for the first of them."""
+        finished: list[Attempt] = []
+        try:
+            finished.append(self._done.get(timeout=seconds))
+            while True:
+                finished.append(self._done.get_nowait())
+        except queue.Empty:
+            pass
+        for attempt in finished:
+            self._loads[attempt.delivery.webhook_id].note(attempt.answer)
+        return finished
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        try:
+            attempt.answer = await outgoing.post(
+                attempt.delivery.webhook.url, attempt.body, attempt.headers
+            )
+        except Exception:
+            log.exception("an attempt to call a webhook failed")
+            attempt.answer = Answer(None, "an unexpected failure; see the log")
+        self._done.put(attempt)
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that the connections live in."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            # Names are resolved in threads: one for each webhook, or slow ones hold up others.
+            self._loop.set_default_executor(ThreadPoolExecutor(MAX_WEBHOOKS * PER_WEBHOOK))
+            self._connections = threading.Thread(
+                target=self._loop.run_forever, name="webhooks-connections", daemon=True
+            )
+            self._connections.start()
+        return self._loop
+
+    def close(self) -> None:
+        """Let running attempts end and write down what came of them, as a command does."""
+        deadline = time.monotonic() + STOPPING
+        while any(load.running for load in self._loads.values()) and time.monotonic() < deadline:
+            settle(self._finished(POLL))
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            if self._connections is not None:
+                self._connections.join()
+            self._loop.close()
+            self._loop = self._connections = None
+        connection.close()
+
+
+deliverer = Deliverer()

@@ -1,0 +1,154 @@
+"""Posting to hosts that strangers name: one request, bounded in time and size, to an address that
+was checked.
+
+The name is resolved here, its addresses are checked, and one of those is connected to: between the
+check and the connection nobody can give the name another address. TLS and the Host header keep the
+name. Redirections are not followed, proxies of the environment not used. (docs/threat-model.md)
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import ip_address
+from typing import Any
+
+import httpcore
+
+from devices.events import addresses
+
+CONNECT_SECONDS = 5.0
+TOTAL_SECONDS = 15.0  # name, connection and answer together
+BODY_SECONDS = 1.0  # for the text of an answer, which only staff read
+MAX_BODY = 2048  # bytes of it that are read
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a request: a status, or why there is none."""
+
+    code: int | None
+    problem: str = ""
+    text: str = ""
+    seconds: float = 0.0
+    retry_after: int | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the host took what it was sent."""
+        return self.code is not None and 200 <= self.code < 300  # noqa: PLR2004
+
+
+class CheckedNetwork(httpcore.AsyncNetworkBackend):
+    """Connects to permitted addresses only."""
+
+    def __init__(self) -> None:
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first permitted address of a host that answers."""
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, proto=6)  # TCP
+        permitted: list[str] = []
+        refused: addresses.RefusedError | None = None
+        for *_kind, place in found:
+            text = str(place[0]).partition("%")[0]
+            try:
+                addresses.check_address(ip_address(text))
+            except addresses.RefusedError as error:
+                refused = error
+            else:
+                permitted.append(text)
+        if not permitted:
+            raise refused or OSError("the name has no address")
+        for address in permitted[:-1]:
+            try:
+                return await self._network.connect_tcp(address, port, timeout)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await self._network.connect_tcp(permitted[-1], port, timeout)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        await asyncio.sleep(seconds)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Return how certificates are checked: with the system's authorities."""
+    return ssl.create_default_context()
+
+
+async def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    """Post once and return what came of it; raises nothing that a host could cause."""
+    began = time.monotonic()
+    try:
+        addresses.check_url(url)
+        async with asyncio.timeout(TOTAL_SECONDS):
+            answer = await _post(url, body, headers)
+    except TimeoutError:
+        answer = Answer(None, f"no answer within {TOTAL_SECONDS:.0f} s")
+    except addresses.RefusedError as error:
+        answer = Answer(None, str(error))
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+        answer = Answer(None, _said(error))
+    except (OSError, UnicodeError) as error:  # the name, or its certificate
+        answer = Answer(None, _said(error))
+    return Answer(
+        answer.code, answer.problem, answer.text, time.monotonic() - began, answer.retry_after
+    )
+
+
+async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    timeouts = {"connect": CONNECT_SECONDS, "read": TOTAL_SECONDS, "write": TOTAL_SECONDS}
+    async with (
+        httpcore.AsyncConnectionPool(
+            ssl_context=_tls(), network_backend=CheckedNetwork(), max_keepalive_connections=0
+        ) as pool,
+        pool.stream(
+            "POST",
+            url,
+            headers=list(headers.items()),
+            content=body,
+            extensions={"timeout": timeouts},
+        ) as response,
+    ):
+        text = await _text(response)
+        problem = "" if 200 <= response.status < 300 else f"HTTP {response.status}"  # noqa: PLR2004
+        if 300 <= response.status < 400:  # noqa: PLR2004
+            problem += ": a redirection, which is not followed"
+        return Answer(response.status, problem, text, retry_after=_retry_after(response.headers))
+
+
+async def _text(response: httpcore.Response) -> str:
+    """Return how the text of an answer begins; the status is all that counts."""
+    read = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in response.aiter_stream():
+                read += part
+                if len(read) >= MAX_BODY:
+                    break
+    except (TimeoutError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+        pass
+    return bytes(read[:MAX_BODY]).decode(errors="replace").replace("\x00", "�")
+
+
+def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """Return the seconds that a host asks to be left alone for."""
+    for name, value in headers:
+        if name.lower() == b"retry-after" and value.isdigit():
+            return int(value[:6])
+    return None
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())

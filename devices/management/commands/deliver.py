@@ -1,0 +1,41 @@
+"""`manage.py deliver`: call webhooks until a signal ends it."""
+
+import signal
+import threading
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from devices.events.delivering import deliverer
+from devices.management.base import RegistryCommand
+
+
+class Command(RegistryCommand):
+    """Call webhooks, announce what expires, forget old events."""
+
+    help = (
+        "Call webhooks with the events of the registry, announce credentials that expire, and\n"
+        "delete events that are older than EVENT_DAYS. Runs in the foreground; SIGTERM and SIGINT\n"
+        "end it once running attempts are over. Several may run, on one machine or on many."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add how long to run."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--seconds", type=float, default=float("inf"), help="end by itself after so long"
+        )
+
+    def handle(self, *, seconds: float, **options: Any) -> None:
+        """Work until a signal comes."""
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_signal: ended.set())
+        timer = None
+        if seconds != float("inf"):
+            timer = threading.Timer(seconds, ended.set)
+            timer.start()
+        deliverer.run_for_ever(ended.is_set)
+        if timer is not None:
+            timer.cancel()
+        deliverer.close()

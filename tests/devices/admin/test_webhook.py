@@ -1,0 +1,142 @@
+"""Webhooks in the admin: the secret once, deliveries seen and sent again, and who may."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from devices.events import delivering, sealing, stream
+from devices.events.kinds import Kind
+from devices.events.models import GIVE_UP_AFTER, Delivery, DeliveryState, Event, Webhook
+
+pytestmark = pytest.mark.django_db
+
+
+def role(name: str) -> Client:
+    user = User.objects.create_user(name, is_staff=True)
+    user.groups.add(Group.objects.get(name=name))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def url(name: str, *args: object) -> str:
+    return reverse(f"admin:devices_{name}", args=args)
+
+
+def hook() -> Webhook:
+    webhook = Webhook(name="hook", url="https://example.com/hook")
+    webhook.new_secret()
+    webhook.save()
+    return webhook
+
+
+def delivered(webhook: Webhook, **fields: Any) -> Delivery:
+    event = Event.objects.create(kind=Kind.DEVICE_DISABLED, data={"identifier": "d<b>"})
+    stream.number()
+    now = timezone.now()
+    return Delivery.objects.create(
+        webhook=webhook, event=event, due_at=now, give_up_at=now + GIVE_UP_AFTER, **fields
+    )
+
+
+ADDED = {
+    "name": "mine",
+    "url": "https://example.com/",
+    "state": "active",
+    "kinds": ["device.disabled", "device.enabled"],
+    "group": "",
+}
+
+
+def test_a_new_webhook_shows_its_secret_once(admin_client: Client) -> None:
+    page = admin_client.post(url("webhook_add"), ADDED)
+    webhook = Webhook.objects.get()
+    secret = page.context["secret"]
+    assert secret in page.content.decode()
+    assert "no-store" in page["Cache-Control"]
+    assert webhook.secrets(timezone.now()) == [sealing.key_of(secret)]
+    assert webhook.kinds == ["device.disabled", "device.enabled"]
+    again = admin_client.get(url("webhook_change", webhook.pk)).content.decode()
+    assert secret not in again
+    assert webhook.sealed not in again
+
+
+def test_an_address_that_may_not_be_called_is_an_error_of_the_form(admin_client: Client) -> None:
+    page = admin_client.post(url("webhook_add"), {**ADDED, "url": "https://169.254.169.254/"})
+    assert "url" in page.context["adminform"].form.errors
+    assert not Webhook.objects.exists()
+
+
+def test_a_new_secret_signs_beside_the_one_before(admin_client: Client) -> None:
+    webhook = hook()
+    before = webhook.secrets(timezone.now())
+    assert admin_client.get(url("webhook_new_secret", webhook.pk)).status_code == 200
+    page = admin_client.post(url("webhook_new_secret", webhook.pk))
+    webhook.refresh_from_db()
+    assert webhook.secrets(timezone.now()) == [sealing.key_of(page.context["secret"]), *before]
+
+
+def test_a_test_event_is_on_its_way(admin_client: Client) -> None:
+    webhook = hook()
+    stream.number()
+    answer = admin_client.post(url("webhook_test", webhook.pk), follow=True)
+    assert answer.status_code == 200
+    stream.number()
+    assert delivering.fan_out() >= 1
+    assert Delivery.objects.filter(event__kind=Kind.WEBHOOK_TESTED).count() == 1
+
+
+def test_deliveries_are_seen_and_sent_again(
+    admin_client: Client, django_assert_max_num_queries: Any
+) -> None:
+    webhook = hook()
+    rows = [
+        delivered(webhook, state=DeliveryState.FAILED, code=500, answer="<script>", problem="no")
+        for _ in range(5)
+    ]
+    with django_assert_max_num_queries(15):
+        page = admin_client.get(url("delivery_changelist"))
+    assert page.status_code == 200
+    one = admin_client.get(url("delivery_change", rows[0].pk)).content.decode()
+    assert "&lt;script&gt;" in one
+    assert "d&lt;b&gt;" in one
+    assert rows[0].event.name in one
+    admin_client.post(
+        url("delivery_changelist"),
+        {"action": "resend", "_selected_action": [row.pk for row in rows[:2]]},
+    )
+    assert Delivery.objects.waiting().count() == 2
+
+
+def test_events_are_seen(admin_client: Client) -> None:
+    row = delivered(hook())
+    page = admin_client.get(url("event_changelist")).content.decode()
+    assert "d&lt;b&gt;" in page
+    assert admin_client.get(url("event_change", row.event_id)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "sees", "changes", "resends"),
+    [
+        ("Viewer", 403, 403, False),
+        ("Operator", 403, 403, False),
+        ("Security", 200, 200, True),
+        ("Auditor", 200, 403, False),
+    ],
+)
+def test_who_may(name: str, sees: int, changes: int, resends: bool) -> None:
+    webhook = hook()
+    row = delivered(webhook, state=DeliveryState.FAILED)
+    client = role(name)
+    for page in ("webhook", "delivery", "event"):
+        assert client.get(url(f"{page}_changelist")).status_code == sees
+    assert client.get(url("webhook_add")).status_code == changes
+    assert client.get(url("webhook_new_secret", webhook.pk)).status_code == changes
+    assert client.post(url("webhook_test", webhook.pk)).status_code in {302, changes}
+    client.post(url("delivery_changelist"), {"action": "resend", "_selected_action": [row.pk]})
+    row.refresh_from_db()
+    assert (row.state == DeliveryState.WAITING) is resends
