@@ -4,7 +4,7 @@ What `devices.api.views` does around each view, a client must read of each opera
 permission it needs, the headers and parameters it takes, `validate_only`, and its problems.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from inspect import cleandoc, getdoc
 from typing import Any, Literal
@@ -183,20 +183,21 @@ class RegistrySchema(AutoSchema):
             _add_validation(answers)
         elif self._has_version():
             answers["304"] = {"description": "The row is as `If-None-Match` says."}
-        for status in self._problems():
+        for status in self._problems(operation.get("parameters", ())):
             answers.setdefault(str(status), {"$ref": f"#/components/responses/Problem{status}"})
         operation["responses"] = dict(sorted(answers.items()))
         return operation
 
-    def _problems(self) -> list[int]:
+    def _problems(self, parameters: Iterable[Schema]) -> list[int]:
         """Return the statuses of the problems that the operation can have."""
+        required = {one["name"]: one.get("required", False) for one in parameters}
         without = set()
         if self.method in READING:
-            without |= {409, 411, 412, 413, 415, 422, 428}
-        elif self.view.operation not in {"partial_update", "destroy"}:
+            without |= {409, 411, 413, 415, 422}
+        if "If-Match" not in required:
+            without.add(412)
+        if not required.get("If-Match"):
             without.add(428)
-            if not self._has_version():
-                without.add(412)
         if "{" not in self.path:
             without.add(404)
         return [status for status in PROBLEMS if status not in without]
