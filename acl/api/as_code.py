@@ -60,7 +60,7 @@ class PermissionsDocumentView(ApiView):
 
     permissions = {"get": READ, "put": WRITE}
 
-    @extend_schema(operation_id="permissions_document_retrieve", responses=DocumentSerializer)
+    @extend_schema(operation_id="permissions_document_read", responses=DocumentSerializer)
     def get(self, _request: Request) -> Response:
         """Return the whole document, with an ETag that stands for this state of the registry."""
         self._ask_for_all()

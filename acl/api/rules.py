@@ -13,6 +13,7 @@ from rest_framework.fields import get_error_detail
 from acl.lint import Fault, lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import Effect, RuleState
+from devices.api.exporting import ExportMixin
 from devices.api.filters import KeyFilter, TruthFilter
 from devices.api.serializers import (
     CharField,
@@ -105,7 +106,7 @@ class RuleFilters(FilterSet):
     pattern_prefix = CharFilter(field_name="pattern", lookup_expr="startswith")
 
 
-class RuleViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+class RuleViewSet(ReadMixin, ExportMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
     """Rules: who may send which command to whom."""
 
     queryset = CommandPermission.objects.named()

@@ -34,6 +34,7 @@ SUMMARIES = {
     "partial_update": "Change a {one}",
     "destroy": "Delete a {one}",
 }
+NAMES = {"retrieve": "read", "partial_update": "change", "destroy": "delete"}
 PROBLEMS = {
     400: "The body, a parameter or a header cannot be used; `errors` says where and why.",
     401: "There is no token, or it is not valid here and now.",
@@ -125,9 +126,11 @@ class RegistrySchema(AutoSchema):
         return cleandoc(getdoc(self.handler) or getdoc(type(self.view)) or "")
 
     def get_operation_id(self) -> str:
-        """Return a name that says what is done to what."""
-        operation_id: str = super().get_operation_id()
-        return operation_id.replace("partial_update", "change").replace("destroy", "delete")
+        """Return a name that says what is done to what, such as `devices_change`."""
+        action = getattr(self.view, "action", None)
+        if action is None:
+            return str(super().get_operation_id())
+        return f"{self.get_tags()[0].replace('-', '_')}_{NAMES.get(action, action)}"
 
     def get_override_parameters(self) -> list[Any]:
         """Add the headers and parameters that the base of the views reads."""

@@ -12,6 +12,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from devices.api.exporting import ExportMixin
 from devices.api.filters import MomentFilter
 from devices.api.views import ReadMixin, RegistryViewSet
 from rpc.models import CallOutcome, CallQuerySet, CallRecord
@@ -68,7 +69,7 @@ class CallFilters(FilterSet):
         return found.exclude(destination="") if self.data.get("destination") else found
 
 
-class CallViewSet(ReadMixin, RegistryViewSet):
+class CallViewSet(ReadMixin, ExportMixin, RegistryViewSet):
     """Calls: what machines asked, counted by the hour; the latest rows first."""
 
     queryset = CallRecord.objects.order_by()
