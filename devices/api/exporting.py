@@ -1,7 +1,7 @@
 """Lists as streams: one JSON object a line, and a last line that says that it is the last."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from django.http import StreamingHttpResponse
@@ -41,13 +41,22 @@ class ExportMixin:
         )
 
     def exported(self: Any, rows: Any) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows as lists show them, in constant memory, a statement a batch."""
+        """Return the rows as lists show them, in constant memory, a statement a batch.
+
+        What is wrong with the request is told before the first row.
+        """
         serializer = self.get_serializer_class()
         context = self.get_serializer_context()
-        last = 0
-        while batch := list(rows.filter(pk__gt=last).order_by("pk")[:BATCH]):
-            yield from serializer(batch, many=True, context=context).data
-            last = batch[-1].pk
+        return _shown(rows, lambda batch: serializer(batch, many=True, context=context).data)
+
+
+def _shown(
+    rows: Any, show: Callable[[list[Any]], Iterable[Mapping[str, Any]]]
+) -> Iterator[Mapping[str, Any]]:
+    last = 0
+    while batch := list(rows.filter(pk__gt=last).order_by("pk")[:BATCH]):
+        yield from show(batch)
+        last = batch[-1].pk
 
 
 def lines(rows: Iterable[Mapping[str, Any]], address: str) -> Iterator[bytes]:

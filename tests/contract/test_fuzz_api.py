@@ -49,6 +49,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
+schemathesis.serializer.alias("application/pkix-crl", "application/octet-stream")
 WRONG = "authsite_AAAAAAAAAAAA_" + 32 * "A"
 
 

@@ -1,5 +1,6 @@
 """The journal and RTIO over the API."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -154,3 +155,13 @@ def test_ending_sessions_needs_its_permission(client_of: Client, make_device: Ma
     device = make_device(DEVICE)
     assert post(viewer, f"{SESSIONS}/end", {"device": device.pk}).status_code == 403
     assert viewer.get(SESSIONS).status_code == 200
+
+
+def test_calls_are_exported_whole_or_refused(api: APIClient) -> None:
+    for hour in range(3):
+        count(hour)
+    stream: Any = api.get(f"{CALLS}/export?outcome=allowed&fields=id,subject")
+    lines = [json.loads(line) for line in b"".join(stream.streaming_content).splitlines()]
+    assert [sorted(line) for line in lines[:-1]] == 3 * [["id", "subject"]]
+    assert lines[-1] == {"complete": True, "rows": 3}
+    assert api.get(f"{CALLS}/export?fields=nothing").status_code == 400
