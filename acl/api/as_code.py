@@ -12,13 +12,11 @@ from rest_framework.response import Response
 
 from acl import as_code
 from acl.api.questions import ConsequencesSerializer
-from acl.models import CommandPermission
 from devices.api import problems
-from devices.api.permissions import narrowed
+from devices.api.permissions import grant_of
 from devices.api.serializers import CharField, ChoiceField, JSONField, Serializer
 from devices.api.versions import entity_tags, matches
 from devices.api.views import ApiView
-from devices.models import Device, DeviceGroup
 
 READ = (
     "devices.view_device",
@@ -101,8 +99,6 @@ class PermissionsDocumentView(ApiView):
                 imported = as_code.import_document(request.data, break_assertions=True)
             except ValidationError as error:
                 raise exceptions.ValidationError(_placed(error.messages)) from None
-        lines = [line for line in imported.difference[2:] if line[0] in "+-"]
-        self.spend([CommandPermission()] * len(lines))
         return Response(
             {
                 "difference": imported.difference,
@@ -112,10 +108,10 @@ class PermissionsDocumentView(ApiView):
         )
 
     def _ask_for_all(self) -> None:
-        """Refuse a token that rules keep to some devices: the document is about all."""
-        for rows in (Device.objects.all(), DeviceGroup.objects.all()):
-            if narrowed(self.request, rows) is not rows:
-                raise PermissionDenied
+        """Refuse a token that rules keep to some rows, or to so many: the document is about all."""
+        grant = grant_of(self.request)
+        if grant is not None and any(map(grant.narrows, self.needed_permissions() or ())):
+            raise PermissionDenied
 
 
 def _tag(document: dict[str, Any]) -> str:
