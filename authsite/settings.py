@@ -257,7 +257,6 @@ REST_FRAMEWORK = {
     "URL_FORMAT_OVERRIDE": None,  # `format` is a parameter like any other
     "DEFAULT_AUTHENTICATION_CLASSES": ["authsite.accounts.tokens.TokenAuthentication"],
     "DEFAULT_SCHEMA_CLASS": "authsite.api.schema.RegistrySchema",
-    "URL_FORMAT_OVERRIDE": None,  # a format is asked for by Accept, not by a parameter
 }
 # The OpenAPI document, which authsite/api/document.py serves.
 SPECTACULAR_SETTINGS = {
