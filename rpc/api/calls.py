@@ -7,18 +7,18 @@ from django.db.models import QuerySet
 from django_filters import ChoiceFilter
 from django_filters.rest_framework import CharFilter, FilterSet
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api.exporting import ExportMixin
 from devices.api.filters import MomentFilter
+from devices.api.serializers import ModelSerializer
 from devices.api.views import ReadMixin, RegistryViewSet
 from rpc.models import CallOutcome, CallQuerySet, CallRecord
 
 
-class CallSerializer(serializers.ModelSerializer[CallRecord]):
+class CallSerializer(ModelSerializer):
     """How often the same was asked by the same caller, and answered alike, within an hour."""
 
     class Meta:
@@ -41,6 +41,7 @@ class CallSerializer(serializers.ModelSerializer[CallRecord]):
             "last",
             "request",
         ]
+        read_only_fields = fields
 
 
 class CallFilters(FilterSet):
