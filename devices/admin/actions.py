@@ -1,7 +1,6 @@
 """What staff do to many rows at once: each change is shown before it is made."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import model_ngettext
 from django.contrib.admin.widgets import AdminTextInputWidget, AutocompleteSelect
 from django.core.exceptions import PermissionDenied
-from django.db.models import CASCADE, Model, Q, QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -22,8 +21,8 @@ from devices import history
 from devices.admin.mixins import OwnPagesMixin, confirmation, form_page, set_digest
 from devices.credentials import x509
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
-from devices.models.certificate import keep_revoked
 from devices.models.credential_state import has_unrevoked_credential, revoke_credentials
+from devices.models.dependants import dependants, not_deletable
 from devices.models.revocation import revoke_all
 
 MAX_SHOWN = 20  # devices that a confirmation lists by name
@@ -346,46 +345,6 @@ class RevokeCertificates(BulkChange):
             "“{}” will admit nobody any more, by a trust anchor neither. This cannot be undone."
         )
         return format_html(text, x509.shown(str(row), 80))
-
-
-@dataclass(frozen=True, slots=True)
-class Dependants:
-    """How many rows of a model go with something that is deleted."""
-
-    model: Any
-    rows: int
-
-    @property
-    def name(self) -> str:
-        """What the rows are called."""
-        return str(self.model._meta.verbose_name_plural)
-
-
-def dependants(devices: QuerySet[Device]) -> list[Dependants]:
-    """Count what is deleted with devices; what stays is not among it."""
-    hanging: dict[Any, Q] = {}
-    keys = devices.order_by().values("pk")
-    for relation in Device._meta.related_objects:
-        of_these = Q(**{f"{relation.field.name}__in": keys})
-        if relation.on_delete is keep_revoked:
-            of_these &= Q(revoked_at=None)
-        elif relation.on_delete is not CASCADE:
-            continue
-        hanging[relation.related_model] = hanging.get(relation.related_model, Q()) | of_these
-    counted = (
-        Dependants(model, model._default_manager.filter(condition).count())
-        for model, condition in hanging.items()
-    )
-    return [found for found in counted if found.rows]
-
-
-def not_deletable(found: list[Dependants], user: Any) -> list[str]:
-    """Name the dependants that the user may not delete."""
-    return [
-        one.name
-        for one in found
-        if not user.has_perm(f"{one.model._meta.app_label}.delete_{one.model._meta.model_name}")
-    ]
 
 
 class BulkActionsMixin(OwnPagesMixin):

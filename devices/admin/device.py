@@ -24,8 +24,6 @@ from devices.admin.actions import (
     Join,
     Leave,
     RevokeAll,
-    dependants,
-    not_deletable,
 )
 from devices.admin.changelist import (
     ANYWHERE,
@@ -59,6 +57,7 @@ from devices.admin.rendering import (
 from devices.admin.try_credential import TryCredentialMixin
 from devices.models import CredentialState, Device
 from devices.models.credential_state import credential_state, next_expiry
+from devices.models.dependants import dependants, not_deletable
 from devices.models.device import first_group
 
 CREDENTIAL_TONES = {

@@ -5,7 +5,6 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import ValidationError as DjangoValidationError
-from django.utils.translation import gettext as _
 from django_filters import ChoiceFilter
 from django_filters.rest_framework import CharFilter, FilterSet
 from drf_spectacular.utils import extend_schema
@@ -16,7 +15,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices import attributes
-from devices.admin.actions import dependants, not_deletable
 from devices.api import bulk
 from devices.api.credentials import (
     CertificateSerializer,
@@ -307,17 +305,6 @@ class DeviceViewSet(ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixi
     def exported(self, rows: Any) -> Iterator[Any]:
         """Yield devices as the import of files reads them."""
         return map(values_of, streamed(Device.objects.filter(pk__in=rows.order_by().values("pk"))))
-
-    def perform_destroy(self, row: Any) -> None:
-        """Delete a device, unless something goes with it that the request may not delete."""
-        self.check_deletable(Device.objects.filter(pk=row.pk))
-        row.delete()
-
-    def check_deletable(self, devices: Any) -> None:
-        """Raise PermissionDenied where something goes with devices that may not be deleted."""
-        if lacking := not_deletable(dependants(devices), self):
-            text = _("Something goes with it that you may not delete: %(names)s.")
-            raise PermissionDenied(text % {"names": ", ".join(lacking)})
 
     def _set_enabled(self, *, enabled: bool) -> Response:
         device = self.get_object()

@@ -14,7 +14,6 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.admin.actions import dependants, not_deletable
 from devices.api.parsing import BytesParser
 from devices.api.permissions import grant_of, narrowed
 from devices.api.problems import Conflict, ParameterError
@@ -154,9 +153,7 @@ class JobViewSet(ReadMixin, RegistryViewSet):
                 code="unexpected-count",
             )
         named = Device.objects.filter(pk__in=chosen.order_by().values("pk"))
-        if lacking := not_deletable(dependants(named), self):
-            text = _("Something goes with it that you may not delete: %(names)s.")
-            raise PermissionDenied(text % {"names": ", ".join(lacking)})
+        self.check_deletable(named)
         grant = grant_of(request)
         if grant is not None and grant.narrows("devices.delete_device"):
             self.spend(chosen)

@@ -36,6 +36,7 @@ from devices.api.permissions import IsPermitted, grant_of, may, model_permission
 from devices.api.throttling import TokenThrottle
 from devices.api.versions import describes, entity_tags, matches, version_of
 from devices.extension_points import WATCHES, Turned
+from devices.models.dependants import dependants, not_deletable
 from devices.text import hidden_in
 
 READING = frozenset({"GET", "HEAD"})
@@ -112,6 +113,12 @@ class ApiView(APIView):
         return may(self.request, permission)
 
     has_perm = may  # as what asks an account calls it
+
+    def check_deletable(self, rows: QuerySet[Any]) -> None:
+        """Raise PermissionDenied where something goes with rows that may not be deleted."""
+        if lacking := not_deletable(dependants(rows), self):
+            text = _("Something goes with it that you may not delete: %(names)s.")
+            raise PermissionDenied(text % {"names": ", ".join(lacking)})
 
     def flag(self, name: str) -> bool:
         """Return whether the address says true; raises ParameterError where it says neither."""
@@ -377,8 +384,10 @@ class DeleteMixin:
     """Deletes a row."""
 
     def destroy(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Delete a row."""
-        self.perform_destroy(self.get_object())
+        """Delete a row, unless something goes with it that the request may not delete."""
+        row = self.get_object()
+        self.check_deletable(type(row)._default_manager.filter(pk=row.pk))
+        self.perform_destroy(row)
         return Response(status=HTTPStatus.NO_CONTENT)
 
     def perform_destroy(self: Any, row: models.Model) -> None:

@@ -1,11 +1,16 @@
 """Devices over the API: what may be sent, what comes back, and who may."""
 
+import json
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
-from devices.models import Device
+from acl.models import Assertion, CommandPermission
+from devices.api.idempotency import KEPT, LEASE
+from devices.models import Device, IdempotentAnswer
+from rpc.wsgi import too_busy
 from tests.devices.api.conftest import Client, account
 
 pytestmark = pytest.mark.django_db
@@ -325,6 +330,55 @@ def test_limits_requests_by_the_minute(api: APIClient, settings: Any) -> None:
     assert refused.json()["code"] == "throttled"
 
 
+def test_asks_before_an_assertion_breaks(api: APIClient, make_device: Any, make_group: Any) -> None:
+    group = make_group("lab")
+    device, text = make_device("a", groups=[group]), "a may /v1/Config.Get a"
+    CommandPermission.objects.create(
+        source_kind="group", source_group=group, destination_kind="itself", pattern="/v1/*"
+    )
+    Assertion.objects.create(text=text)
+    path, star = f"{LIST}/{device.pk}", {"If-Match": "*"}
+    tried = api.patch(f"{path}?validate_only=true", {"groups": []}, format="json", headers=star)
+    asked = api.patch(path, {"groups": []}, format="json", headers=star)
+    assert (tried.status_code, asked.status_code) == (200, 409)
+    assert asked.json()["code"] == "assertion-broken"
+    for answer in (tried, asked):
+        (turned,) = answer.json()["consequences"]
+        assert [one["text"] for one in turned["broken_assertions"]] == [text]
+        assert turned["changed_decisions_total"] == 1
+    assert device.groups.exists()
+    meant = f"{path}?accept_broken_assertions=true"
+    assert api.patch(meant, {"groups": []}, format="json", headers=star).status_code == 200
+    assert not device.groups.exists()
+
+
+SENT = [
+    ("chunked", {"HTTP_TRANSFER_ENCODING": "chunked"}, "application/json", 411),
+    ("a form", {}, "application/x-www-form-urlencoded", 415),
+    ("no type", {}, "", 415),
+    ("a reason that nobody sees", {"HTTP_CHANGE_REASON": "a\u200bb"}, "application/json", 400),
+    ("what cannot be", {"HTTP_ACCEPT": "text/html"}, "application/json", 406),
+]
+
+
+@pytest.mark.parametrize(("name", "meta", "kind", "status"), SENT, ids=[one[0] for one in SENT])
+def test_refuses_what_it_would_misread(
+    api: APIClient, name: str, meta: dict[str, str], kind: str, status: int
+) -> None:
+    extra = {one: value.encode().decode("latin-1") for one, value in meta.items()}
+    client: Any = api
+    answer = client.generic("POST", LIST, b'{"identifier": "one"}', kind, **extra)
+    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
+    assert not Device.objects.exists()
+
+
+def test_says_that_it_is_busy(rf: Any) -> None:
+    answer = too_busy(rf.get(LIST))
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    assert json.loads(answer.content)["code"] == "unavailable"
+    assert answer["Content-Type"] == "application/problem+json"
+
+
 class TestIdempotency:
     KEY = {"Idempotency-Key": "0123456789abcdef"}
 
@@ -350,6 +404,30 @@ class TestIdempotency:
     def test_what_failed_may_be_sent_again(self, api: APIClient) -> None:
         assert post(api, LIST, {"identifier": "a b"}, **self.KEY).status_code == 400
         assert post(api, LIST, {"identifier": "ab"}, **self.KEY).status_code == 201
+
+    def test_waits_for_the_first_and_takes_over_what_never_ended(self, api: APIClient) -> None:
+        post(api, LIST, {"identifier": "one"}, **self.KEY)
+        Device.objects.all().delete()
+        kept = IdempotentAnswer.objects.all()
+        kept.update(answer=None)
+        busy = post(api, LIST, {"identifier": "one"}, **self.KEY)
+        assert (busy.status_code, busy.json()["code"]) == (409, "in-progress")
+        kept.update(created=timezone.now() - LEASE)
+        assert post(api, LIST, {"identifier": "one"}, **self.KEY).status_code == 201
+
+    def test_forgets_after_a_day_and_says_what_it_cannot_read(
+        self, api: APIClient, settings: Any
+    ) -> None:
+        post(api, LIST, {"identifier": "one"}, **self.KEY)
+        peppers = settings.PEPPERS
+        settings.PEPPERS = {"other": b"x" * 32}
+        lost = post(api, LIST, {"identifier": "one"}, **self.KEY)
+        assert (lost.status_code, lost.json()["code"]) == (409, "lost")
+        settings.PEPPERS = {"other": b"x" * 32, **peppers}  # rotated
+        assert post(api, LIST, {"identifier": "one"}, **self.KEY).status_code == 201
+        IdempotentAnswer.objects.update(created=timezone.now() - KEPT)
+        assert post(api, LIST, {"identifier": "two"}, **self.KEY).status_code == 201
+        assert IdempotentAnswer.objects.count() == 1
 
     @pytest.mark.parametrize("key", ["short", "with a space inside it", "x" * 256])
     def test_refuses_what_is_no_key(self, api: APIClient, key: str) -> None:

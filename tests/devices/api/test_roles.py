@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.urls import resolve
 
+from acl.models import CommandPermission
 from authsite import roles
 from devices.api.changes import ChangesView
 from devices.api.routers import router
@@ -51,6 +52,7 @@ OPERATIONS: list[tuple[str, str, Any, set[str]]] = [
     ("get", "groups/{group}", None, EVERYBODY),
     ("patch", "groups/{group}", {"name": "n"}, OPERATOR),
     ("delete", "groups/{group}", None, OPERATOR),
+    ("delete", "groups/{ruled}", None, NOBODY),  # its rule goes along
     ("post", "groups/{group}/members", {"devices": ["{bare}"]}, OPERATOR),
     ("post", "groups/{group}/members/remove", {"devices": ["{bare}"]}, OPERATOR),
     ("get", "keys", None, EVERYBODY),
@@ -99,10 +101,15 @@ def rows(make_device: Any, make_group: Any) -> dict[str, Any]:
     key, _secret = PreSharedKey.objects.issue(device=device)
     authority = CertificateAuthority.objects.register(presented=root.pem, name="Root")
     crl = pki.revocation_list(root)
+    ruled = make_group("ruled")
+    CommandPermission.objects.create(
+        source_kind="group", source_group=ruled, destination_kind="everyone", pattern="/v1/*"
+    )
     return {
         "device": device.pk,
         "bare": bare.pk,
         "group": group.pk,
+        "ruled": ruled.pk,
         "key": key.pk,
         "certificate": Certificate.objects.register(device=device, presented=leaf.pem).pk,
         "authority": authority.pk,

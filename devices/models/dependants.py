@@ -1,0 +1,50 @@
+"""What goes with rows that are deleted, and who may let it go."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import CASCADE, Q, QuerySet
+
+from devices.history import Recorded
+from devices.models.certificate import keep_revoked
+
+
+@dataclass(frozen=True, slots=True)
+class Dependants:
+    """How many rows of a model go with something that is deleted."""
+
+    model: Any
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """What the rows are called."""
+        return str(self.model._meta.verbose_name_plural)
+
+
+def dependants(rows: QuerySet[Any]) -> list[Dependants]:
+    """Count what is deleted with rows of one model; what stays is not among it."""
+    hanging: dict[Any, Q] = {}
+    keys = rows.order_by().values("pk")
+    for relation in rows.model._meta.related_objects:
+        of_these = Q(**{f"{relation.field.name}__in": keys})
+        if relation.on_delete is keep_revoked:
+            of_these &= Q(revoked_at=None)
+        elif relation.on_delete is not CASCADE:
+            continue
+        hanging[relation.related_model] = hanging.get(relation.related_model, Q()) | of_these
+    counted = (
+        Dependants(model, model._default_manager.filter(condition).count())
+        for model, condition in hanging.items()
+    )
+    return [found for found in counted if found.rows]
+
+
+def not_deletable(found: list[Dependants], user: Any) -> list[str]:
+    """Name the dependants that the user may not delete, of those that staff keep."""
+    return [
+        one.name
+        for one in found
+        if issubclass(one.model, Recorded)
+        and not user.has_perm(f"{one.model._meta.app_label}.delete_{one.model._meta.model_name}")
+    ]
