@@ -22,6 +22,8 @@ from acl.assertions import Broken
 from acl.engine.decisions import Decision, Request, decide_many
 from acl.extension_points import REQUEST_SOURCES
 from acl.models import CommandPermission
+from devices.events.kinds import Kind
+from devices.events.models import Event
 
 Change = Callable[[], object]
 
@@ -86,7 +88,18 @@ class Before:
         self._broken = {one.text for one in assertions.check(self._assertions, now=self._now)}
 
     def compare(self) -> Consequences:
-        """Return what has changed since, within the same transaction."""
+        """Return what has changed since, within the same transaction.
+
+        Each assertion that the change breaks leaves an event, which goes where the change is taken
+        back.
+        """
+        broken = [
+            one
+            for one in assertions.check(self._assertions, now=self._now)
+            if one.text not in self._broken
+        ]
+        for one in broken:
+            Event.objects.record(Kind.ASSERTION_BROKEN, {"text": one.text, "why": one.why})
         after = decide_many(self._requests, now=self._now)
         answers = zip(self._requests.items(), self._decisions, after, strict=True)
         return Consequences(
@@ -96,11 +109,7 @@ class Before:
                 for (request, asked), was, becomes in answers
                 if was.allowed != becomes.allowed
             ],
-            [
-                one
-                for one in assertions.check(self._assertions, now=self._now)
-                if one.text not in self._broken
-            ],
+            broken,
         )
 
 

@@ -16,6 +16,7 @@ from authsite.accounts.tokens import last_used as token_uses
 from authsite.admin import home
 from devices.credentials import throttle
 from devices.database import last_used, outages
+from devices.events import guesses
 from devices.models import Device, DeviceGroup
 from rpc import journal
 from tests.support.servers import server
@@ -61,6 +62,7 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     last_used.worker = last_used.LastUsedWorker()
     token_uses.worker = token_uses.TokenUseWorker()
     journal.journal = journal.Journal()
+    guesses.worker = guesses.GuessWorker()
     translation.activate(settings.LANGUAGE_CODE)  # a browser's language stays on its thread
     yield
     cache.clear()

@@ -18,7 +18,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from django.conf import settings
 from django.db import DatabaseError, connection
-from django.db.models import Count, Q
+from django.db.models import Count, Min, Q
 from django.utils import timezone
 from prometheus_client import (
     CollectorRegistry,
@@ -35,6 +35,7 @@ from prometheus_client.registry import Collector
 from authsite.accounts.tokens import last_used as token_uses
 from devices.credentials import hashing
 from devices.database import answers, confirmation, last_used
+from devices.events.models import DeliveryState, Webhook, WebhookState
 from devices.models import Certificate, PreSharedKey, RevocationList
 from devices.telemetry import Source, Telemetry, Wait, watch
 from rpc.journal import journal
@@ -158,7 +159,7 @@ class RegistryCollector(Collector):
         with self._lock:
             if time.monotonic() >= self._until:
                 try:
-                    self._read = [ending(), *lists(), keys()]
+                    self._read = [ending(), *lists(), keys(), *webhooks()]
                 except DatabaseError as error:
                     log.warning("metrics: %s", str(error).partition("\n")[0])
                 finally:
@@ -224,6 +225,40 @@ def keys() -> Metric:
         known = "yes" if pepper in hashing.peppers() else "no"
         metric.add_metric([pepper, known], found.get(pepper, 0))
     return metric
+
+
+def webhooks() -> list[Metric]:
+    """Return what waits for each webhook that is called, by its number, and which are off."""
+    waiting = GaugeMetricFamily(
+        "authsite_webhook_deliveries_waiting",
+        "Events that wait to be sent to a webhook, by its number.",
+        labels=["webhook"],
+    )
+    age = GaugeMetricFamily(
+        "authsite_webhook_waiting_seconds",
+        "Time since the oldest event happened that waits to be sent, by the webhook's number.",
+        labels=["webhook"],
+    )
+    off = GaugeMetricFamily(
+        "authsite_webhooks_switched_off", "Webhooks that were switched off after failures."
+    )
+    now = timezone.now()
+    waits = Q(deliveries__state=DeliveryState.WAITING)
+    for pk, count, oldest in (
+        Webhook.objects.exclude(state=WebhookState.OFF)
+        .order_by()
+        .annotate(
+            count=Count("deliveries", filter=waits),
+            oldest=Min("deliveries__event__moment", filter=waits),
+        )
+        .values_list("pk", "count", "oldest")
+    ):
+        waiting.add_metric([str(pk)], count)
+        age.add_metric([str(pk)], (now - oldest).total_seconds() if oldest else 0)
+    off.add_metric(
+        [], Webhook.objects.filter(state=WebhookState.OFF).exclude(off_because="").count()
+    )
+    return [waiting, age, off]
 
 
 def registry() -> CollectorRegistry:

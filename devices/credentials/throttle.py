@@ -30,6 +30,7 @@ from django.utils.translation import gettext as _
 from devices import telemetry
 from devices.credentials.hashing import encoded
 from devices.database.slots import released
+from devices.events import guesses
 
 FAILURES = 5  # wrong guesses at one entity before further ones are answered without hashing
 WINDOW = 15 * 60  # seconds that a failure counts
@@ -274,6 +275,7 @@ class Guess:
     def __init__(self, identifier: str, digests: Sequence[str], *, as_caller: bool = False) -> None:
         trier = _trier.get()
         self._face = "caller" if as_caller or trier else "device"
+        self._guessed = "" if trier else identifier  # of whom is told that it is guessed at
         face = trier or self._face
         entity = "\x00".join([face, identifier, *sorted(digests)])  # rows come in any order
         counter = "guess:" + hashlib.sha256(encoded(entity)).hexdigest()
@@ -343,6 +345,8 @@ class Guess:
             self.refusal = _("failures cannot be counted")
             return False
         if self._taken is None:
+            if self._guessed:
+                guesses.worker.note(self._guessed)
             self.refusal = _("%(failures)d failures within %(minutes)d minutes") % {
                 "failures": FAILURES,
                 "minutes": WINDOW // 60,

@@ -1,6 +1,7 @@
 """`manage.py seed_demo`: the registry that the documentation's examples speak of."""
 
 import json
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ class Command(RegistryCommand):
 
     def _serve(self, sign_in: str) -> None:
         """Become the server, which prints how to sign in once it answers."""
+        os.environ.setdefault("DELIVER", "on")  # nobody runs `deliver` beside a demo
         try:
             call_command("serve", notice=f"{sign_in}\n", skip_checks=False)
         except CommandError:

@@ -1,0 +1,77 @@
+"""Telling that wrong secrets are tried at a device: written behind the requests, once a while.
+
+A refusal only adds a name to a set of its process; the thread that writes looks who is registered,
+and leaves one event in TOLD_EVERY for each, whichever process was asked.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from django.apps import apps
+from django.core.cache import cache
+from django.db import transaction
+
+from devices.database.write_behind import WriteBehindWorker
+from devices.events.kinds import Kind
+from devices.events.models import Event
+
+TOLD_EVERY = 15 * 60  # seconds
+MAX_NAMES = 1000  # that a process collects between two writes
+
+
+class GuessWorker(WriteBehindWorker[list[str]]):
+    """Collects the identifiers whose guesses are refused, and leaves events of them."""
+
+    name = "guesses"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: set[str] = set()
+
+    def note(self, identifier: str) -> None:
+        """Take note that no more secrets are tried for an identifier, for now."""
+        with self._lock:
+            if len(self._names) < MAX_NAMES:
+                self._names.add(identifier)
+        self._start()
+
+    def waiting(self) -> int:
+        """Return how many identifiers wait."""
+        return len(self._names)
+
+    def drain(self) -> Iterable[list[str]]:
+        """Return what was collected, and forget it."""
+        with self._lock:
+            names, self._names = self._names, set()
+        return [sorted(names)] if names else []
+
+    def requeue(self, batches: Sequence[list[str]]) -> None:
+        """Collect again what was not written."""
+        with self._lock:
+            self._names.update(name for batch in batches for name in batch)
+
+    def write(self, batch: list[str]) -> None:
+        """Leave an event for each registered device that was told of long enough ago."""
+        devices = apps.get_model("devices.Device")._default_manager
+        found: dict[str, tuple[int, set[int]]] = {}
+        for pk, identifier, group in devices.filter(identifier__in=batch).values_list(
+            "pk", "identifier", "groups"
+        ):
+            groups = found.setdefault(identifier, (pk, set()))[1]
+            if group is not None:
+                groups.add(group)
+        with transaction.atomic():
+            for identifier, (pk, groups) in found.items():
+                if cache.add(f"guessed:{_digest(identifier)}", True, TOLD_EVERY):
+                    Event.objects.record(
+                        Kind.CREDENTIAL_GUESSED,
+                        {"device": {"id": pk, "identifier": identifier}},
+                        groups=groups,
+                    )
+
+
+def _digest(identifier: str) -> str:
+    return hashlib.sha256(identifier.encode(errors="surrogatepass")).hexdigest()
+
+
+worker = GuessWorker()

@@ -1,0 +1,71 @@
+"""Guesses at devices' secrets, and broken assertions, are events."""
+
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from acl.models import Assertion, CommandPermission
+from acl.what_if import Before, consequences_of
+from devices.authentication import authenticate
+from devices.credentials import throttle
+from devices.events import guesses
+from devices.events.kinds import Kind
+from devices.events.models import Event
+from devices.models import PreSharedKey
+
+pytestmark = pytest.mark.django_db
+
+
+def told() -> list[Any]:
+    guesses.worker.flush()
+    rows = Event.objects.filter(kind=Kind.CREDENTIAL_GUESSED).order_by("pk")
+    return [row.data["device"]["identifier"] for row in rows]
+
+
+def test_a_device_is_told_of_once_its_guesses_are_used_up(
+    make_device: Any, make_group: Any, django_assert_num_queries: Any
+) -> None:
+    group = make_group()
+    device = make_device(groups=[group])
+    PreSharedKey.objects.register(device=device, secret="a chosen one, long enough")
+    for number in range(throttle.FAILURES):
+        authenticate(device.identifier, secret=f"wrong {number}")
+    assert told() == []
+    for number in range(3):
+        authenticate(device.identifier, secret=f"more {number}")
+    assert told() == [device.identifier]
+    assert Event.objects.latest("pk").groups == [group.pk]
+    authenticate(device.identifier, secret="and more")
+    assert told() == [device.identifier], "once in a while"
+    assert "more" not in str(Event.objects.latest("pk").data)
+
+
+def test_of_strangers_nothing_is_told_and_little_is_kept() -> None:
+    for number in range(guesses.MAX_NAMES + 5):
+        guesses.worker.note(f"nobody-{number}")
+    assert guesses.worker.waiting() == guesses.MAX_NAMES
+    assert told() == []
+    assert guesses.worker.waiting() == 0
+
+
+def test_an_assertion_that_a_change_breaks_is_an_event(make_device: Any) -> None:
+    device = make_device("pump")
+    Assertion.objects.create(text="pump may not /v1/Sys.Reboot itself")
+
+    def permit() -> None:
+        CommandPermission.objects.create(
+            source_kind="device", source_device=device, destination_kind="itself", pattern="*"
+        )
+
+    consequences_of(permit)
+    broken = Event.objects.filter(kind=Kind.ASSERTION_BROKEN)
+    assert not broken.exists(), "it was taken back"
+    with transaction.atomic():
+        before = Before()
+        permit()
+        before.compare()
+    assert broken.get().data["text"] == "pump may not /v1/Sys.Reboot itself"
+    with transaction.atomic():
+        Before().compare()
+    assert broken.count() == 1, "it is broken already"
