@@ -45,6 +45,7 @@ MAY: dict[str, set[str]] = {
         for name in ("devices", "groups", "keys", "certificates", "trust_anchors", "rules")
     },
     "changes_list": {OPERATOR, SECURITY, AUDITOR},
+    "events_list": {SECURITY, AUDITOR},
     **rows("rules", SECURITY),
     **rows("command_sets", SECURITY),
     **rows("assertions", SECURITY),
