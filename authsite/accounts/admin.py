@@ -1,23 +1,40 @@
 """The accounts of staff in the admin, with their second factors."""
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from axes.models import AccessFailureLog
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group, User
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import PermissionDenied
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from authsite.accounts import second_factor
+from authsite.accounts import login, second_factor
 from devices.admin.forms import CurrentForm
-from devices.admin.mixins import SaveChangedFieldsMixin, confirmation, is_confirmed
+from devices.admin.mixins import (
+    OwnPagesMixin,
+    SaveChangedFieldsMixin,
+    confirmation,
+    is_confirmed,
+    own_page,
+)
 from devices.admin.reauthentication import recently_authenticated
+from devices.admin.rendering import NOTHING, Tone, badge, moment_column
+
+LAST_SIGN_IN = moment_column("last_login", gettext_lazy("Last sign-in"))
+JOINED = moment_column("date_joined", gettext_lazy("Created"))
 
 # Staff keep their factors on pages of their own; failed logins are kept as attempts.
 admin.site.unregister([AccessFailureLog, Group, StaticDevice, TOTPDevice, User])
@@ -35,11 +52,121 @@ class RoleAdmin(SaveChangedFieldsMixin, GroupAdmin):
 
 
 @admin.register(User)
-class StaffAdmin(SaveChangedFieldsMixin, UserAdmin):
-    """Accounts, and the way back in after the loss of a second factor."""
+class StaffAdmin(OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
+    """Accounts: roles, second factors, last sign-ins, and the way back in after a loss.
+
+    Whoever has a role is staff, and so may sign in here; whoever has none is not.
+    """
 
     form = StaffForm
-    actions = ["remove_second_factors"]
+    purpose = gettext_lazy("An account of a person. Its roles say what it may see and do here.")
+    list_display = ["username", "email", "roles", "factor", LAST_SIGN_IN, "standing"]
+    list_filter = ["groups", "is_superuser", "is_active"]
+    filter_horizontal = ["user_permissions"]
+    readonly_fields = ["factor", "standing", LAST_SIGN_IN, JOINED]
+    actions = ["unlock_accounts", "remove_second_factors"]
+    fieldsets = [
+        (None, {"fields": ["username", "first_name", "last_name", "email"]}),
+        (
+            gettext_lazy("Roles"),
+            {
+                "fields": ["groups", "is_superuser", "is_active"],
+                "description": gettext_lazy(
+                    "Whoever has a role may sign in here; whoever has none may not."
+                ),
+            },
+        ),
+        (gettext_lazy("Sign-in"), {"fields": ["factor", "standing", LAST_SIGN_IN, JOINED]}),
+        (
+            gettext_lazy("Single permissions beside the roles"),
+            {"fields": ["user_permissions"], "classes": ["collapse"]},
+        ),
+    ]
+    add_fieldsets = [
+        (None, {"fields": ["username", "usable_password", "password1", "password2", "groups"]})
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        """Ask with the accounts for their factors, and for which are locked."""
+        with_factor = (
+            Exists(model.objects.filter(user=OuterRef("pk"), confirmed=True))
+            for model in second_factor.FACTORS
+        )
+        rows: QuerySet[User] = super().get_queryset(request)
+        return rows.annotate(
+            has_factor=reduce(or_, (Q(one) for one in with_factor)),
+            locked=Exists(login.lockouts().filter(username=OuterRef("username"))),
+        ).prefetch_related("groups")
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Offer the few roles as boxes to tick."""
+        if db_field.name == "groups":
+            kwargs["widget"] = forms.CheckboxSelectMultiple
+            field = db_field.formfield(**kwargs)
+            field.label, field.help_text = _("Roles"), ""
+            return field
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def save_related(self, request: Any, form: Any, formsets: Any, change: bool) -> None:
+        """Save the roles; they say whether the account is staff's."""
+        super().save_related(request, form, formsets, change)
+        if {"groups", "is_superuser", "user_permissions"} & set(form.changed_data):
+            user = form.instance
+            granted = user.groups.exists() or user.user_permissions.exists()
+            user.is_staff = user.is_superuser or granted
+            user.save(update_fields=["is_staff"])
+
+    def render_change_form(self, request: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
+        """Say whether the account is locked."""
+        obj = kwargs.get("obj")
+        context["is_locked"] = obj is not None and obj.locked
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description=gettext_lazy("Roles"))
+    def roles(self, user: User) -> str:
+        """Return the names of the roles."""
+        names = sorted(group.name for group in user.groups.all())
+        return ", ".join([*([_("superuser")] if user.is_superuser else []), *names])
+
+    @admin.display(description=gettext_lazy("Second factor"))
+    def factor(self, user: User) -> SafeString | str:
+        """Return whether the account has one, marked where it must and has not."""
+        if user.has_factor:  # type: ignore[attr-defined]
+            return _("set up")
+        return badge(Tone.SOON, _("none")) if second_factor.is_required(user) else NOTHING
+
+    @admin.display(description=gettext_lazy("State"), empty_value="")
+    def standing(self, user: User) -> SafeString | str:
+        """Return what keeps the account from signing in."""
+        marks = []
+        if not user.is_active:
+            marks.append(badge(Tone.OFF, _("disabled")))
+        elif not user.is_staff:
+            marks.append(badge(Tone.OFF, _("no role")))
+        if user.locked:  # type: ignore[attr-defined]
+            marks.append(badge(Tone.BAD, _("locked")))
+        return format_html_join(" ", "{}", ((mark,) for mark in marks)) if marks else ""
+
+    @own_page("<int:object_id>/unlock/", "unlock")
+    def unlock(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Let an account try again that failed too often."""
+        user = self.get_object(request, str(object_id))
+        if user is None or not self.has_change_permission(request, user):
+            raise PermissionDenied
+        if request.method == "POST":
+            self.unlock_accounts(request, User.objects.filter(pk=user.pk))
+        return HttpResponseRedirect(reverse("admin:auth_user_change", args=[object_id]))
+
+    @admin.action(description=gettext_lazy("Unlock selected accounts"), permissions=["change"])
+    def unlock_accounts(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Forget the failed logins under these names, from every address."""
+        unlocked = 0
+        for user in queryset:
+            if login.unlock(user):
+                unlocked += 1
+                self.log_change(request, user, "Unlocked.")
+        text = ngettext("%(n)d account unlocked.", "%(n)d accounts unlocked.", unlocked)
+        self.message_user(request, text % {"n": unlocked}, messages.SUCCESS)
 
     def has_remove_factors_permission(self, request: HttpRequest) -> bool:
         """Leave it to superusers: without its second factor an account is open to a password."""

@@ -5,15 +5,18 @@ import time
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
+from axes.models import AccessAttempt
 from axes.utils import reset
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
+from django.db.models import QuerySet
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from authsite.accounts import second_factor
@@ -70,6 +73,20 @@ def lockout_response(request: HttpRequest, *_details: object) -> HttpResponse:
         headers={"Retry-After": str(seconds), "Cache-Control": "no-store"},
     )
     return response.render()
+
+
+def lockouts() -> QuerySet[AccessAttempt]:
+    """Return the failures that lock a name out now, from one address each."""
+    since = timezone.now() - settings.AXES_COOLOFF_TIME
+    found: QuerySet[AccessAttempt] = AccessAttempt.objects.filter(
+        failures_since_start__gte=settings.AXES_FAILURE_LIMIT, attempt_time__gte=since
+    )
+    return found
+
+
+def unlock(user: Any) -> bool:
+    """Forget the failures under an account's name, from every address; return whether any were."""
+    return bool(reset(username=user.get_username()))
 
 
 def forget_failures(request: HttpRequest, user: Any) -> None:

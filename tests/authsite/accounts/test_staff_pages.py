@@ -1,0 +1,100 @@
+"""Staff's accounts in the admin: roles, second factors, who is locked out, and the way back in."""
+
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import Group, Permission, User
+from django.test import Client
+
+from authsite.accounts import login
+from tests.support.forms import inputs
+
+LIST = "/admin/auth/user/"
+PASSWORD = "a long enough password"
+
+
+@pytest.fixture
+def kim(db: None) -> User:
+    return User.objects.create_user("kim", password=PASSWORD)
+
+
+def role(name: str) -> str:
+    """Return the key of a role."""
+    return str(Group.objects.get(name=name).pk)
+
+
+def save(client: Client, user: User, **changed: Any) -> None:
+    """Send the form of an account as it is, with these fields changed."""
+    address = f"{LIST}{user.pk}/change/"
+    answer = client.post(address, inputs(client.get(address)) | changed)
+    assert answer.status_code == 302, answer.context["errors"]
+    user.refresh_from_db()
+
+
+def test_a_role_makes_somebody_staff_and_the_loss_of_the_last_one_ends_it(
+    admin_client: Client, kim: User
+) -> None:
+    assert not kim.is_staff
+    save(admin_client, kim, groups=[role("Viewer"), role("Auditor")])
+    assert kim.is_staff
+    save(admin_client, kim, groups=[role("Auditor")])
+    assert kim.is_staff
+    save(admin_client, kim, groups=[])
+    assert not kim.is_staff
+    save(admin_client, kim, is_superuser="on")
+    assert kim.is_staff
+
+
+def test_a_new_account_gets_its_roles_at_once(admin_client: Client) -> None:
+    page = admin_client.get(f"{LIST}add/")
+    new = {"username": "lee", "password1": PASSWORD, "password2": PASSWORD}
+    admin_client.post(f"{LIST}add/", inputs(page) | new | {"groups": [role("Operator")]})
+    lee = User.objects.get(username="lee")
+    assert lee.is_staff
+    assert lee.has_perm("rpc.view_callrecord")
+
+
+@pytest.fixture
+def locked(kim: User) -> User:
+    """Return an account whose password was guessed at too often."""
+    stranger = Client()
+    for _ in range(settings.AXES_FAILURE_LIMIT):
+        stranger.post("/admin/login/", {"username": "kim", "password": "guess"})
+    assert login.lockouts().filter(username="kim").exists()
+    return kim
+
+
+@pytest.mark.parametrize("way", ["button", "action"])
+def test_a_locked_account_is_shown_and_unlocked(
+    way: str, admin_client: Client, locked: User
+) -> None:
+    assert 'badge-bad">locked' in admin_client.get(LIST).content.decode()
+    page = admin_client.get(f"{LIST}{locked.pk}/change/").content.decode()
+    assert f'action="{LIST}{locked.pk}/unlock/"' in page
+    if way == "button":
+        answer = admin_client.post(f"{LIST}{locked.pk}/unlock/", follow=True)
+    else:
+        sent = {"action": "unlock_accounts", "_selected_action": [locked.pk]}
+        answer = admin_client.post(LIST, sent, follow=True)
+    assert "1 account unlocked." in answer.content.decode()
+    assert 'badge-bad">locked' not in admin_client.get(LIST).content.decode()
+    assert not login.lockouts().exists()
+
+
+def test_who_may_only_look_unlocks_nobody(client: Client, locked: User) -> None:
+    lee = User.objects.create_user("lee", is_staff=True)
+    lee.user_permissions.set(Permission.objects.filter(codename="view_user"))
+    client.force_login(lee)
+    assert "unlock/" not in client.get(f"{LIST}{locked.pk}/change/").content.decode()
+    assert client.post(f"{LIST}{locked.pk}/unlock/").status_code == 403
+    assert login.lockouts().exists()
+
+
+def test_the_list_costs_the_same_statements_however_many_accounts(
+    admin_client: Client, kim: User, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(12):
+        User.objects.create_user(f"user{number}").groups.add(int(role("Viewer")))
+    with django_assert_max_num_queries(20):
+        assert "Viewer" in admin_client.get(LIST).content.decode()
