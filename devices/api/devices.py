@@ -32,7 +32,7 @@ from devices.api.credentials import (
     within,
 )
 from devices.api.exporting import ExportMixin
-from devices.api.filters import KeyFilter
+from devices.api.filters import KeyFilter, TruthFilter
 from devices.api.serializers import (
     CharField,
     IntegerField,
@@ -183,6 +183,7 @@ class DeviceFilters(FilterSet):
     identifier_prefix = CharFilter(field_name="identifier", lookup_expr="startswith")
     name_prefix = CharFilter(field_name="name", lookup_expr="istartswith")
     kind = ChoiceFilter(choices=Device.Kind.choices)
+    enabled = TruthFilter()
     group = KeyFilter(field_name="groups")
 
 
@@ -304,7 +305,7 @@ class DeviceViewSet(ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixi
 
     def exported(self, rows: Any) -> Iterator[Any]:
         """Yield devices as the import of files reads them."""
-        return map(values_of, streamed(Device.objects.filter(pk__in=rows.order_by().values("pk"))))
+        return map(values_of, streamed(rows.prefetch_related(None)))
 
     def _set_enabled(self, *, enabled: bool) -> Response:
         device = self.get_object()

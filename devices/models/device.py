@@ -226,6 +226,7 @@ class Device(Recorded):
                 condition=Q(kind="backend"),
                 name="devices_device_backends",
             ),
+            models.Index(fields=["id"], condition=Q(enabled=False), name="devices_device_disabled"),
         ]
 
     def __str__(self) -> str:

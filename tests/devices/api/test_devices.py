@@ -119,6 +119,7 @@ ASKED = [
     ("get", f"{LIST}?limit=1001", 400),
     ("get", f"{LIST}?limit=ten", 400),
     ("get", f"{LIST}?kind=toaster", 400),
+    ("get", f"{LIST}?enabled=1", 400),
     ("get", f"{LIST}?group=lab", 400),
     ("get", f"{LIST}?group=99999999999999999999999", 400),
     ("get", f"{LIST}?fields=secret", 400),
@@ -184,6 +185,8 @@ FOUND = [
     ("kind=backend", ["two"]),
     ("kind=device&identifier_prefix=t", ["three"]),
     ("identifier=On", []),
+    ("enabled=false", ["three"]),
+    ("enabled=true", ["one", "two"]),
 ]
 
 
@@ -191,7 +194,7 @@ FOUND = [
 def test_finds(api: APIClient, make_device: Any, query: str, expected: list[str]) -> None:
     make_device("one")
     make_device("two", kind="backend")
-    make_device("three", name="The third")
+    make_device("three", name="The third", enabled=False)
     found = api.get(f"{LIST}?{query}&fields=identifier").json()["results"]
     assert [row["identifier"] for row in found] == expected
 
