@@ -241,6 +241,10 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
         "Search by name, owner, or identifier: what stands between the first two underscores."
     )
     show_full_result_count = False
+
+    class Media:
+        css = {"all": ["authsite/token_form.css"]}
+
     changes = (EndTokens(),)
     actions = [change.action() for change in changes]
     fieldsets = [
