@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from benchmarks import machine
+from benchmarks import machine, wrk
 from benchmarks.chart import Bar, draw
 from benchmarks.contenders import Contender, Running, everyone
 from benchmarks.registries import Registry, registry
@@ -30,6 +30,7 @@ Key = tuple[str, str]  # how it was asked, and who
 POSTGRESQL, SQLITE = "Authsite, PostgreSQL", "Authsite, SQLite"
 SLOW_CONNECTIONS = 4
 KEEP_ALIVE, FRESH, STEADY = "keep-alive", "a new connection each", "steady"
+WRK = {f"{mode}, by wrk": mode == FRESH for mode in (KEEP_ALIVE, FRESH)}
 RATES = (
     *("requests/s (least–most)", "Authsite on PostgreSQL is", "p50 ms", "p99 ms", "server CPU µs"),
     *("PostgreSQL CPU µs", "generator, cores"),
@@ -98,6 +99,15 @@ class Results:
                     (STEADY, ["--rate", str(best["rate"] / 2)]),
                 ):
                     figures = measured(server, asked, question, options.seconds, *words, *more)
+                    self.rounds[mode, contender.name].append(figures)
+                for mode, fresh in WRK.items() if wrk.PROGRAM else ():
+                    figures = wrk.load(
+                        server.port,
+                        asked.folder / question,
+                        options.seconds,
+                        connections=connections,
+                        fresh=fresh,
+                    )
                     self.rounds[mode, contender.name].append(figures)
 
     def of(self, mode: str) -> Iterator[tuple[str, list[Figures]]]:
@@ -191,6 +201,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.devices, options.rounds, options.seconds = 1000, 1, 0.5
+    if options.write:
+        machine.demand_quiet()
     results = Results()
     with ExitStack() as stack:
         registries = {"PostgreSQL": stack.enter_context(registry("PostgreSQL", options.devices))}
@@ -214,6 +226,7 @@ def main() -> None:
         results.rates(KEEP_ALIVE),
         results.rates(FRESH),
         results.calm(),
+        *(results.rates(mode) for mode in WRK if wrk.PROGRAM),
         results.decisions(),
     ]
     publish("compare", "\n\n".join(texts), write=options.write)

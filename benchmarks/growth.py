@@ -119,6 +119,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4, help="of each size in each round")
     parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
     options = parser.parse_args()
+    if options.write:
+        machine.demand_quiet()
     sizes = [int(size) for size in options.sizes.split(",")]
     texts = [
         f"{machine.description()}.",

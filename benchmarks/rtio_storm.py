@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("--only", default="postgresql,sqlite,fastapi", help="of the contenders")
     parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
     options = parser.parse_args()
+    if options.write:
+        machine.demand_quiet()
     sizes = [int(size) for size in options.devices.split(",")]
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))

@@ -55,7 +55,7 @@ class Trace:
 
 def verification() -> Prepare:
     """Return what asks the verifier, as the server does."""
-    from authsite.asgi import application
+    from authsite.asgi import application, asker
     from devices.models import Device, PreSharedKey
 
     _key, secret = PreSharedKey.objects.issue(device=Device.objects.get(identifier=KNOWN))
@@ -87,6 +87,9 @@ def verification() -> Prepare:
         if b'"code":"OK"' not in sent[-1]["body"]:
             raise SystemExit(f"the verifier answers {sent!r}")
 
+    ask()  # in a thread, while another opens the connection of the loop
+    while asker is not None and not asker.is_open:
+        loop.run_until_complete(asyncio.sleep(0.01))
     return lambda: ask
 
 
@@ -132,6 +135,7 @@ def main() -> None:
     os.environ["BACKEND_NETWORKS"] = "127.0.0.1/32"
     os.environ["ALLOWED_HOSTS"] = "testserver"
     os.environ["HTTPS"] = "off"
+    os.environ["EVIDENCE_INTERVAL"] = "10"
     import django
 
     django.setup()

@@ -14,7 +14,7 @@ from django.utils import timezone
 from devices.credentials import certificates, pre_shared_keys
 from devices.credentials.pre_shared_keys import StoredKey
 from devices.database import last_used
-from devices.verdicts import Verdict
+from devices.verdicts import Outcome, Verdict
 
 
 class Attempt(NamedTuple):
@@ -52,7 +52,7 @@ def authenticate(
     verdict = pre_shared_keys.verify_secret(
         identifier, secret, now=moment, as_caller=as_caller, using=using, stored=stored
     )
-    if record and verdict.verified and using == DEFAULT_DB_ALIAS:
+    if record and verdict.outcome is Outcome.VERIFIED and using == DEFAULT_DB_ALIAS:
         last_used.worker.record_use(verdict, moment)
     return verdict
 

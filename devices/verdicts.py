@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -26,6 +27,28 @@ class Outcome(models.TextChoices):
     REVOKED_BY_CRL = "revoked-by-crl", _("a revocation list names the certificate")
     CRL_EXPIRED = "crl-expired", _("the trust anchor's revocation list is missing or out of date")
     THROTTLED = "throttled", _("too many failures; try again later")
+
+
+class Window(Protocol):
+    """What says when a key admits its device: its row, or what a check reads of it."""
+
+    @property
+    def revoked_at(self) -> datetime | None: ...
+    @property
+    def not_before(self) -> datetime | None: ...
+    @property
+    def not_after(self) -> datetime | None: ...
+
+
+def outcome_at(key: Window, now: datetime) -> Outcome:
+    """Return VERIFIED where a key admits its device at that moment, else why not."""
+    if key.revoked_at is not None:
+        return Outcome.REVOKED
+    if key.not_before is not None and now < key.not_before:
+        return Outcome.NOT_YET_VALID
+    if key.not_after is not None and now >= key.not_after:
+        return Outcome.EXPIRED
+    return Outcome.VERIFIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def decode(body: bytes) -> Any:
 
     Raises NotJson.
     """
-    if is_deeper(body, MAX_DEPTH):
+    if len(body) > MAX_DEPTH and is_deeper(body, MAX_DEPTH):
         raise NotJson("nested too deep")
     try:
         return _decoder.decode(body)

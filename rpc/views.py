@@ -287,7 +287,7 @@ class DeviceVerifier(RtioView):
         if len(secret) not in self.devicesecret_length:
             entry = Entry(Question.CREDENTIAL, CallReason.SECRET_LENGTH, identifier)
             return Asked("VERIFICATION_FAILED", entry)
-        if session_ending.is_one_time(secret):
+        if exchange.stored is None and session_ending.is_one_time(secret):
             caller = exchange.caller.identifier if exchange.caller is not None else None
             use = session_ending.use(identifier, secret, caller)
             if use is not None:  # else it is a secret like any other, of the same form
@@ -308,15 +308,16 @@ class DeviceVerifier(RtioView):
         """
         if self.authenticator.needs_database(meta, NO_CLAIM):
             return None
-        exchange = Exchange(meta)
         try:
+            caller = self.authenticator.caller_of(meta, NO_CLAIM)
+            exchange = Exchange(meta)
+            exchange.caller = caller
             content = exchange.content = self.read(exchange)
-            exchange.caller = self.authenticator.caller_of(meta, NO_CLAIM)
             identifier, secret = content["deviceid"], content["devicesecret"]
             if (
                 len(identifier) in self.deviceid_length
                 and identifier.isprintable()  # else it may be what no database takes
-                and not session_ending.is_one_time(secret)
+                and not secret.startswith(session_ending.PREFIX)  # that may end a session
             ):
                 return exchange, identifier
         except Exception:  # noqa: BLE001 - `respond` meets it again, and answers

@@ -2,7 +2,7 @@
 
 import hmac
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -16,8 +16,8 @@ from devices.credentials.hashing import Scheme
 from devices.database import last_used
 from devices.database.coalescing import Coalescer
 from devices.database.statements import Statement
-from devices.models.pre_shared_key import MAX_LIVE_CHOSEN, outcome_at
-from devices.verdicts import Outcome, Verdict
+from devices.models.pre_shared_key import MAX_LIVE_CHOSEN
+from devices.verdicts import Outcome, Verdict, outcome_at
 
 
 class StoredKey(NamedTuple):
@@ -172,16 +172,23 @@ def _best(rows: Iterable[StoredKey], now: datetime) -> Match | None:
 
 
 def _match_without_hash(stored: Sequence[StoredKey], secret: str, now: datetime) -> Match | None:
-    match = _match_generated(stored, secret, now)
+    peppers = hashing.peppers()
+    newest = next(iter(peppers))
+    match = _match_generated(stored, secret, now, peppers, newest)
     if match is None:
         return _match_remembered(stored, secret, now)
-    _replace_outdated_digest(*match, secret)
+    if match.row.pepper != newest:
+        _replace_outdated_digest(*match, secret)
     return match
 
 
-def _match_generated(stored: Sequence[StoredKey], secret: str, now: datetime) -> Match | None:
-    peppers = hashing.peppers()
-    newest = hashing.newest_pepper()
+def _match_generated(
+    stored: Sequence[StoredKey],
+    secret: str,
+    now: datetime,
+    peppers: Mapping[str, bytes],
+    newest: str,
+) -> Match | None:
     made = {newest: hashing.hmac_digest(secret, peppers[newest])}
     matches = []
     for row in stored:

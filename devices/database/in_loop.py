@@ -60,6 +60,11 @@ class LoopAsker(Generic[Answer]):
         self._sent = 0.0
         self._deadline: asyncio.TimerHandle | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether questions are asked here, and not handed back."""
+        return self._driver is not None
+
     def ask(self, question: str) -> "asyncio.Future[Answer | None]":
         """Return what will be the answer; None where a thread has to ask.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
@@ -18,33 +18,11 @@ from devices.history import ChangeType, Records
 from devices.history.context import current_user
 from devices.models.device import Device
 from devices.models.revocation import Revocable, end_access_of
-from devices.verdicts import Outcome
+from devices.verdicts import Outcome, outcome_at
 
 HINT_CHARACTERS = 4
 ISSUED_BEFORE = "issued-before"  # the code of the error of a second key for one token
 MAX_LIVE_CHOSEN = 4  # each costs a memory-hard hash when a wrong secret is presented
-
-
-class Window(Protocol):
-    """What says when a key admits its device: its row, or what a check reads of it."""
-
-    @property
-    def revoked_at(self) -> datetime | None: ...
-    @property
-    def not_before(self) -> datetime | None: ...
-    @property
-    def not_after(self) -> datetime | None: ...
-
-
-def outcome_at(key: Window, now: datetime) -> Outcome:
-    """Return VERIFIED where a key admits its device at that moment, else why not."""
-    if key.revoked_at is not None:
-        return Outcome.REVOKED
-    if key.not_before is not None and now < key.not_before:
-        return Outcome.NOT_YET_VALID
-    if key.not_after is not None and now >= key.not_after:
-        return Outcome.EXPIRED
-    return Outcome.VERIFIED
 
 
 class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):

@@ -9,17 +9,25 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
-from benchmarks import report
+from benchmarks import machine, report, wrk
 from benchmarks.chart import Bar, draw
+from benchmarks.compare import load, measured
+from benchmarks.contenders import Contender, everyone
+from benchmarks.registries import Registry, registry
 from tests.support import postgres
 
 pytestmark = pytest.mark.e2e
 
 PATIENCE = 300  # seconds
 TINY = ["--rounds", "1", "--seconds", "0.2"]
+# The CPU time of a verification on SQLite, of that of an empty Django view on the same machine.
+OF_AN_EMPTY_VIEW = 1.3
+ASKED = {"sqlite": "verifier", "empty": "empty"}
+ATTEMPTS = 4
 CONTENDERS = "postgresql,sqlite,fastapi,fastapi-bcrypt,drf,empty"
 
 
@@ -55,7 +63,8 @@ def test_compare_measures_everyone() -> None:
     printed = run("compare", "--devices", "300", "--only", CONTENDERS, *TINY)
 
     for name in ("Authsite, PostgreSQL", "Authsite, SQLite"):
-        assert len(cells(printed, name)) == 4  # two ways to connect, half a load, decisions
+        # Two ways to connect, half a load, decisions; two ways to connect by wrk, if it is there.
+        assert len(cells(printed, name)) == (6 if wrk.PROGRAM else 4)
     for name in ("FastAPI, asyncpg, HMAC", "Django REST framework, PBKDF2", "an empty Django view"):
         assert cells(printed, name)
 
@@ -131,3 +140,49 @@ def test_a_chart_is_an_image_with_a_bar_for_each_value(tmp_path: Path) -> None:
     assert "T &amp; t" in drawn
     assert drawn.count('<path class="s0"') == 2
     assert drawn.count('<path class="s1"') == 1
+
+
+def test_figures_of_a_busy_machine_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "idle_share", lambda: 0.5)
+    with pytest.raises(SystemExit, match="not quiet: 50%"):
+        machine.demand_quiet()
+
+    monkeypatch.setattr(machine, "idle_share", lambda: 0.95)
+    machine.demand_quiet()
+
+
+def test_the_figures_of_wrk_are_read() -> None:
+    printed = """
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     3.98ms    2.60ms  40.12ms   88.99%
+  Latency Distribution
+     50%    3.41ms
+     99%  812.00us
+  30015 requests in 5.01s, 5.15MB read
+Requests/sec:   5990.51
+"""
+    assert wrk.figures(printed) == {"rate": 5990.51, "p50": 3.41, "p99": pytest.approx(0.812)}
+    with pytest.raises(SystemExit, match="Non-2xx"):
+        wrk.figures(printed + "  Non-2xx or 3xx responses: 7\n")
+
+
+def test_a_verification_costs_no_more_than_it_did_beside_an_empty_view() -> None:
+    """CPU time a request, of the server's processes: what else the machine does meets both."""
+    if os.environ.get("DATABASE_URL", "").startswith(postgres.SCHEMES):
+        pytest.skip("the suite on SQLite measures it")
+    least = float("inf")
+    with registry("SQLite", 1000) as asked:
+        contenders = everyone(asked.folder)
+        for _ in range(ATTEMPTS):
+            spent = [cpu_of(contenders[name], asked, question) for name, question in ASKED.items()]
+            least = min(least, spent[0] / spent[1])
+            if least <= OF_AN_EMPTY_VIEW * 1.25:
+                return
+    pytest.fail(f"{least:.2f} times the CPU time of an empty view, {OF_AN_EMPTY_VIEW} before")
+
+
+def cpu_of(contender: Contender, asked: Registry, question: str) -> float:
+    """Return the median CPU time of a request, in microseconds."""
+    with contender.serving(asked.url) as server:
+        load(server.port, asked.folder / question, 0.5)
+        return median(measured(server, asked, question, 0.7)["server"] for _ in range(3))
