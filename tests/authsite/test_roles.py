@@ -170,7 +170,7 @@ def table() -> list[str]:
             app, _dot, codename = permission.partition(".")
             verb, _underscore, model = codename.partition("_")
             verbs.setdefault(f"{app}.{model}", {}).setdefault(name, []).append(verb)
-    order = ["view", "add", "change", "delete", "try", "end"]
+    order = ["view", "add", "change", "delete", "try", "end", "resend"]
     return [
         f"| {model} | "
         + " | ".join(

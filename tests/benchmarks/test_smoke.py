@@ -186,3 +186,12 @@ def cpu_of(contender: Contender, asked: Registry, question: str) -> float:
     with contender.serving(asked.url) as server:
         load(server.port, asked.folder / question, 0.5)
         return median(measured(server, asked, question, 0.7)["server"] for _ in range(3))
+
+
+def test_events_reach_who_waits_and_verifications_go_on() -> None:
+    printed = run("events", "--rounds", "1", "--seconds", "0.5")
+    assert cells(printed, "a client that waits")
+    assert cells(printed, "a webhook")
+    ((_name, verified, written),) = cells(printed, "events are written and read")
+    assert int(verified.replace(",", "")) > 0
+    assert int(written.rstrip(" |").replace(",", "")) > 0

@@ -146,6 +146,36 @@ def calls(now: datetime) -> None:
     CallRecord.objects.add(tallies)
 
 
+def webhooks(now: datetime) -> None:
+    """Add a webhook that works and one that fails, and what they were sent."""
+    from devices.events import delivering, stream
+    from devices.events.kinds import Kind
+    from devices.events.models import Delivery, Event, Webhook
+
+    hooks = [
+        Webhook(name="Tickets", url="https://tickets.example.com/hooks/authsite"),
+        Webhook(
+            name="Chat of operations",
+            url="https://chat.example.com/incoming/3f1c",
+            kinds=["device.disabled", "credential.revoked", "credential.expiring"],
+        ),
+    ]
+    for hook in hooks:
+        hook.new_secret()
+        hook.save()
+    hooks[0].test()
+    Event.objects.record(
+        Kind.DEVICE_DISABLED, {"identifier": "//api.cesanta.com/device_123", "enabled": False}
+    )
+    stream.number()
+    delivering.fan_out()
+    sent = {"attempts": 1, "tried_at": now, "duration": 84}
+    Delivery.objects.filter(webhook=hooks[0]).update(state="delivered", code=204, **sent)
+    Delivery.objects.filter(webhook=hooks[1]).update(
+        code=500, problem="HTTP 500", answer="<h1>Oops</h1>", due_at=now + HOUR, **sent
+    )
+
+
 def main() -> None:
     """Add it all."""
     django.setup()
@@ -159,6 +189,7 @@ def main() -> None:
         certificates()
         permissions()
         tokens(now)
+        webhooks(now)
     calls(now)
 
 
