@@ -37,7 +37,7 @@ run: $(VENV)/run.stamp ## Serve a demo registry on http://127.0.0.1:17217 (PORT 
 	@echo "A demo, not for production: it trusts every program on this machine as the backend,"
 	@echo "and speaks plain HTTP. docs/ says how to run it for real. Stop it with Ctrl-C."
 	@umask 077 && $(MANAGE) migrate --verbosity 0
-	@exec $(MANAGE) seed_demo --if-empty --staff-user admin --serve
+	@exec $(MANAGE) seed_demo --if-empty --furnish --staff-user admin --serve
 
 # Each suite leaves one core idle most of the time: both run at once.
 # What no database has a part in (`once`, and the trial runs of benchmarks) runs in one of them.

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -10,11 +11,13 @@ from unittest import mock
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.test import Client
 
-from acl.models import CommandPermission
+from acl.models import Assertion, CommandPermission
 from authsite.management.commands import seed_demo
 from devices.authentication import authenticate
 from devices.models import Device, DeviceGroup, PreSharedKey
+from rpc.models import ALLOWING, CallRecord, reasons
 
 pytestmark = pytest.mark.django_db
 MakeGroup = Callable[..., DeviceGroup]
@@ -51,6 +54,28 @@ def test_loads_every_device_key_and_permission(capsys: pytest.CaptureFixture[str
         (rule["effect"], rule["source"], rule["destination"], rule["command"])
         for rule in registry["permissions"]
     }
+
+
+def test_the_furnished_demo_shows_everything_that_needs_somebody(
+    admin_client: Client, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.HTTPS = False
+    started = time.monotonic()
+    assert run(capsys, furnish=True)["devices"] == Device.objects.count() > 50
+    assert time.monotonic() - started < 10
+    page: Any = admin_client.get("/admin/").context
+    assert len({item.label for item in page["attention"]}) == 6
+    found = set(CallRecord.objects.refused().values_list("reason", flat=True))
+    assert found == {reason for reason, _label in reasons()} - ALLOWING
+    assert Assertion.objects.count() == 2
+    call_command("check_permissions")  # ends with 1 where an assertion does not hold
+
+
+def test_a_demo_is_not_furnished_where_https_is_on(settings: Any) -> None:
+    settings.HTTPS = True
+    with pytest.raises(CommandError, match="looks like production"):
+        call_command("seed_demo", furnish=True)
+    assert not Device.objects.exists()
 
 
 def test_the_secrets_of_the_demo_verify() -> None:

@@ -11,9 +11,11 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
+from django.utils import timezone
 
 from acl.models import CommandPermission
 from acl.notation import read_rule
+from authsite.management import demo
 from devices.management.base import RegistryCommand
 from devices.models import Device, DeviceGroup, PreSharedKey
 
@@ -42,17 +44,33 @@ class Command(RegistryCommand):
             help="do nothing, and succeed, where the registry is not empty",
         )
         parser.add_argument(
+            "--furnish",
+            action="store_true",
+            help="also add groups, a fleet, rules and days of calls, so that pages have what to "
+            "show; refused where HTTPS is on, as it is in production",
+        )
+        parser.add_argument(
             "--serve",
             action="store_true",
             help="then serve the registry, as `serve` does, and print how to sign in at the end",
         )
 
     def handle(
-        self, *, staff_user: str | None, if_empty: bool, serve: bool, **options: Any
+        self,
+        *,
+        staff_user: str | None,
+        if_empty: bool,
+        furnish: bool,
+        serve: bool,
+        **options: Any,
     ) -> None:
         """Load everything or nothing; exit with 1 where there is something already."""
+        if furnish and settings.HTTPS:
+            raise CommandError("HTTPS is on: this looks like production", returncode=1)
         with transaction.atomic():
             document = self._load(staff_user, if_empty=if_empty)
+            if furnish and document["seeded"]:
+                document["devices"] += demo.furnish(timezone.now())
         if document["seeded"]:
             text = "Loaded {devices} devices and {permissions} permissions.".format(**document)
         else:
