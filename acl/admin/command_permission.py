@@ -33,6 +33,7 @@ from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin
 from devices.admin.rendering import CREATED, UPDATED, moment_column
+from devices.admin.saved_filters import SavedFiltersMixin
 from devices.models import Device, DeviceGroup
 
 MAX_NAMED = 1000  # devices, groups, sets and notes that one word of a search may find
@@ -66,6 +67,7 @@ class PermissionForm(CurrentForm):
 @admin.register(CommandPermission)
 class CommandPermissionAdmin(
     ChangeGuardMixin,
+    SavedFiltersMixin,
     HistoryMixin,
     SaveChangedFieldsMixin,
     admin.ModelAdmin,

@@ -1,6 +1,7 @@
 """What staff see of devices and their credentials; importing it registers the pages."""
 
 from devices.admin import (  # noqa: F401
+    attribute,
     authority,
     certificate,
     device,

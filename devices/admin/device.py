@@ -25,6 +25,7 @@ from devices.admin.actions import (
     Leave,
     RevokeAll,
 )
+from devices.admin.attribute import attribute_columns, attribute_filters
 from devices.admin.changelist import (
     ANYWHERE,
     BoundedPaginator,
@@ -54,8 +55,9 @@ from devices.admin.rendering import (
     expiry,
     expiry_in_list,
 )
+from devices.admin.saved_filters import SavedFiltersMixin
 from devices.admin.try_credential import TryCredentialMixin
-from devices.models import CredentialState, Device
+from devices.models import AttributeDefinition, CredentialState, Device
 from devices.models.credential_state import credential_state, next_expiry
 from devices.models.dependants import dependants, not_deletable
 from devices.models.device import first_group
@@ -69,11 +71,21 @@ CREDENTIAL_TONES = {
 MAX_GROUP_NAMES = 3  # of a device, in a list
 
 
+def _attributes(request: HttpRequest) -> list[AttributeDefinition]:
+    """Return the attributes that have a type, read once a request."""
+    known = vars(request)
+    if "attribute_definitions" not in known:
+        known["attribute_definitions"] = AttributeDefinition.objects.in_force()
+    found: list[AttributeDefinition] = known["attribute_definitions"]
+    return found
+
+
 @admin.register(Device)
 class DeviceAdmin(
     ChosenColumnsMixin,
     ChangeGuardMixin,
     ReadFirstMixin,
+    SavedFiltersMixin,
     ImportExportMixin,
     HistoryMixin,
     BulkActionsMixin,
@@ -133,6 +145,14 @@ class DeviceAdmin(
                 )
         return super().changelist_view(request, *args, **kwargs)
 
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        """Add a filter for each attribute that has a type."""
+        return [*super().get_list_filter(request), *attribute_filters(_attributes(request))]
+
+    def offered_columns(self, request: HttpRequest) -> list[Any]:
+        """Offer a column for each attribute that has a type."""
+        return [*super().offered_columns(request), *attribute_columns(_attributes(request))]
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[DeviceChangeList]:
         """Compute the columns for the rows of one page."""
         return DeviceChangeList
@@ -166,6 +186,15 @@ class DeviceAdmin(
         kept = [*self.readonly_fields]
         return [*kept, "identifier"] if obj else kept
 
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Say beside the attributes which of them have a type."""
+        field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "attributes" and field is not None:
+            known = AttributeDefinition.objects.in_force()
+            described = "; ".join(definition.described() for definition in known)
+            field.help_text = " ".join(filter(None, (str(field.help_text), described)))
+        return field
+
     def get_fieldsets(self, request: HttpRequest, obj: Device | None = None) -> Any:
         """Ask whether a new device is enabled; a registered one is switched by its button."""
         first, *others = super().get_fieldsets(request, obj)
@@ -190,6 +219,7 @@ class DeviceAdmin(
         return {
             "state": enabled_badge(row.enabled),
             "credentials": badge(CREDENTIAL_TONES[held], held.label),
+            "is_usable": held == CredentialState.USABLE,
             "next_expiry": expiry(shown.next_expiry, now),  # type: ignore[attr-defined]
             "facts": facts_of(request, row),
             "history_is_hidden": not self.may_see_history(request),

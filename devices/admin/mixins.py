@@ -76,13 +76,7 @@ class AddressParametersMixin(admin.ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Allow what a filter of the list sends, and rows that belong to another row."""
-        related = {
-            f"{field.name}{end}"
-            for field in self.opts.get_fields()
-            if field.is_relation
-            for end in ("", "__exact", "__id__exact")
-        }
-        if lookup in related:
+        if lookup in self.related_lookups():
             return is_key(value) and super().lookup_allowed(lookup, value, request)
         name, _separator, part = lookup.partition(LOOKUP_SEP)
         if part and lookup not in self.offered_lookups(request):
@@ -92,6 +86,15 @@ class AddressParametersMixin(admin.ModelAdmin):
             if wanted is None or (isinstance(wanted, datetime) and timezone.is_naive(wanted)):
                 return False  # filters say a moment with its offset
         return super().lookup_allowed(lookup, value, request)
+
+    def related_lookups(self) -> set[str]:
+        """Return the look-ups of rows that belong to another row."""
+        return {
+            f"{field.name}{end}"
+            for field in self.opts.get_fields()
+            if field.is_relation
+            for end in ("", "__exact", "__id__exact")
+        }
 
     def offered_lookups(self, request: HttpRequest) -> set[str]:
         """Return the look-ups that the list's filters and other pages make."""

@@ -31,6 +31,9 @@ class Kind(models.TextChoices):
     REVOCATION_LIST_CREATED = "revocation_list.created", _("Revocation list loaded")
     REVOCATION_LIST_CHANGED = "revocation_list.changed", _("Revocation list replaced")
     REVOCATION_LIST_DELETED = "revocation_list.deleted", _("Revocation list deleted")
+    ATTRIBUTE_CREATED = "attribute.created", _("Attribute defined")
+    ATTRIBUTE_CHANGED = "attribute.changed", _("Attribute changed")
+    ATTRIBUTE_DELETED = "attribute.deleted", _("Attribute deleted")
     RULE_CREATED = "rule.created", _("Rule created")
     RULE_CHANGED = "rule.changed", _("Rule changed")
     RULE_DELETED = "rule.deleted", _("Rule deleted")
@@ -77,6 +80,7 @@ NOUNS = {
     "devices.certificate": "credential",
     "devices.certificateauthority": "trust_anchor",
     "devices.revocationlist": "revocation_list",
+    "devices.attributedefinition": "attribute",
     "devices.webhook": "webhook",
     "acl.commandpermission": "rule",
     "acl.commandset": "command_set",

@@ -1,6 +1,7 @@
 """The registry's rows: devices and groups, and the credentials that devices show."""
 
 from devices.events.models import Delivery, Event, EventStream, Webhook
+from devices.models.attribute_definition import AttributeDefinition, AttributeType
 from devices.models.authority import CertificateAuthority, RevocationList, RevokedSerial
 from devices.models.certificate import Certificate
 from devices.models.credential_state import CredentialState
@@ -12,8 +13,11 @@ from devices.models.job import Job
 from devices.models.list_columns import ListColumns
 from devices.models.membership import Membership
 from devices.models.pre_shared_key import PreSharedKey
+from devices.models.saved_filter import SavedFilter
 
 __all__ = [
+    "AttributeDefinition",
+    "AttributeType",
     "Certificate",
     "CertificateAuthority",
     "CredentialState",
@@ -30,5 +34,6 @@ __all__ = [
     "PreSharedKey",
     "RevocationList",
     "RevokedSerial",
+    "SavedFilter",
     "Webhook",
 ]

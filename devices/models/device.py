@@ -17,6 +17,7 @@ from devices import addresses, attributes, text
 from devices.events.recording import devices_leave
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Recorded, Records, bulk_delete, record
+from devices.models.attribute_definition import AttributeDefinition
 from devices.models.batches import locked
 from devices.models.group import DeviceGroup
 
@@ -270,11 +271,12 @@ class Device(Recorded):
         cls.objects.filter(pk__in=[row.pk for row in rows]).delete_with_history()
 
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
-        """Refuse attributes that a database would not store, or not give back."""
+        """Refuse attributes that a database would not store, or that their types do not allow."""
         errors: dict[str, Any] = {}
         try:
             if "attributes" not in (exclude or ()):
                 attributes.check(self.attributes)
+                AttributeDefinition.objects.check_values(self.attributes)
         except ValidationError as error:
             errors["attributes"] = error
         try:

@@ -23,7 +23,7 @@ from devices import history
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.extension_points import AccessEnd, end_access
-from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
+from devices.models import AttributeDefinition, Certificate, Device, DeviceGroup, PreSharedKey
 from devices.models.certificate import Pin
 from devices.models.group import MAX_DEPTH
 from devices.models.pre_shared_key import HINT_CHARACTERS, MAX_LIVE_CHOSEN
@@ -211,10 +211,11 @@ class Import:
         """Hold every row against the registry; raises ValidationError for the file as a whole."""
         self._group_pks = dict(DeviceGroup.objects.order_by().values_list("name", "pk"))
         done = 0
-        for records in batches(self.records):
-            self._check_batch(records)
-            done += len(records)
-            self.progress(Progress("check", done))
+        with AttributeDefinition.objects.read_once():
+            for records in batches(self.records):
+                self._check_batch(records)
+                done += len(records)
+                self.progress(Progress("check", done))
         if not done:
             raise ValidationError(_("The file has no rows."), code="empty")
         self._check_groups()
@@ -361,7 +362,7 @@ class Import:
                 setattr(entry.device, name, values[name])
                 entry.changed.add(name)
         if entry.is_new or entry.changed:
-            checked = entry.changed | ({"identifier"} if entry.is_new else set())
+            checked = entry.changed | ({"identifier", "attributes"} if entry.is_new else set())
             try:
                 entry.device.clean_fields(exclude=ALL_FIELDS - checked)
             except ValidationError as error:

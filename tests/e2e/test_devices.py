@@ -107,6 +107,7 @@ def test_devices_are_disabled_enabled_and_deleted_together(open_page: OpenPage) 
 
 def test_a_certificate_is_looked_at_then_saved(open_page: OpenPage) -> None:
     page = added(open_page, "e2e-pinned")
+    page.get_by_text("More", exact=True).click()
     page.get_by_role("link", name="Register a certificate").click()
     page.get_by_label("Certificate:").fill(device_certificate("e2e-pinned").pem)
     page.get_by_role("button", name="Preview").click()

@@ -17,6 +17,7 @@ from devices import history
 from devices.events.kinds import NOUNS, Kind
 from devices.events.models import Event
 from devices.models import (
+    AttributeDefinition,
     Certificate,
     CertificateAuthority,
     Device,
@@ -67,6 +68,7 @@ MAKE: dict[type[models.Model], Callable[[], Any]] = {
     ),
     ServiceAccount: lambda: ServiceAccount(user=a_user("robot"), answerable=a_user("kim")),
     Assertion: lambda: Assertion(text="nobody may /v1/Sys.*"),
+    AttributeDefinition: lambda: AttributeDefinition(name="floor", type="number"),
     Certificate: lambda: Certificate.objects.prepare(device=a_device(), presented=a_certificate()),
     CertificateAuthority: lambda: CertificateAuthority(
         name="a", fingerprint="0", subject="s", not_before=NOW, not_after=NOW

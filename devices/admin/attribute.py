@@ -1,0 +1,108 @@
+"""Attributes of devices with a type: their admin, and what lists show and filter by them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from devices import attributes
+from devices.admin.changelist import CountedFilter
+from devices.admin.forms import CurrentForm
+from devices.admin.history import HistoryMixin
+from devices.admin.mixins import SaveChangedFieldsMixin
+from devices.admin.rendering import NOTHING
+from devices.models import AttributeDefinition, AttributeType, Device
+
+PREFIX = "attribute-"  # of the parameters of a list's address
+
+
+@admin.register(AttributeDefinition)
+class AttributeDefinitionAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
+    """The types of attributes; what has none stays free."""
+
+    form = CurrentForm
+    list_display = ["name", "type", "required", "is_filter", "help"]
+    list_filter = ["type", "required"]
+    search_fields = ["name", "help"]
+    fieldsets = [(None, {"fields": ["name", "type", "choices", "required", "is_filter", "help"]})]
+    restores = ("name", "type", "choices", "required", "is_filter", "help")
+
+
+class AttributeFilter(CountedFilter):
+    """Devices by what one attribute says: a choice, or a text that is typed."""
+
+    definition: AttributeDefinition
+    template = "admin/devices/attribute_filter.html"
+    kept: list[tuple[str, str]]
+
+    def has_output(self) -> bool:
+        """Show the filter without choices too: there is a field to type into."""
+        return True
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether the value is typed."""
+        return self.definition.type not in {AttributeType.CHOICE, AttributeType.YES_NO}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        if self.definition.type == AttributeType.YES_NO:
+            return [("true", _("Yes")), ("false", _("No"))]
+        return [(option, option) for option in self.definition.options]
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Return the devices of a choice."""
+        found: QuerySet[Device] = self.definition.keep(queryset, value)
+        return found
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Yield the choices; what was typed is one of them."""
+        self.kept = [
+            (name, value)
+            for name, values in changelist.filter_params.items()
+            for value in values
+            if name != self.parameter_name
+        ]
+        yield from super().choices(changelist)
+        if self.is_typed and self.value() is not None:
+            yield {"selected": True, "query_string": "", "display": self.value()}
+
+
+def attribute_filters(known: list[AttributeDefinition]) -> list[type[AttributeFilter]]:
+    """Return a filter of the list of devices for each attribute that has one."""
+    return [
+        type(
+            "AttributeFilter",
+            (AttributeFilter,),
+            {
+                "definition": definition,
+                "title": definition.name,
+                "parameter_name": f"{PREFIX}{definition.pk}",
+            },
+        )
+        for definition in known
+        if definition.is_filter
+    ]
+
+
+def attribute_columns(known: list[AttributeDefinition]) -> list[Any]:
+    """Return a column of the list of devices for each attribute that has a type."""
+    return [_column(definition) for definition in known]
+
+
+def _column(definition: AttributeDefinition) -> Any:
+    @admin.display(description=definition.name)
+    def column(device: Device) -> SafeString | str:
+        value = device.attributes.get(definition.name)
+        if value is None:
+            return NOTHING
+        if isinstance(value, bool):
+            return _("Yes") if value else _("No")
+        return value if isinstance(value, str) else attributes.as_text(value)
+
+    column.__name__ = f"{PREFIX}{definition.pk}"
+    return column

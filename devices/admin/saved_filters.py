@@ -1,0 +1,96 @@
+"""Filters of a list that members of staff name: links above it, private or shared."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR, SEARCH_VAR
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from devices.admin.mixins import OwnPagesMixin, is_key, own_page
+from devices.models import SavedFilter
+
+
+class SavedFilterForm(forms.ModelForm):
+    """A name for what a list is narrowed to."""
+
+    class Meta:
+        model = SavedFilter
+        fields = ["name", "is_shared", "query"]
+
+    def clean(self) -> None:
+        """Refuse a second filter of this name; Django leaves out what has no field."""
+        super().clean()
+        self.instance.name = self.cleaned_data.get("name", "")
+        self.instance.validate_constraints()
+
+
+class SavedFiltersMixin(OwnPagesMixin):
+    """Keeps filters of an admin's list by name."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """List rows; show the filters that are named, and which of them cannot be used any more."""
+        known = {
+            SEARCH_VAR,
+            ORDER_VAR,
+            PAGE_VAR,
+            "all",
+            "_facets",
+            *self.offered_parameters(request),
+        }
+        current = _narrowing(request.GET).urlencode()
+        filters = []
+        for one in SavedFilter.objects.usable_by(request.user, self.opts.label_lower):
+            asked = QueryDict(one.query)
+            filters.append(
+                {
+                    "filter": one,
+                    "gone": ", ".join(name for name in asked if name not in known),
+                    "is_own": one.owner_id == request.user.pk,
+                    "is_current": one.query == current,
+                }
+            )
+        context = {"saved_filters": filters, "narrowed_to": current, **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def offered_parameters(self, request: HttpRequest) -> set[str]:
+        """Return the parameters that the list reads from an address."""
+        own: Any = self  # the site gives every admin AddressParametersMixin
+        offered: set[str] = own.offered_lookups(request) | own.related_lookups()
+        return offered
+
+    @own_page("filters/", "filters")
+    def keep_filter(self, request: HttpRequest) -> HttpResponse:
+        """Name what the list is narrowed to, or forget one's own filter; go back to the list."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"
+        back = f"{reverse(name)}?{request.POST.get('query', '')}"
+        if request.method != "POST":
+            return HttpResponseRedirect(reverse(name))
+        forgotten = request.POST.get("forget", "")
+        if is_key(forgotten):
+            SavedFilter.objects.filter(pk=forgotten, owner_id=request.user.pk).delete()
+            return HttpResponseRedirect(back)
+        user: Any = request.user
+        form = SavedFilterForm(
+            request.POST, instance=SavedFilter(owner=user, listed=self.opts.label_lower)
+        )
+        if form.is_valid():
+            kept = form.save()
+            messages.success(request, _("The filter “%(name)s” is saved.") % {"name": kept.name})
+        else:
+            errors = [error for found in form.errors.as_data().values() for error in found]
+            messages.error(request, " ".join(ValidationError(errors).messages))
+        return HttpResponseRedirect(back)
+
+
+def _narrowing(parameters: QueryDict) -> QueryDict:
+    """Return what of an address narrows a list."""
+    found = parameters.copy()
+    for name in (PAGE_VAR, "all", "_facets", "e"):
+        found.pop(name, None)
+    return found

@@ -1,0 +1,190 @@
+"""What attributes devices have: their types, where somebody says so. Others stay free."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import date
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import connection, models
+from django.db.models.fields.json import KeyTransform
+from django.utils.translation import gettext_lazy as _
+
+from devices.history import Recorded, Records
+
+MAX_CHOICES = 100
+
+
+class AttributeType(models.TextChoices):
+    """What an attribute holds."""
+
+    TEXT = "text", _("Text")
+    NUMBER = "number", _("Number")
+    CHOICE = "choice", _("One of several")
+    DATE = "date", _("Date")
+    YES_NO = "yes-no", _("Yes or no")
+
+
+_known: ContextVar["list[AttributeDefinition] | None"] = ContextVar("known", default=None)
+
+
+class AttributeDefinitionManager(models.Manager["AttributeDefinition"]):
+    """The schema of attributes, and what it says of some."""
+
+    def in_force(self) -> "list[AttributeDefinition]":
+        """Return all definitions, read once within `read_once`."""
+        known = _known.get()
+        return list(self.all()) if known is None else known
+
+    @contextmanager
+    def read_once(self) -> Iterator[None]:
+        """Read the definitions once for all rows that are checked within."""
+        token = _known.set(list(self.all()))
+        try:
+            yield
+        finally:
+            _known.reset(token)
+
+    def check_values(self, attributes: Mapping[str, Any]) -> None:
+        """Raise ValidationError where attributes are not what their definitions say."""
+        errors = []
+        for definition in self.in_force():
+            if definition.name in attributes:
+                try:
+                    definition.check_value(attributes[definition.name])
+                except ValidationError as error:
+                    errors += error.error_list
+            elif definition.required:
+                errors.append(
+                    ValidationError(
+                        _("The attribute “%(name)s” is missing."),
+                        code="missing",
+                        params={"name": definition.name},
+                    )
+                )
+        if errors:
+            raise ValidationError(errors)
+
+
+class AttributeDefinition(Recorded):
+    """The type of one attribute, by its name in the JSON object."""
+
+    name = models.CharField(
+        _("name"),
+        max_length=100,
+        help_text=_("As it stands in the JSON object; upper and lower case count."),
+    )
+    type = models.CharField(_("type"), max_length=16, choices=AttributeType)
+    required = models.BooleanField(
+        _("required"),
+        default=False,
+        help_text=_("Devices that lack it stay as they are until their attributes are changed."),
+    )
+    choices = models.TextField(
+        _("choices"), blank=True, help_text=_("Of “one of several”: each on a line of its own.")
+    )
+    help = models.CharField(_("help"), max_length=255, blank=True)
+    is_filter = models.BooleanField(_("filters the list"), default=True)
+
+    objects = AttributeDefinitionManager()
+    history = Records()
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("attribute")
+        verbose_name_plural = _("attributes of devices")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["name"],
+                name="devices_attribute_name_unique",
+                violation_error_message=_("An attribute of this name exists."),
+            ),
+            models.CheckConstraint(
+                condition=models.Q(type__in=["text", "number", "choice", "date", "yes-no"]),
+                name="devices_attribute_type_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """Refuse a choice without choices, and a name that no path of SQLite can say."""
+        super().clean()
+        if '"' in self.name or "\\" in self.name:
+            raise ValidationError({"name": _("A name holds no quotation mark and no backslash.")})
+        if self.type == AttributeType.CHOICE and not self.options:
+            raise ValidationError({"choices": _("Write at least one choice.")})
+        if len(self.options) > MAX_CHOICES:
+            text = _("Write at most %(most)d choices.")
+            raise ValidationError({"choices": text % {"most": MAX_CHOICES}})
+
+    @property
+    def options(self) -> list[str]:
+        """The choices, in their order."""
+        return [line.strip() for line in self.choices.splitlines() if line.strip()]
+
+    def check_value(self, value: object) -> None:
+        """Raise ValidationError where a value is not of the type."""
+        if not self._holds(value):
+            raise ValidationError(
+                _("The attribute “%(name)s” says “%(value)s”, and must be %(expected)s."),
+                code="type",
+                params={"name": self.name, "value": value, "expected": self.expected},
+            )
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words."""
+        words = {
+            AttributeType.TEXT: _("a text"),
+            AttributeType.NUMBER: _("a number"),
+            AttributeType.CHOICE: _("one of: %(options)s"),
+            AttributeType.DATE: _("a date such as “2027-01-31”"),
+            AttributeType.YES_NO: _("true or false"),
+        }
+        return str(words[AttributeType(self.type)]) % {"options": ", ".join(self.options)}
+
+    def described(self) -> str:
+        """Return the attribute as a form describes it."""
+        needed = _(" (required)") if self.required else ""
+        told = f" – {self.help}" if self.help else ""
+        return f"“{self.name}”: {self.expected}{needed}{told}"
+
+    def _holds(self, value: object) -> bool:
+        if self.type == AttributeType.NUMBER:
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        if self.type == AttributeType.YES_NO:
+            return isinstance(value, bool)
+        if not isinstance(value, str):
+            return False
+        if self.type == AttributeType.CHOICE:
+            return value in self.options
+        return self.type == AttributeType.TEXT or _is_date(value)
+
+    def read(self, text: str) -> Any:
+        """Return the value that a text in an address means. Raises ValueError where none."""
+        if self.type == AttributeType.NUMBER:
+            number = float(text)
+            return int(number) if number.is_integer() else number
+        return {"true": True, "false": False}[text] if self.type == AttributeType.YES_NO else text
+
+    def keep(self, devices: Any, text: str) -> Any:
+        """Return the devices whose attribute says so; by an index on PostgreSQL."""
+        try:
+            value = self.read(text)
+        except (ValueError, KeyError, OverflowError):
+            return devices.none()
+        if connection.vendor == "postgresql":
+            return devices.filter(attributes__contains={self.name: value})
+        name = f"attribute_{self.pk}"
+        told = devices.alias(**{name: KeyTransform(self.name, "attributes")})
+        return told.filter(**{name: value})
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

@@ -1,0 +1,78 @@
+"""Filters of a list, by name: private or shared, and told apart from what cannot be used."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from acl.models import CommandPermission
+from devices.models import SavedFilter
+
+LISTS = ["/admin/devices/device/", "/admin/acl/commandpermission/"]
+
+
+@pytest.fixture(autouse=True)
+def _something_to_list(make_device: Any) -> None:
+    device = make_device("lamp")
+    CommandPermission.objects.create(
+        source_kind="device", source_device=device, destination_kind="itself", pattern="*"
+    )
+
+
+def other() -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("kim"))
+    return client
+
+
+@pytest.mark.parametrize("listed", LISTS)
+def test_a_filter_is_named_used_shared_and_forgotten(admin_client: Client, listed: str) -> None:
+    sent = {"name": "Lamps", "query": "q=lamp", "is_shared": "on"}
+    assert admin_client.post(f"{listed}filters/", sent)["Location"] == f"{listed}?q=lamp"
+    admin_client.post(f"{listed}filters/", sent | {"name": "<b>Mine</b>", "is_shared": ""})
+    page = admin_client.get(listed).content.decode()
+    assert 'href="?q=lamp"' in page
+    assert "&lt;b&gt;Mine&lt;/b&gt;" in page
+    theirs = other().get(listed).content.decode()
+    assert "Lamps" in theirs
+    assert "Mine" not in theirs
+    shared = SavedFilter.objects.get(name="Lamps")
+    other_client = Client()
+    other_client.force_login(User.objects.get(username="kim"))
+    other_client.post(f"{listed}filters/", {"forget": shared.pk})
+    assert SavedFilter.objects.filter(pk=shared.pk).exists()
+    admin_client.post(f"{listed}filters/", {"forget": shared.pk})
+    assert not SavedFilter.objects.filter(pk=shared.pk).exists()
+
+
+def test_a_second_filter_of_a_name_is_refused(admin_client: Client) -> None:
+    for _ in range(2):
+        page = admin_client.post(
+            f"{LISTS[0]}filters/", {"name": "Lamps", "query": "q=x"}, follow=True
+        )
+    assert "You have a filter of this name." in page.content.decode()
+    assert SavedFilter.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "gone"),
+    [
+        ("enabled__exact=1&q=x", ""),
+        ("group=none", ""),
+        ("attribute-77=x", "attribute-77"),
+        ("vanished=1&q=x", "vanished"),
+    ],
+)
+def test_a_filter_whose_field_is_gone_says_so(admin_client: Client, query: str, gone: str) -> None:
+    admin_client.post(f"{LISTS[0]}filters/", {"name": "Old", "query": query})
+    page = admin_client.get(LISTS[0])
+    (shown,) = page.context["saved_filters"]
+    assert shown["gone"] == gone
+    assert (f"its filter is gone: {gone}" in page.content.decode()) is bool(gone)
+
+
+def test_who_may_not_see_the_list_keeps_no_filter(client: Client, db: None) -> None:
+    client.force_login(User.objects.create_user("nobody", is_staff=True))
+    answer = client.post(f"{LISTS[0]}filters/", {"name": "x", "query": "q=x"})
+    assert answer.status_code == 403
