@@ -36,6 +36,7 @@ from devices.transfer.formats import Format
 
 IN_PANEL = 5  # changes
 MAX_EXPORTED = 100_000  # rows, while somebody waits
+EXPORTED = (Format.CSV, Format.NDJSON)
 MAX_NAMED = 5  # rows that an undo leaves, for each reason
 
 
@@ -351,6 +352,7 @@ def all_changes(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
             "entries": [shown(entry) for entry in page.entries],
             "older": page.older,
             "query": query.urlencode(),
+            "formats": EXPORTED,
         },
     )
 
@@ -362,7 +364,7 @@ def exported_changes(request: HttpRequest) -> HttpResponseBase:
         raise PermissionDenied
     query = request.GET.copy()
     wanted = query.pop("format", [""])[-1]
-    kind = Format(wanted) if wanted in {Format.CSV, Format.NDJSON} else Format.CSV
+    kind = Format(wanted) if wanted in EXPORTED else Format.CSV
     try:
         export = export_changes(ChangesForm(histories, query).where(), kind, most=MAX_EXPORTED)
     except ValidationError as error:

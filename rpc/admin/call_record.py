@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices.admin.changelist import BoundedPaginator
-from devices.admin.history import MAX_EXPORTED
+from devices.admin.history import EXPORTED, MAX_EXPORTED
 from devices.admin.import_export import download
 from devices.admin.mixins import OwnPagesMixin, own_page
 from devices.admin.rendering import NOTHING, moment_column
@@ -267,6 +267,7 @@ class CallRecordAdmin(OwnPagesMixin, admin.ModelAdmin):
             "title": _("Journal of calls"),
             "others_total": others.total(),
             "query": request.GET.urlencode(),
+            "formats": EXPORTED,
             "journal_is_off": not settings.JOURNAL,
         }
         return super().changelist_view(request, extra | (extra_context or {}))
@@ -278,7 +279,7 @@ class CallRecordAdmin(OwnPagesMixin, admin.ModelAdmin):
             raise PermissionDenied
         query = request.GET.copy()
         wanted = query.pop("format", [""])[-1]
-        kind = Format(wanted) if wanted in {Format.CSV, Format.NDJSON} else Format.CSV
+        kind = Format(wanted) if wanted in EXPORTED else Format.CSV
         request.GET = query  # type: ignore[assignment]
         back = f"{reverse('admin:rpc_callrecord_changelist')}?{query.urlencode()}"
         try:

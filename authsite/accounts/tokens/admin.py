@@ -327,7 +327,8 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
         if not token.rules:
             return text
         m = len(token.rules)
-        return f"{text}, {ngettext('%(n)d rule', '%(n)d rules', m) % {'n': m}}"
+        rules = ngettext("%(n)d rule", "%(n)d rules", m) % {"n": m}
+        return f"{text}, {rules}"
 
     @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
     def ends(self, token: ApiToken) -> SafeString | str:
