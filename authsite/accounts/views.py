@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.admin.forms import AdminPasswordChangeForm
+from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
 from django.contrib.auth import REDIRECT_FIELD_NAME, authenticate
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import PasswordChangeView
@@ -26,6 +26,7 @@ from django_otp import login as otp_login
 
 from authsite.accounts import login, second_factor
 from authsite.accounts.sign_on import sessions
+from authsite.accounts.sign_on.models import MAX_NAME
 from authsite.accounts.sign_on.refusals import SignOnRefused
 from authsite.accounts.sign_on.views import refused, signed_out_page
 from devices.admin import reauthentication
@@ -41,6 +42,17 @@ def check_password(request: HttpRequest, password: str) -> str:
     if authenticate(request, username=name, password=password) != request.user:
         raise ValidationError(_("The password is wrong."), code="wrong")
     return password
+
+
+class LoginForm(AdminAuthenticationForm):
+    """Django's own, which tells browsers how long a name may be and takes any length."""
+
+    def clean_username(self) -> str:
+        """Refuse a name that no account can have: failures are counted under it."""
+        name: str = self.cleaned_data["username"]
+        if len(name) > MAX_NAME:
+            raise self.get_invalid_login_error()
+        return name
 
 
 class ConfirmForm(forms.Form):
@@ -113,6 +125,7 @@ class EnrolForm(forms.Form):
 class AccountPages(admin.AdminSite):
     """Admin site with a second factor, and with the password again before a secret is shown."""
 
+    login_form = LoginForm
     login_template = "admin/accounts/login.html"
 
     def has_permission(self, request: HttpRequest) -> bool:

@@ -101,6 +101,14 @@ def test_five_failures_lock_a_name_out_for_one_address(client: Client, kim: User
     assert sign_in(client, REMOTE_ADDR="192.0.2.7").status_code == 302
 
 
+@pytest.mark.parametrize("length", [150, 151, 256, 10_000])
+def test_a_name_of_any_length_is_a_wrong_one(client: Client, length: int) -> None:
+    answer = sign_in(client, name="x" * length)
+    assert answer.status_code == 200
+    assert "Please enter the correct" in answer.content.decode()
+    assert AccessAttempt.objects.exists() is (length == 150)
+
+
 def test_a_wait_that_was_promised_ends(client: Client, kim: User, settings: Any) -> None:
     fail(client, 5)
     AccessAttempt.objects.update(attempt_time=login_time_ago(minutes=14))
