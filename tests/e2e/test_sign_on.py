@@ -84,6 +84,7 @@ def test_a_role_is_what_the_provider_says_at_each_sign_on(
     page.goto("/admin/devices/device/")
     expect(page.get_by_role("link", name="Add device")).to_have_count(0)
 
+    page.locator("#account-menu summary").click()
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_text("You are logged out of the registry.")).to_be_visible()
     page.get_by_role("button", name="Yes, sign me out").click()
