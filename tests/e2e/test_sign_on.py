@@ -86,7 +86,6 @@ def test_a_role_is_what_the_provider_says_at_each_sign_on(
 
     page.locator("#account-menu summary").click()
     page.get_by_role("button", name="Log out").click()
-    expect(page.get_by_text("You are logged out of the registry.")).to_be_visible()
     page.get_by_role("button", name="Yes, sign me out").click()
     page.wait_for_url(re.compile(r"/admin/sign-on/signed-out/"))
     assert "The provider ended the sessions of 'kim'" in registry.log, "by its back channel"
