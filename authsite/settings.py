@@ -149,6 +149,7 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     "authsite.accounts.second_factor.CodeBackend",
     "authsite.accounts.sign_on.sessions.SignedOnBackend",
+    "authsite.accounts.missing_roles.DeniedPermissions",  # last: asked for what is denied
 ]
 SESSION_ENGINE = "authsite.accounts.sessions"
 LOGIN_REDIRECT_URL = "admin:index"
@@ -279,8 +280,12 @@ SPECTACULAR_SETTINGS = {
 # Requests that a token may make in a minute; 0: any number.
 API_RATE = env.number("API_RATE", 600)
 
-LANGUAGE_CODE = "en"  # of commands and logs; pages are in the browser's: docs/translation.md
+LANGUAGE_CODE = "en"  # of commands and logs; pages are in the reader's: docs/translation.md
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LANGUAGE_COOKIE_AGE = 365 * 24 * 60 * 60
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SECURE = HTTPS
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True

@@ -3,7 +3,10 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from authsite.accounts.language import choose_language
+
 urlpatterns = [
+    path("admin/language/", choose_language, name="choose_language"),
     path("admin/passkeys/", include("authsite.accounts.passkeys")),
     path("admin/sign-on/", include("authsite.accounts.sign_on.urls")),
     path("admin/", admin.site.urls),

@@ -41,7 +41,7 @@ TEXTS = """() => {
     }
     return found;
 }"""
-ALIKE = {"Authsite", "admin", "EC secp256r"}  # a name, an account and a curve
+ALIKE = {"Authsite", "admin", "EC secp256r", "English"}  # a name, an account, a curve, a language
 
 
 @pytest.fixture
@@ -93,3 +93,12 @@ def test_staff_log_in_and_read_messages_in_chinese(open_page: OpenPage) -> None:
     page.goto("/admin/devices/device/3/enable/")
     page.get_by_role("button", name="启用").click()
     expect(page.locator(".messagelist")).to_contain_text("已启用 1 个设备。")
+
+
+def test_a_reader_chooses_the_language(open_page: OpenPage) -> None:
+    page = open_page("/admin/login/?next=/admin/search/", signed_in=False, locale="zh-CN")
+    page.get_by_role("button", name="English").click()
+    expect(page.get_by_role("button", name="Log in")).to_be_visible()
+    assert page.url.endswith("/admin/login/?next=/admin/search/")
+    page.get_by_role("button", name="As the browser says").click()
+    expect(page.get_by_role("button", name="登录")).to_be_visible()

@@ -1,0 +1,53 @@
+"""Which role would open a page that was refused."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import Group, Permission
+from django.http import HttpRequest
+
+REMEMBERED = 3  # a page that may be seen by who may change it asks: view, change, change
+DENIED = "denied_permissions"  # of an account, as it was loaded for a request
+
+
+class DeniedPermissions:
+    """An authentication backend that is asked last, and so for what all others denied only.
+
+    The admin refuses without saying which permission was missing: what was asked for last.
+    """
+
+    def authenticate(self, _request: HttpRequest | None, **_credentials: Any) -> None:
+        """Know nobody."""
+
+    def has_perm(self, user: Any, permission: str, _obj: object = None) -> bool:
+        """Remember that the account lacks the permission."""
+        earlier = getattr(user, DENIED, ())
+        setattr(user, DENIED, (*earlier, permission)[-REMEMBERED:])
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What an account lacks: one of these roles. None has it: a superuser alone may."""
+
+    roles: list[str]
+    own: list[str]
+
+
+def missing(user: Any) -> Missing | None:
+    """Return the roles of which one would have been enough, as far as that is known."""
+    denied: tuple[str, ...] = getattr(user, DENIED, ())
+    if not denied:
+        return None
+    # Who may change a thing may see it: where both were asked for, seeing would do.
+    permission = denied[-1]
+    seen = permission.replace(".change_", ".view_")
+    if seen in denied:
+        permission = seen
+    app, _dot, codename = permission.partition(".")
+    wanted = Permission.objects.filter(content_type__app_label=app, codename=codename)
+    roles = Group.objects.filter(permissions__in=wanted).distinct().order_by("name")
+    return Missing(
+        roles=[role.name for role in roles],
+        own=[role.name for role in user.groups.order_by("name")],
+    )

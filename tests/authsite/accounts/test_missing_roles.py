@@ -1,0 +1,51 @@
+"""A page that is refused names the roles of which one would do."""
+
+import re
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+
+from devices.models import Device
+
+pytestmark = pytest.mark.django_db
+
+REFUSED = {
+    "Viewer": {
+        "/admin/devices/device/add/": "Operator",
+        "/admin/devices/device/{pk}/delete/": "Operator",
+        "/admin/devices/device/{pk}/issue-key/": "Security",
+        "/admin/acl/commandpermission/add/": "Security",
+        "/admin/rpc/callrecord/": "Auditor, Operator, Security",
+        "/admin/axes/accessattempt/": "Auditor",
+        "/admin/auth/user/": "",
+    },
+    "Operator": {"/admin/devices/certificate/add/": "Security"},
+    None: {"/admin/devices/device/": "Auditor, Operator, Security, Viewer"},
+}
+CASES = [(role, path, wanted) for role, pages in REFUSED.items() for path, wanted in pages.items()]
+
+
+@pytest.mark.parametrize(("role", "path", "wanted"), CASES)
+def test_the_role_is_named(client: Client, role: str | None, path: str, wanted: str) -> None:
+    user = User.objects.create_user("kim", is_staff=True)
+    if role:
+        user.groups.add(Group.objects.get(name=role))
+    client.force_login(user)
+    device = Device.objects.create(identifier="x" * 36)
+    answer = client.get(path.format(pk=device.pk))
+    page = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", answer.content.decode()))
+    assert answer.status_code == 403
+    if wanted:
+        assert f"It needs one of these roles: {wanted} " in page
+        assert (f"Your roles: {role}" if role else "You have no role.") in page
+    else:
+        assert "only superusers may do this" in page
+
+
+def test_a_group_of_ones_own_is_named_likewise(client: Client) -> None:
+    own = Group.objects.create(name="<Night shift>")
+    own.permissions.set(Group.objects.get(name="Operator").permissions.all())
+    client.force_login(User.objects.create_user("kim", is_staff=True))
+    page = client.get("/admin/devices/device/add/").content.decode()
+    assert "<strong>&lt;Night shift&gt;, Operator</strong>" in page
