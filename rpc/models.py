@@ -189,6 +189,14 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
         hours = self.order_by().values("bucket").annotate(total=Sum("count"))
         return list(hours.order_by("bucket").values_list("bucket", "total"))
 
+    def per_hour(self, first: datetime) -> dict[datetime, dict[str, int]]:
+        """Return how many calls each hour since `first` counts, by outcome."""
+        found: dict[datetime, dict[str, int]] = {}
+        rows = self.since(first).order_by().values_list("bucket", "outcome")
+        for bucket, outcome, total in rows.annotate(total=Sum("count")):
+            found.setdefault(bucket, {})[outcome] = total
+        return found
+
     def per_reason(self) -> list[tuple[str, int]]:
         """Return how many calls each reason counts, the most frequent first."""
         counts = self.order_by().values("reason").annotate(total=Sum("count"))

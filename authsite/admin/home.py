@@ -16,10 +16,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission
-from authsite.admin.charts import Hour, hourly_bars
 from authsite.admin.links import list_url, may_add, may_see
 from devices.admin.changelist import count_text
 from devices.admin.changelist import counts as bounded_counts
+from devices.admin.charts import Hour, hourly_bars
 from devices.admin.history import shown
 from devices.admin.rendering import SOON, Tone
 from devices.events.models import DeliveryState, WebhookState

@@ -1,12 +1,16 @@
 """Add a device's last calls to its page."""
 
+from datetime import timedelta
+
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from devices.admin.charts import Hour, hourly_bars
 from devices.admin.rendering import Tone, badge, moment
 from devices.extension_points import Fact, Panel, Place
 from devices.models import Device
@@ -64,11 +68,45 @@ def let_in_through(request: HttpRequest, device: Device) -> Fact | None:
     return Fact(_("Last verified"), format_html(text, time=moment(connection.last), caller=through))
 
 
+def _hours(device: Device) -> list[Hour]:
+    """Return the last 24 hours of calls about a device, or of those that a backend made."""
+    now = timezone.now()
+    first = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
+    end = "caller" if device.kind == Device.Kind.BACKEND else "subject"
+    counted = CallRecord.objects.filter(**{end: device.identifier}).per_hour(first)
+    hours = (first + timedelta(hours=n) for n in range(24))
+    return [
+        Hour(
+            hour,
+            counted.get(hour, {}).get(CallOutcome.ALLOWED, 0),
+            counted.get(hour, {}).get(CallOutcome.REFUSED, 0),
+        )
+        for hour in hours
+    ]
+
+
+def _chart(device: Device, hours: list[Hour]) -> SafeString | str:
+    """Return the hours as a picture; nothing where nobody called."""
+    allowed = sum(hour.allowed for hour in hours)
+    refused = sum(hour.refused for hour in hours)
+    if not allowed + refused:
+        return ""
+    title = (
+        _("Calls that it made, by hour")
+        if device.kind == Device.Kind.BACKEND
+        else _("Calls about it, by hour")
+    )
+    text = _("In the last 24 hours %(allowed)d were allowed and %(refused)d refused.")
+    described = text % {"allowed": allowed, "refused": refused}
+    return hourly_bars(hours, title=title, description=described)
+
+
 def last_calls(request: HttpRequest, device: Device) -> Panel | None:
     """Return the section of a device's page with its last calls."""
     if not request.user.has_perm("rpc.view_callrecord"):
         return None
     rows = CallRecord.objects.latest_about(device.identifier, MAX_ROWS)
+    hours = _hours(device) if rows or device.kind == Device.Kind.BACKEND else []
     address = reverse("admin:rpc_callrecord_changelist")
     return Panel(
         _("Last calls"),
@@ -76,6 +114,8 @@ def last_calls(request: HttpRequest, device: Device) -> Panel | None:
         {
             "rows": [(row, answer_badge(row)) for row in rows],
             "identifier": device.identifier,
+            "hours": [hour for hour in hours if hour.allowed or hour.refused],
+            "chart": _chart(device, hours) if hours else "",
             "connection": _connection(device),
             "all": f"{address}?{urlencode({'q': device.identifier, 'period': 'all'})}",
         },

@@ -14,8 +14,8 @@ from django.test import Client
 from django.utils import timezone
 
 from authsite.admin import home
-from authsite.admin.charts import Hour, hourly_bars, scale
 from devices import history
+from devices.admin.charts import Hour, hourly_bars, scale
 from devices.models import Certificate, Device, PreSharedKey, Webhook
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord
 from tests.support import pki

@@ -214,6 +214,26 @@ def test_a_devices_page_shows_its_last_calls(
     assert dict(parse_qsl(query)) == {"q": "sends", "period": "all"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "described"),
+    [("device", "2 were allowed and 1 refused"), ("backend", "1 were allowed and 0 refused")],
+)
+def test_a_devices_page_draws_its_calls_by_hour(
+    admin_client: Client, make_device: Factory, now: datetime, kind: str, described: str
+) -> None:
+    device = make_device("lamp", kind=kind)
+    count(subject="lamp", at=now)
+    count(subject="lamp", at=now - HOUR)
+    count(subject="lamp", at=now, reason=Outcome.REVOKED)
+    count(subject="other", at=now, caller="lamp")
+    count(subject="lamp", at=now - 30 * HOUR)
+    address = reverse("admin:devices_device_change", args=[device.pk])
+    page = admin_client.get(address).content.decode()
+    assert described in page
+    assert '<svg class="chart"' in page
+    assert "The chart as a table" in page
+
+
 def test_a_devices_page_without_calls(admin_client: Client, make_device: Factory) -> None:
     device = make_device()
     page = admin_client.get(reverse("admin:devices_device_change", args=[device.pk]))
