@@ -363,7 +363,7 @@ class Delivery(models.Model):
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
     due_at = models.DateTimeField(_("next attempt"))
     give_up_at = models.DateTimeField(_("given up"))
-    claim = models.UUIDField(null=True)
+    claim = models.UUIDField(null=True, editable=False)
     tried_at = models.DateTimeField(_("last attempt"), null=True)
     code = models.PositiveSmallIntegerField(_("answer"), null=True)
     problem = models.CharField(_("problem"), max_length=255, blank=True)
