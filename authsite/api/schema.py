@@ -16,6 +16,7 @@ from drf_spectacular.extensions import (
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 
+from authsite.api.examples import samples
 from devices.api.idempotency import HEADER as IDEMPOTENCY_KEY
 from devices.api.idempotency import REPLAYED
 from devices.api.pagination import KeyPagination
@@ -257,6 +258,11 @@ def add_common_parts(result: Schema, generator: Any, **_kwargs: Any) -> Schema:
     for schema in schemas.values():
         if "etag" in schema.get("properties", {}):
             schema.pop("required", None)  # with `fields=`, any may be missing
+    for path, item in result["paths"].items():
+        for method, operation in item.items():
+            operation["x-codeSamples"] = found = samples(method, path, operation)
+            shown = "\n\n".join(f"```{one['lang'].lower()}\n{one['source']}\n```" for one in found)
+            operation["description"] = f"{operation.get('description', '')}\n\n{shown}".strip()
     texts: dict[str, str] = {}
     for path, _regex, _method, callback in generator.endpoints:
         tag = path.removeprefix("/api/v1/").partition("/")[0]
