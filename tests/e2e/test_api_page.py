@@ -11,6 +11,7 @@ from tests.e2e.test_accessibility import LOOKS, faults
 pytestmark = pytest.mark.once
 
 OpenPage = Callable[..., Page]
+LOADING = 30_000  # milliseconds: the document is large
 
 
 @pytest.mark.parametrize("look", ["light", "narrow-dark"])
@@ -22,7 +23,7 @@ def test_anybody_reads_the_page(open_page: OpenPage, look: str) -> None:
     page.goto("/api/#/Commands/AuthAuthenticate")
 
     command = page.locator("#operations-Commands-AuthAuthenticate")
-    expect(command.locator("pre").last).to_be_visible()
+    expect(command.locator("pre").last).to_be_visible(timeout=LOADING)
     verifier = page.locator("#operations-RTIO-verify")
     verifier.locator(".opblock-summary-control").press("Enter")
     expect(verifier.get_by_label("Example").first).to_contain_text("the right secret")
@@ -36,6 +37,6 @@ def test_anybody_reads_the_page(open_page: OpenPage, look: str) -> None:
 def test_an_operation_is_tried_from_the_page(open_page: OpenPage) -> None:
     page = open_page("/api/#/RTIO/verify", signed_in=False)
     verifier = page.locator("#operations-RTIO-verify")
-    verifier.get_by_role("button", name="Try it out").click()
+    verifier.get_by_role("button", name="Try it out").click(timeout=LOADING)
     verifier.get_by_role("button", name="Execute").click()
     expect(verifier.locator(".live-responses-table")).to_contain_text('"code": "OK"')

@@ -38,6 +38,13 @@ const plugin = ({ React }) => {
           element("span", { className: "only-read" }, "Example"),
           element(Original, props),
         ),
+      JsonSchema_boolean: (Original) => (props) =>
+        element(
+          "label",
+          null,
+          element("span", { className: "only-read" }, "Value"),
+          element(Original, props),
+        ),
       // Each table of answers calls itself a region of the page, and none has a name.
       responses: (Original) => (props) =>
         element(
