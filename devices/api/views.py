@@ -35,12 +35,15 @@ from devices.api.parsing import MAX_BYTES, JsonParser
 from devices.api.permissions import IsPermitted, grant_of, may, model_permissions, narrowed
 from devices.api.throttling import TokenThrottle
 from devices.api.versions import describes, entity_tags, matches, version_of
+from devices.database import confirmation
 from devices.extension_points import WATCHES, Turned
 from devices.models.dependants import dependants, not_deletable
 from devices.text import hidden_in
 
 READING = frozenset({"GET", "HEAD"})
 REASON = "Change-Reason"
+# Of an answer: committed on the primary, but a standby may answer from before it for a while.
+UNCONFIRMED = "Not-Confirmed-By-Standbys"
 VALIDATE_ONLY, ACCEPT_BROKEN = "validate_only", "accept_broken_assertions"
 
 
@@ -101,6 +104,8 @@ class ApiView(APIView):
         """Let nobody keep an answer: some have secrets, all are about now."""
         response = super().finalize_response(request, response, *args, **kwargs)
         response.headers["Cache-Control"] = "no-store"
+        if confirmation.take_unconfirmed():
+            response.headers[UNCONFIRMED] = "true"
         return response
 
     def handle_exception(self, exc: Exception) -> Response:

@@ -375,6 +375,16 @@ def test_refuses_what_it_would_misread(
     assert not Device.objects.exists()
 
 
+def test_says_what_not_every_standby_has_confirmed(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Not-Confirmed-By-Standbys" not in post(api, LIST, {"identifier": "one"})
+    found = iter([True, False, False])
+    monkeypatch.setattr("devices.database.confirmation.take_unconfirmed", lambda: next(found))
+    answer = post(api, LIST, {"identifier": "two"})
+    assert (answer.status_code, answer["Not-Confirmed-By-Standbys"]) == (201, "true")
+
+
 def test_says_that_it_is_busy(rf: Any) -> None:
     answer = too_busy(rf.get(LIST))
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
