@@ -145,7 +145,7 @@ def test_a_device_is_disabled_by_keyboard_alone(open_page: OpenPage, registry: S
 
 
 def test_the_search_box_is_entered_and_left_by_keys(open_page: OpenPage) -> None:
-    page = open_page("/admin/devices/device/1/change/")
+    page = open_page("/admin/devices/device/add/")
     box = page.locator("#search-everything")
     page.keyboard.press("/")
     expect(box).to_be_focused()
