@@ -224,7 +224,7 @@ class ReadOnly(admin.ModelAdmin):
 
 def _as_text(data: Any) -> SafeString:
     text = json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
-    return format_html("<pre>{}</pre>", text)
+    return format_html('<pre tabindex="0">{}</pre>', text)
 
 
 @admin.register(Delivery)
@@ -283,7 +283,11 @@ class DeliveryAdmin(ReadOnly):
     @admin.display(description=gettext_lazy("Text of the answer"))
     def answer_text(self, delivery: Delivery) -> SafeString | str:
         """Return how the answer begins."""
-        return format_html("<pre>{}</pre>", delivery.answer) if delivery.answer else NOTHING
+        return (
+            format_html('<pre tabindex="0">{}</pre>', delivery.answer)
+            if delivery.answer
+            else NOTHING
+        )
 
     @admin.display(description=gettext_lazy("Message"))
     def message(self, delivery: Delivery) -> SafeString:
