@@ -145,13 +145,14 @@ def test_a_device_is_disabled_by_keyboard_alone(open_page: OpenPage, registry: S
 
 
 def test_the_search_box_is_entered_and_left_by_keys(open_page: OpenPage) -> None:
-    page = open_page("/admin/devices/device/add/")
+    page = open_page("/admin/devices/device/1/change/")
     box = page.locator("#search-everything")
     page.keyboard.press("/")
     expect(box).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator("#content-start")).to_be_focused()
 
+    page.goto("/admin/devices/device/add/")
     name = page.get_by_label("Name:", exact=True)
     name.fill("")
     name.press_sequentially("a/b")
