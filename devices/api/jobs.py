@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -17,7 +17,14 @@ from rest_framework.response import Response
 from devices.api.parsing import BytesParser
 from devices.api.permissions import grant_of, narrowed
 from devices.api.problems import Conflict, ParameterError
-from devices.api.serializers import CharField, IntegerField, ModelSerializer, RowField, Serializer
+from devices.api.serializers import (
+    CharField,
+    IntegerField,
+    JSONField,
+    ModelSerializer,
+    RowField,
+    Serializer,
+)
 from devices.api.views import ReadMixin, RegistryViewSet
 from devices.history.context import current_reason
 from devices.jobs import NEEDED, sealed
@@ -29,8 +36,15 @@ MAX_DELETED = 200_000  # devices in one job
 OPTIONS = ("create_groups", "random", "dry_run")
 
 
+@extend_schema_field({"type": ["object", "null"]})
+class ResultField(JSONField):
+    """What a job came to; null until it is over."""
+
+
 class JobSerializer(ModelSerializer):
     """A job, and how far it is; `result` is there once it is over."""
+
+    result = ResultField(read_only=True)
 
     class Meta:
         model = Job

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from drf_spectacular.helpers import forced_singular_serializer
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -91,7 +92,7 @@ class EventViewSet(ViewSetMixin, ApiView):
             ),
             OpenApiParameter("cursor", exclude=True),
         ],
-        responses={200: EventPageSerializer},
+        responses={200: forced_singular_serializer(EventPageSerializer)},
     )
     def list(self, request: Request) -> Response:
         """Return the events after a cursor; wait for some where there are none yet."""
