@@ -28,23 +28,6 @@ def networks_are_narrow(**_kwargs: Any) -> list[CheckMessage]:
 
 
 @register(Tags.security)
-def forwarding_header_has_one_spelling(**_kwargs: Any) -> list[CheckMessage]:
-    """Warn of a forwarding header that a client can spell otherwise, through some proxies."""
-    header = settings.FORWARDED_FOR_HEADER
-    if not settings.TRUSTED_PROXIES or "-" not in header:
-        return []
-    return [
-        checks.Warning(
-            f"WSGI does not tell {header} from {header.replace('-', '_')}: through a proxy that "
-            "passes on header names with underscores a client can say where it comes from.",
-            hint="Have the proxy set a header without a hyphen, such as ClientAddress, and name it "
-            "in FORWARDED_FOR_HEADER (docs/operations.md).",
-            id="rpc.W004",
-        )
-    ]
-
-
-@register(Tags.security)
 def failures_are_counted(**_kwargs: Any) -> list[CheckMessage]:
     """Warn of a cache that keeps nothing: guesses at secrets would not be counted."""
     if not settings.CACHES["default"]["BACKEND"].endswith("DummyCache"):

@@ -192,7 +192,9 @@ async def read_ahead(environ: WSGIEnvironment, receive: Receive) -> tuple[bytes,
 def environ_of(scope: Message) -> WSGIEnvironment:
     """Return the WSGI environment of a request, without its body.
 
-    Of a header that comes twice both values count, separated as HTTP has it.
+    Of a header that comes twice both values count, separated as HTTP has it. Names with an
+    underscore are left out, as by nginx: WSGI would take `X_Forwarded_For` for `X-Forwarded-For`,
+    which only a trusted proxy may send.
     """
     environ: WSGIEnvironment = {
         **FIXED,
@@ -206,6 +208,8 @@ def environ_of(scope: Message) -> WSGIEnvironment:
         "wsgi.url_scheme": scope["scheme"],
     }
     for name, value in scope["headers"]:
+        if b"_" in name:
+            continue
         key, text = _key(name), value.decode("latin-1")
         if key in environ:
             text = f"{environ[key]}{';' if key == 'HTTP_COOKIE' else ','}{text}"
