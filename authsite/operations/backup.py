@@ -10,6 +10,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -23,6 +24,9 @@ from django.db import connection, connections, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from psycopg.conninfo import make_conninfo
+
+from devices.extension_points import PEPPERED
+from devices.models import PreSharedKey
 
 FORMAT = 1
 BLOCK = 1024 * 1024  # bytes
@@ -47,7 +51,7 @@ class Manifest(msgspec.Struct, frozen=True):
     sha256: str
     migrations: list[tuple[str, str]]
     rows: dict[str, int]
-    peppers: dict[str, int]  # live keys by the ID of the pepper that they need
+    peppers: dict[str, int]  # keys, tokens and webhooks by the ID of the pepper that they need
 
     @property
     def total(self) -> int:
@@ -130,7 +134,7 @@ def differences(manifest: Manifest) -> list[str]:
 
 
 def missing_peppers(manifest: Manifest) -> list[str]:
-    """Return the IDs of the peppers that keys need and PEPPERS does not have."""
+    """Return the IDs of the peppers that something needs and PEPPERS does not have."""
     return sorted(manifest.peppers.keys() - settings.PEPPERS.keys())
 
 
@@ -153,16 +157,22 @@ def _counted(fetch: Callable[[str], Rows], tables: Iterable[str]) -> dict[str, i
 
 
 def _described(fetch: Callable[[str], Rows], tables: Iterable[str]) -> dict[str, Any]:
-    """Return the rows of each table, the migrations, and the peppers that keys need."""
+    """Return the rows of each table, the migrations, and the peppers that are needed."""
+    tables = set(tables)
+    peppers = Counter[str]()
+    for model in (PreSharedKey, *PEPPERED.values()):
+        meta = model._meta
+        if meta.db_table not in tables:  # of a later release than the database's
+            continue
+        ends = any(field.name == "revoked_at" for field in meta.fields)
+        where = " WHERE revoked_at IS NULL" if ends else ""
+        name = connection.ops.quote_name(meta.db_table)
+        counted = fetch(f"SELECT pepper, COUNT(*) FROM {name}{where} GROUP BY pepper")  # noqa: S608
+        peppers.update(dict(counted))
     return {
         "rows": _counted(fetch, tables),
         "migrations": fetch("SELECT app, name FROM django_migrations ORDER BY id"),
-        "peppers": dict(
-            fetch(
-                "SELECT pepper, COUNT(*) FROM devices_presharedkey "
-                "WHERE revoked_at IS NULL GROUP BY pepper ORDER BY pepper"
-            )
-        ),
+        "peppers": dict(sorted(peppers.items())),
     }
 
 

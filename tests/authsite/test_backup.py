@@ -69,6 +69,7 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
                     break
                 manage(server, "add_device", f"written-meanwhile-{number:020}")
 
+        server.manage("create_token", server.staff.name, "of a program", "--read-only")
         writer = threading.Thread(target=add_devices)
         writer.start()
         done = manage(server, "backup", folder / "registry.backup", "--json")
@@ -86,7 +87,11 @@ def test_a_backup_is_readable_by_its_owner_alone_and_says_what_it_holds(
     assert described == {name: value for name, value in said.items() if name != "file"}
     assert described["rows"]["devices_device"] >= 6
     assert ["devices", "0001_initial"] in described["migrations"]
-    assert list(described["peppers"]) == ["test-2"]
+    keys, tokens = (
+        described["rows"][name] for name in ("devices_presharedkey", "authsite_apitoken")
+    )
+    assert tokens == 1
+    assert described["peppers"] == {"test-2": keys + tokens}
     for path in (file, file.with_name("registry.backup.json")):
         assert path.stat().st_mode & 0o777 == 0o600
     assert "bmV3ZXN0" not in file.with_name("registry.backup.json").read_text()
