@@ -13,7 +13,9 @@ import pytest
 import schemathesis
 from django.conf import LazySettings
 from django.contrib.auth.models import Permission, User
+from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
 from hypothesis import HealthCheck, given, settings, strategies
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -51,6 +53,16 @@ CHECKS = [
 ]
 schemathesis.serializer.alias("application/pkix-crl", "application/octet-stream")
 WRONG = "authsite_AAAAAAAAAAAA_" + 32 * "A"
+
+
+@pytest.fixture(autouse=True)
+def _keep_the_connection() -> Iterator[None]:
+    """Let the end of a request leave the test's transaction alone, as Django's own client does."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
 
 
 @pytest.fixture
