@@ -160,7 +160,8 @@ def _described(fetch: Callable[[str], Rows], tables: Iterable[str]) -> dict[str,
     """Return the rows of each table, the migrations, and the peppers that are needed."""
     tables = set(tables)
     peppers = Counter[str]()
-    for model in (PreSharedKey, *PEPPERED.values()):
+    models: list[type[Any]] = [PreSharedKey, *PEPPERED.values()]
+    for model in models:
         meta = model._meta
         if meta.db_table not in tables:  # of a later release than the database's
             continue
