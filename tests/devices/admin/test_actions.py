@@ -1,5 +1,6 @@
 """What staff do to many devices at once: shown first, then done, recorded and counted."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.support import pki
 
 Factory = Callable[..., Device]
 LIST = "/admin/devices/device/"
+UNDO = re.compile(r' <a href="(/admin/history/together/[0-9a-f-]{36}/)">Undo…</a>$')
 
 
 def act(client: Client, action: str, devices: Any, **form: Any) -> Any:
@@ -36,7 +38,8 @@ def confirm(client: Client, page: Any, **form: Any) -> Any:
 
 
 def said(response: Any) -> list[str]:
-    return [str(message) for message in response.context["messages"]]
+    """Return the messages, without the way to take back what was done."""
+    return [UNDO.sub("", str(message)) for message in response.context["messages"]]
 
 
 def recorded(model: Any, kind: str) -> int:
@@ -51,7 +54,11 @@ def test_only_what_changes_is_shown_and_changed(admin_client: Client, make_devic
     assert (page.context["count"], page.context["selected"]) == (2, 3)
     assert Device.objects.enabled().count() == 2
     before = recorded(Device, "~")
-    assert said(confirm(admin_client, page)) == ["2 devices disabled."]
+    done = confirm(admin_client, page)
+    assert said(done) == ["2 devices disabled."]
+    offered = UNDO.search(str(*done.context["messages"]))
+    assert offered
+    assert "2 devices" in admin_client.get(offered[1]).content.decode()
     assert not Device.objects.enabled().exists()
     assert recorded(Device, "~") == before + 2
     page = act(admin_client, "enable", [on, also_on])
