@@ -19,6 +19,7 @@ from devices.authentication import authenticate
 from devices.database import last_used
 from devices.history.context import MAX_REASON_LENGTH
 from devices.models import (
+    AttributeDefinition,
     Certificate,
     CertificateAuthority,
     Device,
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.django_db
 RECORDED = {
     ApiToken,
     Assertion,
+    AttributeDefinition,
     Certificate,
     CertificateAuthority,
     CommandPermission,
