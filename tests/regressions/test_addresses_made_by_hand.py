@@ -102,6 +102,8 @@ def failures(client: Client, asked: Iterator[tuple[str, dict[str, str]]]) -> lis
     found = []
     for address, parameters in asked:
         answer = client.get(address, parameters)
+        if answer.streaming:
+            list(answer)  # as a server does, which closes it then
         if answer.status_code not in ANSWERS:
             error = repr(vars(answer).get("exc_info", [None, None])[1])[:150]
             found.append(f"{answer.status_code} {address} {parameters} {error}")
