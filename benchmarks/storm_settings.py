@@ -5,24 +5,27 @@ seconds that a question may wait for its turn. Nothing but a benchmark may ever 
 """
 
 import os
-from collections.abc import Callable
+
+from django.apps import AppConfig
 
 from authsite.settings import *  # noqa: F403
-from devices.credentials import throttle
-from devices.credentials.throttle import Result
+from authsite.settings import INSTALLED_APPS
 
 
-class Unbounded(throttle.Guess):
-    """A guess that is hashed whenever it is made."""
+class Bounds(AppConfig):
+    """Sets the bounds once the models are loaded, which the throttle needs."""
 
-    def hashed(
-        self, secret: str, work: Callable[[], Result], recall: Callable[[], Result | None]
-    ) -> Result | None:
-        """Hash at once, and count nothing."""
-        return work()
+    name = "benchmarks"
+
+    def ready(self) -> None:
+        """Set them."""
+        from benchmarks.unbounded import Unbounded  # needs the models
+        from devices.credentials import throttle
+
+        if os.environ.get("STORM_THROTTLE") == "off":
+            throttle.Guess = Unbounded  # type: ignore[misc]
+        if "STORM_WAIT" in os.environ:
+            throttle.WAIT = (float(os.environ["STORM_WAIT"]),) * 2
 
 
-if os.environ.get("STORM_THROTTLE") == "off":
-    throttle.Guess = Unbounded  # type: ignore[misc]
-if "STORM_WAIT" in os.environ:
-    throttle.WAIT = (float(os.environ["STORM_WAIT"]),) * 2
+INSTALLED_APPS = [*INSTALLED_APPS, "benchmarks.storm_settings.Bounds"]

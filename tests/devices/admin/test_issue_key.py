@@ -99,7 +99,7 @@ def test_a_double_click_issues_one_key() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(answer.status_code for answer in answers) == [200, 302]
+    assert sorted(answer.status_code for answer in answers) == [201, 302]
     assert PreSharedKey.objects.count() == 1
 
 
