@@ -72,6 +72,7 @@ def log_in(page: Page, name: str, password: str) -> None:
 
 def log_out(page: Page) -> None:
     page.goto("/admin/")
+    page.locator("#account-menu summary").click()
     page.get_by_role("button", name="Log out").click()
     page.goto("/admin/")
 
