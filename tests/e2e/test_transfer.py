@@ -46,7 +46,7 @@ def uuid(number: int) -> str:
 def test_a_file_is_previewed_imported_and_its_secrets_saved_once(
     open_page: OpenPage, registry: Server
 ) -> None:
-    lines = [f"{uuid(n)},device,Lamp {n},Imported lamps,true," for n in range(1_000)]
+    lines = [f"{uuid(n)},device,Imported lamp {n},Imported lamps,true," for n in range(1_000)]
     content = "\r\n".join(["identifier,kind,name,groups,enabled,secret", *lines])
     page = open_page("/admin/devices/device/")
     page.get_by_role("link", name="Import", exact=True).click()
@@ -56,7 +56,8 @@ def test_a_file_is_previewed_imported_and_its_secrets_saved_once(
     assert counts(page) == [1_000, 0, 0, 0]
     expect(page.locator("#outcome")).to_contain_text("1000 secrets are added")
     assert (
-        registry.manage("export_devices", "--filter", "name__startswith=Lamp ", "--json") == "[]\n"
+        registry.manage("export_devices", "--filter", "name__startswith=Imported lamp ", "--json")
+        == "[]\n"
     )
 
     with page.expect_download() as saved:
