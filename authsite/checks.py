@@ -7,6 +7,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Tags, register
 
 from authsite.accounts.second_factor import Policy, policy
+from authsite.accounts.sign_on.break_glass import lack_second_factor
 
 
 @register(Tags.security, deploy=True)
@@ -34,5 +35,21 @@ def tls_is_ended_somewhere(**_kwargs: Any) -> list[CheckMessage]:
             "redirected for ever, and all logins seem to come from the proxy.",
             hint="Name the proxy in TRUSTED_PROXIES: docs/operations.md.",
             id="authsite.I002",
+        )
+    ]
+
+
+@register(Tags.security)
+def break_glass_accounts_have_a_second_factor(**_kwargs: Any) -> list[CheckMessage]:
+    """Refuse emergency accounts that a password alone would open; in development, tell of them."""
+    if not lack_second_factor():
+        return []
+    kind = checks.Warning if settings.DEBUG else checks.Error
+    return [
+        kind(
+            "BREAK_GLASS_ACCOUNTS names accounts and STAFF_SECOND_FACTOR is off: their passwords "
+            "are refused.",
+            hint="Set STAFF_SECOND_FACTOR to optional or required: docs/sign-on.md.",
+            id="authsite.E001",
         )
     ]

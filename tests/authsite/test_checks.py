@@ -27,3 +27,21 @@ def test_a_redirect_that_no_proxy_ends_is_told(
 ) -> None:
     settings.HTTPS, settings.TRUSTED_PROXIES = https, proxies
     assert ("authsite.I002" in told()) is is_told
+
+
+@pytest.mark.parametrize(
+    ("accounts", "policy", "debug", "level"),
+    [
+        (["glass"], "off", False, checks.ERROR),
+        (["glass"], "off", True, checks.WARNING),
+        (["glass"], "optional", False, None),
+        ([], "off", False, None),
+    ],
+)
+def test_emergency_accounts_without_a_second_factor_keep_the_server_from_starting(
+    settings: Any, accounts: list[str], policy: str, debug: bool, level: int | None
+) -> None:
+    settings.BREAK_GLASS_ACCOUNTS, settings.STAFF_SECOND_FACTOR = accounts, policy
+    settings.DEBUG = debug
+    found = {message.id: message.level for message in checks.run_checks()}
+    assert found.get("authsite.E001") == level

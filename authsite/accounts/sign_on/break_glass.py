@@ -10,15 +10,24 @@ from django.core.exceptions import PermissionDenied
 from django.dispatch import receiver
 from django.http import HttpRequest
 
+from authsite.accounts import second_factor
 from authsite.accounts.login import client_address
 from authsite.accounts.sign_on.sessions import is_signed_on
 
 logger = logging.getLogger("authsite.sign_on")
 
 
+def lack_second_factor() -> bool:
+    """Whether break-glass accounts are named and none of them can be asked for a second factor."""
+    off = second_factor.policy() is second_factor.Policy.OFF
+    return bool(settings.BREAK_GLASS_ACCOUNTS) and off
+
+
 def may_use_password(name: str) -> bool:
     """Whether the account of this name may log in with a password of this registry."""
-    return not settings.BREAK_GLASS_ACCOUNTS or name in settings.BREAK_GLASS_ACCOUNTS
+    if not settings.BREAK_GLASS_ACCOUNTS:
+        return True
+    return name in settings.BREAK_GLASS_ACCOUNTS and not lack_second_factor()
 
 
 class PasswordPolicy:
@@ -37,6 +46,10 @@ class PasswordPolicy:
         """Raise PermissionDenied, which asks no other backend, or leave it to them."""
         if password is not None and not may_use_password(username or ""):
             User().set_password(password)  # as slow as for an account that has one
+            if username in settings.BREAK_GLASS_ACCOUNTS:
+                logger.error(
+                    "The break-glass account %r was refused: STAFF_SECOND_FACTOR is off", username
+                )
             raise PermissionDenied
 
 

@@ -794,6 +794,16 @@ def test_passwords_can_be_left_to_emergency_accounts(
     assert client.get("/admin/second-factor/settings/").status_code == 200
 
 
+def test_without_a_second_factor_emergency_accounts_stay_out(
+    client: Client, settings: Any, caplog: Any
+) -> None:
+    settings.STAFF_SECOND_FACTOR, settings.BREAK_GLASS_ACCOUNTS = "off", ["glass"]
+    User.objects.create_superuser("glass", password=PASSWORD)
+    client.post("/admin/login/", {"username": "glass", "password": PASSWORD})
+    assert is_anonymous(client)
+    assert "'glass' was refused: STAFF_SECOND_FACTOR is off" in caplog.text
+
+
 def test_a_password_of_before_the_rule_confirms_nothing(
     client: Client, settings: Any, liar: LyingProvider
 ) -> None:
