@@ -4,20 +4,25 @@ from authsite.wsgi import application as wsgi, fast_path  # isort: skip - it set
 
 from collections.abc import Sequence
 
-from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS
 
 from authsite.operations.asgi import LoopApplication
 from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES, StoredKey, by_identifier
-from devices.database.answers import ANSWERS
-from devices.database.in_loop import LoopAsker
+from devices.database import answers
+from devices.database.in_loop import LoopAsker, StandbyAsker
 from rpc.urls import MACHINE_PATHS, verifier
 
 nothing: Sequence[StoredKey] = ()
-asker: LoopAsker[Sequence[StoredKey]] | None = None
-if ANSWERS not in settings.DATABASES and not settings.DATABASE_POOLER:
-    asker = LoopAsker(
-        fast_path.machines.another(DEFAULT_DB_ALIAS), KEYS_OF_DEVICES, by_identifier, nothing
+connection = fast_path.machines.another
+asker = LoopAsker(connection(DEFAULT_DB_ALIAS), KEYS_OF_DEVICES, by_identifier, nothing)
+if answers.standby is not None:
+    asker = StandbyAsker(
+        connection(answers.ANSWERS),
+        KEYS_OF_DEVICES,
+        by_identifier,
+        nothing,
+        standby=answers.standby,
+        primary=asker,
     )
 paths = [path for path, view in MACHINE_PATHS.items() if view is verifier]
 application = LoopApplication(wsgi, verifier, paths, asker)

@@ -4,6 +4,7 @@ Each process writes a number to the primary every INTERVAL, in a row of its own,
 The statement that a standby answers reads that row, too: a standby that shows the number shows
 whatever was committed before it was written. The clocks of two machines are never compared. Where
 the standby shows no number of the last ANSWERS_LEASE seconds, or fails, the primary is asked.
+Threads ask by `Standby.rows`, the event loop by `in_loop.StandbyAsker`.
 (docs/operations.md, "Answers from standbys".)
 """
 
@@ -33,6 +34,7 @@ from devices.database.outages import OutageLog
 ANSWERS = "answers"  # the standby's alias in DATABASES
 INTERVAL = 0.5  # seconds between two heartbeats
 KEPT = 60  # numbers whose moments are remembered
+SECONDS = 0.5  # for an answer: then the primary has time to give it
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds without asking a standby that failed
 
 WRITE = """
@@ -74,17 +76,18 @@ class Heartbeats:
 
 
 class Standby:
-    """Asks the standby in the slot of a machine's request."""
+    """What this process knows of its standby: whether to ask it, and whether an answer holds."""
 
     def __init__(self, heartbeats: Heartbeats, lease: float) -> None:
         self._heartbeats = heartbeats
         self._lease = lease
         self._pause = SHORTEST_PAUSE
         self._asked_again = 0.0
+        self.process = heartbeats.process
         self.age = float("inf")  # as it was last seen
 
     def rows(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]] | None:
-        """Return the rows of a statement; None where the primary must be asked.
+        """Ask it; return the rows of a statement, None where the primary must be asked.
 
         That is so for whoever holds no slot with a standby, such as staff: they see what they
         wrote.
@@ -92,31 +95,48 @@ class Standby:
         held = slots.held()
         if held is None or not held.has(ANSWERS) or connections[DEFAULT_DB_ALIAS].in_atomic_block:
             return None
-        if time.monotonic() < self._asked_again:
-            telemetry.listener.answered_by("primary")
-            return None
+        rows = self._asked(sql, values) if self.may_be_asked() else None
+        telemetry.listener.answered_by("primary" if rows is None else "standby")
+        return rows
+
+    def _asked(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]] | None:
         own = connections[ANSWERS]
         try:
-            rows = drivers.run(own, _with_heartbeat(sql), [self._heartbeats.process, *values])
+            return self.fresh(
+                drivers.run(own, with_heartbeat(sql), [self.process, *values], SECONDS)
+            )
         except (OperationalError, InterfaceError, NotSupportedError) as error:
             own.close()
-            outages.note("the standby did not answer, the primary is asked", error)
-            telemetry.listener.database_failed(ANSWERS)
-            self._asked_again = time.monotonic() + self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
-            telemetry.listener.answered_by("primary")
+            self.failed(error)
             return None
+
+    def may_be_asked(self) -> bool:
+        """Whether it has neither failed nor been late a moment ago."""
+        return time.monotonic() >= self._asked_again
+
+    def failed(self, error: BaseException) -> None:
+        """Take note that it did not answer: it is left alone for a while."""
+        outages.note("the standby did not answer, the primary is asked", error)
+        telemetry.listener.database_failed(ANSWERS)
+        self._asked_again = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def fresh(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]] | None:
+        """Return the rows of a statement from those that came with its heartbeat.
+
+        None where the lease has lapsed: the primary must be asked, and is until the next heartbeat.
+        """
         self._pause = SHORTEST_PAUSE
         self.age = age = self._heartbeats.age(rows[0][0])
         if age > self._lease:
-            telemetry.listener.answered_by("primary")
+            self._asked_again = time.monotonic() + INTERVAL
             return None
-        telemetry.listener.answered_by("standby")
         return [row[2:] for row in rows if row[1]]
 
 
 @cache
-def _with_heartbeat(sql: str) -> str:
+def with_heartbeat(sql: str) -> str:
+    """Return a statement that reads a process's number, its first parameter, beside its rows."""
     return WITH_HEARTBEAT.replace("{sql}", sql)
 
 

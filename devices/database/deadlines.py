@@ -11,19 +11,26 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import psycopg
 from django.db import OperationalError
 
 SECONDS = 1.5  # for a question of the machine endpoints: RTIO waits 5 s in all
 INTERVAL = 0.2  # seconds between two looks
+DEFAULT_PORT = 5432
 
+Server = tuple[str, int]  # host and port
+
+# By server: when it last kept a question waiting for too long, on this clock. Connections that were
+# opened before lead to a server that stands still, and new ones are tried elsewhere first.
+overdue: dict[Server, float] = {}
+_servers: WeakKeyDictionary["psycopg.Connection[Any]", Server] = WeakKeyDictionary()
 _due: dict[int, tuple[float, Any]] = {}  # by driver: when it must have answered, on this clock
 _lock = threading.Lock()
-last_overdue = 0.0  # on this clock: connections that were opened before lead to a frozen server
 _watcher: threading.Thread | None = None
 
 
@@ -53,10 +60,41 @@ class Deadline:
         trace: TracebackType | None,
     ) -> None:
         if _due.pop(id(self._driver), None) is None:
-            global last_overdue  # noqa: PLW0603 - one a process
-            last_overdue = time.monotonic()
+            note_overdue(self._driver)
             with _lock:  # its socket is being shut down: nothing may close it meanwhile
                 raise Overdue(f"the database did not answer within {self._seconds:g} s")
+
+
+def connected(driver: "psycopg.Connection[Any]") -> Server:
+    """Take note of a new connection, and return where it leads."""
+    _servers[driver] = server = driver.info.host, driver.info.port
+    return server
+
+
+def note_overdue(driver: "psycopg.Connection[Any]") -> None:
+    """Take note that the server of a connection did not answer in time."""
+    if (server := _servers.get(driver)) is not None:
+        overdue[server] = time.monotonic()
+
+
+def overdue_last(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a connection's parameters with those of its hosts last that did not answer in time.
+
+    A frozen host takes connections, so that each new one would wait for it first.
+    """
+    ordered = dict(parameters)
+    hosts = str(ordered.get("host") or "").split(",")
+    ports = str(ordered.get("port") or DEFAULT_PORT).split(",")
+    if not overdue or len(hosts) == 1 or "hostaddr" in ordered:
+        return ordered
+    servers = [
+        (host, int(port or DEFAULT_PORT))
+        for host, port in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=False)
+    ]
+    servers.sort(key=lambda server: overdue.get(server, 0.0))
+    ordered["host"] = ",".join(host for host, _ in servers)
+    ordered["port"] = ",".join(str(port) for _, port in servers)
+    return ordered
 
 
 def guard(seconds: float) -> Callable[..., Any]:

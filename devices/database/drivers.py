@@ -22,7 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 
-from devices.database.deadlines import Deadline, Overdue
+from devices.database.deadlines import SECONDS, Deadline, Overdue
 
 __all__ = ["Overdue", "for_cursor", "is_lost", "run"]
 
@@ -33,14 +33,19 @@ Driver = psycopg.Connection[Any]
 LOST_STATEMENT, KNOWN_STATEMENT = b"26000", b"42P05"  # SQLSTATE
 
 
-def run(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]) -> Rows:
-    """Run a statement and return its rows; a failure is one of Django's database errors."""
+def run(
+    connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any], seconds: float = SECONDS
+) -> Rows:
+    """Run a statement and return its rows; a failure is one of Django's database errors.
+
+    `seconds` is how long PostgreSQL may take to answer.
+    """
     with connection.wrap_database_errors:
         if connection.connection is None:
             connection.connect()
         if connection.vendor == "sqlite":
             return _run_on_sqlite(connection.connection, sql, parameters)
-        return _run_on_postgres(connection.connection, sql, parameters)
+        return _run_on_postgres(connection.connection, sql, parameters, seconds)
 
 
 def is_lost(connection: BaseDatabaseWrapper) -> bool:
@@ -92,7 +97,7 @@ class Prepared:
 _prepared: WeakKeyDictionary[Driver, dict[str, Prepared]] = WeakKeyDictionary()
 
 
-def _run_on_postgres(driver: Driver, sql: str, parameters: Sequence[Any]) -> Rows:
+def _run_on_postgres(driver: Driver, sql: str, parameters: Sequence[Any], seconds: float) -> Rows:
     """Run by libpq's blocking calls, which hold the interpreter for none of the wait.
 
     Parameters go as text whose types the server infers, so that one plan takes whatever comes.
@@ -103,7 +108,7 @@ def _run_on_postgres(driver: Driver, sql: str, parameters: Sequence[Any]) -> Row
     statement = statements.get(sql)
     if statement is None:
         statement = statements[sql] = Prepared(sql)
-    with Deadline(driver):
+    with Deadline(driver, seconds):
         result = _result(
             driver, statement, _numbered(sql), [_for_postgres(value) for value in parameters]
         )
@@ -111,9 +116,16 @@ def _run_on_postgres(driver: Driver, sql: str, parameters: Sequence[Any]) -> Row
 
 
 def send(driver: Driver, sql: str, parameters: Sequence[Any]) -> None:
-    """Put a statement that has run once on this connection, and do not wait: see `received`."""
+    """Put a statement that has run once on this connection, and do not wait: see `received`.
+
+    Where nothing is prepared, as behind a pooler that hands each transaction another connection of
+    the server's, the text goes along each time: all of it is one message, and so one transaction.
+    """
     values = [_for_postgres(value) for value in parameters]
-    driver.pgconn.send_query_prepared(_prepared[driver][sql].name, values)
+    if driver.prepare_threshold is None:
+        driver.pgconn.send_query_params(_numbered(sql), values)
+    else:
+        driver.pgconn.send_query_prepared(_prepared[driver][sql].name, values)
 
 
 def received(driver: Driver, sql: str) -> Rows | None:

@@ -5,6 +5,10 @@ put to the database after it was asked, so whatever was changed before shows in 
 
 A question that the loop cannot ask now (it has no connection yet, or lost it) is handed back: a
 thread asks it, and judges what failed. What fails late is not asked twice: callers wait 5 s in all.
+
+Where there is a standby, it is asked first, and the primary what the standby must not answer:
+
+    StandbyAsker ──(failed, slow, or its lease has lapsed)──▶ LoopAsker ──(failed)──▶ a thread
 """
 
 import asyncio
@@ -18,7 +22,9 @@ import psycopg
 from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from devices.database import deadlines, drivers
+from devices import telemetry
+from devices.database import answers, deadlines, drivers
+from devices.database.answers import Standby
 from devices.database.outages import OutageLog
 from devices.database.statements import Statement
 
@@ -27,7 +33,7 @@ SOON = 0.5  # seconds within which a failure leaves time to ask again
 PAUSE = 1.0  # seconds between two attempts to connect
 
 Answer = TypeVar("Answer")
-Asked = list[tuple[str, "asyncio.Future[Answer | None]"]]
+Asked = list[tuple[str, asyncio.Future[Answer | None]]]
 
 log = logging.getLogger(__name__)
 outages = OutageLog(log)
@@ -70,39 +76,68 @@ class LoopAsker(Generic[Answer]):
 
         It fails with an OperationalError where the database does not answer in time.
         """
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer | None] = loop.create_future()
-        if self._driver is None:
-            self._open(loop)
-            answer.set_result(None)
-        else:
-            self._waiting.append((question, answer))
-            if not self._asked and len(self._waiting) == 1:
-                loop.call_soon(self._send)  # with whatever else comes in this turn of the loop
+        answer: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        self.put(question, answer)
         return answer
 
-    def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+    def put(self, question: str, answer: "asyncio.Future[Answer | None]") -> None:
+        """Have a question answered as `ask` says."""
+        if self._driver is None:
+            self._open()
+            self._hand_back([(question, answer)])
+            return
+        self._waiting.append((question, answer))
+        if not self._asked and len(self._waiting) == 1:
+            # With whatever else comes in this turn of the loop.
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _hand_back(self, asked: Asked[Answer], error: Exception | None = None) -> None:
+        """Have threads ask; with an error, of those who have waited for long, fail with that."""
+        for _, answer in asked:
+            if answer.done():
+                continue
+            if error is None:
+                answer.set_result(None)
+            else:
+                answer.set_exception(OperationalError(*error.args))
+
+    def _parameters(self, questions: list[str]) -> list[object]:
+        return [questions]
+
+    def _seconds(self) -> float:
+        """Return how long an answer may take."""
+        return deadlines.SECONDS
+
+    def _valid(self, rows: drivers.Rows) -> drivers.Rows | None:
+        """Return the rows that answer; None where these do not."""
+        return rows
+
+    def _open(self) -> None:
         """Have a thread open the connection, unless one does, or has just failed."""
         if self._opening is None and time.monotonic() >= self._open_again:
             self._open_again = time.monotonic() + PAUSE
-            self._opening = loop.run_in_executor(None, self._opened)
+            self._opening = asyncio.get_running_loop().run_in_executor(None, self._opened)
             self._opening.add_done_callback(self._take)
 
     def _opened(self) -> None:
         self._connection.close()
         self._connection.connect()
-        self._statement.on(self._connection, [])  # so that it is prepared
+        drivers.run(self._connection, self._sql, self._parameters([]))  # so that it is prepared
 
     def _take(self, opening: "asyncio.Future[None]") -> None:
         self._opening = None
         if opening.cancelled():
             return
         if error := opening.exception():
-            outages.note("the loop cannot ask the database", error)
+            self._note(error)
             return
         self._driver = self._connection.connection
         if self._connection.vendor != "sqlite":
             asyncio.get_running_loop().add_reader(self._driver.fileno(), self._receive)
+
+    def _note(self, error: BaseException) -> None:
+        """Say that the database cannot be asked."""
+        outages.note("the loop cannot ask the database", error)
 
     def _send(self) -> None:
         self._asked, self._waiting = self._waiting[:MAX_QUESTIONS], self._waiting[MAX_QUESTIONS:]
@@ -114,12 +149,11 @@ class LoopAsker(Generic[Answer]):
             if self._connection.vendor == "sqlite":  # without a round trip there is no wait
                 self._answer(self._statement.on(self._connection, questions))
                 return
-            drivers.send(self._driver, self._sql, [questions])
+            drivers.send(self._driver, self._sql, self._parameters(questions))
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             self._fail(error)
             return
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(deadlines.SECONDS, self._give_up)
+        self._deadline = asyncio.get_running_loop().call_later(self._seconds(), self._give_up)
 
     def _receive(self) -> None:
         try:
@@ -130,17 +164,21 @@ class LoopAsker(Generic[Answer]):
             self._fail(error)
 
     def _answer(self, rows: drivers.Rows) -> None:
-        answers = self._answers_of(rows)
         if self._deadline is not None:
             self._deadline.cancel()
-        for question, answer in self._asked:
-            if not answer.done():
-                answer.set_result(answers.get(question, self._nothing))
+        valid = self._valid(rows)
+        if valid is None:
+            self._hand_back(self._asked)
+        else:
+            found = self._answers_of(valid)
+            for question, answer in self._asked:
+                if not answer.done():
+                    answer.set_result(found.get(question, self._nothing))
         self._send()
 
     def _give_up(self) -> None:
-        deadlines.last_overdue = time.monotonic()
-        self._fail(deadlines.Overdue(f"no answer within {deadlines.SECONDS:g} s"))
+        deadlines.note_overdue(self._driver)
+        self._fail(deadlines.Overdue(f"no answer within {self._seconds():g} s"))
 
     def _fail(self, error: Exception) -> None:
         """Hand back what was asked, and give the connection up: the next one is opened anew."""
@@ -152,10 +190,55 @@ class LoopAsker(Generic[Answer]):
         self._driver = None
         is_late = time.monotonic() - self._sent > SOON
         failed, self._asked, self._waiting = self._asked + self._waiting, [], []
-        for _, answer in failed:
-            if answer.done():
-                continue
-            if is_late:
-                answer.set_exception(OperationalError(*error.args))
-            else:
-                answer.set_result(None)
+        self._hand_back(failed, error if is_late else None)
+
+
+class StandbyAsker(LoopAsker[Answer]):
+    """Puts questions to the standby, and to the primary's asker those that it must not answer."""
+
+    def __init__(
+        self,
+        connection: BaseDatabaseWrapper,
+        statement: Statement,
+        answers_of: Callable[[drivers.Rows], Mapping[str, Answer]],
+        nothing: Answer,
+        *,
+        standby: Standby,
+        primary: LoopAsker[Answer],
+    ) -> None:
+        super().__init__(connection, statement, answers_of, nothing)
+        self._standby = standby
+        self._primary = primary
+        self._sql = answers.with_heartbeat(self._sql)
+
+    def put(self, question: str, answer: "asyncio.Future[Answer | None]") -> None:
+        """Have a question answered as `ask` says."""
+        if self._standby.may_be_asked():
+            super().put(question, answer)
+        else:
+            self._hand_back([(question, answer)])
+
+    def _hand_back(self, asked: Asked[Answer], error: Exception | None = None) -> None:
+        if asked:
+            telemetry.listener.answered_by("primary")
+        for question, answer in asked:
+            self._primary.put(question, answer)
+
+    def _parameters(self, questions: list[str]) -> list[object]:
+        return [self._standby.process, questions]
+
+    def _seconds(self) -> float:
+        return answers.SECONDS
+
+    def _valid(self, rows: drivers.Rows) -> drivers.Rows | None:
+        fresh = self._standby.fresh(rows)
+        if fresh is not None:
+            telemetry.listener.answered_by("standby")
+        return fresh
+
+    def _note(self, error: BaseException) -> None:
+        self._standby.failed(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._standby.failed(error)
+        super()._fail(error)

@@ -71,7 +71,7 @@ class Slots:
             slot = self._wait()
         for alias, connection in zip(self._aliases, slot, strict=True):
             connections[alias] = connection
-            if getattr(connection, "opened", inf) < deadlines.last_overdue:
+            if deadlines.overdue and _is_overdue(connection):
                 connection.close()  # each would be found out by a request of its own
         _held.slots = self
 
@@ -130,6 +130,12 @@ def held() -> Slots | None:
     """Return the slots that this thread holds one of, if it does."""
     slots: Slots | None = getattr(_held, "slots", None)
     return slots
+
+
+def _is_overdue(connection: BaseDatabaseWrapper) -> bool:
+    """Whether it leads to a server that has not answered in time since it was opened."""
+    since = deadlines.overdue.get(getattr(connection, "server", ("", 0)), 0.0)
+    return getattr(connection, "opened", inf) < since
 
 
 def _connection(

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.backends.postgresql import base
 
-from devices.database import confirmation
+from devices.database import confirmation, deadlines
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -13,8 +13,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Connect, and listen for the server's word that a commit waited in vain."""
-        driver = super().get_new_connection(conn_params)
-        self.opened = time.monotonic()
+        driver = super().get_new_connection(deadlines.overdue_last(conn_params))
+        self.opened, self.server = time.monotonic(), deadlines.connected(driver)
         driver.add_notice_handler(confirmation.hear)
         return driver
 

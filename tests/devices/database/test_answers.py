@@ -36,7 +36,7 @@ def test_whoever_holds_no_slot_of_machines_is_answered_by_the_primary() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_the_heartbeat_comes_with_the_rows_and_without_any(count: int) -> None:
     heartbeats = Heartbeats()
-    statement = answers._with_heartbeat(SQL)
+    statement = answers.with_heartbeat(SQL)
     for number in range(count):
         Device.objects.create(identifier="lamp", name=f"Lamp {number}")
     rows = drivers.run(connection, statement, [heartbeats.process, "lamp"])

@@ -13,7 +13,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from devices.database import deadlines, drivers
-from devices.database.deadlines import Deadline, Overdue
+from devices.database.deadlines import Overdue
 from devices.database.statements import Statement
 
 MOMENT = datetime(2026, 6, 1, 12, 30, 0, 125, tzinfo=UTC)
@@ -94,7 +94,7 @@ def test_an_error_is_one_of_djangos(driver: Any) -> None:
 def test_what_is_overdue_fails_and_is_not_asked_again(
     driver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Deadline.__init__, "__defaults__", (0.2,))
+    monkeypatch.setattr(drivers.run, "__defaults__", (0.2,))
     began = time.monotonic()
     with pytest.raises(OperationalError, match=r"within 0\.2 s"):
         Statement("SELECT pg_sleep(%s)::text").rows(5)

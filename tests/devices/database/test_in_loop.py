@@ -9,8 +9,9 @@ import psycopg
 import pytest
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connection
 
-from devices.database import deadlines, in_loop
-from devices.database.in_loop import LoopAsker
+from devices.database import answers, deadlines, in_loop
+from devices.database.answers import Heartbeats, Standby
+from devices.database.in_loop import LoopAsker, StandbyAsker
 from devices.database.slots import Slots
 from devices.database.statements import Statement
 from devices.models import DeviceGroup
@@ -133,6 +134,87 @@ def test_a_table_altered_meanwhile_is_asked_by_a_thread(asker: Asker) -> None:
         assert first in {None, "nothing"}
 
     run(asker, body)
+
+
+@needs_postgres
+def test_where_nothing_is_prepared_the_text_goes_along(asker: Asker) -> None:
+    options = asker._connection.settings_dict["OPTIONS"]
+    asker._connection.settings_dict["OPTIONS"] = options | {"prepare_threshold": None}
+    DeviceGroup.objects.create(name="one", description="first")
+
+    async def body() -> None:
+        assert await asyncio.gather(*map(asker.ask, ["one", "two"])) == ["first", "nothing"]
+        assert asker._driver.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
+
+    run(asker, body)
+
+
+class Primary(LoopAsker[str]):
+    """What the standby hands on."""
+
+    def put(self, question: str, answer: "asyncio.Future[str | None]") -> None:
+        if not answer.done():
+            answer.set_result("of the primary")
+
+
+def lapse(heartbeats: Heartbeats, monkeypatch: pytest.MonkeyPatch) -> None:
+    heartbeats._moments.clear()
+
+
+def freeze(heartbeats: Heartbeats, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold what the standby's statement reads for longer than an answer may take."""
+    monkeypatch.setattr(answers, "SECONDS", 0.2)
+    other = psycopg.connect(**connection.get_connection_params())
+    other.execute("LOCK TABLE devices_heartbeat IN ACCESS EXCLUSIVE MODE")
+    monkeypatch.setattr(answers, "kept_open", other, raising=False)
+
+
+def lose(heartbeats: Heartbeats, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE query LIKE '%devices_heartbeat%' AND pid <> pg_backend_pid()"
+        )
+
+
+@needs_postgres
+@pytest.mark.parametrize("change", [lapse, freeze, lose])
+def test_the_primary_is_asked_what_the_standby_must_not_answer(
+    change: Callable[[Heartbeats, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DeviceGroup.objects.create(name="one", description="of the standby")
+    heartbeats = Heartbeats()
+    opened = [Slots(1, max_wait=1.0).another(DEFAULT_DB_ALIAS) for _ in range(2)]
+    asker = StandbyAsker(
+        opened[0],
+        NAMES,
+        dict,
+        "nothing",
+        standby=Standby(heartbeats, 100),
+        primary=Primary(opened[1], NAMES, dict, "nothing"),
+    )
+    monkeypatch.setattr(in_loop, "PAUSE", 0.0)
+    monkeypatch.setattr(answers, "INTERVAL", 0.0)
+    monkeypatch.setattr(answers, "SHORTEST_PAUSE", 0.0)
+
+    async def until(expected: str) -> None:
+        while await asker.ask("one") != expected:
+            await asyncio.sleep(0.01)
+
+    async def body() -> None:
+        await until("of the primary")  # it has no connection, or shows no number yet
+        await elsewhere(heartbeats.write)
+        await until("of the standby")
+        await elsewhere(lambda: change(heartbeats, monkeypatch))
+        assert await asyncio.gather(*map(asker.ask, ["one", "two"])) == ["of the primary"] * 2
+        if change is freeze:
+            answers.kept_open.close()  # type: ignore[attr-defined]
+        await elsewhere(heartbeats.write)
+        await until("of the standby")
+        assert await asker.ask("two") == "nothing"
+
+    asyncio.run(asyncio.wait_for(body(), PATIENCE))
+    opened[0].close()
 
 
 async def elsewhere(do: Callable[[], object]) -> None:

@@ -11,6 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, transacti
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 
+from devices.database import deadlines
 from devices.database import slots as module
 from devices.database.slots import NoSlotError, Slots, released
 from rpc.wsgi import Body, MachineFastPath
@@ -229,9 +230,12 @@ def test_connections_to_a_frozen_server_are_given_up_together(
     with slots:
         connections[DEFAULT_DB_ALIAS].ensure_connection()
         first = connections[DEFAULT_DB_ALIAS].connection
+        server = connections[DEFAULT_DB_ALIAS].server  # type: ignore[attr-defined]
+    monkeypatch.setattr(deadlines, "overdue", {("another.example", 5432): time.monotonic()})
     with slots:
         assert connections[DEFAULT_DB_ALIAS].connection is first
-    monkeypatch.setattr("devices.database.deadlines.last_overdue", time.monotonic())
+    deadlines.note_overdue(first)
+    assert deadlines.overdue[server]
     with slots:
         assert connections[DEFAULT_DB_ALIAS].connection is None
         connections[DEFAULT_DB_ALIAS].ensure_connection()
