@@ -13,32 +13,18 @@ from pathlib import Path
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 os.environ.setdefault("DATABASE_URL", "sqlite://:memory:")
 
+from benchmarks.machine import cpu_seconds
 from drills.nodes import Node
 from drills.probe import Known, Probe, register
 from drills.sites import migrated, site
 from tests.support.servers import Server
 
 SECONDS = 8
-TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
-def cpu(pids: list[int]) -> float:
-    """Return the CPU time, in seconds, that processes have taken."""
-    total = 0.0
-    for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += (int(fields[11]) + int(fields[12])) * TICK
-    return total
-
-
-def workers(server: Server) -> list[int]:
-    """Return a server's processes, its main one included."""
-    main = server.process.pid
-    children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-    return [main, *map(int, children)]
+def cpu(roots: list[int]) -> float:
+    """Return the CPU time, in seconds, that processes and their descendants have taken."""
+    return sum(map(cpu_seconds, roots))
 
 
 def measure(
@@ -52,8 +38,8 @@ def measure(
         with Probe(sites, devices, clients=8, pause=0.0) as probe:
             time.sleep(2)
             before = len(probe.answers)
-            ours = [pid for each in sites for pid in workers(each)]
-            theirs = [pid for node in nodes for pid in node.pids()]
+            ours = [each.process.pid for each in sites]
+            theirs = [node.process.pid for node in nodes if node.process is not None]
             began, site_cpu, node_cpu = time.monotonic(), cpu(ours), cpu(theirs)
             time.sleep(SECONDS)
             checks = len(probe.answers) - before

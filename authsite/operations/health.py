@@ -1,6 +1,8 @@
 """Judge whether this process should be sent requests: `/readyz`.
 
-A stranger is told nothing but that; the log says why not, once for each reason.
+A stranger is told nothing but that; the log says why not, once for each reason. A process that
+verifies devices is sent them, whatever else it cannot do: without the pepper of a token or of a
+webhook's secret it says *degraded*.
 """
 
 import logging
@@ -9,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connection, connections
@@ -18,12 +21,21 @@ from django.utils import timezone
 from authsite.operations.server import DRAINING, RUNTIME
 from devices.credentials import hashing
 from devices.database.slots import Slots
+from devices.extension_points import PEPPERED
 from devices.models import PreSharedKey
 
 PEPPERS_EVERY = 30.0  # seconds: the question reads all keys, in a thread of its own
 IN_USE = timedelta(hours=1)
 
 log = logging.getLogger(__name__)
+
+
+class State(StrEnum):
+    """What is said of this process, in a word."""
+
+    READY = "ok"
+    DEGRADED = "degraded"  # it verifies devices, and lacks the pepper of something else
+    UNAVAILABLE = "unavailable"
 
 
 class NotReadyError(Exception):
@@ -41,20 +53,22 @@ class Readiness:
         self._peppers: PepperWatch | None = None
         self._said = ""
 
-    def is_ready(self) -> bool:
+    def state(self) -> State:
         """Return the judgement; a new reason against it leaves one log line."""
+        state, said = State.READY, ""
         try:
-            self._judge()
+            peppers = self._judge()
         except NotReadyError as reason:
-            said = str(reason)
+            state, said = State.UNAVAILABLE, f"not ready: {reason}"
         else:
-            said = ""
+            if peppers.others:
+                state, said = State.DEGRADED, f"ready, but {peppers.others}"
         if said != self._said:
             self._said = said
-            log.warning("not ready: %s" if said else "ready again%s", said)
-        return not said
+            log.warning("%s", said or "ready again")
+        return state
 
-    def _judge(self) -> None:
+    def _judge(self) -> "PepperWatch":
         if is_draining():
             raise NotReadyError("the server was told to stop")
         try:
@@ -68,6 +82,7 @@ class Readiness:
             self._peppers = PepperWatch()
         if missing := self._peppers.missing():
             raise NotReadyError(f"keys in use need the peppers {', '.join(sorted(missing))}")
+        return self._peppers
 
     def _check_migrations(self) -> None:
         """Look for migrations that are not applied; once there are none, that stays so."""
@@ -81,12 +96,16 @@ class Readiness:
 
 
 class PepperWatch:
-    """Reads now and then which peppers keys in use need and this process does not have."""
+    """Reads now and then which peppers are needed and this process does not have.
+
+    `missing()` names those of keys in use; `others` says of what else, and is empty otherwise.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._next = 0.0
         self._missing = missing_peppers()
+        self.others = missing_beside_keys()
 
     def missing(self) -> frozenset[str]:
         """Return what was read last; has it read again where that was a while ago."""
@@ -97,7 +116,7 @@ class PepperWatch:
 
     def _read(self) -> None:
         try:
-            self._missing = missing_peppers()
+            self._missing, self.others = missing_peppers(), missing_beside_keys()
         except (DatabaseError, InterfaceError) as error:
             log.warning("peppers in use are not known: %s", " ".join(str(error).split()))
         finally:
@@ -114,6 +133,23 @@ def missing_peppers() -> frozenset[str]:
         revoked_at=None, last_used__gte=timezone.now() - IN_USE
     ).exclude(pepper__in=list(hashing.peppers()))
     return frozenset(used.order_by().values_list("pepper", flat=True).distinct())
+
+
+def missing_beside_keys() -> str:
+    """Say which live tokens and webhooks need peppers that this process does not have."""
+    known, now = list(hashing.peppers()), timezone.now()
+    found = {
+        name: sorted(
+            model.objects.live_at(now)
+            .exclude(pepper__in=known)
+            .order_by()
+            .values_list("pepper", flat=True)
+            .distinct()
+        )
+        for name, model in PEPPERED.items()
+    }
+    lacking = {name: peppers for name, peppers in found.items() if peppers}
+    return "; ".join(f"{name} need the peppers {', '.join(ids)}" for name, ids in lacking.items())
 
 
 def is_draining() -> bool:

@@ -41,6 +41,7 @@ from authsite.accounts.tokens import last_used as token_uses
 from devices.credentials import hashing
 from devices.database import answers, confirmation, last_used
 from devices.events.models import DeliveryState, Webhook, WebhookState
+from devices.extension_points import PEPPERED
 from devices.models import Certificate, PreSharedKey, RevocationList
 from devices.telemetry import Source, Telemetry, Wait, watch
 from rpc.journal import journal
@@ -203,7 +204,7 @@ class RegistryCollector(Collector):
         with self._lock:
             if time.monotonic() >= self._until:
                 try:
-                    self._read = [ending(), *lists(), keys(), *webhooks()]
+                    self._read = [ending(), *lists(), keys(), beside_keys(), *webhooks()]
                 except DatabaseError as error:
                     log.warning("metrics: %s", str(error).partition("\n")[0])
                 finally:
@@ -263,12 +264,30 @@ def keys() -> Metric:
         "Live keys by the pepper that they need, and whether the instance has it.",
         labels=["pepper", "known"],
     )
-    live = PreSharedKey.objects.live_at(timezone.now()).order_by()
+    for pepper, known, count in by_pepper(PreSharedKey):
+        metric.add_metric([pepper, known], count)
+    return metric
+
+
+def beside_keys() -> Metric:
+    """Return how many live tokens and webhooks hang on each pepper, likewise."""
+    metric = GaugeMetricFamily(
+        "authsite_peppered",
+        "Live tokens and signing secrets of webhooks, as authsite_keys has it for keys.",
+        labels=["kind", "pepper", "known"],
+    )
+    for kind, model in PEPPERED.items():
+        for pepper, known, count in by_pepper(model):
+            metric.add_metric([kind, pepper, known], count)
+    return metric
+
+
+def by_pepper(model: type[Any]) -> Iterator[tuple[str, str, int]]:
+    """Yield each pepper, whether this process has it, and how many live rows hang on it."""
+    live = model.objects.live_at(timezone.now()).order_by()
     found = dict(live.values_list("pepper").annotate(Count("pk")))
     for pepper in {*found, *hashing.peppers()}:
-        known = "yes" if pepper in hashing.peppers() else "no"
-        metric.add_metric([pepper, known], found.get(pepper, 0))
-    return metric
+        yield pepper, "yes" if pepper in hashing.peppers() else "no", found.get(pepper, 0)
 
 
 def webhooks() -> list[Metric]:

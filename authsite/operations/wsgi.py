@@ -16,7 +16,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from django.conf import settings
 
 from authsite.operations import metrics
-from authsite.operations.health import Readiness
+from authsite.operations.health import Readiness, State
 from devices.telemetry import MAX_REQUEST_ID_LENGTH, request_id
 from rpc.authentication import is_within, source_address
 
@@ -67,9 +67,10 @@ class Operations:
 
     def _ready(self, _environ: WSGIEnvironment) -> tuple[HTTPStatus, bytes]:
         """Say whether this process should be sent requests."""
-        if self._readiness.is_ready():
-            return HTTPStatus.OK, b"ok\n"
-        return HTTPStatus.SERVICE_UNAVAILABLE, b"unavailable\n"
+        state = self._readiness.state()
+        unavailable = state is State.UNAVAILABLE
+        status = HTTPStatus.SERVICE_UNAVAILABLE if unavailable else HTTPStatus.OK
+        return status, f"{state}\n".encode()
 
     @staticmethod
     def _metrics(environ: WSGIEnvironment) -> tuple[HTTPStatus, bytes]:

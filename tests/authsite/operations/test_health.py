@@ -2,15 +2,18 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
+from authsite.accounts.tokens.models import ApiToken
 from authsite.operations import health, metrics
-from authsite.operations.health import Readiness
+from authsite.operations.health import Readiness, State
 from authsite.operations.server import DRAINING, RUNTIME
 from devices.database.slots import Slots
+from devices.events.models import Webhook
 from devices.models import Device, PreSharedKey
 
 pytestmark = pytest.mark.django_db
@@ -42,8 +45,8 @@ def key(**fields: object) -> PreSharedKey:
 
 def test_a_process_without_a_free_slot_is_not_ready(caplog: pytest.LogCaptureFixture) -> None:
     judged = Readiness(Slots(0, max_wait=0.01), lambda: None)
-    assert not judged.is_ready()
-    assert not judged.is_ready()
+    assert judged.state() is State.UNAVAILABLE
+    assert judged.state() is State.UNAVAILABLE
     assert len(caplog.messages) == 1, "once a reason"
 
 
@@ -51,24 +54,43 @@ def test_a_process_whose_database_fails_is_not_ready() -> None:
     def fail() -> None:
         raise OperationalError("gone\naway")
 
-    assert not Readiness(Held(), fail).is_ready()
+    assert Readiness(Held(), fail).state() is State.UNAVAILABLE
 
 
 def test_a_process_without_a_pepper_in_use_is_not_ready() -> None:
     made = key(pepper="elsewhere", last_used=timezone.now())
     assert health.missing_peppers() == {"elsewhere"}
-    assert not readiness().is_ready()
+    assert readiness().state() is State.UNAVAILABLE
     PreSharedKey.objects.filter(pk=made.pk).update(last_used=timezone.now() - timedelta(hours=2))
     assert health.missing_peppers() == set(), "no process verifies it: no fault of this one"
-    assert readiness().is_ready()
+    assert readiness().state() is State.READY
+
+
+def test_a_process_without_the_pepper_of_a_webhook_or_token_verifies_and_says_so(
+    caplog: pytest.LogCaptureFixture, django_user_model: Any
+) -> None:
+    made = Webhook(name="hook", url="https://example.com/", pepper="elsewhere", sealed="x")
+    Webhook.objects.bulk_create([made])
+    owner = django_user_model.objects.create(username="owner", is_staff=True)
+    ApiToken.objects.bulk_create(
+        [ApiToken(owner=owner, name="t", identifier="i", digest="d", pepper="gone", scopes=[])]
+    )
+    assert readiness().state() is State.DEGRADED
+    said = {"webhooks need the peppers elsewhere", "tokens need the peppers gone"}
+    assert set(caplog.messages[-1].removeprefix("ready, but ").split("; ")) == said
+    hang = {tuple(sample.labels.values()) for sample in metrics.beside_keys().samples}
+    assert {("webhooks", "elsewhere", "no"), ("tokens", "gone", "no")} < hang
+    Webhook.objects.all().delete()
+    ApiToken.objects.update(revoked_at=timezone.now())
+    assert readiness().state() is State.READY
 
 
 def test_a_server_that_stops_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(RUNTIME, str(tmp_path))
     judged = readiness()
-    assert judged.is_ready()
+    assert judged.state() is State.READY
     (tmp_path / DRAINING).touch()
-    assert not judged.is_ready()
+    assert judged.state() is State.UNAVAILABLE
 
 
 def test_what_ends_and_what_keys_hang_on_is_counted() -> None:
