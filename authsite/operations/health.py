@@ -103,7 +103,7 @@ class PepperWatch:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._next = 0.0
+        self._next = time.monotonic() + PEPPERS_EVERY
         self._missing = missing_peppers()
         self.others = missing_beside_keys()
 
