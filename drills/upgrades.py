@@ -23,7 +23,7 @@ from drills.staff import Staff
 from tests.support.postgres import free_port
 from tests.support.servers import PEPPERS, Server
 
-EARLIER = "39c6791"  # the release whose code must work on today's schema
+EARLIER = "39c6791505e334379839d58e540fee6e2b5bcb09"  # whose code must work on today's schema
 PAGE_WITH_CURSOR = "/admin/auth/group/add/"  # Django reads its choices through a cursor
 PAGES = 150  # of staff's, at most
 
@@ -128,19 +128,33 @@ def pooled(folder: Path, report: Report) -> None:
             report.counter = f"DATABASE_POOLER=off: {failed} of 20 pages of roles failed"
 
 
+def earlier_code() -> bytes:
+    """Return the earlier release as a tar file; a shallow clone asks its origin for that commit."""
+
+    def git(*words: str) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(
+            ["git", "-C", str(settings.BASE_DIR), *words], capture_output=True, check=False
+        )
+
+    if shutil.which("git") is None:
+        raise NotHere("git is not installed")
+    has_it = ("cat-file", "-e", f"{EARLIER}^{{commit}}")
+    if git(*has_it).returncode:
+        git("fetch", "--quiet", "--depth", "1", "origin", EARLIER)
+        if git(*has_it).returncode:
+            raise NotHere(
+                f"this clone has no commit {EARLIER[:7]}, and its origin gave none: clone it "
+                "whole, or run git fetch --unshallow"
+            )
+    return git("archive", EARLIER).stdout
+
+
 @drill("the earlier release on today's schema", seconds=300)
 def earlier_release(folder: Path, report: Report) -> None:
     """Run yesterday's code on the migrated database, as during an upgrade one by one."""
     checkout = folder / "earlier"
-    git = ["git", "-C", str(settings.BASE_DIR)]
-    found = subprocess.run(
-        [*git, "cat-file", "-e", f"{EARLIER}^{{commit}}"], capture_output=True, check=False
-    )
-    if found.returncode:
-        raise NotHere(f"this clone has no commit {EARLIER}")
     checkout.mkdir()
-    archive = subprocess.run([*git, "archive", EARLIER], capture_output=True, check=True).stdout
-    subprocess.run(["tar", "-x", "-C", str(checkout)], input=archive, check=True)
+    subprocess.run(["tar", "-x", "-C", str(checkout)], input=earlier_code(), check=True)
     with migrated(folder, standbys=0) as (nodes, today):
         seeded = json.loads(today.manage("seed_demo", "--staff-user", "admin", "--json"))
         devices = register(today, 12)
@@ -161,7 +175,7 @@ def earlier_release(folder: Path, report: Report) -> None:
             )
         report.add(probe)
         report.must(not report.refused, "verifications were refused")
-        report.say(f"{len(pages)} pages of {EARLIER}, a device disabled there, refused here")
+        report.say(f"{len(pages)} pages of {EARLIER[:7]}, a device disabled there, refused here")
         # Counter-test: a column that the earlier release reads is gone.
         nodes.primary.execute("ALTER TABLE devices_presharedkey RENAME COLUMN hint TO hint_gone")
         nodes.primary.execute("ALTER TABLE devices_presharedkey RENAME COLUMN pepper TO gone")
