@@ -38,6 +38,8 @@ IN_PANEL = 5  # changes
 MAX_EXPORTED = 100_000  # rows, while somebody waits
 EXPORTED = (Format.CSV, Format.NDJSON)
 MAX_NAMED = 5  # rows that an undo leaves, for each reason
+MAX_PLANNED = 1_000  # changes whose undoing is worked out before anybody asks for it
+PLAN = "plan"  # in the address of what was changed together: somebody does
 
 
 class HistoryMixin(OwnPagesMixin):
@@ -386,8 +388,11 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
         devices: Any = site.get_model_admin(Device)  # the guards of any admin see every change
         answer: HttpResponse = devices.guarded(request, partial(_undo, site), number)
         return answer
-    page = timeline.latest(where, after=Cursor.read(request.GET.get("after", "")))
-    plan = _plan(site, request, number)
+    after = Cursor.read(request.GET.get("after", ""))
+    page = timeline.latest(where, after=after, of_batch=True)
+    total = sum(one.n for one in counts)
+    is_planned = total <= MAX_PLANNED or PLAN in request.GET
+    plan = _plan(site, request, number) if is_planned else None
     return TemplateResponse(
         request,
         "admin/history/batch.html",
@@ -395,7 +400,8 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
             **site.each_context(request),
             "title": _("Changed together"),
             "counts": counts,
-            "total": sum(one.n for one in counts),
+            "total": total,
+            "can_be_planned": not is_planned and total <= undoing.MAX_UNDONE,
             "first": page.entries[0] if page.entries else None,
             "entries": [shown(entry) for entry in page.entries],
             "older": page.older,

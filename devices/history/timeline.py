@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
-from django.db.models import CharField, Count, Exists, OuterRef, Q, Subquery, Value
+from django.db.models import CharField, Count, OuterRef, Q, Subquery, Value
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
@@ -22,6 +22,7 @@ from devices.moments import parse_moment
 
 NOTHING = "—"
 PER_PAGE = 50
+LATEST_FIRST = ("-history_date", "-history_id")
 MAX_INLINE = 10  # changes of a batch that are shown with it; of more, a page of its own shows them
 CHANGES = ~Q(history_type=ChangeType.TRIED)  # and not what left its row as it was
 
@@ -124,8 +125,8 @@ class Cursor(NamedTuple):
     def before(self, table: str) -> Q:
         """Return the condition that a change of a table comes after this one, and is older."""
         if table == self.table:
-            older = Q(history_date__lt=self.moment)
-            return older | Q(history_date=self.moment, history_id__lt=self.number)
+            older = Q(history_date__lt=self.moment) | Q(history_id__lt=self.number)
+            return Q(history_date__lte=self.moment) & older  # so that an index begins there
         if table > self.table:
             return Q(history_date__lte=self.moment)
         return Q(history_date__lt=self.moment)
@@ -172,28 +173,29 @@ def latest(
     after: Cursor | None = None,
     *,
     in_batches: bool = False,
+    of_batch: bool = False,
 ) -> Page:
     """Return the latest changes of some histories, each under its condition.
 
     With `in_batches`, what was changed together is one entry. One statement a history, read
-    backwards along an index; a few more for what they refer to, however many changes there are.
+    backwards along an index; one more for each batch that fills a page; a few more for what they
+    refer to, however many changes there are. `of_batch` says that all are of one batch.
     """
-    found: list[Any] = []
-    for historical, condition in where.items():
-        rows = historical.objects.filter(condition).order_by("-history_date", "-history_id")
-        if after is not None:
-            rows = rows.filter(after.before(historical._meta.label))
-        if in_batches:
-            newer = historical.objects.filter(
-                condition, batch=OuterRef("batch"), history_id__gt=OuterRef("history_id")
-            )
-            rows = rows.filter(Q(batch=None) | ~Exists(newer))
-        found += rows[: limit + 1]
+    if in_batches:
+        found = _newest_of_batches(where, limit, after)
+    else:
+        # The changes of one batch are found by its index, in which their numbers follow.
+        order = LATEST_FIRST[1:] if of_batch else LATEST_FIRST
+        found = [
+            row
+            for historical, condition in where.items()
+            for row in _newest_first(historical, condition, after, order)[: limit + 1]
+        ]
     found.sort(key=lambda row: row.history_id, reverse=True)
     found.sort(key=lambda row: row._meta.label)
     found.sort(key=lambda row: row.history_date, reverse=True)
     if in_batches:
-        found = _first_of_batches(where, found, after)
+        found = _first_of_batches(found)
     shown = found[:limit]
     older = None
     if len(found) > limit:
@@ -203,21 +205,66 @@ def latest(
     return Page(_with_batches(where, entries) if in_batches else entries, older)
 
 
-def _first_of_batches(
-    where: Mapping[Any, Q], found: Sequence[Any], after: Cursor | None
-) -> list[Any]:
-    """Return the changes without those whose batch stands further up, here or a page before."""
-    numbers = {change.batch for change in found} - {None}
-    seen: set[UUID | None] = set()
-    if after is not None and numbers:
-        newer = [
-            historical.objects.filter(condition, batch__in=numbers)
-            .exclude(after.before(historical._meta.label))
-            .order_by()
-            .values_list("batch")
-            for historical, condition in where.items()
-        ]
-        seen = {number for (number,) in newer[0].union(*newer[1:])}
+def _newest_first(
+    historical: Any, condition: Q, after: Cursor | None, order: Sequence[str] = LATEST_FIRST
+) -> models.QuerySet[Any]:
+    rows: models.QuerySet[Any] = historical.objects.filter(condition)
+    if after is not None:
+        rows = rows.filter(after.before(historical._meta.label))
+    return rows.order_by(*order)
+
+
+def _newest_of_batches(where: Mapping[Any, Q], limit: int, after: Cursor | None) -> list[Any]:
+    """Return the latest changes of each history, of a batch the newest one alone.
+
+    Where a large batch fills what was read, reading goes on below it without its rows: a condition
+    that asks of each row whether its batch has a newer one takes seconds with thousands of rows.
+    """
+    kept: dict[Any, list[Any]] = {historical: [] for historical in where}
+    passed: dict[Any, set[UUID]] = {historical: set() for historical in where}
+    earlier: set[UUID] = set()  # batches that stand on a page before
+    waiting = {
+        historical: _newest_first(historical, condition, after)
+        for historical, condition in where.items()
+    }
+    while waiting:
+        pages = {historical: list(rows[: limit + 1]) for historical, rows in waiting.items()}
+        numbers = {row.batch for page in pages.values() for row in page} - {None}
+        if after is not None:
+            earlier |= _standing_before(where, numbers.difference(*passed.values()), after)
+        for historical, page in pages.items():
+            known = passed[historical] | earlier
+            for row in page:
+                if row.batch is None or row.batch not in known:
+                    kept[historical].append(row)
+                    known.add(row.batch)
+            passed[historical] = known - {None}
+            if len(page) <= limit or len(kept[historical]) > limit:
+                del waiting[historical]
+                continue
+            last = Cursor(page[-1].history_date, historical._meta.label, page[-1].history_id)
+            rows = _newest_first(historical, where[historical], last)
+            waiting[historical] = rows.exclude(batch__in=passed[historical])
+    return [row for rows in kept.values() for row in rows]
+
+
+def _standing_before(where: Mapping[Any, Q], numbers: set[UUID], after: Cursor) -> set[UUID]:
+    """Return the batches that have a change before the cursor in any of the histories."""
+    if not numbers:
+        return set()
+    newer = [
+        historical.objects.filter(condition, batch__in=numbers)
+        .exclude(after.before(historical._meta.label))
+        .order_by()
+        .values_list("batch")
+        for historical, condition in where.items()
+    ]
+    return {number for (number,) in newer[0].union(*newer[1:])}
+
+
+def _first_of_batches(found: Sequence[Any]) -> list[Any]:
+    """Return the changes without those whose batch stands further up."""
+    seen: set[UUID] = set()
     kept = []
     for change in found:
         if change.batch is None or change.batch not in seen:

@@ -1,11 +1,14 @@
 """What is changed together is one entry of the history, and is undone together."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import connection
+from django.db.models import Q
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -286,3 +289,34 @@ def test_a_key_has_one_name(admin_client: Client, make_device: Factory) -> None:
     assert str(key) == key.hint
     for page in (f"{LIST}{device.pk}/change/", f"{LIST}{device.pk}/history/", "/admin/history/"):
         assert key.hint in admin_client.get(page).content.decode()
+
+
+def test_large_batches_are_one_entry_each_on_all_pages_and_are_read_once(db: None) -> None:
+    changes = history_of(Device)
+    now = timezone.now()
+    rows: list[Any] = []
+    expected: list[Any] = []
+    for n in range(12):  # the newest last; every other one is a batch of hundreds
+        batch = uuid4() if n % 2 else None
+        expected.insert(0, batch or n)
+        for k in range(150 if batch else 1):
+            moment = now + timedelta(minutes=n, milliseconds=k)
+            named = {"identifier": f"{n}.{k}", "history_type": "+", "history_date": moment}
+            rows.append(changes(id=n, batch=batch, **named))
+    changes.objects.bulk_create(rows)
+
+    found: list[Any] = []
+    statements: list[int] = []
+    after = None
+    while True:
+        with CaptureQueriesContext(connection) as asked:
+            page = timeline.latest({changes: Q()}, 5, after, in_batches=True)
+        statements.append(len(asked))
+        found += [entry.change.batch or entry.change.id for entry in page.entries]
+        assert {one.batch.total for one in page.entries if one.batch} == {150}
+        after = page.older
+        if after is None:
+            break
+    assert found == expected
+    assert max(statements) <= 12  # and not one for each row
+    assert not [one["sql"] for one in asked.captured_queries if "EXISTS" in one["sql"]]
