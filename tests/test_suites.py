@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.once(on="postgres")
 
 PASSING = """
 def test_one(): pass

@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from tests.support.servers import Server, demo_server, own_database
+from tests.support.servers import Server, demo_server, empty_registry, own_database
 
 pytestmark = pytest.mark.e2e
 POSTGRES = os.environ.get("DATABASE_URL", "").startswith("postgres")
@@ -53,6 +53,13 @@ def name_of(server: Server) -> str:
 def empty(tmp_path: Path) -> Iterator[Server]:
     """Return a server that does not run, on a database that is empty."""
     with own_database(tmp_path) as url:
+        yield Server(tmp_path, url)
+
+
+@pytest.fixture
+def migrated(tmp_path: Path) -> Iterator[Server]:
+    """Return a server that does not run, on a registry without rows."""
+    with empty_registry(tmp_path) as url:
         yield Server(tmp_path, url)
 
 
@@ -112,34 +119,32 @@ def test_a_restored_registry_answers_as_the_specifications_say(
 
 
 def test_what_is_not_empty_is_lost_only_by_its_name(
-    taken: tuple[Path, dict[str, Any]], empty: Server
+    taken: tuple[Path, dict[str, Any]], migrated: Server
 ) -> None:
     file, _said = taken
-    empty.manage("migrate", "--verbosity", "0")
-    empty.manage("add_device", "of-the-database-before-00000000")
+    migrated.manage("add_device", "of-the-database-before-00000000")
     for words in ((), ("--replace", "another")):
-        refused = manage(empty, "restore", file, *words)
+        refused = manage(migrated, "restore", file, *words)
         assert refused.returncode == 1
-        assert f"--replace {name_of(empty)}" in refused.stderr
-    with empty:
-        busy = manage(empty, "restore", file, "--replace", name_of(empty))
+        assert f"--replace {name_of(migrated)}" in refused.stderr
+    with migrated:
+        busy = manage(migrated, "restore", file, "--replace", name_of(migrated))
         assert busy.returncode == 1
         assert "stop the servers first" in busy.stderr
-        assert b'"code":"NOT_FOUND"' in empty.ask("POST", "/deviceverifier", QUESTION).body
-    done = manage(empty, "restore", file, "--replace", name_of(empty))
+        assert b'"code":"NOT_FOUND"' in migrated.ask("POST", "/deviceverifier", QUESTION).body
+    done = manage(migrated, "restore", file, "--replace", name_of(migrated))
     assert done.returncode == 0, done.stderr
-    assert empty.manage("verify", "cfa09baa-4913-4ad7-a936-2e26f9671b05", "--secret-stdin",
+    assert migrated.manage("verify", "cfa09baa-4913-4ad7-a936-2e26f9671b05", "--secret-stdin",
                         stdin="mb6bgso4EChvyzA05thF9+wH\n")  # fmt: skip
-    empty.manage("add_device", "of-the-database-before-00000000")  # it is not there any more
+    migrated.manage("add_device", "of-the-database-before-00000000")  # it is not there any more
 
 
 @pytest.mark.skipif(POSTGRES, reason="a file of SQLite")
 def test_no_log_of_another_database_is_read_with_a_restored_one(
-    taken: tuple[Path, dict[str, Any]], empty: Server
+    taken: tuple[Path, dict[str, Any]], migrated: Server
 ) -> None:
     file, said = taken
-    database = Path(empty.database_url.removeprefix("sqlite:///"))
-    empty.manage("migrate", "--verbosity", "0")
+    database = Path(migrated.database_url.removeprefix("sqlite:///"))
     write = (
         "import os, sqlite3, sys; database = sqlite3.connect(sys.argv[1]); "
         "database.execute('PRAGMA journal_mode=WAL'); "
@@ -149,13 +154,13 @@ def test_no_log_of_another_database_is_read_with_a_restored_one(
     log = database.with_name(database.name + "-wal")
     left = log.read_bytes()
     assert left
-    done = manage(empty, "restore", file, "--replace", database.name, "--json")
+    done = manage(migrated, "restore", file, "--replace", database.name, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["problems"] == []
     # The same where the database itself was deleted, and its log was not.
     database.unlink()
     log.write_bytes(left)
-    done = manage(empty, "restore", file, "--json")
+    done = manage(migrated, "restore", file, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"] == said["rows"]
 
@@ -209,10 +214,9 @@ def test_nothing_is_written_over(taken: tuple[Path, dict[str, Any]]) -> None:
 
 @pytest.mark.skipif(not POSTGRES, reason="PostgreSQL's programs")
 def test_without_postgresql_s_programs_it_says_what_to_install(
-    empty: Server, tmp_path: Path
+    migrated: Server, tmp_path: Path
 ) -> None:
-    empty.manage("migrate", "--verbosity", "0")
-    refused = manage(empty, "backup", tmp_path / "file", PATH=str(tmp_path))
+    refused = manage(migrated, "backup", tmp_path / "file", PATH=str(tmp_path))
     assert refused.returncode == 1
     assert "pg_dump is not on PATH" in refused.stderr
     assert not (tmp_path / "file").exists()

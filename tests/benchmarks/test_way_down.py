@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.once(on="postgres")
 
 MAX_FILES = 14  # on SQLite; the event loop asks PostgreSQL without `statements`
 MAX_CHANGES = 28

@@ -1,10 +1,9 @@
 """Schemathesis over the management API: made from its document, answers held against it.
 
-`API_FUZZ_EXAMPLES=200` makes it thorough; the suite asks each operation little, of both kinds.
+`FUZZ=70` makes it thorough; the suite asks each operation little, of both kinds.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -33,12 +32,13 @@ from authsite.api.document import rendered
 from devices.models import PreSharedKey
 from rpc.rtio.models import DeviceServiceRoute, RtioServer
 from tests.acl.conftest import make_rule
+from tests.support.fuzz import TIMES
 
 __all__ = ["make_rule"]
 
 pytestmark = pytest.mark.django_db
 
-EXAMPLES = int(os.environ.get("API_FUZZ_EXAMPLES", "3"))
+EXAMPLES = 3 * TIMES
 OPERATIONS = {
     f"{found.method} {found.path}": found
     for result in schemathesis.openapi.from_dict(json.loads(rendered())).get_all_operations()
@@ -119,7 +119,7 @@ def test_every_answer_is_a_described_one(
         max_examples=2 * EXAMPLES,
         deadline=None,
         database=None,
-        derandomize=EXAMPLES < 10,
+        derandomize=TIMES == 1,
         suppress_health_check=list(HealthCheck),
     )
     @given(modes, strategies.booleans())

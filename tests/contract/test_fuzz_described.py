@@ -19,12 +19,12 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from authsite.api.document import rendered
-from tests.support.fuzz import Asked, Fuzz, Told, fuzzing
+from tests.support.fuzz import TIMES, Asked, Fuzz, Told, fuzzing
 from tests.support.servers import demo_server
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = 100  # requests that fit, and as many that do not, of each operation
+EXAMPLES = 20 * TIMES  # requests that fit, and as many that do not, of each operation
 DOCUMENT = json.loads(rendered())
 OPERATIONS = {
     found.path: found

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.fuzz import CLIENTS, IDENTIFIER, IN_TIME, Fuzz, fuzzing
+from tests.support.fuzz import CLIENTS, IDENTIFIER, IN_TIME, TIMES, Fuzz, fuzzing
 from tests.support.servers import PATIENCE, demo_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once(on="sqlite")]
 
-EXAMPLES = 80
+EXAMPLES = 40 * TIMES
 EACH = 24  # connections of an example
 STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[^\r\n]*\r\n")
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: ([0-9]+)")

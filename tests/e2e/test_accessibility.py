@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.e2e.pages import PAGES
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.once(on="postgres")
 
 OpenPage = Callable[..., Page]
 

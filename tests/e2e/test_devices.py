@@ -10,7 +10,7 @@ from tests.e2e.test_admin import verify
 from tests.support.pki import device_certificate
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.once(on="postgres")
 
 OpenPage = Callable[..., Page]
 

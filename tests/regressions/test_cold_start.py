@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import storm
 from benchmarks.rtio import Crowd
-from tests.support.servers import Server, own_database
+from tests.support.servers import Server, empty_registry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -21,9 +21,8 @@ DEVICES = [(f"device-{number:029d}", f"chosen secret {number}") for number in ra
 
 
 def test_right_chosen_secrets_are_admitted_at_once(tmp_path: Path) -> None:
-    with own_database(tmp_path) as url:
+    with empty_registry(tmp_path) as url:
         registry = Server(tmp_path, url)
-        registry.manage("migrate", "--verbosity", "0")
         table = "".join(f"{identifier};{secret}\n" for identifier, secret in DEVICES)
         (tmp_path / "fleet.csv").write_text(f"identifier;secret\n{table}")
         registry.manage("import_devices", str(tmp_path / "fleet.csv"))

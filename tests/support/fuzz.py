@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tests.support.servers import PATIENCE, Server
 
+TIMES = int(os.environ.get("FUZZ", "1"))  # `FUZZ=20` asks for twenty times as many examples
 IN_TIME = 1.0  # seconds
 CLIENTS = 8
 IDENTIFIER = "5f0c7127-9a0e-4a59-9a1c-d3bb6f1f3e01"  # a device with a generated secret

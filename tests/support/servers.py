@@ -189,21 +189,35 @@ def _execute(url: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
-@cache
-def _demo(_database_url: str) -> tuple[str, Staff]:
-    """Return the URL of a demo registry that nothing serves, and who may sign in.
-
-    It is made once for each DATABASE_URL and copied, since that takes seconds; it goes with this
-    process.
-    """
+def _kept(template: str = "") -> Server:
+    """Return a server that does not run, on a database of its own that goes with this process."""
     until_the_end = ExitStack()
     atexit.register(until_the_end.close)
     folder = Path(until_the_end.enter_context(tempfile.TemporaryDirectory()))
-    url = until_the_end.enter_context(own_database(folder))
-    server = Server(folder, url)
+    return Server(folder, until_the_end.enter_context(own_database(folder, template)))
+
+
+@cache
+def _migrated(_database_url: str) -> str:
+    """Return the URL of an empty registry; it is made once for each DATABASE_URL and copied."""
+    server = _kept()
     server.manage("migrate", "--verbosity", "0")
+    return server.database_url
+
+
+@cache
+def _demo(database_url: str) -> tuple[str, Staff]:
+    """Return the URL of a demo registry that nothing serves, and who may sign in; see above."""
+    server = _kept(_migrated(database_url))
     seeded = json.loads(server.manage("seed_demo", "--staff-user", "admin", "--json"))
-    return url, Staff("admin", seeded["password"])
+    return server.database_url, Staff("admin", seeded["password"])
+
+
+@contextmanager
+def empty_registry(folder: Path) -> Iterator[str]:
+    """Yield the URL of a database of its own: all tables, and no row that no migration made."""
+    with own_database(folder, _migrated(os.environ.get("DATABASE_URL", ""))) as url:
+        yield url
 
 
 @contextmanager

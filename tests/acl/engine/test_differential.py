@@ -12,6 +12,7 @@ from acl.engine.decisions import decide, decide_many
 from acl.engine.explanations import Standing, explain
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices.models import Device, DeviceGroup
+from tests.support.fuzz import TIMES
 from tests.support.oracle import Registry, Rule
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -133,9 +134,9 @@ questions = st.tuples(
 
 
 def thorough(examples: int) -> settings:
-    """Return settings: that many registries, the same at each run."""
+    """Return settings: that many registries (times `FUZZ`), the same at each run."""
     return settings(
-        max_examples=examples,
+        max_examples=examples * TIMES,
         deadline=None,
         database=None,
         derandomize=True,
@@ -144,7 +145,7 @@ def thorough(examples: int) -> settings:
     )
 
 
-@thorough(2000)
+@thorough(500)
 @given(registry=registries(), asked=st.lists(questions, min_size=8, max_size=8), now=moments)
 def test_the_engine_answers_as_the_oracle(
     db: None, registry: Registry, asked: list[tuple[str, str, str]], now: int
@@ -164,7 +165,7 @@ def test_the_engine_answers_as_the_oracle(
         transaction.set_rollback(True)
 
 
-@thorough(200)
+@thorough(100)
 @given(registry=registries(), question=questions, now=moments)
 def test_an_explanation_names_what_the_oracle_finds(
     db: None, registry: Registry, question: tuple[str, str, str], now: int

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.receiver import Receiver, receiver
-from tests.support.servers import Server, own_database
+from tests.support.servers import Server, empty_registry
 
 pytestmark = pytest.mark.e2e
 WRITERS, EACH = 3, 60
@@ -62,7 +62,7 @@ for line in sys.stdin:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
     """Yield a running server of two processes and a token that reads events."""
     folder = tmp_path_factory.mktemp("events")
-    with own_database(folder) as url:
+    with empty_registry(folder) as url:
         server = Server(
             folder,
             url,
@@ -72,7 +72,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, st
             WEBHOOK_NETWORKS="127.0.0.0/8",
             EVENT_WAITERS="20",
         )
-        server.manage("migrate", "--verbosity", "0")
         token = server.run("-c", SET_UP).strip()
         with server:
             yield server, token
