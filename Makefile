@@ -39,9 +39,9 @@ run: $(VENV)/run.stamp ## Serve a demo registry on http://127.0.0.1:17217 (PORT 
 	@umask 077 && $(MANAGE) migrate --verbosity 0
 	@exec $(MANAGE) seed_demo --if-empty --furnish --staff-user admin --serve
 
-# Each suite leaves one core idle most of the time: both run at once.
-# What no database has a part in (`once`, and the trial runs of benchmarks) runs in one of them.
-PYTEST := $(PY) -m pytest --cov --cov-report= --cov-fail-under=0
+# Each suite leaves a core idle part of the time: both run at once, and end at about the same time.
+# What no database has a part in is marked with the suite that runs it: `once(on="sqlite")`.
+PYTEST := $(PY) -m pytest -p tests.support.traced --cov --cov-report= --cov-fail-under=0
 
 test: browser ## Run every test on SQLite and on PostgreSQL, browser tests included
 	@echo "Testing on SQLite and on PostgreSQL at once; failures are shown whole at the end."
@@ -50,10 +50,12 @@ test: browser ## Run every test on SQLite and on PostgreSQL, browser tests inclu
 	@$(BIN)/coverage report
 
 test-sqlite:
-	@COVERAGE_FILE=.coverage.sqlite DATABASE_URL=sqlite://:memory: $(PYTEST) -m "not once"
+	@COVERAGE_FILE=.coverage.sqlite DATABASE_URL=sqlite://:memory: $(PYTEST) \
+		-m "not once(on='postgres')"
 
 test-postgres:
-	@COVERAGE_FILE=.coverage.postgres $(PY) -m tests.support.postgres $(PYTEST)
+	@COVERAGE_FILE=.coverage.postgres $(PY) -m tests.support.postgres $(PYTEST) \
+		-m "not once(on='sqlite')"
 
 browser: $(VENV)/dev.stamp # a browser and a TLS front for the tests, installed where there are none
 	@$(PY) -m tests.support.browser; browser=$$?; $(PY) -m tests.support.nginx && exit $$browser

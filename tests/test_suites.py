@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="sqlite")
 
 PASSING = """
 def test_one(): pass

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from django.core import checks
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 
 def told() -> set[str]:
     found = checks.run_checks(include_deployment_checks=True, tags=[checks.Tags.security])

@@ -12,6 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from authsite.env import Environment
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 PEPPER = "bmV3ZXN0IHBlcHBlciBmb3IgdGVzdHMsIDMyIGJ5dGVz"
 PROJECT = Path(__file__).parent.parent.parent
 

@@ -11,6 +11,8 @@ import pytest
 from authsite import keys
 from authsite.env import Environment
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 
 @pytest.fixture(autouse=True)
 def _no_keys_given(monkeypatch: pytest.MonkeyPatch) -> None:

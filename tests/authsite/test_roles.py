@@ -17,7 +17,7 @@ from devices.admin.mixins import set_digest
 from devices.models import Device, PreSharedKey
 from tests.support import pki
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 YES, NO = {200, 302}, {403, 404}
 EVERYBODY = {"Viewer", "Operator", "Security", "Auditor"}

@@ -32,6 +32,8 @@ from authsite import third_party_strings
 from devices.models import PreSharedKey
 from tests.contract.test_cases import load_cases
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 ROOT = Path(settings.BASE_DIR)
 OURS = ("acl", "authsite", "devices", "rpc")
 FOLDERS = [path for path in (ROOT / "locale").iterdir() if path.is_dir()]

@@ -9,6 +9,8 @@ from axes.apps import AppConfig
 from django.contrib.auth.management import create_permissions
 from django.utils.http import url_has_allowed_host_and_scheme
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 USED: list[tuple[Callable[..., Any], set[str]]] = [
     (create_permissions, {"app_config", "verbosity", "apps"}),  # authsite/roles.py
     (url_has_allowed_host_and_scheme, {"url", "allowed_hosts", "require_https"}),  # accounts/views

@@ -1,7 +1,6 @@
 """Each benchmark once, with as little as it takes to see that it still works; figures mean nothing.
 
-Those that measure on both kinds of database start a PostgreSQL of their own; the suite on SQLite
-runs them all.
+Those that measure on both kinds of database start a PostgreSQL of their own.
 """
 
 import os
@@ -18,9 +17,8 @@ from benchmarks.chart import Bar, draw
 from benchmarks.compare import load, measured
 from benchmarks.contenders import Contender, everyone
 from benchmarks.registries import Registry, registry
-from tests.support import postgres
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.once(on="sqlite")]
 
 PATIENCE = 300  # seconds
 TINY = ["--rounds", "1", "--seconds", "0.2"]
@@ -35,8 +33,6 @@ def run(benchmark: str, *words: str, **variables: str) -> str:
     """Run a benchmark and return what it printed."""
     own = ("DATABASE_URL", "TEST_DATABASE_URL", "DJANGO_SETTINGS_MODULE")
     kept = own if benchmark in {"storm", "timing"} else ()
-    if os.environ.get("DATABASE_URL", "").startswith(postgres.SCHEMES):
-        pytest.skip("the suite on SQLite has run it, on databases of both kinds where it has two")
     with subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.{benchmark}", *words],
         env={name: os.environ[name] for name in os.environ if name in kept or name not in own}
@@ -168,8 +164,6 @@ Requests/sec:   5990.51
 
 def test_a_verification_costs_no_more_than_it_did_beside_an_empty_view() -> None:
     """CPU time a request, of the server's processes: what else the machine does meets both."""
-    if os.environ.get("DATABASE_URL", "").startswith(postgres.SCHEMES):
-        pytest.skip("the suite on SQLite measures it")
     least = float("inf")
     with registry("SQLite", 1000) as asked:
         contenders = everyone(asked.folder)

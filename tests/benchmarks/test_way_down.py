@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="sqlite")
 
 MAX_FILES = 14  # on SQLite; the event loop asks PostgreSQL without `statements`
 MAX_CHANGES = 28

@@ -12,6 +12,8 @@ from django.conf import settings
 
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 PAGE = (settings.BASE_DIR / "docs" / "protocols.md").read_text()
 WRITTEN = "http://localhost:17217"
 EXAMPLE = re.compile(r"```(sh|python)\n(.*?)```\n+```json\n(.*?)```", re.DOTALL)

@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 LENGTH = re.compile(rb"(?i)content-length: ([0-9]+)")
 PATIENCE = 5  # seconds; RTIO's
 KNOWN = "cfa09baa-4913-4ad7-a936-2e26f9671b05"

@@ -6,6 +6,8 @@ import pytest
 
 from devices.moments import parse_moment
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
 
 

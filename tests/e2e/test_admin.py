@@ -9,6 +9,8 @@ from playwright.sync_api import Error, Page, expect
 
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.once(on="postgres")
+
 OpenPage = Callable[..., Page]
 THERMOSTAT = "//api.cesanta.com/thermostat"
 NARROW = {"width": 390, "height": 844}  # a phone

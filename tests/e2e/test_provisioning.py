@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 
+import pytest
 from django.conf import settings
 
 from tests.support.servers import Server
+
+pytestmark = pytest.mark.once(on="postgres")
 
 SCOPES = ("devices.add_device", "devices.add_presharedkey")
 

@@ -12,6 +12,8 @@ from playwright.sync_api import Download, Page, expect
 from tests.e2e.test_admin import NARROW, verify
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.once(on="postgres")
+
 OpenPage = Callable[..., Page]
 IMPORT = "/admin/devices/device/import/"
 

@@ -15,7 +15,7 @@ from benchmarks import storm
 from benchmarks.rtio import Crowd
 from tests.support.servers import Server, empty_registry
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.once(on="sqlite")]
 
 DEVICES = [(f"device-{number:029d}", f"chosen secret {number}") for number in range(5)]
 

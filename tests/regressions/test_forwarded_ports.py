@@ -11,6 +11,8 @@ import pytest
 from rpc.authentication import source_address
 from tests.support.servers import Server, own_database
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 
 @pytest.mark.parametrize(
     ("hops", "address"),

@@ -7,6 +7,8 @@ import pytest
 
 from rpc.codec import BodyCutOff, BodyTooLarge, NotJson, decode, encode, read_body
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 
 def meta(body: bytes, **headers: str) -> dict[str, Any]:
     return {"wsgi.input": io.BytesIO(body), **headers}

@@ -17,7 +17,7 @@ from django.test import Client
 from authsite.accounts.sign_on.models import ExternalIdentity
 from tests.support.slapd import ADMIN, BASE, PASSWORD, Directory, directory
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once(on="postgres")]
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 LOGIN = "/admin/login/"
 KIM, LEE = "the password of kim", "the password of lee"

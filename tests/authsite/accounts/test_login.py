@@ -21,7 +21,7 @@ from django_otp_webauthn.models import WebAuthnCredential
 from authsite.accounts import login, second_factor
 from devices.admin.reauthentication import CONFIRMED_AT, recently_authenticated
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 PASSWORD = "a long enough password"
 LOGIN = "/admin/login/"
 

@@ -34,7 +34,7 @@ from tests.support.lying_provider import (
     unsigned,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 BEGIN, CALLBACK, CONFIRM = "/admin/sign-on/", "/admin/sign-on/callback/", "/admin/sign-on/confirm/"
 SECRET = "the-client-secret"

@@ -12,7 +12,7 @@ from django.test import Client
 
 from tests.authsite.accounts.test_login import age, app, code_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 PROXY, STRANGER = "192.0.2.1", "192.0.2.2"
 PAGE = "/admin/jsi18n/"

@@ -11,7 +11,7 @@ from django.test import Client
 
 from authsite.middleware import POLICY
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 
 @pytest.mark.parametrize("path", ["/api/openapi.json", "/api/v1/openapi.json"])

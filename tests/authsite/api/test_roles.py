@@ -12,7 +12,7 @@ from tests.devices.api.conftest import Client, account, client_of
 
 __all__ = ["client_of"]
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 VIEWER, OPERATOR, SECURITY, AUDITOR = roles.ROLES
 ALL = {VIEWER, OPERATOR, SECURITY, AUDITOR}

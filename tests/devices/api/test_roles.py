@@ -15,7 +15,7 @@ from devices.models.job import JobKind
 from tests.devices.api.conftest import Client
 from tests.support import pki
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 EVERYBODY = {"Viewer", "Operator", "Security", "Auditor"}
 OPERATOR, SECURITY = {"Operator"}, {"Security"}

@@ -30,6 +30,8 @@ from tests.support.pki import (
     revocation_list,
 )
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 ID = "sensor-1"
 WEAK = Path(__file__).parent / "weak"
 BOUND = 0.5  # seconds of CPU that the worst case may take; the machine of the tests is shared

@@ -26,6 +26,8 @@ from devices.transfer.formats import (
     write,
 )
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 
 class Two:
     """A layout of two columns, the first of which is needed."""

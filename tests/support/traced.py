@@ -1,0 +1,25 @@
+"""Trace each test for coverage in one suite of `make test`, since that takes a third of its time.
+
+Tests of devices are traced on PostgreSQL, others on SQLite; in both are those of what differs
+between databases, and those that one of the suites leaves out.
+"""
+
+import os
+
+import pytest
+
+from tests.support.postgres import SCHEMES
+
+ON_POSTGRES = "tests/devices/"
+IN_BOTH = ("tests/devices/database/", "tests/authsite/operations/", "tests/authsite/test_backup")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what the other suite traces."""
+    is_postgres = os.environ.get("DATABASE_URL", "").startswith(SCHEMES)
+    for item in items:
+        left_out = any(item.get_closest_marker(name) for name in ("once", "skipif"))
+        if left_out or item.nodeid.startswith(IN_BOTH):
+            continue
+        if item.nodeid.startswith(ON_POSTGRES) != is_postgres:
+            item.add_marker("no_cover")
