@@ -17,13 +17,13 @@ def _each(verbs: str, app: str, *models: str) -> frozenset[str]:
     return frozenset(f"{app}.{verb}_{model}" for verb in verbs.split() for model in models)
 
 
-DEVICES = ("device", "devicegroup")
+DEVICES = ("device", "devicegroup", "attributedefinition")
 CREDENTIALS = ("presharedkey", "certificate", "certificateauthority", "revocationlist")
 RULES = ("commandpermission", "commandset", "commandsetpattern", "assertion")
 RTIO = ("rtioserver", "deviceserviceroute")
 TOKENS = ("apitoken", "serviceaccount")
 HISTORY_OF_DEVICES = _each(
-    "view", "devices", "historicaldevice", "historicaldevicegroup", "historicalmembership"
+    "view", "devices", *(f"historical{model}" for model in (*DEVICES, "membership"))
 )
 HISTORY = (
     HISTORY_OF_DEVICES

@@ -32,6 +32,8 @@ MATRIX: list[tuple[str, str, set[str]]] = [
     ("get", "/admin/devices/device/{bare}/delete/", {"Operator"}),
     ("get", "/admin/devices/devicegroup/", EVERYBODY),
     ("get", "/admin/devices/devicegroup/add/", {"Operator"}),
+    ("get", "/admin/devices/attributedefinition/", EVERYBODY),
+    ("get", "/admin/devices/attributedefinition/add/", {"Operator"}),
     ("get", "/admin/devices/presharedkey/", EVERYBODY),
     ("get", "/admin/devices/device/{device}/issue-key/", {"Security"}),
     ("post", "/admin/devices/device/{device}/issue-key/", {"Security"}),
@@ -196,7 +198,8 @@ def test_only_security_holds_what_concerns_secrets_and_rules() -> None:
         for permission in permissions
         if not permission.partition(".")[2].startswith("view_")
     }
-    assert all(permission.endswith(("_device", "_devicegroup")) for permission in writes)
+    harmless = ("_device", "_devicegroup", "_attributedefinition")
+    assert all(permission.endswith(harmless) for permission in writes)
 
 
 def test_what_administrators_add_to_a_group_stays(rows: dict[str, int]) -> None:
