@@ -10,14 +10,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from devices import attributes
+from devices.admin.attribute_fields import PREFIX
 from devices.admin.changelist import CountedFilter
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import SaveChangedFieldsMixin
 from devices.admin.rendering import NOTHING
 from devices.models import AttributeDefinition, AttributeType, Device
-
-PREFIX = "attribute-"  # of the parameters of a list's address
 
 
 @admin.register(AttributeDefinition)

@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import flatten_fieldsets
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
@@ -26,6 +27,7 @@ from devices.admin.actions import (
     RevokeAll,
 )
 from devices.admin.attribute import attribute_columns, attribute_filters
+from devices.admin.attribute_fields import attributes_form, field_name
 from devices.admin.changelist import (
     ANYWHERE,
     BoundedPaginator,
@@ -186,20 +188,32 @@ class DeviceAdmin(
         kept = [*self.readonly_fields]
         return [*kept, "identifier"] if obj else kept
 
-    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        """Say beside the attributes which of them have a type."""
-        field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if db_field.name == "attributes" and field is not None:
-            known = AttributeDefinition.objects.in_force()
-            described = "; ".join(definition.described() for definition in known)
-            field.help_text = " ".join(filter(None, (str(field.help_text), described)))
-        return field
+    def get_form(
+        self, request: HttpRequest, obj: Device | None = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        """Give each attribute that has a type a field of its own, for those who may write in it."""
+        if self._may_write(request, obj):
+            kwargs["form"] = form = attributes_form(_attributes(request))
+            shown = flatten_fieldsets(self.get_fieldsets(request, obj))
+            # The form has its own fields, and checks and saves them by itself.
+            kwargs["fields"] = [name for name in shown if name not in form.base_fields]
+        return super().get_form(request, obj, change, **kwargs)
+
+    def _may_write(self, request: HttpRequest, device: Device | None) -> bool:
+        if device is None:
+            return self.has_add_permission(request)
+        return self.has_change_permission(request, device)
 
     def get_fieldsets(self, request: HttpRequest, obj: Device | None = None) -> Any:
-        """Ask whether a new device is enabled; a registered one is switched by its button."""
-        first, *others = super().get_fieldsets(request, obj)
+        """Ask whether a new device is enabled; list the fields of attributes that have a type."""
+        first, place, *others = super().get_fieldsets(request, obj)
         fields = [*first[1]["fields"], *([] if obj else ["enabled"])]
-        return [(None, {"fields": fields}), *others]
+        typed = [field_name(one) for one in _attributes(request)]
+        if typed and self._may_write(request, obj):
+            kept = [name for name in place[1]["fields"] if name != "attributes"]
+            others = [(_("Attributes"), {"fields": [*typed, "attributes"]}), *others]
+            place = (place[0], {"fields": kept})
+        return [(None, {"fields": fields}), place, *others]
 
     def save_model(self, request: HttpRequest, obj: Device, form: forms.Form, change: bool) -> None:  # type: ignore[override]
         """Save a device; warn of a new one that is easily taken for another, or is not for RTIO."""

@@ -1,6 +1,6 @@
 """What attributes devices have: their types, where somebody says so. Others stay free."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import date
@@ -48,23 +48,29 @@ class AttributeDefinitionManager(models.Manager["AttributeDefinition"]):
 
     def check_values(self, attributes: Mapping[str, Any]) -> None:
         """Raise ValidationError where attributes are not what their definitions say."""
-        errors = []
-        for definition in self.in_force():
-            if definition.name in attributes:
-                try:
-                    definition.check_value(attributes[definition.name])
-                except ValidationError as error:
-                    errors += error.error_list
-            elif definition.required:
-                errors.append(
-                    ValidationError(
-                        _("The attribute “%(name)s” is missing."),
-                        code="missing",
-                        params={"name": definition.name},
-                    )
-                )
-        if errors:
+        if errors := [error for _definition, error in faults(attributes, self.in_force())]:
             raise ValidationError(errors)
+
+
+def faults(
+    attributes: Mapping[str, Any], definitions: "Iterable[AttributeDefinition]"
+) -> "Iterator[tuple[AttributeDefinition, ValidationError]]":
+    """Yield what is wrong with attributes, each with the definition that says so."""
+    for definition in definitions:
+        if definition.name in attributes:
+            try:
+                definition.check_value(attributes[definition.name])
+            except ValidationError as error:
+                yield definition, error
+        elif definition.required:
+            yield (
+                definition,
+                ValidationError(
+                    _("The attribute “%(name)s” is missing."),
+                    code="missing",
+                    params={"name": definition.name},
+                ),
+            )
 
 
 class AttributeDefinition(Recorded):
@@ -127,7 +133,7 @@ class AttributeDefinition(Recorded):
 
     def check_value(self, value: object) -> None:
         """Raise ValidationError where a value is not of the type."""
-        if not self._holds(value):
+        if not self.holds(value):
             raise ValidationError(
                 _("The attribute “%(name)s” says “%(value)s”, and must be %(expected)s."),
                 code="type",
@@ -146,13 +152,8 @@ class AttributeDefinition(Recorded):
         }
         return str(words[AttributeType(self.type)]) % {"options": ", ".join(self.options)}
 
-    def described(self) -> str:
-        """Return the attribute as a form describes it."""
-        needed = _(" (required)") if self.required else ""
-        told = f" – {self.help}" if self.help else ""
-        return f"“{self.name}”: {self.expected}{needed}{told}"
-
-    def _holds(self, value: object) -> bool:
+    def holds(self, value: object) -> bool:
+        """Return whether a value is of the type."""
         if self.type == AttributeType.NUMBER:
             return isinstance(value, int | float) and not isinstance(value, bool)
         if self.type == AttributeType.YES_NO:

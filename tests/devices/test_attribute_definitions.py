@@ -5,6 +5,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import connection
@@ -48,18 +49,126 @@ def test_values_are_of_their_type(define: Any, kind: str, right: Any, wrong: Any
             Device(identifier="x", attributes={"a": value}).full_clean()
 
 
+KINDS = ("text", "number", "choice", "date", "yes-no")
+
+
+@pytest.fixture
+def fields(define: Any) -> dict[str, str]:
+    """Define an attribute of each type; return the names of their fields."""
+    made = {kind: define(kind, kind, choices="red\nblue") for kind in KINDS}
+    return {kind: f"attribute-{definition.pk}" for kind, definition in made.items()}
+
+
+def edit(client: Client, device: Device | None, **said: str) -> Any:
+    """Send the form of a device, or of a new one, with some fields filled in anew."""
+    address = f"{LIST}{device.pk}/change/?edit=1" if device else f"{LIST}add/"
+    sent = inputs(client.get(address)) | ({} if device else {"identifier": "new"})
+    return client.post(address, sent | said)
+
+
+def errors(answer: Any) -> dict[str, list[str]]:
+    return dict(answer.context["adminform"].form.errors)
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed", "stored", "wrong"),
+    [
+        ("text", " a  b\r\nc ", " a  b\nc ", "\0"),
+        ("number", "2", 2, "two"),
+        ("number", "-2.50", -2.5, "1e999999999"),
+        ("number", "12345678901234567890", 12345678901234567890, "NaN"),
+        ("choice", "red", "red", "green"),
+        ("date", "2027-01-31", "2027-01-31", "31.1.2027"),
+        ("yes-no", "true", True, None),
+        ("yes-no", "false", False, None),
+    ],
+)
+def test_each_attribute_has_a_field_of_its_type(
+    fields: dict[str, str],
+    admin_client: Client,
+    kind: str,
+    typed: str,
+    stored: Any,
+    wrong: str | None,
+) -> None:
+    name = fields[kind]
+    if wrong is not None:
+        refused = edit(admin_client, None, **{name: wrong})
+        assert [*errors(refused)] == [name]
+        assert f'id="id_{name}_error"' in refused.content.decode()
+    assert edit(admin_client, None, **{name: typed}).status_code == 302
+    device = Device.objects.get()
+    assert device.attributes == {kind: stored}
+    assert isinstance(device.attributes[kind], type(stored))
+    # What is not touched stays, to the last space; what is emptied goes.
+    assert edit(admin_client, device, name="x", attributes='{"free": [1]}').status_code == 302
+    device.refresh_from_db()
+    assert (device.name, device.attributes) == ("x", {kind: stored, "free": [1]})
+    empty = "unknown" if kind == "yes-no" else ""
+    assert edit(admin_client, device, **{name: empty}).status_code == 302
+    device.refresh_from_db()
+    assert device.attributes == {"free": [1]}
+
+
 def test_what_is_required_is_asked_of_who_changes_the_attributes(
     define: Any, make_device: Factory, admin_client: Client
 ) -> None:
     device = make_device(attributes={"free": 1})
-    define("floor", "number", required=True, help="From the ground.")
+    floor = define("floor", "number", required=True, help="From <i>the ground</i>.")
+    own = f"attribute-{floor.pk}"
+    page = admin_client.get(f"{LIST}{device.pk}/change/?edit=1").content.decode()
+    assert "floor (required)" in page
+    assert "From &lt;i&gt;the ground&lt;/i&gt;." in page
+    assert edit(admin_client, device, name="named").status_code == 302  # which changes no attribute
+    refused = errors(edit(admin_client, device, attributes="{}"))
+    assert refused == {own: ["The attribute “floor” is missing."]}
+    refused = errors(edit(admin_client, device, attributes='{"floor": "two"}'))
+    assert [*refused] == [own]
+    assert "says “two”, and must be a number" in refused[own][0]
+    assert edit(admin_client, device, attributes='{"floor": 2}').status_code == 302
+    refused = errors(edit(admin_client, device, attributes='{"floor": 3}'))
+    assert refused == {"attributes": ["“floor” has a field of its own: leave it out here."]}
+    assert edit(admin_client, device, **{own: "4"}).status_code == 302
+    assert Device.objects.get().attributes == {"floor": 4}
+
+
+def test_a_value_that_is_not_of_its_type_stays_until_another_is_said(
+    define: Any, make_device: Factory, admin_client: Client
+) -> None:
+    device = make_device(attributes={"floor": "second", "lit": 1})
+    floor, lit = define("floor", "number"), define("lit", "yes-no")
+    assert edit(admin_client, device, name="named").status_code == 302
+    assert Device.objects.get().attributes == {"floor": "second", "lit": 1}
+    said = {f"attribute-{floor.pk}": "2", f"attribute-{lit.pk}": "true"}
+    assert edit(admin_client, device, **said).status_code == 302
+    assert Device.objects.get().attributes == {"floor": 2, "lit": True}
+    assert Device.objects.get().attributes["lit"] is True
+
+
+def test_two_people_change_two_attributes_of_a_device(
+    fields: dict[str, str], make_device: Factory, admin_client: Client
+) -> None:
+    device = make_device(attributes={"number": 1, "text": "a", "free": 1})
     address = f"{LIST}{device.pk}/change/?edit=1"
-    page = admin_client.get(address)
-    assert "“floor”: a number (required) – From the ground." in page.content.decode()
-    sent = inputs(page)
-    refused = admin_client.post(address, sent | {"attributes": '{"floor": "two"}'})
-    assert "says “two”, and must be a number" in refused.content.decode()
-    assert admin_client.post(address, sent | {"attributes": '{"floor": 2}'}).status_code == 302
+    lay_open = inputs(admin_client.get(address))
+    edit(admin_client, device, **{fields["number"]: "2"})
+    sent = lay_open | {fields["text"]: "b", "attributes": '{"free": 3}'}
+    assert admin_client.post(address, sent).status_code == 302
+    assert Device.objects.get().attributes == {"number": 2, "text": "b", "free": 3}
+    refused = admin_client.post(address, lay_open | {fields["number"]: "5"})
+    assert "changed this to “2”" in errors(refused)[fields["number"]][0]
+
+
+def test_who_may_only_look_sees_attributes_as_they_are(
+    fields: dict[str, str], make_device: Factory, client: Client
+) -> None:
+    device = make_device(attributes={"number": 1})
+    user = User.objects.create_user("viewer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_device"))
+    client.force_login(user)
+    page = client.get(f"{LIST}{device.pk}/change/?edit=1").content.decode()
+    assert "number&quot;: 1" in page
+    assert fields["number"] not in page
 
 
 @pytest.mark.parametrize(
