@@ -8,7 +8,7 @@ class AclConfig(AppConfig):
     """Who may send which command to whom."""
 
     name = "acl"
-    verbose_name = _("Permissions")
+    verbose_name = _("Rules")
 
     def ready(self) -> None:
         """Watch over what staff change, and show the rules on devices' pages."""

@@ -28,6 +28,7 @@ from acl.admin.filters import (
 from acl.lint import lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import IDENTITY, DestinationKind, SourceKind, state_order
+from devices.admin.actions import BulkActionsMixin, BulkChange
 from devices.admin.changelist import BoundedChangeList, BoundedPaginator
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
@@ -64,11 +65,58 @@ class PermissionForm(CurrentForm):
                 self.fields[name].choices = kinds.choices  # type: ignore[attr-defined]
 
 
+class SwitchOn(BulkChange):
+    """Lets rules decide again."""
+
+    name = "enable"
+    description = gettext_lazy("Switch selected rules on")
+    title = gettext_lazy("Switch rules on")
+    text = gettext_lazy("These rules will decide again.")
+    button = gettext_lazy("Switch on")
+    enabled = True
+
+    def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[CommandPermission]:
+        """Return those that are switched otherwise."""
+        return rows.filter(enabled=not self.enabled)
+
+    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
+        """Switch them, each with its history."""
+        changed = 0
+        for rule in rows:
+            rule.enabled = self.enabled
+            rule.save(update_fields=["enabled", "updated"])
+            changed += 1
+        return self.done(changed)
+
+    def done(self, n: int) -> str:
+        """Return what was done, with its count."""
+        return ngettext("%(n)d rule switched on.", "%(n)d rules switched on.", n) % {"n": n}
+
+
+class SwitchOff(SwitchOn):
+    """Makes rules decide nothing; nothing is lost."""
+
+    name = "disable"
+    description = gettext_lazy("Switch selected rules off")
+    title = gettext_lazy("Switch rules off")
+    text = gettext_lazy(
+        "These rules will decide nothing any more. Nothing is lost: they can be switched on again."
+    )
+    button = gettext_lazy("Switch off")
+    is_destructive = True
+    enabled = False
+
+    def done(self, n: int) -> str:
+        """Return what was done, with its count."""
+        return ngettext("%(n)d rule switched off.", "%(n)d rules switched off.", n) % {"n": n}
+
+
 @admin.register(CommandPermission)
 class CommandPermissionAdmin(
     ChangeGuardMixin,
     SavedFiltersMixin,
     HistoryMixin,
+    BulkActionsMixin,
     SaveChangedFieldsMixin,
     admin.ModelAdmin,
 ):
@@ -132,7 +180,8 @@ class CommandPermissionAdmin(
     }
     readonly_fields: ClassVar[list[Any]] = ["says", "state", CREATED, UPDATED]
     save_as = True
-    actions = ["enable", "disable"]
+    changes = (SwitchOn(), SwitchOff())
+    actions = [change.action() for change in changes]
     restores = (
         *(name.removesuffix("_id") for name in IDENTITY),
         "enabled",
@@ -251,31 +300,6 @@ class CommandPermissionAdmin(
             text = _("“%s” names too much; some rules may be missing. Write more of it.")
             self.message_user(request, text % word, messages.WARNING)
         return keys[:MAX_NAMED]
-
-    @admin.action(description=gettext_lazy("Switch selected rules on"), permissions=["change"])
-    def enable(self, request: HttpRequest, queryset: QuerySet[CommandPermission]) -> None:
-        """Let the selected rules decide again."""
-        self._set_enabled(request, queryset, enabled=True)
-
-    @admin.action(description=gettext_lazy("Switch selected rules off"), permissions=["change"])
-    def disable(self, request: HttpRequest, queryset: QuerySet[CommandPermission]) -> None:
-        """Let the selected rules decide nothing; nothing is lost."""
-        self._set_enabled(request, queryset, enabled=False)
-
-    def _set_enabled(
-        self, request: HttpRequest, queryset: QuerySet[CommandPermission], *, enabled: bool
-    ) -> None:
-        changed = 0
-        for permission in queryset.filter(enabled=not enabled):
-            permission.enabled = enabled
-            permission.save(update_fields=["enabled", "updated"])
-            changed += 1
-        text = (
-            ngettext("%(n)d rule switched on.", "%(n)d rules switched on.", changed)
-            if enabled
-            else ngettext("%(n)d rule switched off.", "%(n)d rules switched off.", changed)
-        )
-        self.message_user(request, text % {"n": changed}, messages.SUCCESS)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Save, and warn of a rule that can decide nothing or opens everything."""

@@ -21,17 +21,23 @@ def rules_panel(request: HttpRequest, row: Device | DeviceGroup) -> Panel | None
         return None
     is_group, subject = isinstance(row, DeviceGroup), subject_of(row)
     chosen = f"{GROUP}{row.pk}" if is_group else row.pk
+    sent = _direction(_("As sender"), f"sender={chosen}", sent_by(subject))
+    received = _direction(_("As receiver"), f"receiver={chosen}", received_by(subject))
     return Panel(
         _("Rules that name this group") if is_group else _("Rules about this device"),
         "admin/acl/rules_panel.html",
-        {
-            "directions": [
-                _direction(_("As sender"), f"sender={chosen}", sent_by(subject)),
-                _direction(_("As receiver"), f"receiver={chosen}", received_by(subject)),
-            ]
-        },
+        {"both": _both(sent, received), "directions": [sent, received]},
         place=Place.RULES,
     )
+
+
+def _both(sent: dict[str, Any], received: dict[str, Any]) -> list[CommandPermission]:
+    """Take the rules that are in both directions out of them, and return them."""
+    common = {rule.pk for rule in sent["rules"]} & {rule.pk for rule in received["rules"]}
+    both = [rule for rule in sent["rules"] if rule.pk in common]
+    for direction in (sent, received):
+        direction["rules"] = [rule for rule in direction["rules"] if rule.pk not in common]
+    return both
 
 
 def _direction(heading: str, query: str, conditions: list[Q]) -> dict[str, Any]:
@@ -48,6 +54,7 @@ def _direction(heading: str, query: str, conditions: list[Q]) -> dict[str, Any]:
         "heading": heading,
         "query": query,
         "rules": rules,
+        "shown": len(rules),
         "total": count_text(total),
         "is_cut": total > len(rules),
     }

@@ -258,8 +258,8 @@ class CommandPermission(Recorded):
 
     class Meta:
         ordering = ["-pk"]
-        verbose_name = _("command permission")
-        verbose_name_plural = _("command permissions")
+        verbose_name = _("rule")
+        verbose_name_plural = _("rules")
         indexes = [
             models.Index(
                 fields=["source_key", "destination_key", "command_key"],

@@ -1,10 +1,12 @@
 """The accounts of staff in the admin, with their second factors."""
 
+from copy import copy
 from functools import reduce
 from operator import or_
 from typing import Any
 
-from axes.models import AccessFailureLog
+from axes.admin import AccessAttemptAdmin, AccessLogAdmin
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
@@ -14,7 +16,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -22,6 +24,7 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from authsite.accounts import login, second_factor
+from authsite.accounts.sign_on.models import ExternalIdentity
 from devices.admin.forms import CurrentForm
 from devices.admin.mixins import (
     OwnPagesMixin,
@@ -31,39 +34,90 @@ from devices.admin.mixins import (
     own_page,
 )
 from devices.admin.reauthentication import recently_authenticated
-from devices.admin.rendering import NOTHING, Tone, badge, moment_column
+from devices.admin.rendering import NOTHING, Tone, badge, moment, moment_column
 
 LAST_SIGN_IN = moment_column("last_login", gettext_lazy("Last sign-in"))
 JOINED = moment_column("date_joined", gettext_lazy("Created"))
 
 # Staff keep their factors on pages of their own; failed logins are kept as attempts.
-admin.site.unregister([AccessFailureLog, Group, StaticDevice, TOTPDevice, User])
+admin.site.unregister(
+    [AccessAttempt, AccessFailureLog, AccessLog, Group, StaticDevice, TOTPDevice, User]
+)
 
 
 class StaffForm(CurrentForm, UserChangeForm):
     """Change an account, and undo nothing that others changed meanwhile."""
 
 
+class NamedMixin(admin.ModelAdmin):
+    """Calls a model of Django's on its pages as staff call it."""
+
+    names: tuple[Any, Any]  # of one, and of many
+
+    def __init__(self, model: Any, admin_site: Any) -> None:
+        super().__init__(model, admin_site)
+        self.opts = copy(self.opts)
+        self.opts.verbose_name, self.opts.verbose_name_plural = self.names
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list, under that name."""
+        found = super().get_changelist_instance(request)
+        found.opts = self.opts
+        return found
+
+    def get_deleted_objects(self, objs: Any, request: Any) -> Any:
+        """Count what goes along, and not the rows themselves."""
+        shown, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        counts.pop(self.model._meta.verbose_name_plural, None)
+        return shown, counts, lacking, protected
+
+
+@admin.register(AccessAttempt)
+class FailedLoginAdmin(NamedMixin, AccessAttemptAdmin):  # type: ignore[misc]
+    """Failed logins, until they are forgotten."""
+
+    names = (gettext_lazy("failed login"), gettext_lazy("failed logins"))
+
+
+@admin.register(AccessLog)
+class LoginAdmin(NamedMixin, AccessLogAdmin):  # type: ignore[misc]
+    """Logins and when they ended."""
+
+    names = (gettext_lazy("login"), gettext_lazy("logins"))
+
+
 @admin.register(Group)
-class RoleAdmin(SaveChangedFieldsMixin, GroupAdmin):
+class RoleAdmin(NamedMixin, SaveChangedFieldsMixin, GroupAdmin):
     """Roles and their permissions."""
 
+    names = (gettext_lazy("role"), gettext_lazy("roles"))
+    purpose = gettext_lazy("A role is a set of permissions, which accounts have together.")
+    list_display = ["name"]
     form = CurrentForm
 
 
+class RoleFilter(admin.RelatedFieldListFilter):
+    """Accounts by role."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = _("role")
+
+
 @admin.register(User)
-class StaffAdmin(OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
+class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
     """Accounts: roles, second factors, last sign-ins, and the way back in after a loss.
 
     Whoever has a role is staff, and so may sign in here; whoever has none is not.
     """
 
+    names = (gettext_lazy("account"), gettext_lazy("accounts"))
     form = StaffForm
     purpose = gettext_lazy("An account of a person. Its roles say what it may see and do here.")
     list_display = ["username", "email", "roles", "factor", LAST_SIGN_IN, "standing"]
-    list_filter = ["groups", "is_superuser", "is_active"]
+    list_filter = [("groups", RoleFilter), "is_superuser", "is_active"]
     filter_horizontal = ["user_permissions"]
-    readonly_fields = ["factor", "standing", LAST_SIGN_IN, JOINED]
+    readonly_fields = ["factor", "standing", "signs_on_by", LAST_SIGN_IN, JOINED]
     actions = ["unlock_accounts", "remove_second_factors"]
     fieldsets = [
         (None, {"fields": ["username", "first_name", "last_name", "email"]}),
@@ -76,7 +130,10 @@ class StaffAdmin(OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
                 ),
             },
         ),
-        (gettext_lazy("Sign-in"), {"fields": ["factor", "standing", LAST_SIGN_IN, JOINED]}),
+        (
+            gettext_lazy("Sign-in"),
+            {"fields": ["signs_on_by", "factor", "standing", LAST_SIGN_IN, JOINED]},
+        ),
         (
             gettext_lazy("Single permissions beside the roles"),
             {"fields": ["user_permissions"], "classes": ["collapse"]},
@@ -134,6 +191,22 @@ class StaffAdmin(OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
         if user.has_factor:  # type: ignore[attr-defined]
             return _("set up")
         return badge(Tone.SOON, _("none")) if second_factor.is_required(user) else NOTHING
+
+    @admin.display(description=gettext_lazy("By means of"))
+    def signs_on_by(self, user: User) -> SafeString | str:
+        """Return what proves that it is this person: a password here, or a provider, and when."""
+        identity = ExternalIdentity.objects.filter(user=user).first()
+        if identity is None:
+            return _("a password of this registry") if user.has_usable_password() else NOTHING
+        provider = identity.get_source_display()
+        if identity.issuer:
+            provider = f"{provider}, {identity.issuer}"
+        return format_html(
+            _("{provider}, as <bdi>{subject}</bdi>; last {moment}"),
+            provider=provider,
+            subject=identity.subject,
+            moment=moment(identity.last_signed_on_at),
+        )
 
     @admin.display(description=gettext_lazy("State"), empty_value="")
     def standing(self, user: User) -> SafeString | str:

@@ -10,6 +10,8 @@ from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts.views import AccountPages
+from authsite.admin.handbook import chapter_view, contents_view, help_url
+from authsite.admin.side_bar import side_bar
 from devices.admin.history import all_changes, batch_view, exported_changes
 from devices.admin.mixins import AddressParametersMixin
 from devices.admin.rendering import NOTHING
@@ -23,7 +25,6 @@ class RegistrySite(AccountPages):
     site_header = _("Authsite")
     index_title = _("Device registry")
     site_url = None
-    app_order = ("devices", "acl", "rpc")
     empty_value_display = NOTHING
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
@@ -33,9 +34,14 @@ class RegistrySite(AccountPages):
         super().register(model_or_iterable, guarded, **options)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
-        """Say whether there is a history that the account may read."""
-        visible = bool(visible_to(request.user))
-        return {**super().each_context(request), "history_is_visible": visible}
+        """Add the side bar, and the chapter of the handbook that a page belongs to."""
+        context = super().each_context(request)
+        apps, history = context["available_apps"], bool(visible_to(request.user))
+        return {
+            **context,
+            "side_bar": side_bar(request, apps, may_see_history=history),
+            "help_url": help_url(request),
+        }
 
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -67,7 +73,7 @@ class RegistrySite(AccountPages):
         )
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Add the search over everything and the history of everything."""
+        """Add the search over everything, the history of everything and the handbook."""
         return [
             path("search/", self.admin_view(self.search), name="search"),
             path("history/", self.admin_view(partial(all_changes, self)), name="changes"),
@@ -81,11 +87,19 @@ class RegistrySite(AccountPages):
                 self.admin_view(partial(batch_view, self)),
                 name="batch",
             ),
+            path("help/", self.admin_view(partial(contents_view, self)), name="help"),
+            path(
+                "help/<slug:name>/",
+                self.admin_view(partial(chapter_view, self)),
+                name="help_chapter",
+            ),
             *super().get_urls(),
         ]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
-        """List the registry's apps first; staff accounts come after them."""
-        known = {label: position for position, label in enumerate(self.app_order)}
+        """List models by the names that their pages have."""
         apps = super().get_app_list(request, app_label)
-        return sorted(apps, key=lambda app: known.get(app["app_label"], len(known)))
+        for app in apps:
+            for model in app["models"]:
+                model["name"] = self.get_model_admin(model["model"]).opts.verbose_name_plural
+        return apps

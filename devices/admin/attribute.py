@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from devices import attributes
 from devices.admin.attribute_fields import PREFIX
@@ -27,6 +28,10 @@ class AttributeDefinitionAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.Model
     list_display = ["name", "type", "required", "is_filter", "help"]
     list_filter = ["type", "required"]
     search_fields = ["name", "help"]
+    purpose = gettext_lazy(
+        "An attribute of devices gets a type here: forms and files then refuse what is not of it, "
+        "and the list of devices is filtered by it."
+    )
     fieldsets = [(None, {"fields": ["name", "type", "choices", "required", "is_filter", "help"]})]
     restores = ("name", "type", "choices", "required", "is_filter", "help")
 

@@ -205,8 +205,13 @@ class DeviceAdmin(
         return self.has_change_permission(request, device)
 
     def get_fieldsets(self, request: HttpRequest, obj: Device | None = None) -> Any:
-        """Ask whether a new device is enabled; list the fields of attributes that have a type."""
+        """Ask whether a new device is enabled; list the fields of attributes that have a type.
+
+        A new device has no evidence.
+        """
         first, place, *others = super().get_fieldsets(request, obj)
+        if obj is None:
+            others = []
         fields = [*first[1]["fields"], *([] if obj else ["enabled"])]
         typed = [field_name(one) for one in _attributes(request)]
         if typed and self._may_write(request, obj):

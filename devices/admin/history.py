@@ -64,7 +64,19 @@ class HistoryMixin(OwnPagesMixin):
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         """Offer the history to whoever may read it."""
         context["history_is_hidden"] = not self.may_see_history(request)
+        row = kw.get("obj")
+        may = self.has_change_permission(request, row) if row else True
+        context["asks_why"] = bool(may and context["adminform"].form.fields)
+        context["why"] = request.POST.get(REASON, "")
         return super().render_change_form(request, context, *args, **kw)
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kw: Any) -> HttpResponse:
+        """Delete a row, once that is confirmed; ask why."""
+        return _asking_why(super().delete_view(request, *args, **kw), self.model)
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kw: Any) -> HttpResponse:
+        """List rows, or act on some; ask why, where that is confirmed first."""
+        return _asking_why(super().changelist_view(request, *args, **kw), self.model)
 
     def may_see_history(self, request: HttpRequest) -> bool:
         """Whether this user may read the history of such rows."""
@@ -202,6 +214,17 @@ class HistoryMixin(OwnPagesMixin):
                 "error": error,
             },
         )
+
+
+def _asking_why(answer: HttpResponse, model: type[Model]) -> HttpResponse:
+    """Have a page that confirms a deletion ask for the reason, and count what goes along."""
+    if isinstance(answer, TemplateResponse) and answer.context_data is not None:
+        context = answer.context_data
+        context.setdefault("asks_why", True)
+        if counts := context.get("model_count"):
+            own = str(model._meta.verbose_name_plural)
+            context["model_count"] = [one for one in counts if str(one[0]) != own]
+    return answer
 
 
 def undone_fields(row: Any, change: Any, before: Any, fields: list[Any]) -> list[Any]:

@@ -33,7 +33,7 @@ from devices.admin.reauthentication import is_recent
 from devices.models import Device
 from devices.transfer.columns import Columns
 from devices.transfer.exporting import export_devices, export_secrets, template
-from devices.transfer.formats import MAX_BYTES, Format, format_of, read
+from devices.transfer.formats import MAX_BYTES, SEPARATORS, Format, format_of, read
 from devices.transfer.importing import MAX_HASHES, Import, Options
 
 SHOWN = 200  # errors and warnings on a page
@@ -304,9 +304,9 @@ class ImportExportMixin(OwnPagesMixin):
         """Return the devices of the list, as filtered and searched, as a file; or ask which."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        wanted = request.GET.get("format", "")
+        wanted, separator = request.GET.get("format", ""), request.GET.get("separator", "")
         filters = request.GET.copy()
-        for own in ("format", "p", "o", "all"):
+        for own in ("format", "separator", "p", "o", "all"):
             filters.pop(own, None)
         request.GET = filters  # type: ignore[assignment]
         try:
@@ -320,7 +320,9 @@ class ImportExportMixin(OwnPagesMixin):
         if wanted in Format.values:
             kind = Format(wanted)
             try:
-                export = export_devices(devices, kind)
+                export = export_devices(
+                    devices, kind, separator if separator in SEPARATORS else ","
+                )
             except ValidationError as error:
                 refusal = " ".join(error.messages)
             else:
@@ -335,6 +337,7 @@ class ImportExportMixin(OwnPagesMixin):
             is_filtered=bool(filters),
             filters=[(name, value) for name, values in filters.lists() for value in values],
             formats=Format.choices,
+            separators=SEPARATORS.items(),
             refusal=refusal,
         )
 

@@ -167,9 +167,7 @@ class IssueKeyMixin(OwnPagesMixin):
             form,
             device,
             title=_("Issue a key"),
-            text=format_html(
-                _("A new pre-shared key for <b>{device}</b>."), device=device.identifier
-            ),
+            text=format_html(_("A new key for <b>{device}</b>."), device=device.identifier),
             button=_("Issue the key"),
             script_values={"secret-rules": strength_rules(device)},
         )

@@ -12,7 +12,9 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from devices import history
 from devices.admin.forms import CurrentForm
+from devices.admin.mixins import REASON
 from devices.admin.previews import Preview
 from devices.credentials import x509
 
@@ -128,6 +130,11 @@ class CertificatePreviewMixin:
         if obj is not None:
             kwargs["form"] = CurrentForm
         return super().get_form(request, obj, change, **kwargs)  # type: ignore[misc]
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Register or change a row; the middleware leaves the reason in a form with a file."""
+        with history.origin(history.Origin.ADMIN, reason=request.POST.get(REASON, "").strip()):
+            return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

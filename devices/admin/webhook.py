@@ -64,6 +64,9 @@ class WebhookAdmin(HistoryMixin, SaveChangedFieldsMixin, OwnPagesMixin, admin.Mo
     list_select_related = ["group"]
     list_filter = ["state"]
     search_fields = ["name", "url"]
+    purpose = gettext_lazy(
+        "A webhook is an address of another system, which is sent what happens here."
+    )
     search_help_text = gettext_lazy("Search by any part of a name or a URL.")
     autocomplete_fields = ["group"]
     fieldsets = [
@@ -78,7 +81,7 @@ class WebhookAdmin(HistoryMixin, SaveChangedFieldsMixin, OwnPagesMixin, admin.Mo
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Leave out what a new webhook does not have."""
         if obj is None:
-            return [self.fieldsets[0], self.fieldsets[1]]
+            return [(None, {"fields": ["name", "url", "state"]}), self.fieldsets[1]]
         return self.fieldsets
 
     @admin.display(description=gettext_lazy("Kinds"))
@@ -208,6 +211,11 @@ class ReadOnly(admin.ModelAdmin):
     """Rows that nobody makes, changes or deletes by hand."""
 
     show_full_result_count = False
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
+        """Offer no history: nobody changes them."""
+        context["history_is_hidden"] = True
+        return super().render_change_form(request, context, *args, **kw)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse: the registry makes them."""

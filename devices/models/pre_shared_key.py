@@ -218,8 +218,8 @@ class PreSharedKey(Revocable):
 
     class Meta:
         ordering = ["-pk"]
-        verbose_name = _("pre-shared key")
-        verbose_name_plural = _("pre-shared keys")
+        verbose_name = _("key")
+        verbose_name_plural = _("keys")
         indexes = [
             models.Index(
                 fields=["not_after"],

@@ -61,13 +61,13 @@ def _texts(device: Device) -> dict[str, str]:
     }
 
 
-def export_devices(devices: DeviceQuerySet, kind: Format) -> Export:
+def export_devices(devices: DeviceQuerySet, kind: Format, separator: str = ",") -> Export:
     """Return the devices as a file of a format, in constant memory.
 
     Raises ValidationError where they are more than a workbook is written with.
     """
     row = _texts if kind.is_flat else values_of
-    return export_rows(EXPORT_COLUMNS, map(row, streamed(devices)), kind)
+    return export_rows(EXPORT_COLUMNS, map(row, streamed(devices)), kind, separator=separator)
 
 
 def export_groups(groups: "QuerySet[DeviceGroup]", kind: Format) -> Export:
@@ -118,7 +118,12 @@ EXAMPLES: dict[str, Row] = {
 
 
 def export_rows(
-    columns: Sequence[str], rows: Iterable[Row], kind: Format, *, most: int | None = None
+    columns: Sequence[str],
+    rows: Iterable[Row],
+    kind: Format,
+    *,
+    most: int | None = None,
+    separator: str = ",",
 ) -> Export:
     """Return rows as a file of a format; they are texts where the format is flat.
 
@@ -128,7 +133,7 @@ def export_rows(
         rows = _at_most(most, rows)
     file = tempfile.TemporaryFile()  # noqa: SIM115 (whoever hands it out closes it)
     try:
-        written = write(file, columns, rows, kind)
+        written = write(file, columns, rows, kind, separator)
     except BaseException:
         file.close()
         raise

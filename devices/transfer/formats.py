@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple, Protocol
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from devices import attributes
 
@@ -226,7 +227,7 @@ def _delimiter(line: str, layout: Layout) -> str:
         names = [name.strip().strip('"').lower() for name in line.strip().split(delimiter)]
         return len(set(names) & set(layout.columns_of(names)))
 
-    return max(",;\t", key=known)
+    return max(SEPARATORS, key=known)
 
 
 def _read_csv(content: bytes, layout: Layout) -> Iterator[Record]:
@@ -348,13 +349,25 @@ def _object(row: int, found: object, layout: Layout) -> Record:
 
 # --- Writing --------------------------------------------------------------------------------
 
+SEPARATORS = {
+    ",": gettext_lazy("comma"),
+    ";": gettext_lazy("semicolon (Excel in German, French, Spanish and others)"),
+    "\t": gettext_lazy("tab"),
+}
 Row = Mapping[str, Any]
 
 
-def write(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row], kind: Format) -> int:
+def write(
+    file: IO[bytes],
+    columns: Sequence[str],
+    rows: Iterable[Row],
+    kind: Format,
+    separator: str = ",",
+) -> int:
     """Write a table and return its number of rows; they are texts where the format is flat.
 
-    Raises ValidationError where a workbook would have too many.
+    `separator`, one of SEPARATORS, stands between the cells of CSV. Raises ValidationError where a
+    workbook would have too many.
     """
     if kind == Format.XLSX:
         from devices.transfer import workbooks  # 15 MB, which most servers never need
@@ -364,7 +377,7 @@ def write(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row], kind: Fo
     # Without the mark of "utf-8-sig", Excel reads UTF-8 as something else.
     text = io.TextIOWrapper(file, "utf-8-sig" if kind.is_flat else "utf-8", newline="")
     if kind == Format.CSV:
-        table = csv.writer(text)
+        table = csv.writer(text, delimiter=separator)
         table.writerow(columns)
     for written, row in enumerate(rows, 1):
         if kind == Format.CSV:

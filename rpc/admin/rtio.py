@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from devices.admin.actions import BulkActionsMixin, BulkChange
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import (
@@ -73,8 +74,44 @@ class RtioServerAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
         return enabled_badge(server.enabled)
 
 
+class Refuse(BulkChange):
+    """Has RTIO refuse what devices send to routes, within seconds."""
+
+    name = "refuse"
+    description = gettext_lazy("Point selected routes at an address that refuses")
+    title = gettext_lazy("Let routes refuse")
+    title_of_one = gettext_lazy("Let the route refuse")
+    text = gettext_lazy(
+        "RTIO servers will ask an address where nothing answers: devices are told of an internal "
+        "error within seconds. The routes themselves stay."
+    )
+    button = gettext_lazy("Let it refuse")
+    is_destructive = True
+
+    def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[DeviceServiceRoute]:
+        """Return those that lead elsewhere, or that RTIO is not told."""
+        return rows.exclude(enabled=True, url=REFUSING_URL)
+
+    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
+        """Point them there."""
+        routes = list(rows)
+        for route in routes:
+            route.refuse()
+        n = len(routes)
+        return ngettext("%(n)d route refuses now.", "%(n)d routes refuse now.", n) % {"n": n}
+
+    def text_of_one(self, row: DeviceServiceRoute) -> str:
+        """Return what the change means for one route."""
+        return _(
+            "RTIO servers will ask %(url)s for “%(uri)s”, where nothing answers: devices are "
+            "told of an internal error within seconds. The route itself stays."
+        ) % {"url": REFUSING_URL, "uri": row.uri}
+
+
 @admin.register(DeviceServiceRoute)
-class DeviceServiceRouteAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
+class DeviceServiceRouteAdmin(
+    BulkActionsMixin, HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin
+):
     """Routes of device services, as `/hubconfiger` tells them to every RTIO server."""
 
     form = CurrentForm
@@ -88,7 +125,8 @@ class DeviceServiceRouteAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelA
     readonly_fields = ["room_left"]
     fieldsets = [(None, {"fields": ["uri", "url", "enabled", "note", "room_left"]})]
     restores = ("uri", "url", "enabled", "note")
-    actions = ["refuse"]
+    changes = (Refuse(),)
+    actions = [change.action() for change in changes]
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Leave out deleting many: each deletion says what RTIO goes on doing."""
@@ -132,42 +170,6 @@ class DeviceServiceRouteAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelA
             "before, let the route stand and point it at an address that refuses."
         )
         self.message_user(request, text % {"uri": uri}, messages.WARNING)
-
-    @admin.action(
-        description=gettext_lazy("Point selected routes at an address that refuses"),
-        permissions=["change"],
-    )
-    def refuse(self, request: HttpRequest, queryset: QuerySet[DeviceServiceRoute]) -> None:
-        """Have RTIO refuse what devices send to these URIs, within seconds."""
-        for route in queryset:
-            route.refuse()
-        count = len(queryset)
-        text = ngettext("%(n)d route refuses now.", "%(n)d routes refuse now.", count)
-        self.message_user(request, text % {"n": count}, messages.SUCCESS)
-
-    @own_page("<int:object_id>/refuse/", "refuse")
-    def refuse_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Point one route at an address that refuses, after a confirmation."""
-        route = get_object_or_404(DeviceServiceRoute, pk=object_id)
-        if not self.has_change_permission(request, route):
-            raise PermissionDenied
-        if request.method == "POST":
-            self.refuse(request, DeviceServiceRoute.objects.filter(pk=route.pk))
-            return HttpResponseRedirect(reverse("admin:rpc_deviceserviceroute_changelist"))
-        return form_page(
-            self,
-            request,
-            forms.Form(),
-            route,
-            title=_("Let the route refuse"),
-            text=_(
-                "RTIO servers will ask %(url)s for “%(uri)s”, where nothing answers: devices are "
-                "told of an internal error within seconds. The route itself stays."
-            )
-            % {"url": REFUSING_URL, "uri": route.uri},
-            button=_("Let it refuse"),
-            is_destructive=True,
-        )
 
 
 class AttentionFilter(admin.SimpleListFilter):

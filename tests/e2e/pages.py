@@ -57,5 +57,8 @@ PAGES = {
     "delivery": "/admin/devices/delivery/1/change/",
     "events": "/admin/devices/event/",
     "event": "/admin/devices/event/1/change/",
+    "help": "/admin/help/",
+    "help-chapter": "/admin/help/permissions/",
+    "delete-key": "/admin/devices/presharedkey/1/delete/",
     "password": "/admin/password_change/",
 }

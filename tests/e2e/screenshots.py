@@ -1,18 +1,19 @@
 """Picture the main pages: `python -m tests.e2e.screenshots FOLDER`.
 
-It serves a furnished demo and writes FOLDER/NAME-LOOK.jpg for each page, in light, dark and narrow.
+It serves a furnished demo and writes FOLDER/NAME-LOOK.jpg for each page, in light, dark, narrow
+and, of some pages, Chinese.
 """
 
 import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import sync_playwright
 
 from tests.e2e.conftest import sign_in
 from tests.e2e.pages import PAGES
-from tests.e2e.test_accessibility import LOOKS
 from tests.support.browser import ARGUMENTS, install
 from tests.support.servers import demo_server
 
@@ -28,6 +29,14 @@ PICTURED = [
     "calls",
     "search",
 ]
+WIDE = {"viewport": {"width": 1366, "height": 850}}
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": WIDE,
+    "dark": {**WIDE, "color_scheme": "dark"},
+    "narrow": {"viewport": {"width": 390, "height": 780}},
+    "chinese": {**WIDE, "locale": "zh-CN"},
+}
+IN_CHINESE = ["home", "device", "rules", "explain"]
 QUALITY = 60  # per cent
 TALLEST = 1600  # pixels: what a long page goes on with is more of the same
 
@@ -44,11 +53,11 @@ def main(folder: Path) -> None:
         server.furnish()
         browser = playwright.chromium.launch(executable_path=install(), args=ARGUMENTS)
         session = sign_in(browser, server)
-        for look in ("light", "dark", "narrow"):
-            options = {**LOOKS[look], "base_url": server.url, "storage_state": session}
+        for look, options_of_look in LOOKS.items():
+            options = {**options_of_look, "base_url": server.url, "storage_state": session}
             page = browser.new_context(**options).new_page()
             width = page.viewport_size["width"]  # type: ignore[index]
-            for name in PICTURED:
+            for name in IN_CHINESE if look == "chinese" else PICTURED:
                 page.goto(PAGES[name])
                 height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
                 page.screenshot(

@@ -34,7 +34,7 @@ from devices.admin.actions import BulkActionsMixin, BulkChange, RevokeForm
 from devices.admin.changelist import CredentialStateFilter
 from devices.admin.forms import CurrentForm, MomentField
 from devices.admin.history import HistoryMixin
-from devices.admin.mixins import SaveChangedFieldsMixin
+from devices.admin.mixins import REASON, SaveChangedFieldsMixin
 from devices.admin.reauthentication import recently_authenticated
 from devices.admin.rendering import (
     CREATED,
@@ -142,9 +142,9 @@ class RuleForm(forms.Form):
         cleaned = super().clean() or {}
         given = cleaned.get("group") or cleaned.get("per_hour")
         if given and not cleaned.get("permission") and "permission" not in self.errors:
-            self.add_error("permission", _("What does the rule narrow?"))
+            self.add_error("permission", _("What does the limit narrow?"))
         if cleaned.get("permission") and not (given or ":" in cleaned["permission"] or self.errors):
-            raise ValidationError(_("A rule names a group, a rate an hour, or both."))
+            raise ValidationError(_("A limit names a group, a rate an hour, or both."))
         return cleaned
 
     def rule(self) -> Rule | None:
@@ -241,6 +241,7 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
         "Search by name, owner, or identifier: what stands between the first two underscores."
     )
     show_full_result_count = False
+    purpose = gettext_lazy("A token lets a program use the API, for you or a service account.")
 
     class Media:
         css = {"all": ["authsite/token_form.css"]}
@@ -327,7 +328,7 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
         if not token.rules:
             return text
         m = len(token.rules)
-        rules = ngettext("%(n)d rule", "%(n)d rules", m) % {"n": m}
+        rules = ngettext("%(n)d limit", "%(n)d limits", m) % {"n": m}
         return f"{text}, {rules}"
 
     @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
@@ -365,7 +366,7 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
             ),
         )
 
-    @admin.display(description=gettext_lazy("Rules"))
+    @admin.display(description=gettext_lazy("Limits"))
     def shown_rules(self, token: ApiToken) -> SafeString | str:
         """Return the rules in words."""
         if not token.rules:
@@ -411,6 +412,7 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
             "issue",
             _("Make a token"),
             form=form,
+            why=request.POST.get(REASON, ""),
             rule_forms=rule_forms,
             media=self.media + form.media + rule_forms.media,
         )
@@ -498,9 +500,13 @@ class ServiceAccountForm(CurrentForm):
 
 
 @admin.register(ServiceAccount)
-class ServiceAccountAdmin(SaveChangedFieldsMixin, admin.ModelAdmin):
+class ServiceAccountAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
     """Accounts of programs: who answers for each, its roles, its tokens."""
 
+    purpose = gettext_lazy(
+        "A service account is a program's: it has roles and tokens, cannot log in, and somebody "
+        "answers for it."
+    )
     form = ServiceAccountForm
     list_display = ["user", "is_enabled", "answerable", "purpose", "roles", "live_tokens", CREATED]
     list_select_related = ["user", "answerable"]

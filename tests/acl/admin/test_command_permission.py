@@ -7,8 +7,10 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
+from django.utils.http import urlencode
 
 from acl.models import Assertion, CommandPermission, CommandSet
+from devices.admin.mixins import set_digest
 
 ADD = "/admin/acl/commandpermission/add/"
 LIST = "/admin/acl/commandpermission/"
@@ -68,26 +70,33 @@ def test_the_list_shows_searches_and_filters(
         assert client.get(LIST).status_code == 200
     page = client.get(LIST, {"q": "lamp"}).content.decode()
     assert f"#{rule.pk}</a>" in page
-    assert "1 command permission" in page
+    assert "1 rule" in page
     for word in (f"%23{rule.pk}", "/v1/Sys", "'/v1/Sys.*'"):
         page = client.get(f"{LIST}?q={word}").content.decode()
         assert f"#{rule.pk}</a>" in page
-        assert "1 command permission" in page
+        assert "1 rule" in page
     for state, number in (("off", 1), ("force", 20), ("later", 0), ("expired", 0)):
         page = client.get(LIST, {"state": state}).content.decode()
-        assert f"{number} command permission" in page
+        assert f"{number} rule" in page
 
 
 def test_rules_are_switched_off_and_on(staff: Any, make_rule: Any) -> None:
     rule = make_rule()
     client = staff()
-    chosen = {"_selected_action": [rule.pk]}
-    page = client.post(LIST, chosen | {"action": "disable"}, follow=True).content.decode()
-    assert "1 rule switched off." in page
-    rule.refresh_from_db()
-    assert not rule.enabled
-    page = client.post(LIST, chosen | {"action": "enable"}, follow=True).content.decode()
-    assert "1 rule switched on." in page
+    for action, said, enabled in (("disable", "off", False), ("enable", "on", True)):
+        sent = {"_selected_action": [rule.pk], "action": action}
+        asked = client.post(LIST, sent).content.decode()
+        assert "Reason for the history" in asked
+        rule.refresh_from_db()
+        assert rule.enabled is not enabled
+        shown = set_digest(CommandPermission.objects.filter(pk=rule.pk))
+        sent |= {"confirmed": "yes", "shown": shown, "_change_reason": f"why {said}"}
+        form = "application/x-www-form-urlencoded"
+        answer = client.post(LIST, urlencode(sent, doseq=True), content_type=form, follow=True)
+        assert f"1 rule switched {said}." in answer.content.decode()
+        rule.refresh_from_db()
+        assert rule.enabled is enabled
+        assert rule.history.first().history_change_reason == f"why {said}"
 
 
 def test_the_page_that_explains(staff: Any, make_device: Any, make_rule: Any) -> None:

@@ -66,7 +66,7 @@ def test_a_rule_is_tried_without_saving_and_then_saved(
     admin_client: Client, assertion: Assertion
 ) -> None:
     page = text_of(admin_client.post(LIST + "add/", fields(_try="x")))
-    assert "2 of 2 known answers would change." in page
+    assert "The answers to 2 of 2 known questions would change." in page
     assert '<td data-label="Command">/v1/Seen</td>' in page
     assert page.count('<td data-label="Asked of late">12 times</td>') == 1
     assert page.count('<td data-label="Asked of late">—</td>') == 1
@@ -96,7 +96,15 @@ def test_a_mistake_is_told_before_anything_is_tried(
 
 CHANGES = {
     "deny": ("{list}add/", fields(effect="deny", pattern="/v1/*")),
-    "switch off": ("{list}", {"action": "disable", "_selected_action": "{rule}"}),
+    "switch off": (
+        "{list}",
+        {
+            "action": "disable",
+            "_selected_action": "{rule}",
+            "confirmed": "yes",
+            "shown": "{rules}",
+        },
+    ),
     "delete": ("{list}{rule}/delete/", {"post": "yes"}),
     "delete many": (
         "{list}",
@@ -142,6 +150,7 @@ def ids(
         "pattern": some.patterns.get().pk,
         "lamp": lamp.pk,
         "digest": set_digest(Device.objects.filter(pk=lamp.pk)),
+        "rules": set_digest(CommandPermission.objects.filter(pk=rule.pk)),
         "group": group.pk,
     }
 

@@ -89,7 +89,7 @@ def test_staff_make_a_token_and_see_it_once(make_group: Any) -> None:
         ({"scopes": ["acl.add_commandset"]}, "not one of the available choices"),
         ({"networks": "everywhere"}, "no network such as"),
         ({"not_after_0": "2001-01-01"}, "in the past"),
-        ({"rules-0-per_hour": 5}, "What does the rule narrow?"),
+        ({"rules-0-per_hour": 5}, "What does the limit narrow?"),
         ({"rules-0-permission": CHANGE}, "a group, a rate an hour, or both"),
         ({"scopes": [VIEW], "rules-0-permission": CHANGE, "rules-0-per_hour": 5}, "not among"),
         ({"rules-TOTAL_FORMS": ""}, "ManagementForm data is missing"),

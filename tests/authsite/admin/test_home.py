@@ -222,7 +222,7 @@ def test_recent_changes_name_who_and_what(admin_client: Client, make_device: Fac
     assert [(str(entry.kind.label), entry.what, entry.subject) for entry in entries] == [
         ("Deleted", "device", "gone"),
         ("Created", "device", "gone"),
-        ("Created", "pre-shared key", "factory"),
+        ("Created", "key", "factory"),
         ("Created", "device", "front-door"),
     ]
     assert {entry.change.history_user_id for entry in entries} == {"mallory"}

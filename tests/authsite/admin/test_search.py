@@ -52,7 +52,7 @@ def found(client: Client, text: str) -> dict[str, list[str]]:
         ("//api.cesanta", {"Devices": ["//api.cesanta.com/lamp"]}),
         ("LAMP IN", {"Devices": [LAMP]}),
         ("hall", {"Device groups": ["Hall lamps"]}),
-        ("/v1/Lamp", {"Command permissions": ["/v1/Lamp.*"]}),
+        ("/v1/Lamp", {"Rules": ["/v1/Lamp.*"]}),
         ("/v1/Sens", {"Command sets": ["lamp reading"]}),
         (
             "lamp",

@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from devices.admin.mixins import set_digest
 from devices.credentials.certificates import verify_certificate
+from devices.history import history_of
 from devices.models import Certificate, CertificateAuthority, Device, RevokedSerial
 from devices.models.certificate import Pin
 from devices.verdicts import Outcome
@@ -132,10 +133,13 @@ def test_registering_shows_what_was_read(
     admin_client: Client, device: Device, given: dict[str, Any]
 ) -> None:
     form = {"device": device.pk, "label": "first", "pin": "public-key"}
+    form |= {"_change_reason": "new sensor"}
     preview, response = shown_and_saved(admin_client, url("certificate_add"), form | given)
     row = Certificate.objects.get()
     assert response.redirect_chain == [(url("certificate_change", row.pk), 302)]
     page = response.content.decode()
+    assert history_of(Certificate).objects.get().history_change_reason == "new sensor"
+    assert 'value="new sensor"' in preview
     assert "Nothing is saved yet." in preview
     assert "Please correct" not in preview
     for shown in (
@@ -389,7 +393,7 @@ def test_deleting_an_anchor_counts_its_list_and_offers_to_switch_it_off(
     anchor.load_list(revocation_list(ROOT, 5, 6, 7), by="ann")
     address = url("certificateauthority_delete", anchor.pk)
     page = admin_client.get(address).content.decode()
-    assert "revoked serial numbers: 3" in page
+    assert "Revoked serial numbers: 3" in page
     assert "Switch it off instead" in page
     admin_client.post(address, {"post": "yes"})
     assert not CertificateAuthority.objects.exists()

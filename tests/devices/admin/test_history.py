@@ -344,3 +344,29 @@ def test_old_changes_are_forgotten_and_rows_stay(make_device: Any, capsys: Any) 
     assert "Deleted 1 changes" in capsys.readouterr().out
     assert list(histories.values_list("id", flat=True)) == [new.pk]
     assert Device.objects.count() == 2
+
+
+def test_what_is_done_without_a_form_asks_why_and_keeps_it(
+    admin_client: Client, make_device: Any
+) -> None:
+    form = "application/x-www-form-urlencoded"
+    device, group = make_device(), DeviceGroup.objects.create(name="lab")
+    empty = DeviceGroup.objects.create(name="empty")
+    key, _secret = PreSharedKey.objects.issue(device=device)
+    groups, one = "/admin/devices/devicegroup/", f"/admin/devices/presharedkey/{key.pk}/delete/"
+    chosen = {"action": "delete_selected", "_selected_action": empty.pk}
+    asking: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+        ("get", one, {}, {"post": "yes"}),
+        ("post", groups, chosen, chosen | {"post": "yes"}),
+        ("get", f"{groups}{group.pk}/change/", {}, {"devices": device.pk}),
+    ]
+    for number, (method, address, asked, sent) in enumerate(asking):
+        page = getattr(admin_client, method)(address, asked).content.decode()
+        assert 'name="_change_reason"' in page, address
+        target = address.replace("/change/", "/members/")
+        said = urlencode(sent | {"_change_reason": f"why {number}"})
+        assert admin_client.post(target, said, content_type=form).status_code == 302
+        newest = timeline.recent(1, User.objects.get(username="admin"))[0]
+        assert newest.change.history_change_reason == f"why {number}", address
+    assert not PreSharedKey.objects.exists()
+    assert [*DeviceGroup.objects.all()] == [group] == [*device.groups.all()]

@@ -17,6 +17,7 @@ from django.utils.http import urlencode
 
 from acl.models import CommandPermission
 from devices import history
+from devices.admin.mixins import set_digest
 from devices.history import history_of, timeline
 from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.support.forms import inputs
@@ -160,7 +161,7 @@ def test_an_import_is_undone_but_for_what_is_in_use(admin_client: Client) -> Non
     left = admin_client.get(page_of(batch)).context["plan"].left
     assert {name: one.why for one in left for name in one.names if "import" in name} == {
         used.identifier: "It has connected since: disable it instead.",
-        ruled.identifier: "Something refers to it since: command permissions.",
+        ruled.identifier: "Something refers to it since: rules.",
         grouped.identifier: "Its groups or members changed since.",
     }
     admin_client.post(page_of(batch))
@@ -187,6 +188,7 @@ def test_rules_are_switched_on_again(admin_client: Client, make_device: Factory)
         for n in range(3)
     ]
     sent = {"action": "disable", "_selected_action": [rule.pk for rule in rules]}
+    sent |= {"confirmed": "yes", "shown": set_digest(CommandPermission.objects.all())}
     admin_client.post("/admin/acl/commandpermission/", sent)
     batch = history_of(CommandPermission).objects.latest("history_id").batch
     admin_client.post(page_of(batch))

@@ -11,7 +11,9 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.test import Client
 from django.urls import reverse
+from django.utils.http import urlencode
 
+from devices.admin.mixins import set_digest
 from devices.history import history_of
 from rpc.rtio.models import MAX_CONFIG_LENGTH, REFUSING_URL, DeviceServiceRoute
 
@@ -157,8 +159,11 @@ def test_many_routes_are_pointed_away_at_once(admin: Client, make_route: Make) -
     make_route("/aa")
     make_route("/bb")
     keys = list(DeviceServiceRoute.objects.values_list("pk", flat=True))
-    admin.post(
-        reverse("admin:rpc_deviceserviceroute_changelist"),
-        {"action": "refuse", "_selected_action": keys},
-    )
+    sent: dict[str, Any] = {"action": "refuse", "_selected_action": keys, "confirmed": "yes"}
+    sent |= {"shown": set_digest(DeviceServiceRoute.objects.all()), "_change_reason": "moved"}
+    form = "application/x-www-form-urlencoded"
+    address = reverse("admin:rpc_deviceserviceroute_changelist")
+    admin.post(address, urlencode(sent, doseq=True), content_type=form)
+    kept = history_of(DeviceServiceRoute).objects.filter(history_change_reason="moved")
+    assert kept.count() == 2
     assert set(DeviceServiceRoute.objects.values_list("url", flat=True)) == {REFUSING_URL}

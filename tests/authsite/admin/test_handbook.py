@@ -1,0 +1,69 @@
+"""The handbook: the documents in the admin, and the way from each page to its chapter."""
+
+import re
+from html import unescape
+
+import pytest
+from django.test import Client
+from django.urls import get_resolver
+
+from authsite.admin import handbook
+from tests.e2e.pages import PAGES
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize("name", sorted(handbook.CHAPTERS))
+def test_links_lead_to_chapters_and_sections_that_are_there(name: str) -> None:
+    chapter = handbook.chapter(name)
+    assert chapter is not None
+    assert chapter.title != name
+    assert "<script" not in chapter.html
+    assert "<img" not in chapter.html
+    for target in re.findall('href="([^"]*)"', chapter.html):
+        if target.startswith(("http://", "https://")):
+            continue
+        there, _hash, section = unescape(target).partition("#")
+        other = handbook.chapter(there.removeprefix("../").removesuffix("/")) if there else chapter
+        assert other is not None, target
+        assert not section or f'id="{section}"' in other.html, target
+
+
+def test_help_leads_from_pages_to_sections_that_are_there() -> None:
+    for wanted in handbook.HELP.values():
+        name, _hash, section = wanted.partition("#")
+        chapter = handbook.chapter(name)
+        assert chapter is not None, wanted
+        assert not section or f'id="{section}"' in chapter.html, wanted
+
+
+def test_help_names_pages_that_are_there() -> None:
+    known = get_resolver("authsite.urls").namespace_dict["admin"][1].reverse_dict
+    names = [name for name in known if isinstance(name, str)]
+    for beginning in handbook.HELP:
+        assert any(name.startswith(beginning) for name in names), beginning
+
+
+@pytest.mark.parametrize(
+    ("page", "section"),
+    [
+        ("home", "admin/#the-start-page"),
+        ("devices", "admin/#lists"),
+        ("add-rule", "permissions/#writing-a-rule"),
+        ("history", "history/#reading-it"),
+        ("password", "accounts/#logging-in"),
+    ],
+)
+def test_a_page_leads_to_its_chapter(admin_client: Client, page: str, section: str) -> None:
+    assert f'href="/admin/help/{section}"' in admin_client.get(PAGES[page]).content.decode()
+
+
+def test_chapters_are_listed_and_read_by_any_staff(admin_client: Client, client: Client) -> None:
+    listed = admin_client.get("/admin/help/").content.decode()
+    assert 'href="/admin/help/permissions/#writing-a-rule"' in listed
+    read = admin_client.get("/admin/help/permissions/").content.decode()
+    assert "<h1>Rules: who may command whom</h1>" in read
+    assert "<table>" in read
+    assert admin_client.get("/admin/help/settings/").status_code == 404
+    assert admin_client.get("/admin/help/architecture/").status_code == 404
+    assert client.get("/admin/help/").status_code == 302
