@@ -128,6 +128,7 @@ def test_an_unreachable_database_is_said_and_its_return_noticed(own_server: Serv
     assert "OperationalError" in own_server.log
 
 
+@pytest.mark.once(on="sqlite")
 def test_a_stop_answers_what_was_begun(own_server: Server) -> None:
     printed = own_server.manage("add_device", IDENTIFIER, "--generate-secret", "--json")
     secret = json.loads(printed)["secret"]
@@ -162,6 +163,7 @@ def test_a_stop_answers_what_was_begun(own_server: Server) -> None:
     assert sum(answered) > 100
 
 
+@pytest.mark.once(on="sqlite")
 def test_a_stop_waits_for_a_body_that_is_under_way(own_server: Server) -> None:
     head = (
         f"POST /deviceverifier HTTP/1.1\r\nHost: x\r\nContent-Length: {len(VERIFICATION)}\r\n\r\n"
@@ -208,6 +210,7 @@ def test_a_stop_loses_no_evidence(how: signal.Signals, tmp_path: Path) -> None:
     assert seen.strip() != "None"
 
 
+@pytest.mark.once(on="sqlite")
 def test_a_stop_does_not_wait_for_idle_or_stalled_clients(own_server: Server) -> None:
     address = ("127.0.0.1", own_server.port)
     with socket.create_connection(address), socket.create_connection(address) as stalled:
@@ -219,6 +222,7 @@ def test_a_stop_does_not_wait_for_idle_or_stalled_clients(own_server: Server) ->
     assert time.monotonic() - begin < 7  # container managers wait for 10
 
 
+@pytest.mark.once(on="sqlite")
 def test_a_second_server_on_the_port_is_refused(server: Server) -> None:
     second = Server(server.log_path.parent, server.database_url)
     second.port = server.port

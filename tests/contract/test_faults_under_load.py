@@ -159,6 +159,7 @@ def workers(server: Server) -> set[int]:
     return {int(pid) for pid in Path(f"/proc/{main}/task/{main}/children").read_text().split()}
 
 
+@pytest.mark.once(on="sqlite")
 def test_a_killed_worker_is_replaced_and_no_answer_is_wrong(
     tmp_path: Path, report: Callable[[str], None]
 ) -> None:

@@ -290,6 +290,7 @@ def test_with_a_shared_cache_failures_in_both_servers_add_up_to_the_limit(tmp_pa
             assert first.code(known.identifier, CHOSEN) == "OK"  # remembered
 
 
+@pytest.mark.once(on="sqlite")
 def test_without_a_shared_cache_each_server_counts_failures_alone(tmp_path: Path) -> None:
     with counting(tmp_path, "locmemcache://") as pair:
         known = registered(pair.staffed, chosen=True)
