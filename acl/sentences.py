@@ -1,13 +1,7 @@
 """Sentence templates for rules: whole sentences, so that each language has its own word order."""
 
-import unicodedata
-
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-
-# Classes of characters by direction (Unicode Standard Annex 9).
-CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-RIGHT_TO_LEFT = {"R", "AL", "AN"}
 
 SENTENCES = {
     ("allow", "device", "device"): gettext_lazy("{source} may send {commands} to {destination}"),
@@ -89,25 +83,3 @@ def template(effect: str, source_kind: str, destination_kind: str) -> str:
 def commands_of(pattern: str) -> str:
     """Return a pattern as it stands in a sentence."""
     return _("any command") if pattern == "*" else pattern
-
-
-def visible(name: object) -> str:
-    """Return a name with what only controls the direction of text written out."""
-    text = str(name)
-    if text.isascii():
-        return text
-    return "".join(
-        f"\\u{ord(char):04x}" if unicodedata.bidirectional(char) in CONTROLS else char
-        for char in text
-    )
-
-
-def isolated(name: object) -> str:
-    """Return a name as it stands in a line of text: it turns round nothing beside it.
-
-    A name with letters from right to left stands between U+2068 and U+2069.
-    """
-    text = visible(name)
-    if text.isascii() or not RIGHT_TO_LEFT & {unicodedata.bidirectional(char) for char in text}:
-        return text
-    return f"\u2068{text}\u2069"

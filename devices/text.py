@@ -1,6 +1,7 @@
 """What a text must not hold: what nobody sees, what turns text round, what no database stores.
 
-And what can be taken for another text: `variants` finds it by equality, in an index.
+And what can be taken for another text: `variants` finds it by equality, in an index. And how a name
+stands in a line of text: `isolated`.
 """
 
 import unicodedata
@@ -20,6 +21,10 @@ LOOKALIKES = str.maketrans(
     "аАеЕоОрРсСхХуУіІјЈѕЅԁһНВКМТꓲΑΒΕΖΗΙΚΜΝΟΡΤΥΧοανıℓ",  # noqa: RUF001
     "aAeEoOpPcCxXyYiIjJsSdhHBKMTIABEZHIKMNOPTYXoavil",
 )
+# Classes of characters by direction (Unicode Standard Annex 9).
+CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+RIGHT_TO_LEFT = {"R", "AL", "AN"}
+ISOLATE = "\u2068"  # begins what stands apart, whatever its direction
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")  # whose letters look alike
 
 
@@ -76,3 +81,25 @@ def mixes_scripts(text: str) -> bool:
     """Whether letters of several scripts stand together that look alike."""
     names = {unicodedata.name(char, "").partition(" ")[0] for char in text if char.isalpha()}
     return len(names.intersection(SCRIPTS)) > 1
+
+
+def visible(name: object) -> str:
+    """Return a name with what only controls the direction of text written out."""
+    text = str(name)
+    if text.isascii():
+        return text
+    return "".join(
+        f"\\u{ord(char):04x}" if unicodedata.bidirectional(char) in CONTROLS else char
+        for char in text
+    )
+
+
+def isolated(name: object) -> str:
+    """Return a name as it stands in a line of text: it turns round nothing beside it.
+
+    A name with letters from right to left stands between U+2068 and U+2069.
+    """
+    text = visible(name)
+    if text.isascii() or not RIGHT_TO_LEFT & {unicodedata.bidirectional(char) for char in text}:
+        return text
+    return f"{ISOLATE}{text}\u2069"

@@ -8,9 +8,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission
-from acl.sentences import commands_of, template, visible
+from acl.sentences import commands_of, template
 from devices.admin.rendering import Tone, badge
 from devices.models import Device, DeviceGroup
+from devices.text import visible
 
 EFFECT_TONES = {"allow": Tone.GOOD, "deny": Tone.BAD}
 STATE_TONES = {

@@ -20,10 +20,10 @@ from django.utils.translation import gettext_lazy as _
 
 from acl import patterns
 from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
-from acl.sentences import isolated
 from devices import addresses
 from devices.database.coalescing import Coalescer
 from devices.database.statements import Statement
+from devices.text import isolated
 
 MAX_REQUESTS = 1000  # in one statement
 

@@ -18,8 +18,8 @@ from acl import patterns
 from acl.engine import decisions
 from acl.engine.decisions import Decision, Keys, Reason, Request
 from acl.models.command_permission import CommandPermission, Effect, RuleState
-from acl.sentences import isolated
 from devices.models import DeviceGroup
+from devices.text import isolated
 
 MAX_NEAR_MISSES = 10  # of each sort: a page is read by people
 

@@ -15,6 +15,7 @@ from acl.models.command_set import CommandSet, well_formed
 from acl.patterns import MAX_LENGTH, validate_pattern
 from devices.history import Recorded, Records
 from devices.models import Device, DeviceGroup
+from devices.text import isolated
 
 # The keys of what names neither a device (its primary key) nor a group (that, negated).
 EVERYONE = 0
@@ -328,14 +329,14 @@ class CommandPermission(Recorded):
 
     def sentence(self) -> str:
         """Return what the rule says, as plain text without a full stop."""
-        commands = sentences.isolated(sentences.commands_of(self.pattern))
+        commands = isolated(sentences.commands_of(self.pattern))
         if self.command_set is not None:
             commands = gettext("commands of set {name}").format(
-                name=sentences.isolated(self.command_set.name)
+                name=isolated(self.command_set.name)
             )
         return sentences.template(self.effect, self.source_kind, self.destination_kind).format(
-            source=sentences.isolated(self.source_device or self.source_group),
-            destination=sentences.isolated(self.destination_device or self.destination_group),
+            source=isolated(self.source_device or self.source_group),
+            destination=isolated(self.destination_device or self.destination_group),
             commands=commands,
         )
 
@@ -343,7 +344,7 @@ class CommandPermission(Recorded):
     def notation(self) -> str:
         """The rule as the command line and documents write it, whatever the language."""
         source, destination, command = map(
-            sentences.isolated, (self.source_text, self.destination_text, self.command_text)
+            isolated, (self.source_text, self.destination_text, self.command_text)
         )
         return f"{self.effect} {source} → {destination}: {command}"
 

@@ -8,11 +8,9 @@ from django.utils.translation import gettext as _
 from acl.admin import sentences
 from acl.engine.decisions import Decision
 from acl.models import CommandPermission
-from acl.sentences import isolated
 from devices.admin.rendering import Tone, badge
 
 register = template.Library()
-register.filter("isolated", isolated)
 register.filter("sentence", sentences.linked)
 register.filter("numbered", sentences.numbered)
 

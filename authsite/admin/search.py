@@ -15,6 +15,7 @@ from authsite.admin.links import list_url, may_see, row_url
 from devices.addresses import is_storable
 from devices.admin.changelist import MAX_COUNTED, count_text, counts
 from devices.models import Certificate, CertificateAuthority, Device, DeviceGroup
+from devices.text import isolated
 
 MAX_HITS = 10  # hits of a kind
 FINGERPRINT = re.compile(r"[0-9a-f]{4,64}\Z")
@@ -95,7 +96,7 @@ def _groups(text: str) -> list[QuerySet[Any]]:
 
 
 def _group_hit(group: DeviceGroup) -> Hit:
-    within = _("within %(group)s") % {"group": group.parent} if group.parent else ""
+    within = _("within %(group)s") % {"group": isolated(group.parent)} if group.parent else ""
     return Hit(group.name, within, row_url(group))
 
 

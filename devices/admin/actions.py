@@ -24,6 +24,7 @@ from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.models.credential_state import has_unrevoked_credential, revoke_credentials
 from devices.models.dependants import dependants, not_deletable
 from devices.models.revocation import revoke_all
+from devices.text import isolated
 
 MAX_SHOWN = 20  # devices that a confirmation lists by name
 
@@ -230,7 +231,7 @@ class RevokeAll(BulkChange):
     name = "revoke_credentials"
     description = gettext_lazy("Revoke all credentials of selected devices")
     permissions = ("revoke_credentials",)
-    title = gettext_lazy("Revoke all credentials")
+    title = title_of_one = gettext_lazy("Revoke all credentials")
     text = gettext_lazy(
         "No key and no registered certificate of these devices will admit them any more. This "
         "cannot be undone; they need new ones."
@@ -243,6 +244,15 @@ class RevokeAll(BulkChange):
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
         """Return those with anything to revoke."""
         return devices.filter(has_unrevoked_credential())
+
+    def text_of_one(self, row: Device) -> str:
+        """Return what the change means for one device, and what it leaves."""
+        text = _(
+            "No key and no registered certificate of “%(device)s” will admit it any more. This "
+            "cannot be undone; it needs new ones. Where a trust anchor vouches for it, a "
+            "certificate that nobody registered still admits it: disable a stolen device, too."
+        )
+        return text % {"device": isolated(row)}
 
     def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
         """Revoke them."""
@@ -310,7 +320,7 @@ class RevokeKeys(BulkChange):
         text = _(
             "Key “{key}” of <b>{device}</b> will admit nobody any more. This cannot be undone."
         )
-        return format_html(text, key=row, device=row.device)
+        return format_html(text, key=isolated(row), device=row.device)
 
     def page_after(self, row: PreSharedKey) -> Device:
         """Return the device, which may need another key."""
@@ -344,7 +354,7 @@ class RevokeCertificates(BulkChange):
         text = _(
             "“{}” will admit nobody any more, by a trust anchor neither. This cannot be undone."
         )
-        return format_html(text, x509.shown(str(row), 80))
+        return format_html(text, isolated(x509.shown(str(row), 80)))
 
 
 class BulkActionsMixin(OwnPagesMixin):
@@ -424,8 +434,10 @@ class BulkActionsMixin(OwnPagesMixin):
     ) -> HttpResponse:
         """Change one row, after a confirmation."""
         row = get_object_or_404(self.model._default_manager.all(), pk=object_id)
-        if not self.has_change_permission(request, row):
-            raise PermissionDenied
+        for one in change.permissions:
+            about = (row,) if one == "change" else ()
+            if not getattr(self, f"has_{one}_permission")(request, *about):
+                raise PermissionDenied
         form = change.form_class(request.POST if request.method == "POST" else None)
         if form.is_valid():
             answer: HttpResponse = self.guarded(request, self.apply_to_one, row, change, form)

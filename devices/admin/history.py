@@ -31,6 +31,7 @@ from devices.extension_points import Panel, Place
 from devices.history import ChangeType, Origin, history_of, timeline, undoing
 from devices.history.timeline import Cursor, Entry, FieldChange, Names
 from devices.models import Device
+from devices.text import isolated
 from devices.transfer.changes import export_changes
 from devices.transfer.formats import Format
 
@@ -106,7 +107,7 @@ class HistoryMixin(OwnPagesMixin):
             "admin/history/row.html",
             {
                 **self.admin_site.each_context(request),
-                "title": _("History of %s") % (row or page.entries[-1].subject),
+                "title": _("History of %s") % isolated(row or page.entries[-1].subject),
                 "opts": self.opts,
                 "row": row,
                 "entries": [

@@ -31,6 +31,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from devices.admin.mixins import OwnPagesMixin, own_page
 from devices.admin.reauthentication import is_recent
 from devices.models import Device
+from devices.text import isolated
 from devices.transfer.columns import Columns
 from devices.transfer.exporting import export_devices, export_secrets, template
 from devices.transfer.formats import MAX_BYTES, SEPARATORS, Format, format_of, read
@@ -270,7 +271,7 @@ class ImportExportMixin(OwnPagesMixin):
 
     def _write(self, request: HttpRequest, upload: Upload) -> HttpResponse:
         upload.run.write()
-        messages.success(request, _("“%(name)s” was imported.") % {"name": upload.name})
+        messages.success(request, _("“%(name)s” was imported.") % {"name": isolated(upload.name)})
         return HttpResponseRedirect(reverse("admin:devices_device_changelist"))
 
     def _import_page(

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from devices.admin.mixins import OwnPagesMixin, is_key, own_page
 from devices.models import SavedFilter
+from devices.text import isolated
 
 
 class SavedFilterForm(forms.ModelForm):
@@ -81,7 +82,8 @@ class SavedFiltersMixin(OwnPagesMixin):
         )
         if form.is_valid():
             kept = form.save()
-            messages.success(request, _("The filter “%(name)s” is saved.") % {"name": kept.name})
+            text = _("The filter “%(name)s” is saved.") % {"name": isolated(kept.name)}
+            messages.success(request, text)
         else:
             errors = [error for found in form.errors.as_data().values() for error in found]
             messages.error(request, " ".join(ValidationError(errors).messages))

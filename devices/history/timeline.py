@@ -19,6 +19,7 @@ from devices.history.context import Origin
 from devices.history.models import ChangeType
 from devices.history.recording import all_histories, history_of, keeps_history
 from devices.moments import parse_moment
+from devices.text import isolated
 
 NOTHING = "—"
 PER_PAGE = 50
@@ -431,9 +432,9 @@ class Names:
     def subject(self, change: Any) -> str:
         """Return what the row of a change is called."""
         if change.is_link:
-            return " · ".join(
-                self.value(field, getattr(change, field.attname)) for field in change.tracked_fields
-            )
+            fields = change.tracked_fields
+            ends = (self.value(field, getattr(change, field.attname)) for field in fields)
+            return " · ".join(map(isolated, ends))
         if getattr(change.instance_type, "named_by_row", False):
             row = self._rows.get((change.instance_type, change.id))
             return str(row or self._instance(change))

@@ -11,8 +11,8 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 
 from acl.models import Assertion, CommandPermission, CommandSet
-from acl.sentences import isolated
 from devices.models import DeviceGroup
+from devices.text import isolated
 
 TURNED = "sensors\u202e ton yam"
 HEBREW = "\u05d7\u05d9\u05d9\u05e9\u05e0\u05d9\u05dd"

@@ -47,6 +47,7 @@ from devices.admin.rendering import (
     expiry,
 )
 from devices.models import Device, DeviceGroup
+from devices.text import isolated
 
 USUAL_LIFE = timedelta(days=90)
 RULES_OFFERED = 3  # on the form; the command line takes more
@@ -189,7 +190,7 @@ class EndTokens(BulkChange):
         text = _(
             "Whatever holds “{token}” of <b>{owner}</b> will be refused. This cannot be undone."
         )
-        return format_html(text, token=row, owner=row.owner)
+        return format_html(text, token=isolated(row), owner=row.owner)
 
 
 class TokenStateFilter(CredentialStateFilter):
@@ -240,7 +241,6 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
     search_help_text = gettext_lazy(
         "Search by name, owner, or identifier: what stands between the first two underscores."
     )
-    show_full_result_count = False
     purpose = gettext_lazy("A token lets a program use the API, for you or a service account.")
 
     class Media:

@@ -159,6 +159,28 @@ def test_all_credentials_are_revoked_with_a_reason(
     assert not authenticate("holds", secret=secret).verified
 
 
+def test_all_credentials_of_one_device_are_revoked_on_its_own_page(
+    client: Client, admin_client: Client, make_device: Factory
+) -> None:
+    device = make_device("stolen")
+    _key, secret = PreSharedKey.objects.issue(device=device)
+    address = f"{LIST}{device.pk}/revoke_credentials/"
+    user = User.objects.create_user("limited", is_staff=True)
+    for codename in ("view_device", "change_device", "change_presharedkey"):
+        user.user_permissions.add(Permission.objects.get(codename=codename))
+    client.force_login(user)
+    assert address not in client.get(f"{LIST}{device.pk}/change/").content.decode()
+    assert client.post(address, {"reason": "no"}).status_code == 403
+    assert authenticate("stolen", secret=secret).verified
+
+    assert address in admin_client.get(f"{LIST}{device.pk}/change/").content.decode()
+    assert "disable a stolen device, too" in admin_client.get(address).content.decode()
+    assert said(admin_client.post(address, {"reason": "stolen"}, follow=True)) == [
+        "Revoked: 1 keys, 0 certificates."
+    ]
+    assert not authenticate("stolen", secret=secret).verified
+
+
 def test_deleting_offers_to_disable_and_counts_what_goes_along(
     admin_client: Client, make_device: Factory
 ) -> None:
