@@ -1,118 +1,131 @@
 """Measure the admin's pages at size: `python -m benchmarks.admin_pages [--devices N] [PATH…]`.
 
-Fills a PostgreSQL of its own (or the empty one that DATABASE_URL names) with devices, keys,
-groups, rules and a day of calls, serves it, and asks each page many times as a superuser. It
-prints the median and the slowest answer in milliseconds; the first answer, which may have to count
-what later ones remember for a minute, is shown apart. PATH adds pages, such as
-`/admin/devices/device/?o=5`; `{pk}` and `{identifier}` stand for a device's.
+Fills a PostgreSQL of its own (or the one that DATABASE_URL names, where it has no devices yet) with
+devices, keys, certificates, groups, rules, histories, events and a month of calls, serves it, and
+asks each page several times as a superuser. The pages are read from the admin's own URLs; of each
+list, it asks every choice of every filter, every order, several searches and the last page, as the
+page itself offers them. The first answer, which may have to count what later ones remember for a
+minute, is shown apart from the median. PATH asks these pages alone, such as
+`/admin/devices/device/?o=5`. With `--write` the tables go to docs/performance.md.
 """
 
 import argparse
+import json
 import os
+import re
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import closing
+from html import unescape
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote, urljoin
 
 import httpx
 import psycopg
 
+from benchmarks.machine import description
+from benchmarks.report import publish, table
+from tests.support import pki
 from tests.support.postgres import given, running
 from tests.support.servers import Server
 
-PAGES = [
-    "/admin/",
-    "/admin/devices/device/",
-    "/admin/devices/device/?enabled__exact=0",
-    "/admin/devices/device/?q={prefix}",
-    "/admin/devices/device/{pk}/change/",
-    "/admin/devices/presharedkey/",
-    "/admin/rpc/callrecord/",
-    "/admin/history/",
-    "/admin/search/?q={prefix}",
-    "/admin/search/?q=nothing-is-called-so",
-]
 PASSWORD = "only for the benchmark"
+ASKED = 400  # milliseconds: what a page may take
 GROUPS = 200
 RULES = 10_000
+CALLS = 3  # rows of the journal for each device
+EVENTS = 2  # for each device
 
 # One device in fifty is disabled, one in five was never seen, one in ten has no key; one key in
-# twenty ends within a month, one in fifty has ended, one in a hundred is revoked.
-SEED = """
-SELECT setseed(0.17217);
-INSERT INTO devices_device
-       (identifier, kind, name, description, enabled, attributes, created, updated, last_seen)
-SELECT md5(n::text)::uuid::text, 'device', 'Thermostat ' || n, '', n % 50 > 0, '{{}}',
-       now() - random() * interval '900 days', now(),
-       CASE WHEN n % 5 > 0 THEN now() - random() ^ 3 * interval '90 days' END
-  FROM generate_series(1, {devices}) n;
-INSERT INTO devices_presharedkey
-       (device_id, label, scheme, digest, pepper, hint, created, last_used, revoked_at, revoked_by,
-        revoked_reason, not_after)
-SELECT id, '', 'hmac-sha256', md5(id::text), 'test-2', '', created, last_seen,
-       CASE WHEN id % 100 = 1 THEN now() END, '', '',
-       CASE WHEN id % 50 = 2 THEN now() - random() * interval '90 days'
-            WHEN id % 20 = 3 THEN now() + random() * interval '30 days'
-            WHEN id % 4 = 0 THEN now() + interval '31 days' + random() * interval '900 days' END
-  FROM devices_device WHERE id % 10 > 0;
-INSERT INTO devices_devicegroup (name, description)
-SELECT 'site ' || n, '' FROM generate_series(1, {groups}) n;
-INSERT INTO devices_device_groups (device_id, devicegroup_id)
-SELECT id, 1 + id % {groups} FROM devices_device
- UNION SELECT id, 1 + (id / {groups}) % {groups} FROM devices_device;
-INSERT INTO acl_commandpermission
-       (effect, source_kind, source_device_id, destination_kind, destination_device_id, pattern,
-        enabled, note, created, updated)
-SELECT 'allow', 'device', a.id, 'device', a.id + 1, '/v1/Valve' || a.id % 100 || '.Open', true, '',
-       now(), now()
-  FROM devices_device a WHERE a.id <= {rules} AND a.id < {devices};
-INSERT INTO rpc_callrecord
-       (digest, bucket, endpoint, question, caller, subject, destination, command, outcome, reason,
-        others, count, first, last)
-SELECT md5('call' || n)::uuid, hour, 'verifier', 'credential', '10.0.0.' || n % 4,
-       md5(n::text)::uuid::text, '', '', CASE WHEN n % 9 > 0 THEN 'allowed' ELSE 'refused' END,
-       CASE WHEN n % 9 > 0 THEN 'verified' ELSE 'wrong-secret' END, false, 1 + n % 40, hour,
-       hour + interval '59 minutes'
-  FROM (SELECT n, date_trunc('hour', now()) - n % 48 * interval '1 hour' AS hour
-          FROM generate_series(1, {devices}) n) calls;
-ANALYZE;
-"""
+# twenty ends within a month, one in fifty has ended, one in a hundred is revoked. Half of all are
+# in the first group. One in ten has a pinned certificate.
+SEED = Path(__file__).with_name("admin_pages.sql")
+
+
+class Timing(NamedTuple):
+    """How long a page took, in milliseconds."""
+
+    path: str
+    first: float
+    median: float
+    slowest: float
 
 
 def fill(url: str, devices: int) -> dict[str, str]:
-    """Fill an empty, migrated registry; return what the `{…}` of paths stand for."""
-    statements = SEED.format(devices=devices, groups=GROUPS, rules=RULES).split(";\n")
+    """Fill a migrated registry that has no devices; return what names one of them."""
+    given = {"devices": devices, "groups": GROUPS, "rules": RULES}
+    given |= {"calls": CALLS * devices, "events": EVENTS * devices}
+    statements = SEED.read_text().format(**given).split(";\n")
+    started = time.perf_counter()
     with psycopg.connect(url, autocommit=True) as connection:
-        for statement in filter(str.strip, statements):
-            connection.execute(statement.encode())
-        connection.execute("VACUUM ANALYZE")
-        row = connection.execute(
-            "SELECT id, identifier FROM devices_device ORDER BY id OFFSET %s LIMIT 1",
-            [devices // 2],
-        ).fetchone()
-    assert row is not None
-    return {"pk": str(row[0]), "identifier": row[1], "prefix": row[1][:6]}
+        if not connection.execute("SELECT 1 FROM devices_device LIMIT 1").fetchone():
+            for statement in filter(str.strip, statements):
+                connection.execute(statement.encode())
+            pem = pki.issue("Thermostat 1").pem
+            connection.execute("UPDATE devices_certificate SET pem = %s WHERE id < 10", [pem])
+            print(f"{devices:,} devices in {time.perf_counter() - started:.0f} s", flush=True)
+        row = connection.execute("SELECT id, identifier FROM devices_device ORDER BY id LIMIT 1")
+        pk, identifier = row.fetchone()  # type: ignore[misc]
+    return {"pk": str(pk), "identifier": identifier, "prefix": identifier[:6]}
 
 
-def measure(server: Server, paths: list[str], times: int) -> None:
-    """Ask each page, signed in, and print what it took."""
-    with httpx.Client(base_url=server.url, follow_redirects=True, timeout=60) as client:
-        client.get("/admin/login/")
-        form = {"username": "bench", "password": PASSWORD, "next": "/admin/password_change/"}
-        form["csrfmiddlewaretoken"] = client.cookies["csrftoken"]
-        client.post("/admin/login/", data=form).raise_for_status()
-        print(f"{'first':>8} {'median':>8} {'slowest':>8}  ms")
-        for path in paths:
-            took = []
-            for _ in range(times + 1):
-                started = time.perf_counter()
-                answer = client.get(path)
-                took.append((time.perf_counter() - started) * 1000)
-                assert answer.status_code == 200, f"{path}: {answer.status_code}"
-                assert "id_password" not in answer.text, "not signed in"
-            first, *rest = took
-            print(f"{first:8.0f} {statistics.median(rest):8.0f} {max(rest):8.0f}  {path}")
+def sign_in(server: Server) -> httpx.Client:
+    """Return a client that is signed in."""
+    client = httpx.Client(base_url=server.url, follow_redirects=True, timeout=120)
+    client.get("/admin/login/")
+    form = {"username": "bench", "password": PASSWORD, "next": "/admin/password_change/"}
+    form["csrfmiddlewaretoken"] = client.cookies["csrftoken"]
+    client.post("/admin/login/", data=form).raise_for_status()
+    return client
+
+
+def measure(client: httpx.Client, path: str, times: int) -> Timing:
+    """Ask a page; of a file, until it begins to come."""
+    took = []
+    for _ in range(times + 1):
+        started = time.perf_counter()
+        with client.stream("GET", path) as answer:
+            is_page = answer.headers["content-type"].startswith("text/html")
+            text = answer.read().decode() if is_page else ""
+            next(answer.iter_bytes(), b"") if not is_page else None
+            took.append((time.perf_counter() - started) * 1000)
+        if answer.status_code != 200:
+            print(f"{path}: {answer.status_code}", flush=True)
+            return Timing(path, 0, 0, 0)
+        assert "id_password" not in text, "not signed in"
+    first, *rest = took
+    timing = Timing(path, first, statistics.median(rest), max(rest))
+    mark = "!" if timing.median > ASKED else " "
+    print(f"{mark}{first:8.0f} {timing.median:8.0f} {timing.slowest:8.0f}  {path}", flush=True)
+    return timing
+
+
+FILTERS = re.compile(r'id="changelist-filter".*?</nav>', re.DOTALL)
+HEADS = re.compile(r"<thead>.*?</thead>", re.DOTALL)
+PAGES = re.compile(r'class="paginator".*?</p>', re.DOTALL)
+LINK = re.compile(r'<a[^>]*? href="(\?[^"]*)"|<a href="(\?[^"]*)"')
+
+
+def ways(page: str, path: str) -> Iterator[tuple[str, str]]:
+    """Yield what a list offers, each as its sort and its address."""
+    for name, part in (("filter", FILTERS), ("order", HEADS), ("page", PAGES)):
+        found = part.search(page)
+        links = LINK.findall(found[0]) if found else []
+        addresses = list(dict.fromkeys(unescape(one or other) for one, other in links))
+        if name == "page":
+            addresses = addresses[-1:]
+        for address in addresses:
+            if address not in ("?", "?_facets=True"):
+                yield name, urljoin(path, address)
+
+
+def searches(prefix: str) -> list[str]:
+    """Return what is searched for: beginnings, parts, what is a million times there, nothing."""
+    return [prefix, "Thermostat 99999", "*mostat 1234", "thermostat", "no-such-thing", "/v1/Val"]
 
 
 def run(url: str, arguments: argparse.Namespace) -> None:
@@ -120,13 +133,99 @@ def run(url: str, arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder), url, DJANGO_SUPERUSER_PASSWORD=PASSWORD)
         server.manage("migrate", "--verbosity", "0")
-        started = time.perf_counter()
-        stand_for = fill(url, arguments.devices)
-        print(f"{arguments.devices:,} devices in {time.perf_counter() - started:.0f} s")
-        server.manage("createsuperuser", "--no-input", "--username=bench", "--email=")
-        with server:
-            paths = [path.format(**stand_for) for path in [*PAGES, *arguments.paths]]
-            measure(server, paths, arguments.times)
+        prefix = fill(url, arguments.devices)["prefix"]
+        with psycopg.connect(url) as connection:
+            if not connection.execute("SELECT 1 FROM auth_user WHERE username='bench'").fetchone():
+                server.manage("createsuperuser", "--no-input", "--username=bench", "--email=")
+        known = json.loads(server.run("-m", "tests.support.admin_pages"))
+        with server, closing(sign_in(server)) as client:
+            print(f"{'first':>9} {'median':>8} {'slowest':>8}  ms", flush=True)
+            if arguments.paths:
+                for path in arguments.paths:
+                    measure(client, path, arguments.times)
+                return
+            report(client, known, prefix, arguments)
+
+
+def report(
+    client: httpx.Client, known: dict[str, object], prefix: str, arguments: argparse.Namespace
+) -> None:
+    """Measure everything; print and write the tables."""
+    times = arguments.times
+    pages: dict[str, str] = known["pages"]  # type: ignore[assignment]
+    rows, others, slow = [], [], []
+    for name, path in pages.items():
+        timing = measure(client, path, times)
+        every = [timing]
+        if name.endswith("_changelist"):
+            page = client.get(path).text
+            found: dict[str, list[Timing]] = {"filter": [], "order": [], "search": [], "page": []}
+            for sort, address in ways(page, path):
+                found[sort].append(measure(client, address, times))
+            if 'id="searchbar"' in page:
+                for text in searches(prefix):
+                    address = f"{path}?q={quote(text)}"
+                    found["search"].append(measure(client, address, times))
+            rows.append([path.removeprefix("/admin/"), f"{timing.first:,.0f}", shown([timing])])
+            rows[-1] += [shown(found[sort]) for sort in ("filter", "order", "search", "page")]
+            every += [one for timings in found.values() for one in timings]
+        else:
+            others.append(timing)
+        slow += [one for one in every if one.median > ASKED]
+    for address in known["autocompletes"]:  # type: ignore[attr-defined]
+        others += [measure(client, f"{address}&term={term}", times) for term in ("", "Therm", "zz")]
+    others += [measure(client, path, times) for path in MORE]
+    slow += [one for one in others if one.median > ASKED and one not in slow]
+    write(rows, others, slow, arguments)
+
+
+MORE = [
+    "/admin/?",  # as it is while its counts are remembered
+    "/admin/search/?q=a",
+    "/admin/search/?q=Thermostat",
+    "/admin/search/?q=no-such-thing",
+    "/admin/devices/device/export/?format=csv",
+    "/admin/devices/device/export/?format=ndjson&credentials=ending",
+    "/admin/devices/device/suggestions/?term=Therm",
+    "/admin/rpc/callrecord/export/?period=1h&format=ndjson",
+    "/admin/acl/commandpermission/commands/?term=/v1/",
+    "/admin/history/?model=devices.device&origin=admin",
+    "/admin/history/?user=import",
+    "/admin/history/export/?since=2100-01-01",
+]
+
+
+def shown(timings: list[Timing]) -> str:
+    """Return the slowest median, or a dash."""
+    return f"{max(one.median for one in timings):,.0f}" if timings else "–"
+
+
+def write(
+    rows: list[list[str]], others: list[Timing], slow: list[Timing], arguments: argparse.Namespace
+) -> None:
+    """Print the tables; write them where that is asked for."""
+    head = ["list", "first answer", "median", "slowest filter", "slowest order"]
+    lists = table([*head, "slowest search", "last page"], sorted(rows))
+    beside = sorted(others, key=lambda one: -one.median)[: arguments.shown]
+    pages = table(
+        ["page", "first answer", "median", "slowest"],
+        [
+            [f"`{one.path}`", *(f"{took:,.0f}" for took in (one.first, one.median, one.slowest))]
+            for one in beside
+        ],
+    )
+    missed = "\n".join(f"- `{one.path}`: {one.median:,.0f} ms" for one in slow)
+    measured = (
+        f"{arguments.devices:,} devices; {description()}; median of {arguments.times}, in ms."
+    )
+    text = [
+        f"{measured} {len(slow)} of all addresses took more than {ASKED} ms.",
+        lists,
+        f"The {len(beside)} slowest of the {len(others)} pages that are no lists:",
+        pages,
+        *([f"More than {ASKED} ms:", missed] if slow else []),
+    ]
+    publish("admin pages", "\n\n".join(text), write=arguments.write)
 
 
 def main() -> int:
@@ -134,7 +233,9 @@ def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--devices", type=int, default=1_000_000)
-    parser.add_argument("--times", type=int, default=15, help="requests of each page")
+    parser.add_argument("--times", type=int, default=5, help="requests of each page, after one")
+    parser.add_argument("--shown", type=int, default=20, help="pages that the tables name")
+    parser.add_argument("--write", action="store_true", help="write to docs/performance.md")
     parser.add_argument("paths", nargs="*", metavar="PATH")
     arguments = parser.parse_args()
     url = given()

@@ -29,7 +29,7 @@ from acl.lint import lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import IDENTITY, DestinationKind, SourceKind, state_order
 from devices.admin.actions import BulkActionsMixin, BulkChange
-from devices.admin.changelist import BoundedChangeList, BoundedPaginator
+from devices.admin.changelist import BoundedChangeList
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin
@@ -155,8 +155,6 @@ class CommandPermissionAdmin(
         "command_set",
     ]
     list_per_page = 50
-    paginator = BoundedPaginator
-    show_full_result_count = False
     search_fields = ["pattern"]  # `get_search_results` says in what else
     purpose = gettext_lazy(
         "A rule says who may send which command to whom. Without any, every command is "

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from authsite.accounts.views import AccountPages
 from authsite.admin.handbook import chapter_view, contents_view, help_url
 from authsite.admin.side_bar import side_bar
+from devices.admin.changelist import BoundedListMixin
 from devices.admin.history import all_changes, batch_view, exported_changes
 from devices.admin.mixins import AddressParametersMixin
 from devices.admin.rendering import NOTHING
@@ -28,9 +29,9 @@ class RegistrySite(AccountPages):
     empty_value_display = NOTHING
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
-        """Register a model, whoever's it is: its list takes only the look-ups that it offers."""
+        """Register a model, whoever's it is: its list takes only what it offers, and is bounded."""
         given = admin_class or admin.ModelAdmin
-        guarded = type(given.__name__, (AddressParametersMixin, given), {})
+        guarded = type(given.__name__, (AddressParametersMixin, BoundedListMixin, given), {})
         super().register(model_or_iterable, guarded, **options)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:

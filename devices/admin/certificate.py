@@ -79,8 +79,10 @@ class CertificateAdmin(
         "serial",
         "fingerprint",
     ]
+    begins = ("label", "subject", "serial", "fingerprint")
     search_help_text = gettext_lazy(
-        "Search by device, label, subject, serial number (hexadecimal) or fingerprint."
+        "Search by device, label, subject, serial number (hexadecimal) or fingerprint; of more "
+        "than 50,000 certificates, by how these begin."
     )
     autocomplete_fields = ["device"]
     changes = (RevokeCertificates(),)

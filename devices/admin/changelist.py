@@ -12,7 +12,7 @@ from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR, ChangeList
 from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.loader import get_template
 from django.urls import reverse
@@ -24,7 +24,7 @@ from django.utils.translation import gettext_lazy
 
 from devices.admin.mixins import OwnPagesMixin, own_page
 from devices.admin.rendering import SOON
-from devices.models import Device, DeviceGroup, ListColumns
+from devices.models import Device, DeviceGroup, ListColumns, Membership
 from devices.models.credential_state import (
     credential_state,
     has_credential_ending_before,
@@ -39,6 +39,8 @@ from devices.models.credential_state import (
 
 MAX_LISTED = 10_000  # rows that the pages of a list reach; a search or a filter reaches the rest
 MAX_COUNTED = 10_000  # rows that a filter counts for one choice
+MAX_NAMED = 1_000  # rows that are found and then named by their keys, not looked for again
+MAX_SCANNED = 50_000  # rows in which a search looks for a text anywhere unless told to
 MAX_GROUPS = 15  # that are choices of a filter
 ANYWHERE = "*"  # at the beginning of a search: look everywhere, not at beginnings only
 
@@ -126,12 +128,16 @@ def _estimate(cl: Any) -> int:
 class BoundedPaginator(Paginator):
     """Pages of the first MAX_LISTED rows: counting a million takes longer than showing fifty."""
 
-    @cached_property
+    @property
     def found(self) -> int:
-        """How many rows there are, up to one more than are listed."""
+        """How many rows there are, up to one more than are listed; counted once a list."""
         listed: Any = self.object_list
-        rows: QuerySet[Any] = getattr(listed, "counted_as", listed)
-        return rows.order_by()[: MAX_LISTED + 1].count()
+        kept = vars(listed)
+        if "found" not in kept:
+            rows: QuerySet[Any] = kept.get("counted_as", listed)
+            kept["found"] = rows.order_by()[: MAX_LISTED + 1].count()
+        found: int = kept["found"]
+        return found
 
     @property
     def is_capped(self) -> bool:
@@ -144,7 +150,83 @@ class BoundedPaginator(Paginator):
         return min(self.found, MAX_LISTED)
 
 
-class BoundedChangeList(ChangeList):
+def keys_of(rows: QuerySet[Any]) -> list[Any]:
+    """Return the primary keys of rows, up to one more than are listed."""
+    return list(rows.order_by().values_list("pk", flat=True)[: MAX_LISTED + 1])
+
+
+def is_large(model: type[Model]) -> bool:
+    """Whether a table has more rows than a search looks through at once."""
+    return model._default_manager.order_by()[: MAX_SCANNED + 1].count() > MAX_SCANNED
+
+
+class OrderedChangeList(ChangeList):
+    """Sorts what its pages reach by any column, and more rows only by what an index sorts.
+
+    What narrows the list is looked for once, not once for the count and once for the page.
+    """
+
+    found_keys: Sequence[Any] = ()  # of the rows that are found, one more than are listed at most
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Leave an order aside that would sort more rows than the pages reach."""
+        if self.query or self.has_active_filters:
+            rows = vars(self.queryset).get("counted_as", self.queryset)
+            self.found_keys = keys_of(rows)
+            if len(self.found_keys) <= MAX_NAMED:
+                self.queryset = self.queryset.filter(pk__in=self.found_keys)
+            vars(self.queryset)["found"] = len(self.found_keys)
+        paginator: Any = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
+        if getattr(paginator, "is_capped", False):
+            self.sortable_by = [name for name in self._sortable() if self._is_quick(name)]
+            asked = self.queryset.query.order_by
+            if ORDER_VAR in self.params and not all(map(self._has_index, asked)):
+                del self.params[ORDER_VAR]
+                usual = self.get_ordering(request, self.root_queryset.order_by())
+                found = paginator.found
+                self.queryset = self.queryset.order_by(*usual)
+                vars(self.queryset)["found"] = found
+        super().get_results(request)
+
+    def _sortable(self) -> Sequence[Any]:
+        shown = map(column_key, self.list_display)
+        return [name for name in shown if self.sortable_by is None or name in self.sortable_by]
+
+    def _is_quick(self, name: str) -> bool:
+        field = self.get_ordering_field(name)
+        return field is not None and self._has_index(field)
+
+    def _has_index(self, order: Any) -> bool:
+        """Whether an order is that of an index over the whole table."""
+        name = str(order).removeprefix("-")
+        if name == "pk":
+            return True
+        try:
+            field = self.lookup_opts.get_field(name)
+        except FieldDoesNotExist:
+            return False
+        if field.is_relation:
+            return False  # it is sorted by what the related row is called
+        indexes = self.lookup_opts.indexes
+        leading = [one.fields[0] for one in indexes if one.fields and one.condition is None]
+        unique = [one.fields[0] for one in self.lookup_opts.total_unique_constraints]
+        whole = getattr(field, "unique", False) or getattr(field, "db_index", False)
+        return whole or name in {one.removeprefix("-") for one in (*leading, *unique)}
+
+
+class BoundedListMixin(admin.ModelAdmin):
+    """Keeps a list quick however many rows it has; the site gives it to every admin."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return the list of the admin, or in place of Django's one that sorts within bounds."""
+        found: type[ChangeList] = super().get_changelist(request, **kwargs)
+        return OrderedChangeList if found is ChangeList else found
+
+
+class BoundedChangeList(OrderedChangeList):
     """Counts what each filter leaves where few rows are found, and offers to where many are."""
 
     request: HttpRequest
@@ -167,17 +249,36 @@ class BoundedChangeList(ChangeList):
         """Find the rows of the page; decide whether to count."""
         super().get_results(request)
         self.request = request
-        is_small = self.searched.order_by()[: MAX_COUNTED + 1].count() <= MAX_COUNTED
+        is_small = (
+            self.searched_few
+            if self.query
+            else self.searched.order_by()[: MAX_COUNTED + 1].count() <= MAX_COUNTED
+        )
         self.add_facets = self.add_facets or is_small
         self.is_facets_optional = self.is_facets_optional and not is_small
 
     @cached_property
     def searched(self) -> QuerySet[Any]:
         """What the search finds, before any filter."""
+        if self.searched_few:
+            return self.root_queryset.filter(pk__in=self.searched_keys)
+        return self._searched_all()
+
+    def _searched_all(self) -> QuerySet[Any]:
         found, _duplicates = self.model_admin.get_search_results(
             self.request, self.root_queryset, self.query
         )
         return found
+
+    @cached_property
+    def searched_keys(self) -> Sequence[Any]:
+        """The keys of what the search finds, before any filter."""
+        return keys_of(self._searched_all()) if self.has_active_filters else self.found_keys
+
+    @property
+    def searched_few(self) -> bool:
+        """Whether there is a search that finds few rows: they are counted without another."""
+        return bool(self.query) and len(self.searched_keys) <= MAX_NAMED
 
     def left_by_others(self, filter_: admin.ListFilter) -> QuerySet[Any]:
         """Return the rows that the search and all other filters leave."""
@@ -439,7 +540,7 @@ class GroupFilter(CountedFilter):
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
         """Return the devices of a choice."""
         if value == "none":
-            return queryset.filter(groups=None)
+            return queryset.filter(~Exists(Membership.objects.filter(device=OuterRef("pk"))))
         return queryset.filter(groups=value) if value.isdecimal() else queryset.none()
 
     def choices(self, changelist: Any) -> Any:

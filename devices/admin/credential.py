@@ -4,20 +4,39 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 
 from devices.admin.actions import BulkActionsMixin
+from devices.admin.changelist import MAX_LISTED, is_large, keys_of
 from devices.admin.rendering import REVOKED, expiry_in_list, moment, state_badge
+from devices.models import Device
 from devices.verdicts import Outcome
 
 
 class CredentialMixin(BulkActionsMixin):
     """Shows a credential's state, and keeps it once it is revoked: who, when and why."""
 
-    show_full_result_count = False
+    begins: tuple[str, ...] = ()  # fields that a search of many looks up by how they begin
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Look for any part of the fields; among many rows, for how they or their device begin."""
+        term = search_term.strip()
+        if not term or not is_large(self.model):
+            return super().get_search_results(request, queryset, search_term)
+        named = Device.objects.with_name_prefix(term)
+        devices = Device.objects.filter(Q(identifier__startswith=term.lower()))
+        ways = [
+            *(Q(device__in=rows.order_by().values("pk")[:MAX_LISTED]) for rows in (named, devices)),
+            *(Q(**{f"{name}__startswith": term}) for name in self.begins),
+        ]
+        keys = {key for way in ways for key in keys_of(self.model.objects.filter(way))}
+        return queryset.filter(pk__in=[*keys][: MAX_LISTED + 1]), False
 
     @admin.display(description=gettext_lazy("State"))
     def state(self, credential: Any) -> SafeString:

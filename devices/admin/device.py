@@ -1,5 +1,6 @@
 """Staff's view of devices."""
 
+import uuid
 from typing import Any
 
 from django import forms
@@ -30,7 +31,6 @@ from devices.admin.attribute import attribute_columns, attribute_filters
 from devices.admin.attribute_fields import attributes_form, field_name
 from devices.admin.changelist import (
     ANYWHERE,
-    BoundedPaginator,
     ChosenColumnsMixin,
     CredentialsFilter,
     DeviceChangeList,
@@ -38,6 +38,7 @@ from devices.admin.changelist import (
     KindFilter,
     SeenFilter,
     StateFilter,
+    is_large,
 )
 from devices.admin.forms import FIELDS, CurrentForm
 from devices.admin.history import HistoryMixin
@@ -113,7 +114,6 @@ class DeviceAdmin(
     ]
     more_columns = ("kind", "description", CREATED)
     list_filter = [StateFilter, CredentialsFilter, SeenFilter, KindFilter, GroupFilter]
-    paginator = BoundedPaginator
     search_fields = ["identifier", "name", "description"]
     purpose = gettext_lazy(
         "A device is what connects: RTIO and the Cesanta backend ask this registry whether to let "
@@ -121,12 +121,12 @@ class DeviceAdmin(
     )
     search_help_text = gettext_lazy(
         "The beginning of an identifier; where none begins so, any part of an identifier, name or "
-        "description. * at the beginning always searches for any part."
+        "description; of more than 50,000 devices, the beginning of a name. * at the beginning "
+        "always searches for any part."
     )
     autocomplete_fields = ["groups"]
     readonly_fields = [CREATED, UPDATED, LAST_SEEN]
     list_per_page = 50
-    show_full_result_count = False
     changes = (Enable(), Disable(), Join(), Leave(), RevokeAll(), Delete())
     actions = [change.action() for change in changes]
     restores = ("kind", "name", "description", "enabled", "attributes")
@@ -173,14 +173,20 @@ class DeviceAdmin(
         )
 
     def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Device], search_term: str
+        self, request: HttpRequest, queryset: Any, search_term: str
     ) -> tuple[QuerySet[Device], bool]:
-        """Look identifiers up by how they begin, by the index; then anything by any part."""
+        """Look identifiers up by how they begin, by the index; then anything by any part.
+
+        Of many devices, what begins with the text has an index; its parts take seconds, and are
+        looked for when asked for.
+        """
         term = search_term.strip()
         if term and not term.startswith(ANYWHERE):
             begins = Q(identifier__startswith=term) | Q(identifier__startswith=term.lower())
             if Device.objects.filter(begins).exists():
                 return queryset.filter(begins), False
+            if is_large(Device):
+                return queryset.with_name_prefix(term), False
         return super().get_search_results(request, queryset, term.removeprefix(ANYWHERE))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Device | None = None) -> list[Any]:
@@ -203,6 +209,17 @@ class DeviceAdmin(
         if device is None:
             return self.has_add_permission(request)
         return self.has_change_permission(request, device)
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Make up an identifier for whoever has none yet."""
+        field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "identifier" and field is not None:
+            made_up = request.GET.copy()
+            made_up["identifier"] = str(uuid.uuid4())
+            text = _("No ID yet?")
+            link = format_html('<a href="?{}">{}</a>', made_up.urlencode(), _("Make one up"))
+            field.help_text = format_html("{} {} {}", field.help_text, text, link)
+        return field
 
     def get_fieldsets(self, request: HttpRequest, obj: Device | None = None) -> Any:
         """Ask whether a new device is enabled; list the fields of attributes that have a type.

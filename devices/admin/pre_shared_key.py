@@ -44,8 +44,10 @@ class PreSharedKeyAdmin(
     list_select_related = ["device"]
     list_filter = [CredentialStateFilter, "scheme", "pepper"]
     search_fields = ["device__identifier", "device__name", "label", "hint"]
+    begins = ("label", "hint")
     search_help_text = gettext_lazy(
-        "Search by device, label or the first characters of a generated secret."
+        "Search by device, label or the first characters of a generated secret; of more than "
+        "50,000 keys, by how these begin."
     )
     autocomplete_fields = ["device"]
     changes = (RevokeKeys(),)

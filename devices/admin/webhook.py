@@ -210,8 +210,6 @@ def _deliveries_of(webhook: Webhook, state: str = "") -> str:
 class ReadOnly(admin.ModelAdmin):
     """Rows that nobody makes, changes or deletes by hand."""
 
-    show_full_result_count = False
-
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         """Offer no history: nobody changes them."""
         context["history_is_hidden"] = True

@@ -18,7 +18,6 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from devices.admin.changelist import BoundedPaginator
 from devices.admin.history import EXPORTED, MAX_EXPORTED
 from devices.admin.import_export import download
 from devices.admin.mixins import OwnPagesMixin, own_page
@@ -201,9 +200,7 @@ class CallRecordAdmin(OwnPagesMixin, admin.ModelAdmin):
     ]
     sortable_by = ()  # any other order would sort the whole journal
     list_per_page = 50
-    show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    paginator = BoundedPaginator
     search_fields = ["subject", "destination", "command"]
     purpose = gettext_lazy(
         "The journal counts what machines asked and what they were answered, hour by hour. It "

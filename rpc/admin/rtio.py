@@ -204,7 +204,6 @@ class SessionEndingAdmin(OwnPagesMixin, admin.ModelAdmin):
         "that worked."
     )
     search_help_text = gettext_lazy("Search by how a device's identifier begins.")
-    show_full_result_count = False
     actions = None
     fieldsets = [
         (None, {"fields": ["device_link", "server", "receipt", "cause", REQUESTED, "by"]}),

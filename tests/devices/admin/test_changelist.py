@@ -252,6 +252,59 @@ def test_groups_beyond_the_first_are_reached_by_their_list(
     assert "and 14 more" in admin_client.get(LIST).content.decode()
 
 
+@pytest.mark.usefixtures("_fleet")
+def test_more_rows_than_the_pages_reach_are_sorted_by_an_index_or_not_at_all(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = DeviceAdmin.list_display
+    identifier, name, expiry = (
+        str(columns.index(one) + 1) for one in ("identifier", "name", "next_expiry")
+    )
+    everything = ["bare", "ending", "endless", "later", "outlived"]
+    assert shown(admin_client, o=expiry)[:2] == ["ending", "later"]
+    monkeypatch.setattr(changelist, "MAX_LISTED", 3)
+    assert shown(admin_client, o=f"-{identifier}") == everything[::-1]
+    assert shown(admin_client, o=f"-{expiry}") == shown(admin_client, o=name) == everything
+    page = admin_client.get(LIST, {"o": expiry}).content.decode()
+    heads = page[page.index("<thead") : page.index("</thead")]
+    assert f"o={expiry}" not in heads
+    assert f"o=-{identifier}" in heads or f"o={identifier}" in heads
+    assert "only some columns sort so many" in page
+    assert shown(admin_client, o=f"-{expiry}", credentials="usable") != everything
+
+
+@pytest.mark.usefixtures("_fleet")
+def test_what_is_searched_for_is_looked_for_once(
+    admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_device("pump", name="Lobby")
+    with CaptureQueriesContext(connection) as asked:
+        assert shown(admin_client, q="*obb") == ["pump"]
+    looking = [one["sql"] for one in asked.captured_queries if "obb" in one["sql"]]
+    assert len([sql for sql in looking if " IN (" not in sql]) == 1  # the others know its key
+    monkeypatch.setattr(changelist, "MAX_SCANNED", 3)
+    assert shown(admin_client, q="lob") == ["pump"]  # the beginning of its name
+    assert shown(admin_client, q="obb") == []
+    assert shown(admin_client, q="*obb") == ["pump"]
+
+
+@pytest.mark.parametrize("text", ["ending", "Fact", "ab12"])
+def test_keys_among_many_are_found_by_how_they_begin(
+    admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    key, _secret = PreSharedKey.objects.issue(device=make_device("ending-1"), label="Factory")
+    PreSharedKey.objects.filter(pk=key.pk).update(hint="ab12")
+    for n in range(3):
+        other, _secret = PreSharedKey.objects.issue(device=make_device(f"other-{n}"))
+        PreSharedKey.objects.filter(pk=other.pk).update(hint="XYZ")
+    address = "/admin/devices/presharedkey/"
+    for most in (changelist.MAX_SCANNED, 2):
+        monkeypatch.setattr(changelist, "MAX_SCANNED", most)
+        found = admin_client.get(address, {"q": text}).context["cl"].result_list
+        assert [row.pk for row in found] == [key.pk]
+    assert not admin_client.get(address, {"q": text[1:]}).context["cl"].result_list
+
+
 def test_search_goes_by_the_beginning_then_by_any_part(
     admin_client: Client, make_device: Factory
 ) -> None:
