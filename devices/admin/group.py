@@ -1,5 +1,6 @@
 """Staff's view of groups of devices."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -16,15 +17,37 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from devices.admin.changelist import OrderedChangeList, count_text, counts, is_large
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin, is_key, own_page
 from devices.admin.panels import panels_of
 from devices.admin.read_first import ReadFirstMixin
 from devices.extension_points import Panel, Place
-from devices.models import Device, DeviceGroup, PreSharedKey
+from devices.models import Device, DeviceGroup, Membership, PreSharedKey
 
 MAX_MEMBERS = 20  # on a group's page
+
+
+def count_devices(groups: Sequence[DeviceGroup]) -> None:
+    """Note in each group how many devices are in it, up to one more than MAX_COUNTED."""
+    members = (Membership.objects.filter(devicegroup=group) for group in groups)
+    for group, total in zip(groups, counts(members), strict=True):
+        vars(group)["device_total"] = total
+
+
+class GroupChangeList(OrderedChangeList):
+    """Counts the devices of the groups of its page, in one statement."""
+
+    def counts_many(self) -> bool:
+        """Whether there are too many members to sort groups by their number."""
+        return is_large(Membership)
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Find the groups of the page, and count."""
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        count_devices(self.result_list)
 
 
 class MembersForm(forms.Form):
@@ -64,24 +87,27 @@ class DeviceGroupAdmin(
     history_in_batches = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
-        """Count the devices of each group that is shown, in the same statement."""
+        """Name what the number of devices sorts by; it is counted where it is sorted by."""
         members = Device.groups.through.objects.filter(devicegroup=OuterRef("pk")).order_by()
         counted = members.values("devicegroup").annotate(n=Count("pk")).values_list("n")  # type: ignore[misc]
         return (
-            super()
-            .get_queryset(request)
-            .annotate(device_total=Coalesce(Subquery(counted), Value(0)))
+            super().get_queryset(request).alias(device_total=Coalesce(Subquery(counted), Value(0)))
         )
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[GroupChangeList]:
+        """Count the devices of the groups of one page."""
+        return GroupChangeList
 
     def read_context(self, request: HttpRequest, row: DeviceGroup) -> dict[str, Any]:
         """Return the group's place in the tree, its members and the sections that apps add."""
-        below = self.get_queryset(request).filter(parent=row)
+        below = list(DeviceGroup.objects.filter(parent=row))
+        count_devices([row, *below])
         form = MembersForm() if self._may_change_members(request) else None
         return {
             "history_is_hidden": not self.may_see_history(request),
             "above": [*DeviceGroup.objects.filter(pk__in=row.ancestor_ids())],
             "below": [(group, self.device_count(group)) for group in below],
-            "device_count": self.device_count(self.get_queryset(request).get(pk=row.pk)),
+            "device_count": self.device_count(row),
             "form": form,
             "media": self.media + form.media if form else self.media,
             "panels": panels_of(request, row, *self._members(request, row)),
@@ -145,5 +171,5 @@ class DeviceGroupAdmin(
             '<a href="{}?group={}">{}</a>',
             reverse("admin:devices_device_changelist"),
             group.pk,
-            group.device_total,  # type: ignore[attr-defined]
+            count_text(vars(group)["device_total"]),
         )

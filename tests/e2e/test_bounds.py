@@ -101,7 +101,7 @@ def test_the_main_jobs_are_done_without_scripts(hostile: Server, browser: Browse
         page.locator("#id_identifier").fill(identifier)
         page.locator("#id_name").fill(HEBREW)
         page.locator("input[name=_issue]").click()
-        assert len(page.locator(".secret").inner_text().strip()) >= 20
+        assert len(page.locator("#secret").inner_text().strip()) >= 20
 
         page.goto(f"/admin/devices/device/?q={identifier}")  # a whole identifier opens its device
         device = page.url
@@ -114,11 +114,11 @@ def test_the_main_jobs_are_done_without_scripts(hostile: Server, browser: Browse
         page.locator("#content input[type=submit]").click()
         page.locator("a[href$='/rotate-keys/']").click()
         page.locator("#content input[type=submit].default").click()
-        expect(page.locator(".secret")).to_be_visible()
+        expect(page.locator("#secret")).to_be_visible()
 
         asked = f"?source={identifier}&destination={identifier}&command=/v1/Config.Get"
         page.goto(f"/admin/acl/commandpermission/explain/{asked}")
-        page.locator("a[href*='/commandpermission/add/']").first.click()
+        page.locator("#content a[href*='/commandpermission/add/']").first.click()
         page.locator("input[name=_save]").click()
         expect(page.locator(".messagelist .success")).to_be_visible()
 
