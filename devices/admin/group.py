@@ -25,6 +25,7 @@ from devices.admin.panels import panels_of
 from devices.admin.read_first import ReadFirstMixin
 from devices.extension_points import Panel, Place
 from devices.models import Device, DeviceGroup, Membership, PreSharedKey
+from devices.models.dependants import dependants, not_deletable
 
 MAX_MEMBERS = 20  # on a group's page
 
@@ -132,6 +133,24 @@ class DeviceGroupAdmin(
                 place=Place.CREDENTIALS,
             )
         ]
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Count what goes with groups, instead of listing a million memberships.
+
+        A group that others lie within stays.
+        """
+        groups = DeviceGroup.objects.filter(pk__in=[group.pk for group in objs])
+        found = dependants(groups)
+        within = DeviceGroup.objects.filter(parent__in=groups).exclude(pk__in=groups)
+        counts = {one.name: one.rows for one in found}
+        return (
+            list(map(str, objs)),
+            {str(self.opts.verbose_name_plural): len(objs), **counts},
+            set(not_deletable(found, request.user)),
+            list(map(str, within)),
+        )
 
     @staticmethod
     def _may_change_members(request: HttpRequest) -> bool:
