@@ -2,27 +2,38 @@
 
 from authsite.wsgi import application as wsgi, fast_path  # isort: skip - it sets Django up
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.utils import timezone
 
+from acl.engine.decisions import CONTEXT, RULES, find_decisions_by_request
 from authsite.operations.asgi import LoopApplication
-from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES, StoredKey, by_identifier
+from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES, find_keys
 from devices.database import answers
 from devices.database.in_loop import LoopAsker, StandbyAsker
-from rpc.urls import MACHINE_PATHS, verifier
+from devices.database.statements import Query, Steps
+from rpc.commands.registry import DECISIONS, KEYS
+from rpc.wsgi import machine_views
 
-nothing: Sequence[StoredKey] = ()
-connection = fast_path.machines.another
-asker = LoopAsker(connection(DEFAULT_DB_ALIAS), KEYS_OF_DEVICES, by_identifier, nothing)
-if answers.standby is not None:
-    asker = StandbyAsker(
-        connection(answers.ANSWERS),
-        KEYS_OF_DEVICES,
-        by_identifier,
-        nothing,
-        standby=answers.standby,
-        primary=asker,
-    )
-paths = [path for path, view in MACHINE_PATHS.items() if view is verifier]
-application = LoopApplication(wsgi, verifier, paths, asker)
+
+def asker(
+    ask_all: Callable[[Sequence[Any]], Steps[Mapping[Any, Any]]], *statements: Query
+) -> LoopAsker[Any, Any]:
+    """Return what asks in the loop: the standby first, where there is one."""
+    connection = fast_path.machines.another
+    primary = LoopAsker(connection(DEFAULT_DB_ALIAS), ask_all, statements)
+    if answers.standby is None:
+        return primary
+    own = connection(answers.ANSWERS)
+    return StandbyAsker(own, ask_all, statements, standby=answers.standby, primary=primary)
+
+
+decisions = partial(find_decisions_by_request, vendor=connections[DEFAULT_DB_ALIAS].vendor)
+askers = {
+    KEYS: asker(find_keys, Query(KEYS_OF_DEVICES, ([],))),
+    DECISIONS: asker(decisions, Query(CONTEXT, ([], [])), Query(RULES, ("[]", timezone.now()))),
+}
+application = LoopApplication(wsgi, machine_views(), askers)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +133,22 @@ def compiled(folder: Path) -> Contender | None:
         ("verifier",),
         variables={"PEPPER": PEPPER},
     )
+
+
+def chosen(contenders: Mapping[str, Contender], words: Iterable[str]) -> list[Contender]:
+    """Return the contenders that the words name, by short names or whole ones.
+
+    A word may hold several short names, separated by commas; whole names have commas themselves.
+    """
+    by_name = {contender.name: contender for contender in contenders.values()}
+    found = []
+    for word in words:
+        for name in [word] if word in by_name else word.split(","):
+            contender = by_name.get(name) or contenders.get(name.strip())
+            if contender is None:
+                raise SystemExit(f"{name!r} is none of {', '.join(contenders)}")
+            found.append(contender)
+    return found
 
 
 def everyone(folder: Path) -> dict[str, Contender]:

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from benchmarks import machine
-from benchmarks.contenders import Contender, everyone
+from benchmarks.contenders import Contender, chosen, everyone
 from benchmarks.registries import Registry, registry
 from benchmarks.report import publish, table
 from benchmarks.rtio import EVERY, Crowd
@@ -97,7 +97,9 @@ def main() -> None:
     parser.add_argument("--devices", default="2000,5000", help="of each storm")
     parser.add_argument("--wrong", type=int, default=200, help="others, with a wrong secret")
     parser.add_argument("--registered", type=int, default=100_000, help="devices in all")
-    parser.add_argument("--only", default="postgresql,sqlite,fastapi", help="of the contenders")
+    parser.add_argument(
+        "--only", nargs="+", default=["postgresql,sqlite,fastapi"], help="of the contenders"
+    )
     parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
     options = parser.parse_args()
     if options.write:
@@ -116,9 +118,9 @@ def main() -> None:
                 registries[kind] = stack.enter_context(full)
             return registries[kind]
 
-        contenders = everyone(on("PostgreSQL").folder)
+        contenders = chosen(everyone(on("PostgreSQL").folder), options.only)
         for size in sizes:
-            for contender in (contenders[name] for name in options.only.split(",")):
+            for contender in contenders:
                 storm = measure(contender, on(contender.database), size, options.wrong)
                 rows.append(storm.row(contender.name, size, options.wrong))
                 print(*rows[-1], sep=" | ", flush=True)

@@ -55,8 +55,9 @@ class Trace:
 
 def verification() -> Prepare:
     """Return what asks the verifier, as the server does."""
-    from authsite.asgi import application, asker
+    from authsite.asgi import application, askers
     from devices.models import Device, PreSharedKey
+    from rpc.commands.registry import KEYS
 
     _key, secret = PreSharedKey.objects.issue(device=Device.objects.get(identifier=KNOWN))
     question = {"method": "verify", "id": 1999, "deviceid": KNOWN, "devicesecret": secret}
@@ -88,7 +89,7 @@ def verification() -> Prepare:
             raise SystemExit(f"the verifier answers {sent!r}")
 
     ask()  # in a thread, while another opens the connection of the loop
-    while asker is not None and not asker.is_open:
+    while not askers[KEYS].is_open:
         loop.run_until_complete(asyncio.sleep(0.01))
     return lambda: ask
 

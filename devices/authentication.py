@@ -12,8 +12,9 @@ from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
 from devices.credentials import certificates, pre_shared_keys
-from devices.credentials.pre_shared_keys import StoredKey
+from devices.credentials.pre_shared_keys import StoredKey, StoredKeys
 from devices.database import last_used
+from devices.database.statements import MustWait
 from devices.verdicts import Outcome, Verdict
 
 
@@ -64,6 +65,7 @@ def authenticate_many(
     record: bool = True,
     as_caller: bool = False,
     using: str = DEFAULT_DB_ALIAS,
+    stored: StoredKeys | None = None,
 ) -> list[Verdict]:
     """Authenticate the attempts in their order, with as many statements as one of them costs.
 
@@ -71,6 +73,8 @@ def authenticate_many(
     `as_caller` counts failures apart: a stranger who calls the endpoints under a device's name
     must not use up the guesses of those who connect under it. `using` names the database that is
     asked; in another than the default one nothing is noted.
+    Who has asked for the keys of all gives them (`stored`): then there is no wait, and MustWait
+    where a guess or a certificate needs one.
     Raises ValueError where nothing is presented, and a database's OperationalError where the
     registry cannot be asked. (contract: RTIO device verifier; Auth service, Authenticate.)
     """
@@ -85,7 +89,7 @@ def authenticate_many(
     }
     if secrets:
         verified = pre_shared_keys.verify_secrets(
-            list(secrets.values()), now=moment, as_caller=as_caller, using=using
+            list(secrets.values()), now=moment, as_caller=as_caller, using=using, stored=stored
         )
         for position, verdict in zip(secrets, verified, strict=True):
             verdicts[position].append(verdict)
@@ -94,6 +98,8 @@ def authenticate_many(
         for position, one in enumerate(attempts)
         if one.certificate is not None and all(held.verified for held in verdicts[position])
     }
+    if presented and stored is not None:
+        raise MustWait
     if presented and as_caller:
         for position, pair in presented.items():
             verdict = certificates.verify_caller_certificate(*pair, now=moment, using=using)

@@ -14,9 +14,10 @@ from rest_framework.views import APIView
 
 from devices import telemetry
 from devices.authentication import authenticate
-from devices.credentials.pre_shared_keys import MustWait, StoredKey
+from devices.credentials.pre_shared_keys import StoredKey
 from devices.database.outages import OutageLog
 from devices.database.slots import SLOTS, NoSlotError
+from devices.database.statements import MustWait
 from devices.verdicts import Outcome
 from rpc import frames, journal
 from rpc.authentication import NO_CLAIM, BackendCaller, Caller, Claim, claimed, source_address
@@ -30,6 +31,8 @@ from rpc.codec import (
     read_body,
 )
 from rpc.commands import execution
+from rpc.commands.execution import Plan
+from rpc.commands.registry import KEYS, Known, Questions
 from rpc.frames import Frame, InvalidFrame, Result
 from rpc.journal import Entry
 from rpc.models import CallReason, Endpoint, Question
@@ -58,7 +61,7 @@ REASONS = (
 class Exchange:
     """One request and what became of it so far: read, let in, answered."""
 
-    __slots__ = ("began", "caller", "content", "failure", "meta", "method", "stored")
+    __slots__ = ("began", "caller", "content", "failure", "known", "meta", "method", "plan")
 
     def __init__(self, meta: Mapping[str, Any]) -> None:
         self.began: float = meta.get(BEGAN) or perf_counter()
@@ -67,7 +70,9 @@ class Exchange:
         self.content: Any = None  # the JSON value or the Frame that the body is
         self.failure: Exception | None = None  # why there is none
         self.caller: Caller | None = None
-        self.stored: Sequence[StoredKey] | None = None  # what is on record, where that was asked
+        self.plan: Plan | None = None  # of the calls of a Frame
+        # What the database answered, or why it did not, where it was asked beforehand.
+        self.known: Known | Exception | None = None
 
 
 class MachineView(APIView):
@@ -116,6 +121,40 @@ class MachineView(APIView):
                 if exchange.failure is not None:
                     raise exchange.failure  # noqa: TRY301
                 reply, entries = self.answer(exchange)
+        except Exception as error:  # noqa: BLE001 - answered in the protocol's shape
+            return self.handle_exception(error, exchange)
+        return self.answered(exchange, reply, entries)
+
+    def begin(self, meta: Mapping[str, Any]) -> tuple[Exchange, Questions] | None:
+        """Return a request as far as it goes without a wait, and what to ask the database next.
+
+        None where there is more to it than that: `respond` answers then, and may wait.
+        """
+        if self.authenticator.needs_database(meta, NO_CLAIM):
+            return None
+        exchange = Exchange(meta)
+        try:
+            exchange.content = self.read(exchange)
+            claim = self.claim(exchange)
+            if exchange.failure is not None or self.authenticator.needs_database(meta, claim):
+                return None
+            exchange.caller = self.authenticator.caller_of(meta, claim)
+            questions = self.questions(exchange)
+        except Exception:  # noqa: BLE001 - `respond` meets it again, and answers
+            return None
+        return None if questions is None else (exchange, questions)
+
+    def questions(self, exchange: Exchange) -> Questions | None:
+        """Return all that the answer is asked of the database; None where that cannot be said."""
+        return None
+
+    def finish(self, exchange: Exchange, known: Known | Exception) -> Reply:
+        """Answer by what the database said; raises MustWait where that is not enough."""
+        exchange.known = known
+        try:
+            reply, entries = self.answer(exchange)
+        except MustWait:
+            raise
         except Exception as error:  # noqa: BLE001 - answered in the protocol's shape
             return self.handle_exception(error, exchange)
         return self.answered(exchange, reply, entries)
@@ -287,12 +326,17 @@ class DeviceVerifier(RtioView):
         if len(secret) not in self.devicesecret_length:
             entry = Entry(Question.CREDENTIAL, CallReason.SECRET_LENGTH, identifier)
             return Asked("VERIFICATION_FAILED", entry)
-        if exchange.stored is None and session_ending.is_one_time(secret):
+        stored: Sequence[StoredKey] | None = None
+        if isinstance(exchange.known, Exception):
+            raise exchange.known
+        if exchange.known is not None:
+            stored = exchange.known[KEYS].get(identifier, ())
+        elif session_ending.is_one_time(secret):
             caller = exchange.caller.identifier if exchange.caller is not None else None
             use = session_ending.use(identifier, secret, caller)
             if use is not None:  # else it is a secret like any other, of the same form
                 return self.ended(identifier, accepted=use.accepted)
-        verdict = authenticate(identifier, secret=secret, stored=exchange.stored)
+        verdict = authenticate(identifier, secret=secret, stored=stored)
         if verdict.outcome is Outcome.VERIFIED:
             code = "OK"
         elif verdict.outcome is Outcome.UNKNOWN_DEVICE:
@@ -301,41 +345,13 @@ class DeviceVerifier(RtioView):
             code = "VERIFICATION_FAILED"
         return Asked(code, journal.of_verdict(identifier, verdict))
 
-    def begin(self, meta: Mapping[str, Any]) -> tuple[Exchange, str] | None:
-        """Return a request as far as it goes without a wait, and whose keys to ask for next.
-
-        None where there is more to it than that: `respond` answers then, and may wait.
-        """
-        if self.authenticator.needs_database(meta, NO_CLAIM):
-            return None
-        try:
-            caller = self.authenticator.caller_of(meta, NO_CLAIM)
-            exchange = Exchange(meta)
-            exchange.caller = caller
-            content = exchange.content = self.read(exchange)
-            identifier, secret = content["deviceid"], content["devicesecret"]
-            if (
-                len(identifier) in self.deviceid_length
-                and identifier.isprintable()  # else it may be what no database takes
-                and not secret.startswith(session_ending.PREFIX)  # that may end a session
-            ):
-                return exchange, identifier
-        except Exception:  # noqa: BLE001 - `respond` meets it again, and answers
-            return None
+    def questions(self, exchange: Exchange) -> Questions | None:
+        """Return whose keys to ask for; a secret that may end a session is another matter."""
+        content = exchange.content
+        identifier, secret = content["deviceid"], content["devicesecret"]
+        if len(identifier) in self.deviceid_length and not secret.startswith(session_ending.PREFIX):
+            return {KEYS: [identifier]}
         return None
-
-    def finish(self, exchange: Exchange, stored: "Sequence[StoredKey] | Exception") -> Reply:
-        """Answer by what is on record of the device; raises MustWait where a guess needs a hash."""
-        try:
-            if isinstance(stored, Exception):
-                raise stored  # noqa: TRY301
-            exchange.stored = stored
-            reply, entries = self.answer(exchange)
-        except MustWait:
-            raise
-        except Exception as error:  # noqa: BLE001 - answered in the protocol's shape
-            return self.handle_exception(error, exchange)
-        return self.answered(exchange, reply, entries)
 
     @staticmethod
     def ended(identifier: str, *, accepted: bool) -> Asked:
@@ -368,10 +384,16 @@ class CommandEndpoint(MachineView):
             exchange.meta, self.claim(exchange)
         ) or execution.need_database(exchange.content.calls)
 
+    def questions(self, exchange: Exchange) -> Questions | None:
+        """Return what the commands ask, where the loop may take so many."""
+        exchange.plan = execution.plan(exchange.content.calls)
+        return exchange.plan.questions()
+
     def answer(self, exchange: Exchange) -> tuple[Reply, Iterable[Entry]]:
         """Answer with a reply frame: a result for each command, in order."""
         frame: Frame = exchange.content
-        results = execution.run(frame.calls)
+        plan = exchange.plan or execution.plan(frame.calls)
+        results = execution.run(plan, exchange.known)
         entries = map(execution.entry_of, frame.calls, results)
         return self.reply(exchange, results), entries
 

@@ -5,7 +5,6 @@ from functools import cached_property, reduce
 from operator import or_
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Q, QuerySet, TextChoices
 from django.http import HttpRequest
 from django.utils import timezone
@@ -23,6 +22,7 @@ from acl.models.command_permission import (
     state_conditions,
 )
 from devices.admin.changelist import CountedFilter
+from devices.database.statements import answered
 from devices.models import Device, DeviceGroup
 
 GROUP = "group-"
@@ -131,7 +131,7 @@ def subject_of(row: Device | DeviceGroup) -> Subject:
     if isinstance(row, DeviceGroup):
         return row
     request = Request(row.identifier, row.identifier, "*")
-    context = decisions.find_context([request], [["*"]], using=DEFAULT_DB_ALIAS)
+    context = answered(decisions.find_context([request], [["*"]]))
     return context.entities[row.identifier]
 
 

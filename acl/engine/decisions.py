@@ -7,7 +7,7 @@ finds the rules, by equality in one index. Nothing is remembered between two dec
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
@@ -22,7 +22,7 @@ from acl import patterns
 from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
 from devices import addresses
 from devices.database.coalescing import Coalescer
-from devices.database.statements import Statement
+from devices.database.statements import MustWait, Query, Statement, Steps, answered
 from devices.text import isolated
 
 MAX_REQUESTS = 1000  # in one statement
@@ -304,10 +304,14 @@ def decide_many(
 ) -> list[Decision]:
     """Answer requests (source, destination, command) in their order; two statements a thousand."""
     moment, asked = now or timezone.now(), [Request(*request) for request in requests]
+    vendor = connections[using].vendor
     return [
         decision
         for start in range(0, len(asked), MAX_REQUESTS)
-        for decision in _decide(asked[start : start + MAX_REQUESTS], moment, using)
+        for decision in answered(
+            find_decisions(asked[start : start + MAX_REQUESTS], now=moment, vendor=vendor),
+            using=using,
+        )
     ]
 
 
@@ -318,9 +322,23 @@ def _decide_together(requests: Sequence[Request], *, using: str) -> dict[Request
 DECISIONS = Coalescer(_decide_together)
 
 
-def _decide(requests: Sequence[Request], now: datetime, using: str) -> list[Decision]:
+def find_decisions_by_request(
+    requests: Sequence[Request], *, vendor: str
+) -> Steps[Mapping[Request, Decision]]:
+    """Return the decisions of different requests, at most MAX_REQUESTS, in an event loop.
+
+    Raises MustWait where SQLite would work on them for long.
+    """
+    found = yield from find_decisions(requests, now=timezone.now(), vendor=vendor, may_wait=False)
+    return dict(zip(requests, found, strict=True))
+
+
+def find_decisions(
+    requests: Sequence[Request], *, now: datetime, vendor: str, may_wait: bool = True
+) -> Steps[list[Decision]]:
+    """Return the decisions of at most MAX_REQUESTS requests in their order."""
     candidates = [patterns.candidates(request.command) for request in requests]
-    context = find_context(requests, candidates, using=using)
+    context = yield from find_context(requests, candidates)
     decisions: list[Decision | None] = []
     open_keys: list[Keys] = []
     positions: list[int] = []
@@ -332,17 +350,20 @@ def _decide(requests: Sequence[Request], now: datetime, using: str) -> list[Deci
         if refusal is None:
             open_keys.append(context.keys(request, candidates[position]))
             positions.append(position)
-    is_large = sum(map(Keys.size, open_keys)) > MAX_COMBINATIONS * len(open_keys)
-    find = find_deciding if is_large else find_rules
-    matching = find(open_keys, now=now, using=using)
+    if sum(map(Keys.size, open_keys)) <= MAX_COMBINATIONS * len(open_keys):
+        matching = yield from find_rules(open_keys, now=now)
+    elif may_wait or vendor != "sqlite":
+        matching = yield from find_deciding(open_keys, now=now, vendor=vendor)
+    else:
+        raise MustWait
     for position, rules in zip(positions, matching, strict=True):
         decisions[position] = verdict_of(rules, context, candidates[position])
     return [decision for decision in decisions if decision is not None]
 
 
 def find_context(
-    requests: Sequence[Request], candidates: Sequence[Sequence[str]], *, using: str
-) -> Context:
+    requests: Sequence[Request], candidates: Sequence[Sequence[str]]
+) -> Steps[Context]:
     """Return the devices that the well-formed requests name, and the sets that match."""
     identifiers: set[str] = set()
     commands: set[str] = set()
@@ -356,7 +377,8 @@ def find_context(
         return Context(entities, sets)
     by_key: dict[int, Entity] = {}
     above: list[tuple[int, int]] = []
-    for text, pk, enabled, group in CONTEXT.rows(list(identifiers), list(commands), using=using):
+    rows = yield Query(CONTEXT, (list(identifiers), list(commands)))
+    for text, pk, enabled, group in rows:
         if text is None:
             above.append((pk, group))
         elif enabled is None:
@@ -374,17 +396,17 @@ def find_context(
     return Context(entities, sets)
 
 
-def find_rules(keys: Sequence[Keys], *, now: datetime, using: str) -> list[list[Rule]]:
+def find_rules(keys: Sequence[Keys], *, now: datetime) -> Steps[list[list[Rule]]]:
     """Return the rules in force that match, for each of the keys."""
     matching: list[list[Rule]] = [[] for _ in keys]
     if keys:
-        rows = RULES.rows(msgspec.json.encode(keys).decode(), now, using=using)
+        rows = yield Query(RULES, (msgspec.json.encode(keys).decode(), now))
         for nth, *columns in rows:
             matching[nth].append(Rule(*columns))
     return matching
 
 
-def find_deciding(keys: Sequence[Keys], *, now: datetime, using: str) -> list[list[Rule]]:
+def find_deciding(keys: Sequence[Keys], *, now: datetime, vendor: str) -> Steps[list[list[Rule]]]:
     """Return, of the rules that `find_rules` would, those that a verdict can depend on.
 
     Of rules for one command that are equally close and of one effect, that is the oldest.
@@ -393,15 +415,14 @@ def find_deciding(keys: Sequence[Keys], *, now: datetime, using: str) -> list[li
     for one in keys:
         for block in one.blocks():
             commands[block].update(one.commands)
-    if connections[using].vendor == "sqlite":
+    if vendor == "sqlite":
         every = sorted(set().union(*commands.values()))
         ends = msgspec.json.encode(list(commands)).decode()
-        rows = set(RULES_BETWEEN.rows(ends, now, every, using=using))
+        rows = set((yield Query(RULES_BETWEEN, (ends, now, every))))
     else:
         blocks = [(*block, sorted(named)) for block, named in commands.items()]
-        rows = {
-            row[1:] for row in RULES.rows(msgspec.json.encode(blocks).decode(), now, using=using)
-        }
+        found_in_blocks = yield Query(RULES, (msgspec.json.encode(blocks).decode(), now))
+        rows = {row[1:] for row in found_in_blocks}
     between: dict[tuple[int, int], list[tuple[Any, Rule]]] = defaultdict(list)
     for rule in map(Rule._make, rows):
         closeness = rule.effect, rank(rule.source_key), rank(rule.destination_key)

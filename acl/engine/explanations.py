@@ -18,6 +18,7 @@ from acl import patterns
 from acl.engine import decisions
 from acl.engine.decisions import Decision, Keys, Reason, Request
 from acl.models.command_permission import CommandPermission, Effect, RuleState
+from devices.database.statements import answered
 from devices.models import DeviceGroup
 from devices.text import isolated
 
@@ -156,7 +157,7 @@ def explain(
     request, now = Request(source, destination, command), now or timezone.now()
     decision = decisions.decide_many([request], now=now, using=using)[0]
     candidates = patterns.candidates(request.command)
-    context = decisions.find_context([request], [candidates], using=using)
+    context = answered(decisions.find_context([request], [candidates]), using=using)
     ends = [context.entities.get(end) for end in request[:2]]
     names = dict(
         DeviceGroup.objects.using(using)

@@ -4,14 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from django.db import DEFAULT_DB_ALIAS
-
 from acl import patterns
 from acl.engine import decisions
 from acl.engine.decisions import Keys
 from acl.engine.group_tree import GroupTree
 from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, CommandPermission, Effect
 from acl.models.command_set import CommandSetPattern
+from devices.database.statements import answered
 from devices.models import Device
 
 
@@ -58,7 +57,7 @@ class ShadowFinder:
     def _denying(self, keys: Sequence[Keys]) -> list[list[CommandPermission]]:
         found = [
             [rule.pk for rule in rules if rule.effect == Effect.DENY]
-            for rules in decisions.find_rules(keys, now=self._now, using=DEFAULT_DB_ALIAS)
+            for rules in answered(decisions.find_rules(keys, now=self._now))
         ]
         rules = CommandPermission.objects.named().in_bulk({pk for pks in found for pk in pks})
         return [[rules[pk] for pk in sorted(pks)] for pks in found]

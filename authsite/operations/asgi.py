@@ -1,6 +1,6 @@
-"""Serve in an event loop: the verifier's questions in the loop itself, all else by WSGI in threads.
+"""Serve in an event loop: verifications and commands in the loop itself, all else in threads.
 
-A verification waits for nothing but the database, and a loop waits for that without a thread. In
+They wait for nothing but the database, and a loop waits for that without a thread. In
 threads, each request would wait for the interpreter several times, behind whichever of the others
 has it (docs/performance.md, "The tail"). What may wait for something else goes to a thread: a
 caller with a credential, a guess that costs a hash, a secret that ends a session, every other path.
@@ -9,7 +9,7 @@ caller with a credential, a guess that costs a hash, a secret that ends a sessio
 import asyncio
 import io
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from time import perf_counter
@@ -21,10 +21,10 @@ from django.conf import settings
 from django.db import OperationalError
 
 from authsite.operations.wsgi import HEADER, Operations
-from devices.credentials.pre_shared_keys import MustWait, StoredKey
-from devices.database.in_loop import LoopAsker
+from devices.database.in_loop import MAX_QUESTIONS, LoopAsker
+from devices.database.statements import MustWait
 from devices.telemetry import request_id
-from rpc.views import BEGAN, DeviceVerifier
+from rpc.views import BEGAN, MachineView
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -50,15 +50,16 @@ class LoopApplication:
     def __init__(
         self,
         wsgi: Operations,
-        verifier: DeviceVerifier,
-        paths: Iterable[str],
-        asker: LoopAsker[Sequence[StoredKey]] | None,
+        view_of: Callable[[str, str], MachineView | None],
+        askers: Mapping[str, LoopAsker[Any, Any]],
     ) -> None:
-        """`paths` are the verifier's, `asker` is how the loop asks what is on record, if it may."""
+        """`view_of` finds a machine's view by method and path.
+
+        `askers` are how the loop asks what views ask (`MachineView.questions`), as far as it may.
+        """
         self._wsgi = wsgi
-        self._verifier = verifier
-        self._paths = frozenset(paths)
-        self._asker = asker
+        self._view_of = view_of
+        self._askers = askers
         self._threads = ThreadPoolExecutor(
             settings.THREADS + MAX_WAITING, thread_name_prefix="request"
         )
@@ -69,8 +70,9 @@ class LoopApplication:
         environ[BEGAN] = perf_counter()
         body, is_whole = await read_ahead(environ, receive)
         environ["wsgi.input"] = io.BytesIO(body)
-        if is_whole and environ["PATH_INFO"] in self._paths:
-            answer = await self._verification(environ)
+        view = self._view_of(scope["method"], environ["PATH_INFO"]) if is_whole else None
+        if view is not None and self._askers:
+            answer = await self._in_loop(view, environ)
             if answer is not None:
                 await _send(send, *answer)
                 return
@@ -83,23 +85,30 @@ class LoopApplication:
         if answer is not None:
             await _send(send, *answer)
 
-    async def _verification(self, environ: WSGIEnvironment) -> Answer | None:
-        """Return the verifier's answer, None where a thread is needed for it."""
-        begun = None if self._asker is None else self._verifier.begin(environ)
-        if begun is None or self._asker is None:
+    async def _in_loop(self, view: MachineView, environ: WSGIEnvironment) -> Answer | None:
+        """Return a view's answer, None where a thread is needed for it."""
+        begun = view.begin(environ)
+        if begun is None:
             return None
-        exchange, identifier = begun
-        stored: Sequence[StoredKey] | Exception | None
-        try:
-            stored = await self._asker.ask(identifier)
-        except OperationalError as error:
-            stored = error
-        if stored is None:
+        exchange, questions = begun
+        if any(len(asked) > MAX_QUESTIONS for asked in questions.values()):
             return None
+        asking = {name: self._askers[name].ask(asked) for name, asked in questions.items()}
+        known: dict[str, Mapping[Any, Any]] | Exception = {}
+        for name, future in asking.items():
+            try:
+                answers = await future
+            except OperationalError as error:
+                known = error
+                continue
+            if answers is None:
+                return None
+            if isinstance(known, dict):
+                known[name] = answers
         current = self._wsgi.id_of(environ)
         request_id.set(current)
         try:
-            reply = self._verifier.finish(exchange, stored)
+            reply = view.finish(exchange, known)
         except MustWait:
             return None
         return reply.status, [*reply.headers, (HEADER, current)], reply.body

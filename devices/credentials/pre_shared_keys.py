@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS
 
@@ -15,7 +15,7 @@ from devices.credentials import hashing, throttle
 from devices.credentials.hashing import Scheme
 from devices.database import last_used
 from devices.database.coalescing import Coalescer
-from devices.database.statements import Statement
+from devices.database.statements import MustWait, Query, Statement, Steps, answered
 from devices.models.pre_shared_key import MAX_LIVE_CHOSEN
 from devices.verdicts import Outcome, Verdict, outcome_at
 
@@ -64,27 +64,25 @@ KEYS_OF_DEVICES = Statement(
 )
 
 
-def stored_keys(
-    identifiers: Iterable[str], *, using: str = DEFAULT_DB_ALIAS
-) -> dict[str, list[StoredKey]]:
+StoredKeys = Mapping[str, Sequence[StoredKey]]  # by the identifier of a device, if it is registered
+
+
+def find_keys(identifiers: Iterable[str]) -> Steps[StoredKeys]:
     """Return what is on record of each identifier that is registered, in one statement."""
     listed = list(filter(addresses.is_storable, set(identifiers)))
-    return by_identifier(KEYS_OF_DEVICES.rows(listed, using=using)) if listed else {}
-
-
-def by_identifier(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[StoredKey]]:
-    """Return the statement's rows by the device that they are of."""
     found: dict[str, list[StoredKey]] = {}
-    for row in map(StoredKey._make, rows):
-        found.setdefault(row.identifier, []).append(row)
+    if listed:
+        for row in map(StoredKey._make, (yield Query(KEYS_OF_DEVICES, (listed,)))):
+            found.setdefault(row.identifier, []).append(row)
     return found
 
 
+def stored_keys(identifiers: Iterable[str], *, using: str = DEFAULT_DB_ALIAS) -> StoredKeys:
+    """Ask what is on record of each identifier that is registered."""
+    return answered(find_keys(identifiers), using=using)
+
+
 KEYS = Coalescer(stored_keys)
-
-
-class MustWait(Exception):
-    """A guess needs a hash, and its turn: not here, where nobody may wait."""
 
 
 def verify_secret(
@@ -102,10 +100,7 @@ def verify_secret(
     is on record. Then nothing waits: MustWait is raised where a guess would.
     """
     if stored is not None:
-        match = _match_without_hash(stored, secret, now)
-        if match is None:
-            raise MustWait
-        return match.row.verdict(match.outcome)
+        return _verdict_at_once(stored, secret, now)
     began = time.monotonic()
     stored = KEYS.ask(identifier, using=using)
     return _verdict(identifier, secret, stored or (), now, as_caller, began)
@@ -117,14 +112,31 @@ def verify_secrets(
     now: datetime,
     as_caller: bool = False,
     using: str = DEFAULT_DB_ALIAS,
+    stored: StoredKeys | None = None,
 ) -> list[Verdict]:
-    """Verify pairs of identifier and secret in their order, all with one statement."""
+    """Verify pairs of identifier and secret in their order, all with one statement.
+
+    None where `stored` is what is on record, as for `verify_secret`.
+    """
+    if stored is not None:
+        return [
+            _verdict_at_once(stored.get(identifier, ()), secret, now)
+            for identifier, secret in presented
+        ]
     began = time.monotonic()
     stored = stored_keys((identifier for identifier, _secret in presented), using=using)
     return [
         _verdict(identifier, secret, stored.get(identifier, ()), now, as_caller, began)
         for identifier, secret in presented
     ]
+
+
+def _verdict_at_once(stored: Sequence[StoredKey], secret: str, now: datetime) -> Verdict:
+    """Return the verdict on a secret that matches a key; raises MustWait where it is a guess."""
+    match = _match_without_hash(stored, secret, now)
+    if match is None:
+        raise MustWait
+    return match.row.verdict(match.outcome)
 
 
 def _verdict(

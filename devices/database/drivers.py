@@ -115,17 +115,24 @@ def _run_on_postgres(driver: Driver, sql: str, parameters: Sequence[Any], second
     return _rows(driver, statement, result)
 
 
-def send(driver: Driver, sql: str, parameters: Sequence[Any]) -> None:
+def send(driver: Driver, sql: str, parameters: Sequence[Any]) -> bool:
     """Put a statement that has run once on this connection, and do not wait: see `received`.
 
     Where nothing is prepared, as behind a pooler that hands each transaction another connection of
     the server's, the text goes along each time: all of it is one message, and so one transaction.
+    Whether all of it is sent; what is not goes out with `flush`, once the socket takes more.
     """
     values = [_for_postgres(value) for value in parameters]
     if driver.prepare_threshold is None:
         driver.pgconn.send_query_params(_numbered(sql), values)
     else:
         driver.pgconn.send_query_prepared(_prepared[driver][sql].name, values)
+    return flush(driver)
+
+
+def flush(driver: Driver) -> bool:
+    """Send what the socket takes of what is left to send; whether that is all."""
+    return driver.pgconn.flush() == 0
 
 
 def received(driver: Driver, sql: str) -> Rows | None:

@@ -1,10 +1,11 @@
-"""Ask a statement's questions in an event loop, which never waits for the database.
+"""Ask the database in an event loop, which never waits for it.
 
-All questions that come while one statement is under way share the next. Nothing is kept: each is
+All questions that come while others are asked share the next statements. Nothing is kept: each is
 put to the database after it was asked, so whatever was changed before shows in its answer.
 
-A question that the loop cannot ask now (it has no connection yet, or lost it) is handed back: a
-thread asks it, and judges what failed. What fails late is not asked twice: callers wait 5 s in all.
+Questions that the loop cannot ask now (it has no connection yet, or lost it) are handed back: a
+thread asks them, and judges what failed. What fails late is not asked twice: callers wait 5 s in
+all.
 
 Where there is a standby, it is asked first, and the primary what the standby must not answer:
 
@@ -14,7 +15,8 @@ Where there is a standby, it is asked first, and the primary what the standby mu
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -26,44 +28,46 @@ from devices import telemetry
 from devices.database import answers, deadlines, drivers
 from devices.database.answers import Standby
 from devices.database.outages import OutageLog
-from devices.database.statements import Statement
+from devices.database.statements import MustWait, Query, Statement, Steps
 
-MAX_QUESTIONS = 200  # in one statement: what is sent fits a socket's buffer, so nothing waits there
+MAX_QUESTIONS = 200  # asked together, which holds up the others in the loop
 SOON = 0.5  # seconds within which a failure leaves time to ask again
 PAUSE = 1.0  # seconds between two attempts to connect
 
+Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
-Asked = list[tuple[str, asyncio.Future[Answer | None]]]
+Answers = Mapping[Question, Answer]
+Asked = tuple[Sequence[Question], "asyncio.Future[Any]"]
 
 log = logging.getLogger(__name__)
 outages = OutageLog(log)
 
 
-class LoopAsker(Generic[Answer]):
-    """Puts questions, texts, to one statement whose only parameter is the list of them.
+class LoopAsker(Generic[Question, Answer]):
+    """Puts questions to the database, those of many requests together.
 
-    `answers_of` makes of its rows the answers of those questions that have one; `nothing` is the
-    answer of the others. All methods are called in the thread of the loop.
+    `ask_all` are the steps that answer different questions. `statements` are those that it puts,
+    each with values that show the server what it is. All methods are called in the thread of the
+    loop.
     """
 
     def __init__(
         self,
         connection: BaseDatabaseWrapper,
-        statement: Statement,
-        answers_of: Callable[[drivers.Rows], Mapping[str, Answer]],
-        nothing: Answer,
+        ask_all: Callable[[Sequence[Question]], Steps[Answers[Question, Answer]]],
+        statements: Sequence[Query],
     ) -> None:
         self._connection = connection
-        self._statement = statement
-        self._sql = statement.sql[connection.vendor]
-        self._answers_of = answers_of
-        self._nothing = nothing
+        self._ask_all = ask_all
+        self._statements = statements
         self._driver: Any = None  # while the connection can be asked
         self._opening: asyncio.Future[None] | None = None
         self._open_again = 0.0
-        self._waiting: Asked[Answer] = []
-        self._asked: Asked[Answer] = []
-        self._sent = 0.0
+        self._waiting: deque[Asked[Question]] = deque()
+        self._asked: list[Asked[Question]] = []
+        self._steps: Steps[Answers[Question, Answer]] | None = None
+        self._sql = ""  # of the statement under way
+        self._began = 0.0
         self._deadline: asyncio.TimerHandle | None = None
 
     @property
@@ -71,38 +75,46 @@ class LoopAsker(Generic[Answer]):
         """Whether questions are asked here, and not handed back."""
         return self._driver is not None
 
-    def ask(self, question: str) -> "asyncio.Future[Answer | None]":
-        """Return what will be the answer; None where a thread has to ask.
+    def ask(
+        self, questions: Sequence[Question]
+    ) -> "asyncio.Future[Answers[Question, Answer] | None]":
+        """Return what will be the answers, with others among them; None where a thread has to ask.
 
         It fails with an OperationalError where the database does not answer in time.
         """
-        answer: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
-        self.put(question, answer)
-        return answer
+        future: asyncio.Future[Answers[Question, Answer] | None]
+        future = asyncio.get_running_loop().create_future()
+        self.put(questions, future)
+        return future
 
-    def put(self, question: str, answer: "asyncio.Future[Answer | None]") -> None:
-        """Have a question answered as `ask` says."""
+    def put(
+        self,
+        questions: Sequence[Question],
+        future: "asyncio.Future[Answers[Question, Answer] | None]",
+    ) -> None:
+        """Have questions answered as `ask` says."""
         if self._driver is None:
             self._open()
-            self._hand_back([(question, answer)])
+            self._hand_back([(questions, future)])
             return
-        self._waiting.append((question, answer))
+        self._waiting.append((questions, future))
         if not self._asked and len(self._waiting) == 1:
             # With whatever else comes in this turn of the loop.
-            asyncio.get_running_loop().call_soon(self._send)
+            asyncio.get_running_loop().call_soon(self._begin)
 
-    def _hand_back(self, asked: Asked[Answer], error: Exception | None = None) -> None:
+    def _hand_back(self, asked: Sequence[Asked[Question]], error: Exception | None = None) -> None:
         """Have threads ask; with an error, of those who have waited for long, fail with that."""
-        for _, answer in asked:
-            if answer.done():
+        for _, future in asked:
+            if future.done():
                 continue
             if error is None:
-                answer.set_result(None)
+                future.set_result(None)
             else:
-                answer.set_exception(OperationalError(*error.args))
+                future.set_exception(OperationalError(*error.args))
 
-    def _parameters(self, questions: list[str]) -> list[object]:
-        return [questions]
+    def _query(self, statement: Statement, values: Sequence[object]) -> tuple[str, list[object]]:
+        """Return the SQL of a query, and its parameters."""
+        return statement.sql[self._connection.vendor], list(values)
 
     def _seconds(self) -> float:
         """Return how long an answer may take."""
@@ -122,7 +134,8 @@ class LoopAsker(Generic[Answer]):
     def _opened(self) -> None:
         self._connection.close()
         self._connection.connect()
-        drivers.run(self._connection, self._sql, self._parameters([]))  # so that it is prepared
+        for query in self._statements:
+            drivers.run(self._connection, *self._query(*query))  # so that it is prepared
 
     def _take(self, opening: "asyncio.Future[None]") -> None:
         self._opening = None
@@ -139,42 +152,79 @@ class LoopAsker(Generic[Answer]):
         """Say that the database cannot be asked."""
         outages.note("the loop cannot ask the database", error)
 
-    def _send(self) -> None:
-        self._asked, self._waiting = self._waiting[:MAX_QUESTIONS], self._waiting[MAX_QUESTIONS:]
-        if not self._asked:
+    def _begin(self) -> None:
+        """Ask what waits: as many questions as may be asked together, and those of one at least."""
+        if self._asked or not self._waiting:
             return
-        self._sent = time.monotonic()
-        questions = list({question for question, _ in self._asked})
+        different: dict[Question, None] = {}
+        while self._waiting and (
+            not self._asked or len(different) + len(self._waiting[0][0]) <= MAX_QUESTIONS
+        ):
+            asked = self._waiting.popleft()
+            self._asked.append(asked)
+            different.update(dict.fromkeys(asked[0]))
+        self._began = time.monotonic()
+        self._steps = self._ask_all(list(different))
+        self._go_on(None)
+
+    def _go_on(self, rows: drivers.Rows | None) -> None:
+        """Put the next query; after the last one, tell those who asked."""
+        if self._steps is None:
+            return
         try:
-            if self._connection.vendor == "sqlite":  # without a round trip there is no wait
-                self._answer(self._statement.on(self._connection, questions))
-                return
-            drivers.send(self._driver, self._sql, self._parameters(questions))
+            while True:
+                statement, values = self._steps.send(rows)  # type: ignore[arg-type]
+                if self._connection.vendor != "sqlite":
+                    self._send(*self._query(statement, values))
+                    return
+                rows = statement.on(self._connection, *values)  # no round trip, no wait
+        except StopIteration as end:
+            for _, future in self._asked:
+                if not future.done():
+                    future.set_result(end.value)
+            self._end()
+        except MustWait:
+            self._hand_back(self._asked)
+            self._end()
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             self._fail(error)
-            return
-        self._deadline = asyncio.get_running_loop().call_later(self._seconds(), self._give_up)
+
+    def _send(self, sql: str, parameters: list[object]) -> None:
+        self._sql = sql
+        loop = asyncio.get_running_loop()
+        if not drivers.send(self._driver, sql, parameters):
+            loop.add_writer(self._driver.fileno(), self._flush)
+        self._deadline = loop.call_later(self._seconds(), self._give_up)
+
+    def _flush(self) -> None:
+        try:
+            if drivers.flush(self._driver):
+                asyncio.get_running_loop().remove_writer(self._driver.fileno())
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(error)
 
     def _receive(self) -> None:
         try:
             rows = drivers.received(self._driver, self._sql)
-            if rows is not None:
-                self._answer(rows)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
-
-    def _answer(self, rows: drivers.Rows) -> None:
+            return
+        if rows is None:
+            return
         if self._deadline is not None:
             self._deadline.cancel()
-        valid = self._valid(rows)
-        if valid is None:
-            self._hand_back(self._asked)
+        if (valid := self._valid(rows)) is not None:
+            self._go_on(valid)
         else:
-            found = self._answers_of(valid)
-            for question, answer in self._asked:
-                if not answer.done():
-                    answer.set_result(found.get(question, self._nothing))
-        self._send()
+            self._hand_back(self._asked)
+            self._end()
+
+    def _end(self) -> None:
+        self._asked = []
+        if self._connection.vendor == "sqlite":
+            asyncio.get_running_loop().call_soon(self._begin)  # those who were answered go first
+        else:
+            self._begin()
 
     def _give_up(self) -> None:
         deadlines.note_overdue(self._driver)
@@ -186,46 +236,52 @@ class LoopAsker(Generic[Answer]):
             self._deadline.cancel()
         if isinstance(self._driver, psycopg.Connection):
             with suppress(psycopg.Error):
-                asyncio.get_running_loop().remove_reader(self._driver.fileno())
-        self._driver = None
-        is_late = time.monotonic() - self._sent > SOON
-        failed, self._asked, self._waiting = self._asked + self._waiting, [], []
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._driver.fileno())
+                loop.remove_writer(self._driver.fileno())
+        self._driver = self._steps = None
+        is_late = time.monotonic() - self._began > SOON
+        failed, self._asked = [*self._asked, *self._waiting], []
+        self._waiting.clear()
         self._hand_back(failed, error if is_late else None)
 
 
-class StandbyAsker(LoopAsker[Answer]):
+class StandbyAsker(LoopAsker[Question, Answer]):
     """Puts questions to the standby, and to the primary's asker those that it must not answer."""
 
     def __init__(
         self,
         connection: BaseDatabaseWrapper,
-        statement: Statement,
-        answers_of: Callable[[drivers.Rows], Mapping[str, Answer]],
-        nothing: Answer,
+        ask_all: Callable[[Sequence[Question]], Steps[Answers[Question, Answer]]],
+        statements: Sequence[Query],
         *,
         standby: Standby,
-        primary: LoopAsker[Answer],
+        primary: LoopAsker[Question, Answer],
     ) -> None:
-        super().__init__(connection, statement, answers_of, nothing)
+        super().__init__(connection, ask_all, statements)
         self._standby = standby
         self._primary = primary
-        self._sql = answers.with_heartbeat(self._sql)
 
-    def put(self, question: str, answer: "asyncio.Future[Answer | None]") -> None:
-        """Have a question answered as `ask` says."""
+    def put(
+        self,
+        questions: Sequence[Question],
+        future: "asyncio.Future[Answers[Question, Answer] | None]",
+    ) -> None:
+        """Have questions answered as `ask` says."""
         if self._standby.may_be_asked():
-            super().put(question, answer)
+            super().put(questions, future)
         else:
-            self._hand_back([(question, answer)])
+            self._hand_back([(questions, future)])
 
-    def _hand_back(self, asked: Asked[Answer], error: Exception | None = None) -> None:
+    def _hand_back(self, asked: Sequence[Asked[Question]], error: Exception | None = None) -> None:
         if asked:
             telemetry.listener.answered_by("primary")
-        for question, answer in asked:
-            self._primary.put(question, answer)
+        for questions, future in asked:
+            self._primary.put(questions, future)
 
-    def _parameters(self, questions: list[str]) -> list[object]:
-        return [self._standby.process, questions]
+    def _query(self, statement: Statement, values: Sequence[object]) -> tuple[str, list[object]]:
+        sql, parameters = super()._query(statement, values)
+        return answers.with_heartbeat(sql), [self._standby.process, *parameters]
 
     def _seconds(self) -> float:
         return answers.SECONDS

@@ -4,9 +4,9 @@ Building a query costs Django ten times what the database needs to answer it. Th
 endpoints ask the same few questions over and over, so each is a `Statement`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import (
     DEFAULT_DB_ALIAS,
@@ -18,6 +18,8 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from devices.database import answers, drivers
+
+Answer = TypeVar("Answer")
 
 
 def fetch(
@@ -94,3 +96,31 @@ class Statement:
             if columns[position] is not None:
                 columns[position] = columns[position].replace(tzinfo=UTC)
         return tuple(columns)
+
+
+class Query(NamedTuple):
+    """A statement, and a value for each of its placeholders."""
+
+    statement: Statement
+    values: tuple[object, ...]
+
+
+# What asks the database as a generator: it yields each query, is sent its rows, and returns what
+# they mean. So the same lines run in a thread, which waits (`answered`), and in the event loop,
+# which never does (`devices.database.in_loop`).
+Steps = Generator[Query, list[tuple[Any, ...]], Answer]
+
+
+class MustWait(Exception):
+    """An answer takes longer than the event loop may be held up: a thread has to find it."""
+
+
+def answered(steps: Steps[Answer], *, using: str = DEFAULT_DB_ALIAS) -> Answer:
+    """Put each query of the steps to the database and return what they come to."""
+    try:
+        query = next(steps)
+        while True:
+            query = steps.send(query.statement.rows(*query.values, using=using))
+    except StopIteration as end:
+        result: Answer = end.value
+        return result

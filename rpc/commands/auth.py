@@ -7,7 +7,17 @@ from acl.engine.decisions import Decision, Request, decide, decide_many
 from devices.addresses import AddressError, entity_id
 from devices.authentication import Attempt, authenticate_many
 from rpc import journal
-from rpc.commands.registry import SERVICES, Arguments, InvalidArguments, command, services
+from rpc.commands.registry import (
+    DECISIONS,
+    KEYS,
+    SERVICES,
+    Arguments,
+    InvalidArguments,
+    Known,
+    Question,
+    command,
+    services,
+)
 from rpc.frames import OK, Result
 
 NOBODY = ""  # no entity has this ID: what an address that names nothing reduces to
@@ -72,26 +82,39 @@ def _entity(address: str) -> str:
         return NOBODY
 
 
-@command("/v1/Auth.AuthorizeCommand", definition=AUTHORIZE_COMMAND)
+def _request(arguments: Arguments) -> Request:
+    return Request(_entity(arguments["src"]), _entity(arguments["dst"]), arguments["cmd"])
+
+
+def _decision(arguments: Arguments) -> Question:
+    """Return what AuthorizeCommand asks."""
+    return DECISIONS, _request(arguments)
+
+
+@command("/v1/Auth.AuthorizeCommand", definition=AUTHORIZE_COMMAND, question=_decision)
 def authorize_command(src: str, dst: str, cmd: str) -> Result:
     """Whether `src` may send `cmd` to `dst`; unknown entities may nothing."""
-    decision = decide(_entity(src), _entity(dst), cmd)
-    return _decided(src, dst, cmd, decision)
+    arguments = {"src": src, "dst": dst, "cmd": cmd}
+    request = _request(arguments)
+    return _decided(arguments, request, decide(*request))
 
 
 @authorize_command.batch
-def authorize_commands(calls: Sequence[Arguments]) -> list[Result]:
+def authorize_commands(calls: Sequence[Arguments], known: Known | None = None) -> list[Result]:
     """Answer many calls of AuthorizeCommand with as many statements as one."""
-    decisions = decide_many(
-        [(_entity(call["src"]), _entity(call["dst"]), call["cmd"]) for call in calls]
-    )
-    return [
-        _decided(**call, decision=decision) for call, decision in zip(calls, decisions, strict=True)
-    ]
+    requests = list(map(_request, calls))
+    if known is None:
+        decisions = decide_many(requests)
+    else:
+        decisions = [known[DECISIONS][request] for request in requests]
+    return list(map(_decided, calls, requests, decisions))
 
 
-def _decided(src: str, dst: str, cmd: str, decision: Decision) -> Result:
-    request = Request(_entity(src) or src, _entity(dst) or dst, cmd)
+def _decided(arguments: Arguments, request: Request, decision: Decision) -> Result:
+    if not request.source or not request.destination:  # named as it was asked
+        request = Request(
+            request.source or arguments["src"], request.destination or arguments["dst"], request[2]
+        )
     return Result(OK, decision.allowed, entry=journal.of_decision(request, decision))
 
 
@@ -106,7 +129,19 @@ def _attempt(arguments: Arguments) -> Attempt:
     return Attempt(_entity(arguments["id"]), credentials.get("psk"), credentials.get("cert"))
 
 
-@command("/v1/Auth.Authenticate", definition=AUTHENTICATE, check=_check_credentials)
+def _keys(arguments: Arguments) -> Question | None:
+    """Return what Authenticate asks: a certificate is another matter."""
+    if "cert" in arguments["credentials"]:
+        return None
+    return KEYS, _entity(arguments["id"])
+
+
+@command(
+    "/v1/Auth.Authenticate",
+    definition=AUTHENTICATE,
+    check=_check_credentials,
+    question=_keys,
+)
 def authenticate(**arguments: Any) -> Result:
     """Whether `id` holds each of the credentials presented."""
     result: Result = authenticate_all([arguments])[0]
@@ -114,9 +149,11 @@ def authenticate(**arguments: Any) -> Result:
 
 
 @authenticate.batch
-def authenticate_all(calls: Sequence[Arguments]) -> list[Result]:
+def authenticate_all(calls: Sequence[Arguments], known: Known | None = None) -> list[Result]:
     """Answer many calls of Authenticate with as many statements as one."""
-    verdicts = authenticate_many(list(map(_attempt, calls)))
+    verdicts = authenticate_many(
+        list(map(_attempt, calls)), stored=None if known is None else known[KEYS]
+    )
     return [
         Result(
             OK,

@@ -10,8 +10,16 @@ from django.db import InterfaceError, OperationalError
 
 from devices.credentials import throttle
 from devices.database.outages import OutageLog
+from devices.database.statements import MustWait
 from rpc.commands import auth  # noqa: F401 - registers the commands
-from rpc.commands.registry import COMMANDS, Arguments, Command, InvalidArguments
+from rpc.commands.registry import (
+    COMMANDS,
+    Arguments,
+    Command,
+    InvalidArguments,
+    Known,
+    Questions,
+)
 from rpc.frames import (
     BAD_REQUEST,
     DEADLINE_EXCEEDED,
@@ -43,12 +51,29 @@ log = logging.getLogger(__name__)
 outages = OutageLog(log)
 
 
-def run(calls: Sequence[Call]) -> list[Result]:
-    """Return the results of the calls, in their order.
+class Plan(NamedTuple):
+    """The calls of a frame: what is refused of them already, and what can be run, by command."""
 
-    Calls of one command that can answer many at once are asked together, so that their cost in
-    statements does not grow with their number.
-    """
+    results: list[Result | None]
+    runnable: "dict[str, list[_Runnable]]"
+
+    def questions(self) -> Questions | None:
+        """Return all that the calls ask of the database; None where that cannot be said."""
+        asked: dict[str, list[Any]] = {}
+        for name, batch in self.runnable.items():
+            command = COMMANDS[name]
+            if not command.needs_database:
+                continue
+            for one in batch:
+                question = command.question and command.question(one.arguments)
+                if question is None:
+                    return None
+                asked.setdefault(question[0], []).append(question[1])
+        return asked
+
+
+def plan(calls: Sequence[Call]) -> Plan:
+    """Hold the calls against the definitions of their commands."""
     now = time.time()
     results: list[Result | None] = []
     runnable: dict[str, list[_Runnable]] = {}
@@ -60,9 +85,20 @@ def run(calls: Sequence[Call]) -> list[Result]:
             continue
         results.append(None)
         runnable.setdefault(command.name, []).append(_Runnable(position, arguments, call.deadline))
+    return Plan(results, runnable)
+
+
+def run(planned: Plan, known: Known | Exception | None = None) -> list[Result]:
+    """Return the results of the calls, in their order.
+
+    Calls of one command that can answer many at once are asked together, so that their cost in
+    statements does not grow with their number. Nothing is asked where the answers are `known`, or
+    why there are none; MustWait is raised where they are not enough.
+    """
+    results, runnable = planned
     with throttle.within(GUESSING_SECONDS):
         for name, batch in runnable.items():
-            answers = _answers(COMMANDS[name], batch)
+            answers = _answers(COMMANDS[name], batch, known)
             for one, answer in zip(batch, answers, strict=True):
                 results[one.position] = answer
     return [result for result in results if result is not None]
@@ -114,17 +150,32 @@ def _prepare(call: Call, now: float) -> tuple[Command, Arguments]:
         raise _Refused(BAD_REQUEST, str(error)) from error
 
 
-def _answers(command: Command, batch: Sequence[_Runnable]) -> list[Result]:
+def _answers(
+    command: Command, batch: Sequence[_Runnable], known: Known | Exception | None
+) -> list[Result]:
     """Return the answers: asked for together where the command can; if that fails, singly."""
-    if command.run_many is None or len(batch) == 1:
+    if command.run_many is None or (len(batch) == 1 and known is None):
         return [_answer(command, one) for one in batch]
     late = [one.is_late() for one in batch]
     together = [one.arguments for one, is_late in zip(batch, late, strict=True) if not is_late]
-    results = _guarded(command, partial(command.run_many, together), len(together))
+    run_many = command.run_many if known is None else partial(_with, known, command.run_many)
+    results = _guarded(command, partial(run_many, together), len(together))
     if any(result.status == INTERNAL_ERROR for result in results):
+        if known is not None:
+            raise MustWait
         return [_answer(command, one) for one in batch]
     answers = iter(results)
     return [Result.failure(DEADLINE_EXCEEDED) if is_late else next(answers) for is_late in late]
+
+
+def _with(
+    known: Known | Exception,
+    run_many: Callable[..., Sequence[Any]],
+    arguments: Sequence[Arguments],
+) -> Sequence[Any]:
+    if isinstance(known, Exception):
+        raise known
+    return run_many(arguments, known)
 
 
 def _answer(command: Command, one: _Runnable) -> Result:
@@ -139,6 +190,8 @@ def _guarded(command: Command, answer: Callable[[], Sequence[Any]], expected: in
         return [value if isinstance(value, Result) else Result(OK, value) for value in answer()]
     except InvalidArguments as error:
         return [Result.failure(BAD_REQUEST, str(error))] * expected
+    except MustWait:
+        raise
     except (OperationalError, InterfaceError) as error:
         outages.note(f"{command.name} failed", error)
         return [Result.failure(UNAVAILABLE)] * expected

@@ -10,6 +10,13 @@ from typing import Any
 Definition = Mapping[str, Any]
 Arguments = Mapping[str, Any]
 
+# What the event loop asks before a request is answered, by what it is asked of, and the answers:
+# devices' keys by identifier, decisions by request.
+KEYS, DECISIONS = "keys", "decisions"
+Question = tuple[str, Any]
+Questions = Mapping[str, list[Any]]
+Known = Mapping[str, Mapping[Any, Any]]
+
 TYPES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "string": ("a string", lambda value: isinstance(value, str)),
     "boolean": ("a boolean", lambda value: isinstance(value, bool)),
@@ -32,15 +39,18 @@ class Command:
     value, None for none, or a Result where the journal keeps more than that it was called.
     `run_many`, where there is one, answers a list of arguments at once. `check`, where there is
     one, raises InvalidArguments for what the definition cannot say. `needs_database` is whether
-    it asks the database anything.
+    it asks the database anything. `question`, where there is one, is all that it asks for given
+    arguments, or None where that cannot be said; `run_many` then also takes the answers (`known`),
+    and raises MustWait where they are not enough.
     """
 
     name: str
     definition: Definition
     run: Callable[..., Any]
-    run_many: Callable[[Sequence[Arguments]], Sequence[Any]] | None = None
+    run_many: Callable[..., Sequence[Any]] | None = None
     check: Callable[[Arguments], None] | None = None
     needs_database: bool = True
+    question: Callable[[Arguments], Question | None] | None = None
 
     def arguments(self, presented: object) -> Arguments:
         """Return the arguments of the definition from those presented; others are ignored.
@@ -56,9 +66,7 @@ class Command:
             raise InvalidArguments(f"invalid args for {short}: {error}") from None
         return arguments
 
-    def batch(
-        self, run_many: Callable[[Sequence[Arguments]], Sequence[Any]]
-    ) -> Callable[[Sequence[Arguments]], Sequence[Any]]:
+    def batch(self, run_many: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
         """Register the function that answers many calls of this command at once."""
         self.run_many = run_many
         return run_many
@@ -99,14 +107,13 @@ def command(
     definition: Definition,
     check: Callable[[Arguments], None] | None = None,
     needs_database: bool = True,
+    question: Callable[[Arguments], Question | None] | None = None,
 ) -> Callable[[Callable[..., Any]], Command]:
     """Register a function as the command of that name, or of those names."""
 
     def register(run: Callable[..., Any]) -> Command:
         for name in names:
-            COMMANDS[name] = Command(
-                name, definition, run, check=check, needs_database=needs_database
-            )
+            COMMANDS[name] = Command(name, definition, run, None, check, needs_database, question)
         return COMMANDS[names[0]]
 
     return register

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import psycopg
 import pytest
@@ -13,12 +12,19 @@ from devices.database import answers, deadlines, in_loop
 from devices.database.answers import Heartbeats, Standby
 from devices.database.in_loop import LoopAsker, StandbyAsker
 from devices.database.slots import Slots
-from devices.database.statements import Statement
+from devices.database.statements import MustWait, Query, Statement, Steps
 from devices.models import DeviceGroup
 
 PATIENCE = 10.0  # seconds
 NAMES = Statement("SELECT name, description FROM devices_devicegroup WHERE name {among}")
-Asker = LoopAsker[str]
+Asker = LoopAsker[str, str]
+
+
+def describe(names: Sequence[str]) -> Steps[dict[str, str]]:
+    """Return the descriptions of groups by their names."""
+    rows = yield Query(NAMES, (list(names),))
+    return dict(rows)
+
 
 needs_postgres = pytest.mark.skipif(
     "connection.vendor == 'sqlite'", reason="a file neither freezes nor ends connections"
@@ -31,7 +37,7 @@ def asker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asker]:
     monkeypatch.setattr(in_loop, "PAUSE", 0.0)
     slots = Slots(1, max_wait=1.0)
     opened = slots.another(DEFAULT_DB_ALIAS)
-    yield LoopAsker(opened, NAMES, dict, "nothing")
+    yield LoopAsker(opened, describe, [Query(NAMES, ([],))])
     opened.close()
 
 
@@ -39,7 +45,7 @@ def run(asker: Asker, body: Callable[[], Awaitable[None]]) -> None:
     """Run in a loop once the asker has its connection."""
 
     async def opened() -> None:
-        while await asker.ask("any") is None:
+        while await asker.ask(["any"]) is None:
             await asyncio.sleep(0.01)
         await body()
 
@@ -51,16 +57,17 @@ def test_questions_of_one_turn_share_a_statement(
 ) -> None:
     DeviceGroup.objects.create(name="one", description="first")
     DeviceGroup.objects.create(name="two", description="second")
-    asked: list[list[Any]] = []
+    asked: list[Sequence[str]] = []
 
-    def answers_of(rows: list[Any]) -> dict[str, str]:
-        asked.append(rows)
-        return dict(rows)
+    def noted(names: Sequence[str]) -> Steps[dict[str, str]]:
+        asked.append(names)
+        return (yield from describe(names))
 
     async def body() -> None:
-        monkeypatch.setattr(asker, "_answers_of", answers_of)
-        answers = await asyncio.gather(*map(asker.ask, ["one", "two", "one", "three"]))
-        assert answers == ["first", "second", "first", "nothing"]
+        monkeypatch.setattr(asker, "_ask_all", noted)
+        questions = [["one"], ["two", "one"], ["three"]]
+        for found in await asyncio.gather(*map(asker.ask, questions)):
+            assert found == {"one": "first", "two": "second"}
 
     run(asker, body)
     assert len(asked) == 1
@@ -70,9 +77,9 @@ def test_an_answer_shows_what_was_committed_before_the_question(asker: Asker) ->
     group = DeviceGroup.objects.create(name="one", description="before")
 
     async def body() -> None:
-        assert await asker.ask("one") == "before"
+        assert await asker.ask(["one"]) == {"one": "before"}
         await elsewhere(lambda: DeviceGroup.objects.filter(pk=group.pk).update(description="after"))
-        assert await asker.ask("one") == "after"
+        assert await asker.ask(["one"]) == {"one": "after"}
 
     run(asker, body)
 
@@ -86,7 +93,41 @@ def test_more_questions_than_a_statement_takes_are_all_answered(
 
     async def body() -> None:
         names = [f"group {number}" for number in range(10)]
-        assert await asyncio.gather(*map(asker.ask, names)) == [str(n) for n in range(10)]
+        answers = await asyncio.gather(*(asker.ask([name]) for name in names), asker.ask(names))
+        everything = answers.pop()
+        assert everything == {name: name.split()[1] for name in names}
+        for name, answer in zip(names, answers, strict=True):
+            assert answer is not None
+            assert answer[name] == name.split()[1]
+            assert len(answer) <= 3
+
+    run(asker, body)
+
+
+def test_who_asks_for_what_takes_long_is_handed_back_and_the_next_is_answered(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(names: Sequence[str]) -> Steps[dict[str, str]]:
+        found = yield from describe(names)
+        if "long" in names:
+            raise MustWait
+        return found
+
+    async def body() -> None:
+        monkeypatch.setattr(asker, "_ask_all", refused)
+        assert await asker.ask(["long"]) is None
+        assert await asker.ask(["one"]) == {}
+
+    run(asker, body)
+
+
+@needs_postgres
+def test_more_than_a_socket_takes_at_once_is_sent_in_the_end(asker: Asker) -> None:
+    names = [f"{number:0100}" for number in range(60_000)]
+    DeviceGroup.objects.create(name=names[-1], description="last")
+
+    async def body() -> None:
+        assert await asker.ask(names) == {names[-1]: "last"}
 
     run(asker, body)
 
@@ -96,8 +137,8 @@ def test_a_lost_connection_hands_questions_back_and_is_opened_again(asker: Asker
     async def body() -> None:
         pid = asker._driver.info.backend_pid
         await elsewhere(lambda: end_backend(pid))
-        assert await asker.ask("one") is None
-        while await asker.ask("one") is None:
+        assert await asker.ask(["one"]) is None
+        while await asker.ask(["one"]) is None:
             await asyncio.sleep(0.01)
         assert asker._driver.info.backend_pid != pid
 
@@ -116,11 +157,11 @@ def test_a_question_that_waits_too_long_fails(
             other.execute("LOCK TABLE devices_devicegroup IN ACCESS EXCLUSIVE MODE")
             began = time.monotonic()
             with pytest.raises(OperationalError):
-                await asker.ask("one")
+                await asker.ask(["one"])
             assert time.monotonic() - began < 2
-        while await asker.ask("one") is None:
+        while await asker.ask(["one"]) is None:
             await asyncio.sleep(0.01)
-        assert await asker.ask("one") == "nothing"
+        assert await asker.ask(["one"]) == {}
 
     run(asker, body)
 
@@ -129,9 +170,9 @@ def test_a_question_that_waits_too_long_fails(
 def test_a_table_altered_meanwhile_is_asked_by_a_thread(asker: Asker) -> None:
     async def body() -> None:
         await elsewhere(lambda: alter("TYPE varchar(9000)"))
-        first = await asker.ask("one")
+        first = await asker.ask(["one"])
         await elsewhere(lambda: alter("TYPE text"))
-        assert first in {None, "nothing"}
+        assert not first
 
     run(asker, body)
 
@@ -143,18 +184,20 @@ def test_where_nothing_is_prepared_the_text_goes_along(asker: Asker) -> None:
     DeviceGroup.objects.create(name="one", description="first")
 
     async def body() -> None:
-        assert await asyncio.gather(*map(asker.ask, ["one", "two"])) == ["first", "nothing"]
+        assert await asker.ask(["one", "two"]) == {"one": "first"}
         assert asker._driver.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
 
     run(asker, body)
 
 
-class Primary(LoopAsker[str]):
+class Primary(LoopAsker[str, str]):
     """What the standby hands on."""
 
-    def put(self, question: str, answer: "asyncio.Future[str | None]") -> None:
-        if not answer.done():
-            answer.set_result("of the primary")
+    def put(
+        self, questions: Sequence[str], future: "asyncio.Future[Mapping[str, str] | None]"
+    ) -> None:
+        if not future.done():
+            future.set_result(dict.fromkeys(questions, "of the primary"))
 
 
 def lapse(heartbeats: Heartbeats, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,18 +230,17 @@ def test_the_primary_is_asked_what_the_standby_must_not_answer(
     opened = [Slots(1, max_wait=1.0).another(DEFAULT_DB_ALIAS) for _ in range(2)]
     asker = StandbyAsker(
         opened[0],
-        NAMES,
-        dict,
-        "nothing",
+        describe,
+        [Query(NAMES, ([],))],
         standby=Standby(heartbeats, 100),
-        primary=Primary(opened[1], NAMES, dict, "nothing"),
+        primary=Primary(opened[1], describe, []),
     )
     monkeypatch.setattr(in_loop, "PAUSE", 0.0)
     monkeypatch.setattr(answers, "INTERVAL", 0.0)
     monkeypatch.setattr(answers, "SHORTEST_PAUSE", 0.0)
 
     async def until(expected: str) -> None:
-        while await asker.ask("one") != expected:
+        while await asker.ask(["one"]) != {"one": expected}:
             await asyncio.sleep(0.01)
 
     async def body() -> None:
@@ -206,12 +248,13 @@ def test_the_primary_is_asked_what_the_standby_must_not_answer(
         await elsewhere(heartbeats.write)
         await until("of the standby")
         await elsewhere(lambda: change(heartbeats, monkeypatch))
-        assert await asyncio.gather(*map(asker.ask, ["one", "two"])) == ["of the primary"] * 2
+        handed_on = [{"one": "of the primary"}, {"two": "of the primary"}]
+        assert await asyncio.gather(*map(asker.ask, [["one"], ["two"]])) == handed_on
         if change is freeze:
             answers.kept_open.close()  # type: ignore[attr-defined]
         await elsewhere(heartbeats.write)
         await until("of the standby")
-        assert await asker.ask("two") == "nothing"
+        assert await asker.ask(["two"]) == {}
 
     asyncio.run(asyncio.wait_for(body(), PATIENCE))
     opened[0].close()

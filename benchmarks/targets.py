@@ -1,0 +1,254 @@
+"""Hold what is measured against what was aimed at: `python -m benchmarks.targets`.
+
+The endpoints beside a tuned competitor (`benchmarks.compare`), company that must not be noticed
+(`benchmarks.bad_company`), how many devices may come at once before the first is lost
+(`benchmarks.rtio_storm`), and what a server carries at full load for longer: memory of its workers,
+size of the database, its log. Prints a row for each target, with what was measured and whether it
+was reached. On two quiet cores it takes some ten minutes.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+
+from benchmarks import bad_company, machine, rtio_storm, wrk
+from benchmarks.compare import (
+    FRESH,
+    HALF,
+    KEEP_ALIVE,
+    POSTGRESQL,
+    SQLITE,
+    TUNED,
+    WRK,
+    Results,
+    load,
+    spread,
+)
+from benchmarks.contenders import chosen, everyone, ours
+from benchmarks.growth import resident
+from benchmarks.registries import DATABASES, Registry, registry
+from benchmarks.report import publish, table
+from benchmarks.seed import FRAME
+
+OURS = (POSTGRESQL, SQLITE)
+EMPTY = "an empty Django view"
+RATES = {
+    (POSTGRESQL, KEEP_ALIVE): 1.25,
+    (SQLITE, KEEP_ALIVE): 1.5,
+    (POSTGRESQL, FRESH): 1.1,
+    (SQLITE, FRESH): 1.1,
+}
+OF_MEDIAN = 3.0  # the 99th percentile
+OF_VERIFIER = 0.8  # single decisions
+IN_FRAMES = 25_000  # decisions a second
+GROWTH = 1.5  # from one size of a fleet to the next
+BIGGEST = 24_000  # devices: each has a local port of its own, of 28,000
+
+
+class Target(NamedTuple):
+    """What was aimed at, what was measured, and whether that is enough."""
+
+    name: str
+    aim: str
+    figure: str
+    is_reached: bool
+
+    def row(self) -> list[str]:
+        """Return the cells of a table's row."""
+        return [self.name, self.aim, self.figure, "reached" if self.is_reached else "not reached"]
+
+
+def rates(results: Results) -> Iterator[Target]:
+    """Yield how many times the tuned competitor's rate ours are, by each generator."""
+    ways = {KEEP_ALIVE: "keep-alive", FRESH: "new connections"}
+    for (name, mode), least in RATES.items():
+        for asked in (mode, *(way for way, fresh in WRK.items() if fresh == (mode == FRESH))):
+            ratio = results.ratio((asked, name), (asked, TUNED))
+            if ratio is not None:
+                by = " (wrk)" if asked in WRK else ""
+                yield Target(
+                    f"{name}, {ways[mode]}{by}: rate of tuned FastAPI's",
+                    f"≥ {least} ×",
+                    f"{ratio:.2f} ×",
+                    ratio >= least,
+                )
+
+
+def tails(results: Results) -> Iterator[Target]:
+    """Yield the 99th percentiles beside the median, and beside the tuned competitor's."""
+    for name in OURS:
+        for mode in (KEEP_ALIVE, FRESH):
+            for asked, other in ((mode, mode), (HALF[mode], f"{HALF[mode]}, of {name}")):
+                rounds = results.rounds[asked, name]
+                p50, p99 = (spread(rounds, each).value for each in ("p50", "p99"))
+                yield Target(
+                    f"{name}, {asked}: p99 of p50",
+                    f"≤ {OF_MEDIAN:g} ×",
+                    f"{p99 / p50:.1f} × ({p99:.2f} of {p50:.2f} ms)",
+                    p99 <= OF_MEDIAN * p50,
+                )
+                tuned = spread(results.rounds[other, TUNED], "p99").value
+                yield Target(
+                    f"{name}, {asked}: p99 beside tuned FastAPI's",
+                    f"≤ {tuned:.2f} ms",
+                    f"{p99:.2f} ms",
+                    p99 <= tuned,
+                )
+
+
+def decisions(results: Results) -> Iterator[Target]:
+    """Yield the rates of decisions."""
+    for name in OURS:
+        ratio = results.ratio(("authorize", name), (KEEP_ALIVE, name)) or 0
+        yield Target(
+            f"{name}: single AuthorizeCommand, of the verifier's rate",
+            f"≥ {OF_VERIFIER}",
+            f"{ratio:.2f}",
+            ratio >= OF_VERIFIER,
+        )
+        rate = FRAME * spread(results.rounds["frames", name]).value
+        yield Target(
+            f"{name}: decisions a second in frames of {FRAME}",
+            f"≥ {IN_FRAMES:,}",
+            f"{rate:,.0f}",
+            rate >= IN_FRAMES,
+        )
+
+
+def company(asked: Registry, kind: str, options: argparse.Namespace) -> Iterator[Target]:
+    """Yield what verifications notice of slow clients, guesses and a large import."""
+    for _, beside, p50, p99, *_ in bad_company.measure(asked, kind, options):
+        yield Target(
+            f"{kind}, beside {beside}: p99 of {options.rate:g} verifications a second",
+            f"< {bad_company.TARGET} ms",
+            f"{p99} ms (median {p50})",
+            float(p99) < bad_company.TARGET,
+        )
+
+
+def fleets(asked: Registry, kind: str, first: int) -> str:
+    """Return how many devices may come at once, and of how many the first are lost."""
+    admitted, size = 0, first
+    while size <= min(BIGGEST, len(asked.read("known"))):
+        storm = rtio_storm.measure(ours(kind), asked, size, 0)
+        late = size - storm.attempts[1]
+        if late:
+            return (
+                f"{admitted:,} are all let in at the first attempt, of {size:,} {late:,} are not "
+                f"(all in after {storm.seconds:.1f} s)"
+            )
+        admitted, size = size, int(size * GROWTH)
+    return f"{admitted:,} are all let in at the first attempt; more were not tried"
+
+
+def carried(asked: Registry, kind: str, seconds: float) -> list[str]:
+    """Return what becomes of a server, and its database, under full load for that long."""
+    with ours(kind).serving(asked.url) as server:
+        load(server.port, asked.folder / "verifier", 0.5)
+        memory, (size, log) = sum(resident(server)), sizes(asked)
+        began = time.monotonic()
+        figures = load(server.port, asked.folder / "verifier", seconds)
+        later, (size_later, log_later) = sum(resident(server)), sizes(asked)
+        hour = 3600 / (time.monotonic() - began)
+        workers = len(resident(server))
+    return [
+        kind,
+        f"{figures['rate']:,.0f}",
+        f"{figures['p99']:.1f}",
+        f"{memory / workers:.0f}",
+        f"{later / workers:.0f}",
+        f"{size / 2**20:,.0f}",
+        f"{(size_later - size) / 2**20:+,.0f}",
+        f"{(size_later - size) / 2**20 * hour:+,.0f}",
+        f"{(log_later - log) / 2**20:,.0f}",
+    ]
+
+
+def sizes(asked: Registry) -> tuple[int, int]:
+    """Return the bytes of a database, and those written to its log: SQLite's now, of the file."""
+    if asked.process is None:
+        path = Path(asked.url.removeprefix("sqlite:///"))
+        log = path.with_name(f"{path.name}-wal")
+        return path.stat().st_size, log.stat().st_size if log.exists() else 0
+    with psycopg.connect(asked.url) as connection:
+        row = connection.execute(
+            "SELECT pg_database_size(current_database()), "
+            "pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')"
+        ).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
+def main() -> None:
+    """Measure, and print tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--devices", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=4, help="of each question in each round")
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--long", type=float, default=40, help="seconds of full load")
+    parser.add_argument("--fleet", type=int, default=5_000, help="the first that comes at once")
+    parser.add_argument("--rate", type=float, default=200, help="beside bad company")
+    parser.add_argument("--slow", type=int, default=50, help="slow clients of the company")
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
+    options = parser.parse_args()
+    if options.write:
+        machine.demand_quiet()
+    results = Results()
+    reached: list[Target] = []
+    with ExitStack() as stack:
+        registries = {
+            kind: stack.enter_context(registry(kind, options.devices)) for kind in DATABASES
+        }
+        words = [*OURS, TUNED, EMPTY]
+        contenders = chosen(everyone(registries["PostgreSQL"].folder), words)
+        for done in range(options.rounds):
+            for contender in contenders:
+                asked = registries[contender.database or "PostgreSQL"]
+                results.measure(contender, asked, options)
+            say(f"round {done + 1} of {options.rounds}")
+        long, limits = [], []
+        for kind, asked in registries.items():
+            long.append(carried(asked, kind, options.long))
+            limits.append([kind, fleets(asked, kind, options.fleet)])
+            say(f"limits of {kind}")
+        beside = argparse.Namespace(**vars(options) | {"seconds": options.long / 2, "wait": False})
+        for kind, asked in registries.items():
+            reached += company(asked, kind, beside)
+    kinds: tuple[Callable[[Results], Iterator[Target]], ...] = (rates, tails, decisions)
+    reached = [*(target for kind in kinds for target in kind(results)), *reached]
+    head = ("target", "aim", "measured", "")
+    carry = (
+        *("full load on", "verifications/s", "p99 ms", "MiB a worker, before", "after"),
+        *("database, MiB", "grown by", "in an hour", "log written, MiB"),
+    )
+    conditions = (
+        f"{options.devices:,} devices, {options.connections} connections, {options.rounds} rounds "
+        f"of {options.seconds:g} s, full load for {options.long:g} s, {machine.description()}."
+    )
+    texts = [
+        conditions,
+        table(head, [target.row() for target in reached]),
+        table(carry, long),
+        table(("devices at once, each over a new connection, 5 s", ""), limits),
+        results.rates(KEEP_ALIVE),
+        results.rates(FRESH),
+        *map(results.calm, HALF),
+        *(results.rates(mode) for mode in WRK if wrk.PROGRAM),
+        results.decisions(),
+    ]
+    publish("targets", "\n\n".join(texts), write=options.write)
+
+
+def say(text: str) -> None:
+    """Print how far it is."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
