@@ -12,8 +12,9 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -60,9 +61,15 @@ def measured(
     server: Running, asked: Registry, question: str, seconds: float, *words: str
 ) -> Figures:
     """Load a server, and note the CPU time of a request in microseconds."""
+    exchanges = asked.folder / question
+    return with_cost(server, asked, lambda: load(server.port, exchanges, seconds, *words))
+
+
+def with_cost(server: Running, asked: Registry, ask: Callable[[], Figures]) -> Figures:
+    """Return what was measured, and the CPU time of a request in microseconds."""
     processes = {"server": server.process, "database": asked.process}
     before = {name: machine.cpu_seconds(root) for name, root in processes.items() if root}
-    figures = load(server.port, asked.folder / question, seconds, *words)
+    figures = ask()
     for name, began in before.items():
         spent = machine.cpu_seconds(processes[name] or 0) - began
         figures[name] = spent / figures["answered"] * 1e6
@@ -105,13 +112,15 @@ class Results:
                     figures = measured(server, asked, question, options.seconds, *way, *steady)
                     self.rounds[mode, contender.name].append(figures)
                 for mode, fresh in WRK.items() if wrk.PROGRAM else ():
-                    figures = wrk.load(
+                    ask = partial(
+                        wrk.load,
                         server.port,
                         asked.folder / question,
                         options.seconds,
                         connections=connections,
                         fresh=fresh,
                     )
+                    figures = with_cost(server, asked, ask)
                     self.rounds[mode, contender.name].append(figures)
 
     def halves(self, name: str) -> list[tuple[str, float]]:

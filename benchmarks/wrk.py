@@ -2,9 +2,11 @@
 
 import pickle
 import re
+import resource
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 PROGRAM = shutil.which("wrk")
@@ -25,7 +27,10 @@ request = function() return requests[math.random(#requests)] end
 def load(
     port: int, exchanges: Path, seconds: float, *, connections: int, fresh: bool = False
 ) -> dict[str, float]:
-    """Load a server and return `rate`, `p50` and `p99` in ms; raises SystemExit for a failure."""
+    """Load a server and return what was measured; raises SystemExit for a failure.
+
+    `answered` requests, their `rate`, `p50` and `p99` in ms, `cpu`: cores that wrk took.
+    """
     if PROGRAM is None:
         raise SystemExit("wrk is not installed")
     with tempfile.TemporaryDirectory() as folder:
@@ -38,13 +43,21 @@ def load(
                 file.write(b"%8d%s" % (len(sent), sent))
         script.write_text(SCRIPT.format(requests=requests))
         words = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+        began, cpu = time.perf_counter(), cpu_of_children()
         done = subprocess.run(
             [PROGRAM, *words, "--timeout", "10s", "-s", script, f"http://127.0.0.1:{port}/"],
             capture_output=True,
             text=True,
             check=True,
         )
-    return figures(done.stdout)
+    spent = cpu_of_children() - cpu
+    return figures(done.stdout) | {"cpu": spent / (time.perf_counter() - began)}
+
+
+def cpu_of_children() -> float:
+    """Return the CPU seconds of the programs that this one has run."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def figures(printed: str) -> dict[str, float]:
@@ -52,6 +65,7 @@ def figures(printed: str) -> dict[str, float]:
     if failed := re.search(r"Non-2xx.*|Socket errors.*", printed):
         raise SystemExit(f"wrk: {failed[0]}")
     found = {"rate": float(re.search(r"Requests/sec:\s+([\d.]+)", printed)[1])}  # type: ignore[index]
+    found["answered"] = float(re.search(r"(\d+) requests in", printed)[1])  # type: ignore[index]
     for name in ("50", "99"):
         number, unit = re.search(rf"^\s+{name}%\s+([\d.]+)(\w+)", printed, re.MULTILINE).groups()  # type: ignore[union-attr]
         found[f"p{name}"] = float(number) * MILLISECONDS[unit]

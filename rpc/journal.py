@@ -32,6 +32,7 @@ STRANGE_ENDS = frozenset(
 )
 
 CallCounts = dict[CallKey, CallCount]
+Batch = list[tuple[CallKey, CallCount]]
 
 
 class Entry(NamedTuple):
@@ -106,7 +107,7 @@ class RowQuota:
         return True
 
 
-class Journal(WriteBehindWorker[CallCounts]):
+class Journal(WriteBehindWorker[Batch]):
     """Counts calls in request threads and adds the counts to the journal every few seconds."""
 
     name = "journal"
@@ -162,16 +163,16 @@ class Journal(WriteBehindWorker[CallCounts]):
         """Return how many rows wait to be written."""
         return len(self._counts)
 
-    def drain(self) -> list[CallCounts]:
+    def drain(self) -> list[Batch]:
         """Return what was counted, by BATCH_ROWS."""
         with self._lock:
             counts, self._counts = self._counts, {}
         return in_batches(counts, BATCH_ROWS)
 
-    def requeue(self, batches: Sequence[CallCounts]) -> None:
+    def requeue(self, batches: Sequence[Batch]) -> None:
         """Count again what was not written."""
         with self._lock:
-            for key, counted in chain.from_iterable(batch.items() for batch in batches):
+            for key, counted in chain.from_iterable(batches):
                 kept = self._count_of(key, counted.first)
                 kept.count += counted.count
                 kept.first = min(kept.first, counted.first)
@@ -179,10 +180,10 @@ class Journal(WriteBehindWorker[CallCounts]):
                 kept.rule = kept.rule or counted.rule
                 kept.request = kept.request or counted.request
 
-    def write(self, batch: CallCounts) -> None:
+    def write(self, batch: Batch) -> None:
         """Add a batch to the journal, with one statement."""
         with without_standbys():
-            CallRecord.objects.add(batch)
+            CallRecord.objects.add(dict(batch))
 
 
 def among_others(key: CallKey, *, known: bool) -> CallKey:

@@ -337,7 +337,8 @@ def find_decisions(
     requests: Sequence[Request], *, now: datetime, vendor: str, may_wait: bool = True
 ) -> Steps[list[Decision]]:
     """Return the decisions of at most MAX_REQUESTS requests in their order."""
-    candidates = [patterns.candidates(request.command) for request in requests]
+    possible = {command: patterns.candidates(command) for _, _, command in requests}
+    candidates = [possible[request.command] for request in requests]
     context = yield from find_context(requests, candidates)
     decisions: list[Decision | None] = []
     open_keys: list[Keys] = []

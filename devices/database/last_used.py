@@ -82,7 +82,7 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
             digests, self._digests = self._digests, {}
         batches: list[Uses | Digests] = [digests] if digests else []
         for model, moments in uses.items():
-            batches += [Uses(model, batch) for batch in in_batches(moments, BATCH_ROWS)]
+            batches += [Uses(model, dict(part)) for part in in_batches(moments, BATCH_ROWS)]
         return batches
 
     def requeue(self, batches: Sequence[Uses | Digests]) -> None:

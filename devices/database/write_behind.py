@@ -146,10 +146,13 @@ def cannot_write(error: Exception) -> bool:
     return getattr(error.__cause__, "sqlstate", None) == READ_ONLY
 
 
-def in_batches(collected: Mapping[Name, Record], size: int) -> list[dict[Name, Record]]:
-    """Return what was collected in parts of at most `size` entries."""
+def in_batches(collected: Mapping[Name, Record], size: int) -> list[list[tuple[Name, Record]]]:
+    """Return what was collected in parts of at most `size` entries.
+
+    As lists, which are quickly made: requests wait for the interpreter meanwhile.
+    """
     entries = list(collected.items())
-    return [dict(entries[start : start + size]) for start in range(0, len(entries), size)]
+    return [entries[start : start + size] for start in range(0, len(entries), size)]
 
 
 def truncate_wal(connection: BaseDatabaseWrapper) -> None:

@@ -1,11 +1,12 @@
 """Answer the commands of the Auth service, and the greetings. (specification: Auth service.)"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from acl.engine.decisions import Decision, Request, decide, decide_many
 from devices.addresses import AddressError, entity_id
 from devices.authentication import Attempt, authenticate_many
+from devices.credentials.pre_shared_keys import StoredKey
 from rpc import journal
 from rpc.commands.registry import (
     DECISIONS,
@@ -13,8 +14,7 @@ from rpc.commands.registry import (
     SERVICES,
     Arguments,
     InvalidArguments,
-    Known,
-    Question,
+    Wanted,
     command,
     services,
 )
@@ -86,7 +86,7 @@ def _request(arguments: Arguments) -> Request:
     return Request(_entity(arguments["src"]), _entity(arguments["dst"]), arguments["cmd"])
 
 
-def _decision(arguments: Arguments) -> Question:
+def _decision(arguments: Arguments) -> Wanted:
     """Return what AuthorizeCommand asks."""
     return DECISIONS, _request(arguments)
 
@@ -100,14 +100,14 @@ def authorize_command(src: str, dst: str, cmd: str) -> Result:
 
 
 @authorize_command.batch
-def authorize_commands(calls: Sequence[Arguments], known: Known | None = None) -> list[Result]:
+def authorize_commands(
+    calls: Sequence[Arguments], found: Iterable[tuple[Request, Decision]] | None = None
+) -> list[Result]:
     """Answer many calls of AuthorizeCommand with as many statements as one."""
-    requests = list(map(_request, calls))
-    if known is None:
-        decisions = decide_many(requests)
-    else:
-        decisions = [known[DECISIONS][request] for request in requests]
-    return list(map(_decided, calls, requests, decisions))
+    if found is None:
+        requests = list(map(_request, calls))
+        found = zip(requests, decide_many(requests), strict=True)
+    return [_decided(call, *pair) for call, pair in zip(calls, found, strict=True)]
 
 
 def _decided(arguments: Arguments, request: Request, decision: Decision) -> Result:
@@ -129,7 +129,7 @@ def _attempt(arguments: Arguments) -> Attempt:
     return Attempt(_entity(arguments["id"]), credentials.get("psk"), credentials.get("cert"))
 
 
-def _keys(arguments: Arguments) -> Question | None:
+def _keys(arguments: Arguments) -> Wanted | None:
     """Return what Authenticate asks: a certificate is another matter."""
     if "cert" in arguments["credentials"]:
         return None
@@ -149,11 +149,13 @@ def authenticate(**arguments: Any) -> Result:
 
 
 @authenticate.batch
-def authenticate_all(calls: Sequence[Arguments], known: Known | None = None) -> list[Result]:
+def authenticate_all(
+    calls: Sequence[Arguments],
+    found: Iterable[tuple[str, Sequence[StoredKey] | None]] | None = None,
+) -> list[Result]:
     """Answer many calls of Authenticate with as many statements as one."""
-    verdicts = authenticate_many(
-        list(map(_attempt, calls)), stored=None if known is None else known[KEYS]
-    )
+    stored = None if found is None else {identifier: keys or () for identifier, keys in found}
+    verdicts = authenticate_many(list(map(_attempt, calls)), stored=stored)
     return [
         Result(
             OK,

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from rpc.commands.registry import (
     InvalidArguments,
     Known,
     Questions,
+    Wanted,
 )
 from rpc.frames import (
     BAD_REQUEST,
@@ -60,15 +62,16 @@ class Plan(NamedTuple):
     def questions(self) -> Questions | None:
         """Return all that the calls ask of the database; None where that cannot be said."""
         asked: dict[str, list[Any]] = {}
-        for name, batch in self.runnable.items():
-            command = COMMANDS[name]
+        for command_name, batch in self.runnable.items():
+            command = COMMANDS[command_name]
             if not command.needs_database:
                 continue
             for one in batch:
-                question = command.question and command.question(one.arguments)
-                if question is None:
+                one.question = command.question and command.question(one.arguments)
+                if one.question is None:
                     return None
-                asked.setdefault(question[0], []).append(question[1])
+                name, question = one.question
+                asked.setdefault(name, []).append(question)
         return asked
 
 
@@ -114,12 +117,17 @@ def entry_of(call: Call, result: Result) -> Entry:
     return result.entry or Entry(Question.CALL, REASONS[result.status], command=call.name)
 
 
-class _Runnable(NamedTuple):
-    """A call that may be run: its place in the frame, its arguments, its deadline if it has one."""
+@dataclass(slots=True)
+class _Runnable:
+    """A call that may be run: its place in the frame, its arguments, its deadline if it has one.
+
+    `question` is what it asks, once that was looked at.
+    """
 
     position: int
     arguments: Arguments
     deadline: float | None
+    question: Wanted | None = None
 
     def is_late(self) -> bool:
         """Whether the deadline has passed, while those before it in the frame were run."""
@@ -157,9 +165,8 @@ def _answers(
     if command.run_many is None or (len(batch) == 1 and known is None):
         return [_answer(command, one) for one in batch]
     late = [one.is_late() for one in batch]
-    together = [one.arguments for one, is_late in zip(batch, late, strict=True) if not is_late]
-    run_many = command.run_many if known is None else partial(_with, known, command.run_many)
-    results = _guarded(command, partial(run_many, together), len(together))
+    together = [one for one, is_late in zip(batch, late, strict=True) if not is_late]
+    results = _guarded(command, partial(_together, command, together, known), len(together))
     if any(result.status == INTERNAL_ERROR for result in results):
         if known is not None:
             raise MustWait
@@ -168,14 +175,20 @@ def _answers(
     return [Result.failure(DEADLINE_EXCEEDED) if is_late else next(answers) for is_late in late]
 
 
-def _with(
-    known: Known | Exception,
-    run_many: Callable[..., Sequence[Any]],
-    arguments: Sequence[Arguments],
+def _together(
+    command: Command, batch: Sequence[_Runnable], known: Known | Exception | None
 ) -> Sequence[Any]:
-    if isinstance(known, Exception):
-        raise known
-    return run_many(arguments, known)
+    if command.run_many is None or isinstance(known, Exception):
+        raise known or MustWait
+    arguments = [one.arguments for one in batch]
+    if known is None:
+        return command.run_many(arguments)
+    found = [
+        (one.question[1], known[one.question[0]].get(one.question[1]))
+        for one in batch
+        if one.question is not None
+    ]
+    return command.run_many(arguments, found)
 
 
 def _answer(command: Command, one: _Runnable) -> Result:

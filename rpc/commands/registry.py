@@ -13,7 +13,7 @@ Arguments = Mapping[str, Any]
 # What the event loop asks before a request is answered, by what it is asked of, and the answers:
 # devices' keys by identifier, decisions by request.
 KEYS, DECISIONS = "keys", "decisions"
-Question = tuple[str, Any]
+Wanted = tuple[str, Any]
 Questions = Mapping[str, list[Any]]
 Known = Mapping[str, Mapping[Any, Any]]
 
@@ -40,8 +40,8 @@ class Command:
     `run_many`, where there is one, answers a list of arguments at once. `check`, where there is
     one, raises InvalidArguments for what the definition cannot say. `needs_database` is whether
     it asks the database anything. `question`, where there is one, is all that it asks for given
-    arguments, or None where that cannot be said; `run_many` then also takes the answers (`known`),
-    and raises MustWait where they are not enough.
+    arguments, or None where that cannot be said. Then `run_many` also takes each question with its
+    answer, None for none (`found`), and raises MustWait where that is not enough.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Command:
     run_many: Callable[..., Sequence[Any]] | None = None
     check: Callable[[Arguments], None] | None = None
     needs_database: bool = True
-    question: Callable[[Arguments], Question | None] | None = None
+    question: Callable[[Arguments], Wanted | None] | None = None
 
     def arguments(self, presented: object) -> Arguments:
         """Return the arguments of the definition from those presented; others are ignored.
@@ -107,7 +107,7 @@ def command(
     definition: Definition,
     check: Callable[[Arguments], None] | None = None,
     needs_database: bool = True,
-    question: Callable[[Arguments], Question | None] | None = None,
+    question: Callable[[Arguments], Wanted | None] | None = None,
 ) -> Callable[[Callable[..., Any]], Command]:
     """Register a function as the command of that name, or of those names."""
 

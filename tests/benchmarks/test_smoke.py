@@ -157,7 +157,12 @@ def test_the_figures_of_wrk_are_read() -> None:
   30015 requests in 5.01s, 5.15MB read
 Requests/sec:   5990.51
 """
-    assert wrk.figures(printed) == {"rate": 5990.51, "p50": 3.41, "p99": pytest.approx(0.812)}
+    assert wrk.figures(printed) == {
+        "rate": 5990.51,
+        "answered": 30015,
+        "p50": 3.41,
+        "p99": pytest.approx(0.812),
+    }
     with pytest.raises(SystemExit, match="Non-2xx"):
         wrk.figures(printed + "  Non-2xx or 3xx responses: 7\n")
 
