@@ -2,6 +2,7 @@
 
 from authsite.wsgi import application as wsgi, fast_path  # isort: skip - it sets Django up
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -36,4 +37,7 @@ askers = {
     KEYS: asker(find_keys, Query(KEYS_OF_DEVICES, ([],))),
     DECISIONS: asker(decisions, Query(CONTEXT, ([], [])), Query(RULES, ("[]", timezone.now()))),
 }
+# Seconds after which a thread that computes lets others go on: what writes behind requests would
+# keep the loop waiting whenever it comes back from a wait (docs/performance.md, "The tail").
+sys.setswitchinterval(0.0005)
 application = LoopApplication(wsgi, machine_views(), askers)

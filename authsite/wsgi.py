@@ -1,6 +1,5 @@
 """The WSGI application that a production server loads."""
 
-import gc
 import os
 
 from django.conf import settings
@@ -11,6 +10,7 @@ django_application = get_wsgi_application()
 
 # Models, which need Django set up:
 from authsite.operations import metrics  # noqa: E402
+from authsite.operations.garbage import collect_seldom  # noqa: E402
 from authsite.operations.health import Readiness, is_draining  # noqa: E402
 from authsite.operations.server import leave_group  # noqa: E402
 from authsite.operations.wsgi import Operations  # noqa: E402
@@ -50,5 +50,4 @@ if settings.DELIVER:
     deliverer.serve()
 
 # What is loaded by now stays: garbage is looked for in what requests leave, not in all of Django.
-gc.collect()
-gc.freeze()
+collect_seldom()
