@@ -81,6 +81,7 @@ types: $(VENV)/dev.stamp ## Check types (mypy, strict)
 
 bench: $(VENV)/bench.stamp ## Measure beside others, under storms, and growth; WRITE=1 renews docs/performance.md
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m benchmarks.compare $(if $(WRITE),--write)
+	@$(PY) -m benchmarks.targets $(if $(WRITE),--write)
 	@$(PY) -m benchmarks.rtio_storm $(if $(WRITE),--write)
 	@$(PY) -m benchmarks.growth $(if $(WRITE),--write)
 	@$(PY) -m benchmarks.storm

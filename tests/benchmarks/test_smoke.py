@@ -65,6 +65,16 @@ def test_compare_measures_everyone() -> None:
         assert cells(printed, name)
 
 
+def test_each_target_is_reached_or_not() -> None:
+    printed = run(
+        "targets", "--devices", "300", "--long", "1", "--fleet", "250", "--slow", "3", *TINY
+    )
+
+    rows = [line for line in printed.splitlines() if line.endswith("reached |")]
+    assert len(rows) == (32 if wrk.PROGRAM else 28)  # rates, tails, decisions, company
+    assert len(cells(printed, "PostgreSQL")) == len(cells(printed, "SQLite")) == 2
+
+
 def test_a_small_fleet_is_admitted_at_once() -> None:
     printed = run(
         "rtio_storm",
@@ -118,13 +128,13 @@ def test_the_page_has_a_place_for_every_table(
     page.write_text(report.PAGE.read_text())
     monkeypatch.setattr(report, "PAGE", page)
 
-    for name in ("compare", "storm", "growth"):
+    for name in ("compare", "targets", "storm", "growth"):
         report.publish(name, f"figures of {name}", write=True)
 
     assert [
         page.read_text().count(f"figures of {name}\n<!-- end")
-        for name in ("compare", "storm", "growth")
-    ] == [1, 1, 1]
+        for name in ("compare", "targets", "storm", "growth")
+    ] == [1, 1, 1, 1]
 
 
 def test_a_chart_is_an_image_with_a_bar_for_each_value(tmp_path: Path) -> None:
