@@ -16,8 +16,8 @@ from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES, find_keys
 from devices.database import answers
 from devices.database.in_loop import LoopAsker, StandbyAsker
 from devices.database.statements import Query, Steps
-from rpc.commands.registry import DECISIONS, KEYS
-from rpc.wsgi import machine_views
+from rpc.commands.registry import COMMANDS, DECISIONS, KEYS
+from rpc.urls import MACHINE_PATHS, command_path
 
 
 def asker(
@@ -40,4 +40,5 @@ askers = {
 # Seconds after which a thread that computes lets others go on: what writes behind requests would
 # keep the loop waiting whenever it comes back from a wait (docs/performance.md, "The tail").
 sys.setswitchinterval(0.0005)
-application = LoopApplication(wsgi, machine_views(), askers)
+views = {**MACHINE_PATHS, **dict.fromkeys(COMMANDS, command_path)}
+application = LoopApplication(wsgi, views, askers)

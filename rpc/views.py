@@ -130,8 +130,6 @@ class MachineView(APIView):
 
         None where there is more to it than that: `respond` answers then, and may wait.
         """
-        if self.authenticator.needs_database(meta, NO_CLAIM):
-            return None
         exchange = Exchange(meta)
         try:
             exchange.content = self.read(exchange)
@@ -349,7 +347,11 @@ class DeviceVerifier(RtioView):
         """Return whose keys to ask for; a secret that may end a session is another matter."""
         content = exchange.content
         identifier, secret = content["deviceid"], content["devicesecret"]
-        if len(identifier) in self.deviceid_length and not secret.startswith(session_ending.PREFIX):
+        if (
+            len(identifier) in self.deviceid_length
+            and identifier.isprintable()  # else it may be what no database takes
+            and not secret.startswith(session_ending.PREFIX)
+        ):
             return {KEYS: [identifier]}
         return None
 

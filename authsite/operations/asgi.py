@@ -50,15 +50,15 @@ class LoopApplication:
     def __init__(
         self,
         wsgi: Operations,
-        view_of: Callable[[str, str], MachineView | None],
+        views: Mapping[str, MachineView],
         askers: Mapping[str, LoopAsker[Any, Any]],
     ) -> None:
-        """`view_of` finds a machine's view by method and path.
+        """`views` are those of machines by their paths, as far as the loop may answer them.
 
-        `askers` are how the loop asks what views ask (`MachineView.questions`), as far as it may.
+        `askers` are how the loop asks what they ask (`MachineView.questions`).
         """
         self._wsgi = wsgi
-        self._view_of = view_of
+        self._views = views
         self._askers = askers
         self._threads = ThreadPoolExecutor(
             settings.THREADS + MAX_WAITING, thread_name_prefix="request"
@@ -70,8 +70,8 @@ class LoopApplication:
         environ[BEGAN] = perf_counter()
         body, is_whole = await read_ahead(environ, receive)
         environ["wsgi.input"] = io.BytesIO(body)
-        view = self._view_of(scope["method"], environ["PATH_INFO"]) if is_whole else None
-        if view is not None and self._askers:
+        view = self._views.get(environ["PATH_INFO"]) if is_whole else None
+        if view is not None:
             answer = await self._in_loop(view, environ)
             if answer is not None:
                 await _send(send, *answer)

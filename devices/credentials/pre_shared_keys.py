@@ -67,19 +67,21 @@ KEYS_OF_DEVICES = Statement(
 StoredKeys = Mapping[str, Sequence[StoredKey]]  # by the identifier of a device, if it is registered
 
 
-def find_keys(identifiers: Iterable[str]) -> Steps[StoredKeys]:
-    """Return what is on record of each identifier that is registered, in one statement."""
-    listed = list(filter(addresses.is_storable, set(identifiers)))
+def find_keys(identifiers: Sequence[str]) -> Steps[StoredKeys]:
+    """Return what is on record of each identifier that is registered, in one statement.
+
+    They are such as a database can hold.
+    """
     found: dict[str, list[StoredKey]] = {}
-    if listed:
-        for row in map(StoredKey._make, (yield Query(KEYS_OF_DEVICES, (listed,)))):
-            found.setdefault(row.identifier, []).append(row)
+    for row in map(StoredKey._make, (yield Query(KEYS_OF_DEVICES, (identifiers,)))):
+        found.setdefault(row.identifier, []).append(row)
     return found
 
 
 def stored_keys(identifiers: Iterable[str], *, using: str = DEFAULT_DB_ALIAS) -> StoredKeys:
     """Ask what is on record of each identifier that is registered."""
-    return answered(find_keys(identifiers), using=using)
+    listed = list(filter(addresses.is_storable, set(identifiers)))
+    return answered(find_keys(listed), using=using) if listed else {}
 
 
 KEYS = Coalescer(stored_keys)
@@ -184,23 +186,12 @@ def _best(rows: Iterable[StoredKey], now: datetime) -> Match | None:
 
 
 def _match_without_hash(stored: Sequence[StoredKey], secret: str, now: datetime) -> Match | None:
+    return _match_generated(stored, secret, now) or _match_remembered(stored, secret, now)
+
+
+def _match_generated(stored: Sequence[StoredKey], secret: str, now: datetime) -> Match | None:
     peppers = hashing.peppers()
     newest = next(iter(peppers))
-    match = _match_generated(stored, secret, now, peppers, newest)
-    if match is None:
-        return _match_remembered(stored, secret, now)
-    if match.row.pepper != newest:
-        _replace_outdated_digest(*match, secret)
-    return match
-
-
-def _match_generated(
-    stored: Sequence[StoredKey],
-    secret: str,
-    now: datetime,
-    peppers: Mapping[str, bytes],
-    newest: str,
-) -> Match | None:
     made = {newest: hashing.hmac_digest(secret, peppers[newest])}
     matches = []
     for row in stored:
@@ -210,7 +201,10 @@ def _match_generated(
             made[row.pepper] = hashing.hmac_digest(secret, peppers[row.pepper])
         if hmac.compare_digest(made[row.pepper], row.digest):
             matches.append(row)
-    return _best(matches, now)
+    match = _best(matches, now)
+    if match is not None and match.row.pepper != newest:
+        _replace_outdated_digest(*match, secret)
+    return match
 
 
 def _chosen(stored: Sequence[StoredKey]) -> list[StoredKey]:

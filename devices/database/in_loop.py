@@ -221,6 +221,8 @@ class LoopAsker(Generic[Question, Answer]):
 
     def _end(self) -> None:
         self._asked = []
+        if not self._waiting:
+            return
         if self._connection.vendor == "sqlite":
             asyncio.get_running_loop().call_soon(self._begin)  # those who were answered go first
         else:

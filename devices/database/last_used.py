@@ -9,15 +9,27 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.apps import apps
-from django.db.models import Q
+from django.db import connections, router
 
 from devices.database.confirmation import without_standbys
+from devices.database.drivers import for_cursor
+from devices.database.statements import Statement
 from devices.database.write_behind import WriteBehindWorker, in_batches
 from devices.verdicts import Verdict
 
 EVERY = timedelta(minutes=1)  # one write a row and minute
 BATCH_ROWS = 200  # named in one statement
 FIELDS = {"Device": "last_seen", "PreSharedKey": "last_used", "Certificate": "last_used"}
+
+
+# Every writer locks rows newest first, so that no two wait for each other. One parameter whatever
+# the number of rows: a query of Django's has a placeholder for each, and costs four times as much.
+WRITE = """
+UPDATE {table} SET {field} = %s
+ WHERE id IN (SELECT id FROM {table}
+               WHERE id {among} AND ({field} IS NULL OR {field} <= %s)
+               ORDER BY id DESC {lock})
+"""
 
 
 class Uses(NamedTuple):
@@ -112,15 +124,18 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
 
     @staticmethod
     def _write_uses(model: str, moments: dict[int, datetime]) -> None:
-        table, field = apps.get_model("devices", model).objects, FIELDS[model]
-        moment = max(moments.values())
-        stale = Q(**{field: None}) | Q(**{f"{field}__lte": moment - EVERY})
-        batch = table.filter(stale, pk__in=list(moments)).values("pk")
-        # Every writer locks rows newest first, so that no two wait for each other; the slice keeps
-        # the order.
-        locked = batch.select_for_update(no_key=True).order_by("-pk")[:BATCH_ROWS]
-        with without_standbys():
-            table.filter(pk__in=locked).update(**{field: moment})
+        table = apps.get_model("devices", model)
+        connection = connections[router.db_for_write(table)]
+        sql = WRITE.format(
+            table=table._meta.db_table,
+            field=FIELDS[model],
+            among=Statement.AMONG[connection.vendor],
+            lock="FOR NO KEY UPDATE" if connection.features.has_select_for_no_key_update else "",
+        )
+        now = max(moments.values())
+        moment, before = map(connection.ops.adapt_datetimefield_value, (now, now - EVERY))
+        with without_standbys(), connection.cursor() as cursor:
+            cursor.execute(sql, [moment, *for_cursor(connection, [list(moments)]), before])
 
 
 worker = LastUsedWorker()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from acl.engine.decisions import Decision, Request, decide, decide_many
-from devices.addresses import AddressError, entity_id
+from devices.addresses import AddressError, entity_id, is_storable
 from devices.authentication import Attempt, authenticate_many
 from devices.credentials.pre_shared_keys import StoredKey
 from rpc import journal
@@ -130,10 +130,11 @@ def _attempt(arguments: Arguments) -> Attempt:
 
 
 def _keys(arguments: Arguments) -> Wanted | None:
-    """Return what Authenticate asks: a certificate is another matter."""
-    if "cert" in arguments["credentials"]:
+    """Return what Authenticate asks; None of a certificate, and of what no database takes."""
+    identifier = _entity(arguments["id"])
+    if "cert" in arguments["credentials"] or not is_storable(identifier):
         return None
-    return KEYS, _entity(arguments["id"])
+    return KEYS, identifier
 
 
 @command(

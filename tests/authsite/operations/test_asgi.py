@@ -8,7 +8,6 @@ import pytest
 
 from authsite.operations import asgi
 from authsite.operations.asgi import LoopApplication, environ_of
-from rpc.wsgi import machine_views
 
 PATIENCE = 10  # seconds
 CHUNKED = (b"transfer-encoding", b"chunked")
@@ -65,7 +64,7 @@ Handle = Callable[[Any, Any], Iterable[bytes]]
 
 def exchange(handle: Handle, connection: Connection, asked: Any) -> None:
     """Have a WSGI application answer a request of a connection."""
-    application = LoopApplication(handle, machine_views(), {})  # type: ignore[arg-type]
+    application = LoopApplication(handle, {}, {})  # type: ignore[arg-type]
 
     async def answered() -> None:
         await asyncio.wait_for(application(asked, connection.receive, connection.send), PATIENCE)
