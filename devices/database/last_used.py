@@ -24,8 +24,7 @@ FIELDS = {"Device": "last_seen", "PreSharedKey": "last_used", "Certificate": "la
 
 # Every writer locks rows newest first, so that no two wait for each other. One parameter whatever
 # the number of rows: a query of Django's has a placeholder for each, and costs four times as much.
-WRITE = """
-UPDATE {table} SET {field} = %s
+WRITE = """UPDATE {table} SET {field} = %s
  WHERE id IN (SELECT id FROM {table}
                WHERE id {among} AND ({field} IS NULL OR {field} <= %s)
                ORDER BY id DESC {lock})

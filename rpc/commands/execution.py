@@ -166,7 +166,9 @@ def _answers(
         return [_answer(command, one) for one in batch]
     late = [one.is_late() for one in batch]
     together = [one for one, is_late in zip(batch, late, strict=True) if not is_late]
-    results = _guarded(command, partial(_together, command, together, known), len(together))
+    results = _guarded(
+        command, partial(_together, command.run_many, together, known), len(together)
+    )
     if any(result.status == INTERNAL_ERROR for result in results):
         if known is not None:
             raise MustWait
@@ -176,19 +178,21 @@ def _answers(
 
 
 def _together(
-    command: Command, batch: Sequence[_Runnable], known: Known | Exception | None
+    run_many: Callable[..., Sequence[Any]],
+    batch: Sequence[_Runnable],
+    known: Known | Exception | None,
 ) -> Sequence[Any]:
-    if command.run_many is None or isinstance(known, Exception):
-        raise known or MustWait
+    if isinstance(known, Exception):
+        raise known
     arguments = [one.arguments for one in batch]
     if known is None:
-        return command.run_many(arguments)
+        return run_many(arguments)
     found = [
         (one.question[1], known[one.question[0]].get(one.question[1]))
         for one in batch
         if one.question is not None
     ]
-    return command.run_many(arguments, found)
+    return run_many(arguments, found)
 
 
 def _answer(command: Command, one: _Runnable) -> Result:
