@@ -135,6 +135,10 @@ class Results:
                     rates.append((f"{half}, of {other}", known[-1]["rate"] / 2))
         return rates
 
+    def has(self, name: str) -> bool:
+        """Whether somebody was asked."""
+        return (KEEP_ALIVE, name) in self.rounds
+
     def of(self, mode: str) -> Iterator[tuple[str, list[Figures]]]:
         """Yield who was asked in a way, with the figures."""
         for (asked, name), rounds in self.rounds.items():

@@ -82,7 +82,7 @@ def rates(results: Results) -> Iterator[Target]:
 
 def tails(results: Results) -> Iterator[Target]:
     """Yield the 99th percentiles beside the median, and beside the tuned competitor's."""
-    for name in OURS:
+    for name in filter(results.has, OURS):
         for mode in (KEEP_ALIVE, FRESH):
             for asked, other in ((mode, mode), (HALF[mode], f"{HALF[mode]}, of {name}")):
                 rounds = results.rounds[asked, name]
@@ -93,6 +93,8 @@ def tails(results: Results) -> Iterator[Target]:
                     f"{p99 / p50:.1f} × ({p99:.2f} of {p50:.2f} ms)",
                     p99 <= OF_MEDIAN * p50,
                 )
+                if not results.has(TUNED):
+                    continue
                 tuned = spread(results.rounds[other, TUNED], "p99").value
                 yield Target(
                     f"{name}, {asked}: p99 beside tuned FastAPI's",
@@ -104,7 +106,7 @@ def tails(results: Results) -> Iterator[Target]:
 
 def decisions(results: Results) -> Iterator[Target]:
     """Yield the rates of decisions."""
-    for name in OURS:
+    for name in filter(results.has, OURS):
         ratio = results.ratio(("authorize", name), (KEEP_ALIVE, name)) or 0
         yield Target(
             f"{name}: single AuthorizeCommand, of the verifier's rate",
@@ -195,6 +197,7 @@ def main() -> None:
     parser.add_argument("--fleet", type=int, default=5_000, help="the first that comes at once")
     parser.add_argument("--rate", type=float, default=200, help="beside bad company")
     parser.add_argument("--slow", type=int, default=50, help="slow clients of the company")
+    parser.add_argument("--only", choices=DATABASES, help="one kind of database")
     parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
     options = parser.parse_args()
     if options.write:
@@ -202,15 +205,17 @@ def main() -> None:
     results = Results()
     reached: list[Target] = []
     with ExitStack() as stack:
-        registries = {
-            kind: stack.enter_context(registry(kind, options.devices)) for kind in DATABASES
-        }
-        words = [*OURS, TUNED, EMPTY]
-        contenders = chosen(everyone(registries["PostgreSQL"].folder), words)
+        kinds = [options.only] if options.only else DATABASES
+        registries = {kind: stack.enter_context(registry(kind, options.devices)) for kind in kinds}
+        known = everyone(registries[kinds[0]].folder)
+        contenders = [
+            contender
+            for contender in chosen(known, [*OURS, TUNED, EMPTY])
+            if contender.database in registries
+        ]
         for done in range(options.rounds):
             for contender in contenders:
-                asked = registries[contender.database or "PostgreSQL"]
-                results.measure(contender, asked, options)
+                results.measure(contender, registries[contender.database], options)
             say(f"round {done + 1} of {options.rounds}")
         long, limits = [], []
         for kind, asked in registries.items():
@@ -220,8 +225,8 @@ def main() -> None:
         beside = argparse.Namespace(**vars(options) | {"seconds": options.long / 2, "wait": False})
         for kind, asked in registries.items():
             reached += company(asked, kind, beside)
-    kinds: tuple[Callable[[Results], Iterator[Target]], ...] = (rates, tails, decisions)
-    reached = [*(target for kind in kinds for target in kind(results)), *reached]
+    aims: tuple[Callable[[Results], Iterator[Target]], ...] = (rates, tails, decisions)
+    reached = [*(target for aim in aims for target in aim(results)), *reached]
     head = ("target", "aim", "measured", "")
     carry = (
         *("full load on", "verifications/s", "p99 ms", "MiB a worker, before", "after"),
