@@ -79,6 +79,8 @@ class Storm:
 
 def measure(contender: Contender, asked: Registry, devices: int, wrong: int) -> Storm:
     """Start a server, let the storm break over it, and stop it."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # each device has a connection
     storm = Storm()
     known = random.sample(asked.read("known"), devices)
     if contender.is_slow:
@@ -105,8 +107,6 @@ def main() -> None:
     if options.write:
         machine.demand_quiet()
     sizes = [int(size) for size in options.devices.split(",")]
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     rows = []
     with ExitStack() as stack:
         registered = max(options.registered, *sizes)
