@@ -7,6 +7,7 @@ other second under load; now a thread has it done once a minute (docs/performanc
 """
 
 import gc
+import os
 import threading
 import time
 
@@ -20,6 +21,11 @@ def collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*YOUNG, NEVER)
+    _start()
+    os.register_at_fork(after_in_child=_start)  # a server that loads us before it forks
+
+
+def _start() -> None:
     threading.Thread(target=_collect, name="garbage", daemon=True).start()
 
 

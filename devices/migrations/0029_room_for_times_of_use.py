@@ -22,6 +22,6 @@ def leave_none(_apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("devices", "0027_claims_are_not_edited")]
+    dependencies = [("devices", "0028_call_pre_shared_keys_keys")]
 
     operations = [migrations.RunPython(leave_room, leave_none)]
