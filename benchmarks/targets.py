@@ -191,7 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=4, help="of each question in each round")
+    parser.add_argument("--seconds", type=float, default=3, help="of each question in each round")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--long", type=float, default=40, help="seconds of full load")
     parser.add_argument("--fleet", type=int, default=5_000, help="the first that comes at once")

@@ -65,6 +65,7 @@ def test_compare_measures_everyone() -> None:
         assert cells(printed, name)
 
 
+@pytest.mark.slow
 def test_each_target_is_reached_or_not() -> None:
     words = ("--devices", "300", "--long", "1", "--fleet", "250", "--slow", "3", "--only", "SQLite")
     printed = run("targets", *words, *TINY)
