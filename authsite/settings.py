@@ -116,6 +116,9 @@ def database(name: str) -> dict[str, Any]:
         # RTIO waits 5 s in all: an unreachable server must be noticed well before.
         options.setdefault("connect_timeout", 2)
         options.setdefault("tcp_user_timeout", 3000)
+        # Who waits for an answer sends nothing, and would not notice that the machine is gone.
+        options.setdefault("keepalives_idle", 5)
+        options.setdefault("keepalives_interval", 1)
         config["DISABLE_SERVER_SIDE_CURSORS"] = DATABASE_POOLER
         if env.flag("PREPARED_STATEMENTS", default=not DATABASE_POOLER):
             options.setdefault("prepare_threshold", 5)  # Django's own default is never

@@ -27,7 +27,7 @@ from django.db import (
 )
 
 from devices import telemetry
-from devices.database import drivers, slots
+from devices.database import deadlines, drivers, slots
 from devices.database.confirmation import follow_up_earlier, without_standbys
 from devices.database.outages import OutageLog
 
@@ -66,7 +66,12 @@ class Heartbeats:
         self._number += 1
         self._moments[self._number] = time.monotonic()
         self._moments.pop(self._number - KEPT, None)
-        with without_standbys(), connection.cursor() as cursor:
+        connection.ensure_connection()
+        with (
+            deadlines.within(connection, deadlines.SECONDS),
+            without_standbys(),
+            connection.cursor() as cursor,
+        ):
             cursor.execute(WRITE, [self.process, self._number])
 
     def age(self, number: int | None) -> float:

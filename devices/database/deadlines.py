@@ -11,22 +11,22 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 import psycopg
 from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 SECONDS = 1.5  # for a question of the machine endpoints: RTIO waits 5 s in all
 INTERVAL = 0.2  # seconds between two looks
-DEFAULT_PORT = 5432
 
 Server = tuple[str, int]  # host and port
 
 # By server: when it last kept a question waiting for too long, on this clock. Connections that were
-# opened before lead to a server that stands still, and new ones are tried elsewhere first.
+# opened before lead to a server that stands still.
 overdue: dict[Server, float] = {}
 _servers: WeakKeyDictionary["psycopg.Connection[Any]", Server] = WeakKeyDictionary()
 _due: dict[int, tuple[float, Any]] = {}  # by driver: when it must have answered, on this clock
@@ -77,38 +77,26 @@ def note_overdue(driver: "psycopg.Connection[Any]") -> None:
         overdue[server] = time.monotonic()
 
 
-def overdue_last(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a connection's parameters with those of its hosts last that did not answer in time.
-
-    A frozen host takes connections, so that each new one would wait for it first.
-    """
-    ordered = dict(parameters)
-    hosts = str(ordered.get("host") or "").split(",")
-    ports = str(ordered.get("port") or DEFAULT_PORT).split(",")
-    if not overdue or len(hosts) == 1 or "hostaddr" in ordered:
-        return ordered
-    servers = [
-        (host, int(port or DEFAULT_PORT))
-        for host, port in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=False)
-    ]
-    servers.sort(key=lambda server: overdue.get(server, 0.0))
-    ordered["host"] = ",".join(host for host, _ in servers)
-    ordered["port"] = ",".join(str(port) for _, port in servers)
-    return ordered
+@contextlib.contextmanager
+def within(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
+    """Have an open connection given up where the block takes too long: it fails then."""
+    driver = connection.connection
+    if not isinstance(driver, psycopg.Connection):
+        yield
+        return
+    try:
+        with Deadline(driver, seconds):
+            yield
+    except Overdue as error:
+        raise OperationalError(*error.args) from error
 
 
 def guard(seconds: float) -> Callable[..., Any]:
     """Return a wrapper for `connection.execute_wrapper` that puts a deadline on what it runs."""
 
     def run(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        driver = context["connection"].connection
-        if not isinstance(driver, psycopg.Connection):
+        with within(context["connection"], seconds):
             return execute(sql, params, many, context)
-        try:
-            with Deadline(driver, seconds):
-                return execute(sql, params, many, context)
-        except Overdue as error:
-            raise OperationalError(*error.args) from error
 
     return run
 

@@ -1,11 +1,28 @@
-"""Django's PostgreSQL backend, whose commits wait for standbys no longer than CONFIRM_SECONDS."""
+"""Django's PostgreSQL backend: it bounds how long commits wait, and leaves hosts out that hang.
+
+A frozen host takes connections, and answers nothing: of several hosts, each new connection would
+wait for that one first, or last, for as long as `connect_timeout`. One that kept a question waiting
+for too long is left out, until it has taken a connection again; one connection a second tries it.
+"""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
+import psycopg
 from django.db.backends.postgresql import base
 
 from devices.database import confirmation, deadlines
+from devices.database.deadlines import Server
+
+DEFAULT_PORT = 5432
+LEFT_OUT = 60.0  # seconds that a host is left out at most
+TRIED_EVERY = 1.0  # seconds between two attempts at hosts that are left out
+AGAIN = 0.1  # seconds between two attempts at the others, until one of them takes writes
+PATIENCE = 2.0  # seconds for all of these attempts, as `connect_timeout` has it for one
+
+_opened: dict[Server, float] = {}  # by server: when it last took a connection
+_try_all_at = 0.0
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -13,12 +30,53 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Connect, and listen for the server's word that a commit waited in vain."""
-        driver = super().get_new_connection(deadlines.overdue_last(conn_params))
+        driver = self._driver(conn_params)
         self.opened, self.server = time.monotonic(), deadlines.connected(driver)
+        _opened[self.server] = self.opened
         driver.add_notice_handler(confirmation.hear)
         return driver
+
+    def _driver(self, conn_params: dict[str, Any]) -> Any:
+        """Connect; where a host is left out, wait a while for another one to take its place."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            parameters = without_hung(conn_params)
+            try:
+                return super().get_new_connection(parameters)
+            except psycopg.OperationalError:
+                if parameters is conn_params or time.monotonic() > end:
+                    raise
+            time.sleep(AGAIN)
 
     def commit(self) -> None:
         """Commit; what the primary has committed stays, confirmed or not."""
         with confirmation.bounded(self.connection):
             super().commit()
+
+
+def without_hung(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return a connection's parameters without hosts that hang, or these very ones."""
+    global _try_all_at  # noqa: PLW0603 - one a process
+    hosts = hosts_of(parameters)
+    now = time.monotonic()
+    kept = [
+        host
+        for host in hosts
+        if deadlines.overdue.get(host, 0.0) <= max(_opened.get(host, 0.0), now - LEFT_OUT)
+    ]
+    if not kept or len(kept) == len(hosts):
+        return parameters
+    if now >= _try_all_at:
+        _try_all_at = now + TRIED_EVERY
+        return parameters
+    names, ports = zip(*kept, strict=True)
+    return {**parameters, "host": ",".join(names), "port": ",".join(map(str, ports))}
+
+
+def hosts_of(parameters: Mapping[str, Any]) -> list[Server]:
+    """Return the hosts that a connection may lead to, as libpq reads them; none if only one."""
+    names = str(parameters.get("host") or "").split(",")
+    if len(names) == 1 or "hostaddr" in parameters:
+        return []
+    ports = [int(port or DEFAULT_PORT) for port in str(parameters.get("port") or "").split(",")]
+    return list(zip(names, ports * len(names) if len(ports) == 1 else ports, strict=False))
