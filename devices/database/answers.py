@@ -27,8 +27,8 @@ from django.db import (
 )
 
 from devices import telemetry
-from devices.database import deadlines, drivers, slots
-from devices.database.confirmation import follow_up_earlier, without_standbys
+from devices.database import drivers, slots
+from devices.database.confirmation import follow_up_earlier
 from devices.database.outages import OutageLog
 
 ANSWERS = "answers"  # the standby's alias in DATABASES
@@ -37,9 +37,13 @@ KEPT = 60  # numbers whose moments are remembered
 SECONDS = 0.5  # for an answer: then the primary has time to give it
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds without asking a standby that failed
 
+# One statement, and so a transaction of its own, that waits for no standby.
 WRITE = """
-INSERT INTO devices_heartbeat (process, number, written) VALUES (%s, %s, now())
+WITH local AS (SELECT set_config('synchronous_commit', 'local', true))
+INSERT INTO devices_heartbeat (process, number, written)
+SELECT %s::text, %s::bigint, now() FROM local
 ON CONFLICT (process) DO UPDATE SET number = excluded.number, written = now()
+RETURNING number
 """
 # Rows of processes that are gone.
 FORGET = "DELETE FROM devices_heartbeat WHERE written < now() - interval '1 day'"
@@ -66,13 +70,7 @@ class Heartbeats:
         self._number += 1
         self._moments[self._number] = time.monotonic()
         self._moments.pop(self._number - KEPT, None)
-        connection.ensure_connection()
-        with (
-            deadlines.within(connection, deadlines.SECONDS),
-            without_standbys(),
-            connection.cursor() as cursor,
-        ):
-            cursor.execute(WRITE, [self.process, self._number])
+        drivers.run(connection, WRITE, [self.process, self._number])
 
     def age(self, number: int | None) -> float:
         """Return how old, in seconds, what a standby shows with this number may be at most."""

@@ -11,14 +11,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 import psycopg
 from django.db import OperationalError
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 SECONDS = 1.5  # for a question of the machine endpoints: RTIO waits 5 s in all
 INTERVAL = 0.2  # seconds between two looks
@@ -77,26 +76,18 @@ def note_overdue(driver: "psycopg.Connection[Any]") -> None:
         overdue[server] = time.monotonic()
 
 
-@contextlib.contextmanager
-def within(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
-    """Have an open connection given up where the block takes too long: it fails then."""
-    driver = connection.connection
-    if not isinstance(driver, psycopg.Connection):
-        yield
-        return
-    try:
-        with Deadline(driver, seconds):
-            yield
-    except Overdue as error:
-        raise OperationalError(*error.args) from error
-
-
 def guard(seconds: float) -> Callable[..., Any]:
     """Return a wrapper for `connection.execute_wrapper` that puts a deadline on what it runs."""
 
     def run(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        with within(context["connection"], seconds):
+        driver = context["connection"].connection
+        if not isinstance(driver, psycopg.Connection):
             return execute(sql, params, many, context)
+        try:
+            with Deadline(driver, seconds):
+                return execute(sql, params, many, context)
+        except Overdue as error:
+            raise OperationalError(*error.args) from error
 
     return run
 

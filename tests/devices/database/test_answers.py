@@ -47,3 +47,11 @@ def test_the_heartbeat_comes_with_the_rows_and_without_any(count: int) -> None:
     assert rows[0][0] == 2
     assert [row[2:] for row in rows if row[1]] == [("lamp", "Lamp 0")][:count]
     assert Heartbeat.objects.count() == 1
+
+
+@postgres
+def test_a_heartbeat_waits_for_no_standby() -> None:
+    how = answers.WRITE.replace("RETURNING number", "RETURNING current_setting(%s)")
+    assert how != answers.WRITE
+    rows = drivers.run(connection, how, ["a process", 1, "synchronous_commit"])
+    assert rows == [("local",)]
