@@ -39,12 +39,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _driver(self, conn_params: dict[str, Any]) -> Any:
         """Connect; where a host is left out, wait a while for another one to take its place."""
         end = time.monotonic() + PATIENCE
+        parameters = without_hung(conn_params)
+        tries_all = parameters is not conn_params and _is_to_try_all()
         while True:
-            parameters = without_hung(conn_params)
             try:
-                return super().get_new_connection(parameters)
+                return super().get_new_connection(conn_params if tries_all else parameters)
             except psycopg.OperationalError:
-                if parameters is conn_params or time.monotonic() > end:
+                if tries_all or parameters is conn_params or time.monotonic() > end:
                     raise
             time.sleep(AGAIN)
 
@@ -55,22 +56,31 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 def without_hung(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return a connection's parameters without hosts that hang, or these very ones."""
-    global _try_all_at  # noqa: PLW0603 - one a process
+    """Return a connection's parameters without hosts that hang; these very ones if there is none.
+
+    Where all of them hang, none is left out.
+    """
     hosts = hosts_of(parameters)
-    now = time.monotonic()
+    since = time.monotonic() - LEFT_OUT
     kept = [
         host
         for host in hosts
-        if deadlines.overdue.get(host, 0.0) <= max(_opened.get(host, 0.0), now - LEFT_OUT)
+        if deadlines.overdue.get(host, 0.0) <= max(_opened.get(host, 0.0), since)
     ]
     if not kept or len(kept) == len(hosts):
         return parameters
-    if now >= _try_all_at:
-        _try_all_at = now + TRIED_EVERY
-        return parameters
     names, ports = zip(*kept, strict=True)
     return {**parameters, "host": ",".join(names), "port": ",".join(map(str, ports))}
+
+
+def _is_to_try_all() -> bool:
+    """Whether it is a connection's turn to try those that hang, too."""
+    global _try_all_at  # noqa: PLW0603 - one a process
+    now = time.monotonic()
+    if now < _try_all_at:
+        return False
+    _try_all_at = now + TRIED_EVERY
+    return True
 
 
 def hosts_of(parameters: Mapping[str, Any]) -> list[Server]:

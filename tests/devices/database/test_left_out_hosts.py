@@ -4,6 +4,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.db.backends.postgresql.base import DatabaseWrapper
 
 from devices.database import deadlines
 from devices.database.postgresql import base
@@ -15,8 +16,8 @@ THREE = {"host": "a,b,c", "port": "5432,,5434", "dbname": "authsite"}
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the moment that it is, in a process that has seen nothing yet."""
     now = [1000.0]
-    monkeypatch.setattr(base.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(base.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     monkeypatch.setattr(deadlines, "overdue", {})
     monkeypatch.setattr(base, "_opened", {})
     monkeypatch.setattr(base, "_try_all_at", 0.0)
@@ -38,56 +39,62 @@ def test_hosts_are_read_as_libpq_reads_them(parameters: Any, hosts: list[Any]) -
     assert base.hosts_of(parameters) == hosts
 
 
-def tried() -> str:
-    return str(base.without_hung(THREE)["host"])
-
-
-def test_a_host_that_hangs_is_left_out_and_tried_once_a_second(clock: list[float]) -> None:
+@pytest.mark.parametrize("ends", ["it took a connection", "a minute is over"])
+def test_a_host_that_hangs_is_left_out_for_a_while(clock: list[float], ends: str) -> None:
     assert base.without_hung(THREE) is THREE
     deadlines.overdue["b", 5432] = clock[0] = 1001.0
-    assert [tried(), tried(), tried()] == ["a,b,c", "a,c", "a,c"]
-    assert base.without_hung(THREE)["port"] == "5432,5434"
-    clock[0] += base.TRIED_EVERY
-    assert [tried(), tried()] == ["a,b,c", "a,c"]
-
-
-@pytest.mark.parametrize("ends", ["it took a connection", "a minute is over"])
-def test_it_comes_back(clock: list[float], ends: str) -> None:
-    deadlines.overdue["b", 5432] = clock[0] = 1001.0
-    assert [tried(), tried()] == ["a,b,c", "a,c"]
+    assert base.without_hung(THREE) == {**THREE, "host": "a,c", "port": "5432,5434"}
     if ends == "it took a connection":
         base._opened["b", 5432] = 1001.5
     else:
         clock[0] += base.LEFT_OUT + 1
-    assert [tried(), tried()] == ["a,b,c", "a,b,c"]
+    assert base.without_hung(THREE) is THREE
 
 
-def test_where_all_hang_all_are_tried(clock: list[float]) -> None:
+def test_where_all_hang_none_is_left_out(clock: list[float]) -> None:
     deadlines.overdue.update(dict.fromkeys(base.hosts_of(THREE), clock[0]))
     assert base.without_hung(THREE) is THREE
 
 
-@pytest.mark.parametrize("promoted", [1000.45, None])
-def test_it_waits_a_while_for_another_host_to_take_writes(
-    clock: list[float], monkeypatch: pytest.MonkeyPatch, promoted: float | None
-) -> None:
-    deadlines.overdue["a", 5432] = clock[0]
-    assert tried() == "a,b,c", "another connection is waiting for it"
-    monkeypatch.setattr(base, "TRIED_EVERY", 100.0)
-    monkeypatch.setattr(base, "_try_all_at", 2000.0)
+def connections_tried(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float], promoted: float = float("inf")
+) -> tuple[str, list[str]]:
+    """Return the host that a new connection leads to, and which were tried each time."""
+    tried: list[str] = []
 
     def connect(_self: object, parameters: dict[str, Any]) -> str:
-        assert parameters["host"] == "b,c"
-        if promoted is None or clock[0] < promoted:
+        tried.append(parameters["host"])
+        if clock[0] < promoted:
             raise psycopg.OperationalError("session is read-only")
-        return "a connection"
+        return "b"
 
-    monkeypatch.setattr(base.base.DatabaseWrapper, "get_new_connection", connect)
-    wrapper = object.__new__(base.DatabaseWrapper)
-    if promoted is None:
-        with pytest.raises(psycopg.OperationalError):
-            wrapper._driver(THREE)
-        assert clock[0] == pytest.approx(1000 + base.PATIENCE, abs=0.3)
-    else:
-        assert wrapper._driver(THREE) == "a connection"
-        assert clock[0] == pytest.approx(promoted, abs=0.11)
+    monkeypatch.setattr(DatabaseWrapper, "get_new_connection", connect)
+    try:
+        return object.__new__(base.DatabaseWrapper)._driver(THREE), tried
+    except psycopg.OperationalError:
+        return "", tried
+
+
+def test_one_connection_a_second_tries_all(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert connections_tried(monkeypatch, clock) == ("", ["a,b,c"])
+    deadlines.overdue["a", 5432] = clock[0]
+    assert connections_tried(monkeypatch, clock) == ("", ["a,b,c"])
+    host, tried = connections_tried(monkeypatch, clock, promoted=clock[0])
+    assert (host, tried) == ("b", ["b,c"])
+    clock[0] += base.TRIED_EVERY
+    assert connections_tried(monkeypatch, clock) == ("", ["a,b,c"])
+
+
+@pytest.mark.parametrize(("after", "host"), [(0.45, "b"), (9.0, "")])
+def test_others_wait_a_while_for_another_host_to_take_writes(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, after: float, host: str
+) -> None:
+    deadlines.overdue["a", 5432] = clock[0]
+    connections_tried(monkeypatch, clock)
+    began = clock[0]
+    found, tried = connections_tried(monkeypatch, clock, promoted=began + after)
+    assert found == host
+    assert set(tried) == {"b,c"}, "it waits for none that hangs"
+    assert clock[0] - began == pytest.approx(min(after, base.PATIENCE), abs=base.AGAIN * 2)
