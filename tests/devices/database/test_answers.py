@@ -7,7 +7,8 @@ from devices.database import answers, drivers
 from devices.database.answers import Heartbeats, Standby
 from devices.models import Device, Heartbeat
 
-pytestmark = pytest.mark.django_db
+# Heartbeats are written past the transaction that a test is in otherwise.
+pytestmark = pytest.mark.django_db(transaction=True)
 postgres = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no standbys")
 
 SQL = "SELECT identifier, name FROM devices_device WHERE identifier = %s"
