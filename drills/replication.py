@@ -313,6 +313,7 @@ def primary_frozen(folder: Path, report: Report) -> None:
 
             threading.Thread(target=hang, daemon=True).start()
             time.sleep(4)
+            promoting = time.monotonic()
             nodes.standbys[0].promote()
             # Fenced, as the watchdog does: a frozen one that wakes up must not go on.
             promoted = time.monotonic()
@@ -334,7 +335,7 @@ def primary_frozen(folder: Path, report: Report) -> None:
         lasted = max(
             answer.asked - frozen
             for answer in beside.answers
-            if answer.code == "OK" and answer.answered < promoted
+            if answer.code == "OK" and answer.answered < promoting
         )
         report.must(lasted > 1, "a site with a standby refused at once")
         report.must(lasted < 2.5, f"a standby was believed {lasted:.1f} s after the last heartbeat")
