@@ -14,8 +14,9 @@ class AuthsiteConfig(AppConfig):
     verbose_name = _("API access")
 
     def ready(self) -> None:
-        """Register the checks of a deployment, and the tokens, which hang on peppers, too."""
+        """Register checks, the events of accounts, and the tokens, which hang on peppers, too."""
         from authsite import checks  # noqa: F401
+        from authsite.accounts import events  # noqa: F401
         from authsite.models import ApiToken
         from devices.extension_points import ENDINGS, PEPPERED
 

@@ -11,8 +11,11 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 
 from authsite.accounts import second_factor
+from authsite.accounts.events import told
 from authsite.accounts.login import client_address
 from authsite.accounts.sign_on.sessions import is_signed_on
+from devices.events.kinds import Kind
+from devices.events.models import Event
 
 logger = logging.getLogger("authsite.sign_on")
 
@@ -55,10 +58,18 @@ class PasswordPolicy:
 
 @receiver(user_logged_in)
 def tell_of_break_glass(*, request: HttpRequest, user: User, **_signal: object) -> None:
-    """Tell the operator that somebody logged in with an emergency account."""
+    """Tell the operator that the password of an emergency account was given.
+
+    Its second factor may still be missing: whoever knows the password is worth a look. Nobody gets
+    in where the event cannot be written.
+    """
     if not is_signed_on(request) and user.get_username() in settings.BREAK_GLASS_ACCOUNTS:
+        address = client_address(request)
         logger.warning(
             "The break-glass account %r logged in with its password from %s",
             user.get_username(),
-            client_address(request),
+            address,
+        )
+        Event.objects.record(
+            Kind.ACCOUNT_EMERGENCY_LOGIN, {"account": told(user), "address": address}
         )

@@ -7,6 +7,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from rest_framework.test import APIClient
 
+from devices.events.models import Event
+
 Client = Callable[..., APIClient]
 
 
@@ -18,6 +20,7 @@ def account(name: str, permissions: Iterable[str] = (), *, superuser: bool = Fal
         user.user_permissions.add(
             Permission.objects.get(content_type__app_label=app, codename=codename)
         )
+    Event.objects.filter(kind__startswith="account.").delete()  # of the scenery, not of the play
     return user
 
 

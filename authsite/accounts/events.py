@@ -1,0 +1,145 @@
+"""Events of accounts and roles, which are Django's own rows: whoever changes them. (docs/events.md)
+
+They have no history table; what is told of them is written in the transaction of the change.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import Model
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
+from django.dispatch import receiver
+
+from devices.events.kinds import Kind
+from devices.events.models import Event
+
+FIELDS = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser")
+BEFORE = "_fields_before"  # of a row that is being saved
+VERBS = {"post_add": "added", "pre_remove": "removed", "pre_clear": "removed"}
+
+
+def told(user: User) -> dict[str, Any]:
+    """Return what events say of an account."""
+    return {"id": user.pk, "username": user.get_username()}
+
+
+def _stored(row: Model, fields: Iterable[str], updated: frozenset[str] | None) -> dict[str, Any]:
+    """Return the fields as the database has them; none where a save does not touch them."""
+    wanted = [one for one in fields if updated is None or one in updated]
+    if row.pk is None or not wanted:
+        return {}
+    return type(row)._default_manager.filter(pk=row.pk).values(*wanted).first() or {}
+
+
+def _changed(row: Model) -> list[str]:
+    """Return the fields that a save changed; it asks once."""
+    before: dict[str, Any] = row.__dict__.pop(BEFORE, {})
+    return [name for name, value in before.items() if getattr(row, name) != value]
+
+
+# --- Accounts -------------------------------------------------------------------------------
+
+
+@receiver(pre_save, sender=User)
+def note_account(*, instance: User, update_fields: frozenset[str] | None, **_signal: Any) -> None:
+    """Remember what an account says before it is saved."""
+    instance.__dict__[BEFORE] = _stored(instance, FIELDS, update_fields)
+
+
+@receiver(post_save, sender=User)
+def tell_of_account(*, instance: User, created: bool, raw: bool = False, **_signal: Any) -> None:
+    """Tell that an account was created, enabled, disabled or changed."""
+    changed = _changed(instance)
+    if raw or not (created or changed):
+        return
+    kind = Kind.ACCOUNT_CREATED if created else Kind.ACCOUNT_CHANGED
+    if "is_active" in changed:
+        kind = Kind.ACCOUNT_ENABLED if instance.is_active else Kind.ACCOUNT_DISABLED
+    Event.objects.record(
+        kind,
+        {
+            "account": told(instance),
+            "enabled": instance.is_active,
+            "staff": instance.is_staff,
+            "superuser": instance.is_superuser,
+            "changed": changed,
+        },
+    )
+
+
+@receiver(post_delete, sender=User)
+def tell_of_deleted_account(*, instance: User, **_signal: Any) -> None:
+    """Tell that an account was deleted."""
+    Event.objects.record(Kind.ACCOUNT_DELETED, {"account": told(instance)})
+
+
+# --- Roles ----------------------------------------------------------------------------------
+
+
+@receiver(pre_save, sender=Group)
+def note_role(*, instance: Group, update_fields: frozenset[str] | None, **_signal: Any) -> None:
+    """Remember what a role is called before it is saved."""
+    instance.__dict__[BEFORE] = _stored(instance, ("name",), update_fields)
+
+
+@receiver(post_save, sender=Group)
+def tell_of_role(*, instance: Group, created: bool, raw: bool = False, **_signal: Any) -> None:
+    """Tell that a role was created, or has another name."""
+    changed = _changed(instance)
+    if not raw and (created or changed):
+        kind = Kind.ROLE_CREATED if created else Kind.ROLE_CHANGED
+        Event.objects.record(kind, {"role": instance.name, "changed": changed})
+
+
+@receiver(pre_delete, sender=Group)
+def tell_of_deleted_role(*, instance: Group, **_signal: Any) -> None:
+    """Tell that a role is deleted, and who had it."""
+    _tell_roles(Kind.ROLE_TAKEN, instance.user_set.all(), [instance])
+    Event.objects.record(Kind.ROLE_DELETED, {"role": instance.name})
+
+
+@receiver(m2m_changed, sender=User.groups.through)
+def tell_of_roles(
+    *, instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **_signal: Any
+) -> None:
+    """Tell which roles accounts were given, or lose."""
+    if action not in VERBS:
+        return
+    kind = Kind.ROLE_GIVEN if action == "post_add" else Kind.ROLE_TAKEN
+    others = instance.user_set if reverse else instance.groups
+    rows = others.all() if pk_set is None else others.filter(pk__in=pk_set)
+    if reverse:
+        _tell_roles(kind, rows, [instance])
+    else:
+        _tell_roles(kind, [instance], rows)
+
+
+def _tell_roles(kind: Kind, users: Iterable[User], roles: Iterable[Group]) -> None:
+    roles = list(roles)
+    for user in users:
+        for role in roles:
+            Event.objects.record(kind, {"account": told(user), "role": role.name})
+
+
+@receiver(m2m_changed, sender=Group.permissions.through)
+@receiver(m2m_changed, sender=User.user_permissions.through)
+def tell_of_permissions(
+    *, instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **_signal: Any
+) -> None:
+    """Tell which permissions a role, or an account beside its roles, was given or loses."""
+    if action not in VERBS or reverse:  # a permission gives itself to nobody
+        return
+    is_role = isinstance(instance, Group)
+    held = instance.permissions if is_role else instance.user_permissions
+    rows = held.all() if pk_set is None else held.filter(pk__in=pk_set)
+    if names := sorted(_names(rows)):
+        kind = Kind.ROLE_CHANGED if is_role else Kind.ACCOUNT_CHANGED
+        about = {"role": instance.name} if is_role else {"account": told(instance)}
+        said = {"changed": ["permissions"], VERBS[action]: names}
+        Event.objects.record(kind, {**about, **said})
+
+
+def _names(rows: Any) -> list[str]:
+    permissions: Iterable[Permission] = rows.select_related("content_type")
+    return [f"{one.content_type.app_label}.{one.codename}" for one in permissions]
