@@ -17,11 +17,14 @@ class AuthsiteConfig(AppConfig):
         """Register checks, the events of accounts, and the tokens, which hang on peppers, too."""
         from authsite import checks  # noqa: F401
         from authsite.accounts import events  # noqa: F401
-        from authsite.models import ApiToken
-        from devices.extension_points import ENDINGS, PEPPERED
+        from authsite.accounts.sessions import forget
+        from authsite.models import ApiToken, RuleUse
+        from devices.extension_points import ENDINGS, FORGETS, PEPPERED
 
         PEPPERED["tokens"] = ApiToken
         ENDINGS.append(ApiToken.objects.ending)
+        FORGETS["sessions"] = forget
+        FORGETS["uses of tokens"] = RuleUse.objects.forget
 
 
 class AdminConfig(DjangoAdminConfig):

@@ -79,6 +79,12 @@ GUARDS: list[Callable[["ModelAdmin[Any]", HttpRequest, View], HttpResponse]] = [
 PEPPERED: "dict[str, type[Any]]" = {}
 
 
+# What deletes the rows of a table that nobody may ask for any more at a moment, by what they are
+# called; it returns how many. From devices: events, jobs, answers of the API. From authsite:
+# sessions, uses of tokens.
+FORGETS: dict[str, Callable[[datetime], int]] = {}
+
+
 class Ending(NamedTuple):
     """Something that ends soon: what it is, what it is called, and when."""
 

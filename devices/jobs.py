@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -23,6 +23,7 @@ from django.utils.translation import gettext as _
 from devices import history
 from devices.credentials import hashing
 from devices.extension_points import WATCHES
+from devices.housekeeping import Housekeeper
 from devices.models import Device, Job
 from devices.models.job import LEASE, JobKind, JobState
 from devices.transfer.columns import Columns
@@ -32,6 +33,7 @@ from devices.transfer.importing import Import, Options, Progress
 POLL = 1.0  # seconds between looks for work
 BEAT = 0.5  # seconds between notes of progress
 BATCH = 1000  # devices that are deleted between two of them
+WRITING, DELETING = "write", "delete"  # stages in the transaction of the change
 PURPOSE = b"authsite files of jobs v1"
 NONCE = 12  # bytes
 # What an import needs besides, by what it counts.
@@ -85,9 +87,9 @@ class Beat:
         self._is_over, self._is_cancelled = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="job-progress", daemon=True)
 
-    def __enter__(self) -> Callable[[Progress], None]:
+    def __enter__(self) -> Self:
         self._thread.start()
-        return self.tell
+        return self
 
     def __exit__(self, *_error: object) -> None:
         self._is_over.set()
@@ -98,6 +100,15 @@ class Beat:
         self._step = step
         if self._is_cancelled.is_set():
             raise Cancelled
+
+    def begin(self, stage: str, total: int) -> None:
+        """Write at once that the job begins to change rows; raises Cancelled.
+
+        SQLite has one writer: until the job commits, nothing else is written of it.
+        """
+        self._step = Progress(stage, 0, total)
+        self._write()
+        self.tell(self._step)
 
     def _run(self) -> None:
         while not self._is_over.wait(BEAT):
@@ -126,8 +137,8 @@ def do(job: Job) -> None:
     """Do a claimed job, and write how it ended."""
     ended: dict[str, Any]
     try:
-        with Beat(job) as tell:
-            _do(job, tell)
+        with Beat(job) as beat:
+            _do(job, beat)
     except Cancelled:
         state, ended = JobState.CANCELLED, {}
     except Broken as error:
@@ -146,14 +157,15 @@ def do(job: Job) -> None:
     job.finish(state, timezone.now(), **ended)
 
 
-def _do(job: Job, tell: Callable[[Progress], None]) -> None:
+def _do(job: Job, beat: Beat) -> None:
     origin = history.origin(history.Origin.API, user=job.owner, reason=job.reason)
     if not job.owner.is_active:
         raise ValidationError(_("The account that asked for it is disabled."))
     if job.kind == JobKind.DELETE_DEVICES:
+        beat.begin(DELETING, len(job.parameters["devices"]))
         with transaction.atomic(), origin:
             watches = [watch() for watch in WATCHES]
-            result: dict[str, Any] = {"deleted": _deleted(job, tell)}
+            result: dict[str, Any] = {"deleted": _deleted(job, beat.tell)}
             _close(job, watches, result)
         return
     run = Import(
@@ -161,7 +173,7 @@ def _do(job: Job, tell: Callable[[Progress], None]) -> None:
         Options(create_groups=job.parameters["create_groups"], random=job.parameters["random"]),
         user=job.owner,
         reason=job.reason,
-        progress=tell,
+        progress=beat.tell,
         origin=history.Origin.API,
     )
     run.check()
@@ -175,6 +187,7 @@ def _do(job: Job, tell: Callable[[Progress], None]) -> None:
         job.finish(JobState.DONE, timezone.now(), result=result)
         return
     run.prepare()
+    beat.begin(WRITING, len(run.entries))
     with transaction.atomic(), origin:
         watches = [watch() for watch in WATCHES]
         run.write()
@@ -184,7 +197,7 @@ def _do(job: Job, tell: Callable[[Progress], None]) -> None:
 def _deleted(job: Job, tell: Callable[[Progress], None]) -> int:
     keys, deleted = job.parameters["devices"], 0
     for start in range(0, len(keys), BATCH):
-        tell(Progress("delete", start, len(keys)))
+        tell(Progress(DELETING, start, len(keys)))
         chosen = Device.objects.filter(pk__in=keys[start : start + BATCH])
         deleted += chosen.delete_with_history()
     return deleted
@@ -224,10 +237,11 @@ def report(run: Import) -> dict[str, Any]:
 
 
 class Worker:
-    """Does jobs in the background of a server process, one after another."""
+    """Does jobs in the background of a server process, one after another, and keeps house."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
+        self.housekeeper = Housekeeper()
 
     def serve(self) -> None:
         """Work from now on."""
@@ -245,6 +259,7 @@ class Worker:
     def _run(self) -> None:
         while True:
             try:
+                self.housekeeper.look()
                 worked = self.run_one()
             except Error as error:
                 log.error("jobs cannot be done now: %s", " ".join(str(error).split()))  # noqa: TRY400

@@ -1,10 +1,12 @@
 """Sessions of staff in the database, under a hash of their keys."""
 
 import hashlib
+from datetime import datetime
 from typing import Any
 
 from django.contrib.sessions.backends import db
 from django.contrib.sessions.base_session import AbstractBaseSession
+from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 KEY_LENGTH = 40  # of Django's column; 160 bits in hexadecimal
@@ -13,6 +15,12 @@ KEY_LENGTH = 40  # of Django's column; 160 bits in hexadecimal
 def stored_key(session_key: str | None) -> str:
     """Return what a session is stored under; a key has 165 bits, so that a plain hash will do."""
     return hashlib.sha256((session_key or "").encode()).hexdigest()[:KEY_LENGTH]
+
+
+def forget(now: datetime) -> int:
+    """Delete the sessions that have expired; return how many."""
+    deleted: int = Session.objects.filter(expire_date__lt=now).delete()[0]
+    return deleted
 
 
 class SessionStore(db.SessionStore):

@@ -15,7 +15,6 @@ import re
 import secrets
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -28,15 +27,14 @@ from rest_framework.response import Response
 from devices.api import problems
 from devices.credentials import hashing
 from devices.models import IdempotentAnswer
+from devices.models.idempotent_answer import KEPT
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
-KEPT = timedelta(hours=24)
 LEASE = timedelta(minutes=5)  # after which a request that never ended may be sent again
 KEY = re.compile(r"[\x21-\x7e]{16,255}\Z")
 NONCE = 12  # bytes
 KEPT_HEADERS = ("ETag", "Location")
-PRUNED = 100  # rows that a request deletes on its way
 
 
 class Claim:
@@ -63,7 +61,6 @@ class Claim:
         Raises KeyReused for another request, Conflict while the first one is being answered.
         """
         now = timezone.now()
-        self._prune(now)
         fields = {"fingerprint": self._fingerprint, "holder": self._holder, "created": now}
         try:
             with transaction.atomic():
@@ -125,14 +122,6 @@ class Claim:
         said = json.loads(self._cipher(pepper).decrypt(sealed[:NONCE], sealed[NONCE:], None))
         headers = {**said["headers"], REPLAYED: "true"}
         return Response(said["data"], status=said["status"], headers=headers)
-
-    @staticmethod
-    def _prune(now: Any) -> None:
-        """Delete a few answers that nobody may ask for any more."""
-        old = IdempotentAnswer.objects.filter(created__lt=now - KEPT).order_by("created")
-        keys = list(old.values_list("pk", flat=True)[:PRUNED])
-        if keys:
-            IdempotentAnswer.objects.filter(pk__in=keys).delete()
 
 
 def _said_by(request: Request) -> bytes:

@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
+from django.db import connection
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -11,6 +12,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
+from rest_framework.fields import SerializerMethodField
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -27,9 +29,9 @@ from devices.api.serializers import (
 )
 from devices.api.views import ReadMixin, RegistryViewSet
 from devices.history.context import current_reason
-from devices.jobs import NEEDED, sealed
+from devices.jobs import DELETING, NEEDED, WRITING, sealed
 from devices.models import Device, DeviceGroup, Job
-from devices.models.job import MAX_UNFINISHED, JobKind
+from devices.models.job import MAX_UNFINISHED, JobKind, JobState
 from devices.transfer.formats import MAX_BYTES, Format
 
 MAX_DELETED = 200_000  # devices in one job
@@ -45,6 +47,9 @@ class JobSerializer(ModelSerializer):
     """A job, and how far it is; `result` is there once it is over."""
 
     result = ResultField(read_only=True)
+    done = SerializerMethodField(
+        help_text="Of `total` in this stage. On SQLite null while rows are written: not known."
+    )
 
     class Meta:
         model = Job
@@ -64,6 +69,11 @@ class JobSerializer(ModelSerializer):
             "error",
         ]
         read_only_fields = fields
+
+    def get_done(self, job: Job) -> int | None:
+        """Return how far the job is, where that can be written while it changes rows."""
+        writes = job.state == JobState.RUNNING and job.stage in {WRITING, DELETING}
+        return None if writes and connection.vendor == "sqlite" else job.done
 
 
 class DeletionSerializer(Serializer):
@@ -182,7 +192,6 @@ class JobViewSet(ReadMixin, RegistryViewSet):
         return self.row_response(job)
 
     def _asked(self, kind: JobKind, *, parameters: dict[str, Any], **fields: Any) -> Response:
-        Job.objects.forget(timezone.now())
         mine = Job.objects.unfinished().filter(asked_with=self._asks)
         if mine.count() >= MAX_UNFINISHED:
             raise Conflict(

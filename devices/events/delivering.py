@@ -24,7 +24,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error, connection, transaction
 from django.db.models import Exists, F, OuterRef
@@ -54,8 +53,7 @@ FIRST_PAUSE = 5.0  # seconds before the second attempt; each further one waits t
 LONGEST_PAUSE = 4 * 60 * 60.0
 LONGEST_REST = 60.0  # seconds that a webhook which fails is left alone
 GONE = 410  # what a host answers that wants to be called no more
-HOUSEKEEPING = 60.0  # seconds between two looks at what expires
-PRUNING = 3600.0
+ANNOUNCING = 60.0  # seconds between two looks at what expires
 STATEMENT_SECONDS = 30.0
 STOPPING = 20.0  # seconds that running attempts get when the process ends
 
@@ -252,7 +250,7 @@ class Deliverer:
         self._connections: threading.Thread | None = None
         self._done: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
         self._loads: defaultdict[int, Load] = defaultdict(Load)
-        self._next_look = self._next_pruning = 0.0
+        self._next_look = 0.0
 
     def serve(self) -> None:
         """Work in the background of this process from now on."""
@@ -284,7 +282,7 @@ class Deliverer:
             while not done():
                 if time.monotonic() >= deadline:
                     return False
-                self._keep_house()
+                self._announce()
                 while stream.number() == stream.NUMBERED:
                     pass
                 fan_out()
@@ -292,15 +290,12 @@ class Deliverer:
                 settle(self._finished(POLL))
         return True
 
-    def _keep_house(self) -> None:
-        """Announce what expires, forget what is old, as often as that need be."""
+    def _announce(self) -> None:
+        """Announce what expires, as often as that need be."""
         now = time.monotonic()
         if now >= self._next_look:
-            self._next_look = now + HOUSEKEEPING
+            self._next_look = now + ANNOUNCING
             expiring.announce(timezone.now())
-        if now >= self._next_pruning:
-            self._next_pruning = now + PRUNING
-            stream.prune(timezone.now() - timedelta(days=settings.EVENT_DAYS))
 
     def _limits(self) -> dict[int, int]:
         """Return the webhooks that have something due, and how much of it may begin."""

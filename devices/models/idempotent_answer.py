@@ -1,6 +1,22 @@
 """Requests of the API that were sent under an Idempotency-Key, and how they were answered."""
 
+from datetime import datetime, timedelta
+
 from django.db import models
+
+KEPT = timedelta(hours=24)
+FORGOTTEN = 1000  # rows in one statement
+
+
+class IdempotentAnswerQuerySet(models.QuerySet["IdempotentAnswer"]):
+    """Answers, and how old ones are forgotten."""
+
+    def forget(self, now: datetime) -> int:
+        """Delete those that nobody may ask for any more; return how many."""
+        old, count = self.filter(created__lt=now - KEPT).order_by("created"), 0
+        while keys := list(old.values_list("pk", flat=True)[:FORGOTTEN]):
+            count += self.filter(pk__in=keys).delete()[0]
+        return count
 
 
 class IdempotentAnswer(models.Model):
@@ -12,6 +28,8 @@ class IdempotentAnswer(models.Model):
     created = models.DateTimeField(db_index=True)
     pepper = models.CharField(max_length=32, blank=True)
     answer = models.BinaryField(null=True)
+
+    objects = IdempotentAnswerQuerySet.as_manager()
 
     class Meta:
         default_permissions = ()

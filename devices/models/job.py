@@ -67,9 +67,9 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Return the job if it still is who claimed it's."""
         return self.filter(pk=job.pk, claim=claim, state=JobState.RUNNING)
 
-    def forget(self, now: datetime) -> None:
-        """Delete what has been over for long."""
-        self.exclude(state__in=UNFINISHED).filter(finished__lt=now - KEPT).delete()
+    def forget(self, now: datetime) -> int:
+        """Delete what has been over for long; return how many."""
+        return self.exclude(state__in=UNFINISHED).filter(finished__lt=now - KEPT).delete()[0]
 
 
 class Job(models.Model):

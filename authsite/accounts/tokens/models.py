@@ -487,6 +487,14 @@ def _wait(uses: "QuerySet[RuleUse]", too_many: int, now: datetime) -> float:
     return HOUR.total_seconds()
 
 
+class RuleUseQuerySet(models.QuerySet["RuleUse"]):
+    """Uses, and how old ones are forgotten."""
+
+    def forget(self, now: datetime) -> int:
+        """Delete those that count against no rate any more; return how many."""
+        return self.filter(moment__lte=now - HOUR).delete()[0]
+
+
 class RuleUse(models.Model):
     """How many rows a rule with a rate admitted at a moment of the last hour."""
 
@@ -494,6 +502,8 @@ class RuleUse(models.Model):
     rule = models.PositiveSmallIntegerField()  # its place among the token's rules
     moment = models.DateTimeField()
     count = models.PositiveIntegerField()
+
+    objects = RuleUseQuerySet.as_manager()
 
     class Meta:
         default_permissions = ()

@@ -11,12 +11,12 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """Call webhooks, announce what expires, forget old events."""
+    """Call webhooks, announce what expires."""
 
     help = (
-        "Call webhooks with the events of the registry, announce credentials that expire, and\n"
-        "delete events that are older than EVENT_DAYS. Runs in the foreground; SIGTERM and SIGINT\n"
-        "end it once running attempts are over. Several may run, on one machine or on many."
+        "Call webhooks with the events of the registry, and announce credentials that expire.\n"
+        "Runs in the foreground; SIGTERM and SIGINT end it once running attempts are over.\n"
+        "Several may run, on one machine or on many."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
+from devices import housekeeping
 from devices.events import delivering, outgoing, sealing, stream
 from devices.events.delivering import Deliverer, claim, fan_out, pause, settle
 from devices.events.kinds import Kind
@@ -340,12 +341,11 @@ def test_what_a_webhook_may_be() -> None:
         hook(name="one too many")
 
 
-def test_old_events_are_forgotten_with_what_was_sent_of_them(deliverer: Deliverer) -> None:
+def test_old_events_are_forgotten_with_what_was_sent_of_them() -> None:
     hook()
     happen(moment=datetime(2020, 1, 1, tzinfo=UTC))
     happen()
     fan_out()
-    deliverer._next_pruning = 0.0
-    deliverer._keep_house()
+    housekeeping.forget(timezone.now())
     assert Event.objects.filter(kind=Kind.DEVICE_DISABLED).count() == 1
     assert Delivery.objects.count() == 1
