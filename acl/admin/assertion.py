@@ -39,7 +39,6 @@ class AssertionAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
     )
     search_help_text = gettext_lazy("Search by device, group, command or note.")
     fieldsets = [(None, {"fields": ["text", "note"]})]
-    restores = ("text", "note")
 
     def get_list_display(self, request: HttpRequest) -> list[str | Callable[[Any], Any]]:
         """Have all states of a page checked together, once the first is asked for."""

@@ -27,7 +27,7 @@ from acl.admin.filters import (
 )
 from acl.lint import lint_saved
 from acl.models import CommandPermission, CommandSet
-from acl.models.command_permission import IDENTITY, DestinationKind, SourceKind, state_order
+from acl.models.command_permission import DestinationKind, SourceKind, state_order
 from devices.admin.actions import BulkActionsMixin, BulkChange
 from devices.admin.changelist import BoundedChangeList
 from devices.admin.forms import CurrentForm
@@ -180,13 +180,6 @@ class CommandPermissionAdmin(
     save_as = True
     changes = (SwitchOn(), SwitchOff())
     actions = [change.action() for change in changes]
-    restores = (
-        *(name.removesuffix("_id") for name in IDENTITY),
-        "enabled",
-        "valid_from",
-        "valid_until",
-        "note",
-    )
     fieldsets = [
         (None, {"fields": ["effect"]}),
         (

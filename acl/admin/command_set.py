@@ -41,7 +41,6 @@ class CommandSetAdmin(ChangeGuardMixin, HistoryMixin, SaveChangedFieldsMixin, ad
     )
     search_help_text = gettext_lazy("Search by name, description or command.")
     fieldsets = [(None, {"fields": ["name", "description"]})]
-    restores = ("name", "description")
     inlines = [PatternInline]
 
     readonly_fields = ["rule_count"]

@@ -22,6 +22,7 @@ class Assertion(Recorded):
     note = models.CharField(_("note"), max_length=255, blank=True)
 
     history = Records()
+    restored_fields = ("text", "note")
 
     class Meta:
         ordering = ["text"]

@@ -256,6 +256,7 @@ class CommandPermission(Recorded):
         without=["created", "updated", "source_key", "destination_key", "command_key"]
     )
     bulk_fields = ("enabled", "valid_from", "valid_until", "note")
+    restored_fields = (*(name.removesuffix("_id") for name in IDENTITY), *bulk_fields)
 
     class Meta:
         ordering = ["-pk"]

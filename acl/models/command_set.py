@@ -35,6 +35,7 @@ class CommandSet(Recorded):
     description = models.TextField(_("description"), blank=True)
 
     history = Records()
+    restored_fields = ("name", "description")
 
     class Meta:
         ordering = ["name"]

@@ -1,7 +1,7 @@
 """An example of each operation of the management API, in curl and in httpx.
 
 The document shows them, and `tests/e2e/test_api_examples.py` runs them all. `AUTHSITE_URL` and
-`AUTHSITE_TOKEN` are set; `ID` and `ETAG` are those of a row that was read.
+`AUTHSITE_TOKEN` are set; `ID`, `ETAG` and `BATCH` are those of a row that was read.
 """
 
 import json
@@ -12,6 +12,7 @@ from pprint import pformat
 from typing import Any
 
 ID = "$ID"  # in the place of a key, in a body
+BATCH = "$BATCH"  # in the place of the number of a batch
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ EXAMPLES: Mapping[str, Example] = {
     "permissions_document_apply": Example(file="permissions.json", query="validate_only=true"),
     "calls_list": Example(query="outcome=refused&since=2026-01-01T00:00:00Z"),
     "changes_list": Example(query="model=devices.device&limit=10"),
+    "changes_restore": Example({"model": "devices.device", "id": ID}),
+    "changes_undo": Example({"model": "devices.device", "id": ID}),
+    "changes_undo_batch": Example({"batch": BATCH}),
     "events_list": Example(query="limit=10"),
     "rtio_servers_create": Example({"name": "rtio -7", "host": "10.0.0.7"}),
     "rtio_servers_change": Example({"enabled": False}),
@@ -115,7 +119,8 @@ def _curl(method: str, address: str, headers: Mapping[str, str], example: Exampl
         lines.append(f"--data-binary @{example.file}")
     elif example.body is not None:
         text = json.dumps(example.body, ensure_ascii=False).replace("'", "'\\''")
-        lines.append(f"--json '{text}'".replace(f'"{ID}"', "'$ID'"))
+        text = f"--json '{text}'".replace(f'"{ID}"', "'$ID'")
+        lines.append(text.replace(f'"{BATCH}"', "\"'$BATCH'\""))
     return " \\\n  ".join(lines)
 
 
@@ -126,7 +131,8 @@ def _httpx(method: str, address: str, headers: Mapping[str, str], example: Examp
         arguments.append(f'content=Path("{example.file}").read_bytes()')
     elif example.body is not None:
         body = pformat(example.body, width=76, sort_dicts=False)
-        arguments.append(f"json={body}".replace(f"'{ID}'", "int(os.environ['ID'])"))
+        body = body.replace(f"'{ID}'", "int(os.environ['ID'])")
+        arguments.append(f"json={body}".replace(f"'{BATCH}'", "os.environ['BATCH']"))
     if headers:
         said = ", ".join(
             f'"{name}": ' + (f'"{value}"' if "/" in value else f"os.environ['{value}']")

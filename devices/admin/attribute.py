@@ -33,7 +33,6 @@ class AttributeDefinitionAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.Model
         "and the list of devices is filtered by it."
     )
     fieldsets = [(None, {"fields": ["name", "type", "choices", "required", "is_filter", "help"]})]
-    restores = ("name", "type", "choices", "required", "is_filter", "help")
 
 
 class AttributeFilter(CountedFilter):

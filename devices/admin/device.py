@@ -129,7 +129,6 @@ class DeviceAdmin(
     list_per_page = 50
     changes = (Enable(), Disable(), Join(), Leave(), RevokeAll(), Delete())
     actions = [change.action() for change in changes]
-    restores = ("kind", "name", "description", "enabled", "attributes")
     fieldsets = [
         (None, {"fields": ["identifier", "name", "kind"]}),
         (gettext_lazy("Where it belongs"), {"fields": ["groups", "description", "attributes"]}),

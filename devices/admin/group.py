@@ -84,7 +84,6 @@ class DeviceGroupAdmin(
     search_help_text = gettext_lazy("Search by name or description.")
     autocomplete_fields = ["parent"]
     fieldsets = [(None, {"fields": ["name", "parent", "description"]})]
-    restores = ("name", "parent", "description")
     history_in_batches = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:

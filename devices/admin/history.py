@@ -1,13 +1,13 @@
 """The pages of the history: of one row, of everything, and back to what a row said before."""
 
+from collections.abc import Sequence
 from datetime import datetime, time
-from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Model, Q
 from django.http import (
@@ -17,7 +17,6 @@ from django.http import (
     HttpResponseRedirect,
 )
 from django.http.response import HttpResponseBase
-from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
@@ -29,8 +28,9 @@ from devices.admin.import_export import download
 from devices.admin.mixins import REASON, OwnPagesMixin, is_key, own_page
 from devices.extension_points import Panel, Place
 from devices.history import ChangeType, Origin, history_of, timeline, undoing
-from devices.history.timeline import Cursor, Entry, FieldChange, Names
+from devices.history.timeline import Cursor, Entry
 from devices.models import Device
+from devices.models.dependants import dependants, not_deletable
 from devices.text import isolated
 from devices.transfer.changes import export_changes
 from devices.transfer.formats import Format
@@ -44,13 +44,8 @@ PLAN = "plan"  # in the address of what was changed together: somebody does
 
 
 class HistoryMixin(OwnPagesMixin):
-    """Gives an admin the history of its rows, in place of the log that Django's admin keeps.
+    """Gives an admin the history of its rows, in place of the log that Django's admin keeps."""
 
-    `restores` names the fields that staff may set back to what they said before. Credentials have
-    none: what was revoked stays so.
-    """
-
-    restores: tuple[str, ...] = ()
     history_in_batches = False  # whether what was changed together is one entry of a row's history
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
@@ -78,6 +73,12 @@ class HistoryMixin(OwnPagesMixin):
     def changelist_view(self, request: HttpRequest, *args: Any, **kw: Any) -> HttpResponse:
         """List rows, or act on some; ask why, where that is confirmed first."""
         return _asking_why(super().changelist_view(request, *args, **kw), self.model)
+
+    @property
+    def restored_fields(self) -> Sequence[str]:
+        """What staff may set back to what it said before."""
+        fields: Sequence[str] = self.model.restored_fields
+        return fields
 
     def may_see_history(self, request: HttpRequest) -> bool:
         """Whether this user may read the history of such rows."""
@@ -130,14 +131,14 @@ class HistoryMixin(OwnPagesMixin):
         """
         may: bool = self.has_change_permission(request)
         kept = entry.kind in {ChangeType.CREATED, ChangeType.CHANGED}
-        if not (self.restores and may and kept and entry.model is self.model):
+        if not (self.restored_fields and may and kept and entry.model is self.model):
             return {}
-        fields: list[Any] = [self.opts.get_field(name) for name in self.restores]
+        fields: list[Any] = [self.opts.get_field(name) for name in self.restored_fields]
         then, before = entry.change, entry.before
         ways = {}
         if any(getattr(row, one.attname) != getattr(then, one.attname) for one in fields):
             ways["restore"] = self._page_of_change("restore", then)
-        if before is not None and undone_fields(row, then, before, fields):
+        if before is not None and undoing.undone_fields(row, then, before, fields):
             ways["undo"] = self._page_of_change("undo", then)
         return ways
 
@@ -167,37 +168,23 @@ class HistoryMixin(OwnPagesMixin):
         Show what would change where not confirmed.
         """
         with transaction.atomic():
-            rows = self.model._default_manager.select_for_update(of=("self",))
-            row = get_object_or_404(rows, pk=object_id)
-            may: bool = self.has_change_permission(request, row)
             historical = history_of(self.model)
-            if not (self.restores and may and _may_see(request, historical)):
+            may: bool = self.has_change_permission(request)
+            if not (self.restored_fields and may and _may_see(request, historical)):
                 raise PermissionDenied
-            kept = historical.objects.filter(
-                id=object_id, history_type__in=[ChangeType.CREATED, ChangeType.CHANGED]
-            )
-            change = target = get_object_or_404(kept, history_id=change_id)
-            fields: list[Any] = [self.opts.get_field(name) for name in self.restores]
-            if undoes_change:
-                older = kept.filter(history_id__lt=change_id).order_by("-history_id").first()
-                if older is None:
-                    raise Http404
-                target, differing = older, undone_fields(row, change, older, fields)
-            else:
-                differing = [
-                    one
-                    for one in fields
-                    if getattr(row, one.attname) != getattr(target, one.attname)
-                ]
-            preview = _preview(row, target, differing)
-            error = _set_back(row, target, differing)
-            if request.method == "POST" and differing and error is None:
-                columns = {field.name for field in self.opts.concrete_fields}
+            try:
+                way = undoing.way_back(self.model, change_id, undoes_change=undoes_change)
+            except ObjectDoesNotExist:
+                raise Http404 from None
+            if way.row.pk != object_id:
+                raise Http404
+            preview, error = way.preview(), way.check()
+            if request.method == "POST" and preview and error is None:
                 done = "undid the change" if undoes_change else "restored the state"
-                done = f"{done} of {change.history_date:%Y-%m-%d %H:%M:%S} UTC"
+                done = f"{done} of {way.change.history_date:%Y-%m-%d %H:%M:%S} UTC"
                 typed = request.POST.get(REASON, "").strip()
                 with history.origin(Origin.ADMIN, reason=": ".join(filter(None, (done, typed)))):
-                    row.save(update_fields=[f.name for f in differing] + [*columns & {"updated"}])
+                    way.apply()
                 messages.success(request, _("Undone.") if undoes_change else _("Restored."))
                 here = f"admin:{self.opts.app_label}_{self.opts.model_name}_history"
                 return HttpResponseRedirect(reverse(here, args=[object_id]))
@@ -209,7 +196,7 @@ class HistoryMixin(OwnPagesMixin):
                 "title": _("Undo a change") if undoes_change else _("Restore an earlier state"),
                 "opts": self.opts,
                 "row": self.model._default_manager.get(pk=object_id),
-                "moment": change.history_date,
+                "moment": way.change.history_date,
                 "undoes_change": undoes_change,
                 "preview": preview,
                 "error": error,
@@ -226,42 +213,6 @@ def _asking_why(answer: HttpResponse, model: type[Model]) -> HttpResponse:
             own = str(model._meta.verbose_name_plural)
             context["model_count"] = [one for one in counts if str(one[0]) != own]
     return answer
-
-
-def undone_fields(row: Any, change: Any, before: Any, fields: list[Any]) -> list[Any]:
-    """Return the fields that a change changed, and whose values still stand."""
-    return [
-        one
-        for one in fields
-        if getattr(before, one.attname) != getattr(change, one.attname) == getattr(row, one.attname)
-    ]
-
-
-def _preview(row: Model, then: Any, fields: list[Any]) -> list[FieldChange]:
-    """Return what would change back."""
-    now = type(then)(
-        **{field.attname: getattr(row, field.attname) for field in then.tracked_fields}
-    )
-    names = Names([now, then])
-    return [
-        FieldChange(
-            str(field.verbose_name),
-            names.value(field, getattr(row, field.attname)),
-            names.value(field, getattr(then, field.attname)),
-        )
-        for field in fields
-    ]
-
-
-def _set_back(row: Model, then: Any, fields: list[Any]) -> ValidationError | None:
-    """Set fields to what they said then; return why the row would not make sense so."""
-    for field in fields:
-        setattr(row, field.attname, getattr(then, field.attname))
-    try:
-        row.full_clean()
-    except ValidationError as error:
-        return error
-    return None
 
 
 def history_panel(request: HttpRequest, device: Device) -> Panel | None:
@@ -410,13 +361,13 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
         raise PermissionDenied if not where else Http404
     if request.method == "POST":
         devices: Any = site.get_model_admin(Device)  # the guards of any admin see every change
-        answer: HttpResponse = devices.guarded(request, partial(_undo, site), number)
+        answer: HttpResponse = devices.guarded(request, _undo, number)
         return answer
     after = Cursor.read(request.GET.get("after", ""))
     page = timeline.latest(where, after=after, of_batch=True)
     total = sum(one.n for one in counts)
     is_planned = total <= MAX_PLANNED or PLAN in request.GET
-    plan = _plan(site, request, number) if is_planned else None
+    plan = _plan(request, number) if is_planned else None
     return TemplateResponse(
         request,
         "admin/history/batch.html",
@@ -439,29 +390,26 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
     )
 
 
-def _plan(
-    site: admin.AdminSite, request: HttpRequest, number: UUID, *, lock: bool = False
-) -> undoing.Plan | None:
-    def restores(model: type[Model]) -> tuple[str, ...]:
-        model_admin = site.get_model_admin(model) if site.is_registered(model) else None
-        found: tuple[str, ...] = getattr(model_admin, "restores", ())
-        return found
-
+def _plan(request: HttpRequest, number: UUID, *, lock: bool = False) -> undoing.Plan | None:
     def may(verb: str, model: type[Model]) -> bool:
         name = f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
         return history_of(model) in visible and request.user.has_perm(name)
 
     visible = timeline.visible_to(request.user)
-    return undoing.plan(number, restores=restores, may=may, lock=lock)
+    return undoing.plan(number, may=may, lock=lock)
 
 
-def _undo(site: admin.AdminSite, request: HttpRequest, number: UUID) -> HttpResponse:
+def _undo(request: HttpRequest, number: UUID) -> HttpResponse:
     """Undo a batch as far as it can be; the undo is a batch as well."""
     typed = request.POST.get(REASON, "").strip()
     reason = ": ".join(filter(None, ("undid what was changed together", typed)))
     with transaction.atomic(), history.origin(Origin.ADMIN, reason=reason):
-        plan = _plan(site, request, number, lock=True)
+        plan = _plan(request, number, lock=True)
         if plan is not None:
+            for model, rows in plan.deleted.items():
+                found = dependants(model._default_manager.filter(pk__in=[row.pk for row in rows]))
+                if not_deletable(found, request.user):
+                    raise PermissionDenied
             undoing.apply(plan)
     done = plan.total if plan else 0
     text = ngettext("%(n)d row is as it was before.", "%(n)d rows are as they were before.", done)

@@ -75,7 +75,6 @@ class WebhookAdmin(HistoryMixin, SaveChangedFieldsMixin, OwnPagesMixin, admin.Mo
         (gettext_lazy("Deliveries"), {"fields": ["pages"]}),
     ]
     readonly_fields = ["off_because", "pages"]
-    restores = ("name", "url", "state")
     actions = ["send_test"]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

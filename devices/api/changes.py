@@ -1,23 +1,31 @@
-"""The history over the API: what changed, latest first."""
+"""The history over the API: what changed, latest first; and how a change is undone."""
 
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.db.models import Q
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api.filters import KeyFilter, MomentFilter, UnusableParameters
 from devices.api.pagination import KeyPagination
 from devices.api.permissions import grant_of, may, narrowed
-from devices.api.problems import ParameterError
-from devices.api.serializers import CharField, ChoiceField, DateTimeField, IntegerField, Serializer
+from devices.api.problems import Conflict, ParameterError
+from devices.api.serializers import (
+    CharField,
+    ChoiceField,
+    DateTimeField,
+    IntegerField,
+    Serializer,
+    UUIDField,
+)
 from devices.api.views import ApiView
-from devices.history import ChangeType, Origin, all_histories, timeline
+from devices.history import ChangeType, Origin, all_histories, history_of, timeline, undoing
 from devices.history.timeline import Cursor, Entry
 from devices.models import Device
 
@@ -34,6 +42,7 @@ class FieldChangeSerializer(Serializer):
 class ChangeSerializer(Serializer):
     """A change of a row: who made it, from where and why."""
 
+    id = IntegerField(source="change.history_id", help_text="Among the changes of its model.")
     moment = DateTimeField(source="change.history_date")
     kind = ChoiceField(choices=ChangeType.choices)
     model = CharField(source="label")
@@ -43,6 +52,7 @@ class ChangeSerializer(Serializer):
     origin = ChoiceField(choices=Origin.choices)
     reason = CharField(source="change.history_change_reason")
     request = CharField(source="change.request")
+    batch = UUIDField(source="change.batch", allow_null=True, help_text="What it was changed with.")
     fields_changed = FieldChangeSerializer(source="fields", many=True)
 
 
@@ -53,6 +63,7 @@ class ChangesSerializer(Serializer):
     results = ChangeSerializer(many=True)
 
 
+VERBS = ("view", "change", "delete")  # what undoing a batch may need
 FILTERS: dict[str, Any] = {
     "device": KeyFilter(),
     "row": KeyFilter(),
@@ -161,9 +172,181 @@ class ChangesView(ApiView):
         return Q(**{f"{own}__in": reached.order_by().values("pk")})
 
 
+class ChangeNameSerializer(Serializer):
+    """A change, as the list of changes names it."""
+
+    model = CharField(help_text="Such as devices.device.")
+    id = IntegerField(min_value=1, max_value=2**63 - 1)
+
+
+class UndoneSerializer(Serializer):
+    """A row that was set back, and each field as it was and as it is now."""
+
+    model = CharField()
+    row = IntegerField()
+    fields_changed = FieldChangeSerializer(many=True)
+
+
+class WayBackView(ApiView):
+    """Changes that are undone, one row at a time. (docs/history.md)
+
+    The permissions to change such rows and to read their history are needed. What was deleted does
+    not come back, and credentials stay as they are.
+    """
+
+    undoes_change = False
+
+    def needed_permissions(self) -> tuple[str, ...]:
+        """Return none: the model of the change says which are needed."""
+        return ()
+
+    def _set_back(self, request: Request) -> Response:
+        asked = ChangeNameSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        model = self._model(request, asked.validated_data["model"])
+        try:
+            way = undoing.way_back(
+                model, asked.validated_data["id"], undoes_change=self.undoes_change
+            )
+        except ObjectDoesNotExist:
+            raise NotFound from None
+        if not narrowed(request, model._default_manager.filter(pk=way.row.pk)).exists():
+            raise NotFound
+        preview = way.preview()
+        if not preview:
+            raise Conflict(
+                _("Nothing is left of it to be set back: the row says so, or something newer."),
+                code="nothing-to-do",
+            )
+        self.spend([way.row], _named(model, "change"))
+        if (error := way.check()) is not None:
+            raise error
+        done = "undid the change" if self.undoes_change else "restored the state"
+        done = f"{done} of {way.change.history_date:%Y-%m-%d %H:%M:%S} UTC"
+        with self.because(": ".join(filter(None, (done, self._reason())))):
+            way.apply()
+        self.reach(model, [way.row.pk])
+        fields = [
+            {"field": field.attname, **one._asdict()}
+            for field, one in zip(way.fields, preview, strict=True)
+        ]
+        return Response(
+            {"model": model._meta.label_lower, "row": way.row.pk, "fields_changed": fields}
+        )
+
+    @staticmethod
+    def _model(request: Request, label: str) -> Any:
+        """Return the model of the label; raises ValidationError or PermissionDenied."""
+        found = {one.instance_type._meta.label_lower: one for one in all_histories()}
+        historical = found.get(label)
+        if historical is None or not getattr(historical.instance_type, "restored_fields", ()):
+            raise ValidationError({"model": [_("No change of such rows can be undone.")]})
+        model = historical.instance_type
+        if not (_may_read(request, historical) and may(request, _named(model, "change"))):
+            raise PermissionDenied
+        return model
+
+
+class RestoreView(WayBackView):
+    """The state that a change left."""
+
+    @extend_schema(
+        operation_id="changes_restore", request=ChangeNameSerializer, responses=UndoneSerializer
+    )
+    def post(self, request: Request) -> Response:
+        """Set a row back to what it said after a change, whatever was changed since.
+
+        The permissions to change such rows and to read their history are needed.
+        """
+        return self._set_back(request)
+
+
+class UndoView(WayBackView):
+    """One change, and no other."""
+
+    undoes_change = True
+
+    @extend_schema(
+        operation_id="changes_undo", request=ChangeNameSerializer, responses=UndoneSerializer
+    )
+    def post(self, request: Request) -> Response:
+        """Undo one change of a row, as far as what it wrote still stands.
+
+        The permissions to change such rows and to read their history are needed.
+        """
+        return self._set_back(request)
+
+
+class BatchSerializer(Serializer):
+    """What one request, command or import changed, by the `batch` of its changes."""
+
+    batch = UUIDField()
+
+
+class LeftSerializer(Serializer):
+    """How many rows stay as they are, and why."""
+
+    why = CharField()
+    rows = IntegerField()
+
+
+class UndoneBatchSerializer(Serializer):
+    """How many rows are as they were before, and what is left."""
+
+    undone = IntegerField()
+    left = LeftSerializer(many=True)
+
+
+class UndoBatchView(ApiView):
+    """What was changed together."""
+
+    def needed_permissions(self) -> tuple[str, ...]:
+        """Return none: rows that the account may not change or delete are left as they are."""
+        return ()
+
+    @extend_schema(
+        operation_id="changes_undo_batch",
+        request=BatchSerializer,
+        responses=UndoneBatchSerializer,
+    )
+    def post(self, request: Request) -> Response:
+        """Undo what one request, command or import changed, as far as nothing changed it since.
+
+        Rows that the account may not change or delete, or whose history it may not read, are left.
+        """
+        asked = BatchSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        number, grant = asked.validated_data["batch"], grant_of(request)
+        visible = [one for one in all_histories() if _may_read(request, one)]
+        if not visible:
+            raise PermissionDenied
+        if not any(one.objects.filter(batch=number).exists() for one in visible):
+            raise NotFound
+        touched = [_named(one.instance_type, verb) for one in visible for verb in VERBS]
+        if grant is not None and any(map(grant.narrows, touched)):
+            raise PermissionDenied(_("A rule of the token keeps it to some devices."))
+
+        def permitted(verb: str, model: Any) -> bool:
+            return history_of(model) in visible and may(request, _named(model, verb))
+
+        plan = undoing.plan(number, may=permitted, lock=True)
+        if plan is None:
+            raise Conflict(_("It has too many changes to be undone here."), code="too-many")
+        for model, rows in plan.deleted.items():
+            self.check_deletable(model._default_manager.filter(pk__in=[row.pk for row in rows]))
+        reason = ": ".join(filter(None, ("undid what was changed together", self._reason())))
+        with self.because(reason):
+            undoing.apply(plan)
+        left = [{"why": one.why, "rows": len(one.names)} for one in plan.left]
+        return Response({"undone": plan.total, "left": left})
+
+
+def _named(model: Any, verb: str) -> str:
+    return f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
+
+
 def _may_read(request: Request, historical: Any) -> bool:
-    meta = historical._meta
-    return may(request, f"{meta.app_label}.view_{meta.model_name}")
+    return may(request, _named(historical, "view"))
 
 
 def _both(visible: dict[Any, Q], wanted: dict[Any, Q]) -> dict[Any, Q]:

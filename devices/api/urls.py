@@ -10,7 +10,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from devices.api import problems
 from devices.api.authorities import AuthorityViewSet, RevocationListViewSet
-from devices.api.changes import ChangesView
+from devices.api.changes import ChangesView, RestoreView, UndoBatchView, UndoView
 from devices.api.credentials import CertificateViewSet, KeyViewSet
 from devices.api.devices import DeviceViewSet
 from devices.api.groups import GroupViewSet
@@ -40,6 +40,9 @@ def nothing_here(_request: HttpRequest, **_rest: str) -> HttpResponse:
 urlpatterns = [
     *router.urls,
     path("changes", ChangesView.as_view(), name="changes"),
+    path("changes/restore", RestoreView.as_view(), name="restore"),
+    path("changes/undo", UndoView.as_view(), name="undo"),
+    path("changes/undo-batch", UndoBatchView.as_view(), name="undo-batch"),
     path("", nothing_here),
     path("<path:rest>", nothing_here),
 ]

@@ -205,6 +205,7 @@ class Webhook(Recorded):
     history = Records(
         without=["pepper", "sealed", "former_sealed", "former_until", "position", "created"]
     )
+    restored_fields = ("name", "url", "state")
 
     class Meta:
         ordering = ["name"]

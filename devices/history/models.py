@@ -65,6 +65,8 @@ class Recorded(models.Model):
 
     # What may be written for many rows at once, since nothing but its own column must hold.
     bulk_fields: ClassVar[Collection[str]] = ()
+    # What may be set back to what it said before. Credentials have none: what was revoked stays so.
+    restored_fields: ClassVar[Sequence[str]] = ()
 
     class Meta:
         abstract = True

@@ -1,7 +1,8 @@
-"""Undoing what was changed together: each row as it was before, unless something changed it since.
+"""Undoing: back to what a row said, one change of it, or all that was changed together.
 
-What was created is deleted, what was changed is set back, memberships come and go. Credentials stay
-as they are, whatever a batch did to them: a secret cannot come back, and what was revoked stays so.
+Of the latter, each row is as it was before, unless something changed it since. What was created is
+deleted, what was changed is set back, memberships come and go. Credentials stay as they are,
+whatever a batch did to them: a secret cannot come back, and what was revoked stays so.
 """
 
 from collections import defaultdict
@@ -18,12 +19,84 @@ from django.utils.translation import gettext as _
 
 from devices.history import recording, timeline
 from devices.history.models import ChangeType
-from devices.history.timeline import CHANGES, Names
+from devices.history.recording import history_of
+from devices.history.timeline import CHANGES, FieldChange, Names
 
 MAX_UNDONE = 20_000  # changes of one batch
 
-Restores = Callable[[type[models.Model]], Sequence[str]]
 May = Callable[[str, type[models.Model]], bool]
+
+
+@dataclass(slots=True)
+class WayBack:
+    """A row, locked, and what would set it back; `change` is the one that is undone or restored."""
+
+    row: Any
+    change: Any
+    _target: Any
+    fields: list[Any]
+
+    def preview(self) -> list[FieldChange]:
+        """Return what would change, to be called before `check`."""
+        names = Names([self._target, self._now()])
+        return [
+            FieldChange(
+                str(one.verbose_name),
+                names.value(one, getattr(self.row, one.attname)),
+                names.value(one, getattr(self._target, one.attname)),
+            )
+            for one in self.fields
+        ]
+
+    def _now(self) -> Any:
+        target = self._target
+        said = {one.attname: getattr(self.row, one.attname) for one in target.tracked_fields}
+        return type(target)(**said)
+
+    def check(self) -> ValidationError | None:
+        """Set the fields to what they said; return why the row would not make sense so."""
+        for one in self.fields:
+            setattr(self.row, one.attname, getattr(self._target, one.attname))
+        try:
+            self.row.full_clean()
+        except ValidationError as error:
+            return error
+        return None
+
+    def apply(self) -> None:
+        """Save what `check` found nothing against."""
+        columns = {one.name for one in self.row._meta.concrete_fields}
+        self.row.save(update_fields=[one.name for one in self.fields] + [*columns & {"updated"}])
+
+
+def way_back(model: Any, change_id: int, *, undoes_change: bool) -> WayBack:
+    """Return how a row goes back to what it said at a change, or how that change is undone.
+
+    In a transaction: the row is locked. Raises ObjectDoesNotExist where there is no such change, no
+    such row any more, or nothing before the change to go back to.
+    """
+    kept = history_of(model).objects.filter(
+        history_type__in=[ChangeType.CREATED, ChangeType.CHANGED]
+    )
+    change = target = kept.get(history_id=change_id)
+    row = model._default_manager.select_for_update(of=("self",)).get(pk=change.id)
+    fields = [model._meta.get_field(name) for name in model.restored_fields]
+    if undoes_change:
+        target = kept.filter(id=change.id, history_id__lt=change_id).order_by("-history_id").first()
+        if target is None:
+            raise model.DoesNotExist
+        return WayBack(row, change, target, undone_fields(row, change, target, fields))
+    differing = [one for one in fields if getattr(row, one.attname) != getattr(target, one.attname)]
+    return WayBack(row, change, target, differing)
+
+
+def undone_fields(row: Any, change: Any, before: Any, fields: Iterable[Any]) -> list[Any]:
+    """Return the fields that a change changed, and whose values still stand."""
+    return [
+        one
+        for one in fields
+        if getattr(before, one.attname) != getattr(change, one.attname) == getattr(row, one.attname)
+    ]
 
 
 @dataclass(slots=True)
@@ -62,11 +135,11 @@ class Plan:
         return sum(map(len, rows))
 
 
-def plan(number: UUID, *, restores: Restores, may: May, lock: bool = False) -> Plan | None:
+def plan(number: UUID, *, may: May, lock: bool = False) -> Plan | None:
     """Return what undoing a batch would do; None where it has too many changes, or none.
 
-    `restores` names the fields of a model that staff may set back, `may` says whether they may
-    "change" or "delete" its rows. A constant number of statements for each model.
+    `may` says whether somebody may "change" or "delete" rows of a model. A constant number of
+    statements for each model.
     """
     found = Plan()
     links: dict[Any, list[Any]] = {}
@@ -88,7 +161,7 @@ def plan(number: UUID, *, restores: Restores, may: May, lock: bool = False) -> P
         for historical, changes in rows.items()
     }
     for historical, changes in rows.items():
-        _plan_rows(found, historical, changes, created, restores, may, lock=lock)
+        _plan_rows(found, historical, changes, created, may, lock=lock)
     for historical, changes in links.items():
         _plan_links(found, historical, changes, may)
     return found
@@ -128,14 +201,13 @@ def _plan_rows(
     historical: Any,
     changes: list[Any],
     created: dict[type[models.Model], set[int]],
-    restores: Restores,
     may: May,
     *,
     lock: bool,
 ) -> None:
     """Add to the plan what becomes of the rows of one model."""
     model = historical.instance_type
-    names, allowed = Names(changes), restores(model)
+    names, allowed = Names(changes), getattr(model, "restored_fields", ())
     first, last = {change.id: change for change in reversed(changes)}, {c.id: c for c in changes}
     if not allowed:
         for change in last.values():

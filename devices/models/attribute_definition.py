@@ -95,6 +95,7 @@ class AttributeDefinition(Recorded):
 
     objects = AttributeDefinitionManager()
     history = Records()
+    restored_fields = ("name", "type", "choices", "required", "is_filter", "help")
 
     class Meta:
         ordering = ["name"]

@@ -202,6 +202,7 @@ class Device(Recorded):
     objects = DeviceQuerySet.as_manager()
     history = Records(without=["created", "updated", "last_seen"])
     bulk_fields = ("kind", "name", "description", "enabled", "attributes")
+    restored_fields = bulk_fields
 
     class Meta:
         ordering = ["identifier"]

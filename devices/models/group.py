@@ -29,6 +29,7 @@ class DeviceGroup(Recorded):
     description = models.TextField(_("description"), blank=True)
 
     history = Records()
+    restored_fields = ("name", "parent", "description")
 
     class Meta:
         ordering = ["name"]

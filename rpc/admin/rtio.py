@@ -61,7 +61,6 @@ class RtioServerAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
         (gettext_lazy("Its device port"), {"fields": ["host", "port", "tls", "certificate"]}),
         (gettext_lazy("Who it is"), {"fields": ["backend"]}),
     ]
-    restores = ("name", "host", "port", "tls", "certificate", "enabled")
 
     @admin.display(description=gettext_lazy("Device port"), ordering="host")
     def address(self, server: RtioServer) -> str:
@@ -124,7 +123,6 @@ class DeviceServiceRouteAdmin(
     search_help_text = gettext_lazy("Search by any part of a URI, a URL or a note.")
     readonly_fields = ["room_left"]
     fieldsets = [(None, {"fields": ["uri", "url", "enabled", "note", "room_left"]})]
-    restores = ("uri", "url", "enabled", "note")
     changes = (Refuse(),)
     actions = [change.action() for change in changes]
 

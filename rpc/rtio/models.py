@@ -104,6 +104,7 @@ class RtioServer(Recorded):
 
     objects = RtioServerQuerySet.as_manager()
     history = Records()
+    restored_fields = ("name", "host", "port", "tls", "certificate", "enabled")
 
     class Meta:
         ordering = ["name"]
@@ -264,6 +265,7 @@ class DeviceServiceRoute(Recorded):
 
     objects = DeviceServiceRouteQuerySet.as_manager()
     history = Records(without=["crc"])
+    restored_fields = ("uri", "url", "enabled", "note")
 
     class Meta:
         ordering = ["uri"]

@@ -72,6 +72,11 @@ class Examples:
         """Return the key and the version of the row that an example is about: the newest."""
         if name.startswith("permissions_document"):
             return {"ETAG": self.api.get(path).headers["ETag"]}
+        if name.startswith("changes_") and name != "changes_list":
+            listed = self.api.get("/api/v1/changes?model=devices.device&limit=2").json()
+            newest, before = listed["results"]
+            change = before if name == "changes_restore" else newest
+            return {"ID": str(change["id"]), "BATCH": change["batch"]}
         collection = "/".join(path.split("/")[:4])
         if name in {"rtio_sessions_end", "devices_bulk_change", "devices_bulk_delete"}:
             collection, query = "/api/v1/devices", {"limit": 1000}
@@ -94,6 +99,14 @@ class Examples:
         if name == "jobs_delete_devices":
             body = {"identifier": f"//example.com/job-{number}"}
             self.api.post("/api/v1/devices", json=body).raise_for_status()
+        if name.startswith("changes_"):
+            body = {"identifier": f"//example.com/{name}-{number}"}
+            made = self.api.post("/api/v1/devices", json=body).raise_for_status().json()
+            self.api.patch(
+                f"/api/v1/devices/{made['id']}",
+                json={"name": "Lamp"},
+                headers={"If-Match": made["etag"]},
+            ).raise_for_status()
         if name == "rtio_servers_delete":  # one that no ended session is about
             body = {"name": f"spare {number}", "host": f"10.0.1.{number}"}
             self.api.post("/api/v1/rtio-servers", json=body).raise_for_status()

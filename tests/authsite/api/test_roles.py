@@ -60,7 +60,10 @@ MAY: dict[str, set[str]] = {
     **deeds("rtio_sessions", {SECURITY}, "end"),
     **deeds("jobs", {OPERATOR}, "import_devices", "delete_devices"),
 }
-OWN = {"jobs_list", "jobs_read", "jobs_cancel"}  # what was asked for with the same token
+OWN = {
+    *deeds("jobs", ALL, "list", "read", "cancel"),  # what was asked for with the same token
+    *deeds("changes", ALL, "restore", "undo", "undo_batch"),  # the change says what is needed
+}
 OPERATIONS = {
     operation["operationId"]: (method, path)
     for path, item in json.loads(rendered())["paths"].items()

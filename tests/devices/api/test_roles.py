@@ -8,9 +8,10 @@ from django.urls import resolve
 
 from acl.models import CommandPermission
 from authsite import roles
-from devices.api.changes import ChangesView
+from devices import history
+from devices.api.changes import ChangesView, RestoreView, UndoBatchView, UndoView
 from devices.api.routers import router
-from devices.models import Certificate, CertificateAuthority, Job, PreSharedKey
+from devices.models import Certificate, CertificateAuthority, Device, Job, PreSharedKey
 from devices.models.job import JobKind
 from tests.devices.api.conftest import Client
 from tests.support import pki
@@ -88,6 +89,9 @@ OPERATIONS: list[tuple[str, str, Any, set[str]]] = [
     ("post", "jobs/delete-devices", {"identifier_prefix": "bare", "expected": 1}, OPERATOR),
     ("post", "jobs/delete-devices", {"identifier_prefix": "known", "expected": 1}, NOBODY),
     ("get", "changes", None, {"Operator", "Security", "Auditor"}),
+    ("post", "changes/restore", {"model": "devices.device", "id": "{created}"}, OPERATOR),
+    ("post", "changes/undo", {"model": "devices.device", "id": "{changed}"}, OPERATOR),
+    ("post", "changes/undo-batch", {"batch": "{batch}"}, {"Operator", "Security", "Auditor"}),
 ]
 
 
@@ -105,7 +109,14 @@ def rows(make_device: Any, make_group: Any) -> dict[str, Any]:
     CommandPermission.objects.create(
         source_kind="group", source_group=ruled, destination_kind="everyone", pattern="/v1/*"
     )
+    with history.origin("shell"):
+        bare.name = "changed"
+        bare.save()
+    created, changed = Device.history.filter(id=bare.pk).order_by("history_id")
     return {
+        "created": created.history_id,
+        "changed": changed.history_id,
+        "batch": str(changed.batch),
         "device": device.pk,
         "bare": bare.pk,
         "group": group.pk,
@@ -180,6 +191,7 @@ def test_the_table_has_every_operation(rows: dict[str, Any]) -> None:
         if method != "head" and view.cls.__module__.startswith("devices.api")
     }
     there.add((ChangesView, "get"))
+    there |= {(view, "post") for view in (RestoreView, UndoView, UndoBatchView)}
     assert asked == there
 
 

@@ -49,7 +49,7 @@ def _near(settings: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 @pytest.fixture
 def deliverer() -> Iterator[Deliverer]:
     made = Deliverer()
-    made._next_look = made._next_pruning = float("inf")
+    made._next_look = float("inf")
     yield made
     made.close()
 
