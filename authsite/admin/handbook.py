@@ -129,6 +129,9 @@ def chapter(name: str) -> Chapter | None:
         elif opening.tag == "h2":
             sections.append((anchor, text))
     body = markdown.renderer.render(_without_title(tokens), markdown.options, {})
+    # What is wider than the page is scrolled, by keys as well.
+    body = body.replace("<pre>", '<pre tabindex="0">').replace("</table>", "</table></div>")
+    body = body.replace("<table>", '<div class="scrolls" tabindex="0"><table>')
     # Written by this project, with all HTML in it escaped.
     return Chapter(title, sections, mark_safe(body))  # noqa: S308
 
