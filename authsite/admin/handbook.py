@@ -155,9 +155,12 @@ def _lead_within_the_handbook(inline: Token) -> None:
 
     A picture is said in words: the pages show what the admin serves and nothing else.
     """
+    leads_nowhere = False
     for one in inline.children or ():
         if one.type == "image":
             one.type, one.tag, one.children = "text", "", None
+        if one.type == "link_close":
+            one.hidden, leads_nowhere = leads_nowhere, False
         target = str(one.attrGet("href") or "")
         if one.type != "link_open" or target.startswith(("#", "https://", "http://")):
             continue
@@ -165,7 +168,7 @@ def _lead_within_the_handbook(inline: Token) -> None:
         if dot and name in CHAPTERS:
             one.attrSet("href", f"../{name}/{section}")
         else:
-            del one.attrs["href"]
+            one.hidden = leads_nowhere = True
 
 
 def contents_view(site: "AdminSite", request: HttpRequest) -> HttpResponse:
