@@ -110,10 +110,12 @@ def _record_events(historical: Any, rows: Sequence[models.Model], change_type: s
         events.record_changes(historical, rows[start : start + BATCH_SIZE], change_type)
 
 
+# A bulk change is all or nothing within its caller's transaction, which fails with it: none needs
+# a savepoint of its own.
 def bulk_create(rows: Sequence[models.Model]) -> None:
     """Create rows of one model with their history; they get their primary keys."""
     if rows:
-        with transaction.atomic():
+        with transaction.atomic(savepoint=False):
             type(rows[0])._default_manager.bulk_create(rows, batch_size=BATCH_SIZE)
             record_stored(rows, ChangeType.CREATED)
 
@@ -121,7 +123,7 @@ def bulk_create(rows: Sequence[models.Model]) -> None:
 def bulk_update(rows: Sequence[models.Model], fields: Collection[str]) -> None:
     """Write these fields of rows of one model, with their history."""
     if rows:
-        with transaction.atomic():
+        with transaction.atomic(savepoint=False):
             type(rows[0])._default_manager.bulk_update(rows, fields, batch_size=BATCH_SIZE)
             record(rows, ChangeType.CHANGED)
 
@@ -133,7 +135,7 @@ def bulk_delete(rows: Sequence[models.Model]) -> None:
     model = type(rows[0])
     token = bulk_deleted.set(bulk_deleted.get() | {model})
     try:
-        with transaction.atomic():
+        with transaction.atomic(savepoint=False):
             record(rows, ChangeType.DELETED)
             for start in range(0, len(rows), BATCH_SIZE):
                 keys = [row.pk for row in rows[start : start + BATCH_SIZE]]

@@ -14,9 +14,10 @@ from django.utils.translation import gettext_lazy as _
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.extension_points import AccessEnd, end_access
-from devices.history import ChangeType, Records
+from devices.history import ChangeType, Records, bulk_create, bulk_update
 from devices.history.context import current_user
 from devices.models.device import Device
+from devices.models.revocation import FIELDS as REVOCATION
 from devices.models.revocation import Revocable, end_access_of
 from devices.verdicts import Outcome, outcome_at
 
@@ -146,7 +147,7 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
             if not is_held:
                 _hold(device)
             key.full_clean(exclude=made_here)
-            key.save()
+            bulk_create([key])
         return key
 
     def rotate(
@@ -167,12 +168,15 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         moment = now or timezone.now()
         with transaction.atomic():
             _hold(device)
-            for key in self.select_for_update().filter(device=device).live_at(moment):
-                if overlap:
-                    key.end_by(moment + overlap)
-                else:
-                    key.revoke(by=current_user(), reason=str(_("rotated")), now=moment)
-            if not overlap:
+            live = list(self.select_for_update().filter(device=device).live_at(moment))
+            if overlap:
+                ending = [key for key in live if key.end_by(moment + overlap)]
+                bulk_update(ending, ["not_after", "not_before"])
+            else:
+                for key in live:
+                    key.revoked_at = moment
+                    key.revoked_by, key.revoked_reason = current_user(), str(_("rotated"))
+                bulk_update(live, REVOCATION)
                 end_access([device], AccessEnd.ROTATED)
             return self._issue(device, label=label, token=token, is_held=True)
 
@@ -286,10 +290,11 @@ class PreSharedKey(Revocable):
             return Outcome.PEPPER_MISSING
         return outcome_at(self, now)
 
-    def end_by(self, moment: datetime) -> None:
-        """Let the key expire at `moment` unless it ends earlier already."""
-        if self.not_after is None or self.not_after > moment:
-            self.not_after = moment
-            if self.not_before is not None and self.not_before >= moment:
-                self.not_before = None
-            self.save(update_fields=["not_after", "not_before"])
+    def end_by(self, moment: datetime) -> bool:
+        """Let the key, once it is saved, end at `moment`; False where it ends earlier already."""
+        if self.not_after is not None and self.not_after <= moment:
+            return False
+        self.not_after = moment
+        if self.not_before is not None and self.not_before >= moment:
+            self.not_before = None
+        return True

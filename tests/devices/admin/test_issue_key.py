@@ -122,6 +122,6 @@ def test_a_rotation_takes_few_statements(
     PreSharedKey.objects.issue(device=device)
     address = url("device_rotate_keys", device.pk)
     token = admin_client.get(address).context["form"]["token"].value()
-    with django_assert_max_num_queries(16 + 5):  # and the events of two keys
+    with django_assert_max_num_queries(12 + 5):  # and the events of two keys
         answer = admin_client.post(address, {"token": token, "overlap": "24"})
     assert shown_secret(answer)
