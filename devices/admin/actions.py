@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.utils import model_ngettext
 from django.contrib.admin.widgets import AdminTextInputWidget, AutocompleteSelect
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
@@ -417,7 +416,7 @@ class BulkActionsMixin(OwnPagesMixin):
             | {
                 "text": change.text,
                 "count": count,
-                "noun": model_ngettext(self.opts, count),
+                "noun": self.opts.verbose_name if count == 1 else self.opts.verbose_name_plural,
                 "selected": rows.count(),
                 "more": max(count - MAX_SHOWN, 0),
                 "goes_with": change.goes_with(affected),

@@ -90,7 +90,7 @@ class CurrentForm(forms.ModelForm):
             and bound.field.has_changed(
                 bound.initial,
                 bound.field.hidden_widget().value_from_datadict(
-                    self.data, self.files, bound.html_initial_name
+                    self.data, self.files, self.add_initial_prefix(bound.name)
                 ),
             )
         ]

@@ -9,11 +9,9 @@ from typing import Any, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import IntegrityError, connection
 from django.db.models import BigIntegerField, Model, QuerySet
-from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -66,6 +64,22 @@ class OwnPagesMixin(admin.ModelAdmin):
         return view(request, *args, **kw)
 
 
+class ReadOnlyMixin(admin.ModelAdmin):
+    """Shows rows that the registry makes, and forgets by age; nobody changes them by hand."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse: the registry makes them."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: what happened stays as it is."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: they are forgotten by age."""
+        return False
+
+
 class AddressParametersMixin(admin.ModelAdmin):
     """Makes an admin take from an address what it offers and can use, and nothing else.
 
@@ -78,7 +92,7 @@ class AddressParametersMixin(admin.ModelAdmin):
         """Allow what a filter of the list sends, and rows that belong to another row."""
         if lookup in self.related_lookups():
             return is_key(value) and super().lookup_allowed(lookup, value, request)
-        name, _separator, part = lookup.partition(LOOKUP_SEP)
+        name, _separator, part = lookup.partition("__")
         if part and lookup not in self.offered_lookups(request):
             return False
         if part in {"exact", "gte", "lt"}:
@@ -273,10 +287,10 @@ def confirmation(
     """Return the page on which staff confirm an action on the selected rows."""
     shown = context["shown"] if "shown" in context else set_digest(queryset)
     across = request.POST.get("select_across") == "1"
-    selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
+    selected = request.POST.getlist(admin.ACTION_CHECKBOX_NAME)
     keys = selected[:1] if across else selected
     hidden = [
-        *((ACTION_CHECKBOX_NAME, key) for key in keys),
+        *((admin.ACTION_CHECKBOX_NAME, key) for key in keys),
         *([("select_across", "1")] if across else []),
     ]
     return form_page(

@@ -19,7 +19,13 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
-from devices.admin.mixins import OwnPagesMixin, SaveChangedFieldsMixin, form_page, own_page
+from devices.admin.mixins import (
+    OwnPagesMixin,
+    ReadOnlyMixin,
+    SaveChangedFieldsMixin,
+    form_page,
+    own_page,
+)
 from devices.admin.reauthentication import recently_authenticated
 from devices.admin.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.events.kinds import Kind
@@ -206,25 +212,13 @@ def _deliveries_of(webhook: Webhook, state: str = "") -> str:
     return f"{url}&state__exact={state}" if state else url
 
 
-class ReadOnly(admin.ModelAdmin):
-    """Rows that nobody makes, changes or deletes by hand."""
+class ReadOnly(ReadOnlyMixin):
+    """Rows that nobody changes, and that have no history."""
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         """Offer no history: nobody changes them."""
         context["history_is_hidden"] = True
         return super().render_change_form(request, context, *args, **kw)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: the registry makes them."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: what happened stays as it is."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: they are forgotten by age."""
-        return False
 
 
 def _as_text(data: Any) -> SafeString:

@@ -10,7 +10,6 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models import CharField, Func, TextField, lookups
-from django.db.models.sql.compiler import SQLCompiler
 from django.dispatch import receiver
 
 
@@ -29,7 +28,7 @@ def add_functions(*, connection: BaseDatabaseWrapper, **_signal: Any) -> None:
 class FoldsOnSqlite(lookups.Lookup):
     """Add the folding to a look-up that ignores case."""
 
-    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper) -> Any:
         """Compile to Django's own look-up, of both sides folded where the text needs it."""
         if not isinstance(self.rhs, str) or self.rhs.isascii():
             return self.as_sql(compiler, connection)

@@ -8,8 +8,7 @@ from typing import Any
 from cryptography.x509 import Certificate as X509Certificate
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef, Q
-from django.db.models.deletion import CASCADE, SET_NULL, Collector
+from django.db.models import CASCADE, SET_NULL, Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -166,7 +165,7 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
 
 
 def keep_revoked(
-    collector: Collector,
+    collector: Any,
     field: "models.ForeignKey[Any, Any]",
     sub_objs: "CertificateQuerySet",
     using: str,

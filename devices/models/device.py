@@ -9,7 +9,6 @@ from django.db import models, transaction
 from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import StartsWith
-from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -384,7 +383,7 @@ class BeginsWith(StartsWith):
     Django's own is LIKE, which SQLite compares without case and therefore reads every row for.
     """
 
-    def as_sqlite(self, compiler: SQLCompiler, connection: Any) -> tuple[str, tuple[Any, ...]]:
+    def as_sqlite(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
         """Ask for the range of identifiers that begin so."""
         column, parameters = self.process_lhs(compiler, connection)
         ends = f"{self.rhs}\U0010ffff"

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy
 
 from devices.admin.history import EXPORTED, MAX_EXPORTED
 from devices.admin.import_export import download
-from devices.admin.mixins import OwnPagesMixin, own_page
+from devices.admin.mixins import OwnPagesMixin, ReadOnlyMixin, own_page
 from devices.admin.rendering import NOTHING, moment_column
 from devices.models import Device
 from devices.moments import parse_moment
@@ -174,7 +174,7 @@ def device_link(row: CallRecord, identifier: str) -> SafeString | str:
 
 
 @admin.register(CallRecord)
-class CallRecordAdmin(OwnPagesMixin, admin.ModelAdmin):
+class CallRecordAdmin(OwnPagesMixin, ReadOnlyMixin):
     """The journal: nobody adds to it, changes or deletes it here."""
 
     list_display = [
@@ -222,18 +222,6 @@ class CallRecordAdmin(OwnPagesMixin, admin.ModelAdmin):
         ),
         (gettext_lazy("By whom"), {"fields": ["caller_link", "endpoint", "request"]}),
     ]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Leave adding to the servers."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: what was counted stays."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: `prune_journal` deletes what is old."""
-        return False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the list that knows devices."""

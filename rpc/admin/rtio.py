@@ -20,6 +20,7 @@ from devices.admin.forms import CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import (
     OwnPagesMixin,
+    ReadOnlyMixin,
     SaveChangedFieldsMixin,
     form_page,
     own_page,
@@ -189,7 +190,7 @@ class AttentionFilter(admin.SimpleListFilter):
 
 
 @admin.register(SessionEnding)
-class SessionEndingAdmin(OwnPagesMixin, admin.ModelAdmin):
+class SessionEndingAdmin(OwnPagesMixin, ReadOnlyMixin):
     """Receipts of sessions that were ended, and those that still are to be."""
 
     list_display = [REQUESTED, "device_link", "server", "receipt", "cause", "attempts", "by"]
@@ -210,10 +211,6 @@ class SessionEndingAdmin(OwnPagesMixin, admin.ModelAdmin):
             {"fields": ["attempts", "detail", "ended_after", "intercepted", "admitted_here"]},
         ),
     ]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Leave adding to the device's page."""
-        return False
 
     @own_page("end/<int:device_id>/", "end")
     def end_now(self, request: HttpRequest, device_id: int) -> HttpResponse:
@@ -244,14 +241,6 @@ class SessionEndingAdmin(OwnPagesMixin, admin.ModelAdmin):
             is_destructive=True,
             opts=Device._meta,
         )
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: a receipt stays as it is."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: `prune_journal` deletes what is old."""
-        return False
 
     @admin.display(description=gettext_lazy("Device"))
     def device_link(self, ending: SessionEnding) -> SafeString:

@@ -3,13 +3,13 @@
 Not in the session: a click of a stranger would leave a row in the database.
 """
 
+import hmac
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
-from django.utils.crypto import constant_time_compare
 
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
 
@@ -66,6 +66,6 @@ def recall(request: HttpRequest, state: str) -> Journey:
         raise SignOnRefused(Reason.NOT_BEGUN_HERE, "it took too long") from None
     except (signing.BadSignature, TypeError):
         raise SignOnRefused(Reason.NOT_BEGUN_HERE, "this browser has not begun one") from None
-    if not constant_time_compare(journey.state, state):
+    if not hmac.compare_digest(journey.state.encode(), state.encode()):
         raise SignOnRefused(Reason.NOT_BEGUN_HERE, "the state is that of another one")
     return journey

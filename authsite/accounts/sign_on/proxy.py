@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.contrib.auth import logout
+from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponseBase
 
 from authsite.accounts import login, second_factor
@@ -27,11 +28,13 @@ class ProxySignOn:
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        if not settings.PROXY_USER_HEADER:
+            raise MiddlewareNotUsed
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer, as to whom the proxy names."""
-        if settings.PROXY_USER_HEADER and request.path_info.startswith(PAGES):
+        if request.path_info.startswith(PAGES):
             try:
                 _sign_on(request)
             except SignOnRefused as refusal:
