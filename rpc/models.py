@@ -184,11 +184,6 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
         """Return how many calls the rows count."""
         return self.aggregate(total=Sum("count"))["total"] or 0
 
-    def per_bucket(self) -> list[tuple[datetime, int]]:
-        """Return how many calls each hour counts, oldest first; hours without any are left out."""
-        hours = self.order_by().values("bucket").annotate(total=Sum("count"))
-        return list(hours.order_by("bucket").values_list("bucket", "total"))
-
     def per_hour(self, first: datetime) -> dict[datetime, dict[str, int]]:
         """Return how many calls each hour since `first` counts, by outcome."""
         found: dict[datetime, dict[str, int]] = {}
@@ -196,11 +191,6 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
         for bucket, outcome, total in rows.annotate(total=Sum("count")):
             found.setdefault(bucket, {})[outcome] = total
         return found
-
-    def per_reason(self) -> list[tuple[str, int]]:
-        """Return how many calls each reason counts, the most frequent first."""
-        counts = self.order_by().values("reason").annotate(total=Sum("count"))
-        return list(counts.order_by("-total").values_list("reason", "total"))
 
     def callers(self) -> list["CallRecord"]:
         """Return the newest row of each caller that was ever let in, by caller.

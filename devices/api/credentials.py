@@ -256,25 +256,6 @@ class CertificateSerializer(ModelSerializer):
 
     class Meta:
         model = Certificate
-        fields = [
-            "id",
-            "device",
-            "label",
-            "pin",
-            "certificate",
-            "state",
-            "subject",
-            "issuer",
-            "serial",
-            "fingerprint",
-            "public_key_fingerprint",
-            "not_before",
-            "not_after",
-            *REVOCATION,
-            "created",
-            "last_used",
-            "pem",
-        ]
         read_only_fields = [
             "subject",
             "issuer",
@@ -288,6 +269,7 @@ class CertificateSerializer(ModelSerializer):
             "last_used",
             "pem",
         ]
+        fields = ["id", "device", "label", "pin", "certificate", "state", *read_only_fields]
         create_only = ["device", "pin", "certificate"]
         extra_kwargs = {"device": {"allow_null": False}}
 

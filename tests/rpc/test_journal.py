@@ -88,8 +88,8 @@ def test_refused_calls_over_time() -> None:
     count(at=NOW, times=9)
     recent = CallRecord.objects.refused().since(NOW - 24 * HOUR)
     noon = NOW.replace(minute=0)
-    assert recent.per_bucket() == [(noon - 2 * HOUR, 7), (noon, 1)]
-    assert recent.per_reason() == [("throttled", 4), ("revoked", 3), ("cut-off", 1)]
+    refused = {noon - 2 * HOUR: {"refused": 7}, noon: {"refused": 1}}
+    assert recent.per_hour(NOW - 24 * HOUR) == refused
     assert recent.total() == 8
     assert CallRecord.objects.allowed().total() == 9
     assert CallRecord.objects.none().total() == 0
