@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import IntegrityError, connection
 from django.db.models import BigIntegerField, Model, QuerySet
@@ -287,10 +288,10 @@ def confirmation(
     """Return the page on which staff confirm an action on the selected rows."""
     shown = context["shown"] if "shown" in context else set_digest(queryset)
     across = request.POST.get("select_across") == "1"
-    selected = request.POST.getlist(admin.ACTION_CHECKBOX_NAME)
+    selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
     keys = selected[:1] if across else selected
     hidden = [
-        *((admin.ACTION_CHECKBOX_NAME, key) for key in keys),
+        *((ACTION_CHECKBOX_NAME, key) for key in keys),
         *([("select_across", "1")] if across else []),
     ]
     return form_page(

@@ -70,6 +70,7 @@ NAMES = [
         "what a list raises for an address that makes no sense",
     ),
     Name(f"{ADMIN}.options", "IS_POPUP_VAR", "devices/admin/read_first.py", "forms in pop-ups"),
+    Name(f"{ADMIN}.helpers", "ACTION_CHECKBOX_NAME", "devices/admin/mixins.py", "of a list"),
     Name(f"{ADMIN}.utils", "label_for_field", "devices/admin/changelist.py", "heads of columns"),
     Name(f"{ADMIN}.utils", "unquote", "devices/admin/read_first.py", "keys in addresses"),
     Name(f"{ADMIN}.views.main", "ORDER_VAR", "devices/admin/saved_filters.py", "of a list"),
