@@ -1,5 +1,6 @@
 """Staff's accounts in the admin: roles, second factors, who is locked out, and the way back in."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
 from authsite.accounts import login
+from authsite.accounts.sign_on.models import ExternalIdentity
 from tests.support.forms import inputs
 
 LIST = "/admin/auth/user/"
@@ -98,3 +100,22 @@ def test_the_list_costs_the_same_statements_however_many_accounts(
         User.objects.create_user(f"user{number}").groups.add(int(role("Viewer")))
     with django_assert_max_num_queries(20):
         assert "Viewer" in admin_client.get(LIST).content.decode()
+
+
+def test_staff_call_accounts_and_roles_so_and_see_who_proves_an_account(
+    admin_client: Client, kim: User
+) -> None:
+    assert "<h1>Accounts</h1>" in admin_client.get(LIST).content.decode()
+    assert "<h1>Add role</h1>" in admin_client.get("/admin/auth/group/add/").content.decode()
+    page = f"{LIST}{kim.pk}/change/"
+    assert "a password of this registry" in admin_client.get(page).content.decode()
+    ExternalIdentity.objects.create(
+        user=kim,
+        source=ExternalIdentity.Source.OPENID_CONNECT,
+        issuer="https://login.example.com",
+        subject="<kim>",
+        last_signed_on_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+    )
+    shown = admin_client.get(page).content.decode()
+    assert "OpenID Connect, https://login.example.com, as <bdi>&lt;kim&gt;</bdi>" in shown
+    assert "2026-01-02 03:04" in shown

@@ -342,6 +342,22 @@ def test_too_many_for_a_sheet_is_said_on_the_page(
     assert "use CSV" in answer.content.decode()
 
 
+@pytest.mark.parametrize(
+    ("wanted", "separator"), [(",", ","), (";", ";"), ("\t", "\t"), ("x", ","), ("", ",")]
+)
+def test_csv_is_exported_as_the_spreadsheet_wants_it_and_read_again(
+    admin_client: Client, make_device: Factory, wanted: str, separator: str
+) -> None:
+    make_device("a", name="b;c,d")
+    page = reverse("admin:devices_device_export")
+    answer = admin_client.get(page, {"format": "csv", "separator": wanted})
+    content = b"".join(answer.streaming_content)  # type: ignore[attr-defined]
+    header = content.decode("utf-8-sig").splitlines()[0]
+    assert header.startswith(f"identifier{separator}kind{separator}name")
+    (row,) = formats.read(content, formats.Format.CSV, Columns())
+    assert (row.cells["identifier"], row.cells["name"]) == ("a", "b;c,d")
+
+
 def test_exporting_needs_viewing(staff: Callable[..., Client], make_device: Factory) -> None:
     make_device("a")
     page = reverse("admin:devices_device_export")
