@@ -102,7 +102,6 @@ AUTHORITIES = Statement(
      WHERE a.subject_fingerprint {among}
      ORDER BY a.id
     """,
-    moments=(11,),
 )
 REVOKED_SERIALS = Statement(
     "SELECT authority_id, serial FROM devices_revokedserial WHERE serial {among}"

@@ -59,8 +59,7 @@ KEYS_OF_DEVICES = Statement(
            k.not_before, k.not_after, k.revoked_at
       FROM devices_device d LEFT JOIN devices_presharedkey k ON k.device_id = d.id
      WHERE d.identifier {among}
-    """,
-    moments=(8, 9, 10),
+    """
 )
 
 

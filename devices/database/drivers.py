@@ -10,7 +10,7 @@ test_drivers.py fails when one of them changes.
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NoReturn
@@ -63,7 +63,17 @@ def for_cursor(connection: BaseDatabaseWrapper, parameters: Sequence[Any]) -> li
 
 
 def _run_on_sqlite(driver: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Rows:
-    return list(driver.execute(_with_question_marks(sql), list(map(_for_sqlite, parameters))))
+    return aware(driver.execute(_with_question_marks(sql), list(map(_for_sqlite, parameters))))
+
+
+def aware(rows: Iterable[tuple[Any, ...]]) -> Rows:
+    """Return SQLite's rows with the zone of their moments: it stores them in UTC, unsaid."""
+    return [
+        tuple(
+            [value.replace(tzinfo=UTC) if isinstance(value, datetime) else value for value in row]
+        )
+        for row in rows
+    ]
 
 
 @cache

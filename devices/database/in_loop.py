@@ -173,11 +173,12 @@ class LoopAsker(Generic[Question, Answer]):
             return
         try:
             while True:
-                statement, values = self._steps.send(rows)  # type: ignore[arg-type]
+                query = self._steps.send(rows)  # type: ignore[arg-type]
+                sql, parameters = self._query(*query)
                 if self._connection.vendor != "sqlite":
-                    self._send(*self._query(statement, values))
+                    self._send(sql, parameters)
                     return
-                rows = statement.on(self._connection, *values)  # no round trip, no wait
+                rows = drivers.run(self._connection, sql, parameters)  # no round trip, no wait
         except StopIteration as end:
             for _, future in self._asked:
                 if not future.done():

@@ -5,7 +5,6 @@ endpoints ask the same few questions over and over, so each is a `Statement`.
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from datetime import UTC
 from typing import Any, NamedTuple, TypeVar
 
 from django.db import (
@@ -33,7 +32,8 @@ def fetch(
     if connection.in_atomic_block:  # which the driver's own cursors begin
         with connection.cursor() as cursor:
             cursor.execute(sql, drivers.for_cursor(connection, parameters))
-            return list(cursor.fetchall())
+            rows = cursor.fetchall()
+        return drivers.aware(rows) if connection.vendor == "sqlite" else rows
     was_open = connection.connection is not None
     try:
         return drivers.run(connection, sql, parameters)
@@ -59,13 +59,11 @@ class Statement:
         "postgresql": "= ANY(%s)",
     }
 
-    def __init__(self, sql: str | Mapping[str, str], *, moments: Sequence[int] = ()) -> None:
-        """`moments` are the positions of the columns that hold moments."""
+    def __init__(self, sql: str | Mapping[str, str]) -> None:
         self.sql = {
             vendor: (sql if isinstance(sql, str) else sql[vendor]).format(among=among)
             for vendor, among in self.AMONG.items()
         }
-        self._moments = moments
 
     def rows(self, *values: object, using: str = DEFAULT_DB_ALIAS) -> list[tuple[Any, ...]]:
         """Run with a value for each placeholder, in order; it fails as `fetch` does.
@@ -76,26 +74,7 @@ class Statement:
         rows = None
         if answers.standby is not None and using == DEFAULT_DB_ALIAS:
             rows = answers.standby.rows(self.sql[connection.vendor], values)
-        return self.on(connection, *values) if rows is None else self.read(rows, connection)
-
-    def on(self, connection: BaseDatabaseWrapper, *values: object) -> list[tuple[Any, ...]]:
-        """Run on a connection, whatever else answers the statement's questions."""
-        return self.read(fetch(connection, self.sql[connection.vendor], values), connection)
-
-    def read(
-        self, rows: list[tuple[Any, ...]], connection: BaseDatabaseWrapper
-    ) -> list[tuple[Any, ...]]:
-        """Return rows with their moments aware."""
-        if self._moments and connection.vendor == "sqlite":  # which stores them in UTC, unsaid
-            return [self._aware(row) for row in rows]
-        return rows
-
-    def _aware(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        columns = list(row)
-        for position in self._moments:
-            if columns[position] is not None:
-                columns[position] = columns[position].replace(tzinfo=UTC)
-        return tuple(columns)
+        return fetch(connection, self.sql[connection.vendor], values) if rows is None else rows
 
 
 class Query(NamedTuple):
