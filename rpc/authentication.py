@@ -9,10 +9,12 @@ hands on in a header; the front vouches that the client holds its private key.
 import base64
 import binascii
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from itertools import count
 from typing import Any
 from urllib.parse import unquote
 
@@ -30,6 +32,7 @@ from devices.addresses import AddressError, entity_id
 from devices.authentication import authenticate
 from devices.credentials.certificates import backends_named
 from devices.models import Device
+from devices.telemetry import MAX_REQUEST_ID_LENGTH
 
 Network = IPv4Network | IPv6Network
 
@@ -61,6 +64,7 @@ FORWARDING_HEADERS = frozenset(
     )
 )
 
+REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID_LENGTH}}}\Z")
 WITH_PORT = re.compile(r"([\d.]+):\d{1,5}|\[([^\[\]]+)\](?::\d{1,5})?", re.ASCII)
 
 
@@ -222,6 +226,25 @@ def handed_on_certificate(meta: Mapping[str, Any]) -> str | None:
     if value.startswith(":") and value.endswith(":"):
         return value[1:-1]
     return unquote(value)
+
+
+class RequestIds:
+    """Names requests, for their answers and their log lines."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(5)
+        self._numbers = count(1)
+
+    def of(self, meta: Mapping[str, Any]) -> str:
+        """Return the id that a configured proxy gave a request, else a new one."""
+        given: str | None = meta.get("HTTP_X_REQUEST_ID")
+        if (
+            given is not None
+            and REQUEST_ID.match(given)
+            and is_within(meta.get("REMOTE_ADDR") or "", settings.TRUSTED_PROXIES)
+        ):
+            return given
+        return f"{self._prefix}-{next(self._numbers):x}"
 
 
 def source_address(meta: Mapping[str, Any]) -> str | None:

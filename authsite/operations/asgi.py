@@ -105,7 +105,7 @@ class LoopApplication:
                 return None
             if isinstance(known, dict):
                 known[name] = answers
-        current = self._wsgi.id_of(environ)
+        current = self._wsgi.ids.of(environ)
         request_id.set(current)
         try:
             reply = view.finish(exchange, known)

@@ -3,12 +3,9 @@
 Health is answered before a slot is taken, never redirects, and asks nobody for a credential.
 """
 
-import re
-import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
-from itertools import count
 from types import TracebackType
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -17,10 +14,9 @@ from django.conf import settings
 
 from authsite.operations import metrics
 from authsite.operations.health import Readiness, State
-from devices.telemetry import MAX_REQUEST_ID_LENGTH, request_id
-from rpc.authentication import is_within, source_address
+from devices.telemetry import request_id
+from rpc.authentication import RequestIds, is_within, source_address
 
-REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID_LENGTH}}}\Z")
 HEADER = "X-Request-Id"
 READING = frozenset({"GET", "HEAD"})
 
@@ -37,28 +33,16 @@ class Operations:
         self._pages: dict[str, Page] = {"/livez": self._live, "/readyz": self._ready}
         if settings.METRICS_NETWORKS:
             self._pages["/metrics"] = self._metrics
-        self._prefix = secrets.token_hex(5)
-        self._numbers = count(1)
+        self.ids = RequestIds()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request, under an id that its answer and its log lines name."""
         if page := self._pages.get(environ["PATH_INFO"]):
             request_id.set("")
             return _answer(page, environ, start_response)
-        current = self.id_of(environ)
+        current = self.ids.of(environ)
         request_id.set(current)
         return self._application(environ, partial(_start, start_response, current))
-
-    def id_of(self, environ: Mapping[str, Any]) -> str:
-        """Return the id that a configured proxy gave a request, else a new one."""
-        given: str | None = environ.get("HTTP_X_REQUEST_ID")
-        if (
-            given is not None
-            and REQUEST_ID.match(given)
-            and is_within(environ.get("REMOTE_ADDR") or "", settings.TRUSTED_PROXIES)
-        ):
-            return given
-        return f"{self._prefix}-{next(self._numbers):x}"
 
     @staticmethod
     def _live(_environ: WSGIEnvironment) -> tuple[HTTPStatus, bytes]:
