@@ -11,7 +11,7 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 
 from cryptography.exceptions import InvalidKey
@@ -83,6 +83,20 @@ def newest_pepper() -> str:
 def hmac_digest(secret: str, pepper: bytes) -> str:
     """Return the digest of a generated secret, in hexadecimal (64 characters)."""
     return hmac.digest(pepper, HMAC_CONTEXT + encoded(secret), hashlib.sha256).hex()
+
+
+def hmac_digests(secret: str, wanted: Collection[str]) -> dict[str, str]:
+    """Return a generated secret's digests by the ids of configured peppers, the newest one first.
+
+    The newest one is always made: a secret of an unknown device costs what one of a known does.
+    """
+    configured = peppers()
+    newest = next(iter(configured))
+    made = {newest: hmac_digest(secret, configured[newest])}
+    for name in wanted:
+        if name != newest and name in configured:
+            made[name] = hmac_digest(secret, configured[name])
+    return made
 
 
 def argon2_digest(secret: str, pepper: bytes) -> str:

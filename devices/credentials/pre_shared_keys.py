@@ -189,19 +189,18 @@ def _match_without_hash(stored: Sequence[StoredKey], secret: str, now: datetime)
 
 
 def _match_generated(stored: Sequence[StoredKey], secret: str, now: datetime) -> Match | None:
-    peppers = hashing.peppers()
-    newest = next(iter(peppers))
-    made = {newest: hashing.hmac_digest(secret, peppers[newest])}
-    matches = []
-    for row in stored:
-        if row.scheme != Scheme.HMAC_SHA256 or row.pepper not in peppers:
-            continue
-        if row.pepper not in made:
-            made[row.pepper] = hashing.hmac_digest(secret, peppers[row.pepper])
-        if hmac.compare_digest(made[row.pepper], row.digest):
-            matches.append(row)
-    match = _best(matches, now)
-    if match is not None and match.row.pepper != newest:
+    made = hashing.hmac_digests(secret, {row.pepper for row in stored})
+    match = _best(
+        [
+            row
+            for row in stored
+            if row.scheme == Scheme.HMAC_SHA256
+            and row.pepper in made
+            and hmac.compare_digest(made[row.pepper], row.digest)
+        ],
+        now,
+    )
+    if match is not None and match.row.pepper != next(iter(made)):
         _replace_outdated_digest(*match, secret)
     return match
 
