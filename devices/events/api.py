@@ -151,16 +151,18 @@ class EventViewSet(ViewSetMixin, ApiView):
 
     def _groups(self) -> frozenset[int] | None:
         """Return the groups whose events are asked for and may be seen; None: of any, or none."""
-        groups = None
-        if "group" in self.request.query_params:
-            group = self._number("group", 0, 1, 10**9 - 1)
-            if not DeviceGroup.objects.filter(pk=group).exists():
-                raise problems.ParameterError("group", _("There is no such group."))
-            groups = stream.groups_below(group)
+        groups: frozenset[int] | None = None
         grant: Any = grant_of(self.request)
         if grant is not None:
             for permission in ("devices.view_event", "devices.view_device"):
                 reached = grant.reached_groups(permission)
                 if reached is not None:
                     groups = reached if groups is None else groups & reached
+        if "group" in self.request.query_params:
+            group = self._number("group", 0, 1, 10**9 - 1)
+            is_beyond = groups is not None and group not in groups  # as though there were none
+            if is_beyond or not DeviceGroup.objects.filter(pk=group).exists():
+                raise problems.ParameterError("group", _("There is no such group."))
+            below = stream.groups_below(group)
+            groups = below if groups is None else groups & below
         return groups

@@ -146,6 +146,15 @@ def test_a_token_sees_no_events_of_devices_beyond_its_groups(
     assert len(ask(client).data["events"]) == seen
 
 
+def test_a_token_learns_of_no_group_beyond_its_own(client_of: Client, make_group: Any) -> None:
+    lab, other = make_group("lab"), make_group("other")
+    grant = Grant(device=frozenset({lab.pk}))
+    client = client_of(account("service", ["devices.view_event"]), grant)
+    assert ask(client, group=lab.pk).status_code == 200
+    beyond, missing = (ask(client, group=pk) for pk in (other.pk, other.pk + 1000))
+    assert (beyond.status_code, beyond.json()) == (400, missing.json())
+
+
 def test_a_question_costs_few_statements(
     api: APIClient, django_assert_max_num_queries: Any
 ) -> None:
