@@ -51,7 +51,7 @@ class Fact(NamedTuple):
 View = Callable[[], HttpResponse]
 
 # Sections of a device's page, of a group's page; None where there is nothing that this user may
-# see. From devices: the history; from acl: the rules; from rpc: the last calls, sessions at RTIO.
+# see. From devices: the history; from acl: the rules; from rpc: calls, and sessions at RTIO.
 PANELS: list[Callable[[HttpRequest, "Device"], Panel | None]] = []
 GROUP_PANELS: list[Callable[[HttpRequest, "DeviceGroup"], Panel | None]] = []
 

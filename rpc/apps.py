@@ -21,9 +21,9 @@ class RpcConfig(AppConfig):
         """Register checks, sections of pages, what permissions are tried with, ended access."""
         from acl import extension_points
         from acl.engine.decisions import Request
-        from devices.extension_points import ACCESS_ENDED, FACTS, PANELS, PASTES
+        from devices.extension_points import ACCESS_ENDED, FACTS, GROUP_PANELS, PANELS, PASTES
         from rpc import checks  # noqa: F401
-        from rpc.admin.panels import last_calls, let_in_through, sessions
+        from rpc.admin.panels import calls_of_group, last_calls, let_in_through, sessions
         from rpc.admin.pastes import pastes
         from rpc.commands.registry import COMMANDS
         from rpc.models import CallRecord
@@ -35,6 +35,7 @@ class RpcConfig(AppConfig):
         extension_points.COMMAND_SOURCES.append(lambda: COMMANDS)
         extension_points.REQUEST_SOURCES.append(requests_of_late)
         PANELS.extend((last_calls, sessions))
+        GROUP_PANELS.append(calls_of_group)
         FACTS.append(let_in_through)
         PASTES.append(pastes)
         ACCESS_ENDED.append(end_sessions_of)

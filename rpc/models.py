@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from acl.engine.decisions import Reason, Request
 from devices.addresses import MAX_LENGTH
+from devices.models import Device, DeviceGroup
 from devices.telemetry import MAX_REQUEST_ID_LENGTH
 from devices.verdicts import Outcome
 
@@ -156,6 +157,14 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
             for end in ("subject", "destination")
         )
         return self.filter(subject | (destination & ~Q(destination="")))  # as its index says
+
+    def about_group(self, group: DeviceGroup, most: int) -> "CallQuerySet":
+        """Return the rows about devices in a group and in those that lie in it.
+
+        Of that many memberships at most, however large the group is.
+        """
+        members = Device.objects.filter(pk__in=group.memberships(most).values("device"))
+        return self.filter(subject__in=members.order_by().values("identifier"))
 
     def latest_about(self, identifier: str, most: int) -> list["CallRecord"]:
         """Return the newest rows in which a device was asked about, at either end."""

@@ -14,6 +14,7 @@ from django.utils import translation
 
 from authsite.accounts.tokens import last_used as token_uses
 from authsite.admin import home
+from devices.admin import expiry
 from devices.credentials import throttle
 from devices.database import last_used, outages
 from devices.events import guesses
@@ -48,8 +49,9 @@ def _close_what_threads_opened() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _fresh_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count for each start page again, however busy the machine is: slow counts would be kept."""
+    """Count for each page again, however busy the machine is: slow counts would be kept."""
     monkeypatch.setattr(home, "SLOW", 60.0)
+    monkeypatch.setattr(expiry, "SLOW", 60.0)
 
 
 @pytest.fixture(autouse=True)

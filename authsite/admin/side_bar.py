@@ -17,9 +17,11 @@ SUBJECTS: tuple[tuple[Any, tuple[Any, ...]], ...] = (
         (
             "devices.device",
             "devices.devicegroup",
+            ("admin:devices_devicegroup_tree", _("Tree of groups"), "devices.view_devicegroup"),
             "devices.presharedkey",
             "devices.certificate",
             "devices.certificateauthority",
+            ("admin:expiry", _("Expiry calendar"), "devices.view_presharedkey"),
         ),
     ),
     (_("Commands"), ("acl.commandpermission", "acl.commandset", "acl.assertion")),

@@ -13,6 +13,7 @@ from authsite.accounts.views import AccountPages
 from authsite.admin.handbook import chapter_view, contents_view, help_url
 from authsite.admin.side_bar import side_bar
 from devices.admin.changelist import BoundedListMixin
+from devices.admin.expiry import calendar_page
 from devices.admin.history import all_changes, batch_view, exported_changes
 from devices.admin.mixins import AddressParametersMixin
 from devices.admin.rendering import NOTHING
@@ -74,9 +75,10 @@ class RegistrySite(AccountPages):
         )
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Add the search over everything, the history of everything and the handbook."""
+        """Add search, expiry calendar, the history of everything and the handbook."""
         return [
             path("search/", self.admin_view(self.search), name="search"),
+            path("expiry/", self.admin_view(partial(calendar_page, self)), name="expiry"),
             path("history/", self.admin_view(partial(all_changes, self)), name="changes"),
             path(
                 "history/export/",

@@ -18,7 +18,15 @@ from acl.engine.decisions import Reason
 from acl.models import Assertion, CommandSet
 from acl.notation import read_rule
 from devices.history.context import Origin, origin
-from devices.models import Certificate, CertificateAuthority, Device, DeviceGroup, PreSharedKey
+from devices.models import (
+    AttributeDefinition,
+    AttributeType,
+    Certificate,
+    CertificateAuthority,
+    Device,
+    DeviceGroup,
+    PreSharedKey,
+)
 from devices.verdicts import Outcome
 from rpc.models import ALLOWING, BUCKET, CallCount, CallKey, CallReason, CallRecord
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
@@ -30,9 +38,12 @@ SEED = 17217
 GUESSED = 7  # hours, in which somebody tried more and more secrets of one device
 DISABLED, KEYLESS = 3, 7  # of 17 devices, of 13
 STOLEN, ROTATED = 5, 13  # devices
+CERTIFIED = (33, 46)  # devices without a key, which certificates admit
 SITES = {"Berlin": ("north", "south"), "Shenzhen": ("tower", "garage"), "Zürich": ("lake",)}
 KINDS = ("Thermostat", "Valve", "Door lock", "Meter", "Gateway")
 EACH = 2  # devices of a kind in a building
+FLOORS = ("ground floor", "upstairs")
+MOUNTINGS = ("wall", "ceiling", "rail")
 CLOUD, CALLER = "//api.cesanta.com/cloud", "127.0.0.1"
 THERMOSTAT, DEVICE = "//api.cesanta.com/thermostat", "//api.cesanta.com/device_123"
 
@@ -53,8 +64,9 @@ def furnish(now: datetime) -> int:
     """Add groups, devices, credentials, rules, calls and sessions; return how many devices."""
     dice = random.Random(SEED)  # noqa: S311 (a demo that is the same each time)
     with origin(Origin.ADMIN, user="grace", reason="The fleet of the demo"):
+        _attributes()
         devices = _devices(now, dice)
-        _certificates(now)
+        _certificates(now, devices)
         _rules()
     with origin(Origin.ADMIN, user="alan", reason="Reported as stolen"):
         devices[STOLEN].keys.get().revoke(by="alan", reason="Reported as stolen")
@@ -67,21 +79,41 @@ def furnish(now: datetime) -> int:
     return len(devices)
 
 
+def _attributes() -> None:
+    for name, kind, fields in (
+        ("floor", AttributeType.NUMBER, {"help": "From the ground up; 0 is at the street."}),
+        ("mounting", AttributeType.CHOICE, {"choices": "\n".join(MOUNTINGS)}),
+        ("installed", AttributeType.DATE, {}),
+        ("battery", AttributeType.YES_NO, {"help": "Whether it runs without the mains."}),
+    ):
+        AttributeDefinition.objects.create(name=name, type=kind, **fields)
+
+
 def _devices(now: datetime, dice: random.Random) -> list[Device]:
     made: list[Device] = []
     for site, buildings in SITES.items():
         above = DeviceGroup.objects.create(name=site, description=f"Everything in {site}.")
         for building in buildings:
             group = DeviceGroup.objects.create(name=f"{site}, {building}", parent=above)
+            floors = [
+                DeviceGroup.objects.create(name=f"{site}, {building}, {floor}", parent=group)
+                for floor in FLOORS
+            ]
             for kind in KINDS * EACH:
                 number = len(made)
                 device = Device.objects.create(
                     identifier=f"{dice.getrandbits(32):08x}-4913-4ad7-a936-{number:012x}",
                     name=f"{kind} {building} {number + 1}",
                     enabled=number % 17 != DISABLED,
-                    attributes={"floor": number % 4, "model": f"{kind[:2].upper()}-{number % 3}"},
+                    attributes={
+                        "floor": number % 4,
+                        "model": f"{kind[:2].upper()}-{number % 3}",
+                        "installed": f"{now - 40 * number * DAY:%Y-%m-%d}",
+                        "mounting": MOUNTINGS[number % 3],
+                        **({"battery": number % 5 == 1} if number % 4 else {}),
+                    },
                 )
-                device.groups.add(group)
+                device.groups.add(floors[number % 4 // 2] if number % 3 else group)
                 _keys(device, number, now)
                 if number % 6:
                     seen = now - HOUR * (number % 5) ** 3 - timedelta(minutes=number)
@@ -94,7 +126,8 @@ def _keys(device: Device, number: int, now: datetime) -> None:
     """Give most devices a key: endless, lasting, about to end, ended; one is being rotated."""
     if number % 13 == KEYLESS:
         return
-    ends = {2: now + 9 * DAY, 4: now + 400 * DAY, 8: now + 23 * DAY, 9: now - 3 * DAY}
+    months = now + (40 + 7 * number) * DAY  # some end in each season of the year to come
+    ends = {2: now + 9 * DAY, 4: months, 6: months, 8: now + 23 * DAY, 9: now - 3 * DAY}
     not_after = ends.get(number % 11)
     PreSharedKey.objects.issue(device=device, label="factory", not_after=not_after)
     if number == ROTATED:  # its old key ends, another lasts
@@ -131,8 +164,8 @@ def _party(subject: str, now: datetime, ends: datetime, issuer: Party | None = N
     return Party(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
 
 
-def _certificates(now: datetime) -> None:
-    """Add a trust anchor whose list lapses in three days, and two pinned certificates."""
+def _certificates(now: datetime, devices: list[Device]) -> None:
+    """Add a trust anchor whose list lapses in three days, and pinned certificates."""
     root = _party("Demo factory root", now, now + 3650 * DAY)
     anchor = CertificateAuthority.objects.register(presented=root.pem, name="Factory")
     listed = (
@@ -150,7 +183,11 @@ def _certificates(now: datetime) -> None:
         .sign(root.key, hashes.SHA256())
     )
     anchor.load_list(listed.public_bytes(serialization.Encoding.PEM), by="grace", now=now)
-    for identifier, ends in ((THERMOSTAT, now + 12 * DAY), (DEVICE, now + 400 * DAY)):
+    for identifier, ends in (
+        (THERMOSTAT, now + 12 * DAY),
+        (DEVICE, now + 400 * DAY),
+        *((devices[number].identifier, now + 6 * number * DAY) for number in CERTIFIED),
+    ):
         Certificate.objects.register(
             device=Device.objects.get(identifier=identifier),
             presented=_party(identifier, now, ends, root).pem,

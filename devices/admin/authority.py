@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices import history
 from devices.admin import previews
+from devices.admin.expiry import EndsFilter
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import REASON, SaveChangedFieldsMixin, form_page, own_page
 from devices.admin.presented import CertificatePreviewMixin, PresentedForm, RegisterForm
@@ -145,7 +146,7 @@ class CertificateAuthorityAdmin(
     registered_text = gettext_lazy("The trust anchor is registered.")
     list_display = ["name", "state", "name_source", "crl_policy", "list_state", "ends"]
     list_select_related = ["revocation_list"]
-    list_filter = ["enabled", ListFilter, "crl_policy", "name_source"]
+    list_filter = ["enabled", EndsFilter, ListFilter, "crl_policy", "name_source"]
     search_fields = ["name", "subject", "fingerprint"]
     purpose = gettext_lazy(
         "A trust anchor is an authority whose certificates admit devices without any of them "

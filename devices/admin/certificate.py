@@ -14,6 +14,7 @@ from devices.admin import previews
 from devices.admin.actions import RevokeCertificates
 from devices.admin.changelist import ChosenColumnsMixin, CredentialStateFilter
 from devices.admin.credential import CredentialMixin
+from devices.admin.expiry import EndsFilter
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import SaveChangedFieldsMixin
 from devices.admin.presented import CertificatePreviewMixin, RegisterForm
@@ -70,7 +71,7 @@ class CertificateAdmin(
         "revoked it."
     )
     list_select_related = ["device"]
-    list_filter = [CredentialStateFilter, "pin"]
+    list_filter = [CredentialStateFilter, EndsFilter, "pin"]
     search_fields = [
         "device__identifier",
         "device__name",

@@ -1,10 +1,10 @@
 """Charts as SVG, drawn on the server: classes in place of styles, text in place of colour alone."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import NamedTuple
 
-from django.utils.formats import number_format
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -14,6 +14,19 @@ LEFT, TOP, BOTTOM = 52, 22, 22  # room for the scale, its unit above it, and the
 LABEL_EVERY = 4  # hours
 STEPS = (1, 2, 5)  # of a scale, times a power of ten
 LINES = 4  # of a scale, at most
+
+
+MONTHS_WIDTH, CELL_WIDTH, CELL_HEIGHT, CELLS_TOP = 110, 50, 32, 40  # of a calendar
+DAYS = ("1–7", "8–14", "15–21", "22–28", "29–31")  # of a month, on which its weeks begin
+DEEPEST = 4  # of the shades of a calendar's weeks
+
+
+class Week(NamedTuple):
+    """How much happens in a week; None where it was not counted. `url` lists it."""
+
+    begins: date  # a Monday
+    total: int | None
+    url: str
 
 
 class Hour(NamedTuple):
@@ -92,4 +105,82 @@ def hourly_bars(hours: Sequence[Hour], *, title: str, description: str) -> SafeS
             bars,
         ),
         format_html_join("", '<text x="{}" y="{}" data-hour="{}">{}</text>', labels),
+    )
+
+
+def week_calendar(weeks: Sequence[Week], *, name: str, title: str, description: str) -> SafeString:
+    """Return weeks as the cells of a calendar, a month a row; each that has something is a link.
+
+    A shade stands for a power of ten: 1 to 9, 10 to 99, 100 to 999, 1,000 and more. `name` tells
+    the calendars of a page apart, and `description` is what a screen reader says of the whole.
+    """
+    months = list(dict.fromkeys((week.begins.year, week.begins.month) for week in weeks))
+    cells, labels = [], []
+    for row, (year, month) in enumerate(months):
+        text = date_format(date(year, month, 1), "YEAR_MONTH_FORMAT")
+        labels.append((CELLS_TOP + row * CELL_HEIGHT + CELL_HEIGHT // 2 + 4, text))
+    for week in weeks:
+        row = months.index((week.begins.year, week.begins.month))
+        left = MONTHS_WIDTH + (week.begins.day - 1) // 7 * CELL_WIDTH
+        cells.append(_cell(week, left, CELLS_TOP + row * CELL_HEIGHT))
+    return format_html(
+        '<svg class="chart weeks" viewBox="0 0 {} {}" role="group" aria-labelledby="{}-title'
+        ' {}-description"><title id="{}-title">{}</title><desc id="{}-description">{}</desc>'
+        '<text x="{}" y="12">{}</text>{}{}{}</svg>',
+        MONTHS_WIDTH + len(DAYS) * CELL_WIDTH,
+        CELLS_TOP + len(months) * CELL_HEIGHT,
+        *(name, name, name, title, name, description),
+        *(MONTHS_WIDTH, _("The week begins on Monday the …")),
+        format_html_join(
+            "",
+            '<text x="{}" y="{}" text-anchor="middle">{}</text>',
+            (
+                (MONTHS_WIDTH + position * CELL_WIDTH + CELL_WIDTH // 2, CELLS_TOP - 8, days)
+                for position, days in enumerate(DAYS)
+            ),
+        ),
+        format_html_join("", '<text x="0" y="{}">{}</text>', labels),
+        format_html_join("", "{}", ((cell,) for cell in cells)),
+    )
+
+
+def _cell(week: Week, left: int, top: int) -> SafeString:
+    digits = len(str(week.total)) if week.total else 0
+    kind = "uncounted" if week.total is None else f"heat-{min(digits, DEEPEST)}"
+    day = date_format(week.begins, "DATE_FORMAT")
+    shown = "…" if week.total is None else number_format(week.total, force_grouping=True)
+    said = _("not counted") if week.total is None else shown
+    label = _("Week from %(day)s: %(n)s") % {"day": day, "n": said}
+    box = format_html(
+        '<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="4"><title>{}</title></rect>',
+        *(kind, left + 1, top + 1, CELL_WIDTH - 2, CELL_HEIGHT - 2, label),
+    )
+    if week.total == 0:
+        return box
+    return format_html(
+        '<a href="{}" aria-label="{}">{}<text class="{}" x="{}" y="{}" text-anchor="middle">{}'
+        "</text></a>",
+        *(week.url, label, box, f"on-{kind}"),
+        *(left + CELL_WIDTH // 2, top + CELL_HEIGHT // 2 + 4, shown),
+    )
+
+
+def member_bar(members: int, below: int, longest: int) -> SafeString:
+    """Return a bar of a group's devices, and of those in the groups in it, on a common scale."""
+    own, others = (100 * count / max(longest, 1) for count in (members, below))
+    return format_html(
+        '<svg class="bar" aria-hidden="true"><rect class="track" width="100%" height="100%"/>'
+        '<rect class="own" width="{}%" height="100%"/>'
+        '<rect class="below" x="{}%" width="{}%" height="100%"/></svg>',
+        *(f"{share:.2f}" for share in (own, own, others)),
+    )
+
+
+def member_scale(marks: Sequence[int]) -> SafeString:
+    """Return the scale of such bars: its ends, and what it counts."""
+    return format_html(
+        '<svg class="chart bar-scale" aria-hidden="true"><text x="0" y="13">0</text>'
+        '<text x="50%" y="13" text-anchor="middle">{}</text>'
+        '<text x="100%" y="13" text-anchor="end">{}</text></svg>',
+        *(_("devices"), number_format(marks[-1], force_grouping=True)),
     )

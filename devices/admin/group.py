@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin.changelist import OrderedChangeList, count_text, counts, is_large
 from devices.admin.forms import CurrentForm
+from devices.admin.group_tree import GroupTreeMixin
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin, is_key, own_page
 from devices.admin.panels import panels_of
@@ -64,6 +65,7 @@ class MembersForm(forms.Form):
 @admin.register(DeviceGroup)
 class DeviceGroupAdmin(
     ChangeGuardMixin,
+    GroupTreeMixin,
     ReadFirstMixin,
     HistoryMixin,
     SaveChangedFieldsMixin,
@@ -102,10 +104,13 @@ class DeviceGroupAdmin(
         """Return the group's place in the tree, its members and the sections that apps add."""
         below = list(DeviceGroup.objects.filter(parent=row))
         count_devices([row, *below])
+        above = row.ancestor_ids()
+        named = DeviceGroup.objects.in_bulk(above)
         form = MembersForm() if self._may_change_members(request) else None
         return {
             "history_is_hidden": not self.may_see_history(request),
-            "above": [*DeviceGroup.objects.filter(pk__in=row.ancestor_ids())],
+            "above": [named[pk] for pk in reversed(above)],
+            "top": above[-1] if above else row.pk,
             "below": [(group, self.device_count(group)) for group in below],
             "device_count": self.device_count(row),
             "form": form,

@@ -7,6 +7,7 @@ from django.utils.translation import gettext_lazy
 from devices.admin.actions import RevokeKeys
 from devices.admin.changelist import ChosenColumnsMixin, CredentialStateFilter
 from devices.admin.credential import CredentialMixin
+from devices.admin.expiry import EndsFilter
 from devices.admin.forms import FIELDS, CurrentForm
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import SaveChangedFieldsMixin
@@ -42,7 +43,7 @@ class PreSharedKeyAdmin(
         "secret is shown once."
     )
     list_select_related = ["device"]
-    list_filter = [CredentialStateFilter, "scheme", "pepper"]
+    list_filter = [CredentialStateFilter, EndsFilter, "scheme", "pepper"]
     search_fields = ["device__identifier", "device__name", "label", "hint"]
     begins = ("label", "hint")
     search_help_text = gettext_lazy(

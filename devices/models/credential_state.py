@@ -136,6 +136,28 @@ def is_locked_out_before(moment: datetime, *, now: datetime) -> Q:
     return _has("ending_before", moment, now=now) & ~_has("live_at", moment)
 
 
+def locking_out(credentials: Any, begin: datetime, end: datetime) -> Any:
+    """Return the keys or the certificates whose end locks their device out, from `begin` to `end`.
+
+    As `next_expiry` counts: nothing else that the device holds lasts longer. Devices that are
+    disabled are left out. Asked of moments to come, and quick where few credentials end then.
+    """
+    of_device = OuterRef("device")
+    readable = Q(pepper__in=list(hashing.peppers()))
+    keys = PreSharedKey.objects.filter(readable, device=of_device)
+    certificates = Certificate.objects.filter(device=of_device)
+    lasting = Q(not_after__gt=OuterRef("not_after"))
+    ends = Q(pin=Pin.CERTIFICATE) if credentials.model is Certificate else readable
+    return (
+        credentials.unrevoked()
+        .filter(ends, not_after__gte=begin, not_after__lt=end, device__enabled=True)
+        .exclude(Exists(keys.unrevoked().filter(lasting | Q(not_after=None)).order_by()))
+        .exclude(
+            Exists(certificates.unrevoked().filter(lasting | ~Q(pin=Pin.CERTIFICATE)).order_by())
+        )
+    )
+
+
 def revoke_credentials(devices: DeviceQuerySet, *, by: str, reason: str = "") -> tuple[int, int]:
     """Revoke all keys and certificates of the devices; return how many of each."""
     chosen = devices.order_by().values("pk")

@@ -5,12 +5,38 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
+from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext_lazy as _
 
 from devices.history import Recorded, Records, bulk_delete
 
 MAX_DEPTH = 8  # levels of groups, the top one included
+
+# Memberships of a group and of those that lie in it.
+BELOW = """
+WITH RECURSIVE below (id) AS (
+    SELECT id FROM devices_devicegroup WHERE id = %s
+    UNION
+    SELECT g.id FROM devices_devicegroup g JOIN below ON g.parent_id = below.id
+)
+SELECT m.id FROM devices_device_groups m JOIN below ON m.devicegroup_id = below.id LIMIT %s
+"""
+
+# Level by level, so that a limit leaves out the lowest. No circle hangs on a group at the top.
+TREE = """
+WITH RECURSIVE tree (id, level) AS (
+    SELECT id, 1 FROM devices_devicegroup WHERE {top}
+    UNION ALL
+    SELECT g.id, tree.level + 1 FROM devices_devicegroup g JOIN tree ON g.parent_id = tree.id
+     WHERE tree.level < %s
+), drawn AS (SELECT id, level FROM tree LIMIT %s)
+SELECT g.id, g.name, g.parent_id, drawn.level,
+       (SELECT COUNT(*) FROM devices_device_groups m WHERE m.devicegroup_id = g.id) AS members,
+       (SELECT COUNT(*) FROM devices_devicegroup b WHERE b.parent_id = g.id) AS groups_in_it
+  FROM drawn JOIN devices_devicegroup g ON g.id = drawn.id
+ ORDER BY drawn.level, g.name
+"""
 
 
 class DeviceGroup(Recorded):
@@ -100,6 +126,24 @@ class DeviceGroup(Recorded):
             found.append(above)
             above = DeviceGroup.objects.values_list("parent_id", flat=True).get(pk=above)
         return found
+
+    @classmethod
+    def tree(cls, most: int, top: "DeviceGroup | None" = None) -> "list[DeviceGroup]":
+        """Return so many groups at most, level by level: all, or `top` and those that lie in it.
+
+        Each has its `level`, and numbers: of its `members`, and of the `groups_in_it`.
+        """
+        condition, keys = ("parent_id IS NULL", []) if top is None else ("id = %s", [top.pk])
+        return list(cls.objects.raw(TREE.format(top=condition), [*keys, MAX_DEPTH, most]))
+
+    def memberships(self, most: int) -> QuerySet[Any]:
+        """Return who is in this group and in those that lie in it: that many memberships at most.
+
+        They are found by an index, however many there are. A device may be in several groups.
+        """
+        below = RawSQL(BELOW, [self.pk, most])  # noqa: S611 (nothing in it is a user's)
+        rows: QuerySet[Any] = self.devices.through.objects.filter(pk__in=below)
+        return rows
 
     def _height(self) -> int:
         """Return how many levels hang on this group, itself included."""

@@ -20,12 +20,12 @@ from django.utils.translation import gettext_lazy
 
 from devices.admin.history import EXPORTED, MAX_EXPORTED
 from devices.admin.import_export import download
-from devices.admin.mixins import OwnPagesMixin, ReadOnlyMixin, own_page
+from devices.admin.mixins import OwnPagesMixin, ReadOnlyMixin, is_key, own_page
 from devices.admin.rendering import NOTHING, moment_column
-from devices.models import Device
+from devices.models import Device, DeviceGroup
 from devices.moments import parse_moment
 from devices.transfer.formats import Format
-from rpc.admin.panels import answer_badge
+from rpc.admin.panels import MAX_MEMBERS, answer_badge
 from rpc.exporting import export_calls
 from rpc.models import ALLOWING, CallRecord, reasons
 
@@ -146,6 +146,27 @@ class CallerFilter(admin.SimpleListFilter):
         return queryset if value is None else queryset.filter(caller=value)
 
 
+class GroupFilter(admin.SimpleListFilter):
+    """Rows about devices of the group that a link names; without one there is no such filter."""
+
+    title = gettext_lazy("group of the subject")
+    parameter_name = "group"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the group."""
+        asked = self.value() or ""
+        self.group = DeviceGroup.objects.filter(pk=asked).first() if is_key(asked) else None
+        return [(asked, self.group or NOTHING)] if asked else []
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[CallRecord]:
+        """Keep the rows about the group's devices, as many as its page looks at."""
+        if self.group is None:
+            kept: QuerySet[CallRecord] = queryset.none()
+            return kept
+        rows: QuerySet[CallRecord] = queryset.about_group(self.group, MAX_MEMBERS)
+        return rows
+
+
 class CallChangeList(ChangeList):
     """Knows which of the identifiers on its page are registered, with one statement."""
 
@@ -196,6 +217,7 @@ class CallRecordAdmin(OwnPagesMixin, ReadOnlyMixin):
         "endpoint",
         "question",
         CallerFilter,
+        GroupFilter,
         "others",
     ]
     sortable_by = ()  # any other order would sort the whole journal

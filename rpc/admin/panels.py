@@ -1,6 +1,7 @@
-"""Add a device's last calls to its page."""
+"""Add calls to the pages of devices and of groups."""
 
 from datetime import timedelta
+from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
@@ -13,8 +14,8 @@ from django.utils.translation import gettext as _
 from devices.admin.charts import Hour, hourly_bars
 from devices.admin.rendering import Tone, badge, moment
 from devices.extension_points import Fact, Panel, Place
-from devices.models import Device
-from rpc.models import CallOutcome, CallRecord
+from devices.models import Device, DeviceGroup
+from rpc.models import CallOutcome, CallQuerySet, CallRecord
 from rpc.rtio.models import (
     EndingState,
     RtioServer,
@@ -24,6 +25,7 @@ from rpc.rtio.models import (
 
 MAX_ROWS = 10
 MAX_ENDINGS = 5
+MAX_MEMBERS = 2_000  # of a group, whose calls are looked up
 
 
 STATE_TONES = {
@@ -68,12 +70,10 @@ def let_in_through(request: HttpRequest, device: Device) -> Fact | None:
     return Fact(_("Last verified"), format_html(text, time=moment(connection.last), caller=through))
 
 
-def _hours(device: Device) -> list[Hour]:
-    """Return the last 24 hours of calls about a device, or of those that a backend made."""
-    now = timezone.now()
-    first = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
-    end = "caller" if device.kind == Device.Kind.BACKEND else "subject"
-    counted = CallRecord.objects.filter(**{end: device.identifier}).per_hour(first)
+def _hours(rows: CallQuerySet) -> list[Hour]:
+    """Return how the calls of the last 24 hours were answered, in one statement."""
+    first = timezone.now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
+    counted = rows.per_hour(first)
     hours = (first + timedelta(hours=n) for n in range(24))
     return [
         Hour(
@@ -85,20 +85,41 @@ def _hours(device: Device) -> list[Hour]:
     ]
 
 
-def _chart(device: Device, hours: list[Hour]) -> SafeString | str:
-    """Return the hours as a picture; nothing where nobody called."""
+def _charted(rows: CallQuerySet, title: str) -> dict[str, Any]:
+    """Return the calls by hour, as numbers and as a picture; nothing where nobody called."""
+    hours = _hours(rows)
     allowed = sum(hour.allowed for hour in hours)
     refused = sum(hour.refused for hour in hours)
     if not allowed + refused:
-        return ""
-    title = (
-        _("Calls that it made, by hour")
-        if device.kind == Device.Kind.BACKEND
-        else _("Calls about it, by hour")
-    )
+        return {}
     text = _("In the last 24 hours %(allowed)d were allowed and %(refused)d refused.")
     described = text % {"allowed": allowed, "refused": refused}
-    return hourly_bars(hours, title=title, description=described)
+    return {
+        "chart": hourly_bars(hours, title=title, description=described),
+        "described": described,
+        "hours": [hour for hour in hours if hour.allowed or hour.refused],
+    }
+
+
+def calls_of_group(request: HttpRequest, group: DeviceGroup) -> Panel | None:
+    """Return the section of a group's page with the calls about its devices, by hour."""
+    if not request.user.has_perm("rpc.view_callrecord"):
+        return None
+    looked_at = group.memberships(MAX_MEMBERS + 1).count()
+    if not looked_at:
+        return None
+    rows = CallRecord.objects.about_group(group, MAX_MEMBERS)
+    listed = reverse("admin:rpc_callrecord_changelist")
+    return Panel(
+        _("Calls about its devices"),
+        "admin/rpc/calls_of_group.html",
+        {
+            **_charted(rows, _("Calls about its devices, by hour")),
+            "cut_to": MAX_MEMBERS if looked_at > MAX_MEMBERS else 0,
+            "all": f"{listed}?{urlencode({'group': group.pk})}",
+        },
+        place=Place.CALLS,
+    )
 
 
 def last_calls(request: HttpRequest, device: Device) -> Panel | None:
@@ -106,7 +127,13 @@ def last_calls(request: HttpRequest, device: Device) -> Panel | None:
     if not request.user.has_perm("rpc.view_callrecord"):
         return None
     rows = CallRecord.objects.latest_about(device.identifier, MAX_ROWS)
-    hours = _hours(device) if rows or device.kind == Device.Kind.BACKEND else []
+    calls = device.kind == Device.Kind.BACKEND
+    end, title = (
+        ("caller", _("Calls that it made, by hour"))
+        if calls
+        else ("subject", _("Calls about it, by hour"))
+    )
+    counted = CallRecord.objects.filter(**{end: device.identifier})
     address = reverse("admin:rpc_callrecord_changelist")
     return Panel(
         _("Last calls"),
@@ -114,8 +141,7 @@ def last_calls(request: HttpRequest, device: Device) -> Panel | None:
         {
             "rows": [(row, answer_badge(row)) for row in rows],
             "identifier": device.identifier,
-            "hours": [hour for hour in hours if hour.allowed or hour.refused],
-            "chart": _chart(device, hours) if hours else "",
+            **(_charted(counted, title) if rows or calls else {}),
             "connection": _connection(device),
             "all": f"{address}?{urlencode({'q': device.identifier, 'period': 'all'})}",
         },

@@ -16,8 +16,10 @@ dice = random.Random(17217)
 
 def groups_and_devices(now: datetime) -> None:
     """Add two sites with buildings, and thermostats, valves and locks in them."""
-    from devices.models import Device, DeviceGroup, PreSharedKey
+    from devices.models import AttributeDefinition, Device, DeviceGroup, PreSharedKey
 
+    for name, kind in (("floor", "number"), ("installed", "date"), ("battery", "yes-no")):
+        AttributeDefinition.objects.create(name=name, type=kind, help="Used by the browser tests.")
     numbers = count(1)
     for site in ("Berlin", "Shenzhen"):
         above = DeviceGroup.objects.create(name=site, description=f"Everything in {site}.")

@@ -21,6 +21,8 @@ PICTURED = [
     "home",
     "devices",
     "device",
+    "expiry",
+    "group-tree",
     "keys",
     "add-certificate",
     "rules",

@@ -11,13 +11,14 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
 from acl.engine.decisions import Reason
 from devices.models import Device
 from devices.verdicts import Outcome
+from rpc.admin import panels
 from rpc.models import CallReason, CallRecord
 from tests.rpc.test_journal import command, count
 
@@ -232,6 +233,53 @@ def test_a_devices_page_draws_its_calls_by_hour(
     assert described in page
     assert '<svg class="chart"' in page
     assert "The chart as a table" in page
+
+
+def test_a_groups_page_draws_the_calls_about_its_devices(
+    admin_client: Client, make_device: Factory, make_group: Any, now: datetime
+) -> None:
+    site, other = make_group("site"), make_group("other")
+    floor = make_group("floor", parent=make_group("house", parent=site))
+    make_device("lamp", groups=[site, floor])  # counts once
+    make_device("lock", groups=[floor])
+    make_device("elsewhere", groups=[other])
+    for subject in ("lamp", "lock", "elsewhere", "unregistered"):
+        count(subject=subject, at=now)
+    count(subject="lock", at=now, reason=Outcome.REVOKED)
+    count(subject="lock", at=now - 30 * HOUR)
+    page = admin_client.get(reverse("admin:devices_devicegroup_change", args=[site.pk]))
+    text = page.content.decode()
+    assert "2 were allowed and 1 refused" in text
+    assert '<svg class="chart"' in text
+    assert "large group" not in text
+    listed = admin_client.get(f"/admin/rpc/callrecord/?group={site.pk}")
+    subjects = [row.subject for row in listed.context["cl"].result_list]
+    assert sorted(subjects) == ["lamp", "lock", "lock"]
+    assert "group of the subject" in listed.content.decode()
+    assert not admin_client.get("/admin/rpc/callrecord/?group=0").context["cl"].result_list
+
+
+def test_the_calls_of_a_large_group_are_those_of_some_devices(
+    admin_client: Client,
+    make_device: Factory,
+    make_group: Any,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    django_assert_num_queries: Any,
+) -> None:
+    monkeypatch.setattr(panels, "MAX_MEMBERS", 3)
+    site = make_group()
+    address = reverse("admin:devices_devicegroup_change", args=[site.pk])
+    assert "Calls about its devices" not in admin_client.get(address).content.decode()
+    for number in range(5):
+        count(subject=make_device(groups=[site]).identifier, at=now - number * HOUR)
+    page = admin_client.get(address).content.decode()
+    assert "3 were allowed and 0 refused" in page
+    assert "This is a large group: only 3 of its devices were looked at." in page
+    request = RequestFactory().get(address)
+    request.user = User.objects.get(username="admin")
+    with django_assert_num_queries(2):  # how many members there are, and all their calls
+        panels.calls_of_group(request, site)
 
 
 def test_a_devices_page_without_calls(admin_client: Client, make_device: Factory) -> None:

@@ -1,0 +1,192 @@
+"""The expiry calendar: what will lock devices out, week by week, and the lists behind each week."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from time import monotonic
+from typing import Any, NamedTuple
+
+from django.contrib import admin
+from django.contrib.admin import AdminSite
+from django.core.cache import cache
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, QuerySet
+from django.db.models.functions import TruncWeek
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from devices.admin.charts import Week, week_calendar
+from devices.models import Certificate, CertificateAuthority, PreSharedKey
+from devices.models.authority import CRLPolicy
+from devices.models.credential_state import locking_out
+
+WEEK = timedelta(days=7)
+WEEKS = 53  # the last one holds this day of next year
+MAX_LOOKED_AT = 200_000  # credentials of a kind: those that end first
+SLOW = 0.2  # seconds; what takes longer to count is kept
+KEPT = 300  # seconds
+SPANS = {"7d": timedelta(days=7), "30d": timedelta(days=30)}
+
+
+def monday(moment: datetime) -> date:
+    """Return the day, in UTC, on which the week of a moment began."""
+    day = moment.astimezone(UTC).date()
+    return day - timedelta(days=day.weekday())
+
+
+def midnight(day: date) -> datetime:
+    """Return when a day begins in UTC."""
+    return datetime.combine(day, time.min, UTC)
+
+
+def period(text: str, now: datetime) -> tuple[datetime, datetime] | None:
+    """Return the time that an address means: days from now, or the week from a day on."""
+    if text in SPANS:
+        return now, now + SPANS[text]
+    try:
+        begin = midnight(date.fromisoformat(text))
+        return max(begin, now), begin + WEEK
+    except (ValueError, OverflowError):
+        return None
+
+
+class EndsFilter(admin.SimpleListFilter):
+    """Rows that will admit nobody from some moment on, and with which devices lose their access."""
+
+    title = gettext_lazy("locks devices out")
+    parameter_name = "ends"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices, and the week that a link names."""
+        choices = [("7d", _("Within 7 days")), ("30d", _("Within 30 days"))]
+        asked = self.value()
+        if asked is None or asked in SPANS:
+            return choices
+        return [*choices, (asked, _("In the week from %(day)s") % {"day": asked})]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Any]:
+        """Keep the rows of the choice."""
+        asked = self.value()
+        if asked is None:
+            kept: QuerySet[Any] = queryset
+            return kept
+        found = period(asked, timezone.now())
+        if found is None:
+            nothing: QuerySet[Any] = queryset.none()
+            return nothing
+        rows: QuerySet[Any] = (
+            queryset.ending(*found)
+            if queryset.model is CertificateAuthority
+            else locking_out(queryset, *found)
+        )
+        return rows
+
+
+@dataclass(frozen=True)
+class Counted:
+    """How many rows lock devices out in each week, and when that was counted.
+
+    `until` says how far, where there were too many to look at all. What took long is kept for some
+    minutes, and is `kept` then. Only figures for people are, never anything that decides.
+    """
+
+    at: datetime
+    weeks: Mapping[date, int]
+    until: datetime | None = None
+    kept: bool = False
+
+
+class Section(NamedTuple):
+    """The calendar of one kind of rows: what it is, its picture, and its weeks that have any."""
+
+    title: str
+    note: str
+    chart: SafeString
+    weeks: list[Week]
+    total: int
+    counted: Counted
+
+
+def _credentials(model: Any, now: datetime, until: datetime) -> Counted:
+    """Return how many keys or certificates lock a device out in each week."""
+    key = f"{__name__}.{model.__name__}.{until:%Y-%m-%d}"
+    kept: Counted | None = cache.get(key)
+    if kept is not None:
+        return kept
+    started = monotonic()
+    candidates = model.objects.ending_before(until, now=now).order_by("not_after")
+    cut = candidates.values_list("not_after", flat=True)[MAX_LOOKED_AT : MAX_LOOKED_AT + 1].first()
+    locking = locking_out(model.objects.order_by(), now, cut or until)
+    week = TruncWeek("not_after", tzinfo=UTC)
+    weeks = locking.annotate(week=week).values_list("week").annotate(rows=Count("pk"))
+    counted = Counted(now, {monday(begins): count for begins, count in weeks}, cut)
+    if monotonic() - started > SLOW:
+        cache.set(key, replace(counted, kept=True), KEPT)
+    return counted
+
+
+def _anchors(now: datetime, until: datetime) -> Counted:
+    """Return how many trust anchors refuse from some moment of each week on."""
+    counted: Counter[date] = Counter()
+    rows = CertificateAuthority.objects.order_by().ending(now, until)
+    for ends, lapses, policy in rows.values_list(
+        "not_after", "revocation_list__next_update", "crl_policy"
+    ):
+        moments = [ends, lapses if policy != CRLPolicy.WARN else None]
+        counted.update({monday(one) for one in moments if one is not None and now <= one < until})
+    return Counted(now, counted)
+
+
+def sections(request: HttpRequest, now: datetime) -> list[Section]:
+    """Return a calendar of each kind of rows that this user may see."""
+    first = monday(now)
+    until = midnight(first + WEEKS * WEEK)
+    kinds: list[tuple[Any, str, str]] = [
+        (PreSharedKey, _("Keys"), _("The last credential of a device is a key that ends.")),
+        (
+            Certificate,
+            _("Certificates"),
+            _("The last credential of a device is a certificate that ends."),
+        ),
+        (
+            CertificateAuthority,
+            _("Trust anchors"),
+            _("The anchor ends, or its revocation list lapses and it then refuses everyone."),
+        ),
+    ]
+    found = []
+    for model, title, note in kinds:
+        name = model._meta.model_name
+        if not request.user.has_perm(f"devices.view_{name}"):
+            continue
+        is_anchor = model is CertificateAuthority
+        counted = _anchors(now, until) if is_anchor else _credentials(model, now, until)
+        listed = reverse(f"admin:devices_{name}_changelist")
+        weeks = []
+        for number in range(WEEKS):
+            begins = first + number * WEEK
+            known = counted.until is None or midnight(begins + WEEK) <= counted.until
+            count = counted.weeks.get(begins, 0) if known else None
+            weeks.append(Week(begins, count, f"{listed}?ends={begins}"))
+        total = sum(week.total or 0 for week in weeks)
+        chart = week_calendar(weeks, name=str(name), title=title, description=note)
+        shown = [week for week in weeks if week.total]
+        found.append(Section(title, note, chart, shown, total, counted))
+    return found
+
+
+def calendar_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
+    """Show what will lock devices out within a year."""
+    now = timezone.now()
+    found = sections(request, now)
+    if not found:
+        raise PermissionDenied
+    title = _("Expiry calendar")
+    context = {**site.each_context(request), "title": title, "sections": found}
+    return TemplateResponse(request, "admin/devices/expiry.html", context)
