@@ -28,7 +28,7 @@ from devices.admin.actions import (
     RevokeAll,
 )
 from devices.admin.attribute import attribute_columns, attribute_filters
-from devices.admin.attribute_fields import attributes_form, field_name
+from devices.admin.attribute_fields import PREFIX, attributes_form, field_name
 from devices.admin.changelist import (
     ANYWHERE,
     ChosenColumnsMixin,
@@ -136,7 +136,19 @@ class DeviceAdmin(
     ]
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """List devices; open the one whose whole identifier is searched for, and nothing else."""
+        """List devices; open the one whose whole identifier is searched for, and nothing else.
+
+        An address that filters by an attribute without a filter is followed without it.
+        """
+        filters = {field_name(one) for one in _attributes(request) if one.is_filter}
+        gone = [name for name in request.GET if name.startswith(PREFIX) and name not in filters]
+        if request.method == "GET" and gone:
+            kept = request.GET.copy()
+            for name in gone:
+                del kept[name]
+            text = _("This list does not filter by such an attribute any more: it was left out.")
+            messages.warning(request, text)
+            return HttpResponseRedirect(f"?{kept.urlencode()}")
         if request.method == "GET" and [*request.GET] == [SEARCH_VAR]:
             text = request.GET[SEARCH_VAR].strip()
             device = Device.objects.called(text) if is_storable(text) else None

@@ -235,6 +235,25 @@ def test_lists_filter_and_show(
     assert f'class="field-{parameter}' in admin_client.get(LIST).content.decode()
 
 
+@pytest.mark.parametrize("how", ["deleted", "switched off"])
+def test_an_address_with_a_filter_that_is_gone_leads_to_the_list_without_it(
+    define: Any, make_device: Factory, admin_client: Client, how: str
+) -> None:
+    make_device("lamp")
+    definition = define("floor", "number")
+    gone, other = f"attribute-{definition.pk}", f"attribute-{define('lit', 'yes-no').pk}"
+    if how == "deleted":
+        definition.delete()
+    else:
+        AttributeDefinition.objects.filter(pk=definition.pk).update(is_filter=False)
+    admin_client.post(f"{LIST}columns/", {"column": [gone, "name"], "list": ""})
+    answer = admin_client.get(LIST, {gone: "1", "q": "la"}, follow=True)
+    assert answer.redirect_chain == [("?q=la", 302)]
+    assert "does not filter by such an attribute any more" in answer.content.decode()
+    assert [row.identifier for row in answer.context["cl"].result_list] == ["lamp"]
+    assert admin_client.get(LIST, {other: "true"}).status_code == 200
+
+
 def test_the_list_costs_one_statement_more_however_many_devices(
     define: Any, make_device: Factory, admin_client: Client
 ) -> None:
