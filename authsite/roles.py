@@ -22,6 +22,7 @@ CREDENTIALS = ("presharedkey", "certificate", "certificateauthority", "revocatio
 RULES = ("commandpermission", "commandset", "commandsetpattern", "assertion")
 RTIO = ("rtioserver", "deviceserviceroute")
 TOKENS = ("apitoken", "serviceaccount")
+ACCOUNTS = (*TOKENS, "account")  # by the API; the admin's pages are superusers'
 HISTORY_OF_DEVICES = _each(
     "view", "devices", *(f"historical{model}" for model in (*DEVICES, "membership"))
 )
@@ -54,14 +55,14 @@ ROLES: dict[str, frozenset[str]] = {
     | _each("add change delete", "devices", *CREDENTIALS, "webhook")
     | _each("add change delete", "acl", *RULES)
     | _each("add change delete", "rpc", *RTIO)
-    | _each("view add change", "authsite", *TOKENS)
+    | _each("view add change", "authsite", *ACCOUNTS)
     | {"devices.try_credential", "devices.resend_delivery", "rpc.end_session"},
     "Auditor": VIEWER
     | HISTORY
     | CALLS
     | EVENTS
     | _each("view", "axes", "accessattempt", "accesslog")
-    | _each("view", "authsite", *TOKENS),
+    | _each("view", "authsite", *ACCOUNTS),
 }
 
 

@@ -42,12 +42,14 @@ def _changed(row: Model) -> list[str]:
 
 
 @receiver(pre_save, sender=User)
+@receiver(pre_save, sender="authsite.Account")
 def note_account(*, instance: User, update_fields: frozenset[str] | None, **_signal: Any) -> None:
     """Remember what an account says before it is saved."""
     instance.__dict__[BEFORE] = _stored(instance, FIELDS, update_fields)
 
 
 @receiver(post_save, sender=User)
+@receiver(post_save, sender="authsite.Account")
 def tell_of_account(*, instance: User, created: bool, raw: bool = False, **_signal: Any) -> None:
     """Tell that an account was created, enabled, disabled or changed."""
     changed = _changed(instance)
@@ -69,6 +71,7 @@ def tell_of_account(*, instance: User, created: bool, raw: bool = False, **_sign
 
 
 @receiver(post_delete, sender=User)
+@receiver(post_delete, sender="authsite.Account")
 def tell_of_deleted_account(*, instance: User, **_signal: Any) -> None:
     """Tell that an account was deleted."""
     Event.objects.record(Kind.ACCOUNT_DELETED, {"account": told(instance)})

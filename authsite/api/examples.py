@@ -74,6 +74,15 @@ EXAMPLES: Mapping[str, Example] = {
     "permissions_document_apply": Example(file="permissions.json", query="validate_only=true"),
     "calls_list": Example(query="outcome=refused&since=2026-01-01T00:00:00Z"),
     "changes_list": Example(query="model=devices.device&limit=10"),
+    "accounts_create": Example({"username": "lee-7", "roles": ["Viewer"]}),
+    "accounts_change": Example({"email": "lee@example.com"}),
+    "accounts_enable": REASON,
+    "accounts_disable": REASON,
+    "service_accounts_create": Example(
+        {"name": "line-7", "answerable": 1, "purpose": "registers lamps", "roles": ["Viewer"]}
+    ),
+    "service_accounts_change": Example({"purpose": "registers lamps in hall 3"}),
+    "tokens_end": REASON,
     "changes_restore": Example({"model": "devices.device", "id": ID}),
     "changes_undo": Example({"model": "devices.device", "id": ID}),
     "changes_undo_batch": Example({"batch": BATCH}),

@@ -3,6 +3,18 @@
 from django.urls import include, path
 
 from authsite.api import document
+from authsite.api.accounts import (
+    AccountViewSet,
+    RoleViewSet,
+    ServiceAccountViewSet,
+    TokenViewSet,
+)
+from devices.api.routers import router
+
+router.register("accounts", AccountViewSet)
+router.register("roles", RoleViewSet)
+router.register("service-accounts", ServiceAccountViewSet)
+router.register("tokens", TokenViewSet)
 
 urlpatterns = [
     path("", document.page, name="api"),

@@ -27,7 +27,8 @@ def _columns(model: type[models.Model]) -> tuple[str, ...]:
     try:
         fields = history_of(model).tracked_fields
     except KeyError:
-        fields = model._meta.concrete_fields
+        left_out = getattr(model, "unversioned_fields", ())
+        fields = [one for one in model._meta.concrete_fields if one.name not in left_out]
     return tuple(field.attname for field in fields if not isinstance(field, models.BinaryField))
 
 

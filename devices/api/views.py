@@ -119,6 +119,10 @@ class ApiView(APIView):
 
     has_perm = may  # as what asks an account calls it
 
+    def get_username(self) -> str:
+        """Return who asks, likewise."""
+        return user_name(self.request)
+
     def check_deletable(self, rows: QuerySet[Any]) -> None:
         """Raise PermissionDenied where something goes with rows that may not be deleted."""
         if lacking := not_deletable(dependants(rows), self):

@@ -9,7 +9,7 @@ import hmac
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import ValidationError
@@ -68,6 +68,16 @@ class TokenVerdict(NamedTuple):
         return self.outcome is TokenOutcome.UNKNOWN
 
 
+class Holder(Protocol):
+    """Who gives something: an account, or a request with what its token grants of one."""
+
+    def has_perm(self, permission: str) -> bool:
+        """Whether they may do it themselves."""
+
+    def get_username(self) -> str:
+        """Return who that is."""
+
+
 class ServiceAccountQuerySet(models.QuerySet["ServiceAccount"]):
     """Accounts of services, and how one is made."""
 
@@ -78,7 +88,7 @@ class ServiceAccountQuerySet(models.QuerySet["ServiceAccount"]):
         answerable: User,
         purpose: str = "",
         roles: Iterable[Group] = (),
-        maker: User | None = None,
+        maker: Holder | None = None,
     ) -> "ServiceAccount":
         """Create an account that cannot log in; raises ValidationError.
 
@@ -157,14 +167,14 @@ def names_of(permissions: "QuerySet[Permission]") -> set[str]:
     return {f"{app}.{codename}" for app, codename in pairs}
 
 
-def check_held(user: User | None, permissions: Iterable[str]) -> None:
+def check_held(user: Holder | None, permissions: Iterable[str]) -> None:
     """Raise ValidationError where an account lacks one of the permissions; None has all."""
     missing = sorted(name for name in permissions if user is not None and not user.has_perm(name))
     if missing:
         raise ValidationError(
             _("%(account)s may not do this, and so can give it to nobody: %(permissions)s."),
             code="not-held",
-            params={"account": user, "permissions": ", ".join(missing)},
+            params={"account": user and user.get_username(), "permissions": ", ".join(missing)},
         )
 
 
@@ -517,6 +527,7 @@ class RuleUse(models.Model):
 
 
 @receiver(pre_save, sender=User)
+@receiver(pre_save, sender="authsite.Account")
 def keep_services_from_logging_in(
     *, instance: User, update_fields: frozenset[str] | None, **_signal: Any
 ) -> None:
@@ -534,6 +545,7 @@ def keep_services_from_logging_in(
 
 
 @receiver(post_save, sender=User)
+@receiver(post_save, sender="authsite.Account")
 def end_tokens_of_disabled(
     *, instance: User, update_fields: frozenset[str] | None, **_signal: Any
 ) -> None:

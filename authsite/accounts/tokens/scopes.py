@@ -13,7 +13,7 @@ from authsite.accounts.tokens.rules import DEEDS
 from authsite.roles import CREDENTIALS, DEVICES, ROLES, RTIO, RULES
 
 ORDER = (*DEVICES, *CREDENTIALS, *RULES, *RTIO)
-APPS = ("devices", "acl", "rpc")  # whose rows the API has
+APPS = ("devices", "acl", "rpc", "authsite")  # whose rows the API has
 VERBS = {
     "view": gettext_lazy("see"),
     "add": gettext_lazy("add"),

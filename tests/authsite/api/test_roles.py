@@ -59,6 +59,14 @@ MAY: dict[str, set[str]] = {
     **deeds("rtio_sessions", ALL, "list", "read"),
     **deeds("rtio_sessions", {SECURITY}, "end"),
     **deeds("jobs", {OPERATOR}, "import_devices", "delete_devices"),
+    **{
+        f"{name}_{verb}": {SECURITY, AUDITOR}
+        for name in ("accounts", "roles", "service_accounts", "tokens")
+        for verb in ("list", "read")
+    },
+    **deeds("accounts", {SECURITY}, "create", "change", "enable", "disable"),
+    **deeds("service_accounts", {SECURITY}, "create", "change"),
+    **deeds("tokens", {SECURITY}, "end"),
 }
 OWN = {
     *deeds("jobs", ALL, "list", "read", "cancel"),  # what was asked for with the same token

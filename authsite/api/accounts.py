@@ -1,0 +1,270 @@
+"""Accounts, roles and tokens over the API: joiners, leavers, and what leaked.
+
+No answer raises what the request may do: a role is given, and an account enabled, only by who may
+do all that it may, as far as the token grants it. Superusers, passwords and permissions of roles
+are left to the admin and the command line; tokens are ended here, and made there. (docs/tokens.md)
+"""
+
+from typing import Any
+
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import Group, User
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db.models import QuerySet
+from django_filters import ChoiceFilter
+from django_filters.rest_framework import CharFilter, FilterSet
+from drf_spectacular.utils import extend_schema
+from rest_framework import exceptions, serializers
+from rest_framework.decorators import action
+from rest_framework.fields import get_error_detail
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from authsite.accounts.account import Account
+from authsite.accounts.tokens.models import ApiToken, ServiceAccount, names_of
+from devices.api.credentials import ReasonSerializer
+from devices.api.filters import KeyFilter, TruthFilter
+from devices.api.permissions import model_permissions
+from devices.api.serializers import BooleanField, CharField, ModelSerializer, RowField
+from devices.api.views import ChangeMixin, CreateMixin, ReadMixin, RegistryViewSet, user_name
+
+KINDS = [("staff", "staff"), ("service", "service")]
+CHANGING = ("authsite.change_account",)
+
+
+class RolesField(serializers.SlugRelatedField[Group]):
+    """The name of a role, as settings and commands call it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(slug_field="name", queryset=Group.objects.order_by("name"), **kwargs)
+
+    def to_internal_value(self, data: Any) -> Group:
+        """Return the role; a number is no name."""
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+def rolled(make: Any) -> Any:
+    """Return what it makes; what a model refuses is told of `roles`, or of the fields it names."""
+    try:
+        return make()
+    except DjangoValidationError as error:
+        if hasattr(error, "error_dict"):
+            raise exceptions.ValidationError(get_error_detail(error)) from None
+        raise exceptions.ValidationError({"roles": error.messages}) from None
+
+
+class AccountSerializer(ModelSerializer):
+    """An account of staff or of a service, and its roles by name; it has no password here."""
+
+    roles = RolesField(source="groups", many=True)
+    enabled = BooleanField(source="is_active", read_only=True)
+    superuser = BooleanField(source="is_superuser", read_only=True)
+    kind = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Account
+        fields = [
+            "id", "username", "kind", "first_name", "last_name", "email", "enabled", "superuser",
+            "roles", "date_joined", "last_login",
+        ]  # fmt: skip
+        read_only_fields = ["date_joined", "last_login"]
+        create_only = ["username"]
+        versioned_with = ["groups"]
+
+    def get_kind(self, account: Account) -> str:
+        """Return whose it is."""
+        return "staff" if account.service is None else "service"
+
+    def create(self, validated_data: dict[str, Any]) -> Account:
+        """Create an account of staff, within what the request may do."""
+        roles = validated_data.pop("groups")
+        view = self.context["view"]
+        account: Account = rolled(
+            lambda: Account.objects.create_account(roles=roles, maker=view, **validated_data)
+        )
+        return account
+
+    def update(self, instance: Account, validated_data: dict[str, Any]) -> Account:
+        """Change names, address and roles, the latter within what the request may do."""
+        roles = validated_data.pop("groups", None)
+        changed: Account = super().update(instance, validated_data)
+        if roles is not None:
+            rolled(lambda: changed.set_roles(roles, maker=self.context["view"]))
+        return changed
+
+
+class AccountFilters(FilterSet):
+    """What accounts are looked up by."""
+
+    username = CharFilter()
+    enabled = TruthFilter(field_name="is_active")
+    kind = ChoiceFilter(choices=KINDS, method="of_kind")
+    role = CharFilter(field_name="groups__name")
+
+    @staticmethod
+    def of_kind(accounts: "QuerySet[Account]", _name: str, kind: str) -> "QuerySet[Account]":
+        """Return those of persons, or of services."""
+        return accounts.filter(service_account__isnull=kind == "staff")
+
+
+class AccountViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):
+    """Accounts of staff and of services: made, given roles, disabled."""
+
+    queryset = Account.objects.select_related("service_account").prefetch_related("groups")
+    serializer_class = AccountSerializer
+    filterset_class = AccountFilters
+    asks_guards = False  # no decision about commands depends on it
+    permissions = {"enable": CHANGING, "disable": CHANGING}
+
+    def get_object(self) -> Any:
+        """Return the account; a superuser's is not changed here."""
+        account = super().get_object()
+        if self.changing:
+            rolled(account.check_ordinary)
+        return account
+
+    def create_row(self, request: Request) -> Response:
+        """Create it, and leave a line in the log of the admin, which accounts have for history."""
+        response = super().create_row(request)
+        self._log(response.data["id"], "Created over the API.")
+        return response
+
+    def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Change names, address and roles: exactly those that are named."""
+        response = super().partial_update(request, *args, **kwargs)
+        roles = ", ".join(response.data["roles"]) or "none"
+        self._log(response.data["id"], f"Changed over the API; roles: {roles}.")
+        return response
+
+    @extend_schema(request=ReasonSerializer, responses=AccountSerializer)
+    @action(detail=True, methods=["post"])
+    def disable(self, request: Request, **_kwargs: Any) -> Response:
+        """Refuse an account from its next request on; its tokens end for good."""
+        return self._switch(Account.disable, "Disabled over the API.")
+
+    @extend_schema(request=ReasonSerializer, responses=AccountSerializer)
+    @action(detail=True, methods=["post"])
+    def enable(self, request: Request, **_kwargs: Any) -> Response:
+        """Let an account log in again, if the request may do all that the account may."""
+        return self._switch(lambda account: account.enable(maker=self), "Enabled over the API.")
+
+    def _switch(self, switch: Any, done: str) -> Response:
+        account = self.get_object()
+        asked = ReasonSerializer(data=self.request.data)
+        asked.is_valid(raise_exception=True)
+        with self.because(asked.validated_data["reason"]):
+            rolled(lambda: switch(account))
+        self._log(account.pk, done)
+        return self.row_response(account)
+
+    def _log(self, pk: int, text: str) -> None:
+        owner: Any = self.request.user
+        token = f" [{self.request.auth}]" if self.request.auth is not None else ""
+        LogEntry.objects.log_actions(
+            owner.pk, User.objects.filter(pk=pk), CHANGE, change_message=text + token
+        )
+
+
+class RoleSerializer(ModelSerializer):
+    """A role: its name, and what whoever has it may do."""
+
+    permissions = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Group
+        fields = ["id", "name", "permissions"]
+        read_only_fields = fields
+        versioned_with = ["permissions"]
+
+    def get_permissions(self, role: Group) -> list[str]:
+        """Return the permissions as tokens name them."""
+        return sorted(names_of(role.permissions.all()))
+
+
+class RoleViewSet(ReadMixin, RegistryViewSet):
+    """Roles; what they may do is changed in the admin."""
+
+    queryset = Group.objects.order_by()
+    serializer_class = RoleSerializer
+    permissions = dict.fromkeys(("list", "retrieve"), ("authsite.view_account",))
+
+
+class ServiceAccountSerializer(ModelSerializer):
+    """An account of a program, which cannot log in, and who answers for it."""
+
+    name = CharField(source="user.username", max_length=150)
+    account = serializers.IntegerField(source="user_id", read_only=True)
+    answerable = RowField(queryset=User.objects.filter(is_active=True, is_staff=True))
+    roles = RolesField(source="user.groups", many=True)
+    enabled = BooleanField(source="user.is_active", read_only=True)
+
+    class Meta:
+        model = ServiceAccount
+        fields = ["id", "name", "account", "answerable", "purpose", "roles", "enabled", "created"]
+        read_only_fields = ["created"]
+        create_only = ["name", "roles"]  # roles are changed as those of any account
+
+    def create(self, validated_data: dict[str, Any]) -> ServiceAccount:
+        """Create the account, within what the request may do."""
+        user = validated_data.pop("user")
+        account: ServiceAccount = rolled(
+            lambda: ServiceAccount.objects.create_account(
+                user["username"],
+                roles=user["groups"],
+                maker=self.context["view"],
+                **validated_data,
+            )
+        )
+        return account
+
+
+class ServiceAccountViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):
+    """Service accounts: of programs, and each with somebody who answers for it."""
+
+    queryset = ServiceAccount.objects.select_related("user").prefetch_related("user__groups")
+    serializer_class = ServiceAccountSerializer
+    asks_guards = False
+
+
+class TokenSerializer(ModelSerializer):
+    """A token: everything but its secret, which nobody can read any more."""
+
+    class Meta:
+        model = ApiToken
+        fields = [
+            "id", "name", "identifier", "owner", "scopes", "rules", "networks", "not_after",
+            "created", "last_used", "last_used_from", "revoked_at", "revoked_reason",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class TokenFilters(FilterSet):
+    """What tokens are looked up by."""
+
+    owner = KeyFilter()
+    identifier = CharFilter()
+
+
+class TokenViewSet(ReadMixin, RegistryViewSet):
+    """Tokens of everybody: seen and ended. They are made in the admin, after a password."""
+
+    queryset = ApiToken.objects.order_by()
+    serializer_class = TokenSerializer
+    filterset_class = TokenFilters
+    ordering = "-pk"
+    asks_guards = False
+    permissions = {"end": model_permissions(ApiToken)["partial_update"]}
+
+    @extend_schema(request=ReasonSerializer, responses=TokenSerializer)
+    @action(detail=True, methods=["post"])
+    def end(self, request: Request, **_kwargs: Any) -> Response:
+        """End a token from its next use on; one that has ended stays as it is."""
+        token = self.get_object()
+        asked = ReasonSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        reason = asked.validated_data["reason"]
+        with self.because(reason):
+            ApiToken.objects.filter(pk=token.pk).revoke(by=user_name(request), reason=reason)
+        return self.row_response(token)
