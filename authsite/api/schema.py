@@ -202,7 +202,7 @@ class RegistrySchema(AutoSchema):
             without.add(412)  # many rows have their `if_match` in the body
         if not required.get("If-Match"):
             without.add(428)
-        if "{" not in self.path:
+        if "{" not in self.path and not self.view.names_row:
             without.add(404)
         return [status for status in PROBLEMS if status not in without]
 

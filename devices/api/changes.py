@@ -196,6 +196,7 @@ class WayBackView(ApiView):
     not come back, and credentials stay as they are.
     """
 
+    names_row = True
     undoes_change = False
 
     def needed_permissions(self) -> tuple[str, ...]:
@@ -301,6 +302,8 @@ class UndoneBatchSerializer(Serializer):
 
 class UndoBatchView(ApiView):
     """What was changed together."""
+
+    names_row = True
 
     def needed_permissions(self) -> tuple[str, ...]:
         """Return none: rows that the account may not change or delete are left as they are."""

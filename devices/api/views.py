@@ -66,6 +66,7 @@ class ApiView(APIView):
     permissions: ClassVar[Mapping[str, Sequence[str]]] = {}
     parameters: ClassVar[Mapping[str, Sequence[str]]] = {}  # of an address, by operation
     asks_guards = True  # whether what it does can turn a decision about commands
+    names_row = False  # whether a body names a row that there may not be; an address, by its `{id}`
     changing = False  # whether this request runs in a transaction of its own
 
     @property
