@@ -96,7 +96,7 @@ def main() -> None:
         rename(Group.objects.filter(name="Operator"), "name", 150)
         RtioServer.objects.create(name=long(100), host="10.1.0.9", port=17217)
         DeviceServiceRoute.objects.create(
-            uri=f"/{'r' * 200}", url=f"http://example.com/{'u' * 200}", note=long(255)
+            uri=f"/{'r' * 127}", url=f"http://example.com/{'u' * 200}", note=long(255)
         )
         staff = User.objects.get(username="admin")
         staff.first_name = long(150)

@@ -127,7 +127,7 @@ def _is_open(name: str) -> bool:
     if name.endswith("_delete"):
         return bool(model_admin.has_delete_permission(request))
     if name.endswith(("_restore", "_undo")):
-        return bool(model_admin.restores)
+        return bool(model.restored_fields)
     if name.endswith("_history"):
         from devices.history.recording import keeps_history
 
