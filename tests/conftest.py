@@ -1,13 +1,13 @@
 """Factories and fixtures that every test may use."""
 
 import itertools
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.cache import cache
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.utils import translation
@@ -28,22 +28,22 @@ numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _close_what_threads_opened() -> Iterator[None]:
-    """Let a thread close its connection to SQLite in memory.
+def _close_what_was_opened_beside() -> Iterator[None]:
+    """Let a connection to SQLite in memory be closed, except the one that keeps the database.
 
-    Django never closes one, since the database would end with the last. The main thread's stays
-    open; those of ended threads would be found unclosed by Python 3.13, in whichever test runs.
+    Django never closes one, since the database would end with the last. Those of ended threads and
+    of slots would be found unclosed by Python 3.13, in whichever test runs.
     """
-    close = DatabaseWrapper.close
+    close, kept = DatabaseWrapper.close, connections[DEFAULT_DB_ALIAS]
 
-    def close_in_threads(wrapper: DatabaseWrapper) -> None:
-        if threading.current_thread() is threading.main_thread() or wrapper.allow_thread_sharing:
+    def close_others(wrapper: DatabaseWrapper) -> None:
+        if wrapper is kept:
             close(wrapper)
         else:
             BaseDatabaseWrapper.close(wrapper)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DatabaseWrapper, "close", close_in_threads)
+        patch.setattr(DatabaseWrapper, "close", close_others)
         yield
 
 
