@@ -15,9 +15,12 @@ IN_BOTH = ("tests/devices/database/", "tests/authsite/operations/", "tests/auths
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what the other suite traces."""
+    """Mark what the other suite traces; a `once` that names no suite would run in both."""
     is_postgres = os.environ.get("DATABASE_URL", "").startswith(SCHEMES)
     for item in items:
+        for marker in item.iter_markers("once"):
+            if marker.kwargs.get("on") not in {"sqlite", "postgres"}:
+                raise pytest.UsageError(f"{item.nodeid}: once(on=…) names sqlite or postgres")
         left_out = any(item.get_closest_marker(name) for name in ("once", "skipif"))
         if left_out or item.nodeid.startswith(IN_BOTH):
             continue
