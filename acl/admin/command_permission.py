@@ -1,5 +1,6 @@
 """Staff's view of rules."""
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar
@@ -11,7 +12,6 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import smart_split, unescape_string_literal
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -37,16 +37,14 @@ from devices.admin.rendering import CREATED, UPDATED, moment_column
 from devices.admin.saved_filters import SavedFiltersMixin
 from devices.models import Device, DeviceGroup
 
+# Between quotation marks of either sort, or without a space.
+WORD = re.compile(r"""(?<!\S)(?:"([^"]+)"|'([^']+)')(?!\S)|(\S+)""")
 MAX_NAMED = 1000  # devices, groups, sets and notes that one word of a search may find
 
 
 def words_of(text: str) -> list[str]:
     """Return the words of a search; what is in quotation marks is one."""
-    words = []
-    for word in smart_split(text):
-        quoted = len(word) > 1 and word[0] in "\"'" and word[0] == word[-1]
-        words.append(unescape_string_literal(word) if quoted else word)
-    return words
+    return ["".join(found) for found in WORD.findall(text)]
 
 
 def _searches(request: HttpRequest) -> dict[str, list[Q]]:
