@@ -5,6 +5,7 @@ verifies devices is sent them, whatever else it cannot do: without the pepper of
 webhook's secret it says *degraded*.
 """
 
+import io
 import logging
 import os
 import threading
@@ -14,8 +15,8 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connection, connections
-from django.db.migrations.executor import MigrationExecutor
+from django.core.management import call_command
+from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 
 from authsite.operations.server import DRAINING, RUNTIME
@@ -88,11 +89,17 @@ class Readiness:
         """Look for migrations that are not applied; once there are none, that stays so."""
         if self._is_migrated:
             return
-        executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
-        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        if plan:
-            raise NotReadyError(f"{len(plan)} migrations are not applied")
+        if missing := missing_migrations():
+            raise NotReadyError(f"{len(missing)} migrations are not applied")
         self._is_migrated = True
+
+
+def missing_migrations() -> list[str]:
+    """Return the migrations that the database has not seen yet, as `app.name`."""
+    listed = io.StringIO()
+    call_command("showmigrations", plan=True, no_color=True, stdout=listed)
+    lines = listed.getvalue().splitlines()
+    return [line.removeprefix("[ ]").strip() for line in lines if line.startswith("[ ]")]
 
 
 class PepperWatch:

@@ -6,13 +6,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from acl.engine.decisions import decide
-from authsite.operations.backup import (
-    BackupError,
-    differences,
-    missing_migrations,
-    missing_peppers,
-    restore,
-)
+from authsite.operations.backup import BackupError, differences, missing_peppers, restore
+from authsite.operations.health import missing_migrations
 from devices.authentication import authenticate
 from devices.management.base import RegistryCommand
 from devices.verdicts import Outcome
