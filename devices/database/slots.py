@@ -20,7 +20,7 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from devices import telemetry
-from devices.database import deadlines
+from devices.database import deadlines, drivers
 from devices.database.deadlines import SECONDS, guard
 
 SLOTS = "authsite.slots"  # where in a request's environment its slots are
@@ -107,8 +107,9 @@ class Slots:
         trace: TracebackType | None,
     ) -> None:
         if held() is self:
-            if connections[DEFAULT_DB_ALIAS].errors_occurred:
-                connections[DEFAULT_DB_ALIAS].close_if_unusable_or_obsolete()
+            for alias in self._aliases:
+                if drivers.is_lost(connections[alias]):
+                    connections[alias].close()
             self.release()
 
 
@@ -141,7 +142,9 @@ def _is_overdue(connection: BaseDatabaseWrapper) -> bool:
 def _connection(
     alias: str, session: Mapping[str, str | int] | None, deadline: float
 ) -> BaseDatabaseWrapper:
-    connection = connections.create_connection(alias)
+    own = connections[alias]
+    del connections[alias]  # so that the next look-up makes another one
+    connection, connections[alias] = connections[alias], own
     connection.execute_wrapper(guard(deadline)).__enter__()  # for good
     connection.inc_thread_sharing()  # by one thread after another
     if session and connection.vendor == "postgresql":

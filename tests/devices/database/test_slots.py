@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 
-from devices.database import deadlines
+from devices.database import deadlines, drivers
 from devices.database import slots as module
 from devices.database.slots import NoSlotError, Slots, released
 from rpc.wsgi import Body, MachineFastPath
@@ -94,18 +94,15 @@ def test_without_a_slot_nothing_is_released() -> None:
         assert connections[DEFAULT_DB_ALIAS] is own
 
 
-def test_a_connection_that_failed_is_looked_at(
-    slots: Slots, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_lost_connection_is_handed_to_nobody(
+    slots: Slots, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
-    looked_at: list[bool] = []
+    closed: list[bool] = []
+    monkeypatch.setattr(drivers, "is_lost", lambda _connection: lost)
     with slots:
-        connection = connections[DEFAULT_DB_ALIAS]
-        monkeypatch.setattr(
-            connection, "close_if_unusable_or_obsolete", lambda: looked_at.append(True)
-        )
-        with pytest.raises(OperationalError), connection.wrap_database_errors:
-            raise getattr(connection, "Database").OperationalError  # noqa: B009 - untyped
-    assert looked_at == [True]
+        monkeypatch.setattr(connections[DEFAULT_DB_ALIAS], "close", lambda: closed.append(True))
+    assert closed == [True] * lost
 
 
 def test_settings_of_a_session_are_added_to_those_given() -> None:
