@@ -4,7 +4,6 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IS_POPUP_VAR
-from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -34,7 +33,7 @@ class ReadFirstMixin(admin.ModelAdmin):
     ) -> HttpResponse:
         """Show the page of a row; its form where that is asked for, or sent."""
         is_form = request.method == "POST" or EDITS in request.GET or IS_POPUP_VAR in request.GET
-        row = None if is_form else self.get_object(request, unquote(object_id))
+        row = None if is_form else self.get_object(request, object_id)
         if row is None:  # a form, or nothing there, which Django says in its own way
             return super().change_view(request, object_id, form_url, extra_context)
         if not self.has_view_or_change_permission(request, row):

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import BigIntegerField
 from django.utils.translation import gettext as _
-from rest_framework.pagination import Cursor, CursorPagination
+from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 
 from devices.api.problems import ParameterError
@@ -32,7 +32,7 @@ class KeyPagination(CursorPagination):
             raise ParameterError("limit", _("Write a number from 1 to %(most)d.") % {"most": most})
         return size
 
-    def decode_cursor(self, request: Request) -> Cursor | None:
+    def decode_cursor(self, request: Request) -> Any:
         """Return what the cursor says; raises ParameterError for one that is made by hand."""
         try:
             cursor = super().decode_cursor(request)
