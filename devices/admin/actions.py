@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AdminTextInputWidget, AutocompleteSelect
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices import history
+from devices.admin.forms import LineInput
 from devices.admin.mixins import OwnPagesMixin, confirmation, form_page, set_digest
 from devices.credentials import x509
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
@@ -45,7 +46,7 @@ class RevokeForm(forms.Form):
         label=gettext_lazy("Reason"),
         required=False,
         max_length=255,
-        widget=AdminTextInputWidget,
+        widget=LineInput,
     )
 
 

@@ -5,14 +5,13 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django import forms
-from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.utils.html import escape
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import attributes
-from devices.admin.forms import AttributesField, CurrentForm
+from devices.admin.forms import AttributesField, CurrentForm, LineInput, LinesInput
 from devices.models import AttributeDefinition, AttributeType
 from devices.models.attribute_definition import faults
 
@@ -81,7 +80,7 @@ def _choice(definition: AttributeDefinition, **common: Any) -> forms.Field:
 
 
 def _text(_definition: AttributeDefinition, **common: Any) -> forms.Field:
-    return TextField(widget=AdminTextInputWidget, **common)
+    return TextField(widget=LineInput, **common)
 
 
 MADE_BY: dict[str, Callable[..., forms.Field]] = {
@@ -121,7 +120,7 @@ class AttributesForm(CurrentForm):
         label=gettext_lazy("Attributes"),
         required=False,
         help_text=gettext_lazy("Anything else, as a JSON object."),
-        widget=AdminTextareaWidget,
+        widget=LinesInput,
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -141,7 +140,7 @@ class AttributesForm(CurrentForm):
         for definition in self.definitions:
             name = field_name(definition)
             if "\n" in str(kwargs["initial"].get(name, "")):  # one line would drop the others
-                self.fields[name].widget = AdminTextareaWidget(attrs={"rows": 3})
+                self.fields[name].widget = LinesInput(attrs={"rows": 3})
 
     def clean(self) -> dict[str, Any]:
         """Put the attributes together; say beside each what is wrong with it."""

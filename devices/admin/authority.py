@@ -5,7 +5,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AdminTextareaWidget
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -20,6 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from devices import history
 from devices.admin import previews
 from devices.admin.expiry import EndsFilter
+from devices.admin.forms import LinesInput
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import REASON, SaveChangedFieldsMixin, form_page, own_page
 from devices.admin.presented import CertificatePreviewMixin, PresentedForm, RegisterForm
@@ -72,7 +72,7 @@ class LoadListForm(PresentedForm):
         label=gettext_lazy("Revocation list"),
         required=False,
         max_length=MAX_CARRIED_LENGTH,
-        widget=AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
+        widget=LinesInput(attrs={"rows": 8, "spellcheck": "false"}),
         help_text=gettext_lazy("The PEM text, as the authority published it."),
     )
     file = forms.FileField(

@@ -18,6 +18,20 @@ from devices import attributes
 from devices.admin.rendering import NOTHING
 
 
+class LineInput(forms.TextInput):
+    """A line of text, as wide as those that the admin makes for a model's fields."""
+
+    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
+        super().__init__({"class": "vTextField", **(attrs or {})})
+
+
+class LinesInput(forms.Textarea):
+    """Lines of text, as wide as those that the admin makes for a model's fields."""
+
+    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
+        super().__init__({"class": "vLargeTextField", **(attrs or {})})
+
+
 class MomentField(forms.SplitDateTimeField):
     """A date and a time of day; a date alone means its midnight."""
 

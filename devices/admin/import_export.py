@@ -8,7 +8,6 @@ from typing import IO, Any, cast
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core import signing
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
@@ -28,6 +27,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
+from devices.admin.forms import LineInput
 from devices.admin.mixins import OwnPagesMixin, own_page
 from devices.admin.reauthentication import is_recent
 from devices.models import Device
@@ -91,7 +91,7 @@ class ImportForm(forms.Form):
         label=gettext_lazy("Reason"),
         required=False,
         max_length=200,
-        widget=AdminTextInputWidget,
+        widget=LineInput,
         help_text=gettext_lazy("For the history, which keeps the name of the file as well."),
     )
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -16,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from devices.admin.forms import MomentField, OneTimeForm
+from devices.admin.forms import LineInput, MomentField, OneTimeForm
 from devices.admin.mixins import OwnPagesMixin, form_page, own_page
 from devices.admin.reauthentication import is_recent, recently_authenticated
 from devices.credentials import hashing
@@ -44,7 +43,7 @@ class IssueKeyForm(OneTimeForm):
         label=gettext_lazy("Label"),
         required=False,
         max_length=100,
-        widget=AdminTextInputWidget,
+        widget=LineInput,
         help_text=gettext_lazy("What staff call this key, such as “factory” or “2026”."),
     )
     not_before = MomentField(label=gettext_lazy("Valid from"), required=False)
@@ -98,7 +97,7 @@ class RotateKeysForm(OneTimeForm):
         label=gettext_lazy("New label"),
         required=False,
         max_length=100,
-        widget=AdminTextInputWidget,
+        widget=LineInput,
     )
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin.widgets import AdminTextareaWidget
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
@@ -13,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import history
-from devices.admin.forms import CurrentForm
+from devices.admin.forms import CurrentForm, LinesInput
 from devices.admin.mixins import REASON
 from devices.admin.previews import Preview
 from devices.credentials import x509
@@ -30,7 +29,7 @@ class PresentedForm(forms.Form):
         label=gettext_lazy("Certificate"),
         required=False,
         max_length=x509.MAX_TEXT_LENGTH,
-        widget=AdminTextareaWidget(attrs={"rows": 12, "spellcheck": "false"}),
+        widget=LinesInput(attrs={"rows": 12, "spellcheck": "false"}),
         help_text=gettext_lazy(
             "The PEM text, -----BEGIN CERTIFICATE----- and the end line included. Never a "
             "private key."

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
-from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -18,6 +17,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from devices import addresses
+from devices.admin.forms import LineInput, LinesInput
 from devices.admin.mixins import OwnPagesMixin, own_page
 from devices.credentials import hashing, x509
 from devices.models import Certificate, Device, PreSharedKey
@@ -26,7 +26,7 @@ from devices.trying import PERMISSION, try_credentials
 MAX_SUGGESTED = 20
 
 
-class SuggestingInput(AdminTextInputWidget):
+class SuggestingInput(LineInput):
     """A text field with a list of suggestions, which a script renews as one types.
 
     `options` come with the page, for who has no script: no more than MAX_SUGGESTED.
@@ -77,7 +77,7 @@ class CredentialForm(forms.Form):
         label=gettext_lazy("Certificate"),
         required=False,
         max_length=x509.MAX_TEXT_LENGTH,
-        widget=AdminTextareaWidget(attrs={"rows": 6, "spellcheck": "false"}),
+        widget=LinesInput(attrs={"rows": 6, "spellcheck": "false"}),
         help_text=gettext_lazy("PEM, the device's own first; its issuers may follow."),
     )
 

@@ -72,13 +72,10 @@ NAMES = [
     Name(f"{ADMIN}.options", "IS_POPUP_VAR", "devices/admin/read_first.py", "forms in pop-ups"),
     Name(f"{ADMIN}.helpers", "ACTION_CHECKBOX_NAME", "devices/admin/mixins.py", "of a list"),
     Name(f"{ADMIN}.utils", "label_for_field", "devices/admin/changelist.py", "heads of columns"),
-    Name(f"{ADMIN}.utils", "unquote", "devices/admin/read_first.py", "keys in addresses"),
     Name(f"{ADMIN}.views.main", "ORDER_VAR", "devices/admin/saved_filters.py", "of a list"),
     Name(f"{ADMIN}.views.main", "PAGE_VAR", "devices/admin/saved_filters.py", "of a list"),
     Name(f"{ADMIN}.views.main", "SEARCH_VAR", "devices/admin/saved_filters.py", "of a list"),
     Name(f"{ADMIN}.widgets", "AdminSplitDateTime", "devices/admin/forms.py", "looks as Django's"),
-    Name(f"{ADMIN}.widgets", "AdminTextInputWidget", "devices/admin/issue_key.py", "the same"),
-    Name(f"{ADMIN}.widgets", "AdminTextareaWidget", "devices/admin/presented.py", "the same"),
     Name(f"{ADMIN}.widgets", "AutocompleteSelect", "devices/admin/actions.py", "the same"),
     Name(
         "django.contrib.auth.management",
@@ -95,21 +92,13 @@ NAMES = [
         "Django's database errors",
     ),
     Name(
-        "django.utils.connection",
-        "BaseConnectionHandler.create_connection",
+        BACKENDS,
+        "BaseDatabaseWrapper.settings_dict",
         "devices/database/slots.py",
         "connections of slots",
     ),
-    Name(BACKENDS, "BaseDatabaseWrapper.errors_occurred", "devices/database/slots.py", "the same"),
-    Name(BACKENDS, "BaseDatabaseWrapper.settings_dict", "devices/database/slots.py", "the same"),
     Name(
         BACKENDS, "BaseDatabaseWrapper.inc_thread_sharing", "devices/database/slots.py", "the same"
-    ),
-    Name(
-        BACKENDS,
-        "BaseDatabaseWrapper.close_if_unusable_or_obsolete",
-        "devices/database/slots.py",
-        "the same",
     ),
     Name(
         "django.db.backends.base.operations",
@@ -124,18 +113,6 @@ NAMES = [
         "the same",
     ),
     Name(
-        "django.db.migrations.executor",
-        "MigrationExecutor",
-        "authsite/operations/health.py",
-        "whether all migrations are there",
-    ),
-    Name(
-        "django.db.migrations.loader",
-        "MigrationLoader",
-        "authsite/operations/backup.py",
-        "whether a backup is of a schema that is known",
-    ),
-    Name(
         f"{MODELS}.fields.json",
         "KeyTransform",
         "devices/models/attribute_definition.py",
@@ -146,13 +123,6 @@ NAMES = [
         "django.utils.http", "url_has_allowed_host_and_scheme", "authsite/accounts/views.py", "next"
     ),
     Name("django.utils.text", "capfirst", "devices/history/timeline.py", "names of fields"),
-    Name("django.utils.text", "smart_split", "acl/admin/command_permission.py", "quoted searches"),
-    Name(
-        "django.utils.text",
-        "unescape_string_literal",
-        "acl/admin/command_permission.py",
-        "the same",
-    ),
     Name(
         "django.forms.forms",
         "BaseForm.add_initial_prefix",
@@ -173,7 +143,6 @@ NAMES = [
     ),
     Name("prometheus_client", "Histogram._sum", "authsite/operations/metrics.py", "adds in bulk"),
     Name("prometheus_client", "Histogram._buckets", "authsite/operations/metrics.py", "the same"),
-    Name("rest_framework.pagination", "Cursor", "devices/api/pagination.py", "cursors of lists"),
     Name(
         "rest_framework.fields",
         "get_error_detail",

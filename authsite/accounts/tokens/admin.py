@@ -5,11 +5,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import (
-    AdminTextareaWidget,
-    AdminTextInputWidget,
-    AutocompleteSelect,
-)
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Model, Q, QuerySet
@@ -32,7 +28,7 @@ from authsite.accounts.tokens.models import (
 from authsite.accounts.tokens.rules import MAX_PER_HOUR, Rule
 from devices.admin.actions import BulkActionsMixin, BulkChange, RevokeForm
 from devices.admin.changelist import CredentialStateFilter
-from devices.admin.forms import CurrentForm, MomentField
+from devices.admin.forms import CurrentForm, LineInput, LinesInput, MomentField
 from devices.admin.history import HistoryMixin
 from devices.admin.mixins import REASON, SaveChangedFieldsMixin
 from devices.admin.reauthentication import recently_authenticated
@@ -66,7 +62,7 @@ class IssueTokenForm(forms.Form):
     name = forms.CharField(
         label=gettext_lazy("Name"),
         max_length=100,
-        widget=AdminTextInputWidget,
+        widget=LineInput,
         help_text=gettext_lazy("Which program holds it, and where; the history shows it."),
     )
     not_after = MomentField(
@@ -77,7 +73,7 @@ class IssueTokenForm(forms.Form):
     networks = forms.CharField(
         label=gettext_lazy("Networks"),
         required=False,
-        widget=AdminTextareaWidget(attrs={"rows": 2}),
+        widget=LinesInput(attrs={"rows": 2}),
         help_text=gettext_lazy(
             "From where it may be used, such as 10.2.0.0/16; one a line. Empty: from anywhere."
         ),
@@ -443,7 +439,7 @@ def _add_errors(form: forms.Form, error: ValidationError) -> None:
 class ServiceAccountForm(CurrentForm):
     """A service account with the roles and the state of its user."""
 
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=150, widget=AdminTextInputWidget)
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=150, widget=LineInput)
     roles = forms.ModelMultipleChoiceField(
         label=gettext_lazy("Roles"),
         queryset=Group.objects.order_by("name"),
