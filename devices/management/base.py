@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from devices.addresses import AddressError, entity_id
 from devices.credentials import x509
 from devices.credentials.hashing import weakness
 from devices.extension_points import WATCHES
-from devices.models import Device, DeviceGroup
+from devices.models import CertificateAuthority, Device, DeviceGroup
 from devices.moments import parse_moment
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
@@ -63,13 +63,23 @@ def signature() -> str:
     return f"{os_user()} (command line)".lstrip()
 
 
+def summary(gone: Mapping[str, int]) -> tuple[dict[str, int], str]:
+    """Return what a deletion took along, by model, for a document and as text."""
+    deleted = {label.lower(): n for label, n in sorted(gone.items()) if n}
+    return deleted, ", ".join(f"{n} {label}" for label, n in deleted.items())
+
+
 class RegistryCommand(BaseCommand):
     """A command that answers people in text and machines in JSON."""
 
     requires_system_checks = []
 
+    @property
+    def name(self) -> str:
+        """What the command is called, which the history keeps."""
+        return type(self).__module__.rpartition(".")[2]
+
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Add what every command says of itself."""
         return super().create_parser(
             prog_name,
             subcommand,
@@ -86,9 +96,8 @@ class RegistryCommand(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run; a rule's refusal ends with 1 and its message, an unreachable database with 2."""
-        name = type(self).__module__.rpartition(".")[2]
         try:
-            with history.origin(history.Origin.COMMAND, user=os_user(), reason=name):
+            with history.origin(history.Origin.COMMAND, user=os_user(), reason=self.name):
                 return super().execute(*args, **options)
         except ValidationError as error:
             raise CommandError("; ".join(error.messages), returncode=1) from error
@@ -196,6 +205,13 @@ class RegistryCommand(BaseCommand):
         except DeviceGroup.DoesNotExist:
             raise CommandError(f"there is no group named “{name}”", returncode=1) from None
 
+    def anchor(self, name: str) -> CertificateAuthority:
+        """Return the trust anchor of that name; ends with 1 where there is none."""
+        try:
+            return CertificateAuthority.objects.get(name=name)
+        except CertificateAuthority.DoesNotExist:
+            raise CommandError(f"there is no trust anchor named “{name}”", returncode=1) from None
+
     def devices(self, addresses: Sequence[str]) -> list[Device]:
         """Return the devices that addresses name; ends with 1 where one is not registered."""
         return [self.device(address) for address in dict.fromkeys(addresses)]
@@ -205,7 +221,6 @@ class ChangeCommand(RegistryCommand):
     """A command whose change may break an assertion: it is then refused, as in the admin."""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add why, and whether an assertion may break."""
         super().add_arguments(parser)
         parser.add_argument("--reason", default="", help="why, for the record")
         parser.add_argument(
@@ -217,8 +232,7 @@ class ChangeCommand(RegistryCommand):
     @contextmanager
     def change(self, options: dict[str, Any]) -> Iterator[None]:
         """Make a change within the block, all or nothing; raises ValidationError if refused."""
-        name = type(self).__module__.rpartition(".")[2]
-        reason = f"{name}: {options['reason']}" if options["reason"] else name
+        reason = ": ".join(filter(None, (self.name, options["reason"])))
         with transaction.atomic(), history.origin(history.Origin.COMMAND, reason=reason):
             watches = [watch() for watch in WATCHES]
             yield
@@ -232,11 +246,18 @@ class ChangeCommand(RegistryCommand):
                 self.stderr.write(f"warning: an assertion does not hold any more: {one}")
 
 
+class DevicesCommand(ChangeCommand):
+    """A change of registered devices, which its arguments name."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("identifiers", nargs="+", metavar="identifier", help="a device's ID")
+
+
 class DeviceCommand(RegistryCommand):
     """A command about one registered device, which its first argument names."""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the device's ID."""
         super().add_arguments(parser)
         parser.add_argument("identifier", help="the device's ID")
 

@@ -1,5 +1,3 @@
-"""Pin a certificate to a device."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -11,15 +9,12 @@ from devices.models.certificate import Pin
 
 
 class Command(DeviceCommand):
-    """`add_certificate`: a certificate, or its public key, that admits a device by itself."""
-
     help = (
         "Pin a certificate, or its public key, to a device; what it has stays.\n\n"
         "A certificate that a trust anchor vouches for needs no pin."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument(
             "file",
@@ -35,7 +30,6 @@ class Command(DeviceCommand):
         parser.add_argument("--label", default="", help="what staff call the certificate")
 
     def handle_device(self, device: Device, **options: Any) -> None:
-        """Pin it, and print what was read."""
         certificate = Certificate.objects.register(
             device=device,
             presented=self.certificate(options["file"]),

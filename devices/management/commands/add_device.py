@@ -1,5 +1,3 @@
-"""Register a device."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -10,8 +8,6 @@ from devices.models import Device, PreSharedKey
 
 
 class Command(RegistryCommand):
-    """`add_device`: one device, its groups and, if wanted, its first key; all or nothing."""
-
     help = (
         "Register a device, with a first key if one is asked for.\n\n"
         "A generated secret is printed once and stored nowhere; a given one is stored one-way\n"
@@ -20,7 +16,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("identifier", help="the ID, exactly as the device presents it")
         parser.add_argument(
@@ -49,7 +44,6 @@ class Command(RegistryCommand):
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        """Register the device and its key."""
         given = self.secret_from_stdin() if options["secret_stdin"] else options["secret"]
         device = Device(
             identifier=options["identifier"],

@@ -1,5 +1,3 @@
-"""Give a device a further key."""
-
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -9,15 +7,12 @@ from devices.models import Device, PreSharedKey
 
 
 class Command(DeviceCommand):
-    """`add_key`: a generated secret, printed once, or a known one, registered."""
-
     help = (
         "Add a pre-shared key to a device; the ones that it has stay.\n\n"
         "Without --secret-stdin a secret is generated and printed once."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("--label", default="", help="what staff call the key")
         parser.add_argument(
@@ -37,7 +32,6 @@ class Command(DeviceCommand):
         )
 
     def handle_device(self, device: Device, **options: Any) -> None:
-        """Add the key."""
         wanted = {name: options[name] for name in ("label", "not_before", "not_after")}
         document: dict[str, Any] = {"identifier": device.identifier}
         if options["secret_stdin"]:

@@ -1,5 +1,3 @@
-"""Trust an authority to vouch for devices."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -12,8 +10,6 @@ from devices.models.authority import PLACEHOLDER, CRLPolicy
 
 
 class Command(RegistryCommand):
-    """`add_trust_anchor`: whose certificates admit devices, and how they name them."""
-
     help = (
         "Trust an authority's certificate: what chains to it and names a device admits that\n"
         "device. The name is taken from one place and mapped to the identifier by two templates\n"
@@ -22,7 +18,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("name", help="what staff call the authority")
         parser.add_argument(
@@ -59,7 +54,6 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Register it, and print what was read."""
         anchor = CertificateAuthority.objects.register(
             presented=self.certificate(options["file"]),
             name=options["name"],

@@ -1,5 +1,3 @@
-"""Change a device."""
-
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -10,12 +8,9 @@ from devices.models import Device
 
 
 class Command(ChangeCommand):
-    """`change_device`: what it is called, what kind it is, its attributes."""
-
     help = "Change fields of a device. Its ID never changes; add_to_group changes its groups."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("identifier", help="the device's ID")
         parser.add_argument("--name", help="what staff call it")
@@ -24,7 +19,6 @@ class Command(ChangeCommand):
         parser.add_argument("--attributes", metavar="JSON", help="all of them, as an object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Change it."""
         device = self.device(options["identifier"])
         changed = {
             name: options[name]

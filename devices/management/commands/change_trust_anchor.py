@@ -1,21 +1,15 @@
-"""Switch a trust anchor on or off, or change what it requires."""
-
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from devices.management.base import ChangeCommand
-from devices.models import CertificateAuthority
 from devices.models.authority import CRLPolicy
 
 
 class Command(ChangeCommand):
-    """`change_trust_anchor`: whether it vouches, and what it requires of its revocation list."""
-
     help = "Switch a trust anchor on or off, or change what it requires of its revocation list."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("name")
         switch = parser.add_mutually_exclusive_group()
@@ -26,10 +20,7 @@ class Command(ChangeCommand):
         parser.add_argument("--crl-policy", choices=CRLPolicy.values)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Change it."""
-        anchor = CertificateAuthority.objects.filter(name=options["name"]).first()
-        if anchor is None:
-            raise CommandError(f"there is no trust anchor {options['name']}", returncode=1)
+        anchor = self.anchor(options["name"])
         changed: dict[str, Any] = {}
         if options["enable"] or options["disable"]:
             changed["enabled"] = options["enable"]

@@ -1,5 +1,3 @@
-"""Create a group of devices."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -9,19 +7,15 @@ from devices.models import DeviceGroup
 
 
 class Command(ChangeCommand):
-    """`create_group`: an empty group, within another one if wanted."""
-
     help = "Create a group of devices, empty; rules on the group that it lies in cover it, too."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("name")
         parser.add_argument("--within", metavar="GROUP", help="an existing group that it lies in")
         parser.add_argument("--description", default="")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Create it."""
         parent = self.group(options["within"]) if options["within"] else None
         group = DeviceGroup(name=options["name"], parent=parent, description=options["description"])
         group.full_clean()

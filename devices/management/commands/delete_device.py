@@ -1,36 +1,23 @@
-"""Delete devices."""
-
+from collections import Counter
 from typing import Any
 
-from django.core.management.base import CommandParser
-
-from devices.management.base import ChangeCommand
+from devices.management.base import DevicesCommand, summary
 
 
-class Command(ChangeCommand):
-    """`delete_device`: devices with their keys, certificates and rules."""
-
+class Command(DevicesCommand):
     help = (
         "Delete devices with their keys, unrevoked certificates and rules. Nothing remembers then\n"
         "which of their secrets were revoked: to refuse them, disable_device is enough."
     )
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
-        super().add_arguments(parser)
-        parser.add_argument("identifiers", nargs="+", metavar="identifier", help="a device's ID")
-
     def handle(self, *args: Any, **options: Any) -> None:
-        """Delete them, all or none."""
         devices = self.devices(options["identifiers"])
         identifiers = [device.identifier for device in devices]
-        gone: dict[str, int] = {}
+        gone: Counter[str] = Counter()
         with self.change(options):
             for device in devices:
-                for label, n in device.delete()[1].items():
-                    gone[label] = gone.get(label, 0) + n
-        deleted = {label.lower(): n for label, n in sorted(gone.items()) if n}
-        counts = ", ".join(f"{n} {label}" for label, n in deleted.items())
+                gone.update(device.delete()[1])
+        deleted, counts = summary(gone)
         self.answer(
             options,
             f"Deleted {', '.join(identifiers)}: {counts}.",

@@ -1,37 +1,29 @@
-"""Delete a group of devices."""
-
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import ProtectedError
 
-from devices.management.base import ChangeCommand
+from devices.management.base import ChangeCommand, summary
 
 
 class Command(ChangeCommand):
-    """`delete_group`: a group with the rules about it; its devices stay."""
-
     help = (
         "Delete a group, and the rules about it; its devices stay. A group in which others lie\n"
         "is refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("name")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Delete it."""
         group = self.group(options["name"])
         try:
             with self.change(options):
-                gone = group.delete()[1]
+                deleted, counts = summary(group.delete()[1])
         except ProtectedError as error:
             others = ", ".join(sorted(str(one) for one in error.protected_objects))
             raise CommandError(f"{group.name} is in use by {others}", returncode=1) from error
-        deleted = {label.lower(): n for label, n in sorted(gone.items()) if n}
-        counts = ", ".join(f"{n} {label}" for label, n in deleted.items())
         self.answer(
             options,
             f"Deleted the group {group.name}: {counts}.",

@@ -1,5 +1,3 @@
-"""`manage.py deliver`: call webhooks until a signal ends it."""
-
 import signal
 import threading
 from typing import Any
@@ -11,8 +9,6 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """Call webhooks, announce what expires."""
-
     help = (
         "Call webhooks with the events of the registry, and announce credentials that expire.\n"
         "Runs in the foreground; SIGTERM and SIGINT end it once running attempts are over.\n"
@@ -20,14 +16,12 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add how long to run."""
         super().add_arguments(parser)
         parser.add_argument(
             "--seconds", type=float, default=float("inf"), help="end by itself after so long"
         )
 
     def handle(self, *, seconds: float, **options: Any) -> None:
-        """Work until a signal comes."""
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_signal: ended.set())

@@ -1,10 +1,24 @@
-"""Refuse devices."""
+from typing import Any
 
-from devices.management.switching import SwitchCommand
+from devices.management.base import DevicesCommand
+from devices.models import Device
 
 
-class Command(SwitchCommand):
-    """`disable_device`: devices are refused from their next request on."""
-
+class Command(DevicesCommand):
     help = "Refuse devices from their next request on. Nothing is lost: enable_device undoes it."
     enables = False
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        devices = self.devices(options["identifiers"])
+        with self.change(options):
+            rows = Device.objects.filter(pk__in=[device.pk for device in devices])
+            n = rows.set_enabled(enabled=self.enables)
+        done = "Enabled" if self.enables else "Disabled"
+        identifiers = [device.identifier for device in devices]
+        self.answer(
+            options,
+            f"{done} {n} of {len(devices)}; the others were so already."
+            if n < len(devices)
+            else f"{done} {', '.join(identifiers)}.",
+            {"identifiers": identifiers, "enabled": self.enables, "changed": n},
+        )

@@ -1,10 +1,6 @@
-"""Let devices connect again."""
-
-from devices.management.switching import SwitchCommand
+from devices.management.commands import disable_device
 
 
-class Command(SwitchCommand):
-    """`enable_device`: devices may connect again, with the credentials that they have."""
-
+class Command(disable_device.Command):
     help = "Let devices connect again, with the credentials that they have."
     enables = True

@@ -1,5 +1,3 @@
-"""Say which credentials end soon."""
-
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,15 +12,12 @@ from devices.models.certificate import Pin
 
 
 class Command(RegistryCommand):
-    """`expiring`: keys, certificates, tokens, trust anchors and revocation lists that end soon."""
-
     help = (
         "List live credentials and tokens that end within a span, the soonest first, and trust\n"
         "anchors and revocation lists that do."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument(
             "--within",
@@ -33,7 +28,6 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print what ends, one a line."""
         now = timezone.now()
         ending = sorted(self._ending(now, now + options["within"]), key=lambda row: row["ends"])
         lines = [f"{row['ends']:%Y-%m-%d %H:%M}  {row['what']}  {row['name']}" for row in ending]

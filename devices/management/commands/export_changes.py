@@ -1,21 +1,16 @@
-"""Write changes into a file."""
-
-from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import Q
 
 from devices.history import Origin, all_histories
-from devices.management.exporting import ExportCommand
+from devices.management.exporting import PeriodExportCommand
 from devices.transfer.changes import export_changes
 from devices.transfer.exporting import Export
 from devices.transfer.formats import Format
 
 
-class Command(ExportCommand):
-    """`export_changes`: who changed what, when, from where and why; never a secret."""
-
+class Command(PeriodExportCommand):
     help = (
         "Write changes, the latest first, to FILE or the screen: CSV or NDJSON, complete or\n"
         "not at all. Each names who, from where, why, the request, and its fields before and\n"
@@ -25,7 +20,6 @@ class Command(ExportCommand):
     noun = "changes"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("--by", metavar="NAME", help="only changes of this account")
         parser.add_argument("--origin", choices=Origin.values, help="only changes from there")
@@ -37,10 +31,7 @@ class Command(ExportCommand):
             help="only changes of such rows, as devices.device; may be given again",
         )
 
-    def export(
-        self, kind: Format, since: datetime | None, until: datetime | None, **options: Any
-    ) -> Export:
-        """Return the changes."""
+    def export(self, kind: Format, **options: Any) -> Export:
         histories = {one.instance_type._meta.label_lower: one for one in all_histories()}
         for label in options["model"]:
             if label.lower() not in histories:
@@ -49,13 +40,11 @@ class Command(ExportCommand):
                     returncode=2,
                 )
         chosen = {label.lower() for label in options["model"]} or histories.keys()
-        condition = Q()
-        if since is not None:
-            condition &= Q(history_date__gte=since)
-        if until is not None:
-            condition &= Q(history_date__lt=until)
-        if options["by"] is not None:
-            condition &= Q(history_user_id=options["by"])
-        if options["origin"]:
-            condition &= Q(origin=options["origin"])
+        wanted = {
+            "history_date__gte": options["since"],
+            "history_date__lt": options["until"],
+            "history_user_id": options["by"],
+            "origin": options["origin"],
+        }
+        condition = Q(**{name: value for name, value in wanted.items() if value is not None})
         return export_changes({histories[label]: condition for label in sorted(chosen)}, kind)

@@ -1,5 +1,3 @@
-"""Create and change devices, groups and credentials as a file says."""
-
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +9,9 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
+from devices.jobs import report
 from devices.management.base import RegistryCommand
+from devices.management.exporting import format_by_name
 from devices.transfer.columns import Columns
 from devices.transfer.exporting import export_secrets
 from devices.transfer.formats import MAX_BYTES, Format, Problem, format_of, read
@@ -21,8 +21,6 @@ SHOWN = 50  # problems printed; --json has them all, up to 1,000
 
 
 class Command(RegistryCommand):
-    """`import_devices`: all or nothing; says what is new, changed, unchanged, rejected, and why."""
-
     help = (
         "Import devices, groups and credentials from a CSV, JSON, NDJSON or XLSX file; - reads\n"
         "standard input. Devices are found by their identifier and created or changed; none is\n"
@@ -31,7 +29,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("file", metavar="FILE")
         parser.add_argument(
@@ -55,9 +52,8 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Import, and say what that came to."""
         out = options["generate_secrets"]
-        kind = self._format(options["file"], options["format"])
+        kind = Format(options["format"]) if options["format"] else format_by_name(options["file"])
         out_kind = Format.CSV
         if out:
             with suppress(ValidationError):
@@ -89,17 +85,6 @@ class Command(RegistryCommand):
                 export_secrets(out, run.generated, kind)
                 out.flush()
                 os.fsync(out.fileno())
-
-    @staticmethod
-    def _format(name: str, given: str | None) -> Format:
-        if given:
-            return Format(given)
-        try:
-            return format_of(name)
-        except ValidationError as error:
-            raise CommandError(
-                f"{name}: {error.messages[0]} Use --format.", returncode=2
-            ) from error
 
     def _tell(self, step: Progress) -> None:
         """Say on standard error how far the import is, now and then.
@@ -141,12 +126,9 @@ class Command(RegistryCommand):
             options,
             "\n".join(lines),
             {
+                **report(run),
                 "imported": done,
                 "dry_run": options["dry_run"],
-                **counts,
-                "errors": [problem._asdict() for problem in run.problems],
-                "errors_total": run.problem_total,
-                "warnings": [warning._asdict() for warning in run.warnings],
                 "secrets_file": options["generate_secrets"] if done else None,
             },
             yes=run.is_sound,

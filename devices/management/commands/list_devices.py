@@ -1,5 +1,3 @@
-"""List devices."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -11,15 +9,12 @@ from devices.models import DeviceGroup
 
 
 class Command(RegistryCommand):
-    """`list_devices`: a device a line, by identifier."""
-
     help = (
         "List devices by identifier. export_devices writes all that is known of them to a file.\n\n"
         "  --filter groups=Roof --filter enabled=false --filter last_seen__lt=2026-01-31"
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         add_filter(parser)
         parser.add_argument(
@@ -27,7 +22,6 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print them; exits with 1 where there is none."""
         limit = max(options["limit"], 0)
         by_name = Prefetch("groups", DeviceGroup.objects.order_by("name"))
         rows = chosen(options["filter"]).order_by("identifier").prefetch_related(by_name)

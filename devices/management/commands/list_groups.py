@@ -1,5 +1,3 @@
-"""List groups of devices."""
-
 from typing import Any
 
 from django.db.models import Count
@@ -9,12 +7,9 @@ from devices.models import DeviceGroup
 
 
 class Command(RegistryCommand):
-    """`list_groups`: a group a line, by name, with what it lies in and how many are in it."""
-
     help = "List groups: their names, the group that each lies in, and how many devices are in it."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print them."""
         groups = [
             {"group": group.name, "within": group.parent and group.parent.name, "devices": n}
             for group in DeviceGroup.objects.select_related("parent")

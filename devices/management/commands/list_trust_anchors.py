@@ -1,5 +1,3 @@
-"""List trust anchors."""
-
 from typing import Any
 
 from devices.management.base import RegistryCommand
@@ -7,12 +5,9 @@ from devices.models import CertificateAuthority
 
 
 class Command(RegistryCommand):
-    """`list_trust_anchors`: one a line, with whether it vouches and until when."""
-
     help = "List trust anchors: whether each vouches for devices, until when, its fingerprint."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print them."""
         anchors = [
             {
                 "name": anchor.name,

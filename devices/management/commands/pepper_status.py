@@ -1,5 +1,3 @@
-"""Say which peppers are still needed."""
-
 from typing import Any
 
 from django.db.models import Count
@@ -12,8 +10,6 @@ from devices.models import PreSharedKey
 
 
 class Command(RegistryCommand):
-    """`pepper_status`: how many keys, tokens and webhooks hang on each pepper."""
-
     help = (
         "Count the keys of devices, the tokens of the API and the signing secrets of webhooks\n"
         "that hang on each pepper.\n\n"
@@ -24,7 +20,6 @@ class Command(RegistryCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the counts, newest pepper first."""
         models: dict[str, Any] = {"keys": PreSharedKey, **PEPPERED}
         live = {name: self._counted(model, live=True) for name, model in models.items()}
         found = {name: self._counted(model, live=False) for name, model in models.items()}

@@ -1,5 +1,3 @@
-"""`manage.py prune_history`: forget changes that were made long ago."""
-
 from datetime import timedelta
 from typing import Any
 
@@ -11,15 +9,12 @@ from devices.management.base import RegistryCommand, duration
 
 
 class Command(RegistryCommand):
-    """Delete the history before a moment."""
-
     help = (
         "Delete the changes of all models that are older than a span such as 365d. The rows "
         "themselves stay as they are. Run it from a timer; it deletes in small batches."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the age."""
         super().add_arguments(parser)
         parser.add_argument(
             "--older-than",
@@ -33,7 +28,6 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *, older_than: timedelta, dry_run: bool, **options: Any) -> None:
-        """Delete, and say how much of what."""
         moment = timezone.now() - older_than
         changes = prune(moment, dry_run=dry_run)
         done = "Would delete" if dry_run else "Deleted"

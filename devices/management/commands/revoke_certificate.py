@@ -1,5 +1,3 @@
-"""Revoke certificates of a device."""
-
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -9,15 +7,12 @@ from devices.models import Certificate, Device
 
 
 class Command(DeviceCommand):
-    """`revoke_certificate`: refused from the next request on, and for ever."""
-
     help = (
         "Revoke a certificate of a device, whether it was registered or a trust anchor vouches\n"
         "for it. It admits nobody from its next use on, and cannot be registered again."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--file", help="the certificate; - for standard input")
@@ -31,7 +26,6 @@ class Command(DeviceCommand):
         parser.add_argument("--reason", default="", help="why, for the record")
 
     def handle_device(self, device: Device, **options: Any) -> None:
-        """Revoke the certificates."""
         how = {
             "by": signature(),
             "reason": options["reason"],

@@ -1,5 +1,3 @@
-"""Revoke keys of a device."""
-
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -10,8 +8,6 @@ from devices.models import Device, PreSharedKey
 
 
 class Command(DeviceCommand):
-    """`revoke_key`: one key, or all of a device's, refused from the next request on."""
-
     help = (
         "Revoke a key of a device: it admits nobody from its next use on.\n\n"
         "A device with one live key needs no --key. A session that stands already is not ended\n"
@@ -19,7 +15,6 @@ class Command(DeviceCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         which = parser.add_mutually_exclusive_group()
         which.add_argument("--key", type=int, metavar="N", help="the number of the key")
@@ -27,7 +22,6 @@ class Command(DeviceCommand):
         parser.add_argument("--reason", default="", help="why, for the record")
 
     def handle_device(self, device: Device, **options: Any) -> None:
-        """Revoke the keys."""
         live = PreSharedKey.objects.filter(device=device).live_at(timezone.now())
         keys = list(live.filter(pk=options["key"]) if options["key"] is not None else live)
         if not keys:

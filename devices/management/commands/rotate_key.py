@@ -1,5 +1,3 @@
-"""Change a device's key over to a new one."""
-
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +9,6 @@ from devices.models import Device, PreSharedKey
 
 
 class Command(DeviceCommand):
-    """`rotate_key`: a new secret, printed once; the old ones end after an overlap."""
-
     help = (
         "Issue a new key for a device; the keys that it has end after the overlap.\n\n"
         "Until then old and new secrets admit the device. Look at “last used” in the admin, or\n"
@@ -20,7 +16,6 @@ class Command(DeviceCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument(
             "--overlap",
@@ -32,7 +27,6 @@ class Command(DeviceCommand):
         parser.add_argument("--label", default="", help="what staff call the new key")
 
     def handle_device(self, device: Device, **options: Any) -> None:
-        """Rotate the keys."""
         key, secret = PreSharedKey.objects.rotate(
             device=device, overlap=options["overlap"], label=options["label"]
         )

@@ -1,5 +1,3 @@
-"""Show all that is known of a device."""
-
 from typing import Any
 
 from django.utils import timezone
@@ -9,12 +7,9 @@ from devices.models import Certificate, Device, PreSharedKey
 
 
 class Command(DeviceCommand):
-    """`show_device`: its fields, groups and credentials; no secret."""
-
     help = "Show a device: its fields, the groups that it is in, its keys and certificates."
 
     def handle_device(self, device: Device, **options: Any) -> None:
-        """Print it."""
         now = timezone.now()
         keys = [
             {

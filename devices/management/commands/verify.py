@@ -1,5 +1,3 @@
-"""Try credentials as the machine endpoints would."""
-
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -10,15 +8,12 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`verify`: the verdict on credentials, with the reason that the wire does not tell."""
-
     help = (
         "Say whether a device would be let in with a secret, a certificate or both, and why.\n\n"
         "Asks exactly what the machine endpoints ask. A success leaves no trace of use."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("identifier", help="the device's ID; an address names its ID")
         parser.add_argument(
@@ -33,7 +28,6 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the verdict; exit with 1 where it is a refusal."""
         try:
             identifier = entity_id(options["identifier"])
         except AddressError as error:

@@ -1,18 +1,17 @@
 """Write calls into a file."""
 
-from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
 
-from devices.management.exporting import ExportCommand
+from devices.management.exporting import PeriodExportCommand
 from devices.transfer.exporting import Export
 from devices.transfer.formats import Format
 from rpc.exporting import export_calls
 from rpc.models import CallOutcome, CallQuerySet, CallRecord, Question
 
 
-class Command(ExportCommand):
+class Command(PeriodExportCommand):
     """`export_calls`: what machines asked, by the hour, and why it was answered so."""
 
     help = (
@@ -35,15 +34,13 @@ class Command(ExportCommand):
         parser.add_argument("--outcome", choices=CallOutcome.values)
         parser.add_argument("--question", choices=Question.values)
 
-    def export(
-        self, kind: Format, since: datetime | None, until: datetime | None, **options: Any
-    ) -> Export:
+    def export(self, kind: Format, **options: Any) -> Export:
         """Return the calls."""
         calls: CallQuerySet = CallRecord.objects.all()
-        if since is not None:
-            calls = calls.since(since)
-        if until is not None:
-            calls = calls.before(until)
+        if options["since"] is not None:
+            calls = calls.since(options["since"])
+        if options["until"] is not None:
+            calls = calls.before(options["until"])
         if options["about"]:
             calls = calls.about_prefix(options["about"])
         exactly = {
