@@ -9,16 +9,16 @@ from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from devices import history
 from devices.admin.forms import LineInput
-from devices.admin.mixins import OwnPagesMixin, confirmation, form_page, set_digest
+from devices.admin.mixins import OwnPagesMixin, confirmation, form_page, set_digest, url_name
 from devices.credentials import x509
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.models.credential_state import has_unrevoked_credential, revoke_credentials
@@ -30,8 +30,6 @@ MAX_SHOWN = 20  # devices that a confirmation lists by name
 
 
 class GroupForm(forms.Form):
-    """Which group."""
-
     group = forms.ModelChoiceField(
         label=gettext_lazy("Group"),
         queryset=DeviceGroup.objects.all(),
@@ -40,8 +38,6 @@ class GroupForm(forms.Form):
 
 
 class RevokeForm(forms.Form):
-    """Why a credential is revoked."""
-
     reason = forms.CharField(
         label=gettext_lazy("Reason"),
         required=False,
@@ -75,6 +71,7 @@ class BulkChange:
     title: Any
     text: Any
     button: Any
+    done: Any  # a text with the number of rows that were changed, `n`, and what the form said
     title_of_one: Any = None
     is_destructive = False
     instead: "type[BulkChange] | None" = None  # what can be undone, offered before
@@ -86,9 +83,13 @@ class BulkChange:
         """Return the rows that the change does change."""
         return rows
 
+    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+        """Make the change; return how many rows it changed."""
+        raise NotImplementedError
+
     def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
         """Make the change; return what was done, with its counts."""
-        raise NotImplementedError
+        return str(self.done % {**given, "n": self.change(rows, given, by=by)})
 
     def goes_with(self, rows: Any) -> list[str]:
         """Return what else the change takes along, in words."""
@@ -127,25 +128,24 @@ class Enable(BulkChange):
     title = gettext_lazy("Enable devices")
     text = gettext_lazy("These devices may connect again, with the credentials that they have.")
     button = gettext_lazy("Enable")
+    done = ngettext_lazy("%(n)d device enabled.", "%(n)d devices enabled.", "n")
     title_of_one = gettext_lazy("Enable device")
+    about_one = gettext_lazy(
+        "“%(identifier)s” may connect again, with the credentials that it has."
+    )
+    enables = True
 
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
-        """Return those that are disabled."""
-        return devices.disabled()
+        return devices.filter(enabled=not self.enables)
 
-    def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
-        """Enable them."""
-        changed = devices.set_enabled(enabled=True)
-        return ngettext("%(n)d device enabled.", "%(n)d devices enabled.", changed) % {"n": changed}
+    def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
+        return devices.set_enabled(enabled=self.enables)
 
     def text_of_one(self, row: Device) -> str:
-        """Return what the change means for one device."""
-        return _("“%(identifier)s” may connect again, with the credentials that it has.") % {
-            "identifier": row.identifier
-        }
+        return self.about_one % {"identifier": row.identifier}
 
 
-class Disable(BulkChange):
+class Disable(Enable):
     """Refuses devices from their next request on."""
 
     name = "disable"
@@ -156,26 +156,14 @@ class Disable(BulkChange):
         "enabled again."
     )
     button = gettext_lazy("Disable")
+    done = ngettext_lazy("%(n)d device disabled.", "%(n)d devices disabled.", "n")
     title_of_one = gettext_lazy("Disable device")
+    about_one = gettext_lazy(
+        "“%(identifier)s” will be refused from its next request on. Nothing is lost: it can "
+        "be enabled again."
+    )
     is_destructive = True
-
-    def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
-        """Return those that are enabled."""
-        return devices.enabled()
-
-    def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
-        """Disable them."""
-        changed = devices.set_enabled(enabled=False)
-        return ngettext("%(n)d device disabled.", "%(n)d devices disabled.", changed) % {
-            "n": changed
-        }
-
-    def text_of_one(self, row: Device) -> str:
-        """Return what the change means for one device."""
-        return _(
-            "“%(identifier)s” will be refused from its next request on. Nothing is lost: it can "
-            "be enabled again."
-        ) % {"identifier": row.identifier}
+    enables = False
 
 
 class Join(BulkChange):
@@ -186,19 +174,17 @@ class Join(BulkChange):
     title = gettext_lazy("Add devices to a group")
     text = gettext_lazy("The rules of the group, and of the groups above it, will concern these:")
     button = gettext_lazy("Add to the group")
+    done = ngettext_lazy(
+        "%(n)d device added to “%(group)s”.", "%(n)d devices added to “%(group)s”.", "n"
+    )
     form_class = GroupForm
     asks_first = True
 
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
-        """Return those outside the group."""
         return devices.exclude(groups=given["group"])
 
-    def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
-        """Add them."""
-        n = devices.add_to_group(given["group"])
-        return ngettext(
-            "%(n)d device added to “%(group)s”.", "%(n)d devices added to “%(group)s”.", n
-        ) % {"n": n, "group": given["group"]}
+    def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
+        return devices.add_to_group(given["group"])
 
 
 class Leave(BulkChange):
@@ -209,58 +195,18 @@ class Leave(BulkChange):
     title = gettext_lazy("Remove devices from a group")
     text = gettext_lazy("The rules of the group will no longer concern these:")
     button = gettext_lazy("Remove from the group")
+    done = ngettext_lazy(
+        "%(n)d device removed from “%(group)s”.", "%(n)d devices removed from “%(group)s”.", "n"
+    )
     is_destructive = True
     form_class = GroupForm
     asks_first = True
 
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
-        """Return those in the group."""
         return devices.filter(groups=given["group"])
 
-    def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
-        """Remove them."""
-        n = devices.remove_from_group(given["group"])
-        return ngettext(
-            "%(n)d device removed from “%(group)s”.", "%(n)d devices removed from “%(group)s”.", n
-        ) % {"n": n, "group": given["group"]}
-
-
-class RevokeAll(BulkChange):
-    """Revokes every key and certificate of devices."""
-
-    name = "revoke_credentials"
-    description = gettext_lazy("Revoke all credentials of selected devices")
-    permissions = ("revoke_credentials",)
-    title = title_of_one = gettext_lazy("Revoke all credentials")
-    text = gettext_lazy(
-        "No key and no registered certificate of these devices will admit them any more. This "
-        "cannot be undone; they need new ones."
-    )
-    button = gettext_lazy("Revoke all credentials")
-    is_destructive = True
-    can_be_undone = False
-    form_class = RevokeForm
-
-    def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
-        """Return those with anything to revoke."""
-        return devices.filter(has_unrevoked_credential())
-
-    def text_of_one(self, row: Device) -> str:
-        """Return what the change means for one device, and what it leaves."""
-        text = _(
-            "No key and no registered certificate of “%(device)s” will admit it any more. This "
-            "cannot be undone; it needs new ones. Where a trust anchor vouches for it, a "
-            "certificate that nobody registered still admits it: disable a stolen device, too."
-        )
-        return text % {"device": isolated(row)}
-
-    def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
-        """Revoke them."""
-        keys, certificates = revoke_credentials(devices, by=by, reason=given["reason"])
-        return _("Revoked: %(keys)d keys, %(certificates)d certificates.") % {
-            "keys": keys,
-            "certificates": certificates,
-        }
+    def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
+        return devices.remove_from_group(given["group"])
 
 
 class Delete(BulkChange):
@@ -275,48 +221,76 @@ class Delete(BulkChange):
         "revoked. To refuse them it is enough to disable them, which can be undone."
     )
     button = gettext_lazy("Delete")
+    done = ngettext_lazy("%(n)d device deleted.", "%(n)d devices deleted.", "n")
     is_destructive = True
     can_be_undone = False
     instead = Disable
 
-    def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
-        """Delete them."""
-        n = devices.delete_with_history()
-        return ngettext("%(n)d device deleted.", "%(n)d devices deleted.", n) % {"n": n}
+    def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
+        return devices.delete_with_history()
 
     def goes_with(self, devices: Any) -> list[str]:
-        """Count the keys, certificates and rules that are deleted with them."""
         return [f"{one.name}: {one.rows:,}" for one in dependants(devices)]
 
     def lacking(self, devices: Any, user: Any) -> list[str]:
-        """Name what goes along that this user may not delete."""
         return not_deletable(dependants(devices), user)
 
 
-class RevokeKeys(BulkChange):
-    """Revokes keys from their next use on."""
+class Revoke(BulkChange):
+    """Revokes credentials, from their next use on and for good."""
 
     name = "revoke"
-    description = gettext_lazy("Revoke selected keys")
-    title = gettext_lazy("Revoke keys")
-    text = gettext_lazy("These keys will admit nobody any more. This cannot be undone.")
     button = gettext_lazy("Revoke")
-    title_of_one = gettext_lazy("Revoke key")
     is_destructive = True
     can_be_undone = False
     form_class = RevokeForm
 
+
+class RevokeAll(Revoke):
+    """Revokes every key and certificate of devices."""
+
+    name = "revoke_credentials"
+    description = gettext_lazy("Revoke all credentials of selected devices")
+    permissions = ("revoke_credentials",)
+    title = title_of_one = button = gettext_lazy("Revoke all credentials")
+    text = gettext_lazy(
+        "No key and no registered certificate of these devices will admit them any more. This "
+        "cannot be undone; they need new ones."
+    )
+
+    def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
+        return devices.filter(has_unrevoked_credential())
+
+    def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
+        keys, certificates = revoke_credentials(devices, by=by, reason=given["reason"])
+        return _("Revoked: %(keys)d keys, %(certificates)d certificates.") % {
+            "keys": keys,
+            "certificates": certificates,
+        }
+
+    def text_of_one(self, row: Device) -> str:
+        text = _(
+            "No key and no registered certificate of “%(device)s” will admit it any more. This "
+            "cannot be undone; it needs new ones. Where a trust anchor vouches for it, a "
+            "certificate that nobody registered still admits it: disable a stolen device, too."
+        )
+        return text % {"device": isolated(row)}
+
+
+class RevokeKeys(Revoke):
+    description = gettext_lazy("Revoke selected keys")
+    title = gettext_lazy("Revoke keys")
+    text = gettext_lazy("These keys will admit nobody any more. This cannot be undone.")
+    done = ngettext_lazy("%(n)d key revoked.", "%(n)d keys revoked.", "n")
+    title_of_one = gettext_lazy("Revoke key")
+
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[PreSharedKey]:
-        """Return those that are not revoked."""
         return rows.unrevoked()
 
-    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
-        """Revoke them."""
-        n = revoke_all(rows, by=by, **given)
-        return ngettext("%(n)d key revoked.", "%(n)d keys revoked.", n) % {"n": n}
+    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+        return revoke_all(rows, by=by, **given)
 
     def text_of_one(self, row: PreSharedKey) -> str:
-        """Return what the change means for one key."""
         text = _(
             "Key “{key}” of <b>{device}</b> will admit nobody any more. This cannot be undone."
         )
@@ -327,30 +301,23 @@ class RevokeKeys(BulkChange):
         return row.device
 
 
-class RevokeCertificates(BulkChange):
-    """Revokes certificates from their next use on."""
+class RevokeCertificates(Revoke):
+    """Revokes certificates, and their keys if wanted."""
 
-    name = "revoke"
     description = gettext_lazy("Revoke selected certificates")
     title = gettext_lazy("Revoke certificates")
     text = gettext_lazy("These certificates will admit nobody any more. This cannot be undone.")
-    button = gettext_lazy("Revoke")
+    done = ngettext_lazy("%(n)d certificate revoked.", "%(n)d certificates revoked.", "n")
     title_of_one = gettext_lazy("Revoke certificate")
-    is_destructive = True
-    can_be_undone = False
     form_class = RevokeCertificateForm
 
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Certificate]:
-        """Return those that are not revoked, or whose keys are not."""
         return rows if given.get("key_too") else rows.unrevoked()
 
-    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
-        """Revoke them."""
-        n = sum(certificate.revoke(by=by, **given) for certificate in rows)
-        return ngettext("%(n)d certificate revoked.", "%(n)d certificates revoked.", n) % {"n": n}
+    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+        return sum(certificate.revoke(by=by, **given) for certificate in rows)
 
     def text_of_one(self, row: Certificate) -> str:
-        """Return what the change means for one certificate."""
         text = _(
             "“{}” will admit nobody any more, by a trust anchor neither. This cannot be undone."
         )
@@ -378,25 +345,18 @@ class BulkActionsMixin(OwnPagesMixin):
         given: dict[str, Any] | None = {} if not form.fields else None
         if form.is_valid():
             given = form.cleaned_data
-        shown: dict[str, Any] = {
-            "title": change.title,
-            "button": change.button,
-            "is_destructive": change.is_destructive,
-        }
         if given is None and change.asks_first:
             return confirmation(
                 self,
                 request,
                 queryset.none(),
                 form,
-                **shown
-                | {
-                    "text": _("Choose the group; what will change is shown next."),
-                    "button": _("Continue"),
-                    "is_destructive": False,
-                    "asks_why": False,
-                    "shown": "",
-                },
+                title=change.title,
+                text=_("Choose the group; what will change is shown next."),
+                button=_("Continue"),
+                is_destructive=False,
+                asks_why=False,
+                shown="",
             )
         rows = self.model._default_manager.filter(pk__in=queryset.order_by().values("pk"))
         affected = change.affected(rows, given or {})
@@ -413,26 +373,24 @@ class BulkActionsMixin(OwnPagesMixin):
             request,
             affected[:MAX_SHOWN],
             form,
-            **shown
-            | {
-                "text": change.text,
-                "count": count,
-                "noun": self.opts.verbose_name if count == 1 else self.opts.verbose_name_plural,
-                "selected": rows.count(),
-                "more": max(count - MAX_SHOWN, 0),
-                "goes_with": change.goes_with(affected),
-                "lacking": lacks,
-                "has_moved": confirmed is not None and confirmed != digest,
-                "shown": digest,
-                "button": change.button if count and not lacks else "",
-                "instead": change.instead.name if change.instead and count else "",
-            },
+            title=change.title,
+            text=change.text,
+            button=change.button if count and not lacks else "",
+            is_destructive=change.is_destructive,
+            count=count,
+            noun=self.opts.verbose_name if count == 1 else self.opts.verbose_name_plural,
+            selected=rows.count(),
+            more=max(count - MAX_SHOWN, 0),
+            goes_with=change.goes_with(affected),
+            lacking=lacks,
+            has_moved=confirmed is not None and confirmed != digest,
+            shown=digest,
+            instead=change.instead.name if change.instead and count else "",
         )
 
     def change_one(
         self, request: HttpRequest, object_id: int, *, change: BulkChange
     ) -> HttpResponse:
-        """Change one row, after a confirmation."""
         row = get_object_or_404(self.model._default_manager.all(), pk=object_id)
         for one in change.permissions:
             about = (row,) if one == "change" else ()
@@ -440,8 +398,7 @@ class BulkActionsMixin(OwnPagesMixin):
                 raise PermissionDenied
         form = change.form_class(request.POST if request.method == "POST" else None)
         if form.is_valid():
-            answer: HttpResponse = self.guarded(request, self.apply_to_one, row, change, form)
-            return answer
+            return self.guarded(request, self.apply_to_one, row, change, form)
         return form_page(
             self,
             request,
@@ -458,15 +415,12 @@ class BulkActionsMixin(OwnPagesMixin):
     ) -> HttpResponse:
         """Make a change that was confirmed; show what it was made of."""
         rows = self.model._default_manager.filter(pk=row.pk)
-        done = self._made(request, change, rows, form.cleaned_data)
-        messages.success(request, done)
+        messages.success(request, self._made(request, change, rows, form.cleaned_data))
         page = change.page_after(row)
-        address = f"admin:{page._meta.app_label}_{page._meta.model_name}_change"
-        return HttpResponseRedirect(reverse(address, args=[page.pk]))
+        return redirect(url_name(page._meta, "change"), page.pk)
 
     @staticmethod
     def _with_undo(done: str, change: BulkChange) -> str:
-        """Return what was done, with the way to undo it."""
         number = history.current_batch()
         if not change.can_be_undone or number is None:
             return done
@@ -482,5 +436,4 @@ class BulkActionsMixin(OwnPagesMixin):
             return change.apply(rows, given, by=request.user.get_username())
 
     def has_revoke_credentials_permission(self, request: HttpRequest) -> bool:
-        """Whether this user may revoke keys and certificates."""
         return request.user.has_perms(["devices.change_presharedkey", "devices.change_certificate"])

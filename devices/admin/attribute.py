@@ -13,18 +13,15 @@ from django.utils.translation import gettext_lazy
 from devices import attributes
 from devices.admin.attribute_fields import PREFIX
 from devices.admin.changelist import CountedFilter
-from devices.admin.forms import CurrentForm
-from devices.admin.history import HistoryMixin
-from devices.admin.mixins import SaveChangedFieldsMixin
+from devices.admin.history import RecordedAdmin
 from devices.admin.rendering import NOTHING
 from devices.models import AttributeDefinition, AttributeType, Device
 
 
 @admin.register(AttributeDefinition)
-class AttributeDefinitionAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
+class AttributeDefinitionAdmin(RecordedAdmin):
     """The types of attributes; what has none stays free."""
 
-    form = CurrentForm
     list_display = ["name", "type", "required", "is_filter", "help"]
     list_filter = ["type", "required"]
     search_fields = ["name", "help"]
@@ -48,19 +45,15 @@ class AttributeFilter(CountedFilter):
 
     @property
     def is_typed(self) -> bool:
-        """Whether the value is typed."""
         return self.definition.type not in {AttributeType.CHOICE, AttributeType.YES_NO}
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
         if self.definition.type == AttributeType.YES_NO:
             return [("true", _("Yes")), ("false", _("No"))]
         return [(option, option) for option in self.definition.options]
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
-        """Return the devices of a choice."""
-        found: QuerySet[Device] = self.definition.keep(queryset, value)
-        return found
+        return self.definition.keep(queryset, value)
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         """Yield the choices; what was typed is one of them."""

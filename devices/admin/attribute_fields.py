@@ -25,7 +25,6 @@ class NumberField(forms.Field):
     widget = forms.NumberInput(attrs={"step": "any"})
 
     def to_python(self, value: Any) -> int | float | None:
-        """Return the number."""
         if value in self.empty_values:
             return None
         try:
@@ -45,7 +44,6 @@ class DateField(forms.DateField):
     input_formats = ["%Y-%m-%d"]
 
     def to_python(self, value: Any) -> Any:
-        """Return the date as text."""
         found = super().to_python(value)
         return None if found is None else found.isoformat()
 
@@ -61,14 +59,11 @@ class TextField(forms.CharField):
         return (super().to_python(value) or "").replace("\r\n", "\n")
 
     def validate(self, value: str) -> None:
-        """Refuse what cannot be stored."""
         super().validate(value)
         attributes.check({"": value})
 
 
 class YesNoField(forms.NullBooleanField):
-    """Yes, no, or not set."""
-
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.widget.choices = [("unknown", NOT_SET), ("true", _("Yes")), ("false", _("No"))]
@@ -93,7 +88,6 @@ MADE_BY: dict[str, Callable[..., forms.Field]] = {
 
 
 def field_name(definition: AttributeDefinition) -> str:
-    """Return the name of an attribute's own field."""
     return f"{PREFIX}{definition.pk}"
 
 

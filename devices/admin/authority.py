@@ -7,9 +7,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -20,8 +19,8 @@ from devices import history
 from devices.admin import previews
 from devices.admin.expiry import EndsFilter
 from devices.admin.forms import LinesInput
-from devices.admin.history import HistoryMixin
-from devices.admin.mixins import REASON, SaveChangedFieldsMixin, form_page, own_page
+from devices.admin.history import RecordedAdmin
+from devices.admin.mixins import form_page, own_page, typed_reason
 from devices.admin.presented import CertificatePreviewMixin, PresentedForm, RegisterForm
 from devices.admin.previews import Preview
 from devices.admin.rendering import (
@@ -42,8 +41,6 @@ MAX_CARRIED_LENGTH = 1024 * 1024  # characters of a list that a preview brings a
 
 
 class CertificateAuthorityForm(RegisterForm):
-    """An authority to trust."""
-
     class Meta:
         model = CertificateAuthority
         fields = [
@@ -57,17 +54,13 @@ class CertificateAuthorityForm(RegisterForm):
         widgets = {"name_source": forms.RadioSelect, "crl_policy": forms.RadioSelect}
 
     def prepared(self, fields: dict[str, Any]) -> CertificateAuthority:
-        """Return the anchor as a row."""
         return CertificateAuthority.objects.prepare(**fields)
 
     def previewed(self, row: CertificateAuthority) -> Preview:
-        """Return what was read."""
         return previews.of_anchor(row, timezone.now())
 
 
 class LoadListForm(PresentedForm):
-    """A revocation list to put in force."""
-
     presented = forms.CharField(
         label=gettext_lazy("Revocation list"),
         required=False,
@@ -86,7 +79,6 @@ class LoadListForm(PresentedForm):
         super().__init__(*args)
 
     def clean(self) -> dict[str, Any]:
-        """Read the list; show it first."""
         cleaned = super().clean() or {}
         if self.errors:
             return cleaned
@@ -112,7 +104,6 @@ class ListFilter(admin.SimpleListFilter):
     parameter_name = "list"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
         return [
             ("none", _("None")),
             ("current", _("Current")),
@@ -123,7 +114,6 @@ class ListFilter(admin.SimpleListFilter):
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[CertificateAuthority]
     ) -> QuerySet[CertificateAuthority]:
-        """Keep the anchors of the choice."""
         choices = {
             "none": Q(revocation_list=None),
             "current": Q(revocation_list__next_update__gte=timezone.now()),
@@ -134,14 +124,7 @@ class ListFilter(admin.SimpleListFilter):
 
 
 @admin.register(CertificateAuthority)
-class CertificateAuthorityAdmin(
-    CertificatePreviewMixin,
-    HistoryMixin,
-    SaveChangedFieldsMixin,
-    admin.ModelAdmin,
-):
-    """Trust anchors: whom, how they name devices, how old their lists are."""
-
+class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
     form = CertificateAuthorityForm
     registered_text = gettext_lazy("The trust anchor is registered.")
     list_display = ["name", "state", "name_source", "crl_policy", "list_state", "ends"]
@@ -204,7 +187,6 @@ class CertificateAuthorityAdmin(
         obj: CertificateAuthority,
         post_url_continue: str | None = None,
     ) -> HttpResponse:
-        """Say what is still missing, too."""
         response = super().response_add(request, obj, post_url_continue)
         if obj.crl_policy == CRLPolicy.REQUIRE:
             self.message_user(
@@ -224,56 +206,45 @@ class CertificateAuthorityAdmin(
 
     @admin.display(description=gettext_lazy("State"), ordering="enabled")
     def state(self, anchor: CertificateAuthority) -> SafeString:
-        """Return whether the anchor vouches for anybody."""
         return enabled_badge(anchor.enabled)
 
     @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
     def ends(self, anchor: CertificateAuthority) -> SafeString | str:
-        """Return when the anchor ends, and whether that is soon."""
         return expiry(anchor.not_after, timezone.now())
 
     @admin.display(description=gettext_lazy("Key"))
     def key(self, anchor: CertificateAuthority) -> str:
-        """Return the kind and size of the key."""
         return x509.key_text(anchor.parsed)
 
     @admin.display(
         description=gettext_lazy("List in force"), ordering="revocation_list__next_update"
     )
     def list_state(self, anchor: CertificateAuthority) -> SafeString:
-        """Return until when the list in force holds."""
         loaded = getattr(anchor, "revocation_list", None)
         if loaded is None:
             return badge(Tone.OFF, _("none"))
         if loaded.next_update < timezone.now():
-            return format_html(
-                "{} {}", badge(Tone.BAD, _("out of date since")), moment(loaded.next_update)
-            )
-        return format_html(
-            "{} {}", badge(Tone.GOOD, _("current until")), moment(loaded.next_update)
-        )
+            state = badge(Tone.BAD, _("out of date since"))
+        else:
+            state = badge(Tone.GOOD, _("current until"))
+        return format_html("{} {}", state, moment(loaded.next_update))
 
+    # Shown where there is a list.
     @admin.display(description=gettext_lazy("Number"))
-    def list_number(self, anchor: CertificateAuthority) -> str | None:
-        """Return the number of the list in force."""
-        return getattr(getattr(anchor, "revocation_list", None), "number", None)
+    def list_number(self, anchor: CertificateAuthority) -> str:
+        return anchor.revocation_list.number
 
     @admin.display(description=gettext_lazy("Made"))
     def list_made(self, anchor: CertificateAuthority) -> SafeString | str:
-        """Return when the authority made the list."""
-        return moment(getattr(getattr(anchor, "revocation_list", None), "this_update", None))
+        return moment(anchor.revocation_list.this_update)
 
     @admin.display(description=gettext_lazy("Certificates on it"))
-    def list_entries(self, anchor: CertificateAuthority) -> int | None:
-        """Return how many certificates the list names."""
-        return getattr(getattr(anchor, "revocation_list", None), "entries", None)
+    def list_entries(self, anchor: CertificateAuthority) -> int:
+        return anchor.revocation_list.entries
 
     @admin.display(description=gettext_lazy("Loaded"))
-    def list_loaded(self, anchor: CertificateAuthority) -> SafeString | None:
-        """Return when the list was loaded, and by whom."""
-        loaded = getattr(anchor, "revocation_list", None)
-        if loaded is None:
-            return None
+    def list_loaded(self, anchor: CertificateAuthority) -> SafeString:
+        loaded = anchor.revocation_list
         return format_html("{}, {}", moment(loaded.loaded_at), loaded.loaded_by)
 
     @own_page("<int:object_id>/load-list/")
@@ -303,7 +274,7 @@ class CertificateAuthorityAdmin(
         self, request: HttpRequest, anchor: CertificateAuthority, content: bytes
     ) -> HttpResponse:
         # The middleware leaves a form with a file unread.
-        with history.origin(history.Origin.ADMIN, reason=request.POST.get(REASON, "").strip()):
+        with history.origin(history.Origin.ADMIN, reason=typed_reason(request)):
             loaded = anchor.load_list(content, by=request.user.get_username())
         text = ngettext(
             "The list is in force; it names %(n)d certificate.",
@@ -311,6 +282,4 @@ class CertificateAuthorityAdmin(
             loaded.entries,
         )
         self.message_user(request, text % {"n": loaded.entries}, messages.SUCCESS)
-        return HttpResponseRedirect(
-            reverse("admin:devices_certificateauthority_change", args=[anchor.pk])
-        )
+        return redirect("admin:devices_certificateauthority_change", anchor.pk)

@@ -15,8 +15,7 @@ from devices.admin.actions import RevokeCertificates
 from devices.admin.changelist import ChosenColumnsMixin, CredentialStateFilter
 from devices.admin.credential import CredentialMixin
 from devices.admin.expiry import EndsFilter
-from devices.admin.history import HistoryMixin
-from devices.admin.mixins import SaveChangedFieldsMixin
+from devices.admin.history import RecordedAdmin
 from devices.admin.presented import CertificatePreviewMixin, RegisterForm
 from devices.admin.previews import Preview
 from devices.admin.rendering import CREATED, LAST_USED, REVOKED, VALID_FROM, VALID_UNTIL
@@ -25,33 +24,20 @@ from devices.models import Certificate
 
 
 class CertificateForm(RegisterForm):
-    """A certificate to pin to a device."""
-
     class Meta:
         model = Certificate
         fields = ["device", "pin", "label"]
         widgets = {"pin": forms.RadioSelect}
 
     def prepared(self, fields: dict[str, Any]) -> Certificate:
-        """Return the certificate as a row."""
         return Certificate.objects.prepare(**fields)
 
     def previewed(self, row: Certificate) -> Preview:
-        """Return what was read."""
         return previews.of_certificate(row, timezone.now())
 
 
 @admin.register(Certificate)
-class CertificateAdmin(
-    ChosenColumnsMixin,
-    CertificatePreviewMixin,
-    CredentialMixin,
-    HistoryMixin,
-    SaveChangedFieldsMixin,
-    admin.ModelAdmin,
-):
-    """Certificates across all devices: what is pinned, what ends soon, what was revoked."""
-
+class CertificateAdmin(ChosenColumnsMixin, CertificatePreviewMixin, CredentialMixin, RecordedAdmin):
     form = CertificateForm
     registered_text = gettext_lazy("The certificate is registered.")
     list_display = [
@@ -113,7 +99,6 @@ class CertificateAdmin(
     ]
 
     def get_fieldsets(self, request: HttpRequest, obj: Certificate | None = None) -> Any:
-        """Ask for the certificate first; then show what was read."""
         return super().get_fieldsets(request, obj) if obj else self.add_fieldsets
 
     def get_readonly_fields(
@@ -128,15 +113,12 @@ class CertificateAdmin(
 
     @admin.display(description=gettext_lazy("Subject"), ordering="subject")
     def short_subject(self, certificate: Certificate) -> str:
-        """Return the subject, cut to fit a column."""
         return x509.shown(certificate.subject, 80)
 
     @admin.display(description=gettext_lazy("Names"))
     def names(self, certificate: Certificate) -> SafeString:
-        """Return every name that a trust anchor could know the device by."""
         return previews.names_text(certificate)
 
     @admin.display(description=gettext_lazy("Key"))
     def key(self, certificate: Certificate) -> str:
-        """Return the kind and size of the key."""
         return x509.key_text(certificate.parsed)

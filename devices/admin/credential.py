@@ -40,7 +40,6 @@ class CredentialMixin(BulkActionsMixin):
 
     @admin.display(description=gettext_lazy("State"))
     def state(self, credential: Any) -> SafeString:
-        """Return whether the credential admits its device now, and why not."""
         return state_badge(credential.state_at(timezone.now()))
 
     @admin.display(description=gettext_lazy("State"), empty_value="")
@@ -65,8 +64,6 @@ class CredentialMixin(BulkActionsMixin):
         return fieldsets
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse to delete a revoked credential, alone or among others."""
         if obj is not None and obj.revoked_at is not None:
             return False
-        allowed: bool = super().has_delete_permission(request, obj)
-        return allowed
+        return super().has_delete_permission(request, obj)

@@ -9,6 +9,7 @@ from django.contrib.admin.utils import flatten_fieldsets
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -40,11 +41,11 @@ from devices.admin.changelist import (
     StateFilter,
     is_large,
 )
-from devices.admin.forms import FIELDS, CurrentForm
-from devices.admin.history import HistoryMixin
+from devices.admin.forms import FIELDS
+from devices.admin.history import RecordedAdmin
 from devices.admin.import_export import ImportExportMixin
 from devices.admin.issue_key import IssueKeyMixin
-from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin
+from devices.admin.mixins import ChangeGuardMixin
 from devices.admin.panels import credential_panels, facts_of, panels_of
 from devices.admin.read_first import ReadFirstMixin
 from devices.admin.rendering import (
@@ -79,8 +80,7 @@ def _attributes(request: HttpRequest) -> list[AttributeDefinition]:
     known = vars(request)
     if "attribute_definitions" not in known:
         known["attribute_definitions"] = AttributeDefinition.objects.in_force()
-    found: list[AttributeDefinition] = known["attribute_definitions"]
-    return found
+    return known["attribute_definitions"]
 
 
 @admin.register(Device)
@@ -90,16 +90,11 @@ class DeviceAdmin(
     ReadFirstMixin,
     SavedFiltersMixin,
     ImportExportMixin,
-    HistoryMixin,
     BulkActionsMixin,
     IssueKeyMixin,
     TryCredentialMixin,
-    SaveChangedFieldsMixin,
-    admin.ModelAdmin,
+    RecordedAdmin,
 ):
-    """Devices, with their keys and certificates beside them."""
-
-    form = CurrentForm
     formfield_overrides = FIELDS
     read_template = "admin/devices/device/page.html"
 
@@ -153,21 +148,16 @@ class DeviceAdmin(
             text = request.GET[SEARCH_VAR].strip()
             device = Device.objects.called(text) if is_storable(text) else None
             if device is not None and self.has_view_permission(request, device):
-                return HttpResponseRedirect(
-                    reverse("admin:devices_device_change", args=[device.pk])
-                )
+                return redirect("admin:devices_device_change", device.pk)
         return super().changelist_view(request, *args, **kwargs)
 
     def get_list_filter(self, request: HttpRequest) -> list[Any]:
-        """Add a filter for each attribute that has a type."""
         return [*super().get_list_filter(request), *attribute_filters(_attributes(request))]
 
     def offered_columns(self, request: HttpRequest) -> list[Any]:
-        """Offer a column for each attribute that has a type."""
         return [*super().offered_columns(request), *attribute_columns(_attributes(request))]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[DeviceChangeList]:
-        """Compute the columns for the rows of one page."""
         return DeviceChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
@@ -202,8 +192,7 @@ class DeviceAdmin(
 
     def get_readonly_fields(self, request: HttpRequest, obj: Device | None = None) -> list[Any]:
         """Keep the identifier of a registered device: another ID is another device."""
-        kept = [*self.readonly_fields]
-        return [*kept, "identifier"] if obj else kept
+        return [*self.readonly_fields, *(["identifier"] if obj else [])]
 
     def get_form(
         self, request: HttpRequest, obj: Device | None = None, change: bool = False, **kwargs: Any
@@ -256,7 +245,6 @@ class DeviceAdmin(
             self.message_user(request, warning, messages.WARNING)
 
     def read_context(self, request: HttpRequest, row: Device) -> dict[str, Any]:
-        """Return the device's state, its credentials and the sections that other apps fill."""
         now = timezone.now()
         shown = Device.objects.annotate(
             credential_state=credential_state(now), next_expiry=next_expiry(now)
@@ -289,7 +277,6 @@ class DeviceAdmin(
 
     @admin.display(description=gettext_lazy("Groups"), ordering="first_group", empty_value=NOTHING)
     def group_names(self, device: Device) -> SafeString:
-        """Return the first groups of the device, and how many more there are."""
         groups = list(device.groups.all())
         names = format_html_join(
             ", ",

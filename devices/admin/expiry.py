@@ -41,7 +41,6 @@ def monday(moment: datetime) -> date:
 
 
 def midnight(day: date) -> datetime:
-    """Return when a day begins in UTC."""
     return datetime.combine(day, time.min, UTC)
 
 
@@ -63,7 +62,6 @@ class EndsFilter(admin.SimpleListFilter):
     parameter_name = "ends"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices, and the week that a link names."""
         choices = [("7d", _("Within 7 days")), ("30d", _("Within 30 days"))]
         asked = self.value()
         if asked is None or asked in SPANS:
@@ -71,21 +69,15 @@ class EndsFilter(admin.SimpleListFilter):
         return [*choices, (asked, _("In the week from %(day)s") % {"day": asked})]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Any]:
-        """Keep the rows of the choice."""
         asked = self.value()
         if asked is None:
-            kept: QuerySet[Any] = queryset
-            return kept
+            return queryset
         found = period(asked, timezone.now())
         if found is None:
-            nothing: QuerySet[Any] = queryset.none()
-            return nothing
-        rows: QuerySet[Any] = (
-            queryset.ending(*found)
-            if queryset.model is CertificateAuthority
-            else locking_out(queryset, *found)
-        )
-        return rows
+            return queryset.none()
+        if queryset.model is CertificateAuthority:
+            return queryset.ending(*found)
+        return locking_out(queryset, *found)
 
 
 @dataclass(frozen=True)
@@ -182,7 +174,6 @@ def sections(request: HttpRequest, now: datetime) -> list[Section]:
 
 
 def calendar_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Show what will lock devices out within a year."""
     now = timezone.now()
     found = sections(request, now)
     if not found:

@@ -42,7 +42,6 @@ class MomentField(forms.SplitDateTimeField):
         self.fields[1].required = False
 
     def compress(self, data_list: Any) -> datetime | None:
-        """Return the moment, in the current time zone."""
         if data_list and data_list[0] and data_list[1] in self.empty_values:
             data_list = [data_list[0], time.min]
         return super().compress(data_list)
@@ -52,7 +51,6 @@ class AttributesField(forms.JSONField):
     """A JSON object as text; what was typed comes back as it was typed."""
 
     def to_python(self, value: Any) -> Any:
-        """Return the attributes that a text says."""
         return value if isinstance(value, dict) else attributes.parse(value or "{}")
 
     def has_changed(self, initial: Any, data: Any) -> bool:
@@ -60,11 +58,9 @@ class AttributesField(forms.JSONField):
         return data != self.prepare_value(initial) and super().has_changed(initial, data)
 
     def bound_data(self, data: Any, initial: Any) -> Any:
-        """Return what was typed, which need be no JSON."""
         return data
 
     def prepare_value(self, value: Any) -> str:
-        """Return what the field shows: what was typed, or attributes as text."""
         return value if isinstance(value, str) else attributes.as_text(value)
 
 
@@ -197,7 +193,6 @@ class CurrentFormSet(BaseInlineFormSet):
                 self.gone.append(shown)
 
     def save_existing(self, form: Any, obj: Any, commit: bool = True) -> Any:
-        """Save what was changed in the row, and no other field."""
         if commit:
             columns = {field.name for field in obj._meta.concrete_fields}
             obj.save(update_fields=columns & set(form.changed_data))

@@ -9,8 +9,8 @@ from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -18,10 +18,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin.changelist import OrderedChangeList, count_text, counts, is_large
-from devices.admin.forms import CurrentForm
 from devices.admin.group_tree import GroupTreeMixin
-from devices.admin.history import HistoryMixin
-from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin, is_key, own_page
+from devices.admin.history import RecordedAdmin
+from devices.admin.mixins import ChangeGuardMixin, is_key, own_page
 from devices.admin.panels import panels_of
 from devices.admin.read_first import ReadFirstMixin
 from devices.extension_points import Panel, Place
@@ -46,15 +45,12 @@ class GroupChangeList(OrderedChangeList):
         return is_large(Membership)
 
     def get_results(self, request: HttpRequest) -> None:
-        """Find the groups of the page, and count."""
         super().get_results(request)
         self.result_list = list(self.result_list)
         count_devices(self.result_list)
 
 
 class MembersForm(forms.Form):
-    """Devices that come into a group."""
-
     devices = forms.ModelMultipleChoiceField(
         label=gettext_lazy("Devices"),
         queryset=Device.objects.all(),
@@ -63,17 +59,7 @@ class MembersForm(forms.Form):
 
 
 @admin.register(DeviceGroup)
-class DeviceGroupAdmin(
-    ChangeGuardMixin,
-    GroupTreeMixin,
-    ReadFirstMixin,
-    HistoryMixin,
-    SaveChangedFieldsMixin,
-    admin.ModelAdmin,
-):
-    """Groups: which there are, where they lie, how many devices each holds."""
-
-    form = CurrentForm
+class DeviceGroupAdmin(ChangeGuardMixin, GroupTreeMixin, ReadFirstMixin, RecordedAdmin):
     read_template = "admin/devices/devicegroup/page.html"
     list_display = ["name", "parent", "device_count", "description"]
     list_select_related = ["parent"]
@@ -97,7 +83,6 @@ class DeviceGroupAdmin(
         )
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[GroupChangeList]:
-        """Count the devices of the groups of one page."""
         return GroupChangeList
 
     def read_context(self, request: HttpRequest, row: DeviceGroup) -> dict[str, Any]:
@@ -167,9 +152,8 @@ class DeviceGroupAdmin(
         if not self._may_change_members(request):
             raise PermissionDenied
         if request.method == "POST":
-            answer: HttpResponse = self.guarded(request, self._change_members, group)
-            return answer
-        return HttpResponseRedirect(reverse("admin:devices_devicegroup_change", args=[group.pk]))
+            return self.guarded(request, self._change_members, group)
+        return redirect("admin:devices_devicegroup_change", group.pk)
 
     def _change_members(self, request: HttpRequest, group: DeviceGroup) -> HttpResponse:
         leaving = request.POST.get("leaves", "")
@@ -185,7 +169,7 @@ class DeviceGroupAdmin(
                 messages.success(request, text % {"n": joined})
             else:
                 messages.error(request, _("Choose the devices that come into the group."))
-        return HttpResponseRedirect(reverse("admin:devices_devicegroup_change", args=[group.pk]))
+        return redirect("admin:devices_devicegroup_change", group.pk)
 
     @admin.display(description=gettext_lazy("Devices"), ordering="device_total")
     def device_count(self, group: DeviceGroup) -> SafeString:

@@ -7,7 +7,6 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
@@ -32,8 +31,7 @@ class Branch:
     @property
     def hidden(self) -> int:
         """How many groups in it are not drawn, since there are too many."""
-        hidden: int = self.group.groups_in_it - len(self.below)
-        return hidden
+        return self.group.groups_in_it - len(self.below)
 
     @property
     def members_below(self) -> int:
@@ -72,17 +70,13 @@ class GroupTreeMixin(OwnPagesMixin):
         marks = scale(max((one.group.members + one.members_below for one in tops), default=0))
         for one in (branch for each in tops for branch in each.all()):
             one.bar = member_bar(one.group.members, one.members_below, marks[-1])
-        return TemplateResponse(
+        return self.page(
             request,
             "admin/devices/devicegroup/tree.html",
-            {
-                **self.admin_site.each_context(request),
-                "opts": self.opts,
-                "title": _("Tree of groups"),
-                "original": top,
-                "branches": tops,
-                "scale": member_scale(marks),
-                "drawn": len(groups),
-                "total": DeviceGroup.objects.count() if len(groups) == MAX_DRAWN else len(groups),
-            },
+            title=_("Tree of groups"),
+            original=top,
+            branches=tops,
+            scale=member_scale(marks),
+            drawn=len(groups),
+            total=DeviceGroup.objects.count() if len(groups) == MAX_DRAWN else len(groups),
         )

@@ -1,6 +1,5 @@
 """The pages of the history: of one row, of everything, and back to what a row said before."""
 
-from collections.abc import Sequence
 from datetime import datetime, time
 from typing import Any
 from uuid import UUID
@@ -10,13 +9,9 @@ from django.contrib import admin, messages
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Model, Q
-from django.http import (
-    Http404,
-    HttpRequest,
-    HttpResponse,
-    HttpResponseRedirect,
-)
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
@@ -24,8 +19,17 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices import history
+from devices.admin.forms import CurrentForm
 from devices.admin.import_export import download
-from devices.admin.mixins import REASON, OwnPagesMixin, is_key, own_page
+from devices.admin.mixins import (
+    REASON,
+    OwnPagesMixin,
+    SaveChangedFieldsMixin,
+    is_key,
+    own_page,
+    typed_reason,
+    url_name,
+)
 from devices.extension_points import Panel, Place
 from devices.history import ChangeType, Origin, history_of, timeline, undoing
 from devices.history.timeline import Cursor, Entry
@@ -74,12 +78,6 @@ class HistoryMixin(OwnPagesMixin):
         """List rows, or act on some; ask why, where that is confirmed first."""
         return _asking_why(super().changelist_view(request, *args, **kw), self.model)
 
-    @property
-    def restored_fields(self) -> Sequence[str]:
-        """What staff may set back to what it said before."""
-        fields: Sequence[str] = self.model.restored_fields
-        return fields
-
     def may_see_history(self, request: HttpRequest) -> bool:
         """Whether this user may read the history of such rows."""
         return _may_see(request, history_of(self.model))
@@ -91,8 +89,7 @@ class HistoryMixin(OwnPagesMixin):
         pk = int(object_id) if is_key(object_id) else 0
         row = self.model._default_manager.filter(pk=pk).first()
         visible = _visible(request, self.model, pk)
-        allowed: bool = self.has_view_permission(request, row)
-        if not allowed or history_of(self.model) not in visible:
+        if not self.has_view_permission(request, row) or history_of(self.model) not in visible:
             raise PermissionDenied
         page = timeline.latest(
             visible,
@@ -103,25 +100,22 @@ class HistoryMixin(OwnPagesMixin):
             raise Http404
         numbers = {entry.change.batch for entry in page.entries} - {None}
         together = timeline.counts_of(timeline.visible_to(request.user), numbers)
-        return TemplateResponse(
+        entries = [
+            shown(entry)
+            | {
+                "others": sum(one.n for one in together.get(entry.change.batch, ())) - 1,
+                **(self._ways_back(request, entry, row) if row else {}),
+            }
+            for entry in page.entries
+        ]
+        return self.page(
             request,
             "admin/history/row.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": _("History of %s") % isolated(row or page.entries[-1].subject),
-                "opts": self.opts,
-                "row": row,
-                "entries": [
-                    shown(entry)
-                    | {
-                        "others": sum(one.n for one in together.get(entry.change.batch, ())) - 1,
-                        **(self._ways_back(request, entry, row) if row else {}),
-                    }
-                    for entry in page.entries
-                ],
-                "older": page.older,
-                **(extra_context or {}),
-            },
+            title=_("History of %s") % isolated(row or page.entries[-1].subject),
+            row=row,
+            entries=entries,
+            older=page.older,
+            **(extra_context or {}),
         )
 
     def _ways_back(self, request: HttpRequest, entry: Entry, row: Any) -> dict[str, str]:
@@ -129,11 +123,11 @@ class HistoryMixin(OwnPagesMixin):
 
         Each is offered where it would do something, to whoever may.
         """
-        may: bool = self.has_change_permission(request)
+        restored, may = self.model.restored_fields, self.has_change_permission(request)
         kept = entry.kind in {ChangeType.CREATED, ChangeType.CHANGED}
-        if not (self.restored_fields and may and kept and entry.model is self.model):
+        if not (restored and may and kept and entry.model is self.model):
             return {}
-        fields: list[Any] = [self.opts.get_field(name) for name in self.restored_fields]
+        fields: list[Any] = [self.opts.get_field(name) for name in restored]
         then, before = entry.change, entry.before
         ways = {}
         if any(getattr(row, one.attname) != getattr(then, one.attname) for one in fields):
@@ -143,22 +137,17 @@ class HistoryMixin(OwnPagesMixin):
         return ways
 
     def _page_of_change(self, name: str, change: Any) -> str:
-        address = f"admin:{self.opts.app_label}_{self.opts.model_name}_{name}"
-        return reverse(address, args=[change.id, change.history_id])
+        return reverse(url_name(self.opts, name), args=[change.id, change.history_id])
 
     @own_page("<int:object_id>/history/<int:change_id>/restore/", "restore")
     def restore_view(self, request: HttpRequest, object_id: int, change_id: int) -> HttpResponse:
         """Show what would change back, and after a confirmation change it, as guards allow."""
-        answer: HttpResponse = self.guarded(request, self.restore, object_id, change_id)
-        return answer
+        return self.guarded(request, self.restore, object_id, change_id)
 
     @own_page("<int:object_id>/history/<int:change_id>/undo/", "undo")
     def undo_view(self, request: HttpRequest, object_id: int, change_id: int) -> HttpResponse:
         """Show what undoing one change would do, and after a confirmation do it."""
-        answer: HttpResponse = self.guarded(
-            request, self.restore, object_id, change_id, undoes_change=True
-        )
-        return answer
+        return self.guarded(request, self.restore, object_id, change_id, undoes_change=True)
 
     def restore(
         self, request: HttpRequest, object_id: int, change_id: int, *, undoes_change: bool = False
@@ -168,9 +157,8 @@ class HistoryMixin(OwnPagesMixin):
         Show what would change where not confirmed.
         """
         with transaction.atomic():
-            historical = history_of(self.model)
-            may: bool = self.has_change_permission(request)
-            if not (self.restored_fields and may and _may_see(request, historical)):
+            may = self.has_change_permission(request) and self.may_see_history(request)
+            if not (self.model.restored_fields and may):
                 raise PermissionDenied
             try:
                 way = undoing.way_back(self.model, change_id, undoes_change=undoes_change)
@@ -180,28 +168,26 @@ class HistoryMixin(OwnPagesMixin):
                 raise Http404
             preview, error = way.preview(), way.check()
             if request.method == "POST" and preview and error is None:
-                done = "undid the change" if undoes_change else "restored the state"
-                done = f"{done} of {way.change.history_date:%Y-%m-%d %H:%M:%S} UTC"
-                typed = request.POST.get(REASON, "").strip()
-                with history.origin(Origin.ADMIN, reason=": ".join(filter(None, (done, typed)))):
+                with history.origin(Origin.ADMIN, reason=way.reason(typed_reason(request))):
                     way.apply()
                 messages.success(request, _("Undone.") if undoes_change else _("Restored."))
-                here = f"admin:{self.opts.app_label}_{self.opts.model_name}_history"
-                return HttpResponseRedirect(reverse(here, args=[object_id]))
-        return TemplateResponse(
+                return redirect(url_name(self.opts, "history"), object_id)
+        return self.page(
             request,
             "admin/history/restore.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": _("Undo a change") if undoes_change else _("Restore an earlier state"),
-                "opts": self.opts,
-                "row": self.model._default_manager.get(pk=object_id),
-                "moment": way.change.history_date,
-                "undoes_change": undoes_change,
-                "preview": preview,
-                "error": error,
-            },
+            title=_("Undo a change") if undoes_change else _("Restore an earlier state"),
+            row=self.model._default_manager.get(pk=object_id),
+            moment=way.change.history_date,
+            undoes_change=undoes_change,
+            preview=preview,
+            error=error,
         )
+
+
+class RecordedAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
+    """The admin of rows whose history is kept: nothing is overwritten, and everything recorded."""
+
+    form: type[forms.ModelForm] = CurrentForm
 
 
 def _asking_why(answer: HttpResponse, model: type[Model]) -> HttpResponse:
@@ -248,9 +234,7 @@ def shown(entry: Entry) -> dict[str, Any]:
     """Return what a template needs of a change."""
     model, pk = entry.page
     try:
-        address = reverse(
-            f"admin:{model._meta.app_label}_{model._meta.model_name}_history", args=[pk]
-        )
+        address = reverse(url_name(model._meta, "history"), args=[pk])
     except NoReverseMatch:  # a part of something, which has no page of its own
         address = ""
     parts = [shown(part) for part in entry.batch.parts] if entry.batch else []
@@ -361,8 +345,7 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
         raise PermissionDenied if not where else Http404
     if request.method == "POST":
         devices: Any = site.get_model_admin(Device)  # the guards of any admin see every change
-        answer: HttpResponse = devices.guarded(request, _undo, number)
-        return answer
+        return devices.guarded(request, _undo, number)
     after = Cursor.read(request.GET.get("after", ""))
     page = timeline.latest(where, after=after, of_batch=True)
     total = sum(one.n for one in counts)
@@ -401,8 +384,7 @@ def _plan(request: HttpRequest, number: UUID, *, lock: bool = False) -> undoing.
 
 def _undo(request: HttpRequest, number: UUID) -> HttpResponse:
     """Undo a batch as far as it can be; the undo is a batch as well."""
-    typed = request.POST.get(REASON, "").strip()
-    reason = ": ".join(filter(None, ("undid what was changed together", typed)))
+    reason = undoing.batch_reason(typed_reason(request))
     with transaction.atomic(), history.origin(Origin.ADMIN, reason=reason):
         plan = _plan(request, number, lock=True)
         if plan is not None:
@@ -417,4 +399,4 @@ def _undo(request: HttpRequest, number: UUID) -> HttpResponse:
     if plan and (left := sum(len(one.names) for one in plan.left)):
         text = ngettext("%(n)d row was left as it is.", "%(n)d rows were left as they are.", left)
         messages.warning(request, text % {"n": left})
-    return HttpResponseRedirect(reverse("admin:batch", args=[number]))
+    return redirect("admin:batch", number)

@@ -19,8 +19,8 @@ from django.http import (
     HttpResponseBase,
     HttpResponseRedirect,
 )
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
@@ -96,7 +96,6 @@ class ImportForm(forms.Form):
     )
 
     def clean_file(self) -> "UploadedFile[Any]":
-        """Refuse what is too large or of no known format."""
         file: UploadedFile[Any] = self.cleaned_data["file"]
         if (file.size or 0) > MAX_BYTES:
             raise ValidationError(
@@ -239,8 +238,7 @@ class ImportExportMixin(OwnPagesMixin):
         self._require_import(request)
         if request.content_type == "multipart/form-data":  # others are read already, without files
             request.upload_handlers = [InMemoryUpload(request)]
-        answer: HttpResponseBase = self._import(request)
-        return answer
+        return self._import(request)
 
     def _require_import(self, request: HttpRequest) -> None:
         if not request.user.has_perms(["devices.add_device", "devices.change_device"]):
@@ -272,14 +270,15 @@ class ImportExportMixin(OwnPagesMixin):
     def _write(self, request: HttpRequest, upload: Upload) -> HttpResponse:
         upload.run.write()
         messages.success(request, _("“%(name)s” was imported.") % {"name": isolated(upload.name)})
-        return HttpResponseRedirect(reverse("admin:devices_device_changelist"))
+        return redirect("admin:devices_device_changelist")
 
     def _import_page(
         self, request: HttpRequest, form: ImportForm, **context: Any
     ) -> TemplateResponse:
-        return self._transfer_page(
+        return self.page(
             request,
-            "import",
+            "admin/devices/transfer/import.html",
+            media=self.media,
             title=_("Import devices"),
             form=form,
             formats=Format.choices,
@@ -289,7 +288,6 @@ class ImportExportMixin(OwnPagesMixin):
 
     @own_page("import/template/")
     def import_template(self, request: HttpRequest) -> HttpResponseBase:
-        """Return an empty table to fill in."""
         self._require_import(request)
         table = "groups" if request.GET.get("table") == "groups" else "devices"
         wanted = request.GET.get("format", "")
@@ -313,7 +311,7 @@ class ImportExportMixin(OwnPagesMixin):
         try:
             listed = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
-            return HttpResponseRedirect(reverse("admin:devices_device_changelist"))
+            return redirect("admin:devices_device_changelist")
         devices = Device.objects.all()
         if filters:
             devices = devices.filter(pk__in=listed.queryset.order_by().values("pk"))
@@ -330,9 +328,10 @@ class ImportExportMixin(OwnPagesMixin):
                 answer = download(export.file, f"devices-{timezone.now():%Y%m%d}.{kind}", kind)
                 answer["X-Row-Count"] = str(export.rows)
                 return answer
-        return self._transfer_page(
+        return self.page(
             request,
-            "export",
+            "admin/devices/transfer/export.html",
+            media=self.media,
             title=_("Export devices"),
             total=devices.count(),
             is_filtered=bool(filters),
@@ -340,18 +339,6 @@ class ImportExportMixin(OwnPagesMixin):
             formats=Format.choices,
             separators=SEPARATORS.items(),
             refusal=refusal,
-        )
-
-    def _transfer_page(self, request: HttpRequest, name: str, **context: Any) -> TemplateResponse:
-        return TemplateResponse(
-            request,
-            f"admin/devices/transfer/{name}.html",
-            {
-                **self.admin_site.each_context(request),
-                "opts": self.opts,
-                "media": self.media,
-                **context,
-            },
         )
 
 

@@ -1,15 +1,14 @@
 """Issuing and rotating keys: the pages that show a secret, once."""
 
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
@@ -24,7 +23,6 @@ from devices.models import Device, PreSharedKey
 from devices.models.pre_shared_key import ISSUED_BEFORE
 
 ISSUE = "_issue"  # among what is sent: issue a key with the device
-HTTP_ISSUED = 201  # like a redirect, what says that something was done
 OVERLAPS = {
     0: gettext_lazy("at once"),
     1: gettext_lazy("in an hour"),
@@ -71,7 +69,6 @@ class IssueKeyForm(OneTimeForm):
         js = ["devices/secrets.js"]
 
     def clean(self) -> dict[str, Any]:
-        """Check a known secret before anything is made of it."""
         cleaned = super().clean() or {}
         if cleaned.get("secret"):
             try:
@@ -82,8 +79,6 @@ class IssueKeyForm(OneTimeForm):
 
 
 class RotateKeysForm(OneTimeForm):
-    """When the old keys end."""
-
     folded = ("label",)
 
     overlap = forms.TypedChoiceField(
@@ -128,10 +123,8 @@ class IssueKeyMixin(OwnPagesMixin):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Offer to issue a key with the new device."""
         context = {"may_issue": request.user.has_perm("devices.add_presharedkey")}
-        answer: HttpResponse = super().add_view(request, form_url, context | (extra_context or {}))
-        return answer
+        return super().add_view(request, form_url, context | (extra_context or {}))
 
     def response_add(
         self, request: HttpRequest, obj: Device, post_url_continue: str | None = None
@@ -141,9 +134,8 @@ class IssueKeyMixin(OwnPagesMixin):
             if is_recent(request):
                 _key, secret = PreSharedKey.objects.issue(device=obj)
                 return self._secret_page(request, obj, secret)
-            return HttpResponseRedirect(reverse("admin:devices_device_issue_key", args=[obj.pk]))
-        answer: HttpResponse = super().response_add(request, obj, post_url_continue)
-        return answer
+            return redirect("admin:devices_device_issue_key", obj.pk)
+        return super().response_add(request, obj, post_url_continue)
 
     @own_page("<int:object_id>/issue-key/")
     @recently_authenticated
@@ -182,7 +174,7 @@ class IssueKeyMixin(OwnPagesMixin):
             self.message_user(
                 request, _("It is weak. %(why)s") % {"why": warning}, messages.WARNING
             )
-        return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
+        return redirect("admin:devices_device_change", device.pk)
 
     @own_page("<int:object_id>/rotate-keys/")
     @recently_authenticated
@@ -236,22 +228,18 @@ class IssueKeyMixin(OwnPagesMixin):
             ),
             messages.WARNING,
         )
-        return HttpResponseRedirect(reverse("admin:devices_device_change", args=[device.pk]))
+        return redirect("admin:devices_device_change", device.pk)
 
     def _secret_page(self, request: HttpRequest, device: Device, secret: str) -> HttpResponse:
         """Return the only page that ever shows a secret; like all of the admin, never cached."""
-        return TemplateResponse(
+        return self.page(
             request,
             "admin/devices/secret_page.html",
-            {
-                **self.admin_site.each_context(request),
-                "opts": Device._meta,
-                "original": device,
-                "title": _("The new secret"),
-                "secret": secret,
-                "pastes": [one for make in PASTES for one in make(request, device, secret)],
-            },
-            status=HTTP_ISSUED,
+            status=HTTPStatus.CREATED,  # something was done, as a redirect says otherwise
+            original=device,
+            title=_("The new secret"),
+            secret=secret,
+            pastes=[one for make in PASTES for one in make(request, device, secret)],
         )
 
 

@@ -32,6 +32,16 @@ REASON = (
 EDIT = "_edit"  # among what is sent: show the form as it was filled in, and save nothing
 
 
+def typed_reason(request: HttpRequest) -> str:
+    """Return why staff change something, as they typed it; the history keeps it."""
+    return request.POST.get(REASON, "").strip()
+
+
+def url_name(opts: Any, page: str) -> str:
+    """Return the name of the URL of a model's page in the admin, such as "change"."""
+    return f"admin:{opts.app_label}_{opts.model_name}_{page}"
+
+
 def own_page(route: str, name: str = "") -> Callable[[Method], Method]:
     """Make a method of an OwnPagesMixin the view of a page, at a route below the list's."""
 
@@ -64,20 +74,23 @@ class OwnPagesMixin(admin.ModelAdmin):
         """Answer as the view does; ChangeGuardMixin asks the guards first."""
         return view(request, *args, **kw)
 
+    def page(
+        self, request: HttpRequest, template: str, *, status: int = 200, **context: Any
+    ) -> TemplateResponse:
+        usual = {**self.admin_site.each_context(request), "opts": self.opts}
+        return TemplateResponse(request, template, {**usual, **context}, status=status)
+
 
 class ReadOnlyMixin(admin.ModelAdmin):
     """Shows rows that the registry makes, and forgets by age; nobody changes them by hand."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: the registry makes them."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: what happened stays as it is."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: they are forgotten by age."""
         return False
 
 
@@ -167,15 +180,12 @@ class ChangeGuardMixin(OwnPagesMixin):
     """Makes an admin's every change pass the guards."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Add or change a row."""
         return self.guarded(request, super().changeform_view, *args, **kwargs)
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Delete a row."""
         return self.guarded(request, super().delete_view, *args, **kwargs)
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """List rows, or act on some."""
         return self.guarded(request, super().changelist_view, *args, **kwargs)
 
     def guarded(self, request: HttpRequest, view: Callable[..., Any], *args: Any, **kw: Any) -> Any:
@@ -216,7 +226,6 @@ class SaveChangedFieldsMixin:
         obj.save(update_fields=changed if change else None)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Save rows that are edited on this one's page; say what others changed."""
         super().save_formset(request, form, formset, change)  # type: ignore[misc]
         self._tell_kept(request, formset)
 
@@ -239,29 +248,25 @@ class SaveChangedFieldsMixin:
 
 
 def form_page(
-    model_admin: Any,
+    model_admin: OwnPagesMixin,
     request: HttpRequest,
     form: forms.Form,
     original: Model | None = None,
     **context: Any,
 ) -> HttpResponse:
-    """Return a page in the admin's dress with one form on it, about a row, some or none.
+    """Return a page with one form on it, about a row, some or none.
 
     It asks for a reason, unless its form does or `asks_why` is false.
     """
-    return TemplateResponse(
+    usual = {
+        "media": model_admin.media + form.media,
+        "asks_why": "reason" not in form.fields,
+        "why": request.POST.get(REASON, ""),
+    }
+    return model_admin.page(
         request,
         "admin/devices/form_page.html",
-        {
-            **model_admin.admin_site.each_context(request),
-            "opts": model_admin.opts,
-            "original": original,
-            "form": form,
-            "media": model_admin.media + form.media,
-            "asks_why": "reason" not in form.fields,
-            "why": request.POST.get(REASON, ""),
-            **context,
-        },
+        **{**usual, "original": original, "form": form, **context},
     )
 
 

@@ -8,24 +8,14 @@ from devices.admin.actions import RevokeKeys
 from devices.admin.changelist import ChosenColumnsMixin, CredentialStateFilter
 from devices.admin.credential import CredentialMixin
 from devices.admin.expiry import EndsFilter
-from devices.admin.forms import FIELDS, CurrentForm
-from devices.admin.history import HistoryMixin
-from devices.admin.mixins import SaveChangedFieldsMixin
+from devices.admin.forms import FIELDS
+from devices.admin.history import RecordedAdmin
 from devices.admin.rendering import CREATED, LAST_USED, NOTHING, REVOKED
 from devices.models import PreSharedKey
 
 
 @admin.register(PreSharedKey)
-class PreSharedKeyAdmin(
-    ChosenColumnsMixin,
-    CredentialMixin,
-    HistoryMixin,
-    SaveChangedFieldsMixin,
-    admin.ModelAdmin,
-):
-    """Keys across all devices: which are old, unused, about to end."""
-
-    form = CurrentForm
+class PreSharedKeyAdmin(ChosenColumnsMixin, CredentialMixin, RecordedAdmin):
     formfield_overrides = FIELDS
     list_display = [
         "device",
@@ -80,7 +70,6 @@ class PreSharedKeyAdmin(
 
     @admin.display(description=gettext_lazy("Secret begins"))
     def shown_hint(self, key: PreSharedKey) -> str:
-        """Return the hint of a generated secret; a chosen one gives nothing away."""
         return key.hint or NOTHING
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:

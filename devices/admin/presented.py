@@ -6,14 +6,14 @@ from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import history
 from devices.admin.forms import CurrentForm, LinesInput
-from devices.admin.mixins import REASON
+from devices.admin.mixins import typed_reason, url_name
 from devices.admin.previews import Preview
 from devices.credentials import x509
 
@@ -80,7 +80,6 @@ class RegisterForm(PresentedForm, forms.ModelForm):
         raise NotImplementedError
 
     def previewed(self, row: Any) -> Preview:
-        """Return what was read."""
         raise NotImplementedError
 
     def clean(self) -> dict[str, Any]:
@@ -132,13 +131,12 @@ class CertificatePreviewMixin:
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Register or change a row; the middleware leaves the reason in a form with a file."""
-        with history.origin(history.Origin.ADMIN, reason=request.POST.get(REASON, "").strip()):
+        with history.origin(history.Origin.ADMIN, reason=typed_reason(request)):
             return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Show the preview of a certificate that is not saved yet."""
         preview = getattr(context["adminform"].form, "preview", None)
         if preview is not None:
             context |= {"preview": preview, "errors": []}
@@ -147,9 +145,7 @@ class CertificatePreviewMixin:
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """Show what was saved."""
         if "_popup" in request.POST:
             return super().response_add(request, obj, post_url_continue)  # type: ignore[misc]
         messages.success(request, self.registered_text)
-        change = f"admin:devices_{obj._meta.model_name}_change"
-        return HttpResponseRedirect(reverse(change, args=[obj.pk]))
+        return redirect(url_name(obj._meta, "change"), obj.pk)

@@ -38,7 +38,6 @@ def names_text(row: Certificate) -> SafeString:
 
 
 def of_certificate(row: Certificate, now: datetime) -> Preview:
-    """Return what was read of a certificate that is to be pinned to a device."""
     issuers = row.find_issuers()
     anchors = ", ".join(anchor.name for anchor in issuers if anchor.enabled)
     return Preview(
@@ -80,7 +79,6 @@ def _validity_warnings(row: Certificate | CertificateAuthority, now: datetime) -
 
 
 def of_anchor(row: CertificateAuthority, now: datetime) -> Preview:
-    """Return what was read of an authority that is to be trusted."""
     return Preview(
         [
             (_("Subject"), x509.shown(row.subject)),

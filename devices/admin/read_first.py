@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from django.contrib import admin
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.shortcuts import redirect
+
+from devices.admin.mixins import OwnPagesMixin, url_name
 
 EDITS = "edit"  # in the address of a row: its form, not its page
 
 
-class ReadFirstMixin(admin.ModelAdmin):
+class ReadFirstMixin(OwnPagesMixin):
     """Shows a row as a page; the form is at the same address with `?edit=1`.
 
     `read_template` extends admin/devices/read_page.html; `read_context` fills it.
@@ -21,7 +21,6 @@ class ReadFirstMixin(admin.ModelAdmin):
     read_template: str
 
     def read_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        """Return what the page of a row shows."""
         raise NotImplementedError
 
     def change_view(
@@ -38,32 +37,21 @@ class ReadFirstMixin(admin.ModelAdmin):
             return super().change_view(request, object_id, form_url, extra_context)
         if not self.has_view_or_change_permission(request, row):
             raise PermissionDenied
-        return TemplateResponse(
-            request,
-            self.read_template,
-            {
-                **self.admin_site.each_context(request),
-                "title": str(row),
-                "opts": self.opts,
-                "original": row,
-                "media": self.media,
-                "has_change_permission": self.has_change_permission(request, row),
-                "has_delete_permission": self.has_delete_permission(request, row),
-                **self.read_context(request, row),
-                **(extra_context or {}),
-            },
-        )
-
-    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
-        """Show the page of what was added."""
-        return self._page_after_saving(request, obj)
+        context = {
+            "title": str(row),
+            "original": row,
+            "media": self.media,
+            "has_change_permission": self.has_change_permission(request, row),
+            "has_delete_permission": self.has_delete_permission(request, row),
+            **self.read_context(request, row),
+            **(extra_context or {}),
+        }
+        return self.page(request, self.read_template, **context)
 
     def response_post_save_change(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
-        """Show the page of what was changed."""
-        return self._page_after_saving(request, obj)
+        """Show the page of what was saved, not the list."""
+        if not self.has_view_or_change_permission(request, obj):
+            return redirect("admin:index")
+        return redirect(url_name(self.opts, "change"), obj.pk)
 
-    def _page_after_saving(self, request: HttpRequest, row: Any) -> HttpResponseRedirect:
-        if not self.has_view_or_change_permission(request, row):
-            return HttpResponseRedirect(reverse("admin:index"))
-        address = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
-        return HttpResponseRedirect(reverse(address, args=[row.pk]))
+    response_post_save_add = response_post_save_change

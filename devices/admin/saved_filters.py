@@ -10,14 +10,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDi
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from devices.admin.mixins import OwnPagesMixin, is_key, own_page
+from devices.admin.mixins import OwnPagesMixin, is_key, own_page, url_name
 from devices.models import SavedFilter
 from devices.text import isolated
 
 
 class SavedFilterForm(forms.ModelForm):
-    """A name for what a list is narrowed to."""
-
     class Meta:
         model = SavedFilter
         fields = ["name", "is_shared", "query"]
@@ -34,14 +32,9 @@ class SavedFiltersMixin(OwnPagesMixin):
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """List rows; show the filters that are named, and which of them cannot be used any more."""
-        known = {
-            SEARCH_VAR,
-            ORDER_VAR,
-            PAGE_VAR,
-            "all",
-            "_facets",
-            *self.offered_parameters(request),
-        }
+        own: Any = self  # the site gives every admin AddressParametersMixin
+        known = own.offered_lookups(request) | own.related_lookups()
+        known |= {SEARCH_VAR, ORDER_VAR, PAGE_VAR, "all", "_facets"}
         current = _narrowing(request.GET).urlencode()
         filters = []
         for one in SavedFilter.objects.usable_by(request.user, self.opts.label_lower):
@@ -57,21 +50,15 @@ class SavedFiltersMixin(OwnPagesMixin):
         context = {"saved_filters": filters, "narrowed_to": current, **(extra_context or {})}
         return super().changelist_view(request, context)
 
-    def offered_parameters(self, request: HttpRequest) -> set[str]:
-        """Return the parameters that the list reads from an address."""
-        own: Any = self  # the site gives every admin AddressParametersMixin
-        offered: set[str] = own.offered_lookups(request) | own.related_lookups()
-        return offered
-
     @own_page("filters/", "filters")
     def keep_filter(self, request: HttpRequest) -> HttpResponse:
         """Name what the list is narrowed to, or forget one's own filter; go back to the list."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"
-        back = f"{reverse(name)}?{request.POST.get('query', '')}"
+        listed = reverse(url_name(self.opts, "changelist"))
+        back = f"{listed}?{request.POST.get('query', '')}"
         if request.method != "POST":
-            return HttpResponseRedirect(reverse(name))
+            return HttpResponseRedirect(listed)
         forgotten = request.POST.get("forget", "")
         if is_key(forgotten):
             SavedFilter.objects.filter(pk=forgotten, owner_id=request.user.pk).delete()
@@ -91,7 +78,6 @@ class SavedFiltersMixin(OwnPagesMixin):
 
 
 def _narrowing(parameters: QueryDict) -> QueryDict:
-    """Return what of an address narrows a list."""
     found = parameters.copy()
     for name in (PAGE_VAR, "all", "_facets", "e"):
         found.pop(name, None)

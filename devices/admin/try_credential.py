@@ -5,9 +5,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.template.response import TemplateResponse
 from django.urls import reverse_lazy
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
@@ -48,7 +46,6 @@ class SuggestingInput(LineInput):
         self.options: Sequence[str] = ()
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
-        """Return the field and its list."""
         listed = f"{name}-suggestions"
         field = super().render(name, value, {**(attrs or {}), "list": listed}, renderer)
         options = format_html_join("", '<option value="{}">', ((one,) for one in self.options))
@@ -56,8 +53,6 @@ class SuggestingInput(LineInput):
 
 
 class CredentialForm(forms.Form):
-    """A device and what it would present."""
-
     use_required_attribute = False
 
     device = forms.CharField(
@@ -82,7 +77,6 @@ class CredentialForm(forms.Form):
     )
 
     def clean_device(self) -> Device:
-        """Return the device that is meant."""
         try:
             identifier = addresses.entity_id(self.cleaned_data["device"])
         except addresses.AddressError as error:
@@ -97,15 +91,10 @@ class CredentialForm(forms.Form):
         return device
 
     def clean(self) -> dict[str, Any]:
-        """Ask for something to try."""
         cleaned = super().clean() or {}
         if not self.errors and not cleaned.get("secret") and not cleaned.get("certificate"):
             raise ValidationError(_("Fill in a secret, a certificate, or both."))
         return cleaned
-
-
-def _row(model: type[Model], pk: int | None) -> Model | None:
-    return model._default_manager.filter(pk=pk).first() if pk is not None else None
 
 
 class TryCredentialMixin(OwnPagesMixin):
@@ -128,20 +117,22 @@ class TryCredentialMixin(OwnPagesMixin):
         form.fields["device"].widget.options = self.suggested(request)
         if form.is_bound:
             form.data = {"device": form.data.get("device", "")}  # and nothing that is a secret
-        return TemplateResponse(
+        tried: dict[str, Any] = {}
+        if verdict is not None:
+            tried = {
+                "device": form.initial["device"],
+                "key": verdict.key and PreSharedKey.objects.filter(pk=verdict.key).first(),
+                "certificate": verdict.certificate
+                and Certificate.objects.filter(pk=verdict.certificate).first(),
+            }
+        return self.page(
             request,
             "admin/devices/try_credential.html",
-            {
-                **self.admin_site.each_context(request),
-                "opts": self.opts,
-                "title": _("Try a credential"),
-                "form": form,
-                "media": self.media + form.media,
-                "verdict": verdict,
-                "device": form.initial.get("device") if verdict else None,
-                "key": _row(PreSharedKey, verdict.key) if verdict else None,
-                "certificate": _row(Certificate, verdict.certificate) if verdict else None,
-            },
+            title=_("Try a credential"),
+            form=form,
+            media=self.media + form.media,
+            verdict=verdict,
+            **tried,
         )
 
     @own_page("suggestions/")

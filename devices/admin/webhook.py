@@ -10,7 +10,6 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -18,11 +17,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin.forms import CurrentForm
-from devices.admin.history import HistoryMixin
+from devices.admin.history import RecordedAdmin
 from devices.admin.mixins import (
-    OwnPagesMixin,
     ReadOnlyMixin,
-    SaveChangedFieldsMixin,
     form_page,
     own_page,
 )
@@ -50,8 +47,6 @@ HAPPENED = moment_column("moment", gettext_lazy("Time"))
 
 
 class WebhookForm(CurrentForm):
-    """A webhook; none of the kinds chosen means all."""
-
     kinds = forms.MultipleChoiceField(
         label=gettext_lazy("Kinds of events"),
         choices=Kind.choices,
@@ -62,9 +57,7 @@ class WebhookForm(CurrentForm):
 
 
 @admin.register(Webhook)
-class WebhookAdmin(HistoryMixin, SaveChangedFieldsMixin, OwnPagesMixin, admin.ModelAdmin):
-    """Addresses that are told of events."""
-
+class WebhookAdmin(RecordedAdmin):
     form = WebhookForm
     list_display = ["name", "url", "tells_of", "group", "shown_state", "waiting"]
     list_select_related = ["group"]
@@ -84,14 +77,12 @@ class WebhookAdmin(HistoryMixin, SaveChangedFieldsMixin, OwnPagesMixin, admin.Mo
     actions = ["send_test"]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave out what a new webhook does not have."""
         if obj is None:
             return [(None, {"fields": ["name", "url", "state"]}), self.fieldsets[1]]
         return self.fieldsets
 
     @admin.display(description=gettext_lazy("Kinds"))
     def tells_of(self, webhook: Webhook) -> str:
-        """Return of how many kinds of events it is told."""
         if not webhook.kinds:
             return _("all")
         count = len(webhook.kinds)
@@ -99,7 +90,6 @@ class WebhookAdmin(HistoryMixin, SaveChangedFieldsMixin, OwnPagesMixin, admin.Mo
 
     @admin.display(description=gettext_lazy("State"), ordering="state")
     def shown_state(self, webhook: Webhook) -> SafeString:
-        """Return whether it is called, and why not."""
         state = WebhookState(webhook.state)
         if webhook.off_because:
             return badge(Tone.BAD, _("off: %(why)s") % {"why": webhook.off_because})
@@ -107,13 +97,11 @@ class WebhookAdmin(HistoryMixin, SaveChangedFieldsMixin, OwnPagesMixin, admin.Mo
 
     @admin.display(description=gettext_lazy("Waiting"))
     def waiting(self, webhook: Webhook) -> SafeString:
-        """Return how many deliveries wait, as a link to them."""
         count = webhook.deliveries.waiting().count()
         return format_html('<a href="{}">{}</a>', _deliveries_of(webhook, "waiting"), count)
 
     @admin.display(description=gettext_lazy("Pages"))
     def pages(self, webhook: Webhook) -> SafeString:
-        """Return the links to its deliveries and to what can be done with it."""
         name = "admin:devices_webhook_"
         return format_html(
             '<a href="{}">{}</a> · <a href="{}">{}</a> · <a href="{}">{}</a>',
@@ -136,17 +124,12 @@ class WebhookAdmin(HistoryMixin, SaveChangedFieldsMixin, OwnPagesMixin, admin.Mo
         return self._show_secret(request, obj, vars(request)["new_secret"])
 
     def _show_secret(self, request: HttpRequest, webhook: Webhook, secret: str) -> HttpResponse:
-        return TemplateResponse(
+        return self.page(
             request,
             "admin/devices/webhook_secret_page.html",
-            {
-                **self.admin_site.each_context(request),
-                "opts": self.opts,
-                "original": webhook,
-                "title": _("Signing secret"),
-                "secret": secret,
-            },
-            headers={"Cache-Control": "no-store"},
+            original=webhook,
+            title=_("Signing secret"),
+            secret=secret,
         )
 
     def _row(self, request: HttpRequest, object_id: int) -> Webhook:
@@ -158,7 +141,6 @@ class WebhookAdmin(HistoryMixin, SaveChangedFieldsMixin, OwnPagesMixin, admin.Mo
     @own_page("<int:object_id>/new-secret/")
     @recently_authenticated
     def new_secret(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Give a webhook a new signing secret, after a confirmation."""
         webhook = self._row(request, object_id)
         if request.method == "POST":
             try:
@@ -182,7 +164,6 @@ class WebhookAdmin(HistoryMixin, SaveChangedFieldsMixin, OwnPagesMixin, admin.Mo
 
     @own_page("<int:object_id>/test/")
     def test(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Send a webhook an event that says nothing else, after a confirmation."""
         webhook = self._row(request, object_id)
         if request.method == "POST":
             self.send_test(request, Webhook.objects.filter(pk=webhook.pk))
@@ -201,7 +182,6 @@ class WebhookAdmin(HistoryMixin, SaveChangedFieldsMixin, OwnPagesMixin, admin.Mo
         description=gettext_lazy("Send selected webhooks a test event"), permissions=["change"]
     )
     def send_test(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
-        """Have a message sent to each that says nothing but that it works."""
         for webhook in queryset:
             webhook.test()
         self.message_user(request, _("The test is on its way."), messages.SUCCESS)
@@ -216,20 +196,20 @@ class ReadOnly(ReadOnlyMixin):
     """Rows that nobody changes, and that have no history."""
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
-        """Offer no history: nobody changes them."""
         context["history_is_hidden"] = True
         return super().render_change_form(request, context, *args, **kw)
 
 
-def _as_text(data: Any) -> SafeString:
-    text = json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
+def _preformatted(text: str) -> SafeString:
     return format_html('<pre tabindex="0">{}</pre>', text)
+
+
+def _as_text(data: Any) -> SafeString:
+    return _preformatted(json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
 
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnly):
-    """What webhooks are sent, and what their hosts answered."""
-
     list_display = [
         "event_kind",
         "webhook",
@@ -254,47 +234,35 @@ class DeliveryAdmin(ReadOnly):
 
     @admin.display(description=gettext_lazy("Event"), ordering="event")
     def event_kind(self, delivery: Delivery) -> str:
-        """Return what happened."""
         return delivery.event.get_kind_display()
 
     @admin.display(description=gettext_lazy("Event"))
     def event_link(self, delivery: Delivery) -> SafeString | str:
-        """Return the event, as a link where staff may see it."""
         url = reverse("admin:devices_event_change", args=[delivery.event_id])
         return format_html('<a href="{}">{}</a>', url, delivery.event)
 
     @admin.display(description=gettext_lazy("State"), ordering="state")
     def shown_state(self, delivery: Delivery) -> SafeString:
-        """Return what became of it."""
         state = DeliveryState(delivery.state)
         return badge(TONES[state], state.label)
 
     @admin.display(description=gettext_lazy("Last attempt"), ordering="tried_at")
     def last(self, delivery: Delivery) -> SafeString | str:
-        """Return when it was sent last."""
         return moment(delivery.tried_at)
 
     @admin.display(description=gettext_lazy("Next attempt"), ordering="due_at")
     def next(self, delivery: Delivery) -> SafeString | str:
-        """Return when it is sent next."""
         return moment(delivery.due_at) if delivery.state == DeliveryState.WAITING else NOTHING
 
     @admin.display(description=gettext_lazy("Text of the answer"))
     def answer_text(self, delivery: Delivery) -> SafeString | str:
-        """Return how the answer begins."""
-        return (
-            format_html('<pre tabindex="0">{}</pre>', delivery.answer)
-            if delivery.answer
-            else NOTHING
-        )
+        return _preformatted(delivery.answer) if delivery.answer else NOTHING
 
     @admin.display(description=gettext_lazy("Message"))
     def message(self, delivery: Delivery) -> SafeString:
-        """Return the message."""
         return _as_text(delivery.event.document())
 
     def has_resend_permission(self, request: HttpRequest) -> bool:
-        """Whether staff may have events sent again."""
         return request.user.has_perm("devices.resend_delivery")
 
     @admin.action(
@@ -309,8 +277,6 @@ class DeliveryAdmin(ReadOnly):
 
 @admin.register(Event)
 class EventAdmin(ReadOnly):
-    """What happened, as other systems are told of it."""
-
     list_display = [HAPPENED, "kind", "about", "position"]
     list_display_links = [HAPPENED]
     list_filter = ["kind"]
@@ -319,20 +285,13 @@ class EventAdmin(ReadOnly):
 
     @admin.display(description=gettext_lazy("About"))
     def about(self, event: Event) -> str:
-        """Return the name of what it is about."""
         data = event.data
         device = data.get("device") or {}
         found = device.get("identifier") or next(
-            (
-                data[name]
-                for name in ("identifier", "name", "text", "uri", "label")
-                if data.get(name)
-            ),
-            NOTHING,
+            (data[name] for name in NAMED_BY if data.get(name)), NOTHING
         )
         return str(found)
 
     @admin.display(description=gettext_lazy("Event"))
     def document(self, event: Event) -> SafeString:
-        """Return the event as readers get it."""
         return _as_text(event.document())

@@ -35,6 +35,12 @@ class WayBack:
     change: Any
     _target: Any
     fields: list[Any]
+    undoes_change: bool
+
+    def reason(self, typed: str) -> str:
+        """Return what the history says of it, with what somebody typed as the reason."""
+        done = "undid the change" if self.undoes_change else "restored the state"
+        return _joined(f"{done} of {self.change.history_date:%Y-%m-%d %H:%M:%S} UTC", typed)
 
     def preview(self) -> list[FieldChange]:
         """Return what would change, to be called before `check`."""
@@ -85,9 +91,12 @@ def way_back(model: Any, change_id: int, *, undoes_change: bool) -> WayBack:
         target = kept.filter(id=change.id, history_id__lt=change_id).order_by("-history_id").first()
         if target is None:
             raise model.DoesNotExist
-        return WayBack(row, change, target, undone_fields(row, change, target, fields))
-    differing = [one for one in fields if getattr(row, one.attname) != getattr(target, one.attname)]
-    return WayBack(row, change, target, differing)
+        fields = undone_fields(row, change, target, fields)
+    else:
+        fields = [
+            one for one in fields if getattr(row, one.attname) != getattr(target, one.attname)
+        ]
+    return WayBack(row, change, target, fields, undoes_change)
 
 
 def undone_fields(row: Any, change: Any, before: Any, fields: Iterable[Any]) -> list[Any]:
@@ -97,6 +106,15 @@ def undone_fields(row: Any, change: Any, before: Any, fields: Iterable[Any]) -> 
         for one in fields
         if getattr(before, one.attname) != getattr(change, one.attname) == getattr(row, one.attname)
     ]
+
+
+def batch_reason(typed: str) -> str:
+    """Return what the history says of a batch that is undone, with what somebody typed."""
+    return _joined("undid what was changed together", typed)
+
+
+def _joined(*parts: str) -> str:
+    return ": ".join(filter(None, parts))
 
 
 @dataclass(slots=True)
