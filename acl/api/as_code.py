@@ -14,7 +14,7 @@ from acl import as_code
 from acl.api.questions import ConsequencesSerializer
 from devices.api import problems
 from devices.api.permissions import grant_of
-from devices.api.serializers import CharField, ChoiceField, JSONField, Serializer
+from devices.api.serializers import CharField, ChoiceField, Serializer
 from devices.api.versions import entity_tags, matches
 from devices.api.views import ApiView
 
@@ -41,9 +41,9 @@ class DocumentSerializer(Serializer):
     """All groups, command sets and permissions. (docs/permissions.md)"""
 
     format = ChoiceField(choices=[1])
-    groups = serializers.ListField(child=JSONField())
-    command_sets = serializers.ListField(child=JSONField())
-    permissions = serializers.ListField(child=JSONField())
+    groups = serializers.ListField(child=serializers.JSONField())
+    command_sets = serializers.ListField(child=serializers.JSONField())
+    permissions = serializers.ListField(child=serializers.JSONField())
 
 
 class AppliedSerializer(Serializer):

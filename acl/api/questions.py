@@ -26,7 +26,6 @@ from devices.api.serializers import (
     CharField,
     ChoiceField,
     IntegerField,
-    JSONField,
     RowField,
     Serializer,
 )
@@ -182,7 +181,7 @@ class ChangeSerializer(Serializer):
         required=False,
         help_text="The rule to change or to delete.",
     )
-    rule = JSONField(
+    rule = serializers.JSONField(
         required=False, help_text="The fields of the rule, or those that would change."
     )
     requests = serializers.ListField(

@@ -17,14 +17,7 @@ from devices.api.exporting import ExportMixin
 from devices.api.filters import KeyFilter
 from devices.api.parsing import BytesParser
 from devices.api.serializers import CharField, ModelSerializer
-from devices.api.views import (
-    ChangeMixin,
-    CreateMixin,
-    DeleteMixin,
-    ReadMixin,
-    RegistryViewSet,
-    user_name,
-)
+from devices.api.views import ReadMixin, RegistryViewSet, RowsViewSet, user_name
 from devices.credentials import crl, x509
 from devices.models import CertificateAuthority, RevocationList
 
@@ -75,9 +68,7 @@ class RevocationListSerializer(ModelSerializer):
         read_only_fields = fields
 
 
-class AuthorityViewSet(
-    ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet
-):
+class AuthorityViewSet(ExportMixin, RowsViewSet):
     """Trust anchors: authorities that vouch for devices' certificates."""
 
     queryset = CertificateAuthority.objects.all()

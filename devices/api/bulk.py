@@ -10,7 +10,6 @@ from django.utils.translation import gettext_lazy
 from rest_framework import exceptions, serializers
 from rest_framework.exceptions import ErrorDetail, PermissionDenied
 from rest_framework.fields import get_error_detail
-from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices import addresses, history
@@ -50,16 +49,10 @@ class DeletedSerializer(Serializer):
     deleted = IntegerField()
 
 
-def listed(request: Request) -> list[Any]:
-    """Return the objects of a body `{"devices": [...]}`, not read yet; raises ValidationError."""
+class Body(Serializer):
+    """Devices, which are not read yet."""
 
-    class Body(Serializer):
-        devices = Rows()
-
-    body = Body(data=request.data)
-    body.is_valid(raise_exception=True)
-    found: list[Any] = body.validated_data["devices"]
-    return found
+    devices = Rows()
 
 
 def read(serializer: Any) -> list[dict[str, Any]]:
@@ -67,8 +60,7 @@ def read(serializer: Any) -> list[dict[str, Any]]:
     if not serializer.is_valid():
         found: Any = serializer.errors  # by position, or as a list of all
         refuse(found if isinstance(found, dict) else dict(enumerate(found)))
-    rows: list[dict[str, Any]] = serializer.validated_data
-    return rows
+    return serializer.validated_data
 
 
 def refuse(faults: Mapping[int, Any]) -> None:
@@ -104,12 +96,7 @@ COLUMNS = {"secret": ("key", "secret")}  # where a column of an import stands in
 
 def checked(rows: Sequence[tuple[str, Mapping[str, Any]]], options: Options) -> Import:
     """Return an import of rows that nothing is found against; raises ValidationError."""
-    run = Import(
-        records_of(rows),
-        options,
-        most_hashes=MAX_HASHES,
-        origin=history.Origin.API,
-    )
+    run = Import(records_of(rows), options, most_hashes=MAX_HASHES, origin=history.Origin.API)
     try:
         run.check()
     except ValidationError as error:
@@ -134,10 +121,10 @@ def written(run: Import) -> None:
         raise Conflict(" ".join(error.messages), code="changed") from None
 
 
-def create(view: Any, request: Request, serializer_class: Any) -> Response:
+def create(view: Any, serializer_class: Any) -> Response:
     """Create the devices of the body with their groups and first credentials."""
     context = {**view.get_serializer_context(), "known_rows": {}}
-    rows = read(serializer_class(data=listed(request), many=True, context=context))
+    rows = read(serializer_class(data=view.asked(Body)["devices"], many=True, context=context))
     keys = [row["key"] for row in rows if "key" in row]
     for name, wanted in (
         ("presharedkey", keys),
@@ -184,10 +171,7 @@ def create(view: Any, request: Request, serializer_class: Any) -> Response:
 def shown_as_they_are(view: Any, devices: Sequence[Device]) -> list[dict[str, Any]]:
     """Return devices as they are now, in the order given."""
     fresh = view.filter_free().in_bulk([device.pk for device in devices])
-    found: list[dict[str, Any]] = view.get_serializer(
-        [fresh[device.pk] for device in devices], many=True
-    ).data
-    return found
+    return view.get_serializer([fresh[device.pk] for device in devices], many=True).data
 
 
 def held(view: Any, rows: Sequence[Mapping[str, Any]]) -> list[Device]:
@@ -218,10 +202,11 @@ def held(view: Any, rows: Sequence[Mapping[str, Any]]) -> list[Device]:
     return devices
 
 
-def change(view: Any, request: Request, serializer_class: Any) -> Response:
+def change(view: Any, serializer_class: Any) -> Response:
     """Change the devices of the body."""
     context = {**view.get_serializer_context(), "known_rows": {}}
-    rows = read(serializer_class(data=listed(request), many=True, partial=True, context=context))
+    said = view.asked(Body)["devices"]
+    rows = read(serializer_class(data=said, many=True, partial=True, context=context))
     refuse(
         {
             at: fault(name, _("This field is required."), "required")
@@ -237,9 +222,9 @@ def change(view: Any, request: Request, serializer_class: Any) -> Response:
     return Response({"devices": shown_as_they_are(view, devices)})
 
 
-def delete(view: Any, request: Request) -> Response:
+def delete(view: Any) -> Response:
     """Delete the devices of the body."""
-    rows = read(NamedDeviceSerializer(data=listed(request), many=True))
+    rows = read(NamedDeviceSerializer(data=view.asked(Body)["devices"], many=True))
     devices = held(view, rows)
     chosen = Device.objects.filter(pk__in=[device.pk for device in devices])
     view.check_deletable(chosen)

@@ -6,14 +6,14 @@ from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, Validat
 from django.db.models import Q
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from django_filters.rest_framework import CharFilter
+from django_filters.rest_framework import CharFilter, FilterSet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.filters import KeyFilter, MomentFilter, UnusableParameters
+from devices.api.filters import KeyFilter, MomentFilter, check
 from devices.api.pagination import KeyPagination
 from devices.api.permissions import grant_of, may, narrowed
 from devices.api.problems import Conflict, ParameterError
@@ -65,13 +65,16 @@ class ChangesSerializer(Serializer):
 
 
 VERBS = ("view", "change", "delete")  # what undoing a batch may need
-FILTERS: dict[str, Any] = {
-    "device": KeyFilter(),
-    "row": KeyFilter(),
-    "user": CharFilter(),
-    "since": MomentFilter(),
-    "until": MomentFilter(),
-}
+
+
+class ChangesFilters(FilterSet):
+    """What changes are looked up by, besides their model."""
+
+    device = KeyFilter()
+    row = KeyFilter()
+    user = CharFilter()
+    since = MomentFilter()
+    until = MomentFilter()
 
 
 class ChangesView(ApiView):
@@ -81,11 +84,8 @@ class ChangesView(ApiView):
     `user` whose changes, `since` and `until` from when.
     """
 
-    parameters = {"get": ("cursor", "limit", "model", *FILTERS)}
-
-    def needed_permissions(self) -> tuple[str, ...]:
-        """Return none: which histories are read, the permissions on each say."""
-        return ()
+    permissions = {"get": (), "head": ()}  # those on each history say whether it is read
+    parameters = {"get": ("cursor", "limit", "model", *ChangesFilters.base_filters)}
 
     @extend_schema(
         operation_id="changes_list",
@@ -103,8 +103,9 @@ class ChangesView(ApiView):
     )
     def get(self, request: Request) -> Response:
         """Return a page of changes, and the cursor of the next one."""
-        asked = self._values(request)
-        where = self._where(request, asked)
+        filters = ChangesFilters(request.query_params, queryset=Device.objects.none())
+        check(filters)
+        where = self._where(request, filters.form.cleaned_data)
         text = request.query_params.get("cursor")
         after = None if text is None else Cursor.read(text)
         if text is not None and after is None:
@@ -120,19 +121,6 @@ class ChangesView(ApiView):
         parameters = request.query_params.copy()
         parameters["cursor"] = str(older)
         return f"{request.build_absolute_uri(request.path)}?{parameters.urlencode()}"
-
-    def _values(self, request: Request) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for name, one in FILTERS.items():
-            form = one.field
-            form.required = False
-            try:
-                values[name] = form.clean(request.query_params.get(name))
-            except ValidationError as error:
-                raise UnusableParameters(
-                    errors=[{"parameter": name, "detail": text} for text in error.messages]
-                ) from None
-        return values
 
     def _where(self, request: Request, asked: dict[str, Any]) -> dict[Any, Q]:
         visible = {
@@ -197,20 +185,14 @@ class WayBackView(ApiView):
     """
 
     names_row = True
+    permissions = {"post": ()}  # the model of the change says which are needed
     undoes_change = False
 
-    def needed_permissions(self) -> tuple[str, ...]:
-        """Return none: the model of the change says which are needed."""
-        return ()
-
     def _set_back(self, request: Request) -> Response:
-        asked = ChangeNameSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        model = self._model(request, asked.validated_data["model"])
+        asked = self.asked(ChangeNameSerializer)
+        model = self._model(request, asked["model"])
         try:
-            way = undoing.way_back(
-                model, asked.validated_data["id"], undoes_change=self.undoes_change
-            )
+            way = undoing.way_back(model, asked["id"], undoes_change=self.undoes_change)
         except ObjectDoesNotExist:
             raise NotFound from None
         if not narrowed(request, model._default_manager.filter(pk=way.row.pk)).exists():
@@ -224,9 +206,7 @@ class WayBackView(ApiView):
         self.spend([way.row], _named(model, "change"))
         if (error := way.check()) is not None:
             raise error
-        done = "undid the change" if self.undoes_change else "restored the state"
-        done = f"{done} of {way.change.history_date:%Y-%m-%d %H:%M:%S} UTC"
-        with self.because(": ".join(filter(None, (done, self._reason())))):
+        with self.because(way.reason(self._reason())):
             way.apply()
         self.reach(model, [way.row.pk])
         fields = [
@@ -304,10 +284,7 @@ class UndoBatchView(ApiView):
     """What was changed together."""
 
     names_row = True
-
-    def needed_permissions(self) -> tuple[str, ...]:
-        """Return none: rows that the account may not change or delete are left as they are."""
-        return ()
+    permissions = {"post": ()}  # rows that the account may not change or delete are left
 
     @extend_schema(
         operation_id="changes_undo_batch",
@@ -319,9 +296,7 @@ class UndoBatchView(ApiView):
 
         Rows that the account may not change or delete, or whose history it may not read, are left.
         """
-        asked = BatchSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        number, grant = asked.validated_data["batch"], grant_of(request)
+        number, grant = self.asked(BatchSerializer)["batch"], grant_of(request)
         visible = [one for one in all_histories() if _may_read(request, one)]
         if not visible:
             raise PermissionDenied
@@ -339,8 +314,7 @@ class UndoBatchView(ApiView):
             raise Conflict(_("It has too many changes to be undone here."), code="too-many")
         for model, rows in plan.deleted.items():
             self.check_deletable(model._default_manager.filter(pk__in=[row.pk for row in rows]))
-        reason = ": ".join(filter(None, ("undid what was changed together", self._reason())))
-        with self.because(reason):
+        with self.because(undoing.batch_reason(self._reason())):
             undoing.apply(plan)
         left = [{"why": one.why, "rows": len(one.names)} for one in plan.left]
         return Response({"undone": plan.total, "left": left})

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -12,12 +11,10 @@ from django_filters.rest_framework import CharFilter, FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions, serializers
 from rest_framework.decorators import action
-from rest_framework.exceptions import Throttled
 from rest_framework.fields import get_error_detail
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices import addresses
 from devices.api.exporting import ExportMixin
 from devices.api.filters import KeyFilter, MomentFilter
 from devices.api.problems import Conflict
@@ -35,7 +32,6 @@ from devices.api.views import ChangeMixin, DeleteMixin, ReadMixin, RegistryViewS
 from devices.credentials import hashing, x509
 from devices.history.context import MAX_REASON_LENGTH
 from devices.models import Certificate, Device, PreSharedKey
-from devices.trying import WINDOW, try_credentials
 from devices.verdicts import Outcome
 
 MAX_OVERLAP = 366 * 24 * 60 * 60  # seconds
@@ -189,8 +185,8 @@ def make_key(device: Device, asked: dict[str, Any]) -> tuple[PreSharedKey, dict[
     return key, {"warnings": [str(weakness)] if weakness else []}
 
 
-class KeyFilters(FilterSet):
-    """What keys are looked up by."""
+class CredentialFilters(FilterSet):
+    """What keys and certificates are looked up by."""
 
     device = KeyFilter(field_name="device")
     device_identifier = CharFilter(field_name="device__identifier")
@@ -218,7 +214,7 @@ class KeyViewSet(ExportMixin, ReadMixin, ChangeMixin, CredentialDeleteMixin, Reg
 
     queryset = PreSharedKey.objects.select_related("device")
     serializer_class = KeySerializer
-    filterset_class = KeyFilters
+    filterset_class = CredentialFilters
     asks_guards = False
     permissions = {"revoke": ("devices.change_presharedkey",)}
 
@@ -228,9 +224,7 @@ class KeyViewSet(ExportMixin, ReadMixin, ChangeMixin, CredentialDeleteMixin, Reg
 
         A generated secret is in this answer only.
         """
-        asked = IssueKeySerializer(data=request.data, context=self.get_serializer_context())
-        asked.is_valid(raise_exception=True)
-        fields = dict(asked.validated_data)
+        fields = self.asked(IssueKeySerializer)
         key, said = make_key(fields.pop("device"), fields)
         self.reach(PreSharedKey, [key.pk])
         self.spend([key])
@@ -241,10 +235,9 @@ class KeyViewSet(ExportMixin, ReadMixin, ChangeMixin, CredentialDeleteMixin, Reg
     def revoke(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke a key from its next use on; one that is revoked stays as it is."""
         key = self.get_object()
-        asked = ReasonSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        with self.because(asked.validated_data["reason"]):
-            key.revoke(by=user_name(request), reason=asked.validated_data["reason"])
+        asked = self.asked(ReasonSerializer)
+        with self.because(asked["reason"]):
+            key.revoke(by=user_name(request), **asked)
         return self.row_response(key)
 
 
@@ -287,17 +280,10 @@ class PresentedSerializer(RevocationSerializer):
     certificate = CharField(max_length=x509.MAX_TEXT_LENGTH)
 
 
-class CertificateFilters(FilterSet):
-    """What certificates are looked up by."""
+class CertificateFilters(CredentialFilters):
+    """What certificates are looked up by, besides."""
 
-    device = KeyFilter(field_name="device")
-    device_identifier = CharFilter(field_name="device__identifier")
     fingerprint_prefix = CharFilter(field_name="fingerprint", lookup_expr="startswith")
-    ends_before = MomentFilter(method="ending_before")
-
-    def ending_before(self, rows: Any, _name: str, moment: Any) -> Any:
-        """Keep the live ones that end before a moment."""
-        return rows.ending_before(moment, now=timezone.now())
 
 
 class CertificateViewSet(
@@ -324,23 +310,20 @@ class CertificateViewSet(
     def revoke(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke a certificate from its next use on; with `key_too` every other one of its key."""
         certificate = self.get_object()
-        asked = RevocationSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        with self.because(asked.validated_data["reason"]):
-            certificate.revoke(by=user_name(request), **asked.validated_data)
+        asked = self.asked(RevocationSerializer)
+        with self.because(asked["reason"]):
+            certificate.revoke(by=user_name(request), **asked)
         return self.row_response(certificate)
 
     @extend_schema(request=PresentedSerializer, responses=CertificateSerializer)
     @action(detail=False, methods=["post"], url_path="revoke-presented")
     def revoke_presented(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke a certificate of a device that need not have been registered before."""
-        asked = PresentedSerializer(data=request.data, context=self.get_serializer_context())
-        asked.is_valid(raise_exception=True)
-        said = dict(asked.validated_data)
-        presented = said.pop("certificate")
-        with self.because(said["reason"]), faults_of("certificate"):
+        asked = self.asked(PresentedSerializer)
+        presented = asked.pop("certificate")
+        with self.because(asked["reason"]), faults_of("certificate"):
             row = Certificate.objects.revoke_presented(
-                presented=presented, by=user_name(request), **said
+                presented=presented, by=user_name(request), **asked
             )
         self.reach(Certificate, [row.pk])
         self.spend([row])
@@ -370,27 +353,3 @@ class VerdictSerializer(Serializer):
     device = IntegerField(allow_null=True)
     key = IntegerField(allow_null=True)
     certificate = IntegerField(allow_null=True)
-
-
-def tried(view: RegistryViewSet, request: Request, asked: dict[str, Any]) -> Response:
-    """Answer a try of a device among those that the request reaches."""
-    try:
-        identifier = addresses.entity_id(asked.pop("device"))
-    except addresses.AddressError as error:
-        raise exceptions.ValidationError({"device": [str(error)]}) from None
-    storable = addresses.is_storable(identifier)
-    device = view.get_queryset().filter(identifier=identifier).first() if storable else None
-    if device is None:
-        text = _("No device “%s” is registered.") % identifier
-        raise exceptions.ValidationError({"device": [text]})
-    view.spend([device])
-    verdict = try_credentials(getattr(request.user, "pk", None), device, **asked)
-    if verdict is None:
-        raise Throttled(WINDOW, _("Too many of your tries have failed; try again later."))
-    return Response(VerdictSerializer(verdict).data)
-
-
-def rotate(device: Device, asked: dict[str, Any]) -> tuple[PreSharedKey, str]:
-    """Issue a device's new key and let the old ones end; return the key and its secret."""
-    overlap = timedelta(seconds=asked["overlap_seconds"])
-    return PreSharedKey.objects.rotate(device=device, overlap=overlap, label=asked["label"])

@@ -1,20 +1,23 @@
 """Devices over the API."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.utils.translation import gettext as _
 from django_filters import ChoiceFilter
 from django_filters.rest_framework import CharFilter, FilterSet
 from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.exceptions import PermissionDenied, ValidationError
+from rest_framework.exceptions import PermissionDenied, Throttled, ValidationError
 from rest_framework.fields import ListField, get_error_detail
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices import attributes
+from devices import addresses, attributes
 from devices.api import bulk
 from devices.api.credentials import (
     CertificateSerializer,
@@ -27,35 +30,20 @@ from devices.api.credentials import (
     VerdictSerializer,
     faults_of,
     make_key,
-    rotate,
-    tried,
     within,
 )
 from devices.api.exporting import ExportMixin
 from devices.api.filters import KeyFilter, TruthFilter
-from devices.api.serializers import (
-    CharField,
-    IntegerField,
-    JSONField,
-    ModelSerializer,
-    Serializer,
-)
-from devices.api.views import (
-    ChangeMixin,
-    CreateMixin,
-    DeleteMixin,
-    ReadMixin,
-    RegistryViewSet,
-    user_name,
-)
+from devices.api.serializers import CharField, IntegerField, ModelSerializer, Serializer
+from devices.api.views import RowsViewSet, user_name
 from devices.credentials import x509
-from devices.models import Certificate, Device
+from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credential_state import revoke_credentials
 from devices.transfer.exporting import streamed, values_of
-from devices.trying import PERMISSION
+from devices.trying import PERMISSION, WINDOW, try_credentials
 
 
-class AttributesField(JSONField):
+class AttributesField(serializers.JSONField):
     """A JSON object that both databases store and give back."""
 
     def to_internal_value(self, data: Any) -> Any:
@@ -187,7 +175,7 @@ class DeviceFilters(FilterSet):
     group = KeyFilter(field_name="groups")
 
 
-class DeviceViewSet(ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+class DeviceViewSet(ExportMixin, RowsViewSet):
     """Devices: what connects, and the backends that ask."""
 
     queryset = Device.objects.prefetch_related("groups")
@@ -221,23 +209,19 @@ class DeviceViewSet(ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixi
     @action(detail=True, methods=["post"], url_path="rotate-keys")
     def rotate_keys(self, request: Request, **_kwargs: Any) -> Response:
         """Issue a new key and let the live ones end; the new secret is in this answer only."""
-        device = self.get_object()
-        asked = RotationSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        key, secret = rotate(device, asked.validated_data)
-        return Response(
-            {**KeySerializer(key).data, "secret": secret, "warnings": []},
-            status=HTTPStatus.CREATED,
+        device, asked = self.get_object(), self.asked(RotationSerializer)
+        overlap = timedelta(seconds=asked["overlap_seconds"])
+        key, secret = PreSharedKey.objects.rotate(
+            device=device, overlap=overlap, label=asked["label"]
         )
+        shown = {**KeySerializer(key).data, "secret": secret, "warnings": []}
+        return Response(shown, status=HTTPStatus.CREATED)
 
     @extend_schema(request=ReasonSerializer, responses=RevokedSerializer)
     @action(detail=True, methods=["post"], url_path="revoke-credentials")
     def revoke_credentials(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke every key and every certificate of a device, for good."""
-        device = self.get_object()
-        asked = ReasonSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        reason = asked.validated_data["reason"]
+        device, reason = self.get_object(), self.asked(ReasonSerializer)["reason"]
         with self.because(reason):
             keys, certificates = revoke_credentials(
                 Device.objects.filter(pk=device.pk), by=user_name(request), reason=reason
@@ -251,9 +235,20 @@ class DeviceViewSet(ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixi
 
         It leaves no evidence of use. Ten tries of an account may fail in a quarter of an hour.
         """
-        asked = TrySerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        return tried(self, request, dict(asked.validated_data))
+        asked = self.asked(TrySerializer)
+        try:
+            identifier = addresses.entity_id(asked.pop("device"))
+        except addresses.AddressError as error:
+            raise ValidationError({"device": [str(error)]}) from None
+        storable = addresses.is_storable(identifier)
+        device = self.get_queryset().filter(identifier=identifier).first() if storable else None
+        if device is None:
+            raise ValidationError({"device": [_("No device “%s” is registered.") % identifier]})
+        self.spend([device])
+        verdict = try_credentials(getattr(request.user, "pk", None), device, **asked)
+        if verdict is None:
+            raise Throttled(WINDOW, _("Too many of your tries have failed; try again later."))
+        return Response(VerdictSerializer(verdict).data)
 
     @extend_schema(request=NewDeviceSerializer, responses={201: ProvisionedSerializer})
     @action(detail=False, methods=["post"])
@@ -289,19 +284,19 @@ class DeviceViewSet(ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixi
     @action(detail=False, methods=["post"], url_path="bulk-create")
     def bulk_create(self, request: Request, **_kwargs: Any) -> Response:
         """Create up to 1,000 devices with their groups and first credentials: all or none."""
-        return bulk.create(self, request, NewDeviceSerializer)
+        return bulk.create(self, NewDeviceSerializer)
 
     @extend_schema(request=ChangedDevicesSerializer, responses=DevicesSerializer)
     @action(detail=False, methods=["post"], url_path="bulk-change")
     def bulk_change(self, request: Request, **_kwargs: Any) -> Response:
         """Change up to 1,000 devices, each only as the client knows it: all or none."""
-        return bulk.change(self, request, ChangedDeviceSerializer)
+        return bulk.change(self, ChangedDeviceSerializer)
 
     @extend_schema(request=NamedDevicesSerializer, responses=bulk.DeletedSerializer)
     @action(detail=False, methods=["post"], url_path="bulk-delete")
     def bulk_delete(self, request: Request, **_kwargs: Any) -> Response:
         """Delete up to 1,000 devices, each only as the client knows it: all or none."""
-        return bulk.delete(self, request)
+        return bulk.delete(self)
 
     def exported(self, rows: Any) -> Iterator[Any]:
         """Yield devices as the import of files reads them."""
@@ -309,8 +304,6 @@ class DeviceViewSet(ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixi
 
     def _set_enabled(self, *, enabled: bool) -> Response:
         device = self.get_object()
-        asked = ReasonSerializer(data=self.request.data)
-        asked.is_valid(raise_exception=True)
-        with self.because(asked.validated_data["reason"]):
+        with self.because(self.asked(ReasonSerializer)["reason"]):
             Device.objects.filter(pk=device.pk).set_enabled(enabled=enabled)
         return self.row_response(device)

@@ -61,20 +61,24 @@ class UnusableParameters(Problem):
     default_detail = gettext_lazy("The address has a parameter that cannot be used.")
 
 
+def check(filterset: Any) -> None:
+    """Raise UnusableParameters where a filter cannot be asked what the address says."""
+    if not filterset.is_valid():
+        raise UnusableParameters(
+            errors=[
+                {"parameter": name, "detail": text}
+                for name, texts in filterset.errors.items()
+                for text in texts
+            ]
+        )
+
+
 class Backend(filters.DjangoFilterBackend):
     """Filters a list as its address says."""
 
     def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
-        """Return the rows that are asked for; raises UnusableParameters."""
         filterset = self.get_filterset(request, queryset, view)
         if filterset is None:
             return queryset
-        if not filterset.is_valid():
-            raise UnusableParameters(
-                errors=[
-                    {"parameter": name, "detail": text}
-                    for name, texts in filterset.errors.items()
-                    for text in texts
-                ]
-            )
+        check(filterset)
         return filterset.qs

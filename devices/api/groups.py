@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from devices.api.exporting import ExportMixin
 from devices.api.filters import KeyFilter, TruthFilter
 from devices.api.serializers import IntegerField, ModelSerializer, RowField, Serializer
-from devices.api.views import ChangeMixin, CreateMixin, DeleteMixin, ReadMixin, RegistryViewSet
+from devices.api.views import RowsViewSet
 from devices.models import Device, DeviceGroup
 
 
@@ -45,7 +45,7 @@ class ChangedSerializer(Serializer):
     changed = IntegerField()
 
 
-class GroupViewSet(ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+class GroupViewSet(ExportMixin, RowsViewSet):
     """Groups: a rule on a group covers the groups below it."""
 
     queryset = DeviceGroup.objects.all()
@@ -60,23 +60,21 @@ class GroupViewSet(ExportMixin, ReadMixin, CreateMixin, ChangeMixin, DeleteMixin
     @action(detail=True, methods=["post"], url_path="members")
     def add_members(self, request: Request, pk: int) -> Response:
         """Put devices into a group."""
-        group, devices = self._named(request, pk)
+        group, devices = self._named(pk)
         return Response({"changed": devices.add_to_group(group)})
 
     @extend_schema(request=MembersSerializer, responses=ChangedSerializer)
     @action(detail=True, methods=["post"], url_path="members/remove")
     def remove_members(self, request: Request, pk: int) -> Response:
         """Take devices out of a group."""
-        group, devices = self._named(request, pk)
+        group, devices = self._named(pk)
         changed = devices.remove_from_group(group)
         self.reach(Device, devices.values_list("pk", flat=True))
         return Response({"changed": changed})
 
-    def _named(self, request: Request, pk: int) -> tuple[DeviceGroup, Any]:
+    def _named(self, pk: int) -> tuple[DeviceGroup, Any]:
         group = get_object_or_404(self.get_queryset(), pk=pk)
-        asked = MembersSerializer(data=request.data, context=self.get_serializer_context())
-        asked.is_valid(raise_exception=True)
-        named = asked.validated_data["devices"]
+        named = self.asked(MembersSerializer)["devices"]
         self.spend(named)
         rows: QuerySet[Device] = Device.objects.filter(pk__in=[device.pk for device in named])
         return group, rows

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.fields import SerializerMethodField
@@ -22,7 +23,6 @@ from devices.api.problems import Conflict, ParameterError
 from devices.api.serializers import (
     CharField,
     IntegerField,
-    JSONField,
     ModelSerializer,
     RowField,
     Serializer,
@@ -39,7 +39,7 @@ OPTIONS = ("create_groups", "random", "dry_run")
 
 
 @extend_schema_field({"type": ["object", "null"]})
-class ResultField(JSONField):
+class ResultField(serializers.JSONField):
     """What a job came to; null until it is over."""
 
 
@@ -161,9 +161,7 @@ class JobViewSet(ReadMixin, RegistryViewSet):
     @action(detail=False, methods=["post"], url_path="delete-devices")
     def delete_devices(self, request: Request, **_kwargs: Any) -> Response:
         """Delete the devices that are there now, with what hangs on them."""
-        asked = DeletionSerializer(data=request.data, context=self.get_serializer_context())
-        asked.is_valid(raise_exception=True)
-        said = asked.validated_data
+        said = self.asked(DeletionSerializer)
         chosen = narrowed(request, Device.objects.all())
         if "group" in said:
             chosen = chosen.filter(groups=said["group"])

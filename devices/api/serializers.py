@@ -22,42 +22,40 @@ MAX_LISTED = 1000  # keys of other rows in one field
 MAX_KEY = models.BigIntegerField.MAX_BIGINT
 
 
-class CharField(serializers.CharField):
+class OfType(serializers.Field):
+    """Takes values of one JSON type alone: a truth value is no number, and a number no text."""
+
+    json_type: type
+    type_error = "invalid"
+
+    def to_internal_value(self, data: Any) -> Any:
+        if type(data) is not self.json_type:
+            self.fail(self.type_error, input=data, value=data)
+        return super().to_internal_value(data)
+
+
+class CharField(OfType, serializers.CharField):
     """A text, as it is."""
 
+    json_type = str
     default_error_messages = {"invalid": _("This must be a text.")}
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("trim_whitespace", False)
         super().__init__(**kwargs)
 
-    def to_internal_value(self, data: Any) -> str:
-        """Return the text; a number or a truth value is none."""
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return super().to_internal_value(data)
 
-
-class BooleanField(serializers.BooleanField):
+class BooleanField(OfType, serializers.BooleanField):
     """`true` or `false`."""
 
+    json_type = bool
     default_error_messages = {"invalid": _("This must be true or false.")}
 
-    def to_internal_value(self, data: Any) -> Any:
-        """Return the truth value; no word and no number is one."""
-        if not isinstance(data, bool):
-            self.fail("invalid", input=data)
-        return data
 
-
-class IntegerField(serializers.IntegerField):
+class IntegerField(OfType, serializers.IntegerField):
     """A whole number."""
 
-    def to_internal_value(self, data: Any) -> int:
-        """Return the number; a text and a truth value are none."""
-        if isinstance(data, bool) or not isinstance(data, int):
-            self.fail("invalid")
-        return super().to_internal_value(data)
+    json_type = int
 
 
 class DateTimeField(serializers.DateTimeField):
@@ -73,28 +71,17 @@ class DateTimeField(serializers.DateTimeField):
         return moment
 
 
-class ChoiceField(serializers.ChoiceField):
+class ChoiceField(OfType, serializers.ChoiceField):
     """One of some words."""
 
-    def to_internal_value(self, data: Any) -> Any:
-        """Return the word; a number is none."""
-        if not isinstance(data, str):
-            self.fail("invalid_choice", input=data)
-        return super().to_internal_value(data)
+    json_type = str
+    type_error = "invalid_choice"
 
 
-class UUIDField(serializers.UUIDField):
+class UUIDField(OfType, serializers.UUIDField):
     """A UUID, written out."""
 
-    def to_internal_value(self, data: Any) -> Any:
-        """Return the UUID; a number is none."""
-        if not isinstance(data, str):
-            self.fail("invalid", value=data)
-        return super().to_internal_value(data)
-
-
-class JSONField(serializers.JSONField):
-    """Any JSON value."""
+    json_type = str
 
 
 class RowField(serializers.PrimaryKeyRelatedField):
@@ -242,7 +229,6 @@ class ModelSerializer(Strict, serializers.ModelSerializer[Any]):
         models.BigIntegerField: IntegerField,
         models.DateTimeField: DateTimeField,
         models.UUIDField: UUIDField,
-        models.JSONField: JSONField,
     }
     serializer_related_field = RowField
     serializer_choice_field = ChoiceField

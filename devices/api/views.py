@@ -22,6 +22,7 @@ from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
@@ -129,6 +130,13 @@ class ApiView(APIView):
         if lacking := not_deletable(dependants(rows), self):
             text = _("Something goes with it that you may not delete: %(names)s.")
             raise PermissionDenied(text % {"names": ", ".join(lacking)})
+
+    def asked(self, serializer_class: type[BaseSerializer[Any]]) -> dict[str, Any]:
+        """Return what the body says, as a serializer reads it; raises ValidationError."""
+        context = {"request": self.request, "view": self}
+        serializer = serializer_class(data=self.request.data, context=context)
+        serializer.is_valid(raise_exception=True)
+        return dict(serializer.validated_data)
 
     def flag(self, name: str) -> bool:
         """Return whether the address says true; raises ParameterError where it says neither."""
@@ -262,8 +270,7 @@ class RegistryViewSet(ApiView, GenericViewSet):
     def model(self) -> type[Model]:
         """The model of the rows."""
         view: Any = self  # whose rows are a query set once they are declared
-        model: type[Model] = view.queryset.model
-        return model
+        return view.queryset.model
 
     def known_parameters(self) -> set[str]:
         """Add what lists are filtered and paged by, and `fields` of what is read."""
@@ -372,8 +379,7 @@ class CreateMixin:
 
     def create(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Create a row of the body."""
-        response: Response = self.create_row(request)
-        return response
+        return self.create_row(request)
 
 
 class ChangeMixin:
@@ -386,8 +392,7 @@ class ChangeMixin:
         serializer.is_valid(raise_exception=True)
         row = serializer.save()
         self.reach(type(row), [row.pk])
-        response: Response = self.row_response(row)
-        return response
+        return self.row_response(row)
 
 
 class DeleteMixin:
@@ -403,6 +408,10 @@ class DeleteMixin:
     def perform_destroy(self: Any, row: models.Model) -> None:
         """Delete it, with what hangs on it."""
         row.delete()
+
+
+class RowsViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+    """Rows that are read, created, changed and deleted."""
 
 
 def user_name(request: Request) -> str:
