@@ -5,8 +5,6 @@ from django.utils.translation import gettext_lazy as _
 
 
 class DevicesConfig(AppConfig):
-    """The registry itself."""
-
     name = "devices"
     verbose_name = _("Devices")
 

@@ -54,7 +54,6 @@ class Housekeeper:
         self.next_look = time.monotonic() + random.uniform(*FIRST)  # noqa: S311 - no secret
 
     def look(self) -> None:
-        """Forget what is too old, if it is time to."""
         now = time.monotonic()
         if now < self.next_look:
             return

@@ -66,7 +66,6 @@ def sealed(content: bytes) -> tuple[str, bytes]:
 
 
 def unsealed(job: Job) -> bytes:
-    """Return the file of a job."""
     if job.pepper not in hashing.peppers():
         raise ValidationError(_("The pepper that the file was encrypted with is missing."))
     content = bytes(job.content or b"")
@@ -244,7 +243,6 @@ class Worker:
         self.housekeeper = Housekeeper()
 
     def serve(self) -> None:
-        """Work from now on."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
             self._thread.start()

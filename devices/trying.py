@@ -44,7 +44,6 @@ class Tries:
         return self._taken is not None
 
     def succeeded(self) -> None:
-        """Give the place back."""
         cache.delete(self._taken)
 
 

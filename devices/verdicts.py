@@ -69,10 +69,8 @@ class Verdict:
 
     @property
     def verified(self) -> bool:
-        """Whether the entity may be let in."""
         return self.outcome is Outcome.VERIFIED
 
     @property
     def reason(self) -> str:
-        """The outcome in words, for staff."""
         return f"{self.outcome.label}: {self.detail}" if self.detail else str(self.outcome.label)

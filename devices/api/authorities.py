@@ -37,15 +37,12 @@ class AuthoritySerializer(ModelSerializer):
         create_only = ["certificate"]
 
     def create(self, validated_data: dict[str, Any]) -> CertificateAuthority:
-        """Trust the certificate."""
         presented = validated_data.pop("certificate")
         with faults_of("certificate", WRITTEN):
             return CertificateAuthority.objects.register(presented=presented, **validated_data)
 
 
 class AuthorityFilters(FilterSet):
-    """What trust anchors are looked up by."""
-
     name = CharFilter()
     fingerprint = CharFilter()
 
@@ -93,8 +90,6 @@ class AuthorityViewSet(ExportMixin, RowsViewSet):
 
 
 class RevocationListFilters(FilterSet):
-    """What revocation lists are looked up by."""
-
     authority = KeyFilter(field_name="authority")
 
 

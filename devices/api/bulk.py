@@ -71,7 +71,6 @@ def refuse(faults: Mapping[int, Any]) -> None:
 
 
 def fault(field: str, text: Any, code: str = "invalid") -> dict[str, list[ErrorDetail]]:
-    """Return one fault of a row."""
     return {field: [ErrorDetail(str(text), code)]}
 
 
@@ -122,7 +121,6 @@ def written(run: Import) -> None:
 
 
 def create(view: Any, serializer_class: Any) -> Response:
-    """Create the devices of the body with their groups and first credentials."""
     context = {**view.get_serializer_context(), "known_rows": {}}
     rows = read(serializer_class(data=view.asked(Body)["devices"], many=True, context=context))
     keys = [row["key"] for row in rows if "key" in row]
@@ -203,7 +201,6 @@ def held(view: Any, rows: Sequence[Mapping[str, Any]]) -> list[Device]:
 
 
 def change(view: Any, serializer_class: Any) -> Response:
-    """Change the devices of the body."""
     context = {**view.get_serializer_context(), "known_rows": {}}
     said = view.asked(Body)["devices"]
     rows = read(serializer_class(data=said, many=True, partial=True, context=context))
@@ -223,7 +220,6 @@ def change(view: Any, serializer_class: Any) -> Response:
 
 
 def delete(view: Any) -> Response:
-    """Delete the devices of the body."""
     rows = read(NamedDeviceSerializer(data=view.asked(Body)["devices"], many=True))
     devices = held(view, rows)
     chosen = Device.objects.filter(pk__in=[device.pk for device in devices])

@@ -68,8 +68,6 @@ VERBS = ("view", "change", "delete")  # what undoing a batch may need
 
 
 class ChangesFilters(FilterSet):
-    """What changes are looked up by, besides their model."""
-
     device = KeyFilter()
     row = KeyFilter()
     user = CharFilter()

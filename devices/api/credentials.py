@@ -86,7 +86,6 @@ class StateField(serializers.ChoiceField):
         super().__init__(choices=Outcome.choices, source="*", read_only=True, **kwargs)
 
     def to_representation(self, value: Any) -> str:
-        """Return the state."""
         return str(value.state_at(timezone.now()).value)
 
 
@@ -133,7 +132,6 @@ class NewKeySerializer(Serializer):
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Refuse a window that ends before it begins."""
         begins, ends = attrs["not_before"], attrs["not_after"]
         if begins is not None and ends is not None and begins >= ends:
             text = _("“Valid until” must lie after “valid from”.")
@@ -186,14 +184,11 @@ def make_key(device: Device, asked: dict[str, Any]) -> tuple[PreSharedKey, dict[
 
 
 class CredentialFilters(FilterSet):
-    """What keys and certificates are looked up by."""
-
     device = KeyFilter(field_name="device")
     device_identifier = CharFilter(field_name="device__identifier")
     ends_before = MomentFilter(method="ending_before")
 
     def ending_before(self, rows: Any, _name: str, moment: Any) -> Any:
-        """Keep the live ones that end before a moment."""
         return rows.ending_before(moment, now=timezone.now())
 
 
@@ -201,7 +196,6 @@ class CredentialDeleteMixin(DeleteMixin):
     """Deletes a credential, unless it is revoked: what was revoked stays so."""
 
     def perform_destroy(self: Any, row: Any) -> None:
-        """Delete it."""
         if row.revoked_at is not None:
             raise Conflict(
                 _("It is revoked, and stays on record: nothing may bring it back."), code="revoked"
@@ -267,7 +261,6 @@ class CertificateSerializer(ModelSerializer):
         extra_kwargs = {"device": {"allow_null": False}}
 
     def create(self, validated_data: dict[str, Any]) -> Certificate:
-        """Pin the certificate to its device."""
         presented = validated_data.pop("certificate")
         with faults_of("certificate", ("device", "label", "pin")):
             return Certificate.objects.register(presented=presented, **validated_data)
@@ -281,8 +274,6 @@ class PresentedSerializer(RevocationSerializer):
 
 
 class CertificateFilters(CredentialFilters):
-    """What certificates are looked up by, besides."""
-
     fingerprint_prefix = CharFilter(field_name="fingerprint", lookup_expr="startswith")
 
 
@@ -338,7 +329,6 @@ class TrySerializer(Serializer):
     certificate = CharField(required=False, max_length=x509.MAX_TEXT_LENGTH, write_only=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Ask for something to try."""
         if not attrs.keys() & {"secret", "certificate"}:
             raise serializers.ValidationError(_("Fill in a secret, a certificate, or both."))
         return attrs

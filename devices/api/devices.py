@@ -47,7 +47,6 @@ class AttributesField(serializers.JSONField):
     """A JSON object that both databases store and give back."""
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return the attributes."""
         try:
             return attributes.check(super().to_internal_value(data))
         except DjangoValidationError as error:
@@ -165,8 +164,6 @@ class RevokedSerializer(Serializer):
 
 
 class DeviceFilters(FilterSet):
-    """What devices are looked up by."""
-
     identifier = CharFilter()
     identifier_prefix = CharFilter(field_name="identifier", lookup_expr="startswith")
     name_prefix = CharFilter(field_name="name", lookup_expr="istartswith")

@@ -38,7 +38,6 @@ class MomentFormField(forms.CharField):
     """A moment with its offset, such as 2027-01-31T12:00:00Z."""
 
     def to_python(self, value: Any) -> Any:
-        """Return the moment in UTC."""
         text = super().to_python(value)
         moment = parse_moment(text.replace(" ", "+")) if text else None
         if text and moment is None:

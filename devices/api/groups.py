@@ -26,8 +26,6 @@ class GroupSerializer(ModelSerializer):
 
 
 class GroupFilters(FilterSet):
-    """What groups are looked up by."""
-
     name = CharFilter()
     parent = KeyFilter(field_name="parent")
     top = TruthFilter(field_name="parent", lookup_expr="isnull")

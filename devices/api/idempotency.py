@@ -62,12 +62,8 @@ class Claim:
         """
         now = timezone.now()
         fields = {"fingerprint": self._fingerprint, "holder": self._holder, "created": now}
-        try:
-            with transaction.atomic():
-                IdempotentAnswer.objects.create(name=self._name, **fields)
-        except IntegrityError:
-            pass
-        else:
+        with suppress(IntegrityError), transaction.atomic():
+            IdempotentAnswer.objects.create(name=self._name, **fields)
             return None
         row = IdempotentAnswer.objects.filter(name=self._name).first()
         if row is not None and row.created > now - KEPT:
@@ -76,15 +72,10 @@ class Claim:
             if row.answer is not None:
                 return self._opened(row)
             if row.created > now - LEASE:
-                raise problems.Conflict(
-                    _("The same request is being answered. Ask again in a moment."),
-                    code="in-progress",
-                )
+                raise _in_progress()
         stands = {"pk": row.pk, "holder": row.holder} if row is not None else {"pk": None}
         if not IdempotentAnswer.objects.filter(**stands).update(**fields, answer=None):
-            raise problems.Conflict(
-                _("The same request is being answered. Ask again in a moment."), code="in-progress"
-            )
+            raise _in_progress()
         return None
 
     def keep(self, response: Response) -> None:
@@ -100,9 +91,7 @@ class Claim:
         nonce, pepper = secrets.token_bytes(NONCE), hashing.newest_pepper()
         sealed = nonce + self._cipher(hashing.peppers()[pepper]).encrypt(nonce, said.encode(), None)
         rows = IdempotentAnswer.objects.filter(name=self._name, holder=self._holder)
-        if not rows.update(
-            answer=sealed, pepper=pepper
-        ):  # taken over: that one may have been answered
+        if not rows.update(answer=sealed, pepper=pepper):  # taken over, and perhaps answered
             raise problems.Conflict(_("The request took too long. Ask again."), code="in-progress")
 
     def release(self) -> None:
@@ -122,6 +111,11 @@ class Claim:
         said = json.loads(self._cipher(pepper).decrypt(sealed[:NONCE], sealed[NONCE:], None))
         headers = {**said["headers"], REPLAYED: "true"}
         return Response(said["data"], status=said["status"], headers=headers)
+
+
+def _in_progress() -> problems.Conflict:
+    text = _("The same request is being answered. Ask again in a moment.")
+    return problems.Conflict(text, code="in-progress")
 
 
 def _said_by(request: Request) -> bytes:

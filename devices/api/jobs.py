@@ -88,7 +88,6 @@ class DeletionSerializer(Serializer):
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Ask for a choice: nobody deletes all devices by an empty body."""
         if not attrs.keys() & {"group", "identifier_prefix"}:
             raise ValidationError(_("Name a group, how identifiers begin, or both."))
         return attrs
@@ -112,7 +111,6 @@ class JobViewSet(ReadMixin, RegistryViewSet):
     parameters = {"import_devices": ("format", *OPTIONS)}
 
     def get_queryset(self) -> QuerySet[Job]:
-        """Return the jobs that were asked for with this token, or by the account itself."""
         return Job.objects.defer("content").filter(asked_with=self._asks)
 
     @property

@@ -20,23 +20,8 @@ MAX_FAULT = 100  # characters of a fault that are quoted
 UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89abAB])")  # may be written so
 
 
-class JsonParser(BaseParser):
-    """Reads a body of at most `max_body` bytes of its view."""
-
-    media_type = "application/json"
-
-    def parse(
-        self,
-        stream: IO[Any],
-        media_type: str | None = None,
-        parser_context: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Return the value that the body says; raises ParseError or BodyTooLarge."""
-        return decoded(body_of(stream, parser_context))
-
-
 class BytesParser(BaseParser):
-    """Takes a body as it is, such as a revocation list or a file to import."""
+    """Takes a body as it is, of at most `max_body` bytes of its view: such as a file to import."""
 
     media_type = "*/*"
 
@@ -46,18 +31,21 @@ class BytesParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return the bytes; raises BodyTooLarge."""
-        return body_of(stream, parser_context)
+        view = (parser_context or {}).get("view")
+        most: int = getattr(view, "max_body", MAX_BYTES)
+        body: bytes = stream.read(most + 1)
+        if len(body) > most:
+            raise BodyTooLarge(_("The body is longer than %(most)d bytes.") % {"most": most})
+        return body
 
 
-def body_of(stream: IO[Any], context: Mapping[str, Any] | None) -> bytes:
-    """Return the body, of which the view says how long it may be."""
-    view = (context or {}).get("view")
-    most: int = getattr(view, "max_body", MAX_BYTES)
-    body: bytes = stream.read(most + 1)
-    if len(body) > most:
-        raise BodyTooLarge(_("The body is longer than %(most)d bytes.") % {"most": most})
-    return body
+class JsonParser(BytesParser):
+    """Reads a body as JSON."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: IO[Any], *context: Any, **named: Any) -> Any:
+        return decoded(super().parse(stream, *context, **named))
 
 
 def decoded(body: bytes) -> Any:

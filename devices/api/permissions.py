@@ -71,7 +71,6 @@ class IsPermitted(BasePermission):
     """Lets a request pass that has all permissions of its operation."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Whether the operation is known and everything that it needs is granted."""
         needed = view.needed_permissions()
         return (
             bool(request.user and request.user.is_authenticated)

@@ -126,7 +126,6 @@ class Unavailable(Problem):
 
 
 def body(status: int, code: str, detail: str, **extra: Any) -> dict[str, Any]:
-    """Return the members of a problem."""
     return {
         "type": f"urn:problem-type:authsite:{code}",
         "title": HTTPStatus(status).phrase,

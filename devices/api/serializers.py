@@ -64,7 +64,6 @@ class DateTimeField(serializers.DateTimeField):
     default_error_messages = {"invalid": _("Write a moment such as 2027-01-31T12:00:00Z.")}
 
     def to_internal_value(self, value: Any) -> Any:
-        """Return the moment in UTC."""
         moment = parse_moment(value) if isinstance(value, str) else None
         if moment is None:
             self.fail("invalid", format="RFC 3339")
@@ -88,7 +87,6 @@ class RowField(serializers.PrimaryKeyRelatedField):
     """The primary key of another row, among those that the request reaches."""
 
     def get_queryset(self) -> Any:
-        """Return the rows that may be named."""
         rows = super().get_queryset()
         request = self.context.get("request")
         return rows if rows is None or request is None else narrowed(request, rows)
@@ -104,7 +102,6 @@ class RowField(serializers.PrimaryKeyRelatedField):
 
     @classmethod
     def many_init(cls, *args: Any, **kwargs: Any) -> "RowsField":
-        """Return the field of several such keys."""
         many = {name: kwargs.pop(name) for name in MANY_OPTIONS & kwargs.keys()}
         kwargs.pop("many", None)
         return RowsField(child_relation=cls(*args, **kwargs), **many)
@@ -208,7 +205,6 @@ class VersionField(serializers.Field):
         super().__init__(source="*", read_only=True, **kwargs)
 
     def to_representation(self, value: Any) -> str:
-        """Return the tag."""
         relations = getattr(getattr(self.parent, "Meta", None), "versioned_with", ())
         return version_of(value, relations)
 

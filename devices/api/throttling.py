@@ -21,7 +21,6 @@ class TokenThrottle(BaseThrottle):
     """
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        """Whether the request is within API_RATE."""
         self._now = time.time()
         if not settings.API_RATE:
             return True
@@ -37,5 +36,4 @@ class TokenThrottle(BaseThrottle):
             return True
 
     def wait(self) -> float:
-        """Return in how many seconds the next minute begins."""
         return PERIOD - self._now % PERIOD

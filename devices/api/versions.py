@@ -23,7 +23,6 @@ ETAG = re.compile(r'\*|(?:W/)?"[^"]*"')
 
 @cache
 def _columns(model: type[models.Model]) -> tuple[str, ...]:
-    """Return the columns that staff change."""
     try:
         fields = history_of(model).tracked_fields
     except KeyError:

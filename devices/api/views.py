@@ -80,14 +80,12 @@ class ApiView(APIView):
         return self.permissions.get(self.operation)
 
     def known_parameters(self) -> set[str]:
-        """Return the parameters that an address may have."""
         known = set(self.parameters.get(self.operation, ()))
         if self.request.method not in READING:
             known |= {VALIDATE_ONLY, ACCEPT_BROKEN}
         return known
 
     def get_exception_handler(self) -> Callable[..., Any]:
-        """Answer faults with problem details."""
         return problems.handle
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -111,12 +109,10 @@ class ApiView(APIView):
         return response
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Answer a fault with a problem."""
         converted = problems.as_api_exception(exc)
         return super().handle_exception(exc if converted is None else converted)
 
     def may(self, permission: str) -> bool:
-        """Whether the account has a permission and its token grants it."""
         return may(self.request, permission)
 
     has_perm = may  # as what asks an account calls it
@@ -268,7 +264,6 @@ class RegistryViewSet(ApiView, GenericViewSet):
 
     @property
     def model(self) -> type[Model]:
-        """The model of the rows."""
         view: Any = self  # whose rows are a query set once they are declared
         return view.queryset.model
 
@@ -288,7 +283,6 @@ class RegistryViewSet(ApiView, GenericViewSet):
         return filterset.base_filters if filterset is not None else ()
 
     def get_queryset(self) -> QuerySet[Any]:
-        """Return the rows that the token reaches."""
         return narrowed(self.request, super().get_queryset())
 
     def get_serializer_context(self) -> dict[str, Any]:
@@ -321,7 +315,6 @@ class RegistryViewSet(ApiView, GenericViewSet):
         return row
 
     def version(self, row: Model) -> str:
-        """Return the entity tag of a row."""
         meta = getattr(self.get_serializer_class(), "Meta", None)
         return version_of(row, getattr(meta, "versioned_with", ()))
 
@@ -406,7 +399,6 @@ class DeleteMixin:
         return Response(status=HTTPStatus.NO_CONTENT)
 
     def perform_destroy(self: Any, row: models.Model) -> None:
-        """Delete it, with what hangs on it."""
         row.delete()
 
 
@@ -415,6 +407,5 @@ class RowsViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryView
 
 
 def user_name(request: Request) -> str:
-    """Return the name of the account that asks."""
     user = request.user
     return "" if user is None or isinstance(user, AnonymousUser) else user.get_username()

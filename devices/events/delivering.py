@@ -204,7 +204,6 @@ def pause(attempts: int, asked: int | None = None) -> timedelta:
 
 
 def seal_again() -> None:
-    """Seal the signing secrets under the newest pepper."""
     for webhook in Webhook.objects.all():
         try:
             webhook.seal_again()
@@ -291,14 +290,12 @@ class Deliverer:
         return True
 
     def _announce(self) -> None:
-        """Announce what expires, as often as that need be."""
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + ANNOUNCING
             expiring.announce(timezone.now())
 
     def _limits(self) -> dict[int, int]:
-        """Return the webhooks that have something due, and how much of it may begin."""
         rooms = {pk: self._loads[pk].room() for pk in due_webhooks(timezone.now())}
         return {pk: room for pk, room in rooms.items() if room}
 

@@ -29,24 +29,20 @@ class GuessWorker(WriteBehindWorker[list[str]]):
         self._names: set[str] = set()
 
     def note(self, identifier: str) -> None:
-        """Take note that no more secrets are tried for an identifier, for now."""
         with self._lock:
             if len(self._names) < MAX_NAMES:
                 self._names.add(identifier)
         self._start()
 
     def waiting(self) -> int:
-        """Return how many identifiers wait."""
         return len(self._names)
 
     def drain(self) -> Iterable[list[str]]:
-        """Return what was collected, and forget it."""
         with self._lock:
             names, self._names = self._names, set()
         return [sorted(names)] if names else []
 
     def requeue(self, batches: Sequence[list[str]]) -> None:
-        """Collect again what was not written."""
         with self._lock:
             self._names.update(name for batch in batches for name in batch)
 

@@ -154,8 +154,6 @@ def number() -> int:
 
 
 class WebhookState(models.TextChoices):
-    """Whether a webhook is called."""
-
     ACTIVE = "active", _("active")
     PAUSED = "paused", _("paused: what happens is sent later")
     OFF = "off", _("off: what happens is not sent")
@@ -327,18 +325,13 @@ class Webhook(Recorded):
 
 
 class DeliveryState(models.TextChoices):
-    """What became of a delivery."""
-
     WAITING = "waiting", _("waiting")
     DELIVERED = "delivered", _("delivered")
     FAILED = "failed", _("failed")
 
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
-    """What webhooks are sent."""
-
     def waiting(self) -> "DeliveryQuerySet":
-        """Return those that are not done."""
         return self.filter(state=DeliveryState.WAITING)
 
     def resend(self) -> int:

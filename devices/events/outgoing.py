@@ -55,7 +55,6 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first permitted address of a host that answers."""
         found = await asyncio.get_running_loop().getaddrinfo(host, port, proto=6)  # TCP
         permitted: list[str] = []
         refused: addresses.RefusedError | None = None
@@ -77,7 +76,6 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         return await self._network.connect_tcp(permitted[-1], port, timeout)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep."""
         await asyncio.sleep(seconds)
 
 

@@ -47,12 +47,10 @@ class Page:
 
 
 def head() -> int:
-    """Return the position of the last event that was numbered."""
     return EventStream.objects.filter(pk=1).values_list("position", flat=True).first() or 0
 
 
 def groups_below(pk: int) -> frozenset[int]:
-    """Return a group and those below it."""
     groups = apps.get_model("devices.DeviceGroup")._default_manager.order_by()
     found, level = {pk}, {pk}
     while level:
@@ -96,12 +94,10 @@ def read(
 
 
 def groups_of(event: Event) -> frozenset[int]:
-    """Return the groups that an event is about."""
     return frozenset(event.groups)
 
 
 def cursor_of(event: Event) -> str:
-    """Return the cursor after an event."""
     return f"{event.position}-{event.uid.hex[:8]}"
 
 

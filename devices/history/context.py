@@ -15,8 +15,6 @@ MAX_REASON_LENGTH = 255
 
 
 class Origin(models.TextChoices):
-    """From where a change was made."""
-
     ADMIN = "admin", _("Admin")
     API = "api", _("API")
     COMMAND = "command", _("Command")
@@ -73,7 +71,6 @@ def current_batch() -> UUID | None:
 
 
 def current_reason() -> str:
-    """Return why changes are made now."""
     return _source.get().reason
 
 

@@ -29,8 +29,6 @@ bulk_deleted: ContextVar[frozenset[type[models.Model]]] = ContextVar(
 
 
 class ChangeType(models.TextChoices):
-    """What a change did to its row."""
-
     CREATED = "+", _("Created")
     CHANGED = "~", _("Changed")
     DELETED = "-", _("Deleted")
@@ -72,7 +70,6 @@ class Recorded(models.Model):
         abstract = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save within a transaction."""
         with transaction.atomic():
             super().save(*args, **kwargs)
 
@@ -157,12 +154,10 @@ class Records(HistoricalRecords):
         return {**options, "indexes": indexes, "constraints": [known]}
 
     def get_extra_fields(self, model: type[models.Model], fields: Any) -> dict[str, Any]:
-        """Return what a table of history has besides the model's fields."""
         extra: dict[str, Any] = super().get_extra_fields(model, fields)
         return {**extra, "owners": (self._owner,) if self._owner else ()}
 
     def get_change_reason_for_object(self, *_of: object) -> str:
-        """Return why changes are made now."""
         return current_reason()
 
     def post_delete(self, instance: models.Model, **kwargs: Any) -> None:

@@ -54,7 +54,6 @@ class Batch:
 
     @property
     def total(self) -> int:
-        """How many changes it has."""
         return sum(one.n for one in self.counts)
 
 
@@ -74,23 +73,19 @@ class Entry:
 
     @property
     def model(self) -> type[models.Model]:
-        """The model whose row was changed."""
         model: type[models.Model] = self.change.instance_type
         return model
 
     @property
     def kind(self) -> ChangeType:
-        """What was done."""
         return ChangeType(self.change.history_type)
 
     @property
     def origin(self) -> Origin:
-        """From where."""
         return Origin(self.change.origin)
 
     @property
     def what(self) -> str:
-        """What staff call such rows."""
         about: Any = self.change if self.change.is_link else self.model
         return str(about._meta.verbose_name)
 
@@ -319,7 +314,6 @@ def counts_of(where: Iterable[Any], numbers: Collection[UUID]) -> dict[UUID, lis
 
 
 def entries_of(changes: Sequence[Any]) -> list[Entry]:
-    """Return changes, ready to be shown."""
     before = _before(changes)
     names = Names([*changes, *before.values()])
     return [

@@ -138,17 +138,14 @@ class Plan:
     _left: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def leave(self, name: str, why: str) -> None:
-        """Note a row that stays as it is."""
         self._left[why].append(name)
 
     @property
     def left(self) -> list[Left]:
-        """What stays as it is, by reason."""
         return [Left(why, names) for why, names in self._left.items()]
 
     @property
     def total(self) -> int:
-        """How many rows would change."""
         rows = (*self.set_back.values(), *self.deleted.values(), self.leaving, self.joining)
         return sum(map(len, rows))
 

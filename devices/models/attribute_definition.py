@@ -17,8 +17,6 @@ MAX_CHOICES = 100
 
 
 class AttributeType(models.TextChoices):
-    """What an attribute holds."""
-
     TEXT = "text", _("Text")
     NUMBER = "number", _("Number")
     CHOICE = "choice", _("One of several")
@@ -129,11 +127,9 @@ class AttributeDefinition(Recorded):
 
     @property
     def options(self) -> list[str]:
-        """The choices, in their order."""
         return [line.strip() for line in self.choices.splitlines() if line.strip()]
 
     def check_value(self, value: object) -> None:
-        """Raise ValidationError where a value is not of the type."""
         if not self.holds(value):
             raise ValidationError(
                 _("The attribute “%(name)s” says “%(value)s”, and must be %(expected)s."),
@@ -143,7 +139,6 @@ class AttributeDefinition(Recorded):
 
     @property
     def expected(self) -> str:
-        """What a value must be, in words."""
         words = {
             AttributeType.TEXT: _("a text"),
             AttributeType.NUMBER: _("a number"),
@@ -154,7 +149,6 @@ class AttributeDefinition(Recorded):
         return str(words[AttributeType(self.type)]) % {"options": ", ".join(self.options)}
 
     def holds(self, value: object) -> bool:
-        """Return whether a value is of the type."""
         if self.type == AttributeType.NUMBER:
             return isinstance(value, int | float) and not isinstance(value, bool)
         if self.type == AttributeType.YES_NO:

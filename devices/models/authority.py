@@ -52,8 +52,6 @@ def check_template(text: str) -> None:
 
 
 class CertificateAuthorityQuerySet(models.QuerySet["CertificateAuthority"]):
-    """Trust anchors."""
-
     def enabled(self) -> "CertificateAuthorityQuerySet":
         """Return those that vouch for anybody at all."""
         return self.filter(enabled=True)
@@ -214,7 +212,6 @@ class CertificateAuthority(Recorded):
 
     @cached_property
     def parsed(self) -> X509Certificate:
-        """The certificate, parsed."""
         return x509.parsed(self.pem)
 
     def read_list(self, content: bytes, *, now: datetime | None = None) -> ReadList:

@@ -55,7 +55,6 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         return self.filter(~named_by_list(), revoked_at=None)
 
     def revoked(self) -> "CertificateQuerySet":
-        """Return those that staff or a list revoked."""
         return self.filter(Q(revoked_at__isnull=False) | Q(named_by_list()))
 
     def with_list_state(self) -> "CertificateQuerySet":
@@ -71,7 +70,6 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         return self.live_at(now).filter(~Q(pin=Pin.CERTIFICATE) | Q(not_before__lte=now))
 
     def ending_before(self, moment: datetime, *, now: datetime) -> "CertificateQuerySet":
-        """Return the live ones that end before that moment."""
         return self.unrevoked().filter(
             pin=Pin.CERTIFICATE, not_after__gte=now, not_after__lt=moment
         )
@@ -296,7 +294,6 @@ class Certificate(Revocable):
 
     @cached_property
     def parsed(self) -> X509Certificate:
-        """The certificate, parsed."""
         return x509.parsed(self.pem)
 
     @cached_property

@@ -18,7 +18,6 @@ class Dependants:
 
     @property
     def name(self) -> str:
-        """What the rows are called."""
         return str(self.model._meta.verbose_name_plural)
 
 

@@ -384,7 +384,6 @@ class BeginsWith(StartsWith):
     """
 
     def as_sqlite(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
-        """Ask for the range of identifiers that begin so."""
         column, parameters = self.process_lhs(compiler, connection)
         ends = f"{self.rhs}\U0010ffff"
         return f"{column} >= %s AND {column} < %s", (*parameters, self.rhs, *parameters, ends)

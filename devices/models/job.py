@@ -16,15 +16,11 @@ MAX_UNFINISHED = 20  # of one token or account
 
 
 class JobKind(models.TextChoices):
-    """What a job does."""
-
     IMPORT_DEVICES = "import-devices", _("import devices")
     DELETE_DEVICES = "delete-devices", _("delete devices")
 
 
 class JobState(models.TextChoices):
-    """How far a job is."""
-
     WAITING = "waiting", _("waiting")
     RUNNING = "running", _("running")
     DONE = "done", _("done")
@@ -39,7 +35,6 @@ class JobQuerySet(models.QuerySet["Job"]):
     """Jobs by their state, and how one is claimed."""
 
     def unfinished(self) -> "JobQuerySet":
-        """Return the jobs that wait or run."""
         return self.filter(state__in=UNFINISHED)
 
     def claim(self, now: datetime) -> "Job | None":

@@ -7,8 +7,6 @@ from django.db import models
 
 
 class ListColumnsManager(models.Manager["ListColumns"]):
-    """What an account sees of a list."""
-
     def of(self, user: Any, listed: str) -> list[str] | None:
         """Return the columns that an account chose for a list; None where it chose none."""
         columns: list[str] | None = (
@@ -43,5 +41,4 @@ class ListColumns(models.Model):
         ]
 
     def __str__(self) -> str:
-        """Return whose columns of what."""
         return f"{self.listed} · {self.user_id}"

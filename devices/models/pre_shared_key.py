@@ -49,7 +49,6 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         return self.filter(revoked_at=None)
 
     def revoked(self) -> "PreSharedKeyQuerySet":
-        """Return the keys that were revoked."""
         return self.exclude(revoked_at=None)
 
     def expired_at(self, now: datetime) -> "PreSharedKeyQuerySet":
@@ -65,7 +64,6 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         )
 
     def ending_before(self, moment: datetime, *, now: datetime) -> "PreSharedKeyQuerySet":
-        """Return the live keys that end before that moment."""
         return self.unrevoked().filter(not_after__gt=now, not_after__lt=moment)
 
     def issue(
