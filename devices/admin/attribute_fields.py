@@ -1,6 +1,6 @@
 """The form of a device: a field for each attribute that has a type, and the others as JSON."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -69,24 +69,6 @@ class YesNoField(forms.NullBooleanField):
         self.widget.choices = [("unknown", NOT_SET), ("true", _("Yes")), ("false", _("No"))]
 
 
-def _choice(definition: AttributeDefinition, **common: Any) -> forms.Field:
-    options = [("", NOT_SET), *((option, option) for option in definition.options)]
-    return forms.ChoiceField(choices=options, **common)
-
-
-def _text(_definition: AttributeDefinition, **common: Any) -> forms.Field:
-    return TextField(widget=LineInput, **common)
-
-
-MADE_BY: dict[str, Callable[..., forms.Field]] = {
-    AttributeType.TEXT: _text,
-    AttributeType.NUMBER: lambda _definition, **common: NumberField(**common),
-    AttributeType.CHOICE: _choice,
-    AttributeType.DATE: lambda _definition, **common: DateField(**common),
-    AttributeType.YES_NO: lambda _definition, **common: YesNoField(**common),
-}
-
-
 def field_name(definition: AttributeDefinition) -> str:
     return f"{PREFIX}{definition.pk}"
 
@@ -94,12 +76,22 @@ def field_name(definition: AttributeDefinition) -> str:
 def form_field(definition: AttributeDefinition) -> forms.Field:
     """Return the field of an attribute, of its type; whether it is required, the form checks."""
     needed = _(" (required)") if definition.required else ""
-    return MADE_BY[definition.type](
-        definition,
-        label=f"{definition.name}{needed}",
-        help_text=escape(definition.help),  # Django's pages take it for HTML
-        required=False,
-    )
+    common: dict[str, Any] = {
+        "label": f"{definition.name}{needed}",
+        "help_text": escape(definition.help),  # Django's pages take it for HTML
+        "required": False,
+    }
+    match definition.type:
+        case AttributeType.NUMBER:
+            return NumberField(**common)
+        case AttributeType.CHOICE:
+            options = [("", NOT_SET), *((option, option) for option in definition.options)]
+            return forms.ChoiceField(choices=options, **common)
+        case AttributeType.DATE:
+            return DateField(**common)
+        case AttributeType.YES_NO:
+            return YesNoField(**common)
+    return TextField(widget=LineInput, **common)
 
 
 class AttributesForm(CurrentForm):

@@ -22,7 +22,6 @@ from devices.admin.forms import LinesInput
 from devices.admin.history import RecordedAdmin
 from devices.admin.mixins import form_page, own_page, typed_reason
 from devices.admin.presented import CertificatePreviewMixin, PresentedForm, RegisterForm
-from devices.admin.previews import Preview
 from devices.admin.rendering import (
     CREATED,
     VALID_FROM,
@@ -41,6 +40,8 @@ MAX_CARRIED_LENGTH = 1024 * 1024  # characters of a list that a preview brings a
 
 
 class CertificateAuthorityForm(RegisterForm):
+    preview_of = staticmethod(previews.of_anchor)
+
     class Meta:
         model = CertificateAuthority
         fields = [
@@ -52,12 +53,6 @@ class CertificateAuthorityForm(RegisterForm):
             "crl_policy",
         ]
         widgets = {"name_source": forms.RadioSelect, "crl_policy": forms.RadioSelect}
-
-    def prepared(self, fields: dict[str, Any]) -> CertificateAuthority:
-        return CertificateAuthority.objects.prepare(**fields)
-
-    def previewed(self, row: CertificateAuthority) -> Preview:
-        return previews.of_anchor(row, timezone.now())
 
 
 class LoadListForm(PresentedForm):
@@ -256,7 +251,17 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
         sent = (request.POST, request.FILES) if request.method == "POST" else ()
         form = LoadListForm(anchor, *sent)
         if form.is_valid():
-            return self._loaded(request, anchor, form.cleaned_data["content"])
+            # The middleware leaves a form with a file unread.
+            with history.origin(history.Origin.ADMIN, reason=typed_reason(request)):
+                by = request.user.get_username()
+                loaded = anchor.load_list(form.cleaned_data["content"], by=by)
+            text = ngettext(
+                "The list is in force; it names %(n)d certificate.",
+                "The list is in force; it names %(n)d certificates.",
+                loaded.entries,
+            )
+            self.message_user(request, text % {"n": loaded.entries}, messages.SUCCESS)
+            return redirect("admin:devices_certificateauthority_change", anchor.pk)
         return form_page(
             self,
             request,
@@ -269,17 +274,3 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
             button=_("Put the list in force") if form.preview else _("Preview"),
             preview=form.preview,
         )
-
-    def _loaded(
-        self, request: HttpRequest, anchor: CertificateAuthority, content: bytes
-    ) -> HttpResponse:
-        # The middleware leaves a form with a file unread.
-        with history.origin(history.Origin.ADMIN, reason=typed_reason(request)):
-            loaded = anchor.load_list(content, by=request.user.get_username())
-        text = ngettext(
-            "The list is in force; it names %(n)d certificate.",
-            "The list is in force; it names %(n)d certificates.",
-            loaded.entries,
-        )
-        self.message_user(request, text % {"n": loaded.entries}, messages.SUCCESS)
-        return redirect("admin:devices_certificateauthority_change", anchor.pk)

@@ -6,7 +6,6 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 
@@ -17,23 +16,18 @@ from devices.admin.credential import CredentialMixin
 from devices.admin.expiry import EndsFilter
 from devices.admin.history import RecordedAdmin
 from devices.admin.presented import CertificatePreviewMixin, RegisterForm
-from devices.admin.previews import Preview
 from devices.admin.rendering import CREATED, LAST_USED, REVOKED, VALID_FROM, VALID_UNTIL
 from devices.credentials import x509
 from devices.models import Certificate
 
 
 class CertificateForm(RegisterForm):
+    preview_of = staticmethod(previews.of_certificate)
+
     class Meta:
         model = Certificate
         fields = ["device", "pin", "label"]
         widgets = {"pin": forms.RadioSelect}
-
-    def prepared(self, fields: dict[str, Any]) -> Certificate:
-        return Certificate.objects.prepare(**fields)
-
-    def previewed(self, row: Certificate) -> Preview:
-        return previews.of_certificate(row, timezone.now())
 
 
 @admin.register(Certificate)

@@ -1,5 +1,7 @@
 """Certificates and lists that staff present: read once, shown, and saved as they were shown."""
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -8,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -73,14 +76,9 @@ class PresentedForm(forms.Form):
 
 
 class RegisterForm(PresentedForm, forms.ModelForm):
-    """A certificate that makes a row."""
+    """A certificate that makes a row; the model's manager has `prepare`."""
 
-    def prepared(self, fields: dict[str, Any]) -> Any:
-        """Return the row that `fields` and the certificate make, not saved."""
-        raise NotImplementedError
-
-    def previewed(self, row: Any) -> Preview:
-        raise NotImplementedError
+    preview_of: Callable[[Any, datetime], Preview]  # of a row that is not saved
 
     def clean(self) -> dict[str, Any]:
         """Read the certificate and check the row that it makes as a whole."""
@@ -92,7 +90,7 @@ class RegisterForm(PresentedForm, forms.ModelForm):
             name: value for name, value in cleaned.items() if name not in PresentedForm.base_fields
         }
         try:
-            prepared = self.prepared(others | {"presented": text})
+            prepared = type(self.instance).objects.prepare(**others, presented=text)
         except ValidationError as error:
             if "PRIVATE KEY" in text:  # nothing may send it back, not even this page
                 self.send_back(presented="")
@@ -105,7 +103,8 @@ class RegisterForm(PresentedForm, forms.ModelForm):
             for found in unknown:
                 known.setdefault("presented", []).extend(found)
             raise ValidationError(known) from None
-        self.show(self.previewed(prepared), prepared.fingerprint, prepared.pem)
+        preview = self.preview_of(prepared, timezone.now())
+        self.show(preview, prepared.fingerprint, prepared.pem)
         self.instance = prepared
         return cleaned
 

@@ -35,7 +35,10 @@ class SavedFiltersMixin(OwnPagesMixin):
         own: Any = self  # the site gives every admin AddressParametersMixin
         known = own.offered_lookups(request) | own.related_lookups()
         known |= {SEARCH_VAR, ORDER_VAR, PAGE_VAR, "all", "_facets"}
-        current = _narrowing(request.GET).urlencode()
+        narrowing = request.GET.copy()
+        for name in (PAGE_VAR, "all", "_facets", "e"):
+            narrowing.pop(name, None)
+        current = narrowing.urlencode()
         filters = []
         for one in SavedFilter.objects.usable_by(request.user, self.opts.label_lower):
             asked = QueryDict(one.query)
@@ -75,10 +78,3 @@ class SavedFiltersMixin(OwnPagesMixin):
             errors = [error for found in form.errors.as_data().values() for error in found]
             messages.error(request, " ".join(ValidationError(errors).messages))
         return HttpResponseRedirect(back)
-
-
-def _narrowing(parameters: QueryDict) -> QueryDict:
-    found = parameters.copy()
-    for name in (PAGE_VAR, "all", "_facets", "e"):
-        found.pop(name, None)
-    return found

@@ -44,6 +44,7 @@ STATES = {
 }
 NAMED_BY = ("identifier", "name", "text", "uri", "label")  # fields of what an event is about
 HAPPENED = moment_column("moment", gettext_lazy("Time"))
+TRIED = moment_column("tried_at", gettext_lazy("Last attempt"))
 
 
 class WebhookForm(CurrentForm):
@@ -217,13 +218,13 @@ class DeliveryAdmin(ReadOnly):
         "code",
         "attempts",
         "duration",
-        "last",
+        TRIED,
         "next",
     ]
     list_select_related = ["webhook", "event"]
     list_filter = ["state", ("webhook", admin.RelatedOnlyFieldListFilter)]
     fieldsets = [
-        (None, {"fields": ["webhook", "event_link", "shown_state", "attempts", "last", "next"]}),
+        (None, {"fields": ["webhook", "event_link", "shown_state", "attempts", TRIED, "next"]}),
         (
             gettext_lazy("The last answer"),
             {"fields": ["code", "problem", "duration", "answer_text"]},
@@ -245,10 +246,6 @@ class DeliveryAdmin(ReadOnly):
     def shown_state(self, delivery: Delivery) -> SafeString:
         state = DeliveryState(delivery.state)
         return badge(TONES[state], state.label)
-
-    @admin.display(description=gettext_lazy("Last attempt"), ordering="tried_at")
-    def last(self, delivery: Delivery) -> SafeString | str:
-        return moment(delivery.tried_at)
 
     @admin.display(description=gettext_lazy("Next attempt"), ordering="due_at")
     def next(self, delivery: Delivery) -> SafeString | str:

@@ -5,13 +5,12 @@ from typing import Any
 from django import forms
 from django.db.models import BigIntegerField
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from django_filters import rest_framework as filters
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework.request import Request
 
-from devices.api.problems import Problem
+from devices.api.problems import ParameterError
 from devices.moments import parse_moment
 
 
@@ -52,24 +51,12 @@ class MomentFilter(filters.Filter):
     field_class = MomentFormField
 
 
-class UnusableParameters(Problem):
-    """Parameters of a list say nothing that it can be asked for."""
-
-    status_code = 400
-    default_code = "parameter"
-    default_detail = gettext_lazy("The address has a parameter that cannot be used.")
-
-
 def check(filterset: Any) -> None:
-    """Raise UnusableParameters where a filter cannot be asked what the address says."""
+    """Raise ParameterError where a filter cannot be asked what the address says."""
     if not filterset.is_valid():
-        raise UnusableParameters(
-            errors=[
-                {"parameter": name, "detail": text}
-                for name, texts in filterset.errors.items()
-                for text in texts
-            ]
-        )
+        errors = filterset.errors.items()
+        first, *more = [(name, text) for name, texts in errors for text in texts]
+        raise ParameterError(*first, *more)
 
 
 class Backend(filters.DjangoFilterBackend):

@@ -92,16 +92,15 @@ class LengthRequired(Problem):
 
 
 class ParameterError(Problem):
-    """A parameter of the address is unknown, or says nothing that can be used."""
+    """Parameters of the address are unknown, or say nothing that can be used."""
 
     status_code = HTTPStatus.BAD_REQUEST
     default_code = "parameter"
+    default_detail = gettext_lazy("The address has a parameter that cannot be used.")
 
-    def __init__(self, parameter: str, detail: Any) -> None:
-        super().__init__(
-            _("The address has a parameter that cannot be used."),
-            errors=[{"parameter": parameter, "detail": str(detail)}],
-        )
+    def __init__(self, parameter: str, detail: Any, *more: tuple[str, Any]) -> None:
+        found = [(parameter, detail), *more]
+        super().__init__(errors=[{"parameter": name, "detail": str(text)} for name, text in found])
 
 
 class HeaderError(Problem):
@@ -109,11 +108,10 @@ class HeaderError(Problem):
 
     status_code = HTTPStatus.BAD_REQUEST
     default_code = "header"
+    default_detail = gettext_lazy("A header cannot be used.")
 
     def __init__(self, header: str, detail: Any) -> None:
-        super().__init__(
-            _("A header cannot be used."), errors=[{"header": header, "detail": str(detail)}]
-        )
+        super().__init__(errors=[{"header": header, "detail": str(detail)}])
 
 
 class Unavailable(Problem):

@@ -99,16 +99,21 @@ def hmac_digests(secret: str, wanted: Collection[str]) -> dict[str, str]:
     return made
 
 
-def argon2_digest(secret: str, pepper: bytes) -> str:
-    """Return the digest of a chosen secret in PHC form, with today's cost and a new salt."""
+def _argon2(salt: bytes, pepper: bytes) -> Argon2id:
+    """Return the hash at today's cost."""
     return Argon2id(
-        salt=os.urandom(ARGON2_SALT_BYTES),
+        salt=salt,
         length=ARGON2_HASH_BYTES,
         iterations=ARGON2_ITERATIONS,
         lanes=ARGON2_LANES,
         memory_cost=ARGON2_MEMORY_KIB,
         secret=pepper,
-    ).derive_phc_encoded(encoded(secret))
+    )
+
+
+def argon2_digest(secret: str, pepper: bytes) -> str:
+    """Return the digest of a chosen secret in PHC form, with today's cost and a new salt."""
+    return _argon2(os.urandom(ARGON2_SALT_BYTES), pepper).derive_phc_encoded(encoded(secret))
 
 
 def argon2_matches(secret: str, digest: str, pepper: bytes) -> bool:
@@ -188,14 +193,7 @@ def _is_affordable(phc: str) -> bool:
 
 def dummy_hash(secret: str) -> None:
     """Hash a secret in vain: an unknown device must not be answered faster than a known one."""
-    Argon2id(
-        salt=bytes(ARGON2_SALT_BYTES),
-        length=ARGON2_HASH_BYTES,
-        iterations=ARGON2_ITERATIONS,
-        lanes=ARGON2_LANES,
-        memory_cost=ARGON2_MEMORY_KIB,
-        secret=peppers()[newest_pepper()],
-    ).derive(encoded(secret))
+    _argon2(bytes(ARGON2_SALT_BYTES), peppers()[newest_pepper()]).derive(encoded(secret))
 
 
 def check_usable(secret: str, *, random: bool = False) -> None:

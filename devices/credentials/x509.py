@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -251,6 +251,19 @@ def validity_of(certificate: x509.Certificate) -> tuple[datetime, datetime]:
     """Return from when and until when (inclusive) a certificate is valid."""
     with parsing(_("the validity")):
         return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+def columns_of(certificate: x509.Certificate) -> dict[str, Any]:
+    """Return what a row of a certificate keeps of it, be it a device's or an authority's."""
+    not_before, not_after = validity_of(certificate)
+    return {
+        "pem": pem_of(certificate),
+        "fingerprint": fingerprint(certificate),
+        "public_key_fingerprint": public_key_fingerprint(certificate),
+        "subject": subject_of(certificate),
+        "not_before": not_before,
+        "not_after": not_after,
+    }
 
 
 def key_text(certificate: x509.Certificate) -> str:

@@ -65,10 +65,5 @@ def check_address(address: Address) -> None:
     is_odd = isinstance(mapped, IPv6Address) and mapped not in ORDINARY_IPV6
     is_special = is_odd or any(mapped in network for network in SPECIAL)
     if is_special or not mapped.is_global or mapped.is_multicast or mapped.is_reserved:
-        raise _refused(address)
-
-
-def _refused(address: Address) -> RefusedError:
-    return RefusedError(
-        _("%(address)s is not on the internet, nor in WEBHOOK_NETWORKS.") % {"address": address}
-    )
+        text = _("%(address)s is not on the internet, nor in WEBHOOK_NETWORKS.")
+        raise RefusedError(text % {"address": address})

@@ -50,10 +50,6 @@ def note_leaving(pk: int, identifier: str, groups: list[int]) -> None:
         noted[pk] = (identifier, groups)
 
 
-def _gone(pk: int) -> tuple[str, list[int]] | None:
-    return (_leaving.get() or {}).get(pk)
-
-
 def record_changes(historical: Any, rows: Sequence[models.Model], change_type: str) -> None:
     """Leave an event for each of these changes of rows of one model; one insert for all.
 
@@ -161,7 +157,7 @@ class _Named:
         """Find what the devices in question are called, and the groups that they are in."""
         wanted = {pk for value in values for pk in self._devices_of(value)}
         for pk in list(wanted):
-            if gone := _gone(pk):
+            if gone := (_leaving.get() or {}).get(pk):
                 self._names[DEVICE][pk], self._groups[pk] = gone
                 wanted.discard(pk)
         if wanted:

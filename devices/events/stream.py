@@ -85,16 +85,12 @@ def read(
         for row in rows:
             position, cursor = row.position or 0, cursor_of(row)
             if (not kinds or row.kind in kinds) and (
-                groups is None or not groups_of(row).isdisjoint(groups)
+                groups is None or not set(groups).isdisjoint(row.groups)
             ):
                 found.append(row)
                 if len(found) == limit:
                     break
     return Page(found, cursor, position, more=position < stream.position)
-
-
-def groups_of(event: Event) -> frozenset[int]:
-    return frozenset(event.groups)
 
 
 def cursor_of(event: Event) -> str:

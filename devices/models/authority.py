@@ -74,15 +74,9 @@ class CertificateAuthorityQuerySet(models.QuerySet["CertificateAuthority"]):
             certificate = x509.read(presented).leaf
             x509.check_anchor(certificate)
             x509.check_validity(certificate, timezone.now())
-            not_before, not_after = x509.validity_of(certificate)
             return self.model(
-                pem=x509.pem_of(certificate),
-                fingerprint=x509.fingerprint(certificate),
                 subject_fingerprint=x509.subject_fingerprint(certificate),
-                public_key_fingerprint=x509.public_key_fingerprint(certificate),
-                subject=x509.subject_of(certificate),
-                not_before=not_before,
-                not_after=not_after,
+                **x509.columns_of(certificate),
                 **fields,
             )
         except Refused as refusal:

@@ -94,20 +94,14 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
             certificate = x509.read(presented).leaf
             x509.check_readable(certificate)
             x509.check_strength(certificate)
-            not_before, not_after = x509.validity_of(certificate)
             return self.model(
                 device=device,
                 pin=pin,
                 label=label,
-                pem=x509.pem_of(certificate),
-                fingerprint=x509.fingerprint(certificate),
                 content_fingerprint=x509.content_fingerprint(certificate),
-                public_key_fingerprint=x509.public_key_fingerprint(certificate),
-                subject=x509.subject_of(certificate),
                 issuer=x509.issuer_of(certificate),
                 serial=x509.serial_of(certificate),
-                not_before=not_before,
-                not_after=not_after,
+                **x509.columns_of(certificate),
             )
         except Refused as refusal:
             raise refusal.as_validation_error() from None
@@ -155,10 +149,7 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         """Return the revoked rows, of any device, that forbid this certificate for ever."""
         return self.filter(revoked_at__isnull=False).filter(
             Q(content_fingerprint=certificate.content_fingerprint)
-            | Q(
-                pin=Pin.PUBLIC_KEY,
-                public_key_fingerprint=certificate.public_key_fingerprint,
-            )
+            | Q(pin=Pin.PUBLIC_KEY, public_key_fingerprint=certificate.public_key_fingerprint)
         )
 
 
