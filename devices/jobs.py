@@ -134,26 +134,21 @@ class Beat:
 
 def do(job: Job) -> None:
     """Do a claimed job, and write how it ended."""
-    ended: dict[str, Any]
     try:
         with Beat(job) as beat:
             _do(job, beat)
     except Cancelled:
-        state, ended = JobState.CANCELLED, {}
+        job.finish(JobState.CANCELLED, timezone.now())
     except Broken as error:
         text = _("An assertion would not hold any more; nothing was changed.")
-        state, ended = (
-            JobState.FAILED,
-            {"error": text, "result": {"consequences": error.consequences}},
-        )
+        result = {"consequences": error.consequences}
+        job.finish(JobState.FAILED, timezone.now(), error=text, result=result)
     except ValidationError as error:
-        state, ended = JobState.FAILED, {"error": " ".join(error.messages)}
+        job.finish(JobState.FAILED, timezone.now(), error=" ".join(error.messages))
     except Exception:
         log.exception("the job %s failed", job)
-        state, ended = JobState.FAILED, {"error": _("An unexpected failure; see the log.")}
-    else:
-        return
-    job.finish(state, timezone.now(), **ended)
+        text = _("An unexpected failure; see the log.")
+        job.finish(JobState.FAILED, timezone.now(), error=text)
 
 
 def _do(job: Job, beat: Beat) -> None:

@@ -350,7 +350,7 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
     page = timeline.latest(where, after=after, of_batch=True)
     total = sum(one.n for one in counts)
     is_planned = total <= MAX_PLANNED or PLAN in request.GET
-    plan = _plan(request, number) if is_planned else None
+    plan = undoing.plan(number, request.user) if is_planned else None
     return TemplateResponse(
         request,
         "admin/history/batch.html",
@@ -373,20 +373,11 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
     )
 
 
-def _plan(request: HttpRequest, number: UUID, *, lock: bool = False) -> undoing.Plan | None:
-    def may(verb: str, model: type[Model]) -> bool:
-        name = f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
-        return history_of(model) in visible and request.user.has_perm(name)
-
-    visible = timeline.visible_to(request.user)
-    return undoing.plan(number, may=may, lock=lock)
-
-
 def _undo(request: HttpRequest, number: UUID) -> HttpResponse:
     """Undo a batch as far as it can be; the undo is a batch as well."""
     reason = undoing.batch_reason(typed_reason(request))
     with transaction.atomic(), history.origin(Origin.ADMIN, reason=reason):
-        plan = _plan(request, number, lock=True)
+        plan = undoing.plan(number, request.user, lock=True)
         if plan is not None:
             for model, rows in plan.deleted.items():
                 found = dependants(model._default_manager.filter(pk__in=[row.pk for row in rows]))

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 
 from devices.api.filters import KeyFilter, MomentFilter, check
 from devices.api.pagination import KeyPagination
-from devices.api.permissions import grant_of, may, narrowed
+from devices.api.permissions import grant_of, narrowed
 from devices.api.problems import Conflict, ParameterError
 from devices.api.serializers import (
     CharField,
@@ -26,7 +26,7 @@ from devices.api.serializers import (
     UUIDField,
 )
 from devices.api.views import ApiView
-from devices.history import ChangeType, Origin, all_histories, history_of, timeline, undoing
+from devices.history import ChangeType, Origin, all_histories, timeline, undoing
 from devices.history.timeline import Cursor, Entry
 from devices.models import Device
 
@@ -121,9 +121,7 @@ class ChangesView(ApiView):
         return f"{request.build_absolute_uri(request.path)}?{parameters.urlencode()}"
 
     def _where(self, request: Request, asked: dict[str, Any]) -> dict[Any, Q]:
-        visible = {
-            one: self._reached(request, one) for one in all_histories() if _may_read(request, one)
-        }
+        visible = {one: self._reached(request, one) for one in timeline.visible_to(self)}
         if not visible:
             raise PermissionDenied
         if asked["device"] is not None:
@@ -188,7 +186,7 @@ class WayBackView(ApiView):
 
     def _set_back(self, request: Request) -> Response:
         asked = self.asked(ChangeNameSerializer)
-        model = self._model(request, asked["model"])
+        model = self._model(asked["model"])
         try:
             way = undoing.way_back(model, asked["id"], undoes_change=self.undoes_change)
         except ObjectDoesNotExist:
@@ -215,15 +213,14 @@ class WayBackView(ApiView):
             {"model": model._meta.label_lower, "row": way.row.pk, "fields_changed": fields}
         )
 
-    @staticmethod
-    def _model(request: Request, label: str) -> Any:
+    def _model(self, label: str) -> Any:
         """Return the model of the label; raises ValidationError or PermissionDenied."""
         found = {one.instance_type._meta.label_lower: one for one in all_histories()}
         historical = found.get(label)
         if historical is None or not getattr(historical.instance_type, "restored_fields", ()):
             raise ValidationError({"model": [_("No change of such rows can be undone.")]})
         model = historical.instance_type
-        if not (_may_read(request, historical) and may(request, _named(model, "change"))):
+        if not (self.may(_named(historical, "view")) and self.may(_named(model, "change"))):
             raise PermissionDenied
         return model
 
@@ -295,7 +292,7 @@ class UndoBatchView(ApiView):
         Rows that the account may not change or delete, or whose history it may not read, are left.
         """
         number, grant = self.asked(BatchSerializer)["batch"], grant_of(request)
-        visible = [one for one in all_histories() if _may_read(request, one)]
+        visible = timeline.visible_to(self)
         if not visible:
             raise PermissionDenied
         if not any(one.objects.filter(batch=number).exists() for one in visible):
@@ -304,10 +301,7 @@ class UndoBatchView(ApiView):
         if grant is not None and any(map(grant.narrows, touched)):
             raise PermissionDenied(_("A rule of the token keeps it to some devices."))
 
-        def permitted(verb: str, model: Any) -> bool:
-            return history_of(model) in visible and may(request, _named(model, verb))
-
-        plan = undoing.plan(number, may=permitted, lock=True)
+        plan = undoing.plan(number, self, lock=True)
         if plan is None:
             raise Conflict(_("It has too many changes to be undone here."), code="too-many")
         for model, rows in plan.deleted.items():
@@ -320,10 +314,6 @@ class UndoBatchView(ApiView):
 
 def _named(model: Any, verb: str) -> str:
     return f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
-
-
-def _may_read(request: Request, historical: Any) -> bool:
-    return may(request, _named(historical, "view"))
 
 
 def _both(visible: dict[Any, Q], wanted: dict[Any, Q]) -> dict[Any, Q]:

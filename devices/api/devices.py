@@ -36,11 +36,11 @@ from devices.api.exporting import ExportMixin
 from devices.api.filters import KeyFilter, TruthFilter
 from devices.api.serializers import CharField, IntegerField, ModelSerializer, Serializer
 from devices.api.views import RowsViewSet, user_name
-from devices.credentials import x509
+from devices.credentials import throttle, x509
 from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credential_state import revoke_credentials
 from devices.transfer.exporting import streamed, values_of
-from devices.trying import PERMISSION, WINDOW, try_credentials
+from devices.trying import PERMISSION, try_credentials
 
 
 class AttributesField(serializers.JSONField):
@@ -244,7 +244,9 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
         self.spend([device])
         verdict = try_credentials(getattr(request.user, "pk", None), device, **asked)
         if verdict is None:
-            raise Throttled(WINDOW, _("Too many of your tries have failed; try again later."))
+            raise Throttled(
+                throttle.WINDOW, _("Too many of your tries have failed; try again later.")
+            )
         return Response(VerdictSerializer(verdict).data)
 
     @extend_schema(request=NewDeviceSerializer, responses={201: ProvisionedSerializer})

@@ -6,7 +6,7 @@ counts only for a backend that did the TLS handshake with the device. (docs/cert
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import pairwise
@@ -262,23 +262,20 @@ class Issuers:
         return list(found)
 
 
+@dataclass
 class Verification:
     """The check of one certificate, presented for one identifier."""
 
-    def __init__(
-        self,
-        identifier: str,
-        presented: Presented,
-        stored: StoredCertificates,
-        issuers: Issuers,
-        now: datetime,
-    ) -> None:
-        self.identifier = identifier
-        self.presented = presented
-        self.rows = stored.rows.get(identifier, [])
-        self.stored = stored
-        self.issuers = issuers
-        self.now = now
+    identifier: str
+    presented: Presented
+    stored: StoredCertificates
+    issuers: Issuers
+    now: datetime
+
+    @property
+    def rows(self) -> list[Registered]:
+        """What the registry holds of the device that is named."""
+        return self.stored.rows.get(self.identifier, [])
 
     def verdict(self) -> Verdict:
         """Return whether the certificate is the device's; a refusal is a verdict, too."""
@@ -482,13 +479,12 @@ def verify_caller_certificate(
     ):
         return verification.verdict()
     guess = throttle.Guess(identifier, ["certificate"], as_caller=True)
-    with guess.attempt() as allowed:
-        if not allowed:
-            return Verdict(Outcome.THROTTLED, guess.refusal)
-        verdict = verification.verdict()
-        if verdict.verified:
-            guess.succeeded()
-            throttle.remembered.note(counted, presented)
+    if not guess.take():
+        return Verdict(Outcome.THROTTLED, guess.refusal)
+    verdict = verification.verdict()
+    if verdict.verified:
+        guess.give_back()
+        throttle.remembered.note(counted, presented)
     return verdict
 
 

@@ -264,13 +264,44 @@ def hide_time(began: float) -> None:
             time.sleep(left)
 
 
-class Guess:
-    """One attempt at an entity whose secret matched nothing that is cheap to check.
+class Marks:
+    """The marks in the cache that failures leave for WINDOW seconds; all taken, nothing is tried.
 
-    An entity has FAILURES marks in the cache. A guess takes one before it is hashed and a right
-    one gives it back, so that guesses at the same moment, in whatever process, are all counted: a
-    cache's `add` is atomic, while `incr` is not in every cache.
+    A try takes one and gives it back where it was right: so tries at the same moment, in whatever
+    process, are all counted. A cache's `add` is atomic, while `incr` is not in every cache.
     """
+
+    def __init__(self, name: str, most: int) -> None:
+        self._marks = [f"{name}:{number}" for number in range(most)]
+        self._taken: str | None = None
+        self._failures = 0  # that had left a mark before this one was taken
+        self.refusal = ""  # why nothing was tried, in words for staff
+
+    def take(self) -> bool:
+        """Count the try as a failure for now; False where it may not be made."""
+        try:
+            taken = cache.get_many(self._marks)
+            self._failures = len(taken)
+            free = (mark for mark in self._marks if mark not in taken)
+            self._taken = next((mark for mark in free if cache.add(mark, True, WINDOW)), None)
+        except Exception:
+            log.exception(UNCOUNTED)
+            self.refusal = _("failures cannot be counted")
+            return False
+        return self._taken is not None
+
+    def give_back(self) -> None:
+        """Do not count the try: it was right, or was not made."""
+        if self._taken is None:
+            return
+        try:
+            cache.delete(self._taken)
+        except Exception:
+            log.exception("a guess that was right, or not hashed, was counted as a failure")
+
+
+class Guess(Marks):
+    """One attempt at an entity whose secret matched nothing that is cheap to check."""
 
     def __init__(self, identifier: str, digests: Sequence[str], *, as_caller: bool = False) -> None:
         trier = _trier.get()
@@ -278,11 +309,7 @@ class Guess:
         self._guessed = "" if trier else identifier  # of whom is told that it is guessed at
         face = trier or self._face
         entity = "\x00".join([face, identifier, *sorted(digests)])  # rows come in any order
-        counter = "guess:" + hashlib.sha256(encoded(entity)).hexdigest()
-        self._marks = [f"{counter}:{number}" for number in range(FAILURES)]
-        self._taken: str | None = None
-        self._failures = 0  # of the entity, before this guess
-        self.refusal = ""  # why it was answered without hashing, in words for staff
+        super().__init__("guess:" + hashlib.sha256(encoded(entity)).hexdigest(), FAILURES)
 
     def hashed(
         self, secret: str, work: Callable[[], Result], recall: Callable[[], Result | None]
@@ -298,7 +325,7 @@ class Guess:
             if not queue.is_asked(question) and (known := recall()) is not None:
                 return known
             with queue.arriving(question):
-                if queue.is_asked(question) or self._take():
+                if queue.is_asked(question) or self.take():
                     may_add = self._taken is not None
                     with released(), suppress(KeyError):  # the equal one was answered meanwhile
                         job = queue.ask(
@@ -318,45 +345,18 @@ class Guess:
             telemetry.listener.turned_away("hash")
             self.refusal = _("too many secrets are being checked at once")
         if job is None or job.result is not None:
-            self._give_back()
+            self.give_back()
         return job.result if job is not None else None
 
-    @contextmanager
-    def attempt(self) -> Iterator[bool]:
-        """Yield whether the guess may be examined at once; otherwise `refusal` says why not.
-
-        It counts as a failure unless `succeeded` is called.
-        """
-        yield self._take()
-
-    def succeeded(self) -> None:
-        """Do not count the guess: it was right."""
-        self._give_back()
-
-    def _take(self) -> bool:
-        """Count the guess as a failure for now; False where it may not be examined."""
-        try:
-            taken = cache.get_many(self._marks)
-            self._failures = len(taken)
-            free = (mark for mark in self._marks if mark not in taken)
-            self._taken = next((mark for mark in free if cache.add(mark, True, WINDOW)), None)
-        except Exception:
-            log.exception(UNCOUNTED)
-            self.refusal = _("failures cannot be counted")
-            return False
-        if self._taken is None:
+    def take(self) -> bool:
+        """Take a mark; tell of the entity where there is none, since it is guessed at."""
+        if super().take():
+            return True
+        if not self.refusal:
             if self._guessed:
                 guesses.worker.note(self._guessed)
             self.refusal = _("%(failures)d failures within %(minutes)d minutes") % {
                 "failures": FAILURES,
                 "minutes": WINDOW // 60,
             }
-        return self._taken is not None
-
-    def _give_back(self) -> None:
-        if self._taken is None:
-            return
-        try:
-            cache.delete(self._taken)
-        except Exception:
-            log.exception("a guess that was right, or not hashed, was counted as a failure")
+        return False

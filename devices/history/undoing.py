@@ -24,7 +24,7 @@ from devices.history.timeline import CHANGES, FieldChange, Names
 
 MAX_UNDONE = 20_000  # changes of one batch
 
-May = Callable[[str, type[models.Model]], bool]
+May = Callable[[str, type[models.Model]], bool]  # "change" or "delete" rows of a model
 
 
 @dataclass(slots=True)
@@ -150,12 +150,18 @@ class Plan:
         return sum(map(len, rows))
 
 
-def plan(number: UUID, *, may: May, lock: bool = False) -> Plan | None:
+def plan(number: UUID, user: Any, *, lock: bool = False) -> Plan | None:
     """Return what undoing a batch would do; None where it has too many changes, or none.
 
-    `may` says whether somebody may "change" or "delete" rows of a model. A constant number of
-    statements for each model.
+    Rows that the user may not change or delete, or whose history they may not read, are left. A
+    constant number of statements for each model.
     """
+
+    def may(verb: str, model: type[models.Model]) -> bool:
+        name = f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
+        return history_of(model) in visible and user.has_perm(name)
+
+    visible = timeline.visible_to(user)
     found = Plan()
     links: dict[Any, list[Any]] = {}
     rows: dict[Any, list[Any]] = {}

@@ -231,7 +231,7 @@ def test_a_throttled_answer_takes_its_time_whoever_is_asked_about(
     make_device: Factory, monkeypatch: pytest.MonkeyPatch, keys: int | None
 ) -> None:
     monkeypatch.setattr(throttle, "THROTTLED_TIME", (0.5, 0.5))
-    monkeypatch.setattr(throttle.Guess, "_take", lambda guess: setattr(guess, "refusal", "spent"))
+    monkeypatch.setattr(throttle.Guess, "take", lambda guess: setattr(guess, "refusal", "spent"))
     identifier = "nobody"
     if keys is not None:
         device = make_device()
