@@ -30,6 +30,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from devices.admin.forms import LineInput
 from devices.admin.mixins import OwnPagesMixin, own_page
 from devices.admin.reauthentication import is_recent
+from devices.jobs import NEEDED
 from devices.models import Device
 from devices.text import isolated
 from devices.transfer.columns import Columns
@@ -178,13 +179,8 @@ class Upload:
         counts = self.run.counts
         if counts["secrets"]:
             self._check_secrets_permitted()
-        needed = {
-            "devices.add_certificate": counts["certificates"],
-            "devices.add_devicegroup": counts["groups_new"],
-            "devices.change_devicegroup": counts["groups_changed"],
-        }
-        for permission, number in needed.items():
-            if number:
+        for counted, permission in NEEDED.items():
+            if counts[counted]:
                 self._need(permission)
 
     def _need(self, permission: str) -> None:

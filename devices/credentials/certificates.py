@@ -128,9 +128,9 @@ class Registered(NamedTuple):
             return self.fingerprint == x509.fingerprint(leaf)
         return self.public_key_fingerprint == x509.public_key_fingerprint(leaf)
 
-    def verdict(self, outcome: Outcome, detail: str = "", **more: Any) -> Verdict:
+    def verdict(self, outcome: Outcome, **more: Any) -> Verdict:
         """Return an outcome about this device."""
-        return Verdict(outcome, detail, device=self.device, kind=self.kind, **more)
+        return Verdict(outcome, device=self.device, kind=self.kind, **more)
 
 
 # The index that holds backends alone bears the condition as it stands here, as a literal.
@@ -488,7 +488,7 @@ def verify_caller_certificate(
     return verdict
 
 
-def backends_named(presented: str, *, using: str = DEFAULT_DB_ALIAS) -> list[str]:
+def backends_named(presented: str) -> list[str]:
     """Return the entities that a caller's certificate may be of, to be verified one by one.
 
     First those that it is pinned to, then whoever the naming rules of trust anchors make of the
@@ -498,10 +498,10 @@ def backends_named(presented: str, *, using: str = DEFAULT_DB_ALIAS) -> list[str
         certificates = x509.read(presented)
         leaf = certificates.leaf
         pins = CERTIFICATES_OF_BACKENDS.rows(
-            x509.fingerprint(leaf), x509.public_key_fingerprint(leaf), using=using
+            x509.fingerprint(leaf), x509.public_key_fingerprint(leaf), using=DEFAULT_DB_ALIAS
         )
         found = [identifier for (identifier,) in pins]
-        for anchor in Issuers([certificates], using).of([leaf, *certificates.others]):
+        for anchor in Issuers([certificates], DEFAULT_DB_ALIAS).of([leaf, *certificates.others]):
             found += anchor.devices_named_in(leaf) if anchor.enabled else []
     except Refused:
         return []

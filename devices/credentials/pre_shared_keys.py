@@ -41,11 +41,10 @@ class StoredKey(NamedTuple):
             return Outcome.DISABLED
         return outcome_at(self, now)
 
-    def verdict(self, outcome: Outcome, detail: str = "") -> Verdict:
+    def verdict(self, outcome: Outcome) -> Verdict:
         """Return an outcome that this row decided."""
         return Verdict(
             outcome,
-            detail,
             device=self.device,
             kind=self.kind,
             key=self.key,
@@ -235,8 +234,7 @@ def _verify_guess(
     )
     if row is not None:
         row = next(own for own in candidates if own.digest == row.digest)  # of an equal guess
-        outcome = row.outcome_at(now)
-        return row.verdict(outcome)
+        return row.verdict(row.outcome_at(now))
     if not stored:
         return Verdict(Outcome.UNKNOWN_DEVICE)
     return _refusal(stored, guess)

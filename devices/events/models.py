@@ -264,7 +264,7 @@ class Webhook(Recorded):
             if changes and stored is not None and self.state == WebhookState.ACTIVE:
                 self.deliveries.waiting().resend()  # they have three days again
 
-    def new_secret(self, *, now: datetime | None = None) -> str:
+    def new_secret(self) -> str:
         """Give the webhook a signing secret and return it, which is shown once.
 
         The one before signs beside it for FORMER_SECRET. The row is saved where it is stored.
@@ -272,7 +272,7 @@ class Webhook(Recorded):
         """
         secret = sealing.generate()
         former = sealing.unseal(self.sealed, self.pepper) if self.sealed else ""
-        self.former_until = (now or timezone.now()) + FORMER_SECRET if former else None
+        self.former_until = timezone.now() + FORMER_SECRET if former else None
         self._seal(secret, former)
         if not self._state.adding:
             self.save(update_fields=[*SEALED_FIELDS, "former_until"])
