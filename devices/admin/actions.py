@@ -121,8 +121,6 @@ class BulkChange:
 
 
 class Enable(BulkChange):
-    """Lets devices connect again."""
-
     name = "enable"
     description = gettext_lazy("Enable selected devices")
     title = gettext_lazy("Enable devices")
@@ -146,8 +144,6 @@ class Enable(BulkChange):
 
 
 class Disable(Enable):
-    """Refuses devices from their next request on."""
-
     name = "disable"
     description = gettext_lazy("Disable selected devices")
     title = gettext_lazy("Disable devices")
@@ -167,8 +163,6 @@ class Disable(Enable):
 
 
 class Join(BulkChange):
-    """Puts devices into a group."""
-
     name = "join"
     description = gettext_lazy("Add selected devices to a group")
     title = gettext_lazy("Add devices to a group")
@@ -188,8 +182,6 @@ class Join(BulkChange):
 
 
 class Leave(BulkChange):
-    """Takes devices out of a group."""
-
     name = "leave"
     description = gettext_lazy("Remove selected devices from a group")
     title = gettext_lazy("Remove devices from a group")
@@ -210,8 +202,6 @@ class Leave(BulkChange):
 
 
 class Delete(BulkChange):
-    """Deletes devices and what hangs on them."""
-
     name = "delete_selected"
     description = gettext_lazy("Delete selected devices")
     permissions = ("delete",)
@@ -247,8 +237,6 @@ class Revoke(BulkChange):
 
 
 class RevokeAll(Revoke):
-    """Revokes every key and certificate of devices."""
-
     name = "revoke_credentials"
     description = gettext_lazy("Revoke all credentials of selected devices")
     permissions = ("revoke_credentials",)
@@ -302,8 +290,6 @@ class RevokeKeys(Revoke):
 
 
 class RevokeCertificates(Revoke):
-    """Revokes certificates, and their keys if wanted."""
-
     description = gettext_lazy("Revoke selected certificates")
     title = gettext_lazy("Revoke certificates")
     text = gettext_lazy("These certificates will admit nobody any more. This cannot be undone.")

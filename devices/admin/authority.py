@@ -1,5 +1,3 @@
-"""Staff's view of trust anchors and their revocation lists."""
-
 from datetime import timedelta
 from typing import Any
 
@@ -93,8 +91,6 @@ class LoadListForm(PresentedForm):
 
 
 class ListFilter(admin.SimpleListFilter):
-    """Trust anchors by the state of their revocation list."""
-
     title = gettext_lazy("list in force")
     parameter_name = "list"
 
@@ -244,7 +240,6 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
 
     @own_page("<int:object_id>/load-list/")
     def load_list(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Put a revocation list in force."""
         anchor = get_object_or_404(CertificateAuthority, pk=object_id)
         if not self.has_change_permission(request, anchor):
             raise PermissionDenied

@@ -1,5 +1,3 @@
-"""Staff's view of certificates that are pinned to devices."""
-
 from typing import Any
 
 from django import forms

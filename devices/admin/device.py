@@ -1,5 +1,3 @@
-"""Staff's view of devices."""
-
 import uuid
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""Staff's view of groups of devices."""
-
 from collections.abc import Sequence
 from typing import Any
 

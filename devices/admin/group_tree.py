@@ -39,7 +39,6 @@ class Branch:
         return sum(one.group.members + one.members_below for one in self.below)
 
     def all(self) -> "Iterator[Branch]":
-        """Yield the branch and those below it."""
         yield self
         for one in self.below:
             yield from one.all()

@@ -79,7 +79,6 @@ class HistoryMixin(OwnPagesMixin):
         return _asking_why(super().changelist_view(request, *args, **kw), self.model)
 
     def may_see_history(self, request: HttpRequest) -> bool:
-        """Whether this user may read the history of such rows."""
         return _may_see(request, history_of(self.model))
 
     def history_view(
@@ -245,8 +244,6 @@ def shown(entry: Entry) -> dict[str, Any]:
 
 
 class ChangesForm(forms.Form):
-    """Which changes somebody looks for."""
-
     model = forms.ChoiceField(label=gettext_lazy("What"), required=False)
     user = forms.CharField(label=gettext_lazy("By whom"), required=False, max_length=150)
     origin = forms.ChoiceField(

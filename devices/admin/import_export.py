@@ -188,7 +188,6 @@ class Upload:
             raise ValidationError(str(NOT_PERMITTED[permission]), code="permission")
 
     def context(self) -> dict[str, Any]:
-        """Return what the page says of the outcome."""
         run, counts = self.run, self.run.counts
         kinds = ("new", "changed", "unchanged", "rejected")
         return {

@@ -118,7 +118,6 @@ class AddressParametersMixin(admin.ModelAdmin):
         return super().lookup_allowed(lookup, value, request)
 
     def related_lookups(self) -> set[str]:
-        """Return the look-ups of rows that belong to another row."""
         return {
             f"{field.name}{end}"
             for field in self.opts.get_fields()
@@ -189,7 +188,6 @@ class ChangeGuardMixin(OwnPagesMixin):
         return self.guarded(request, super().changelist_view, *args, **kwargs)
 
     def guarded(self, request: HttpRequest, view: Callable[..., Any], *args: Any, **kw: Any) -> Any:
-        """Answer as the view does, or as a guard does in its place."""
         guarded: View = partial(view, request, *args, **kw)
         if request.method == "POST":
             for guard in GUARDS:

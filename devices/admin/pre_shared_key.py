@@ -1,5 +1,3 @@
-"""Staff's view of pre-shared keys."""
-
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy

@@ -28,8 +28,6 @@ class SavedFilterForm(forms.ModelForm):
 
 
 class SavedFiltersMixin(OwnPagesMixin):
-    """Keeps filters of an admin's list by name."""
-
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """List rows; show the filters that are named, and which of them cannot be used any more."""
         own: Any = self  # the site gives every admin AddressParametersMixin

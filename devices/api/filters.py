@@ -46,8 +46,6 @@ class MomentFormField(forms.CharField):
 
 @extend_schema_field(OpenApiTypes.DATETIME)
 class MomentFilter(filters.Filter):
-    """A moment (RFC 3339)."""
-
     field_class = MomentFormField
 
 
@@ -60,8 +58,6 @@ def check(filterset: Any) -> None:
 
 
 class Backend(filters.DjangoFilterBackend):
-    """Filters a list as its address says."""
-
     def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
         filterset = self.get_filterset(request, queryset, view)
         if filterset is None:

@@ -35,8 +35,6 @@ class OfType(serializers.Field):
 
 
 class CharField(OfType, serializers.CharField):
-    """A text, as it is."""
-
     json_type = str
     default_error_messages = {"invalid": _("This must be a text.")}
 
@@ -46,21 +44,15 @@ class CharField(OfType, serializers.CharField):
 
 
 class BooleanField(OfType, serializers.BooleanField):
-    """`true` or `false`."""
-
     json_type = bool
     default_error_messages = {"invalid": _("This must be true or false.")}
 
 
 class IntegerField(OfType, serializers.IntegerField):
-    """A whole number."""
-
     json_type = int
 
 
 class DateTimeField(serializers.DateTimeField):
-    """A moment with its offset (RFC 3339)."""
-
     default_error_messages = {"invalid": _("Write a moment such as 2027-01-31T12:00:00Z.")}
 
     def to_internal_value(self, value: Any) -> Any:
@@ -71,15 +63,11 @@ class DateTimeField(serializers.DateTimeField):
 
 
 class ChoiceField(OfType, serializers.ChoiceField):
-    """One of some words."""
-
     json_type = str
     type_error = "invalid_choice"
 
 
 class UUIDField(OfType, serializers.UUIDField):
-    """A UUID, written out."""
-
     json_type = str
 
 

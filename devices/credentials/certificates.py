@@ -50,7 +50,6 @@ class Authority(NamedTuple):
 
     @property
     def certificate(self) -> X509Certificate:
-        """The certificate, parsed."""
         return x509.parsed(self.pem)
 
     def names_device(self, leaf: X509Certificate, identifier: str) -> bool:
@@ -274,7 +273,6 @@ class Verification:
 
     @property
     def rows(self) -> list[Registered]:
-        """What the registry holds of the device that is named."""
         return self.stored.rows.get(self.identifier, [])
 
     def verdict(self) -> Verdict:

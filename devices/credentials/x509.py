@@ -69,7 +69,6 @@ class Refused(Exception):
 
     @property
     def verdict(self) -> Verdict:
-        """The same refusal as an answer."""
         return Verdict(self.outcome, self.detail)
 
     def as_validation_error(self) -> ValidationError:
@@ -200,7 +199,6 @@ def serial_of(certificate: x509.Certificate) -> str:
 
 
 def pem_of(certificate: x509.Certificate) -> str:
-    """Return the certificate alone as a PEM text."""
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
@@ -236,7 +234,6 @@ def subject_fingerprint(certificate: x509.Certificate) -> str:
 
 
 def issuer_fingerprint(certificate: x509.Certificate) -> str:
-    """Return the SHA-256 of the issuer's name."""
     with parsing(_("the issuer")):
         return _sha256(certificate.issuer.public_bytes())
 

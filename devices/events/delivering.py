@@ -331,7 +331,6 @@ class Deliverer:
         self._done.put(attempt)
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop that the connections live in."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             # Names are resolved in threads: one for each webhook, or slow ones hold up others.

@@ -54,8 +54,6 @@ def circumstances() -> dict[str, Any]:
 
 
 class EventQuerySet(models.QuerySet["Event"]):
-    """Events, and how one is left that is no change of a row."""
-
     def record(
         self, kind: Kind, data: Mapping[str, Any], *, groups: Collection[int] = ()
     ) -> "Event":
@@ -160,8 +158,6 @@ class WebhookState(models.TextChoices):
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
-    """Webhooks by their state."""
-
     def live_at(self, now: datetime) -> "WebhookQuerySet":
         """Return those whose secrets are needed: all of them, for what is switched off returns."""
         return self.all()

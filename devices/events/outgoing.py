@@ -37,13 +37,10 @@ class Answer:
 
     @property
     def is_good(self) -> bool:
-        """Whether the host took what it was sent."""
         return self.code is not None and 200 <= self.code < 300  # noqa: PLR2004
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to permitted addresses only."""
-
     def __init__(self) -> None:
         self._network = httpcore.AnyIOBackend()
 

@@ -183,7 +183,6 @@ class _Named:
         return sorted(found)
 
     def document(self, value: Any) -> dict[str, Any]:
-        """Return a row as an event shows it."""
         data: dict[str, Any] = {"model": self._label}
         for field in self._fields:
             found = getattr(value, field.attname)

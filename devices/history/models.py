@@ -104,7 +104,6 @@ class Recorded(models.Model):
             raise ValidationError(errors)
 
     def _is_stored(self, field: str, written: str, char: str) -> bool:
-        """Whether the row holds the text already."""
         if self.pk is None or unstorable_in(char):
             return False
         rows = type(self)._default_manager.filter(pk=self.pk)

@@ -435,7 +435,6 @@ class Names:
         return str(self._instance(change))
 
     def value(self, field: Any, value: Any) -> str:
-        """Return a value as staff read it."""
         if _is_empty(value):
             return NOTHING
         if field.is_relation:

@@ -273,7 +273,6 @@ def _plan_back(
     changed: tuple[str, Any, Any, Any],
     allowed: Sequence[str],
 ) -> None:
-    """Add to the plan how one row is set back."""
     name, row, change, former = changed
     if former is None:
         found.leave(name, _("What it said before is not on record any more."))

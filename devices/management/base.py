@@ -266,5 +266,4 @@ class DeviceCommand(RegistryCommand):
         self.handle_device(self.device(options["identifier"]), **options)
 
     def handle_device(self, device: Device, **options: Any) -> None:
-        """Do what the command is for."""
         raise NotImplementedError

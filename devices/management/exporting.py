@@ -36,7 +36,6 @@ class ExportCommand(RegistryCommand):
         parser.add_argument("--output", metavar="FILE", help="where to (default: the screen)")
 
     def export(self, kind: Format, **options: Any) -> Export:
-        """Return the file."""
         raise NotImplementedError
 
     def handle(self, *args: Any, **options: Any) -> None:

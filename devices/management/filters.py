@@ -15,7 +15,6 @@ NO_FILTER = (ArgumentTypeError, FieldError, KeyError, TypeError, ValidationError
 
 
 def add_filter(parser: CommandParser) -> None:
-    """Add `--filter`, which may be given again."""
     parser.add_argument(
         "--filter",
         action="append",

@@ -28,8 +28,6 @@ _known: ContextVar["list[AttributeDefinition] | None"] = ContextVar("known", def
 
 
 class AttributeDefinitionManager(models.Manager["AttributeDefinition"]):
-    """The schema of attributes, and what it says of some."""
-
     def in_force(self) -> "list[AttributeDefinition]":
         """Return all definitions, read once within `read_once`."""
         known = _known.get()

@@ -66,7 +66,6 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         return self.unrevoked().filter(pin=Pin.CERTIFICATE, not_after__lt=now)
 
     def usable_at(self, now: datetime) -> "CertificateQuerySet":
-        """Return those that can admit their device at that moment."""
         return self.live_at(now).filter(~Q(pin=Pin.CERTIFICATE) | Q(not_before__lte=now))
 
     def ending_before(self, moment: datetime, *, now: datetime) -> "CertificateQuerySet":

@@ -39,8 +39,6 @@ def _count_live(credentials: str) -> Coalesce:
 
 
 class DeviceQuerySet(models.QuerySet["Device"]):
-    """Devices, and what is done to many of them."""
-
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete them, and what hangs on them; `delete_with_history` does so for staff."""
         with devices_leave():
@@ -245,7 +243,6 @@ class Device(Recorded):
                 end_access([self], AccessEnd.DISABLED)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """Delete the device, and what hangs on it; its access ends."""
         with transaction.atomic():
             end_access([self], AccessEnd.DELETED)
             with devices_leave():

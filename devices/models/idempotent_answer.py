@@ -9,8 +9,6 @@ FORGOTTEN = 1000  # rows in one statement
 
 
 class IdempotentAnswerQuerySet(models.QuerySet["IdempotentAnswer"]):
-    """Answers, and how old ones are forgotten."""
-
     def forget(self, now: datetime) -> int:
         """Delete those that nobody may ask for any more; return how many."""
         old, count = self.filter(created__lt=now - KEPT).order_by("created"), 0

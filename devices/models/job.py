@@ -32,8 +32,6 @@ UNFINISHED = (JobState.WAITING, JobState.RUNNING)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
-    """Jobs by their state, and how one is claimed."""
-
     def unfinished(self) -> "JobQuerySet":
         return self.filter(state__in=UNFINISHED)
 

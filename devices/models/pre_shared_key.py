@@ -27,8 +27,6 @@ MAX_LIVE_CHOSEN = 4  # each costs a memory-hard hash when a wrong secret is pres
 
 
 class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
-    """Keys by their state, and how they are made."""
-
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete the keys, which admit their devices as little as revoked ones."""
         with transaction.atomic():

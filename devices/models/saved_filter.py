@@ -11,8 +11,6 @@ MAX_LENGTH = 2000  # characters of what an address says
 
 
 class SavedFilterQuerySet(models.QuerySet["SavedFilter"]):
-    """Filters by who may use them."""
-
     def usable_by(self, user: Any, listed: str) -> "SavedFilterQuerySet":
         """Return the filters of a list that an account named, and those that others share."""
         return self.filter(Q(owner_id=user.pk) | Q(is_shared=True), listed=listed)

@@ -51,7 +51,6 @@ class Command(RegistryCommand):
 
     @staticmethod
     def _counted(model: Any, *, live: bool) -> dict[str, int]:
-        """Return how many rows hang on each pepper."""
         rows = model.objects.live_at(timezone.now()) if live else model.objects.all()
         return dict(rows.order_by().values_list("pepper").annotate(Count("pk")))
 
