@@ -63,6 +63,11 @@ def signature() -> str:
     return f"{os_user()} (command line)".lstrip()
 
 
+def fields_of(row: object, *names: str) -> dict[str, Any]:
+    """Return these fields of a row, by their names."""
+    return {name: getattr(row, name) for name in names}
+
+
 def summary(gone: Mapping[str, int]) -> tuple[dict[str, int], str]:
     """Return what a deletion took along, by model, for a document and as text."""
     deleted = {label.lower(): n for label, n in sorted(gone.items()) if n}

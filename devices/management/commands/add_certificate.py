@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from devices.credentials import x509
-from devices.management.base import DeviceCommand
+from devices.management.base import DeviceCommand, fields_of
 from devices.models import Certificate, Device
 from devices.models.certificate import Pin
 
@@ -36,17 +36,12 @@ class Command(DeviceCommand):
             pin=options["pin"],
             label=options["label"],
         )
+        names = ("pin", "subject", "issuer", "serial", "not_before", "not_after")
         document = {
             "certificate": certificate.pk,
-            "pin": certificate.pin,
-            "subject": certificate.subject,
-            "issuer": certificate.issuer,
-            "serial": certificate.serial,
-            "not_before": certificate.not_before,
-            "not_after": certificate.not_after,
+            **fields_of(certificate, *names),
             "key": x509.key_text(certificate.parsed),
-            "fingerprint": certificate.fingerprint,
-            "public_key_fingerprint": certificate.public_key_fingerprint,
+            **fields_of(certificate, "fingerprint", "public_key_fingerprint"),
         }
         self.answer(
             options,

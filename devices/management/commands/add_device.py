@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, fields_of
 from devices.models import Device, PreSharedKey
 
 
@@ -45,21 +45,15 @@ class Command(RegistryCommand):
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
         given = self.secret_from_stdin() if options["secret_stdin"] else options["secret"]
-        device = Device(
-            identifier=options["identifier"],
-            kind=options["kind"],
-            name=options["name"],
-            enabled=not options["disabled"],
-        )
+        said = {name: options[name] for name in ("identifier", "kind", "name")}
+        device = Device(**said, enabled=not options["disabled"])
         device.full_clean()
         for warning in filter(None, (*device.identifier_warnings(), device.rtio_warning())):
             self.stderr.write(f"warning: {warning}")
         device.save()
         device.groups.set([self.group(name) for name in options["group"]])
         document = {
-            "identifier": device.identifier,
-            "kind": device.kind,
-            "enabled": device.enabled,
+            **fields_of(device, "identifier", "kind", "enabled"),
             "groups": sorted(options["group"]),
             "key": None,
         }

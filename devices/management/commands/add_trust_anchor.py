@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 
 from devices.credentials import x509
 from devices.credentials.x509 import NameSource
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, fields_of
 from devices.models import CertificateAuthority
 from devices.models.authority import PLACEHOLDER, CRLPolicy
 
@@ -54,19 +54,14 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        names = ("name", "name_source", "name_pattern", "identifier_pattern", "crl_policy")
         anchor = CertificateAuthority.objects.register(
             presented=self.certificate(options["file"]),
-            name=options["name"],
             enabled=not options["disabled"],
-            name_source=options["name_source"],
-            name_pattern=options["name_pattern"],
-            identifier_pattern=options["identifier_pattern"],
-            crl_policy=options["crl_policy"],
+            **{name: options[name] for name in names},
         )
         document = {
-            "subject": anchor.subject,
-            "not_before": anchor.not_before,
-            "not_after": anchor.not_after,
+            **fields_of(anchor, "subject", "not_before", "not_after"),
             "key": x509.key_text(anchor.parsed),
             "fingerprint": anchor.fingerprint,
         }

@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db.models import Prefetch
 
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, fields_of
 from devices.management.filters import add_filter, chosen
 from devices.models import DeviceGroup
 
@@ -28,12 +28,8 @@ class Command(RegistryCommand):
         found = list(rows[: limit + 1])
         documents = [
             {
-                "identifier": device.identifier,
-                "kind": device.kind,
-                "enabled": device.enabled,
-                "name": device.name,
+                **fields_of(device, "identifier", "kind", "enabled", "name", "last_seen"),
                 "groups": [group.name for group in device.groups.all()],
-                "last_seen": device.last_seen,
             }
             for device in found[:limit]
         ]

@@ -1,6 +1,6 @@
 from typing import Any
 
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, fields_of
 from devices.models import CertificateAuthority
 
 
@@ -8,16 +8,9 @@ class Command(RegistryCommand):
     help = "List trust anchors: whether each vouches for devices, until when, its fingerprint."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        names = ("name", "enabled", "subject", "fingerprint", "not_before", "not_after")
         anchors = [
-            {
-                "name": anchor.name,
-                "enabled": anchor.enabled,
-                "subject": anchor.subject,
-                "fingerprint": anchor.fingerprint,
-                "not_before": anchor.not_before,
-                "not_after": anchor.not_after,
-                "crl_policy": anchor.crl_policy,
-            }
+            fields_of(anchor, *names, "crl_policy")
             for anchor in CertificateAuthority.objects.order_by("name")
         ]
         lines = [

@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from devices.credentials import crl
-from devices.management.base import RegistryCommand, signature
+from devices.management.base import RegistryCommand, fields_of, signature
 
 
 class Command(RegistryCommand):
@@ -22,12 +22,8 @@ class Command(RegistryCommand):
         anchor = self.anchor(options["anchor"])
         content = self.content(options["file"], crl.MAX_LIST_BYTES)
         loaded = anchor.load_list(content, by=signature())
-        document = {
-            "number": loaded.number or None,
-            "this_update": loaded.this_update,
-            "next_update": loaded.next_update,
-            "entries": loaded.entries,
-        }
+        document = {"number": loaded.number or None}
+        document |= fields_of(loaded, "this_update", "next_update", "entries")
         self.answer(
             options,
             f"Loaded the revocation list of {anchor.name}.\n{self.lines(document)}",

@@ -26,11 +26,7 @@ class Command(DeviceCommand):
         parser.add_argument("--reason", default="", help="why, for the record")
 
     def handle_device(self, device: Device, **options: Any) -> None:
-        how = {
-            "by": signature(),
-            "reason": options["reason"],
-            "key_too": options["key_too"],
-        }
+        how = {"by": signature(), "reason": options["reason"], "key_too": options["key_too"]}
         if options["file"]:
             presented = self.certificate(options["file"])
             revoked = [

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from devices.management.base import DeviceCommand
+from devices.management.base import DeviceCommand, fields_of
 from devices.models import Certificate, Device, PreSharedKey
 
 
@@ -12,39 +12,19 @@ class Command(DeviceCommand):
     def handle_device(self, device: Device, **options: Any) -> None:
         now = timezone.now()
         keys = [
-            {
-                "key": key.pk,
-                "label": key.label,
-                "state": key.state_at(now).value,
-                "scheme": key.scheme,
-                "not_before": key.not_before,
-                "not_after": key.not_after,
-                "last_used": key.last_used,
-            }
+            {"key": key.pk, "label": key.label, "state": key.state_at(now).value}
+            | fields_of(key, "scheme", "not_before", "not_after", "last_used")
             for key in PreSharedKey.objects.filter(device=device)
         ]
         certificates = [
-            {
-                "certificate": certificate.pk,
-                "label": certificate.label,
-                "state": certificate.state_at(now).value,
-                "fingerprint": certificate.fingerprint,
-                "not_after": certificate.not_after,
-                "last_used": certificate.last_used,
-            }
-            for certificate in Certificate.objects.filter(device=device)
+            {"certificate": one.pk, "label": one.label, "state": one.state_at(now).value}
+            | fields_of(one, "fingerprint", "not_after", "last_used")
+            for one in Certificate.objects.filter(device=device)
         ]
         document = {
-            "identifier": device.identifier,
-            "kind": device.kind,
-            "enabled": device.enabled,
-            "name": device.name,
-            "description": device.description,
+            **fields_of(device, "identifier", "kind", "enabled", "name", "description"),
             "groups": list(device.groups.order_by("name").values_list("name", flat=True)),
-            "attributes": device.attributes,
-            "created": device.created,
-            "updated": device.updated,
-            "last_seen": device.last_seen,
+            **fields_of(device, "attributes", "created", "updated", "last_seen"),
             "keys": keys,
             "certificates": certificates,
         }

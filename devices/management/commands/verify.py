@@ -4,7 +4,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from devices.addresses import AddressError, entity_id
 from devices.authentication import authenticate
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, fields_of
 
 
 class Command(RegistryCommand):
@@ -41,13 +41,7 @@ class Command(RegistryCommand):
         self.answer(
             options,
             f"{identifier}: {verdict.reason}",
-            {
-                "identifier": identifier,
-                "verified": verdict.verified,
-                "outcome": verdict.outcome,
-                "reason": verdict.reason,
-                "key": verdict.key,
-                "certificate": verdict.certificate,
-            },
+            {"identifier": identifier}
+            | fields_of(verdict, "verified", "outcome", "reason", "key", "certificate"),
             yes=verdict.verified,
         )
