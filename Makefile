@@ -31,6 +31,7 @@ setup: $(VENV)/run.stamp ## Make .venv from the locked requirements, and .env wi
 run: export BACKEND_NETWORKS ?= 127.0.0.1/32,::1/128
 run: export ALLOWED_HOSTS ?= localhost,127.0.0.1,[::1]
 run: export HTTPS ?= off
+run: export STAFF_SECOND_FACTOR ?= optional
 
 run: $(VENV)/run.stamp ## Serve a demo registry on http://127.0.0.1:17217 (PORT and DATABASE_URL override)
 	@$(PY) -m authsite.keys --demo

@@ -36,7 +36,7 @@ from devices.admin.mixins import (
 from devices.admin.reauthentication import recently_authenticated
 from devices.admin.rendering import NOTHING, Tone, badge, moment, moment_column
 
-LAST_SIGN_IN = moment_column("last_login", gettext_lazy("Last sign-in"))
+LAST_LOGIN = moment_column("last_login", gettext_lazy("Last login"))
 JOINED = moment_column("date_joined", gettext_lazy("Created"))
 
 # Staff keep their factors on pages of their own; failed logins are kept as attempts.
@@ -106,18 +106,18 @@ class RoleFilter(admin.RelatedFieldListFilter):
 
 @admin.register(User)
 class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
-    """Accounts: roles, second factors, last sign-ins, and the way back in after a loss.
+    """Accounts: roles, second factors, last logins, and the way back in after a loss.
 
-    Whoever has a role is staff, and so may sign in here; whoever has none is not.
+    Whoever has a role is staff, and so may log in here; whoever has none is not.
     """
 
     names = (gettext_lazy("account"), gettext_lazy("accounts"))
     form = StaffForm
     purpose = gettext_lazy("An account of a person. Its roles say what it may see and do here.")
-    list_display = ["username", "email", "roles", "factor", LAST_SIGN_IN, "standing"]
+    list_display = ["username", "email", "roles", "factor", LAST_LOGIN, "standing"]
     list_filter = [("groups", RoleFilter), "is_superuser", "is_active"]
     filter_horizontal = ["user_permissions"]
-    readonly_fields = ["factor", "standing", "signs_on_by", LAST_SIGN_IN, JOINED]
+    readonly_fields = ["factor", "standing", "signs_on_by", LAST_LOGIN, JOINED]
     actions = ["unlock_accounts", "remove_second_factors"]
     fieldsets = [
         (None, {"fields": ["username", "first_name", "last_name", "email"]}),
@@ -126,13 +126,13 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
             {
                 "fields": ["groups", "is_superuser", "is_active"],
                 "description": gettext_lazy(
-                    "Whoever has a role may sign in here; whoever has none may not."
+                    "Whoever has a role may log in here; whoever has none may not."
                 ),
             },
         ),
         (
-            gettext_lazy("Sign-in"),
-            {"fields": ["signs_on_by", "factor", "standing", LAST_SIGN_IN, JOINED]},
+            gettext_lazy("Login"),
+            {"fields": ["signs_on_by", "factor", "standing", LAST_LOGIN, JOINED]},
         ),
         (
             gettext_lazy("Single permissions beside the roles"),
@@ -142,6 +142,16 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
     add_fieldsets = [
         (None, {"fields": ["username", "usable_password", "password1", "password2", "groups"]})
     ]
+
+    def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
+        """Leave out a state that keeps nobody from logging in."""
+        found = super().get_fieldsets(request, obj)
+        if obj is None or self.standing(obj):
+            return found
+        return [
+            (title, {**options, "fields": [one for one in options["fields"] if one != "standing"]})
+            for title, options in found
+        ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         """Ask with the accounts for their factors, and for which are locked."""
@@ -192,7 +202,7 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
             return _("set up")
         return badge(Tone.SOON, _("none")) if second_factor.is_required(user) else NOTHING
 
-    @admin.display(description=gettext_lazy("By means of"))
+    @admin.display(description=gettext_lazy("Logs in with"))
     def signs_on_by(self, user: User) -> SafeString | str:
         """Return what proves that it is this person: a password here, or a provider, and when."""
         identity = ExternalIdentity.objects.filter(user=user).first()
@@ -210,7 +220,7 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
 
     @admin.display(description=gettext_lazy("State"), empty_value="")
     def standing(self, user: User) -> SafeString | str:
-        """Return what keeps the account from signing in."""
+        """Return what keeps the account from logging in."""
         marks = []
         if not user.is_active:
             marks.append(badge(Tone.OFF, _("disabled")))

@@ -46,7 +46,13 @@ PARTS = (
     ),
 )
 CHAPTERS = {name for _title, names in PARTS for name in names}
-# Where help on a page is, by how the name of its address begins; the longest beginning counts.
+# Where help on a page is, by how the name of its address ends, or else by how it begins; then the
+# longest beginning counts.
+HELP_ENDS = {
+    "_history": "history#reading-it",
+    "_restore": "history#undoing-and-restoring-one-row",
+    "_undo": "history#undoing-and-restoring-one-row",
+}
 HELP = {
     "": "admin",
     "index": "admin#the-start-page",
@@ -78,12 +84,16 @@ HELP = {
     "devices_device_issue_key": "admin#secrets",
     "devices_device_rotate_keys": "admin#secrets",
     "devices_device_try_credential": "admin#testers",
+    "devices_devicegroup_tree": "admin#overviews",
     "devices_event": "events",
     "devices_presharedkey": "credentials#keys",
     "devices_webhook": "events#webhooks",
+    "enrol_app": "accounts#the-second-factor",
+    "expiry": "admin#overviews",
     "factors": "accounts#the-second-factor",
+    "new_codes": "accounts#the-second-factor",
     "password_change": "accounts#logging-in",
-    "rpc_callrecord": "journal",
+    "rpc_callrecord": "journal#looking-through-it",
     "rpc_deviceserviceroute": "rtio#routes-of-device-services",
     "rpc_rtioserver": "rtio",
     "rpc_sessionending": "rtio#ending-sessions",
@@ -102,7 +112,8 @@ def help_url(request: HttpRequest) -> str:
     """Return where the handbook says what the page of a request is for."""
     match = request.resolver_match
     name = (match.url_name if match else None) or ""
-    wanted = HELP[max((one for one in HELP if name.startswith(one)), key=len)]
+    ends = (HELP_ENDS[one] for one in HELP_ENDS if name.endswith(one))
+    wanted = next(ends, None) or HELP[max((one for one in HELP if name.startswith(one)), key=len)]
     chapter, _hash, section = wanted.partition("#")
     address = reverse("admin:help_chapter", args=[chapter])
     return f"{address}#{section}" if section else address

@@ -17,6 +17,7 @@ from devices.admin.expiry import calendar_page
 from devices.admin.history import all_changes, batch_view, exported_changes
 from devices.admin.mixins import AddressParametersMixin
 from devices.admin.rendering import NOTHING
+from devices.admin.widgets import SuggestedRowsMixin
 from devices.history.timeline import visible_to
 
 
@@ -30,9 +31,13 @@ class RegistrySite(AccountPages):
     empty_value_display = NOTHING
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
-        """Register a model, whoever's it is: its list takes only what it offers, and is bounded."""
+        """Register a model, whoever's it is: its list takes only what it offers, and is bounded.
+
+        Its fields with suggestions can be used without scripts.
+        """
         given = admin_class or admin.ModelAdmin
-        guarded = type(given.__name__, (AddressParametersMixin, BoundedListMixin, given), {})
+        mixins = (AddressParametersMixin, BoundedListMixin, SuggestedRowsMixin)
+        guarded = type(given.__name__, (*mixins, given), {})
         super().register(model_or_iterable, guarded, **options)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -19,6 +18,7 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 from devices import history
 from devices.admin.forms import LineInput
 from devices.admin.mixins import OwnPagesMixin, confirmation, form_page, set_digest, url_name
+from devices.admin.widgets import SuggestedRow
 from devices.credentials import x509
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.models.credential_state import has_unrevoked_credential, revoke_credentials
@@ -33,7 +33,7 @@ class GroupForm(forms.Form):
     group = forms.ModelChoiceField(
         label=gettext_lazy("Group"),
         queryset=DeviceGroup.objects.all(),
-        widget=AutocompleteSelect(Device._meta.get_field("groups"), admin.site),
+        widget=SuggestedRow(Device._meta.get_field("groups"), admin.site),
     )
 
 

@@ -3,7 +3,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
@@ -21,6 +20,7 @@ from devices.admin.history import RecordedAdmin
 from devices.admin.mixins import ChangeGuardMixin, is_key, own_page
 from devices.admin.panels import panels_of
 from devices.admin.read_first import ReadFirstMixin
+from devices.admin.widgets import SuggestedRows
 from devices.extension_points import Panel, Place
 from devices.models import Device, DeviceGroup, Membership, PreSharedKey
 from devices.models.dependants import dependants, not_deletable
@@ -52,7 +52,7 @@ class MembersForm(forms.Form):
     devices = forms.ModelMultipleChoiceField(
         label=gettext_lazy("Devices"),
         queryset=Device.objects.all(),
-        widget=AutocompleteSelectMultiple(PreSharedKey._meta.get_field("device"), admin.site),
+        widget=SuggestedRows(PreSharedKey._meta.get_field("device"), admin.site),
     )
 
 

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDi
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from devices.admin.attribute_fields import PREFIX
 from devices.admin.mixins import OwnPagesMixin, is_key, own_page, url_name
 from devices.models import SavedFilter
 from devices.text import isolated
@@ -39,11 +40,15 @@ class SavedFiltersMixin(OwnPagesMixin):
         current = narrowing.urlencode()
         filters = []
         for one in SavedFilter.objects.usable_by(request.user, self.opts.label_lower):
-            asked = QueryDict(one.query)
+            asked = QueryDict(one.query, mutable=True)
+            gone = [name for name in asked if name not in known]
+            for name in gone:
+                del asked[name]
             filters.append(
                 {
                     "filter": one,
-                    "gone": ", ".join(name for name in asked if name not in known),
+                    "query": asked.urlencode(),  # what of it can still be used
+                    "gone": ", ".join(dict.fromkeys(map(_said, gone))),
                     "is_own": one.owner_id == request.user.pk,
                     "is_current": one.query == current,
                 }
@@ -76,3 +81,8 @@ class SavedFiltersMixin(OwnPagesMixin):
             errors = [error for found in form.errors.as_data().values() for error in found]
             messages.error(request, " ".join(ValidationError(errors).messages))
         return HttpResponseRedirect(back)
+
+
+def _said(parameter: str) -> str:
+    """Return in words what a parameter stood for that the list reads no more."""
+    return _("a removed attribute") if parameter.startswith(PREFIX) else f"“{parameter}”"

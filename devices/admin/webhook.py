@@ -52,7 +52,7 @@ class WebhookForm(CurrentForm):
         label=gettext_lazy("Kinds of events"),
         choices=Kind.choices,
         required=False,
-        widget=forms.SelectMultiple(attrs={"size": 12}),
+        widget=forms.CheckboxSelectMultiple,
         help_text=gettext_lazy("None chosen: all of them."),
     )
 

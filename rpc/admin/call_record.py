@@ -206,7 +206,6 @@ class CallRecordAdmin(OwnPagesMixin, ReadOnlyMixin):
         "asked",
         "count",
         "caller_link",
-        "endpoint",
     ]
     list_display_links = [LAST]
     linked_lookups = ("bucket__exact", "bucket__gte", "bucket__lt")

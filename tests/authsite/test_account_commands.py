@@ -56,7 +56,7 @@ def test_accounts_are_created_and_listed(kim: User) -> None:
         ("create_token", "nobody", "ci", "--scope", VIEW),
         ("create_token", "kim", "ci", "--scope", "acl.add_commandset"),
         ("create_token", "kim", "ci", "--scope", VIEW, "--network", "here"),
-        ("create_token", "kim", "ci", "--scope", VIEW, "--rule", "what"),
+        ("create_token", "kim", "ci", "--scope", VIEW, "--limit", "what"),
         ("end_token", "0000000000"),
     ],
     ids=" ".join,

@@ -150,10 +150,10 @@ def test_serving_passes_on_how_to_sign_in(
     call_command("seed_demo", staff_user="grace", serve=True, if_empty=True)
 
     password = served[0].split()[-1]
-    assert served[0] == f"Sign in at {{url}}/admin/ as ada with the password {password}\n"
+    assert served[0] == f"Log in at {{url}}/admin/ as ada with the password {password}\n"
     assert User.objects.get(username="ada").check_password(password)
     assert "ada exists; the password is unchanged" in served[1]
-    assert served[2] == "Sign in at {url}/admin/\n"
+    assert served[2] == "Log in at {url}/admin/\n"
     assert password not in capsys.readouterr().out
 
 

@@ -76,7 +76,8 @@ NAMES = [
     Name(f"{ADMIN}.views.main", "PAGE_VAR", "devices/admin/saved_filters.py", "of a list"),
     Name(f"{ADMIN}.views.main", "SEARCH_VAR", "devices/admin/saved_filters.py", "of a list"),
     Name(f"{ADMIN}.widgets", "AdminSplitDateTime", "devices/admin/forms.py", "looks as Django's"),
-    Name(f"{ADMIN}.widgets", "AutocompleteSelect", "devices/admin/actions.py", "the same"),
+    Name(f"{ADMIN}.widgets", "AutocompleteSelect", "devices/admin/widgets.py", "suggests rows"),
+    Name(f"{ADMIN}.widgets", "AutocompleteSelectMultiple", "devices/admin/widgets.py", "the same"),
     Name(
         "django.contrib.auth.management",
         "create_permissions",

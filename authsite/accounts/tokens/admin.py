@@ -5,7 +5,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Model, Q, QuerySet
@@ -42,6 +41,7 @@ from devices.admin.rendering import (
     enabled_badge,
     expiry,
 )
+from devices.admin.widgets import SuggestedRow
 from devices.models import Device, DeviceGroup
 from devices.text import isolated
 
@@ -120,7 +120,7 @@ class RuleForm(forms.Form):
         label=gettext_lazy("only on devices in"),
         required=False,
         queryset=DeviceGroup.objects.all(),
-        widget=AutocompleteSelect(Device._meta.get_field("groups"), admin.site),
+        widget=SuggestedRow(Device._meta.get_field("groups"), admin.site),
     )
     per_hour = forms.IntegerField(
         label=gettext_lazy("at most, an hour"),

@@ -299,7 +299,7 @@ class ApiToken(Revocable):
         blank=True,
         help_text=gettext_lazy("From where it may be used (CIDR); from anywhere if there is none."),
     )
-    rules = models.JSONField(gettext_lazy("rules"), default=list, blank=True)
+    rules = models.JSONField(gettext_lazy("limits"), default=list, blank=True)
     not_after = models.DateTimeField(gettext_lazy("valid until"), null=True, blank=True)
     created = models.DateTimeField(gettext_lazy("created"), auto_now_add=True)
     last_used = models.DateTimeField(
@@ -387,7 +387,7 @@ class ApiToken(Revocable):
     def _check_rules(self) -> None:
         if not isinstance(self.rules, list) or len(self.rules) > MAX_RULES:
             raise ValidationError(
-                _("Rules are a list of at most %(most)d."), params={"most": MAX_RULES}
+                _("Limits are a list of at most %(most)d."), params={"most": MAX_RULES}
             )
         for stored in self.rules:
             Rule.read(stored).check(self.scopes if isinstance(self.scopes, list) else ())

@@ -36,7 +36,7 @@ NOTATION = re.compile(
     r"(?:\s+in\s+(?P<group>.+?))?(?:,?\s+(?P<rate>\d{1,7})\s+an\s+hour)?"
 )
 NO_RULE = gettext_lazy(
-    "A rule is an object with a permission, and a group, a rate an hour or both."
+    "A limit is an object with a permission, and a group, a rate an hour or both."
 )
 
 Row = TypeVar("Row", bound=Model)
@@ -70,7 +70,10 @@ class Rule:
         match = NOTATION.fullmatch(text.strip())
         if match is None:
             raise ValidationError(
-                _("“%(text)s” is no rule such as devices.change_device:disable in lab, 20 an hour"),
+                _(
+                    "“%(text)s” is no limit such as "
+                    "devices.change_device:disable in lab, 20 an hour"
+                ),
                 params={"text": text[:200]},
             )
         group = None
@@ -112,7 +115,7 @@ class Rule:
         """Raise ValidationError where the rule can admit nothing that its token may do."""
         if self.permission not in scopes:
             raise ValidationError(
-                _("A rule narrows “%(permission)s”, which is not among the scopes."),
+                _("A limit narrows “%(permission)s”, which is not among the scopes."),
                 params={"permission": self.permission},
             )
         if self.only is not None and self.only not in DEEDS.get(self.permission, ()):
@@ -121,7 +124,7 @@ class Rule:
                 params={"permission": self.permission, "deed": self.only},
             )
         if self.only is None and self.group is None and self.per_hour is None:
-            raise ValidationError(_("A rule names a group, a rate an hour, or both."))
+            raise ValidationError(_("A limit names a group, a rate an hour, or both."))
         if self.per_hour is not None and not 1 <= self.per_hour <= MAX_PER_HOUR:
             raise ValidationError(
                 _("A rate is 1 to %(most)d rows an hour."), params={"most": MAX_PER_HOUR}

@@ -41,10 +41,11 @@ class Command(AccountCommand):
             "--read-only", action="store_true", help="see everything that its owner sees now"
         )
         what.add_argument(
-            "--rule",
+            "--limit",
+            "--rule",  # as it was called before
             action="append",
             default=[],
-            metavar="RULE",
+            metavar="LIMIT",
             help="narrow a scope: PERMISSION[:DEED] [in GROUP][, N an hour]; may be given again",
         )
         parser.add_argument(
@@ -75,7 +76,7 @@ class Command(AccountCommand):
             name=options["name"],
             scopes=wanted,
             networks=options["network"],
-            rules=[Rule.parse(line) for line in options["rule"]],
+            rules=[Rule.parse(line) for line in options["limit"]],
             not_after=ends,
         )
         state = token.state_at(timezone.now()).value

@@ -488,8 +488,8 @@ def test_a_device_is_put_into_no_group_beyond_the_rule(lab: dict[str, Any], kim:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no rule such as"),
-        ("change_device in lab", "is no rule such as"),
+        ("", "is no limit such as"),
+        ("change_device in lab", "is no limit such as"),
         ("devices.change_device in lab 20 hours", "no group named “lab 20 hours”"),
         ("devices.change_device in nowhere", "no group named “nowhere”"),
     ],
@@ -503,7 +503,7 @@ def test_what_is_no_rule(text: str, message: str) -> None:
     "stored", [None, [], {"permission": 1}, {"permission": VIEW, "group": True}, {"colour": 1}]
 )
 def test_what_is_stored_and_no_rule(stored: Any) -> None:
-    with pytest.raises(ValidationError, match="A rule is an object"):
+    with pytest.raises(ValidationError, match="A limit is an object"):
         Rule.read(stored)
 
 

@@ -4,8 +4,9 @@ import re
 from html import unescape
 
 import pytest
+from django.http import HttpRequest
 from django.test import Client
-from django.urls import get_resolver
+from django.urls import get_resolver, resolve
 
 from authsite.admin import handbook
 from tests.e2e.pages import PAGES
@@ -32,7 +33,7 @@ def test_links_lead_to_chapters_and_sections_that_are_there(name: str) -> None:
 
 
 def test_help_leads_from_pages_to_sections_that_are_there() -> None:
-    for wanted in handbook.HELP.values():
+    for wanted in [*handbook.HELP.values(), *handbook.HELP_ENDS.values()]:
         name, _hash, section = wanted.partition("#")
         chapter = handbook.chapter(name)
         assert chapter is not None, wanted
@@ -44,6 +45,8 @@ def test_help_names_pages_that_are_there() -> None:
     names = [name for name in known if isinstance(name, str)]
     for beginning in handbook.HELP:
         assert any(name.startswith(beginning) for name in names), beginning
+    for end in handbook.HELP_ENDS:
+        assert any(name.endswith(end) for name in names), end
 
 
 @pytest.mark.parametrize(
@@ -53,11 +56,29 @@ def test_help_names_pages_that_are_there() -> None:
         ("devices", "admin/#lists"),
         ("add-rule", "permissions/#writing-a-rule"),
         ("history", "history/#reading-it"),
+        ("expiry", "admin/#overviews"),
+        ("group-tree", "admin/#overviews"),
         ("password", "accounts/#logging-in"),
     ],
 )
 def test_a_page_leads_to_its_chapter(admin_client: Client, page: str, section: str) -> None:
     assert f'href="/admin/help/{section}"' in admin_client.get(PAGES[page]).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "section"),
+    [
+        ("/admin/devices/device/1/history/", "history/#reading-it"),
+        ("/admin/devices/device/1/history/2/undo/", "history/#undoing-and-restoring-one-row"),
+        ("/admin/devices/devicegroup/1/change/", "admin/#devices"),
+        ("/admin/rpc/callrecord/", "journal/#looking-through-it"),
+        ("/admin/second-factor/app/", "accounts/#the-second-factor"),
+    ],
+)
+def test_a_page_of_a_row_leads_to_its_chapter(path: str, section: str) -> None:
+    request = HttpRequest()
+    request.resolver_match = resolve(path)
+    assert handbook.help_url(request) == f"/admin/help/{section}"
 
 
 def test_chapters_are_listed_and_read_by_any_staff(admin_client: Client, client: Client) -> None:

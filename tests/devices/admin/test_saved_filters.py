@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils.html import escape
 
 from acl.models import CommandPermission
 from devices.models import SavedFilter
@@ -56,20 +57,25 @@ def test_a_second_filter_of_a_name_is_refused(admin_client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "gone"),
+    ("query", "gone", "kept"),
     [
-        ("enabled__exact=1&q=x", ""),
-        ("group=none", ""),
-        ("attribute-77=x", "attribute-77"),
-        ("vanished=1&q=x", "vanished"),
+        ("enabled__exact=1&q=x", "", "enabled__exact=1&q=x"),
+        ("group=none", "", "group=none"),
+        ("attribute-77=x", "a removed attribute", ""),
+        ("attribute-77=x&q=x&attribute-78=y", "a removed attribute", "q=x"),
+        ("vanished=1&q=x", "“vanished”", "q=x"),
     ],
 )
-def test_a_filter_whose_field_is_gone_says_so(admin_client: Client, query: str, gone: str) -> None:
+def test_a_filter_whose_field_is_gone_says_so_and_keeps_the_rest(
+    admin_client: Client, query: str, gone: str, kept: str
+) -> None:
     admin_client.post(f"{LISTS[0]}filters/", {"name": "Old", "query": query})
     page = admin_client.get(LISTS[0])
     (shown,) = page.context["saved_filters"]
-    assert shown["gone"] == gone
-    assert (f"its filter is gone: {gone}" in page.content.decode()) is bool(gone)
+    assert (shown["gone"], shown["query"]) == (gone, kept)
+    text = page.content.decode()
+    assert (f"(without {gone})" in text) is bool(gone)
+    assert (f'class="saved-filter" href="?{escape(kept)}"' in text) is bool(kept)
 
 
 def test_who_may_not_see_the_list_keeps_no_filter(client: Client, db: None) -> None:

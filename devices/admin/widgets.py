@@ -1,0 +1,109 @@
+"""Fields that suggest rows as one types, with a plain way where no script runs."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.widgets import AutocompleteSelect, AutocompleteSelectMultiple
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from devices.addresses import is_storable
+from devices.admin.mixins import is_key
+
+TYPED = "-typed"  # ends the name of the field into which a row's name is typed
+
+
+class TypedMixin:
+    """Draws a second field, into which whole names are typed; browsers with scripts leave it out.
+
+    A row goes by its identifier, or else by its name. What names no row is no choice, and the form
+    says so.
+    """
+
+    field: Any
+    allow_multiple_selected: bool
+
+    @property
+    def _model(self) -> type[Model]:
+        model: type[Model] = self.field.remote_field.model
+        return model
+
+    @property
+    def _named_by(self) -> str:
+        columns = {one.name for one in self._model._meta.concrete_fields}
+        return "identifier" if "identifier" in columns else "name"
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        """Return the keys of what was chosen, or of what was typed, one a line where many may be.
+
+        A name that no row has stays as it was typed.
+        """
+        chosen = super().value_from_datadict(data, files, name)  # type: ignore[misc]
+        typed = data.get(f"{name}{TYPED}", "")
+        lines = typed.splitlines() if self.allow_multiple_selected else [typed]
+        names = [line.strip() for line in lines if line.strip()]
+        if not names:
+            return chosen
+        known = [one for one in names if is_storable(one)]
+        rows = self._model._default_manager.filter(**{f"{self._named_by}__in": known})
+        keys = {row: str(pk) for row, pk in rows.values_list(self._named_by, "pk")}
+        found = [keys.get(one, one) for one in names]
+        return [*chosen, *found] if self.allow_multiple_selected else found[0]
+
+    def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
+        """Return the rows that are chosen; a name that was typed is none."""
+        keys = [one for one in value if is_key(one)]
+        return super().optgroups(name, keys, attr)  # type: ignore[misc]
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        """Draw both; what named no row stands in the second."""
+        drawn = super().render(name, value, attrs, renderer)  # type: ignore[misc]
+        values = value if isinstance(value, list | tuple) else [value]
+        refused = "\n".join(one for one in map(str, values) if not is_key(one) and one != "None")
+        return format_html(
+            '{}<noscript><label class="typed">{} {}</label></noscript>',
+            drawn,
+            self._asks(),
+            format_html(
+                '<textarea name="{}{}" rows="2">{}</textarea>'
+                if self.allow_multiple_selected
+                else '<input type="text" name="{}{}" maxlength="255" value="{}">',
+                name,
+                TYPED,
+                refused,
+            ),
+        )
+
+    def _asks(self) -> str:
+        if self._named_by == "identifier":
+            several, one = _("whole identifiers, one a line:"), _("the whole identifier:")
+        else:
+            several, one = _("whole names, one a line:"), _("the whole name:")
+        return several if self.allow_multiple_selected else one
+
+
+class SuggestedRow(TypedMixin, AutocompleteSelect):
+    """One row."""
+
+
+class SuggestedRows(TypedMixin, AutocompleteSelectMultiple):
+    """Any number of rows."""
+
+
+class SuggestedRowsMixin(admin.ModelAdmin):
+    """Gives an admin's fields with suggestions the plain way; the site gives it to every admin."""
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Return the field of one row."""
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs.setdefault("widget", SuggestedRow(db_field, self.admin_site))
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Return the field of any number of rows."""
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs.setdefault("widget", SuggestedRows(db_field, self.admin_site))
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
