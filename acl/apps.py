@@ -11,7 +11,6 @@ class AclConfig(AppConfig):
     verbose_name = _("Rules")
 
     def ready(self) -> None:
-        """Watch over what staff change, and show the rules on devices' pages."""
         from acl.admin.consequences import guard
         from acl.admin.panels import rules_panel
         from acl.what_if import watch

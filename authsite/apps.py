@@ -33,7 +33,6 @@ class AdminConfig(DjangoAdminConfig):
     default_site = "authsite.admin.site.RegistrySite"
 
     def ready(self) -> None:
-        """Find every app's pages, then put those of staff's accounts in place."""
         super().ready()
         from authsite.accounts import admin  # noqa: F401
         from authsite.accounts.tokens import admin as tokens  # noqa: F401

@@ -22,7 +22,6 @@ class AssertionForm(CurrentForm):
     """An assertion."""
 
     def clean_text(self) -> str:
-        """Refuse what cannot be checked."""
         return assertions.validated(self.cleaned_data["text"])
 
 

@@ -38,16 +38,13 @@ class KindFilter(CountedFilter):
     kinds: type[TextChoices]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
         return list(self.kinds.choices)
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        """Return the rules of a choice."""
         is_known = value in self.kinds.values
         return queryset.filter(self.condition(value)) if is_known else queryset.none()
 
     def condition(self, value: str) -> Q:
-        """Return the condition of a choice."""
         raise NotImplementedError
 
 
@@ -59,7 +56,6 @@ class EffectFilter(KindFilter):
     kinds = Effect
 
     def condition(self, value: str) -> Q:
-        """Return the condition of an effect."""
         return Q(effect=value)
 
 
@@ -71,7 +67,6 @@ class StateFilter(KindFilter):
     kinds = RuleState
 
     def condition(self, value: str) -> Q:
-        """Return the condition of a state."""
         return state_conditions(timezone.now())[RuleState(value)]
 
 
@@ -83,7 +78,6 @@ class SenderKindFilter(KindFilter):
     kinds = SourceKind
 
     def condition(self, value: str) -> Q:
-        """Return the condition of a kind."""
         if value == SourceKind.DEVICE:
             return Q(source_key__gt=EVERYONE)
         return Q(source_key__lt=EVERYONE) if value == SourceKind.GROUP else Q(source_key=EVERYONE)
@@ -97,7 +91,6 @@ class ReceiverKindFilter(KindFilter):
     kinds = DestinationKind
 
     def condition(self, value: str) -> Q:
-        """Return the condition of a kind."""
         if value in {DestinationKind.DEVICE, DestinationKind.GROUP}:
             return Q(**{f"destination_{value}__isnull": False})
         return Q(UNNAMED, destination_kind=value)
@@ -119,7 +112,6 @@ class CommandSetFilter(CountedFilter):
         return choices
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        """Return the rules of a choice."""
         return queryset.filter(command_set=value) if value.isdecimal() else queryset.none()
 
 
@@ -177,7 +169,6 @@ class SubjectFilter(CountedFilter):
     chosen: Device | DeviceGroup | None = None
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return what was chosen."""
         value = str(self.value())
         model = DeviceGroup if value.startswith(GROUP) else Device
         number = value.removeprefix(GROUP)
@@ -202,7 +193,6 @@ class SubjectFilter(CountedFilter):
         return reduce(or_, type(self).conditions(subject_of(self.chosen)))
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        """Return the rules about it."""
         return queryset.filter(self.condition)
 
 

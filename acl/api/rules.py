@@ -121,7 +121,6 @@ class CommandsField(serializers.ListField):
         super().__init__(child=CharField(), max_length=MAX_COMMANDS, **kwargs)
 
     def get_attribute(self, instance: Any) -> list[str]:
-        """Return the patterns."""
         return sorted(row.pattern for row in instance.patterns.all())
 
 
@@ -136,7 +135,6 @@ class CommandSetSerializer(ModelSerializer):
         versioned_with = ["patterns"]
 
     def create(self, validated_data: dict[str, Any]) -> CommandSet:
-        """Save a new set with its commands."""
         commands = validated_data.pop("commands", [])
         command_set: CommandSet = super().create(validated_data)
         self._replace(command_set, commands)

@@ -20,7 +20,6 @@ class DeniedPermissions:
         """Know nobody."""
 
     def has_perm(self, user: Any, permission: str, _obj: object = None) -> bool:
-        """Remember that the account lacks the permission."""
         earlier = getattr(user, DENIED, ())
         setattr(user, DENIED, (*earlier, permission)[-REMEMBERED:])
         return False

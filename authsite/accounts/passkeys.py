@@ -24,7 +24,6 @@ class RequestOriginHelper(WebAuthnHelper):
     """Accept passkeys for the origin of the request only."""
 
     def get_allowed_origins(self) -> list[str]:
-        """Return the origin of the request."""
         return [f"{self.request.scheme}://{self.request.get_host()}"]
 
 
@@ -34,7 +33,6 @@ class StaffOnlyMixin:
     needs_recent_login = False
 
     def initial(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-        """Raise PermissionDenied for everybody else."""
         user: Any = request.user
         on = second_factor.policy() is not second_factor.Policy.OFF
         if not (on and user.is_active and user.is_staff):
@@ -64,7 +62,6 @@ class CompleteAuthentication(StaffOnlyMixin, CompleteCredentialAuthenticationVie
     """Verify a passkey as the second factor of the account that gave its password."""
 
     def complete_auth(self, device: Any) -> None:
-        """Record that the second factor was given."""
         super().complete_auth(device)
         login.forget_failures(self.request, self.request.user)
         if login.password_is_recent(self.request):

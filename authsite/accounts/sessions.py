@@ -27,7 +27,6 @@ class SessionStore(db.SessionStore):
     """Store sessions so that nobody who reads the table holds a usable cookie."""
 
     def create_model_instance(self, data: dict[str, Any]) -> AbstractBaseSession:
-        """Return the row of the session."""
         session = super().create_model_instance(data)
         session.session_key = stored_key(session.session_key)
         return session
@@ -45,11 +44,9 @@ class SessionStore(db.SessionStore):
         return data
 
     def exists(self, session_key: str) -> bool:
-        """Whether there is such a session."""
         return super().exists(stored_key(session_key))
 
     def delete(self, session_key: str | None = None) -> None:
-        """Delete the session of the key, or this one."""
         key = session_key or self.session_key
         if key:
             super().delete(stored_key(key))

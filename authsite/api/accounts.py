@@ -39,7 +39,6 @@ class RolesField(serializers.SlugRelatedField[Group]):
         super().__init__(slug_field="name", queryset=Group.objects.order_by("name"), **kwargs)
 
     def to_internal_value(self, data: Any) -> Group:
-        """Return the role; a number is no name."""
         if not isinstance(data, str):
             self.fail("invalid")
         return super().to_internal_value(data)
@@ -74,11 +73,9 @@ class AccountSerializer(ModelSerializer):
         versioned_with = ["groups"]
 
     def get_kind(self, account: Account) -> str:
-        """Return whose it is."""
         return "staff" if account.service is None else "service"
 
     def create(self, validated_data: dict[str, Any]) -> Account:
-        """Create an account of staff, within what the request may do."""
         roles = validated_data.pop("groups")
         view = self.context["view"]
         account: Account = rolled(
@@ -179,7 +176,6 @@ class RoleSerializer(ModelSerializer):
         versioned_with = ["permissions"]
 
     def get_permissions(self, role: Group) -> list[str]:
-        """Return the permissions as tokens name them."""
         return sorted(names_of(role.permissions.all()))
 
 
@@ -207,7 +203,6 @@ class ServiceAccountSerializer(ModelSerializer):
         create_only = ["name", "roles"]  # roles are changed as those of any account
 
     def create(self, validated_data: dict[str, Any]) -> ServiceAccount:
-        """Create the account, within what the request may do."""
         user = validated_data.pop("user")
         account: ServiceAccount = rolled(
             lambda: ServiceAccount.objects.create_account(

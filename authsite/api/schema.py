@@ -229,7 +229,6 @@ class TokenScheme(OpenApiAuthenticationExtension):
     name = "token"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> Schema:
-        """Return the scheme of the document."""
         return {
             "type": "http",
             "scheme": "bearer",
@@ -244,7 +243,6 @@ class VersionSchema(OpenApiSerializerFieldExtension):
     target_class = "devices.api.serializers.VersionField"
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> Schema:
-        """Return the schema of the field."""
         return {**TEXT, "readOnly": True, "description": "As `If-Match` takes it."}
 
 

@@ -54,9 +54,7 @@ class TokenlessReporter(ExceptionReporter):
     """Reports exceptions without the tokens of the API, wherever they were sent in."""
 
     def get_traceback_html(self) -> SafeString:
-        """Return the page."""
         return mark_safe(redacted(super().get_traceback_html()))  # noqa: S308 (it was safe)
 
     def get_traceback_text(self) -> SafeString:
-        """Return the report as text."""
         return mark_safe(redacted(super().get_traceback_text()))  # noqa: S308 (it was safe)

@@ -30,11 +30,9 @@ class LineFormatter(logging.Formatter):
     """One readable line, with the request's id where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line and its traceback."""
         return redacted(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
-        """Return the line without its traceback."""
         line = super().formatMessage(record)
         current = request_id.get()
         return f"{line} [{current}]" if current else line

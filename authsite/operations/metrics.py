@@ -172,15 +172,12 @@ class Metrics(Telemetry):
             ANSWERS.labels(source).inc(count)
 
     def waited(self, kind: Wait, seconds: float) -> None:
-        """Count a wait by how long it took."""
         WAIT_SECONDS.labels(kind).observe(seconds)
 
     def turned_away(self, kind: Wait) -> None:
-        """Count a request that was refused after a wait."""
         WAIT_REFUSALS.labels(kind).inc()
 
     def database_failed(self, alias: str) -> None:
-        """Count a question without an answer."""
         DATABASE_FAILURES.labels(alias).inc()
 
 

@@ -10,8 +10,6 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`add_assertion`: what is expected of the rules from now on, whoever changes them."""
-
     help = (
         "Save an assertion: SENDER may COMMAND RECEIVER, SENDER may not COMMAND RECEIVER, or\n"
         "nobody [outside group:NAME] may PATTERN [RECEIVER]. Changes that break it are asked\n"
@@ -19,13 +17,11 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("text", help="the assertion, as one argument")
         parser.add_argument("--note", default="", help="why it is expected")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Save it, and say whether it holds."""
         row = Assertion(text=assertions.validated(options["text"]), note=options["note"])
         row.full_clean()
         row.save()

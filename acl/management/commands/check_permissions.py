@@ -9,8 +9,6 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`check_permissions`: the saved assertions, or a file's; exit with 1 unless all hold."""
-
     help = (
         "Check the rules against assertions: those saved in the admin, or those of FILE.\n\n"
         "A line is one of\n"
@@ -22,12 +20,10 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("file", nargs="?", metavar="FILE", help="a text file")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the broken assertions."""
         path = options["file"]
         lines = self.text(path).splitlines() if path else assertions.saved()
         numbers: dict[str, int] = {}

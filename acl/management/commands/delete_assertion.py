@@ -10,17 +10,13 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`delete_assertion`: nothing is expected of the rules in its place."""
-
     help = "Delete an assertion, named by its text, as list_assertions prints it."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("text", help="the assertion, as one argument")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Delete it."""
         wanted = {options["text"].strip(), assertions.validated(options["text"])}
         row = Assertion.objects.filter(text__in=wanted).first()
         if row is None:

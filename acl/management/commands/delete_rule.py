@@ -9,17 +9,13 @@ from devices.management.base import ChangeCommand
 
 
 class Command(ChangeCommand):
-    """`delete_rule`: rules by their numbers, all or none."""
-
     help = "Delete rules by their numbers, as list_rules and permit print them."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("rules", nargs="+", type=int, metavar="rule", help="a rule's number")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Delete them."""
         rules = CommandPermission.objects.in_bulk(options["rules"])
         for number in options["rules"]:
             if number not in rules:

@@ -10,12 +10,9 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`explain`: the decision, the rule that decided, the others that took part or nearly did."""
-
     help = "Say whether SRC may send CMD to DST, which rule decides, and which nearly would."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("src", help="the sender's ID; an address names its ID")
         parser.add_argument("dst", help="the receiver's ID; an address names its ID")

@@ -10,8 +10,6 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`export_permissions`: a stable text that can be reviewed, compared and imported again."""
-
     help = (
         "Write all groups, command sets and permissions as one document, to FILE or the screen.\n"
         "FILE is written whole or not at all. How much it holds is told on the error output."
@@ -25,7 +23,6 @@ class Command(RegistryCommand):
         parser.add_argument("--format", choices=["yaml", "json"], default="yaml")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Write the document, and say how much it holds."""
         path = options["file"] or options["output"]
         with snapshot():
             document = export_document()

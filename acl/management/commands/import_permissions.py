@@ -9,8 +9,6 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`import_permissions`: all or nothing; prints what changes, as a diff."""
-
     help = (
         "Make groups, command sets and permissions exactly what FILE says; - reads standard\n"
         "input. What FILE does not name is removed; devices are never made or removed. Either\n"
@@ -18,7 +16,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("file", metavar="FILE", help="a YAML or JSON document")
         parser.add_argument("--dry-run", action="store_true", help="only show what would change")
@@ -35,7 +32,6 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Import, and print the difference."""
         dry_run = options["dry_run"]
         imported = import_document(
             load(self.text(options["file"])),

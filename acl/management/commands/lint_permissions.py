@@ -10,15 +10,12 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`lint_permissions`: one line for each finding; exit with 1 where there is one."""
-
     help = (
         "Report rules that can never decide (expired, repeated, shadowed by a wider denial, about\n"
         "a disabled device or an empty group) and rules that open everything."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the findings."""
         findings = list(lint(CommandPermission.objects.all(), now=timezone.now()))
         self.answer(
             options,

@@ -8,12 +8,9 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`list_assertions`: one a line, with whether it holds."""
-
     help = "List the saved assertions, and why those that do not hold do not."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print them."""
         broken = {one.text: one.why for one in assertions.check_saved()}
         found = [
             {"text": row.text, "note": row.note, "holds": row.text not in broken,

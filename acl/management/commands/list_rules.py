@@ -10,21 +10,17 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`list_rules`: a rule a line, with its number, as `permit` writes one."""
-
     help = (
         "List rules with their numbers. export_permissions writes them to a file, explain says\n"
         "which of them decide about a command."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("--device", metavar="ID", help="only rules that name this device")
         parser.add_argument("--group", metavar="NAME", help="only rules that name this group")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print them."""
         rules = CommandPermission.objects.named().order_by("pk")
         if options["device"]:
             device = self.device(options["device"])

@@ -15,8 +15,6 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`permit`: one rule, allowing or denying; a rule that exists already is refused."""
-
     help = (
         "Add a rule: whom it lets command whom, and what.\n\n"
         "X and Y: an identifier, group:NAME or everyone; Y also itself or same-group (the devices\n"
@@ -25,7 +23,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("--source", required=True, metavar="X", help="who sends")
         parser.add_argument("--destination", required=True, metavar="Y", help="who receives")
@@ -40,7 +37,6 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Add the rule."""
         rule = read_rule(
             source=options["source"],
             destination=options["destination"],

@@ -12,8 +12,6 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """`try_permission`: what a new rule, or the removal of one, would change; nothing is saved."""
-
     help = (
         "List every answer that a rule would change, and every saved assertion that it would\n"
         "break, without saving it. Tried against the requests of the saved assertions, those\n"
@@ -22,7 +20,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line: a rule as for `permit`, or `--remove`."""
         super().add_arguments(parser)
         parser.add_argument("--source", metavar="X", help="who sends")
         parser.add_argument("--destination", metavar="Y", help="who receives")
@@ -32,7 +29,6 @@ class Command(RegistryCommand):
         parser.add_argument("--requests", metavar="FILE", help="more requests to try")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the changed decisions and the broken assertions."""
         change = self._change(options)
         lines = self.text(options["requests"]).splitlines() if options["requests"] else []
         requests = what_if.read_requests(lines) | what_if.known_requests()

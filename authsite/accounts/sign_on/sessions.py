@@ -26,7 +26,6 @@ class SignedOnBackend(BaseBackend):
     """Finds the account of a session again; permissions are ModelBackend's."""
 
     def get_user(self, user_id: Any) -> Any:
-        """Return the account unless it is disabled."""
         return ModelBackend().get_user(user_id)
 
 

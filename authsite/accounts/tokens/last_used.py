@@ -48,7 +48,6 @@ class TokenUseWorker(WriteBehindWorker[dict[int, Use]]):
         self._start()
 
     def waiting(self) -> int:
-        """Return how many rows wait to be written."""
         return len(self._uses)
 
     def drain(self) -> list[dict[int, Use]]:

@@ -148,7 +148,6 @@ class ServiceAccount(Recorded):
         return self.user.get_username()
 
     def clean(self) -> None:
-        """Let a person answer, who can log in."""
         super().clean()
         if self.answerable_id is not None and not is_staff_member(self.answerable):
             raise ValidationError(

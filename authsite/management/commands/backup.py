@@ -11,8 +11,6 @@ from devices.management.base import RegistryCommand
 
 
 class Command(RegistryCommand):
-    """Write a backup while the servers go on."""
-
     help = (
         "Write the whole database into FILE, as of one moment, and what is in it into FILE.json. "
         "The file is checked before it gets its name. PEPPERS are not in it: keep them apart. For "
@@ -20,12 +18,10 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add where to."""
         super().add_arguments(parser)
         parser.add_argument("file", type=Path, help="a file that does not exist yet")
 
     def handle(self, *, file: Path, **options: Any) -> None:
-        """Write it, and say what it needs to be of use."""
         try:
             manifest = backup(file.absolute())
         except BackupError as error:

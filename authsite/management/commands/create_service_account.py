@@ -9,12 +9,9 @@ from authsite.management.accounts import AccountCommand
 
 
 class Command(AccountCommand):
-    """`create_service_account`: an account that cannot log in, and who answers for it."""
-
     help = "Create an account of a program: it cannot log in; create_token gives it tokens."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("name")
         parser.add_argument(
@@ -24,7 +21,6 @@ class Command(AccountCommand):
         self.add_roles(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Create it."""
         account = ServiceAccount.objects.create_account(
             options["name"],
             answerable=self.account(options["answerable"]),

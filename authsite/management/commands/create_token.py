@@ -14,8 +14,6 @@ from devices.management.base import duration, moment
 
 
 class Command(AccountCommand):
-    """`create_token`: printed once, stored nowhere."""
-
     help = (
         "Create a token of the API, of staff or of a service account. It is printed once and\n"
         "stored nowhere. It can do nothing that its owner may not do: docs/tokens.md.\n\n"
@@ -25,7 +23,6 @@ class Command(AccountCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("owner", help="the account that it asks for")
         parser.add_argument("name", help="which program holds it, and where")
@@ -61,7 +58,6 @@ class Command(AccountCommand):
         end.add_argument("--no-end", action="store_true", help="it does not end by itself")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Create it."""
         owner = self.account(options["owner"])
         wanted = set(options["scope"])
         if options["read_only"]:

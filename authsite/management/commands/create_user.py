@@ -11,15 +11,12 @@ from authsite.management.accounts import AccountCommand
 
 
 class Command(AccountCommand):
-    """`create_user`: an account of staff with its roles."""
-
     help = (
         "Create an account of staff, with roles. Without a password it logs in by single sign-on\n"
         "alone, or after `changepassword`. createsuperuser creates one that may do everything."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("username")
         self.add_roles(parser)
@@ -30,7 +27,6 @@ class Command(AccountCommand):
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        """Create it."""
         roles = self.roles(options["role"])
         user = User(username=options["username"], email=options["email"], is_staff=True)
         password = self.secret_from_stdin() if options["password_stdin"] else None

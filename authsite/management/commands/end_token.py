@@ -11,15 +11,12 @@ from devices.management.base import signature
 
 
 class Command(AccountCommand):
-    """`end_token`: refused from its next use on."""
-
     help = (
         "End a token, named by its identifier, which stands between its first two underscores;\n"
         "or all tokens of an account. It is refused at its next request, in every process."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("identifier", nargs="?", help="as list_tokens shows it")
@@ -27,7 +24,6 @@ class Command(AccountCommand):
         parser.add_argument("--reason", default="", help="why, for the record")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """End them; those that have ended already stay as they are."""
         if options["owner"]:
             tokens = ApiToken.objects.filter(owner=self.account(options["owner"]))
         else:

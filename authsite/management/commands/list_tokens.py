@@ -10,18 +10,14 @@ from authsite.management.accounts import AccountCommand
 
 
 class Command(AccountCommand):
-    """`list_tokens`: a token a line, without its secret."""
-
     help = "List tokens that may be used: whose, until when, last used when and from where."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("--owner", metavar="USERNAME", help="only those of this account")
         parser.add_argument("--all", action="store_true", help="those that ended, too")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print them."""
         now = timezone.now()
         tokens = ApiToken.objects.all() if options["all"] else ApiToken.objects.live_at(now)
         if options["owner"]:

@@ -9,18 +9,14 @@ from authsite.management.accounts import AccountCommand
 
 
 class Command(AccountCommand):
-    """`list_users`: an account a line, with its roles."""
-
     help = "List accounts of staff and of services by name, with their roles."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         self.add_roles(parser)
         parser.add_argument("--services", action="store_true", help="only service accounts")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print them; a role named twice is no other one."""
         users = User.objects.order_by("username").prefetch_related("groups")
         users = users.select_related("service_account__answerable")
         if options["role"]:

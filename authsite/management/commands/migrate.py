@@ -22,7 +22,6 @@ class Command(migrate.Command):
     """
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add how long a lock is waited for, and how often."""
         super().add_arguments(parser)
         parser.add_argument(
             "--lock-timeout",

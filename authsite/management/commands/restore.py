@@ -16,8 +16,6 @@ NOBODY = "no device has this identifier"
 
 
 class Command(RegistryCommand):
-    """Restore a backup and check what came of it."""
-
     help = (
         "Restore FILE, which `backup` wrote, into the database that DATABASE_URL names. It must be "
         "empty, or be named with --replace: then what it holds is lost. Stop the servers first. "
@@ -26,7 +24,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add what to restore, and what may be lost."""
         super().add_arguments(parser)
         parser.add_argument("file", type=Path, help="a backup; its FILE.json lies beside it")
         parser.add_argument(
@@ -36,7 +33,6 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *, file: Path, replace: str | None, **options: Any) -> None:
-        """Restore it, and say what is still to be done."""
         try:
             manifest = restore(file.absolute(), replace=replace)
         except BackupError as error:

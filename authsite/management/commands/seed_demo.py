@@ -23,15 +23,12 @@ REGISTRY = Path(settings.BASE_DIR, "authsite", "demo_registry.json")
 
 
 class Command(RegistryCommand):
-    """Fill an empty registry with the demo's devices, keys and permissions."""
-
     help = (
         "Load the demo registry: devices whose secrets are printed in the documentation. Never "
         "run it on a registry that is to be trusted; one that is not empty is refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add who may log in, and what to do where there is nothing to do."""
         super().add_arguments(parser)
         parser.add_argument(
             "--staff-user",
@@ -52,7 +49,7 @@ class Command(RegistryCommand):
         parser.add_argument(
             "--serve",
             action="store_true",
-            help="then serve the registry, as `serve` does, and print how to log in at the end",
+            help="then serve the registry, as `serve` does, and print how to sign in at the end",
         )
 
     def handle(
@@ -100,7 +97,7 @@ class Command(RegistryCommand):
         return {"seeded": True, **counts, "staff_user": staff_user, "password": password}
 
     def _serve(self, sign_in: str) -> None:
-        """Become the server, which prints how to log in once it answers."""
+        """Become the server, which prints how to sign in once it answers."""
         os.environ.setdefault("DELIVER", "on")  # nobody runs `deliver` beside a demo
         try:
             call_command("serve", notice=f"{sign_in}\n", skip_checks=False)
@@ -111,7 +108,7 @@ class Command(RegistryCommand):
 
 def _how_to_sign_in(name: str | None, password: str | None) -> str:
     """Return the line that tells staff; {url} stands for the server's."""
-    where = "Log in at {url}/admin/"
+    where = "Sign in at {url}/admin/"
     if password:
         return f"{where} as {name} with the password {password}"
     if name and User.objects.filter(username=name).exists():

@@ -38,7 +38,6 @@ class Command(BaseCommand):
     stealth_options = ("notice",)  # for callers in Python: a password may be in it
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add where to listen and with how much."""
         parser.add_argument("--host", help="IP address to listen on (default: 127.0.0.1)")
         parser.add_argument("--port", type=int, help="TCP port (default: 17217)")
         parser.add_argument(

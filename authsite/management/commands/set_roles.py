@@ -8,21 +8,17 @@ from authsite.management.accounts import AccountCommand
 
 
 class Command(AccountCommand):
-    """`set_roles`: exactly the roles that are named, of staff or of a service."""
-
     help = (
         "Give an account exactly these roles, and take all others away. It holds at the next\n"
         "request, of its tokens, too. Roles that single sign-on gives come back at the next one."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("username")
         parser.add_argument("roles", nargs="*", metavar="role", help="none: it has none then")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Set them."""
         user = self.account(options["username"])
         user.groups.set(self.roles(options["roles"]))
         had = ", ".join(sorted(options["roles"])) or "no role"

@@ -13,8 +13,6 @@ SECONDS = 15
 
 
 class Command(RegistryCommand):
-    """`end_sessions`: now, and with a receipt for each server."""
-
     help = (
         "End the live sessions of devices at every enabled RTIO server, and print what became of\n"
         "each. A device that may connect comes back within seconds. What cannot be ended now is\n"
@@ -22,7 +20,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("identifiers", nargs="+", metavar="DEVICE", help="a device's ID")
         parser.add_argument("--server", metavar="NAME", help="at this RTIO server only")

@@ -8,10 +8,7 @@ from rpc.rtio.as_code import export_document
 
 
 class Command(RegistryCommand):
-    """`export_rtio`: a stable text that can be reviewed, compared and imported again."""
-
     help = "Print all RTIO servers and device service routes as one YAML document."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the document; with --json, as JSON."""
         self.stdout.write(dump(export_document(), as_json=options["json"]), ending="")

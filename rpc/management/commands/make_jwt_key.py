@@ -12,15 +12,12 @@ from rpc.rtio import tokens
 
 
 class Command(RegistryCommand):
-    """`make_jwt_key`: a key pair, whose public half RTIO reads at its start."""
-
     help = (
         "Make an Ed25519 key pair. The private half goes into JWT_SIGNING_KEYS of this registry,\n"
         "the public half to RTIO: -enable.jwt -jwt.ed25519 FILE. Nothing is stored here."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument(
             "--id",
@@ -38,7 +35,6 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make a pair and print it, or print what is in use."""
         if options["show"]:
             public = {key_id: tokens.public_pem(key) for key_id, key in tokens.keys().items()}
             text = "\n".join(f"# {key_id}\n{pem}" for key_id, pem in public.items())

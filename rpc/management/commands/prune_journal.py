@@ -10,8 +10,6 @@ from rpc.models import CallRecord, SessionEnding
 
 
 class Command(RegistryCommand):
-    """`prune_journal`: delete the rows of the journal that are older than a span."""
-
     help = (
         "Delete the rows of the journal whose hour began before a span ago, a few thousand at a\n"
         "time, so that neither servers nor staff wait for it, and the receipts of sessions that\n"
@@ -19,7 +17,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument(
             "--older-than",
@@ -33,7 +30,6 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Delete, and say how many rows that were."""
         before = (timezone.now() - options["older_than"]).replace(minute=0, second=0, microsecond=0)
         old = CallRecord.objects.before(before)
         endings = SessionEnding.objects.done_before(before)

@@ -18,15 +18,12 @@ SHOWN = 200  # characters of a body that is not JSON
 
 
 class Command(RegistryCommand):
-    """`selftest`: the first thing to run once a server is up."""
-
     help = (
         "Ask a running server the documented examples of the RTIO and Cesanta specifications\n"
         "and compare its answers. They are about the devices that `manage.py seed_demo` loads."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument(
             "--url",
