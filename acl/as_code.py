@@ -29,7 +29,6 @@ from devices import history
 from devices.models import Device, DeviceGroup, Membership
 from devices.moments import parse_moment
 
-SECTIONS = ("groups", "command_sets", "permissions")
 MAX_DEPTH = 10  # levels of lists and objects
 MAX_ERRORS = 20
 
@@ -69,6 +68,13 @@ class PermissionEntry(Entry, frozen=True, rename={"source": "from", "destination
     valid_from: Text = ""
     valid_until: Text = ""
     note: Text = ""
+
+
+SECTIONS: dict[str, type[Entry]] = {
+    "groups": GroupEntry,
+    "command_sets": CommandSetEntry,
+    "permissions": PermissionEntry,
+}
 
 
 class Document(msgspec.Struct, forbid_unknown_fields=True):
@@ -206,13 +212,9 @@ def _checked(values: Any) -> Document:
             _("The document must hold “format: 1” and three lists: %s") % error
         ) from None
     errors: list[str] = []
-    document.groups = list(_entries(GroupEntry, "groups", document.groups, errors))
-    document.command_sets = list(
-        _entries(CommandSetEntry, "command_sets", document.command_sets, errors)
-    )
-    document.permissions = list(
-        _entries(PermissionEntry, "permissions", document.permissions, errors)
-    )
+    for section, kind in SECTIONS.items():
+        entries = list(_entries(kind, section, getattr(document, section), errors))
+        setattr(document, section, entries)
     _refuse(errors)
     return document
 
@@ -279,10 +281,16 @@ def import_document(
                 + [_("Nothing was changed; --break-assertions does it all the same.")]
             )
         transaction.set_rollback(dry_run)
-    difference = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), "registry", "document", lineterm="", n=2
+    return Imported(difference(before, after), digest_of(before), consequences)
+
+
+def difference(before: str, after: str) -> list[str]:
+    """Return the lines of a diff between two exports."""
+    return list(
+        difflib.unified_diff(
+            before.splitlines(), after.splitlines(), "registry", "document", lineterm="", n=2
+        )
     )
-    return Imported(list(difference), digest_of(before), consequences)
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import product
-from typing import Any
+from itertools import islice, product
+from typing import Any, NamedTuple
 
 from django.db import models
 from django.db.models import Exists, OuterRef, Q, Subquery
@@ -20,6 +20,8 @@ from devices.models import Device
 
 CHUNK = 500
 MAX_COMPARED = 100  # rules that one is held against, for capitals
+MAX_EXAMINED = 2_000  # rules of a report; the command examines all
+MAX_FINDINGS = 200
 WIDEST = frozenset({"*", "/*"})
 
 
@@ -57,6 +59,24 @@ class Finding:
             "fault": self.fault,
             "other": self.other.pk if self.other is not None else None,
         }
+
+
+class Report(NamedTuple):
+    """The first findings; whether there are more, and whether rules were left unexamined."""
+
+    findings: list[Finding]
+    is_cut: bool
+    is_partial: bool
+
+
+def report(fault: Fault | None) -> Report:
+    """Return what is wrong with the oldest rules: everything, or one fault."""
+    now = timezone.now()
+    rules = suspects(fault, now=now)
+    found = (one for one in lint(rules, now=now, most=MAX_EXAMINED) if fault in {None, one.fault})
+    findings = list(islice(found, MAX_FINDINGS + 1))
+    more = rules.order_by("pk").values("pk")[MAX_EXAMINED : MAX_EXAMINED + 1].exists()
+    return Report(findings[:MAX_FINDINGS], len(findings) > MAX_FINDINGS, more)
 
 
 def suspects(fault: Fault | None, *, now: datetime) -> CommandPermissionQuerySet:

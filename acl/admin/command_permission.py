@@ -49,8 +49,7 @@ def words_of(text: str) -> list[str]:
 
 def _searches(request: HttpRequest) -> dict[str, list[Q]]:
     """Return what a request has looked up: each filter that counts searches again."""
-    found: dict[str, list[Q]] = vars(request).setdefault("rule_searches", {})
-    return found
+    return vars(request).setdefault("rule_searches", {})
 
 
 class PermissionForm(CurrentForm):
@@ -74,11 +73,9 @@ class SwitchOn(BulkChange):
     enabled = True
 
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[CommandPermission]:
-        """Return those that are switched otherwise."""
         return rows.filter(enabled=not self.enabled)
 
     def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
-        """Switch them, each with its history."""
         changed = 0
         for rule in rows:
             rule.enabled = self.enabled
@@ -87,7 +84,6 @@ class SwitchOn(BulkChange):
         return self.done(changed)
 
     def done(self, n: int) -> str:
-        """Return what was done, with its count."""
         return ngettext("%(n)d rule switched on.", "%(n)d rules switched on.", n) % {"n": n}
 
 
@@ -105,7 +101,6 @@ class SwitchOff(SwitchOn):
     enabled = False
 
     def done(self, n: int) -> str:
-        """Return what was done, with its count."""
         return ngettext("%(n)d rule switched off.", "%(n)d rules switched off.", n) % {"n": n}
 
 
@@ -214,31 +209,25 @@ class CommandPermissionAdmin(
         return super().get_queryset(request).alias(state_order=state_order(timezone.now()))
 
     def get_fieldsets(self, request: HttpRequest, obj: CommandPermission | None = None) -> Any:
-        """Say what a saved rule says before its fields do."""
         return self.saved_fieldsets if obj else self.fieldsets
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
-        """Return a list that is not counted to its end."""
         return BoundedChangeList
 
     @admin.display(description=gettext_lazy("Rule"), ordering="pk")
     def number(self, permission: CommandPermission) -> str:
-        """Return the number that explanations name the rule by."""
         return f"#{permission.pk}"
 
     @admin.display(description=gettext_lazy("Effect"), ordering="effect")
     def shown_effect(self, permission: CommandPermission) -> SafeString:
-        """Return the effect as a badge."""
         return sentences.effect_badge(permission)
 
     @admin.display(description=gettext_lazy("What it says"), ordering="command_key")
     def says(self, permission: CommandPermission) -> SafeString:
-        """Return the rule as a sentence with links."""
         return sentences.linked(permission)
 
     @admin.display(description=gettext_lazy("State"), ordering="state_order")
     def state(self, permission: CommandPermission) -> SafeString:
-        """Return as a badge whether the rule takes part in decisions now."""
         return sentences.state_badge(permission, timezone.now())
 
     def get_search_results(
@@ -308,7 +297,6 @@ class CommandPermissionAdmin(
             )
 
     def own_pages(self) -> Iterator[tuple[str, Callable[..., Any], str]]:
-        """Add the pages beside the list."""
         yield from super().own_pages()
         yield "explain/", partial(tester.explain_view, self), "explain"
         yield "report/", partial(report.report_view, self), "report"

@@ -46,29 +46,21 @@ class CommandSetAdmin(ChangeGuardMixin, HistoryMixin, SaveChangedFieldsMixin, ad
     readonly_fields = ["rule_count"]
 
     def get_fieldsets(self, request: HttpRequest, obj: CommandSet | None = None) -> Any:
-        """Say of a saved set how many rules refer to it."""
         fields = ["name", "description", *(["rule_count"] if obj else [])]
         return [(None, {"fields": fields})]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CommandSet]:
-        """Count patterns and rules in the same statement."""
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(
-                pattern_total=_count_of(CommandSetPattern), rule_total=_count_of(CommandPermission)
-            )
+        rows = super().get_queryset(request)
+        return rows.annotate(
+            pattern_total=_count_of(CommandSetPattern), rule_total=_count_of(CommandPermission)
         )
 
     @admin.display(description=gettext_lazy("Commands"), ordering="pattern_total")
     def pattern_count(self, command_set: CommandSet) -> int:
-        """Return how many patterns the set has."""
-        total: int = getattr(command_set, "pattern_total", 0)
-        return total
+        return getattr(command_set, "pattern_total", 0)
 
     @admin.display(description=gettext_lazy("Rules"), ordering="rule_total")
     def rule_count(self, command_set: CommandSet) -> SafeString:
-        """Return how many rules refer to the set, linked to their list."""
         return format_html(
             '<a href="{}?command_set__id__exact={}">{}</a>',
             reverse("admin:acl_commandpermission_changelist"),

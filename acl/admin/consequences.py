@@ -11,7 +11,6 @@ from django.contrib import messages
 from django.contrib.admin import ModelAdmin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -42,31 +41,25 @@ def guard(model_admin: "ModelAdmin[Any]", request: HttpRequest, view: View) -> H
     return response
 
 
-def _page(
-    model_admin: "ModelAdmin[Any]", request: HttpRequest, consequences: Consequences
-) -> HttpResponse:
+def _page(model_admin: Any, request: HttpRequest, consequences: Consequences) -> HttpResponse:
     list(messages.get_messages(request))  # they tell what is taken back: neither here nor later
     own = {"csrfmiddlewaretoken", TRY, CONFIRMED, EDIT}
     match = request.resolver_match
-    return TemplateResponse(
+    return model_admin.page(
         request,
         "admin/acl/consequences.html",
-        {
-            **model_admin.admin_site.each_context(request),
-            "messages": [],
-            "opts": model_admin.opts,
-            "title": _("What would change"),
-            "consequences": consequences,
-            "changed_decisions": consequences.changed_decisions[:MAX_SHOWN],
-            "sent": [
-                (name, value)
-                for name, values in request.POST.lists()
-                if name not in own
-                for value in values
-            ],
-            "confirmed": CONFIRMED,
-            "edit": EDIT if match and str(match.url_name).endswith(("_add", "_change")) else "",
-        },
+        messages=[],
+        title=_("What would change"),
+        consequences=consequences,
+        changed_decisions=consequences.changed_decisions[:MAX_SHOWN],
+        sent=[
+            (name, value)
+            for name, values in request.POST.lists()
+            if name not in own
+            for value in values
+        ],
+        confirmed=CONFIRMED,
+        edit=EDIT if match and str(match.url_name).endswith(("_add", "_change")) else "",
     )
 
 

@@ -1,11 +1,10 @@
 """The page that explains one decision, and the commands that its field suggests."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.template.response import TemplateResponse
 from django.urls import reverse, reverse_lazy
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
@@ -18,28 +17,35 @@ from acl.extension_points import COMMAND_SOURCES
 from acl.models import CommandPermission, CommandSetPattern
 from acl.models.command_permission import DestinationKind, Effect, SourceKind
 from devices.addresses import AddressError, entity_id
+from devices.admin.mixins import OwnPagesMixin
 from devices.admin.try_credential import MAX_SUGGESTED, SuggestingInput
 from devices.models import Device
 
-if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin
-
 DEVICES = reverse_lazy("admin:devices_device_suggestions")
+
+
+class AddressField(forms.CharField):
+    """The address of a device, or its ID; it is reduced to the ID."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=1000, widget=SuggestingInput(DEVICES), **kwargs)
+
+    def clean(self, value: Any) -> str:
+        try:
+            return entity_id(super().clean(value))
+        except AddressError as error:
+            raise forms.ValidationError(str(error)) from None
 
 
 class QuestionForm(forms.Form):
     """A command that somebody might send."""
 
-    source = forms.CharField(
+    source = AddressField(
         label=gettext_lazy("From"),
-        max_length=1000,
-        widget=SuggestingInput(DEVICES),
         help_text=gettext_lazy("The sender's ID; an address names its ID."),
     )
-    destination = forms.CharField(
+    destination = AddressField(
         label=gettext_lazy("To"),
-        max_length=1000,
-        widget=SuggestingInput(DEVICES),
         help_text=gettext_lazy("The receiver's ID; an address names its ID."),
     )
     command = forms.CharField(
@@ -49,22 +55,8 @@ class QuestionForm(forms.Form):
         help_text=gettext_lazy("Such as /v1/Config.Get."),
     )
 
-    def clean_source(self) -> str:
-        """Reduce an address to its ID."""
-        return self._reduced("source")
 
-    def clean_destination(self) -> str:
-        """Reduce an address to its ID."""
-        return self._reduced("destination")
-
-    def _reduced(self, name: str) -> str:
-        try:
-            return entity_id(self.cleaned_data[name])
-        except AddressError as error:
-            raise forms.ValidationError(str(error)) from None
-
-
-def explain_view(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpResponse:
+def explain_view(model_admin: OwnPagesMixin, request: HttpRequest) -> HttpResponse:
     """Explain one decision; the question is in the address, so that it can be sent on."""
     asked = set(request.GET) & set(QuestionForm.base_fields)
     is_whole = asked == set(QuestionForm.base_fields)
@@ -124,7 +116,7 @@ def _next_step(request: HttpRequest, explanation: Explanation) -> tuple[Any, str
     return _("Write the rule that allows it"), address
 
 
-def commands_view(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpResponse:
+def commands_view(model_admin: OwnPagesMixin, request: HttpRequest) -> HttpResponse:
     """Return the known commands with a beginning, for a combobox."""
     if not model_admin.has_view_permission(request):
         raise PermissionDenied
@@ -143,10 +135,9 @@ def _commands(sought: str) -> list[str]:
 
 
 def page(
-    model_admin: "ModelAdmin[Any]", request: HttpRequest, template: str, **context: Any
+    model_admin: OwnPagesMixin, request: HttpRequest, template: str, **context: Any
 ) -> HttpResponse:
     """Return a page beside the list of rules, for who may see rules."""
     if not model_admin.has_view_permission(request):
         raise PermissionDenied
-    base = model_admin.admin_site.each_context(request)
-    return TemplateResponse(request, template, {**base, "opts": model_admin.opts, **context})
+    return model_admin.page(request, template, **context)

@@ -28,18 +28,15 @@ class AssertionSerializer(ModelSerializer):
         fields = ["id", "text", "note", "holds", "why"]
 
     def validate_text(self, text: str) -> str:
-        """Refuse what cannot be checked."""
         try:
             return assertions.validated(text)
         except ValidationError as error:
             raise exceptions.ValidationError(error.messages) from None
 
     def get_holds(self, assertion: Assertion) -> bool:
-        """Return whether it holds."""
         return assertion.text not in self._broken()
 
     def get_why(self, assertion: Assertion) -> str:
-        """Return why it does not hold."""
         return self._broken().get(assertion.text, "")
 
     def _broken(self) -> dict[str, str]:
@@ -50,8 +47,7 @@ class AssertionSerializer(ModelSerializer):
             rows = shown if isinstance(shown, list) else [shown]
             found = assertions.check(row.text for row in rows)
             context["broken"] = {one.text: one.why for one in found}
-        broken: dict[str, str] = context["broken"]
-        return broken
+        return context["broken"]
 
 
 class LinesSerializer(Serializer):

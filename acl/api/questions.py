@@ -1,11 +1,9 @@
 """Questions about the rules over the API: decisions, why they are so, what a change would turn."""
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 from django.db.models import TextChoices
-from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import exceptions, serializers
 from rest_framework.request import Request as HttpRequest
@@ -16,7 +14,7 @@ from acl.api.assertions import BrokenSerializer
 from acl.api.rules import FindingSerializer, RuleSerializer
 from acl.engine.decisions import MAX_REQUESTS, Reason, Request, decide_many
 from acl.engine.explanations import Standing, explain
-from acl.lint import Fault, lint, suspects
+from acl.lint import MAX_EXAMINED, Fault, report
 from acl.models import CommandPermission
 from devices.addresses import AddressError, entity_id
 from devices.api.permissions import may
@@ -33,8 +31,6 @@ from devices.api.views import ApiView
 
 VIEW = "acl.view_commandpermission"
 MAX_ADDRESS = 1000  # characters, percent signs included
-MAX_EXAMINED = 2_000  # rules; the command examines all
-MAX_FINDINGS = 200
 
 
 class AddressField(CharField):
@@ -44,7 +40,6 @@ class AddressField(CharField):
         super().__init__(max_length=MAX_ADDRESS, **kwargs)
 
     def to_internal_value(self, data: Any) -> str:
-        """Return the ID."""
         try:
             return entity_id(super().to_internal_value(data))
         except AddressError as error:
@@ -276,16 +271,11 @@ class LintView(QuestionView):
         wanted = request.query_params.get("fault")
         if wanted is not None and wanted not in Fault.values:
             raise ParameterError("fault", ", ".join(Fault.values))
-        fault, now = Fault(wanted) if wanted else None, timezone.now()
-        rules = suspects(fault, now=now)
-        linted = lint(rules, now=now, most=MAX_EXAMINED)
-        found = (one for one in linted if fault in {None, one.fault})
-        findings = list(islice(found, MAX_FINDINGS + 1))
-        more = rules.order_by("pk").values("pk")[MAX_EXAMINED : MAX_EXAMINED + 1].exists()
+        found = report(Fault(wanted) if wanted else None)
         return Response(
             {
                 "examined_at_most": MAX_EXAMINED,
-                "is_partial": more or len(findings) > MAX_FINDINGS,
-                "findings": [one.as_document() for one in findings[:MAX_FINDINGS]],
+                "is_partial": found.is_partial or found.is_cut,
+                "findings": [one.as_document() for one in found.findings],
             }
         )

@@ -60,7 +60,6 @@ class NamedMixin(admin.ModelAdmin):
         self.opts.verbose_name, self.opts.verbose_name_plural = self.names
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Return the list, under that name."""
         found = super().get_changelist_instance(request)
         found.opts = self.opts
         return found
@@ -154,16 +153,15 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
         ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        """Ask with the accounts for their factors, and for which are locked."""
         with_factor = (
             Exists(model.objects.filter(user=OuterRef("pk"), confirmed=True))
             for model in second_factor.FACTORS
         )
-        rows: QuerySet[User] = super().get_queryset(request)
+        rows = super().get_queryset(request).prefetch_related("groups")
         return rows.annotate(
             has_factor=reduce(or_, (Q(one) for one in with_factor)),
             locked=Exists(login.lockouts().filter(username=OuterRef("username"))),
-        ).prefetch_related("groups")
+        )
 
     def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         """Offer the few roles as boxes to tick."""
@@ -175,7 +173,6 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def save_related(self, request: Any, form: Any, formsets: Any, change: bool) -> None:
-        """Save the roles; they say whether the account is staff's."""
         super().save_related(request, form, formsets, change)
         if {"groups", "is_superuser", "user_permissions"} & set(form.changed_data):
             user = form.instance
@@ -184,14 +181,12 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
             user.save(update_fields=["is_staff"])
 
     def render_change_form(self, request: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
-        """Say whether the account is locked."""
         obj = kwargs.get("obj")
         context["is_locked"] = obj is not None and obj.locked
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=gettext_lazy("Roles"))
     def roles(self, user: User) -> str:
-        """Return the names of the roles."""
         names = sorted(group.name for group in user.groups.all())
         return ", ".join([*([_("superuser")] if user.is_superuser else []), *names])
 
@@ -220,7 +215,6 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
 
     @admin.display(description=gettext_lazy("State"), empty_value="")
     def standing(self, user: User) -> SafeString | str:
-        """Return what keeps the account from logging in."""
         marks = []
         if not user.is_active:
             marks.append(badge(Tone.OFF, _("disabled")))

@@ -15,11 +15,11 @@ from django.contrib.auth.signals import user_logged_in
 from django.db.models import QuerySet
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from authsite.accounts import second_factor
+from devices.admin.mixins import site_page
 from rpc.authentication import source_address
 
 SIGNED_IN_AT = "signed_in_at"  # in a session, like what follows: Unix seconds
@@ -61,18 +61,15 @@ def client_address(request: HttpRequest) -> str | None:
 def lockout_response(request: HttpRequest, *_details: object) -> HttpResponse:
     """Return the page of a lock-out, which says how long to wait."""
     seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
-    response = TemplateResponse(
+    return site_page(
+        admin.site,
         request,
         "admin/locked_out.html",
-        {
-            **admin.site.each_context(request),
-            "title": _("Too many failed logins"),
-            "minutes": math.ceil(seconds / 60),
-        },
+        title=_("Too many failed logins"),
+        minutes=math.ceil(seconds / 60),
         status=429,
         headers={"Retry-After": str(seconds), "Cache-Control": "no-store"},
-    )
-    return response.render()
+    ).render()
 
 
 def lockouts() -> QuerySet[AccessAttempt]:

@@ -1,7 +1,6 @@
 """Pages of the admin for login, confirmation of the identity, and the second factor."""
 
 from typing import Any, cast
-from urllib.parse import urlencode
 
 from django import forms
 from django.conf import settings
@@ -15,7 +14,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse, reverse_lazy
 from django.utils.decorators import method_decorator
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -28,8 +26,9 @@ from authsite.accounts import login, second_factor
 from authsite.accounts.sign_on import sessions
 from authsite.accounts.sign_on.models import MAX_NAME
 from authsite.accounts.sign_on.refusals import SignOnRefused
-from authsite.accounts.sign_on.views import refused, signed_out_page
+from authsite.accounts.sign_on.views import refused, signed_out_page, wanted_page
 from devices.admin import reauthentication
+from devices.admin.mixins import site_page
 from devices.admin.reauthentication import recently_authenticated
 
 
@@ -69,7 +68,6 @@ class ConfirmForm(forms.Form):
         super().__init__(*args)
 
     def clean_password(self) -> str:
-        """Refuse a wrong password."""
         return check_password(self._request, self.cleaned_data["password"])
 
 
@@ -81,7 +79,6 @@ class ChangePasswordForm(AdminPasswordChangeForm):
         super().__init__(*args, **kwargs)
 
     def clean_old_password(self) -> str:
-        """Refuse a wrong old password."""
         return check_password(self._request, self.cleaned_data["old_password"])
 
 
@@ -92,7 +89,6 @@ class ChangePasswordView(PasswordChangeView):
     success_url = reverse_lazy("admin:password_change_done")
 
     def get_form_kwargs(self) -> dict[str, Any]:
-        """Give the form the request."""
         return {**super().get_form_kwargs(), "request": self.request}
 
 
@@ -165,10 +161,9 @@ class AccountPages(admin.AdminSite):
     def login(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the login page, or the second step after the first one."""
         waits = super().has_permission(request) and not second_factor.is_satisfied(request)
         if request.method == "GET" and waits:
-            return HttpResponseRedirect(_with_next(reverse("admin:second_factor"), request))
+            return _to_next("admin:second_factor", request)
         context = {"passwords_are_for_emergencies": bool(settings.BREAK_GLASS_ACCOUNTS)}
         try:
             return super().login(request, {**context, **(extra_context or {})})
@@ -199,7 +194,7 @@ class AccountPages(admin.AdminSite):
             if not second_factor.is_enrolled(request.user):  # type: ignore[arg-type]
                 return self._page(request, "confirm_by_nothing", _("Confirm that it is you"))
             login.record_password(request)
-            return HttpResponseRedirect(_with_next(reverse("admin:second_factor"), request))
+            return _to_next("admin:second_factor", request)
         form = ConfirmForm(request, request.POST or None)
         try:
             is_valid = form.is_valid()
@@ -209,17 +204,17 @@ class AccountPages(admin.AdminSite):
             return self._page(request, "confirm_identity", _("Confirm that it is you"), form=form)
         login.record_password(request)
         if second_factor.is_enrolled(request.user):  # type: ignore[arg-type]
-            return HttpResponseRedirect(_with_next(reverse("admin:second_factor"), request))
+            return _to_next("admin:second_factor", request)
         login.forget_failures(request, request.user)
         reauthentication.confirm(request)
-        return HttpResponseRedirect(self._next(request))
+        return HttpResponseRedirect(wanted_page(request))
 
     @method_decorator([never_cache, sensitive_post_parameters()])
     def second_factor(self, request: HttpRequest) -> HttpResponse:
         """Ask for a code or a passkey; an account without one is sent to enrol."""
         user = self._staff(request)
         if not second_factor.is_enrolled(user):
-            return HttpResponseRedirect(_with_next(reverse("admin:factors"), request))
+            return _to_next("admin:factors", request)
         form = CodeForm(request.POST or None)
         if form.is_valid():
             code = form.cleaned_data["code"]
@@ -229,7 +224,7 @@ class AccountPages(admin.AdminSite):
                 login.forget_failures(request, request.user)
                 if login.password_is_recent(request):
                     reauthentication.confirm(request)
-                return HttpResponseRedirect(self._next(request))
+                return HttpResponseRedirect(wanted_page(request))
             form.add_error(
                 "code",
                 _(
@@ -248,7 +243,6 @@ class AccountPages(admin.AdminSite):
     def password_change(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
-        """Show the page for a new password."""
         request.current_app = self.name
         context = {**self.each_context(request), **(extra_context or {})}
         return cast("TemplateResponse", ChangePasswordView.as_view(extra_context=context)(request))
@@ -342,29 +336,19 @@ class AccountPages(admin.AdminSite):
         self, request: HttpRequest, template: str, title: str, **context: Any
     ) -> HttpResponse:
         request.current_app = self.name
-        return TemplateResponse(
+        return site_page(
+            self,
             request,
             f"admin/accounts/{template}.html",
-            {
-                **self.each_context(request),
-                "title": title,
-                "next": self._next(request),
-                "minutes": settings.STAFF_CONFIRM_SECONDS // 60,
-                **context,
-            },
+            title=title,
+            next=wanted_page(request),
+            minutes=settings.STAFF_CONFIRM_SECONDS // 60,
+            **context,
         )
 
-    def _next(self, request: HttpRequest) -> str:
-        """Return where staff wanted to go, if that is on this site."""
-        wanted = request.POST.get(REDIRECT_FIELD_NAME) or request.GET.get(REDIRECT_FIELD_NAME, "")
-        # Undocumented; the check that Django's own login view makes.
-        safe = url_has_allowed_host_and_scheme(
-            wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
-        )
-        return wanted if safe else reverse("admin:index")
 
-
-def _with_next(address: str, request: HttpRequest) -> str:
-    """Return an address of ours that knows where staff wanted to go."""
+def _to_next(view: str, request: HttpRequest) -> HttpResponseRedirect:
+    """Lead to a page of ours that knows where staff wanted to go."""
     wanted = request.POST.get(REDIRECT_FIELD_NAME) or request.GET.get(REDIRECT_FIELD_NAME)
-    return f"{address}?{urlencode({REDIRECT_FIELD_NAME: wanted})}" if wanted else address
+    query = {REDIRECT_FIELD_NAME: wanted} if wanted else None
+    return HttpResponseRedirect(reverse(view, query=query))

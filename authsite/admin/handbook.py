@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+from devices.admin.mixins import site_page
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite
@@ -188,11 +189,7 @@ def contents_view(site: "AdminSite", request: HttpRequest) -> HttpResponse:
         (title, [(name, found) for name in names if (found := chapter(name))])
         for title, names in PARTS
     ]
-    return TemplateResponse(
-        request,
-        "admin/handbook/contents.html",
-        {**site.each_context(request), "title": _("Help"), "parts": parts},
-    )
+    return site_page(site, request, "admin/handbook/contents.html", title=_("Help"), parts=parts)
 
 
 def chapter_view(site: "AdminSite", request: HttpRequest, name: str) -> HttpResponse:
@@ -200,8 +197,4 @@ def chapter_view(site: "AdminSite", request: HttpRequest, name: str) -> HttpResp
     found = chapter(name)
     if found is None:
         raise Http404
-    return TemplateResponse(
-        request,
-        "admin/handbook/chapter.html",
-        {**site.each_context(request), "title": found.title, "chapter": found},
-    )
+    return site_page(site, request, "admin/handbook/chapter.html", title=found.title, chapter=found)

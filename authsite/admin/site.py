@@ -15,7 +15,7 @@ from authsite.admin.side_bar import side_bar
 from devices.admin.changelist import BoundedListMixin
 from devices.admin.expiry import calendar_page
 from devices.admin.history import all_changes, batch_view, exported_changes
-from devices.admin.mixins import AddressParametersMixin
+from devices.admin.mixins import AddressParametersMixin, site_page
 from devices.admin.rendering import NOTHING
 from devices.admin.widgets import SuggestedRowsMixin
 from devices.history.timeline import visible_to
@@ -66,17 +66,15 @@ class RegistrySite(AccountPages):
         if address := device_named(request, text):
             return HttpResponseRedirect(address)
         found = search(request, text)
-        return TemplateResponse(
+        return site_page(
+            self,
             request,
             "admin/search.html",
-            {
-                **self.each_context(request),
-                "title": _("Search"),
-                "searched": text,
-                "found": found,
-                "total": sum(kind.count for kind in found),
-                "is_capped": any(kind.is_capped for kind in found),
-            },
+            title=_("Search"),
+            searched=text,
+            found=found,
+            total=sum(kind.count for kind in found),
+            is_capped=any(kind.is_capped for kind in found),
         )
 
     def get_urls(self) -> list[URLPattern | URLResolver]:

@@ -6,6 +6,7 @@ from typing import Any
 from django.contrib.auth.models import Group, User
 from django.core.management.base import CommandError, CommandParser
 
+from authsite.accounts.account import Account
 from authsite.accounts.tokens.models import ApiToken, ServiceAccount
 from devices.management.base import RegistryCommand
 
@@ -13,12 +14,13 @@ from devices.management.base import RegistryCommand
 class AccountCommand(RegistryCommand):
     """A command about accounts of staff and of services."""
 
-    def account(self, name: str) -> User:
+    def account(self, name: str) -> Account:
         """Return the account of that name; ends with 1 where there is none."""
-        try:
-            return User.objects.select_related("service_account__answerable").get(username=name)
-        except User.DoesNotExist:
-            raise CommandError(f"there is no account {name}", returncode=1) from None
+        accounts = Account.objects.select_related("service_account__answerable")
+        account: Account | None = accounts.filter(username=name).first()
+        if account is None:
+            raise CommandError(f"there is no account {name}", returncode=1)
+        return account
 
     def roles(self, names: Sequence[str]) -> list[Group]:
         """Return the roles of these names; ends with 1 where there is none of a name."""

@@ -52,6 +52,20 @@ def own_page(route: str, name: str = "") -> Callable[[Method], Method]:
     return mark
 
 
+def site_page(
+    site: admin.AdminSite,
+    request: HttpRequest,
+    template: str,
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    **context: Any,
+) -> TemplateResponse:
+    """Return a page in the admin's dress."""
+    context = {**site.each_context(request), **context}
+    return TemplateResponse(request, template, context, status=status, headers=headers)
+
+
 class OwnPagesMixin(admin.ModelAdmin):
     """Adds the pages that `own_page` marks, and others that `own_pages` yields."""
 
@@ -77,8 +91,8 @@ class OwnPagesMixin(admin.ModelAdmin):
     def page(
         self, request: HttpRequest, template: str, *, status: int = 200, **context: Any
     ) -> TemplateResponse:
-        usual = {**self.admin_site.each_context(request), "opts": self.opts}
-        return TemplateResponse(request, template, {**usual, **context}, status=status)
+        context = {"opts": self.opts, **context}
+        return site_page(self.admin_site, request, template, status=status, **context)
 
 
 class ReadOnlyMixin(admin.ModelAdmin):

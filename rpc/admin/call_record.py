@@ -60,11 +60,9 @@ class PeriodFilter(admin.SimpleListFilter):
         self.kept: list[tuple[str, str]] = []
 
     def expected_parameters(self) -> list[str | None]:
-        """Return the names of what this filter reads."""
         return [self.parameter_name, *self.ends]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
         return [
             ("1h", _("Last hour")),
             ("24h", _("Last 24 hours")),
@@ -92,7 +90,6 @@ class PeriodFilter(admin.SimpleListFilter):
             }
 
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[CallRecord]:
-        """Keep the rows that count calls of the period."""
         span = self.spans.get(self.chosen)
         begin = self.moments["from"] or (timezone.now() - span if span else None)
         until = self.moments["until"]
@@ -100,8 +97,7 @@ class PeriodFilter(admin.SimpleListFilter):
             queryset = queryset.since(begin).filter(last__gte=begin)
         if until is not None:
             queryset = queryset.filter(bucket__lte=until, first__lte=until)
-        kept: QuerySet[CallRecord] = queryset
-        return kept
+        return queryset
 
 
 class ReasonFilter(admin.SimpleListFilter):
@@ -111,7 +107,6 @@ class ReasonFilter(admin.SimpleListFilter):
     parameter_name = "reason"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
         newest = CallRecord.objects.refused().order_by("-bucket", "-pk")
         seen = set(newest.values_list("reason", flat=True)[:MAX_LOOKED_AT])
         seen |= {*ALLOWING, self.value() or ""}
@@ -121,10 +116,8 @@ class ReasonFilter(admin.SimpleListFilter):
         """Keep the rows of the choice; what it says of the outcome lets an index find them."""
         value = self.value()
         if value is None:
-            kept: QuerySet[CallRecord] = queryset
-            return kept
-        allowed = value in ALLOWING
-        rows: QuerySet[CallRecord] = queryset.allowed() if allowed else queryset.refused()
+            return queryset
+        rows = queryset.allowed() if value in ALLOWING else queryset.refused()
         return rows.filter(reason=value)
 
 
@@ -135,13 +128,11 @@ class CallerFilter(admin.SimpleListFilter):
     parameter_name = "caller"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
         names = [row.caller for row in CallRecord.objects.callers()[:MAX_CALLERS]]
         chosen = self.value()
         return [(name, name) for name in sorted({*names, *([chosen] if chosen else [])})]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[CallRecord]:
-        """Keep the rows of the choice."""
         value = self.value()
         return queryset if value is None else queryset.filter(caller=value)
 
@@ -153,7 +144,6 @@ class GroupFilter(admin.SimpleListFilter):
     parameter_name = "group"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the group."""
         asked = self.value() or ""
         self.group = DeviceGroup.objects.filter(pk=asked).first() if is_key(asked) else None
         return [(asked, self.group or NOTHING)] if asked else []
@@ -161,17 +151,14 @@ class GroupFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[CallRecord]:
         """Keep the rows about the group's devices, as many as its page looks at."""
         if self.group is None:
-            kept: QuerySet[CallRecord] = queryset.none()
-            return kept
-        rows: QuerySet[CallRecord] = queryset.about_group(self.group, MAX_MEMBERS)
-        return rows
+            return queryset.none()
+        return queryset.about_group(self.group, MAX_MEMBERS)
 
 
 class CallChangeList(ChangeList):
     """Knows which of the identifiers on its page are registered, with one statement."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Find the devices that the rows of the page name."""
         super().get_results(request)
         self.result_list = list(self.result_list)
         name_devices(self.result_list)
@@ -245,11 +232,9 @@ class CallRecordAdmin(OwnPagesMixin, ReadOnlyMixin):
     ]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Return the list that knows devices."""
         return CallChangeList
 
     def get_object(self, *args: Any, **kwargs: Any) -> CallRecord | None:
-        """Return a row that knows its devices."""
         row: CallRecord | None = super().get_object(*args, **kwargs)
         if row is not None:
             name_devices([row])
@@ -300,34 +285,28 @@ class CallRecordAdmin(OwnPagesMixin, ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("Answer"))
     def answer(self, row: CallRecord) -> SafeString:
-        """Return how it ended."""
         return answer_badge(row)
 
     @admin.display(description=gettext_lazy("Reason"))
     def why(self, row: CallRecord) -> str:
-        """Return the reason in words."""
         return row.why
 
     @admin.display(description=gettext_lazy("Subject"))
     def subject_link(self, row: CallRecord) -> SafeString | str:
-        """Return who was asked about."""
         return device_link(row, row.subject)
 
     @admin.display(description=gettext_lazy("Command"))
     def asked(self, row: CallRecord) -> SafeString | str:
-        """Return the command, and whom it was for."""
         if not row.destination:
             return row.command or NOTHING
         return format_html("{} → {}", row.command, device_link(row, row.destination))
 
     @admin.display(description=gettext_lazy("Destination"))
     def destination_link(self, row: CallRecord) -> SafeString | str:
-        """Return whom a command was for."""
         return device_link(row, row.destination)
 
     @admin.display(description=gettext_lazy("Caller"))
     def caller_link(self, row: CallRecord) -> SafeString | str:
-        """Return who asked."""
         return device_link(row, row.caller)
 
     @admin.display(description=gettext_lazy("Rule"))

@@ -53,8 +53,7 @@ def _connection(device: Device) -> CallRecord | None:
     known = vars(device)
     if "latest_connection" not in known:
         known["latest_connection"] = CallRecord.objects.latest_connection(device.identifier)
-    found: CallRecord | None = known["latest_connection"]
-    return found
+    return known["latest_connection"]
 
 
 def let_in_through(request: HttpRequest, device: Device) -> Fact | None:

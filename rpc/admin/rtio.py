@@ -65,12 +65,10 @@ class RtioServerAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
 
     @admin.display(description=gettext_lazy("Device port"), ordering="host")
     def address(self, server: RtioServer) -> str:
-        """Return host and port."""
         return server.address
 
     @admin.display(description=gettext_lazy("State"), ordering="enabled")
     def state(self, server: RtioServer) -> SafeString:
-        """Return whether sessions are ended there."""
         return enabled_badge(server.enabled)
 
 
@@ -89,11 +87,9 @@ class Refuse(BulkChange):
     is_destructive = True
 
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[DeviceServiceRoute]:
-        """Return those that lead elsewhere, or that RTIO is not told."""
         return rows.exclude(enabled=True, url=REFUSING_URL)
 
     def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
-        """Point them there."""
         routes = list(rows)
         for route in routes:
             route.refuse()
@@ -101,7 +97,6 @@ class Refuse(BulkChange):
         return ngettext("%(n)d route refuses now.", "%(n)d routes refuse now.", n) % {"n": n}
 
     def text_of_one(self, row: DeviceServiceRoute) -> str:
-        """Return what the change means for one route."""
         return _(
             "RTIO servers will ask %(url)s for “%(uri)s”, where nothing answers: devices are "
             "told of an internal error within seconds. The route itself stays."
@@ -135,14 +130,12 @@ class DeviceServiceRouteAdmin(
 
     @admin.display(description=gettext_lazy("State"), ordering="enabled")
     def state(self, route: DeviceServiceRoute) -> SafeString:
-        """Return whether RTIO is told the route, and whether it leads nowhere on purpose."""
         if route.enabled and route.url == REFUSING_URL:
             return badge(Tone.OFF, _("refuses"))
         return enabled_badge(route.enabled)
 
     @admin.display(description=gettext_lazy("Room left"))
     def room_left(self, route: DeviceServiceRoute) -> str:
-        """Return how many characters more routes may take, as RTIO reads them."""
         left = DeviceServiceRoute.objects.all().room_left()
         return _("%(left)d of %(most)d characters, for the URIs and URLs of all routes") % {
             "left": left,
@@ -159,7 +152,6 @@ class DeviceServiceRouteAdmin(
             self._warn(request, obj.uri)
 
     def delete_model(self, request: HttpRequest, obj: DeviceServiceRoute) -> None:
-        """Delete, and say what RTIO goes on doing."""
         super().delete_model(request, obj)
         self._warn(request, obj.uri)
 
@@ -178,15 +170,10 @@ class AttentionFilter(admin.SimpleListFilter):
     parameter_name = "attention"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choice."""
         return [("open", _("Could not be ended, or a secret was used by others"))]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[SessionEnding]:
-        """Keep the rows of the choice."""
-        kept: QuerySet[SessionEnding] = (
-            queryset.unresolved_at(timezone.now()) if self.value() else queryset
-        )
-        return kept
+        return queryset.unresolved_at(timezone.now()) if self.value() else queryset
 
 
 @admin.register(SessionEnding)
@@ -250,10 +237,8 @@ class SessionEndingAdmin(OwnPagesMixin, ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("State"), ordering="state")
     def receipt(self, ending: SessionEnding) -> SafeString:
-        """Return what became of it."""
         return ending_badge(ending)
 
     @admin.display(description=gettext_lazy("By"), ordering="requested_by")
     def by(self, ending: SessionEnding) -> str:
-        """Return who asked for it."""
         return ending.requested_by or NOTHING

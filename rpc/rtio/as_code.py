@@ -1,6 +1,5 @@
 """RTIO servers and device service routes as one document, to be reviewed and imported again."""
 
-import difflib
 from typing import Any, Literal
 
 import msgspec
@@ -8,15 +7,13 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from acl.as_code import dump
+from acl.as_code import Entry, difference, dump
 from devices import history
 from devices.models import Device
 from rpc.rtio.models import DEVICE_PORT, DeviceServiceRoute, RtioServer, TlsMode
 
-FORMAT: Literal[1] = 1
 
-
-class Route(msgspec.Struct, forbid_unknown_fields=True):
+class Route(Entry, frozen=True):
     """A route of a device service, as its row."""
 
     uri: str
@@ -25,7 +22,7 @@ class Route(msgspec.Struct, forbid_unknown_fields=True):
     note: str = ""
 
 
-class Server(msgspec.Struct, forbid_unknown_fields=True):
+class Server(Entry, frozen=True):
     """An RTIO server; `calls_as` is the identifier of its backend."""
 
     name: str
@@ -63,18 +60,8 @@ def export_document() -> dict[str, Any]:
         )
         for row in RtioServer.objects.select_related("backend").order_by("name")
     ]
-    return {
-        "format": FORMAT,
-        "routes": list(map(_unusual, routes)),
-        "servers": list(map(_unusual, servers)),
-    }
-
-
-def _unusual(entry: Route | Server) -> dict[str, Any]:
-    """Return the fields of an entry that differ from their defaults."""
-    usual = {one.name: one.default for one in msgspec.structs.fields(entry)}
-    values = msgspec.structs.asdict(entry)
-    return {name: value for name, value in values.items() if value != usual[name]}
+    plain: dict[str, Any] = msgspec.to_builtins(Document(1, routes, servers))
+    return plain
 
 
 def import_document(values: Any, *, dry_run: bool = False) -> list[str]:
@@ -91,42 +78,27 @@ def import_document(values: Any, *, dry_run: bool = False) -> list[str]:
         _import(document)
         after = dump(export_document())
         transaction.set_rollback(dry_run)
-    return list(
-        difflib.unified_diff(
-            before.splitlines(), after.splitlines(), "registry", "document", lineterm="", n=2
-        )
-    )
+    return difference(before, after)
 
 
 def _import(document: Document) -> None:
     """Remove what is not named, then write what is: removing makes room."""
     _refuse_twice("routes", [route.uri for route in document.routes])
     _refuse_twice("servers", [server.name for server in document.servers])
-    for old in DeviceServiceRoute.objects.exclude(uri__in=[one.uri for one in document.routes]):
-        old.delete()
-    for gone in RtioServer.objects.exclude(name__in=[one.name for one in document.servers]):
-        gone.delete()
+    DeviceServiceRoute.objects.exclude(uri__in=[one.uri for one in document.routes]).delete()
+    RtioServer.objects.exclude(name__in=[one.name for one in document.servers]).delete()
     routes = {row.uri: row for row in DeviceServiceRoute.objects.all()}
     # What shrinks or is switched off first: the map must fit at every step.
     for position, route in sorted(
         enumerate(document.routes), key=lambda one: (one[1].enabled, one[1].uri not in routes)
     ):
-        row = routes.get(route.uri) or DeviceServiceRoute(uri=route.uri)
-        fields = {"url": route.url, "enabled": route.enabled, "note": route.note}
-        _write(row, fields, f"routes[{position}]")
+        row = routes.get(route.uri, DeviceServiceRoute())
+        _write(row, msgspec.structs.asdict(route), f"routes[{position}]")
     servers = {row.name: row for row in RtioServer.objects.all()}
     for position, server in enumerate(document.servers):
-        row_of_server = servers.get(server.name) or RtioServer(name=server.name)
-        where = f"servers[{position}]"
-        fields = {
-            "host": server.host,
-            "port": server.port,
-            "tls": server.tls,
-            "certificate": server.certificate,
-            "backend": _backend(server.calls_as, where),
-            "enabled": server.enabled,
-        }
-        _write(row_of_server, fields, where)
+        where, fields = f"servers[{position}]", msgspec.structs.asdict(server)
+        fields["backend"] = _backend(fields.pop("calls_as"), where)
+        _write(servers.get(server.name, RtioServer()), fields, where)
 
 
 def _refuse_twice(section: str, names: list[str]) -> None:

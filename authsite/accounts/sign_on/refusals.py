@@ -9,6 +9,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from devices.admin.mixins import site_page
 from devices.telemetry import request_id
 
 
@@ -84,12 +85,10 @@ class Reason(Enum):
 
     @property
     def status(self) -> HTTPStatus:
-        """Return the status of the page."""
         return self.value[0]
 
     @property
     def text(self) -> str:
-        """Return what the person is told."""
         return str(self.value[1])
 
 
@@ -104,16 +103,14 @@ class SignOnRefused(Exception):
 
 def refusal_page(request: HttpRequest, refusal: SignOnRefused) -> TemplateResponse:
     """Return the page that says why somebody was not signed on."""
-    return TemplateResponse(
+    return site_page(
+        admin.site,
         request,
         "admin/sign_on/refused.html",
-        {
-            **admin.site.each_context(request),
-            "title": _("Not signed on"),
-            "text": refusal.reason.text,
-            "wanted": refusal.wanted,
-            "request_id": request_id.get(),
-        },
+        title=_("Not signed on"),
+        text=refusal.reason.text,
+        wanted=refusal.wanted,
+        request_id=request_id.get(),
         status=refusal.reason.status,
         headers={"Cache-Control": "no-store"},
     )

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import admin
@@ -30,6 +29,7 @@ from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.sign_on.provider import ERROR_CODE, provider
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused, refusal_page
 from devices.admin import reauthentication
+from devices.admin.mixins import site_page
 
 logger = logging.getLogger("authsite.sign_on")
 
@@ -61,14 +61,14 @@ def refused(request: HttpRequest, refusal: SignOnRefused) -> TemplateResponse:
     return refusal_page(request, refusal)
 
 
-def _next(request: HttpRequest) -> str:
+def wanted_page(request: HttpRequest) -> str:
     """Return where staff wanted to go, if that is on this site."""
-    wanted = request.GET.get(REDIRECT_FIELD_NAME, "")
+    wanted = request.POST.get(REDIRECT_FIELD_NAME) or request.GET.get(REDIRECT_FIELD_NAME, "")
     # Undocumented; the check that Django's own login view makes.
     safe = url_has_allowed_host_and_scheme(
         wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
-    return wanted if safe and len(wanted) <= journeys.MAX_NEXT else reverse("admin:index")
+    return wanted if safe else reverse("admin:index")
 
 
 def _callback(request: HttpRequest) -> str:
@@ -100,12 +100,13 @@ def _depart(
         parameters["acr_values"] = " ".join(classes)
     way = provider().departure(_callback(request), **parameters)
     response = HttpResponseRedirect(way["url"])
+    wanted = wanted_page(request)
     journey = Journey(
         purpose=purpose.value,
         state=way["state"],
         nonce=way["nonce"],
         code_verifier=way["code_verifier"],
-        next=_next(request),
+        next=wanted if len(wanted) <= journeys.MAX_NEXT else reverse("admin:index"),
         began=time.time(),
     )
     journeys.remember(response, journey)
@@ -194,8 +195,8 @@ def _confirmed(
     if has_second_factor:
         request.session[second_factor.BY_PROVIDER] = True
     elif second_factor.is_enrolled(user):
-        query = urlencode({REDIRECT_FIELD_NAME: address})
-        return HttpResponseRedirect(f"{reverse('admin:second_factor')}?{query}")
+        query = {REDIRECT_FIELD_NAME: address}
+        return HttpResponseRedirect(reverse("admin:second_factor", query=query))
     elif second_factor.policy() is second_factor.Policy.REQUIRED:
         raise SignOnRefused(Reason.WEAK, "no second factor was asked for: OIDC_SECOND_FACTOR")
     reauthentication.confirm(request)
@@ -219,15 +220,13 @@ def signed_out_page(request: HttpRequest, id_token: str = "") -> TemplateRespons
         except SignOnRefused as refusal:
             logger.warning("Nobody was signed out at the provider: %s", refusal)
             failed = True
-    return TemplateResponse(
+    return site_page(
+        admin.site,
         request,
         "admin/sign_on/signed_out.html",
-        {
-            **admin.site.each_context(request),
-            "title": _("Logged out"),
-            "provider_address": address,
-            "provider_failed": failed,
-        },
+        title=_("Logged out"),
+        provider_address=address,
+        provider_failed=failed,
         headers={"Cache-Control": "no-store"},
     )
 

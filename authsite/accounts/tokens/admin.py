@@ -9,7 +9,6 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -46,6 +45,7 @@ from devices.models import Device, DeviceGroup
 from devices.text import isolated
 
 USUAL_LIFE = timedelta(days=90)
+TEMPLATES = "admin/authsite/apitoken"
 RULES_OFFERED = 3  # on the form; the command line takes more
 
 
@@ -98,7 +98,6 @@ class IssueTokenForm(forms.Form):
         choosable.choices = scopes_of.choices(scopes_of.held_by(user))
 
     def clean_networks(self) -> list[str]:
-        """Return the networks as a list."""
         text: str = self.cleaned_data["networks"]
         return text.replace(",", " ").split()
 
@@ -135,7 +134,6 @@ class RuleForm(forms.Form):
         field.choices = [("", NOTHING), *scopes_of.with_deeds(offered)]
 
     def clean(self) -> dict[str, Any]:
-        """Refuse half a rule."""
         cleaned = super().clean() or {}
         given = cleaned.get("group") or cleaned.get("per_hour")
         if given and not cleaned.get("permission") and "permission" not in self.errors:
@@ -167,7 +165,6 @@ class EndTokens(BulkChange):
     form_class = RevokeForm
 
     def affected(self, rows: Any, given: dict[str, Any]) -> "QuerySet[ApiToken]":
-        """Return those that have not ended."""
         return rows.filter(revoked_at=None)
 
     def lacking(self, rows: Any, user: Any) -> list[str]:
@@ -177,12 +174,10 @@ class EndTokens(BulkChange):
         return [str(token) for token in rows.exclude(owner=user)]
 
     def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
-        """End them."""
         n = rows.revoke(by=by, **given)
         return ngettext("%(n)d token ended.", "%(n)d tokens ended.", n) % {"n": n}
 
     def text_of_one(self, row: ApiToken) -> str:
-        """Return what the change means for one token."""
         text = _(
             "Whatever holds “{token}” of <b>{owner}</b> will be refused. This cannot be undone."
         )
@@ -211,7 +206,6 @@ class OwnerFilter(admin.SimpleListFilter):
         return [("me", _("Mine")), ("services", _("Of service accounts"))]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> "QuerySet[Any]":
-        """Keep the tokens of the choice."""
         if self.value() == "me":
             return queryset.filter(owner=request.user)
         return queryset.of_services() if self.value() == "services" else queryset
@@ -221,16 +215,7 @@ class OwnerFilter(admin.SimpleListFilter):
 class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
     """Tokens: staff see and end their own, those with the permission everybody's."""
 
-    list_display = [
-        "name",
-        "owner",
-        "state",
-        "summary",
-        "ends",
-        LAST_USED,
-        "used_from",
-        CREATED,
-    ]
+    list_display = ["name", "owner", "state", "summary", "ends", LAST_USED, "used_from", CREATED]
     list_select_related = ["owner__service_account__answerable"]
     list_filter = [TokenStateFilter, OwnerFilter]
     search_fields = ["name", "identifier", "owner__username"]
@@ -278,8 +263,7 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
         return self._may(request, "change", obj)
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[ApiToken]":
-        """Return the tokens that the account sees."""
-        tokens: QuerySet[ApiToken] = super().get_queryset(request)
+        tokens = super().get_queryset(request)
         return tokens if self.sees_all(request) else tokens.filter(owner=request.user.pk)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
@@ -293,14 +277,12 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
         return [field for _title, part in self.fieldsets or () for field in part["fields"]]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave out how it ended while it has not."""
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None and obj.revoked_at is None:
             return [one for one in fieldsets if REVOKED not in one[1]["fields"]]
         return fieldsets
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
-        """Offer nothing to save and nothing to delete."""
         context |= dict.fromkeys(
             ("show_save", "show_save_and_continue", "show_save_and_add_another", "show_delete"),
             False,
@@ -311,30 +293,23 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
 
     @admin.display(description=gettext_lazy("State"))
     def state(self, token: ApiToken) -> SafeString:
-        """Return whether the token may be used now, and why not."""
         outcome = token.state_at(timezone.now())
         tone = {TokenOutcome.VERIFIED: Tone.GOOD, TokenOutcome.REVOKED: Tone.OFF}
         return badge(tone.get(outcome, Tone.BAD), outcome.label)
 
     @admin.display(description=gettext_lazy("May"))
     def summary(self, token: ApiToken) -> str:
-        """Return how much the token may do."""
-        n = len(token.scopes)
-        text = ngettext("%(n)d scope", "%(n)d scopes", n) % {"n": n}
-        if not token.rules:
-            return text
-        m = len(token.rules)
+        n, m = len(token.scopes), len(token.rules)
+        scopes = ngettext("%(n)d scope", "%(n)d scopes", n) % {"n": n}
         rules = ngettext("%(n)d limit", "%(n)d limits", m) % {"n": m}
-        return f"{text}, {rules}"
+        return f"{scopes}, {rules}" if m else scopes
 
     @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
     def ends(self, token: ApiToken) -> SafeString | str:
-        """Return when the token ends, and whether that is soon."""
         return expiry(token.not_after, timezone.now())
 
     @admin.display(description=gettext_lazy("Last used from"))
     def used_from(self, token: ApiToken) -> str:
-        """Return the address that the token was last used from."""
         return token.last_used_from or NOTHING
 
     @admin.display(description=gettext_lazy("Begins with"))
@@ -345,36 +320,22 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
     @admin.display(description=gettext_lazy("Scopes"))
     def shown_scopes(self, token: ApiToken) -> SafeString:
         """Return the scopes in words; those that its owner lacks now are marked."""
-        return format_html(
-            "<ul>{}</ul>",
-            format_html_join(
-                "",
-                "<li>{} {}</li>",
-                (
-                    (
-                        scopes_of.in_words(scope),
-                        ""
-                        if token.owner.has_perm(scope)
-                        else badge(Tone.OFF, _("its owner may not")),
-                    )
-                    for scope in token.scopes
-                ),
-            ),
+        lacking = badge(Tone.OFF, _("its owner may not"))
+        items = (
+            (scopes_of.in_words(scope), "" if token.owner.has_perm(scope) else lacking)
+            for scope in token.scopes
         )
+        return format_html("<ul>{}</ul>", format_html_join("", "<li>{} {}</li>", items))
 
     @admin.display(description=gettext_lazy("Limits"))
     def shown_rules(self, token: ApiToken) -> SafeString | str:
-        """Return the rules in words."""
         if not token.rules:
             return NOTHING
-        return format_html(
-            "<ul>{}</ul>",
-            format_html_join("", "<li>{}</li>", ((one,) for one in token.told_rules())),
-        )
+        items = ((rule,) for rule in token.told_rules())
+        return format_html("<ul>{}</ul>", format_html_join("", "<li>{}</li>", items))
 
     @admin.display(description=gettext_lazy("Networks"))
     def shown_networks(self, token: ApiToken) -> str:
-        """Return from where it may be used."""
         return ", ".join(token.networks) or _("anywhere")
 
     # --- Making one ---------------------------------------------------------------------------
@@ -400,31 +361,18 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
             except ValidationError as error:
                 _add_errors(form, error)
             else:
-                return self._page(
-                    request, "issued", _("The new token"), original=token, secret=text
+                title = _("The new token")
+                return self.page(
+                    request, f"{TEMPLATES}/issued.html", title=title, original=token, secret=text
                 )
-        return self._page(
+        return self.page(
             request,
-            "issue",
-            _("Make a token"),
+            f"{TEMPLATES}/issue.html",
+            title=_("Make a token"),
             form=form,
             why=request.POST.get(REASON, ""),
             rule_forms=rule_forms,
             media=self.media + form.media + rule_forms.media,
-        )
-
-    def _page(
-        self, request: HttpRequest, template: str, title: str, **context: Any
-    ) -> HttpResponse:
-        return TemplateResponse(
-            request,
-            f"admin/authsite/apitoken/{template}.html",
-            {
-                **self.admin_site.each_context(request),
-                "opts": self.opts,
-                "title": title,
-                **context,
-            },
         )
 
 
@@ -477,7 +425,6 @@ class ServiceAccountForm(CurrentForm):
             self.fields[name].show_hidden_initial = False
 
     def clean_name(self) -> str:
-        """Refuse a name that an account has."""
         name: str = self.cleaned_data["name"]
         if self.instance.pk is None:
             User._meta.get_field("username").run_validators(name)
@@ -512,28 +459,22 @@ class ServiceAccountAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin
     fieldsets = [(None, {"fields": ["name", "answerable", "purpose", "roles", "enabled"]})]
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[ServiceAccount]":
-        """Count the live tokens."""
         live = Q(user__tokens__revoked_at=None) & (
             Q(user__tokens__not_after=None) | Q(user__tokens__not_after__gt=timezone.now())
         )
-        rows: QuerySet[ServiceAccount] = super().get_queryset(request)
-        return rows.prefetch_related("user__groups").annotate(
-            live=Count("user__tokens", filter=live)
-        )
+        rows = super().get_queryset(request).prefetch_related("user__groups")
+        return rows.annotate(live=Count("user__tokens", filter=live))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave out the switch while there is no account."""
         if obj is not None:
             return super().get_fieldsets(request, obj)
         return [(None, {"fields": ["name", "answerable", "purpose", "roles"]})]
 
     def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Return the form, which knows who fills it in."""
         form: Any = super().get_form(request, *args, **kwargs)
         return type(form.__name__, (form,), {"maker": request.user})
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
-        """Offer no deleting."""
         return super().render_change_form(request, {**context, "show_delete": False}, *args, **kw)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
@@ -543,7 +484,6 @@ class ServiceAccountAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin
         return actions
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save the account with its user."""
         if not change:
             made = ServiceAccount.objects.create_account(
                 form.cleaned_data["name"],
@@ -569,18 +509,14 @@ class ServiceAccountAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin
 
     @admin.display(description=gettext_lazy("State"))
     def is_enabled(self, account: ServiceAccount) -> SafeString:
-        """Return whether the account is enabled, and whether somebody answers for it."""
         if account.user.is_active and not account.answerable.is_active:
             return badge(Tone.BAD, _("nobody answers for it"))
         return enabled_badge(account.user.is_active)
 
     @admin.display(description=gettext_lazy("Roles"))
     def roles(self, account: ServiceAccount) -> str:
-        """Return the roles by name."""
         return ", ".join(group.name for group in account.user.groups.all()) or NOTHING
 
     @admin.display(description=gettext_lazy("Live tokens"), ordering="live")
     def live_tokens(self, account: Any) -> int:
-        """Return how many tokens may be used."""
-        live: int = account.live
-        return live
+        return account.live

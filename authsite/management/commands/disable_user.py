@@ -11,8 +11,6 @@ from authsite.management.accounts import AccountCommand
 
 
 class Command(AccountCommand):
-    """`disable_user`: it can log in no more, and its tokens end."""
-
     help = (
         "Disable an account: its sessions are over at their next page, and its tokens end for\n"
         "good. Services that it answers for are refused until somebody else does; --hand-to names\n"
@@ -20,7 +18,6 @@ class Command(AccountCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("username")
         parser.add_argument(
@@ -29,7 +26,6 @@ class Command(AccountCommand):
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        """Disable it, unless it is so already."""
         user = self.account(options["username"])
         others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk)
         if user.is_superuser and not others.exists():
@@ -43,8 +39,8 @@ class Command(AccountCommand):
                 service.save()
             else:
                 self.stderr.write(f"warning: nobody answers for the service {service} now")
-        was_active, user.is_active = user.is_active, False
-        user.save(update_fields=["is_active"])
+        was_active = user.is_active
+        user.disable()
         name = user.get_username()
         document = {
             "username": name,

@@ -2,16 +2,13 @@
 
 from typing import Any
 
-from django.contrib.auth.models import User
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from authsite.accounts import second_factor
-from devices.management.base import RegistryCommand
+from authsite.management.accounts import AccountCommand
 
 
-class Command(RegistryCommand):
-    """Take every second factor off an account of staff."""
-
+class Command(AccountCommand):
     help = (
         "Remove the app, the passkeys and the recovery codes of an account, which then logs in "
         "with its password alone; where a second factor is required, it sets up a new one. Exit 1 "
@@ -19,15 +16,11 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add whose."""
         super().add_arguments(parser)
         parser.add_argument("username", help="name of the account")
 
     def handle(self, *, username: str, **options: Any) -> None:
-        """Remove them all."""
-        user = User.objects.filter(username=username).first()
-        if user is None:
-            raise CommandError(f"there is no account {username}", returncode=1)
+        user = self.account(username)
         gone = second_factor.remove_all(user)
         text = f"Removed {gone} from the account {username}: apps, passkeys, sets of codes."
         self.answer(options, text, {"username": username, "removed": gone}, yes=gone > 0)

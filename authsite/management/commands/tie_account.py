@@ -3,19 +3,16 @@
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import User
 from django.core.management.base import CommandError, CommandParser
 from django.db import IntegrityError, transaction
 
 from authsite.accounts.sign_on.models import ExternalIdentity
-from devices.management.base import RegistryCommand
+from authsite.management.accounts import AccountCommand
 
 Source = ExternalIdentity.Source
 
 
-class Command(RegistryCommand):
-    """Tie an account of staff to a subject of sign-on, or untie it."""
-
+class Command(AccountCommand):
     help = (
         "Tie an account to a subject: that of OpenID Connect, in the directory or behind the "
         "proxy, which then signs on as this account and decides its roles. Its password ends, "
@@ -24,7 +21,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add whose, and to what."""
         super().add_arguments(parser)
         parser.add_argument("username", help="name of the account")
         what = parser.add_mutually_exclusive_group(required=True)
@@ -37,10 +33,7 @@ class Command(RegistryCommand):
     def handle(
         self, *, username: str, subject: str | None, untie: bool, source: str, **options: Any
     ) -> None:
-        """Tie, or untie."""
-        user = User.objects.filter(username=username).first()
-        if user is None:
-            raise CommandError(f"there is no account {username}", returncode=1)
+        user = self.account(username)
         if untie:
             gone, _each = ExternalIdentity.objects.filter(user=user).delete()
             text = f"{username} is untied." if gone else f"{username} was tied to nothing."
