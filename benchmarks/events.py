@@ -20,13 +20,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.compare import load
 from benchmarks.report import table
+from benchmarks.seed import verification
 from tests.support.postgres import running
 from tests.support.receiver import receiver
 from tests.support.servers import Server
 
 DEVICES = 500
 EVENTS = 1000  # a second
+WEBHOOKS = {"WEBHOOK_HTTP": "on", "WEBHOOK_NETWORKS": "127.0.0.0/8"}
 FILL = f"""
 import json, django; django.setup()
 from django.contrib.auth.models import User
@@ -78,24 +81,6 @@ def events_after(server: Server, token: str, cursor: str, wait: int) -> dict[str
     answer: dict[str, Any] = json.loads(connection.getresponse().read())
     connection.close()
     return answer
-
-
-def verified(server: Server, secret: str, seconds: float) -> float:
-    """Return how many devices were verified a second."""
-    body = json.dumps(
-        {"method": "verify", "id": 1, "deviceid": f"{0:036d}", "devicesecret": secret}
-    ).encode()
-    head = f"POST /deviceverifier HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-    exchanges = [(head.encode() + body, b'"OK"')]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load", str(server.port), str(seconds)],
-        input=pickle.dumps(exchanges),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    found = json.loads(done.stdout)
-    assert not found.get("wrong"), found
-    return float(found["answered"]) / float(found["seconds"])
 
 
 @contextmanager
@@ -189,16 +174,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, running() as url:
-        server = Server(
-            Path(name),
-            url,
-            API_RATE="0",
-            WORKERS="2",
-            WEBHOOK_HTTP="on",
-            WEBHOOK_NETWORKS="127.0.0.0/8",
-        )
+        server = Server(Path(name), url, API_RATE="0", WORKERS="2", **WEBHOOKS)
         server.manage("migrate", "--verbosity", "0")
         made = json.loads(server.run("-c", FILL))
+        verifier = Path(name, "verifier")
+        verifier.write_bytes(pickle.dumps([verification(f"{0:036d}", made["secret"])]))
         with server:
             poll, hook = delays(server, made["token"], options.rounds)
             rows = [
@@ -208,9 +188,9 @@ def main() -> None:
             print(table(["from commit to", "median, ms", "slowest, ms"], rows), "\n")
             quiet, busy, written, read = [], [], [], []
             for _ in range(options.rounds):
-                quiet.append(verified(server, made["secret"], options.seconds))
+                quiet.append(load(server.port, verifier, options.seconds)["rate"])
                 with writing(server, made["token"], options.seconds + 3) as count:
-                    busy.append(verified(server, made["secret"], options.seconds))
+                    busy.append(load(server.port, verifier, options.seconds)["rate"])
                     wrote, seen = count()
                 written.append(wrote / (options.seconds + 3))
                 read.append(seen)

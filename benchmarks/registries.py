@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,16 +48,22 @@ class Registry(NamedTuple):
 
 
 @contextmanager
+def database(kind: str, folder: Path) -> Iterator[tuple[str, int | None]]:
+    """Yield the URL of an empty database of that kind, and the process of its server if any."""
+    if kind == "SQLite":
+        yield f"sqlite:///{folder / 'benchmark.sqlite3'}", None
+        return
+    with postgres.running(settings=()) as url:
+        with psycopg.connect(url) as connection:
+            process = machine.parent(connection.info.backend_pid)
+        yield url, process
+
+
+@contextmanager
 def registry(kind: str, devices: int, *seeding: str) -> Iterator[Registry]:
     """Yield a registry in a database of that kind; `seeding` are options of `benchmarks.seed`."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if kind == "SQLite":
-            url, process = f"sqlite:///{folder / 'benchmark.sqlite3'}", None
-        else:
-            url = stack.enter_context(postgres.running(settings=()))
-            with psycopg.connect(url) as connection:
-                process = machine.parent(connection.info.backend_pid)
+    with tempfile.TemporaryDirectory() as name, database(kind, Path(name)) as (url, process):
+        folder = Path(name)
         for words in (
             ["manage.py", "migrate", "--verbosity", "0"],
             ["-m", "benchmarks.seed", str(devices), str(folder), *seeding],

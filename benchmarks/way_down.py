@@ -9,7 +9,6 @@ staff's *rotate a key*.
 
 import argparse
 import asyncio
-import base64
 import io
 import json
 import os
@@ -19,8 +18,9 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from secrets import token_urlsafe
 from typing import Any
+
+from benchmarks.registries import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 Prepare = Callable[[], Callable[[], object]]  # returns a request that is ready to be sent
@@ -129,14 +129,10 @@ def main() -> None:
     parser.add_argument("--steps", action="store_true", help="print each change of file")
     options = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="way-down-")
-    os.environ["DATABASE_URL"] = f"sqlite:///{folder}/registry.sqlite3"
-    os.environ["DJANGO_SETTINGS_MODULE"] = "authsite.settings"
-    os.environ["SECRET_KEY"] = token_urlsafe(50)
-    os.environ["PEPPERS"] = "traced:" + base64.urlsafe_b64encode(os.urandom(32)).decode()
-    os.environ["BACKEND_NETWORKS"] = "127.0.0.1/32"
-    os.environ["ALLOWED_HOSTS"] = "testserver"
-    os.environ["HTTPS"] = "off"
-    os.environ["EVIDENCE_INTERVAL"] = "10"
+    os.environ |= environment(f"sqlite:///{folder}/registry.sqlite3") | {
+        "ALLOWED_HOSTS": "testserver",
+        "EVIDENCE_INTERVAL": "10",
+    }
     import django
 
     django.setup()
