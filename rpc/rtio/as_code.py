@@ -60,8 +60,18 @@ def export_document() -> dict[str, Any]:
         )
         for row in RtioServer.objects.select_related("backend").order_by("name")
     ]
-    plain: dict[str, Any] = msgspec.to_builtins(Document(1, routes, servers))
-    return plain
+    return {
+        "format": 1,
+        "routes": list(map(_unusual, routes)),
+        "servers": list(map(_unusual, servers)),
+    }
+
+
+def _unusual(entry: Entry) -> dict[str, Any]:
+    """Return the fields of an entry that differ from their defaults."""
+    usual = {one.name: one.default for one in msgspec.structs.fields(entry)}
+    values = msgspec.structs.asdict(entry)
+    return {name: value for name, value in values.items() if value != usual[name]}
 
 
 def import_document(values: Any, *, dry_run: bool = False) -> list[str]:
