@@ -1,8 +1,6 @@
 """Drills of copies and logs: backup and restore, what an outage writes."""
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -83,14 +81,7 @@ def copy_in(folder: Path, report: Report, server: Server, target: str, kind: str
     # Counter-test: a backup that was cut short.
     file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
     name = target.rpartition("/")[2]
-    refused = subprocess.run(
-        [sys.executable, "manage.py", "restore", "--replace", name, str(file)],
-        cwd=copy.base,
-        env=copy.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    refused = copy.attempt("manage.py", "restore", "--replace", name, str(file))
     report.must(refused.returncode, "a backup that was cut short was restored")
     report.must("Traceback" not in refused.stderr, refused.stderr)
     report.counter = "a backup that was cut short is refused, on both"

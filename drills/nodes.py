@@ -7,14 +7,14 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import psycopg
 
-from tests.support.postgres import await_answer, free_port, initialize, prepare
+from tests.support.postgres import await_answer, free_port, initialize, launch, prepare
 
 PATIENCE = 30  # seconds
 SETTINGS = (
@@ -100,17 +100,9 @@ class Node:
 
     def start(self) -> None:
         """Return once it answers."""
-        words = [f"port={self.port}", f"unix_socket_directories={self.folder.parent}"]
-        words += ["listen_addresses=127.0.0.1", *SETTINGS]
-        options = [part for word in words for part in ("-c", word)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [self.programs / "postgres", "-D", self.folder, *options],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                **self.account,
-            )
+        self.process = launch(
+            self.programs, self.folder, self.port, SETTINGS, self.log, self.account
+        )
         await_answer(self.url("postgres"), self.process, self.log)
 
     def pids(self) -> list[int]:
@@ -204,13 +196,14 @@ class Nodes:
         node = self._node(name)
         subprocess.run(
             [
+                *(self.programs / "pg_basebackup", "--pgdata", node.folder),
                 *(
-                    self.programs / "pg_basebackup",
-                    "--pgdata",
-                    node.folder,
                     "--write-recovery-conf",
+                    "--checkpoint=fast",
+                    "--wal-method=stream",
+                    "--no-sync",
+                    "--dbname",
                 ),
-                *("--checkpoint=fast", "--wal-method=stream", "--no-sync", "--dbname"),
                 f"host=127.0.0.1 port={relay.port} user=postgres application_name={name}",
             ],
             check=True,
@@ -236,10 +229,6 @@ class Nodes:
             time.sleep(0.1)
         raise RuntimeError("the standbys do not follow")
 
-    def be_asynchronous(self) -> None:
-        """Have no commit wait for a standby."""
-        self.primary.configure("synchronous_standby_names", "")
-
     def url(self) -> str:
         """Return the URL of whichever node takes writes."""
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in (self.primary, *self.standbys))
@@ -264,15 +253,8 @@ class Nodes:
 @contextmanager
 def cluster(count: int = 2) -> Iterator[Nodes]:
     """Yield a primary with `count` standbys; all end with the block."""
-    with tempfile.TemporaryDirectory(prefix="authsite-drill-") as folder:
-        root = Path(folder)
-        made = Nodes(root, count)
-        try:
-            yield made
-        finally:
-            made.close()
-
-
-def rows(connection: "psycopg.Connection[Any]", statement: str, values: Sequence[Any]) -> list[Any]:
-    """Run a statement with values and return its rows."""
-    return connection.execute(statement.encode(), values).fetchall()
+    with (
+        tempfile.TemporaryDirectory(prefix="authsite-drill-") as folder,
+        Nodes(Path(folder), count) as made,
+    ):
+        yield made

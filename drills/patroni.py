@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import psycopg
 import yaml
 
 from drills.probe import Probe, register
-from drills.report import NotHere, Report, drill, wait_until
+from drills.report import NotHere, Report, drill, need, running, wait_until
 from drills.sites import revoke, site
 from tests.support.postgres import free_port, prepare
 
@@ -124,28 +123,18 @@ def children_of(pid: int) -> list[int]:
 @contextmanager
 def etcd(root: Path) -> Iterator[str]:
     """Yield the address of an etcd of one's own."""
-    if shutil.which("etcd") is None:
-        raise NotHere("etcd is not installed")
     client, peer = free_port(), free_port()
-    with (root / "etcd.log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                *("etcd", "--name", "drill", "--data-dir", str(root / "etcd")),
-                *("--listen-client-urls", f"http://127.0.0.1:{client}"),
-                *("--advertise-client-urls", f"http://127.0.0.1:{client}"),
-                *("--listen-peer-urls", f"http://127.0.0.1:{peer}"),
-                *("--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}"),
-                *("--initial-cluster", f"drill=http://127.0.0.1:{peer}"),
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
+    words = (
+        *(need("etcd"), "--name", "drill", "--data-dir", str(root / "etcd")),
+        *("--listen-client-urls", f"http://127.0.0.1:{client}"),
+        *("--advertise-client-urls", f"http://127.0.0.1:{client}"),
+        *("--listen-peer-urls", f"http://127.0.0.1:{peer}"),
+        *("--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}"),
+        *("--initial-cluster", f"drill=http://127.0.0.1:{peer}"),
+    )
+    with running(*words, log=root / "etcd.log"):
         time.sleep(1)
         yield f"127.0.0.1:{client}"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 @drill("Patroni: the primary is killed", seconds=360)
@@ -153,8 +142,8 @@ def patroni(folder: Path, report: Report) -> None:
     """Kill the primary and its Patroni; the rest find a new one, which has lost nothing."""
     if importlib.util.find_spec("patroni") is None:
         raise NotHere("patroni is not installed")
-    if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        raise NotHere("setpriv is not installed")
+    if os.geteuid() == 0:
+        need("setpriv")
     root = folder / "patroni"
     root.mkdir()
     folder.chmod(0o755)

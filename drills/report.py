@@ -1,6 +1,8 @@
 """What a drill counted, and whether that is what was promised."""
 
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,26 @@ from drills.probe import Probe
 
 class NotHere(Exception):
     """A drill needs what this machine does not have."""
+
+
+def need(*programs: str) -> str:
+    """Return the first of some programs that is installed; raises NotHere where none is."""
+    for name in programs:
+        if found := shutil.which(name):
+            return found
+    raise NotHere(f"{' or '.join(programs)} is not installed")
+
+
+@contextmanager
+def running(*words: str, log: Path) -> Iterator[None]:
+    """Run a program within the block, whose output goes to a file."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=output)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 @dataclass

@@ -28,11 +28,6 @@ SECONDS = 5
 ROUNDS = 2
 
 
-def cpu(roots: list[int]) -> float:
-    """Return the CPU time, in seconds, that processes and their descendants have taken."""
-    return sum(map(cpu_seconds, roots))
-
-
 class Cost(NamedTuple):
     """Checks a second, and the CPU time of one in microseconds: of the sites, of the databases."""
 
@@ -52,10 +47,12 @@ def measure(sites: list[Server], nodes: list[Node], devices: list[Known]) -> Cos
             before = len(probe.answers)
             ours = [each.process.pid for each in sites]
             theirs = [node.process.pid for node in nodes if node.process is not None]
-            began, site_cpu, node_cpu = time.monotonic(), cpu(ours), cpu(theirs)
+            began = time.monotonic()
+            site_cpu, node_cpu = (sum(map(cpu_seconds, roots)) for roots in (ours, theirs))
             time.sleep(SECONDS)
             checks = len(probe.answers) - before
-            site_cpu, node_cpu = cpu(ours) - site_cpu, cpu(theirs) - node_cpu
+            site_cpu = sum(map(cpu_seconds, ours)) - site_cpu
+            node_cpu = sum(map(cpu_seconds, theirs)) - node_cpu
             rate = checks / (time.monotonic() - began)
     if probe.wrong() or probe.refused():
         raise SystemExit(f"{len(probe.wrong())} wrong, {probe.refused()} refused")

@@ -3,9 +3,7 @@
 import base64
 import json
 import os
-import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from django.conf import settings
 
 from drills.nodes import Node
 from drills.probe import Client, Probe, register
-from drills.report import NotHere, Report, drill
+from drills.report import NotHere, Report, drill, need, running
 from drills.sites import migrated, site
 from drills.staff import Staff
 from tests.support.postgres import free_port
@@ -47,9 +45,7 @@ unix_socket_dir =
 @contextmanager
 def pooler(folder: Path, node: Node) -> Iterator[str]:
     """Yield the URL of a PgBouncer in transaction mode before a node."""
-    if shutil.which("pgbouncer") is None:
-        raise NotHere("pgbouncer is not installed")
-    listen = free_port()
+    program, listen = need("pgbouncer"), free_port()
     home = folder / f"pooler-{listen}"
     home.mkdir()
     for place in (home, folder):
@@ -57,16 +53,9 @@ def pooler(folder: Path, node: Node) -> Iterator[str]:
     config = home / "pgbouncer.ini"
     config.write_text(PGBOUNCER.format(port=node.port, listen=listen))
     account = ["-u", "nobody"] if os.geteuid() == 0 else []
-    with (home / "log").open("w") as log:
-        process = subprocess.Popen(
-            ["pgbouncer", *account, str(config)], stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
+    with running(program, *account, str(config), log=home / "log"):
         time.sleep(1)
         yield f"postgres://postgres@127.0.0.1:{listen}/authsite"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 COMMANDS = (
@@ -81,17 +70,10 @@ COMMANDS = (
 )
 
 
-def attempt(server: Server, *words: str) -> str:
-    """Run a command; return "" or the last line of what it said against it."""
-    done = subprocess.run(
-        [sys.executable, "manage.py", *words],
-        cwd=settings.BASE_DIR,
-        env=server.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return "" if "Traceback" not in done.stderr else done.stderr.strip().splitlines()[-1]
+def failure(server: Server, *words: str) -> str:
+    """Run a command; return "" or the last line of its traceback."""
+    said = server.attempt("manage.py", *words).stderr
+    return said.strip().splitlines()[-1] if "Traceback" in said else ""
 
 
 @drill("behind a transaction pooler", seconds=480)
@@ -109,7 +91,7 @@ def pooled(folder: Path, report: Report) -> None:
                 pages = staff.crawl(PAGES)
                 bad = {path: status for path, status in pages.items() if status >= 400}
                 report.must(not bad, f"pages failed: {bad}")
-                failures = {words[0]: attempt(server, *words) for words in COMMANDS}
+                failures = {words[0]: failure(server, *words) for words in COMMANDS}
                 said = {name: text for name, text in failures.items() if text}
                 report.must(not said, f"commands failed: {said}")
             report.add(probe)
@@ -136,8 +118,7 @@ def earlier_code() -> bytes:
             ["git", "-C", str(settings.BASE_DIR), *words], capture_output=True, check=False
         )
 
-    if shutil.which("git") is None:
-        raise NotHere("git is not installed")
+    need("git")
     has_it = ("cat-file", "-e", f"{EARLIER}^{{commit}}")
     if git(*has_it).returncode:
         git("fetch", "--quiet", "--depth", "1", "origin", EARLIER)
@@ -158,7 +139,8 @@ def earlier_release(folder: Path, report: Report) -> None:
     with migrated(folder, standbys=0) as (nodes, today):
         seeded = json.loads(today.manage("seed_demo", "--staff-user", "admin", "--json"))
         devices = register(today, 12)
-        old = Elsewhere(checkout, folder, today.database_url)
+        old = site(folder, today.database_url)
+        old.base = checkout
         with today, old, Probe([today, old], devices[:8]) as probe:
             time.sleep(2)
             staff = Staff(old)
@@ -183,14 +165,6 @@ def earlier_release(folder: Path, report: Report) -> None:
             code = Client(old).ask(devices[0]).code
         report.must(code == "INTERNAL_SERVER_ERROR", f"it answered {code} without the column")
         report.counter = f"a column renamed: {code}"
-
-
-class Elsewhere(Server):
-    """A server of another checkout."""
-
-    def __init__(self, checkout: Path, folder: Path, database_url: str) -> None:
-        super().__init__(folder, database_url, WORKERS="1", EVIDENCE_INTERVAL="1")
-        self.base = checkout
 
 
 @drill("a migration meets an open transaction", seconds=240)
@@ -291,7 +265,7 @@ def two_sites(folder: Path, report: Report) -> None:
         url = manager.database_url
         seeded = json.loads(manager.manage("seed_demo", "--staff-user", "admin", "--json"))
         devices = register(manager, 20)
-        cache = stack.enter_context(redis())
+        cache = stack.enter_context(redis(folder))
         first, second = (
             stack.enter_context(site(folder, url, CACHE_URL=cache, STAFF_LOGIN_FAILURES="4"))
             for _ in range(2)
@@ -315,26 +289,13 @@ def two_sites(folder: Path, report: Report) -> None:
         locked.sign_in("admin", seeded["password"])
         report.must(locked.get("/admin/devices/device/")[1].count("drill") == 0, "not locked out")
         # Guesses at a chosen secret, counted in one place.
-        manager.manage(
-            "add_device",
-            "chosen-device-0000000000000000001",
-            "--secret-stdin",
-            stdin="a chosen secret, long",
-        )
-        guessed = [
-            clients[number % 2]
-            .ask(
-                devices[0]._replace(
-                    identifier="chosen-device-0000000000000000001", secret=f"guess {number}"
-                )
-            )
-            .code
-            for number in range(6)
-        ]
-        report.asked += len(guessed)
         right = devices[0]._replace(
             identifier="chosen-device-0000000000000000001", secret="a chosen secret, long"
         )
+        manager.manage("add_device", right.identifier, "--secret-stdin", stdin=right.secret)
+        for number in range(6):
+            clients[number % 2].ask(right._replace(secret=f"guess {number}"))
+            report.asked += 1
         code = clients[1].ask(right).code
         report.must(code == "VERIFICATION_FAILED", "guesses on two sites were not added up")
         report.say("session, lock-out, guesses and revocations hold on both")
@@ -345,19 +306,10 @@ def two_sites(folder: Path, report: Report) -> None:
 
 
 @contextmanager
-def redis() -> Iterator[str]:
+def redis(folder: Path) -> Iterator[str]:
     """Yield the CACHE_URL of a Redis or Valkey of one's own."""
-    program = shutil.which("valkey-server") or shutil.which("redis-server")
-    if program is None:
-        raise NotHere("neither valkey-server nor redis-server is installed")
-    port = free_port()
-    process = subprocess.Popen(
-        [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
+    program, port = need("valkey-server", "redis-server"), free_port()
+    words = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+    with running(program, *words, log=folder / "redis.log"):
         time.sleep(0.5)
         yield f"rediscache://127.0.0.1:{port}/0"
-    finally:
-        process.terminate()
-        process.wait(10)

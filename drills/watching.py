@@ -2,20 +2,17 @@
 
 import json
 import math
-import shutil
-import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from drills.probe import Client, Known, Probe, register
-from drills.report import NotHere, Report, drill, wait_until
+from drills.report import Report, drill, need, running, wait_until
 from drills.sites import migrated, site
 from tests.support import pki
 from tests.support.postgres import free_port
@@ -68,25 +65,15 @@ class Prometheus:
         alerts = self.get("alerts")["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> AbstractContextManager[None]:
         """Run it within the block."""
-        with (self.folder / "prometheus.log").open("wb") as log:
-            process = subprocess.Popen(
-                [
-                    "prometheus",
-                    f"--config.file={self.folder / 'prometheus.yml'}",
-                    f"--storage.tsdb.path={self.folder / 'prometheus'}",
-                    f"--web.listen-address={self.url.removeprefix('http://')}",
-                ],
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait(10)
+        return running(
+            "prometheus",
+            f"--config.file={self.folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={self.folder / 'prometheus'}",
+            f"--web.listen-address={self.url.removeprefix('http://')}",
+            log=self.folder / "prometheus.log",
+        )
 
 
 def panels() -> dict[str, list[str]]:
@@ -126,20 +113,15 @@ def guess(client: Client, known: Known, number: int) -> None:
 @drill("watched by Prometheus", seconds=240)
 def watched(folder: Path, report: Report) -> None:
     """Each panel of the dashboard shows what happens, and the alert of an outage fires and ends."""
-    if shutil.which("prometheus") is None:
-        raise NotHere("prometheus is not installed")
+    need("prometheus")
     with migrated(folder, standbys=1) as (nodes, first):
         first.manage("seed_demo", "--json")
         first.manage("add_device", CHOSEN, "--secret-stdin", stdin="chosen by a person")
         revocation_list(first, folder)
         devices = register(first, 8)
         port = free_port()
-        server = site(
-            folder,
-            nodes.url(),
-            ANSWERS_URL=nodes.standbys[0].url(),
-            METRICS_PORT=str(port),
-        )
+        standby = nodes.standbys[0].url()
+        server = site(folder, nodes.url(), ANSWERS_URL=standby, METRICS_PORT=str(port))
         prometheus = Prometheus(folder, [f"127.0.0.1:{port}"])
         with server, prometheus.running(), Probe([server], devices) as probe:
             client, seen = Client(server), set[str]()

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -46,25 +47,14 @@ class Cluster:
         password = initialize(root, programs, account)
         port = free_port()
         self.url = f"postgres://postgres:{password}@127.0.0.1:{port}/postgres"
-        words = ["listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={root}"]
-        options = [word for setting in (*words, *settings) for word in ("-c", setting)]
-        self._command: list[str | Path] = [programs / "postgres", "-D", root / "data", *options]
-        self._account = account
         self._log = root / "log"
+        self._launch = partial(launch, programs, root / "data", port, settings, self._log, account)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Return once it answers."""
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                self._command,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C ends the command first, and its end this server
-                **self._account,
-            )
-        self._process = process
-        await_answer(self.url, process, self._log)
+        self._process = self._launch()
+        await_answer(self.url, self._process, self._log)
 
     def stop(self) -> None:
         """End it as an administrator would: clients are disconnected ("fast")."""
@@ -132,6 +122,27 @@ def initialize(root: Path, programs: Path, account: dict[str, Any]) -> str:
         **account,
     )
     return password
+
+
+def launch(
+    programs: Path,
+    data: Path,
+    port: int,
+    settings: Sequence[str],
+    log: Path,
+    account: dict[str, Any],
+) -> "subprocess.Popen[bytes]":
+    """Start a server on its data, on the loopback interface; `settings` are NAME=VALUE."""
+    words = [f"port={port}", f"unix_socket_directories={data.parent}", *settings]
+    options = [part for word in words for part in ("-c", word)]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [programs / "postgres", "-D", data, "-c", "listen_addresses=127.0.0.1", *options],
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C ends the command first, and its end this server
+            **account,
+        )
 
 
 def await_answer(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -82,7 +82,13 @@ class Server:
 
     def run(self, *words: str, stdin: str = "") -> str:
         """Run Python in the environment of the server and return what it printed."""
-        done = subprocess.run(
+        done = self.attempt(*words, stdin=stdin)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def attempt(self, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run Python in the environment of the server, whatever comes of it."""
+        return subprocess.run(
             [sys.executable, *words],
             cwd=self.base,
             env=self.environment,
@@ -91,8 +97,6 @@ class Server:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-        return done.stdout
 
     def __enter__(self) -> Self:
         with self.log_path.open("wb") as log:
