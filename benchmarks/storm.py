@@ -40,6 +40,11 @@ GUESSING = 40  # connections with guesses of each kind
 CALLER, CALLERS_SECRET = "//storm/caller", "a secret that was chosen"
 
 
+def seeded(folder: Path) -> Iterator[list[tuple[str, str]]]:
+    """Yield the devices with generated secrets, then those with chosen ones, and the secrets."""
+    return (pickle.loads((folder / name).read_bytes()) for name in ("known", "chosen"))
+
+
 async def verify_steadily(port: int, known: Sequence[tuple[str, str]], group: Crowd) -> None:
     """Ask for one device after another at a fixed rate, whatever became of those before."""
     async with asyncio.TaskGroup() as tasks:
@@ -128,7 +133,7 @@ async def both_kinds(
 
 def bursts(folder: Path, url: str, seconds: float) -> Iterator[str]:
     """Yield what each burst came to; each begins with a server that was just started."""
-    known, chosen = (pickle.loads((folder / name).read_bytes()) for name in ("known", "chosen"))
+    known, chosen = seeded(folder)
     all_bursts: list[Callable[[int], Coroutine[None, None, str]]] = [
         partial(cold_start, chosen=chosen[:COLD]),
         partial(one_caller, connections=CONNECTIONS),
@@ -150,7 +155,7 @@ class Phase:
     name: str
     right: bool = False  # whether the stormers know their secrets
     storms: bool = True
-    throttle: dict[str, str] = field(default_factory=dict)
+    throttled: bool = True
     generated: Crowd = field(default_factory=Crowd)
     crowd: Crowd = field(default_factory=Crowd)
     seconds: float = 0.0
@@ -159,15 +164,14 @@ class Phase:
 
     def run(self, folder: Path, url: str, seconds: float) -> None:
         """Start a server and measure; where the stormers are right, until all are admitted."""
-        generated, chosen = (
-            pickle.loads((folder / name).read_bytes()) for name in ("known", "chosen")
-        )
+        generated, chosen = seeded(folder)
         chosen = [
             (name, secret if self.right else "wrong") for name, secret in chosen if self.storms
         ]
         self.stormers = len(chosen)
-        settings = {"DJANGO_SETTINGS_MODULE": "benchmarks.storm_settings", "LOG_LEVEL": "ERROR"}
-        with Server(folder, url, **settings, **self.throttle) as server:
+        settings = "authsite.settings" if self.throttled else "benchmarks.storm_settings"
+        variables = {"DJANGO_SETTINGS_MODULE": settings, "LOG_LEVEL": "ERROR"}
+        with Server(folder, url, **variables) as server:
             time.sleep(1)  # the other worker
             before, began = machine.cpu_seconds(server.process.pid), time.perf_counter()
             asyncio.run(self.measure(server.port, generated, chosen, seconds))
@@ -214,24 +218,13 @@ HEAD = """
 |---|---:|---:|---:|---|---:|---:|---:|"""
 
 
-def phases(*, alternatives: bool) -> list[Phase]:
+def phases() -> list[Phase]:
     """Return what is measured, in order."""
-    if alternatives:
-        return [
-            Phase(
-                f"{'right' if right else 'wrong'} secrets, wait {wait} s",
-                right=right,
-                throttle={"STORM_WAIT": wait},
-            )
-            for wait in ("0.25", "1", "2")
-            for right in (False, True)
-        ]
-    off = {"STORM_THROTTLE": "off"}
     return [
         Phase("nobody storms", storms=False),
-        Phase("wrong secrets, no throttle", throttle=off),
+        Phase("wrong secrets, no throttle", throttled=False),
         Phase("wrong secrets"),
-        Phase("right secrets, no throttle", right=True, throttle=off),
+        Phase("right secrets, no throttle", right=True, throttled=False),
         Phase("right secrets", right=True),
     ]
 
@@ -241,7 +234,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20, help="of a storm of wrong secrets")
     parser.add_argument("--stormers", type=int, default=STORMERS)
-    parser.add_argument("--alternatives", action="store_true", help="other waits instead")
     parser.add_argument("--bursts", action="store_true", help="the bursts alone")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")  # for this process only
@@ -260,7 +252,7 @@ def main() -> None:
         )
         if not options.bursts:
             print(HEAD, flush=True)
-        for phase in () if options.bursts else phases(alternatives=options.alternatives):
+        for phase in () if options.bursts else phases():
             phase.run(folder, url, options.seconds)
             print(phase.row(), flush=True)
         caller = ("add_device", CALLER, "--kind", "backend", "--secret", CALLERS_SECRET)
