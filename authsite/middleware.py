@@ -86,11 +86,8 @@ class RecordHistoryContext(Middleware):
             return self.get_response(request)
 
 
-class SayUnconfirmed:
+class SayUnconfirmed(Middleware):
     """Tells staff of a change that is committed, and that not every standby has confirmed."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer; the message is on this page, or on the one that it leads to."""

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from acl.admin import report, sentences, tester
 from acl.admin.filters import (
@@ -70,21 +70,18 @@ class SwitchOn(BulkChange):
     title = gettext_lazy("Switch rules on")
     text = gettext_lazy("These rules will decide again.")
     button = gettext_lazy("Switch on")
+    done = ngettext_lazy("%(n)d rule switched on.", "%(n)d rules switched on.", "n")
     enabled = True
 
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[CommandPermission]:
         return rows.filter(enabled=not self.enabled)
 
-    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
-        changed = 0
-        for rule in rows:
+    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+        rules = list(rows)
+        for rule in rules:
             rule.enabled = self.enabled
             rule.save(update_fields=["enabled", "updated"])
-            changed += 1
-        return self.done(changed)
-
-    def done(self, n: int) -> str:
-        return ngettext("%(n)d rule switched on.", "%(n)d rules switched on.", n) % {"n": n}
+        return len(rules)
 
 
 class SwitchOff(SwitchOn):
@@ -97,11 +94,9 @@ class SwitchOff(SwitchOn):
         "These rules will decide nothing any more. Nothing is lost: they can be switched on again."
     )
     button = gettext_lazy("Switch off")
+    done = ngettext_lazy("%(n)d rule switched off.", "%(n)d rules switched off.", "n")
     is_destructive = True
     enabled = False
-
-    def done(self, n: int) -> str:
-        return ngettext("%(n)d rule switched off.", "%(n)d rules switched off.", n) % {"n": n}
 
 
 @admin.register(CommandPermission)

@@ -1,12 +1,13 @@
 """The tree of device groups in memory, for questions about many rules at once."""
 
 from collections import defaultdict
+from functools import cached_property
 
 from devices.models import Device, DeviceGroup
 
 
 class GroupTree:
-    """Which group lies in which, and which hold a device; two statements when it is made."""
+    """Which group lies in which; a statement when it is made, and one for what is inhabited."""
 
     def __init__(self) -> None:
         self._parents = dict(DeviceGroup.objects.values_list("pk", "parent_id"))
@@ -14,8 +15,12 @@ class GroupTree:
         for pk, parent in self._parents.items():
             if parent is not None:
                 self._children[parent].append(pk)
+
+    @cached_property
+    def inhabited(self) -> set[int]:
+        """The groups that hold a device, or lie above one that does."""
         held = Device.groups.through.objects.values_list("devicegroup_id", flat=True).distinct()
-        self.inhabited = {pk for group in held for pk in self.above(group)}
+        return {pk for group in held for pk in self.above(group)}
 
     def above(self, group: int) -> set[int]:
         """Return the group and those that it lies in."""
@@ -26,10 +31,10 @@ class GroupTree:
             current = self._parents.get(current)
         return found
 
-    def below(self, group: int) -> set[int]:
-        """Return the group and those that lie in it."""
+    def below(self, *groups: int) -> set[int]:
+        """Return the groups, as far as they exist, and those that lie in them."""
         found: set[int] = set()
-        level = [group]
+        level = [group for group in groups if group in self._parents]
         while level:
             found.update(level)
             level = [child for pk in level for child in self._children[pk] if child not in found]

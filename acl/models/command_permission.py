@@ -85,11 +85,7 @@ class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
 
     def in_force_at(self, now: datetime) -> "CommandPermissionQuerySet":
         """Return the rules that take part in decisions at that moment."""
-        return self.in_state(RuleState.IN_FORCE, now)
-
-    def in_state(self, state: RuleState, now: datetime) -> "CommandPermissionQuerySet":
-        """Return the rules that are in that state at that moment."""
-        return self.filter(state_conditions(now)[state])
+        return self.filter(state_conditions(now)[RuleState.IN_FORCE])
 
     def like(self, permission: "CommandPermission") -> "CommandPermissionQuerySet":
         """Return other rules with the same effect, ends and command."""

@@ -115,6 +115,10 @@ UNCONFIRMED = Gauge(
     "Changes that are committed and that not every standby has confirmed.",
     multiprocess_mode="livemax",
 )
+METRICS: tuple[Collector, ...] = (
+    *(CALLS, CALL_SECONDS, WAIT_SECONDS, WAIT_REFUSALS, DATABASE_FAILURES),
+    *(ANSWERS, BACKLOG, LEASE_AGE, UNCONFIRMED),
+)
 
 
 class Times:
@@ -328,10 +332,8 @@ def registry() -> CollectorRegistry:
     if os.environ.get(FILES):
         MultiProcessCollector(made)  # type: ignore[no-untyped-call]
     else:  # one process, such as a development server
-        for metric in (CALLS, CALL_SECONDS, WAIT_SECONDS, WAIT_REFUSALS, DATABASE_FAILURES):
+        for metric in METRICS:
             made.register(metric)
-        for gauge in (ANSWERS, BACKLOG, LEASE_AGE, UNCONFIRMED):
-            made.register(gauge)
     made.register(_collector)
     return made
 

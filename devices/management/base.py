@@ -85,19 +85,17 @@ class RegistryCommand(BaseCommand):
         return type(self).__module__.rpartition(".")[2]
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(
+        parser = super().create_parser(
             prog_name,
             subcommand,
             epilog=EXIT_CODES,
             formatter_class=RawDescriptionHelpFormatter,
             **kwargs,
         )
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        """Add `--json`; commands add their own after it."""
         parser.add_argument(
             "--json", action="store_true", help="print one JSON object, for scripts"
         )
+        return parser
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run; a rule's refusal ends with 1 and its message, an unreachable database with 2."""

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from devices.admin.actions import BulkActionsMixin, BulkChange
 from devices.admin.forms import CurrentForm
@@ -84,17 +84,17 @@ class Refuse(BulkChange):
         "error within seconds. The routes themselves stay."
     )
     button = gettext_lazy("Let it refuse")
+    done = ngettext_lazy("%(n)d route refuses now.", "%(n)d routes refuse now.", "n")
     is_destructive = True
 
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[DeviceServiceRoute]:
         return rows.exclude(enabled=True, url=REFUSING_URL)
 
-    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
+    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
         routes = list(rows)
         for route in routes:
             route.refuse()
-        n = len(routes)
-        return ngettext("%(n)d route refuses now.", "%(n)d routes refuse now.", n) % {"n": n}
+        return len(routes)
 
     def text_of_one(self, row: DeviceServiceRoute) -> str:
         return _(

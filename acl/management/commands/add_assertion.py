@@ -17,7 +17,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("text", help="the assertion, as one argument")
         parser.add_argument("--note", default="", help="why it is expected")
 

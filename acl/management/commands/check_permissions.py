@@ -20,7 +20,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("file", nargs="?", metavar="FILE", help="a text file")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -13,7 +13,6 @@ class Command(RegistryCommand):
     help = "Delete an assertion, named by its text, as list_assertions prints it."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("text", help="the assertion, as one argument")
 
     def handle(self, *args: Any, **options: Any) -> None:

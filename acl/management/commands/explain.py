@@ -13,7 +13,6 @@ class Command(RegistryCommand):
     help = "Say whether SRC may send CMD to DST, which rule decides, and which nearly would."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("src", help="the sender's ID; an address names its ID")
         parser.add_argument("dst", help="the receiver's ID; an address names its ID")
         parser.add_argument("cmd", help="the command, such as /v1/Config.Get")

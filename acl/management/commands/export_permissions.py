@@ -17,7 +17,6 @@ class Command(RegistryCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line; `--json` is the same as `--format json`."""
-        super().add_arguments(parser)
         parser.add_argument("file", nargs="?", metavar="FILE", help="where to")
         parser.add_argument("--output", metavar="FILE", help="the same")
         parser.add_argument("--format", choices=["yaml", "json"], default="yaml")

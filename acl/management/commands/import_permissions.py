@@ -16,7 +16,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("file", metavar="FILE", help="a YAML or JSON document")
         parser.add_argument("--dry-run", action="store_true", help="only show what would change")
         parser.add_argument(

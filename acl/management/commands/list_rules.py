@@ -16,7 +16,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("--device", metavar="ID", help="only rules that name this device")
         parser.add_argument("--group", metavar="NAME", help="only rules that name this group")
 

@@ -23,7 +23,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("--source", required=True, metavar="X", help="who sends")
         parser.add_argument("--destination", required=True, metavar="Y", help="who receives")
         parser.add_argument("--command", required=True, metavar="PATTERN", help="what is sent")

@@ -20,7 +20,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("--source", metavar="X", help="who sends")
         parser.add_argument("--destination", metavar="Y", help="who receives")
         parser.add_argument("--command", metavar="PATTERN", help="what is sent")

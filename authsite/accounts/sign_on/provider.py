@@ -6,7 +6,7 @@ leaves to a relying party.
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -190,7 +190,7 @@ class Provider(DjangoOAuth2App):
             return claims, id_token
 
     def _claims(self, token: dict[str, Any], nonce: str) -> Claims:
-        """Return the claims of an ID token; after a bad signature the keys are looked at again."""
+        """Return the claims of an ID token."""
 
         def parsed() -> Claims:
             found = self.parse_id_token(
@@ -204,17 +204,21 @@ class Provider(DjangoOAuth2App):
             )
             return dict(found)
 
+        claims = self._with_current_keys(parsed)
+        if not isinstance(claims["sub"], str) or not 0 < len(claims["sub"]) <= MAX_SUBJECT:
+            raise UnusableAnswerError("its subject is no text of a length that is allowed")
+        return claims
+
+    def _with_current_keys(self, read: Callable[[], Claims]) -> Claims:
+        """Return what a token says; after a bad signature the keys are looked at again."""
         try:
-            claims = parsed()
+            return read()
         except (BadSignatureError, ValueError):
             before = self._keys_at
             self.fetch_jwk_set(force=True)
             if self._keys_at == before:
                 raise
-            claims = parsed()
-        if not isinstance(claims["sub"], str) or not 0 < len(claims["sub"]) <= MAX_SUBJECT:
-            raise UnusableAnswerError("its subject is no text of a length that is allowed")
-        return claims
+            return read()
 
     # --- The end of a session -------------------------------------------------------------
 
@@ -239,11 +243,7 @@ class Provider(DjangoOAuth2App):
             return dict(jwt.decode(logout_token, keys, registry=registry).claims)
 
         with _told():
-            try:
-                claims = decoded()
-            except (BadSignatureError, ValueError):
-                self.fetch_jwk_set(force=True)
-                claims = decoded()
+            claims = self._with_current_keys(decoded)
             JWTClaimsRegistry(
                 None,
                 MAX_SKEW,

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from authsite.accounts.tokens import scopes as scopes_of
 from authsite.accounts.tokens.models import (
@@ -162,6 +162,7 @@ class EndTokens(BulkChange):
     button = gettext_lazy("End")
     title_of_one = gettext_lazy("End token")
     is_destructive = True
+    done = ngettext_lazy("%(n)d token ended.", "%(n)d tokens ended.", "n")
     form_class = RevokeForm
 
     def affected(self, rows: Any, given: dict[str, Any]) -> "QuerySet[ApiToken]":
@@ -173,9 +174,8 @@ class EndTokens(BulkChange):
             return []
         return [str(token) for token in rows.exclude(owner=user)]
 
-    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
-        n = rows.revoke(by=by, **given)
-        return ngettext("%(n)d token ended.", "%(n)d tokens ended.", n) % {"n": n}
+    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+        return rows.revoke(by=by, **given)
 
     def text_of_one(self, row: ApiToken) -> str:
         text = _(

@@ -22,6 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from rest_framework import exceptions
 
+from acl.engine.group_tree import GroupTree
 from authsite.accounts.token_text import generate, identifier_of
 from authsite.accounts.tokens import rules as narrowing
 from authsite.accounts.tokens.rules import MAX_RULES, Row, Rule
@@ -455,7 +456,7 @@ class ApiToken(Revocable):
         groups = [rule.group for rule in seen if rule.group is not None]
         if not seen or len(groups) < len(seen):
             return None
-        return frozenset(narrowing.within(groups))
+        return frozenset(GroupTree().below(*groups))
 
     def spend(self, permission: str, rows: Iterable[Model]) -> None:
         """Count rows that a permission is used on against the rules about it.

@@ -15,6 +15,7 @@ from django.db.models import Model, Q, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from acl.engine.group_tree import GroupTree
 from devices.models import Device, DeviceGroup, Membership
 
 MAX_RULES = 20  # of one token
@@ -143,28 +144,13 @@ def can_be_in_group(permission: str) -> bool:
     return permission in ON_DEVICES or (app == "devices" and model in {*DEVICE_OF, GROUP, EVENT})
 
 
-def within(groups: Iterable[int]) -> set[int]:
-    """Return these groups and all that lie in them, in one statement."""
-    children: dict[int | None, list[int]] = defaultdict(list)
-    known = set()
-    for pk, parent in DeviceGroup.objects.order_by().values_list("pk", "parent_id"):
-        children[parent].append(pk)
-        known.add(pk)
-    found: set[int] = set()
-    level = [group for group in groups if group in known]
-    while level:
-        found.update(level)
-        level = [child for pk in level for child in children[pk] if child not in found]
-    return found
-
-
 def narrowed(rows: "QuerySet[Row]", rules: Sequence[Rule]) -> "QuerySet[Row]":
     """Return those of the rows that one of the rules admits; a rate narrows nothing here."""
     groups = [rule.group for rule in rules if rule.group is not None]
     if len(groups) < len(rules) or not rules:
         return rows
     model = rows.model._meta.model_name
-    inside = within(groups)
+    inside = GroupTree().below(*groups)
     if model == GROUP:
         return rows.filter(pk__in=inside)
     if model not in DEVICE_OF:
@@ -182,8 +168,12 @@ def admitting(
     """
     rules = [rule for rule in rules if rule.only in {None, operation}]
     counts: dict[Rule, int] = defaultdict(int)
-    groups_of = _groups_of(rows) if any(rule.group is not None for rule in rules) else {}
-    inside = {rule.group: within([rule.group]) for rule in rules if rule.group is not None}
+    groups = {rule.group for rule in rules if rule.group is not None}
+    groups_of: Mapping[int, set[int]] = {}
+    inside: Mapping[int, set[int]] = {}
+    if groups:
+        groups_of, tree = _groups_of(rows), GroupTree()
+        inside = {group: tree.below(group) for group in groups}
     for place, _row in enumerate(rows):
         fitting = [
             rule

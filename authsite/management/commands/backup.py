@@ -18,7 +18,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("file", type=Path, help="a file that does not exist yet")
 
     def handle(self, *, file: Path, **options: Any) -> None:

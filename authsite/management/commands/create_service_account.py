@@ -12,7 +12,6 @@ class Command(AccountCommand):
     help = "Create an account of a program: it cannot log in; create_token gives it tokens."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("name")
         parser.add_argument(
             "--answerable", required=True, metavar="USERNAME", help="active staff who answer for it"

@@ -23,7 +23,6 @@ class Command(AccountCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("owner", help="the account that it asks for")
         parser.add_argument("name", help="which program holds it, and where")
         what = parser.add_argument_group("what it may do")

@@ -17,7 +17,6 @@ class Command(AccountCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("username")
         self.add_roles(parser)
         parser.add_argument("--email", default="")

@@ -18,7 +18,6 @@ class Command(AccountCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("username")
         parser.add_argument(
             "--hand-to", metavar="USERNAME", help="who answers for its service accounts from now on"

@@ -11,7 +11,6 @@ class Command(AccountCommand):
     help = "Let an account log in again, with the roles that it has. Its former tokens stay ended."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("username")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -17,7 +17,6 @@ class Command(AccountCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("identifier", nargs="?", help="as list_tokens shows it")
         which.add_argument("--owner", metavar="USERNAME", help="all tokens of this account")

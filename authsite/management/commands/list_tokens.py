@@ -13,7 +13,6 @@ class Command(AccountCommand):
     help = "List tokens that may be used: whose, until when, last used when and from where."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("--owner", metavar="USERNAME", help="only those of this account")
         parser.add_argument("--all", action="store_true", help="those that ended, too")
 

@@ -12,7 +12,6 @@ class Command(AccountCommand):
     help = "List accounts of staff and of services by name, with their roles."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         self.add_roles(parser)
         parser.add_argument("--services", action="store_true", help="only service accounts")
 

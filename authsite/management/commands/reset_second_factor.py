@@ -16,7 +16,6 @@ class Command(AccountCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("username", help="name of the account")
 
     def handle(self, *, username: str, **options: Any) -> None:

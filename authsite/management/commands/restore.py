@@ -24,7 +24,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("file", type=Path, help="a backup; its FILE.json lies beside it")
         parser.add_argument(
             "--replace",

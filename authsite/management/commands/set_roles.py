@@ -14,7 +14,6 @@ class Command(AccountCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("username")
         parser.add_argument("roles", nargs="*", metavar="role", help="none: it has none then")
 

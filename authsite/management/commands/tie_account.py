@@ -21,7 +21,6 @@ class Command(AccountCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("username", help="name of the account")
         what = parser.add_mutually_exclusive_group(required=True)
         what.add_argument("--subject", help="the subject, as the log names it")

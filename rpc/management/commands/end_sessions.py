@@ -20,7 +20,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("identifiers", nargs="+", metavar="DEVICE", help="a device's ID")
         parser.add_argument("--server", metavar="NAME", help="at this RTIO server only")
         parser.add_argument(
@@ -33,7 +32,7 @@ class Command(RegistryCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """End the sessions; exit with 1 where any is not ended."""
-        devices = [self.device(address) for address in options["identifiers"]]
+        devices = self.devices(options["identifiers"])
         for device in devices:
             if not can_be_ended(device.identifier):
                 raise CommandError(

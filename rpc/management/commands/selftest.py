@@ -24,7 +24,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument(
             "--url",
             default=f"http://127.0.0.1:{os.environ.get('PORT') or 17217}",
