@@ -105,7 +105,6 @@ class Concrete:
     allowed: bool
 
     def ends(self) -> list[str]:
-        """Return what it names."""
         return [self.source, self.destination]
 
     def resolve(self, registry: Registry) -> list[Request]:
@@ -132,7 +131,6 @@ class Universal:
     destination: str | None
 
     def ends(self) -> list[str]:
-        """Return what it names."""
         return [end for end in (self.outside, self.destination) if end is not None]
 
     def resolve(self, registry: Registry) -> list[Request]:
@@ -267,7 +265,6 @@ def check(texts: Iterable[str], *, now: datetime | None = None) -> list[Broken]:
 
 
 def check_saved() -> list[Broken]:
-    """Return the saved assertions that do not hold."""
     return check(saved())
 
 
@@ -369,7 +366,6 @@ def says_something(text: str) -> bool:
 
 
 def saved() -> list[str]:
-    """Return the saved assertions."""
     return list(Assertion.objects.values_list("text", flat=True))
 
 

@@ -52,7 +52,6 @@ class Finding:
         return f"#{self.rule.pk} {self.rule.notation}: {self.fault.label}{because}"
 
     def as_document(self) -> dict[str, Any]:
-        """Return the finding for machines."""
         return {
             "rule": self.rule.pk,
             "text": self.rule.notation,

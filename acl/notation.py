@@ -35,16 +35,13 @@ class Names:
         self.sets = rows_by(CommandSet, "name", _after(SET, commands))
 
     def device(self, identifier: str, field: str) -> Device:
-        """Return the device of exactly that identifier."""
         row = self.devices.get(identifier)
         return row or _refuse(field, _("No device “%s” is registered."), identifier)
 
     def group(self, name: str, field: str) -> DeviceGroup:
-        """Return the group of that name."""
         return self.groups.get(name) or _refuse(field, _("There is no group named “%s”."), name)
 
     def command_set(self, name: str, field: str) -> CommandSet:
-        """Return the command set of that name."""
         row = self.sets.get(name)
         return row or _refuse(field, _("There is no command set named “%s”."), name)
 

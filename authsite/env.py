@@ -71,7 +71,6 @@ class Environment(environ.FileAwareEnv):
         return value
 
     def flag(self, name: str, *, default: bool) -> bool:
-        """Return a yes/no value."""
         return self.choice(name, TRUE + FALSE, "on" if default else "off") in TRUE
 
     def number(self, name: str, default: int, *, minimum: int = 0) -> int:
@@ -82,7 +81,6 @@ class Environment(environ.FileAwareEnv):
         return int(value)
 
     def level(self, name: str, default: str) -> str:
-        """Return the name of a logging level."""
         return self.choice(name, [*map(str.lower, logging.getLevelNamesMapping())], default).upper()
 
     def networks(self, name: str) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -38,7 +38,6 @@ class ContentSecurityPolicy(Middleware):
     """Tell browsers to refuse any script, style or request that is not of this site."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Add the policy to the response."""
         response = self.get_response(request)
         response.headers["Content-Security-Policy"] = POLICY
         return response
@@ -51,7 +50,6 @@ class RejectMalformedURLs(Middleware):
     """
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer with 400, or pass the request on."""
         if MALFORMED.search(request.path_info + "?" + request.META.get("QUERY_STRING", "")):
             raise BadRequest("no such thing can be asked for")
         return self.get_response(request)

@@ -85,6 +85,5 @@ def establish(apps: Apps) -> None:
 
 
 def abolish(apps: Apps) -> None:
-    """Delete the groups."""
     group_model: Any = apps.get_model("auth", "Group")
     group_model.objects.filter(name__in=ROLES).delete()

@@ -76,7 +76,6 @@ def fill(url: str, devices: int) -> dict[str, str]:
 
 
 def sign_in(server: Server) -> httpx.Client:
-    """Return a client that is signed in."""
     client = httpx.Client(base_url=server.url, follow_redirects=True, timeout=120)
     client.get("/admin/login/")
     form = {"username": "bench", "password": PASSWORD, "next": "/admin/password_change/"}
@@ -135,7 +134,6 @@ def searches(prefix: str) -> list[str]:
 
 
 def run(url: str, arguments: argparse.Namespace) -> None:
-    """Fill, serve, measure."""
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder), url, DJANGO_SUPERUSER_PASSWORD=PASSWORD)
         server.manage("migrate", "--verbosity", "0")
@@ -200,7 +198,6 @@ MORE = [
 
 
 def shown(timings: list[Timing]) -> str:
-    """Return the slowest median, or a dash."""
     return f"{max(one.median for one in timings):,.0f}" if timings else "–"
 
 
@@ -233,7 +230,6 @@ def write(
 
 
 def main() -> int:
-    """Read the command line."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--devices", type=int, default=1_000_000)

@@ -116,7 +116,6 @@ def measure(asked: Registry, database: str, options: argparse.Namespace) -> list
 
 
 def main() -> None:
-    """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=100_000, help="registered, and imported")
     parser.add_argument("--seconds", type=float, default=20)

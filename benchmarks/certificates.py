@@ -79,7 +79,6 @@ def measure(rounds: int) -> None:
 
 
 def main() -> None:
-    """Measure on a database of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each check in a series")
     options = parser.parse_args()

@@ -74,7 +74,6 @@ for line in sys.stdin:
 
 
 def events_after(server: Server, token: str, cursor: str, wait: int) -> dict[str, Any]:
-    """Return an answer of the stream."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     path = f"/api/v1/events?after={cursor}&wait={wait}&limit=1000"
     connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
@@ -168,7 +167,6 @@ def delays(server: Server, token: str, rounds: int) -> tuple[list[float], list[f
 
 
 def main() -> None:
-    """Measure, and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)

@@ -107,7 +107,6 @@ def cost(sizes: Sequence[int], rounds: int, seconds: float) -> str:
 
 
 def main() -> None:
-    """Measure, and print tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=HOUR, help="whose memory is measured")
     parser.add_argument(

@@ -135,7 +135,6 @@ def run(
 
 
 def main() -> None:
-    """Read the exchanges, apply the load, print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("seconds", type=float)

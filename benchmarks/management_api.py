@@ -46,7 +46,6 @@ ROWS = 1000  # in a bulk request
 
 
 def token_of(server: Server) -> str:
-    """Return a token of a superuser."""
     server.manage("createsuperuser", "--no-input", "--username=bench", "--email=")
     scopes = [word for scope in SCOPES for word in ("--scope", scope)]
     said = server.manage("create_token", "bench", "benchmark", "--no-end", "--json", *scopes)
@@ -99,7 +98,6 @@ def stream(client: httpx.Client) -> str:
 
 
 def main() -> int:
-    """Read the command line."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--devices", type=int, default=1_000_000)

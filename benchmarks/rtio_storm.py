@@ -60,7 +60,6 @@ class Storm:
         await asyncio.gather(*beside, *waiting, return_exceptions=True)
 
     def row(self, name: str, devices: int, wrong: int) -> list[str]:
-        """Return the cells of a table's row."""
         admitted = self.attempts.total()
         after = f"{self.seconds:.1f}" if admitted == devices else f"never: {admitted:,} were"
         failures = Crowd(self.fleet.answers - Counter(OK=admitted))
@@ -94,7 +93,6 @@ def measure(contender: Contender, asked: Registry, devices: int, wrong: int) -> 
 
 
 def main() -> None:
-    """Measure every storm on every server, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", default="2000,5000", help="of each storm")
     parser.add_argument("--wrong", type=int, default=200, help="others, with a wrong secret")

@@ -224,7 +224,6 @@ def write(folder: Path, known: dict[str, str], chosen: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Seed and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("devices", type=int, help="with generated secrets")
     parser.add_argument("folder", type=Path)

@@ -200,7 +200,6 @@ class Phase:
         await asyncio.gather(steady, *storm, return_exceptions=True)
 
     def row(self) -> str:
-        """Return the phase's line of the table."""
         refused = sum(count for code, count in self.generated.answers.items() if code != "OK")
         admitted = f"{self.seconds:.0f} s" if self.right else ""
         if self.right and self.crowd.answers["OK"] < self.stormers:
@@ -219,7 +218,6 @@ HEAD = """
 
 
 def phases() -> list[Phase]:
-    """Return what is measured, in order."""
     return [
         Phase("nobody storms", storms=False),
         Phase("wrong secrets, no throttle", throttled=False),
@@ -230,7 +228,6 @@ def phases() -> list[Phase]:
 
 
 def main() -> None:
-    """Measure every phase and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20, help="of a storm of wrong secrets")
     parser.add_argument("--stormers", type=int, default=STORMERS)

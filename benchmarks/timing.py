@@ -87,7 +87,6 @@ def timed(ask: Ask, entities: dict[str, list[str]], each: int) -> Times:
 
 
 def ask_model(identifier: str) -> None:
-    """Ask in this process."""
     from devices.authentication import authenticate
 
     if authenticate(identifier, secret="wrong").verified:
@@ -101,7 +100,6 @@ class Endpoint:
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
     def __call__(self, identifier: str) -> None:
-        """Ask over HTTP."""
         args = {"id": identifier, "credentials": {"psk": "wrong"}}
         command = {"cmd": "/v1/Auth.Authenticate", "id": 1, "args": args}
         frame = {"v": 1, "src": "//api.cesanta.com/cloud", "cmds": [command]}
@@ -125,7 +123,6 @@ class Comparison(NamedTuple):
 
 
 def compare(known: Sequence[float], unknown: Sequence[float]) -> Comparison:
-    """Compare two samples."""
     differences = sorted(
         median(random.choices(known, k=len(known)))
         - median(random.choices(unknown, k=len(unknown)))
@@ -155,7 +152,6 @@ def superiority(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def report(title: str, times: Times) -> None:
-    """Print a table."""
     print(f"\n| {title} | n | median ms | minus unknown, ms (95 %) | betrayed by one | p |")
     print("|---|---:|---:|---:|---:|---:|")
     unknown = times[UNKNOWN]
@@ -182,7 +178,6 @@ def measure(name: str, ask: Ask, options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Measure both ways of asking."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hashed", type=int, default=40, help="hashed guesses of each kind")
     parser.add_argument("--throttled", type=int, default=1500, help="throttled ones")

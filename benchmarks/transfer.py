@@ -52,7 +52,6 @@ class Cost(NamedTuple):
 
 
 def manage(url: str, *words: str) -> Cost:
-    """Run a management command; return what it cost."""
     before = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "manage.py", *words],
@@ -72,7 +71,6 @@ def _used(used: resource.struct_rusage) -> tuple[float, float]:
 
 
 def show(what: str, cost: Cost, note: str = "") -> None:
-    """Print a row."""
     print(
         f"| {what} | {cost.seconds:.1f} | {cost.cpu:.1f} | {cost.mebibytes:.0f} | {note} |",
         flush=True,
@@ -80,7 +78,6 @@ def show(what: str, cost: Cost, note: str = "") -> None:
 
 
 def write_devices(path: Path, count: int) -> None:
-    """Write a CSV of new devices."""
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["identifier", "kind", "name", "groups", "enabled", "secret"])
@@ -91,7 +88,6 @@ def write_devices(path: Path, count: int) -> None:
 
 
 def imports(url: str, folder: Path, name: str) -> None:
-    """Print what importing costs."""
     path, out = folder / "devices.csv", folder / f"secrets-{name}.csv"
     cost = manage(
         url, "import_devices", str(path), "--create-groups", "--generate-secrets", str(out)
@@ -102,7 +98,6 @@ def imports(url: str, folder: Path, name: str) -> None:
 
 
 def exports(url: str, folder: Path) -> None:
-    """Print what exporting costs."""
     for kind in FORMATS:
         path = folder / f"exported.{kind}"
         cost = manage(url, "export_devices", "--output", str(path))
@@ -123,7 +118,6 @@ class Rival(threading.Thread):
         self.path, self.longest, self.done = path, 0.0, threading.Event()
 
     def run(self) -> None:
-        """Write until told to stop."""
         connection = sqlite3.connect(self.path, timeout=600, isolation_level=None)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("CREATE TABLE rival (n INTEGER)")
@@ -135,7 +129,6 @@ class Rival(threading.Thread):
 
 
 def main() -> None:
-    """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--imported", type=int, default=100_000)
     parser.add_argument("--exported", type=int, default=1_000_000)

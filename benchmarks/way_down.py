@@ -44,7 +44,6 @@ class Trace:
                 self.steps.append(name)
 
     def of(self, run: Callable[[], object]) -> "Trace":
-        """Trace a call."""
         sys.setprofile(self)
         try:
             run()
@@ -123,7 +122,6 @@ REQUESTS = {"verify": verification, "rotate": rotation}
 
 
 def main() -> None:
-    """Trace the request that is asked for and print its way."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("request", nargs="?", choices=REQUESTS, default="verify")
     parser.add_argument("--steps", action="store_true", help="print each change of file")

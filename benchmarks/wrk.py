@@ -61,7 +61,6 @@ def cpu_of_children() -> float:
 
 
 def figures(printed: str) -> dict[str, float]:
-    """Return what wrk printed, as numbers."""
     if failed := re.search(r"Non-2xx.*|Socket errors.*", printed):
         raise SystemExit(f"wrk: {failed[0]}")
     found = {"rate": float(re.search(r"Requests/sec:\s+([\d.]+)", printed)[1])}  # type: ignore[index]

@@ -55,7 +55,6 @@ class Relay:
         self._flows.set()
 
     def close(self) -> None:
-        """Take no more connections."""
         self._server.close()
 
     def _accept(self) -> None:
@@ -95,7 +94,6 @@ class Node:
         self.process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str = "authsite") -> str:
-        """Return the URL of a database of this node."""
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
@@ -123,7 +121,6 @@ class Node:
         raise RuntimeError(f"{self.name} has no process {title}")
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to every one of its processes."""
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -235,7 +232,6 @@ class Nodes:
         return f"postgres://postgres@{hosts}/authsite?target_session_attrs=read-write"
 
     def close(self) -> None:
-        """End every process."""
         for node in (self.primary, *self.standbys):
             node.thaw()
             node.kill()

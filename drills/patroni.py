@@ -113,7 +113,6 @@ class Member:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the processes that a process started."""
     try:
         return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
     except OSError:

@@ -78,7 +78,6 @@ class Client:
         return Answered(known, asked, time.monotonic(), code)
 
     def close(self) -> None:
-        """Give the connection up."""
         if self._connection is not None:
             self._connection.close()
 

@@ -66,7 +66,6 @@ class Report:
             self.failures.append(otherwise)
 
     def say(self, text: str) -> None:
-        """Add a figure to the report."""
         self.said.append(text)
 
 

@@ -29,7 +29,6 @@ class Staff:
         return self.submit("/admin/login/?next=/admin/", username=name, password=password)
 
     def get(self, path: str) -> tuple[int, str]:
-        """Return the status and the text of a page."""
         try:
             with self._opener.open(self.url + path, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode(errors="replace")

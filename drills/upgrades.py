@@ -218,7 +218,6 @@ def migration(folder: Path, report: Report) -> None:
 
 
 def pepper(name: str, byte: int) -> str:
-    """Return an entry of PEPPERS."""
     return f"{name}:{base64.urlsafe_b64encode(bytes([byte]) * 32).decode()}"
 
 

@@ -41,7 +41,6 @@ class Prometheus:
         self.url = f"http://127.0.0.1:{free_port()}"
 
     def get(self, path: str, **query: str) -> Any:
-        """Return what its API answers."""
         address = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         with urllib.request.urlopen(address, timeout=5) as answer:
             return json.loads(answer.read())["data"]
@@ -61,12 +60,10 @@ class Prometheus:
             return False
 
     def firing(self) -> set[str]:
-        """Return the names of the alerts that fire."""
         alerts = self.get("alerts")["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
     def running(self) -> AbstractContextManager[None]:
-        """Run it within the block."""
         return running(
             "prometheus",
             f"--config.file={self.folder / 'prometheus.yml'}",

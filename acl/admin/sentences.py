@@ -51,7 +51,6 @@ def state_badge(rule: CommandPermission, now: datetime) -> SafeString:
 
 
 def effect_badge(rule: CommandPermission) -> SafeString:
-    """Return the badge of a rule's effect."""
     return badge(EFFECT_TONES[rule.effect], rule.get_effect_display())
 
 

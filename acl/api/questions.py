@@ -56,7 +56,6 @@ class QuestionSerializer(Serializer):
     command = CharField(max_length=MAX_ADDRESS, help_text="Such as /v1/Config.Get.")
 
     def asked(self) -> Request:
-        """Return the question."""
         return Request(**self.validated_data)
 
 

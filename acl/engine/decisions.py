@@ -110,7 +110,6 @@ class Keys(NamedTuple):
         ]
 
     def size(self) -> int:
-        """Return the number of combinations."""
         return len(self.sources) * len(self.destinations) * len(self.commands)
 
 

@@ -90,7 +90,6 @@ class Explanation:
 
     @property
     def decider(self) -> CommandPermission | None:
-        """The rule that decided."""
         return next((p.rule for p in self.parts if p.standing is Standing.DECIDED), None)
 
     @property
@@ -126,7 +125,6 @@ class Explanation:
         return found
 
     def as_document(self) -> dict[str, Any]:
-        """Return the explanation for machines."""
         return {
             **self.request._asdict(),
             "allowed": self.decision.allowed,

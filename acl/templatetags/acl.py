@@ -17,13 +17,11 @@ register.filter("numbered", sentences.numbered)
 
 @register.filter
 def state_badge(rule: CommandPermission) -> SafeString:
-    """Return the badge of a rule's state now."""
     return sentences.state_badge(rule, timezone.now())
 
 
 @register.filter
 def answer_badge(decision: Decision) -> SafeString:
-    """Return the badge of an answer."""
     if decision.allowed:
         return badge(Tone.GOOD, _("allowed"))
     return badge(Tone.BAD, _("denied"))

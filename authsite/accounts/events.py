@@ -20,7 +20,6 @@ VERBS = {"post_add": "added", "pre_remove": "removed", "pre_clear": "removed"}
 
 
 def told(user: User) -> dict[str, Any]:
-    """Return what events say of an account."""
     return {"id": user.pk, "username": user.get_username()}
 
 
@@ -73,7 +72,6 @@ def tell_of_account(*, instance: User, created: bool, raw: bool = False, **_sign
 @receiver(post_delete, sender=User)
 @receiver(post_delete, sender="authsite.Account")
 def tell_of_deleted_account(*, instance: User, **_signal: Any) -> None:
-    """Tell that an account was deleted."""
     Event.objects.record(Kind.ACCOUNT_DELETED, {"account": told(instance)})
 
 

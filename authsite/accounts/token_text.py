@@ -34,7 +34,6 @@ def _random(length: int) -> str:
 
 
 def generate() -> Generated:
-    """Return a new random token."""
     identifier = _random(IDENTIFIER_LENGTH)
     body = f"authsite_{identifier}_{_random(SECRET_LENGTH)}"
     return Generated(identifier, body + checksum(body))

@@ -184,7 +184,6 @@ def _lead_within_the_handbook(inline: Token) -> None:
 
 
 def contents_view(site: "AdminSite", request: HttpRequest) -> HttpResponse:
-    """List the chapters."""
     parts = [
         (title, [(name, found) for name in names if (found := chapter(name))])
         for title, names in PARTS
@@ -193,7 +192,6 @@ def contents_view(site: "AdminSite", request: HttpRequest) -> HttpResponse:
 
 
 def chapter_view(site: "AdminSite", request: HttpRequest, name: str) -> HttpResponse:
-    """Show a chapter."""
     found = chapter(name)
     if found is None:
         raise Http404

@@ -52,7 +52,6 @@ class Figure:
 
     @property
     def shown(self) -> str:
-        """The number as people read it."""
         return number_format(self.value, force_grouping=True)
 
 

@@ -31,6 +31,5 @@ def list_url(model: type[Model], **parameters: object) -> str:
 
 
 def row_url(row: Model) -> str:
-    """Return the address of a row's page."""
     meta = row._meta
     return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])

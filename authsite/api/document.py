@@ -27,7 +27,6 @@ def document() -> dict[str, Any]:
 
 @cache
 def rendered() -> bytes:
-    """Return the document as JSON."""
     return json.dumps(document(), ensure_ascii=False).encode()
 
 

@@ -44,7 +44,6 @@ class AccountCommand(RegistryCommand):
 
     @staticmethod
     def described(user: User) -> dict[str, Any]:
-        """Return an account as a document."""
         service: ServiceAccount | None = getattr(user, "service_account", None)
         return {
             "username": user.get_username(),

@@ -60,7 +60,6 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def manifest_of(file: Path) -> Path:
-    """Return where the manifest of a backup is."""
     return file.with_name(f"{file.name}.json")
 
 
@@ -150,7 +149,6 @@ def missing_peppers(manifest: Manifest) -> list[str]:
 
 
 def _counted(fetch: Callable[[str], Rows], tables: Iterable[str]) -> dict[str, int]:
-    """Return the number of rows of each table."""
     return {
         table: fetch(f"SELECT COUNT(*) FROM {connection.ops.quote_name(table)}")[0][0]  # noqa: S608
         for table in sorted(tables)

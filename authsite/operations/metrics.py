@@ -342,7 +342,6 @@ _collector = RegistryCollector()
 
 
 def exposition() -> bytes:
-    """Return all metrics in Prometheus' text format."""
     return generate_latest(registry())
 
 

@@ -147,7 +147,6 @@ class RtioServer(Recorded):
 
     @property
     def address(self) -> str:
-        """Return host and port as one text."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property

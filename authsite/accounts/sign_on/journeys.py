@@ -53,7 +53,6 @@ def remember(response: HttpResponse, journey: Journey) -> None:
 
 
 def forget(response: HttpResponse) -> None:
-    """End the journey."""
     response.delete_cookie(COOKIE, path=PATH, samesite="Lax")
 
 

@@ -194,5 +194,4 @@ class ExternalIdentity(models.Model):
         ]
 
     def __str__(self) -> str:
-        """Return the subject."""
         return self.subject

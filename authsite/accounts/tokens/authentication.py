@@ -94,7 +94,6 @@ class Guesses:
             raise Throttled(wait=self._left)
 
     def count(self) -> None:
-        """Count one more."""
         try:
             cache.add(self._key, 0, WINDOW)
             cache.incr(self._key)

@@ -191,7 +191,6 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
             yield Ending("token", f"{token.owner} {token}", cast(datetime, token.not_after))
 
     def of_services(self) -> "ApiTokenQuerySet":
-        """Return the tokens of service accounts."""
         return self.exclude(owner__service_account=None)
 
     def expired_at(self, now: datetime) -> "ApiTokenQuerySet":

@@ -92,7 +92,6 @@ class Rule:
         )
 
     def stored(self) -> dict[str, Any]:
-        """Return the rule as a JSON object."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def told(self, permission: str, group: DeviceGroup | None) -> str:
