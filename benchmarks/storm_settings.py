@@ -25,7 +25,7 @@ class Unbounded(AppConfig):
     def ready(self) -> None:
         from devices.credentials.throttle import Guess
 
-        Guess.hashed = hash_at_once  # type: ignore[method-assign]
+        Guess.hashed = hash_at_once  # type: ignore[assignment,method-assign]
 
 
 INSTALLED_APPS = [*INSTALLED_APPS, "benchmarks.storm_settings.Unbounded"]
