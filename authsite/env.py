@@ -6,13 +6,12 @@ variable, and take `maybe` for False.
 """
 
 import base64
-import binascii
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import environ
@@ -28,6 +27,7 @@ HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?\Z")
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 POSTGRES_PORT = "5432"
 DATABASES = frozenset({"sqlite", "postgres", "postgresql", "psql", "pgsql"})
+T = TypeVar("T")
 TRUE = ("on", "true", "yes", "1")
 FALSE = ("off", "false", "no", "0")
 
@@ -159,44 +159,45 @@ class Environment(environ.FileAwareEnv):
             "python3 -c \"import base64,os,time; print(time.strftime('%Y%m')+':'"
             '+base64.urlsafe_b64encode(os.urandom(32)).decode())"'
         )
-        peppers: dict[str, bytes] = {}
-        for word in self.text(name, how=how).split(","):
-            pepper_id, _, encoded = word.strip().partition(":")
-            try:
-                pepper = base64.b64decode(encoded, altchars=b"-_", validate=True)
-            except (binascii.Error, ValueError):
-                pepper = b""
-            if not PEPPER_ID.match(pepper_id) or len(pepper) < PEPPER_MIN_BYTES:
-                raise ImproperlyConfigured(
-                    f"{name} has an entry that is not ID:BASE64 with at least "
-                    f"{PEPPER_MIN_BYTES} bytes. {how}"
-                )
-            if pepper_id in peppers:
-                raise ImproperlyConfigured(f"{name} names the pepper {pepper_id!r} twice.")
-            peppers[pepper_id] = pepper
-        return peppers
+
+        def read(encoded: str) -> bytes | None:
+            pepper = base64.b64decode(encoded, altchars=b"-_", validate=True)
+            return pepper if len(pepper) >= PEPPER_MIN_BYTES else None
+
+        fault = f"with at least {PEPPER_MIN_BYTES} bytes. {how}"
+        return self._by_id(name, "pepper", self.text(name, how=how).split(","), read, fault)
 
     def signing_keys(self, name: str) -> dict[str, Ed25519PrivateKey]:
         """Return the private keys that tokens are signed with by their id, the first one in use.
 
         Each is `id:base64` of an Ed25519 key in PKCS #8 (DER); there may be none.
         """
-        keys: dict[str, Ed25519PrivateKey] = {}
-        for word in self.words(name):
-            key_id, _, encoded = word.partition(":")
+
+        def read(encoded: str) -> Ed25519PrivateKey | None:
+            key = load_der_private_key(base64.b64decode(encoded, validate=True), None)
+            return key if isinstance(key, Ed25519PrivateKey) else None
+
+        fault = "with an Ed25519 key. Make one with: manage.py make_jwt_key"
+        return self._by_id(name, "key", self.words(name), read, fault)
+
+    @staticmethod
+    def _by_id(
+        name: str, noun: str, words: Iterable[str], read: Callable[[str], T | None], fault: str
+    ) -> dict[str, T]:
+        """Return what entries `id:base64` hold, by id; `read` returns None for what it refuses."""
+        found: dict[str, T] = {}
+        for word in words:
+            entry_id, _, encoded = word.strip().partition(":")
             try:
-                key = load_der_private_key(base64.b64decode(encoded, validate=True), None)
-            except (binascii.Error, ValueError, TypeError, UnsupportedAlgorithm):
-                key = None
-            if not PEPPER_ID.match(key_id) or not isinstance(key, Ed25519PrivateKey):
-                raise ImproperlyConfigured(
-                    f"{name} has an entry that is not ID:BASE64 with an Ed25519 key. Make one "
-                    "with: manage.py make_jwt_key"
-                )
-            if key_id in keys:
-                raise ImproperlyConfigured(f"{name} names the key {key_id!r} twice.")
-            keys[key_id] = key
-        return keys
+                value = read(encoded)
+            except (ValueError, TypeError, UnsupportedAlgorithm):
+                value = None
+            if not PEPPER_ID.match(entry_id) or value is None:
+                raise ImproperlyConfigured(f"{name} has an entry that is not ID:BASE64 {fault}")
+            if entry_id in found:
+                raise ImproperlyConfigured(f"{name} names the {noun} {entry_id!r} twice.")
+            found[entry_id] = value
+        return found
 
     def database(self, name: str, *, default: str) -> dict[str, Any]:
         """Return Django's settings of the database that a URL names.

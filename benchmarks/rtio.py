@@ -9,7 +9,9 @@ import random
 import socket
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from benchmarks.load import is_whole, percentile
 
@@ -71,6 +73,18 @@ async def exchange(port: int, message: bytes) -> bytes:
                 raise ConnectionResetError
             answer += received
     return answer
+
+
+async def until_done(
+    wanted: Collection[asyncio.Task[Any]], *beside: asyncio.Task[Any], seconds: float
+) -> set[asyncio.Task[Any]]:
+    """Wait for tasks, or for so long; end them and those beside them; return those that ended."""
+    done, _waiting = await asyncio.wait(wanted, timeout=seconds)
+    tasks = (*wanted, *beside)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return done
 
 
 @dataclass

@@ -21,7 +21,7 @@ from benchmarks import machine
 from benchmarks.contenders import Contender, chosen, everyone
 from benchmarks.registries import Registry, registry
 from benchmarks.report import publish, table
-from benchmarks.rtio import EVERY, Crowd
+from benchmarks.rtio import EVERY, Crowd, until_done
 from benchmarks.seed import COMMON_SECRET
 
 MAX_SECONDS = 120.0  # seconds that a fleet may take to be admitted
@@ -52,12 +52,9 @@ class Storm:
         await asyncio.sleep(BEFOREHAND if wrong else 0)
         began = time.perf_counter()
         devices = [asyncio.create_task(self.fleet.insist(port, *one)) for one in fleet]
-        admitted, waiting = await asyncio.wait(devices, timeout=MAX_SECONDS)
+        admitted = await until_done(devices, *beside, seconds=MAX_SECONDS)
         self.seconds = time.perf_counter() - began
         self.attempts.update(device.result() for device in admitted)
-        for task in (*beside, *waiting):
-            task.cancel()
-        await asyncio.gather(*beside, *waiting, return_exceptions=True)
 
     def row(self, name: str, devices: int, wrong: int) -> list[str]:
         admitted = self.attempts.total()

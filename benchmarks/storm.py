@@ -24,10 +24,9 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks import machine
-from benchmarks.rtio import EVERY, Crowd, exchange, request
+from benchmarks.rtio import EVERY, Crowd, exchange, request, until_done
 from tests.support.servers import Server, own_database
 
 STORMERS = 500
@@ -117,11 +116,7 @@ async def both_kinds(
     tasks = [asyncio.create_task(verify_steadily(port, known, steady))]
     tasks += [asyncio.create_task(guess(port, devices)) for _ in range(connections)]
     tasks += [asyncio.create_task(guess_as_caller(port, callers)) for _ in range(connections)]
-    done, _waiting = await asyncio.wait(tasks, timeout=seconds)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
+    for task in await until_done(tasks, seconds=seconds):
         task.result()  # raises: none ends by itself
     return (
         f"guesses of both kinds, {connections} + {connections} connections: generated p50 "
@@ -191,13 +186,12 @@ class Phase:
             asyncio.create_task(self.crowd.insist(port, *one, after=random.uniform(0, EVERY)))
             for one in chosen
         ]
-        tasks: list[asyncio.Task[Any]] = storm if self.right else [steady]
-        await asyncio.wait(tasks, timeout=MAX_LENGTH if self.right else seconds)
-        if steady.done():
+        if self.right:
+            await until_done(storm, steady, seconds=MAX_LENGTH)
+        else:
+            await until_done([steady], *storm, seconds=seconds)
+        if not steady.cancelled():
             steady.result()  # raises: it never ends by itself
-        for task in (steady, *storm):
-            task.cancel()
-        await asyncio.gather(steady, *storm, return_exceptions=True)
 
     def row(self) -> str:
         refused = sum(count for code, count in self.generated.answers.items() if code != "OK")

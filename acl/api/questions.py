@@ -65,12 +65,17 @@ class QuestionsSerializer(Serializer):
     requests = serializers.ListField(child=QuestionSerializer(), max_length=MAX_REQUESTS)
 
 
-class DecisionSerializer(Serializer):
-    """Whether a command may pass, why, and the key of the rule that decided, if one did."""
+class AskedSerializer(Serializer):
+    """What was asked, by IDs."""
 
     source = CharField()  # type: ignore[assignment] # a declared field is no attribute
     destination = CharField()
     command = CharField()
+
+
+class DecisionSerializer(AskedSerializer):
+    """Whether a command may pass, why, and the key of the rule that decided, if one did."""
+
     allowed = BooleanField()
     reason = ChoiceField(choices=Reason.choices)
     text = CharField(help_text="The reason in words.")
@@ -105,20 +110,8 @@ class DecideView(QuestionView):
         serializer = QuestionsSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         asked = [Request(**one) for one in serializer.validated_data["requests"]]
-        return Response(
-            {
-                "results": [
-                    {
-                        **question._asdict(),
-                        "allowed": decision.allowed,
-                        "reason": decision.reason,
-                        "text": decision.text,
-                        "rule": decision.rule,
-                    }
-                    for question, decision in zip(asked, decide_many(asked), strict=True)
-                ]
-            }
-        )
+        decided = zip(asked, decide_many(asked), strict=True)
+        return Response({"results": [one.answered(decision) for one, decision in decided]})
 
 
 class PartSerializer(Serializer):
@@ -186,12 +179,9 @@ class ChangeSerializer(Serializer):
     )
 
 
-class TurnedSerializer(Serializer):
+class TurnedSerializer(AskedSerializer):
     """A request that would be answered otherwise; `asked` is how often it was made of late."""
 
-    source = CharField()  # type: ignore[assignment] # a declared field is no attribute
-    destination = CharField()
-    command = CharField()
     allowed_before = BooleanField()
     allowed = BooleanField()
     asked = IntegerField()

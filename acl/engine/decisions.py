@@ -77,6 +77,16 @@ class Request(NamedTuple):
         source, destination, command = map(isolated, self)
         return f"{source} → {destination}: {command}"
 
+    def answered(self, decision: Decision) -> dict[str, Any]:
+        """Return the request and its decision for machines."""
+        return {
+            **self._asdict(),
+            "allowed": decision.allowed,
+            "reason": decision.reason,
+            "text": decision.text,
+            "rule": decision.rule,
+        }
+
 
 @dataclass(slots=True)
 class Entity:

@@ -126,11 +126,7 @@ class Explanation:
 
     def as_document(self) -> dict[str, Any]:
         return {
-            **self.request._asdict(),
-            "allowed": self.decision.allowed,
-            "reason": self.decision.reason,
-            "text": self.decision.text,
-            "rule": self.decision.rule,
+            **self.request.answered(self.decision),
             "source_groups": list(self.source_groups),
             "destination_groups": list(self.destination_groups),
             "rules": [
