@@ -8,7 +8,6 @@ import copy
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -78,10 +77,8 @@ class Consequences:
 class Before:
     """The answers and the assertions before a change, for comparison."""
 
-    def __init__(
-        self, requests: Mapping[Request, int] | None = None, *, now: datetime | None = None
-    ) -> None:
-        self._now = now or timezone.now()
+    def __init__(self, requests: Mapping[Request, int] | None = None) -> None:
+        self._now = timezone.now()
         self._requests = known_requests() if requests is None else requests
         self._decisions = decide_many(self._requests, now=self._now)
         self._assertions = assertions.saved()

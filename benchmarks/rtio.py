@@ -33,8 +33,7 @@ def request(path: str, document: object) -> bytes:
 def question(number: int, identifier: str, secret: str, *, path: str = "/deviceverifier") -> bytes:
     """Return a verification of a device's secret."""
     return request(
-        path,
-        {"method": "verify", "id": number, "deviceid": identifier, "devicesecret": secret},
+        path, {"method": "verify", "id": number, "deviceid": identifier, "devicesecret": secret}
     )
 
 

@@ -295,12 +295,7 @@ def primary_frozen(folder: Path, report: Report) -> None:
         nodes.be_strict()
         waiting = nodes.primary.connect()
         leased = answering_from(folder, nodes, nodes.standbys[1])
-        with (
-            server,
-            leased,
-            Probe([server], devices) as probe,
-            Probe([leased], devices) as beside,
-        ):
+        with server, leased, Probe([server], devices) as probe, Probe([leased], devices) as beside:
             time.sleep(2)
             nodes.primary.freeze()
             frozen = time.monotonic()

@@ -170,18 +170,12 @@ class CommandPermissionAdmin(
     actions = [change.action() for change in changes]
     fieldsets = [
         (None, {"fields": ["effect"]}),
-        (
-            gettext_lazy("From whom"),
-            {"fields": ["source_kind", "source_device", "source_group"]},
-        ),
+        (gettext_lazy("From whom"), {"fields": ["source_kind", "source_device", "source_group"]}),
         (
             gettext_lazy("To whom"),
             {"fields": ["destination_kind", "destination_device", "destination_group"]},
         ),
-        (
-            gettext_lazy("Which commands"),
-            {"fields": ["pattern", "command_set"]},
-        ),
+        (gettext_lazy("Which commands"), {"fields": ["pattern", "command_set"]}),
         (
             gettext_lazy("When and why"),
             {

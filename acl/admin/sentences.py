@@ -14,12 +14,7 @@ from devices.models import Device, DeviceGroup
 from devices.text import visible
 
 EFFECT_TONES = {"allow": Tone.GOOD, "deny": Tone.BAD}
-STATE_TONES = {
-    "force": Tone.GOOD,
-    "off": Tone.OFF,
-    "later": Tone.SOON,
-    "expired": Tone.BAD,
-}
+STATE_TONES = {"force": Tone.GOOD, "off": Tone.OFF, "later": Tone.SOON, "expired": Tone.BAD}
 
 
 def linked(rule: CommandPermission) -> SafeString:

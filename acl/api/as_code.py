@@ -100,10 +100,7 @@ class PermissionsDocumentView(ApiView):
             except ValidationError as error:
                 raise exceptions.ValidationError(_placed(error.messages)) from None
         return Response(
-            {
-                "difference": imported.difference,
-                "consequences": imported.consequences.as_json(),
-            },
+            {"difference": imported.difference, "consequences": imported.consequences.as_json()},
             headers={"ETag": _tag(as_code.export_document())},
         )
 

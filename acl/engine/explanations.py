@@ -105,10 +105,7 @@ class Explanation:
     def lines(self) -> list[str]:
         """Return the explanation as text, the answer first."""
         answer = _("allowed") if self.decision.allowed else _("denied")
-        found = [
-            str(self.request),
-            f"{answer}: {self.decision.text}",
-        ]
+        found = [str(self.request), f"{answer}: {self.decision.text}"]
         for heading, groups in (
             (_("groups of the sender"), self.source_groups),
             (_("groups of the receiver"), self.destination_groups),

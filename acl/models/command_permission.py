@@ -219,17 +219,12 @@ class CommandPermission(Recorded):
 
     # What a decision looks rules up by: kept by the database itself, so that they are never stale.
     source_key = models.GeneratedField(
-        expression=named_key("source"),
-        output_field=models.BigIntegerField(),
-        db_persist=True,
+        expression=named_key("source"), output_field=models.BigIntegerField(), db_persist=True
     )
     destination_key = models.GeneratedField(
         expression=Case(
             When(destination_kind="itself", then=Value(ITSELF, models.BigIntegerField())),
-            When(
-                destination_kind="same-group",
-                then=Value(SAME_GROUP, models.BigIntegerField()),
-            ),
+            When(destination_kind="same-group", then=Value(SAME_GROUP, models.BigIntegerField())),
             default=named_key("destination"),
         ),
         output_field=models.BigIntegerField(),

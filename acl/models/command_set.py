@@ -72,10 +72,7 @@ class CommandSetPattern(Recorded):
     """One pattern of a command set."""
 
     command_set = models.ForeignKey(
-        CommandSet,
-        verbose_name=_("command set"),
-        on_delete=models.CASCADE,
-        related_name="patterns",
+        CommandSet, verbose_name=_("command set"), on_delete=models.CASCADE, related_name="patterns"
     )
     pattern = models.CharField(
         _("command"),
@@ -90,9 +87,7 @@ class CommandSetPattern(Recorded):
         ordering = ["pattern"]
         verbose_name = _("command pattern")
         verbose_name_plural = _("command patterns")
-        indexes = [
-            models.Index(fields=["pattern", "command_set"], name="acl_set_pattern_lookup"),
-        ]
+        indexes = [models.Index(fields=["pattern", "command_set"], name="acl_set_pattern_lookup")]
         constraints = [
             models.UniqueConstraint(
                 fields=["command_set", "pattern"],

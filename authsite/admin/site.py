@@ -83,11 +83,7 @@ class RegistrySite(AccountPages):
             path("search/", self.admin_view(self.search), name="search"),
             path("expiry/", self.admin_view(partial(calendar_page, self)), name="expiry"),
             path("history/", self.admin_view(partial(all_changes, self)), name="changes"),
-            path(
-                "history/export/",
-                self.admin_view(exported_changes),
-                name="export_changes",
-            ),
+            path("history/export/", self.admin_view(exported_changes), name="export_changes"),
             path(
                 "history/together/<uuid:number>/",
                 self.admin_view(partial(batch_view, self)),

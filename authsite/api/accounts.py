@@ -206,10 +206,7 @@ class ServiceAccountSerializer(ModelSerializer):
         user = validated_data.pop("user")
         account: ServiceAccount = rolled(
             lambda: ServiceAccount.objects.create_account(
-                user["username"],
-                roles=user["groups"],
-                maker=self.context["view"],
-                **validated_data,
+                user["username"], roles=user["groups"], maker=self.context["view"], **validated_data
             )
         )
         return account

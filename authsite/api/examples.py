@@ -93,9 +93,7 @@ EXAMPLES: Mapping[str, Example] = {
     "rtio_routes_change": Example({"note": "the lamps' service"}),
     "rtio_sessions_end": Example({"device": ID}),
     "jobs_import_devices": Example(
-        file="devices.csv",
-        media_type="text/csv",
-        query="format=csv&dry_run=true",
+        file="devices.csv", media_type="text/csv", query="format=csv&dry_run=true"
     ),
     "jobs_delete_devices": Example({"identifier_prefix": "//example.com/job-", "expected": 1}),
 }

@@ -3,12 +3,7 @@
 from django.urls import include, path
 
 from authsite.api import document
-from authsite.api.accounts import (
-    AccountViewSet,
-    RoleViewSet,
-    ServiceAccountViewSet,
-    TokenViewSet,
-)
+from authsite.api.accounts import AccountViewSet, RoleViewSet, ServiceAccountViewSet, TokenViewSet
 from devices.api.routers import router
 
 router.register("accounts", AccountViewSet)

@@ -220,10 +220,7 @@ class CallRecordAdmin(OwnPagesMixin, ReadOnlyMixin):
     )
     actions = None
     fieldsets = [
-        (
-            None,
-            {"fields": ["answer", "why", "rule_link", "count", FIRST, LAST, HOUR]},
-        ),
+        (None, {"fields": ["answer", "why", "rule_link", "count", FIRST, LAST, HOUR]}),
         (
             gettext_lazy("What was asked"),
             {"fields": ["question", "subject_link", "command", "destination_link"]},

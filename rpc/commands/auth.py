@@ -42,10 +42,7 @@ AUTHORIZE_COMMAND = {
         "cmd": {"doc": "Command name.", "type": "string"},
     },
     "required_args": ["src", "dst", "cmd"],
-    "result": {
-        "doc": "`true` if the command is allowed, `false` otherwise.",
-        "type": "boolean",
-    },
+    "result": {"doc": "`true` if the command is allowed, `false` otherwise.", "type": "boolean"},
 }
 
 AUTHENTICATE = {
@@ -137,12 +134,7 @@ def _keys(arguments: Arguments) -> Wanted | None:
     return KEYS, identifier
 
 
-@command(
-    "/v1/Auth.Authenticate",
-    definition=AUTHENTICATE,
-    check=_check_credentials,
-    question=_keys,
-)
+@command("/v1/Auth.Authenticate", definition=AUTHENTICATE, check=_check_credentials, question=_keys)
 def authenticate(**arguments: Any) -> Result:
     """Whether `id` holds each of the credentials presented."""
     result: Result = authenticate_all([arguments])[0]

@@ -248,9 +248,7 @@ class DeviceServiceRoute(Recorded):
         help_text=_("What devices name, such as /aa/bb: 3 to 128 characters, exactly."),
     )
     url = models.CharField(
-        _("URL"),
-        max_length=1024,
-        help_text=_("What RTIO posts to: http://… or https://…"),
+        _("URL"), max_length=1024, help_text=_("What RTIO posts to: http://… or https://…")
     )
     enabled = models.BooleanField(
         _("enabled"),
@@ -460,11 +458,7 @@ class SessionEnding(Recorded):
         help_text=_("Whether the journal says that this server let the device in last."),
     )
     state = models.CharField(
-        _("state"),
-        max_length=16,
-        choices=EndingState,
-        default=EndingState.WAITING,
-        editable=False,
+        _("state"), max_length=16, choices=EndingState, default=EndingState.WAITING, editable=False
     )
     detail = models.CharField(_("last problem"), max_length=255, blank=True, editable=False)
     attempts = models.PositiveIntegerField(_("attempts"), default=0, editable=False)

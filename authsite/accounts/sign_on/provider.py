@@ -21,11 +21,7 @@ from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 from joserfc.jwt import JWTClaimsRegistry
 
-from authsite.accounts.sign_on.calls import (
-    BoundedSession,
-    UnusableAnswerError,
-    belongs_to_provider,
-)
+from authsite.accounts.sign_on.calls import BoundedSession, UnusableAnswerError, belongs_to_provider
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
 
 MAX_SKEW = 60  # seconds between its clock and ours

@@ -122,10 +122,7 @@ class RuleForm(forms.Form):
         widget=SuggestedRow(Device._meta.get_field("groups"), admin.site),
     )
     per_hour = forms.IntegerField(
-        label=gettext_lazy("at most, an hour"),
-        required=False,
-        min_value=1,
-        max_value=MAX_PER_HOUR,
+        label=gettext_lazy("at most, an hour"), required=False, min_value=1, max_value=MAX_PER_HOUR
     )
 
     def __init__(self, *args: Any, offered: scopes_of.Choices, **kwargs: Any) -> None:

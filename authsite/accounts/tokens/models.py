@@ -289,8 +289,7 @@ class ApiToken(Revocable):
     digest = models.CharField(gettext_lazy("digest"), max_length=64, editable=False)
     pepper = models.CharField(gettext_lazy("pepper"), max_length=32, editable=False)
     scopes = models.JSONField(
-        gettext_lazy("scopes"),
-        help_text=gettext_lazy("What it may do, as far as its owner may."),
+        gettext_lazy("scopes"), help_text=gettext_lazy("What it may do, as far as its owner may.")
     )
     networks = models.JSONField(
         gettext_lazy("networks"),

@@ -98,11 +98,7 @@ class Rule:
         """Return the rule in words; `permission` and `group` are what it names."""
         if self.only is not None:
             permission = f"{permission} ({DEEDS[self.permission][self.only]})"
-        said = {
-            "what": permission,
-            "group": group or _("a group that is gone"),
-            "n": self.per_hour,
-        }
+        said = {"what": permission, "group": group or _("a group that is gone"), "n": self.per_hour}
         if self.group is None and self.per_hour is None:
             return permission
         if self.group is None:

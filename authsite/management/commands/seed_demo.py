@@ -52,13 +52,7 @@ class Command(RegistryCommand):
         )
 
     def handle(
-        self,
-        *,
-        staff_user: str | None,
-        if_empty: bool,
-        furnish: bool,
-        serve: bool,
-        **options: Any,
+        self, *, staff_user: str | None, if_empty: bool, furnish: bool, serve: bool, **options: Any
     ) -> None:
         """Load everything or nothing; exit with 1 where there is something already."""
         if furnish and settings.HTTPS:

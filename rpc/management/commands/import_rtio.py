@@ -26,9 +26,5 @@ class Command(RegistryCommand):
         self.answer(
             options,
             "\n".join(difference) or "Nothing to change.",
-            {
-                "dry_run": options["dry_run"],
-                "changed": bool(difference),
-                "difference": difference,
-            },
+            {"dry_run": options["dry_run"], "changed": bool(difference), "difference": difference},
         )
