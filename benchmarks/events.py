@@ -6,7 +6,6 @@ are written, read by a client and sent to nobody. Load and writers share the mac
 """
 
 import argparse
-import http.client
 import json
 import pickle
 import statistics
@@ -19,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from benchmarks.compare import load
 from benchmarks.report import table
@@ -74,11 +75,9 @@ for line in sys.stdin:
 
 
 def events_after(server: Server, token: str, cursor: str, wait: int) -> dict[str, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    path = f"/api/v1/events?after={cursor}&wait={wait}&limit=1000"
-    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
-    answer: dict[str, Any] = json.loads(connection.getresponse().read())
-    connection.close()
+    address = f"{server.url}/api/v1/events?after={cursor}&wait={wait}&limit=1000"
+    headers = {"Authorization": f"Bearer {token}"}
+    answer: dict[str, Any] = httpx.get(address, headers=headers, timeout=60).json()
     return answer
 
 

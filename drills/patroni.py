@@ -1,19 +1,17 @@
 """A drill with Patroni and etcd: who is promoted, and when, is theirs to decide."""
 
 import importlib.util
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import yaml
 
@@ -82,11 +80,8 @@ class Member:
     def status(self) -> dict[str, Any]:
         """Return what Patroni says of it; nothing while it does not answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.rest}/patroni", timeout=2) as said:
-                return dict(json.loads(said.read()))
-        except urllib.error.HTTPError as error:
-            return dict(json.loads(error.read()))
-        except (OSError, ValueError):
+            return dict(httpx.get(f"http://127.0.0.1:{self.rest}/patroni", timeout=2).json())
+        except (httpx.HTTPError, ValueError):
             return {}
 
     def is_primary(self) -> bool:

@@ -1,11 +1,9 @@
 """Staff at a site: sign in, follow links, fill in a form."""
 
-import http.cookiejar
 import re
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections import deque
+
+import httpx
 
 from tests.support.servers import Server
 
@@ -18,22 +16,24 @@ ELSEWHERE = re.compile(r"/logout/|/jsi18n/|/passkeys/|/export|[?&](o|q|all|_)=|l
 class Staff:
     """Who is signed in at one site; `cookies` may be taken along to another one."""
 
-    def __init__(self, server: Server, cookies: http.cookiejar.CookieJar | None = None) -> None:
-        self.url = server.url
+    def __init__(self, server: Server, cookies: httpx.Cookies | None = None) -> None:
         self.last_page = ""
-        self.cookies = http.cookiejar.CookieJar() if cookies is None else cookies
-        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies))
+        self._client = httpx.Client(
+            base_url=server.url, cookies=cookies, follow_redirects=True, timeout=PATIENCE
+        )
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        """Return what the site has set."""
+        return self._client.cookies
 
     def sign_in(self, name: str, password: str) -> int:
         """Fill in the login page; return the status of what follows."""
         return self.submit("/admin/login/?next=/admin/", username=name, password=password)
 
     def get(self, path: str) -> tuple[int, str]:
-        try:
-            with self._opener.open(self.url + path, timeout=PATIENCE) as answer:
-                return answer.status, answer.read().decode(errors="replace")
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode(errors="replace")
+        answer = self._client.get(path)
+        return answer.status_code, answer.text
 
     def submit(self, path: str, **fields: str) -> int:
         """Send the form of a page with these fields; return the status."""
@@ -41,13 +41,11 @@ class Staff:
         token = TOKEN.search(page)
         if token is None:
             return status
-        body = urllib.parse.urlencode({"csrfmiddlewaretoken": token[1], **fields}).encode()
-        try:
-            with self._opener.open(self.url + path, body, timeout=PATIENCE) as answer:
-                self.last_page = page = answer.read().decode(errors="replace")
-                return 200 if "errornote" not in page else 400
-        except urllib.error.HTTPError as error:
-            return int(error.code)
+        answer = self._client.post(path, data={"csrfmiddlewaretoken": token[1], **fields})
+        if answer.is_error:
+            return answer.status_code
+        self.last_page = answer.text
+        return 200 if "errornote" not in answer.text else 400
 
     def disable(self, device: int) -> str:
         """Disable a device; return the page that follows."""

@@ -3,12 +3,11 @@
 import json
 import math
 import time
-import urllib.parse
-import urllib.request
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 
 from drills.probe import Client, Known, Probe, register
@@ -41,9 +40,8 @@ class Prometheus:
         self.url = f"http://127.0.0.1:{free_port()}"
 
     def get(self, path: str, **query: str) -> Any:
-        address = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            return json.loads(answer.read())["data"]
+        answer = httpx.get(f"{self.url}/api/v1/{path}", params=query, timeout=5)
+        return answer.raise_for_status().json()["data"]
 
     def values(self, expression: str) -> list[float]:
         """Return what an expression of the dashboard shows now."""
@@ -56,7 +54,7 @@ class Prometheus:
         """Whether it has scraped a site."""
         try:
             return bool(self.values("authsite_calls_total"))
-        except OSError:
+        except httpx.HTTPError:
             return False
 
     def firing(self) -> set[str]:
