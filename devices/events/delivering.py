@@ -13,22 +13,20 @@ import base64
 import hmac
 import json
 import logging
-import queue
 import random
-import threading
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import Error, connection, transaction
+from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
+from devices import attempts
 from devices.database.deadlines import guard
 from devices.events import expiring, outgoing, stream
 from devices.events.models import (
@@ -51,7 +49,6 @@ PER_WEBHOOK = 8  # attempts at once
 FANNED = 500  # events in one step
 FIRST_PAUSE = 5.0  # seconds before the second attempt; each further one waits twice as long
 LONGEST_PAUSE = 4 * 60 * 60.0
-LONGEST_REST = 60.0  # seconds that a webhook which fails is left alone
 GONE = 410  # what a host answers that wants to be called no more
 ANNOUNCING = 60.0  # seconds between two looks at what expires
 STATEMENT_SECONDS = 30.0
@@ -214,69 +211,19 @@ def seal_again() -> None:
 # --- The work -------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Load:
-    """What a process knows of one webhook: how much is under way, and whether it fails."""
+class Deliverer(attempts.Worker[Attempt]):
+    """Calls webhooks."""
 
-    running: int = 0
-    failures: int = 0  # one after the other
-    rests_until: float = 0.0  # monotonic
-
-    def room(self) -> int:
-        """Return how many attempts may begin now; one at a time where the last one failed."""
-        if self.rests_until > time.monotonic():
-            return 0
-        return max(0, (1 if self.failures else PER_WEBHOOK) - self.running)
-
-    def note(self, answer: Answer | None) -> None:
-        """Count an attempt that is over; a webhook that fails rests, ever longer."""
-        self.running -= 1
-        if answer is not None and answer.is_good:
-            self.failures, self.rests_until = 0, 0.0
-            return
-        self.failures += 1
-        rest = min(2.0 ** min(self.failures - 2, 10), LONGEST_REST)
-        self.rests_until = time.monotonic() + rest
-
-
-class Deliverer:
-    """Calls webhooks: one thread asks the database, the connections live in an event loop."""
+    name = "webhooks"
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._connections: threading.Thread | None = None
-        self._done: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
-        self._loads: defaultdict[int, Load] = defaultdict(Load)
+        super().__init__()
         self._next_look = 0.0
-
-    def serve(self) -> None:
-        """Work in the background of this process from now on."""
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self.run_for_ever, name="webhooks", daemon=True
-                )
-                self._thread.start()
-
-    def run_for_ever(self, done: Callable[[], bool] = lambda: False) -> None:
-        """Work until `done`, whatever fails meanwhile."""
-        while not done():
-            try:
-                seal_again()
-                self.run(done)
-            except Error as error:
-                log.error("webhooks cannot be called now: %s", str(error).strip())  # noqa: TRY400
-            except Exception:  # whatever it is, the thread must go on
-                log.exception("calling webhooks failed")
-            connection.close()
-            if not done():
-                time.sleep(1.0)
 
     def run(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
         """Work in this thread until `done`, or for so long; return whether it is done."""
         deadline = time.monotonic() + seconds
+        seal_again()
         with connection.execute_wrapper(guard(STATEMENT_SECONDS)):
             while not done():
                 if time.monotonic() >= deadline:
@@ -285,8 +232,9 @@ class Deliverer:
                 while stream.number() == stream.NUMBERED:
                     pass
                 fan_out()
-                self._begin(claim(self._limits()))
-                settle(self._finished(POLL))
+                for attempt in claim(self._limits()):
+                    self.begin(attempt)
+                settle(self.finished(POLL))
         return True
 
     def _announce(self) -> None:
@@ -296,62 +244,40 @@ class Deliverer:
             expiring.announce(timezone.now())
 
     def _limits(self) -> dict[int, int]:
-        rooms = {pk: self._loads[pk].room() for pk in due_webhooks(timezone.now())}
+        rooms = {pk: self._loads[pk].room(PER_WEBHOOK) for pk in due_webhooks(timezone.now())}
         return {pk: room for pk, room in rooms.items() if room}
 
-    def _begin(self, attempts: Iterable[Attempt]) -> None:
-        for attempt in attempts:
-            self._loads[attempt.delivery.webhook_id].running += 1
-            if attempt.answer is not None:
-                self._done.put(attempt)
-            else:
-                asyncio.run_coroutine_threadsafe(self._attempt(attempt), self._event_loop())
+    def host_of(self, attempt: Attempt) -> int:
+        return attempt.delivery.webhook_id
 
-    def _finished(self, seconds: float) -> list[Attempt]:
-        """Return the attempts that are over; wait a moment for the first of them."""
-        finished: list[Attempt] = []
-        try:
-            finished.append(self._done.get(timeout=seconds))
-            while True:
-                finished.append(self._done.get_nowait())
-        except queue.Empty:
-            pass
-        for attempt in finished:
-            self._loads[attempt.delivery.webhook_id].note(attempt.answer)
-        return finished
+    def has_failed(self, attempt: Attempt) -> bool:
+        return attempt.answer is None or not attempt.answer.is_good
 
-    async def _attempt(self, attempt: Attempt) -> None:
+    async def attempt(self, attempt: Attempt) -> None:
+        """Call the webhook, unless it is known already that it cannot be called."""
+        delivery = attempt.delivery
         try:
-            attempt.answer = await outgoing.post(
-                attempt.delivery.webhook.url, attempt.body, attempt.headers
-            )
+            if attempt.answer is None:
+                attempt.answer = await outgoing.post(
+                    delivery.webhook.url, attempt.body, attempt.headers
+                )
         except Exception:
             log.exception("an attempt to call a webhook failed")
             attempt.answer = Answer(None, "an unexpected failure; see the log")
         self._done.put(attempt)
 
-    def _event_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            # Names are resolved in threads: one for each webhook, or slow ones hold up others.
-            self._loop.set_default_executor(ThreadPoolExecutor(MAX_WEBHOOKS * PER_WEBHOOK))
-            self._connections = threading.Thread(
-                target=self._loop.run_forever, name="webhooks-connections", daemon=True
-            )
-            self._connections.start()
-        return self._loop
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """Have names resolved in threads: one for each webhook, or slow ones hold up others."""
+        loop = super().new_loop()
+        loop.set_default_executor(ThreadPoolExecutor(MAX_WEBHOOKS * PER_WEBHOOK))
+        return loop
 
     def close(self) -> None:
         """Let running attempts end and write down what came of them, as a command does."""
         deadline = time.monotonic() + STOPPING
         while any(load.running for load in self._loads.values()) and time.monotonic() < deadline:
-            settle(self._finished(POLL))
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            if self._connections is not None:
-                self._connections.join()
-            self._loop.close()
-            self._loop = self._connections = None
+            settle(self.finished(POLL))
+        self.end_loop()
         connection.close()
 
 

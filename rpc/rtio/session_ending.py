@@ -9,23 +9,20 @@ taken over are digests in the rows, so that every process can answer RTIO's ques
 import asyncio
 import hmac
 import logging
-import queue
 import secrets
-import threading
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import Error, connection, transaction
+from django.db import transaction
 from django.db.models import Max, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from devices import history
+from devices import attempts, history
 from devices.credentials import hashing
 from devices.extension_points import AccessEnd
 from devices.history.context import current_user
@@ -230,11 +227,6 @@ class Attempt:
     code: int | None = None
     answered_at: datetime | None = None
 
-    @property
-    def is_unreachable(self) -> bool:
-        """Whether there was no answer to it."""
-        return self.code is None
-
 
 def claim(limits: Mapping[int, int]) -> list[Attempt]:
     """Claim rows that are due, at most so many of each server; return what to do for them.
@@ -376,70 +368,15 @@ def _finish(rows: Sequence[SessionEnding], state: EndingState) -> None:
                 history.record(group, history.ChangeType.CREATED)
 
 
-@dataclass(slots=True)
-class Load:
-    """What a process knows of one server: how much is under way, and whether it fails."""
+class SessionEnder(attempts.Worker[Attempt]):
+    """Ends sessions at RTIO servers."""
 
-    running: int = 0
-    failures: int = 0  # one after the other
-    rests_until: float = 0.0  # monotonic
-
-    def room(self) -> int:
-        """Return how many attempts may begin now; one at a time where the last one failed."""
-        if self.rests_until > time.monotonic():
-            return 0
-        room = (1 if self.failures else PER_SERVER) - self.running
-        # Few at a time would cost as many statements as many.
-        return room if room > PER_SERVER // 4 or not self.running else 0
-
-    def note(self, attempt: Attempt) -> None:
-        """Count an attempt that is over; a server that fails rests, ever longer."""
-        self.running -= 1
-        self.failures = self.failures + 1 if attempt.is_unreachable else 0
-        if self.failures:
-            rest = min(2.0 ** min(self.failures - 2, 10), LONGEST_PAUSE)
-            self.rests_until = time.monotonic() + rest
-
-
-class SessionEnder:
-    """Ends sessions behind the requests: many at once, few at each server.
-
-    One thread asks the database, whichever one calls `run`; the connections live in an event loop
-    in a thread of its own.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._connections: threading.Thread | None = None  # where the loop runs
-        self._done: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()  # None: look for work
-        self._loads: defaultdict[int, Load] = defaultdict(Load)
-
-    def serve(self) -> None:
-        """Work in the background of this process from now on, as a server's processes do."""
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run_for_ever, name="session-ender", daemon=True
-                )
-                self._thread.start()
+    name = "session-ender"
 
     def wake(self) -> None:
         """Have the thread look for work now; other processes look every second."""
         if self._thread is not None:
             self._done.put(None)
-
-    def _run_for_ever(self) -> None:
-        while True:
-            try:
-                self.run(lambda: False)
-            except Error as error:
-                log.error("sessions cannot be ended now: %s", str(error).strip())  # noqa: TRY400
-            except Exception:  # whatever it is, the thread must go on
-                log.exception("ending sessions failed")
-            connection.close()
-            time.sleep(POLL)
 
     def run(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
         """Work in this thread until `done`, or for so long; return whether it is done."""
@@ -448,9 +385,9 @@ class SessionEnder:
             if time.monotonic() >= deadline:
                 return False
             for attempt in self._claimed():
-                self._loads[attempt.row.server_id].running += 1
-                asyncio.run_coroutine_threadsafe(self._attempt(attempt), self._event_loop())
-            if finished := self._finished(min(POLL, max(0.0, deadline - time.monotonic()))):
+                self.begin(attempt)
+            wait = min(POLL, max(0.0, deadline - time.monotonic()))
+            if finished := self.finished(wait, gather=GATHER):
                 settle(finished)
         return True
 
@@ -458,56 +395,25 @@ class SessionEnder:
         """Claim what is due at servers that have room; one statement where nothing is due."""
         due = SessionEnding.objects.waiting().filter(due_at__lte=timezone.now())
         servers = due.order_by().values_list("server", flat=True).distinct()
-        limits = {server: self._loads[server].room() for server in servers}
+        limits = {server: self._room(self._loads[server]) for server in servers}
         if limits:
             give_up()
         return claim({server: room for server, room in limits.items() if room})
 
-    def _finished(self, seconds: float) -> list[Attempt]:
-        """Return attempts that are over, or none once there may be other work."""
-        finished: list[Attempt] = []
-        try:
-            first = self._done.get(timeout=seconds)
-            if first is not None:
-                finished.append(first)
-                time.sleep(GATHER)
-            while True:
-                more = self._done.get_nowait()
-                if more is not None:
-                    finished.append(more)
-        except queue.Empty:
-            pass
-        for attempt in finished:
-            self._loads[attempt.row.server_id].note(attempt)
-        return finished
+    @staticmethod
+    def _room(load: attempts.Load) -> int:
+        """Return how many attempts to claim: few at a time cost as many statements as many."""
+        room = load.room(PER_SERVER)
+        return room if room > PER_SERVER // 4 or not load.running else 0
 
-    def _event_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop that the connections live in."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._connections = threading.Thread(
-                target=self._loop.run_forever, name="session-ender-connections", daemon=True
-            )
-            self._connections.start()
-        return self._loop
+    def host_of(self, attempt: Attempt) -> int:
+        return attempt.row.server_id
 
-    def close(self) -> None:
-        """Wait until the last connection is closed, as a command does before it ends."""
-        if self._loop is None:
-            return
+    def has_failed(self, attempt: Attempt) -> bool:
+        """Whether there was no answer to it."""
+        return attempt.code is None
 
-        async def last_closed() -> None:
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            await asyncio.gather(*others, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(last_closed(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        if self._connections is not None:
-            self._connections.join()
-        self._loop.close()
-        self._loop = self._connections = None
-
-    async def _attempt(self, attempt: Attempt) -> None:
+    async def attempt(self, attempt: Attempt) -> None:
         """Take one session over; the connection stays a moment longer than the attempt."""
         takeover = TakeOver(attempt.target)
         hold = 0.0
@@ -522,6 +428,17 @@ class SessionEnder:
             attempt.problem = _("an unexpected failure; see the log")
         self._done.put(attempt)
         await takeover.close(after=hold)
+
+    def close(self) -> None:
+        """Wait until the last connection is closed, as a command does before it ends."""
+
+        async def last_closed() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*others, return_exceptions=True)
+
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(last_closed(), self._loop).result()
+        self.end_loop()
 
 
 ender = SessionEnder()

@@ -1,0 +1,140 @@
+"""Attempts at other hosts, made behind the requests: many at once, few at each host.
+
+What is to be attempted are rows of the database. One thread asks for them, whichever one calls
+`run`; the connections live in an event loop in a thread of its own.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from django.db import Error, connection
+
+LONGEST_REST = 60.0  # seconds that a host which fails is left alone
+PAUSE = 1.0  # seconds after which a thread that failed goes on
+
+Attempt = TypeVar("Attempt")
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Load:
+    """What a process knows of one host: how much is under way, and whether it fails."""
+
+    running: int = 0
+    failures: int = 0  # one after the other
+    rests_until: float = 0.0  # monotonic
+
+    def room(self, at_once: int) -> int:
+        """Return how many attempts may begin now; one at a time where the last one failed."""
+        if self.rests_until > time.monotonic():
+            return 0
+        return max(0, (1 if self.failures else at_once) - self.running)
+
+    def note(self, *, failed: bool) -> None:
+        """Count an attempt that is over; a host that fails rests, ever longer."""
+        self.running -= 1
+        self.failures = self.failures + 1 if failed else 0
+        rest = min(2.0 ** min(self.failures - 2, 10), LONGEST_REST) if failed else 0.0
+        self.rests_until = time.monotonic() + rest
+
+
+class Worker(Generic[Attempt]):
+    """Makes attempts; subclasses say which (`run`), how (`attempt`), and at which host."""
+
+    name: str  # of its threads
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connections: threading.Thread | None = None  # where the loop runs
+        self._done: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()  # None: look for work
+        self._loads: defaultdict[int, Load] = defaultdict(Load)  # by the host's primary key
+
+    def run(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
+        """Work in this thread until `done`, or for so long; return whether it is done."""
+        raise NotImplementedError
+
+    async def attempt(self, attempt: Attempt) -> None:
+        """Make an attempt, and put it into `_done`."""
+        raise NotImplementedError
+
+    def host_of(self, attempt: Attempt) -> int:
+        """Return the primary key of the host that an attempt is at."""
+        raise NotImplementedError
+
+    def has_failed(self, attempt: Attempt) -> bool:
+        """Whether an attempt that is over speaks against its host."""
+        raise NotImplementedError
+
+    def serve(self) -> None:
+        """Work in the background of this process from now on."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self.run_for_ever, name=self.name, daemon=True
+                )
+                self._thread.start()
+
+    def run_for_ever(self, done: Callable[[], bool] = lambda: False) -> None:
+        """Work until `done`, whatever fails meanwhile."""
+        while not done():
+            try:
+                self.run(done)
+            except Error as error:
+                log.error("%s cannot go on now: %s", self.name, str(error).strip())  # noqa: TRY400
+            except Exception:  # whatever it is, the thread must go on
+                log.exception("%s failed", self.name)
+            connection.close()
+            if not done():
+                time.sleep(PAUSE)
+
+    def begin(self, attempt: Attempt) -> None:
+        """Have an attempt made in the event loop."""
+        self._loads[self.host_of(attempt)].running += 1
+        asyncio.run_coroutine_threadsafe(self.attempt(attempt), self._event_loop())
+
+    def finished(self, seconds: float, *, gather: float = 0.0) -> list[Attempt]:
+        """Return the attempts that are over; wait for the first, and `gather` for others."""
+        finished: list[Attempt] = []
+        try:
+            found = self._done.get(timeout=seconds)
+            if found is not None:
+                time.sleep(gather)
+            while True:
+                if found is not None:
+                    finished.append(found)
+                found = self._done.get_nowait()
+        except queue.Empty:
+            pass
+        for attempt in finished:
+            self._loads[self.host_of(attempt)].note(failed=self.has_failed(attempt))
+        return finished
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that the connections are to live in."""
+        return asyncio.new_event_loop()
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = self.new_loop()
+            self._connections = threading.Thread(
+                target=self._loop.run_forever, name=f"{self.name}-connections", daemon=True
+            )
+            self._connections.start()
+        return self._loop
+
+    def end_loop(self) -> None:
+        """End the event loop and its thread, if there is one."""
+        if self._loop is not None and self._connections is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._connections.join()
+            self._loop.close()
+            self._loop = self._connections = None
