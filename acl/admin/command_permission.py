@@ -27,7 +27,7 @@ from acl.admin.filters import (
 )
 from acl.lint import lint_saved
 from acl.models import CommandPermission, CommandSet
-from acl.models.command_permission import DestinationKind, SourceKind, state_order
+from acl.models.command_permission import NAMED, DestinationKind, SourceKind, state_order
 from devices.admin.actions import BulkActionsMixin, BulkChange
 from devices.admin.changelist import BoundedChangeList
 from devices.admin.forms import CurrentForm
@@ -135,13 +135,7 @@ class CommandPermissionAdmin(
         ReceiverFilter,
     ]
     show_facets = admin.ShowFacets.ALWAYS
-    list_select_related = [
-        "source_device",
-        "source_group",
-        "destination_device",
-        "destination_group",
-        "command_set",
-    ]
+    list_select_related = NAMED
     list_per_page = 50
     search_fields = ["pattern"]  # `get_search_results` says in what else
     purpose = gettext_lazy(
@@ -152,13 +146,7 @@ class CommandPermissionAdmin(
         "The beginning of a device or a command; part of a group, a command set or a note; #12 for "
         "rule 12. Where nothing is found so, any part of a device."
     )
-    autocomplete_fields = [
-        "source_device",
-        "source_group",
-        "destination_device",
-        "destination_group",
-        "command_set",
-    ]
+    autocomplete_fields = NAMED
     radio_fields = {
         "effect": admin.VERTICAL,
         "source_kind": admin.VERTICAL,

@@ -52,26 +52,10 @@ class RuleSerializer(ModelSerializer):
     class Meta:
         model = CommandPermission
         fields = [
-            "id",
-            "effect",
-            "source_kind",
-            "source_device",
-            "source_group",
-            "destination_kind",
-            "destination_device",
-            "destination_group",
-            "pattern",
-            "command_set",
-            "enabled",
-            "valid_from",
-            "valid_until",
-            "note",
-            "text",
-            "state",
-            "findings",
-            "created",
-            "updated",
-        ]
+            "id", "effect", "source_kind", "source_device", "source_group", "destination_kind",
+            "destination_device", "destination_group", "pattern", "command_set", "enabled",
+            "valid_from", "valid_until", "note", "text", "state", "findings", "created", "updated",
+        ]  # fmt: skip
         read_only_fields = ["created", "updated"]
 
     def get_fields(self) -> dict[str, Any]:

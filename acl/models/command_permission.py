@@ -95,15 +95,10 @@ class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
 
     def named(self) -> "CommandPermissionQuerySet":
         """Return the rules with everything that their text needs."""
-        return self.select_related(
-            "source_device",
-            "source_group",
-            "destination_device",
-            "destination_group",
-            "command_set",
-        )
+        return self.select_related(*NAMED)
 
 
+NAMED = ("source_device", "source_group", "destination_device", "destination_group", "command_set")
 IDENTITY = (
     "effect",
     "source_kind",
