@@ -121,7 +121,10 @@ NAMES = [
     ),
     Name("django.utils.formats", "number_format", "devices/admin/changelist.py", "10,000"),
     Name(
-        "django.utils.http", "url_has_allowed_host_and_scheme", "authsite/accounts/views.py", "next"
+        "django.utils.http",
+        "url_has_allowed_host_and_scheme",
+        "authsite/accounts/sign_on/views.py",
+        "next",
     ),
     Name("django.utils.text", "capfirst", "devices/history/timeline.py", "names of fields"),
     Name(
