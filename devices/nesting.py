@@ -1,10 +1,11 @@
 """How deep a JSON text nests, found without recursion and before anything decodes it."""
 
 import re
+from itertools import accumulate
 
-STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # the last one may not end
-NO_BRACKETS = re.compile(rb"[^][{}]++")
-OPENING = b"[{"
+ESCAPED = re.compile(rb"\\.", re.DOTALL)  # outside of strings it ends what a decoder reads
+STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+NO_BRACKETS = bytes(set(range(256)) - STEPS.keys())
 
 
 def is_deeper(text: bytes, most: int) -> bool:
@@ -14,9 +15,6 @@ def is_deeper(text: bytes, most: int) -> bool:
     """
     if text.count(b"[") + text.count(b"{") <= most:
         return False
-    depth = 0
-    for bracket in NO_BRACKETS.sub(b"", STRINGS.sub(b"", text)):
-        depth += 1 if bracket in OPENING else -1
-        if depth > most:
-            return True
-    return False
+    outside_strings = b"".join(ESCAPED.sub(b"", text).split(b'"')[::2])
+    brackets = outside_strings.translate(None, NO_BRACKETS)
+    return max(accumulate(map(STEPS.__getitem__, brackets)), default=0) > most
