@@ -6,7 +6,7 @@ of its endpoint, reason and, where the registry knows them, caller and subject.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -117,34 +117,35 @@ class Journal(WriteBehindWorker[Batch]):
         self._counts: CallCounts = {}
         self._quota = RowQuota()
 
-    def record(self, endpoint: str, caller: str, entry: Entry) -> None:
-        """Count one question; `caller` is who was let in, or where the call came from."""
-        question, reason, subject, destination, command, rule, known = entry
+    def record(self, endpoint: str, caller: str, entries: Iterable[Entry]) -> None:
+        """Count the questions of a request; `caller` is who was let in, or where it came from."""
         if telemetry.listener is not telemetry.NOBODY:
-            telemetry.listener.called(endpoint, question, reason)
+            entries = tuple(entries)
+            for entry in entries:
+                telemetry.listener.called(endpoint, entry.question, entry.reason)
         if not settings.JOURNAL:
             return
-        moment = time.time()
-        key = CallKey(
-            int(moment) // BUCKET,
-            endpoint,
-            question,
-            readable(caller),
-            subject and readable(subject),
-            destination and readable(destination),
-            command and readable(command),
-            reason,
-        )
+        moment, request, caller = time.time(), telemetry.request_id.get(), readable(caller)
+        bucket = int(moment) // BUCKET
         with self._lock:
-            counted = self._counts.get(key)
-            if counted is None:
-                if not self._quota.admits(key, known=known):
-                    key = among_others(key, known=known)
-                counted = self._count_of(key, moment)
-            counted.count += 1
-            counted.last = moment
-            counted.rule = rule
-            counted.request = telemetry.request_id.get()
+            for question, reason, subject, destination, command, rule, known in entries:
+                key = CallKey(
+                    bucket,
+                    endpoint,
+                    question,
+                    caller,
+                    subject and readable(subject),
+                    destination and readable(destination),
+                    command and readable(command),
+                    reason,
+                )
+                counted = self._counts.get(key)
+                if counted is None:
+                    if not self._quota.admits(key, known=known):
+                        key = among_others(key, known=known)
+                    counted = self._count_of(key, moment)
+                counted.count += 1
+                counted.last, counted.rule, counted.request = moment, rule, request
         if self._thread is None:
             self._start()
 

@@ -160,8 +160,7 @@ class MachineView(APIView):
     def answered(self, exchange: Exchange, reply: Reply, entries: Iterable[Entry]) -> Reply:
         """Count what was answered, and return it."""
         caller = exchange.caller or Caller(None, source_address(exchange.meta))
-        for entry in entries:
-            journal.journal.record(self.endpoint, caller.identifier or caller.address or "", entry)
+        journal.journal.record(self.endpoint, caller.identifier or caller.address or "", entries)
         if telemetry.listener is not telemetry.NOBODY:
             telemetry.listener.timed(self.endpoint, perf_counter() - exchange.began)
         return reply

@@ -44,7 +44,7 @@ def test_a_failure_outside_a_batch_is_survived(
     monkeypatch.setattr(journal, call, fail_twice)
     monkeypatch.setattr(journal, "write", lambda _: None)
     with caplog.at_level(logging.ERROR):
-        journal.record("verifier", "10.0.0.1", Entry(Question.CALL, CallReason.ANSWERED))
+        journal.record("verifier", "10.0.0.1", [Entry(Question.CALL, CallReason.ANSWERED)])
         assert again.wait(5)
     assert caplog.text.count("RuntimeError: odd") == 2
 
@@ -77,7 +77,7 @@ def test_a_failure_after_the_batches_is_survived(
     with monkeypatch.context() as patch:
         patch.setattr(write_behind, call, broken)
         patch.setattr(journal, "write", lambda _: None)
-        journal.record("verifier", "10.0.0.1", Entry(Question.CALL, CallReason.ANSWERED))
+        journal.record("verifier", "10.0.0.1", [Entry(Question.CALL, CallReason.ANSWERED)])
         assert failed.acquire(timeout=5)
         assert failed.acquire(timeout=5)
         assert journal._thread is not None
@@ -96,7 +96,7 @@ def test_what_a_standby_refuses_is_kept(db: None, monkeypatch: pytest.MonkeyPatc
         raise read_only
 
     journal, last_used = Journal(), LastUsedWorker()
-    journal.record("verifier", "10.0.0.1", Entry(Question.CALL, CallReason.ANSWERED))
+    journal.record("verifier", "10.0.0.1", [Entry(Question.CALL, CallReason.ANSWERED)])
     last_used.record_use(Verdict(Outcome.VERIFIED, device=1, key=2), timezone.now())
     with monkeypatch.context() as patch:
         patch.setattr("rpc.models.CallQuerySet.add", refuse)

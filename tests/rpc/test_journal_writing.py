@@ -52,10 +52,10 @@ def _little_room(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_million_names_make_a_few_rows() -> None:
     writer = Journal()
     for number in range(20):
-        writer.record("verifier", "10.0.0.7", unknown(number))
+        writer.record("verifier", "10.0.0.7", [unknown(number)])
         if number % 5 == 0:
             writer.flush()  # what is written still takes up room
-    writer.record("verifier", "10.0.0.7", unknown(1))
+    writer.record("verifier", "10.0.0.7", [unknown(1)])
     writer.flush()
     assert rows() == [
         ("10.0.0.7", "", "", 17, True),
@@ -69,9 +69,9 @@ def test_a_million_names_make_a_few_rows() -> None:
 def test_strangers_take_no_room_from_callers_that_are_let_in() -> None:
     writer = Journal()
     for number in range(5):
-        writer.record("frames", f"2001:db8::{number}", claim(number))
-    writer.record("verifier", "10.0.0.7", unknown(1))
-    writer.record("verifier", "10.0.0.8", unknown(2))
+        writer.record("frames", f"2001:db8::{number}", [claim(number)])
+    writer.record("verifier", "10.0.0.7", [unknown(1)])
+    writer.record("verifier", "10.0.0.8", [unknown(2)])
     writer.flush()
     assert rows(question="caller", others=True) == [("", "", "", 2, True)]
     assert len(rows(question="caller", others=False)) == 3
@@ -85,8 +85,8 @@ def test_strangers_take_no_room_from_callers_that_are_let_in() -> None:
 def test_one_device_with_many_commands_leaves_room_to_others() -> None:
     writer = Journal()
     for number in range(10):
-        writer.record("frames", "10.0.0.7", command(number))
-    writer.record("frames", "10.0.0.7", command(1, source="modest"))
+        writer.record("frames", "10.0.0.7", [command(number)])
+    writer.record("frames", "10.0.0.7", [command(1, source="modest")])
     writer.flush()
     assert rows(others=True) == [("10.0.0.7", "known", "", 6, True)]
     assert rows(subject="modest") == [("10.0.0.7", "modest", "/v1/Command.1", 1, False)]
@@ -99,8 +99,8 @@ def test_all_new_rows_of_an_hour_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(journal, "MAX_ROWS", 5)
     writer = Journal()
     for number in range(10):
-        writer.record("frames", "10.0.0.7", command(1, source=f"known-{number}"))
-    writer.record("verifier", "10.0.0.7", VERIFIED)  # bounded by the registry itself
+        writer.record("frames", "10.0.0.7", [command(1, source=f"known-{number}")])
+    writer.record("verifier", "10.0.0.7", [VERIFIED])  # bounded by the registry itself
     writer.flush()
     assert len(rows(others=False)) == 6
     assert CallRecord.objects.total() == 11
@@ -113,7 +113,7 @@ def test_the_next_hour_has_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for hour in range(2):
         monkeypatch.setattr("rpc.journal.time.time", lambda hour=hour: now + 3600 * hour)
         for number in range(5):
-            writer.record("verifier", "10.0.0.7", unknown(number))
+            writer.record("verifier", "10.0.0.7", [unknown(number)])
     writer.flush()
     assert len(rows(others=False)) == 6
     assert [row[3] for row in rows(others=True)] == [2, 2]
@@ -127,7 +127,7 @@ def test_what_waits_for_the_database_is_bounded(monkeypatch: pytest.MonkeyPatch)
         writer.record(
             "verifier",
             "10.0.0.7",
-            of_verdict(f"known-{number}", Verdict(Outcome.VERIFIED, device=number)),
+            [of_verdict(f"known-{number}", Verdict(Outcome.VERIFIED, device=number))],
         )
     assert len(writer._counts) == 5
     writer.flush()
@@ -142,7 +142,9 @@ def test_what_the_database_cannot_take_waits_and_is_not_counted_twice(
     monkeypatch.setattr(journal, "BATCH_ROWS", 2)
     writer = Journal()
     for number in range(6):
-        writer.record("frames", "10.0.0.7", Entry(Question.CALL, CallReason.ANSWERED, str(number)))
+        writer.record(
+            "frames", "10.0.0.7", [Entry(Question.CALL, CallReason.ANSWERED, str(number))]
+        )
     add = CallRecord.objects.add
     calls: list[int] = []
 
@@ -157,7 +159,7 @@ def test_what_the_database_cannot_take_waits_and_is_not_counted_twice(
         writer.flush()
     assert calls == [2, 2]
     assert "wait for the database" in caplog.text
-    writer.record("frames", "10.0.0.7", Entry(Question.CALL, CallReason.ANSWERED, "2"))
+    writer.record("frames", "10.0.0.7", [Entry(Question.CALL, CallReason.ANSWERED, "2")])
     writer.flush()
     assert CallRecord.objects.total() == 7
     assert not writer._counts
@@ -169,8 +171,8 @@ def test_a_batch_that_cannot_be_written_at_all_is_lost_alone(
 ) -> None:
     monkeypatch.setattr(journal, "BATCH_ROWS", 1)
     writer = Journal()
-    writer.record("no such endpoint", "10.0.0.7", VERIFIED._replace(subject="x" * 10))
-    writer.record("verifier", "10.0.0.7", VERIFIED)
+    writer.record("no such endpoint", "10.0.0.7", [VERIFIED._replace(subject="x" * 10)])
+    writer.record("verifier", "10.0.0.7", [VERIFIED])
     with monkeypatch.context() as patch:
         patch.setattr("rpc.models.CallQuerySet.add", _refusing(CallQuerySet.add))
         writer.flush()
@@ -198,7 +200,7 @@ def test_it_writes_by_itself_and_early_when_much_waits(
     writer = Journal()
     writer._finish = lambda: None  # type: ignore[method-assign]
     for number in range(3):
-        writer.record("verifier", "10.0.0.7", unknown(number))
+        writer.record("verifier", "10.0.0.7", [unknown(number)])
     try:
         assert flushed.wait(5)
     finally:
@@ -219,7 +221,7 @@ def test_writers_of_the_same_rows_never_block_each_other_for_ever() -> None:
         try:
             for _ in range(20):
                 for number in range(200)[::order]:
-                    writer.record("verifier", "10.0.0.7", command(number, f"known-{number}"))
+                    writer.record("verifier", "10.0.0.7", [command(number, f"known-{number}")])
                 CallRecord.objects.add(writer._counts)
                 writer._counts = {}
         except OperationalError as error:
@@ -244,7 +246,7 @@ journal = Journal()
 for round in range(20):
     for number in range(100):
         verdict = Verdict(Outcome.VERIFIED, device=number)
-        journal.record("verifier", "10.0.0.7", of_verdict(f"device-{number}", verdict))
+        journal.record("verifier", "10.0.0.7", [of_verdict(f"device-{number}", verdict)])
     journal.flush()
 assert not journal._counts
 """

@@ -77,7 +77,8 @@ def test_history_names_no_request_of_a_change_made_outside_of_one() -> None:
 def test_the_journal_names_the_last_request() -> None:
     for name in ("abc-1", "abc-2"):
         token = request_id.set(name)
-        journal.record("verifier", "10.0.0.1", of_verdict("d-1", authenticate("d-1", secret="x")))
+        entry = of_verdict("d-1", authenticate("d-1", secret="x"))
+        journal.record("verifier", "10.0.0.1", [entry])
         request_id.reset(token)
         journal.flush()
         assert CallRecord.objects.get().request == name
