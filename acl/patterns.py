@@ -5,6 +5,8 @@ A pattern is a full command name (`/v1/Config.Get`), or ends in `*` right after 
 """
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
@@ -53,24 +55,26 @@ def _prefix_pattern(text: str) -> str:
     return before[: max(before.rfind("/"), before.rfind(".")) + 1] + "*"
 
 
-def candidates(command: str) -> list[str]:
+def candidates(command: str) -> tuple[str, ...]:
     """Return every pattern that can match `command`, widest first: `*`, `/*`, …, itself.
 
-    An empty list means that the command is malformed: empty, too long, with too many boundaries,
+    None at all mean that the command is malformed: empty, too long, with too many boundaries,
     or with characters that no database stores. Nothing can match it.
     """
-    if not command or not addresses.is_storable(command):
-        return []
+    return _candidates(command) if command and addresses.is_storable(command) else ()
+
+
+@lru_cache(maxsize=1024)  # a fleet uses few commands, and none of them is long
+def _candidates(command: str) -> tuple[str, ...]:
     boundaries = [match.end() for match in BOUNDARY.finditer(command)]
     if len(boundaries) > MAX_BOUNDARIES:
-        return []
-    found = ["*", *(f"{command[:end]}*" for end in boundaries)]
-    if "*" not in command:  # a command is no pattern: its star is a star
-        found.append(command)
-    return found
+        return ()
+    found = ("*", *(f"{command[:end]}*" for end in boundaries))
+    # A command is no pattern: its star is a star.
+    return found if "*" in command else (*found, command)
 
 
-def wider(pattern: str) -> list[str]:
+def wider(pattern: str) -> Sequence[str]:
     """Return every pattern that matches all that `pattern` matches, itself last."""
     if not pattern.endswith("*"):
         return candidates(pattern)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
+from operator import neg
 from typing import Any, NamedTuple
 
 import msgspec
@@ -41,8 +42,7 @@ class Reason(models.TextChoices):
     MALFORMED_COMMAND = "malformed-command", _("malformed command: no rule can match it")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The answer to one request. `rule` is the primary key of the rule that decided, if one did."""
 
     reason: Reason
@@ -94,8 +94,8 @@ class Entity:
 
     pk: int
     enabled: bool
-    groups: set[int]
     direct: set[int]
+    groups: set[int]
 
 
 Block = tuple[tuple[int, ...], tuple[int, ...]]  # each of these sources, each of these destinations
@@ -158,19 +158,21 @@ class Context:
         """Return where the rules that match the request lie; both ends are known."""
         source = self.entities[request.source]
         destination = self.entities[request.destination]
-        destinations = [destination.pk, *(-group for group in destination.groups), EVERYONE]
+        destinations = [destination.pk, *map(neg, destination.groups), EVERYONE]
         if source is destination:
             destinations.append(ITSELF)
         if not source.direct.isdisjoint(destination.direct):
             destinations.append(SAME_GROUP)
         return Keys(
-            [source.pk, *(-group for group in source.groups), EVERYONE],
+            [source.pk, *map(neg, source.groups), EVERYONE],
             destinations,
             [*candidates, *(set_key(pk) for pk in self.matching_sets(candidates))],
         )
 
     def matching_sets(self, candidates: Iterable[str]) -> dict[int, int]:
         """Return the sets that match, each with the length of its closest pattern."""
+        if not self.sets:
+            return {}
         return {
             pk: len(pattern) for pattern in candidates for pk in self.sets.get(pattern, ())
         }  # candidates come widest first: the last one stays
@@ -346,8 +348,7 @@ def find_decisions(
     requests: Sequence[Request], *, now: datetime, vendor: str, may_wait: bool = True
 ) -> Steps[list[Decision]]:
     """Return the decisions of at most MAX_REQUESTS requests in their order."""
-    possible = {command: patterns.candidates(command) for _, _, command in requests}
-    candidates = [possible[request.command] for request in requests]
+    candidates = [patterns.candidates(request.command) for request in requests]
     context = yield from find_context(requests, candidates)
     decisions: list[Decision | None] = []
     open_keys: list[Keys] = []
@@ -396,13 +397,13 @@ def find_context(
         else:
             entity = by_key.get(pk)
             if entity is None:
-                entity = by_key[pk] = entities[text] = Entity(pk, bool(enabled), set(), set())
+                direct: set[int] = set()
+                entity = by_key[pk] = entities[text] = Entity(pk, bool(enabled), direct, direct)
             if group is not None:
                 entity.direct.add(group)
-                entity.groups.add(group)
     for pk, group in above:
         if group is not None:
-            by_key[pk].groups.add(group)
+            by_key[pk].groups = by_key[pk].groups | {group}
     return Context(entities, sets)
 
 
@@ -411,8 +412,8 @@ def find_rules(keys: Sequence[Keys], *, now: datetime) -> Steps[list[list[Rule]]
     matching: list[list[Rule]] = [[] for _ in keys]
     if keys:
         rows = yield Query(RULES, (msgspec.json.encode(keys).decode(), now))
-        for nth, *columns in rows:
-            matching[nth].append(Rule(*columns))
+        for row in rows:
+            matching[row[0]].append(Rule._make(row[1:]))
     return matching
 
 

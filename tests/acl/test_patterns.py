@@ -39,16 +39,16 @@ def test_patterns_that_are_wrong_say_how_to_mend_them(pattern: str, message: str
 
 
 def test_the_candidates_of_a_command_go_from_wide_to_close() -> None:
-    assert patterns.candidates("/v1/Config.Get") == [
+    assert patterns.candidates("/v1/Config.Get") == (
         *("*", "/*", "/v1/*", "/v1/Config.*"),
         "/v1/Config.Get",
-    ]
-    assert patterns.candidates("Get") == ["*", "Get"]
-    assert patterns.candidates("/v1/") == ["*", "/*", "/v1/*", "/v1/"]
+    )
+    assert patterns.candidates("Get") == ("*", "Get")
+    assert patterns.candidates("/v1/") == ("*", "/*", "/v1/*", "/v1/")
 
 
 def test_a_star_in_a_command_is_no_pattern() -> None:
-    assert patterns.candidates("/v1/Config*") == ["*", "/*", "/v1/*"]
+    assert patterns.candidates("/v1/Config*") == ("*", "/*", "/v1/*")
 
 
 def test_wider_patterns_cover_narrower_ones() -> None:
