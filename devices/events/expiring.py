@@ -12,7 +12,8 @@ from django.apps import apps
 from django.db import transaction
 
 from devices.events.kinds import Kind
-from devices.events.models import Event, EventStream, circumstances
+from devices.events.models import Event, EventStream
+from devices.history.context import circumstances
 
 DAYS = (30, 7, 1)
 MODELS = ("devices.presharedkey", "devices.certificate")

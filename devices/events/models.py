@@ -15,13 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from devices.credentials import hashing
 from devices.events import addresses, sealing
 from devices.events.kinds import Kind
-from devices.history.context import (
-    current_batch,
-    current_origin,
-    current_reason,
-    current_request,
-    current_user,
-)
+from devices.history.context import circumstances
 from devices.history.models import Recorded, Records
 
 NUMBERED = 1000  # events in one statement
@@ -40,17 +34,6 @@ FROM (
 ) AS waiting
 WHERE devices_event.id = waiting.id
 """
-
-
-def circumstances() -> dict[str, Any]:
-    """Return what an event says of who changes something now, from where and why."""
-    return {
-        "origin": current_origin(),
-        "by": current_user(),
-        "reason": current_reason(),
-        "request": current_request(),
-        "batch": current_batch(),
-    }
 
 
 class EventQuerySet(models.QuerySet["Event"]):

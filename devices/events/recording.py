@@ -18,7 +18,8 @@ from django.dispatch import receiver
 from simple_history.signals import post_create_historical_record
 
 from devices.events.kinds import NOUNS, Kind
-from devices.events.models import Event, circumstances
+from devices.events.models import Event
+from devices.history.context import circumstances
 from devices.history.models import Change, ChangeType
 
 Row = Mapping[str, Any]

@@ -83,3 +83,14 @@ def current_user(**_hints: Any) -> str:
     """Return the name of who makes changes now; empty where nobody is known."""
     user = _source.get().user
     return str(user) if getattr(user, "is_authenticated", True) else ""
+
+
+def circumstances() -> dict[str, Any]:
+    """Return what an event says of who changes something now, from where and why."""
+    return {
+        "origin": current_origin(),
+        "by": current_user(),
+        "reason": current_reason(),
+        "request": current_request(),
+        "batch": current_batch(),
+    }

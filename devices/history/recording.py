@@ -12,13 +12,7 @@ from django.apps import apps
 from django.db import connection, models, transaction
 from django.utils import timezone
 
-from devices.history.context import (
-    current_batch,
-    current_origin,
-    current_reason,
-    current_request,
-    current_user,
-)
+from devices.history import context
 from devices.history.models import Change, ChangeType, bulk_deleted
 
 BATCH_SIZE = 1000  # rows in one statement
@@ -45,11 +39,11 @@ def _circumstances(change_type: str) -> dict[str, Any]:
     return {
         "history_date": timezone.now(),
         "history_type": ChangeType(change_type).value,
-        "history_user_id": current_user(),
-        "history_change_reason": current_reason(),
-        "origin": current_origin(),
-        "request": current_request(),
-        "batch": current_batch(),
+        "history_user_id": context.current_user(),
+        "history_change_reason": context.current_reason(),
+        "origin": context.current_origin(),
+        "request": context.current_request(),
+        "batch": context.current_batch(),
     }
 
 
