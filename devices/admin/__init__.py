@@ -1,11 +1,3 @@
 """What staff see of devices and their credentials; importing it registers the pages."""
 
-from devices.admin import (  # noqa: F401
-    attribute,
-    authority,
-    certificate,
-    device,
-    group,
-    pre_shared_key,
-    webhook,
-)
+from devices.admin import attribute, authority, certificate, device, group, pre_shared_key, webhook  # noqa: F401

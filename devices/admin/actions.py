@@ -39,10 +39,7 @@ class GroupForm(forms.Form):
 
 class RevokeForm(forms.Form):
     reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        required=False,
-        max_length=255,
-        widget=LineInput,
+        label=gettext_lazy("Reason"), required=False, max_length=255, widget=LineInput
     )
 
 

@@ -173,10 +173,7 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
         return (*self.LISTED, *self.READ) if obj else ()
 
     def response_add(
-        self,
-        request: HttpRequest,
-        obj: CertificateAuthority,
-        post_url_continue: str | None = None,
+        self, request: HttpRequest, obj: CertificateAuthority, post_url_continue: str | None = None
     ) -> HttpResponse:
         response = super().response_add(request, obj, post_url_continue)
         if obj.crl_policy == CRLPolicy.REQUIRE:

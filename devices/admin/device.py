@@ -17,15 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from devices import attributes
 from devices.addresses import is_storable
-from devices.admin.actions import (
-    BulkActionsMixin,
-    Delete,
-    Disable,
-    Enable,
-    Join,
-    Leave,
-    RevokeAll,
-)
+from devices.admin.actions import BulkActionsMixin, Delete, Disable, Enable, Join, Leave, RevokeAll
 from devices.admin.attribute import attribute_columns, attribute_filters
 from devices.admin.attribute_fields import PREFIX, attributes_form, field_name
 from devices.admin.changelist import (
@@ -297,8 +289,7 @@ class DeviceAdmin(
         return "" if usable else badge(CREDENTIAL_TONES[state], state.label)
 
     @admin.display(
-        description=gettext_lazy("Next expiry"),
-        ordering=F("next_expiry").asc(nulls_last=True),
+        description=gettext_lazy("Next expiry"), ordering=F("next_expiry").asc(nulls_last=True)
     )
     def next_expiry(self, device: Device) -> SafeString | str:
         """Return when the last of its live credentials ends, and the device is locked out."""

@@ -89,10 +89,7 @@ class RotateKeysForm(OneTimeForm):
         help_text=gettext_lazy("Until then old and new secrets admit the device."),
     )
     label = forms.CharField(
-        label=gettext_lazy("New label"),
-        required=False,
-        max_length=100,
-        widget=LineInput,
+        label=gettext_lazy("New label"), required=False, max_length=100, widget=LineInput
     )
 
 

@@ -15,15 +15,7 @@ from devices.models import PreSharedKey
 @admin.register(PreSharedKey)
 class PreSharedKeyAdmin(ChosenColumnsMixin, CredentialMixin, RecordedAdmin):
     formfield_overrides = FIELDS
-    list_display = [
-        "device",
-        "label",
-        "unusual_state",
-        "shown_hint",
-        "ends",
-        LAST_USED,
-        CREATED,
-    ]
+    list_display = ["device", "label", "unusual_state", "shown_hint", "ends", LAST_USED, CREATED]
     more_columns = ("scheme", "pepper", "revoked_by")
     list_display_links = ["device", "label"]
     purpose = gettext_lazy(
@@ -56,10 +48,7 @@ class PreSharedKeyAdmin(ChosenColumnsMixin, CredentialMixin, RecordedAdmin):
     fieldsets = [
         (None, {"fields": ["device", "label", "state"]}),
         (gettext_lazy("Validity"), {"fields": ["not_before", "not_after"]}),
-        (
-            gettext_lazy("Revocation"),
-            {"fields": [REVOKED, "revoked_by", "revoked_reason"]},
-        ),
+        (gettext_lazy("Revocation"), {"fields": [REVOKED, "revoked_by", "revoked_reason"]}),
         (
             gettext_lazy("Evidence"),
             {"fields": [LAST_USED, CREATED, "scheme", "shown_hint", "pepper"]},

@@ -18,11 +18,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin.forms import CurrentForm
 from devices.admin.history import RecordedAdmin
-from devices.admin.mixins import (
-    ReadOnlyMixin,
-    form_page,
-    own_page,
-)
+from devices.admin.mixins import ReadOnlyMixin, form_page, own_page
 from devices.admin.reauthentication import recently_authenticated
 from devices.admin.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.events.kinds import Kind

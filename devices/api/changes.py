@@ -282,9 +282,7 @@ class UndoBatchView(ApiView):
     permissions = {"post": ()}  # rows that the account may not change or delete are left
 
     @extend_schema(
-        operation_id="changes_undo_batch",
-        request=BatchSerializer,
-        responses=UndoneBatchSerializer,
+        operation_id="changes_undo_batch", request=BatchSerializer, responses=UndoneBatchSerializer
     )
     def post(self, request: Request) -> Response:
         """Undo what one request, command or import changed, as far as nothing changed it since.

@@ -20,13 +20,7 @@ from rest_framework.response import Response
 from devices.api.parsing import BytesParser
 from devices.api.permissions import grant_of, narrowed
 from devices.api.problems import Conflict, ParameterError
-from devices.api.serializers import (
-    CharField,
-    IntegerField,
-    ModelSerializer,
-    RowField,
-    Serializer,
-)
+from devices.api.serializers import CharField, IntegerField, ModelSerializer, RowField, Serializer
 from devices.api.views import ReadMixin, RegistryViewSet
 from devices.history.context import current_reason
 from devices.jobs import DELETING, NEEDED, WRITING, sealed

@@ -100,7 +100,7 @@ AUTHORITIES = Statement(
            LEFT JOIN devices_revocationlist r ON r.authority_id = a.id
      WHERE a.subject_fingerprint {among}
      ORDER BY a.id
-    """,
+    """
 )
 REVOKED_SERIALS = Statement(
     "SELECT authority_id, serial FROM devices_revokedserial WHERE serial {among}"

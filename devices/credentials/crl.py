@@ -70,8 +70,7 @@ def _check_list_extensions(
     for extension in issuer.extensions:
         if isinstance(extension.value, x509.KeyUsage) and not extension.value.crl_sign:
             raise Refused(
-                Outcome.UNSUITABLE,
-                _("the key usage of the trust anchor lacks CRL signing"),
+                Outcome.UNSUITABLE, _("the key usage of the trust anchor lacks CRL signing")
             )
     for extension in revoked.extensions:
         if isinstance(extension.value, x509.DeltaCRLIndicator):

@@ -44,11 +44,7 @@ class StoredKey(NamedTuple):
     def verdict(self, outcome: Outcome) -> Verdict:
         """Return an outcome that this row decided."""
         return Verdict(
-            outcome,
-            device=self.device,
-            kind=self.kind,
-            key=self.key,
-            valid_until=self.not_after,
+            outcome, device=self.device, kind=self.kind, key=self.key, valid_until=self.not_after
         )
 
 

@@ -78,12 +78,7 @@ class EventViewSet(ViewSetMixin, ApiView):
             ),
             OpenApiParameter(
                 "limit",
-                {
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": MAX_LIMIT,
-                    "default": USUAL_LIMIT,
-                },
+                {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": USUAL_LIMIT},
                 description="Events on a page.",
             ),
             OpenApiParameter("kinds", str, description="Kinds of events, separated by commas."),

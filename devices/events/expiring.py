@@ -30,10 +30,7 @@ def announce(now: datetime) -> int:
         for days, nearer in zip(DAYS, (*DAYS[1:], 0), strict=True):
             until = now + timedelta(days=days)
             said = stream.announced.get(str(days))
-            since = max(
-                now + timedelta(days=nearer),
-                datetime.fromisoformat(said) if said else now,
-            )
+            since = max(now + timedelta(days=nearer), datetime.fromisoformat(said) if said else now)
             if since < until:
                 events += [
                     event for label in MODELS for event in _expiring(label, since, until, days)

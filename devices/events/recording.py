@@ -112,9 +112,7 @@ def _write(
             data["changed"] = None if before is None else named.changed(value, before)
         events.append(
             Event(
-                kind=Kind(f"{noun}.{verb}"),
-                groups=named.groups_of(value),
-                data={**data, **common},
+                kind=Kind(f"{noun}.{verb}"), groups=named.groups_of(value), data={**data, **common}
             )
         )
     Event.objects.bulk_create(events)

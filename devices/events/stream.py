@@ -60,11 +60,7 @@ def groups_below(pk: int) -> frozenset[int]:
 
 
 def read(
-    after: str,
-    limit: int,
-    *,
-    kinds: Collection[str] = (),
-    groups: Collection[int] | None = None,
+    after: str, limit: int, *, kinds: Collection[str] = (), groups: Collection[int] | None = None
 ) -> Page:
     """Return the events after a cursor, at most `limit` of them, of these kinds and groups.
 

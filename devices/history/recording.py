@@ -88,10 +88,7 @@ def record_stored(rows: Sequence[models.Model], change_type: str) -> None:
         stored = model._default_manager.order_by().filter(pk__in=keys).values_list(*names, *values)
         select, parameters = stored.query.sql_with_params()
         with connection.cursor() as cursor:
-            cursor.execute(
-                f"INSERT INTO {quote(meta.db_table)} ({columns}) {select}",
-                parameters,
-            )
+            cursor.execute(f"INSERT INTO {quote(meta.db_table)} ({columns}) {select}", parameters)
 
 
 def _record_events(historical: Any, rows: Sequence[models.Model], change_type: str) -> None:

@@ -317,12 +317,7 @@ def entries_of(changes: Sequence[Any]) -> list[Entry]:
     before = _before(changes)
     names = Names([*changes, *before.values()])
     return [
-        Entry(
-            change,
-            names.subject(change),
-            differences(former, change, names),
-            former,
-        )
+        Entry(change, names.subject(change), differences(former, change, names), former)
         for change in changes
         for former in [before.get((type(change), change.history_id))]
     ]

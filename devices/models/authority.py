@@ -116,10 +116,7 @@ class CertificateAuthority(Recorded):
         ),
     )
     name_source = models.CharField(
-        _("devices are named by"),
-        max_length=16,
-        choices=NameSource,
-        default=NameSource.COMMON_NAME,
+        _("devices are named by"), max_length=16, choices=NameSource, default=NameSource.COMMON_NAME
     )
     name_pattern = models.CharField(
         _("the name in the certificate"),
@@ -297,9 +294,8 @@ class RevocationList(Recorded):
         verbose_name_plural = _("revocation lists")
         constraints = [
             models.CheckConstraint(
-                condition=Q(this_update__lte=F("next_update")),
-                name="devices_list_dates_ordered",
-            ),
+                condition=Q(this_update__lte=F("next_update")), name="devices_list_dates_ordered"
+            )
         ]
 
     def __str__(self) -> str:
@@ -341,7 +337,7 @@ class RevokedSerial(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["serial", "authority"], name="devices_revoked_serial_unique"
-            ),
+            )
         ]
 
     def __str__(self) -> str:

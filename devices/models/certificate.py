@@ -78,12 +78,7 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         return self.filter(fingerprint__startswith=prefix)
 
     def prepare(
-        self,
-        *,
-        device: Device | None,
-        presented: str,
-        pin: str = Pin.CERTIFICATE,
-        label: str = "",
+        self, *, device: Device | None, presented: str, pin: str = Pin.CERTIFICATE, label: str = ""
     ) -> "Certificate":
         """Return the first certificate of a text as a row that is not saved yet.
 
@@ -207,9 +202,7 @@ class Certificate(Revocable):
         verbose_name_plural = _("certificates")
         indexes = [
             models.Index(
-                fields=["not_after"],
-                condition=Q(revoked_at=None),
-                name="devices_certificate_ends",
+                fields=["not_after"], condition=Q(revoked_at=None), name="devices_certificate_ends"
             ),
             models.Index(
                 fields=["content_fingerprint"],

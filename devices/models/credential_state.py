@@ -103,10 +103,7 @@ def credential_state(now: datetime) -> Case:
 def _lasting(now: datetime) -> tuple[PreSharedKeyQuerySet, CertificateQuerySet]:
     """Return the credentials that admit an outer statement's device now or later."""
     keys, certificates = _credentials()
-    return (
-        keys.live_at(now).filter(pepper__in=list(hashing.peppers())),
-        certificates.live_at(now),
-    )
+    return (keys.live_at(now).filter(pepper__in=list(hashing.peppers())), certificates.live_at(now))
 
 
 def next_expiry(now: datetime) -> Case:

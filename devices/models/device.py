@@ -221,9 +221,7 @@ class Device(Recorded):
         ]
         indexes = [
             models.Index(
-                fields=["identifier"],
-                condition=Q(kind="backend"),
-                name="devices_device_backends",
+                fields=["identifier"], condition=Q(kind="backend"), name="devices_device_backends"
             ),
             models.Index(fields=["id"], condition=Q(enabled=False), name="devices_device_disabled"),
         ]

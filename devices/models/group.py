@@ -109,8 +109,7 @@ class DeviceGroup(Recorded):
         above = [parent.pk, *parent.ancestor_ids()]
         if self.pk is not None and self.pk in above:
             raise ValidationError(
-                {"parent": _("A group cannot lie within itself or a group below it.")},
-                code="cycle",
+                {"parent": _("A group cannot lie within itself or a group below it.")}, code="cycle"
             )
         if len(above) + self._height() > MAX_DEPTH:
             raise ValidationError(

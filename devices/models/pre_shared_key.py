@@ -225,12 +225,11 @@ class PreSharedKey(Revocable):
                 fields=["not_after"],
                 condition=Q(revoked_at=None, not_after__isnull=False),
                 name="devices_key_ends",
-            ),
+            )
         ]
         constraints = [
             models.CheckConstraint(
-                condition=Q(scheme__in=["hmac-sha256", "argon2id"]),
-                name="devices_key_scheme_known",
+                condition=Q(scheme__in=["hmac-sha256", "argon2id"]), name="devices_key_scheme_known"
             ),
             models.CheckConstraint(
                 condition=~Q(digest="") & ~Q(pepper=""), name="devices_key_digest_present"
