@@ -8,10 +8,14 @@ caller with a credential, a guess that costs a hash, a secret that ends a sessio
 
 import asyncio
 import io
+import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -80,7 +84,7 @@ class LoopApplication:
         loop = asyncio.get_running_loop()
         if not is_whole:
             environ["wsgi.input"] = Rest(body, receive, loop)
-        client = Client(receive, send, loop)
+        client = Client(scope, receive, send, loop)
         answer = await loop.run_in_executor(self._threads, self._in_thread, environ, client)
         if answer is not None:
             await _send(send, *answer)
@@ -125,7 +129,10 @@ class LoopApplication:
 class Client:
     """Who asked, as a thread sees it that answers by WSGI."""
 
-    def __init__(self, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, scope: Message, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._loop = loop
@@ -137,7 +144,10 @@ class Client:
         self.status, self.headers = int(status[:3]), headers
 
     def stream(self, content: Iterable[bytes]) -> None:
-        """Send chunks as slowly as they are taken, and no more once nobody takes them."""
+        """Send chunks as slowly as they are taken, and no more once nobody takes them.
+
+        Where one fails, so does the connection: a proper end would make a whole of a part.
+        """
         gone = asyncio.run_coroutine_threadsafe(_until_gone(self._receive), self._loop)
         try:
             self._tell(_start(self.status, self.headers))
@@ -146,6 +156,9 @@ class Client:
                     break
                 self._tell({"type": "http.response.body", "body": chunk, "more_body": True})
             self._tell({"type": "http.response.body", "body": b""})
+        except Exception:
+            break_off(self._scope)
+            raise
         finally:
             gone.cancel()
             close = getattr(content, "close", None)
@@ -154,6 +167,31 @@ class Client:
 
     def _tell(self, message: Message) -> None:
         asyncio.run_coroutine_threadsafe(_sent(self._send, message), self._loop).result()
+
+
+def break_off(scope: Message) -> None:
+    """Shut down the connection that a request came by; the server tells nobody its socket.
+
+    The server ends a stream properly, whatever became of it.
+    """
+    host, port = scope["client"]
+    for path in list(Path("/dev/fd").iterdir()):
+        with suppress(OSError):
+            descriptor = os.dup(int(path.name))
+            try:
+                found = socket.socket(fileno=descriptor)
+            except OSError:
+                os.close(descriptor)
+                continue
+            with found:
+                peer = found.getpeername()
+                peer = _unmapped(peer[0]), peer[1], found.getsockname()[1]
+                if peer == (_unmapped(host), port, scope["server"][1]):
+                    found.shutdown(socket.SHUT_RDWR)
+
+
+def _unmapped(host: str) -> str:
+    return host.removeprefix("::ffff:")  # as a socket for both kinds of addresses tells it
 
 
 class Rest:

@@ -75,7 +75,7 @@ def narrowed(cl: Any) -> Narrowed:
             chosen = ", ".join(str(one["display"]) for one in choices if one["selected"])
             without = cl.get_query_string(remove=parameters)
             chips.append(Chip(str(spec.title), chosen or "…", without))
-    for name, values in cl.filter_params.items():
+    for name, values in cl.get_filters_params().items():
         if name not in known and values:
             chips.append(_linked(cl, name, values))
     return Narrowed(filters, chips)
@@ -113,7 +113,7 @@ def hits(cl: Any) -> str:
 
 def _estimate(cl: Any) -> int:
     """Return what PostgreSQL believes that the whole table has; 0 where only some are listed."""
-    if connection.vendor != "postgresql" or cl.query or cl.filter_params:
+    if connection.vendor != "postgresql" or cl.query or cl.get_filters_params():
         return 0
     with connection.cursor() as cursor:
         cursor.execute(
@@ -170,7 +170,7 @@ class OrderedChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         """Leave an order aside that would sort more rows than the pages reach."""
-        if self.query or self.has_active_filters:
+        if self.query or self.get_filters_params():
             rows = vars(self.queryset).get("counted_as", self.queryset)
             self.found_keys = keys_of(rows)
             if len(self.found_keys) <= MAX_NAMED:
@@ -277,7 +277,7 @@ class BoundedChangeList(OrderedChangeList):
     @cached_property
     def searched_keys(self) -> Sequence[Any]:
         """The keys of what the search finds, before any filter."""
-        return keys_of(self._searched_all()) if self.has_active_filters else self.found_keys
+        return keys_of(self._searched_all()) if self.get_filters_params() else self.found_keys
 
     @property
     def searched_few(self) -> bool:

@@ -18,15 +18,18 @@ from django.http import (
     HttpResponse,
     HttpResponseBase,
     HttpResponseRedirect,
+    StreamingHttpResponse,
 )
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
+from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
+from devices.admin.changelist import MAX_LISTED, hits
 from devices.admin.forms import LineInput
 from devices.admin.mixins import OwnPagesMixin, own_page
 from devices.admin.reauthentication import is_recent
@@ -34,7 +37,12 @@ from devices.jobs import NEEDED
 from devices.models import Device
 from devices.text import isolated
 from devices.transfer.columns import Columns
-from devices.transfer.exporting import export_devices, export_secrets, template
+from devices.transfer.exporting import (
+    devices_in_pieces,
+    export_devices,
+    export_secrets,
+    template,
+)
 from devices.transfer.formats import MAX_BYTES, SEPARATORS, Format, format_of, read
 from devices.transfer.importing import MAX_HASHES, Import, Options
 
@@ -304,23 +312,32 @@ class ImportExportMixin(OwnPagesMixin):
             filters.pop(own, None)
         request.GET = filters  # type: ignore[assignment]
         try:
-            listed = self.get_changelist_instance(request)
+            listed: Any = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
             return redirect("admin:devices_device_changelist")
         devices = Device.objects.all()
-        if filters:
+        is_filtered = bool(listed.query or listed.get_filters_params())
+        if is_filtered and len(listed.found_keys) <= MAX_LISTED:
+            devices = devices.filter(pk__in=listed.found_keys)  # which no batch looks for again
+        elif is_filtered:
             devices = devices.filter(pk__in=listed.queryset.order_by().values("pk"))
         refusal = ""
         if wanted in Format.values:
             kind = Format(wanted)
-            try:
-                export = export_devices(
-                    devices, kind, separator if separator in SEPARATORS else ","
+            name = f"devices-{timezone.now():%Y%m%d}.{kind}"
+            if kind != Format.XLSX:
+                by = separator if separator in SEPARATORS else ","
+                return StreamingHttpResponse(
+                    devices_in_pieces(devices, kind, by),
+                    content_type=kind.content_type,
+                    headers={"Content-Disposition": content_disposition_header(True, name)},
                 )
+            try:
+                export = export_devices(devices, kind)
             except ValidationError as error:
                 refusal = " ".join(error.messages)
             else:
-                answer = download(export.file, f"devices-{timezone.now():%Y%m%d}.{kind}", kind)
+                answer = download(export.file, name, kind)
                 answer["X-Row-Count"] = str(export.rows)
                 return answer
         return self.page(
@@ -328,8 +345,8 @@ class ImportExportMixin(OwnPagesMixin):
             "admin/devices/transfer/export.html",
             media=self.media,
             title=_("Export devices"),
-            total=devices.count(),
-            is_filtered=bool(filters),
+            total=hits(listed),
+            is_filtered=is_filtered,
             filters=[(name, value) for name, values in filters.lists() for value in values],
             formats=Format.choices,
             separators=SEPARATORS.items(),

@@ -374,22 +374,43 @@ def write(
 
         return workbooks.write(file, columns, rows)
     written = 0
-    # Without the mark of "utf-8-sig", Excel reads UTF-8 as something else.
-    text = io.TextIOWrapper(file, "utf-8-sig" if kind.is_flat else "utf-8", newline="")
-    if kind == Format.CSV:
-        table = csv.writer(text, delimiter=separator)
-        table.writerow(columns)
-    for written, row in enumerate(rows, 1):
-        if kind == Format.CSV:
-            table.writerow([defused(row[name]) for name in columns])
-        elif kind == Format.NDJSON:
-            text.write(f"{dumps(row)}\n")
-        else:
-            text.write(f"{'[' if written == 1 else ','}\n{dumps(row)}")
-    if kind == Format.JSON:
-        text.write("\n]\n" if written else "[]\n")
+
+    def counted() -> Iterator[Row]:
+        nonlocal written
+        for written, row in enumerate(rows, 1):  # noqa: B007 (it is counted)
+            yield row
+
+    text = io.TextIOWrapper(file, "utf-8", newline="")
+    text.writelines(lines(columns, counted(), kind, separator))
     text.detach()  # `file` stays open
     return written
+
+
+class _Line:
+    """What a writer of CSV writes a row to: it comes back as a text."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def lines(
+    columns: Sequence[str], rows: Iterable[Row], kind: Format, separator: str = ","
+) -> Iterator[str]:
+    """Yield a table as text: its head, each row, and its end. A workbook is no text."""
+    if kind == Format.CSV:
+        line = csv.writer(_Line(), delimiter=separator).writerow
+        yield f"\ufeff{line(columns)}"  # without this mark, Excel reads UTF-8 as something else
+        for row in rows:
+            yield line([defused(row[name]) for name in columns])
+    elif kind == Format.NDJSON:
+        for row in rows:
+            yield f"{dumps(row)}\n"
+    else:
+        before = "["
+        for row in rows:
+            yield f"{before}\n{dumps(row)}"
+            before = ","
+        yield "[]\n" if before == "[" else "\n]\n"
 
 
 def dumps(row: Row) -> str:
