@@ -30,6 +30,8 @@ Key = tuple[str, str]  # how it was asked, and who
 
 POSTGRESQL, SQLITE = "Authsite, PostgreSQL", "Authsite, SQLite"
 TUNED = "FastAPI, asyncpg, HMAC, no reset of connections"
+EMPTY = "an empty Django view"
+SETTLE = 11  # seconds after which what is written behind the requests is written (10 s later)
 SLOW_CONNECTIONS = 4
 KEEP_ALIVE, FRESH = "keep-alive", "a new connection each"
 HALF = {mode: f"{mode}, at half of the rate above" for mode in (KEEP_ALIVE, FRESH)}
@@ -42,7 +44,10 @@ DECISIONS = (
     *("", "verifications/s", "decisions/s, singly", "of the verifier", "CPU µs each"),
     *(f"decisions/s, frames of {FRAME}", "of singly", "CPU µs each"),
 )
-CALM = ("requests/s", "p50 ms", "p99 ms", "p99 of p50", "tuned FastAPI's p99 at that rate, ms")
+CALM = (
+    *("requests/s", "p50 ms", "p99 ms", "p99 of p50", "tuned FastAPI's p99 at that rate, ms"),
+    "an empty view's p50 and p99 at that rate, ms",
+)
 
 
 def load(port: int, exchanges: Path, seconds: float, *words: str) -> Figures:
@@ -101,16 +106,13 @@ class Results:
                 best = measured(server, asked, question, options.seconds, *words)
                 mode = question if question in {"authorize", "frames"} else KEEP_ALIVE
                 self.rounds[mode, contender.name].append(best)
+                if question == "verifier":
+                    best = measured(server, asked, question, options.seconds, *words, "--fresh")
+                    self.rounds[FRESH, contender.name].append(best)
+                if question in {"verifier", "empty"}:
+                    self.measure_evenly(contender, server, asked, options)
                 if question != "verifier":
                     continue
-                fresh_too = (*words, "--fresh")
-                best = measured(server, asked, question, options.seconds, *fresh_too)
-                self.rounds[FRESH, contender.name].append(best)
-                for mode, rate in self.halves(contender.name):
-                    way = fresh_too if mode.startswith(FRESH) else words
-                    steady = ("--rate", str(rate))
-                    figures = measured(server, asked, question, options.seconds, *way, *steady)
-                    self.rounds[mode, contender.name].append(figures)
                 for mode, fresh in WRK.items() if wrk.PROGRAM else ():
                     ask = partial(
                         wrk.load,
@@ -123,13 +125,30 @@ class Results:
                     figures = with_cost(server, asked, ask)
                     self.rounds[mode, contender.name].append(figures)
 
+    def measure_evenly(
+        self, contender: Contender, server: Running, asked: Registry, options: argparse.Namespace
+    ) -> None:
+        """Ask at even rates, once what requests leave behind is written at these rates, too."""
+        question = contender.questions[0]
+        for mode, rate in self.halves(contender.name):
+            words = ("--connections", str(options.connections), "--rate", str(rate))
+            way = (*words, "--fresh") if mode.startswith(FRESH) else words
+            if contender.writes_behind:
+                load(server.port, asked.folder / question, options.settle, *way)
+            figures = measured(server, asked, question, options.seconds, *way)
+            self.rounds[mode, contender.name].append(figures)
+
     def halves(self, name: str) -> list[tuple[str, float]]:
         """Return at which rates somebody is asked evenly: half of those just reached, by name.
 
-        The tuned competitor is also asked at our rates of this round.
+        The tuned competitor and an empty view are also asked at our rates of this round.
         """
-        rates = [(half, self.rounds[mode, name][-1]["rate"] / 2) for mode, half in HALF.items()]
-        for other in (POSTGRESQL, SQLITE) if name == TUNED else ():
+        rates = [
+            (half, known[-1]["rate"] / 2)
+            for mode, half in HALF.items()
+            if (known := self.rounds.get((mode, name)))
+        ]
+        for other in (POSTGRESQL, SQLITE) if name in (TUNED, EMPTY) else ():
             for mode, half in HALF.items():
                 if known := self.rounds.get((mode, other)):
                     rates.append((f"{half}, of {other}", known[-1]["rate"] / 2))
@@ -174,11 +193,14 @@ class Results:
         rows = []
         for name, rounds in self.of(HALF[mode]):
             rate, p50, p99 = (spread(rounds, each).value for each in ("rate", "p50", "p99"))
-            tuned = self.rounds.get((f"{HALF[mode]}, of {name}", TUNED))
+            tuned, empty = (
+                self.rounds.get((f"{HALF[mode]}, of {name}", other)) for other in (TUNED, EMPTY)
+            )
             rows.append(
                 [
                     *(name, f"{rate:,.0f}", f"{p50:.2f}", f"{p99:.2f}", f"{p99 / p50:.1f} ×"),
                     f"{spread(tuned, 'p99').value:.2f}" if tuned else "",
+                    waits(empty) if empty else "",
                 ]
             )
         return table([HALF[mode], *CALM], rows)
@@ -223,19 +245,28 @@ def cpu(rounds: list[Figures]) -> float:
     return spread(rounds, "server").value + spread(rounds, "database").value
 
 
+def waits(rounds: list[Figures]) -> str:
+    """Return a median and a 99th percentile, with their ratio."""
+    p50, p99 = (spread(rounds, each).value for each in ("p50", "p99"))
+    return f"{p50:.2f}, {p99:.2f} ({p99 / p50:.1f} ×)"
+
+
 def main() -> None:
     """Measure, and print tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10, help="of each question in each round")
+    parser.add_argument(
+        "--settle", type=float, default=SETTLE, help="seconds of an even rate before"
+    )
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--only", nargs="+", help="of the contenders, by short or whole names")
     parser.add_argument("--quick", action="store_true", help="see that it works; no figures")
     parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
     options = parser.parse_args()
     if options.quick:
-        options.devices, options.rounds, options.seconds = 1000, 1, 0.5
+        options.devices, options.rounds, options.seconds, options.settle = 1000, 1, 0.5, 0.1
     if options.write:
         machine.demand_quiet()
     results = Results()

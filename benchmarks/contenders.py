@@ -40,6 +40,7 @@ class Contender:
     database: str = ""  # the kind that it runs on, if any
     variables: dict[str, str] = field(default_factory=dict)
     is_slow: bool = False  # so that few connections keep it busy
+    writes_behind: bool = False  # what requests leave, later
 
     @contextmanager
     def serving(self, database_url: str) -> Iterator[Running]:
@@ -77,6 +78,7 @@ def ours(database: str) -> Contender:
         f"Authsite, {database}",
         ("verifier", "authorize", "frames"),
         database,
+        writes_behind=True,
     )
 
 

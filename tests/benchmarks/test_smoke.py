@@ -56,7 +56,7 @@ def cells(printed: str, first: str) -> list[list[str]]:
 
 
 def test_compare_measures_everyone() -> None:
-    printed = run("compare", "--devices", "300", "--only", *CONTENDERS, *TINY)
+    printed = run("compare", "--devices", "300", "--only", *CONTENDERS, "--settle", "0.1", *TINY)
 
     for name in ("Authsite, PostgreSQL", "Authsite, SQLite"):
         # Two ways to connect, half a load of each, decisions; two ways by wrk, if it is there.
@@ -68,7 +68,7 @@ def test_compare_measures_everyone() -> None:
 @pytest.mark.slow
 def test_each_target_is_reached_or_not() -> None:
     words = ("--devices", "300", "--long", "1", "--fleet", "250", "--slow", "3", "--only", "SQLite")
-    printed = run("targets", *words, *TINY)
+    printed = run("targets", *words, "--settle", "0.1", *TINY)
 
     rows = [line for line in printed.splitlines() if line.endswith("reached |")]
     assert len(rows) == 8  # the median's part of p99, decisions, company
