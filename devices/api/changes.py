@@ -4,7 +4,6 @@ from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.db.models import Q
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django_filters.rest_framework import CharFilter, FilterSet
 from drf_spectacular.types import OpenApiTypes
@@ -27,7 +26,7 @@ from devices.api.serializers import (
 )
 from devices.api.views import ApiView
 from devices.history import ChangeType, Origin, all_histories, timeline, undoing
-from devices.history.timeline import Cursor, Entry
+from devices.history.timeline import Cursor
 from devices.models import Device
 
 
@@ -46,8 +45,8 @@ class ChangeSerializer(Serializer):
     id = IntegerField(source="change.history_id", help_text="Among the changes of its model.")
     moment = DateTimeField(source="change.history_date")
     kind = ChoiceField(choices=ChangeType.choices)
-    model = CharField(source="label")
-    row = IntegerField(source="row_key", allow_null=True)
+    model = CharField(source="model._meta.label_lower")
+    row = IntegerField(allow_null=True)
     subject = CharField()
     user = CharField(source="change.history_user_id")
     origin = ChoiceField(choices=Origin.choices)
@@ -109,7 +108,7 @@ class ChangesView(ApiView):
         if text is not None and after is None:
             raise ParameterError("cursor", _("Take a cursor from the answer before."))
         page = timeline.latest(where, KeyPagination().get_page_size(request), after)
-        changes = ChangeSerializer([_shown(one) for one in page.entries], many=True)
+        changes = ChangeSerializer(page.entries, many=True)
         return Response({"next": self._next(request, page.older), "results": changes.data})
 
     @staticmethod
@@ -205,10 +204,7 @@ class WayBackView(ApiView):
         with self.because(way.reason(self._reason())):
             way.apply()
         self.reach(model, [way.row.pk])
-        fields = [
-            {"field": field.attname, **one._asdict()}
-            for field, one in zip(way.fields, preview, strict=True)
-        ]
+        fields = [one._asdict() for one in preview]
         return Response(
             {"model": model._meta.label_lower, "row": way.row.pk, "fields_changed": fields}
         )
@@ -316,17 +312,3 @@ def _named(model: Any, verb: str) -> str:
 
 def _both(visible: dict[Any, Q], wanted: dict[Any, Q]) -> dict[Any, Q]:
     return {one: condition & wanted[one] for one, condition in visible.items() if one in wanted}
-
-
-def _shown(entry: Entry) -> dict[str, Any]:
-    change = entry.change
-    columns = {capfirst(str(one.verbose_name)): one.attname for one in change.tracked_fields}
-    return {
-        "change": change,
-        "kind": entry.kind,
-        "label": entry.model._meta.label_lower,
-        "row_key": None if change.is_link else change.id,
-        "subject": entry.subject,
-        "origin": entry.origin,
-        "fields": [{"field": columns[one.name], **one._asdict()} for one in entry.fields],
-    }

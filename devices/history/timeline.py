@@ -29,8 +29,9 @@ CHANGES = ~Q(history_type=ChangeType.TRIED)  # and not what left its row as it w
 
 
 class FieldChange(NamedTuple):
-    """A field as staff call it, and what it said before and says now."""
+    """A field, as its column and as staff call it, and what it said before and says now."""
 
+    field: str
     name: str
     old: str
     new: str
@@ -88,6 +89,11 @@ class Entry:
     def what(self) -> str:
         about: Any = self.change if self.change.is_link else self.model
         return str(about._meta.verbose_name)
+
+    @property
+    def row(self) -> int | None:
+        """The primary key of the row that was changed; None where two rows came together."""
+        return None if self.change.is_link else self.change.id
 
     @property
     def page(self) -> tuple[type[models.Model], int]:
@@ -369,6 +375,7 @@ def differences(old: Any, new: Any, names: "Names") -> list[FieldChange]:
         if was != now and not (old is None and (_is_empty(said) or said == field.get_default())):
             changes.append(
                 FieldChange(
+                    field.attname,
                     capfirst(str(field.verbose_name)),
                     names.value(field, was),
                     names.value(field, now),

@@ -47,6 +47,7 @@ class WayBack:
         names = Names([self._target, self._now()])
         return [
             FieldChange(
+                one.attname,
                 str(one.verbose_name),
                 names.value(one, getattr(self.row, one.attname)),
                 names.value(one, getattr(self._target, one.attname)),

@@ -54,14 +54,14 @@ def test_fields_are_compared_as_staff_read_them(make_device: Any, make_group: An
     site, room = make_group("site"), make_group("room")
     room.parent = site
     room.save()
-    assert last_entry(room).fields == [("Within", "—", "site")]
+    assert last_entry(room).fields == [("parent_id", "Within", "—", "site")]
     device = make_device(attributes={"floor": 1})
     device.kind, device.enabled, device.attributes = "backend", False, {"floor": 2}
     device.save()
     assert last_entry(device).fields == [
-        ("Kind", "Device", "Backend"),
-        ("Enabled", "Yes", "No"),
-        ("Attributes", '{"floor": 1}', '{"floor": 2}'),
+        ("kind", "Kind", "Device", "Backend"),
+        ("enabled", "Enabled", "Yes", "No"),
+        ("attributes", "Attributes", '{"floor": 1}', '{"floor": 2}'),
     ]
 
 
@@ -69,7 +69,10 @@ def test_a_beginning_says_what_is_not_as_ever(make_device: Any) -> None:
     device = make_device("the-identifier", name="pump")
     entry = last_entry(device)
     assert entry.kind is history.ChangeType.CREATED
-    assert entry.fields == [("Identifier", "—", "the-identifier"), ("Name", "—", "pump")]
+    assert entry.fields == [
+        ("identifier", "Identifier", "—", "the-identifier"),
+        ("name", "Name", "—", "pump"),
+    ]
 
 
 def test_a_save_that_changes_nothing_says_so(admin_client: Client, make_device: Any) -> None:
