@@ -13,8 +13,7 @@ from django.utils.translation import gettext_lazy
 from acl import assertions
 from acl.models import Assertion
 from devices.admin.forms import CurrentForm
-from devices.admin.history import HistoryMixin
-from devices.admin.mixins import SaveChangedFieldsMixin
+from devices.admin.history import RecordedAdmin
 from devices.admin.rendering import Tone, badge
 
 
@@ -26,7 +25,7 @@ class AssertionForm(CurrentForm):
 
 
 @admin.register(Assertion)
-class AssertionAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
+class AssertionAdmin(RecordedAdmin):
     """Assertions, each with whether it holds."""
 
     form = AssertionForm

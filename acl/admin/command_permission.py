@@ -31,8 +31,8 @@ from acl.models.command_permission import NAMED, DestinationKind, SourceKind, st
 from devices.admin.actions import BulkActionsMixin, BulkChange
 from devices.admin.changelist import BoundedChangeList
 from devices.admin.forms import CurrentForm
-from devices.admin.history import HistoryMixin
-from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin
+from devices.admin.history import RecordedAdmin
+from devices.admin.mixins import ChangeGuardMixin
 from devices.admin.rendering import CREATED, UPDATED, moment_column
 from devices.admin.saved_filters import SavedFiltersMixin
 from devices.models import Device, DeviceGroup
@@ -103,10 +103,8 @@ class SwitchOff(SwitchOn):
 class CommandPermissionAdmin(
     ChangeGuardMixin,
     SavedFiltersMixin,
-    HistoryMixin,
     BulkActionsMixin,
-    SaveChangedFieldsMixin,
-    admin.ModelAdmin,
+    RecordedAdmin,
 ):
     """The rules, with pages that explain a decision and report useless rules."""
 

@@ -13,8 +13,8 @@ from django.utils.translation import gettext_lazy
 
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices.admin.forms import CurrentForm, CurrentFormSet
-from devices.admin.history import HistoryMixin
-from devices.admin.mixins import ChangeGuardMixin, SaveChangedFieldsMixin
+from devices.admin.history import RecordedAdmin
+from devices.admin.mixins import ChangeGuardMixin
 
 
 class PatternInline(admin.TabularInline):
@@ -27,10 +27,8 @@ class PatternInline(admin.TabularInline):
 
 
 @admin.register(CommandSet)
-class CommandSetAdmin(ChangeGuardMixin, HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
+class CommandSetAdmin(ChangeGuardMixin, RecordedAdmin):
     """Named sets of commands, with how many rules refer to each."""
-
-    form = CurrentForm
 
     list_display = ["name", "pattern_count", "rule_count", "description"]
     list_filter = [("permissions__effect", admin.ChoicesFieldListFilter)]

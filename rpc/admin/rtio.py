@@ -16,12 +16,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from devices.admin.actions import BulkActionsMixin, BulkChange
-from devices.admin.forms import CurrentForm
-from devices.admin.history import HistoryMixin
+from devices.admin.history import RecordedAdmin
 from devices.admin.mixins import (
     OwnPagesMixin,
     ReadOnlyMixin,
-    SaveChangedFieldsMixin,
     form_page,
     own_page,
 )
@@ -43,10 +41,9 @@ REQUESTED = moment_column("requested_at", gettext_lazy("Requested"))
 
 
 @admin.register(RtioServer)
-class RtioServerAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
+class RtioServerAdmin(RecordedAdmin):
     """RTIO servers: where each one's device port is, and as whom it calls."""
 
-    form = CurrentForm
     list_display = ["name", "address", "tls", "backend", "state"]
     list_select_related = ["backend"]
     list_filter = ["enabled", "tls"]
@@ -104,12 +101,9 @@ class Refuse(BulkChange):
 
 
 @admin.register(DeviceServiceRoute)
-class DeviceServiceRouteAdmin(
-    BulkActionsMixin, HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin
-):
+class DeviceServiceRouteAdmin(BulkActionsMixin, RecordedAdmin):
     """Routes of device services, as `/hubconfiger` tells them to every RTIO server."""
 
-    form = CurrentForm
     list_display = ["uri", "url", "state", "note"]
     list_filter = ["enabled"]
     search_fields = ["uri", "url", "note"]

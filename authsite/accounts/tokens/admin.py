@@ -27,8 +27,8 @@ from authsite.accounts.tokens.rules import MAX_PER_HOUR, Rule
 from devices.admin.actions import BulkActionsMixin, BulkChange, RevokeForm
 from devices.admin.changelist import CredentialStateFilter
 from devices.admin.forms import CurrentForm, LineInput, LinesInput, MomentField
-from devices.admin.history import HistoryMixin
-from devices.admin.mixins import REASON, SaveChangedFieldsMixin
+from devices.admin.history import HistoryMixin, RecordedAdmin
+from devices.admin.mixins import REASON
 from devices.admin.reauthentication import recently_authenticated
 from devices.admin.rendering import (
     CREATED,
@@ -440,7 +440,7 @@ class ServiceAccountForm(CurrentForm):
 
 
 @admin.register(ServiceAccount)
-class ServiceAccountAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
+class ServiceAccountAdmin(RecordedAdmin):
     """Accounts of programs: who answers for each, its roles, its tokens."""
 
     purpose = gettext_lazy(
