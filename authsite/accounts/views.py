@@ -130,14 +130,11 @@ class AccountPages(admin.AdminSite):
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Say whether there is a page for the second factor."""
-        on = second_factor.policy() is not second_factor.Policy.OFF
-        signed_on_by = sessions.source(request) if request.user.is_authenticated else None
         return {
             **super().each_context(request),
-            "second_factor_is_on": on,
+            "second_factor_is_on": second_factor.policy() is not second_factor.Policy.OFF,
             "sign_on_is_on": bool(settings.OIDC_ISSUER),
             "sign_on_label": settings.OIDC_LABEL or _("your company account"),
-            "signed_on_by": signed_on_by,
         }
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
@@ -316,6 +313,7 @@ class AccountPages(admin.AdminSite):
             codes_left=recovery.token_set.count() if recovery else 0,
             is_recent=reauthentication.is_recent(request),
             required=second_factor.is_required(user),
+            signed_on_by=sessions.source(request),
         )
 
     def _staff(self, request: HttpRequest) -> Any:

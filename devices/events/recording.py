@@ -51,14 +51,14 @@ def note_leaving(pk: int, identifier: str, groups: list[int]) -> None:
         noted[pk] = (identifier, groups)
 
 
-def record_changes(historical: Any, rows: Sequence[models.Model], change_type: str) -> None:
+def record_changes(historical: Any, changes: Sequence[tuple[models.Model, ChangeType]]) -> None:
     """Leave an event for each of these changes of rows of one model; one insert for all.
 
     To be called before their history is written.
     """
-    keys = [row.pk for row in rows] if change_type == ChangeType.CHANGED else []
+    keys = [row.pk for row, change_type in changes if change_type is ChangeType.CHANGED]
     befores = _befores(historical, keys)
-    _write(historical, rows, rows, ChangeType(change_type), befores)
+    _write(historical, [(row, row, change_type) for row, change_type in changes], befores)
 
 
 @receiver(post_create_historical_record)
@@ -70,7 +70,7 @@ def _record_save(*, instance: models.Model, history_instance: object, **_signal:
     change_type = ChangeType(change.history_type)
     keys = [instance.pk] if change_type is ChangeType.CHANGED else []
     befores = _befores(type(change), keys, until=change.pk)
-    _write(type(change), [instance], [change], change_type, befores)
+    _write(type(change), [(instance, change, change_type)], befores)
 
 
 def _befores(historical: Any, keys: Collection[Any], until: int | None = None) -> dict[Any, Row]:
@@ -89,18 +89,17 @@ def _befores(historical: Any, keys: Collection[Any], until: int | None = None) -
 
 def _write(
     historical: Any,
-    rows: Sequence[Any],
-    values: Sequence[Any],
-    change_type: ChangeType,
+    changes: Sequence[tuple[Any, Any, ChangeType]],
     befores: Mapping[Any, Row],
 ) -> None:
-    """Write the events of changes; `values` hold the fields that are recorded."""
+    """Write the events of changes: of a row, what holds its recorded fields, and what was done."""
     model = historical.instance_type
     noun = NOUNS[model._meta.label_lower]
+    values = [value for _row, value, _change_type in changes]
     named = _Named(model, historical.tracked_fields, values)
     common = circumstances()
     events: list[Event] = []
-    for row, value in zip(rows, values, strict=True):
+    for row, value, change_type in changes:
         before = befores.get(row.pk)
         verb = (
             row.event_verb(change_type, before)

@@ -2,7 +2,8 @@
 
 `with origin("import", reason=…)` says where the changes within it come from. A save and a delete
 record themselves; what Django does in bulk does not, and is done through `bulk_create`,
-`bulk_update` and `bulk_delete` instead. `timeline` reads. Migrations name `current_origin`.
+`bulk_update`, `bulk_write` and `bulk_delete` instead. `timeline` reads. Migrations name
+`current_origin`.
 """
 
 from devices.history.context import Origin, current_batch, current_origin, origin
@@ -12,6 +13,7 @@ from devices.history.recording import (
     bulk_create,
     bulk_delete,
     bulk_update,
+    bulk_write,
     history_of,
     record,
     record_stored,
@@ -26,6 +28,7 @@ __all__ = [
     "bulk_create",
     "bulk_delete",
     "bulk_update",
+    "bulk_write",
     "current_batch",
     "current_origin",
     "history_of",

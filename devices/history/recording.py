@@ -17,6 +17,8 @@ from devices.history.models import Change, ChangeType, bulk_deleted
 
 BATCH_SIZE = 1000  # rows in one statement
 
+RowChange = tuple[models.Model, ChangeType]
+
 
 def all_histories() -> list[Any]:
     """Return the models of all histories, in the order of their names."""
@@ -54,14 +56,22 @@ def keeps_history(model: type[models.Model]) -> bool:
 
 def record(rows: Sequence[models.Model], change_type: str) -> None:
     """Record what was done to rows of one model, BATCH_SIZE rows a statement."""
-    if not rows:
+    _record([(row, ChangeType(change_type)) for row in rows])
+
+
+def _record(changes: Sequence[RowChange]) -> None:
+    """Record changes of rows of one model, BATCH_SIZE rows a statement."""
+    if not changes:
         return
-    historical = history_of(type(rows[0]))
+    historical = history_of(type(changes[0][0]))
     names = [field.attname for field in historical.tracked_fields]
-    common = _circumstances(change_type)
-    _record_events(historical, rows, change_type)
+    common = {kind: _circumstances(kind) for kind in {kind for _row, kind in changes}}
+    _record_events(historical, changes)
     historical.objects.bulk_create(
-        (historical(**common, **{name: getattr(row, name) for name in names}) for row in rows),
+        (
+            historical(**common[kind], **{name: getattr(row, name) for name in names})
+            for row, kind in changes
+        ),
         batch_size=BATCH_SIZE,
     )
 
@@ -77,7 +87,7 @@ def record_stored(rows: Sequence[models.Model], change_type: str) -> None:
     historical = history_of(model)
     names = [field.attname for field in historical.tracked_fields]
     common = _circumstances(change_type)
-    _record_events(historical, rows, change_type)
+    _record_events(historical, [(row, ChangeType(change_type)) for row in rows])
     meta, quote = historical._meta, connection.ops.quote_name
     columns = ", ".join(quote(meta.get_field(name).column) for name in (*names, *common))
     values = [
@@ -91,14 +101,13 @@ def record_stored(rows: Sequence[models.Model], change_type: str) -> None:
             cursor.execute(f"INSERT INTO {quote(meta.db_table)} ({columns}) {select}", parameters)
 
 
-def _record_events(historical: Any, rows: Sequence[models.Model], change_type: str) -> None:
+def _record_events(historical: Any, changes: Sequence[RowChange]) -> None:
     """Leave an event for each change, before its history is written: it shows what changed."""
     from devices.events import recording as events  # whose tables are recorded, too
 
-    if change_type == ChangeType.TRIED:
-        return
-    for start in range(0, len(rows), BATCH_SIZE):
-        events.record_changes(historical, rows[start : start + BATCH_SIZE], change_type)
+    made = [change for change in changes if change[1] is not ChangeType.TRIED]
+    for start in range(0, len(made), BATCH_SIZE):
+        events.record_changes(historical, made[start : start + BATCH_SIZE])
 
 
 # A bulk change is all or nothing within its caller's transaction, which fails with it: none needs
@@ -117,6 +126,26 @@ def bulk_update(rows: Sequence[models.Model], fields: Collection[str]) -> None:
         with transaction.atomic(savepoint=False):
             type(rows[0])._default_manager.bulk_update(rows, fields, batch_size=BATCH_SIZE)
             record(rows, ChangeType.CHANGED)
+
+
+def bulk_write(
+    *, changed: Sequence[models.Model], fields: Collection[str], created: Sequence[models.Model]
+) -> None:
+    """Write these fields of some rows of one model and create others; their history is one.
+
+    That is half the statements of `bulk_update` and `bulk_create`, each of which records its own.
+    """
+    with transaction.atomic(savepoint=False):
+        if changed:
+            type(changed[0])._default_manager.bulk_update(changed, fields, batch_size=BATCH_SIZE)
+        if created:
+            type(created[0])._default_manager.bulk_create(created, batch_size=BATCH_SIZE)
+        _record(
+            [
+                *((row, ChangeType.CHANGED) for row in changed),
+                *((row, ChangeType.CREATED) for row in created),
+            ]
+        )
 
 
 def bulk_delete(rows: Sequence[models.Model]) -> None:

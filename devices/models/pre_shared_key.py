@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.extension_points import AccessEnd, end_access
-from devices.history import ChangeType, Records, bulk_create, bulk_update
+from devices.history import ChangeType, Records, bulk_create, bulk_write
 from devices.history.context import current_user
 from devices.models.device import Device
 from devices.models.revocation import FIELDS as REVOCATION
@@ -77,14 +77,9 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
 
         Raises ValidationError where a key was issued for `token` before.
         """
-        return self._issue(
-            device, label=label, not_before=not_before, not_after=not_after, token=token
-        )
-
-    def _issue(self, device: Device, **fields: Any) -> tuple["PreSharedKey", str]:
-        secret = hashing.generate()
-        hint = f"{secret[:HINT_CHARACTERS]}…"
-        return self._create(device, secret, scheme=Scheme.HMAC_SHA256, hint=hint, **fields), secret
+        secret, generated = _generate()
+        window = {"not_before": not_before, "not_after": not_after}
+        return self._create(device, secret, label=label, token=token, **generated, **window), secret
 
     def register(
         self,
@@ -127,23 +122,22 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
                     params={"day": f"{key.revoked_at:%Y-%m-%d}"},
                 )
 
-    def _create(
-        self, device: Device, secret: str, *, is_held: bool = False, **fields: Any
-    ) -> "PreSharedKey":
-        """Create a key once what staff said of it is checked; the rest is made here."""
+    def _create(self, device: Device, secret: str, **fields: Any) -> "PreSharedKey":
+        with transaction.atomic():
+            _hold(device)
+            key = self._checked(device, secret, **fields)
+            bulk_create([key])
+        return key
+
+    def _checked(self, device: Device, secret: str, **fields: Any) -> "PreSharedKey":
+        """Return a key to be created; what staff said of it is checked, the rest is made here."""
         pepper = hashing.newest_pepper()
         digest = hashing.digest(secret, fields["scheme"], pepper)
         key = self.model(device=device, digest=digest, pepper=pepper, **fields)
-        key.is_rotation = is_held
         made_here = {"device", "scheme", "digest", "pepper", "hint"}
         if key.not_before is None or key.not_after is None:
             made_here |= {"not_before", "not_after"}  # one alone makes no window
-        # A rotation needs no savepoint: what fails here takes all of it back.
-        with transaction.atomic(savepoint=not is_held):
-            if not is_held:
-                _hold(device)
-            key.full_clean(exclude=made_here)
-            bulk_create([key])
+        key.full_clean(exclude=made_here)
         return key
 
     def rotate(
@@ -162,19 +156,28 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
         anyway keeps its end.
         """
         moment = now or timezone.now()
+        secret, generated = _generate()
         with transaction.atomic():
             _hold(device)
             live = list(self.select_for_update().filter(device=device).live_at(moment))
+            key = self._checked(device, secret, label=label, token=token, **generated)
+            key.is_rotation = True
             if overlap:
-                ending = [key for key in live if key.end_by(moment + overlap)]
-                bulk_update(ending, ["not_after", "not_before"])
+                ended = [old for old in live if old.end_by(moment + overlap)]
+                bulk_write(changed=ended, fields=["not_after", "not_before"], created=[key])
             else:
-                for key in live:
-                    key.revoked_at = moment
-                    key.revoked_by, key.revoked_reason = current_user(), str(_("rotated"))
-                bulk_update(live, REVOCATION)
+                for old in live:
+                    old.revoked_at = moment
+                    old.revoked_by, old.revoked_reason = current_user(), str(_("rotated"))
+                bulk_write(changed=live, fields=REVOCATION, created=[key])
                 end_access([device], AccessEnd.ROTATED)
-            return self._issue(device, label=label, token=token, is_held=True)
+        return key, secret
+
+
+def _generate() -> tuple[str, dict[str, Any]]:
+    """Return a new secret, and what the row of its key says of it."""
+    secret = hashing.generate()
+    return secret, {"scheme": Scheme.HMAC_SHA256, "hint": f"{secret[:HINT_CHARACTERS]}…"}
 
 
 def _hold(device: Device) -> None:
