@@ -414,9 +414,27 @@ def schemas() -> dict[str, Schema]:
     }
 
 
+STATUSES = [frames.BAD_REQUEST, frames.NOT_FOUND, *frames.MESSAGES]
+TEXT: Schema = {"type": "string"}
+TAG: Schema = {"description": "Echoed unchanged."}
+
+
 def frame_schemas() -> dict[str, Schema]:
     """Return the messages of the Cesanta protocol."""
-    statuses = [frames.BAD_REQUEST, frames.NOT_FOUND, *frames.MESSAGES]
+    return {
+        "Id": within(range(frames.MAX_ID + 1)) | {"description": f"Echoed exactly. {NO_FRACTION}"},
+        **request_frames(),
+        **reply_frames(),
+    }
+
+
+def calls_of(one: Schema) -> Schema:
+    """Return the list of a version 1 frame: commands, or their results."""
+    return {"type": "array", "maxItems": frames.MAX_COMMANDS, "items": one}
+
+
+def request_frames() -> dict[str, Schema]:
+    """Return the frames that are sent."""
     address: Schema = {"type": ["string", "null"]}
     ends = {
         "src": address | {"description": "The sender's address."},
@@ -425,90 +443,73 @@ def frame_schemas() -> dict[str, Schema]:
     }
     deadline = {"type": ["number", "null"], "description": "Unix seconds; later it is not run."}
     command = {"type": "string", "description": "The command's name."}
-    result = {"description": "The command's result, if any."}
-    text = {"type": "string"}
 
-    def versioned(version: int) -> Schema:
-        return {"v": {"const": version, "description": "May be left out."}}
+    def version(number: int) -> Schema:
+        return {"v": {"const": number, "description": "May be left out."}}
 
-    def reply(outcome: Schema, *, required: Sequence[str]) -> Schema:
-        tag = {"tag": {"description": "Echoed unchanged."}}
-        members = {"v": {"const": 2}, "src": text, "dst": text, "id": ref("Id"), **outcome, **tag}
-        return object_of(members, required=required, closed=True)
-
-    def results(*, of: Schema) -> Schema:
-        return {"type": "array", "maxItems": frames.MAX_COMMANDS, "items": of}
-
+    call = {
+        "cmd": command,
+        "id": ref("Id"),
+        "args": {"type": "object"},
+        "deadline": deadline,
+        "timeout": {"description": "Ignored."},
+    }
+    only_call = {
+        "id": ref("Id"),
+        "method": command,
+        "args": {"type": "object"},
+        "deadline": deadline,
+        "nr": {"type": "boolean", "description": "No reply is wanted: HTTP 204."},
+        "params": {
+            "type": "object",
+            "description": "The arguments as clients since November 2018 send them; wins over "
+            "`args`.",
+        },
+        "tag": TAG,
+    }
     return {
-        "Id": within(range(frames.MAX_ID + 1)) | {"description": f"Echoed exactly. {NO_FRACTION}"},
         "Frame": {"anyOf": [ref("FrameVersion1"), ref("FrameVersion2")]},
         "FrameVersion1": object_of(
-            {
-                **versioned(1),
-                **ends,
-                "cmds": results(
-                    of=object_of(
-                        {
-                            "cmd": command,
-                            "id": ref("Id"),
-                            "args": {"type": "object"},
-                            "deadline": deadline,
-                            "timeout": {"description": "Ignored."},
-                        },
-                        required=["cmd"],
-                    )
-                ),
-            },
+            {**version(1), **ends, "cmds": calls_of(object_of(call, required=["cmd"]))},
             required=["cmds"],
         ),
-        "FrameVersion2": object_of(
-            {
-                **versioned(2),
-                **ends,
-                "id": ref("Id"),
-                "method": command,
-                "args": {"type": "object"},
-                "deadline": deadline,
-                "nr": {"type": "boolean", "description": "No reply is wanted: HTTP 204."},
-                "params": {
-                    "type": "object",
-                    "description": "The arguments as clients since November 2018 send them; wins "
-                    "over `args`.",
-                },
-                "tag": {"description": "Echoed unchanged."},
-            },
-            required=["method"],
-        ),
+        "FrameVersion2": object_of({**version(2), **ends, **only_call}, required=["method"]),
+    }
+
+
+def reply_frames() -> dict[str, Schema]:
+    """Return the frames, and the errors, that are answered."""
+    result = {"description": "The command's result, if any."}
+    succeeded = object_of(
+        {"id": ref("Id"), "status": {"const": frames.OK}, "resp": result},
+        required=["id", "status"],
+        closed=True,
+    )
+    failed = object_of(
+        {"id": ref("Id"), "status": {"enum": STATUSES}, "status_msg": TEXT}, closed=True
+    )
+
+    def version2(outcome: Schema, *, required: Sequence[str]) -> Schema:
+        members = {"v": {"const": 2}, "src": TEXT, "dst": TEXT, "id": ref("Id"), **outcome}
+        return object_of({**members, "tag": TAG}, required=required, closed=True)
+
+    return {
         "Reply": {"anyOf": [ref("ReplyVersion1"), ref("SucceededReply"), ref("FailedReply")]},
         "ReplyVersion1": object_of(
             {
                 "v": {"const": 1},
-                "src": text | {"description": "The request's `dst`."},
-                "dst": text | {"description": "The request's `src`."},
-                "resp": results(
-                    of={
-                        "anyOf": [
-                            object_of(
-                                {"id": ref("Id"), "status": {"const": frames.OK}, "resp": result},
-                                required=["id", "status"],
-                                closed=True,
-                            ),
-                            object_of(
-                                {"id": ref("Id"), "status": {"enum": statuses}, "status_msg": text},
-                                closed=True,
-                            ),
-                        ]
-                    }
-                ),
+                "src": TEXT | {"description": "The request's `dst`."},
+                "dst": TEXT | {"description": "The request's `src`."},
+                "resp": calls_of({"anyOf": [succeeded, failed]}),
             },
             required=["v", "resp"],
             closed=True,
         ),
-        "SucceededReply": reply({"result": result}, required=["v"]),
-        "FailedReply": reply({"error": ref("Failure")}, required=["v", "error"]),
-        "Failure": object_of({"code": {"enum": statuses}, "message": text}, closed=True),
+        "SucceededReply": version2({"result": result}, required=["v"]),
+        "FailedReply": version2({"error": ref("Failure")}, required=["v", "error"]),
+        "Failure": object_of({"code": {"enum": STATUSES}, "message": TEXT}, closed=True),
         "Error": object_of(
-            {"error": object_of({"code": {"enum": list(FAILURES)}, "message": text}, closed=True)},
+            {"error": object_of({"code": {"enum": list(FAILURES)}, "message": TEXT}, closed=True)},
             closed=True,
         ),
     }
