@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from django.core.cache import cache
@@ -14,6 +15,7 @@ from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from acl.models import CommandPermission
 from authsite.admin.links import list_url, may_add, may_see
@@ -184,75 +186,90 @@ def device_figures(counted: Counts) -> list[Figure]:
     ]
 
 
+class Need(NamedTuple):
+    """What somebody must look after while the count of that name is not 0; its list by `query`."""
+
+    model: type[Model]
+    counted: str
+    tone: str
+    label: Any
+    note: Any
+    query: Mapping[str, Any] = MappingProxyType({})
+
+
+# The worst first; what rose stands between the two.
+URGENT = (
+    Need(
+        Device,
+        "locked_out",
+        Tone.BAD,
+        gettext_lazy("Devices that are locked out"),
+        gettext_lazy("They are enabled, and have no usable credential."),
+        {"credentials": "unusable", "enabled__exact": 1},
+    ),
+    Need(
+        SessionEnding,
+        "sessions_unresolved",
+        Tone.BAD,
+        gettext_lazy("Sessions that could not be ended, or whose secret others used"),
+        gettext_lazy("A device that lost its access may still be connected."),
+        {"attention": "open"},
+    ),
+    Need(
+        CallRecord,
+        "guessed",
+        Tone.BAD,
+        gettext_lazy("Devices whose secret somebody guesses at, or that hold a wrong one"),
+        gettext_lazy("Each was refused for a wrong secret %(n)d times or more in 24 hours."),
+        {"reason": "wrong-secret"},
+    ),
+)
+OTHERS = (
+    Need(
+        Device,
+        "locking",
+        Tone.SOON,
+        gettext_lazy("Devices that will be locked out within 30 days"),
+        gettext_lazy("The last of their credentials ends. Old keys of a rotation do not count."),
+        {"credentials": "locking", "enabled__exact": 1},
+    ),
+    Need(
+        CertificateAuthority,
+        "lists_lapsing",
+        Tone.SOON,
+        gettext_lazy("Revocation lists that lapse within 7 days"),
+        gettext_lazy("Load newer ones. A trust anchor may refuse everyone once its list is old."),
+        {"list": "lapsing"},
+    ),
+    Need(
+        Webhook,
+        "webhooks_failing",
+        Tone.BAD,
+        gettext_lazy("Webhooks that fail, or were switched off for failing"),
+        gettext_lazy("What they tell others of is late or lost."),
+    ),
+)
+
+
 def attention(request: HttpRequest, counted: Counts) -> list[Attention]:
-    """Return what needs somebody today, the worst first, among what this user may see."""
-    now, of = counted.at, counted.of
-    since = {"bucket__gte": first_hour(now).isoformat()}
-    found: list[tuple[type[Model], Attention]] = [
-        (
-            Device,
+    """Return what needs somebody today, among what this user may see."""
+    since = {"bucket__gte": first_hour(counted.at).isoformat()}
+
+    def items(needs: Sequence[Need]) -> list[Attention]:
+        return [
             Attention(
-                Tone.BAD,
-                of["locked_out"],
-                _("Devices that are locked out"),
-                _("They are enabled, and have no usable credential."),
-                list_url(Device, credentials="unusable", enabled__exact=1),
-            ),
-        ),
-        (
-            SessionEnding,
-            Attention(
-                Tone.BAD,
-                of["sessions_unresolved"],
-                _("Sessions that could not be ended, or whose secret others used"),
-                _("A device that lost its access may still be connected."),
-                list_url(SessionEnding, attention="open"),
-            ),
-        ),
-        (
-            CallRecord,
-            Attention(
-                Tone.BAD,
-                of["guessed"],
-                _("Devices whose secret somebody guesses at, or that hold a wrong one"),
-                _("Each was refused for a wrong secret %(n)d times or more in 24 hours.")
-                % {"n": GUESSES},
-                list_url(CallRecord, reason="wrong-secret", **since),
-            ),
-        ),
-        *((CallRecord, rise) for rise in _rises(counted)),
-        (
-            Device,
-            Attention(
-                Tone.SOON,
-                of["locking"],
-                _("Devices that will be locked out within 30 days"),
-                _("The last of their credentials ends. Old keys of a rotation do not count."),
-                list_url(Device, credentials="locking", enabled__exact=1),
-            ),
-        ),
-        (
-            CertificateAuthority,
-            Attention(
-                Tone.SOON,
-                of["lists_lapsing"],
-                _("Revocation lists that lapse within 7 days"),
-                _("Load newer ones. A trust anchor may refuse everyone once its list is old."),
-                list_url(CertificateAuthority, list="lapsing"),
-            ),
-        ),
-        (
-            Webhook,
-            Attention(
-                Tone.BAD,
-                of["webhooks_failing"],
-                _("Webhooks that fail, or were switched off for failing"),
-                _("What they tell others of is late or lost."),
-                list_url(Webhook) if may_see(request, Webhook) else "",
-            ),
-        ),
-    ]
-    return [item for model, item in found if item.value and may_see(request, model)]
+                need.tone,
+                counted.of[need.counted],
+                str(need.label),
+                str(need.note) % {"n": GUESSES},
+                list_url(need.model, **need.query, **(since if need.model is CallRecord else {})),
+            )
+            for need in needs
+            if counted.of[need.counted] and may_see(request, need.model)
+        ]
+
+    rises = _rises(counted) if may_see(request, CallRecord) else []
+    return [*items(URGENT), *rises, *items(OTHERS)]
 
 
 def _rises(counted: Counts) -> list[Attention]:
