@@ -23,7 +23,7 @@ from devices.authentication import authenticate
 from devices.credentials import hashing
 from devices.credentials.hashing import HMAC_CONTEXT
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
-from devices.transfer import importing
+from devices.transfer import findings, group_rows
 from devices.transfer.columns import Columns
 from devices.transfer.formats import Format, read
 from devices.transfer.importing import Import, Options
@@ -206,7 +206,7 @@ def test_what_a_spreadsheet_may_have_made_is_warned_of(db: None, identifier: str
 def test_problems_are_counted_beyond_what_is_kept(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importing, "MAX_PROBLEMS", 2)
+    monkeypatch.setattr(findings, "MAX_PROBLEMS", 2)
     made = load("identifier\n" + "a b\n" * 5)
     assert (len(made.problems), made.problem_total, made.counts["rejected"]) == (2, 5, 5)
 
@@ -346,7 +346,7 @@ def test_groups_and_devices_come_in_one_file(db: None) -> None:
 
 
 def test_a_file_has_few_groups(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "MAX_GROUPS", 1)
+    monkeypatch.setattr(group_rows, "MAX_GROUPS", 1)
     with pytest.raises(ValidationError, match="more than 1 groups"):
         load("group\na\nb\n")
 

@@ -1,0 +1,160 @@
+"""The groups of a file: those that rows describe, and those that rows of devices only name."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+from devices.models import DeviceGroup
+from devices.models.group import MAX_DEPTH
+from devices.transfer.findings import Findings
+from devices.transfer.formats import Record
+
+MAX_GROUPS = 2_000  # in a file; each is saved by itself
+
+
+@dataclass(slots=True)
+class GroupRow:
+    """What a row says of a group; None where it says nothing."""
+
+    row: int
+    name: str
+    parent: str | None = None
+    description: str | None = None
+
+
+class GroupRows:
+    """Groups on their way into the registry, with what is found wrong about them.
+
+    `create`: those that rows only name are made, too.
+    """
+
+    def __init__(self, findings: Findings, *, create: bool) -> None:
+        self._found = findings
+        self._create = create
+        self._rows: dict[str, GroupRow] = {}
+        self._missing: dict[str, list[int]] = {}  # and the rows that name them
+        self.pks: dict[str, int] = {}  # of those that the registry has
+        self.new: set[str] = set()  # that rows only name
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.counts["new"] or self.counts["changed"] or self.new)
+
+    def look_up(self) -> None:
+        """Read which groups there are."""
+        self.pks = dict(DeviceGroup.objects.order_by().values_list("name", "pk"))
+
+    def note_named(self, names: frozenset[str], row: int) -> None:
+        """Note that the row of a device names these groups."""
+        for name in names - self.pks.keys():
+            self._missing.setdefault(name, []).append(row)
+
+    def read(self, record: Record, values: Mapping[str, Any]) -> None:
+        """Take in a row that is about a group; `values` is what its cells mean."""
+        name = values.get("group", "")
+        if not name:
+            self._found.complain(record.row, "group", _("The name is missing."), group=True)
+        elif name in self._rows:
+            message = _("The group is in row %(row)d already.") % {"row": self._rows[name].row}
+            self._found.complain(record.row, "group", message, name, group=True)
+        elif len(self._rows) >= MAX_GROUPS:
+            raise ValidationError(
+                _("The file has more than %(most)d groups; split it."), params={"most": MAX_GROUPS}
+            )
+        else:
+            parent = values.get("parent", "" if "parent" in record.cells else None)
+            self._rows[name] = GroupRow(record.row, name, parent, values.get("description"))
+
+    def check(self) -> None:
+        """Classify the groups, and look at the tree that would come of them."""
+        if self._rows:
+            self._check_rows()
+        self._check_missing()
+
+    def _check_rows(self) -> None:
+        found = {group.name: group for group in DeviceGroup.objects.select_related("parent")}
+        parents = {name: group.parent.name if group.parent else "" for name, group in found.items()}
+        for one in self._rows.values():
+            if one.row in self._found.rejected_groups:
+                continue
+            try:
+                DeviceGroup(name=one.name).clean_fields(exclude=["parent", "description"])
+            except ValidationError as error:
+                self._found.complain_of(
+                    one.row, error, {"group": one.name}, group=True, name="group"
+                )
+                continue
+            before = found.get(one.name)
+            if before is None:
+                self.counts["new"] += 1
+            else:
+                same = one.parent in (None, parents[one.name]) and one.description in (
+                    None,
+                    before.description,
+                )
+                self.counts["unchanged" if same else "changed"] += 1
+            if one.parent is not None:
+                parents[one.name] = one.parent
+            else:
+                parents.setdefault(one.name, "")
+        for one in self._rows.values():
+            self._check_place(one, parents)
+
+    def _check_place(self, one: GroupRow, parents: dict[str, str]) -> None:
+        path, above = [one.name], parents.get(one.name, "")
+        while above and len(path) <= MAX_DEPTH and above not in path:
+            path.append(above)
+            if above not in parents and not self._create:
+                message = _("There is no group named “%(name)s”.") % {"name": above}
+                self._found.complain(one.row, "parent", message, one.parent, group=True)
+                return
+            if above not in parents:
+                self.new.add(above)
+            above = parents.get(above, "")
+        if above in path:
+            message = _("A group cannot lie within itself or a group below it.")
+            self._found.complain(one.row, "parent", message, one.parent, group=True)
+        elif len(path) > MAX_DEPTH:
+            message = _("Groups nest at most %(deepest)d deep.") % {"deepest": MAX_DEPTH}
+            self._found.complain(one.row, "parent", message, one.parent, group=True)
+
+    def _check_missing(self) -> None:
+        """Note the groups to create, or complain that neither registry nor file has them."""
+        for name, rows in self._missing.items():
+            if name in self._rows:
+                continue
+            if self._create:
+                self.new.add(name)
+                continue
+            for row in rows:
+                message = _("There is no group named “%(name)s”.") % {"name": name}
+                self._found.complain(row, "groups", message)
+
+    def write(self) -> None:
+        """Save groups, upper ones before those within them, so that every place is checked."""
+        for name in sorted(self.new):
+            self.pks[name] = DeviceGroup.objects.create(name=name).pk
+        saved: set[str] = set()
+
+        def save(one: GroupRow) -> None:
+            if one.name in saved:
+                return
+            saved.add(one.name)
+            if one.parent in self._rows:
+                save(self._rows[one.parent])
+            group = DeviceGroup.objects.filter(name=one.name).first() or DeviceGroup(name=one.name)
+            if one.parent is not None:
+                group.parent = DeviceGroup.objects.get(name=one.parent) if one.parent else None
+            if one.description is not None:
+                group.description = one.description
+            group.save()
+            self.pks[one.name] = group.pk
+
+        for one in self._rows.values():
+            save(one)

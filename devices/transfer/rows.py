@@ -1,0 +1,97 @@
+"""A row of a file and its device: what the registry has of it, and what the row makes of that."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from devices.models import Certificate, Device, PreSharedKey
+from devices.transfer.columns import FIELDS
+
+
+@dataclass(slots=True)
+class Entry:
+    """A device that the file creates or changes."""
+
+    row: int
+    device: Device
+    is_new: bool
+    columns: frozenset[str]  # that the row fills in
+    state: bytes  # of the device in the registry, when the row was checked
+    changed: set[str] = field(default_factory=set)
+    joins: frozenset[str] = frozenset()
+    leaves: frozenset[int] = frozenset()
+    key: PreSharedKey | None = None  # to be made, without its digest until it is prepared
+    secret: str = ""  # of the key, until its digest is made
+    certificate: Certificate | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(
+            self.is_new or self.changed or self.joins or self.leaves or self.key or self.certificate
+        )
+
+    @property
+    def summary(self) -> str:
+        """What changes, by column; never a value of a secret."""
+        touched = [name for name in FIELDS if name in self.changed]
+        touched += ["groups"] if self.joins or self.leaves else []
+        touched += ["secret"] if self.key else []
+        touched += ["certificate"] if self.certificate else []
+        return ", ".join(touched)
+
+
+@dataclass(slots=True)
+class Known:
+    """What the registry has of the devices of a batch, by their identifiers or primary keys."""
+
+    devices: dict[str, Device]
+    groups: dict[int, dict[str, int]] = field(default_factory=dict)
+    keys: dict[int, list[PreSharedKey]] = field(default_factory=dict)
+    certificates: dict[int, list[Certificate]] = field(default_factory=dict)
+
+    def state_of(self, identifier: str) -> bytes:
+        """Return what stands for all that was read of a device: another state has another."""
+        device = self.devices.get(identifier)
+        if device is None:
+            return b""
+        pk = device.pk
+        read = [
+            *(getattr(device, name) for name in ("pk", *FIELDS)),
+            sorted(self.groups.get(pk, {}).items()),
+            *([key.pk, key.revoked_at, key.not_after] for key in self.keys.get(pk, [])),
+            *([one.pk, one.revoked_at, one.pin] for one in self.certificates.get(pk, [])),
+        ]
+        return hashlib.sha256(json.dumps(read, default=str).encode()).digest()
+
+    @classmethod
+    def of(
+        cls, wanted: Mapping[str, frozenset[str]], *, generate: bool, lock: bool = False
+    ) -> "Known":
+        """Return what the registry has of these devices, as far as their columns ask for it.
+
+        `generate`: credentials are asked for in any case. It is a handful of queries. With `lock`
+        it stays so until the transaction ends.
+        """
+
+        def rows(model: Any) -> Any:
+            return model.objects.select_for_update(of=("self",)) if lock else model.objects.all()
+
+        devices = rows(Device).order_by("pk").filter(identifier__in=wanted)
+        known = cls({device.identifier: device for device in devices})
+        of_these = {device.pk: wanted[name] for name, device in known.devices.items()}
+        if any("groups" in columns for columns in of_these.values()):
+            memberships = Device.groups.through.objects.filter(device__in=of_these)
+            for device, group, name in memberships.values_list(
+                "device_id", "devicegroup_id", "devicegroup__name"
+            ):
+                known.groups.setdefault(device, {})[name] = group
+        if generate or any("secret" in columns for columns in of_these.values()):
+            for key in rows(PreSharedKey).order_by("pk").filter(device__in=of_these):
+                known.keys.setdefault(key.device_id, []).append(key)
+        if generate or any("certificate" in columns for columns in of_these.values()):
+            for one in rows(Certificate).order_by("pk").filter(device__in=of_these).defer("pem"):
+                known.certificates.setdefault(one.device_id, []).append(one)
+        return known
