@@ -431,13 +431,6 @@ class Verification:
                 raise Refused(Outcome.REVOKED_BY_CRL, x509.subject_of(certificate))
 
 
-def verify_certificate(
-    identifier: str, presented: str, *, now: datetime, using: str = DEFAULT_DB_ALIAS
-) -> Verdict:
-    """Return whether the certificate presented is one of the device's."""
-    return verify_certificates([(identifier, presented)], now=now, using=using)[0]
-
-
 def verify_certificates(
     pairs: Sequence[tuple[str, str]], *, now: datetime, using: str = DEFAULT_DB_ALIAS
 ) -> list[Verdict]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from devices.authentication import authenticate
 from devices.credentials import x509
-from devices.credentials.certificates import verify_certificate
 from devices.models import Certificate, CertificateAuthority, Device
 from devices.models.certificate import Pin
 from devices.verdicts import Outcome
@@ -52,7 +52,7 @@ Write = Callable[[Any], str]
 
 
 def outcome(party: Party = LEAF) -> Outcome:
-    return verify_certificate("sensor-1", party.pem, now=NOW).outcome
+    return authenticate("sensor-1", certificate=party.pem, now=NOW, record=False).outcome
 
 
 def test_add_certificate_prints_what_it_read(path: Write) -> None:

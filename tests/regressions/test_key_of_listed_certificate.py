@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from devices.credentials.certificates import verify_certificate
+from devices.authentication import authenticate
 from devices.models import Certificate, CertificateAuthority, Device
 from devices.models.certificate import Pin
 from devices.verdicts import Outcome
@@ -27,10 +27,13 @@ def test_every_certificate_with_the_key_is_refused(
     row = Device.objects.get(identifier="lamp") if holder == "lamp" else make_device(holder)
     Certificate.objects.register(device=row, presented=LISTED.pem, pin=Pin.PUBLIC_KEY)
     root = CertificateAuthority.objects.register(presented=ROOT.pem, name="Root")
-    asked = verify_certificate("lamp", party.pem, now=NOW)
+    asked = authenticate("lamp", certificate=party.pem, now=NOW, record=False)
     assert asked.verified or (holder == "another" and party is SELF_SIGNED)
     root.load_list(revocation_list(ROOT, LISTED), by="ann", now=NOW)
-    assert verify_certificate("lamp", party.pem, now=NOW).outcome is Outcome.REVOKED_BY_CRL
+    assert (
+        authenticate("lamp", certificate=party.pem, now=NOW, record=False).outcome
+        is Outcome.REVOKED_BY_CRL
+    )
 
 
 def test_the_key_of_a_listed_certificate_that_is_pinned_itself_stays_good(
@@ -41,5 +44,5 @@ def test_the_key_of_a_listed_certificate_that_is_pinned_itself_stays_good(
         Certificate.objects.register(device=device, presented=party.pem)
     root = CertificateAuthority.objects.register(presented=ROOT.pem, name="Root")
     root.load_list(revocation_list(ROOT, LISTED), by="ann", now=NOW)
-    assert not verify_certificate("lamp", LISTED.pem, now=NOW).verified
-    assert verify_certificate("lamp", SELF_SIGNED.pem, now=NOW).verified
+    assert not authenticate("lamp", certificate=LISTED.pem, now=NOW, record=False).verified
+    assert authenticate("lamp", certificate=SELF_SIGNED.pem, now=NOW, record=False).verified

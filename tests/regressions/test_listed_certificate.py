@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from devices.credentials.certificates import verify_certificate
+from devices.authentication import authenticate
 from devices.models import Certificate, CertificateAuthority, CredentialState, Device
 from devices.models.certificate import Pin
 from devices.models.credential_state import (
@@ -121,7 +121,7 @@ def test_the_page_says_what_the_verdict_says(
         other = CertificateAuthority.objects.register(presented=namesake.pem, name="Namesake")
         other.load_list(revocation_list(namesake, party), by="ann", now=NOW)
     shown = Certificate.objects.get().state_at(NOW)
-    assert verify_certificate("lamp", party.pem, now=NOW).outcome is shown
+    assert authenticate("lamp", certificate=party.pem, now=NOW, record=False).outcome is shown
     usable = Certificate.objects.usable_at(NOW).exists()
     assert usable is (shown is Outcome.VERIFIED) is (revoked in {"by nobody", "by a namesake"})
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
-from devices.credentials.certificates import verify_certificate
+from devices.authentication import authenticate
 from devices.models import Certificate, CertificateAuthority, Device
 from devices.verdicts import Outcome
 from tests.support.pki import NOW, Party, authority, device_certificate, pem
@@ -25,7 +25,7 @@ def device(make_device: Callable[..., Device]) -> Device:
 
 
 def ask(*parties: Party) -> Outcome:
-    return verify_certificate("sensor-1", pem(*parties), now=NOW).outcome
+    return authenticate("sensor-1", certificate=pem(*parties), now=NOW, record=False).outcome
 
 
 @pytest.mark.parametrize("revoked", [LEAF, BETWEEN, ROOT], ids=["leaf", "intermediate", "root"])

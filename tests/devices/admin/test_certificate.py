@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from devices.admin.mixins import set_digest
-from devices.credentials.certificates import verify_certificate
+from devices.authentication import authenticate
 from devices.history import history_of
 from devices.models import Certificate, CertificateAuthority, Device, RevokedSerial
 from devices.models.certificate import Pin
@@ -43,7 +43,7 @@ def url(name: str, *args: Any) -> str:
 
 
 def outcome(party: Party = LEAF) -> Outcome:
-    return verify_certificate("sensor-1", party.pem, now=NOW).outcome
+    return authenticate("sensor-1", certificate=party.pem, now=NOW, record=False).outcome
 
 
 def file(content: bytes) -> SimpleUploadedFile:

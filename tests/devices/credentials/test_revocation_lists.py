@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from devices.credentials.certificates import verify_certificate
+from devices.authentication import authenticate
 from devices.models import (
     Certificate,
     CertificateAuthority,
@@ -56,7 +56,7 @@ def anchor(root: Party) -> CertificateAuthority:
 
 
 def ask(*parties: Party, now: Any = NOW) -> Verdict:
-    return verify_certificate(ID, pem(*parties), now=now)
+    return authenticate(ID, certificate=pem(*parties), now=now, record=False)
 
 
 def load(anchor: CertificateAuthority, content: bytes) -> RevocationList:
