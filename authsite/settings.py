@@ -277,7 +277,7 @@ SPECTACULAR_SETTINGS = {
     },
     "POSTPROCESSING_HOOKS": [
         "authsite.api.schema.add_common_parts",
-        "rpc.openapi.add_machine_endpoints",
+        "rpc.api.openapi.add_machine_endpoints",
     ],
 }
 # Requests that a token may make in a minute; 0: any number.

@@ -1,1 +1,1 @@
-"""The journal of calls and RTIO over the API."""
+"""The journal of calls and RTIO over the API, and how its document describes what machines call."""

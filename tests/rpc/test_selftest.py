@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from rpc.examples import EXAMPLES
+from rpc.api.examples import EXAMPLES
 from tests.support.postgres import free_port
 from tests.support.servers import Server
 

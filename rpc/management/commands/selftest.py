@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from django.core.management.base import CommandError, CommandParser
 
 from devices.management.base import RegistryCommand
-from rpc.examples import EXAMPLES, Example
+from rpc.api.examples import EXAMPLES, Example
 
 PATIENCE = 5  # seconds for an answer: RTIO's
 SHOWN = 200  # characters of a body that is not JSON

@@ -1,7 +1,7 @@
 """Describe the machine endpoints in the OpenAPI document, from what answers them.
 
 Arguments and results come from the commands' definitions, limits and codes from the views and
-frames, examples from `rpc.examples`. drf-spectacular makes the rest of the document, from the
+frames, examples from `rpc.api.examples`. drf-spectacular makes the rest of the document, from the
 management API's serializers; it calls `add_machine_endpoints` when it is done.
 """
 
@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rpc import frames
+from rpc.api.examples import EXAMPLES, Example
 from rpc.commands.registry import COMMANDS, SERVICES, Command, Definition, service_of
-from rpc.examples import EXAMPLES, Example
 from rpc.rtio.models import MAX_CONFIG_LENGTH
 from rpc.rtio.views import HubConfiger, JwtIssuer
 from rpc.views import CommandEndpoint, DeviceVerifier, RtioView

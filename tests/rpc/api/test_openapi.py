@@ -14,9 +14,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from authsite.api.document import rendered
 from rpc import frames
+from rpc.api.examples import EXAMPLES
+from rpc.api.openapi import CALLERS
 from rpc.commands.registry import COMMANDS, SERVICES, Definition, service_of
-from rpc.examples import EXAMPLES
-from rpc.openapi import CALLERS
 from rpc.rtio.models import MAX_CONFIG_LENGTH
 from rpc.rtio.views import HubConfiger, JwtIssuer
 from rpc.urls import MACHINE_PATHS
