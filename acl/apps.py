@@ -11,6 +11,7 @@ class AclConfig(AppConfig):
     verbose_name = _("Rules")
 
     def ready(self) -> None:
+        # Models, and what imports them, are loaded by now, and not before.
         from acl.admin.consequences import guard
         from acl.admin.panels import rules_panel
         from acl.what_if import watch

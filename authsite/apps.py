@@ -15,6 +15,7 @@ class AuthsiteConfig(AppConfig):
 
     def ready(self) -> None:
         """Register checks, the events of accounts, and the tokens, which hang on peppers, too."""
+        # Models, and what imports them, are loaded by now, and not before.
         from authsite import checks  # noqa: F401
         from authsite.accounts import events  # noqa: F401
         from authsite.accounts.sessions import forget
@@ -34,6 +35,7 @@ class AdminConfig(DjangoAdminConfig):
 
     def ready(self) -> None:
         super().ready()
+        # They take the place of pages that are registered by now.
         from authsite.accounts import admin  # noqa: F401
         from authsite.accounts.tokens import admin as tokens  # noqa: F401
 

@@ -19,6 +19,7 @@ class RpcConfig(AppConfig):
 
     def ready(self) -> None:
         """Register checks, sections of pages, what permissions are tried with, ended access."""
+        # Models, and what imports them, are loaded by now, and not before.
         from acl import extension_points
         from acl.engine.decisions import Request
         from devices.extension_points import ACCESS_ENDED, FACTS, GROUP_PANELS, PANELS, PASTES

@@ -10,7 +10,9 @@ from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts.views import AccountPages
+from authsite.admin import home
 from authsite.admin.handbook import chapter_view, contents_view, help_url
+from authsite.admin.search import device_named, search
 from authsite.admin.side_bar import side_bar
 from devices.admin.changelist import BoundedListMixin
 from devices.admin.expiry import calendar_page
@@ -54,14 +56,10 @@ class RegistrySite(AccountPages):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
         """Show what there is and what needs looking after, above the lists."""
-        from authsite.admin import home
-
         return super().index(request, {**home.context(request), **(extra_context or {})})
 
     def search(self, request: HttpRequest) -> HttpResponse:
         """Show what begins as the text in `q` says, or the device that it identifies."""
-        from authsite.admin.search import device_named, search
-
         text = request.GET.get("q", "").strip()
         if address := device_named(request, text):
             return HttpResponseRedirect(address)
