@@ -1,7 +1,9 @@
 """The accounts of staff in the admin, with their second factors."""
 
+from collections.abc import Iterator
 from copy import copy
 from functools import reduce
+from itertools import groupby
 from operator import or_
 from typing import Any
 
@@ -11,7 +13,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import UserChangeForm
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -25,6 +27,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from authsite.accounts import login, second_factor
 from authsite.accounts.sign_on.models import ExternalIdentity
+from authsite.accounts.tokens import scopes
 from devices.admin.forms import CurrentForm
 from devices.admin.mixins import (
     OwnPagesMixin,
@@ -43,6 +46,50 @@ JOINED = moment_column("date_joined", gettext_lazy("Created"))
 admin.site.unregister(
     [AccessAttempt, AccessFailureLog, AccessLog, Group, StaticDevice, TOTPDevice, User]
 )
+
+
+class PermissionsByRows(forms.models.ModelChoiceIterator):
+    """Permissions by the kind of rows that they are about, as on the form of a token."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield each kind of rows with its permissions."""
+        verbs = {verb: place for place, verb in enumerate(scopes.VERBS)}
+        models = {
+            model: sorted(permissions, key=lambda one: (verbs.get(_verb(one), len(verbs)), one.pk))
+            for model, permissions in groupby(
+                sorted(self.queryset, key=lambda one: one.content_type_id),
+                key=lambda one: one.content_type.model_class(),
+            )
+            if model is not None
+        }
+        ours = {*scopes.APPS, "auth"}
+        for model in sorted(
+            models, key=lambda one: (one._meta.app_label not in ours, scopes.place(one))
+        ):
+            yield scopes.rows_of(model), [self.choice(one) for one in models[model]]
+
+
+class PermissionsField(forms.ModelMultipleChoiceField):
+    """Boxes to tick: see, add, change, delete, and what else can be done to rows."""
+
+    iterator = PermissionsByRows
+    widget = forms.CheckboxSelectMultiple
+
+    def label_from_instance(self, obj: Any) -> SafeString:
+        """Return the deed; a screen reader says the rows before it."""
+        deed = scopes.VERBS.get(_verb(obj), _(obj.name))
+        rows = scopes.rows_of(obj.content_type.model_class())
+        return format_html('<span class="visually-hidden">{}: </span>{}', rows, deed)
+
+
+def _verb(permission: Any) -> str:
+    return str(permission.codename.partition("_")[0])
+
+
+def permissions_field(db_field: Any) -> Any:
+    """Return the field for the permissions of a role, or those of an account beside its roles."""
+    rows = Permission.objects.select_related("content_type").order_by("content_type", "pk")
+    return db_field.formfield(form_class=PermissionsField, queryset=rows, help_text="")
 
 
 class StaffForm(CurrentForm, UserChangeForm):
@@ -94,6 +141,10 @@ class RoleAdmin(NamedMixin, SaveChangedFieldsMixin, GroupAdmin):
     list_display = ["name"]
     form = CurrentForm
 
+    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Offer the permissions as boxes to tick."""
+        return permissions_field(db_field)
+
 
 class RoleFilter(admin.RelatedFieldListFilter):
     """Accounts by role."""
@@ -115,7 +166,7 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
     purpose = gettext_lazy("An account of a person. Its roles say what it may see and do here.")
     list_display = ["username", "email", "roles", "factor", LAST_LOGIN, "standing"]
     list_filter = [("groups", RoleFilter), "is_superuser", "is_active"]
-    filter_horizontal = ["user_permissions"]
+    filter_horizontal = ()
     readonly_fields = ["factor", "standing", "signs_on_by", LAST_LOGIN, JOINED]
     actions = ["unlock_accounts", "remove_second_factors"]
     fieldsets = [
@@ -170,7 +221,7 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
             field = db_field.formfield(**kwargs)
             field.label, field.help_text = _("Roles"), ""
             return field
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
+        return permissions_field(db_field)
 
     def save_related(self, request: Any, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)

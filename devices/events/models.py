@@ -350,7 +350,7 @@ class Delivery(models.Model):
         verbose_name = _("delivery")
         verbose_name_plural = _("deliveries")
         default_permissions = ("view",)
-        permissions = [("resend_delivery", "Can send events again")]
+        permissions = [("resend_delivery", _("Can send events again"))]
         constraints = [
             models.UniqueConstraint(fields=["webhook", "event"], name="devices_delivery_once"),
             models.CheckConstraint(

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection, models
 from django.db.models.fields.json import KeyTransform
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from devices.history import Recorded, Records
 
@@ -18,7 +19,7 @@ MAX_CHOICES = 100
 
 class AttributeType(models.TextChoices):
     TEXT = "text", _("Text")
-    NUMBER = "number", _("Number")
+    NUMBER = "number", pgettext_lazy("a type", "Number")
     CHOICE = "choice", _("One of several")
     DATE = "date", _("Date")
     YES_NO = "yes-no", _("Yes or no")

@@ -491,7 +491,7 @@ class SessionEnding(Recorded):
         verbose_name = _("ended session")
         verbose_name_plural = _("ended sessions")
         default_permissions = ("view",)
-        permissions = [("end_session", "Can end a device's session")]
+        permissions = [("end_session", _("Can end a device's session"))]
         constraints = [
             models.UniqueConstraint(
                 fields=["identifier", "server"],

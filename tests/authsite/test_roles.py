@@ -16,6 +16,7 @@ from authsite import roles
 from devices.admin.mixins import set_digest
 from devices.models import Device, PreSharedKey
 from tests.support import pki
+from tests.support.forms import inputs
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
@@ -248,3 +249,19 @@ def test_a_certificate_is_security_s_to_revoke(make_device: Any) -> None:
 def test_a_command_set_is_read_by_everybody() -> None:
     command_set = CommandSet.objects.create(name="read")
     assert staff("Viewer").get(f"/admin/acl/commandset/{command_set.pk}/change/").status_code == 200
+
+
+def test_a_role_is_given_permissions_by_ticking_boxes(admin_client: Client) -> None:
+    role = Group.objects.get(name="Viewer")
+    address = f"/admin/auth/group/{role.pk}/change/"
+    page = admin_client.get(address)
+    text = page.content.decode()
+    assert '<span class="visually-hidden">Devices: </span>see' in text
+    assert '<span class="visually-hidden">History: rules: </span>see' in text
+    assert text.count('name="permissions"') == Permission.objects.count()
+    held = set(role.permissions.values_list("pk", flat=True))
+    given = Permission.objects.get(codename="add_device").pk
+    sent = inputs(page)
+    assert {int(pk) for pk in sent["permissions"]} == held
+    admin_client.post(address, sent | {"permissions": [*sent["permissions"], given]})
+    assert set(role.permissions.values_list("pk", flat=True)) == held | {given}

@@ -21,8 +21,11 @@ PICTURED = [
     "home",
     "devices",
     "device",
+    "edit-device",
+    "group",
     "expiry",
     "group-tree",
+    "history",
     "keys",
     "add-certificate",
     "rules",
@@ -30,7 +33,9 @@ PICTURED = [
     "explain",
     "calls",
     "search",
+    "second-factor",
 ]
+SECOND_FACTOR = {"second-factor": "/admin/second-factor/app/"}  # tests mostly have it switched off
 WIDE = {"viewport": {"width": 1366, "height": 850}}
 LOOKS: dict[str, dict[str, Any]] = {
     "light": WIDE,
@@ -38,7 +43,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "narrow": {"viewport": {"width": 390, "height": 780}},
     "chinese": {**WIDE, "locale": "zh-CN"},
 }
-IN_CHINESE = ["home", "device", "rules", "explain"]
+IN_CHINESE = ["home", "device", "edit-device", "expiry", "rules", "explain", "second-factor"]
 QUALITY = 60  # per cent
 TALLEST = 1600  # pixels: what a long page goes on with is more of the same
 
@@ -49,7 +54,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        demo_server(Path(scratch)) as server,
+        demo_server(Path(scratch), STAFF_SECOND_FACTOR="optional") as server,
         sync_playwright() as playwright,
     ):
         server.furnish()
@@ -60,7 +65,7 @@ def main(folder: Path) -> None:
             page = browser.new_context(**options).new_page()
             width = page.viewport_size["width"]  # type: ignore[index]
             for name in IN_CHINESE if look == "chinese" else PICTURED:
-                page.goto(PAGES[name])
+                page.goto((PAGES | SECOND_FACTOR)[name])
                 height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
                 page.screenshot(
                     path=folder / f"{name}-{look}.jpg",

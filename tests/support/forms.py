@@ -20,7 +20,7 @@ class Inputs(HTMLParser):
             value = "on"
         unchecked = given.get("type") in {"checkbox", "radio"} and "checked" not in given
         if tag == "input" and name and not unchecked and given.get("type") != "submit":
-            if name.startswith("initial-"):
+            if name.startswith("initial-") or (given.get("type") == "checkbox" and value != "on"):
                 self.sent.setdefault(name, []).append(value)
             else:
                 self.sent[name] = value

@@ -29,7 +29,7 @@ def all_scopes() -> dict[str, tuple[Any, Any]]:
     offered = frozenset[str]().union(*ROLES.values())
     found: dict[str, tuple[Any, Any]] = {}
     models = [model for label in APPS for model in apps.get_app_config(label).get_models()]
-    for model in sorted(models, key=_place):
+    for model in sorted(models, key=place):
         meta = model._meta
         deeds = {
             f"{meta.app_label}.{verb}_{meta.model_name}": VERBS[verb]
@@ -41,7 +41,7 @@ def all_scopes() -> dict[str, tuple[Any, Any]]:
     return found
 
 
-def _place(model: Any) -> tuple[bool, int, str]:
+def place(model: Any) -> tuple[bool, int, str]:
     """Return where a model stands among the scopes: as in the roles, and histories last."""
     is_history = hasattr(model, "instance_type")
     name = (model.instance_type if is_history else model)._meta.model_name
