@@ -20,6 +20,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
@@ -66,7 +67,7 @@ class PermissionsByRows(forms.models.ModelChoiceIterator):
         for model in sorted(
             models, key=lambda one: (one._meta.app_label not in ours, scopes.place(one))
         ):
-            yield scopes.rows_of(model), [self.choice(one) for one in models[model]]
+            yield _rows(model), [self.choice(one) for one in models[model]]
 
 
 class PermissionsField(forms.ModelMultipleChoiceField):
@@ -78,8 +79,18 @@ class PermissionsField(forms.ModelMultipleChoiceField):
     def label_from_instance(self, obj: Any) -> SafeString:
         """Return the deed; a screen reader says the rows before it."""
         deed = scopes.VERBS.get(_verb(obj), _(obj.name))
-        rows = scopes.rows_of(obj.content_type.model_class())
+        rows = _rows(obj.content_type.model_class())
         return format_html('<span class="visually-hidden">{}: </span>{}', rows, deed)
+
+
+def _rows(model: Any) -> str:
+    """Return what rows are called on their pages: Django's groups are roles here.
+
+    Accounts are so called where the API sees them.
+    """
+    if model is not User and admin.site.is_registered(model):
+        return capfirst(str(admin.site.get_model_admin(model).opts.verbose_name_plural))
+    return scopes.rows_of(model)
 
 
 def _verb(permission: Any) -> str:
@@ -141,7 +152,7 @@ class RoleAdmin(NamedMixin, SaveChangedFieldsMixin, GroupAdmin):
     list_display = ["name"]
     form = CurrentForm
 
-    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
         """Offer the permissions as boxes to tick."""
         return permissions_field(db_field)
 

@@ -27,6 +27,7 @@ from devices.models import (
     DeviceGroup,
     PreSharedKey,
 )
+from devices.models.credential_state import has_expired_credentials_only, has_usable_credential
 from devices.verdicts import Outcome
 from rpc.models import ALLOWING, BUCKET, CallCount, CallKey, CallReason, CallRecord
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
@@ -251,13 +252,23 @@ def _calls(now: datetime, dice: random.Random, devices: list[Device]) -> None:
         found = CallKey(bucket, endpoint, question, caller, subject, to, command, reason)
         tallies[found] = CallCount(calls, first, last)
 
-    live = [device.identifier for device in devices if device.enabled]
+    usable = Device.objects.enabled().filter(has_usable_credential(now))
+    live = list(
+        usable.filter(pk__in=[device.pk for device in devices])
+        .order_by("pk")
+        .values_list("identifier", flat=True)
+    )
+    ended = Device.objects.enabled().filter(has_expired_credentials_only(now))
+    locked_out = list(ended.order_by("pk").values_list("identifier", flat=True))
     for ago in range(24 * DAYS):
         hour = (now - ago * HOUR).hour
         wave = 1.3 + math.sin(math.pi * (hour - 6) / 12)  # busier by day
         for identifier in dice.sample(live, 8):
             calls = int(wave * dice.randrange(8, 24))
             count(ago, calls, "verifier", "credential", CALLER, identifier, "", "", "verified")
+        for identifier in locked_out:
+            calls = dice.randrange(1, 4)
+            count(ago, calls, "verifier", "credential", CALLER, identifier, "", "", "expired")
         if ago < GUESSED:
             guesses = 20 * (GUESSED - ago)
             count(ago, guesses, "verifier", "credential", CALLER, live[1], "", "", "wrong-secret")
@@ -278,3 +289,12 @@ def _calls(now: datetime, dice: random.Random, devices: list[Device]) -> None:
         calls = 1 + number % 4
         count(1 + number % 40, calls, endpoint, question, CALLER, subject, to, what, reason)
     CallRecord.objects.add(tallies)
+    for device in devices:
+        verified = [
+            calls.last
+            for key, calls in tallies.items()
+            if (key.subject, key.reason) == (device.identifier, "verified")
+        ]
+        if verified:
+            seen = datetime.fromtimestamp(max(verified), now.tzinfo)
+            Device.objects.filter(pk=device.pk).update(last_seen=seen)

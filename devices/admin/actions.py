@@ -13,7 +13,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext_lazy
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from devices import history
 from devices.admin.forms import LineInput
@@ -248,9 +248,10 @@ class RevokeAll(Revoke):
 
     def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
         keys, certificates = revoke_credentials(devices, by=by, reason=given["reason"])
-        return _("Revoked: %(keys)d keys, %(certificates)d certificates.") % {
-            "keys": keys,
-            "certificates": certificates,
+        many = ngettext("%(n)d certificate", "%(n)d certificates", certificates)
+        return _("Revoked: %(keys)s, %(certificates)s.") % {
+            "keys": ngettext("%(n)d key", "%(n)d keys", keys) % {"n": keys},
+            "certificates": many % {"n": certificates},
         }
 
     def text_of_one(self, row: Device) -> str:

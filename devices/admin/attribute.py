@@ -85,6 +85,13 @@ def attribute_filters(known: list[AttributeDefinition]) -> list[type[AttributeFi
     ]
 
 
+def said(value: Any) -> str:
+    """Return the value of an attribute as pages show it."""
+    if isinstance(value, bool):
+        return _("Yes") if value else _("No")
+    return value if isinstance(value, str) else attributes.as_text(value)
+
+
 def attribute_columns(known: list[AttributeDefinition]) -> list[Any]:
     """Return a column of the list of devices for each attribute that has a type."""
     return [_column(definition) for definition in known]
@@ -94,11 +101,7 @@ def _column(definition: AttributeDefinition) -> Any:
     @admin.display(description=definition.name)
     def column(device: Device) -> SafeString | str:
         value = device.attributes.get(definition.name)
-        if value is None:
-            return NOTHING
-        if isinstance(value, bool):
-            return _("Yes") if value else _("No")
-        return value if isinstance(value, str) else attributes.as_text(value)
+        return NOTHING if value is None else said(value)
 
     column.__name__ = f"{PREFIX}{definition.pk}"
     return column

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from functools import cached_property
 from typing import Any, cast
 
@@ -36,6 +36,7 @@ from devices.models.credential_state import (
     lacks_usable_credential,
     next_expiry,
 )
+from devices.moments import parse_moment
 
 MAX_LISTED = 10_000  # rows that the pages of a list reach; a search or a filter reaches the rest
 MAX_COUNTED = 10_000  # rows that a filter counts for one choice
@@ -91,6 +92,9 @@ def _linked(cl: Any, name: str, values: list[str]) -> Chip:
     if field.is_relation and value.isdecimal():
         row = field.related_model._default_manager.filter(pk=value).first()
         value = value if row is None else str(row)
+    if (found := parse_moment(value)) is not None:
+        text = _("before %(moment)s") if name.endswith("__lt") else _("since %(moment)s")
+        value = text % {"moment": f"{found.astimezone(UTC):%Y-%m-%d %H:%M} UTC"}
     title = getattr(field, "verbose_name", name)
     return Chip(str(title), value, cl.get_query_string(remove=[name]))
 

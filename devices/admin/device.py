@@ -15,10 +15,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from devices import attributes
 from devices.addresses import is_storable
 from devices.admin.actions import BulkActionsMixin, Delete, Disable, Enable, Join, Leave, RevokeAll
-from devices.admin.attribute import attribute_columns, attribute_filters
+from devices.admin.attribute import attribute_columns, attribute_filters, said
 from devices.admin.attribute_fields import PREFIX, attributes_form, field_name
 from devices.admin.changelist import (
     ANYWHERE,
@@ -249,10 +248,7 @@ class DeviceAdmin(
             "facts": facts_of(request, row),
             "history_is_hidden": not self.may_see_history(request),
             "groups": row.groups.all(),
-            "attributes": [
-                (name, value if isinstance(value, str) else attributes.as_text(value))
-                for name, value in row.attributes.items()
-            ],
+            "attributes": [(name, said(value)) for name, value in row.attributes.items()],
             "has_keys": row.keys.live_at(now).exists(),
             "panels": panels_of(request, row, *credential_panels(request, row)),
         }

@@ -63,9 +63,9 @@ def _credential_panel(request: HttpRequest, device: Device, rows: QuerySet[Any])
 
 
 def _end(device: Any, row: Any, now: datetime) -> SafeString | str:
-    """Return when a credential ends; with a badge where its end locks the device out, or did."""
+    """Return when a credential ends; with a badge where its end will lock the device out."""
     ends: datetime | None = row.not_after
-    if row.revoked_at or ends is None or now < ends != device.next_expiry:
+    if row.revoked_at or ends is None or ends <= now or ends != device.next_expiry:
         return moment(ends)
     return expiry(ends, now)
 

@@ -1,5 +1,6 @@
 """What every page for browsers has in common: its policy, its errors, how it shows states."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -46,6 +47,24 @@ def test_what_no_database_holds_is_refused_and_does_not_fail(
     answer = admin_client.get(f"/admin/{asked}")
     assert answer.status_code == 400
     assert "This request makes no sense" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/admin/",
+        "/admin/devices/device/",
+        "/admin/devices/device/add/",
+        "/admin/acl/commandpermission/add/",
+        "/admin/acl/commandpermission/explain/",
+    ],
+)
+def test_a_page_is_read_before_its_scripts_are_there(admin_client: Client, path: str) -> None:
+    head = admin_client.get(path).content.decode().partition("</head>")[0]
+    scripts = re.findall(r"<script (?=[^>]*\bsrc=)([^>]*)>", head)
+    waited_for = [one for one in scripts if not re.search(r"\b(async|defer)\b", one)]
+    assert len(scripts) > 2
+    assert ["theme.js" in one for one in waited_for] == [True]  # a page in the dark never flashes
 
 
 @pytest.mark.django_db

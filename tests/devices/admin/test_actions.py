@@ -150,7 +150,7 @@ def test_all_credentials_are_revoked_with_a_reason(
     page = act(admin_client, "revoke_credentials", [device, bare])
     assert page.context["count"] == 1
     done = confirm(admin_client, page, reason="stolen")
-    assert said(done) == ["Revoked: 1 keys, 1 certificates."]
+    assert said(done) == ["Revoked: 1 key, 1 certificate."]
     for row in (key, certificate):
         row.refresh_from_db()
         assert (row.revoked_by, row.revoked_reason) == ("admin", "stolen")
@@ -176,7 +176,7 @@ def test_all_credentials_of_one_device_are_revoked_on_its_own_page(
     assert address in admin_client.get(f"{LIST}{device.pk}/change/").content.decode()
     assert "disable a stolen device, too" in admin_client.get(address).content.decode()
     assert said(admin_client.post(address, {"reason": "stolen"}, follow=True)) == [
-        "Revoked: 1 keys, 0 certificates."
+        "Revoked: 1 key, 0 certificates."
     ]
     assert not authenticate("stolen", secret=secret).verified
 
