@@ -48,7 +48,7 @@ class Command(RegistryCommand):
         parser.add_argument(
             "--serve",
             action="store_true",
-            help="then serve the registry, as `serve` does, and print how to sign in at the end",
+            help="then serve the registry, as `serve` does, and print how to log in at the end",
         )
 
     def handle(
@@ -90,7 +90,7 @@ class Command(RegistryCommand):
         return {"seeded": True, **counts, "staff_user": staff_user, "password": password}
 
     def _serve(self, sign_in: str) -> None:
-        """Become the server, which prints how to sign in once it answers."""
+        """Become the server, which prints how to log in once it answers."""
         os.environ.setdefault("DELIVER", "on")  # nobody runs `deliver` beside a demo
         try:
             call_command("serve", notice=f"{sign_in}\n", skip_checks=False)
@@ -101,7 +101,7 @@ class Command(RegistryCommand):
 
 def _how_to_sign_in(name: str | None, password: str | None) -> str:
     """Return the line that tells staff; {url} stands for the server's."""
-    where = "Sign in at {url}/admin/"
+    where = "Log in at {url}/admin/"
     if password:
         return f"{where} as {name} with the password {password}"
     if name and User.objects.filter(username=name).exists():
