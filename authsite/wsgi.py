@@ -1,10 +1,12 @@
 """The WSGI application that a production server loads."""
 
+import gc
 import os
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
+gc.disable()  # nothing of what is loaded here is garbage
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "authsite.settings")
 django_application = get_wsgi_application()
 
@@ -49,5 +51,6 @@ watcher.is_stopping = is_draining
 if settings.DELIVER:
     deliverer.serve()
 
+gc.enable()
 # What is loaded by now stays: garbage is looked for in what requests leave, not in all of Django.
 collect_seldom()

@@ -7,8 +7,7 @@ from typing import Any
 from django.conf import settings
 
 from authsite.accounts.sign_on.models import Person
-from authsite.accounts.sign_on.provider import MAX_SKEW
-from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
+from authsite.accounts.sign_on.refusals import MAX_SKEW, Reason, SignOnRefused
 
 MAX_GROUPS = 10_000
 

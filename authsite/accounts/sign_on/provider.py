@@ -4,7 +4,6 @@ The protocol is Authlib's; here stand this project's own bounds, and what OpenID
 leaves to a relying party.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,9 +21,8 @@ from joserfc.jws import JWSRegistry
 from joserfc.jwt import JWTClaimsRegistry
 
 from authsite.accounts.sign_on.calls import BoundedSession, UnusableAnswerError, belongs_to_provider
-from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
+from authsite.accounts.sign_on.refusals import ERROR_CODE, MAX_SKEW, Reason, SignOnRefused
 
-MAX_SKEW = 60  # seconds between its clock and ours
 MAX_SUBJECT = 255  # characters (OpenID Connect Core 1.0, 2)
 METADATA_SECONDS = 600  # how long what it publishes is believed without asking again
 ALIVE_SECONDS = 1  # likewise where a browser is about to be sent there
@@ -34,7 +32,6 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
               "EdDSA", "Ed25519")  # fmt: skip
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 MORE_ENDPOINTS = ("userinfo_endpoint", "end_session_endpoint")
-ERROR_CODE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,80}\Z")  # RFC 6749, 4.1.2.1
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
 Claims = dict[str, Any]

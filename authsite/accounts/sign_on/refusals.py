@@ -1,5 +1,6 @@
 """Why somebody was not signed on, in words for that person."""
 
+import re
 from enum import Enum
 from http import HTTPStatus
 
@@ -11,6 +12,10 @@ from django.utils.translation import gettext_lazy
 
 from devices.admin.mixins import site_page
 from devices.telemetry import request_id
+
+# What a provider's answers are held against before somebody is refused.
+MAX_SKEW = 60  # seconds between its clock and ours
+ERROR_CODE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,80}\Z")  # RFC 6749, 4.1.2.1
 
 
 class Reason(Enum):

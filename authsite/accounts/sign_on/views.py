@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib import admin
@@ -26,16 +26,25 @@ from authsite.accounts.sign_on import claims as said
 from authsite.accounts.sign_on import journeys, sessions
 from authsite.accounts.sign_on.journeys import Journey, Purpose
 from authsite.accounts.sign_on.models import ExternalIdentity
-from authsite.accounts.sign_on.provider import ERROR_CODE, provider
-from authsite.accounts.sign_on.refusals import Reason, SignOnRefused, refusal_page
+from authsite.accounts.sign_on.refusals import ERROR_CODE, Reason, SignOnRefused, refusal_page
 from devices.admin import reauthentication
 from devices.admin.mixins import site_page
+
+if TYPE_CHECKING:
+    from authsite.accounts.sign_on.provider import Provider
 
 logger = logging.getLogger("authsite.sign_on")
 
 MAX_LOGOUT_TOKEN = 16 * 1024  # characters
 
 View = Callable[[HttpRequest], HttpResponse]
+
+
+def provider() -> "Provider":
+    """Return the provider; the libraries of its protocol are loaded as it is first asked."""
+    from authsite.accounts.sign_on import provider
+
+    return provider.provider()
 
 
 def _guarded(view: View) -> View:
