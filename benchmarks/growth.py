@@ -76,13 +76,13 @@ def send(
         note(f"after {sent:,.0f} {name}")
 
 
-def cost(sizes: Sequence[int], rounds: int, seconds: float) -> str:
-    """Return the table of what a check costs in registries of those sizes."""
+def cost(kinds: Sequence[str], sizes: Sequence[int], rounds: int, seconds: float) -> str:
+    """Return the table of what a check costs in registries of those kinds and sizes."""
     figures: defaultdict[tuple[str, int], list[Figures]] = defaultdict(list)
     with ExitStack() as stack:
         registries = {
             (kind, size): stack.enter_context(registry(kind, size, "--only-devices"))
-            for kind in DATABASES
+            for kind in kinds
             for size in sizes
         }
         for _ in range(rounds):
@@ -116,15 +116,17 @@ def main() -> None:
     parser.add_argument("--sizes", default="1000,100000,1000000", help="of registries, for cost")
     parser.add_argument("--rounds", type=int, default=3, help="for cost")
     parser.add_argument("--seconds", type=float, default=4, help="of each size in each round")
+    parser.add_argument("--only", choices=DATABASES, help="one kind of database")
     parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
     options = parser.parse_args()
     if options.write:
         machine.demand_quiet()
     sizes = [int(size) for size in options.sizes.split(",")]
+    kinds = [options.only] if options.only else DATABASES
     texts = [
         f"{machine.description()}.",
-        memory(DATABASES[0], options.devices, options.requests, options.unknown),
-        cost(sizes, options.rounds, options.seconds),
+        memory(kinds[0], options.devices, options.requests, options.unknown),
+        cost(kinds, sizes, options.rounds, options.seconds),
     ]
     publish("growth", "\n\n".join(texts), write=options.write)
 

@@ -4,6 +4,7 @@ import base64
 import os
 import pickle
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,11 @@ class Registry(NamedTuple):
         return pickle.loads((self.folder / name).read_bytes())
 
 
+def run(url: str, *words: str) -> None:
+    """Run Python on that database, in the environment of our server."""
+    subprocess.run([sys.executable, *words], env=environment(url), check=True)
+
+
 @contextmanager
 def database(kind: str, folder: Path) -> Iterator[tuple[str, int | None]]:
     """Yield the URL of an empty database of that kind, and the process of its server if any."""
@@ -64,9 +70,11 @@ def registry(kind: str, devices: int, *seeding: str) -> Iterator[Registry]:
     """Yield a registry in a database of that kind; `seeding` are options of `benchmarks.seed`."""
     with tempfile.TemporaryDirectory() as name, database(kind, Path(name)) as (url, process):
         folder = Path(name)
-        for words in (
-            ["manage.py", "migrate", "--verbosity", "0"],
-            ["-m", "benchmarks.seed", str(devices), str(folder), *seeding],
-        ):
-            subprocess.run([sys.executable, *words], env=environment(url), check=True)
+        empty = os.environ.get("EMPTY_REGISTRY", "")  # of a trial run: migrating takes seconds
+        if kind == "SQLite" and empty:
+            path = url.removeprefix("sqlite:///")
+            shutil.copyfile(empty.removeprefix("sqlite:///"), path)
+        else:
+            run(url, "manage.py", "migrate", "--verbosity", "0")
+        run(url, "-m", "benchmarks.seed", str(devices), str(folder), *seeding)
         yield Registry(url, folder, process)

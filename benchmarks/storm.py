@@ -27,7 +27,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.rtio import EVERY, Crowd, exchange, request, until_done
-from tests.support.servers import Server, own_database
+from tests.support.servers import Server, empty_registry
 
 STORMERS = 500
 VERIFIED = 1000  # devices with generated secrets
@@ -228,10 +228,9 @@ def main() -> None:
     parser.add_argument("--bursts", action="store_true", help="the bursts alone")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")  # for this process only
-    with tempfile.TemporaryDirectory() as name, own_database(Path(name)) as url:
+    with tempfile.TemporaryDirectory() as name, empty_registry(Path(name)) as url:
         folder = Path(name)
         registry = Server(folder, url)
-        registry.manage("migrate", "--verbosity", "0")
         words = [
             *(sys.executable, "-m", "benchmarks.seed", str(VERIFIED), str(folder)),
             *("--chosen", str(options.stormers)),

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import django
 
 from benchmarks import machine
-from tests.support.servers import Server, own_database
+from tests.support.servers import Server, empty_registry
 
 UNKNOWN = "unknown identifier"
 KINDS = {  # and how many generated and chosen keys a device of it has
@@ -183,12 +183,11 @@ def main() -> None:
     parser.add_argument("--throttled", type=int, default=1500, help="throttled ones")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "authsite.settings")
-    with tempfile.TemporaryDirectory() as name, own_database(Path(name)) as url:
+    with tempfile.TemporaryDirectory() as name, empty_registry(Path(name)) as url:
         os.environ.setdefault("SECRET_KEY", "of a benchmark")
         os.environ.setdefault("PEPPERS", "unused:" + "00" * 32)
         server = Server(Path(name), url, WORKERS="1", LOG_LEVEL="ERROR")
         os.environ.update(server.environment)
-        server.manage("migrate", "--verbosity", "0")
         django.setup()
         print(f"{url.partition(':')[0]}; {machine.description()}")
         measure("model", ask_model, options)
