@@ -65,7 +65,7 @@ def _record(changes: Sequence[RowChange]) -> None:
         return
     historical = history_of(type(changes[0][0]))
     names = [field.attname for field in historical.tracked_fields]
-    common = {kind: _circumstances(kind) for kind in {kind for _row, kind in changes}}
+    common = {kind: _circumstances(kind) for kind in dict.fromkeys(kind for _row, kind in changes)}
     _record_events(historical, changes)
     historical.objects.bulk_create(
         (
