@@ -33,7 +33,8 @@ class CredentialMixin(BulkActionsMixin):
         devices = Device.objects.filter(Q(identifier__startswith=term.lower()))
         ways = [
             *(Q(device__in=rows.order_by().values("pk")[:MAX_LISTED]) for rows in (named, devices)),
-            *(Q(**{f"{name}__startswith": term}) for name in self.begins),
+            # Indexes have no empty texts (migrations/0032).
+            *(Q(**{f"{name}__startswith": term}) & ~Q(**{name: ""}) for name in self.begins),
         ]
         keys = {key for way in ways for key in keys_of(self.model.objects.filter(way))}
         return queryset.filter(pk__in=[*keys][: MAX_LISTED + 1]), False

@@ -1,5 +1,9 @@
+from typing import Any
+
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices.admin.actions import RevokeKeys
@@ -9,7 +13,28 @@ from devices.admin.expiry import EndsFilter
 from devices.admin.forms import FIELDS
 from devices.admin.history import RecordedAdmin
 from devices.admin.rendering import CREATED, LAST_USED, NOTHING, REVOKED
+from devices.credentials import hashing
 from devices.models import PreSharedKey
+
+
+class PepperFilter(admin.SimpleListFilter):
+    """Keys by the pepper of their digest, as far as it is configured: nothing reads all keys."""
+
+    title = gettext_lazy("pepper")
+    parameter_name = "pepper"
+    MISSING = "-"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the peppers of this server, and that of keys that no server can check."""
+        return [*((name, name) for name in hashing.peppers()), (self.MISSING, _("Missing"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[PreSharedKey]:
+        """Keep the keys of the choice."""
+        value = self.value()
+        if value == self.MISSING:
+            kept: QuerySet[PreSharedKey] = queryset.exclude(pepper__in=list(hashing.peppers()))
+            return kept
+        return queryset if value is None else queryset.filter(pepper=value)
 
 
 @admin.register(PreSharedKey)
@@ -23,7 +48,7 @@ class PreSharedKeyAdmin(ChosenColumnsMixin, CredentialMixin, RecordedAdmin):
         "secret is shown once."
     )
     list_select_related = ["device"]
-    list_filter = [CredentialStateFilter, EndsFilter, "scheme", "pepper"]
+    list_filter = [CredentialStateFilter, EndsFilter, "scheme", PepperFilter]
     search_fields = ["device__identifier", "device__name", "label", "hint"]
     begins = ("label", "hint")
     search_help_text = gettext_lazy(

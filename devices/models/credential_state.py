@@ -43,6 +43,16 @@ def _has(verb: str, *args: Any, **kwargs: Any) -> Q:
     return Q(Exists(keys)) | Q(Exists(certificates))
 
 
+def _lacks(verb: str, *args: Any, **kwargs: Any) -> Q:
+    """Return the condition that a device has neither a key nor a certificate in that state.
+
+    Not the opposite of a disjunction, though it says the same: PostgreSQL joins what two NOT EXISTS
+    ask, and asks each device what it has for their disjunction.
+    """
+    keys, certificates = (getattr(rows, verb)(*args, **kwargs) for rows in _credentials())
+    return Q(~Exists(keys)) & Q(~Exists(certificates))
+
+
 def holds_one_of(verb: str, *args: Any, **kwargs: Any) -> Q:
     """Return the condition that a device is among the holders of the keys and certificates.
 
@@ -66,12 +76,12 @@ def has_usable_credential(now: datetime) -> Q:
 
 def lacks_usable_credential(now: datetime) -> Q:
     """Return the condition that no key and no certificate admits a device at that moment."""
-    return ~_has("usable_at", now)
+    return _lacks("usable_at", now)
 
 
 def lacks_credential() -> Q:
     """Return the condition that a device has no key and no certificate but revoked ones."""
-    return ~_has("unrevoked")
+    return _lacks("unrevoked")
 
 
 def has_unrevoked_credential() -> Q:
@@ -81,7 +91,7 @@ def has_unrevoked_credential() -> Q:
 
 def has_expired_credentials_only(now: datetime) -> Q:
     """Return the condition that all that a device has, revoked ones aside, has expired."""
-    return _has("expired_at", now) & ~_has("live_at", now)
+    return _has("expired_at", now) & _lacks("live_at", now)
 
 
 def has_credential_ending_before(moment: datetime, *, now: datetime) -> Q:
@@ -130,7 +140,7 @@ def next_expiry(now: datetime) -> Case:
 
 def is_locked_out_before(moment: datetime, *, now: datetime) -> Q:
     """Return the condition that a device has a live credential, and none at that moment."""
-    return _has("ending_before", moment, now=now) & ~_has("live_at", moment)
+    return _has("ending_before", moment, now=now) & _lacks("live_at", moment)
 
 
 def locking_out(credentials: Any, begin: datetime, end: datetime) -> Any:

@@ -16,6 +16,7 @@ from django.utils import timezone
 from devices.admin import changelist
 from devices.admin.device import DeviceAdmin
 from devices.models import Device, DeviceGroup, PreSharedKey
+from devices.models.credential_state import lacks_usable_credential
 
 Factory = Callable[..., Device]
 LIST = "/admin/devices/device/"
@@ -337,6 +338,46 @@ def test_the_beginning_of_an_identifier_is_looked_up_in_an_index(db: None) -> No
             cursor.execute("SET LOCAL enable_seqscan = off")
         plan = Device.objects.filter(identifier__startswith="abc").explain()
     assert "devices_device_by_prefix" in plan or "SEARCH" in plan or "Index Cond" in plan
+
+
+NOW = timezone.now()
+PLANS: dict[str, Callable[[], Any]] = {
+    "devices_device_by_name": lambda: Device.objects.with_name_prefix("abc"),
+    "devices_key_by_label": lambda: PreSharedKey.objects.filter(label__startswith="abc").exclude(
+        label=""
+    ),
+    "devices_key_by_hint": lambda: PreSharedKey.objects.filter(hint__startswith="abc").exclude(
+        hint=""
+    ),
+    "devices_key_unrevoked": lambda: Device.objects.filter(lacks_usable_credential(NOW)),
+}
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has none of these indexes")
+@pytest.mark.parametrize("index", PLANS)
+def test_what_is_looked_for_among_many_is_found_by_an_index(db: None, index: str) -> None:
+    with connection.cursor() as cursor:
+        for setting in ("seqscan", "bitmapscan", "hashjoin", "nestloop"):
+            cursor.execute(f"SET LOCAL enable_{setting} = off")
+        plan = PLANS[index]().order_by().explain()
+    assert index in plan
+    if "unrevoked" in index:
+        assert plan.count("Anti Join") >= 2  # of the keys, and of the certificates
+
+
+def test_keys_are_filtered_by_peppers_that_are_configured_or_missing(
+    admin_client: Client, make_device: Factory
+) -> None:
+    here, _secret = PreSharedKey.objects.issue(device=make_device())
+    gone, _secret = PreSharedKey.objects.issue(device=make_device())
+    PreSharedKey.objects.filter(pk=gone.pk).update(pepper="gone")
+    address = "/admin/devices/presharedkey/"
+    for value, expected in ((here.pepper, here), ("-", gone), ("gone", gone)):
+        cl = admin_client.get(address, {"pepper": value}).context["cl"]
+        assert [row.pk for row in cl.result_list] == [expected.pk]
+    with CaptureQueriesContext(connection) as asked:
+        admin_client.get(address)
+    assert not [one for one in asked.captured_queries if "DISTINCT" in one["sql"]]
 
 
 @pytest.mark.parametrize("query", ["", "?q=device", "?credentials=usable&o=7"])
