@@ -106,7 +106,7 @@ class DeviceAdmin(
     search_help_text = gettext_lazy(
         "The beginning of an identifier; where none begins so, any part of an identifier, name or "
         "description; of more than 50,000 devices, the beginning of a name. * at the beginning "
-        "always searches for any part."
+        "always searches for any part, and reads all devices for it."
     )
     autocomplete_fields = ["groups"]
     readonly_fields = [CREATED, UPDATED, LAST_SEEN]

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from devices.credentials import hashing
 from devices.models.certificate import Certificate, CertificateQuerySet, Pin
-from devices.models.device import DeviceQuerySet
+from devices.models.device import Device, DeviceQuerySet
 from devices.models.pre_shared_key import PreSharedKey, PreSharedKeyQuerySet
 from devices.models.revocation import revoke_all
 
@@ -157,7 +157,9 @@ def locking_out(credentials: Any, begin: datetime, end: datetime) -> Any:
     ends = Q(pin=Pin.CERTIFICATE) if credentials.model is Certificate else readable
     return (
         credentials.unrevoked()
-        .filter(ends, not_after__gte=begin, not_after__lt=end, device__enabled=True)
+        .filter(ends, not_after__gte=begin, not_after__lt=end)
+        # The few that are disabled have an index; to ask each device takes twice as long.
+        .exclude(Exists(Device.objects.disabled().filter(pk=of_device).order_by()))
         .exclude(Exists(keys.unrevoked().filter(lasting | Q(not_after=None)).order_by()))
         .exclude(
             Exists(certificates.unrevoked().filter(lasting | ~Q(pin=Pin.CERTIFICATE)).order_by())
