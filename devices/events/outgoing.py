@@ -10,7 +10,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from ipaddress import ip_address
 from typing import Any
@@ -23,6 +23,7 @@ CONNECT_SECONDS = 5.0
 TOTAL_SECONDS = 15.0  # name, connection and answer together
 BODY_SECONDS = 1.0  # for the text of an answer, which only staff read
 MAX_BODY = 2048  # bytes of it that are read
+FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,9 @@ async def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         answer = Answer(None, f"no answer within {TOTAL_SECONDS:.0f} s")
     except addresses.RefusedError as error:
         answer = Answer(None, str(error))
-    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+    except (*FAILURES, OSError, UnicodeError) as error:  # the two are of its name or certificate
         answer = Answer(None, _said(error))
-    except (OSError, UnicodeError) as error:  # the name, or its certificate
-        answer = Answer(None, _said(error))
-    return Answer(
-        answer.code, answer.problem, answer.text, time.monotonic() - began, answer.retry_after
-    )
+    return replace(answer, seconds=time.monotonic() - began)
 
 
 async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -109,11 +106,7 @@ async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
             ssl_context=_tls(), network_backend=CheckedNetwork(), max_keepalive_connections=0
         ) as pool,
         pool.stream(
-            "POST",
-            url,
-            headers=list(headers.items()),
-            content=body,
-            extensions={"timeout": timeouts},
+            "POST", url, headers=[*headers.items()], content=body, extensions={"timeout": timeouts}
         ) as response,
     ):
         text = await _text(response)
@@ -132,7 +125,7 @@ async def _text(response: httpcore.Response) -> str:
                 read += part
                 if len(read) >= MAX_BODY:
                     break
-    except (TimeoutError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+    except (*FAILURES, TimeoutError):
         pass
     return bytes(read[:MAX_BODY]).decode(errors="replace").replace("\x00", "�")
 
