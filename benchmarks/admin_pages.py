@@ -15,7 +15,6 @@ import json
 import os
 import re
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -32,7 +31,7 @@ import psycopg
 from benchmarks.machine import description
 from benchmarks.report import publish, table
 from tests.support import pki
-from tests.support.postgres import given, running
+from tests.support.postgres import available
 from tests.support.servers import Server
 
 PASSWORD = "only for the benchmark"
@@ -232,7 +231,7 @@ def write(
     publish("admin pages", "\n\n".join(text), write=arguments.write)
 
 
-def main() -> int:
+def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--devices", type=int, default=1_000_000)
@@ -241,14 +240,9 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write to docs/performance.md")
     parser.add_argument("paths", nargs="*", metavar="PATH")
     arguments = parser.parse_args()
-    url = given()
-    if url is not None:
+    with available() as url:
         run(url, arguments)
-        return 0
-    with running() as url:
-        run(url, arguments)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -97,7 +96,7 @@ def stream(client: httpx.Client) -> str:
     return f"{end['rows']:,} devices as one stream: {time.perf_counter() - started:.0f} s."
 
 
-def main() -> int:
+def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--devices", type=int, default=1_000_000)
@@ -118,8 +117,7 @@ def main() -> int:
                 print(bulk(client, arguments.bulk))
                 if arguments.stream:
                     print(stream(client))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

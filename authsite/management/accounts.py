@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from authsite.accounts.account import Account
 from authsite.accounts.tokens.models import ApiToken, ServiceAccount
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, fields_of
 
 
 class AccountCommand(RegistryCommand):
@@ -60,15 +60,9 @@ class AccountCommand(RegistryCommand):
     def described_token(token: ApiToken, state: str) -> dict[str, Any]:
         """Return a token as a document: everything but its secret."""
         return {
-            "identifier": token.identifier,
-            "name": token.name,
+            **fields_of(token, "identifier", "name"),
             "owner": token.owner.get_username(),
             "state": state,
-            "scopes": token.scopes,
-            "rules": token.rules,
-            "networks": token.networks,
-            "not_after": token.not_after,
-            "created": token.created,
-            "last_used": token.last_used,
-            "last_used_from": token.last_used_from,
+            **fields_of(token, "scopes", "rules", "networks", "not_after", "created"),
+            **fields_of(token, "last_used", "last_used_from"),
         }

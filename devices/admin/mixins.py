@@ -95,6 +95,15 @@ class OwnPagesMixin(admin.ModelAdmin):
         return site_page(self.admin_site, request, template, status=status, **context)
 
 
+class NoDeletingMixin(admin.ModelAdmin):
+    """Offers no deletion of many rows at once."""
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+
 class ReadOnlyMixin(admin.ModelAdmin):
     """Shows rows that the registry makes, and forgets by age; nobody changes them by hand."""
 

@@ -224,7 +224,6 @@ class ChangeCommand(RegistryCommand):
     """A command whose change may break an assertion: it is then refused, as in the admin."""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("--reason", default="", help="why, for the record")
         parser.add_argument(
             "--break-assertions",
@@ -261,7 +260,6 @@ class DeviceCommand(RegistryCommand):
     """A command about one registered device, which its first argument names."""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("identifier", help="the device's ID")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -27,7 +27,6 @@ class ExportCommand(RegistryCommand):
     json_format = Format.NDJSON  # that `--json` means
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument(
             "--format",
             choices=[str(one) for one in self.formats],

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 from devices.admin.actions import BulkActionsMixin, BulkChange
 from devices.admin.history import RecordedAdmin
 from devices.admin.mixins import (
+    NoDeletingMixin,
     OwnPagesMixin,
     ReadOnlyMixin,
     form_page,
@@ -101,8 +102,11 @@ class Refuse(BulkChange):
 
 
 @admin.register(DeviceServiceRoute)
-class DeviceServiceRouteAdmin(BulkActionsMixin, RecordedAdmin):
-    """Routes of device services, as `/hubconfiger` tells them to every RTIO server."""
+class DeviceServiceRouteAdmin(NoDeletingMixin, BulkActionsMixin, RecordedAdmin):
+    """Routes of device services, as `/hubconfiger` tells them to every RTIO server.
+
+    Each is deleted by itself, which says what RTIO goes on doing.
+    """
 
     list_display = ["uri", "url", "state", "note"]
     list_filter = ["enabled"]
@@ -115,12 +119,6 @@ class DeviceServiceRouteAdmin(BulkActionsMixin, RecordedAdmin):
     fieldsets = [(None, {"fields": ["uri", "url", "enabled", "note", "room_left"]})]
     changes = (Refuse(),)
     actions = [change.action() for change in changes]
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Leave out deleting many: each deletion says what RTIO goes on doing."""
-        actions = super().get_actions(request)
-        actions.pop("delete_selected", None)
-        return actions
 
     @admin.display(description=gettext_lazy("State"), ordering="enabled")
     def state(self, route: DeviceServiceRoute) -> SafeString:

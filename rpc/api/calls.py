@@ -24,23 +24,9 @@ class CallSerializer(ModelSerializer):
     class Meta:
         model = CallRecord
         fields = [
-            "id",
-            "bucket",
-            "endpoint",
-            "question",
-            "caller",
-            "subject",
-            "destination",
-            "command",
-            "outcome",
-            "reason",
-            "others",
-            "rule",
-            "count",
-            "first",
-            "last",
-            "request",
-        ]
+            "id", "bucket", "endpoint", "question", "caller", "subject", "destination", "command",
+            "outcome", "reason", "others", "rule", "count", "first", "last", "request",
+        ]  # fmt: skip
         read_only_fields = fields
 
 

@@ -94,20 +94,9 @@ class EndingSerializer(ModelSerializer):
     class Meta:
         model = SessionEnding
         fields = [
-            "id",
-            "identifier",
-            "device",
-            "server",
-            "cause",
-            "requested_at",
-            "requested_by",
-            "state",
-            "detail",
-            "attempts",
-            "intercepted",
-            "ended_after",
-            "receipt",
-        ]
+            "id", "identifier", "device", "server", "cause", "requested_at", "requested_by",
+            "state", "detail", "attempts", "intercepted", "ended_after", "receipt",
+        ]  # fmt: skip
         read_only_fields = fields
 
 

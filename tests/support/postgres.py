@@ -83,6 +83,16 @@ def running(settings: Sequence[str] = FAST) -> Iterator[str]:
         yield made.url
 
 
+@contextmanager
+def available() -> Iterator[str]:
+    """Yield the URL of the server that the environment names, or of a new one."""
+    if (url := given()) is not None:
+        yield url
+        return
+    with running() as url:
+        yield url
+
+
 def prepare(root: Path) -> tuple[Path, dict[str, Any]]:
     """Return where the server's programs are, and as whom subprocess runs them.
 
@@ -173,12 +183,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def main(command: list[str]) -> int:
     """Run the command; return its exit code. SIGTERM ends the command and the server, too."""
     signal.signal(signal.SIGTERM, _terminate)
-    url = given()
-    if url is not None:
-        return subprocess.run(
-            command, env=os.environ | {"DATABASE_URL": url}, check=False
-        ).returncode
-    with running() as url:
+    with available() as url:
         return subprocess.run(
             command, env=os.environ | {"DATABASE_URL": url}, check=False
         ).returncode

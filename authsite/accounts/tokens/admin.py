@@ -28,7 +28,7 @@ from devices.admin.actions import BulkActionsMixin, BulkChange, RevokeForm
 from devices.admin.changelist import CredentialStateFilter
 from devices.admin.forms import CurrentForm, LineInput, LinesInput, MomentField
 from devices.admin.history import HistoryMixin, RecordedAdmin
-from devices.admin.mixins import REASON
+from devices.admin.mixins import REASON, NoDeletingMixin
 from devices.admin.reauthentication import recently_authenticated
 from devices.admin.rendering import (
     CREATED,
@@ -209,7 +209,7 @@ class OwnerFilter(admin.SimpleListFilter):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
+class ApiTokenAdmin(NoDeletingMixin, BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
     """Tokens: staff see and end their own, those with the permission everybody's."""
 
     list_display = ["name", "owner", "state", "summary", "ends", LAST_USED, "used_from", CREATED]
@@ -262,12 +262,6 @@ class ApiTokenAdmin(BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> "QuerySet[ApiToken]":
         tokens = super().get_queryset(request)
         return tokens if self.sees_all(request) else tokens.filter(owner=request.user.pk)
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Leave out deleting: tokens end, and what ended stays on record."""
-        actions = super().get_actions(request)
-        actions.pop("delete_selected", None)
-        return actions
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Return every field: what a token was given never changes."""
@@ -440,7 +434,7 @@ class ServiceAccountForm(CurrentForm):
 
 
 @admin.register(ServiceAccount)
-class ServiceAccountAdmin(RecordedAdmin):
+class ServiceAccountAdmin(NoDeletingMixin, RecordedAdmin):
     """Accounts of programs: who answers for each, its roles, its tokens."""
 
     purpose = gettext_lazy(
@@ -473,12 +467,6 @@ class ServiceAccountAdmin(RecordedAdmin):
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         return super().render_change_form(request, {**context, "show_delete": False}, *args, **kw)
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Leave out deleting: an account is disabled, and stays on record."""
-        actions = super().get_actions(request)
-        actions.pop("delete_selected", None)
-        return actions
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:

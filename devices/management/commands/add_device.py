@@ -16,7 +16,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("identifier", help="the ID, exactly as the device presents it")
         parser.add_argument(
             "--kind",

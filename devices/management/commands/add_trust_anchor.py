@@ -18,7 +18,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("name", help="what staff call the authority")
         parser.add_argument(
             "file", help="its certificate (PEM, or DER in base64); - for standard input"

@@ -16,7 +16,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument(
             "--seconds", type=float, default=float("inf"), help="end by itself after so long"
         )

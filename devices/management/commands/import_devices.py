@@ -29,7 +29,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("file", metavar="FILE")
         parser.add_argument(
             "--format", choices=Format.values, help="what FILE is (default: as its name tells)"

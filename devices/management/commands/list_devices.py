@@ -15,7 +15,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         add_filter(parser)
         parser.add_argument(
             "--limit", type=int, default=1000, metavar="N", help="at most so many (default: 1000)"

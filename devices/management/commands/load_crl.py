@@ -14,7 +14,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("anchor", help="the trust anchor's name")
         parser.add_argument("file", help="the list, PEM or DER, up to 16 MiB; - for standard input")
 

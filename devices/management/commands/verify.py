@@ -14,7 +14,6 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        super().add_arguments(parser)
         parser.add_argument("identifier", help="the device's ID; an address names its ID")
         parser.add_argument(
             "--secret-stdin",

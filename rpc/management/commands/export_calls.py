@@ -12,8 +12,6 @@ from rpc.models import CallOutcome, CallQuerySet, CallRecord, Question
 
 
 class Command(PeriodExportCommand):
-    """`export_calls`: what machines asked, by the hour, and why it was answered so."""
-
     help = (
         "Write the journal of calls, the latest hour first, to FILE or the screen: CSV or NDJSON,\n"
         "complete or not at all. A row counts what was asked alike within an hour; --since and\n"
@@ -23,7 +21,6 @@ class Command(PeriodExportCommand):
     noun = "rows of calls"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the command line."""
         super().add_arguments(parser)
         parser.add_argument("--caller", metavar="NAME", help="only calls of this caller")
         parser.add_argument(
@@ -35,7 +32,6 @@ class Command(PeriodExportCommand):
         parser.add_argument("--question", choices=Question.values)
 
     def export(self, kind: Format, **options: Any) -> Export:
-        """Return the calls."""
         calls: CallQuerySet = CallRecord.objects.all()
         if options["since"] is not None:
             calls = calls.since(options["since"])
