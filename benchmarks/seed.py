@@ -12,7 +12,9 @@ import random
 import uuid
 from collections.abc import Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import django
 
@@ -58,13 +60,21 @@ def few(most: int, things: Sized) -> int:
     return min(most, len(things))
 
 
+def key_of(device: Any, secret: str, scheme: str) -> Any:
+    """Return a key that is not saved yet."""
+    from devices.credentials import hashing
+    from devices.models import PreSharedKey
+
+    kind, pepper = hashing.Scheme[scheme], hashing.newest_pepper()
+    digest = hashing.digest(secret, kind, pepper)
+    return PreSharedKey(device=device, scheme=kind, digest=digest, pepper=pepper)
+
+
 def add_devices(count: int) -> dict[str, str]:
     """Create devices with a generated secret each; return the secrets by identifier."""
     from devices.credentials import hashing
-    from devices.credentials.hashing import Scheme
     from devices.models import Device, PreSharedKey
 
-    pepper = hashing.newest_pepper()
     known: dict[str, str] = {}
     for start in range(0, count, BATCH):
         devices = Device.objects.bulk_create(
@@ -73,13 +83,7 @@ def add_devices(count: int) -> dict[str, str]:
         )
         fresh = {device.pk: hashing.generate() for device in devices}
         PreSharedKey.objects.bulk_create(
-            PreSharedKey(
-                device=device,
-                scheme=Scheme.HMAC_SHA256,
-                digest=hashing.digest(fresh[device.pk], Scheme.HMAC_SHA256, pepper),
-                pepper=pepper,
-            )
-            for device in devices
+            key_of(device, fresh[device.pk], "HMAC_SHA256") for device in devices
         )
         known |= {device.identifier: fresh[device.pk] for device in devices}
     return known
@@ -87,21 +91,13 @@ def add_devices(count: int) -> dict[str, str]:
 
 def add_chosen(count: int) -> dict[str, str]:
     """Create devices with a chosen secret each; return the secrets by identifier."""
-    from devices.credentials import hashing
-    from devices.credentials.hashing import Scheme
     from devices.models import Device, PreSharedKey
 
-    pepper = hashing.newest_pepper()
     devices = Device.objects.bulk_create(Device(identifier=str(uuid.uuid4())) for _ in range(count))
     known = {device.identifier: f"chosen {device.identifier[:8]}" for device in devices}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = pool.map(
-            lambda secret: hashing.digest(secret, Scheme.ARGON2ID, pepper), known.values()
-        )
-        PreSharedKey.objects.bulk_create(
-            PreSharedKey(device=device, scheme=Scheme.ARGON2ID, digest=digest, pepper=pepper)
-            for device, digest in zip(devices, digests, strict=True)
-        )
+        keys = pool.map(partial(key_of, scheme="ARGON2ID"), devices, known.values())
+        PreSharedKey.objects.bulk_create(keys)
     return known
 
 

@@ -15,8 +15,6 @@ import base64
 import os
 import pickle
 import random
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -231,11 +229,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, empty_registry(Path(name)) as url:
         folder = Path(name)
         registry = Server(folder, url)
-        words = [
-            *(sys.executable, "-m", "benchmarks.seed", str(VERIFIED), str(folder)),
-            *("--chosen", str(options.stormers)),
-        ]
-        subprocess.run(words, env=registry.environment, check=True)
+        words = (str(VERIFIED), str(folder), "--chosen", str(options.stormers))
+        registry.run("-m", "benchmarks.seed", *words)
         print(
             f"{options.stormers} devices, every {EVERY:.0f} s; {RATE} generated secrets a second; "
             f"{url.partition(':')[0]}; {machine.description()}"

@@ -11,7 +11,6 @@ import argparse
 import csv
 import os
 import random
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -63,11 +62,8 @@ def manage(url: str, *words: str) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{words}: exit code {process.returncode}")
-    return Cost(time.monotonic() - before, *_used(used))
-
-
-def _used(used: resource.struct_rusage) -> tuple[float, float]:
-    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    seconds = time.monotonic() - before
+    return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def show(what: str, cost: Cost, note: str = "") -> None:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from drills.probe import Client, Probe, register
-from drills.report import Report, drill
+from drills.report import Report, drill, wait_until
 from drills.sites import migrated, site
 from tests.support.servers import Server
 
@@ -31,8 +31,7 @@ def outage(folder: Path, report: Report) -> None:
             slowest = max(answer.answered - answer.asked for answer in answers)
             nodes.primary.start()
             began = time.monotonic()
-            while client.ask(devices[0]).code != "OK" and time.monotonic() < began + 10:
-                time.sleep(0.02)
+            wait_until(lambda: client.ask(devices[0]).code == "OK", 10)
             back = time.monotonic() - began
         report.outage = answers[-1].answered - answers[0].asked + back
         report.must(grown / REFUSALS <= BYTES, f"{grown / REFUSALS:.0f} bytes a refusal")
