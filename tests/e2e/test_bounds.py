@@ -122,6 +122,11 @@ def test_the_main_jobs_are_done_without_scripts(hostile: Server, browser: Browse
         page.locator("input[name=_save]").click()
         expect(page.locator(".messagelist .success")).to_be_visible()
 
+        page.goto("/admin/devices/devicegroup/1/change/")
+        page.locator("textarea[name=devices-typed]").fill(identifier)
+        page.locator("#members-form input[type=submit]").click()
+        expect(page.locator(".members")).to_contain_text(identifier)
+
         page.goto(f"/admin/devices/device/?q={identifier[:12]}")
         page.locator(".action-select").check()
         page.locator("select[name=action]").select_option("revoke_credentials")
