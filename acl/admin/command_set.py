@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy
 
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
@@ -24,6 +25,13 @@ class PatternInline(admin.TabularInline):
     form = CurrentForm
     formset = CurrentFormSet
     extra = 1
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Name the field, which has no label of its own in a table, for screen readers."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None:
+            field.widget.attrs.setdefault("aria-label", capfirst(str(db_field.verbose_name)))
+        return field
 
 
 @admin.register(CommandSet)

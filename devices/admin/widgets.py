@@ -53,6 +53,10 @@ class TypedMixin:
         found = [keys.get(one, one) for one in names]
         return [*chosen, *found] if self.allow_multiple_selected else found[0]
 
+    def use_required_attribute(self, initial: Any) -> bool:
+        """Let the server ask for a row: a browser would ask for a choice where a name is typed."""
+        return False
+
     def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
         """Return the rows that are chosen; a name that was typed is none."""
         keys = [one for one in value if is_key(one)]
