@@ -33,8 +33,9 @@ CONTENDERS = ("Authsite, PostgreSQL", "fastapi,fastapi-bcrypt", "drf")  # others
 
 
 @pytest.fixture(autouse=True)
-def _empty_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMPTY_REGISTRY", migrated(os.environ.get("DATABASE_URL", "")))
+    monkeypatch.setenv("DRAIN_SECONDS", "0")  # servers end as they are told to
 
 
 def run(benchmark: str, *words: str, **variables: str) -> str:

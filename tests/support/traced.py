@@ -1,7 +1,8 @@
 """Trace each test for coverage in one suite of `make test`, since that takes a third of its time.
 
 Tests of devices are traced on PostgreSQL, others on SQLite; in both are those of what differs
-between databases, and those that one of the suites leaves out.
+between databases, and those that one of the suites leaves out. Nothing is traced of tests that
+ask other processes, nor of the pages of each role, which are opened by others, too.
 """
 
 import os
@@ -11,6 +12,8 @@ import pytest
 from tests.support.postgres import SCHEMES
 
 ON_POSTGRES = "tests/devices/"
+NOWHERE = ("tests/benchmarks/", "tests/contract/", "tests/e2e/", "tests/authsite/test_roles.py")
+IN_THIS_PROCESS = "tests/contract/test_fuzz_api.py"
 IN_BOTH = ("tests/devices/database/", "tests/authsite/operations/", "tests/authsite/test_backup")
 
 
@@ -21,8 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker in item.iter_markers("once"):
             if marker.kwargs.get("on") not in {"sqlite", "postgres"}:
                 raise pytest.UsageError(f"{item.nodeid}: once(on=…) names sqlite or postgres")
-        left_out = any(item.get_closest_marker(name) for name in ("once", "skipif"))
-        if left_out or item.nodeid.startswith(IN_BOTH):
+        node = item.nodeid
+        if node.startswith(NOWHERE) and not node.startswith(IN_THIS_PROCESS):
+            item.add_marker("no_cover")
             continue
-        if item.nodeid.startswith(ON_POSTGRES) != is_postgres:
+        left_out = any(item.get_closest_marker(name) for name in ("once", "skipif"))
+        if left_out or node.startswith(IN_BOTH):
+            continue
+        if node.startswith(ON_POSTGRES) != is_postgres:
             item.add_marker("no_cover")
