@@ -1,6 +1,8 @@
 """What the admins of keys and of certificates have in common."""
 
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.contrib import admin
@@ -29,12 +31,21 @@ class CredentialMixin(BulkActionsMixin):
         term = search_term.strip()
         if not term or not is_large(self.model):
             return super().get_search_results(request, queryset, search_term)
-        named = Device.objects.with_name_prefix(term)
-        devices = Device.objects.filter(Q(identifier__startswith=term.lower()))
+        begins = [Q(**{f"{name}__startswith": term}) for name in self.begins]
+        identified = Q(identifier__startswith=term.lower())
+        found = [
+            keys_of(rows)
+            for rows in (Device.objects.with_name_prefix(term), Device.objects.filter(identified))
+        ]
+        if any(len(devices) > MAX_LISTED for devices in found):  # whose keys are met at every turn
+            held = Q(device__name__istartswith=term) | Q(
+                device__identifier__startswith=term.lower()
+            )
+            return queryset.filter(reduce(or_, begins, held)), False
+        # Indexes have no empty texts (migrations/0032).
         ways = [
-            *(Q(device__in=rows.order_by().values("pk")[:MAX_LISTED]) for rows in (named, devices)),
-            # Indexes have no empty texts (migrations/0032).
-            *(Q(**{f"{name}__startswith": term}) & ~Q(**{name: ""}) for name in self.begins),
+            *(Q(device__in=devices) for devices in found if devices),
+            *(way & ~Q(**{name: ""}) for name, way in zip(self.begins, begins, strict=True)),
         ]
         keys = {key for way in ways for key in keys_of(self.model.objects.filter(way))}
         return queryset.filter(pk__in=[*keys][: MAX_LISTED + 1]), False

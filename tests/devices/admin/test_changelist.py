@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from devices.admin import changelist
+from devices.admin import changelist, credential
 from devices.admin.device import DeviceAdmin
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.models.credential_state import lacks_usable_credential
@@ -306,6 +306,12 @@ def test_keys_among_many_are_found_by_how_they_begin(
         monkeypatch.setattr(changelist, "MAX_SCANNED", most)
         found = admin_client.get(address, {"q": text}).context["cl"].result_list
         assert [row.pk for row in found] == [key.pk]
+    monkeypatch.setattr(changelist, "MAX_LISTED", 0)
+    monkeypatch.setattr(credential, "MAX_LISTED", 0)  # more devices begin so than are listed
+    found = admin_client.get(address, {"q": text}).context["cl"].queryset
+    assert [row.pk for row in found] == [key.pk]
+    monkeypatch.undo()
+    monkeypatch.setattr(changelist, "MAX_SCANNED", 2)
     assert not admin_client.get(address, {"q": text[1:]}).context["cl"].result_list
 
 
