@@ -13,13 +13,12 @@ from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from devices.admin.mixins import site_page
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite
+    from markdown_it.token import Token
 
 FOLDER = Path(settings.BASE_DIR) / "docs"
 PARTS = (
@@ -126,6 +125,8 @@ def chapter(name: str) -> Chapter | None:
     path = FOLDER / f"{name}.md"
     if name not in CHAPTERS or not path.is_file():
         return None
+    from markdown_it import MarkdownIt  # for readers: commands start without it
+
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(path.read_text("utf-8"))
     title, sections = name, []
@@ -153,16 +154,16 @@ def slug(heading: str) -> str:
     return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.lower()))
 
 
-def _text_of(inline: Token) -> str:
+def _text_of(inline: "Token") -> str:
     return "".join(one.content for one in inline.children or ())
 
 
-def _without_title(tokens: list[Token]) -> list[Token]:
+def _without_title(tokens: "list[Token]") -> "list[Token]":
     """Leave out the heading of the document, which the page has as its own."""
     return tokens[3:] if tokens and tokens[0].tag == "h1" else tokens
 
 
-def _lead_within_the_handbook(inline: Token) -> None:
+def _lead_within_the_handbook(inline: "Token") -> None:
     """Make links to documents lead to their pages, and those to other files lead nowhere.
 
     A picture is said in words: the pages show what the admin serves and nothing else.
