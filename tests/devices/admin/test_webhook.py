@@ -140,3 +140,18 @@ def test_who_may(name: str, sees: int, changes: int, resends: bool) -> None:
     client.post(url("delivery_changelist"), {"action": "resend", "_selected_action": [row.pk]})
     row.refresh_from_db()
     assert (row.state == DeliveryState.WAITING) is resends
+
+
+def test_deleting_a_webhook_counts_its_deliveries_and_lists_none(
+    admin_client: Client, django_assert_max_num_queries: Any
+) -> None:
+    webhook = hook()
+    events = [delivered(webhook).event for _ in range(3)]
+    address = url("webhook_delete", webhook.pk)
+    with django_assert_max_num_queries(12):
+        page = admin_client.get(address).content.decode()
+    assert "Deliveries: 3" in page
+    assert str(events[0].uid) not in page
+    admin_client.post(address, {"post": "yes"})
+    assert not Webhook.objects.exists()
+    assert not Delivery.objects.exists()
