@@ -69,8 +69,10 @@ def test_what_is_refused(words: tuple[str, ...], kim: User) -> None:
 
 
 def test_roles_are_set(kim: User) -> None:
-    assert answer("set_roles", "kim", "Viewer", "Auditor")["roles"] == ["Auditor", "Viewer"]
-    assert answer("set_roles", "kim")["roles"] == []
+    given = answer("set_roles", "kim", "Viewer", "Auditor")
+    assert (given["roles"], given["staff"]) == (["Auditor", "Viewer"], True)
+    none = answer("set_roles", "kim")
+    assert (none["roles"], none["staff"]) == ([], False)
 
 
 def test_a_disabled_account_hands_over_its_services(kim: User) -> None:

@@ -19,6 +19,6 @@ class Command(AccountCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         user = self.account(options["username"])
-        user.groups.set(self.roles(options["roles"]))
+        user.set_roles(self.roles(options["roles"]))
         had = ", ".join(sorted(options["roles"])) or "no role"
         self.answer(options, f"{user.get_username()} has {had}.", self.described(user))

@@ -39,7 +39,7 @@ ENDED = {
     "token": (["end_token", "{identifier}"], 401),
     "all": (["end_token", "--owner", "{owner}"], 401),
     "account": (["disable_user", "{owner}"], 401),
-    "roles": (["set_roles", "{owner}"], 403),
+    "roles": (["set_roles", "{owner}"], 401),  # whoever has none is no staff
 }
 
 
