@@ -159,6 +159,8 @@ class CurrentFormSet(BaseInlineFormSet):
     def add_fields(self, form: Any, index: int | None) -> None:
         """Show a row that is gone as it was sent, and ask nothing more of it."""
         super().add_fields(form, index)
+        if "DELETE" in form.fields:  # a box in a table, which has no label
+            form.fields["DELETE"].widget.attrs["aria-label"] = _("Delete")
         if self._is_gone(form, index):
             form.empty_permitted = True
             for name, field in form.fields.items():
