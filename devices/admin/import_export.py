@@ -320,7 +320,7 @@ class ImportExportMixin(OwnPagesMixin):
         if is_filtered and len(listed.found_keys) <= MAX_LISTED:
             devices = devices.filter(pk__in=listed.found_keys)  # which no batch looks for again
         elif is_filtered:
-            devices = devices.filter(pk__in=listed.queryset.order_by().values("pk"))
+            devices = listed.queryset
         refusal = ""
         if wanted in Format.values:
             kind = Format(wanted)

@@ -10,7 +10,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from devices.admin import import_export
+from devices.admin import changelist, import_export
 from devices.admin.reauthentication import CONFIRMED_AT
 from devices.history import all_histories, history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
@@ -296,7 +296,10 @@ def exported(client: Client, **query: str) -> list[str]:
 
 
 def test_the_list_is_exported_as_it_is_filtered_and_searched(
-    admin_client: Client, make_device: Factory, make_group: Callable[..., DeviceGroup]
+    admin_client: Client,
+    make_device: Factory,
+    make_group: Callable[..., DeviceGroup],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     roof = make_group("Roof")
     PreSharedKey.objects.issue(device=make_device("a", groups=[roof]))
@@ -307,7 +310,12 @@ def test_the_list_is_exported_as_it_is_filtered_and_searched(
     assert exported(admin_client, q="lamp") == ["b", "c"]
     assert exported(admin_client, q="lamp", kind__exact="device") == ["c"]
     assert exported(admin_client, groups__id__exact=str(roof.pk), o="-1", p="1") == ["a", "c"]
+    for module in (changelist, import_export):
+        monkeypatch.setattr(module, "MAX_LISTED", 1)  # more than the list's pages reach
+    assert exported(admin_client, q="lamp", credentials="none") == ["b", "c"]
+    assert exported(admin_client, groups__id__exact=str(roof.pk)) == ["a", "c"]
     listed = admin_client.get(reverse("admin:devices_device_changelist"), {"q": "lamp"})
+    monkeypatch.undo()
     link = reverse("admin:devices_device_export") + "?q=lamp"
     assert link in listed.content.decode()
     page = admin_client.get(link).content.decode()
