@@ -225,9 +225,10 @@ class PreSharedKey(Revocable):
         verbose_name_plural = _("keys")
         indexes = [
             models.Index(
-                fields=["not_after"],
+                # With the device beside it, whose keys end is read without the table.
+                fields=["not_after", "device"],
                 condition=Q(revoked_at=None, not_after__isnull=False),
-                name="devices_key_ends",
+                name="devices_key_ends_by_device",
             )
         ]
         constraints = [

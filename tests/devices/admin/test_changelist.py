@@ -16,7 +16,10 @@ from django.utils import timezone
 from devices.admin import changelist, credential
 from devices.admin.device import DeviceAdmin
 from devices.models import Device, DeviceGroup, PreSharedKey
-from devices.models.credential_state import lacks_usable_credential
+from devices.models.credential_state import (
+    has_credential_ending_before,
+    lacks_usable_credential,
+)
 
 Factory = Callable[..., Device]
 LIST = "/admin/devices/device/"
@@ -354,6 +357,9 @@ PLANS: dict[str, Callable[[], Any]] = {
     ),
     "devices_key_by_hint": lambda: PreSharedKey.objects.filter(hint__startswith="abc").exclude(
         hint=""
+    ),
+    "devices_key_ends_by_device": lambda: Device.objects.filter(
+        has_credential_ending_before(NOW + DAY, now=NOW)
     ),
     "devices_key_unrevoked": lambda: Device.objects.filter(lacks_usable_credential(NOW)),
 }
