@@ -26,6 +26,7 @@ from devices.admin.mixins import (
 )
 from devices.admin.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
 from devices.models import Device
+from devices.models.dependants import dependants, not_deletable
 from rpc.admin.panels import ending_badge
 from rpc.rtio.models import (
     MAX_CONFIG_LENGTH,
@@ -60,6 +61,14 @@ class RtioServerAdmin(RecordedAdmin):
         (gettext_lazy("Its device port"), {"fields": ["host", "port", "tls", "certificate"]}),
         (gettext_lazy("Who it is"), {"fields": ["backend"]}),
     ]
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Count the endings of sessions that go with servers, instead of listing them."""
+        found = dependants(RtioServer.objects.filter(pk__in=[server.pk for server in objs]))
+        counts = {one.name: one.rows for one in found}
+        return list(map(str, objs)), counts, set(not_deletable(found, request.user)), []
 
     @admin.display(description=gettext_lazy("Device port"), ordering="host")
     def address(self, server: RtioServer) -> str:

@@ -12,9 +12,19 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from devices.models import Device
-from rpc.rtio.models import DeviceServiceRoute, RtioServer, TlsMode, can_be_ended, is_near
+from rpc.rtio.models import (
+    Cause,
+    DeviceServiceRoute,
+    EndingState,
+    RtioServer,
+    SessionEnding,
+    TlsMode,
+    can_be_ended,
+    is_near,
+)
 from tests.rpc.rtio.conftest import MakeServer
 from tests.support import pki
 
@@ -179,3 +189,24 @@ def test_pages_of_servers_and_receipts_open(client: Client, make_rtio_server: Ma
         ("deviceserviceroute_add", []),
     ):
         assert client.get(reverse(f"admin:rpc_{name}", args=args)).status_code == 200
+
+
+def test_deleting_a_server_counts_the_endings_of_its_sessions(
+    admin_client: Client, make_rtio_server: MakeServer
+) -> None:
+    server, now = make_rtio_server(), timezone.now()
+    about = {
+        "state": EndingState.ENDED,
+        "server": server,
+        "cause": Cause.DISABLED,
+        "requested_at": now,
+        "due_at": now,
+    }
+    endings = [SessionEnding(identifier=f"lamp-{n}", **about) for n in range(3)]
+    SessionEnding.objects.bulk_create(endings)
+    address = reverse("admin:rpc_rtioserver_delete", args=[server.pk])
+    page = admin_client.get(address).content.decode()
+    assert f"{SessionEnding._meta.verbose_name_plural}: 3".lower() in page.lower()
+    assert "lamp-0" not in page
+    admin_client.post(address, {"post": "yes"})
+    assert not RtioServer.objects.exists()
