@@ -154,10 +154,12 @@ def test_the_compiled_file_is_what_the_catalogue_says(path: Path) -> None:
         compiled: dict[Any, str] = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
     said: dict[Any, str] = {}
     for message in messages(path):
+        within = f"{message.context}\x04" if message.context else ""
         if isinstance(message.id, tuple):
-            said |= {(message.id[0], number): form for number, form in enumerate(message.string)}
+            key = within + message.id[0]
+            said |= {(key, number): form for number, form in enumerate(message.string)}
         else:
-            said[message.id] = str(message.string)
+            said[within + message.id] = str(message.string)
     assert {key: text for key, text in compiled.items() if key} == said
 
 
