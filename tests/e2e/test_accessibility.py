@@ -25,6 +25,7 @@ AXE = {
 }
 # A dark page differs from a light one in its colours alone.
 COLOURS = AXE | {"runOnly": ["color-contrast", "link-in-text-block"]}
+NARROW_PARTS = ("home", "devices", "device", "history")  # have all that is seen when narrow alone
 LOOKS = {
     "light": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
@@ -64,9 +65,10 @@ def test_axe_finds_nothing_and_no_page_is_wider_than_its_window(
     for name, path in pages.items():
         page.goto(path)
         found = faults(page)
-        page.emulate_media(color_scheme="dark", reduced_motion="reduce")  # no colour between two
-        found += faults(page, COLOURS)
-        page.emulate_media(color_scheme="light")
+        if look == "light" or name in NARROW_PARTS:
+            page.emulate_media(color_scheme="dark", reduced_motion="reduce")  # none between two
+            found += faults(page, COLOURS)
+            page.emulate_media(color_scheme="light")
         width = page.evaluate("document.documentElement.scrollWidth")
         if width > page.viewport_size["width"]:  # type: ignore[index]
             found.append(f"{width} pixels wide")

@@ -16,9 +16,8 @@ from devices.models import Device, DeviceGroup
 GROUPS, REQUESTS = 40, 1000
 
 
-@pytest.mark.parametrize("pattern", ["*", "/never/sent"])
 @pytest.mark.parametrize("pairs", [1, REQUESTS])
-def test_frame_of_many_groups_is_quick(db: None, pattern: str, pairs: int) -> None:
+def test_frame_of_many_groups_is_quick(db: None, pairs: int) -> None:
     senders, receivers = (
         DeviceGroup.objects.bulk_create(DeviceGroup(name=f"{side} {n}") for n in range(GROUPS))
         for side in ("senders", "receivers")
@@ -35,15 +34,19 @@ def test_frame_of_many_groups_is_quick(db: None, pattern: str, pairs: int) -> No
         for sender in senders
         for receiver in receivers
     ]
-    CommandPermission.objects.bulk_create(
-        CommandPermission(source_kind="group", destination_kind="group", pattern=pattern, **ends)
-        for ends in rules
-    )
     path = "/a" * 30
     requests = [
         (f"sender {n % pairs}", f"receiver {n % pairs}", f"{path}/{n}.Get") for n in range(REQUESTS)
     ]
-    began = time.thread_time()
-    decisions = decide_many(requests)
-    assert time.thread_time() - began < 2
-    assert {decision.allowed for decision in decisions} == {pattern == "*"}
+    for pattern in ("/never/sent", "*"):
+        CommandPermission.objects.all().delete()
+        CommandPermission.objects.bulk_create(
+            CommandPermission(
+                source_kind="group", destination_kind="group", pattern=pattern, **ends
+            )
+            for ends in rules
+        )
+        began = time.thread_time()
+        decisions = decide_many(requests)
+        assert time.thread_time() - began < 2
+        assert {decision.allowed for decision in decisions} == {pattern == "*"}
