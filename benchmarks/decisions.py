@@ -378,6 +378,7 @@ def main() -> None:
     parser.add_argument(
         "--peers", type=float, default=120, metavar="SECONDS", help="for each peer; 0: none"
     )
+    parser.add_argument("--only", choices=DATABASES, help="one kind of database")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = [int(size) for size in options.sizes.split(",")]
@@ -391,7 +392,7 @@ def main() -> None:
     )
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
     command = ["-m", "benchmarks.decisions", "--measure", "--sizes", options.sizes]
-    for kind in reversed(DATABASES):
+    for kind in [options.only] if options.only else reversed(DATABASES):
         with tempfile.TemporaryDirectory() as folder, database(kind, Path(folder)) as (url, _):
             subprocess.run([sys.executable, *command], env=environment(url), check=True)
     peers = (("pycasbin", casbin_with), ("cedarpy", cedar_with)) if options.peers else ()
