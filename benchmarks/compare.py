@@ -34,7 +34,8 @@ EMPTY = "an empty Django view"
 SETTLE = 11  # seconds after which what is written behind the requests is written (10 s later)
 SLOW_CONNECTIONS = 4
 KEEP_ALIVE, FRESH = "keep-alive", "a new connection each"
-HALF = {mode: f"{mode}, at half of the rate above" for mode in (KEEP_ALIVE, FRESH)}
+LASTING = {mode: f"{mode}, for long" for mode in (KEEP_ALIVE, FRESH)}
+HALF = {mode: f"{mode}, at half of the full rate" for mode in (KEEP_ALIVE, FRESH)}
 WRK = {f"{mode}, by wrk": mode == FRESH for mode in (KEEP_ALIVE, FRESH)}
 RATES = (
     *("requests/s (least–most)", "Authsite on PostgreSQL is", "p50 ms", "p99 ms", "server CPU µs"),
@@ -110,7 +111,7 @@ class Results:
                     best = measured(server, asked, question, options.seconds, *words, "--fresh")
                     self.rounds[FRESH, contender.name].append(best)
                 if question in {"verifier", "empty"}:
-                    self.measure_evenly(contender, server, asked, options)
+                    self.measure_for_long(contender, server, asked, options)
                 if question != "verifier":
                     continue
                 for mode, fresh in WRK.items() if wrk.PROGRAM else ():
@@ -125,34 +126,41 @@ class Results:
                     figures = with_cost(server, asked, ask)
                     self.rounds[mode, contender.name].append(figures)
 
-    def measure_evenly(
+    def measure_for_long(
         self, contender: Contender, server: Running, asked: Registry, options: argparse.Namespace
     ) -> None:
-        """Ask at even rates, once what requests leave behind is written at these rates, too."""
-        question = contender.questions[0]
-        for mode, rate in self.halves(contender.name):
-            words = ("--connections", str(options.connections), "--rate", str(rate))
+        """Ask fully and at even rates, once what requests leave behind is written meanwhile."""
+
+        def ask(mode: str, *more: str) -> None:
+            words = ("--connections", str(options.connections), *more)
             way = (*words, "--fresh") if mode.startswith(FRESH) else words
             if contender.writes_behind:
                 load(server.port, asked.folder / question, options.settle, *way)
             figures = measured(server, asked, question, options.seconds, *way)
             self.rounds[mode, contender.name].append(figures)
 
+        question = contender.questions[0]
+        for mode in LASTING.values() if contender.writes_behind else ():
+            ask(mode)
+        for mode, rate in self.halves(contender.name):
+            ask(mode, "--rate", str(rate))
+
     def halves(self, name: str) -> list[tuple[str, float]]:
         """Return at which rates somebody is asked evenly: half of those just reached, by name.
 
         The tuned competitor and an empty view are also asked at our rates of this round.
         """
-        rates = [
-            (half, known[-1]["rate"] / 2)
-            for mode, half in HALF.items()
-            if (known := self.rounds.get((mode, name)))
-        ]
+        rates = [(half, rate / 2) for half, rate in self.full_rates(name)]
         for other in (POSTGRESQL, SQLITE) if name in (TUNED, EMPTY) else ():
-            for mode, half in HALF.items():
-                if known := self.rounds.get((mode, other)):
-                    rates.append((f"{half}, of {other}", known[-1]["rate"] / 2))
+            rates += [(f"{half}, of {other}", rate / 2) for half, rate in self.full_rates(other)]
         return rates
+
+    def full_rates(self, name: str) -> Iterator[tuple[str, float]]:
+        """Yield the full rates of this round, those that last where they are known."""
+        for mode, half in HALF.items():
+            known = self.rounds.get((LASTING[mode], name)) or self.rounds.get((mode, name))
+            if known:
+                yield half, known[-1]["rate"]
 
     def has(self, name: str) -> bool:
         """Whether somebody was asked."""
@@ -290,6 +298,7 @@ def main() -> None:
         conditions,
         results.rates(KEEP_ALIVE),
         results.rates(FRESH),
+        *map(results.rates, LASTING.values()),
         *map(results.calm, HALF),
         *(results.rates(mode) for mode in WRK if wrk.PROGRAM),
         results.decisions(),

@@ -10,7 +10,7 @@ was reached. On two quiet cores it takes some ten minutes.
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from benchmarks.compare import (
     FRESH,
     HALF,
     KEEP_ALIVE,
+    LASTING,
     POSTGRESQL,
     SETTLE,
     SQLITE,
@@ -70,38 +71,34 @@ def rates(results: Results) -> Iterator[Target]:
     """Yield how many times the tuned competitor's rate ours are, by each generator."""
     ways = {KEEP_ALIVE: "keep-alive", FRESH: "new connections"}
     for (name, mode), least in RATES.items():
-        for asked in (mode, *(way for way, fresh in WRK.items() if fresh == (mode == FRESH))):
-            ratio = results.ratio((asked, name), (asked, TUNED))
+        by_wrk = next(way for way, fresh in WRK.items() if fresh == (mode == FRESH))
+        for asked, other, how in (
+            (mode, mode, ""),
+            (LASTING[mode], mode, ", for long"),
+            (by_wrk, by_wrk, " (wrk)"),
+        ):
+            ratio = results.ratio((asked, name), (other, TUNED))
             if ratio is not None:
-                by = " (wrk)" if asked in WRK else ""
                 yield Target(
-                    f"{name}, {ways[mode]}{by}: rate of tuned FastAPI's",
+                    f"{name}, {ways[mode]}{how}: rate of tuned FastAPI's",
                     f"≥ {least} ×",
                     f"{ratio:.2f} ×",
                     ratio >= least,
                 )
 
 
-def rates_for_long(results: Results, reached: Mapping[str, float]) -> Iterator[Target]:
-    """Yield the same of full load that lasts, so that all is written which requests leave."""
-    if results.has(TUNED):
-        tuned = spread(results.rounds[KEEP_ALIVE, TUNED]).value
-        for name, rate in reached.items():
-            least = RATES[name, KEEP_ALIVE]
-            yield Target(
-                f"{name}, keep-alive, for long: rate of tuned FastAPI's",
-                f"≥ {least} ×",
-                f"{rate / tuned:.2f} ×",
-                rate >= least * tuned,
-            )
-
-
 def tails(results: Results) -> Iterator[Target]:
     """Yield the 99th percentiles beside the median, and beside the tuned competitor's."""
     for name in filter(results.has, OURS):
         for mode in (KEEP_ALIVE, FRESH):
-            for asked, other in ((mode, mode), (HALF[mode], f"{HALF[mode]}, of {name}")):
-                rounds = results.rounds[asked, name]
+            for asked, other in (
+                (mode, mode),
+                (LASTING[mode], mode),
+                (HALF[mode], f"{HALF[mode]}, of {name}"),
+            ):
+                rounds = results.rounds.get((asked, name))
+                if not rounds:
+                    continue
                 p50, p99 = (spread(rounds, each).value for each in ("p50", "p99"))
                 floor = results.rounds.get((other, EMPTY))
                 beside = f"; {EMPTY}: {waits(floor)}" if floor else ""
@@ -167,14 +164,7 @@ def fleets(asked: Registry, kind: str, first: int) -> str:
     return f"{admitted:,} are all let in at the first attempt; more were not tried"
 
 
-class Carried(NamedTuple):
-    """A server under full load for long: its rate, and the cells of its row."""
-
-    rate: float
-    row: list[str]
-
-
-def carried(asked: Registry, kind: str, seconds: float) -> Carried:
+def carried(asked: Registry, kind: str, seconds: float) -> list[str]:
     """Return what becomes of a server, and its database, under full load for that long."""
     with ours(kind).serving(asked.url) as server:
         load(server.port, asked.folder / "verifier", 0.5)
@@ -184,7 +174,7 @@ def carried(asked: Registry, kind: str, seconds: float) -> Carried:
         later, (size_later, log_later) = sum(resident(server)), sizes(asked)
         hour = 3600 / (time.monotonic() - began)
         workers = len(resident(server))
-    row = [
+    return [
         kind,
         f"{figures['rate']:,.0f}",
         f"{figures['p99']:.1f}",
@@ -195,7 +185,6 @@ def carried(asked: Registry, kind: str, seconds: float) -> Carried:
         f"{(size_later - size) / 2**20 * hour:+,.0f}",
         f"{(log_later - log) / 2**20:,.0f}",
     ]
-    return Carried(figures["rate"], row)
 
 
 def sizes(asked: Registry) -> tuple[int, int]:
@@ -246,18 +235,16 @@ def main() -> None:
             for contender in contenders:
                 results.measure(contender, registries[contender.database], options)
             say(f"round {done + 1} of {options.rounds}")
-        long: dict[str, Carried] = {}
-        limits = []
+        long, limits = [], []
         for kind, asked in registries.items():
-            long[kind] = carried(asked, kind, options.long)
+            long.append(carried(asked, kind, options.long))
             limits.append([kind, fleets(asked, kind, options.fleet)])
             say(f"limits of {kind}")
         beside = argparse.Namespace(**vars(options) | {"seconds": options.long / 2, "wait": False})
         for kind, asked in registries.items():
             reached += company(asked, kind, beside)
     aims: tuple[Callable[[Results], Iterator[Target]], ...] = (rates, tails, decisions)
-    lasting = rates_for_long(results, {ours(kind).name: one.rate for kind, one in long.items()})
-    reached = [*lasting, *(target for aim in aims for target in aim(results)), *reached]
+    reached = [*(target for aim in aims for target in aim(results)), *reached]
     head = ("target", "aim", "measured", "")
     carry = (
         *("full load on", "verifications/s", "p99 ms", "MiB a worker, before", "after"),
@@ -270,10 +257,11 @@ def main() -> None:
     texts = [
         conditions,
         table(head, [target.row() for target in reached]),
-        table(carry, [one.row for one in long.values()]),
+        table(carry, long),
         table(("devices at once, each over a new connection, 5 s", ""), limits),
         results.rates(KEEP_ALIVE),
         results.rates(FRESH),
+        *map(results.rates, LASTING.values()),
         *map(results.calm, HALF),
         *(results.rates(mode) for mode in WRK if wrk.PROGRAM),
         results.decisions(),
