@@ -22,7 +22,8 @@ from tests.support.postgres import free_port
 from tests.support.servers import PEPPERS, Server
 
 EARLIER = "39c6791505e334379839d58e540fee6e2b5bcb09"  # whose code must work on today's schema
-PAGE_WITH_CURSOR = "/admin/auth/group/add/"  # Django reads its choices through a cursor
+# Django reads the choices of its form through a cursor.
+PAGE_WITH_CURSOR = "/admin/authsite/serviceaccount/add/"
 PAGES = 150  # of staff's, at most
 
 PGBOUNCER = """
@@ -107,7 +108,7 @@ def pooled(folder: Path, report: Report) -> None:
                 report.must(name in naive.log, f"the start did not say {name}")
                 report.must(name not in server.log, f"the start asked for {name} in vain")
             report.must(failed, "nothing failed without the setting")
-            report.counter = f"DATABASE_POOLER=off: {failed} of 20 pages of roles failed"
+            report.counter = f"DATABASE_POOLER=off: {failed} of 20 pages of service accounts failed"
 
 
 def earlier_code() -> bytes:
