@@ -3,6 +3,8 @@
 from collections import defaultdict
 from functools import cached_property
 
+from django.db.models import Exists, OuterRef
+
 from devices.models import Device, DeviceGroup
 
 
@@ -19,8 +21,10 @@ class GroupTree:
     @cached_property
     def inhabited(self) -> set[int]:
         """The groups that hold a device, or lie above one that does."""
-        held = Device.groups.through.objects.values_list("devicegroup_id", flat=True).distinct()
-        return {pk for group in held for pk in self.above(group)}
+        members = Device.groups.through.objects.filter(devicegroup=OuterRef("pk"))
+        # Each group is asked for a member: there are few of them, and a million memberships.
+        asked = DeviceGroup.objects.order_by().values_list("pk", Exists(members))
+        return {pk for group, is_held in asked if is_held for pk in self.above(group)}
 
     def above(self, group: int) -> set[int]:
         """Return the group and those that it lies in."""

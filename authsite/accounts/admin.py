@@ -27,6 +27,7 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from authsite.accounts import login, second_factor
+from authsite.accounts.account import Account
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.tokens import scopes
 from devices.admin.forms import CurrentForm
@@ -86,9 +87,13 @@ class PermissionsField(forms.ModelMultipleChoiceField):
 def _rows(model: Any) -> str:
     """Return what rows are called on their pages: Django's groups are roles here.
 
-    Accounts are so called where the API sees them.
+    Accounts are there twice: what opens their pages, and what changes them over the API.
     """
-    if model is not User and admin.site.is_registered(model):
+    if model is User:
+        return _("Accounts, in the admin")
+    if model is Account:
+        return _("Accounts, over the API")
+    if admin.site.is_registered(model):
         return capfirst(str(admin.site.get_model_admin(model).opts.verbose_name_plural))
     return scopes.rows_of(model)
 

@@ -43,6 +43,7 @@ IN_PANEL = 5  # changes
 MAX_EXPORTED = 100_000  # rows, while somebody waits
 EXPORTED = (Format.CSV, Format.NDJSON)
 MAX_NAMED = 5  # rows that an undo leaves, for each reason
+MAX_COUNTED = 100_000  # changes of a batch in one history, on its own page
 MAX_PLANNED = 1_000  # changes whose undoing is worked out before anybody asks for it
 PLAN = "plan"  # in the address of what was changed together: somebody does
 
@@ -97,15 +98,18 @@ class HistoryMixin(OwnPagesMixin):
         )
         if row is None and not page.entries:
             raise Http404
-        numbers = {entry.change.batch for entry in page.entries} - {None}
-        together = timeline.counts_of(timeline.visible_to(request.user), numbers)
+        numbers = {entry.change.batch for entry in page.entries if not entry.batch} - {None}
+        visible_histories = timeline.visible_to(request.user)
+        together = timeline.counts_of(visible_histories, numbers, timeline.MAX_COUNTED)
         entries = [
             shown(entry)
             | {
-                "others": sum(one.n for one in together.get(entry.change.batch, ())) - 1,
+                "others": sum(one.n for one in counts) - 1,
+                "others_shown": timeline.total_text(counts, besides=1),
                 **(self._ways_back(request, entry, row) if row else {}),
             }
             for entry in page.entries
+            for counts in [together.get(entry.change.batch, [])]
         ]
         return self.page(
             request,
@@ -337,7 +341,7 @@ def exported_changes(request: HttpRequest) -> HttpResponseBase:
 def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> HttpResponse:
     """Show what one request, command or import changed, and undo it once that is confirmed."""
     where = {one: Q(batch=number) for one in timeline.visible_to(request.user)}
-    counts = timeline.counts_of(where, [number])[number]
+    counts = timeline.counts_of(where, [number], MAX_COUNTED)[number]
     if not counts:
         raise PermissionDenied if not where else Http404
     if request.method == "POST":
@@ -355,7 +359,6 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
             **site.each_context(request),
             "title": _("Changed together"),
             "counts": counts,
-            "total": total,
             "can_be_planned": not is_planned and total <= undoing.MAX_UNDONE,
             "first": page.entries[0] if page.entries else None,
             "entries": [shown(entry) for entry in page.entries],

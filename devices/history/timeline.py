@@ -5,12 +5,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
-from django.db import models
-from django.db.models import CharField, Count, OuterRef, Q, Subquery, Value
+from django.db import connection, models
+from django.db.models import OuterRef, Q, Subquery
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
@@ -25,6 +26,8 @@ NOTHING = "—"
 PER_PAGE = 50
 LATEST_FIRST = ("-history_date", "-history_id")
 MAX_INLINE = 10  # changes of a batch that are shown with it; of more, a page of its own shows them
+MAX_COUNTED = 1_000  # changes of a batch in one history, where it is one entry among others
+MAX_ROUNDS = 10  # of reading on below large batches: a page that needs more of them is shorter
 CHANGES = ~Q(history_type=ChangeType.TRIED)  # and not what left its row as it was
 
 
@@ -38,11 +41,16 @@ class FieldChange(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """How many changes of one sort a batch has."""
+    """How many changes of one sort a batch has, at least where `is_cut`."""
 
     kind: ChangeType
     what: str
     n: int
+    is_cut: bool = False
+
+    @property
+    def shown(self) -> str:
+        return _shown(self.n, is_cut=self.is_cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,11 @@ class Batch:
     @property
     def total(self) -> int:
         return sum(one.n for one in self.counts)
+
+    @property
+    def shown(self) -> str:
+        """The number of changes, as far as they were counted."""
+        return total_text(self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,19 @@ class Cursor(NamedTuple):
             return None
         return cls(parsed, table, int(number))
 
+    @classmethod
+    def at(cls, change: Any) -> "Cursor":
+        """Return the cursor of a page that ends with a change."""
+        return cls(change.history_date, change._meta.label, change.history_id)
+
+    def precedes(self, change: Any) -> bool:
+        """Whether a change comes after this one, and is older."""
+        if change.history_date != self.moment:
+            return bool(change.history_date < self.moment)
+        if change._meta.label != self.table:
+            return bool(change._meta.label > self.table)
+        return bool(change.history_id < self.number)
+
     def before(self, table: str) -> Q:
         """Return the condition that a change of a table comes after this one, and is older."""
         if table == self.table:
@@ -179,12 +205,14 @@ def latest(
 ) -> Page:
     """Return the latest changes of some histories, each under its condition.
 
-    With `in_batches`, what was changed together is one entry. One statement a history, read
-    backwards along an index; one more for each batch that fills a page; a few more for what they
-    refer to, however many changes there are. `of_batch` says that all are of one batch.
+    With `in_batches`, what was changed together is one entry, and a page of large batches has fewer
+    than `limit`. One statement a history, read backwards along an index; one more for each batch
+    that fills a page; a few more for what they refer to, however many changes there are. `of_batch`
+    says that all are of one batch.
     """
+    end: Cursor | None = None
     if in_batches:
-        found = _newest_of_batches(where, limit, after)
+        found, end = _newest_of_batches(where, limit, after)
     else:
         # The changes of one batch are found by its index, in which their numbers follow.
         order = LATEST_FIRST[1:] if of_batch else LATEST_FIRST
@@ -198,11 +226,10 @@ def latest(
     found.sort(key=lambda row: row.history_date, reverse=True)
     if in_batches:
         found = _first_of_batches(found)
+    if end is not None:
+        found = [change for change in found if not end.precedes(change)]
     shown = found[:limit]
-    older = None
-    if len(found) > limit:
-        last = shown[-1]
-        older = Cursor(last.history_date, last._meta.label, last.history_id)
+    older = Cursor.at(shown[-1]) if len(found) > limit else end
     entries = entries_of(shown)
     return Page(_with_batches(where, entries) if in_batches else entries, older)
 
@@ -216,11 +243,15 @@ def _newest_first(
     return rows.order_by(*order)
 
 
-def _newest_of_batches(where: Mapping[Any, Q], limit: int, after: Cursor | None) -> list[Any]:
+def _newest_of_batches(
+    where: Mapping[Any, Q], limit: int, after: Cursor | None
+) -> tuple[list[Any], Cursor | None]:
     """Return the latest changes of each history, of a batch the newest one alone.
 
     Where a large batch fills what was read, reading goes on below it without its rows: a condition
     that asks of each row whether its batch has a newer one takes seconds with thousands of rows.
+    After MAX_ROUNDS of them the page ends: return how far all histories were read, too, where one
+    was not read to its end.
     """
     kept: dict[Any, list[Any]] = {historical: [] for historical in where}
     passed: dict[Any, set[UUID]] = {historical: set() for historical in where}
@@ -229,7 +260,10 @@ def _newest_of_batches(where: Mapping[Any, Q], limit: int, after: Cursor | None)
         historical: _newest_first(historical, condition, after)
         for historical, condition in where.items()
     }
-    while waiting:
+    ends: list[Cursor] = []
+    for number in count(1):
+        if not waiting:
+            break
         pages = {historical: list(rows[: limit + 1]) for historical, rows in waiting.items()}
         numbers = {row.batch for page in pages.values() for row in page} - {None}
         if after is not None:
@@ -244,10 +278,16 @@ def _newest_of_batches(where: Mapping[Any, Q], limit: int, after: Cursor | None)
             if len(page) <= limit or len(kept[historical]) > limit:
                 del waiting[historical]
                 continue
-            last = Cursor(page[-1].history_date, historical._meta.label, page[-1].history_id)
+            last = Cursor.at(page[-1])
+            if number >= MAX_ROUNDS and kept[historical]:
+                ends.append(last)
+                del waiting[historical]
+                continue
             rows = _newest_first(historical, where[historical], last)
             waiting[historical] = rows.exclude(batch__in=passed[historical])
-    return [row for rows in kept.values() for row in rows]
+    found = [row for rows in kept.values() for row in rows]
+    ends.sort(key=lambda end: end.table)
+    return found, max(ends, key=lambda end: end.moment, default=None)
 
 
 def _standing_before(where: Mapping[Any, Q], numbers: set[UUID], after: Cursor) -> set[UUID]:
@@ -278,7 +318,7 @@ def _first_of_batches(found: Sequence[Any]) -> list[Any]:
 def _with_batches(where: Mapping[Any, Q], entries: list[Entry]) -> list[Entry]:
     """Return the entries, those of more than one change with what else belongs to them."""
     numbers = {entry.change.batch for entry in entries} - {None}
-    counts = counts_of(where, numbers)
+    counts = counts_of(where, numbers, MAX_COUNTED)
     several = {number for number, one in counts.items() if sum(c.n for c in one) > 1}
     few = {n for n in several if sum(c.n for c in counts[n]) <= MAX_INLINE}
     parts: dict[UUID, list[Entry]] = defaultdict(list)
@@ -297,26 +337,74 @@ def _with_batches(where: Mapping[Any, Q], entries: list[Entry]) -> list[Entry]:
     ]
 
 
-def counts_of(where: Iterable[Any], numbers: Collection[UUID]) -> dict[UUID, list[Counted]]:
-    """Return what batches have in some histories, in one statement."""
+def counts_of(
+    where: Iterable[Any], numbers: Collection[UUID], most: int
+) -> dict[UUID, list[Counted]]:
+    """Return what batches have in some histories, in one statement.
+
+    Of each batch, the first changes of each history are counted, up to `most`: a page of imports
+    would count a million.
+    """
     found: dict[UUID, list[Counted]] = defaultdict(list)
     histories = {historical._meta.label: historical for historical in where}
     if not (numbers and histories):
         return found
-    counted = [
-        historical.objects.filter(batch__in=numbers)
-        .order_by()
-        .annotate(of=Value(label, output_field=CharField()))
-        .values_list("batch", "of", "history_type")
-        .annotate(n=Count("pk"))
-        for label, historical in histories.items()
-    ]
-    for number, label, kind, n in counted[0].union(*counted[1:], all=True):
+    for (number, label), kinds in _kinds_of_first(histories, numbers, most + 1).items():
         historical = histories[label]
-        about = historical if historical.is_link else historical.instance_type
-        noun = about._meta.verbose_name if n == 1 else about._meta.verbose_name_plural
-        found[number].append(Counted(ChangeType(kind), str(noun), n))
+        about = (historical if historical.is_link else historical.instance_type)._meta
+        is_cut = sum(kinds.values()) > most
+        for kind, n in kinds.items():
+            noun = about.verbose_name if n == 1 and not is_cut else about.verbose_name_plural
+            found[number].append(Counted(ChangeType(kind), str(noun), min(n, most), is_cut))
     return found
+
+
+# PostgreSQL would read whole tables for the join that SQLite, which has no LATERAL, walks by index.
+FIRST_OF_BATCHES = {
+    "postgresql": "wanted CROSS JOIN LATERAL (SELECT history_type FROM {table}"
+    " WHERE {table}.batch = wanted.batch ORDER BY history_id LIMIT {most}) AS first",
+    "sqlite": "wanted JOIN {table} ON {table}.batch = wanted.batch AND history_id < COALESCE("
+    "(SELECT history_id FROM {table} AS other WHERE other.batch = wanted.batch"
+    " ORDER BY history_id LIMIT 1 OFFSET {most}), {largest})",
+}
+
+
+def _kinds_of_first(
+    histories: Mapping[str, Any], numbers: Collection[UUID], most: int
+) -> dict[tuple[UUID, str], dict[str, int]]:
+    """Count the first changes of each batch in each history by their kind."""
+    counted = []
+    for label, historical in histories.items():
+        first = FIRST_OF_BATCHES[connection.vendor].format(
+            table=connection.ops.quote_name(historical._meta.db_table),
+            most=most,
+            largest=models.BigIntegerField.MAX_BIGINT,
+        )
+        counted.append(
+            f"SELECT wanted.batch, '{label}', history_type, COUNT(*) FROM {first}"  # noqa: S608 (names of tables)
+            " GROUP BY wanted.batch, history_type"
+        )
+    field = next(iter(histories.values()))._meta.get_field("batch")
+    values = ", ".join(["(%s)"] * len(numbers))
+    found: dict[tuple[UUID, str], dict[str, int]] = defaultdict(dict)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH wanted (batch) AS (VALUES {values}) " + " UNION ALL ".join(counted),
+            [field.get_db_prep_value(number, connection) for number in numbers],
+        )
+        for number, label, kind, n in cursor.fetchall():
+            found[field.to_python(number), label][kind] = n
+    return found
+
+
+def total_text(counts: Sequence[Counted], *, besides: int = 0) -> str:
+    """Return how many changes there are in all besides some, as far as they were counted."""
+    n = sum(one.n for one in counts) - besides
+    return _shown(n, is_cut=any(one.is_cut for one in counts))
+
+
+def _shown(n: int, *, is_cut: bool) -> str:
+    return f"{n:,}+" if is_cut else f"{n:,}"
 
 
 def entries_of(changes: Sequence[Any]) -> list[Entry]:
@@ -360,10 +448,14 @@ def former(changes: Iterable[Any]) -> dict[int, Any]:
 
 
 def differences(old: Any, new: Any, names: "Names") -> list[FieldChange]:
-    """Return what a change did, field by field; of a row that began or ended, what it said."""
-    changes: list[FieldChange] = []
+    """Return what a change did, field by field; of a row that began or ended, what it said.
+
+    Of two fields that say the same by the same name, such as a device's identifier and the device,
+    it is said once.
+    """
+    changes: dict[tuple[str, str, str], FieldChange] = {}
     if new.history_type == ChangeType.TRIED:
-        return changes
+        return []
     for field in new.tracked_fields:
         if field.primary_key or new.is_link:
             continue
@@ -373,15 +465,13 @@ def differences(old: Any, new: Any, names: "Names") -> list[FieldChange]:
             was, now = now, None
         said = was if now is None else now
         if was != now and not (old is None and (_is_empty(said) or said == field.get_default())):
-            changes.append(
-                FieldChange(
-                    field.attname,
-                    capfirst(str(field.verbose_name)),
-                    names.value(field, was),
-                    names.value(field, now),
-                )
+            told = (
+                capfirst(str(field.verbose_name)),
+                names.value(field, was),
+                names.value(field, now),
             )
-    return changes
+            changes.setdefault(told, FieldChange(field.attname, *told))
+    return list(changes.values())
 
 
 def _is_empty(value: Any) -> bool:

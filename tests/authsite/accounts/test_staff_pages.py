@@ -106,7 +106,10 @@ def test_staff_call_accounts_and_roles_so_and_see_who_proves_an_account(
     admin_client: Client, kim: User
 ) -> None:
     assert "<h1>Accounts</h1>" in admin_client.get(LIST).content.decode()
-    assert "<h1>Add role</h1>" in admin_client.get("/admin/auth/group/add/").content.decode()
+    role_page = admin_client.get("/admin/auth/group/add/").content.decode()
+    assert "<h1>Add role</h1>" in role_page
+    assert "Accounts, in the admin" in role_page
+    assert "Users" not in role_page
     page = f"{LIST}{kim.pk}/change/"
     assert "a password of this registry" in admin_client.get(page).content.decode()
     ExternalIdentity.objects.create(

@@ -15,7 +15,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from devices.history import Origin, origin
+from devices.history import ChangeType, Origin, origin, record, timeline
 from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credential_state import revoke_credentials
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
@@ -184,6 +184,10 @@ def test_staff_end_a_session_on_purpose_and_see_the_receipt(client: Client, devi
     assert "ended at rtio-1 after 16 ms" in listed
     shown = client.get(reverse("admin:rpc_sessionending_change", args=[row.pk]))
     assert device.identifier in shown.content.decode()
+    row.refresh_from_db()
+    record([row], ChangeType.CREATED)  # as it is once the session has ended
+    (receipt,) = timeline.latest(timeline.of(SessionEnding, row.pk)).entries
+    assert [one.new for one in receipt.fields if one.name == "Device"] == [device.identifier]
 
 
 def test_who_may_not_end_sessions_finds_no_button_and_no_page(
