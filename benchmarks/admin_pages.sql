@@ -142,4 +142,3 @@ INSERT INTO axes_accessattempt
         failures_since_start)
 SELECT 'browser ' || n, '10.2.0.1', 'person ' || n % 2000, '', '/admin/login/',
        now() - n * interval '1 minute', '', '', 1 FROM generate_series(1, {devices} / 100) n;
-VACUUM ANALYZE
