@@ -11,8 +11,8 @@ class DevicesConfig(AppConfig):
     def ready(self) -> None:
         """Register signals, look-ups, and the panel of a device's history."""
         # Models, and what imports them, are loaded by now, and not before.
-        from devices.admin import reauthentication  # noqa: F401
-        from devices.admin.history import history_panel
+        from devices.admin.base import reauthentication  # noqa: F401
+        from devices.admin.base.history import history_panel
         from devices.database import text_search  # noqa: F401
         from devices.extension_points import PANELS, PEPPERED
         from devices.models import Webhook

@@ -15,7 +15,7 @@ from django.utils import translation
 
 from authsite.accounts.tokens import last_used as token_uses
 from authsite.admin import home
-from devices.admin import expiry
+from devices.admin.credentials import expiry
 from devices.credentials import throttle
 from devices.database import last_used, outages
 from devices.events import guesses

@@ -12,9 +12,9 @@ from django.utils.translation import gettext_lazy
 
 from acl import assertions
 from acl.models import Assertion
-from devices.admin.forms import CurrentForm
-from devices.admin.history import RecordedAdmin
-from devices.admin.rendering import Tone, badge
+from devices.admin.base.forms import CurrentForm
+from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.rendering import Tone, badge
 
 
 class AssertionForm(CurrentForm):

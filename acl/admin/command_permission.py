@@ -28,13 +28,13 @@ from acl.admin.filters import (
 from acl.lint import lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import NAMED, DestinationKind, SourceKind, state_order
-from devices.admin.actions import BulkActionsMixin, BulkChange
-from devices.admin.changelist import BoundedChangeList
-from devices.admin.forms import CurrentForm
-from devices.admin.history import RecordedAdmin
-from devices.admin.mixins import ChangeGuardMixin
-from devices.admin.rendering import CREATED, UPDATED, moment_column
-from devices.admin.saved_filters import SavedFiltersMixin
+from devices.admin.base.actions import BulkActionsMixin, BulkChange
+from devices.admin.base.changelist import BoundedChangeList
+from devices.admin.base.forms import CurrentForm
+from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.mixins import ChangeGuardMixin
+from devices.admin.base.rendering import CREATED, UPDATED, moment_column
+from devices.admin.base.saved_filters import SavedFiltersMixin
 from devices.models import Device, DeviceGroup
 
 # Between quotation marks of either sort, or without a space.

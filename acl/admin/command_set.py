@@ -13,9 +13,9 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy
 
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
-from devices.admin.forms import CurrentForm, CurrentFormSet
-from devices.admin.history import RecordedAdmin
-from devices.admin.mixins import ChangeGuardMixin
+from devices.admin.base.forms import CurrentForm, CurrentFormSet
+from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.mixins import ChangeGuardMixin
 
 
 class PatternInline(admin.TabularInline):

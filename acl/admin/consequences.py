@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from acl.what_if import Before, Consequences
-from devices.admin.mixins import EDIT
+from devices.admin.base.mixins import EDIT
 from devices.extension_points import View
 
 TRY, CONFIRMED = "_try", "_confirmed"

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission
 from acl.sentences import commands_of, template
-from devices.admin.rendering import Tone, badge
+from devices.admin.base.rendering import Tone, badge
 from devices.models import Device, DeviceGroup
 from devices.text import visible
 

@@ -17,8 +17,8 @@ from acl.extension_points import COMMAND_SOURCES
 from acl.models import CommandPermission, CommandSetPattern
 from acl.models.command_permission import DestinationKind, Effect, SourceKind
 from devices.addresses import AddressError, entity_id
-from devices.admin.mixins import OwnPagesMixin
-from devices.admin.try_credential import MAX_SUGGESTED, SuggestingInput
+from devices.admin.base.mixins import OwnPagesMixin
+from devices.admin.credentials.try_credential import MAX_SUGGESTED, SuggestingInput
 from devices.models import Device
 
 DEVICES = reverse_lazy("admin:devices_device_suggestions")

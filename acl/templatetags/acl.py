@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from acl.admin import sentences
 from acl.engine.decisions import Decision
 from acl.models import CommandPermission
-from devices.admin.rendering import Tone, badge
+from devices.admin.base.rendering import Tone, badge
 
 register = template.Library()
 register.filter("sentence", sentences.linked)

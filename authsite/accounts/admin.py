@@ -30,16 +30,16 @@ from authsite.accounts import login, second_factor
 from authsite.accounts.account import Account
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.tokens import scopes
-from devices.admin.forms import CurrentForm
-from devices.admin.mixins import (
+from devices.admin.base.forms import CurrentForm
+from devices.admin.base.mixins import (
     OwnPagesMixin,
     SaveChangedFieldsMixin,
     confirmation,
     is_confirmed,
     own_page,
 )
-from devices.admin.reauthentication import recently_authenticated
-from devices.admin.rendering import NOTHING, Tone, badge, moment, moment_column
+from devices.admin.base.reauthentication import recently_authenticated
+from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 
 LAST_LOGIN = moment_column("last_login", gettext_lazy("Last login"))
 JOINED = moment_column("date_joined", gettext_lazy("Created"))

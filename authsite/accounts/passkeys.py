@@ -15,7 +15,7 @@ from django_otp_webauthn.views import (
 )
 
 from authsite.accounts import login, second_factor
-from devices.admin import reauthentication
+from devices.admin.base import reauthentication
 
 app_name = "otp_webauthn"  # the names that its scripts know its addresses by
 

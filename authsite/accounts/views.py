@@ -27,9 +27,9 @@ from authsite.accounts.sign_on import sessions
 from authsite.accounts.sign_on.models import MAX_NAME
 from authsite.accounts.sign_on.refusals import SignOnRefused
 from authsite.accounts.sign_on.views import refused, signed_out_page, wanted_page
-from devices.admin import reauthentication
-from devices.admin.mixins import site_page
-from devices.admin.reauthentication import recently_authenticated
+from devices.admin.base import reauthentication
+from devices.admin.base.mixins import site_page
+from devices.admin.base.reauthentication import recently_authenticated
 
 
 def check_password(request: HttpRequest, password: str) -> str:

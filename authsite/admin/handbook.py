@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from devices.admin.mixins import site_page
+from devices.admin.base.mixins import site_page
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite

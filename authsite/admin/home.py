@@ -19,11 +19,11 @@ from django.utils.translation import gettext_lazy
 
 from acl.models import CommandPermission
 from authsite.admin.links import list_url, may_add, may_see
-from devices.admin.changelist import count_text
-from devices.admin.changelist import counts as bounded_counts
-from devices.admin.charts import Hour, hourly_bars
-from devices.admin.history import shown
-from devices.admin.rendering import SOON, Tone
+from devices.admin.base.changelist import count_text
+from devices.admin.base.changelist import counts as bounded_counts
+from devices.admin.base.charts import Hour, hourly_bars
+from devices.admin.base.history import shown
+from devices.admin.base.rendering import SOON, Tone
 from devices.events.models import DeliveryState, WebhookState
 from devices.history import timeline
 from devices.models import CertificateAuthority, Device, RevocationList, Webhook

@@ -14,12 +14,12 @@ from authsite.admin import home
 from authsite.admin.handbook import chapter_view, contents_view, help_url
 from authsite.admin.search import device_named, search
 from authsite.admin.side_bar import side_bar
-from devices.admin.changelist import BoundedListMixin
-from devices.admin.expiry import calendar_page
-from devices.admin.history import all_changes, batch_view, exported_changes
-from devices.admin.mixins import AddressParametersMixin, site_page
-from devices.admin.rendering import NOTHING
-from devices.admin.widgets import SuggestedRowsMixin
+from devices.admin.base.changelist import BoundedListMixin
+from devices.admin.base.history import all_changes, batch_view, exported_changes
+from devices.admin.base.mixins import AddressParametersMixin, site_page
+from devices.admin.base.rendering import NOTHING
+from devices.admin.base.widgets import SuggestedRowsMixin
+from devices.admin.credentials.expiry import calendar_page
 from devices.history.timeline import visible_to
 
 

@@ -12,9 +12,9 @@ from django.utils.translation import gettext_lazy
 
 from devices import attributes
 from devices.admin.attribute_fields import PREFIX
-from devices.admin.changelist import CountedFilter
-from devices.admin.history import RecordedAdmin
-from devices.admin.rendering import NOTHING
+from devices.admin.base.changelist import CountedFilter
+from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.rendering import NOTHING
 from devices.models import AttributeDefinition, AttributeType, Device
 
 

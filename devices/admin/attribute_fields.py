@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import attributes
-from devices.admin.forms import AttributesField, CurrentForm, LineInput, LinesInput
+from devices.admin.base.forms import AttributesField, CurrentForm, LineInput, LinesInput
 from devices.models import AttributeDefinition, AttributeType
 from devices.models.attribute_definition import faults
 

@@ -16,10 +16,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices.addresses import is_storable
-from devices.admin.actions import BulkActionsMixin, Delete, Disable, Enable, Join, Leave, RevokeAll
 from devices.admin.attribute import attribute_columns, attribute_filters, said
 from devices.admin.attribute_fields import PREFIX, attributes_form, field_name
-from devices.admin.changelist import (
+from devices.admin.base.actions import (
+    BulkActionsMixin,
+    Delete,
+    Disable,
+    Enable,
+    Join,
+    Leave,
+    RevokeAll,
+)
+from devices.admin.base.changelist import (
     ANYWHERE,
     ChosenColumnsMixin,
     CredentialsFilter,
@@ -30,14 +38,11 @@ from devices.admin.changelist import (
     StateFilter,
     is_large,
 )
-from devices.admin.forms import FIELDS
-from devices.admin.history import RecordedAdmin
-from devices.admin.import_export import ImportExportMixin
-from devices.admin.issue_key import IssueKeyMixin
-from devices.admin.mixins import ChangeGuardMixin
-from devices.admin.panels import credential_panels, facts_of, panels_of
-from devices.admin.read_first import ReadFirstMixin
-from devices.admin.rendering import (
+from devices.admin.base.forms import FIELDS
+from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.mixins import ChangeGuardMixin
+from devices.admin.base.read_first import ReadFirstMixin
+from devices.admin.base.rendering import (
     CREATED,
     LAST_SEEN,
     NOTHING,
@@ -48,8 +53,11 @@ from devices.admin.rendering import (
     expiry,
     expiry_in_list,
 )
-from devices.admin.saved_filters import SavedFiltersMixin
-from devices.admin.try_credential import TryCredentialMixin
+from devices.admin.base.saved_filters import SavedFiltersMixin
+from devices.admin.credentials.issue_key import IssueKeyMixin
+from devices.admin.credentials.try_credential import TryCredentialMixin
+from devices.admin.import_export import ImportExportMixin
+from devices.admin.panels import credential_panels, facts_of, panels_of
 from devices.models import AttributeDefinition, CredentialState, Device
 from devices.models.credential_state import credential_state, next_expiry
 from devices.models.dependants import dependants, not_deletable

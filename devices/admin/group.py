@@ -14,13 +14,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from devices.admin.changelist import OrderedChangeList, count_text, counts, is_large
+from devices.admin.base.changelist import OrderedChangeList, count_text, counts, is_large
+from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.mixins import ChangeGuardMixin, is_key, own_page
+from devices.admin.base.read_first import ReadFirstMixin
+from devices.admin.base.widgets import SuggestedRows
 from devices.admin.group_tree import GroupTreeMixin
-from devices.admin.history import RecordedAdmin
-from devices.admin.mixins import ChangeGuardMixin, is_key, own_page
 from devices.admin.panels import panels_of
-from devices.admin.read_first import ReadFirstMixin
-from devices.admin.widgets import SuggestedRows
 from devices.extension_points import Panel, Place
 from devices.models import Device, DeviceGroup, Membership, PreSharedKey
 from devices.models.dependants import dependants, not_deletable

@@ -29,10 +29,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from devices.admin.changelist import MAX_LISTED, hits
-from devices.admin.forms import LineInput
-from devices.admin.mixins import OwnPagesMixin, own_page
-from devices.admin.reauthentication import is_recent
+from devices.admin.base.changelist import MAX_LISTED, hits
+from devices.admin.base.forms import LineInput
+from devices.admin.base.mixins import OwnPagesMixin, own_page
+from devices.admin.base.reauthentication import is_recent
 from devices.jobs import NEEDED
 from devices.models import Device
 from devices.text import isolated

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from devices.admin.rendering import expiry, moment, state_badge
+from devices.admin.base.rendering import expiry, moment, state_badge
 from devices.extension_points import FACTS, GROUP_PANELS, PANELS, Fact, Panel, Place
 from devices.models import Device, DeviceGroup
 

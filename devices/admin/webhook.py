@@ -16,11 +16,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from devices.admin.forms import CurrentForm
-from devices.admin.history import RecordedAdmin
-from devices.admin.mixins import ReadOnlyMixin, form_page, own_page
-from devices.admin.reauthentication import recently_authenticated
-from devices.admin.rendering import NOTHING, Tone, badge, moment, moment_column
+from devices.admin.base.forms import CurrentForm
+from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.mixins import ReadOnlyMixin, form_page, own_page
+from devices.admin.base.reauthentication import recently_authenticated
+from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.events.kinds import Kind
 from devices.events.models import Delivery, DeliveryState, Event, Webhook, WebhookState
 from devices.events.sealing import SealedError

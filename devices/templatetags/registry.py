@@ -5,7 +5,7 @@ import re
 from django import template
 from django.utils.safestring import SafeString, mark_safe
 
-from devices.admin import changelist, rendering
+from devices.admin.base import changelist, rendering
 from devices.text import ISOLATE, isolated
 
 register = template.Library()

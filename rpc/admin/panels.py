@@ -11,8 +11,8 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from devices.admin.charts import Hour, hourly_bars
-from devices.admin.rendering import Tone, badge, moment
+from devices.admin.base.charts import Hour, hourly_bars
+from devices.admin.base.rendering import Tone, badge, moment
 from devices.extension_points import Fact, Panel, Place
 from devices.models import Device, DeviceGroup
 from rpc.models import CallOutcome, CallQuerySet, CallRecord

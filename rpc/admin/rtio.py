@@ -15,16 +15,16 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
-from devices.admin.actions import BulkActionsMixin, BulkChange
-from devices.admin.history import RecordedAdmin
-from devices.admin.mixins import (
+from devices.admin.base.actions import BulkActionsMixin, BulkChange
+from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.mixins import (
     NoDeletingMixin,
     OwnPagesMixin,
     ReadOnlyMixin,
     form_page,
     own_page,
 )
-from devices.admin.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
+from devices.admin.base.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
 from devices.models import Device
 from devices.models.dependants import dependants, not_deletable
 from rpc.admin.panels import ending_badge

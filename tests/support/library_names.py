@@ -69,15 +69,28 @@ NAMES = [
         "devices/admin/import_export.py",
         "what a list raises for an address that makes no sense",
     ),
-    Name(f"{ADMIN}.options", "IS_POPUP_VAR", "devices/admin/read_first.py", "forms in pop-ups"),
-    Name(f"{ADMIN}.helpers", "ACTION_CHECKBOX_NAME", "devices/admin/mixins.py", "of a list"),
-    Name(f"{ADMIN}.utils", "label_for_field", "devices/admin/changelist.py", "heads of columns"),
-    Name(f"{ADMIN}.views.main", "ORDER_VAR", "devices/admin/saved_filters.py", "of a list"),
-    Name(f"{ADMIN}.views.main", "PAGE_VAR", "devices/admin/saved_filters.py", "of a list"),
-    Name(f"{ADMIN}.views.main", "SEARCH_VAR", "devices/admin/saved_filters.py", "of a list"),
-    Name(f"{ADMIN}.widgets", "AdminSplitDateTime", "devices/admin/forms.py", "looks as Django's"),
-    Name(f"{ADMIN}.widgets", "AutocompleteSelect", "devices/admin/widgets.py", "suggests rows"),
-    Name(f"{ADMIN}.widgets", "AutocompleteSelectMultiple", "devices/admin/widgets.py", "the same"),
+    Name(
+        f"{ADMIN}.options", "IS_POPUP_VAR", "devices/admin/base/read_first.py", "forms in pop-ups"
+    ),
+    Name(f"{ADMIN}.helpers", "ACTION_CHECKBOX_NAME", "devices/admin/base/mixins.py", "of a list"),
+    Name(
+        f"{ADMIN}.utils", "label_for_field", "devices/admin/base/changelist.py", "heads of columns"
+    ),
+    Name(f"{ADMIN}.views.main", "ORDER_VAR", "devices/admin/base/saved_filters.py", "of a list"),
+    Name(f"{ADMIN}.views.main", "PAGE_VAR", "devices/admin/base/saved_filters.py", "of a list"),
+    Name(f"{ADMIN}.views.main", "SEARCH_VAR", "devices/admin/base/saved_filters.py", "of a list"),
+    Name(
+        f"{ADMIN}.widgets", "AdminSplitDateTime", "devices/admin/base/forms.py", "looks as Django's"
+    ),
+    Name(
+        f"{ADMIN}.widgets", "AutocompleteSelect", "devices/admin/base/widgets.py", "suggests rows"
+    ),
+    Name(
+        f"{ADMIN}.widgets",
+        "AutocompleteSelectMultiple",
+        "devices/admin/base/widgets.py",
+        "the same",
+    ),
     Name(
         "django.contrib.auth.management",
         "create_permissions",
@@ -119,7 +132,7 @@ NAMES = [
         "devices/models/attribute_definition.py",
         "attributes whose names hold two underscores",
     ),
-    Name("django.utils.formats", "number_format", "devices/admin/changelist.py", "10,000"),
+    Name("django.utils.formats", "number_format", "devices/admin/base/changelist.py", "10,000"),
     Name(
         "django.utils.http",
         "url_has_allowed_host_and_scheme",
@@ -130,19 +143,19 @@ NAMES = [
     Name(
         "django.forms.forms",
         "BaseForm.add_initial_prefix",
-        "devices/admin/forms.py",
+        "devices/admin/base/forms.py",
         "what a form showed",
     ),
     Name(
         "django.forms.models",
         "BaseModelFormSet.save_existing",
-        "devices/admin/forms.py",
+        "devices/admin/base/forms.py",
         "changed fields only",
     ),
     Name(
         "django.forms.models",
         "BaseModelForm._post_clean",
-        "devices/admin/presented.py",
+        "devices/admin/credentials/presented.py",
         "reads what was uploaded before the model checks it",
     ),
     Name("prometheus_client", "Histogram._sum", "authsite/operations/metrics.py", "adds in bulk"),

@@ -13,7 +13,7 @@ from authsite.accounts.login import client_address
 from authsite.accounts.sign_on import sessions
 from authsite.accounts.sign_on.models import ExternalIdentity, Person
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused, refusal_page
-from devices.admin import reauthentication
+from devices.admin.base import reauthentication
 from rpc.authentication import is_within
 
 logger = logging.getLogger("authsite.sign_on")

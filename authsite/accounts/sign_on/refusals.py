@@ -10,7 +10,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from devices.admin.mixins import site_page
+from devices.admin.base.mixins import site_page
 from devices.telemetry import request_id
 
 # What a provider's answers are held against before somebody is refused.

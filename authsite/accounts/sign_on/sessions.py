@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from authsite.accounts import login, second_factor
 from authsite.accounts.sign_on.models import ExternalIdentity
-from devices.admin import reauthentication
+from devices.admin.base import reauthentication
 
 BACKEND = f"{__name__}.SignedOnBackend"
 DIRECTORY = "authsite.accounts.sign_on.directory.DirectoryBackend"

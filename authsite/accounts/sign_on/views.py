@@ -27,8 +27,8 @@ from authsite.accounts.sign_on import journeys, sessions
 from authsite.accounts.sign_on.journeys import Journey, Purpose
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.sign_on.refusals import ERROR_CODE, Reason, SignOnRefused, refusal_page
-from devices.admin import reauthentication
-from devices.admin.mixins import site_page
+from devices.admin.base import reauthentication
+from devices.admin.base.mixins import site_page
 
 if TYPE_CHECKING:
     from authsite.accounts.sign_on.provider import Provider

@@ -24,13 +24,13 @@ from authsite.accounts.tokens.models import (
     names_of,
 )
 from authsite.accounts.tokens.rules import MAX_PER_HOUR, Rule
-from devices.admin.actions import BulkActionsMixin, BulkChange, RevokeForm
-from devices.admin.changelist import CredentialStateFilter
-from devices.admin.forms import CurrentForm, LineInput, LinesInput, MomentField
-from devices.admin.history import HistoryMixin, RecordedAdmin
-from devices.admin.mixins import REASON, NoDeletingMixin
-from devices.admin.reauthentication import recently_authenticated
-from devices.admin.rendering import (
+from devices.admin.base.actions import BulkActionsMixin, BulkChange, RevokeForm
+from devices.admin.base.changelist import CredentialStateFilter
+from devices.admin.base.forms import CurrentForm, LineInput, LinesInput, MomentField
+from devices.admin.base.history import HistoryMixin, RecordedAdmin
+from devices.admin.base.mixins import REASON, NoDeletingMixin
+from devices.admin.base.reauthentication import recently_authenticated
+from devices.admin.base.rendering import (
     CREATED,
     LAST_USED,
     NOTHING,
@@ -40,7 +40,7 @@ from devices.admin.rendering import (
     enabled_badge,
     expiry,
 )
-from devices.admin.widgets import SuggestedRow
+from devices.admin.base.widgets import SuggestedRow
 from devices.models import Device, DeviceGroup
 from devices.text import isolated
 

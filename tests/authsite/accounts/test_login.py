@@ -19,7 +19,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_otp_webauthn.models import WebAuthnCredential
 
 from authsite.accounts import login, second_factor
-from devices.admin.reauthentication import CONFIRMED_AT, recently_authenticated
+from devices.admin.base.reauthentication import CONFIRMED_AT, recently_authenticated
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 PASSWORD = "a long enough password"

@@ -24,7 +24,7 @@ from authsite.accounts import second_factor
 from authsite.accounts.sign_on import calls, provider
 from authsite.accounts.sign_on.journeys import COOKIE, PATH
 from authsite.accounts.sign_on.models import ExternalIdentity
-from devices.admin.reauthentication import CONFIRMED_AT
+from devices.admin.base.reauthentication import CONFIRMED_AT
 from tests.support.lying_provider import (
     KEY,
     NEXT_KEY,

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from authsite.admin import home
 from devices import history
-from devices.admin.charts import Hour, hourly_bars, scale
+from devices.admin.base.charts import Hour, hourly_bars, scale
 from devices.models import Certificate, Device, PreSharedKey, Webhook
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord
 from tests.support import pki

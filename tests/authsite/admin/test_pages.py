@@ -9,7 +9,7 @@ import pytest
 from django.template.loader import render_to_string
 from django.test import Client
 
-from devices.admin.rendering import NOTHING, Tone, badge, moment
+from devices.admin.base.rendering import NOTHING, Tone, badge, moment
 
 EAST = timezone(timedelta(hours=8))
 

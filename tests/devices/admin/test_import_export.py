@@ -10,8 +10,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from devices.admin import changelist, import_export
-from devices.admin.reauthentication import CONFIRMED_AT
+from devices.admin import import_export
+from devices.admin.base import changelist
+from devices.admin.base.reauthentication import CONFIRMED_AT
 from devices.history import all_histories, history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.transfer import formats

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from authsite.accounts.tokens.models import ApiToken
 from devices import history
-from devices.admin import history as history_pages
+from devices.admin.base import history as history_pages
 from devices.history import timeline
 from devices.models import Device, PreSharedKey
 from devices.transfer import changes

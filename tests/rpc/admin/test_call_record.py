@@ -139,7 +139,7 @@ def test_the_list_costs_a_fixed_number_of_statements(
 def test_the_list_counts_no_more_rows_than_it_shows(
     admin_client: Client, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devices.admin.changelist.MAX_LISTED", 50)
+    monkeypatch.setattr("devices.admin.base.changelist.MAX_LISTED", 50)
     for number in range(60):
         count(subject=f"device-{number}", at=now)
     assert admin_client.get(LIST).context["cl"].result_count == 50

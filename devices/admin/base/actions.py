@@ -16,9 +16,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from devices import history
-from devices.admin.forms import LineInput
-from devices.admin.mixins import OwnPagesMixin, confirmation, form_page, set_digest, url_name
-from devices.admin.widgets import SuggestedRow
+from devices.admin.base.forms import LineInput
+from devices.admin.base.mixins import OwnPagesMixin, confirmation, form_page, set_digest, url_name
+from devices.admin.base.widgets import SuggestedRow
 from devices.credentials import x509
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.models.credential_state import has_unrevoked_credential, revoke_credentials

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.test import Client
 
-from devices.admin.forms import MomentField
+from devices.admin.base.forms import MomentField
 from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.devices.admin.test_device import url
 from tests.support.forms import inputs

@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from devices.admin.mixins import set_digest
+from devices.admin.base.mixins import set_digest
 from devices.authentication import authenticate
 from devices.history import history_of
 from devices.models import Certificate, CertificateAuthority, Device, RevokedSerial
@@ -337,7 +337,7 @@ def test_a_revocation_list_is_loaded(
 def test_a_long_revocation_list_is_chosen_again(
     admin_client: Client, anchor: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devices.admin.authority.MAX_CARRIED_LENGTH", 100)
+    monkeypatch.setattr("devices.admin.credentials.authority.MAX_CARRIED_LENGTH", 100)
     page = url("certificateauthority_load_list", anchor.pk)
     content = revocation_list(ROOT, LEAF)
     answer = admin_client.post(page, {"file": file(content)})

@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from devices.admin import changelist, credential
+from devices.admin.base import changelist
+from devices.admin.credentials import credential
 from devices.admin.device import DeviceAdmin
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.models.credential_state import (

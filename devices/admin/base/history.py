@@ -19,9 +19,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices import history
-from devices.admin.forms import CurrentForm
-from devices.admin.import_export import download
-from devices.admin.mixins import (
+from devices.admin.base.forms import CurrentForm
+from devices.admin.base.mixins import (
     REASON,
     OwnPagesMixin,
     SaveChangedFieldsMixin,
@@ -30,6 +29,7 @@ from devices.admin.mixins import (
     typed_reason,
     url_name,
 )
+from devices.admin.import_export import download
 from devices.extension_points import Panel, Place
 from devices.history import ChangeType, Origin, history_of, timeline, undoing
 from devices.history.timeline import Cursor, Entry

@@ -15,8 +15,8 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from devices import addresses
-from devices.admin.forms import LineInput, LinesInput
-from devices.admin.mixins import OwnPagesMixin, own_page
+from devices.admin.base.forms import LineInput, LinesInput
+from devices.admin.base.mixins import OwnPagesMixin, own_page
 from devices.credentials import hashing, x509
 from devices.models import Certificate, Device, PreSharedKey
 from devices.trying import PERMISSION, try_credentials

@@ -22,8 +22,8 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from devices.admin.mixins import OwnPagesMixin, own_page
-from devices.admin.rendering import SOON
+from devices.admin.base.mixins import OwnPagesMixin, own_page
+from devices.admin.base.rendering import SOON
 from devices.models import Device, DeviceGroup, ListColumns, Membership
 from devices.models.credential_state import (
     credential_state,

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from devices.admin.attribute_fields import PREFIX
-from devices.admin.mixins import OwnPagesMixin, is_key, own_page, url_name
+from devices.admin.base.mixins import OwnPagesMixin, is_key, own_page, url_name
 from devices.models import SavedFilter
 from devices.text import isolated
 

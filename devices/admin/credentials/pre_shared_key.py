@@ -6,13 +6,13 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from devices.admin.actions import RevokeKeys
-from devices.admin.changelist import ChosenColumnsMixin, CredentialStateFilter
-from devices.admin.credential import CredentialMixin
-from devices.admin.expiry import EndsFilter
-from devices.admin.forms import FIELDS
-from devices.admin.history import RecordedAdmin
-from devices.admin.rendering import CREATED, LAST_USED, NOTHING, REVOKED
+from devices.admin.base.actions import RevokeKeys
+from devices.admin.base.changelist import ChosenColumnsMixin, CredentialStateFilter
+from devices.admin.base.forms import FIELDS
+from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.rendering import CREATED, LAST_USED, NOTHING, REVOKED
+from devices.admin.credentials.credential import CredentialMixin
+from devices.admin.credentials.expiry import EndsFilter
 from devices.credentials import hashing
 from devices.models import PreSharedKey
 

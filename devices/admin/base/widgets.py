@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from devices.addresses import is_storable
-from devices.admin.mixins import is_key
+from devices.admin.base.mixins import is_key
 
 TYPED = "-typed"  # ends the name of the field into which a row's name is typed
 

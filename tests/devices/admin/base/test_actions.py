@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from devices import history
-from devices.admin.actions import MAX_SHOWN
+from devices.admin.base.actions import MAX_SHOWN
 from devices.authentication import authenticate
 from devices.models import Certificate, Device, Membership, PreSharedKey
 from devices.models.group import DeviceGroup

@@ -14,13 +14,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from devices import history
-from devices.admin import previews
-from devices.admin.expiry import EndsFilter
-from devices.admin.forms import LinesInput
-from devices.admin.history import RecordedAdmin
-from devices.admin.mixins import form_page, own_page, typed_reason
-from devices.admin.presented import CertificatePreviewMixin, PresentedForm, RegisterForm
-from devices.admin.rendering import (
+from devices.admin.base.forms import LinesInput
+from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.mixins import form_page, own_page, typed_reason
+from devices.admin.base.rendering import (
     CREATED,
     VALID_FROM,
     VALID_UNTIL,
@@ -29,6 +26,13 @@ from devices.admin.rendering import (
     enabled_badge,
     expiry,
     moment,
+)
+from devices.admin.credentials import previews
+from devices.admin.credentials.expiry import EndsFilter
+from devices.admin.credentials.presented import (
+    CertificatePreviewMixin,
+    PresentedForm,
+    RegisterForm,
 )
 from devices.credentials import crl, x509
 from devices.models import CertificateAuthority, RevokedSerial

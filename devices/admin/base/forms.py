@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import attributes
-from devices.admin.rendering import NOTHING
+from devices.admin.base.rendering import NOTHING
 
 
 class LineInput(forms.TextInput):

@@ -7,14 +7,14 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 
-from devices.admin import previews
-from devices.admin.actions import RevokeCertificates
-from devices.admin.changelist import ChosenColumnsMixin, CredentialStateFilter
-from devices.admin.credential import CredentialMixin
-from devices.admin.expiry import EndsFilter
-from devices.admin.history import RecordedAdmin
-from devices.admin.presented import CertificatePreviewMixin, RegisterForm
-from devices.admin.rendering import CREATED, LAST_USED, REVOKED, VALID_FROM, VALID_UNTIL
+from devices.admin.base.actions import RevokeCertificates
+from devices.admin.base.changelist import ChosenColumnsMixin, CredentialStateFilter
+from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.rendering import CREATED, LAST_USED, REVOKED, VALID_FROM, VALID_UNTIL
+from devices.admin.credentials import previews
+from devices.admin.credentials.credential import CredentialMixin
+from devices.admin.credentials.expiry import EndsFilter
+from devices.admin.credentials.presented import CertificatePreviewMixin, RegisterForm
 from devices.credentials import x509
 from devices.models import Certificate
 

@@ -14,9 +14,9 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from devices.admin.forms import LineInput, MomentField, OneTimeForm
-from devices.admin.mixins import OwnPagesMixin, form_page, own_page
-from devices.admin.reauthentication import is_recent, recently_authenticated
+from devices.admin.base.forms import LineInput, MomentField, OneTimeForm
+from devices.admin.base.mixins import OwnPagesMixin, form_page, own_page
+from devices.admin.base.reauthentication import is_recent, recently_authenticated
 from devices.credentials import hashing
 from devices.extension_points import PASTES
 from devices.models import Device, PreSharedKey

@@ -12,9 +12,9 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 
-from devices.admin.actions import BulkActionsMixin
-from devices.admin.changelist import MAX_LISTED, is_large, keys_of
-from devices.admin.rendering import REVOKED, expiry_in_list, moment, state_badge
+from devices.admin.base.actions import BulkActionsMixin
+from devices.admin.base.changelist import MAX_LISTED, is_large, keys_of
+from devices.admin.base.rendering import REVOKED, expiry_in_list, moment, state_badge
 from devices.models import Device
 from devices.verdicts import Outcome
 

@@ -15,9 +15,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import history
-from devices.admin.forms import CurrentForm, LinesInput
-from devices.admin.mixins import typed_reason, url_name
-from devices.admin.previews import Preview
+from devices.admin.base.forms import CurrentForm, LinesInput
+from devices.admin.base.mixins import typed_reason, url_name
+from devices.admin.credentials.previews import Preview
 from devices.credentials import x509
 
 
@@ -109,7 +109,7 @@ class RegisterForm(PresentedForm, forms.ModelForm):
         return cleaned
 
     # Django's own step, without a public name: where it goes, every test that registers one in
-    # tests/devices/admin/test_certificate.py fails.
+    # tests/devices/admin/credentials/test_certificate.py fails.
     def _post_clean(self) -> None:
         """Leave the row alone: `clean` made it, and checked it as a whole."""
 

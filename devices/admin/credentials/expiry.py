@@ -21,7 +21,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from devices.admin.charts import Week, week_calendar
+from devices.admin.base.charts import Week, week_calendar
 from devices.models import Certificate, CertificateAuthority, PreSharedKey
 from devices.models.authority import CRLPolicy
 from devices.models.credential_state import locking_out

@@ -10,8 +10,8 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
-from devices.admin import expiry
-from devices.admin.charts import Week, week_calendar
+from devices.admin.base.charts import Week, week_calendar
+from devices.admin.credentials import expiry
 from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey, RevocationList
 from tests.support import pki
 

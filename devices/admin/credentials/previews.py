@@ -8,7 +8,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from devices.admin.rendering import NOTHING, SOON, expiry, moment
+from devices.admin.base.rendering import NOTHING, SOON, expiry, moment
 from devices.credentials import x509
 from devices.credentials.x509 import NameSource, Refused
 from devices.models import Certificate, CertificateAuthority, RevokedSerial

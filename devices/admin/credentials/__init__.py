@@ -1,0 +1,1 @@
+"""What staff see of credentials: keys, certificates, trust anchors, and when they end."""
