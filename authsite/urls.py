@@ -15,7 +15,7 @@ urlpatterns = [
 ]
 
 # Of pages as Django's own; under /api/v1/ as problem details.
-handler400 = "devices.api.problems.bad_request"
-handler403 = "devices.api.problems.permission_denied"
-handler404 = "devices.api.problems.page_not_found"
-handler500 = "devices.api.problems.server_error"
+handler400 = "devices.api.base.problems.bad_request"
+handler403 = "devices.api.base.problems.permission_denied"
+handler404 = "devices.api.base.problems.page_not_found"
+handler500 = "devices.api.base.problems.server_error"

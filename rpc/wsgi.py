@@ -155,7 +155,7 @@ def _stream(response: StreamingHttpResponse) -> Iterator[bytes]:
 
 def too_busy(request: HttpRequest) -> HttpResponse:
     """Return the page for staff when all their slots stay taken; it asks the database nothing."""
-    from devices.api import problems  # which needs the apps to be loaded
+    from devices.api.base import problems  # which needs the apps to be loaded
 
     if problems.is_api(request):
         return problems.too_busy()

@@ -12,11 +12,11 @@ from rest_framework.response import Response
 
 from acl import as_code
 from acl.api.questions import ConsequencesSerializer
-from devices.api import problems
-from devices.api.permissions import grant_of
-from devices.api.serializers import CharField, ChoiceField, Serializer
-from devices.api.versions import entity_tags, matches
-from devices.api.views import ApiView
+from devices.api.base import problems
+from devices.api.base.permissions import grant_of
+from devices.api.base.serializers import CharField, ChoiceField, Serializer
+from devices.api.base.versions import entity_tags, matches
+from devices.api.base.views import ApiView
 
 READ = (
     "devices.view_device",

@@ -11,8 +11,14 @@ from rest_framework.response import Response
 
 from acl import assertions
 from acl.models import Assertion
-from devices.api.serializers import CharField, IntegerField, ModelSerializer, Serializer
-from devices.api.views import ChangeMixin, CreateMixin, DeleteMixin, ReadMixin, RegistryViewSet
+from devices.api.base.serializers import CharField, IntegerField, ModelSerializer, Serializer
+from devices.api.base.views import (
+    ChangeMixin,
+    CreateMixin,
+    DeleteMixin,
+    ReadMixin,
+    RegistryViewSet,
+)
 
 MAX_CHECKED = 1000  # lines of one request
 

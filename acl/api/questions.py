@@ -17,9 +17,9 @@ from acl.engine.explanations import Standing, explain
 from acl.lint import MAX_EXAMINED, Fault, report
 from acl.models import CommandPermission
 from devices.addresses import AddressError, entity_id
-from devices.api.permissions import may
-from devices.api.problems import ParameterError
-from devices.api.serializers import (
+from devices.api.base.permissions import may
+from devices.api.base.problems import ParameterError
+from devices.api.base.serializers import (
     BooleanField,
     CharField,
     ChoiceField,
@@ -27,7 +27,7 @@ from devices.api.serializers import (
     RowField,
     Serializer,
 )
-from devices.api.views import ApiView
+from devices.api.base.views import ApiView
 
 VIEW = "acl.view_commandpermission"
 MAX_ADDRESS = 1000  # characters, percent signs included

@@ -13,16 +13,22 @@ from rest_framework.fields import get_error_detail
 from acl.lint import Fault, lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import Effect, RuleState
-from devices.api.exporting import ExportMixin
-from devices.api.filters import KeyFilter, TruthFilter
-from devices.api.serializers import (
+from devices.api.base.exporting import ExportMixin
+from devices.api.base.filters import KeyFilter, TruthFilter
+from devices.api.base.serializers import (
     CharField,
     ChoiceField,
     IntegerField,
     ModelSerializer,
     Serializer,
 )
-from devices.api.views import ChangeMixin, CreateMixin, DeleteMixin, ReadMixin, RegistryViewSet
+from devices.api.base.views import (
+    ChangeMixin,
+    CreateMixin,
+    DeleteMixin,
+    ReadMixin,
+    RegistryViewSet,
+)
 
 MAX_COMMANDS = 1000  # of one set
 

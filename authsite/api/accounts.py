@@ -22,11 +22,11 @@ from rest_framework.response import Response
 
 from authsite.accounts.account import Account
 from authsite.accounts.tokens.models import ApiToken, ServiceAccount, names_of
+from devices.api.base.filters import KeyFilter, TruthFilter
+from devices.api.base.permissions import model_permissions
+from devices.api.base.serializers import BooleanField, CharField, ModelSerializer, RowField
+from devices.api.base.views import ChangeMixin, CreateMixin, ReadMixin, RegistryViewSet, user_name
 from devices.api.credentials import ReasonSerializer
-from devices.api.filters import KeyFilter, TruthFilter
-from devices.api.permissions import model_permissions
-from devices.api.serializers import BooleanField, CharField, ModelSerializer, RowField
-from devices.api.views import ChangeMixin, CreateMixin, ReadMixin, RegistryViewSet, user_name
 
 KINDS = [("staff", "staff"), ("service", "service")]
 CHANGING = ("authsite.change_account",)

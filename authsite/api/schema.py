@@ -1,6 +1,6 @@
 """Describe what every operation of the management API has in common, for drf-spectacular.
 
-What `devices.api.views` does around each view, a client must read of each operation: which
+What `devices.api.base.views` does around each view, a client must read of each operation: which
 permission it needs, the headers and parameters it takes, `validate_only`, and its problems.
 """
 
@@ -17,12 +17,12 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 
 from authsite.api.examples import samples
-from devices.api.idempotency import HEADER as IDEMPOTENCY_KEY
-from devices.api.idempotency import REPLAYED
-from devices.api.pagination import KeyPagination
-from devices.api.parsing import MAX_BYTES
-from devices.api.problems import MEDIA_TYPE
-from devices.api.views import ACCEPT_BROKEN, READING, REASON, VALIDATE_ONLY
+from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY
+from devices.api.base.idempotency import REPLAYED
+from devices.api.base.pagination import KeyPagination
+from devices.api.base.parsing import MAX_BYTES
+from devices.api.base.problems import MEDIA_TYPE
+from devices.api.base.views import ACCEPT_BROKEN, READING, REASON, VALIDATE_ONLY
 
 Schema = dict[str, Any]
 
@@ -97,7 +97,7 @@ OF_LISTS = [
 
 
 class RegistrySchema(AutoSchema):
-    """Adds what `devices.api.views.ApiView` and `RegistryViewSet` do around a view."""
+    """Adds what `devices.api.base.views.ApiView` and `RegistryViewSet` do around a view."""
 
     view: Any  # one of those two
 
@@ -240,7 +240,7 @@ class TokenScheme(OpenApiAuthenticationExtension):
 class VersionSchema(OpenApiSerializerFieldExtension):
     """The entity tag in a row."""
 
-    target_class = "devices.api.serializers.VersionField"
+    target_class = "devices.api.base.serializers.VersionField"
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> Schema:
         return {**TEXT, "readOnly": True, "description": "As `If-Match` takes it."}

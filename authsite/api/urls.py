@@ -4,7 +4,7 @@ from django.urls import include, path
 
 from authsite.api import document
 from authsite.api.accounts import AccountViewSet, RoleViewSet, ServiceAccountViewSet, TokenViewSet
-from devices.api.routers import router
+from devices.api.base.routers import router
 
 router.register("accounts", AccountViewSet)
 router.register("roles", RoleViewSet)

@@ -12,12 +12,12 @@ from rest_framework.fields import get_error_detail
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from devices.api.base.exporting import ExportMixin
+from devices.api.base.filters import KeyFilter
+from devices.api.base.parsing import BytesParser
+from devices.api.base.serializers import CharField, ModelSerializer
+from devices.api.base.views import ReadMixin, RegistryViewSet, RowsViewSet, user_name
 from devices.api.credentials import faults_of
-from devices.api.exporting import ExportMixin
-from devices.api.filters import KeyFilter
-from devices.api.parsing import BytesParser
-from devices.api.serializers import CharField, ModelSerializer
-from devices.api.views import ReadMixin, RegistryViewSet, RowsViewSet, user_name
 from devices.credentials import crl, x509
 from devices.models import CertificateAuthority, RevocationList
 

@@ -13,8 +13,8 @@ from rest_framework.fields import get_error_detail
 from rest_framework.response import Response
 
 from devices import addresses, history
-from devices.api.problems import Conflict, Stale
-from devices.api.serializers import CharField, IntegerField, Serializer
+from devices.api.base.problems import Conflict, Stale
+from devices.api.base.serializers import CharField, IntegerField, Serializer
 from devices.models import Device
 from devices.transfer.columns import FIELDS
 from devices.transfer.formats import Record

@@ -12,11 +12,11 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.filters import KeyFilter, MomentFilter, check
-from devices.api.pagination import KeyPagination
-from devices.api.permissions import grant_of, narrowed
-from devices.api.problems import Conflict, ParameterError
-from devices.api.serializers import (
+from devices.api.base.filters import KeyFilter, MomentFilter, check
+from devices.api.base.pagination import KeyPagination
+from devices.api.base.permissions import grant_of, narrowed
+from devices.api.base.problems import Conflict, ParameterError
+from devices.api.base.serializers import (
     CharField,
     ChoiceField,
     DateTimeField,
@@ -24,7 +24,7 @@ from devices.api.serializers import (
     Serializer,
     UUIDField,
 )
-from devices.api.views import ApiView
+from devices.api.base.views import ApiView
 from devices.history import ChangeType, Origin, all_histories, timeline, undoing
 from devices.history.timeline import Cursor
 from devices.models import Device

@@ -15,10 +15,10 @@ from rest_framework.fields import get_error_detail
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.exporting import ExportMixin
-from devices.api.filters import KeyFilter, MomentFilter
-from devices.api.problems import Conflict
-from devices.api.serializers import (
+from devices.api.base.exporting import ExportMixin
+from devices.api.base.filters import KeyFilter, MomentFilter
+from devices.api.base.problems import Conflict
+from devices.api.base.serializers import (
     BooleanField,
     CharField,
     ChoiceField,
@@ -28,7 +28,7 @@ from devices.api.serializers import (
     RowField,
     Serializer,
 )
-from devices.api.views import ChangeMixin, DeleteMixin, ReadMixin, RegistryViewSet, user_name
+from devices.api.base.views import ChangeMixin, DeleteMixin, ReadMixin, RegistryViewSet, user_name
 from devices.credentials import hashing, x509
 from devices.history.context import MAX_REASON_LENGTH
 from devices.models import Certificate, Device, PreSharedKey

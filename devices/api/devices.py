@@ -19,6 +19,10 @@ from rest_framework.response import Response
 
 from devices import addresses, attributes
 from devices.api import bulk
+from devices.api.base.exporting import ExportMixin
+from devices.api.base.filters import KeyFilter, TruthFilter
+from devices.api.base.serializers import CharField, IntegerField, ModelSerializer, Serializer
+from devices.api.base.views import RowsViewSet, user_name
 from devices.api.credentials import (
     CertificateSerializer,
     IssuedKeySerializer,
@@ -32,10 +36,6 @@ from devices.api.credentials import (
     make_key,
     within,
 )
-from devices.api.exporting import ExportMixin
-from devices.api.filters import KeyFilter, TruthFilter
-from devices.api.serializers import CharField, IntegerField, ModelSerializer, Serializer
-from devices.api.views import RowsViewSet, user_name
 from devices.credentials import throttle, x509
 from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credential_state import revoke_credentials

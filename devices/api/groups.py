@@ -10,10 +10,10 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.exporting import ExportMixin
-from devices.api.filters import KeyFilter, TruthFilter
-from devices.api.serializers import IntegerField, ModelSerializer, RowField, Serializer
-from devices.api.views import RowsViewSet
+from devices.api.base.exporting import ExportMixin
+from devices.api.base.filters import KeyFilter, TruthFilter
+from devices.api.base.serializers import IntegerField, ModelSerializer, RowField, Serializer
+from devices.api.base.views import RowsViewSet
 from devices.models import Device, DeviceGroup
 
 

@@ -17,11 +17,17 @@ from rest_framework.fields import SerializerMethodField
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.parsing import BytesParser
-from devices.api.permissions import grant_of, narrowed
-from devices.api.problems import Conflict, ParameterError
-from devices.api.serializers import CharField, IntegerField, ModelSerializer, RowField, Serializer
-from devices.api.views import ReadMixin, RegistryViewSet
+from devices.api.base.parsing import BytesParser
+from devices.api.base.permissions import grant_of, narrowed
+from devices.api.base.problems import Conflict, ParameterError
+from devices.api.base.serializers import (
+    CharField,
+    IntegerField,
+    ModelSerializer,
+    RowField,
+    Serializer,
+)
+from devices.api.base.views import ReadMixin, RegistryViewSet
 from devices.history.context import current_reason
 from devices.jobs import DELETING, NEEDED, WRITING, sealed
 from devices.models import Device, DeviceGroup, Job

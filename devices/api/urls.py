@@ -8,14 +8,14 @@ from django.urls import path
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 
-from devices.api import problems
 from devices.api.authorities import AuthorityViewSet, RevocationListViewSet
+from devices.api.base import problems
+from devices.api.base.routers import router
 from devices.api.changes import ChangesView, RestoreView, UndoBatchView, UndoView
 from devices.api.credentials import CertificateViewSet, KeyViewSet
 from devices.api.devices import DeviceViewSet
 from devices.api.groups import GroupViewSet
 from devices.api.jobs import JobViewSet
-from devices.api.routers import router
 from devices.events.api import EventViewSet
 
 router.register("devices", DeviceViewSet)

@@ -12,10 +12,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSetMixin
 
-from devices.api import problems
-from devices.api.permissions import grant_of
-from devices.api.serializers import CharField, Serializer
-from devices.api.views import ApiView
+from devices.api.base import problems
+from devices.api.base.permissions import grant_of
+from devices.api.base.serializers import CharField, Serializer
+from devices.api.base.views import ApiView
 from devices.database.slots import released
 from devices.events import stream
 from devices.events.kinds import Kind

@@ -11,10 +11,10 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.exporting import ExportMixin
-from devices.api.filters import MomentFilter
-from devices.api.serializers import ModelSerializer
-from devices.api.views import ReadMixin, RegistryViewSet
+from devices.api.base.exporting import ExportMixin
+from devices.api.base.filters import MomentFilter
+from devices.api.base.serializers import ModelSerializer
+from devices.api.base.views import ReadMixin, RegistryViewSet
 from rpc.models import CallOutcome, CallQuerySet, CallRecord
 
 

@@ -12,9 +12,21 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.filters import KeyFilter, TruthFilter
-from devices.api.serializers import CharField, IntegerField, ModelSerializer, RowField, Serializer
-from devices.api.views import ChangeMixin, CreateMixin, DeleteMixin, ReadMixin, RegistryViewSet
+from devices.api.base.filters import KeyFilter, TruthFilter
+from devices.api.base.serializers import (
+    CharField,
+    IntegerField,
+    ModelSerializer,
+    RowField,
+    Serializer,
+)
+from devices.api.base.views import (
+    ChangeMixin,
+    CreateMixin,
+    DeleteMixin,
+    ReadMixin,
+    RegistryViewSet,
+)
 from devices.models import Device
 from rpc.rtio.models import (
     Cause,

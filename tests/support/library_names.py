@@ -163,7 +163,7 @@ NAMES = [
     Name(
         "rest_framework.fields",
         "get_error_detail",
-        "devices/api/serializers.py",
+        "devices/api/base/serializers.py",
         "faults of models",
     ),
     Name(

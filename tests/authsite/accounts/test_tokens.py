@@ -28,7 +28,7 @@ from authsite.accounts.tokens.models import ApiToken, ServiceAccount, TokenOutco
 from authsite.accounts.tokens.rules import Rule
 from authsite.operations.logging import JsonFormatter, LineFormatter
 from devices import history
-from devices.api.permissions import Grant
+from devices.api.base.permissions import Grant
 from devices.history import timeline
 from devices.models import Device, DeviceGroup, PreSharedKey
 

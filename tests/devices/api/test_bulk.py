@@ -166,7 +166,7 @@ def test_a_stream_says_when_it_is_complete(
     *rows, last = streamed(answer)
     assert [row["identifier"] for row in rows] == [f"device-{number}" for number in range(1, 5)]
     assert last == {"complete": True, "rows": 4}
-    monkeypatch.setattr("devices.api.exporting.BATCH", 2)
+    monkeypatch.setattr("devices.api.base.exporting.BATCH", 2)
     for number in range(5):
         make_group(f"group {number}")
     *groups, last = streamed(api.get("/api/v1/groups/export"))

@@ -8,7 +8,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from acl.models import Assertion, CommandPermission
-from devices.api.idempotency import LEASE
+from devices.api.base.idempotency import LEASE
 from devices.models import Device, IdempotentAnswer
 from devices.models.idempotent_answer import KEPT
 from rpc.wsgi import too_busy

@@ -9,8 +9,8 @@ from django.urls import resolve
 from acl.models import CommandPermission
 from authsite import roles
 from devices import history
+from devices.api.base.routers import router
 from devices.api.changes import ChangesView, RestoreView, UndoBatchView, UndoView
-from devices.api.routers import router
 from devices.models import Certificate, CertificateAuthority, Device, Job, PreSharedKey
 from devices.models.job import JobKind
 from tests.devices.api.conftest import Client

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
-from devices.api.problems import BodyTooLarge
+from devices.api.base.problems import BodyTooLarge
 from devices.nesting import is_deeper
 from devices.text import unstorable_in
 

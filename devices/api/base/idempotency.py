@@ -24,7 +24,7 @@ from django.utils.translation import gettext as _
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api import problems
+from devices.api.base import problems
 from devices.credentials import hashing
 from devices.models import IdempotentAnswer
 from devices.models.idempotent_answer import KEPT

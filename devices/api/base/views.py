@@ -27,15 +27,15 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from devices import history
-from devices.api import problems
-from devices.api.filters import Backend
-from devices.api.idempotency import HEADER as IDEMPOTENCY_KEY
-from devices.api.idempotency import Claim
-from devices.api.pagination import KeyPagination
-from devices.api.parsing import MAX_BYTES, JsonParser
-from devices.api.permissions import IsPermitted, grant_of, may, model_permissions, narrowed
-from devices.api.throttling import TokenThrottle
-from devices.api.versions import describes, entity_tags, matches, version_of
+from devices.api.base import problems
+from devices.api.base.filters import Backend
+from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY
+from devices.api.base.idempotency import Claim
+from devices.api.base.pagination import KeyPagination
+from devices.api.base.parsing import MAX_BYTES, JsonParser
+from devices.api.base.permissions import IsPermitted, grant_of, may, model_permissions, narrowed
+from devices.api.base.throttling import TokenThrottle
+from devices.api.base.versions import describes, entity_tags, matches, version_of
 from devices.database import confirmation
 from devices.extension_points import WATCHES, Turned
 from devices.models.dependants import dependants, not_deletable

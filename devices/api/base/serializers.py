@@ -14,8 +14,8 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions, serializers
 from rest_framework.fields import get_error_detail
 
-from devices.api.permissions import narrowed
-from devices.api.versions import version_of
+from devices.api.base.permissions import narrowed
+from devices.api.base.versions import version_of
 from devices.moments import parse_moment
 
 MAX_LISTED = 1000  # keys of other rows in one field

@@ -10,7 +10,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 
-from devices.api.views import Renderer
+from devices.api.base.views import Renderer
 
 MEDIA_TYPE = "application/x-ndjson"
 BATCH = 1000

@@ -10,7 +10,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework.request import Request
 
-from devices.api.problems import ParameterError
+from devices.api.base.problems import ParameterError
 from devices.moments import parse_moment
 
 

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 
-from devices.api.problems import ParameterError
+from devices.api.base.problems import ParameterError
 
 POSITION = re.compile(r"[0-9]{1,19}\Z")
 

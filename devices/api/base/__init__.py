@@ -1,0 +1,1 @@
+"""What resources of every app are built of: views, rows as JSON, pages of a list, problems."""
