@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import attributes
-from devices.admin.attribute_fields import PREFIX
+from devices.admin.attribute_fields import field_name
 from devices.admin.base.changelist import CountedFilter
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.rendering import NOTHING
@@ -77,7 +77,7 @@ def attribute_filters(known: list[AttributeDefinition]) -> list[type[AttributeFi
             {
                 "definition": definition,
                 "title": definition.name,
-                "parameter_name": f"{PREFIX}{definition.pk}",
+                "parameter_name": field_name(definition),
             },
         )
         for definition in known
@@ -103,5 +103,5 @@ def _column(definition: AttributeDefinition) -> Any:
         value = device.attributes.get(definition.name)
         return NOTHING if value is None else said(value)
 
-    column.__name__ = f"{PREFIX}{definition.pk}"
+    column.__name__ = field_name(definition)
     return column

@@ -11,11 +11,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices import attributes
-from devices.admin.base.forms import AttributesField, CurrentForm, LineInput, LinesInput
+from devices.admin.base.forms import (
+    ATTRIBUTE_PREFIX,
+    AttributesField,
+    CurrentForm,
+    LineInput,
+    LinesInput,
+)
 from devices.models import AttributeDefinition, AttributeType
 from devices.models.attribute_definition import faults
 
-PREFIX = "attribute-"  # of the names of fields, and of the parameters of a list's address
 NOT_SET = gettext_lazy("not set")
 
 
@@ -70,7 +75,7 @@ class YesNoField(forms.NullBooleanField):
 
 
 def field_name(definition: AttributeDefinition) -> str:
-    return f"{PREFIX}{definition.pk}"
+    return f"{ATTRIBUTE_PREFIX}{definition.pk}"
 
 
 def form_field(definition: AttributeDefinition) -> forms.Field:

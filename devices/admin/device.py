@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from devices.addresses import is_storable
 from devices.admin.attribute import attribute_columns, attribute_filters, said
-from devices.admin.attribute_fields import PREFIX, attributes_form, field_name
+from devices.admin.attribute_fields import attributes_form, field_name
 from devices.admin.base.actions import (
     BulkActionsMixin,
     Delete,
@@ -38,7 +38,7 @@ from devices.admin.base.changelist import (
     StateFilter,
     is_large,
 )
-from devices.admin.base.forms import FIELDS
+from devices.admin.base.forms import ATTRIBUTE_PREFIX, FIELDS
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin
 from devices.admin.base.read_first import ReadFirstMixin
@@ -133,7 +133,8 @@ class DeviceAdmin(
         An address that filters by an attribute without a filter is followed without it.
         """
         filters = {field_name(one) for one in _attributes(request) if one.is_filter}
-        gone = [name for name in request.GET if name.startswith(PREFIX) and name not in filters]
+        asked = [name for name in request.GET if name.startswith(ATTRIBUTE_PREFIX)]
+        gone = [name for name in asked if name not in filters]
         if request.method == "GET" and gone:
             kept = request.GET.copy()
             for name in gone:

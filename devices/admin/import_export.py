@@ -3,7 +3,7 @@
 import hashlib
 import io
 from dataclasses import asdict
-from typing import IO, Any, cast
+from typing import Any, cast
 
 from django import forms
 from django.contrib import messages
@@ -13,7 +13,6 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import MemoryFileUploadHandler
 from django.http import (
-    FileResponse,
     HttpRequest,
     HttpResponse,
     HttpResponseBase,
@@ -31,7 +30,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from devices.admin.base.changelist import MAX_LISTED, hits
 from devices.admin.base.forms import LineInput
-from devices.admin.base.mixins import OwnPagesMixin, own_page
+from devices.admin.base.mixins import OwnPagesMixin, download, own_page
 from devices.admin.base.reauthentication import is_recent
 from devices.jobs import NEEDED
 from devices.models import Device
@@ -352,9 +351,3 @@ class ImportExportMixin(OwnPagesMixin):
             separators=SEPARATORS.items(),
             refusal=refusal,
         )
-
-
-def download(file: IO[bytes], name: str, kind: Format) -> FileResponse:
-    """Return a complete file to save, with its length: what arrives short was cut off."""
-    file.seek(0)
-    return FileResponse(file, as_attachment=True, filename=name, content_type=kind.content_type)

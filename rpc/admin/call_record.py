@@ -19,9 +19,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices.admin.base.history import EXPORTED, MAX_EXPORTED
-from devices.admin.base.mixins import OwnPagesMixin, ReadOnlyMixin, is_key, own_page
+from devices.admin.base.mixins import OwnPagesMixin, ReadOnlyMixin, download, is_key, own_page
 from devices.admin.base.rendering import NOTHING, moment_column
-from devices.admin.import_export import download
 from devices.models import Device, DeviceGroup
 from devices.moments import parse_moment
 from devices.transfer.formats import Format

@@ -17,6 +17,9 @@ from django.utils.translation import gettext_lazy
 from devices import attributes
 from devices.admin.base.rendering import NOTHING
 
+# Of the names of attributes' fields, and of the parameters of a list's address.
+ATTRIBUTE_PREFIX = "attribute-"
+
 
 class LineInput(forms.TextInput):
     """A line of text, as wide as those that the admin makes for a model's fields."""

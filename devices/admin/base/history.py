@@ -24,12 +24,12 @@ from devices.admin.base.mixins import (
     REASON,
     OwnPagesMixin,
     SaveChangedFieldsMixin,
+    download,
     is_key,
     own_page,
     typed_reason,
     url_name,
 )
-from devices.admin.import_export import download
 from devices.extension_points import Panel, Place
 from devices.history import ChangeType, Origin, history_of, timeline, undoing
 from devices.history.timeline import Cursor, Entry

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -13,13 +13,14 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import IntegrityError, connection
 from django.db.models import BigIntegerField, Model, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from devices.extension_points import GUARDS, View
+from devices.transfer.formats import Format
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -64,6 +65,12 @@ def site_page(
     """Return a page in the admin's dress."""
     context = {**site.each_context(request), **context}
     return TemplateResponse(request, template, context, status=status, headers=headers)
+
+
+def download(file: IO[bytes], name: str, kind: Format) -> FileResponse:
+    """Return a complete file to save, with its length: what arrives short was cut off."""
+    file.seek(0)
+    return FileResponse(file, as_attachment=True, filename=name, content_type=kind.content_type)
 
 
 class OwnPagesMixin(admin.ModelAdmin):

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDi
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from devices.admin.attribute_fields import PREFIX
+from devices.admin.base.forms import ATTRIBUTE_PREFIX
 from devices.admin.base.mixins import OwnPagesMixin, is_key, own_page, url_name
 from devices.models import SavedFilter
 from devices.text import isolated
@@ -85,4 +85,4 @@ class SavedFiltersMixin(OwnPagesMixin):
 
 def _said(parameter: str) -> str:
     """Return in words what a parameter stood for that the list reads no more."""
-    return _("a removed attribute") if parameter.startswith(PREFIX) else f"“{parameter}”"
+    return _("a removed attribute") if parameter.startswith(ATTRIBUTE_PREFIX) else f"“{parameter}”"
