@@ -16,17 +16,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from devices.addresses import is_storable
+from devices.admin.actions import Delete, Disable, Enable, Join, Leave, RevokeAll
 from devices.admin.attribute import attribute_columns, attribute_filters, said
 from devices.admin.attribute_fields import attributes_form, field_name
-from devices.admin.base.actions import (
-    BulkActionsMixin,
-    Delete,
-    Disable,
-    Enable,
-    Join,
-    Leave,
-    RevokeAll,
-)
+from devices.admin.base.actions import BulkActionsMixin
 from devices.admin.base.changelist import (
     ANYWHERE,
     ChosenColumnsMixin,
@@ -40,7 +33,7 @@ from devices.admin.base.changelist import (
 )
 from devices.admin.base.forms import ATTRIBUTE_PREFIX, FIELDS
 from devices.admin.base.history import RecordedAdmin
-from devices.admin.base.mixins import ChangeGuardMixin
+from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin
 from devices.admin.base.read_first import ReadFirstMixin
 from devices.admin.base.rendering import (
     CREATED,
@@ -60,7 +53,6 @@ from devices.admin.import_export import ImportExportMixin
 from devices.admin.panels import credential_panels, facts_of, panels_of
 from devices.models import AttributeDefinition, CredentialState, Device
 from devices.models.credential_state import credential_state, next_expiry
-from devices.models.dependants import dependants, not_deletable
 from devices.models.device import first_group
 
 CREDENTIAL_TONES = {
@@ -84,6 +76,7 @@ def _attributes(request: HttpRequest) -> list[AttributeDefinition]:
 class DeviceAdmin(
     ChosenColumnsMixin,
     ChangeGuardMixin,
+    CountsDeletedMixin,
     ReadFirstMixin,
     SavedFiltersMixin,
     ImportExportMixin,
@@ -157,6 +150,10 @@ class DeviceAdmin(
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[DeviceChangeList]:
         return DeviceChangeList
+
+    def has_revoke_credentials_permission(self, request: HttpRequest) -> bool:
+        """Whether whoever asks may revoke all that a device holds, as an action asks."""
+        return request.user.has_perms(["devices.change_presharedkey", "devices.change_certificate"])
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
         """Name what the computed columns sort by; it is computed where it is sorted by."""
@@ -299,12 +296,3 @@ class DeviceAdmin(
     def next_expiry(self, device: Device) -> SafeString | str:
         """Return when the last of its live credentials ends, and the device is locked out."""
         return expiry_in_list(device.next_expiry, timezone.now())  # type: ignore[attr-defined]
-
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Count what is deleted with a device, instead of listing thousands of rows."""
-        pks = [device.pk for device in objs]
-        found = dependants(Device.objects.filter(pk__in=pks))
-        counts = {one.name: one.rows for one in found}
-        return list(counts), counts, set(not_deletable(found, request.user)), []

@@ -16,14 +16,13 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin.base.changelist import OrderedChangeList, count_text, counts, is_large
 from devices.admin.base.history import RecordedAdmin
-from devices.admin.base.mixins import ChangeGuardMixin, is_key, own_page
+from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin, is_key, own_page
 from devices.admin.base.read_first import ReadFirstMixin
 from devices.admin.base.widgets import SuggestedRows
 from devices.admin.group_tree import GroupTreeMixin
 from devices.admin.panels import panels_of
 from devices.extension_points import Panel, Place
 from devices.models import Device, DeviceGroup, Membership, PreSharedKey
-from devices.models.dependants import dependants, not_deletable
 
 MAX_MEMBERS = 20  # on a group's page
 
@@ -57,7 +56,9 @@ class MembersForm(forms.Form):
 
 
 @admin.register(DeviceGroup)
-class DeviceGroupAdmin(ChangeGuardMixin, GroupTreeMixin, ReadFirstMixin, RecordedAdmin):
+class DeviceGroupAdmin(
+    ChangeGuardMixin, CountsDeletedMixin, GroupTreeMixin, ReadFirstMixin, RecordedAdmin
+):
     read_template = "admin/devices/devicegroup/page.html"
     list_display = ["name", "parent", "device_count", "description"]
     list_select_related = ["parent"]
@@ -124,20 +125,12 @@ class DeviceGroupAdmin(ChangeGuardMixin, GroupTreeMixin, ReadFirstMixin, Recorde
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Count what goes with groups, instead of listing a million memberships.
-
-        A group that others lie within stays.
-        """
-        groups = DeviceGroup.objects.filter(pk__in=[group.pk for group in objs])
-        found = dependants(groups)
-        within = DeviceGroup.objects.filter(parent__in=groups).exclude(pk__in=groups)
-        counts = {one.name: one.rows for one in found}
-        return (
-            list(map(str, objs)),
-            {str(self.opts.verbose_name_plural): len(objs), **counts},
-            set(not_deletable(found, request.user)),
-            list(map(str, within)),
-        )
+        """Count the groups as well; one that others lie within stays."""
+        shown, counts, lacking, _protected = super().get_deleted_objects(objs, request)
+        keys = [group.pk for group in objs]
+        within = DeviceGroup.objects.filter(parent__in=keys).exclude(pk__in=keys)
+        counts = {str(self.opts.verbose_name_plural): len(objs), **counts}
+        return shown, counts, lacking, list(map(str, within))
 
     @staticmethod
     def _may_change_members(request: HttpRequest) -> bool:

@@ -18,13 +18,12 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from devices.admin.base.forms import CurrentForm
 from devices.admin.base.history import RecordedAdmin
-from devices.admin.base.mixins import ReadOnlyMixin, form_page, own_page
+from devices.admin.base.mixins import CountsDeletedMixin, ReadOnlyMixin, form_page, own_page
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.events.kinds import Kind
 from devices.events.models import Delivery, DeliveryState, Event, Webhook, WebhookState
 from devices.events.sealing import SealedError
-from devices.models.dependants import dependants, not_deletable
 
 TONES = {
     WebhookState.ACTIVE: Tone.GOOD,
@@ -55,7 +54,7 @@ class WebhookForm(CurrentForm):
 
 
 @admin.register(Webhook)
-class WebhookAdmin(RecordedAdmin):
+class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
     form = WebhookForm
     list_display = ["name", "url", "tells_of", "group", "shown_state", "waiting"]
     list_select_related = ["group"]
@@ -110,14 +109,6 @@ class WebhookAdmin(RecordedAdmin):
             reverse(f"{name}new_secret", args=[webhook.pk]),
             _("New signing secret"),
         )
-
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Count the deliveries that go with webhooks, instead of listing a million."""
-        found = dependants(Webhook.objects.filter(pk__in=[webhook.pk for webhook in objs]))
-        counts = {one.name: one.rows for one in found}
-        return list(map(str, objs)), counts, set(not_deletable(found, request.user)), []
 
     def save_model(self, request: HttpRequest, obj: Any, form: forms.Form, change: bool) -> None:
         """Save; a new webhook is given a secret, which the next page shows."""

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 from devices.admin.base.actions import BulkActionsMixin, BulkChange
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import (
+    CountsDeletedMixin,
     NoDeletingMixin,
     OwnPagesMixin,
     ReadOnlyMixin,
@@ -26,7 +27,6 @@ from devices.admin.base.mixins import (
 )
 from devices.admin.base.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
 from devices.models import Device
-from devices.models.dependants import dependants, not_deletable
 from rpc.admin.panels import ending_badge
 from rpc.rtio.models import (
     MAX_CONFIG_LENGTH,
@@ -43,7 +43,7 @@ REQUESTED = moment_column("requested_at", gettext_lazy("Requested"))
 
 
 @admin.register(RtioServer)
-class RtioServerAdmin(RecordedAdmin):
+class RtioServerAdmin(CountsDeletedMixin, RecordedAdmin):
     """RTIO servers: where each one's device port is, and as whom it calls."""
 
     list_display = ["name", "address", "tls", "backend", "state"]
@@ -61,14 +61,6 @@ class RtioServerAdmin(RecordedAdmin):
         (gettext_lazy("Its device port"), {"fields": ["host", "port", "tls", "certificate"]}),
         (gettext_lazy("Who it is"), {"fields": ["backend"]}),
     ]
-
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Count the endings of sessions that go with servers, instead of listing them."""
-        found = dependants(RtioServer.objects.filter(pk__in=[server.pk for server in objs]))
-        counts = {one.name: one.rows for one in found}
-        return list(map(str, objs)), counts, set(not_deletable(found, request.user)), []
 
     @admin.display(description=gettext_lazy("Device port"), ordering="host")
     def address(self, server: RtioServer) -> str:

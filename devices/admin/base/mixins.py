@@ -20,6 +20,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from devices.extension_points import GUARDS, View
+from devices.models.dependants import dependants, not_deletable
 from devices.transfer.formats import Format
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -122,6 +123,17 @@ class ReadOnlyMixin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class CountsDeletedMixin(admin.ModelAdmin):
+    """Counts what is deleted with rows, instead of listing thousands of others."""
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        found = dependants(self.model._default_manager.filter(pk__in=[one.pk for one in objs]))
+        counts = {one.name: one.rows for one in found}
+        return list(map(str, objs)), counts, set(not_deletable(found, request.user)), []
 
 
 class AddressParametersMixin(admin.ModelAdmin):

@@ -4,10 +4,12 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
-from devices.admin.base.actions import RevokeCertificates
+from devices.admin.base.actions import Revoke, RevokeForm
 from devices.admin.base.changelist import ChosenColumnsMixin, CredentialStateFilter
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.rendering import CREATED, LAST_USED, REVOKED, VALID_FROM, VALID_UNTIL
@@ -17,6 +19,7 @@ from devices.admin.credentials.expiry import EndsFilter
 from devices.admin.credentials.presented import CertificatePreviewMixin, RegisterForm
 from devices.credentials import x509
 from devices.models import Certificate
+from devices.text import isolated
 
 
 class CertificateForm(RegisterForm):
@@ -26,6 +29,40 @@ class CertificateForm(RegisterForm):
         model = Certificate
         fields = ["device", "pin", "label"]
         widgets = {"pin": forms.RadioSelect}
+
+
+class RevokeCertificateForm(RevokeForm):
+    """Why a certificate is revoked, and whether its key goes along."""
+
+    key_too = forms.BooleanField(
+        label=gettext_lazy("Its key too"),
+        required=False,
+        help_text=gettext_lazy(
+            "Refuses every other certificate with this key as well: when the key was stolen or "
+            "copied."
+        ),
+    )
+
+
+class RevokeCertificates(Revoke):
+    description = gettext_lazy("Revoke selected certificates")
+    title = gettext_lazy("Revoke certificates")
+    text = gettext_lazy("These certificates will admit nobody any more. This cannot be undone.")
+    done = ngettext_lazy("%(n)d certificate revoked.", "%(n)d certificates revoked.", "n")
+    title_of_one = gettext_lazy("Revoke certificate")
+    form_class = RevokeCertificateForm
+
+    def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Certificate]:
+        return rows if given.get("key_too") else rows.unrevoked()
+
+    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+        return sum(certificate.revoke(by=by, **given) for certificate in rows)
+
+    def text_of_one(self, row: Certificate) -> str:
+        text = _(
+            "“{}” will admit nobody any more, by a trust anchor neither. This cannot be undone."
+        )
+        return format_html(text, isolated(x509.shown(str(row), 80)))
 
 
 @admin.register(Certificate)

@@ -3,10 +3,11 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
-from devices.admin.base.actions import RevokeKeys
+from devices.admin.base.actions import Revoke
 from devices.admin.base.changelist import ChosenColumnsMixin, CredentialStateFilter
 from devices.admin.base.forms import FIELDS
 from devices.admin.base.history import RecordedAdmin
@@ -14,7 +15,9 @@ from devices.admin.base.rendering import CREATED, LAST_USED, NOTHING, REVOKED
 from devices.admin.credentials.credential import CredentialMixin
 from devices.admin.credentials.expiry import EndsFilter
 from devices.credentials import hashing
-from devices.models import PreSharedKey
+from devices.models import Device, PreSharedKey
+from devices.models.revocation import revoke_all
+from devices.text import isolated
 
 
 class PepperFilter(admin.SimpleListFilter):
@@ -35,6 +38,30 @@ class PepperFilter(admin.SimpleListFilter):
             kept: QuerySet[PreSharedKey] = queryset.exclude(pepper__in=list(hashing.peppers()))
             return kept
         return queryset if value is None else queryset.filter(pepper=value)
+
+
+class RevokeKeys(Revoke):
+    description = gettext_lazy("Revoke selected keys")
+    title = gettext_lazy("Revoke keys")
+    text = gettext_lazy("These keys will admit nobody any more. This cannot be undone.")
+    done = ngettext_lazy("%(n)d key revoked.", "%(n)d keys revoked.", "n")
+    title_of_one = gettext_lazy("Revoke key")
+
+    def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[PreSharedKey]:
+        return rows.unrevoked()
+
+    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+        return revoke_all(rows, by=by, **given)
+
+    def text_of_one(self, row: PreSharedKey) -> str:
+        text = _(
+            "Key “{key}” of <b>{device}</b> will admit nobody any more. This cannot be undone."
+        )
+        return format_html(text, key=isolated(row), device=row.device)
+
+    def page_after(self, row: PreSharedKey) -> Device:
+        """Return the device, which may need another key."""
+        return row.device
 
 
 @admin.register(PreSharedKey)
