@@ -19,6 +19,10 @@ from devices.addresses import MAX_LENGTH
 from devices.models import Device, DeviceGroup
 from devices.telemetry import MAX_REQUEST_ID_LENGTH
 from devices.verdicts import Outcome
+from rpc.rtio.models import DeviceServiceRoute, RtioServer, SessionEnding
+
+# Django finds the models of an app in this module.
+__all__ = ["CallRecord", "DeviceServiceRoute", "RtioServer", "SessionEnding"]
 
 BUCKET = 3600  # seconds that one row counts
 PRUNED = 5_000  # rows deleted at once
@@ -416,9 +420,3 @@ class CallRecord(models.Model):
         if self.question == Question.CALLER:
             text = gettext("the caller was not let in: %(reason)s") % {"reason": text}
         return gettext("%(reason)s (others)") % {"reason": text} if self.others else text
-
-
-# Django finds the models of an app in this module.
-from rpc.rtio.models import DeviceServiceRoute, RtioServer, SessionEnding  # noqa: E402
-
-__all__ = ["CallRecord", "DeviceServiceRoute", "RtioServer", "SessionEnding"]

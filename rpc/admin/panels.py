@@ -16,7 +16,8 @@ from devices.admin.base.rendering import Tone, badge, moment
 from devices.extension_points import Fact, Panel, Place
 from devices.models import Device, DeviceGroup
 from rpc.models import CallOutcome, CallQuerySet, CallRecord
-from rpc.rtio.models import EndingState, RtioServer, SessionEnding, can_be_ended
+from rpc.rtio.models import EndingState, RtioServer, SessionEnding
+from rpc.rtio.models.session_ending import can_be_ended
 
 MAX_ROWS = 10
 MAX_ENDINGS = 5

@@ -28,15 +28,9 @@ from devices.admin.base.mixins import (
 from devices.admin.base.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
 from devices.models import Device
 from rpc.admin.panels import ending_badge
-from rpc.rtio.models import (
-    MAX_CONFIG_LENGTH,
-    REFUSING_URL,
-    Cause,
-    DeviceServiceRoute,
-    RtioServer,
-    SessionEnding,
-    can_be_ended,
-)
+from rpc.rtio.models import Cause, DeviceServiceRoute, RtioServer, SessionEnding
+from rpc.rtio.models.route import MAX_CONFIG_LENGTH, REFUSING_URL
+from rpc.rtio.models.session_ending import can_be_ended
 from rpc.rtio.session_ending import request_endings
 
 REQUESTED = moment_column("requested_at", gettext_lazy("Requested"))

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from rpc import frames
 from rpc.api.examples import EXAMPLES, Example
 from rpc.commands.registry import COMMANDS, SERVICES, Command, Definition, service_of
-from rpc.rtio.models import MAX_CONFIG_LENGTH
+from rpc.rtio.models.route import MAX_CONFIG_LENGTH
 from rpc.rtio.views import HubConfiger, JwtIssuer
 from rpc.views import CommandEndpoint, DeviceVerifier, RtioView
 

@@ -28,14 +28,8 @@ from devices.api.base.views import (
     RegistryViewSet,
 )
 from devices.models import Device
-from rpc.rtio.models import (
-    Cause,
-    DeviceServiceRoute,
-    EndingState,
-    RtioServer,
-    SessionEnding,
-    can_be_ended,
-)
+from rpc.rtio.models import Cause, DeviceServiceRoute, EndingState, RtioServer, SessionEnding
+from rpc.rtio.models.session_ending import can_be_ended
 from rpc.rtio.session_ending import request_endings
 
 

@@ -10,7 +10,8 @@ from django.utils.translation import gettext as _
 from acl.as_code import Entry, difference, dump
 from devices import history
 from devices.models import Device
-from rpc.rtio.models import DEVICE_PORT, DeviceServiceRoute, RtioServer, TlsMode
+from rpc.rtio.models import DeviceServiceRoute, RtioServer, TlsMode
+from rpc.rtio.models.server import DEVICE_PORT
 
 
 class Route(Entry, frozen=True):

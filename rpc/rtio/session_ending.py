@@ -28,14 +28,8 @@ from devices.extension_points import AccessEnd
 from devices.history.context import current_user
 from devices.models import Device, PreSharedKey
 from rpc.models import CallOutcome, CallRecord, Endpoint, Question
-from rpc.rtio.models import (
-    GIVE_UP_AFTER,
-    Cause,
-    EndingState,
-    RtioServer,
-    SessionEnding,
-    can_be_ended,
-)
+from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
+from rpc.rtio.models.session_ending import GIVE_UP_AFTER, can_be_ended
 from rpc.rtio.takeover import FAILED, HOLD_SECONDS, UNKNOWN_ERROR, TakeOver, Target, Unreachable
 
 PREFIX = "end."  # no generated secret has a dot

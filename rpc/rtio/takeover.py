@@ -15,7 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from django.utils.translation import gettext as _
 
-from rpc.rtio.models import RtioServer, TlsMode, is_near
+from rpc.rtio.models import RtioServer, TlsMode
+from rpc.rtio.models.server import is_near
 
 HEADER_BYTES = 5
 VERIFY_REQUEST, VERIFY_ANSWER = 1, 2

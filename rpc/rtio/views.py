@@ -11,7 +11,7 @@ from rpc.authentication import BackendCaller, Caller, Claim
 from rpc.journal import Entry
 from rpc.models import CallReason, DeviceServiceRoute, Endpoint, Question
 from rpc.rtio import tokens
-from rpc.rtio.models import crc32
+from rpc.rtio.models.route import crc32
 from rpc.views import INVALID, Asked, Exchange, RtioView, query_of
 
 FORBIDDEN = 403

@@ -6,7 +6,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from devices.management.base import RegistryCommand
-from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding, can_be_ended
+from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
+from rpc.rtio.models.session_ending import can_be_ended
 from rpc.rtio.session_ending import SessionEnder, request_endings
 
 SECONDS = 15

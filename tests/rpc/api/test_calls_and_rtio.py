@@ -11,7 +11,8 @@ from rest_framework.test import APIClient
 
 from devices.models import Device
 from rpc.models import CallCount, CallKey, CallRecord
-from rpc.rtio.models import REFUSING_URL, DeviceServiceRoute, RtioServer, SessionEnding
+from rpc.rtio.models import DeviceServiceRoute, RtioServer, SessionEnding
+from rpc.rtio.models.route import REFUSING_URL
 from tests.devices.api.conftest import Client, account
 
 pytestmark = pytest.mark.django_db

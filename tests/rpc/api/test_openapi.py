@@ -17,7 +17,7 @@ from rpc import frames
 from rpc.api.examples import EXAMPLES
 from rpc.api.openapi import CALLERS
 from rpc.commands.registry import COMMANDS, SERVICES, Definition, service_of
-from rpc.rtio.models import MAX_CONFIG_LENGTH
+from rpc.rtio.models.route import MAX_CONFIG_LENGTH
 from rpc.rtio.views import HubConfiger, JwtIssuer
 from rpc.urls import MACHINE_PATHS
 from rpc.views import CommandEndpoint, DeviceVerifier

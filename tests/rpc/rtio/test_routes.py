@@ -15,7 +15,8 @@ from django.utils.http import urlencode
 
 from devices.admin.base.mixins import set_digest
 from devices.history import history_of
-from rpc.rtio.models import MAX_CONFIG_LENGTH, REFUSING_URL, DeviceServiceRoute
+from rpc.rtio.models import DeviceServiceRoute
+from rpc.rtio.models.route import MAX_CONFIG_LENGTH, REFUSING_URL
 
 pytestmark = pytest.mark.django_db
 

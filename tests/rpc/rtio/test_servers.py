@@ -22,9 +22,9 @@ from rpc.rtio.models import (
     RtioServer,
     SessionEnding,
     TlsMode,
-    can_be_ended,
-    is_near,
 )
+from rpc.rtio.models.server import is_near
+from rpc.rtio.models.session_ending import can_be_ended
 from tests.rpc.rtio.conftest import MakeServer
 from tests.support import pki
 
