@@ -2,6 +2,7 @@
 
 from authsite.accounts.account import Account
 from authsite.accounts.sign_on.models import ExternalIdentity
-from authsite.accounts.tokens.models import ApiToken, RuleUse, ServiceAccount
+from authsite.accounts.tokens.models import ApiToken, RuleUse
+from authsite.accounts.tokens.service_account import ServiceAccount
 
 __all__ = ["Account", "ApiToken", "ExternalIdentity", "RuleUse", "ServiceAccount"]

@@ -14,7 +14,7 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from authsite.accounts.tokens.models import Holder, ServiceAccount, check_held, names_of
+from authsite.accounts.tokens.service_account import Holder, ServiceAccount, check_held, names_of
 
 
 class AccountQuerySet(models.QuerySet["Account"]):

@@ -21,7 +21,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from authsite.accounts.account import Account
-from authsite.accounts.tokens.models import ApiToken, ServiceAccount, names_of
+from authsite.accounts.tokens.models import ApiToken
+from authsite.accounts.tokens.service_account import ServiceAccount, names_of
 from devices.api.base.filters import KeyFilter, TruthFilter
 from devices.api.base.permissions import model_permissions
 from devices.api.base.serializers import BooleanField, CharField, ModelSerializer, RowField

@@ -7,7 +7,8 @@ from django.contrib.auth.models import Group, User
 from django.core.management.base import CommandError, CommandParser
 
 from authsite.accounts.account import Account
-from authsite.accounts.tokens.models import ApiToken, ServiceAccount
+from authsite.accounts.tokens.models import ApiToken
+from authsite.accounts.tokens.service_account import ServiceAccount
 from devices.management.base import RegistryCommand, fields_of
 
 

@@ -27,7 +27,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from acl.models import Assertion, CommandSet
-from authsite.accounts.tokens.models import ApiToken, names_of
+from authsite.accounts.tokens.models import ApiToken
+from authsite.accounts.tokens.service_account import names_of
 from authsite.api.document import rendered
 from devices.models import PreSharedKey
 from rpc.rtio.models import DeviceServiceRoute, RtioServer

@@ -1,13 +1,13 @@
-"""Pages for tokens of the API and for service accounts: made, shown once, seen, ended."""
+"""Pages for tokens of the API: made, shown once, seen, ended."""
 
 from datetime import timedelta
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
-from django.contrib.auth.models import Group, User
+from django.contrib import admin
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import Count, Model, Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -16,18 +16,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from authsite.accounts.tokens import scopes as scopes_of
-from authsite.accounts.tokens.models import (
-    ApiToken,
-    ServiceAccount,
-    TokenOutcome,
-    check_held,
-    names_of,
-)
+from authsite.accounts.tokens.models import ApiToken, TokenOutcome
 from authsite.accounts.tokens.rules import MAX_PER_HOUR, Rule
 from devices.admin.base.actions import BulkActionsMixin, BulkChange, RevokeForm
 from devices.admin.base.changelist import CredentialStateFilter
-from devices.admin.base.forms import CurrentForm, LineInput, LinesInput, MomentField
-from devices.admin.base.history import HistoryMixin, RecordedAdmin
+from devices.admin.base.forms import LineInput, LinesInput, MomentField
+from devices.admin.base.history import HistoryMixin
 from devices.admin.base.mixins import REASON, NoDeletingMixin
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import (
@@ -37,7 +31,6 @@ from devices.admin.base.rendering import (
     REVOKED,
     Tone,
     badge,
-    enabled_badge,
     expiry,
 )
 from devices.admin.base.widgets import SuggestedRow
@@ -373,135 +366,3 @@ def _add_errors(form: forms.Form, error: ValidationError) -> None:
     for field, errors in found.items():
         for one in errors:
             form.add_error(field if field in form.fields else None, one)
-
-
-class ServiceAccountForm(CurrentForm):
-    """A service account with the roles and the state of its user."""
-
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=150, widget=LineInput)
-    roles = forms.ModelMultipleChoiceField(
-        label=gettext_lazy("Roles"),
-        queryset=Group.objects.order_by("name"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("What its tokens may do at most. None beyond your own."),
-    )
-    enabled = forms.BooleanField(
-        label=gettext_lazy("Enabled"),
-        required=False,
-        initial=True,
-        help_text=gettext_lazy("Disabling it ends its tokens for good."),
-    )
-
-    maker: Any = None  # the account that fills in the form
-
-    class Meta:
-        model = ServiceAccount
-        fields = ["answerable", "purpose"]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.instance.pk is None:
-            del self.fields["enabled"]
-            return
-        user = self.instance.user
-        self.initial = {
-            **self.initial,
-            "name": user.get_username(),
-            "roles": list(user.groups.values_list("pk", flat=True)),
-            "enabled": user.is_active,
-        }
-        self.fields["name"].disabled = True
-        for name in ("name", "roles", "enabled"):
-            self.fields[name].show_hidden_initial = False
-
-    def clean_name(self) -> str:
-        name: str = self.cleaned_data["name"]
-        if self.instance.pk is None:
-            User._meta.get_field("username").run_validators(name)
-            if User.objects.filter(username=name).exists():
-                raise ValidationError(_("An account of this name exists."))
-        return name
-
-    def clean_roles(self) -> Any:
-        """Give no role that could do more than whoever gives it; those it has may stay."""
-        roles = self.cleaned_data["roles"]
-        had = self.instance.user.groups.all() if self.instance.pk else Group.objects.none()
-        for role in roles:
-            if role not in had:
-                check_held(self.maker, names_of(role.permissions.all()))
-        return roles
-
-
-@admin.register(ServiceAccount)
-class ServiceAccountAdmin(NoDeletingMixin, RecordedAdmin):
-    """Accounts of programs: who answers for each, its roles, its tokens."""
-
-    purpose = gettext_lazy(
-        "A service account is a program's: it has roles and tokens, cannot log in, and somebody "
-        "answers for it."
-    )
-    form = ServiceAccountForm
-    list_display = ["user", "is_enabled", "answerable", "purpose", "roles", "live_tokens", CREATED]
-    list_select_related = ["user", "answerable"]
-    search_fields = ["user__username", "purpose", "answerable__username"]
-    search_help_text = gettext_lazy("Search by name, purpose or who answers for it.")
-    # No autocompletion: whoever keeps service accounts may see no other accounts.
-    fieldsets = [(None, {"fields": ["name", "answerable", "purpose", "roles", "enabled"]})]
-
-    def get_queryset(self, request: HttpRequest) -> "QuerySet[ServiceAccount]":
-        live = Q(user__tokens__revoked_at=None) & (
-            Q(user__tokens__not_after=None) | Q(user__tokens__not_after__gt=timezone.now())
-        )
-        rows = super().get_queryset(request).prefetch_related("user__groups")
-        return rows.annotate(live=Count("user__tokens", filter=live))
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is not None:
-            return super().get_fieldsets(request, obj)
-        return [(None, {"fields": ["name", "answerable", "purpose", "roles"]})]
-
-    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        form: Any = super().get_form(request, *args, **kwargs)
-        return type(form.__name__, (form,), {"maker": request.user})
-
-    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
-        return super().render_change_form(request, {**context, "show_delete": False}, *args, **kw)
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        if not change:
-            made = ServiceAccount.objects.create_account(
-                form.cleaned_data["name"],
-                answerable=form.cleaned_data["answerable"],
-                purpose=form.cleaned_data["purpose"],
-                roles=form.cleaned_data["roles"],
-                maker=form.maker,
-            )
-            obj.pk, obj.user = made.pk, made.user
-            return
-        super().save_model(request, obj, form, change)
-        if "roles" in form.changed_data:
-            obj.user.groups.set(form.cleaned_data["roles"])
-        if "enabled" in form.changed_data:
-            obj.user.is_active = form.cleaned_data["enabled"]
-            obj.user.save(update_fields=["is_active"])
-            if not obj.user.is_active:
-                messages.info(request, _("Its tokens have ended."))
-
-    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Model:
-        """Return the row; a new one gets its user when it is saved."""
-        return form.save(commit=False)
-
-    @admin.display(description=gettext_lazy("State"))
-    def is_enabled(self, account: ServiceAccount) -> SafeString:
-        if account.user.is_active and not account.answerable.is_active:
-            return badge(Tone.BAD, _("nobody answers for it"))
-        return enabled_badge(account.user.is_active)
-
-    @admin.display(description=gettext_lazy("Roles"))
-    def roles(self, account: ServiceAccount) -> str:
-        return ", ".join(group.name for group in account.user.groups.all()) or NOTHING
-
-    @admin.display(description=gettext_lazy("Live tokens"), ordering="live")
-    def live_tokens(self, account: Any) -> int:
-        return account.live

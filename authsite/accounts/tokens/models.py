@@ -1,4 +1,4 @@
-"""Tokens of the API, and the accounts of services that hold some.
+"""Tokens of the API: how one is made, whether it is right, and what it may do.
 
 A token is shown once and stored one-way, like a generated key of a device, but bound to its own
 identifier: the digest of one row verifies no other. What a token was given never changes; it ends.
@@ -9,13 +9,13 @@ import hmac
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Model, Q, QuerySet, Sum
-from django.db.models.signals import post_save, pre_save
+from django.db.models.signals import post_save
 from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -27,9 +27,15 @@ from authsite.accounts.token_text import generate, identifier_of
 from authsite.accounts.tokens import rules as narrowing
 from authsite.accounts.tokens.rules import MAX_RULES, Row, Rule
 from authsite.accounts.tokens.scopes import in_words
+from authsite.accounts.tokens.service_account import (
+    ServiceAccount,
+    check_held,
+    is_staff_member,
+    names_of,
+)
 from devices.credentials import hashing
 from devices.extension_points import Ending
-from devices.history import Recorded, Records
+from devices.history import Records
 from devices.history.context import current_user
 from devices.models import DeviceGroup
 from devices.models.revocation import Revocable, revoke_all
@@ -67,115 +73,6 @@ class TokenVerdict(NamedTuple):
     def is_guess(self) -> bool:
         """Whether the text was no token of ours: whoever sent it knew no secret."""
         return self.outcome is TokenOutcome.UNKNOWN
-
-
-class Holder(Protocol):
-    """Who gives something: an account, or a request with what its token grants of one."""
-
-    def has_perm(self, permission: str) -> bool:
-        """Whether they may do it themselves."""
-
-    def get_username(self) -> str:
-        """Return who that is."""
-
-
-class ServiceAccountQuerySet(models.QuerySet["ServiceAccount"]):
-    """Accounts of services, and how one is made."""
-
-    def create_account(
-        self,
-        name: str,
-        *,
-        answerable: User,
-        purpose: str = "",
-        roles: Iterable[Group] = (),
-        maker: Holder | None = None,
-    ) -> "ServiceAccount":
-        """Create an account that cannot log in; raises ValidationError.
-
-        `maker` gives it no role that could do more than the maker could. None is somebody with
-        access to the machine.
-        """
-        roles = list(roles)
-        for role in roles:
-            check_held(maker, names_of(role.permissions.all()))
-        user = User(username=name)
-        user.set_unusable_password()
-        user.full_clean()
-        account = self.model(user=user, answerable=answerable, purpose=purpose)
-        account.full_clean(exclude=["user"])
-        with transaction.atomic():
-            user.save()
-            user.groups.set(roles)
-            account.save()
-        return account
-
-
-class ServiceAccount(Recorded):
-    """An account of a program: it has tokens, cannot log in, and somebody answers for it."""
-
-    user = models.OneToOneField(
-        User,
-        verbose_name=gettext_lazy("account"),
-        on_delete=models.CASCADE,
-        related_name="service_account",
-    )
-    answerable = models.ForeignKey(
-        User,
-        verbose_name=gettext_lazy("answered for by"),
-        on_delete=models.PROTECT,
-        related_name="answers_for",
-        limit_choices_to={"is_active": True, "is_staff": True},
-        help_text=gettext_lazy("While this account is disabled, the service's tokens are refused."),
-    )
-    purpose = models.CharField(
-        gettext_lazy("purpose"),
-        max_length=255,
-        blank=True,
-        help_text=gettext_lazy("What the program does, and where it runs."),
-    )
-    created = models.DateTimeField(gettext_lazy("created"), auto_now_add=True)
-
-    objects = ServiceAccountQuerySet.as_manager()
-    history = Records(without=["created"])
-
-    class Meta:
-        ordering = ["user__username"]
-        verbose_name = gettext_lazy("service account")
-        verbose_name_plural = gettext_lazy("service accounts")
-        default_permissions = ("view", "add", "change")
-
-    def __str__(self) -> str:
-        return self.user.get_username()
-
-    def clean(self) -> None:
-        super().clean()
-        if self.answerable_id is not None and not is_staff_member(self.answerable):
-            raise ValidationError(
-                {"answerable": _("Only active staff can answer for a service account.")}
-            )
-
-
-def is_staff_member(user: User) -> bool:
-    """Whether an account is a person's who may use the admin."""
-    return user.is_active and user.is_staff
-
-
-def names_of(permissions: "QuerySet[Permission]") -> set[str]:
-    """Return permissions as they are named: `devices.change_device`."""
-    pairs = permissions.order_by().values_list("content_type__app_label", "codename")
-    return {f"{app}.{codename}" for app, codename in pairs}
-
-
-def check_held(user: Holder | None, permissions: Iterable[str]) -> None:
-    """Raise ValidationError where an account lacks one of the permissions; None has all."""
-    missing = sorted(name for name in permissions if user is not None and not user.has_perm(name))
-    if missing:
-        raise ValidationError(
-            _("%(account)s may not do this, and so can give it to nobody: %(permissions)s."),
-            code="not-held",
-            params={"account": user and user.get_username(), "permissions": ", ".join(missing)},
-        )
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
@@ -519,27 +416,6 @@ class RuleUse(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} rows by rule {self.rule} of {self.token_id}"
-
-
-# --- Accounts are Django's own rows, whoever changes them -------------------------------------
-
-
-@receiver(pre_save, sender=User)
-@receiver(pre_save, sender="authsite.Account")
-def keep_services_from_logging_in(
-    *, instance: User, update_fields: frozenset[str] | None, **_signal: Any
-) -> None:
-    """Leave a service account without a password and without the admin, whoever saves it."""
-    login_fields = {"is_staff", "is_superuser", "password"}
-    if instance.pk is None or (
-        update_fields is not None and login_fields.isdisjoint(update_fields)
-    ):
-        return
-    if not (instance.is_staff or instance.is_superuser or instance.has_usable_password()):
-        return
-    if ServiceAccount.objects.filter(user=instance.pk).exists():
-        instance.is_staff = instance.is_superuser = False
-        instance.set_unusable_password()
 
 
 @receiver(post_save, sender=User)

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from authsite.accounts.tokens.models import ServiceAccount
+from authsite.accounts.tokens.service_account import ServiceAccount
 from authsite.management.accounts import AccountCommand
 
 

@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
-from authsite.accounts.tokens.models import ServiceAccount
+from authsite.accounts.tokens.service_account import ServiceAccount
 from authsite.management.accounts import AccountCommand
 
 

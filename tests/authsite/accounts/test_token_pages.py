@@ -8,7 +8,8 @@ from django.test import Client
 from django.utils import timezone
 
 from authsite.accounts import token_text
-from authsite.accounts.tokens.models import ApiToken, ServiceAccount, TokenOutcome
+from authsite.accounts.tokens.models import ApiToken, TokenOutcome
+from authsite.accounts.tokens.service_account import ServiceAccount
 
 pytestmark = pytest.mark.django_db
 

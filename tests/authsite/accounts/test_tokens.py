@@ -24,8 +24,9 @@ from rest_framework.views import APIView
 from authsite import roles
 from authsite.accounts import token_text
 from authsite.accounts.tokens import authentication, last_used
-from authsite.accounts.tokens.models import ApiToken, ServiceAccount, TokenOutcome
+from authsite.accounts.tokens.models import ApiToken, TokenOutcome
 from authsite.accounts.tokens.rules import Rule
+from authsite.accounts.tokens.service_account import ServiceAccount
 from authsite.operations.logging import JsonFormatter, LineFormatter
 from devices import history
 from devices.api.base.permissions import Grant

@@ -7,7 +7,8 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
 from rest_framework.test import APIClient
 
-from authsite.accounts.tokens.models import ApiToken, ServiceAccount, names_of
+from authsite.accounts.tokens.models import ApiToken
+from authsite.accounts.tokens.service_account import ServiceAccount, names_of
 from devices.events.models import Event
 from tests.devices.api.conftest import Client, account, api, client_of
 

@@ -12,7 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from acl.models import Assertion, CommandPermission, CommandSet, CommandSetPattern
-from authsite.accounts.tokens.models import ApiToken, ServiceAccount
+from authsite.accounts.tokens.models import ApiToken
+from authsite.accounts.tokens.service_account import ServiceAccount
 from devices import history
 from devices.events.kinds import NOUNS, Kind
 from devices.events.models import Event
