@@ -17,7 +17,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.utils.translation import gettext
 
 from devices import addresses
-from devices.credentials import throttle, x509
+from devices.credentials import path_validation, throttle, x509
 from devices.credentials.x509 import NameSource, Presented, Refused
 from devices.database.statements import Statement
 from devices.models.authority import PLACEHOLDER, CRLPolicy
@@ -345,7 +345,7 @@ class Verification:
         refusal: Refused | None = None
         while True:
             try:
-                path = x509.find_path(Presented(leaf, others), list(anchors), self.now)
+                path = path_validation.find_path(Presented(leaf, others), list(anchors), self.now)
             except Refused as error:
                 if revoked and error.outcome is Outcome.UNTRUSTED_ISSUER:
                     error = Refused(Outcome.REVOKED, x509.subject_of(revoked[0]))
@@ -369,7 +369,7 @@ class Verification:
         )
 
     def _check_name(self, anchor: Authority, path: Sequence[X509Certificate]) -> None:
-        if anchor.name_source != NameSource.DNS and x509.is_name_constrained(path):
+        if anchor.name_source != NameSource.DNS and path_validation.is_name_constrained(path):
             raise Refused(
                 Outcome.UNTRUSTED_ISSUER,
                 gettext("an issuer has name constraints, which hold only for DNS names"),

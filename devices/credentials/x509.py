@@ -1,18 +1,16 @@
-"""X.509: reading certificates, and finding a path to a trust anchor.
+"""X.509: reading certificates, and whether one is fit for its use.
 
 Pure functions over `cryptography`; the registry's rows are in `devices.models.certificate`.
-Everything presented is hostile until proven otherwise: what cannot be read, is unfit for the use
-or leads to no anchor raises `Refused`, which says why, and nothing else leaves this module. Path
-building and validation (RFC 5280, section 6) are `cryptography`'s, whose search is bounded by 128
-signature checks. (docs/certificates.md)
+Everything presented is hostile until proven otherwise: what cannot be read or is unfit for the use
+raises `Refused`, which says why, and nothing else leaves this module. (docs/certificates.md)
 """
 
 import base64
 import binascii
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,14 +19,6 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
-from cryptography.x509.verification import (
-    Criticality,
-    ExtensionPolicy,
-    Policy,
-    PolicyBuilder,
-    Store,
-    VerificationError,
-)
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext as _
@@ -43,7 +33,6 @@ MAX_SHOWN_LENGTH = 1000  # characters of a name that are kept to be looked at
 RSA_BITS = (2048, 8192)  # a longer key makes every check expensive, which a stranger could use
 MAX_EXPONENT = 2**32  # the same
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-MAX_SUBTREES = 64  # name constraints of one issuer
 
 HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 PURE_SIGNATURES = (SignatureAlgorithmOID.ED25519, SignatureAlgorithmOID.ED448)
@@ -322,10 +311,11 @@ def check_strength(certificate: x509.Certificate) -> None:
             if not isinstance(algorithm, HASHES):
                 name = algorithm.name.upper() if algorithm else _("an unknown hash")
                 raise Refused(Outcome.UNSUITABLE, _("its signature uses %(hash)s") % {"hash": name})
-    _check_key(certificate)
+    check_key(certificate)
 
 
-def _check_key(certificate: x509.Certificate, *, of_issuer: bool = False) -> None:
+def check_key(certificate: x509.Certificate, *, of_issuer: bool = False) -> None:
+    """Refuse a key that is too weak, too expensive to check, or of a kind that is not accepted."""
     with parsing(_("the public key")):
         key = certificate.public_key()
         fit = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVES)
@@ -391,7 +381,7 @@ def check_anchor(certificate: x509.Certificate) -> None:
     Its own signature is not looked at: trust in an anchor does not rest on it.
     """
     check_readable(certificate)
-    _check_key(certificate, of_issuer=True)
+    check_key(certificate, of_issuer=True)
     with parsing(_("the extensions")):
         extensions = {type(item.value): item.value for item in certificate.extensions}
         constraints = extensions.get(x509.BasicConstraints)
@@ -403,128 +393,6 @@ def check_anchor(certificate: x509.Certificate) -> None:
             )
         if isinstance(usage, x509.KeyUsage) and not usage.key_cert_sign:
             raise Refused(Outcome.UNSUITABLE, _("its key usage lacks certificate signing"))
-
-
-# --- Paths ----------------------------------------------------------------------------------
-
-
-def _issuer_usage(
-    _policy: Policy, _certificate: x509.Certificate, extension: x509.KeyUsage | None
-) -> None:
-    if extension is not None and not extension.key_cert_sign:
-        raise ValueError(_("the key usage of an issuer lacks certificate signing"))
-
-
-def _issuer_purposes(
-    _policy: Policy, _certificate: x509.Certificate, extension: x509.ExtendedKeyUsage | None
-) -> None:
-    if extension is not None and not {
-        ExtendedKeyUsageOID.CLIENT_AUTH,
-        ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
-    }.intersection(extension):
-        raise ValueError(_("the extended key usage of an issuer lacks client authentication"))
-
-
-def _issuer_name_constraints(
-    _policy: Policy, _certificate: x509.Certificate, extension: x509.NameConstraints | None
-) -> None:
-    if extension is None:
-        return
-    subtrees = [*(extension.permitted_subtrees or ()), *(extension.excluded_subtrees or ())]
-    if len(subtrees) > MAX_SUBTREES:
-        raise ValueError(_("an issuer has too many name constraints"))
-
-
-ISSUER_POLICY = (
-    ExtensionPolicy.permit_all()
-    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
-    .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _issuer_usage)
-    .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _issuer_purposes)
-    .may_be_present(x509.NameConstraints, Criticality.AGNOSTIC, _issuer_name_constraints)
-)
-# Unknown critical extensions are refused by either policy; `check_client` has judged the rest.
-LEAF_POLICY = ExtensionPolicy.permit_all().require_not_present(x509.NameConstraints)
-
-
-def find_path(
-    presented: Presented, anchors: Sequence[x509.Certificate], now: datetime
-) -> list[x509.Certificate]:
-    """Return the valid path from the leaf to one of the anchors, both included.
-
-    The certificates in between may have been presented in any order.
-    """
-    trusted = [anchor for anchor in anchors if anchor != presented.leaf]
-    if not trusted:
-        raise Refused(Outcome.UNTRUSTED_ISSUER, _issuer_unknown(presented.leaf))
-    others = [certificate for certificate in presented.others if _may_issue(certificate)]
-    verifier = (
-        PolicyBuilder()
-        .store(Store(trusted))
-        .time(now.astimezone(UTC))
-        .max_chain_depth(MAX_ISSUERS)
-        .extension_policies(ca_policy=ISSUER_POLICY, ee_policy=LEAF_POLICY)
-        .build_client_verifier()
-    )
-    with parsing(_("the path")):
-        try:
-            return verifier.verify(presented.leaf, others).chain
-        except VerificationError as error:
-            _explain([*presented.others, *trusted], presented.leaf, now)
-            raise Refused(Outcome.UNTRUSTED_ISSUER, _reason(error)) from None
-
-
-def _may_issue(certificate: x509.Certificate) -> bool:
-    """Whether a search may try the key; what it costs to try one is bounded this way."""
-    try:
-        _check_key(certificate, of_issuer=True)
-    except Refused:
-        return False
-    return True
-
-
-def _issuer_unknown(leaf: x509.Certificate) -> str:
-    return _("issued by %(issuer)s") % {"issuer": issuer_of(leaf)}
-
-
-def _explain(candidates: Sequence[x509.Certificate], leaf: x509.Certificate, now: datetime) -> None:
-    """Refuse with the fault of an issuer above the leaf, where that is what breaks the path.
-
-    Only a reason is sought here: that there is no path is settled.
-    """
-    waiting, seen = [leaf], {fingerprint(leaf)}
-    while waiting:
-        issuer = waiting.pop().issuer
-        for candidate in candidates:
-            if candidate.subject == issuer and fingerprint(candidate) not in seen:
-                seen.add(fingerprint(candidate))
-                waiting.append(candidate)
-                _check_key(candidate, of_issuer=True)
-                check_validity(candidate, now)
-                if candidate.subject != candidate.issuer:
-                    check_strength(candidate)
-
-
-def _reason(error: VerificationError) -> str:
-    """Return the library's words for staff, without what it says of its own workings."""
-    text = str(error)
-    for noise in (
-        "validation failed: ",
-        "candidates exhausted: ",
-        "fatal error: ",
-        "Python extension validator failed: ValueError: ",
-    ):
-        text = text.replace(noise, "")
-    return shown(text.partition(" (encountered")[0], 200)
-
-
-def is_name_constrained(path: Sequence[x509.Certificate]) -> bool:
-    """Whether an issuer in the path may speak for some names only."""
-    with parsing(_("the extensions")):
-        return any(
-            isinstance(extension.value, x509.NameConstraints)
-            for certificate in path[1:]
-            for extension in certificate.extensions
-        )
 
 
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from cryptography.x509 import Certificate as X509Certificate
 from django.core.exceptions import ValidationError
@@ -17,7 +17,7 @@ from devices.credentials.x509 import Refused
 from devices.history import ChangeType, Records
 from devices.models.authority import CertificateAuthority, RevokedSerial, link_issued
 from devices.models.device import Device
-from devices.models.revocation import Revocable
+from devices.models.revocation import Revocable, RevocableQuerySet
 from devices.verdicts import Outcome
 
 
@@ -40,28 +40,28 @@ def named_by_list() -> Exists:
     )
 
 
-class CertificateQuerySet(models.QuerySet["Certificate"]):
+class CertificateQuerySet(RevocableQuerySet["Certificate"]):
     """Certificates by their state, and how they are registered and revoked."""
 
-    def live_at(self, now: datetime) -> "CertificateQuerySet":
+    def live_at(self, now: datetime) -> Self:
         """Return those that admit their device now or later: neither revoked nor expired.
 
         The key of a pin by public key may come back in a renewed certificate at any time.
         """
         return self.unrevoked().filter(~Q(pin=Pin.CERTIFICATE) | Q(not_after__gte=now))
 
-    def unrevoked(self) -> "CertificateQuerySet":
+    def unrevoked(self) -> Self:
         """Return those that neither staff nor a list revoked, expired ones among them."""
         return self.filter(~named_by_list(), revoked_at=None)
 
-    def revoked(self) -> "CertificateQuerySet":
+    def revoked(self) -> Self:
         return self.filter(Q(revoked_at__isnull=False) | Q(named_by_list()))
 
     def with_list_state(self) -> "CertificateQuerySet":
         """Add `listed`, which `state_at` would otherwise ask for row by row."""
         return self.annotate(listed=named_by_list())
 
-    def expired_at(self, now: datetime) -> "CertificateQuerySet":
+    def expired_at(self, now: datetime) -> Self:
         """Return those that ended by themselves; the pin of a public key never does."""
         return self.unrevoked().filter(pin=Pin.CERTIFICATE, not_after__lt=now)
 

@@ -16,7 +16,6 @@ from devices.credentials import hashing
 from devices.models.certificate import Certificate, CertificateQuerySet, Pin
 from devices.models.device import Device, DeviceQuerySet
 from devices.models.pre_shared_key import PreSharedKey, PreSharedKeyQuerySet
-from devices.models.revocation import revoke_all
 
 
 class CredentialState(models.TextChoices):
@@ -172,6 +171,6 @@ def revoke_credentials(devices: DeviceQuerySet, *, by: str, reason: str = "") ->
     chosen = devices.order_by().values("pk")
     with transaction.atomic():
         return (
-            revoke_all(PreSharedKey.objects.filter(device__in=chosen), by=by, reason=reason),
-            revoke_all(Certificate.objects.filter(device__in=chosen), by=by, reason=reason),
+            PreSharedKey.objects.filter(device__in=chosen).revoke(by=by, reason=reason),
+            Certificate.objects.filter(device__in=chosen).revoke(by=by, reason=reason),
         )

@@ -18,7 +18,7 @@ from devices.history import ChangeType, Records, bulk_create, bulk_write
 from devices.history.context import current_user
 from devices.models.device import Device
 from devices.models.revocation import FIELDS as REVOCATION
-from devices.models.revocation import Revocable, end_access_of
+from devices.models.revocation import Revocable, RevocableQuerySet, end_access_of
 from devices.verdicts import Outcome, outcome_at
 
 HINT_CHARACTERS = 4
@@ -26,7 +26,7 @@ ISSUED_BEFORE = "issued-before"  # the code of the error of a second key for one
 MAX_LIVE_CHOSEN = 4  # each costs a memory-hard hash when a wrong secret is presented
 
 
-class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
+class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete the keys, which admit their devices as little as revoked ones."""
         with transaction.atomic():
@@ -37,21 +37,6 @@ class PreSharedKeyQuerySet(models.QuerySet["PreSharedKey"]):
 
     delete.queryset_only = True  # type: ignore[attr-defined]
     delete.alters_data = True  # type: ignore[attr-defined]
-
-    def live_at(self, now: datetime) -> "PreSharedKeyQuerySet":
-        """Return the keys that are usable or will be: neither revoked nor expired."""
-        return self.unrevoked().filter(Q(not_after=None) | Q(not_after__gt=now))
-
-    def unrevoked(self) -> "PreSharedKeyQuerySet":
-        """Return the keys that nobody revoked, expired ones among them."""
-        return self.filter(revoked_at=None)
-
-    def revoked(self) -> "PreSharedKeyQuerySet":
-        return self.exclude(revoked_at=None)
-
-    def expired_at(self, now: datetime) -> "PreSharedKeyQuerySet":
-        """Return the keys that ended by themselves."""
-        return self.unrevoked().filter(not_after__lte=now)
 
     def usable_at(self, now: datetime) -> "PreSharedKeyQuerySet":
         """Return the keys that admit their device at that moment, with the peppers configured."""

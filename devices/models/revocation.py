@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from django.db import models, transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -15,21 +16,41 @@ from devices.models.device import Device
 
 FIELDS = ["revoked_at", "revoked_by", "revoked_reason"]
 
+Row = TypeVar("Row", bound="Revocable")
 
-def revoke_all(rows: Any, *, by: str, reason: str = "") -> int:
-    """Revoke those of the rows that are not revoked; return how many that were."""
-    revoked, moment = 0, timezone.now()
-    with transaction.atomic():
-        for batch in locked(rows.filter(revoked_at=None)):
-            for row in batch:
-                row.revoked_at, row.revoked_by, row.revoked_reason = moment, by, reason
-            rows.model.objects.filter(pk__in=[row.pk for row in batch]).update(
-                revoked_at=moment, revoked_by=by, revoked_reason=reason
-            )
-            record(batch, ChangeType.CHANGED)
-            end_access_of(getattr(row, "device_id", None) for row in batch)
-            revoked += len(batch)
-    return revoked
+
+class RevocableQuerySet(models.QuerySet[Row]):
+    """Credentials by their state at a moment, and how many are revoked at once."""
+
+    def unrevoked(self) -> Self:
+        """Return those that nobody revoked, expired ones among them."""
+        return self.filter(revoked_at=None)
+
+    def revoked(self) -> Self:
+        return self.exclude(revoked_at=None)
+
+    def live_at(self, now: datetime) -> Self:
+        """Return those that are usable or will be: neither revoked nor expired."""
+        return self.unrevoked().filter(Q(not_after=None) | Q(not_after__gt=now))
+
+    def expired_at(self, now: datetime) -> Self:
+        """Return those that ended by themselves."""
+        return self.unrevoked().filter(not_after__lte=now)
+
+    def revoke(self, *, by: str, reason: str = "") -> int:
+        """Revoke those that are not revoked, from their next use on; return how many that were."""
+        revoked, moment = 0, timezone.now()
+        with transaction.atomic():
+            for batch in locked(self.filter(revoked_at=None)):
+                for row in batch:
+                    row.revoked_at, row.revoked_by, row.revoked_reason = moment, by, reason
+                self.model._default_manager.filter(pk__in=[row.pk for row in batch]).update(
+                    revoked_at=moment, revoked_by=by, revoked_reason=reason
+                )
+                record(batch, ChangeType.CHANGED)
+                end_access_of(getattr(row, "device_id", None) for row in batch)
+                revoked += len(batch)
+        return revoked
 
 
 def end_access_of(keys: Iterable[int | None]) -> None:

@@ -38,7 +38,7 @@ from devices.extension_points import Ending
 from devices.history import Records
 from devices.history.context import current_user
 from devices.models import DeviceGroup
-from devices.models.revocation import Revocable, revoke_all
+from devices.models.revocation import Revocable, RevocableQuerySet
 from rpc.authentication import is_within
 
 CONTEXT = b"authsite api token v1\x00"  # no digest of another kind of secret is one of a token
@@ -75,12 +75,8 @@ class TokenVerdict(NamedTuple):
         return self.outcome is TokenOutcome.UNKNOWN
 
 
-class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
+class ApiTokenQuerySet(RevocableQuerySet["ApiToken"]):
     """Tokens by their state, how one is made, and the question whether one is right."""
-
-    def live_at(self, now: datetime) -> "ApiTokenQuerySet":
-        """Return the tokens that neither were ended nor have expired."""
-        return self.filter(revoked_at=None).filter(Q(not_after=None) | Q(not_after__gt=now))
 
     def ending(self, now: datetime, until: datetime) -> Iterator[Ending]:
         """Yield the live tokens that end by then."""
@@ -89,18 +85,6 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
 
     def of_services(self) -> "ApiTokenQuerySet":
         return self.exclude(owner__service_account=None)
-
-    def expired_at(self, now: datetime) -> "ApiTokenQuerySet":
-        """Return the tokens that ended by themselves."""
-        return self.filter(revoked_at=None, not_after__lte=now)
-
-    def revoked(self) -> "ApiTokenQuerySet":
-        """Return the tokens that somebody ended."""
-        return self.exclude(revoked_at=None)
-
-    def revoke(self, *, by: str, reason: str = "") -> int:
-        """End these tokens from their next use on; return how many had not ended."""
-        return revoke_all(self, by=by, reason=reason)
 
     def issue(
         self,

@@ -16,7 +16,6 @@ from devices.admin.credentials.credential import CredentialMixin
 from devices.admin.credentials.expiry import EndsFilter
 from devices.credentials import hashing
 from devices.models import Device, PreSharedKey
-from devices.models.revocation import revoke_all
 from devices.text import isolated
 
 
@@ -51,7 +50,7 @@ class RevokeKeys(Revoke):
         return rows.unrevoked()
 
     def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
-        return revoke_all(rows, by=by, **given)
+        return rows.revoke(by=by, **given)
 
     def text_of_one(self, row: PreSharedKey) -> str:
         text = _(
