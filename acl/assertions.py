@@ -21,8 +21,7 @@ from typing import NamedTuple
 from django.core.exceptions import ValidationError
 from django.db.models import Exists, Q
 from django.utils import timezone
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 
 from acl import notation, patterns
 from acl.engine.decisions import Request, decide_many

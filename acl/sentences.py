@@ -1,7 +1,6 @@
 """Sentence templates for rules: whole sentences, so that each language has its own word order."""
 
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 
 SENTENCES = {
     ("allow", "device", "device"): gettext_lazy("{source} may send {commands} to {destination}"),

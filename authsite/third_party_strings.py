@@ -4,8 +4,7 @@ Nothing reads them here: marking them puts them into our catalogues, which Djang
 Strings of scripts are kept in `djangojs.po` by hand.
 """
 
-from django.utils.translation import gettext_noop as _
-from django.utils.translation import ngettext_lazy
+from django.utils.translation import gettext_noop as _, ngettext_lazy
 
 DJANGO = (
     _("Model name"),

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from django.db import connections, models, router
 from django.db.models import Q, Sum
-from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext, gettext_lazy as _
 
 from acl.engine.decisions import Reason, Request
 from devices.addresses import MAX_LENGTH

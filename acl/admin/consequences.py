@@ -11,8 +11,7 @@ from django.contrib import messages
 from django.contrib.admin import ModelAdmin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext as _, ngettext
 
 from acl.what_if import Before, Consequences
 from devices.admin.base.mixins import EDIT

@@ -11,8 +11,7 @@ from django.contrib.auth.models import Group, Permission, User, UserManager
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Q
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 
 from authsite.accounts.tokens.service_account import Holder, ServiceAccount, check_held, names_of
 

@@ -14,13 +14,11 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 
 from acl.models import CommandPermission
 from authsite.admin.links import list_url, may_add, may_see
-from devices.admin.base.changelist import count_text
-from devices.admin.base.changelist import counts as bounded_counts
+from devices.admin.base.changelist import count_text, counts as bounded_counts
 from devices.admin.base.charts import Hour, hourly_bars
 from devices.admin.base.history import shown
 from devices.admin.base.rendering import SOON, Tone

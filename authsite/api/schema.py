@@ -17,8 +17,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 
 from authsite.api.examples import samples
-from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY
-from devices.api.base.idempotency import REPLAYED
+from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY, REPLAYED
 from devices.api.base.pagination import KeyPagination
 from devices.api.base.parsing import MAX_BYTES
 from devices.api.base.problems import MEDIA_TYPE

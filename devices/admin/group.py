@@ -11,8 +11,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from devices.admin.base.changelist import OrderedChangeList, count_text, counts, is_large
 from devices.admin.base.history import RecordedAdmin

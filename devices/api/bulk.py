@@ -5,8 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 from rest_framework import exceptions, serializers
 from rest_framework.exceptions import ErrorDetail, PermissionDenied
 from rest_framework.fields import get_error_detail

@@ -17,8 +17,12 @@ from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Records, bulk_create, bulk_write
 from devices.history.context import current_user
 from devices.models.device import Device
-from devices.models.revocation import FIELDS as REVOCATION
-from devices.models.revocation import Revocable, RevocableQuerySet, end_access_of
+from devices.models.revocation import (
+    FIELDS as REVOCATION,
+    Revocable,
+    RevocableQuerySet,
+    end_access_of,
+)
 from devices.verdicts import Outcome, outcome_at
 
 HINT_CHARACTERS = 4

@@ -14,8 +14,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 
 from devices import attributes
 

@@ -15,8 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.history import EXPORTED, MAX_EXPORTED
 from devices.admin.base.mixins import OwnPagesMixin, ReadOnlyMixin, download, is_key, own_page

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tests.support.fuzz import CLIENTS, IDENTIFIER, IN_TIME, TIMES, Fuzz, fuzzing
 from tests.support.servers import PATIENCE, demo_server

@@ -7,8 +7,7 @@ from http import HTTPStatus
 from django.contrib import admin
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.mixins import site_page
 from devices.telemetry import request_id

@@ -22,8 +22,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
 from authsite.accounts import login, second_factor
-from authsite.accounts.sign_on import claims as said
-from authsite.accounts.sign_on import journeys, sessions
+from authsite.accounts.sign_on import claims as said, journeys, sessions
 from authsite.accounts.sign_on.journeys import Journey, Purpose
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.sign_on.refusals import ERROR_CODE, Reason, SignOnRefused, refusal_page

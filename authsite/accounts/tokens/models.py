@@ -18,8 +18,7 @@ from django.db.models import Model, Q, QuerySet, Sum
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 from django.utils import timezone
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 from rest_framework import exceptions
 
 from acl.engine.group_tree import GroupTree

@@ -6,8 +6,7 @@ from typing import Any
 
 from django.apps import apps
 from django.utils.text import capfirst
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 
 from authsite.accounts.tokens.rules import DEEDS
 from authsite.roles import CREDENTIALS, DEVICES, ROLES, RTIO, RULES

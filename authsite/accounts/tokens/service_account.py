@@ -9,8 +9,7 @@ from django.db import models, transaction
 from django.db.models import QuerySet
 from django.db.models.signals import pre_save
 from django.dispatch import receiver
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.history import Recorded, Records
 

@@ -10,8 +10,7 @@ from django.db.models import Count, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 
 from authsite.accounts.tokens.service_account import ServiceAccount, check_held, names_of
 from devices.admin.base.forms import CurrentForm, LineInput

@@ -11,8 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Manager
 from django.forms import BaseInlineFormSet
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 
 from devices import attributes
 from devices.admin.base.rendering import NOTHING

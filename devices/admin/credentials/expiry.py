@@ -18,8 +18,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.charts import Week, week_calendar
 from devices.models import Certificate, CertificateAuthority, PreSharedKey

@@ -29,8 +29,7 @@ from rest_framework.viewsets import GenericViewSet
 from devices import history
 from devices.api.base import problems
 from devices.api.base.filters import Backend
-from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY
-from devices.api.base.idempotency import Claim
+from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY, Claim
 from devices.api.base.pagination import KeyPagination
 from devices.api.base.parsing import MAX_BYTES, JsonParser
 from devices.api.base.permissions import IsPermitted, grant_of, may, model_permissions, narrowed

@@ -5,8 +5,7 @@ from typing import Any
 from unittest import mock
 
 from django.db import transaction
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from acl.engine.decisions import decide, decide_many
 from acl.engine.explanations import Standing, explain

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from cryptography import x509 as x
 from cryptography.hazmat.primitives.asymmetric import dsa, rsa, x25519
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from devices.authentication import authenticate
 from devices.credentials import crl, x509

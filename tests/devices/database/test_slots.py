@@ -11,8 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 
-from devices.database import deadlines, drivers
-from devices.database import slots as module
+from devices.database import deadlines, drivers, slots as module
 from devices.database.slots import NoSlotError, Slots, released
 from rpc.wsgi import Body, MachineFastPath
 

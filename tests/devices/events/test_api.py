@@ -10,8 +10,7 @@ from django.db import connection
 from django.db.models import Model, QuerySet
 from rest_framework.test import APIClient
 
-from devices.events import api as events_api
-from devices.events import stream, waiting
+from devices.events import api as events_api, stream, waiting
 from devices.events.kinds import Kind
 from devices.events.models import Event
 from devices.events.waiting import TooManyError, Watcher

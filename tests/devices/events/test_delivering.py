@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 from django.utils import timezone
-from standardwebhooks import Webhook as Verifier
-from standardwebhooks import WebhookVerificationError
+from standardwebhooks import Webhook as Verifier, WebhookVerificationError
 
 from devices import housekeeping
 from devices.events import delivering, outgoing, sealing, stream

@@ -9,8 +9,7 @@ from typing import Any
 import openpyxl
 import pytest
 from django.core.exceptions import ValidationError
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from devices.addresses import split, written
 from devices.transfer import formats, workbooks
