@@ -25,9 +25,14 @@ from authsite.accounts.tokens.models import ApiToken
 from authsite.accounts.tokens.service_account import ServiceAccount, names_of
 from devices.api.base.filters import KeyFilter, TruthFilter
 from devices.api.base.permissions import model_permissions
-from devices.api.base.serializers import BooleanField, CharField, ModelSerializer, RowField
+from devices.api.base.serializers import (
+    BooleanField,
+    CharField,
+    ModelSerializer,
+    ReasonSerializer,
+    RowField,
+)
 from devices.api.base.views import ChangeMixin, CreateMixin, ReadMixin, RegistryViewSet, user_name
-from devices.api.credentials import ReasonSerializer
 
 KINDS = [("staff", "staff"), ("service", "service")]
 CHANGING = ("authsite.change_account",)
@@ -150,9 +155,7 @@ class AccountViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):
 
     def _switch(self, switch: Any, done: str) -> Response:
         account = self.get_object()
-        asked = ReasonSerializer(data=self.request.data)
-        asked.is_valid(raise_exception=True)
-        with self.because(asked.validated_data["reason"]):
+        with self.because(self.asked(ReasonSerializer)["reason"]):
             rolled(lambda: switch(account))
         self._log(account.pk, done)
         return self.row_response(account)
@@ -255,9 +258,7 @@ class TokenViewSet(ReadMixin, RegistryViewSet):
     def end(self, request: Request, **_kwargs: Any) -> Response:
         """End a token from its next use on; one that has ended stays as it is."""
         token = self.get_object()
-        asked = ReasonSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        reason = asked.validated_data["reason"]
-        with self.because(reason):
-            ApiToken.objects.filter(pk=token.pk).revoke(by=user_name(request), reason=reason)
+        asked = self.asked(ReasonSerializer)
+        with self.because(asked["reason"]):
+            token.revoke(by=user_name(request), **asked)
         return self.row_response(token)

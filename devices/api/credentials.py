@@ -25,12 +25,12 @@ from devices.api.base.serializers import (
     DateTimeField,
     IntegerField,
     ModelSerializer,
+    ReasonSerializer,
     RowField,
     Serializer,
 )
 from devices.api.base.views import ChangeMixin, DeleteMixin, ReadMixin, RegistryViewSet, user_name
 from devices.credentials import hashing, x509
-from devices.history.context import MAX_REASON_LENGTH
 from devices.models import Certificate, Device, PreSharedKey
 from devices.verdicts import Outcome
 
@@ -65,12 +65,6 @@ def within(field: str) -> Iterator[None]:
         raise exceptions.ValidationError({field: error.detail}) from None
     except ValidationError as error:
         raise exceptions.ValidationError({field: get_error_detail(error)}) from None
-
-
-class ReasonSerializer(Serializer):
-    """Why something is done; the history keeps it."""
-
-    reason = CharField(required=False, default="", allow_blank=True, max_length=MAX_REASON_LENGTH)
 
 
 class RevocationSerializer(ReasonSerializer):

@@ -16,6 +16,7 @@ from rest_framework.fields import get_error_detail
 
 from devices.api.base.permissions import narrowed
 from devices.api.base.versions import version_of
+from devices.history.context import MAX_REASON_LENGTH
 from devices.moments import parse_moment
 
 MAX_LISTED = 1000  # keys of other rows in one field
@@ -184,6 +185,12 @@ def _as_dict(detail: Any) -> dict[Any, Any]:
 
 class Serializer(Strict, serializers.Serializer):
     """The arguments of an operation, or an answer that is no row."""
+
+
+class ReasonSerializer(Serializer):
+    """Why something is done; the history keeps it."""
+
+    reason = CharField(required=False, default="", allow_blank=True, max_length=MAX_REASON_LENGTH)
 
 
 class VersionField(serializers.Field):
