@@ -147,20 +147,10 @@ def timed(
     return statistics.median(moments), moments[int(len(moments) * 0.99)], len(moments), allowed
 
 
-def measure_ours(sizes: Sequence[int]) -> Iterator[Figures]:
-    """Load and measure in the database that DATABASE_URL names."""
-    os.environ["DJANGO_SETTINGS_MODULE"] = "authsite.settings"
-    import django
-
-    django.setup()
-    from django.core.management import call_command
-    from django.db import connection, transaction
-
-    from acl.engine.decisions import decide, decide_many
-    from acl.models import CommandPermission
+def add_ends() -> dict[str, list[int]]:
+    """Create the devices, and the groups that they are in; return their keys by kind."""
     from devices.models import Device, DeviceGroup
 
-    call_command("migrate", verbosity=0)
     groups = DeviceGroup.objects.bulk_create(DeviceGroup(name=f"g{n}") for n in range(GROUPS))
     for number, group in enumerate(groups):
         if (parent := parent_of(number)) is not None:
@@ -177,16 +167,30 @@ def measure_ours(sizes: Sequence[int]) -> Iterator[Figures]:
         ),
         batch_size=CHUNK,
     )
-    device_keys, group_keys = [d.pk for d in devices], [g.pk for g in groups]
-    del devices
+    return {"device": [one.pk for one in devices], "group": [one.pk for one in groups]}
+
+
+def measure_ours(sizes: Sequence[int]) -> Iterator[Figures]:
+    """Load and measure in the database that DATABASE_URL names."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "authsite.settings"
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+    from django.db import connection, transaction
+
+    from acl.engine.decisions import decide, decide_many
+    from acl.models import CommandPermission
+
+    call_command("migrate", verbosity=0)
+    keys = add_ends()
 
     def row(rule: Rule) -> CommandPermission:
         fields: dict[str, Any] = {}
         for end, (kind, number) in (("source", rule.source), ("destination", rule.destination)):
             fields[f"{end}_kind"] = kind
             if kind != "everyone":
-                keys = device_keys if kind == "device" else group_keys
-                fields[f"{end}_{kind}_id"] = keys[number]
+                fields[f"{end}_{kind}_id"] = keys[kind][number]
         return CommandPermission(effect=rule.effect, pattern=rule.pattern, **fields)
 
     for size in sizes:

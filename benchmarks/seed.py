@@ -101,6 +101,24 @@ def add_chosen(count: int) -> dict[str, str]:
     return known
 
 
+def add_groups(devices: list[Any]) -> dict[Any, list[Any]]:
+    """Put each device into two groups; return the groups with their members."""
+    from devices.models import Device, DeviceGroup
+
+    groups = DeviceGroup.objects.bulk_create(
+        DeviceGroup(name=f"group {number}") for number in range(GROUPS)
+    )
+    membership = Device.groups.through
+    members: dict[Any, list[Any]] = {group: [] for group in groups}
+    rows = []
+    for device in devices:
+        for group in dice.sample(groups, 2):
+            members[group].append(device)
+            rows.append(membership(device_id=device.pk, devicegroup_id=group.pk))
+    membership.objects.bulk_create(rows, batch_size=BATCH)
+    return members
+
+
 def add_permissions() -> list[Ends]:
     """Put the devices into groups, add rules, and return questions that the rules allow.
 
@@ -108,20 +126,10 @@ def add_permissions() -> list[Ends]:
     their own; a deny for everyone is looked up every time.
     """
     from acl.models import CommandPermission
-    from devices.models import Device, DeviceGroup
+    from devices.models import Device
 
-    groups = DeviceGroup.objects.bulk_create(
-        DeviceGroup(name=f"group {number}") for number in range(GROUPS)
-    )
     devices = list(Device.objects.only("pk", "identifier"))
-    membership = Device.groups.through
-    members: dict[int, list[Device]] = {group.pk: [] for group in groups}
-    rows = []
-    for device in devices:
-        for group in dice.sample(groups, 2):
-            members[group.pk].append(device)
-            rows.append(membership(device_id=device.pk, devicegroup_id=group.pk))
-    membership.objects.bulk_create(rows, batch_size=BATCH)
+    members = add_groups(devices)
     pairs = [
         (dice.choice(devices), dice.choice(devices)) for _ in range(few(RULES_OF_DEVICES, devices))
     ]
@@ -140,7 +148,7 @@ def add_permissions() -> list[Ends]:
                     destination_kind="same-group",
                     pattern="/v1/Config.*",
                 )
-                for group in groups
+                for group in members
             ),
             *(
                 CommandPermission(

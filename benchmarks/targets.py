@@ -201,8 +201,8 @@ def sizes(asked: Registry) -> tuple[int, int]:
     return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
-def main() -> None:
-    """Measure, and print tables."""
+def arguments() -> argparse.Namespace:
+    """Return what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=2)
@@ -217,7 +217,12 @@ def main() -> None:
     parser.add_argument("--slow", type=int, default=50, help="slow clients of the company")
     parser.add_argument("--only", choices=DATABASES, help="one kind of database")
     parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, and print tables."""
+    options = arguments()
     if options.write:
         machine.demand_quiet()
     results = Results()

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 
 from drills.nodes import Node, Nodes
-from drills.probe import Client, Probe, register
+from drills.probe import Client, Known, Probe, register
 from drills.report import Report, drill, wait_until
 from drills.sites import migrated, revoke, site
 from drills.staff import Staff
@@ -216,6 +216,28 @@ def standby_dies(folder: Path, report: Report) -> None:
         )
 
 
+def write_until(
+    over: threading.Event, url: str, probe: Probe, devices: list[Known], acknowledged: list[int]
+) -> None:
+    """Write numbers, and note those that were acknowledged; revoke a key with each fourth."""
+    number, connection = 0, None
+    while not over.is_set():
+        number += 1
+        try:
+            if connection is None:
+                connection = psycopg.connect(url, autocommit=True, connect_timeout=2)
+            connection.execute("INSERT INTO drill VALUES (%s)", (number,))
+            acknowledged.append(number)
+            known = devices[number % len(devices)]
+            if number % 4 == 0 and known.identifier not in probe.revoked:
+                probe.unsure.add(known.identifier)
+                revoke(connection, known.key)
+                probe.revoked[known.identifier] = time.monotonic()
+        except psycopg.Error:
+            connection = None
+            time.sleep(0.05)
+
+
 @drill("the primary is killed", seconds=240)
 def primary_killed(folder: Path, report: Report) -> None:
     """Kill the primary under load, promote a standby: nothing acknowledged is lost."""
@@ -227,27 +249,10 @@ def primary_killed(folder: Path, report: Report) -> None:
         acknowledged: list[int] = []
         over = threading.Event()
         pinned = nodes.primary.url()
-
-        def write() -> None:
-            number, connection = 0, None
-            while not over.is_set():
-                number += 1
-                try:
-                    if connection is None:
-                        connection = psycopg.connect(url, autocommit=True, connect_timeout=2)
-                    connection.execute("INSERT INTO drill VALUES (%s)", (number,))
-                    acknowledged.append(number)
-                    known = devices[10 + number % 300]
-                    if number % 4 == 0 and known.identifier not in probe.revoked:
-                        probe.unsure.add(known.identifier)
-                        revoke(connection, known.key)
-                        probe.revoked[known.identifier] = time.monotonic()
-                except psycopg.Error:
-                    connection = None
-                    time.sleep(0.05)
-
         with server, Probe([server], devices[:310]) as probe:
-            writer = threading.Thread(target=write)
+            writer = threading.Thread(
+                target=write_until, args=(over, url, probe, devices[10:310], acknowledged)
+            )
             writer.start()
             time.sleep(4)
             nodes.primary.kill()
