@@ -69,7 +69,7 @@ def export_document() -> dict[str, Any]:
 
 
 def _unusual(entry: Entry) -> dict[str, Any]:
-    """Return the fields of an entry that differ from their defaults."""
+    """Return the fields of an entry that differ from their defaults; msgspec compares identity."""
     usual = {one.name: one.default for one in msgspec.structs.fields(entry)}
     values = msgspec.structs.asdict(entry)
     return {name: value for name, value in values.items() if value != usual[name]}
