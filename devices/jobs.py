@@ -6,15 +6,11 @@ progress is seen while nothing is committed. A process that dies leaves nothing 
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.core.exceptions import ValidationError
 from django.db import Error, connection, transaction
 from django.utils import timezone
@@ -22,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from devices import history
 from devices.credentials import hashing
+from devices.credentials.sealing import seal, unseal
 from devices.extension_points import WATCHES
 from devices.housekeeping import Housekeeper
 from devices.models import Device, Job
@@ -35,7 +32,6 @@ BEAT = 0.5  # seconds between notes of progress
 BATCH = 1000  # devices that are deleted between two of them
 WRITING, DELETING = "write", "delete"  # stages in the transaction of the change
 PURPOSE = b"authsite files of jobs v1"
-NONCE = 12  # bytes
 # What an import needs besides, by what it counts.
 NEEDED = {
     "secrets": "devices.add_presharedkey",
@@ -61,20 +57,13 @@ class Broken(Exception):
 
 def sealed(content: bytes) -> tuple[str, bytes]:
     """Return the id of a pepper, and a file as it is kept under it: there may be secrets in it."""
-    pepper, nonce = hashing.newest_pepper(), os.urandom(NONCE)
-    return pepper, nonce + _cipher(pepper).encrypt(nonce, content, PURPOSE)
+    return hashing.newest_pepper(), seal(content, PURPOSE)
 
 
 def unsealed(job: Job) -> bytes:
     if job.pepper not in hashing.peppers():
         raise ValidationError(_("The pepper that the file was encrypted with is missing."))
-    content = bytes(job.content or b"")
-    return _cipher(job.pepper).decrypt(content[:NONCE], content[NONCE:], PURPOSE)
-
-
-def _cipher(pepper: str) -> AESGCM:
-    key = HKDF(SHA256(), length=32, salt=None, info=PURPOSE).derive(hashing.peppers()[pepper])
-    return AESGCM(key)
+    return unseal(bytes(job.content or b""), job.pepper, PURPOSE)
 
 
 class Beat:

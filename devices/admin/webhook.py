@@ -20,9 +20,9 @@ from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import CountsDeletedMixin, ReadOnlyMixin, form_page, own_page
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
+from devices.credentials.sealing import SealedError
 from devices.events.kinds import Kind
 from devices.events.models import Delivery, DeliveryState, Event, Webhook, WebhookState
-from devices.events.sealing import SealedError
 
 TONES = {
     WebhookState.ACTIVE: Tone.GOOD,

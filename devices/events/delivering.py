@@ -27,6 +27,7 @@ from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from devices import attempts
+from devices.credentials.sealing import SealedError
 from devices.database.deadlines import guard
 from devices.events import expiring, outgoing, stream
 from devices.events.models import (
@@ -40,7 +41,6 @@ from devices.events.models import (
     WebhookState,
 )
 from devices.events.outgoing import Answer
-from devices.events.sealing import SealedError
 
 AGENT = "Authsite-Webhooks/1"
 POLL = 0.2  # seconds between two looks

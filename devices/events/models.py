@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices.credentials import hashing
-from devices.events import addresses, sealing
+from devices.events import addresses, signing_secrets
 from devices.events.kinds import Kind
 from devices.history.context import circumstances
 from devices.history.models import Recorded, Records
@@ -247,10 +247,10 @@ class Webhook(Recorded):
         """Give the webhook a signing secret and return it, which is shown once.
 
         The one before signs beside it for FORMER_SECRET. The row is saved where it is stored.
-        Raises sealing.SealedError where the one before cannot be read.
+        Raises SealedError where the one before cannot be read.
         """
-        secret = sealing.generate()
-        former = sealing.unseal(self.sealed, self.pepper) if self.sealed else ""
+        secret = signing_secrets.generate()
+        former = signing_secrets.unseal(self.sealed, self.pepper) if self.sealed else ""
         self.former_until = timezone.now() + FORMER_SECRET if former else None
         self._seal(secret, former)
         if not self._state.adding:
@@ -259,15 +259,17 @@ class Webhook(Recorded):
 
     def _seal(self, secret: str, former: str) -> None:
         self.pepper = hashing.newest_pepper()
-        self.sealed = sealing.seal(secret)
-        self.former_sealed = sealing.seal(former) if former else ""
+        self.sealed = signing_secrets.seal(secret)
+        self.former_sealed = signing_secrets.seal(former) if former else ""
 
     def seal_again(self) -> bool:
         """Seal the secrets under the newest pepper; return False where they are."""
         if self.pepper == hashing.newest_pepper():
             return False
-        former = sealing.unseal(self.former_sealed, self.pepper) if self.former_sealed else ""
-        self._seal(sealing.unseal(self.sealed, self.pepper), former)
+        former = (
+            signing_secrets.unseal(self.former_sealed, self.pepper) if self.former_sealed else ""
+        )
+        self._seal(signing_secrets.unseal(self.sealed, self.pepper), former)
         rows = Webhook.objects.filter(pk=self.pk)
         rows.update(**{name: getattr(self, name) for name in SEALED_FIELDS})
         return True
@@ -275,12 +277,12 @@ class Webhook(Recorded):
     def secrets(self, now: datetime) -> list[bytes]:
         """Return the keys that messages are signed with, the newest first.
 
-        Raises sealing.SealedError where the pepper is missing that they were sealed under.
+        Raises SealedError where the pepper is missing that they were sealed under.
         """
         sealed = [self.sealed]
         if self.former_sealed and self.former_until is not None and self.former_until > now:
             sealed.append(self.former_sealed)
-        return [sealing.key_of(sealing.unseal(one, self.pepper)) for one in sealed]
+        return [signing_secrets.key_of(signing_secrets.unseal(one, self.pepper)) for one in sealed]
 
     def wants(self, event: Event, groups: frozenset[int] | None) -> bool:
         """Whether it is told of an event; `groups` are its group and those below, None: any."""

@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from devices.events import delivering, sealing, stream
+from devices.events import delivering, signing_secrets, stream
 from devices.events.kinds import Kind
 from devices.events.models import GIVE_UP_AFTER, Delivery, DeliveryState, Event, Webhook
 
@@ -58,7 +58,7 @@ def test_a_new_webhook_shows_its_secret_once(admin_client: Client) -> None:
     secret = page.context["secret"]
     assert secret in page.content.decode()
     assert "no-store" in page["Cache-Control"]
-    assert webhook.secrets(timezone.now()) == [sealing.key_of(secret)]
+    assert webhook.secrets(timezone.now()) == [signing_secrets.key_of(secret)]
     assert webhook.kinds == ["device.disabled", "device.enabled"]
     again = admin_client.get(url("webhook_change", webhook.pk)).content.decode()
     assert secret not in again
@@ -77,7 +77,10 @@ def test_a_new_secret_signs_beside_the_one_before(admin_client: Client) -> None:
     assert admin_client.get(url("webhook_new_secret", webhook.pk)).status_code == 200
     page = admin_client.post(url("webhook_new_secret", webhook.pk))
     webhook.refresh_from_db()
-    assert webhook.secrets(timezone.now()) == [sealing.key_of(page.context["secret"]), *before]
+    assert webhook.secrets(timezone.now()) == [
+        signing_secrets.key_of(page.context["secret"]),
+        *before,
+    ]
 
 
 def test_a_test_event_is_on_its_way(admin_client: Client) -> None:

@@ -13,7 +13,8 @@ from django.utils import timezone
 from standardwebhooks import Webhook as Verifier, WebhookVerificationError
 
 from devices import housekeeping
-from devices.events import delivering, outgoing, sealing, stream
+from devices.credentials.sealing import SealedError
+from devices.events import delivering, outgoing, signing_secrets, stream
 from devices.events.delivering import Deliverer, claim, fan_out, pause, settle
 from devices.events.kinds import Kind
 from devices.events.models import (
@@ -96,7 +97,7 @@ def test_a_message_is_what_standard_webhooks_says(host: Receiver, deliverer: Del
     with pytest.raises(WebhookVerificationError):
         Verifier(SECRETS[webhook.pk]).verify(body.replace(b"disabled", b"enabled!"), headers)
     with pytest.raises(WebhookVerificationError):
-        Verifier(sealing.generate()).verify(body, headers)
+        Verifier(signing_secrets.generate()).verify(body, headers)
     row = only()
     assert (row.state, row.code, row.attempts, row.problem) == ("delivered", 204, 1, "")
     assert row.duration is not None
@@ -134,7 +135,7 @@ def test_secrets_are_sealed_and_move_to_the_newest_pepper(settings: Any) -> None
     settings.PEPPERS = {"test-3": bytes(32)}
     assert Webhook.objects.get().secrets(now) == keys
     settings.PEPPERS = old
-    with pytest.raises(sealing.SealedError, match="test-3 is missing"):
+    with pytest.raises(SealedError, match="test-3 is missing"):
         Webhook.objects.get().secrets(now)
 
 
