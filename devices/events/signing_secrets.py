@@ -6,7 +6,6 @@ the newest one, and `pepper_status` counts what hangs on each. (docs/events.md)
 """
 
 import base64
-import binascii
 import os
 
 from devices.credentials import sealing
@@ -36,6 +35,6 @@ def unseal(stored: str, pepper: str) -> str:
     """Return the secret that was sealed under a pepper, by its id; raises SealedError."""
     try:
         sealed = base64.b64decode(stored, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise SealedError("a stored signing secret is damaged") from error
     return sealing.unseal(sealed, pepper, PURPOSE).decode()
