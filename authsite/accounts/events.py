@@ -6,11 +6,12 @@ They have no history table; what is told of them is written in the transaction o
 from collections.abc import Iterable
 from typing import Any
 
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Group, User
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 from django.dispatch import receiver
 
+from authsite.accounts.tokens.service_account import names_of
 from devices.events.kinds import Kind
 from devices.events.models import Event
 
@@ -134,13 +135,8 @@ def tell_of_permissions(
     is_role = isinstance(instance, Group)
     held = instance.permissions if is_role else instance.user_permissions
     rows = held.all() if pk_set is None else held.filter(pk__in=pk_set)
-    if names := sorted(_names(rows)):
+    if names := sorted(names_of(rows)):
         kind = Kind.ROLE_CHANGED if is_role else Kind.ACCOUNT_CHANGED
         about = {"role": instance.name} if is_role else {"account": told(instance)}
         said = {"changed": ["permissions"], VERBS[action]: names}
         Event.objects.record(kind, {**about, **said})
-
-
-def _names(rows: Any) -> list[str]:
-    permissions: Iterable[Permission] = rows.select_related("content_type")
-    return [f"{one.content_type.app_label}.{one.codename}" for one in permissions]
