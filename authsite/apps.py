@@ -37,7 +37,7 @@ class AdminConfig(DjangoAdminConfig):
         super().ready()
         # They take the place of pages that are registered by now.
         from authsite.accounts import admin  # noqa: F401
-        from authsite.accounts.tokens import admin as tokens  # noqa: F401
+        from authsite.accounts.tokens import admin as tokens, service_account_admin  # noqa: F401
 
 
 class LoginsConfig(AxesConfig):

@@ -21,14 +21,19 @@ from devices import addresses, attributes
 from devices.api import bulk
 from devices.api.base.exporting import ExportMixin
 from devices.api.base.filters import KeyFilter, TruthFilter
-from devices.api.base.serializers import CharField, IntegerField, ModelSerializer, Serializer
+from devices.api.base.serializers import (
+    CharField,
+    IntegerField,
+    ModelSerializer,
+    ReasonSerializer,
+    Serializer,
+)
 from devices.api.base.views import RowsViewSet, user_name
 from devices.api.credentials import (
     CertificateSerializer,
     IssuedKeySerializer,
     KeySerializer,
     NewKeySerializer,
-    ReasonSerializer,
     RotationSerializer,
     TrySerializer,
     VerdictSerializer,
