@@ -14,7 +14,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from devices.credentials import throttle
-from devices.credentials.certificates import CERTIFICATES_OF_BACKENDS, backends_named
+from devices.credentials.certificates import backends_named
+from devices.credentials.stored_certificates import CERTIFICATES_OF_BACKENDS
 from devices.credentials.x509 import Refused
 from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey
 from devices.models.certificate import Pin

@@ -22,7 +22,7 @@ from django.utils import timezone as django_timezone
 
 from devices.authentication import authenticate
 from devices.credentials import x509
-from devices.credentials.certificates import name_of
+from devices.credentials.stored_certificates import name_of
 from devices.credentials.x509 import NameSource
 from devices.database import last_used
 from devices.models import Certificate, CertificateAuthority, Device
