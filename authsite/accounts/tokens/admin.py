@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _, gettext_lazy, ngettext, ngett
 from authsite.accounts.tokens import scopes as scopes_of
 from authsite.accounts.tokens.models import ApiToken, TokenOutcome
 from authsite.accounts.tokens.rules import MAX_PER_HOUR, Rule
-from devices.admin.base.actions import BulkActionsMixin, BulkChange, RevokeForm
+from devices.admin.base.actions import BulkActionsMixin, Revoke
 from devices.admin.base.changelist import CredentialStateFilter
 from devices.admin.base.forms import LineInput, LinesInput, MomentField
 from devices.admin.base.history import HistoryMixin
@@ -141,7 +141,7 @@ class RuleForm(forms.Form):
         return Rule(permission, only=only or None, group=group, per_hour=said["per_hour"])
 
 
-class EndTokens(BulkChange):
+class EndTokens(Revoke):
     """Ends tokens from their next use on."""
 
     name = "end"
@@ -150,21 +150,13 @@ class EndTokens(BulkChange):
     text = gettext_lazy("Programs that hold these will be refused. This cannot be undone.")
     button = gettext_lazy("End")
     title_of_one = gettext_lazy("End token")
-    is_destructive = True
     done = ngettext_lazy("%(n)d token ended.", "%(n)d tokens ended.", "n")
-    form_class = RevokeForm
-
-    def affected(self, rows: Any, given: dict[str, Any]) -> "QuerySet[ApiToken]":
-        return rows.filter(revoked_at=None)
 
     def lacking(self, rows: Any, user: Any) -> list[str]:
         """Name the tokens of others that the user may not end."""
         if user.has_perm("authsite.change_apitoken"):
             return []
         return [str(token) for token in rows.exclude(owner=user)]
-
-    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
-        return rows.revoke(by=by, **given)
 
     def text_of_one(self, row: ApiToken) -> str:
         text = _(

@@ -97,6 +97,12 @@ class Revoke(BulkChange):
     can_be_undone = False
     form_class = RevokeForm
 
+    def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Any]:
+        return rows.unrevoked()
+
+    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+        return rows.revoke(by=by, **given)
+
 
 class BulkActionsMixin(OwnPagesMixin):
     """Makes an admin confirm a change of many rows, or of one, and then make it."""

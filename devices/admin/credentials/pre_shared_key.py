@@ -45,12 +45,6 @@ class RevokeKeys(Revoke):
     done = ngettext_lazy("%(n)d key revoked.", "%(n)d keys revoked.", "n")
     title_of_one = gettext_lazy("Revoke key")
 
-    def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[PreSharedKey]:
-        return rows.unrevoked()
-
-    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
-        return rows.revoke(by=by, **given)
-
     def text_of_one(self, row: PreSharedKey) -> str:
         text = _(
             "Key “{key}” of <b>{device}</b> will admit nobody any more. This cannot be undone."
