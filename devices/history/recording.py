@@ -36,11 +36,10 @@ def history_of(model: type[models.Model]) -> Any:
     return _histories()[model]
 
 
-def _circumstances(change_type: str) -> dict[str, Any]:
-    """Return what all rows of the history say of a change that is made now."""
+def _circumstances() -> dict[str, Any]:
+    """Return what all rows of the history say of changes that are made now."""
     return {
         "history_date": timezone.now(),
-        "history_type": ChangeType(change_type).value,
         "history_user_id": context.current_user(),
         "history_change_reason": context.current_reason(),
         "origin": context.current_origin(),
@@ -65,11 +64,13 @@ def _record(changes: Sequence[RowChange]) -> None:
         return
     historical = history_of(type(changes[0][0]))
     names = [field.attname for field in historical.tracked_fields]
-    common = {kind: _circumstances(kind) for kind in dict.fromkeys(kind for _row, kind in changes)}
+    common = _circumstances()
     _record_events(historical, changes)
     historical.objects.bulk_create(
         (
-            historical(**common[kind], **{name: getattr(row, name) for name in names})
+            historical(
+                history_type=kind.value, **common, **{name: getattr(row, name) for name in names}
+            )
             for row, kind in changes
         ),
         batch_size=BATCH_SIZE,
@@ -86,7 +87,7 @@ def record_stored(rows: Sequence[models.Model], change_type: str) -> None:
     model = type(rows[0])
     historical = history_of(model)
     names = [field.attname for field in historical.tracked_fields]
-    common = _circumstances(change_type)
+    common = {"history_type": ChangeType(change_type).value, **_circumstances()}
     _record_events(historical, [(row, ChangeType(change_type)) for row in rows])
     meta, quote = historical._meta, connection.ops.quote_name
     columns = ", ".join(quote(meta.get_field(name).column) for name in (*names, *common))
