@@ -221,11 +221,7 @@ def latest(
             for historical, condition in where.items()
             for row in _newest_first(historical, condition, after, order)[: limit + 1]
         ]
-    found.sort(key=lambda row: row.history_id, reverse=True)
-    found.sort(key=lambda row: row._meta.label)
-    found.sort(key=lambda row: row.history_date, reverse=True)
-    if in_batches:
-        found = _first_of_batches(found)
+    found = _first_of_batches(_in_order(found)) if in_batches else _in_order(found)
     if end is not None:
         found = [change for change in found if not end.precedes(change)]
     shown = found[:limit]
@@ -243,6 +239,14 @@ def _newest_first(
     return rows.order_by(*order)
 
 
+def _in_order(changes: Iterable[Any]) -> list[Any]:
+    """Return changes of several histories, latest first."""
+    found = sorted(changes, key=lambda row: row.history_id, reverse=True)
+    found.sort(key=lambda row: row._meta.label)
+    found.sort(key=lambda row: row.history_date, reverse=True)
+    return found
+
+
 def _newest_of_batches(
     where: Mapping[Any, Q], limit: int, after: Cursor | None
 ) -> tuple[list[Any], Cursor | None]:
@@ -250,8 +254,8 @@ def _newest_of_batches(
 
     Where a large batch fills what was read, reading goes on below it without its rows: a condition
     that asks of each row whether its batch has a newer one takes seconds with thousands of rows.
-    After MAX_ROUNDS of them the page ends: return how far all histories were read, too, where one
-    was not read to its end.
+    It ends where the page is full of newer ones, and after MAX_ROUNDS: then return how far all
+    histories were read, too.
     """
     kept: dict[Any, list[Any]] = {historical: [] for historical in where}
     passed: dict[Any, set[UUID]] = {historical: set() for historical in where}
@@ -275,10 +279,12 @@ def _newest_of_batches(
                     kept[historical].append(row)
                     known.add(row.batch)
             passed[historical] = known - {None}
-            if len(page) <= limit or len(kept[historical]) > limit:
-                del waiting[historical]
+        newest = _first_of_batches(_in_order(row for rows in kept.values() for row in rows))
+        for historical, page in pages.items():
+            last = Cursor.at(page[-1]) if len(page) > limit else None
+            if last is None or not all(map(last.precedes, newest[limit : limit + 1])):
+                del waiting[historical]  # it has no more, or none that the page would show
                 continue
-            last = Cursor.at(page[-1])
             if number >= MAX_ROUNDS and kept[historical]:
                 ends.append(last)
                 del waiting[historical]
