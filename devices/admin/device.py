@@ -1,4 +1,6 @@
 import uuid
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django import forms
@@ -182,7 +184,15 @@ class DeviceAdmin(
                 return queryset.filter(begins), False
             if is_large(Device):
                 return queryset.with_name_prefix(term), False
-        return super().get_search_results(request, queryset, term.removeprefix(ANYWHERE))
+        words = term.removeprefix(ANYWHERE).split()
+        if not {'"', "'"}.isdisjoint(term):
+            return super().get_search_results(request, queryset, " ".join(words))
+        # A million devices are read for it: what has no letters is looked for as it is, and first.
+        for word in [one for one in words if one.lower() == one.upper()]:
+            parts = (Q(**{f"{name}__contains": word}) for name in self.search_fields)
+            queryset = queryset.filter(reduce(or_, parts))
+        lettered = " ".join(one for one in words if one.lower() != one.upper())
+        return super().get_search_results(request, queryset, lettered)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Device | None = None) -> list[Any]:
         """Keep the identifier of a registered device: another ID is another device."""

@@ -78,6 +78,11 @@ def lacks_usable_credential(now: datetime) -> Q:
     return _lacks("usable_at", now)
 
 
+def lacks_live_credential(moment: datetime) -> Q:
+    """Return the condition that all that a device has will have ended, or be revoked, by then."""
+    return _lacks("live_at", moment)
+
+
 def lacks_credential() -> Q:
     """Return the condition that a device has no key and no certificate but revoked ones."""
     return _lacks("unrevoked")
@@ -90,7 +95,7 @@ def has_unrevoked_credential() -> Q:
 
 def has_expired_credentials_only(now: datetime) -> Q:
     """Return the condition that all that a device has, revoked ones aside, has expired."""
-    return _has("expired_at", now) & _lacks("live_at", now)
+    return _has("expired_at", now) & lacks_live_credential(now)
 
 
 def has_credential_ending_before(moment: datetime, *, now: datetime) -> Q:
@@ -139,7 +144,7 @@ def next_expiry(now: datetime) -> Case:
 
 def is_locked_out_before(moment: datetime, *, now: datetime) -> Q:
     """Return the condition that a device has a live credential, and none at that moment."""
-    return _has("ending_before", moment, now=now) & _lacks("live_at", moment)
+    return has_credential_ending_before(moment, now=now) & lacks_live_credential(moment)
 
 
 def locking_out(credentials: Any, begin: datetime, end: datetime) -> Any:

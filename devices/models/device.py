@@ -142,16 +142,17 @@ class DeviceQuerySet(models.QuerySet["Device"]):
             .annotate(live_keys=_count_live("keys"), live_certificates=_count_live("certificates"))
         )
 
-    def in_batches(self, size: int) -> Iterator[list["Device"]]:
+    def in_batches(self, size: int, *, first: int | None = None) -> Iterator[list["Device"]]:
         """Yield devices by identifier, so many at a time, each batch with a query of its own.
 
-        Memory is constant without a cursor that lives on the server, which no connection pooler
-        need follow. A device that comes or goes meanwhile may or may not be seen.
+        `first` is the size of the first batch, where somebody waits for it. Memory is constant
+        without a cursor that lives on the server, which no connection pooler need follow. A device
+        that comes or goes meanwhile may or may not be seen.
         """
-        ordered, last = self.order_by("identifier"), ""
-        while batch := list(ordered.filter(identifier__gt=last)[:size]):
+        ordered, last, wanted = self.order_by("identifier"), "", first or size
+        while batch := list(ordered.filter(identifier__gt=last)[:wanted]):
             yield batch
-            last = batch[-1].identifier
+            last, wanted = batch[-1].identifier, size
 
 
 class Device(Recorded):

@@ -20,6 +20,7 @@ from devices.transfer.formats import Format, Row, lines, write
 
 BATCH = 1_000
 PIECE = 64 * 1024  # characters
+FIRST_BATCH, FIRST_PIECE = 100, 8 * 1024  # of a download, which begins as soon as it can
 NOT_EXPORTED = frozenset({"secret_until", "certificate"})
 EXPORT_COLUMNS = tuple(name for name in DEVICE_COLUMNS if name not in NOT_EXPORTED)
 
@@ -83,20 +84,21 @@ def devices_in_pieces(
     What fails before the first piece is raised at once. Whoever sends the others breaks the
     connection off where one fails, as authsite/operations/asgi.py does: a part looks whole else.
     """
-    rows = map(_texts if kind.is_flat else values_of, streamed(devices))
+    devices_as_read = streamed(devices, first=FIRST_BATCH)
+    rows = map(_texts if kind.is_flat else values_of, devices_as_read)
     pieces = _pieces(lines(EXPORT_COLUMNS, rows, kind, separator))
     return chain([next(pieces)], pieces)
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
     """Yield texts as a few large pieces, which a server sends faster than many small ones."""
-    waiting, size = [], 0
+    waiting, size, enough = [], 0, FIRST_PIECE
     for text in texts:
         waiting.append(text)
         size += len(text)
-        if size >= PIECE:
+        if size >= enough:
             yield "".join(waiting).encode()
-            waiting, size = [], 0
+            waiting, size, enough = [], 0, PIECE
     yield "".join(waiting).encode()
 
 
@@ -181,7 +183,7 @@ def _at_most(most: int, rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def streamed(devices: DeviceQuerySet) -> Iterator[Device]:
+def streamed(devices: DeviceQuerySet, *, first: int = BATCH) -> Iterator[Device]:
     """Yield devices for `values_of`, in constant memory."""
-    for batch in devices.for_export().in_batches(BATCH):
+    for batch in devices.for_export().in_batches(BATCH, first=first):
         yield from batch

@@ -12,7 +12,7 @@ from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR, ChangeList
 from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import connection
-from django.db.models import Exists, Model, OuterRef, Q, QuerySet
+from django.db.models import Exists, Model, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.loader import get_template
 from django.urls import reverse
@@ -32,6 +32,7 @@ from devices.models.credential_state import (
     holds_one_of,
     is_locked_out_before,
     lacks_credential,
+    lacks_live_credential,
     lacks_usable_credential,
     next_expiry,
 )
@@ -39,6 +40,7 @@ from devices.moments import parse_moment
 
 MAX_LISTED = 10_000  # rows that the pages of a list reach; a search or a filter reaches the rest
 MAX_COUNTED = 10_000  # rows that a filter counts for one choice
+MAX_UNASKED = 200  # rows of a search, of a long list, among which filters count without being asked
 MAX_NAMED = 1_000  # rows that are found and then named by their keys, not looked for again
 MAX_SCANNED = 50_000  # rows in which a search looks for a text anywhere unless told to
 MAX_GROUPS = 15  # that are choices of a filter
@@ -238,8 +240,16 @@ class BoundedChangeList(OrderedChangeList):
 
     request: HttpRequest
 
+    def get_filters(self, request: HttpRequest) -> Any:
+        """Leave it to `get_queryset` what filters with counts keep."""
+        found: Any = super().get_filters(request)
+        for one in found[0]:
+            if isinstance(one, CountedFilter):
+                one.is_deferred = True
+        return found
+
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
-        """Return the rows that are found; they are counted among the candidates of filters.
+        """Return the rows that are found, and note how they are counted.
 
         A page is found quickest by walking the index of identifiers, a count by beginning with the
         few rows that can match at all.
@@ -247,8 +257,8 @@ class BoundedChangeList(OrderedChangeList):
         found: QuerySet[Any] = super().get_queryset(request, exclude_parameters)
         counted = found
         for one in self.filter_specs:
-            if isinstance(one, CountedFilter) and (candidates := one.candidates()) is not None:
-                counted = counted.filter(candidates)
+            if isinstance(one, CountedFilter):
+                found, counted = one.narrowed(found), one.narrowed(counted, to_count=True)
         vars(found)["counted_as"] = counted
         return found
 
@@ -256,11 +266,8 @@ class BoundedChangeList(OrderedChangeList):
         """Find the rows of the page; decide whether to count."""
         super().get_results(request)
         self.request = request
-        is_small = (
-            self.searched_few
-            if self.query
-            else self.searched.order_by()[: MAX_COUNTED + 1].count() <= MAX_COUNTED
-        )
+        is_few = bool(self.query) and len(self.searched_keys) <= MAX_UNASKED
+        is_small = is_few or self.root_queryset.order_by()[: MAX_COUNTED + 1].count() <= MAX_COUNTED
         self.add_facets = self.add_facets or is_small
         self.is_facets_optional = self.is_facets_optional and not is_small
 
@@ -292,7 +299,7 @@ class BoundedChangeList(OrderedChangeList):
         rows = self.searched
         for other in self.filter_specs:
             if other is not filter_:
-                rows = cast(CountedFilter, other).queryset(self.request, rows)
+                rows = cast(CountedFilter, other).narrowed(rows, to_count=True)
         return rows
 
 
@@ -409,23 +416,32 @@ def count_text(count: int) -> str:
 class CountedFilter(admin.SimpleListFilter):
     """Choices with the number of rows that each would leave, counted in one statement."""
 
+    is_deferred = False  # whether the list keeps the rows of the choice that was made
+
     def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
         """Return the rows of a choice."""
         raise NotImplementedError
 
-    def candidates(self) -> Q | None:
-        """Return a condition that the rows of the choice that was made meet, and few others."""
-        return None
+    def keep_to_count(self, queryset: Any, value: str) -> QuerySet[Any]:
+        """Return the same rows, so that they are counted quickest."""
+        return self.keep(queryset, value)
+
+    def narrowed(self, queryset: QuerySet[Any], *, to_count: bool = False) -> QuerySet[Any]:
+        """Return the rows of the choice that was made; all where none was."""
+        value = self.value()
+        if value is None:
+            return queryset
+        return (self.keep_to_count if to_count else self.keep)(queryset, value)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Keep the rows of the choice that was made."""
-        value = self.value()
-        return queryset if value is None else self.keep(queryset, value)
+        """Keep the rows of the choice that was made, where the list does not do it itself."""
+        return queryset if self.is_deferred else self.narrowed(queryset)
 
     def get_facet_queryset(self, changelist: Any) -> dict[str, Any]:
         """Count the rows of each choice among those that the other filters leave."""
         rows = changelist.left_by_others(self)
-        found = counts(self.keep(rows, str(value)) for value, _label in self.lookup_choices)
+        kept = (self.keep_to_count(rows, str(value)) for value, _label in self.lookup_choices)
+        found = counts(kept)
         return {f"{n}__c": count_text(count) for n, count in enumerate(found)}
 
 
@@ -491,12 +507,16 @@ class CredentialsFilter(CountedFilter):
             return queryset.filter(has_expired_credentials_only(now))
         return queryset.filter(lacks_credential()) if value == "none" else queryset.none()
 
-    def candidates(self) -> Q | None:
-        """Return the devices of the few credentials that end soon, or have ended."""
+    def keep_to_count(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Begin with the holders of the few credentials that end soon, or have ended."""
         now = timezone.now()
-        if self.value() in {"ending", "locking"}:
-            return holds_one_of("ending_before", now + SOON, now=now)
-        return holds_one_of("expired_at", now) if self.value() == "expired" else None
+        if value in {"ending", "locking"}:
+            rows = queryset.filter(holds_one_of("ending_before", now + SOON, now=now))
+            return rows.filter(lacks_live_credential(now + SOON)) if value == "locking" else rows
+        if value == "expired":
+            rows = queryset.filter(holds_one_of("expired_at", now))
+            return rows.filter(lacks_live_credential(now))
+        return self.keep(queryset, value)
 
 
 class SeenFilter(CountedFilter):

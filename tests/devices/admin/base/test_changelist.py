@@ -130,6 +130,12 @@ def test_a_large_registry_is_counted_on_demand_and_up_to_a_bound(
         "One ends within 30 days (1)",
         "The last one ends within 30 days (1)",
     ]
+    assert "A usable one (2)" in choices(admin_client, "credentials", q="e")  # among few
+    monkeypatch.setattr(changelist, "MAX_UNASKED", 1)
+    assert "A usable one" in choices(admin_client, "credentials", q="e")
+    assert "A usable one (2)" in choices(admin_client, "credentials", q="e", _facets="True")
+    monkeypatch.setattr(changelist, "MAX_COUNTED", 10)
+    assert "A usable one (2)" in choices(admin_client, "credentials", q="e")
 
 
 @pytest.mark.usefixtures("_fleet")
@@ -331,6 +337,9 @@ def test_search_goes_by_the_beginning_then_by_any_part(
     assert shown(admin_client, q="*pump") == ["Pump-2", "pump-1", "x-pump"]
     assert shown(admin_client, q="room") == ["x-pump"]
     assert shown(admin_client, q="lob") == ["pump-1"]
+    assert shown(admin_client, q="*-2 pum") == ["Pump-2"]
+    assert shown(admin_client, q="*- ROOM") == shown(admin_client, q="*'pump room'") == ["x-pump"]
+    assert shown(admin_client, q="*1 2") == []
     assert shown(admin_client, q="pump-1", enabled__exact="0") == []
 
 
