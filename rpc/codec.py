@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Self
 
 import msgspec
 
@@ -12,8 +12,27 @@ from devices.nesting import is_deeper
 MAX_INTEGER_DIGITS = 1000  # digits
 MAX_DEPTH = 200  # arrays and objects within each other; what is asked here has five
 
+
+class Number(float):
+    """A number that no double holds, or an integer too long to convert: it goes out as it came."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        """Return what compares like it: an infinity."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+def _as_it_came(value: object) -> msgspec.Raw:
+    if isinstance(value, Number):
+        return msgspec.Raw(value.text.encode())
+    raise TypeError(type(value))
+
+
 _decoder = msgspec.json.Decoder()
-_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder(enc_hook=_as_it_came)
 
 
 class BodyTooLarge(Exception):
@@ -95,13 +114,23 @@ def decode(body: bytes) -> Any:
 
 def _integer(digits: str) -> float:
     """Return a whole number; one that Python will not convert is beyond every limit here."""
-    return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else math.inf
+    return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else Number(digits)
+
+
+def _fraction(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else Number(text)
 
 
 def _decode_leniently(body: bytes) -> Any:
     """Decode what the fast decoder refuses though it is JSON: lone surrogates, huge numbers."""
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant, parse_int=_integer)
+        return json.loads(
+            body.decode(),
+            parse_constant=_refuse_constant,
+            parse_int=_integer,
+            parse_float=_fraction,
+        )
     except ValueError as error:
         raise NotJson("not JSON") from error
 
@@ -111,4 +140,17 @@ def encode(value: object) -> bytes:
     try:
         return _encoder.encode(value)
     except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":")).encode("ascii")
+        return _encode_leniently(value)
+
+
+def _encode_leniently(value: object) -> bytes:
+    """Encode, part by part, what the fast encoder refuses: it holds lone surrogates."""
+    if isinstance(value, dict):
+        members = (
+            _encode_leniently(name) + b":" + _encode_leniently(member)
+            for name, member in value.items()
+        )
+        return b"{" + b",".join(members) + b"}"
+    if isinstance(value, list | tuple):
+        return b"[" + b",".join(map(_encode_leniently, value)) + b"]"
+    return json.dumps(value).encode("ascii") if isinstance(value, str) else _encoder.encode(value)

@@ -21,6 +21,7 @@ from rpc.commands.registry import (
     Known,
     Questions,
     Wanted,
+    is_number,
 )
 from rpc.frames import (
     BAD_REQUEST,
@@ -145,7 +146,7 @@ class _Refused(Exception):
 def _prepare(call: Call, now: float) -> tuple[Command, Arguments]:
     """Return the command that a call names and its validated arguments; raises _Refused."""
     if call.deadline is not None:
-        if type(call.deadline) not in (int, float):
+        if not is_number(call.deadline):
             raise _Refused(BAD_REQUEST, "deadline must be a number of Unix seconds")
         if call.deadline < now:
             raise _Refused(DEADLINE_EXCEEDED)

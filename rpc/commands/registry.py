@@ -17,11 +17,17 @@ Wanted = tuple[str, Any]
 Questions = Mapping[str, list[Any]]
 Known = Mapping[str, Mapping[Any, Any]]
 
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a number; in Python, truth values are numbers, too."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 TYPES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "string": ("a string", lambda value: isinstance(value, str)),
     "boolean": ("a boolean", lambda value: isinstance(value, bool)),
     "integer": ("an integer", lambda value: type(value) is int),
-    "number": ("a number", lambda value: type(value) in (int, float)),
+    "number": ("a number", is_number),
     "object": ("an object", lambda value: isinstance(value, dict)),
     "array": ("an array", lambda value: isinstance(value, list)),
 }
