@@ -64,6 +64,8 @@ def test_a_second_filter_of_a_name_is_refused(admin_client: Client) -> None:
         ("attribute-77=x", "a removed attribute", ""),
         ("attribute-77=x&q=x&attribute-78=y", "a removed attribute", "q=x"),
         ("vanished=1&q=x", "“vanished”", "q=x"),
+        ("q=x" + 1500 * "&", "", "q=x"),  # more parts than a page takes
+        (900 * "a&" + "q=x" + 150 * "&", "“a”", "q=x"),
     ],
 )
 def test_a_filter_whose_field_is_gone_says_so_and_keeps_the_rest(
