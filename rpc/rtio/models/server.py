@@ -4,13 +4,13 @@ import re
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from cryptography import x509
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from devices.credentials import x509
 from devices.history import Recorded, Records
 from devices.models import Device
 
@@ -166,8 +166,10 @@ class RtioServer(Recorded):
             )
         if self.certificate.strip():
             try:
-                x509.load_pem_x509_certificate(self.certificate.encode())
-            except ValueError:
+                x509.read(self.certificate)
+            except x509.Refused as refusal:
+                errors["certificate"] = refusal.as_validation_error()
+            if "-----BEGIN " not in self.certificate:  # DER in base64, which no TLS library takes
                 errors["certificate"] = _("This is no certificate in PEM.")
         elif self.tls == TlsMode.PINNED:
             errors["certificate"] = _("Paste the certificate that the server shows.")

@@ -1,7 +1,9 @@
 """RTIO servers as rows, and as code."""
 
+import base64
 import io
 import json
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,12 @@ from tests.support import pki
 
 pytestmark = pytest.mark.django_db
 
+PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nMC4C\n-----END PRIVATE KEY-----\n"
+IN_BASE64 = base64.encodebytes(pki.authority().der).decode()
+OF_VERSION_5 = ssl.DER_cert_to_PEM_cert(
+    pki.authority().der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1)
+)
+
 
 @pytest.mark.parametrize(
     ("changes", "field"),
@@ -42,6 +50,13 @@ pytestmark = pytest.mark.django_db
         ({"port": 65536}, "port"),
         ({"tls": TlsMode.PINNED}, "certificate"),
         ({"tls": TlsMode.CHECKED, "certificate": "no PEM"}, "certificate"),
+        ({"certificate": pki.authority().pem + PRIVATE_KEY}, "certificate"),
+        (
+            {"certificate": f"Büro\n{pki.authority().pem}"},
+            "certificate",
+        ),  # TLS libraries want ASCII
+        ({"certificate": OF_VERSION_5}, "certificate"),
+        ({"certificate": IN_BASE64}, "certificate"),
     ],
 )
 def test_server_that_cannot_be_reached_as_it_says_is_refused(
