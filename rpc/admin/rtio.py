@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -84,8 +85,9 @@ class Refuse(BulkChange):
 
     def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
         routes = list(rows)
-        for route in routes:
-            route.refuse()
+        with transaction.atomic():
+            for route in routes:
+                route.refuse()
         return len(routes)
 
     def text_of_one(self, row: DeviceServiceRoute) -> str:

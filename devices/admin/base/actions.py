@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -52,7 +52,10 @@ class BulkChange:
         return rows
 
     def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
-        """Make the change; return how many rows it changed."""
+        """Make the change, whole or not at all; return how many rows it changed.
+
+        Raises ValidationError where a model refuses it.
+        """
         raise NotImplementedError
 
     def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
@@ -144,8 +147,7 @@ class BulkActionsMixin(OwnPagesMixin):
         confirmed = request.POST.get("shown") or None
         lacks = change.lacking(affected, request.user)
         if given is not None and not lacks and confirmed == digest:
-            done = self._made(request, change, affected, given)
-            messages.success(request, self._with_undo(done, change))
+            self._make(request, change, affected, given, offers_undo=True)
             return None
         count = affected.count()
         return confirmation(
@@ -195,8 +197,8 @@ class BulkActionsMixin(OwnPagesMixin):
     ) -> HttpResponse:
         """Make a change that was confirmed; show what it was made of."""
         rows = self.model._default_manager.filter(pk=row.pk)
-        messages.success(request, self._made(request, change, rows, form.cleaned_data))
-        page = change.page_after(row)
+        is_made = self._make(request, change, rows, form.cleaned_data)
+        page = change.page_after(row) if is_made else row
         return redirect(url_name(page._meta, "change"), page.pk)
 
     @staticmethod
@@ -207,10 +209,25 @@ class BulkActionsMixin(OwnPagesMixin):
         address = reverse("admin:batch", args=[number])
         return format_html('{} <a href="{}">{}</a>', done, address, _("Undo…"))
 
-    @staticmethod
-    def _made(
-        request: HttpRequest, change: BulkChange, rows: QuerySet[Any], given: dict[str, Any]
-    ) -> str:
-        """Make a change; the history says the reason that its form asks for, too."""
-        with history.origin(history.Origin.ADMIN, reason=given.get("reason", "")):
-            return change.apply(rows, given, by=request.user.get_username())
+    def _make(
+        self,
+        request: HttpRequest,
+        change: BulkChange,
+        rows: QuerySet[Any],
+        given: dict[str, Any],
+        *,
+        offers_undo: bool = False,
+    ) -> bool:
+        """Make a change and say so, or say why a model refuses it.
+
+        The history says the reason that its form asks for, too.
+        """
+        reason = given.get("reason", "")
+        try:
+            with history.origin(history.Origin.ADMIN, reason=reason):
+                done = change.apply(rows, given, by=request.user.get_username())
+        except ValidationError as error:
+            messages.error(request, " ".join(error.messages))
+            return False
+        messages.success(request, self._with_undo(done, change) if offers_undo else done)
+        return True

@@ -250,13 +250,18 @@ class SaveChangedFieldsMixin:
     """
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Add or change a row; say so where somebody was a moment faster with the same."""
+        """Add or change a row; say so where somebody was a moment faster.
+
+        With the same, or with what leaves no room for it: some models look again when they save.
+        """
         try:
             return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
         except IntegrityError:
             text = _("Somebody saved the same at this moment. Nothing was saved: look again.")
-            messages.error(request, text)
-            return HttpResponseRedirect(request.get_full_path())
+        except ValidationError as error:
+            text = " ".join(error.messages)
+        messages.error(request, text)
+        return HttpResponseRedirect(request.get_full_path())
 
     def save_model(self, request: HttpRequest, obj: Model, form: forms.Form, change: bool) -> None:
         """Save a new row whole, a changed one in its changed columns; say what others changed."""

@@ -168,3 +168,54 @@ def test_many_routes_are_pointed_away_at_once(admin: Client, make_route: Make) -
     kept = history_of(DeviceServiceRoute).objects.filter(history_change_reason="moved")
     assert kept.count() == 2
     assert set(DeviceServiceRoute.objects.values_list("url", flat=True)) == {REFUSING_URL}
+
+
+@pytest.fixture
+def take_all_room(make_route: Make) -> Callable[[str], None]:
+    def take(uri: str) -> None:
+        left = DeviceServiceRoute.objects.all().room_left()
+        make_route(uri, "http://h/" + "x" * (left - len(f',"{uri}":"http://h/"')))
+
+    return take
+
+
+def test_a_route_for_which_there_is_no_room_is_not_pointed_away_and_it_is_said(
+    admin: Client, make_route: Make, take_all_room: Callable[[str], None]
+) -> None:
+    for number in range(6):
+        make_route(f"/long/{number}", "http://h/" + "x" * 250)
+    off = make_route("/off", enabled=False)
+    take_all_room("/rest")
+    address = reverse("admin:rpc_deviceserviceroute_refuse", args=[off.pk])
+    page = admin.post(address, follow=True)
+    assert "All routes together have at most 2048 characters" in page.content.decode()
+    assert not DeviceServiceRoute.objects.filter(url=REFUSING_URL).exists()
+
+
+def test_routes_are_pointed_away_all_or_none(
+    admin: Client, make_route: Make, take_all_room: Callable[[str], None]
+) -> None:
+    for number in range(6):
+        make_route(f"/long/{number}", "http://h/" + "x" * 250)
+    chosen = [make_route("/ok", REFUSING_URL + "x"), make_route("/off", enabled=False)]
+    take_all_room("/rest")
+    rows = DeviceServiceRoute.objects.filter(pk__in=[one.pk for one in chosen])
+    sent = {"action": "refuse", "_selected_action": [one.pk for one in chosen]}
+    sent |= {"confirmed": "yes", "shown": set_digest(rows)}
+    address = reverse("admin:rpc_deviceserviceroute_changelist")
+    page = admin.post(address, sent, follow=True)
+    assert "All routes together have at most 2048 characters" in page.content.decode()
+    assert not DeviceServiceRoute.objects.filter(url=REFUSING_URL).exists()
+
+
+def test_who_saves_a_moment_after_the_last_room_was_taken_is_told(
+    admin: Client, make_route: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        make_route(f"/long/{number}", "http://h/" + "x" * 250)
+    monkeypatch.setattr(DeviceServiceRoute, "full_clean", lambda *_args, **_options: None)
+    address = reverse("admin:rpc_deviceserviceroute_add")
+    sent = {"uri": "/last", "url": "http://h/" + "x" * 900, "enabled": "on", "note": ""}
+    page = admin.post(address, sent, follow=True)
+    assert "All routes together have at most 2048 characters" in page.content.decode()
+    assert not DeviceServiceRoute.objects.filter(uri="/last").exists()
