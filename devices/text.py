@@ -55,6 +55,13 @@ def unstorable_in(text: str) -> str | None:
     return next((char for char in text if char == "\x00" or "\ud800" <= char <= "\udfff"), None)
 
 
+def storable(text: str) -> str:
+    """Return a text as it can be kept and shown: U+FFFD stands for what no database stores."""
+    if unstorable_in(text) is None:
+        return text
+    return "".join("\ufffd" if unstorable_in(char) else char for char in text)
+
+
 def refusal(char: str) -> ValidationError:
     """Return what staff are told of such a character."""
     return ValidationError(

@@ -10,6 +10,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from devices.telemetry import request_id
+from devices.text import storable
 
 MAX_REASON_LENGTH = 255
 
@@ -47,7 +48,7 @@ def origin(name: str, *, user: object = None, reason: str = "") -> Iterator[None
         Source(
             Origin(name),
             around.user if user is None else user,
-            reason[:MAX_REASON_LENGTH] or around.reason,
+            storable(reason[:MAX_REASON_LENGTH]) or around.reason,
             around.batch or uuid4(),
         )
     )

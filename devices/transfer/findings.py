@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
+from devices.text import storable
 from devices.transfer.columns import quoted
 from devices.transfer.formats import Problem
 
@@ -29,7 +30,8 @@ class Findings:
         (self.rejected_groups if group else self.rejected).add(row)
         self.problem_total += 1
         if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(Problem(row, column, message + quoted(column, value)))
+            text = storable(message + quoted(column, value))
+            self.problems.append(Problem(row, storable(column), text))
 
     def complain_of(
         self,

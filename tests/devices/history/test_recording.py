@@ -134,6 +134,12 @@ def test_a_reason_too_long_for_its_column_is_cut(make_device: Make) -> None:
     assert last(Device).history_change_reason == "x" * MAX_REASON_LENGTH
 
 
+def test_a_reason_that_no_database_stores_is_kept_without_what_it_cannot(make_device: Make) -> None:
+    with history.origin("admin", reason="stolen\x00 by \ud800"):
+        make_device()
+    assert last(Device).history_change_reason == "stolen\ufffd by \ufffd"
+
+
 def test_commands_name_themselves_and_who_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "operator")
     call_command("add_device", "cfa09baa-4913-4ad7-a936-2e26f9671b05", stdout=StringIO())

@@ -617,3 +617,21 @@ def test_progress_is_told(db: None, devices_csv: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("devices.management.commands.import_devices.PATIENCE", -1)
     _, said = run("import_devices", str(devices_csv), "--create-groups")
     assert "checked 2\nwritten 2 of 2\n" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('[{"identifier": "d", "\\ud800": 1}]', "There is no column “\ufffd”."),
+        ('[{"identifier": "d", "attributes": {"x": "\\ud800"}}]', 'It says “{"x": "\ufffd"}”.'),
+        ('[{"identifier": "d", "groups": ["\\ud800"]}]', 'It says “["\ufffd"]”.'),
+        ('[{"group": ["\\ud800"]}]', 'It says “["\ufffd"]”.'),
+    ],
+)
+def test_a_complaint_quotes_what_cannot_be_shown_so_that_it_can(
+    db: None, content: str, complaint: str
+) -> None:
+    problem = load(content, Format.JSON).problems[0]
+
+    assert complaint in problem.message
+    assert str(problem).encode()  # as a page and a job's result do
