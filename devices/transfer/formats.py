@@ -3,6 +3,7 @@
 What is read is bounded before it is believed, and nothing of it goes to a disk.
 """
 
+import codecs
 import csv
 import io
 import json
@@ -17,6 +18,7 @@ from django.db import models
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices import attributes
+from devices.text import storable
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_ROWS = 250_000
@@ -119,7 +121,7 @@ class Layout(Protocol):
 
 def refused(message: str, *, row: int = 0, **params: object) -> ValidationError:
     """Return the refusal of a whole file, from a row on where one is to blame."""
-    text = message % params if params else message
+    text = storable(message % params if params else message)
     where = _("Row %(row)d: ") % {"row": row} if row else ""
     return ValidationError(where + text, code="file")
 
@@ -171,7 +173,7 @@ def _unusable(value: object) -> str:
 
 def header_of(names: Sequence[str], layout: Layout) -> list[str]:
     """Return the columns that a header names, or raise ValidationError with the known ones."""
-    wanted = [name.strip().lower() for name in names]
+    wanted = [name.replace("\ufeff", "").strip().lower() for name in names]
     while wanted and not wanted[-1]:
         wanted.pop()
     known = layout.columns_of(wanted)
@@ -191,12 +193,20 @@ def header_of(names: Sequence[str], layout: Layout) -> list[str]:
 
 
 def _lines(content: bytes) -> Iterator[str]:
-    """Yield the lines of a text in UTF-8 or, where it says so, UTF-16."""
-    encoding = "utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+    """Yield the lines of a text in UTF-8 or UTF-16."""
+    encoding = _encoding(content)
     try:
         yield from io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
     except UnicodeError:
         raise _wrong_encoding(content, encoding) from None
+
+
+def _encoding(content: bytes) -> str:
+    """Return what a text is in: UTF-16 without a mark shows at its first ASCII character."""
+    if content[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
+        return "utf-16"
+    zeros = content[:1] == b"\x00", content[1:2] == b"\x00"
+    return {(False, True): "utf-16-le", (True, False): "utf-16-be"}.get(zeros, "utf-8-sig")
 
 
 def _wrong_encoding(content: bytes, encoding: str) -> ValidationError:
@@ -233,7 +243,7 @@ def _read_csv(content: bytes, layout: Layout) -> Iterator[Record]:
     row = 1
     lines = _lines(content)
     first = next(lines, "")
-    named = re.fullmatch(r"sep=(.)\r?\n?", first)  # as some spreadsheets begin
+    named = re.fullmatch(r'sep=([^"\r\n])\r?\n?', first)  # as some spreadsheets begin
     if named:
         first = next(lines, "")
     if not first:
@@ -283,7 +293,9 @@ def _read_ndjson(content: bytes, layout: Layout) -> Iterator[Record]:
     for row, line in enumerate(_lines(content), 1):
         if line.strip():
             try:
-                yield _object(row, _loads(line), layout)
+                yield _object(row, DECODER.decode(line), layout)
+            except TwiceError as error:
+                raise error.refusal(row) from None
             except (ValueError, RecursionError):
                 raise refused(_("The line is no JSON object."), row=row) from None
 
@@ -302,6 +314,8 @@ def _read_json(content: bytes, layout: Layout) -> Iterator[Record]:
         row += 1
         try:
             found, position = DECODER.raw_decode(text, position)
+        except TwiceError as error:
+            raise error.refusal(row) from None
         except (ValueError, RecursionError):
             raise refused(_("This is no JSON."), row=row) from None
         yield _object(row, found, layout)
@@ -325,12 +339,22 @@ def _no_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-DECODER = json.JSONDecoder(parse_constant=_no_constant)
+class TwiceError(ValueError):
+    """A name stands twice in one object: one of the two values would be lost."""
+
+    def refusal(self, row: int) -> ValidationError:
+        return refused(_("“%(name)s” stands twice in one object."), row=row, name=str(self)[:100])
 
 
-def _loads(text: str) -> Any:
-    """Return what a JSON text says; NaN and the like are not JSON."""
-    return json.loads(text, parse_constant=_no_constant)
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _value in pairs]
+        raise TwiceError(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_named_once)
 
 
 def _object(row: int, found: object, layout: Layout) -> Record:

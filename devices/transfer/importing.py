@@ -32,6 +32,7 @@ from devices.transfer.group_rows import GroupRows
 from devices.transfer.rows import Entry, Known
 
 BATCH = 2_000
+NAMING = {"", "identifier", "group"}  # columns of problems that say why a row names nothing
 MAX_HASHES = 1_000  # memory-hard ones, of 45 ms each, that an upload may cost
 
 
@@ -201,7 +202,7 @@ class Import(Findings):
         """Return the ID that a row is about; "" where it names none that can be registered."""
         address = values.pop("identifier", "")
         if not address:
-            if not any(problem.column == "identifier" for problem in record.problems):
+            if not any(problem.column in NAMING for problem in record.problems):
                 self.complain(record.row, "identifier", _("The identifier is missing."))
             return ""
         try:

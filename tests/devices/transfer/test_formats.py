@@ -116,6 +116,7 @@ def test_an_empty_table_is_a_file_all_the_same(kind: Format) -> None:
         '"identifier";"name"\r\n"a";"b"\r\n',
         "sep=;\r\nidentifier;name\r\na;b",
         " Identifier , NAME \na,b",
+        "\ufeff\ufeffidentifier,name\na,b",
         "identifier,name,,\r\na,b,,\r\n,,,\r\n",
     ],
 )
@@ -123,8 +124,9 @@ def test_the_csv_of_any_spreadsheet_is_read(text: str) -> None:
     assert cells(text.encode()) == [{"identifier": "a", "name": "b"}]
 
 
-def test_unicode_text_of_a_spreadsheet_is_read() -> None:
-    content = "identifier\tname\r\na\tß\r\n".encode("utf-16")
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8", "utf-8-sig"])
+def test_unicode_text_of_a_spreadsheet_is_read(encoding: str) -> None:
+    content = "identifier\tname\r\na\tß\r\n".encode(encoding)
     assert cells(content, format_of("devices.txt")) == [{"identifier": "a", "name": "ß"}]
 
 
@@ -141,9 +143,13 @@ def test_quoted_line_ends_belong_to_the_cell_and_rows_count_as_in_a_spreadsheet(
         (Format.CSV, b"name,enabled\n", "“identifier” is missing"),
         (Format.CSV, b"identifier,name,name\n", "“name” is there twice"),
         (Format.CSV, b'identifier\na\n"b', "Row 3: The quotes"),
+        (Format.CSV, b'sep="\nidentifier"name\na"b\n', "no column “sep="),
+        (Format.CSV, b"sep=\r\nidentifier\na\n", "no column “sep="),
         (Format.CSV, b"identifier\na\n\xff", "not UTF-8"),
         (Format.NDJSON, b'{"identifier":"a"}\n{', "Row 2: The line is no JSON"),
         (Format.NDJSON, b'{"identifier":NaN}\n', "Row 1: The line is no JSON"),
+        (Format.NDJSON, b'{"identifier":"a","identifier":"b"}\n', "“identifier” stands twice"),
+        (Format.JSON, b'[{"identifier":"a","attributes":{"x":1,"x":2}}]', "“x” stands twice"),
         (Format.JSON, b'{"identifier":"a"}', "no JSON array"),
         (Format.JSON, b'[{"identifier":"a"},', "Row 2: This is no JSON"),
         (Format.JSON, b'[{"identifier":"a"},]', "Row 2: This is no JSON"),
