@@ -12,6 +12,7 @@ from devices.credentials.x509 import (
     MAX_SERIAL_OCTETS,
     MAX_TEXT_LENGTH,
     Refused,
+    as_ascii,
     name_text,
     parsing,
 )
@@ -35,6 +36,7 @@ def read_list(content: bytes) -> x509.CertificateRevocationList:
         raise Refused(
             Outcome.MALFORMED, _("longer than %(most)d MiB") % {"most": MAX_LIST_BYTES >> 20}
         )
+    content = as_ascii(content)
     with parsing(_("not a revocation list")):
         if b"-----BEGIN " in content[:MAX_TEXT_LENGTH]:
             return x509.load_pem_x509_crl(content)

@@ -7,6 +7,7 @@ raises `Refused`, which says why, and nothing else leaves this module. (docs/cer
 
 import base64
 import binascii
+import codecs
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,8 +136,19 @@ def parsed(pem: str) -> x509.Certificate:
     return read(pem).leaf
 
 
+def as_ascii(content: bytes) -> bytes:
+    """Return a file's content, of UTF-16 the ASCII that it stands for.
+
+    PowerShell makes UTF-16 of the PEM that a program prints.
+    """
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content
+    return content.decode("utf-16", errors="replace").encode()
+
+
 def text_of(content: bytes) -> str:
     """Return a file's content as `read` takes it; the file may be PEM, DER, or DER in base64."""
+    content = as_ascii(content)
     if content.startswith(b"\x30") and not content.isascii() and b"-----BEGIN " not in content:
         return base64.b64encode(content).decode()
     return content.decode("ascii", errors="replace").replace("\ufffd", "?")  # in a comment

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from django.core.management import call_command
 
-from devices.credentials import x509
+from devices.credentials import crl, x509
 from devices.models import Certificate, Device
-from tests.support.pki import DAY, NOW, device_certificate, name
+from tests.support.pki import DAY, NOW, authority, device_certificate, name, revocation_list
 
 pytestmark = pytest.mark.django_db
 
@@ -48,3 +48,13 @@ def test_text_that_begins_like_der_is_read_as_pem() -> None:
     party = device_certificate("lamp")
     text = f"0 s:CN = J\xfcrgen\n{party.pem}"
     assert x509.read(x509.text_of(text.encode("latin-1"))).leaf == party.certificate
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_pem_is_read_as_windows_writes_it(encoding: str) -> None:
+    party = authority("Root")
+    mark = "\ufeff" if encoding.startswith("utf-16-") else ""
+    content = f"{mark}{party.pem}".replace("\n", "\r\n").encode(encoding)
+    assert x509.read(x509.text_of(content)).leaf == party.certificate
+    listed = revocation_list(party, 7).decode().replace("\n", "\r\n")
+    assert next(crl.entries_of(crl.read_list(f"{mark}{listed}".encode(encoding)))).serial == "7"
