@@ -1,5 +1,6 @@
 """What attributes devices have: their types, where somebody says so. Others stay free."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -8,7 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import connection, models
-from django.db.models.fields.json import KeyTransform
+from django.db.models import F, Func, Value
 from django.utils.translation import gettext_lazy as _, pgettext_lazy
 
 from devices.history import Recorded, Records
@@ -161,6 +162,8 @@ class AttributeDefinition(Recorded):
         """Return the value that a text in an address means. Raises ValueError where none."""
         if self.type == AttributeType.NUMBER:
             number = float(text)
+            if not math.isfinite(number):
+                raise ValueError(text)
             return int(number) if number.is_integer() else number
         return {"true": True, "false": False}[text] if self.type == AttributeType.YES_NO else text
 
@@ -168,13 +171,29 @@ class AttributeDefinition(Recorded):
         """Return the devices whose attribute says so; by an index on PostgreSQL."""
         try:
             value = self.read(text)
-        except (ValueError, KeyError, OverflowError):
+        except (ValueError, KeyError):
             return devices.none()
         if connection.vendor == "postgresql":
             return devices.filter(attributes__contains={self.name: value})
-        name = f"attribute_{self.pk}"
-        told = devices.alias(**{name: KeyTransform(self.name, "attributes")})
-        return told.filter(**{name: value})
+        # Django takes a key that is a number for a place in an array.
+        path = F("attributes"), Value(f'$."{self.name}"')
+        kind, said = f"attribute_{self.pk}_kind", f"attribute_{self.pk}"
+        told = devices.alias(
+            **{kind: Func(*path, function="JSON_TYPE", output_field=models.CharField())}
+        )
+        if isinstance(value, bool):
+            return told.filter(**{kind: text})
+        field, kinds = SQLITE_KINDS[type(value)]
+        read = Func(*path, function="JSON_EXTRACT", output_field=field())
+        return told.alias(**{said: read}).filter(**{f"{kind}__in": kinds, said: value})
+
+
+# How SQLite reads a value of a type, and what it calls those that it may be equal to.
+SQLITE_KINDS: "Mapping[type, tuple[type[models.Field[Any, Any]], tuple[str, ...]]]" = {
+    str: (models.CharField, ("text",)),
+    int: (models.BigIntegerField, ("integer", "real")),
+    float: (models.FloatField, ("integer", "real")),
+}
 
 
 def _is_date(text: str) -> bool:

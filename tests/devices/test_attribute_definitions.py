@@ -208,13 +208,20 @@ def shown(client: Client, **asked: str) -> list[str]:
         ("number", [1, 2, 2.5], "2", ["d1"]),
         ("number", [1, 2, 2.5], "2.5", ["d2"]),
         ("number", [1, 2, 2.5], "two", []),
+        ("number", [1, 2.0, True], "2", ["d1"]),
+        ("number", [1, "1", True], "1", ["d0"]),
+        ("number", [1, 2, 2.5], "nan", []),
+        ("number", [1, 2, 2.5], "-1e999", []),
+        ("number", [1, 2, 2.5], "1e300", []),
+        ("text", ["1", 1, True], "1", ["d0"]),
         ("text", ["a", "A", 'quo"te'], 'quo"te', ["d2"]),
         ("choice", ["red", "red", "blue"], "red", ["d0", "d1"]),
         ("yes-no", [True, False, True], "true", ["d0", "d2"]),
+        ("yes-no", [True, 1, "true"], "true", ["d0"]),
         ("date", ["2027-01-31", "2027-02-01", "2027-01-31"], "2027-01-31", ["d0", "d2"]),
     ],
 )
-@pytest.mark.parametrize("name", ["floor", "a__b", "with 'quotes' and space"])
+@pytest.mark.parametrize("name", ["floor", "a__b", "with 'quotes' and space", "7", "-1", "a%s.b"])
 def test_lists_filter_and_show(
     define: Any,
     make_device: Factory,
