@@ -133,6 +133,13 @@ def create(view: Any, serializer_class: Any) -> Response:
     if any(known) and not all(known):
         text = _("Send random secrets and chosen ones in separate requests.")
         raise exceptions.ValidationError({"devices": [text]})
+    refuse(
+        {
+            at: fault("identifier", _("This begins or ends with a space."))
+            for at, row in enumerate(rows)
+            if row["identifier"] != row["identifier"].strip()  # which a file's cell may
+        }
+    )
     options = Options(generate=len(known) < len(keys), random=any(known))
     run = checked([(row["identifier"], row) for row in rows], options)
     entries = {entry.row - 1: entry for entry in run.entries if entry.is_new}

@@ -197,7 +197,7 @@ def dummy_hash(secret: str) -> None:
 
 
 def check_usable(secret: str, *, random: bool = False) -> None:
-    """Raise ValidationError where no device could ever present the secret.
+    """Raise ValidationError where no device could ever present the secret, or it is none.
 
     The limits are the RTIO specification's, 3 to 128 characters; `random` secrets, which are
     stored like generated ones, must be long enough to hold 128 bits.
@@ -210,6 +210,11 @@ def check_usable(secret: str, *, random: bool = False) -> None:
         )
     if "\x00" in secret or any("\ud800" <= char <= "\udfff" for char in secret):
         raise ValidationError(_("A secret is made of ordinary characters."), code="characters")
+    if is_hashed(secret):
+        raise ValidationError(
+            _("This secret was hashed already: only a file, or devices/bulk-create, brings it in."),
+            code="hashed",
+        )
     if random and (len(secret) < RANDOM_SHORTEST or len(set(secret)) < RANDOM_DISTINCT):
         raise ValidationError(
             _("This is not long or varied enough to be 128 random bits; register it as chosen."),

@@ -183,6 +183,8 @@ class ApiView(APIView):
                 text = _("There is no such parameter here. There are: %(known)s.")
                 listed = ", ".join(sorted(known)) or "—"
                 raise problems.ParameterError(name, text % {"known": listed})
+            if len(request.query_params.getlist(name)) > 1:
+                raise problems.ParameterError(name, _("It stands twice in the address."))
 
     def _change(
         self, handler: Callable[..., Response], request: Request, *args: Any, **kw: Any

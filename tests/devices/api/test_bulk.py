@@ -70,6 +70,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("bulk-create", [{"identifier": "x"}, {"identifier": "x"}], "#/devices/1/identifier"),
     ("bulk-create", [{"identifier": "x"}, {"identifier": "known"}], "#/devices/1/identifier"),
     ("bulk-create", [{"identifier": "x"}, {"identifier": "a b"}], "#/devices/1/identifier"),
+    ("bulk-create", [{"identifier": "x"}, {"identifier": " y"}], "#/devices/1/identifier"),
+    ("bulk-create", [{"identifier": "y\t"}], "#/devices/0/identifier"),
     ("bulk-create", [{"identifier": "//h/p.Component"}], "#/devices/0/identifier"),
     ("bulk-create", [{"identifier": "x", "groups": [1, 404]}], "#/devices/0/groups/1"),
     ("bulk-create", [{"identifier": "x", "key": {"secret": "ab"}}], "#/devices/0/key/secret"),

@@ -119,6 +119,8 @@ ASKED = [
     ("get", f"{LIST}?limit=0", 400),
     ("get", f"{LIST}?limit=1001", 400),
     ("get", f"{LIST}?limit=ten", 400),
+    ("get", f"{LIST}?limit=1&limit=1", 400),
+    ("post", f"{LIST}?validate_only=true&validate_only=false", 400),
     ("get", f"{LIST}?kind=toaster", 400),
     ("get", f"{LIST}?enabled=1", 400),
     ("get", f"{LIST}?group=lab", 400),

@@ -63,6 +63,8 @@ def test_two_digests_of_one_chosen_secret_differ() -> None:
         ("lone \ud800", False, "ordinary"),
         ("short but varied", True, "128 random bits"),
         ("a" * 40, True, "128 random bits"),
+        ("hmac-sha256$p$00", False, "hashed already"),
+        ("argon2id$p$v=19$m=1", True, "hashed already"),
     ],
 )
 def test_a_secret_that_cannot_be_used_is_refused_with_a_reason(
