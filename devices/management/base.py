@@ -106,6 +106,8 @@ class RegistryCommand(BaseCommand):
             raise CommandError("; ".join(error.messages), returncode=1) from error
         except DatabaseError as error:
             raise CommandError(f"the registry cannot be asked: {error}", returncode=2) from error
+        except UnicodeEncodeError as error:  # Python's sign for a byte of an argument is no text
+            raise CommandError(f"{error.object!a} is not UTF-8", returncode=2) from error
 
     def answer(
         self, options: dict[str, Any], text: str, document: dict[str, Any], *, yes: bool = True

@@ -356,3 +356,24 @@ def test_help_explains_and_names_the_exit_codes(
     printed = capsys.readouterr().out
     assert "exit codes: 0 done or yes; 1 no or refused; 2" in printed
     assert "--json" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["show_device", "caf\udce9"], 2),
+        (["disable_device", "caf\udce9"], 2),
+        (["add_to_group", "caf\udce9", "lamp"], 2),
+        (["verify", "caf\udce9", "--secret-stdin"], 1),
+        (["add_device", "caf\udce9"], 1),
+        (["create_group", "caf\udce9"], 1),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_argument_in_another_encoding_is_refused_in_words(
+    make_device: Callable[..., Device], words: list[str], code: int
+) -> None:
+    make_device("lamp")
+    printed, complaint = run(*words, stdin="a secret\n", code=code)
+    assert complaint or printed
+    assert Device.objects.count() == 1
