@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -71,3 +72,15 @@ def test_no_example_is_longer_than_a_glance() -> None:
     for example in EXAMPLES:
         lines = [line for line in example.text.splitlines() if line.strip()]
         assert len(lines) <= 22, path_of(example)
+
+
+PAGES = [settings.BASE_DIR / "README.md", *sorted((settings.BASE_DIR / "docs").glob("*.md"))]
+UNKNOWN = re.compile(r"^ *(?:manage\.py|python)\b|[( ]python (?:manage|examples)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_has_typed_is_found_by_a_shell(page: Path) -> None:
+    text = page.read_text()
+    typed = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    assert not [line for line in typed if UNKNOWN.search(line)]
+    assert "alias manage=" in text or not [line for line in typed if line.startswith("manage ")]
