@@ -9,13 +9,9 @@ was reached. On two quiet cores it takes some ten minutes.
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import NamedTuple
-
-import psycopg
 
 from benchmarks import bad_company, machine, rtio_storm, wrk
 from benchmarks.compare import (
@@ -30,12 +26,11 @@ from benchmarks.compare import (
     TUNED,
     WRK,
     Results,
-    load,
     spread,
     waits,
 )
 from benchmarks.contenders import chosen, everyone, ours
-from benchmarks.growth import resident
+from benchmarks.endurance import MIB, stages
 from benchmarks.registries import DATABASES, Registry, registry
 from benchmarks.report import publish, table
 from benchmarks.seed import FRAME
@@ -166,39 +161,22 @@ def fleets(asked: Registry, kind: str, first: int) -> str:
 
 def carried(asked: Registry, kind: str, seconds: float) -> list[str]:
     """Return what becomes of a server, and its database, under full load for that long."""
-    with ours(kind).serving(asked.url) as server:
-        load(server.port, asked.folder / "verifier", 0.5)
-        memory, (size, log) = sum(resident(server)), sizes(asked)
-        began = time.monotonic()
-        figures = load(server.port, asked.folder / "verifier", seconds)
-        later, (size_later, log_later) = sum(resident(server)), sizes(asked)
-        hour = 3600 / (time.monotonic() - began)
-        workers = len(resident(server))
+    before, after = stages(asked, kind, seconds, count=1)
+    figures = after.answered or {}
+    workers = len(after.workers)
+    grown = (after.sizes.database - before.sizes.database) / MIB
+    written = after.sizes.written - before.sizes.written or after.sizes.log - before.sizes.log
     return [
         kind,
         f"{figures['rate']:,.0f}",
         f"{figures['p99']:.1f}",
-        f"{memory / workers:.0f}",
-        f"{later / workers:.0f}",
-        f"{size / 2**20:,.0f}",
-        f"{(size_later - size) / 2**20:+,.0f}",
-        f"{(size_later - size) / 2**20 * hour:+,.0f}",
-        f"{(log_later - log) / 2**20:,.0f}",
+        f"{sum(before.workers) / workers:.0f}",
+        f"{sum(after.workers) / workers:.0f}",
+        f"{before.sizes.database / MIB:,.0f}",
+        f"{grown:+,.0f}",
+        f"{grown * 3600 / after.seconds:+,.0f}",
+        f"{written / MIB:,.0f}",
     ]
-
-
-def sizes(asked: Registry) -> tuple[int, int]:
-    """Return the bytes of a database, and those written to its log: SQLite's now, of the file."""
-    if asked.process is None:
-        path = Path(asked.url.removeprefix("sqlite:///"))
-        log = path.with_name(f"{path.name}-wal")
-        return path.stat().st_size, log.stat().st_size if log.exists() else 0
-    with psycopg.connect(asked.url) as connection:
-        row = connection.execute(
-            "SELECT pg_database_size(current_database()), "
-            "pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')"
-        ).fetchone()
-    return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
 def arguments() -> argparse.Namespace:

@@ -28,6 +28,7 @@ TINY = ["--rounds", "1", "--seconds", "0.2"]
 OF_AN_EMPTY_VIEW = 1.3
 ASKED = {"sqlite": "verifier", "empty": "empty"}
 ATTEMPTS = 4
+PARTS = ("compare", "targets", "endurance", "storm", "growth")  # of the page, by who writes them
 CONTENDERS = ("Authsite, PostgreSQL", "fastapi,fastapi-bcrypt", "drf")  # others: by `targets`
 
 
@@ -123,6 +124,16 @@ def test_growth_measures_memory_and_cost() -> None:
     assert len(cells(printed, "SQLite")) == 2
 
 
+def test_endurance_looks_at_a_server_from_time_to_time() -> None:
+    printed = run("endurance", "--seconds", "1.2", "--devices", "100", "--only", "SQLite")
+
+    begin, *others = (
+        row for row in map(str.split, printed.splitlines()) if row[:2] == ["|", "after"]
+    )
+    assert len(begin) > 2
+    assert len(others) == 12
+
+
 def test_storm_measures_every_phase() -> None:
     printed = run("storm", "--seconds", "1", "--stormers", "4")
 
@@ -154,13 +165,12 @@ def test_the_page_has_a_place_for_every_table(
     page.write_text(report.PAGE.read_text())
     monkeypatch.setattr(report, "PAGE", page)
 
-    for name in ("compare", "targets", "storm", "growth"):
+    for name in PARTS:
         report.publish(name, f"figures of {name}", write=True)
 
-    assert [
-        page.read_text().count(f"figures of {name}\n<!-- end")
-        for name in ("compare", "targets", "storm", "growth")
-    ] == [1, 1, 1, 1]
+    assert [page.read_text().count(f"figures of {name}\n<!-- end") for name in PARTS] == [1] * len(
+        PARTS
+    )
 
 
 def test_a_chart_is_an_image_with_a_bar_for_each_value(tmp_path: Path) -> None:
