@@ -3,14 +3,14 @@
 Django's cursors would write each parameter into the SQL, and have it parsed and planned again.
 psycopg's cursors spend twice the time on a short answer and number prepared statements by first
 use, so that behind a pooler one name could mean two statements; here the name is a hash of the
-text. Used are `Connection.pgconn` (psycopg's documented access to libpq) and two undocumented
-names of Django, `connection.connection` and `wrap_database_errors`: tests/devices/database/
-test_drivers.py fails when one of them changes.
+text. Used are `Connection.pgconn` (psycopg's documented access to libpq), what its cursors read
+rows with (`Transformer`), and two undocumented names of Django, `connection.connection` and
+`wrap_database_errors`: tests/devices/database/test_drivers.py fails when one of them changes.
 """
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NoReturn
@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 
@@ -27,7 +28,6 @@ from devices.database.deadlines import SECONDS, Deadline, Overdue
 __all__ = ["Overdue", "for_cursor", "is_lost", "run"]
 
 Rows = list[tuple[Any, ...]]
-Load = Callable[[bytes], Any]
 Driver = psycopg.Connection[Any]
 
 LOST_STATEMENT, KNOWN_STATEMENT = b"26000", b"42P05"  # SQLSTATE
@@ -68,12 +68,13 @@ def _run_on_sqlite(driver: sqlite3.Connection, sql: str, parameters: Sequence[An
 
 def aware(rows: Iterable[tuple[Any, ...]]) -> Rows:
     """Return SQLite's rows with the zone of their moments: it stores them in UTC, unsaid."""
-    return [
-        tuple(
-            [value.replace(tzinfo=UTC) if isinstance(value, datetime) else value for value in row]
-        )
-        for row in rows
-    ]
+    return [_aware(row) if datetime in map(type, row) else row for row in rows]
+
+
+def _aware(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        [value.replace(tzinfo=UTC) if isinstance(value, datetime) else value for value in row]
+    )
 
 
 @cache
@@ -96,12 +97,12 @@ def _for_sqlite(value: object) -> object:
 class Prepared:
     """One statement on one connection: its name on the server, and how its columns are read."""
 
-    __slots__ = ("is_known", "loaders", "name")
+    __slots__ = ("is_known", "name", "reader")
 
     def __init__(self, sql: str) -> None:
         self.name = b"authsite_" + hashlib.blake2b(sql.encode(), digest_size=8).hexdigest().encode()
         self.is_known = False  # to the server
-        self.loaders: list[Load] = []
+        self.reader: psycopg.abc.Transformer | None = None
 
 
 _prepared: WeakKeyDictionary[Driver, dict[str, Prepared]] = WeakKeyDictionary()
@@ -163,18 +164,14 @@ def received(driver: Driver, sql: str) -> Rows | None:
 def _rows(driver: Driver, statement: Prepared, result: PGresult) -> Rows:
     if result.status != ExecStatus.TUPLES_OK:
         _fail(driver.pgconn, result)
-    if not statement.loaders:
-        statement.loaders = _loaders(driver, result)
-    value, columns = result.get_value, list(enumerate(statement.loaders))
-    return [
-        tuple(
-            [
-                None if (text := value(row, column)) is None else load(text)
-                for column, load in columns
-            ]
-        )
-        for row in range(result.ntuples)
-    ]
+    reader = statement.reader
+    if reader is None:
+        # For the adapters alone: `_prepared` would keep a connection that stood in it for good.
+        reader = statement.reader = Transformer(driver.adapters)  # sessions are in UTC
+        reader.set_pgresult(result, format=Format.TEXT)
+    else:
+        reader.set_pgresult(result, set_loaders=False)
+    return reader.load_rows(0, result.ntuples, tuple)
 
 
 def _result(driver: Driver, statement: Prepared, sql: bytes, values: Any) -> PGresult:
@@ -191,11 +188,6 @@ def _result(driver: Driver, statement: Prepared, sql: bytes, values: Any) -> PGr
     if _code(result) == LOST_STATEMENT:  # or one that does not
         return server.exec_params(sql, values)
     return result
-
-
-def _loaders(driver: Driver, result: PGresult) -> list[Load]:
-    types = [result.ftype(column) for column in range(result.nfields)]
-    return [driver.adapters.get_loader(oid, Format.TEXT)(oid, driver).load for oid in types]  # type: ignore[misc]
 
 
 def _for_postgres(value: object) -> bytes | None:

@@ -161,6 +161,13 @@ NAMES = [
     Name("prometheus_client", "Histogram._sum", "authsite/operations/metrics.py", "adds in bulk"),
     Name("prometheus_client", "Histogram._buckets", "authsite/operations/metrics.py", "the same"),
     Name(
+        "psycopg.adapt",
+        "Transformer.set_pgresult",
+        "devices/database/drivers.py",
+        "rows without a cursor",
+    ),
+    Name("psycopg.adapt", "Transformer.load_rows", "devices/database/drivers.py", "the same"),
+    Name(
         "rest_framework.fields",
         "get_error_detail",
         "devices/api/base/serializers.py",
