@@ -1,8 +1,7 @@
 """What a question about credentials is answered with: a value that says why."""
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -51,8 +50,7 @@ def outcome_at(key: Window, now: datetime) -> Outcome:
     return Outcome.VERIFIED
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The answer to "is this entity who it says?", for staff and for code.
 
     `detail` adds what the outcome's own text leaves open; it never holds a secret. `device`,

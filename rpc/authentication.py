@@ -11,11 +11,10 @@ import binascii
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from django.conf import settings
@@ -68,8 +67,7 @@ REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID_LENGTH}}}\Z")
 WITH_PORT = re.compile(r"([\d.]+):\d{1,5}|\[([^\[\]]+)\](?::\d{1,5})?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who asks: a backend by its ID, or whatever calls from an address in a backend network."""
 
     identifier: str | None
@@ -77,8 +75,7 @@ class Caller:
     is_authenticated: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What a request says of its sender besides HTTP: a frame's `src`, as an address, and `key`."""
 
     address: str | None = None

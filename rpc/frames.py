@@ -3,14 +3,15 @@
 (contract: Cesanta command endpoint, "Version 1" and "Version 2".)
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rpc.journal import Entry
 
 MAX_COMMANDS = 1000
 MAX_ID = 2**63 - 1
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 OK = 0
 BAD_REQUEST = 400
@@ -60,8 +61,7 @@ class Result(NamedTuple):
         return cls(status, message=message or MESSAGES[status])
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A request frame. `src` and `dst` are addresses, None where they are missing.
 
     `echoed` are the members that the reply repeats as they are.
@@ -73,11 +73,11 @@ class Frame:
     key: Any
     calls: Sequence[Call]
     no_reply: bool = False
-    echoed: dict[str, Any] = field(default_factory=dict)
+    echoed: Mapping[str, Any] = NOTHING
 
     def with_arguments(self, arguments: Any) -> "Frame":
         """Return the frame of one command with its arguments."""
-        return replace(self, calls=[self.calls[0]._replace(args=arguments)])
+        return self._replace(calls=[self.calls[0]._replace(args=arguments)])
 
     def reply(self, results: Sequence[Result]) -> dict[str, Any]:
         """Return the reply frame that carries the results, one a call and in their order."""
@@ -92,7 +92,9 @@ class Frame:
             ]
         else:
             reply |= _outcome(self.calls[0], results[0])
-        return reply | self.echoed
+        if self.echoed:
+            reply |= self.echoed
+        return reply
 
 
 def _item(call: Call, result: Result) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def parse(content: Any) -> Frame:
         key=content.get("key"),
         calls=calls,
         no_reply=version != 1 and content.get("nr") is True,
-        echoed={"tag": content["tag"]} if version != 1 and "tag" in content else {},
+        echoed={"tag": content["tag"]} if version != 1 and "tag" in content else NOTHING,
     )
 
 

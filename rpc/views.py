@@ -457,4 +457,5 @@ class CommandPath(CommandEndpoint):
 def query_of(meta: Mapping[str, Any]) -> dict[str, str]:
     """Return the parts of the query; of duplicates the last one."""
     # Django refuses a query of more than a thousand parts, in HTML where a refusal is answered.
-    return dict(parse_qsl(meta.get("QUERY_STRING", "")))
+    query = meta.get("QUERY_STRING")
+    return dict(parse_qsl(query)) if query else {}

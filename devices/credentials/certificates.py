@@ -5,7 +5,7 @@ counts only for a backend that did the TLS handshake with the device. (docs/cert
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
@@ -57,9 +57,9 @@ class Verification:
         except Refused as refusal:
             return refusal.verdict
         try:
-            return replace(found, detail=self._check(row, pinned=certificate is not None))
+            return found._replace(detail=self._check(row, pinned=certificate is not None))
         except Refused as refusal:
-            return replace(found, outcome=refusal.outcome, detail=refusal.detail)
+            return found._replace(outcome=refusal.outcome, detail=refusal.detail)
 
     def _check(self, row: Registered, *, pinned: bool) -> str:
         """Return what staff should know of a certificate that is accepted."""

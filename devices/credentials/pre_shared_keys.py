@@ -3,7 +3,6 @@
 import hmac
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -264,13 +263,13 @@ def _refusal(stored: Sequence[StoredKey], guess: throttle.Guess) -> Verdict:
         {row.pepper for row in stored if row.key and row.pepper not in hashing.peppers()}
     )
     if not device.enabled:
-        return replace(refused, outcome=Outcome.DISABLED)
+        return refused._replace(outcome=Outcome.DISABLED)
     if device.key is None:
-        return replace(refused, outcome=Outcome.NO_CREDENTIAL)
+        return refused._replace(outcome=Outcome.NO_CREDENTIAL)
     if guess.refusal:
-        return replace(refused, outcome=Outcome.THROTTLED, detail=guess.refusal)
+        return refused._replace(outcome=Outcome.THROTTLED, detail=guess.refusal)
     if missing:
-        return replace(refused, outcome=Outcome.PEPPER_MISSING, detail=", ".join(missing))
+        return refused._replace(outcome=Outcome.PEPPER_MISSING, detail=", ".join(missing))
     return refused
 
 
