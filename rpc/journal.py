@@ -81,29 +81,29 @@ class RowQuota:
 
     def __init__(self) -> None:
         self._bucket = 0
-        self._taken: dict[str, set[int]] = {}
-        self._rows = 0
+        self._rows: set[int] = set()  # hashes of their keys
+        self._taken: dict[str, int] = {}
 
     def admits(self, key: CallKey, *, known: bool) -> bool:
         """Whether a row may be made for `key`; one that has been stays allowed for its hour."""
         if key.question == Question.CREDENTIAL and known:
             return True  # the registry's size bounds them
         if key.bucket > self._bucket:
-            self._bucket, self._taken, self._rows = key.bucket, {}, 0
+            self._bucket, self._rows, self._taken = key.bucket, set(), {}
+        row = hash(key)
+        if row in self._rows:
+            return True
         if key.question == Question.CALLER:
             scope, most = "strangers", MAX_OF_STRANGERS
         elif known:
             scope, most = f"subject {key.subject}", MAX_OF_SUBJECT
         else:
             scope, most = f"caller {key.caller}", MAX_OF_STRANGERS
-        taken = self._taken.setdefault(scope, set())
-        row = hash(key)
-        if row in taken:
-            return True
-        if len(taken) >= most or self._rows >= MAX_ROWS:
+        taken = self._taken.get(scope, 0)
+        if taken >= most or len(self._rows) >= MAX_ROWS:
             return False
-        taken.add(row)
-        self._rows += 1
+        self._rows.add(row)
+        self._taken[scope] = taken + 1
         return True
 
 

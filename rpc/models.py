@@ -109,7 +109,7 @@ class CallKey(NamedTuple):
     @property
     def digest(self) -> str:
         """Return what tells the row from every other: the texts would be too long for an index."""
-        text = "\n".join(map(str, self))
+        text = "\n".join([str(self.bucket), *self[1:-1], str(self.others)])
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -244,6 +244,7 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
 
 def _columns(key: CallKey, call_count: CallCount) -> list[Any]:
     """Return the values of a row as JSON has them, in the order of ADD."""
+    first = _text(call_count.first)
     return [
         key.digest,
         _second(key.bucket * BUCKET),
@@ -252,8 +253,8 @@ def _columns(key: CallKey, call_count: CallCount) -> list[Any]:
         key.others,
         None if key.others else call_count.rule,
         call_count.count,
-        _text(call_count.first),
-        _text(call_count.last),
+        first,
+        first if call_count.last == call_count.first else _text(call_count.last),
         call_count.request,
     ]
 
