@@ -126,12 +126,6 @@ NAMES = [
         "devices/history/recording.py",
         "the same",
     ),
-    Name(
-        f"{MODELS}.fields.json",
-        "KeyTransform",
-        "devices/models/attribute_definition.py",
-        "attributes whose names hold two underscores",
-    ),
     Name("django.utils.formats", "number_format", "devices/admin/base/changelist.py", "10,000"),
     Name(
         "django.utils.http",
