@@ -16,8 +16,8 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 	--no-strip-extras --no-emit-index-url --custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-sqlite test-postgres lint types bench lock messages browser \
-	deploy-check drill FORCE
+.PHONY: help setup run test test-sqlite test-postgres test-processes lint types bench lock messages \
+	browser deploy-check drill FORCE
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -40,23 +40,28 @@ run: $(VENV)/run.stamp ## Serve a demo registry on http://127.0.0.1:17217 (PORT 
 	@umask 077 && $(MANAGE) migrate --verbosity 0
 	@exec $(MANAGE) seed_demo --if-empty --furnish --staff-user admin --serve
 
-# Each suite leaves a core idle part of the time: both run at once, and end at about the same time.
-# What no database has a part in is marked with the suite that runs it: `once(on="sqlite")`.
+# Each suite leaves a core idle part of the time: all run at once, and end at about the same time.
+# What need not run on both databases is marked with the suite that runs it: `once(on="sqlite")`;
+# `processes` has browsers and trial runs of benchmarks.
 PYTEST := $(PY) -m pytest -p tests.support.traced --cov --cov-report= --cov-fail-under=0
 
 test: browser ## Run every test on SQLite and on PostgreSQL, browser tests included
 	@echo "Testing on SQLite and on PostgreSQL at once; failures are shown whole at the end."
-	@$(PY) -m tests.support.suites sqlite="$(MAKE) test-sqlite" postgres="$(MAKE) test-postgres"
+	@$(PY) -m tests.support.suites sqlite="$(MAKE) test-sqlite" postgres="$(MAKE) test-postgres" \
+		processes="$(MAKE) test-processes"
 	@$(BIN)/coverage combine --quiet .coverage.sqlite .coverage.postgres
 	@$(BIN)/coverage report
 
 test-sqlite:
 	@COVERAGE_FILE=.coverage.sqlite DATABASE_URL=sqlite://:memory: $(PYTEST) \
-		-m "not once(on='postgres')"
+		-m "not once or once(on='sqlite')"
 
 test-postgres:
 	@COVERAGE_FILE=.coverage.postgres $(PY) -m tests.support.postgres $(PYTEST) \
-		-m "not once(on='sqlite')"
+		-m "not once or once(on='postgres')"
+
+test-processes:
+	@$(PY) -m tests.support.postgres $(PY) -m pytest -m "once(on='processes')"
 
 browser: $(VENV)/dev.stamp # a browser and a TLS front for the tests, installed where there are none
 	@$(PY) -m tests.support.browser; browser=$$?; $(PY) -m tests.support.nginx && exit $$browser

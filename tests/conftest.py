@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from django.conf import settings
 from django.core.cache import cache
@@ -24,6 +25,10 @@ from rpc import journal
 from tests.support.servers import server
 
 __all__ = ["server"]  # a fixture that lives elsewhere
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 numbers = itertools.count(1)
 

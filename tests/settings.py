@@ -10,5 +10,6 @@ os.environ["EVIDENCE_INTERVAL"] = "0"  # no writer thread: tests flush themselve
 
 from authsite.settings import *  # noqa: F403
 
+WHITENOISE_AUTOREFRESH = True  # a client of a test need not look for all static files first
 ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # staff only; speed

@@ -20,7 +20,7 @@ from benchmarks.contenders import Contender, everyone
 from benchmarks.registries import Registry, registry
 from tests.support.servers import migrated
 
-pytestmark = [pytest.mark.e2e, pytest.mark.once(on="sqlite")]
+pytestmark = [pytest.mark.e2e, pytest.mark.once(on="processes")]
 
 PATIENCE = 300  # seconds
 TINY = ["--rounds", "1", "--seconds", "0.2"]
@@ -34,7 +34,8 @@ CONTENDERS = ("Authsite, PostgreSQL", "fastapi,fastapi-bcrypt", "drf")  # others
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMPTY_REGISTRY", migrated(os.environ.get("DATABASE_URL", "")))
+    monkeypatch.setenv("DATABASE_URL", "sqlite://:memory:")
+    monkeypatch.setenv("EMPTY_REGISTRY", migrated("sqlite://:memory:"))
     monkeypatch.setenv("DRAIN_SECONDS", "0")  # servers end as they are told to
 
 

@@ -107,7 +107,6 @@ def asked(paths: list[str], content: st.SearchStrategy[Any]) -> st.SearchStrateg
 
 patiently = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -118,7 +118,6 @@ def test_every_answer_is_a_described_one(
 
     @settings(
         max_examples=2 * EXAMPLES,
-        deadline=None,
         database=None,
         derandomize=TIMES == 1,
         suppress_health_check=list(HealthCheck),

@@ -61,7 +61,6 @@ def test_every_answer_is_a_described_one(path: str, mode: GenerationMode, fuzz: 
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )

@@ -172,7 +172,6 @@ def test_oddities(fuzz: Fuzz) -> None:
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from tests.e2e.pages import PAGES
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="processes")
 
 OpenPage = Callable[..., Page]
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.servers import Server, demo_server
 
-pytestmark = pytest.mark.once(on="sqlite")
+pytestmark = pytest.mark.once(on="processes")
 
 PATIENCE = 10_000  # milliseconds
 LONG_AGO = """

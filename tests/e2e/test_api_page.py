@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.test_accessibility import LOOKS, faults
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="processes")
 
 OpenPage = Callable[..., Page]
 LOADING = 30_000  # milliseconds: the document is large

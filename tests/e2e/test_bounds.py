@@ -19,7 +19,7 @@ from tests.e2e.hostile import HEBREW
 from tests.support.lengthened import write_catalog
 from tests.support.servers import Server, demo_server
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="processes")
 
 CHECKS = Path(__file__).with_name("bounds.js")
 WIDTHS = (2560, 1366, 768, 683, 390, 360)  # 683: a window of 1366 pixels at a zoom of 200 %

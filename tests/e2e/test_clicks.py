@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from tests.e2e.test_admin import verify
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="processes")
 
 OpenPage = Callable[..., Page]
 COUNT = 'addEventListener("pointerdown", (event) => event.isTrusted && pressed(), true);'

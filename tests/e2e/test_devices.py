@@ -10,7 +10,7 @@ from tests.e2e.test_admin import verify
 from tests.support.pki import device_certificate
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="processes")
 
 OpenPage = Callable[..., Page]
 
@@ -75,10 +75,10 @@ def test_a_chosen_secret_is_weighed_while_it_is_written(
     open_page: OpenPage, secret: str, verdict: str
 ) -> None:
     page = open_page("/admin/devices/device/1/issue-key/")
+    page.get_by_text("More choices").click()  # shows icons
     page.wait_for_load_state("networkidle")
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url))
-    page.get_by_text("More choices").click()
     page.get_by_label("Known secret:").press_sequentially(secret)
     expect(page.locator("#secret-strength")).to_contain_text(verdict)
     assert sent == []

@@ -11,7 +11,7 @@ from tests.e2e.pages import PAGES
 from tests.e2e.test_accessibility import LOOKS, faults
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="processes")
 
 OpenPage = Callable[..., Page]
 

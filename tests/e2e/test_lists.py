@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="processes")
 
 OpenPage = Callable[..., Page]
 DEVICES = "/admin/devices/device/"

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.test_admin import choose
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="processes")
 
 OpenPage = Callable[..., Page]
 RULES = "/admin/acl/commandpermission/"

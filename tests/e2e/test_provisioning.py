@@ -9,7 +9,7 @@ from django.conf import settings
 
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="processes")
 
 SCOPES = ("devices.add_device", "devices.add_presharedkey")
 

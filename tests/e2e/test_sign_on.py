@@ -12,7 +12,7 @@ from tests.e2e.test_accounts import LONG_AGO
 from tests.support.openid_provider import CLIENT, OpenIdProvider, openid_provider
 from tests.support.servers import Server, demo_server
 
-pytestmark = pytest.mark.once(on="sqlite")
+pytestmark = pytest.mark.once(on="processes")
 
 PATIENCE = 10_000  # milliseconds
 ROLES = "registry-viewers=Viewer;registry-operators=Operator;registry-security=Security"

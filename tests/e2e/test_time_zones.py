@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="processes")
 
 OpenPage = Callable[..., Page]
 EAST = {"timezone_id": "Asia/Shanghai"}  # eight hours before UTC, all year round

@@ -12,7 +12,7 @@ from playwright.sync_api import Download, Page, expect
 from tests.e2e.test_admin import NARROW, verify
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once(on="postgres")
+pytestmark = pytest.mark.once(on="processes")
 
 OpenPage = Callable[..., Page]
 IMPORT = "/admin/devices/device/import/"

@@ -18,7 +18,9 @@ ARGUMENTS = [
 ]
 
 
-PACKAGES = ("chromium", "libatomic1")  # Debian's; Playwright's driver needs the library
+# Debian's; the first has no windows, and pages cost half as much.
+BROWSERS = ("chromium-headless-shell", "chromium")
+LIBRARY = "libatomic1"  # Playwright's driver needs it
 PLAYWRIGHTS = """
 from playwright.sync_api import sync_playwright
 with sync_playwright() as playwright:
@@ -37,7 +39,7 @@ def executable() -> str | None:
     )
     if asked.returncode:
         return None
-    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    found = (shutil.which(name) for name in (*BROWSERS, "chromium-browser", "google-chrome"))
     return next((path for path in (*found, asked.stdout.strip()) if path and _starts(path)), None)
 
 
@@ -52,17 +54,12 @@ def install() -> str:
     """Return the path of a Chromium, installing one where there is none; exits where it cannot."""
     if found := executable():
         return found
-    packages = " ".join(PACKAGES)
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        _say(
-            f"Installing the system packages {packages} for the browser tests (apt-get, as root) …"
-        )
-        noninteractive = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for words in (
-            ["update", "--quiet"],
-            ["install", "--quiet", "--yes", "--no-install-recommends", *PACKAGES],
-        ):
-            subprocess.run(["apt-get", *words], stdout=sys.stderr, env=noninteractive, check=False)
+        _say("Installing a system package for the browser tests (apt-get, as root) …")
+        _apt_get("update")
+        for browser in BROWSERS:
+            if executable() is None:
+                _apt_get("install", "--yes", "--no-install-recommends", browser, LIBRARY)
     if executable() is None:
         _say("Downloading Playwright's Chromium into your home folder for the browser tests …")
         playwright = [sys.executable, "-m", "playwright", "install", "chromium"]
@@ -70,9 +67,18 @@ def install() -> str:
     if (found := executable()) is None:
         sys.exit(
             "\nThe browser tests need Chromium, and there is none that starts. Install it so that "
-            f"`chromium` is on PATH:\n    Debian:  apt-get install {packages}   (as root)\n"
+            f"`chromium` is on PATH:\n    Debian:  apt-get install chromium {LIBRARY}   (as root)\n"
         )
     return found
+
+
+def _apt_get(*words: str) -> None:
+    subprocess.run(
+        ["apt-get", "--quiet", *words],
+        stdout=sys.stderr,
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+        check=False,
+    )
 
 
 def _say(text: str) -> None:

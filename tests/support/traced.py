@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.postgres import SCHEMES
 
+SUITES = ("sqlite", "postgres", "processes")
 ON_POSTGRES = "tests/devices/"
 NOWHERE = ("tests/benchmarks/", "tests/contract/", "tests/e2e/", "tests/authsite/test_roles.py")
 IN_THIS_PROCESS = "tests/contract/test_fuzz_api.py"
@@ -22,8 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     is_postgres = os.environ.get("DATABASE_URL", "").startswith(SCHEMES)
     for item in items:
         for marker in item.iter_markers("once"):
-            if marker.kwargs.get("on") not in {"sqlite", "postgres"}:
-                raise pytest.UsageError(f"{item.nodeid}: once(on=…) names sqlite or postgres")
+            if marker.kwargs.get("on") not in SUITES:
+                raise pytest.UsageError(f"{item.nodeid}: once(on=…) names one of {SUITES}")
         node = item.nodeid
         if node.startswith(NOWHERE) and not node.startswith(IN_THIS_PROCESS):
             item.add_marker("no_cover")

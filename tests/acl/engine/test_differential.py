@@ -136,7 +136,6 @@ def thorough(examples: int) -> settings:
     """Return settings: that many registries (times `FUZZ`), the same at each run."""
     return settings(
         max_examples=examples * TIMES,
-        deadline=None,
         database=None,
         derandomize=True,
         phases=[Phase.generate],
