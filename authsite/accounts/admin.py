@@ -133,15 +133,27 @@ class NamedMixin(admin.ModelAdmin):
         return shown, counts, lacking, protected
 
 
+class LoginsMixin(NamedMixin):
+    """Shows what django-axes keeps, which has no history."""
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
+        context["history_is_hidden"] = True
+        return super().render_change_form(request, context, *args, **kw)
+
+
 @admin.register(AccessAttempt)
-class FailedLoginAdmin(NamedMixin, AccessAttemptAdmin):  # type: ignore[misc]
+class FailedLoginAdmin(LoginsMixin, AccessAttemptAdmin):  # type: ignore[misc]
     """Failed logins, until they are forgotten."""
 
+    purpose = gettext_lazy(
+        "Logins that failed are kept here for a while. Too many of them lock an account, which its "
+        "page unlocks."
+    )
     names = (gettext_lazy("failed login"), gettext_lazy("failed logins"))
 
 
 @admin.register(AccessLog)
-class LoginAdmin(NamedMixin, AccessLogAdmin):  # type: ignore[misc]
+class LoginAdmin(LoginsMixin, AccessLogAdmin):  # type: ignore[misc]
     """Logins and when they ended."""
 
     names = (gettext_lazy("login"), gettext_lazy("logins"))

@@ -17,7 +17,13 @@ from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from devices.admin.base.forms import CurrentForm
 from devices.admin.base.history import RecordedAdmin
-from devices.admin.base.mixins import CountsDeletedMixin, ReadOnlyMixin, form_page, own_page
+from devices.admin.base.mixins import (
+    CountsDeletedMixin,
+    OwnPagesMixin,
+    ReadOnlyMixin,
+    form_page,
+    own_page,
+)
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.credentials.sealing import SealedError
@@ -188,12 +194,11 @@ def _deliveries_of(webhook: Webhook, state: str = "") -> str:
     return f"{url}&state__exact={state}" if state else url
 
 
-class ReadOnly(ReadOnlyMixin):
-    """Rows that nobody changes, and that have no history."""
-
-    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
-        context["history_is_hidden"] = True
-        return super().render_change_form(request, context, *args, **kw)
+def _about(event: Event) -> str:
+    """Return what the row is called that an event is about."""
+    device = event.data.get("device") or {}
+    names = (event.data[name] for name in NAMED_BY if event.data.get(name))
+    return str(device.get("identifier") or next(names, NOTHING))
 
 
 def _preformatted(text: str) -> SafeString:
@@ -205,9 +210,10 @@ def _as_text(data: Any) -> SafeString:
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(ReadOnly):
+class DeliveryAdmin(OwnPagesMixin, ReadOnlyMixin):
     list_display = [
         "event_kind",
+        "about",
         "webhook",
         "shown_state",
         "code",
@@ -228,9 +234,33 @@ class DeliveryAdmin(ReadOnly):
     ]
     actions = ["resend"]
 
+    def get_fieldsets(self, request: HttpRequest, obj: Delivery | None = None) -> Any:
+        """Leave out the last answer while there is none."""
+        first, answer, *others = super().get_fieldsets(request, obj)
+        answered = obj is not None and (obj.code or obj.problem or obj.answer)
+        return [first, *([answer] if answered else []), *others]
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
+        """Offer to send it again, to whoever may."""
+        context["may_resend"] = self.has_resend_permission(request)
+        return super().render_change_form(request, context, *args, **kw)
+
+    @own_page("<int:object_id>/resend/", "resend")
+    def resend_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Have one sent again, from its page."""
+        if not (self.has_view_permission(request) and self.has_resend_permission(request)):
+            raise PermissionDenied
+        if request.method == "POST":
+            self.resend(request, Delivery.objects.filter(pk=object_id))
+        return HttpResponseRedirect(reverse("admin:devices_delivery_change", args=[object_id]))
+
     @admin.display(description=gettext_lazy("Event"), ordering="event")
     def event_kind(self, delivery: Delivery) -> str:
         return delivery.event.get_kind_display()
+
+    @admin.display(description=gettext_lazy("About"))
+    def about(self, delivery: Delivery) -> str:
+        return _about(delivery.event)
 
     @admin.display(description=gettext_lazy("Event"))
     def event_link(self, delivery: Delivery) -> SafeString | str:
@@ -268,7 +298,7 @@ class DeliveryAdmin(ReadOnly):
 
 
 @admin.register(Event)
-class EventAdmin(ReadOnly):
+class EventAdmin(ReadOnlyMixin):
     list_display = [HAPPENED, "kind", "about", "position"]
     list_display_links = [HAPPENED]
     list_filter = ["kind"]
@@ -277,12 +307,7 @@ class EventAdmin(ReadOnly):
 
     @admin.display(description=gettext_lazy("About"))
     def about(self, event: Event) -> str:
-        data = event.data
-        device = data.get("device") or {}
-        found = device.get("identifier") or next(
-            (data[name] for name in NAMED_BY if data.get(name)), NOTHING
-        )
-        return str(found)
+        return _about(event)
 
     @admin.display(description=gettext_lazy("Event"))
     def document(self, event: Event) -> SafeString:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -74,7 +74,7 @@ class Event(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.moment:%Y-%m-%d %H:%M:%S}"
+        return f"{self.get_kind_display()}, {self.moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
     @property
     def name(self) -> str:
@@ -369,4 +369,4 @@ class Delivery(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.event_id} · {self.get_state_display()}"
+        return f"{self.event.get_kind_display()} · {self.get_state_display()}"

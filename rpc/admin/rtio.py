@@ -16,11 +16,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext_lazy
 
 from devices.admin.base.actions import BulkActionsMixin, BulkChange
-from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.history import HistoryMixin, RecordedAdmin
 from devices.admin.base.mixins import (
     CountsDeletedMixin,
     NoDeletingMixin,
-    OwnPagesMixin,
     ReadOnlyMixin,
     form_page,
     own_page,
@@ -165,7 +164,7 @@ class AttentionFilter(admin.SimpleListFilter):
 
 
 @admin.register(SessionEnding)
-class SessionEndingAdmin(OwnPagesMixin, ReadOnlyMixin):
+class SessionEndingAdmin(HistoryMixin, ReadOnlyMixin):
     """Receipts of sessions that were ended, and those that still are to be."""
 
     list_display = [REQUESTED, "device_link", "server", "receipt", "cause", "attempts", "by"]

@@ -39,6 +39,7 @@ NO_PAGE_ENDS = (
     "_suggestions",
     "_commands",
     "_unlock",
+    "_resend",
 )
 
 

@@ -115,6 +115,11 @@ class NoDeletingMixin(admin.ModelAdmin):
 class ReadOnlyMixin(admin.ModelAdmin):
     """Shows rows that the registry makes, and forgets by age; nobody changes them by hand."""
 
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
+        """Lead to no history: most of these rows have none."""
+        context.setdefault("history_is_hidden", True)
+        return super().render_change_form(request, context, *args, **kw)
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

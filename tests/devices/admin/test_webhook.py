@@ -108,11 +108,15 @@ def test_deliveries_are_seen_and_sent_again(
     assert "&lt;script&gt;" in one
     assert "d&lt;b&gt;" in one
     assert rows[0].event.name in one
+    assert f"{rows[0].event.get_kind_display()} · failed" in one
     admin_client.post(
         url("delivery_changelist"),
         {"action": "resend", "_selected_action": [row.pk for row in rows[:2]]},
     )
     assert Delivery.objects.waiting().count() == 2
+    admin_client.post(url("delivery_resend", rows[2].pk))
+    assert Delivery.objects.waiting().count() == 3
+    assert "Send again" not in admin_client.get(url("delivery_change", rows[2].pk)).content.decode()
 
 
 def test_events_are_seen(admin_client: Client) -> None:
@@ -143,6 +147,9 @@ def test_who_may(name: str, sees: int, changes: int, resends: bool) -> None:
     client.post(url("delivery_changelist"), {"action": "resend", "_selected_action": [row.pk]})
     row.refresh_from_db()
     assert (row.state == DeliveryState.WAITING) is resends
+    failed = delivered(webhook, state=DeliveryState.FAILED)
+    shown = client.get(url("delivery_change", failed.pk)).content.decode()
+    assert ("Send again" in shown) is resends
 
 
 def test_deleting_a_webhook_counts_its_deliveries_and_lists_none(
