@@ -48,7 +48,7 @@ def origin(name: str, *, user: object = None, reason: str = "") -> Iterator[None
         Source(
             Origin(name),
             around.user if user is None else user,
-            storable(reason[:MAX_REASON_LENGTH]) or around.reason,
+            storable(reason[:MAX_REASON_LENGTH]) if reason else around.reason,
             around.batch or uuid4(),
         )
     )
