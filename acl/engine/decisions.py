@@ -101,7 +101,8 @@ class Entity:
 Block = tuple[tuple[int, ...], tuple[int, ...]]  # each of these sources, each of these destinations
 
 
-class Keys(NamedTuple):
+@dataclass(slots=True)
+class Keys:
     """The values under which the rules that match a request lie in the index."""
 
     sources: list[int]  # the device's own first; likewise of the destinations
@@ -220,9 +221,9 @@ RULES = Statement(
       FROM (
         SELECT r.key AS nth, p.*
           FROM json_each(%s) r
-               CROSS JOIN json_each(r.value, '$[0]') s
-               CROSS JOIN json_each(r.value, '$[1]') d
-               CROSS JOIN json_each(r.value, '$[2]') c
+               CROSS JOIN json_each(r.value, '$.sources') s
+               CROSS JOIN json_each(r.value, '$.destinations') d
+               CROSS JOIN json_each(r.value, '$.commands') c
                CROSS JOIN acl_commandpermission p INDEXED BY acl_permission_lookup
          WHERE EXISTS (SELECT 1 FROM acl_commandpermission INDEXED BY acl_permission_lookup
                         WHERE source_key = s.value)
@@ -237,14 +238,15 @@ RULES = Statement(
     """,
         "postgresql": """
     SELECT r.nth - 1, p.*
-      FROM json_array_elements(%s) WITH ORDINALITY AS r (keys, nth),
+      FROM ROWS FROM (
+               json_to_recordset(%s) AS (sources bigint[], destinations bigint[], commands text[])
+           ) WITH ORDINALITY AS r (sources, destinations, commands, nth),
            (SELECT %s::timestamptz AS now) AS t,
    LATERAL (
         SELECT id, effect, source_key, destination_key, command_key
           FROM acl_commandpermission
-         WHERE source_key = ANY(translate(r.keys ->> 0, '[]', '{{}}')::bigint[])
-           AND destination_key = ANY(translate(r.keys ->> 1, '[]', '{{}}')::bigint[])
-           AND command_key = ANY(ARRAY(SELECT json_array_elements_text(r.keys -> 2)))
+         WHERE source_key = ANY(r.sources) AND destination_key = ANY(r.destinations)
+           AND command_key = ANY(r.commands)
            AND enabled AND (valid_from IS NULL OR valid_from <= now)
            AND (valid_until IS NULL OR valid_until > now)
         OFFSET 0
@@ -431,7 +433,10 @@ def find_deciding(keys: Sequence[Keys], *, now: datetime, vendor: str) -> Steps[
         ends = msgspec.json.encode(list(commands)).decode()
         rows = set((yield Query(RULES_BETWEEN, (ends, now, every))))
     else:
-        blocks = [(*block, sorted(named)) for block, named in commands.items()]
+        blocks = [
+            Keys(list(sources), list(destinations), sorted(named))
+            for (sources, destinations), named in commands.items()
+        ]
         found_in_blocks = yield Query(RULES, (msgspec.json.encode(blocks).decode(), now))
         rows = {row[1:] for row in found_in_blocks}
     between: dict[tuple[int, int], list[tuple[Any, Rule]]] = defaultdict(list)
