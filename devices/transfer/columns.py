@@ -21,70 +21,17 @@ DEVICE_COLUMNS = (
 FIELDS = ("kind", "name", "description", "enabled", "attributes")  # of a device
 GROUP_COLUMNS = ("group", "parent", "description")
 # What spreadsheets in their users' languages write for truth values, and what people do.
-TRUTHS = {
-    **dict.fromkeys(
-        [
-            "true",
-            "wahr",
-            "vrai",
-            "verdadero",
-            "verdadeiro",
-            "vero",
-            "waar",
-            "sand",
-            "sant",
-            "sann",
-            "tosi",
-            "prawda",
-            "pravda",
-            "igaz",
-            "doğru",
-            "истина",
-            "yes",
-            "on",
-            "1",
-            "ja",
-            "oui",
-            "sí",
-            "sim",
-            "да",
-            "是",
-            "真",
-            "对",
-        ],
-        True,
-    ),
-    **dict.fromkeys(
-        [
-            "false",
-            "falsch",
-            "faux",
-            "falso",
-            "onwaar",
-            "falsk",
-            "falskt",
-            "usann",
-            "epätosi",
-            "fałsz",
-            "nepravda",
-            "hamis",
-            "yanlış",  # noqa: RUF001
-            "yanliş",
-            "ложь",
-            "no",
-            "off",
-            "0",
-            "nein",
-            "non",
-            "não",
-            "нет",
-            "否",
-            "假",
-            "错",
-        ],
-        False,
-    ),
-}
+YES = (
+    "true", "wahr", "vrai", "verdadero", "verdadeiro", "vero", "waar", "sand", "sant",
+    "sann", "tosi", "prawda", "pravda", "igaz", "doğru", "истина", "yes", "on", "1", "ja",
+    "oui", "sí", "sim", "да", "是", "真", "对",
+)  # fmt: skip
+NO = (
+    "false", "falsch", "faux", "falso", "onwaar", "falsk", "falskt", "usann", "epätosi",
+    "fałsz", "nepravda", "hamis", "yanlış", "yanliş", "ложь", "no", "off", "0", "nein",  # noqa: RUF001
+    "non", "não", "нет", "否", "假", "错",
+)  # fmt: skip
+TRUTHS = {**dict.fromkeys(YES, True), **dict.fromkeys(NO, False)}
 # What a spreadsheet shows where something else was entered: a rounded or a long number, a date, a
 # truth value in its own language, an error, a column that is too narrow.
 DAMAGED = re.compile(
