@@ -24,8 +24,9 @@ from devices.housekeeping import Housekeeper
 from devices.models import Device, Job
 from devices.models.job import LEASE, JobKind, JobState
 from devices.transfer.columns import Columns
-from devices.transfer.formats import Format, read
+from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options, Progress
+from devices.transfer.tables import read
 
 POLL = 1.0  # seconds between looks for work
 BEAT = 0.5  # seconds between notes of progress

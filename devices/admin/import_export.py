@@ -41,8 +41,9 @@ from devices.transfer.exporting import (
     export_secrets,
     template,
 )
-from devices.transfer.formats import MAX_BYTES, SEPARATORS, Format, format_of, read
+from devices.transfer.formats import MAX_BYTES, SEPARATORS, Format, format_of
 from devices.transfer.importing import MAX_HASHES, Import, Options
+from devices.transfer.tables import read
 
 SHOWN = 200  # errors and warnings on a page
 SAMPLE = 20  # devices in a preview

@@ -16,7 +16,9 @@ from devices import addresses, attributes
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
 from devices.transfer.columns import DEVICE_COLUMNS, GROUP_COLUMNS, group_cell
-from devices.transfer.formats import Format, Row, lines, write
+from devices.transfer.formats import Format, Row
+from devices.transfer.tables import write
+from devices.transfer.texts import lines
 
 BATCH = 1_000
 PIECE = 64 * 1024  # characters

@@ -13,8 +13,9 @@ from django.core.exceptions import ValidationError
 from devices import attributes
 from devices.models import Device
 from devices.transfer.columns import Columns
-from devices.transfer.formats import Format, read
+from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options
+from devices.transfer.tables import read
 
 pytestmark = pytest.mark.django_db
 

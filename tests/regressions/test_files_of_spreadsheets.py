@@ -18,8 +18,9 @@ from hypothesis import example, given, strategies as st
 
 from devices.models import Device
 from devices.transfer.columns import Columns, is_damaged
-from devices.transfer.formats import Format, defused, format_of, read, undefused
+from devices.transfer.formats import Format, defused, format_of, undefused
 from devices.transfer.importing import Import, Options
+from devices.transfer.tables import read
 
 ROWS = [["identifier", "name"], ["lamp", "Lamp"]]
 

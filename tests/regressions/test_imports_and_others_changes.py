@@ -14,8 +14,9 @@ from django.test import Client
 from acl.models import Assertion, CommandPermission
 from devices.models import Certificate, Device, PreSharedKey
 from devices.transfer.columns import Columns
-from devices.transfer.formats import Format, read
+from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options
+from devices.transfer.tables import read
 from tests.devices.admin.test_import_export import sent, token
 from tests.support import pki
 

@@ -14,8 +14,9 @@ from devices.management.base import RegistryCommand
 from devices.management.exporting import format_by_name
 from devices.transfer.columns import Columns
 from devices.transfer.exporting import export_secrets
-from devices.transfer.formats import MAX_BYTES, Format, Problem, format_of, read
+from devices.transfer.formats import MAX_BYTES, Format, Problem, format_of
 from devices.transfer.importing import Import, Options, Progress
+from devices.transfer.tables import read
 
 SHOWN = 50  # problems printed; --json has them all, up to 1,000
 

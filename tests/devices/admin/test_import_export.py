@@ -15,8 +15,9 @@ from devices.admin.base import changelist
 from devices.admin.base.reauthentication import CONFIRMED_AT
 from devices.history import all_histories, history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
-from devices.transfer import formats
+from devices.transfer import tables
 from devices.transfer.columns import Columns
+from devices.transfer.formats import Format
 from tests.devices.test_commands import verified
 from tests.devices.transfer.test_exporting import csv_rows
 from tests.support import pki
@@ -278,9 +279,9 @@ def test_changing_groups_needs_its_permission(
     assert "You may not change groups" in answer.content.decode()
 
 
-@pytest.mark.parametrize("kind", formats.Format)
+@pytest.mark.parametrize("kind", Format)
 @pytest.mark.parametrize("table", ["devices", "groups"])
-def test_templates_are_downloaded(admin_client: Client, table: str, kind: formats.Format) -> None:
+def test_templates_are_downloaded(admin_client: Client, table: str, kind: Format) -> None:
     url = reverse("admin:devices_device_import_template")
     answer: Any = admin_client.get(url, {"table": table, "format": kind})
     assert f'filename="{table}.{kind}"' in answer["Content-Disposition"]
@@ -324,18 +325,18 @@ def test_the_list_is_exported_as_it_is_filtered_and_searched(
     assert '<input type="hidden" name="q" value="lamp">' in page
 
 
-@pytest.mark.parametrize("kind", formats.Format)
+@pytest.mark.parametrize("kind", Format)
 def test_every_format_is_a_file_to_save(
-    admin_client: Client, make_device: Factory, kind: formats.Format
+    admin_client: Client, make_device: Factory, kind: Format
 ) -> None:
     make_device("a")
     answer: Any = admin_client.get(reverse("admin:devices_device_export"), {"format": kind})
     assert answer["Content-Type"] == kind.content_type
     assert answer["Content-Disposition"].startswith('attachment; filename="devices-')
     content = answer.getvalue()
-    if kind == formats.Format.XLSX:
+    if kind == Format.XLSX:
         assert (answer["X-Row-Count"], answer["Content-Length"]) == ("1", str(len(content)))
-    found = list(formats.read(content, kind, Columns()))
+    found = list(tables.read(content, kind, Columns()))
     assert [record.cells["identifier"] for record in found] == ["a"]
 
 
@@ -365,7 +366,7 @@ def test_csv_is_exported_as_the_spreadsheet_wants_it_and_read_again(
     content = b"".join(answer.streaming_content)  # type: ignore[attr-defined]
     header = content.decode("utf-8-sig").splitlines()[0]
     assert header.startswith(f"identifier{separator}kind{separator}name")
-    (row,) = formats.read(content, formats.Format.CSV, Columns())
+    (row,) = tables.read(content, Format.CSV, Columns())
     assert (row.cells["identifier"], row.cells["name"]) == ("a", "b;c,d")
 
 

@@ -25,8 +25,9 @@ from devices.credentials.hashing import HMAC_CONTEXT
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.transfer import findings, group_rows
 from devices.transfer.columns import Columns
-from devices.transfer.formats import Format, read
+from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options
+from devices.transfer.tables import read
 from tests.devices.test_commands import answer, run, verified
 from tests.support import pki
 

@@ -12,18 +12,10 @@ from django.core.exceptions import ValidationError
 from hypothesis import example, given, strategies as st
 
 from devices.addresses import split, written
-from devices.transfer import formats, workbooks
+from devices.transfer import formats, tables, workbooks
 from devices.transfer.columns import group_cell, group_names
-from devices.transfer.formats import (
-    Format,
-    Record,
-    Row,
-    defused,
-    format_of,
-    read,
-    undefused,
-    write,
-)
+from devices.transfer.formats import Format, Record, Row, defused, format_of, undefused
+from devices.transfer.tables import read, write
 
 pytestmark = pytest.mark.once(on="sqlite")
 
@@ -299,7 +291,7 @@ def test_a_broken_sheet_is_damage() -> None:
 
 def test_files_and_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "larger than 64 MiB" in refusal(bytes(formats.MAX_BYTES + 1), Format.CSV)
-    monkeypatch.setattr(formats, "MAX_ROWS", 2)
+    monkeypatch.setattr(tables, "MAX_ROWS", 2)
     assert "Row 4: The file has more than 2 rows" in refusal(b"identifier\na\nb\nc\n", Format.CSV)
 
 
