@@ -185,7 +185,7 @@ def _at_most(most: int, rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def streamed(devices: DeviceQuerySet, *, first: int = BATCH) -> Iterator[Device]:
+def streamed(devices: DeviceQuerySet, *, first: int | None = None) -> Iterator[Device]:
     """Yield devices for `values_of`, in constant memory."""
     for batch in devices.for_export().in_batches(BATCH, first=first):
         yield from batch
