@@ -43,7 +43,8 @@ STATES = {
     WebhookState.PAUSED: gettext_lazy("paused"),
     WebhookState.OFF: gettext_lazy("off"),
 }
-NAMED_BY = ("identifier", "name", "text", "uri", "label")  # fields of what an event is about
+NAMED_BY = ("identifier", "name", "text", "uri", "label", "pattern", "role")  # of an event's row
+NAMED_WITH = {"device": "identifier", "account": "username"}  # of a row that it belongs to
 HAPPENED = moment_column("moment", gettext_lazy("Time"))
 TRIED = moment_column("tried_at", gettext_lazy("Last attempt"))
 
@@ -196,9 +197,13 @@ def _deliveries_of(webhook: Webhook, state: str = "") -> str:
 
 def _about(event: Event) -> str:
     """Return what the row is called that an event is about."""
-    device = event.data.get("device") or {}
-    names = (event.data[name] for name in NAMED_BY if event.data.get(name))
-    return str(device.get("identifier") or next(names, NOTHING))
+    data = event.data
+    belongs = ((data.get(owner), name) for owner, name in NAMED_WITH.items())
+    names = [
+        *(owner.get(name) for owner, name in belongs if isinstance(owner, dict)),
+        *(data.get(name) for name in NAMED_BY),
+    ]
+    return str(next(filter(None, names), NOTHING))
 
 
 def _preformatted(text: str) -> SafeString:
@@ -218,7 +223,6 @@ class DeliveryAdmin(OwnPagesMixin, ReadOnlyMixin):
         "shown_state",
         "code",
         "attempts",
-        "duration",
         TRIED,
         "next",
     ]
