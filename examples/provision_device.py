@@ -1,4 +1,4 @@
-"""Provision a device as a factory does, and verify it as RTIO would when it connects.
+"""Provision the device of a serial number as a factory does, and verify it as RTIO would.
 
 Set AUTHSITE_URL=https://registry.example and AUTHSITE_TOKEN (scopes devices.add_device and
 devices.add_presharedkey; devices.view_devicegroup and devices.change_device for a group). RTIO's
@@ -28,6 +28,8 @@ def post(path: str, body: object, **headers: str) -> dict[str, object]:
     return found
 
 
+if len(sys.argv) != 2:  # noqa: PLR2004
+    sys.exit(f"usage: {sys.argv[0]} SERIAL")
 serial = sys.argv[1]
 identifier = str(uuid.uuid5(uuid.NAMESPACE_URL, f"https://factory.example/{serial}"))
 made: dict[str, dict[str, str]] = post(  # type: ignore[assignment]

@@ -84,3 +84,21 @@ def test_what_a_page_has_typed_is_found_by_a_shell(page: Path) -> None:
     typed = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
     assert not [line for line in typed if UNKNOWN.search(line)]
     assert "alias manage=" in text or not [line for line in typed if line.startswith("manage ")]
+
+
+def test_the_first_call_of_the_api_is_answered(server: Server) -> None:
+    page = (settings.BASE_DIR / "docs" / "api.md").read_text()
+    (program, *_others) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    program = program.replace(WRITTEN, server.url).replace(".venv/bin/python", sys.executable)
+    assert server.url in program
+    done = subprocess.run(
+        ["sh", "-c", program],
+        cwd=settings.BASE_DIR,
+        env=server.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(json.loads(done.stdout)["results"][0]) == {"identifier", "enabled"}

@@ -16,7 +16,7 @@ SCOPES = ("devices.add_device", "devices.add_presharedkey")
 
 def test_a_factory_provisions_a_device_that_is_let_in(registry: Server) -> None:
     scopes = [word for scope in SCOPES for word in ("--scope", scope)]
-    token = registry.manage("create_token", registry.staff.name, "line-3", *scopes).split()[-1]
+    token = registry.manage("create_token", registry.staff.name, "line-3", *scopes).strip()
     environment = {**registry.environment, "AUTHSITE_URL": registry.url, "AUTHSITE_TOKEN": token}
     told = [
         subprocess.run(

@@ -75,8 +75,6 @@ class Command(AccountCommand):
             not_after=ends,
         )
         state = token.state_at(timezone.now()).value
-        self.answer(
-            options,
-            f"Created the token {token} of {owner}.\nToken (shown once): {text}",
-            {**self.described_token(token, state), "token": text},
-        )
+        if not options["json"]:
+            self.stderr.write(f"Created the token {token} of {owner}. It is shown once:")
+        self.answer(options, text, {**self.described_token(token, state), "token": text})

@@ -114,7 +114,9 @@ def _post(
         return response.status, response.headers["Content-Type"], response.read()
     except (OSError, http.client.HTTPException) as error:
         where = f"{server.scheme}://{server.netloc}"
-        raise CommandError(f"no answer from {where}: {error!r}", returncode=2) from error
+        raise CommandError(
+            f"no answer from {where} ({error!r}); --url says where the server is", returncode=2
+        ) from error
     finally:
         connection.close()
 
