@@ -29,7 +29,7 @@ from authsite.accounts import login, second_factor
 from authsite.accounts.account import Account
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.tokens import scopes
-from devices.admin.base.forms import CurrentForm
+from devices.admin.base.forms import CurrentForm, RowsField
 from devices.admin.base.mixins import (
     OwnPagesMixin,
     SaveChangedFieldsMixin,
@@ -70,7 +70,7 @@ class PermissionsByRows(forms.models.ModelChoiceIterator):
             yield _rows(model), [self.choice(one) for one in models[model]]
 
 
-class PermissionsField(forms.ModelMultipleChoiceField):
+class PermissionsField(RowsField):
     """Boxes to tick: see, add, change, delete, and what else can be done to rows."""
 
     iterator = PermissionsByRows

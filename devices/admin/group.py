@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from devices.admin.base.changelist import OrderedChangeList, count_text, counts, is_large
+from devices.admin.base.forms import RowsField
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin, is_key, own_page
 from devices.admin.base.read_first import ReadFirstMixin
@@ -47,7 +48,7 @@ class GroupChangeList(OrderedChangeList):
 
 
 class MembersForm(forms.Form):
-    devices = forms.ModelMultipleChoiceField(
+    devices = RowsField(
         label=gettext_lazy("Devices"),
         queryset=Device.objects.all(),
         widget=SuggestedRows(PreSharedKey._meta.get_field("device"), admin.site),

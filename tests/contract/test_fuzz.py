@@ -90,13 +90,22 @@ calls = members(
     cmd=commands, id=numbers, args=arguments, deadline=numbers | st.floats(), timeout=numbers
 )
 frames = members(v=st.just(1), src=names, dst=names, cmds=st.lists(calls, max_size=6)) | members(
-    v=st.just(2), id=numbers, method=commands, args=arguments, nr=st.booleans(), src=names
+    v=st.just(2),
+    id=numbers,
+    method=commands,
+    args=arguments,
+    nr=st.booleans(),
+    src=names,
+    tag=values,
 )
 
 
 def written(value: Any, secret: str, *, escaped: bool) -> bytes:
-    """Return a value as JSON, with the real secret in it and with or without escapes."""
-    text = json.dumps(value, ensure_ascii=escaped)
+    """Return a value as JSON, with the real secret in it and with or without escapes.
+
+    Infinities become numbers that no double holds.
+    """
+    text = json.dumps(value, ensure_ascii=escaped).replace("Infinity", "1e999")
     return text.replace(SECRET, secret).encode(errors="surrogatepass")
 
 
@@ -140,6 +149,18 @@ def test_frames(fuzz: Fuzz) -> None:
     @given(asked(FRAME_PATHS, frames | values))
     def run(requests: list[Any]) -> None:
         put(fuzz, requests)
+
+    counted(fuzz, run)
+
+
+def test_the_loop_and_a_thread_answer_alike(fuzz: Fuzz) -> None:
+    @patiently
+    @given(asked(["/deviceverifier"], verifications) | asked(FRAME_PATHS, frames))
+    def run(requests: list[Any]) -> None:
+        fuzz.send_all_both_ways(
+            Asked(path, written(content, fuzz.secret, escaped=escaped))
+            for path, content, escaped in requests
+        )
 
     counted(fuzz, run)
 

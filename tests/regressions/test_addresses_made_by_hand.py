@@ -166,3 +166,38 @@ def test_no_regular_expression_runs_for_a_viewer(client: Client, lookup: str, va
     for field in ("identifier", "name", "groups__name", "keys__label"):
         answer = client.get("/admin/devices/device/", {f"{field}__{lookup}": value})
         assert answer.status_code == 400
+
+
+NO_KEYS = ["abc", "\x00", "9" * 30, "²", "-1", ""]
+
+
+def test_every_action_refuses_what_no_row_can_be(client: Client) -> None:
+    values = itertools.cycle(NO_KEYS)
+    for address, model in lists():
+        actions = admin.site.get_model_admin(model).get_actions(client.get(address).wsgi_request)
+        for name in actions:
+            sent = {"action": name, "_selected_action": ["1", next(values)], "confirmed": "yes"}
+            assert client.post(address, sent).status_code == 400, (address, name)
+
+
+@pytest.mark.parametrize("key", NO_KEYS[:5])
+@pytest.mark.parametrize(
+    ("address", "field"),
+    [
+        ("/admin/devices/device/add/", "groups"),
+        ("/admin/devices/devicegroup/{group}/members/", "devices"),
+        ("/admin/auth/user/{user}/change/", "groups"),
+        ("/admin/auth/user/{user}/change/", "user_permissions"),
+        ("/admin/auth/group/add/", "permissions"),
+        ("/admin/authsite/serviceaccount/add/", "roles"),
+    ],
+)
+def test_no_field_of_rows_asks_for_what_no_row_can_be(
+    client: Client, address: str, field: str, key: str
+) -> None:
+    keys = {"group": DeviceGroup.objects.get().pk, "user": User.objects.get().pk}
+    answer = client.post(address.format(**keys), {field: ["1", key], "name": "x"})
+    assert answer.status_code in {200, 302}
+    assert not Device.objects.filter(identifier="").exists()
+    if answer.status_code == 200:
+        assert any("valid value" in text for text in answer.context["errors"].as_text().split("\n"))

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
 from authsite.accounts.tokens.service_account import ServiceAccount, check_held, names_of
-from devices.admin.base.forms import CurrentForm, LineInput
+from devices.admin.base.forms import CurrentForm, LineInput, RowsField
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import NoDeletingMixin
 from devices.admin.base.rendering import (
@@ -29,7 +29,7 @@ class ServiceAccountForm(CurrentForm):
     """A service account with the roles and the state of its user."""
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=150, widget=LineInput)
-    roles = forms.ModelMultipleChoiceField(
+    roles = RowsField(
         label=gettext_lazy("Roles"),
         queryset=Group.objects.order_by("name"),
         required=False,

@@ -14,10 +14,12 @@ from django.forms import BaseInlineFormSet
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices import attributes
+from devices.admin.base.mixins import is_key
 from devices.admin.base.rendering import NOTHING
 
 # Of the names of attributes' fields, and of the parameters of a list's address.
 ATTRIBUTE_PREFIX = "attribute-"
+MAX_SHOWN = 100  # characters of what was sent, in a complaint
 
 
 class LineInput(forms.TextInput):
@@ -32,6 +34,20 @@ class LinesInput(forms.Textarea):
 
     def __init__(self, attrs: dict[str, Any] | None = None) -> None:
         super().__init__({"class": "vLargeTextField", **(attrs or {})})
+
+
+class RowsField(forms.ModelMultipleChoiceField):
+    """Rows by their keys. One that no key can be is refused before a database is asked for it."""
+
+    def clean(self, value: Any) -> Any:
+        for key in value or ():
+            if not is_key(str(key)):
+                raise ValidationError(
+                    self.error_messages["invalid_pk_value"],
+                    code="invalid_pk_value",
+                    params={"pk": str(key)[:MAX_SHOWN]},
+                )
+        return super().clean(value)
 
 
 class MomentField(forms.SplitDateTimeField):

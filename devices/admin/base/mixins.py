@@ -10,7 +10,7 @@ from typing import IO, Any, TypeVar
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
 from django.db import IntegrityError, connection
 from django.db.models import BigIntegerField, Model, QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -142,12 +142,18 @@ class CountsDeletedMixin(admin.ModelAdmin):
 
 
 class AddressParametersMixin(admin.ModelAdmin):
-    """Makes an admin take from an address what it offers and can use, and nothing else.
+    """Makes an admin take what it offers and can use, and nothing else that somebody made up.
 
     The site gives it to every admin; `linked_lookups` of an admin names those that links of other
     pages make. Any other look-up is refused: a regular expression in a link
     runs in the process on SQLite, where nothing ends it.
     """
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """List rows, or act on those that are selected: no key can be what is none."""
+        if not all(map(is_key, request.POST.getlist(ACTION_CHECKBOX_NAME))):
+            raise BadRequest("no such row can be selected")
+        return super().changelist_view(request, *args, **kwargs)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Allow what a filter of the list sends, and rows that belong to another row."""

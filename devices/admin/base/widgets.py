@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from devices.addresses import is_storable
+from devices.admin.base.forms import RowsField
 from devices.admin.base.mixins import is_key
 
 TYPED = "-typed"  # ends the name of the field into which a row's name is typed
@@ -110,4 +111,5 @@ class SuggestedRowsMixin(admin.ModelAdmin):
         """Return the field of any number of rows."""
         if db_field.name in self.get_autocomplete_fields(request):
             kwargs.setdefault("widget", SuggestedRows(db_field, self.admin_site))
+        kwargs.setdefault("form_class", RowsField)
         return super().formfield_for_manytomany(db_field, request, **kwargs)
