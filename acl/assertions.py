@@ -234,10 +234,18 @@ def validated(text: str) -> str:
 
     That is what cannot be read, names what does not exist, or is about too many devices.
     """
-    text = " ".join(text.split())
+    text = with_single_spaces(text)
     parsed = read(text)
-    parsed.resolve(Registry([parsed]))
+    try:
+        parsed.resolve(Registry([parsed]))
+    except ValidationError as error:  # at fields of a rule, which an assertion has not
+        raise ValidationError(error.messages) from None
     return text
+
+
+def with_single_spaces(text: str) -> str:
+    """Return a line as it is saved."""
+    return " ".join(text.split())
 
 
 def check(texts: Iterable[str], *, now: datetime | None = None) -> list[Broken]:

@@ -70,4 +70,6 @@ def test_assertions_are_kept(rule: int) -> None:
         run("add_assertion", wrong, code=1)
     run("delete_assertion", "lamp may /v1/Config.Get hub")
     run("delete_assertion", "lamp may /v1/Config.Get hub", code=1)
+    Assertion.objects.create(text="gone may /v1/Config.Get hub")
+    run("delete_assertion", "gone may  /v1/Config.Get hub")
     assert Assertion.objects.count() == 1

@@ -16,7 +16,7 @@ class Command(RegistryCommand):
         parser.add_argument("text", help="the assertion, as one argument")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        wanted = {options["text"].strip(), assertions.validated(options["text"])}
+        wanted = {options["text"].strip(), assertions.with_single_spaces(options["text"])}
         row = Assertion.objects.filter(text__in=wanted).first()
         if row is None:
             raise CommandError("there is no such assertion", returncode=1)

@@ -225,5 +225,10 @@ def test_an_assertion_that_does_not_hold_is_saved_with_a_warning(
     page = client.post("/admin/acl/assertion/add/", {"text": text}, follow=True).content.decode()
     assert "It does not hold: lamp → lamp: no rule allows it" in page
     assert Assertion.objects.get().text == "lamp may /v1/X itself"
-    page = client.post("/admin/acl/assertion/add/", {"text": "lamp may"}).content.decode()
-    assert "Write: SENDER may" in page
+    for text, complaint in (
+        ("lamp may", "Write: SENDER may"),
+        ("lamp may /v1/X stranger", "No device “stranger” is registered."),
+        ("nobody outside group:gone may /v1/X", "There is no group named “gone”."),
+    ):
+        page = client.post("/admin/acl/assertion/add/", {"text": text}).content.decode()
+        assert complaint in page
