@@ -254,7 +254,7 @@ OTP_WEBAUTHN_HELPER_CLASS = "authsite.accounts.passkeys.RequestOriginHelper"
 OTP_WEBAUTHN_ALLOW_PASSWORDLESS_LOGIN = False
 X_FRAME_OPTIONS = "DENY"
 
-SIMPLE_HISTORY_DATE_INDEX = False  # devices/history.py has indexes of its own
+SIMPLE_HISTORY_DATE_INDEX = False  # devices/history/models.py has indexes of its own
 
 REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
