@@ -15,6 +15,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from acl.engine.decisions import Reason, Request
 from devices.addresses import MAX_LENGTH
+from devices.database.confirmation import WITHOUT_STANDBYS
 from devices.models import Device, DeviceGroup
 from devices.telemetry import MAX_REQUEST_ID_LENGTH
 from devices.verdicts import Outcome
@@ -239,7 +240,7 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
         rows = sorted(_columns(key, call_count) for key, call_count in counts.items())
         with connection.cursor() as cursor:
             encoded = msgspec.json.encode(rows).decode()
-            cursor.execute(ADD.format(rows=ROWS[connection.vendor]), [encoded])
+            cursor.execute(ADD[connection.vendor], [encoded])
 
 
 def _columns(key: CallKey, call_count: CallCount) -> list[Any]:
@@ -270,12 +271,32 @@ def _second(seconds: int) -> str:
     return str(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None))
 
 
+ROWS = {
+    "sqlite": """
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+       json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]'),
+       json_extract(value, '$[9]'), json_extract(value, '$[10]'), json_extract(value, '$[11]'),
+       json_extract(value, '$[12]'), json_extract(value, '$[13]'), json_extract(value, '$[14]'),
+       json_extract(value, '$[15]')
+  FROM json_each(%s)
+""",
+    "postgresql": """
+SELECT (r->>0)::uuid, (r->>1)::timestamptz, r->>2, r->>3, r->>4, r->>5, r->>6, r->>7, r->>8, r->>9,
+       (r->>10)::boolean, (r->>11)::bigint, (r->>12)::bigint, (r->>13)::timestamptz,
+       (r->>14)::timestamptz, r->>15
+  FROM jsonb_array_elements(%s) r
+""",
+}
+
 # One parameter, whatever the number of rows: a placeholder for each of their values would cost the
 # server's process more than the database.
-ADD = """
+ADD = {
+    vendor: f"""
 INSERT INTO rpc_callrecord (digest, bucket, endpoint, question, caller, subject, destination,
                             command, reason, outcome, others, rule, count, first, last, request)
 {rows}
+ WHERE {WITHOUT_STANDBYS[vendor]}
 ON CONFLICT (digest) DO UPDATE SET
     count = rpc_callrecord.count + excluded.count,
     first = CASE WHEN excluded.first < rpc_callrecord.first
@@ -285,22 +306,7 @@ ON CONFLICT (digest) DO UPDATE SET
     rule = excluded.rule,
     request = excluded.request
 """
-ROWS = {
-    "sqlite": """
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-       json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]'),
-       json_extract(value, '$[9]'), json_extract(value, '$[10]'), json_extract(value, '$[11]'),
-       json_extract(value, '$[12]'), json_extract(value, '$[13]'), json_extract(value, '$[14]'),
-       json_extract(value, '$[15]')
-  FROM json_each(%s) WHERE TRUE
-""",
-    "postgresql": """
-SELECT (r->>0)::uuid, (r->>1)::timestamptz, r->>2, r->>3, r->>4, r->>5, r->>6, r->>7, r->>8, r->>9,
-       (r->>10)::boolean, (r->>11)::bigint, (r->>12)::bigint, (r->>13)::timestamptz,
-       (r->>14)::timestamptz, r->>15
-  FROM jsonb_array_elements(%s) r
-""",
+    for vendor, rows in ROWS.items()
 }
 
 # Neither database skips from one value of an index to the next by itself.

@@ -22,6 +22,12 @@ WAIT_AGAIN = 0.2  # seconds that a commit waits while another one is not confirm
 ESCALATE_EVERY = 30.0  # seconds
 WAITED = "SyncRepWaitForLSN"  # the server's function that a cancelled wait's warning names
 
+# A condition that always holds: a statement with it, in no transaction, waits for no standby.
+WITHOUT_STANDBYS = {
+    "sqlite": "TRUE",
+    "postgresql": "(SELECT set_config('synchronous_commit', 'local', true)) = 'local'",
+}
+
 log = logging.getLogger(__name__)
 
 _thread = threading.local()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from django.apps import apps
 from django.db import connections, router
 
-from devices.database.confirmation import without_standbys
+from devices.database.confirmation import WITHOUT_STANDBYS, without_standbys
 from devices.database.drivers import for_cursor
 from devices.database.statements import Statement
 from devices.database.write_behind import WriteBehindWorker, in_batches
@@ -24,10 +24,13 @@ FIELDS = {"Device": "last_seen", "PreSharedKey": "last_used", "Certificate": "la
 
 # Every writer locks rows newest first, so that no two wait for each other. One parameter whatever
 # the number of rows: a query of Django's has a placeholder for each, and costs four times as much.
+# One statement without BEGIN and COMMIT: they would be three round trips more, and a thread that
+# watches over the commit.
 WRITE = """UPDATE {table} SET {field} = %s
  WHERE id IN (SELECT id FROM {table}
                WHERE id {among} AND ({field} IS NULL OR {field} <= %s)
                ORDER BY id DESC {lock})
+   AND {without_standbys}
 """
 
 
@@ -130,10 +133,11 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
             field=FIELDS[model],
             among=Statement.AMONG[connection.vendor],
             lock="FOR NO KEY UPDATE" if connection.features.has_select_for_no_key_update else "",
+            without_standbys=WITHOUT_STANDBYS[connection.vendor],
         )
         now = max(moments.values())
         moment, before = map(connection.ops.adapt_datetimefield_value, (now, now - EVERY))
-        with without_standbys(), connection.cursor() as cursor:
+        with connection.cursor() as cursor:
             cursor.execute(sql, [moment, *for_cursor(connection, [list(moments)]), before])
 
 

@@ -5,10 +5,15 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import connection, transaction
+from django.utils import timezone
 
-from devices.database import confirmation
+from devices.database import confirmation, last_used
 from devices.database.confirmation import bounded, without_standbys
+from devices.database.last_used import Uses
+from devices.models import Device
+from rpc.journal import journal
+from rpc.models import CallCount, CallKey, CallRecord
 
 postgres = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no standbys")
 
@@ -22,6 +27,25 @@ def test_what_is_written_behind_requests_waits_for_no_standby() -> None:
             assert cursor.fetchone() == ("local",)
         cursor.execute("SHOW synchronous_commit")
         assert cursor.fetchone() != ("local",)
+
+
+@postgres
+@pytest.mark.django_db
+@pytest.mark.parametrize("table", ["the journal", "times of use"])
+def test_a_statement_that_is_written_behind_requests_waits_for_no_standby(table: str) -> None:
+    """Shown by the rest of the transaction around it, which it is without one."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        if table == "the journal":
+            key = CallKey(1, "verifier", "credential", "caller", "subject", "", "", "verified")
+            journal.write([(key, CallCount(1, 0.0, 0.0))])
+            assert CallRecord.objects.get().count == 1
+        else:
+            device = Device.objects.create(identifier="one")
+            last_used.worker.write(Uses("Device", {device.pk: timezone.now()}))
+            device.refresh_from_db()
+            assert device.last_seen is not None
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() == ("local",)
 
 
 @postgres
