@@ -37,6 +37,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "sqlite://:memory:")
     monkeypatch.setenv("EMPTY_REGISTRY", migrated("sqlite://:memory:"))
     monkeypatch.setenv("DRAIN_SECONDS", "0")  # servers end as they are told to
+    monkeypatch.setenv("WORKERS", "1")
 
 
 def run(benchmark: str, *words: str, **variables: str) -> str:

@@ -57,7 +57,9 @@ class Server:
         self.database_url = database_url
         self.log_path = folder / f"server-{self.port}.log"
         self.environment = {
-            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            **{
+                name: os.environ[name] for name in ("PATH", "HOME", "WORKERS") if name in os.environ
+            },
             "DJANGO_SETTINGS_MODULE": "authsite.settings",
             "SECRET_KEY": "for tests only, and long enough not to be complained about",
             "PEPPERS": PEPPERS,
