@@ -202,3 +202,11 @@ def test_no_field_of_rows_asks_for_what_no_row_can_be(
     assert not Device.objects.filter(identifier="").exists()
     if answer.status_code == 200:
         assert any("valid value" in text for text in answer.context["errors"].as_text().split("\n"))
+
+
+def test_no_form_saves_a_copy_where_none_is_offered(client: Client) -> None:
+    for address, model in lists():
+        if admin.site.get_model_admin(model).has_add_permission(client.get(address).wsgi_request):
+            for page in (f"{address}add/", f"{address}1/change/"):
+                answer = client.post(page, {"_saveasnew": "1"})
+                assert answer.status_code in {200, 302, 400}, page

@@ -155,6 +155,12 @@ class AddressParametersMixin(admin.ModelAdmin):
             raise BadRequest("no such row can be selected")
         return super().changelist_view(request, *args, **kwargs)
 
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Add or change a row; make a copy of one only where that is offered."""
+        if "_saveasnew" in request.POST and not self.save_as:
+            raise BadRequest("no copy can be saved here")
+        return super().changeform_view(request, *args, **kwargs)
+
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Allow what a filter of the list sends, and rows that belong to another row."""
         if lookup in self.related_lookups():

@@ -191,8 +191,9 @@ class IssueKeyMixin(OwnPagesMixin):
             except ValidationError as error:
                 if was_issued_before(error):
                     return self._issued_before(request, device)
-                raise
-            return self._secret_page(request, device, secret)
+                form.add_error(None, error)
+            else:
+                return self._secret_page(request, device, secret)
         ending = PreSharedKey.objects.filter(device=device).live_at(timezone.now()).count()
         return form_page(
             self,

@@ -56,6 +56,15 @@ def test_a_form_without_its_token_issues_nothing(
     assert not PreSharedKey.objects.exists()
 
 
+@pytest.mark.parametrize("page", FORMS)
+def test_a_label_that_nobody_can_read_is_refused_beside_its_field(
+    admin_client: Client, make_device: Factory, page: str
+) -> None:
+    answer = send(admin_client, url(page, make_device().pk), FORMS[page] | {"label": "\u202ex"})
+    assert "It holds U+202E" in answer.context["form"].errors["label"][0]
+    assert not PreSharedKey.objects.exists()
+
+
 def test_a_known_secret_is_registered_once(admin_client: Client, make_device: Factory) -> None:
     device = make_device()
     address = url("device_issue_key", device.pk)
