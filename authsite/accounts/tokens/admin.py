@@ -251,6 +251,9 @@ class ApiTokenAdmin(NoDeletingMixin, BulkActionsMixin, HistoryMixin, admin.Model
         """Return every field: what a token was given never changes."""
         return [field for _title, part in self.fieldsets or () for field in part["fields"]]
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Write nothing: a form that somebody made by hand would write the whole row back."""
+
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None and obj.revoked_at is None:

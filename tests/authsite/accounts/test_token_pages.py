@@ -8,6 +8,7 @@ from django.test import Client
 from django.utils import timezone
 
 from authsite.accounts import token_text
+from authsite.accounts.tokens.admin import ApiTokenAdmin
 from authsite.accounts.tokens.models import ApiToken, TokenOutcome
 from authsite.accounts.tokens.service_account import ServiceAccount
 
@@ -162,6 +163,21 @@ def test_staff_end_their_own() -> None:
     assert "old laptop" in page
     assert "/end/" not in page
     assert client.get("/admin/").content.decode().count("My tokens") == 1
+
+
+def test_a_form_made_by_hand_brings_no_token_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    kim, client = staff("kim", "Operator")
+    token, _text = ApiToken.objects.issue(owner=kim, name="ci", scopes=[VIEW])
+    read = ApiTokenAdmin.get_object
+
+    def read_before_it_ends(*args: Any) -> ApiToken | None:
+        row = read(*args)
+        ApiToken.objects.all().revoke(by="root")
+        return row
+
+    monkeypatch.setattr(ApiTokenAdmin, "get_object", read_before_it_ends)
+    assert client.post(f"{TOKENS}{token.pk}/change/", {}).status_code == 302
+    assert ApiToken.objects.get().revoked_by == "root"
 
 
 def test_a_superuser_deletes_an_account_with_its_tokens(admin_client: Client) -> None:
