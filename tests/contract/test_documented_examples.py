@@ -13,7 +13,7 @@ from django.conf import settings
 
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once(on="sqlite")
+pytestmark = pytest.mark.once(on="processes")
 
 PAGE = (settings.BASE_DIR / "docs" / "protocols.md").read_text()
 WRITTEN = "http://localhost:17217"

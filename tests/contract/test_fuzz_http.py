@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.support.fuzz import CLIENTS, IDENTIFIER, IN_TIME, TIMES, Fuzz, fuzzing
 from tests.support.servers import PATIENCE, demo_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.once(on="sqlite")]
+pytestmark = [pytest.mark.slow, pytest.mark.once(on="processes")]
 
 EXAMPLES = 40 * TIMES
 EACH = 24  # connections of an example

@@ -13,7 +13,7 @@ from tests.contract.test_faults_under_load import NOISE, asked, assert_all_right
 from tests.support.load import Load, Question, quantile, slowest
 from tests.support.servers import Server, demo_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.once(on="postgres")]
+pytestmark = [pytest.mark.slow, pytest.mark.once(on="processes")]
 
 SLOW = 300  # clients
 FORWARDED = "X-Forwarded-For: 203.0.113.9\r\n"  # in no backend network

@@ -137,7 +137,7 @@ def test_every_page_takes_any_parameter(client: Client) -> None:
     assert not failures(client, asked)
 
 
-@pytest.mark.once(on="postgres")  # what is offered is asked for on both: test_hostile_parameters
+@pytest.mark.once(on="processes")  # what is offered is asked for on both: test_hostile_parameters
 def test_every_list_refuses_what_it_does_not_offer(client: Client) -> None:
     values = itertools.cycle(VALUES)
     for address, model in lists():
@@ -152,6 +152,7 @@ def test_every_list_refuses_what_it_does_not_offer(client: Client) -> None:
                         assert answer.status_code == 400, (address, name)
 
 
+@pytest.mark.once(on="processes")
 def test_every_new_row_takes_any_initial_value(client: Client) -> None:
     asked = (
         (f"{address}add/", {field.name: value for field in model._meta.get_fields()})
