@@ -28,7 +28,7 @@ from django.db import (
 
 from devices import telemetry
 from devices.database import drivers, slots
-from devices.database.confirmation import follow_up_earlier
+from devices.database.confirmation import WITHOUT_STANDBYS, follow_up_earlier
 from devices.database.outages import OutageLog
 
 ANSWERS = "answers"  # the standby's alias in DATABASES
@@ -37,11 +37,9 @@ KEPT = 60  # numbers whose moments are remembered
 SECONDS = 0.5  # for an answer: then the primary has time to give it
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds without asking a standby that failed
 
-# One statement, and so a transaction of its own, that waits for no standby.
-WRITE = """
-WITH local AS (SELECT set_config('synchronous_commit', 'local', true))
+WRITE = f"""
 INSERT INTO devices_heartbeat (process, number, written)
-SELECT %s::text, %s::bigint, now() FROM local
+SELECT %s::text, %s::bigint, now() WHERE {WITHOUT_STANDBYS["postgresql"]}
 ON CONFLICT (process) DO UPDATE SET number = excluded.number, written = now()
 RETURNING number
 """
