@@ -1,6 +1,7 @@
 """Commits and the standbys that confirm them. `make drill` freezes a real one."""
 
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import psycopg
@@ -58,7 +59,7 @@ def test_a_wait_is_cancelled_and_the_next_statement_is_not() -> None:
         driver.execute("SELECT pg_sleep(5)")
     assert time.monotonic() - began < 3
     for _ in range(50):
-        with bounded(driver, 0.001):
+        with suppress(psycopg.errors.QueryCanceled), bounded(driver, 0.001):  # it may be in time
             driver.execute("SELECT 1")
         assert driver.execute("SELECT 2").fetchone() == (2,)
 
