@@ -51,7 +51,6 @@ class Stage(NamedTuple):
     def row(self, first: "Stage") -> list[str]:
         """Return the cells of a table's row; what was written is counted from the first stage."""
         figures = self.answered
-        written = (self.sizes.written - first.sizes.written) / MIB
         return [
             f"after {self.seconds:,.0f} s",
             *((f"{figures['rate']:,.0f}", f"{figures['p99']:.1f}") if figures else ("", "")),
@@ -59,8 +58,14 @@ class Stage(NamedTuple):
             f"{sum(self.workers):.0f}",
             f"{self.sizes.database / MIB:,.0f}",
             f"{self.sizes.log / MIB:,.0f}",
-            f"{written:,.0f}" if self.sizes.written else "",
+            self.written(first),
         ]
+
+    def written(self, first: "Stage") -> str:
+        """Return the MiB written to the database's log since a stage; empty where it is unknown."""
+        if not self.sizes.written:
+            return ""
+        return f"{(self.sizes.written - first.sizes.written) / MIB:,.0f}"
 
 
 def stages(

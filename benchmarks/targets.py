@@ -165,7 +165,6 @@ def carried(asked: Registry, kind: str, seconds: float) -> list[str]:
     figures = after.answered or {}
     workers = len(after.workers)
     grown = (after.sizes.database - before.sizes.database) / MIB
-    written = after.sizes.written - before.sizes.written or after.sizes.log - before.sizes.log
     return [
         kind,
         f"{figures['rate']:,.0f}",
@@ -175,7 +174,7 @@ def carried(asked: Registry, kind: str, seconds: float) -> list[str]:
         f"{before.sizes.database / MIB:,.0f}",
         f"{grown:+,.0f}",
         f"{grown * 3600 / after.seconds:+,.0f}",
-        f"{written / MIB:,.0f}",
+        after.written(before),
     ]
 
 
