@@ -47,7 +47,8 @@ def _judge(first: "psycopg.Connection[object]", second: "psycopg.Connection[obje
     if not settings.DATABASE_POOLER:
         found.append(
             "A pooler hands the database's connections on after each transaction: set "
-            "DATABASE_POOLER=on, or pages that read through a cursor will fail."
+            "DATABASE_POOLER=on, or pages that read through a cursor will fail, and may end the "
+            "process that serves them."
         )
     if first.prepare_threshold is not None and not followed:
         found.append(
