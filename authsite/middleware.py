@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from authsite.accounts.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
-from devices.admin.base.mixins import REASON
+from devices.admin.base.pages import REASON
 from devices.database import confirmation
 
 SESSION_WRITE_SECONDS = 60  # a busy session is written once in so many, not at each request

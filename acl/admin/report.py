@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 from acl import assertions, lint
 from acl.admin.tester import page
 from acl.models import Assertion
-from devices.admin.base.mixins import OwnPagesMixin
+from devices.admin.base.pages import OwnPagesMixin
 
 
 def report_view(model_admin: OwnPagesMixin, request: HttpRequest) -> HttpResponse:

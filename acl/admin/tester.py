@@ -16,7 +16,7 @@ from acl.extension_points import COMMAND_SOURCES
 from acl.models import CommandPermission, CommandSetPattern
 from acl.models.command_permission import DestinationKind, Effect, SourceKind
 from devices.addresses import AddressError, entity_id
-from devices.admin.base.mixins import OwnPagesMixin
+from devices.admin.base.pages import OwnPagesMixin
 from devices.admin.credentials.try_credential import MAX_SUGGESTED, SuggestingInput
 from devices.models import Device
 

@@ -30,13 +30,8 @@ from authsite.accounts.account import Account
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.tokens import scopes
 from devices.admin.base.forms import CurrentForm, RowsField
-from devices.admin.base.mixins import (
-    OwnPagesMixin,
-    SaveChangedFieldsMixin,
-    confirmation,
-    is_confirmed,
-    own_page,
-)
+from devices.admin.base.mixins import SaveChangedFieldsMixin
+from devices.admin.base.pages import OwnPagesMixin, confirmation, is_confirmed, own_page
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 

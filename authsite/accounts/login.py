@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from authsite.accounts import second_factor
-from devices.admin.base.mixins import site_page
+from devices.admin.base.pages import site_page
 from rpc.authentication import source_address
 
 SIGNED_IN_AT = "signed_in_at"  # in a session, like what follows: Unix seconds

@@ -27,7 +27,7 @@ from authsite.accounts.sign_on.models import MAX_NAME
 from authsite.accounts.sign_on.refusals import SignOnRefused
 from authsite.accounts.sign_on.views import refused, signed_out_page, wanted_page
 from devices.admin.base import reauthentication
-from devices.admin.base.mixins import site_page
+from devices.admin.base.pages import site_page
 from devices.admin.base.reauthentication import recently_authenticated
 
 

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices.admin.base.mixins import site_page
+from devices.admin.base.pages import site_page
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite

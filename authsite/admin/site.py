@@ -16,7 +16,8 @@ from authsite.admin.search import device_named, search
 from authsite.admin.side_bar import side_bar
 from devices.admin.base.changelist import BoundedListMixin
 from devices.admin.base.history import all_changes, batch_view, exported_changes
-from devices.admin.base.mixins import AddressParametersMixin, site_page
+from devices.admin.base.mixins import AddressParametersMixin
+from devices.admin.base.pages import site_page
 from devices.admin.base.rendering import NOTHING
 from devices.admin.base.widgets import SuggestedRowsMixin
 from devices.admin.credentials.expiry import calendar_page

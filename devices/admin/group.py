@@ -16,7 +16,8 @@ from django.utils.translation import gettext as _, gettext_lazy, ngettext
 from devices.admin.base.changelist import OrderedChangeList, count_text, counts, is_large
 from devices.admin.base.forms import RowsField
 from devices.admin.base.history import RecordedAdmin
-from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin, is_key, own_page
+from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin
+from devices.admin.base.pages import is_key, own_page
 from devices.admin.base.read_first import ReadFirstMixin
 from devices.admin.base.widgets import SuggestedRows
 from devices.admin.group_tree import GroupTreeMixin

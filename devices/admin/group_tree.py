@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from devices.admin.base.charts import member_bar, member_scale, scale
-from devices.admin.base.mixins import OwnPagesMixin, is_key, own_page
+from devices.admin.base.pages import OwnPagesMixin, is_key, own_page
 from devices.models import DeviceGroup
 
 MAX_DRAWN = 500  # groups

@@ -29,7 +29,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from devices.admin.base.changelist import MAX_LISTED, hits
 from devices.admin.base.forms import LineInput
-from devices.admin.base.mixins import OwnPagesMixin, download, own_page
+from devices.admin.base.pages import OwnPagesMixin, download, own_page
 from devices.admin.base.reauthentication import is_recent
 from devices.jobs import NEEDED
 from devices.models import Device

@@ -17,13 +17,8 @@ from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from devices.admin.base.forms import CurrentForm
 from devices.admin.base.history import RecordedAdmin
-from devices.admin.base.mixins import (
-    CountsDeletedMixin,
-    OwnPagesMixin,
-    ReadOnlyMixin,
-    form_page,
-    own_page,
-)
+from devices.admin.base.mixins import CountsDeletedMixin, ReadOnlyMixin
+from devices.admin.base.pages import OwnPagesMixin, form_page, own_page
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.credentials.sealing import SealedError

@@ -18,7 +18,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.history import EXPORTED, MAX_EXPORTED
-from devices.admin.base.mixins import OwnPagesMixin, ReadOnlyMixin, download, is_key, own_page
+from devices.admin.base.mixins import ReadOnlyMixin
+from devices.admin.base.pages import OwnPagesMixin, download, is_key, own_page
 from devices.admin.base.rendering import NOTHING, moment_column
 from devices.models import Device, DeviceGroup
 from devices.moments import parse_moment

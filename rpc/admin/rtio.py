@@ -17,13 +17,8 @@ from django.utils.translation import gettext as _, gettext_lazy, ngettext_lazy
 
 from devices.admin.base.actions import BulkActionsMixin, BulkChange
 from devices.admin.base.history import HistoryMixin, RecordedAdmin
-from devices.admin.base.mixins import (
-    CountsDeletedMixin,
-    NoDeletingMixin,
-    ReadOnlyMixin,
-    form_page,
-    own_page,
-)
+from devices.admin.base.mixins import CountsDeletedMixin, NoDeletingMixin, ReadOnlyMixin
+from devices.admin.base.pages import form_page, own_page
 from devices.admin.base.rendering import NOTHING, Tone, badge, enabled_badge, moment_column
 from devices.models import Device
 from rpc.admin.panels import ending_badge

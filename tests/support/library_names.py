@@ -72,7 +72,7 @@ NAMES = [
     Name(
         f"{ADMIN}.options", "IS_POPUP_VAR", "devices/admin/base/read_first.py", "forms in pop-ups"
     ),
-    Name(f"{ADMIN}.helpers", "ACTION_CHECKBOX_NAME", "devices/admin/base/mixins.py", "of a list"),
+    Name(f"{ADMIN}.helpers", "ACTION_CHECKBOX_NAME", "devices/admin/base/pages.py", "of a list"),
     Name(
         f"{ADMIN}.utils", "label_for_field", "devices/admin/base/changelist.py", "heads of columns"
     ),

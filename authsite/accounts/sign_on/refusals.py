@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices.admin.base.mixins import site_page
+from devices.admin.base.pages import site_page
 from devices.telemetry import request_id
 
 # What a provider's answers are held against before somebody is refused.

@@ -27,7 +27,7 @@ from authsite.accounts.sign_on.journeys import Journey, Purpose
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.sign_on.refusals import ERROR_CODE, Reason, SignOnRefused, refusal_page
 from devices.admin.base import reauthentication
-from devices.admin.base.mixins import site_page
+from devices.admin.base.pages import site_page
 
 if TYPE_CHECKING:
     from authsite.accounts.sign_on.provider import Provider

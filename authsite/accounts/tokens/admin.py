@@ -21,7 +21,8 @@ from devices.admin.base.actions import BulkActionsMixin, Revoke
 from devices.admin.base.changelist import CredentialStateFilter
 from devices.admin.base.forms import LineInput, LinesInput, MomentField
 from devices.admin.base.history import HistoryMixin
-from devices.admin.base.mixins import REASON, NoDeletingMixin
+from devices.admin.base.mixins import NoDeletingMixin
+from devices.admin.base.pages import REASON
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import (
     CREATED,

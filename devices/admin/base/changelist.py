@@ -21,7 +21,7 @@ from django.utils.formats import number_format
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices.admin.base.mixins import OwnPagesMixin, own_page
+from devices.admin.base.pages import OwnPagesMixin, own_page
 from devices.admin.base.rendering import SOON
 from devices.models import Device, DeviceGroup, ListColumns, Membership
 from devices.models.credential_state import (

@@ -14,7 +14,7 @@ from django.forms import BaseInlineFormSet
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices import attributes
-from devices.admin.base.mixins import is_key
+from devices.admin.base.pages import is_key
 from devices.admin.base.rendering import NOTHING
 
 # Of the names of attributes' fields, and of the parameters of a list's address.

@@ -19,10 +19,10 @@ from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from devices import history
 from devices.admin.base.forms import CurrentForm
-from devices.admin.base.mixins import (
+from devices.admin.base.mixins import SaveChangedFieldsMixin
+from devices.admin.base.pages import (
     REASON,
     OwnPagesMixin,
-    SaveChangedFieldsMixin,
     download,
     is_key,
     own_page,

@@ -7,7 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 
-from devices.admin.base.mixins import OwnPagesMixin, url_name
+from devices.admin.base.pages import OwnPagesMixin, url_name
 
 EDITS = "edit"  # in the address of a row: its form, not its page
 

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from devices.addresses import is_storable
 from devices.admin.base.forms import RowsField
-from devices.admin.base.mixins import is_key
+from devices.admin.base.pages import is_key
 
 TYPED = "-typed"  # ends the name of the field into which a row's name is typed
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _, gettext_lazy, ngettext
 from devices import history
 from devices.admin.base.forms import LinesInput
 from devices.admin.base.history import RecordedAdmin
-from devices.admin.base.mixins import form_page, own_page, typed_reason
+from devices.admin.base.pages import form_page, own_page, typed_reason
 from devices.admin.base.rendering import (
     CREATED,
     VALID_FROM,

@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from devices.admin.base.forms import LineInput, MomentField, OneTimeForm
-from devices.admin.base.mixins import OwnPagesMixin, form_page, own_page
+from devices.admin.base.pages import OwnPagesMixin, form_page, own_page
 from devices.admin.base.reauthentication import is_recent, recently_authenticated
 from devices.credentials import hashing
 from devices.extension_points import PASTES

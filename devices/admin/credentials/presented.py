@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from devices import history
 from devices.admin.base.forms import CurrentForm, LinesInput
-from devices.admin.base.mixins import typed_reason, url_name
+from devices.admin.base.pages import typed_reason, url_name
 from devices.admin.credentials.previews import Preview
 from devices.credentials import x509
 

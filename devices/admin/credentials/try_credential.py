@@ -15,7 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 
 from devices import addresses
 from devices.admin.base.forms import LineInput, LinesInput
-from devices.admin.base.mixins import OwnPagesMixin, own_page
+from devices.admin.base.pages import OwnPagesMixin, own_page
 from devices.credentials import hashing, x509
 from devices.models import Certificate, Device, PreSharedKey
 from devices.trying import PERMISSION, try_credentials

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from acl.models import Assertion, CommandPermission, CommandSet
-from devices.admin.base.mixins import set_digest
+from devices.admin.base.pages import set_digest
 
 ADD = "/admin/acl/commandpermission/add/"
 LIST = "/admin/acl/commandpermission/"

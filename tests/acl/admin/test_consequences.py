@@ -11,7 +11,7 @@ from django.test import Client
 from acl.engine.decisions import Request
 from acl.extension_points import REQUEST_SOURCES
 from acl.models import Assertion, CommandPermission, CommandSet
-from devices.admin.base.mixins import set_digest
+from devices.admin.base.pages import set_digest
 from devices.models import Device
 
 LIST = "/admin/acl/commandpermission/"

@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from devices.admin.base.mixins import set_digest
+from devices.admin.base.pages import set_digest
 from devices.authentication import authenticate
 from devices.history import history_of
 from devices.models import Device, DeviceGroup, PreSharedKey

@@ -1,0 +1,168 @@
+"""Pages of the admin beside Django's own: their addresses, forms, confirmations and downloads."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import IO, Any, TypeVar
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db.models import BigIntegerField, Model, QuerySet
+from django.http import FileResponse, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+
+from devices.transfer.formats import Format
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+# Among what is sent: why, for the history; templates/admin/reason_row.html has the field.
+REASON = "_change_reason"
+
+
+def typed_reason(request: HttpRequest) -> str:
+    """Return why staff change something, as they typed it; the history keeps it."""
+    return request.POST.get(REASON, "").strip()
+
+
+def url_name(opts: Any, page: str) -> str:
+    """Return the name of the URL of a model's page in the admin, such as "change"."""
+    return f"admin:{opts.app_label}_{opts.model_name}_{page}"
+
+
+def own_page(route: str, name: str = "") -> Callable[[Method], Method]:
+    """Make a method of an OwnPagesMixin the view of a page, at a route below the list's."""
+
+    def mark(view: Method) -> Method:
+        vars(view)["own_page"] = (route, name or view.__name__)
+        return view
+
+    return mark
+
+
+def site_page(
+    site: admin.AdminSite,
+    request: HttpRequest,
+    template: str,
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    **context: Any,
+) -> TemplateResponse:
+    """Return a page in the admin's dress."""
+    context = {**site.each_context(request), **context}
+    return TemplateResponse(request, template, context, status=status, headers=headers)
+
+
+def download(file: IO[bytes], name: str, kind: Format) -> FileResponse:
+    """Return a complete file to save, with its length: what arrives short was cut off."""
+    file.seek(0)
+    return FileResponse(file, as_attachment=True, filename=name, content_type=kind.content_type)
+
+
+class OwnPagesMixin(admin.ModelAdmin):
+    """Adds the pages that `own_page` marks, and others that `own_pages` yields."""
+
+    def own_pages(self) -> Iterator[tuple[str, Callable[..., Any], str]]:
+        """Yield a route, a view and the last part of its URL's name for each page."""
+        for method, found in inspect.getmembers(type(self), inspect.isfunction):
+            if marked := getattr(found, "own_page", None):
+                yield marked[0], getattr(self, method), marked[1]
+
+    def get_urls(self) -> list[URLPattern]:
+        """Put the admin's own pages before Django's, which match any text as a key."""
+        prefix = f"{self.opts.app_label}_{self.opts.model_name}"
+        pages = [
+            path(route, self.admin_site.admin_view(view), name=f"{prefix}_{name}")
+            for route, view, name in self.own_pages()
+        ]
+        return [*pages, *super().get_urls()]
+
+    def guarded(self, request: HttpRequest, view: Callable[..., Any], *args: Any, **kw: Any) -> Any:
+        """Answer as the view does; ChangeGuardMixin asks the guards first."""
+        return view(request, *args, **kw)
+
+    def page(
+        self, request: HttpRequest, template: str, *, status: int = 200, **context: Any
+    ) -> TemplateResponse:
+        context = {"opts": self.opts, **context}
+        return site_page(self.admin_site, request, template, status=status, **context)
+
+
+def is_key(text: str) -> bool:
+    """Whether a text is a number that a primary key can be."""
+    return text.isascii() and text.isdigit() and int(text[:20]) <= BigIntegerField.MAX_BIGINT
+
+
+def form_page(
+    model_admin: OwnPagesMixin,
+    request: HttpRequest,
+    form: forms.Form,
+    original: Model | None = None,
+    **context: Any,
+) -> HttpResponse:
+    """Return a page with one form on it, about a row, some or none.
+
+    It asks for a reason, unless its form does or `asks_why` is false.
+    """
+    usual = {
+        "media": model_admin.media + form.media,
+        "asks_why": "reason" not in form.fields,
+        "why": request.POST.get(REASON, ""),
+    }
+    return model_admin.page(
+        request,
+        "admin/devices/form_page.html",
+        **{**usual, "original": original, "form": form, **context},
+    )
+
+
+def set_digest(rows: QuerySet[Any]) -> str:
+    """Return what stands for this very set of rows: another set has another digest."""
+    digest = hashlib.sha256()
+    for (key,) in rows.order_by("pk").values_list("pk").distinct():
+        digest.update(b"%d," % key)
+    return digest.hexdigest()
+
+
+def is_confirmed(request: HttpRequest, queryset: QuerySet[Any]) -> bool:
+    """Whether an action on just these rows was confirmed."""
+    return request.POST.get("shown") == set_digest(queryset)
+
+
+def confirmation(
+    model_admin: Any,
+    request: HttpRequest,
+    queryset: QuerySet[Any],
+    form: forms.Form | None = None,
+    **context: Any,
+) -> HttpResponse:
+    """Return the page on which staff confirm an action on the selected rows."""
+    shown = context["shown"] if "shown" in context else set_digest(queryset)
+    across = request.POST.get("select_across") == "1"
+    selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
+    keys = selected[:1] if across else selected
+    hidden = [
+        *((ACTION_CHECKBOX_NAME, key) for key in keys),
+        *([("select_across", "1")] if across else []),
+    ]
+    return form_page(
+        model_admin,
+        request,
+        forms.Form() if form is None else form,
+        **{
+            "rows": queryset,
+            "is_destructive": True,
+            "across": across,
+            "keys": keys,
+            "action": request.POST["action"],
+            "hidden": hidden,
+            "own_hidden": [
+                ("action", request.POST["action"]),
+                ("confirmed", "yes"),
+                ("shown", shown),
+            ],
+            "back": request.get_full_path(),
+            **context,
+        },
+    )
