@@ -21,7 +21,7 @@ from acl.models.command_permission import (
     SourceKind,
     state_conditions,
 )
-from devices.admin.base.changelist import CountedFilter
+from devices.admin.base.filters import CountedFilter
 from devices.database.statements import answered
 from devices.models import Device, DeviceGroup
 

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from acl.admin.filters import GROUP, received_by, sent_by, subject_of
 from acl.models import CommandPermission
-from devices.admin.base.changelist import count_text, counts
+from devices.admin.base.filters import count_text, counts
 from devices.extension_points import Panel, Place
 from devices.models import Device, DeviceGroup
 

@@ -18,8 +18,8 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from acl.models import CommandPermission
 from authsite.admin.links import list_url, may_add, may_see
-from devices.admin.base.changelist import count_text, counts as bounded_counts
 from devices.admin.base.charts import Hour, hourly_bars
+from devices.admin.base.filters import count_text, counts as bounded_counts
 from devices.admin.base.history import shown
 from devices.admin.base.rendering import SOON, Tone
 from devices.events.models import DeliveryState, WebhookState

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from acl.models import CommandPermission, CommandSet
 from authsite.admin.links import list_url, may_see, row_url
 from devices.addresses import is_storable
-from devices.admin.base.changelist import MAX_COUNTED, count_text, counts
+from devices.admin.base.filters import MAX_COUNTED, count_text, counts
 from devices.models import Certificate, CertificateAuthority, Device, DeviceGroup
 from devices.text import isolated
 

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from devices import attributes
 from devices.admin.attribute_fields import field_name
-from devices.admin.base.changelist import CountedFilter
+from devices.admin.base.filters import CountedFilter
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.rendering import NOTHING
 from devices.models import AttributeDefinition, AttributeType, Device

@@ -21,17 +21,8 @@ from devices.admin.actions import Delete, Disable, Enable, Join, Leave, RevokeAl
 from devices.admin.attribute import attribute_columns, attribute_filters, said
 from devices.admin.attribute_fields import attributes_form, field_name
 from devices.admin.base.actions import BulkActionsMixin
-from devices.admin.base.changelist import (
-    ANYWHERE,
-    ChosenColumnsMixin,
-    CredentialsFilter,
-    DeviceChangeList,
-    GroupFilter,
-    KindFilter,
-    SeenFilter,
-    StateFilter,
-    is_large,
-)
+from devices.admin.base.changelist import ANYWHERE, is_large
+from devices.admin.base.columns import ChosenColumnsMixin
 from devices.admin.base.forms import ATTRIBUTE_PREFIX, FIELDS
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin
@@ -50,6 +41,14 @@ from devices.admin.base.rendering import (
 from devices.admin.base.saved_filters import SavedFiltersMixin
 from devices.admin.credentials.issue_key import IssueKeyMixin
 from devices.admin.credentials.try_credential import TryCredentialMixin
+from devices.admin.device_list import (
+    CredentialsFilter,
+    DeviceChangeList,
+    GroupFilter,
+    KindFilter,
+    SeenFilter,
+    StateFilter,
+)
 from devices.admin.import_export import ImportExportMixin
 from devices.admin.panels import credential_panels, facts_of, panels_of
 from devices.models import AttributeDefinition, CredentialState, Device

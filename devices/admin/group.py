@@ -13,7 +13,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
-from devices.admin.base.changelist import OrderedChangeList, count_text, counts, is_large
+from devices.admin.base.changelist import OrderedChangeList, is_large
+from devices.admin.base.filters import count_text, counts
 from devices.admin.base.forms import RowsField
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin

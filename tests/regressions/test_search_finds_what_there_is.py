@@ -31,7 +31,7 @@ def test_the_number_of_hits_is_that_of_the_rows(admin_client: Client, make_devic
 def test_more_than_are_counted_are_told_as_such(
     admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("authsite.admin.search", "devices.admin.base.changelist"):
+    for module in ("authsite.admin.search", "devices.admin.base.filters"):
         monkeypatch.setattr(f"{module}.MAX_COUNTED", 11)
     for number in range(13):
         make_device(f"pump-{number:02}")

@@ -73,9 +73,7 @@ NAMES = [
         f"{ADMIN}.options", "IS_POPUP_VAR", "devices/admin/base/read_first.py", "forms in pop-ups"
     ),
     Name(f"{ADMIN}.helpers", "ACTION_CHECKBOX_NAME", "devices/admin/base/pages.py", "of a list"),
-    Name(
-        f"{ADMIN}.utils", "label_for_field", "devices/admin/base/changelist.py", "heads of columns"
-    ),
+    Name(f"{ADMIN}.utils", "label_for_field", "devices/admin/base/columns.py", "heads of columns"),
     Name(f"{ADMIN}.views.main", "ORDER_VAR", "devices/admin/base/saved_filters.py", "of a list"),
     Name(f"{ADMIN}.views.main", "PAGE_VAR", "devices/admin/base/saved_filters.py", "of a list"),
     Name(f"{ADMIN}.views.main", "SEARCH_VAR", "devices/admin/base/saved_filters.py", "of a list"),

@@ -18,7 +18,7 @@ from authsite.accounts.tokens import scopes as scopes_of
 from authsite.accounts.tokens.models import ApiToken, TokenOutcome
 from authsite.accounts.tokens.rules import MAX_PER_HOUR, Rule
 from devices.admin.base.actions import BulkActionsMixin, Revoke
-from devices.admin.base.changelist import CredentialStateFilter
+from devices.admin.base.filters import CredentialStateFilter
 from devices.admin.base.forms import LineInput, LinesInput, MomentField
 from devices.admin.base.history import HistoryMixin
 from devices.admin.base.mixins import NoDeletingMixin

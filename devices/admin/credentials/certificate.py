@@ -9,7 +9,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext_lazy
 
 from devices.admin.base.actions import Revoke, RevokeForm
-from devices.admin.base.changelist import ChosenColumnsMixin, CredentialStateFilter
+from devices.admin.base.columns import ChosenColumnsMixin
+from devices.admin.base.filters import CredentialStateFilter
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.rendering import CREATED, LAST_USED, REVOKED, VALID_FROM, VALID_UNTIL
 from devices.admin.credentials import previews

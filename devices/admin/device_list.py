@@ -1,0 +1,183 @@
+"""The list of devices: its filters, and what is computed for the rows of one page."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Exists, OuterRef, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _, gettext_lazy
+
+from devices.admin.base.changelist import BoundedChangeList
+from devices.admin.base.filters import CountedFilter
+from devices.admin.base.rendering import SOON
+from devices.models import Device, DeviceGroup, Membership
+from devices.models.credential_state import (
+    credential_state,
+    has_credential_ending_before,
+    has_expired_credentials_only,
+    has_usable_credential,
+    holds_one_of,
+    is_locked_out_before,
+    lacks_credential,
+    lacks_live_credential,
+    lacks_usable_credential,
+    next_expiry,
+)
+
+MAX_GROUPS = 15  # that are choices of a filter
+
+
+class DeviceChangeList(BoundedChangeList):
+    """Finds the rows of a page by their plain columns, then computes the others for these rows."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Describe the devices of the page."""
+        super().get_results(request)
+        found = list(self.result_list.values_list("pk", flat=True))
+        now = timezone.now()
+        rows = (
+            Device.objects.annotate(
+                credential_state=credential_state(now), next_expiry=next_expiry(now)
+            )
+            .prefetch_related("groups")
+            .in_bulk(found)
+        )
+        self.result_list = [rows[pk] for pk in found if pk in rows]
+
+
+class StateFilter(CountedFilter):
+    """Devices by whether they may connect at all."""
+
+    title = gettext_lazy("state")
+    parameter_name = "enabled__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [("1", _("Enabled")), ("0", _("Disabled"))]
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Return the devices of a choice."""
+        return queryset.enabled() if value == "1" else queryset.disabled()
+
+
+class KindFilter(CountedFilter):
+    """Devices by kind."""
+
+    title = gettext_lazy("kind")
+    parameter_name = "kind__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [*Device.Kind.choices]
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Return the devices of a choice."""
+        return queryset.filter(kind=value)
+
+
+class CredentialsFilter(CountedFilter):
+    """Devices by what they can show."""
+
+    title = gettext_lazy("credentials")
+    parameter_name = "credentials"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [
+            ("usable", _("A usable one")),
+            ("ending", _("One ends within 30 days")),
+            ("locking", _("The last one ends within 30 days")),
+            ("unusable", _("No usable one")),
+            ("expired", _("Only expired ones")),
+            ("none", _("None on record")),
+        ]
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Return the devices of a choice."""
+        now = timezone.now()
+        if value == "usable":
+            return queryset.filter(has_usable_credential(now))
+        if value == "ending":
+            return queryset.filter(has_credential_ending_before(now + SOON, now=now))
+        if value == "locking":
+            return queryset.filter(is_locked_out_before(now + SOON, now=now))
+        if value == "unusable":
+            return queryset.filter(lacks_usable_credential(now))
+        if value == "expired":
+            return queryset.filter(has_expired_credentials_only(now))
+        return queryset.filter(lacks_credential()) if value == "none" else queryset.none()
+
+    def keep_to_count(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Begin with the holders of the few credentials that end soon, or have ended."""
+        now = timezone.now()
+        if value in {"ending", "locking"}:
+            rows = queryset.filter(holds_one_of("ending_before", now + SOON, now=now))
+            return rows.filter(lacks_live_credential(now + SOON)) if value == "locking" else rows
+        if value == "expired":
+            rows = queryset.filter(holds_one_of("expired_at", now))
+            return rows.filter(lacks_live_credential(now))
+        return self.keep(queryset, value)
+
+
+class SeenFilter(CountedFilter):
+    """Devices by when a credential last admitted them."""
+
+    title = gettext_lazy("last seen")
+    parameter_name = "seen"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices."""
+        return [
+            ("24h", _("Within 24 hours")),
+            ("7d", _("Within 7 days")),
+            ("before-30d", _("Over 30 days ago")),
+            ("never", _("Never")),
+        ]
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Return the devices of a choice."""
+        now = timezone.now()
+        if value == "24h":
+            return queryset.seen_since(now - timedelta(hours=24))
+        if value == "7d":
+            return queryset.seen_since(now - timedelta(days=7))
+        if value == "before-30d":
+            return queryset.not_seen_since(now - timedelta(days=30))
+        return queryset.never_seen() if value == "never" else queryset.none()
+
+
+class GroupFilter(CountedFilter):
+    """Devices by a group that they are in; the list of groups leads to those left out here."""
+
+    title = gettext_lazy("group")
+    parameter_name = "group"
+    more = False
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the first groups by name, and the one that was chosen."""
+        first = list(DeviceGroup.objects.values_list("pk", "name")[: MAX_GROUPS + 1])
+        self.more = len(first) > MAX_GROUPS
+        choices = [(str(pk), name) for pk, name in first[:MAX_GROUPS]]
+        chosen = self.value() or ""
+        if chosen.isdecimal() and chosen not in dict(choices):
+            rows = DeviceGroup.objects.filter(pk=chosen).values_list("pk", "name")
+            choices = [(str(pk), name) for pk, name in rows] + choices
+        return [*choices, ("none", _("In no group"))] if choices else []
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
+        """Return the devices of a choice."""
+        if value == "none":
+            return queryset.filter(~Exists(Membership.objects.filter(device=OuterRef("pk"))))
+        return queryset.filter(groups=value) if value.isdecimal() else queryset.none()
+
+    def choices(self, changelist: Any) -> Any:
+        """Lead to the list of groups where there are more of them."""
+        yield from super().choices(changelist)
+        if self.more:
+            yield {
+                "selected": False,
+                "query_string": reverse("admin:devices_devicegroup_changelist"),
+                "display": _("More groups…"),
+            }
