@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -52,6 +53,26 @@ def test_two_digests_of_one_chosen_secret_differ() -> None:
     assert first != second
     assert hashing.argon2_matches("same", first, pepper)
     assert not hashing.argon2_matches("same", first, bytes([1]) * 32)
+
+
+@pytest.mark.usefixtures("production_cost")
+def test_a_chosen_secret_costs_what_the_documents_say(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = []
+
+    def counted(**parameters: Any) -> Argon2id:
+        costs.append(parameters)
+        return Argon2id(**parameters)
+
+    monkeypatch.setattr(hashing, "Argon2id", counted)
+    key = PreSharedKey.objects.register(device=make_device(), secret="a chosen secret")
+    assert key.digest.startswith("$argon2id$v=19$m=32768,t=2,p=1$")
+    assert hashing.is_current(key.digest, Scheme.ARGON2ID)
+    hashing.dummy_hash("of a device that nobody knows")
+    for cost in costs:
+        assert (cost["memory_cost"], cost["iterations"], cost["lanes"]) == (32768, 2, 1)
+    assert len(costs) == 2
 
 
 @pytest.mark.parametrize(

@@ -394,6 +394,7 @@ def test_a_secret_of_a_spreadsheet_is_taken_as_it_stands(db: None) -> None:
     assert verified("x", "'=correct horse")
 
 
+@pytest.mark.usefixtures("production_cost")
 @pytest.mark.parametrize(
     "secret",
     [
