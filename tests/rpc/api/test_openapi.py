@@ -16,6 +16,7 @@ from authsite.api.document import rendered
 from rpc import frames
 from rpc.api.examples import EXAMPLES
 from rpc.api.openapi import CALLERS
+from rpc.api.schemas import schema_of
 from rpc.commands.registry import COMMANDS, SERVICES, Definition, service_of
 from rpc.rtio.models.route import MAX_CONFIG_LENGTH
 from rpc.rtio.views import HubConfiger, JwtIssuer
@@ -50,18 +51,21 @@ def answer_schema(path: str, status: int) -> Any:
     return response["content"]["application/json"]["schema"]
 
 
-def schema_of(definition: Definition) -> dict[str, Any]:
-    """Return the JSON schema of a value that a command's definition describes."""
-    schema: dict[str, Any] = {"type": definition["type"]}
-    if "doc" in definition:
-        schema["description"] = definition["doc"]
-    if "properties" in definition:
-        schema["properties"] = {
-            name: schema_of(member) for name, member in definition["properties"].items()
-        }
-        if definition.get("required"):
-            schema["required"] = definition["required"]
-    return schema
+def test_a_definition_becomes_a_schema() -> None:
+    text, flag = {"type": "string", "doc": "Any text."}, {"type": "boolean"}
+    definition: Definition = {
+        "type": "object",
+        "properties": {"text": text, "more": {"type": "object", "properties": {"flag": flag}}},
+        "required": ["text"],
+    }
+    assert schema_of(definition) == {
+        "type": "object",
+        "properties": {
+            "text": {"type": "string", "description": "Any text."},
+            "more": {"type": "object", "properties": {"flag": {"type": "boolean"}}},
+        },
+        "required": ["text"],
+    }
 
 
 def test_it_is_valid() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -17,14 +17,29 @@ from tests.support.forms import inputs
 Factory = Callable[..., Device]
 
 
-def test_a_stale_form_keeps_what_others_changed(
-    admin_client: Client, make_device: Factory, make_group: Any
-) -> None:
+class StaleForm(NamedTuple):
+    """A form of a device that others put from its group into another since it was opened."""
+
+    device: Device
+    group: DeviceGroup  # the other one
+    address: str
+    sent: dict[str, Any]
+
+
+@pytest.fixture
+def stale_form(admin_client: Client, make_device: Factory, make_group: Any) -> StaleForm:
     yard, attic = make_group("yard"), make_group("attic")
     device = make_device(name="before", groups=[yard])
     address = url("device_change", device.pk) + "?edit=1"
     sent = inputs(admin_client.get(address))
     device.groups.set([attic])
+    return StaleForm(device, attic, address, sent)
+
+
+def test_a_stale_form_keeps_what_others_changed(
+    admin_client: Client, stale_form: StaleForm
+) -> None:
+    device, attic, address, sent = stale_form
     Device.objects.filter(pk=device.pk).update(description="by others", enabled=False)
     page = admin_client.post(address, sent | {"name": "after"}, follow=True)
     device.refresh_from_db()
@@ -35,13 +50,9 @@ def test_a_stale_form_keeps_what_others_changed(
 
 
 def test_a_stale_form_does_not_overwrite_what_others_changed(
-    admin_client: Client, make_device: Factory, make_group: Any
+    admin_client: Client, stale_form: StaleForm
 ) -> None:
-    yard, attic = make_group("yard"), make_group("attic")
-    device = make_device(name="before", groups=[yard])
-    address = url("device_change", device.pk) + "?edit=1"
-    sent = inputs(admin_client.get(address))
-    device.groups.set([attic])
+    device, attic, address, sent = stale_form
     Device.objects.filter(pk=device.pk).update(name="theirs", kind="backend")
     page = admin_client.post(address, sent | {"name": "mine", "kind": "backend", "groups": []})
     text = page.content.decode()
