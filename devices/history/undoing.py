@@ -18,9 +18,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from devices.history import recording, timeline
+from devices.history.differences import FieldChange, Names, former_rows
 from devices.history.models import ChangeType
 from devices.history.recording import history_of
-from devices.history.timeline import CHANGES, FieldChange, Names
+from devices.history.timeline import CHANGES
 
 MAX_UNDONE = 20_000  # changes of one batch
 
@@ -248,7 +249,7 @@ def _plan_rows(
         _later(historical, last),
         _dependants(model, created, changes[0].batch) if created[model] else {},
     )
-    before = timeline.former(first.values())
+    before = former_rows(first.values())
     deleted: list[Any] = []
     set_back: list[tuple[Any, Any, list[Any]]] = []
     for pk, change in last.items():

@@ -131,7 +131,7 @@ NAMES = [
         "authsite/accounts/sign_on/views.py",
         "next",
     ),
-    Name("django.utils.text", "capfirst", "devices/history/timeline.py", "names of fields"),
+    Name("django.utils.text", "capfirst", "devices/history/differences.py", "names of fields"),
     Name(
         "django.forms.forms",
         "BaseForm.add_initial_prefix",
