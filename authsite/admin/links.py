@@ -8,6 +8,8 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
 
+from devices.admin.base.pages import url_name
+
 
 def may_see(request: HttpRequest, model: type[Model]) -> bool:
     """Whether the admin has a list of these rows, and this user may look at it."""
@@ -25,11 +27,9 @@ def may_add(request: HttpRequest, model: type[Model]) -> bool:
 
 def list_url(model: type[Model], **parameters: object) -> str:
     """Return the address of the list of rows that the parameters filter."""
-    meta = model._meta
-    address = reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist")
+    address = reverse(url_name(model._meta, "changelist"))
     return f"{address}?{urlencode(parameters)}" if parameters else address
 
 
 def row_url(row: Model) -> str:
-    meta = row._meta
-    return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])
+    return reverse(url_name(row._meta, "change"), args=[row.pk])

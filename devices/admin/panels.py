@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
+from devices.admin.base.pages import url_name
 from devices.admin.base.rendering import expiry, moment, state_badge
 from devices.extension_points import FACTS, GROUP_PANELS, PANELS, Fact, Panel, Place
 from devices.models import Device, DeviceGroup
@@ -39,8 +40,8 @@ def _credential_panel(request: HttpRequest, device: Device, rows: QuerySet[Any])
     shown = [
         {
             "row": row,
-            "address": reverse(f"admin:devices_{meta.model_name}_change", args=[row.pk]),
-            "revoke": reverse(f"admin:devices_{meta.model_name}_revoke", args=[row.pk])
+            "address": reverse(url_name(meta, "change"), args=[row.pk]),
+            "revoke": reverse(url_name(meta, "revoke"), args=[row.pk])
             if may_revoke and row.revoked_at is None
             else "",
             "state": state_badge(row.state_at(now)),
@@ -48,7 +49,7 @@ def _credential_panel(request: HttpRequest, device: Device, rows: QuerySet[Any])
         }
         for row in newest[:MAX_CREDENTIALS]
     ]
-    listed = reverse(f"admin:devices_{meta.model_name}_changelist")
+    listed = reverse(url_name(meta, "changelist"))
     has_more = len(newest) > MAX_CREDENTIALS
     return Panel(
         title=capfirst(str(meta.verbose_name_plural)),

@@ -4,7 +4,6 @@ import http.client
 import json
 import threading
 import time
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from tests.support.servers import Server
@@ -61,12 +60,7 @@ class Load:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._is_over.set()
         for thread in self._threads:
             thread.join(PATIENCE)

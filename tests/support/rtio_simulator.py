@@ -16,7 +16,6 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -240,12 +239,7 @@ class RtioSimulator:
         threading.Thread(target=self._port.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._port.shutdown()
         self._port.server_close()
         with self._lock:

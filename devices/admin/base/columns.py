@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import reverse
 
-from devices.admin.base.pages import OwnPagesMixin, own_page
+from devices.admin.base.pages import OwnPagesMixin, own_page, url_name
 from devices.models import ListColumns
 
 
@@ -74,5 +74,5 @@ class ChosenColumnsMixin(OwnPagesMixin):
         back = QueryDict(request.POST.get("list", ""), mutable=True)
         for place in (ORDER_VAR, PAGE_VAR):  # they count columns and pages of the list as it was
             back.pop(place, None)
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"
-        return HttpResponseRedirect(f"{reverse(name)}?{back.urlencode()}")
+        listed = reverse(url_name(self.opts, "changelist"))
+        return HttpResponseRedirect(f"{listed}?{back.urlencode()}")

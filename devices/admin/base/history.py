@@ -26,6 +26,7 @@ from devices.admin.base.pages import (
     download,
     is_key,
     own_page,
+    site_page,
     typed_reason,
     url_name,
 )
@@ -303,18 +304,16 @@ def all_changes(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
     page = timeline.latest(form.where(), after=after, in_batches=True)
     query = request.GET.copy()
     query.pop("after", None)
-    return TemplateResponse(
+    return site_page(
+        site,
         request,
         "admin/history/all.html",
-        {
-            **site.each_context(request),
-            "title": _("History"),
-            "form": form,
-            "entries": [shown(entry) for entry in page.entries],
-            "older": page.older,
-            "query": query.urlencode(),
-            "formats": EXPORTED,
-        },
+        title=_("History"),
+        form=form,
+        entries=[shown(entry) for entry in page.entries],
+        older=page.older,
+        query=query.urlencode(),
+        formats=EXPORTED,
     )
 
 
@@ -351,24 +350,19 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
     total = sum(one.n for one in counts)
     is_planned = total <= MAX_PLANNED or PLAN in request.GET
     plan = undoing.plan(number, request.user) if is_planned else None
-    return TemplateResponse(
+    left = plan.left if plan else []
+    return site_page(
+        site,
         request,
         "admin/history/batch.html",
-        {
-            **site.each_context(request),
-            "title": _("Changed together"),
-            "counts": counts,
-            "can_be_planned": not is_planned and total <= undoing.MAX_UNDONE,
-            "first": page.entries[0] if page.entries else None,
-            "entries": [shown(entry) for entry in page.entries],
-            "older": page.older,
-            "plan": plan,
-            "left": [
-                (one.why, len(one.names), one.names[:MAX_NAMED]) for one in plan.left if one.names
-            ]
-            if plan
-            else [],
-        },
+        title=_("Changed together"),
+        counts=counts,
+        can_be_planned=not is_planned and total <= undoing.MAX_UNDONE,
+        first=page.entries[0] if page.entries else None,
+        entries=[shown(entry) for entry in page.entries],
+        older=page.older,
+        plan=plan,
+        left=[(one.why, len(one.names), one.names[:MAX_NAMED]) for one in left if one.names],
     )
 
 

@@ -14,13 +14,13 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
 from django.db.models.functions import TruncWeek
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.charts import Week, week_calendar
+from devices.admin.base.pages import site_page, url_name
 from devices.models import Certificate, CertificateAuthority, PreSharedKey
 from devices.models.authority import CRLPolicy
 from devices.models.credential_state import locking_out
@@ -158,7 +158,7 @@ def sections(request: HttpRequest, now: datetime) -> list[Section]:
             continue
         is_anchor = model is CertificateAuthority
         counted = _anchors(now, until) if is_anchor else _credentials(model, now, until)
-        listed = reverse(f"admin:devices_{name}_changelist")
+        listed = reverse(url_name(model._meta, "changelist"))
         weeks = []
         for number in range(WEEKS):
             begins = first + number * WEEK
@@ -177,6 +177,6 @@ def calendar_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
     found = sections(request, now)
     if not found:
         raise PermissionDenied
-    title = _("Expiry calendar")
-    context = {**site.each_context(request), "title": title, "sections": found}
-    return TemplateResponse(request, "admin/devices/expiry.html", context)
+    return site_page(
+        site, request, "admin/devices/expiry.html", title=_("Expiry calendar"), sections=found
+    )
