@@ -242,7 +242,7 @@ def _sessions(now: datetime, stolen: Device) -> None:
 
 def _calls(now: datetime, dice: random.Random, devices: list[Device]) -> None:
     """Add days of calls with their ups and downs, guesses at one device, and every refusal."""
-    tallies: dict[CallKey, CallCount] = {}
+    counts: dict[CallKey, CallCount] = {}
 
     def count(ago: int, calls: int, *key: str) -> None:
         bucket = int((now - ago * HOUR).timestamp()) // BUCKET
@@ -250,16 +250,12 @@ def _calls(now: datetime, dice: random.Random, devices: list[Device]) -> None:
         last = min(first + BUCKET - 1, now.timestamp())
         endpoint, question, caller, subject, to, command, reason = key
         found = CallKey(bucket, endpoint, question, caller, subject, to, command, reason)
-        tallies[found] = CallCount(calls, first, last)
+        counts[found] = CallCount(calls, first, last)
 
-    usable = Device.objects.enabled().filter(has_usable_credential(now))
-    live = list(
-        usable.filter(pk__in=[device.pk for device in devices])
-        .order_by("pk")
-        .values_list("identifier", flat=True)
-    )
-    ended = Device.objects.enabled().filter(has_expired_credentials_only(now))
-    locked_out = list(ended.order_by("pk").values_list("identifier", flat=True))
+    enabled = Device.objects.enabled().order_by("pk").values_list("identifier", flat=True)
+    usable = enabled.filter(has_usable_credential(now))
+    live = list(usable.filter(pk__in=[device.pk for device in devices]))
+    locked_out = list(enabled.filter(has_expired_credentials_only(now)))
     for ago in range(24 * DAYS):
         hour = (now - ago * HOUR).hour
         wave = 1.3 + math.sin(math.pi * (hour - 6) / 12)  # busier by day
@@ -288,11 +284,16 @@ def _calls(now: datetime, dice: random.Random, devices: list[Device]) -> None:
         endpoint = "frames" if question == "command" else "verifier"
         calls = 1 + number % 4
         count(1 + number % 40, calls, endpoint, question, CALLER, subject, to, what, reason)
-    CallRecord.objects.add(tallies)
+    CallRecord.objects.add(counts)
+    _note_last_seen(devices, counts, now)
+
+
+def _note_last_seen(devices: list[Device], counts: dict[CallKey, CallCount], now: datetime) -> None:
+    """Write when each device was seen last, as its verifications say."""
     for device in devices:
         verified = [
             calls.last
-            for key, calls in tallies.items()
+            for key, calls in counts.items()
             if (key.subject, key.reason) == (device.identifier, "verified")
         ]
         if verified:

@@ -120,28 +120,10 @@ def written(run: Import) -> None:
 
 
 def create(view: Any, serializer_class: Any) -> Response:
+    """Create devices with their groups and first credentials, as an import of a file does."""
     context = {**view.get_serializer_context(), "known_rows": {}}
     rows = read(serializer_class(data=view.asked(Body)["devices"], many=True, context=context))
-    keys = [row["key"] for row in rows if "key" in row]
-    for name, wanted in (
-        ("presharedkey", keys),
-        ("certificate", [row for row in rows if "certificate" in row]),
-    ):
-        if wanted and not view.may(f"devices.add_{name}"):
-            raise PermissionDenied
-    known = [key["random"] for key in keys if "secret" in key]
-    if any(known) and not all(known):
-        text = _("Send random secrets and chosen ones in separate requests.")
-        raise exceptions.ValidationError({"devices": [text]})
-    refuse(
-        {
-            at: fault("identifier", _("This begins or ends with a space."))
-            for at, row in enumerate(rows)
-            if row["identifier"] != row["identifier"].strip()  # which a file's cell may
-        }
-    )
-    options = Options(generate=len(known) < len(keys), random=any(known))
-    run = checked([(row["identifier"], row) for row in rows], options)
+    run = checked([(row["identifier"], row) for row in rows], _options_of(view, rows))
     entries = {entry.row - 1: entry for entry in run.entries if entry.is_new}
     text = _("A device with this identifier exists.")
     refuse(
@@ -170,6 +152,33 @@ def create(view: Any, serializer_class: Any) -> Response:
             if (secret := secrets.get(one["identifier"])) is not None:
                 one["key"]["secret"] = secret
     return Response({"devices": shown}, status=HTTPStatus.CREATED)
+
+
+def _options_of(view: Any, rows: Sequence[Mapping[str, Any]]) -> Options:
+    """Return the options of an import of these rows.
+
+    Raises PermissionDenied where the request may not add their credentials, and ValidationError
+    for rows that no import takes as they are.
+    """
+    keys = [row["key"] for row in rows if "key" in row]
+    for name, wanted in (
+        ("presharedkey", keys),
+        ("certificate", [row for row in rows if "certificate" in row]),
+    ):
+        if wanted and not view.may(f"devices.add_{name}"):
+            raise PermissionDenied
+    known = [key["random"] for key in keys if "secret" in key]
+    if any(known) and not all(known):
+        text = _("Send random secrets and chosen ones in separate requests.")
+        raise exceptions.ValidationError({"devices": [text]})
+    refuse(
+        {
+            at: fault("identifier", _("This begins or ends with a space."))
+            for at, row in enumerate(rows)
+            if row["identifier"] != row["identifier"].strip()  # which a file's cell may
+        }
+    )
+    return Options(generate=len(known) < len(keys), random=any(known))
 
 
 def shown_as_they_are(view: Any, devices: Sequence[Device]) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from django.utils.translation import gettext as _
 
 from devices import attempts, history
 from devices.credentials import hashing
+from devices.database.write_behind import in_batches
 from devices.extension_points import AccessEnd
 from devices.history.context import current_user
 from devices.models import Device, PreSharedKey
@@ -97,31 +98,38 @@ def request_endings(
         "due_at": now,
     }
     made: list[SessionEnding] = []
-    identifiers = sorted(concerned)
+    keys = {identifier: concerned[identifier].pk for identifier in sorted(concerned)}
     with transaction.atomic():
-        for start in range(0, len(identifiers), CHUNK):
-            chunk = identifiers[start : start + CHUNK]
-            admitted = last_admitted(chunk)
-            waiting = SessionEnding.objects.waiting().filter(identifier__in=chunk)
-            waiting = waiting.filter(server__in=[server.pk for server in listed])
-            known = set(waiting.values_list("identifier", "server_id"))
-            if known:
-                waiting.update(**circumstances, claim=None)
-            rows = [
-                SessionEnding(
-                    identifier=identifier,
-                    device_id=concerned[identifier].pk,
-                    server=server,
-                    admitted_here=admitted.get(identifier) == server.caller,
-                    **circumstances,
-                )
-                for identifier in chunk
-                for server in listed
-                if (identifier, server.pk) not in known
-            ]
-            made += SessionEnding.objects.bulk_create(rows, ignore_conflicts=True)
+        for chunk in in_batches(keys, CHUNK):
+            made += _request_chunk(dict(chunk), listed, circumstances)
         transaction.on_commit(ender.wake)
     return made
+
+
+def _request_chunk(
+    devices: Mapping[str, int], servers: Collection[RtioServer], circumstances: Mapping[str, Any]
+) -> list[SessionEnding]:
+    """Write what is asked for of some devices, by identifier and primary key; return new rows."""
+    admitted = last_admitted(devices)
+    waiting = SessionEnding.objects.waiting().filter(
+        identifier__in=devices, server__in=[server.pk for server in servers]
+    )
+    known = set(waiting.values_list("identifier", "server_id"))
+    if known:
+        waiting.update(**circumstances, claim=None)
+    rows = [
+        SessionEnding(
+            identifier=identifier,
+            device_id=pk,
+            server=server,
+            admitted_here=admitted.get(identifier) == server.caller,
+            **circumstances,
+        )
+        for identifier, pk in devices.items()
+        for server in servers
+        if (identifier, server.pk) not in known
+    ]
+    return SessionEnding.objects.bulk_create(rows, ignore_conflicts=True)
 
 
 def last_admitted(identifiers: Collection[str]) -> dict[str, str]:

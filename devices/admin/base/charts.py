@@ -11,14 +11,14 @@ from django.utils.translation import gettext as _
 
 WIDTH, HEIGHT = 720, 200  # units of the drawing, which scales with its page
 LEFT, TOP, BOTTOM = 52, 22, 22  # room for the scale, its unit above it, and the hours below
+GROUND = HEIGHT - BOTTOM  # where the bars begin
 LABEL_EVERY = 4  # hours
 STEPS = (1, 2, 5)  # of a scale, times a power of ten
-LINES = 4  # of a scale, at most
-
+MAX_LINES = 4  # of a scale
 
 MONTHS_WIDTH, CELL_WIDTH, CELL_HEIGHT, CELLS_TOP = 110, 50, 32, 40  # of a calendar
 DAYS = ("1–7", "8–14", "15–21", "22–28", "29–31")  # of a month, on which its weeks begin
-DEEPEST = 4  # of the shades of a calendar's weeks
+MAX_SHADE = 4  # of a week in a calendar
 
 
 class Week(NamedTuple):
@@ -42,7 +42,7 @@ def scale(highest: int) -> list[int]:
     power = 1
     while True:
         for step in STEPS:
-            if step * power * LINES >= highest:
+            if step * power * MAX_LINES >= highest:
                 return [n * step * power for n in range(-(-highest // (step * power)) + 1)]
         power *= 10
 
@@ -55,38 +55,20 @@ def hourly_bars(hours: Sequence[Hour], *, title: str, description: str) -> SafeS
     """
     marks = scale(max((hour.allowed + hour.refused for hour in hours), default=0)) or [0]
     top = max(marks[-1], 1)
-    ground = HEIGHT - BOTTOM
     step = (WIDTH - LEFT) / max(len(hours), 1)
-
-    def high(count: int) -> float:
-        # One among millions is still seen.
-        return max(round((ground - TOP) * count / top, 1), 1.5) if count else 0
-
     bars, labels = [], []
     for position, hour in enumerate(hours):
         left = round(LEFT + position * step + 1, 1)
-        level = float(ground)
-        at = f"{hour.begins.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        for kind, count, name in (
-            ("refused", hour.refused, _("refused")),
-            ("allowed", hour.allowed, _("allowed")),
-        ):
-            level = round(level - high(count), 1)
-            bars.append(
-                (kind, left, level, round(step - 2, 1), high(count), f"{at}: {count} {name}")
-            )
+        bars += _bars_of(hour, left, round(step - 2, 1), top)
         if position % LABEL_EVERY == 0:
             utc = hour.begins.astimezone(UTC)
             labels.append((left, HEIGHT - 5, f"{utc:%Y-%m-%dT%H:%MZ}", f"{utc:%H:%M}"))
-    lines = [
-        (
-            *(LEFT, round(ground - (ground - TOP) * mark / top, 1)),
-            *(WIDTH, round(ground - (ground - TOP) * mark / top, 1)),
-            *(LEFT - 6, round(ground - (ground - TOP) * mark / top + 4, 1)),
-            number_format(mark, force_grouping=True),
-        )
-        for mark in marks
-    ]
+    lines = []
+    for mark in marks:
+        level = GROUND - (GROUND - TOP) * mark / top
+        name = number_format(mark, force_grouping=True)
+        ends = (LEFT, round(level, 1), WIDTH, round(level, 1))
+        lines.append((*ends, LEFT - 6, round(level + 4, 1), name))
     return format_html(
         '<svg class="chart" viewBox="0 0 {} {}" role="img"'
         ' aria-labelledby="chart-title chart-description">'
@@ -106,6 +88,24 @@ def hourly_bars(hours: Sequence[Hour], *, title: str, description: str) -> SafeS
         ),
         format_html_join("", '<text x="{}" y="{}" data-hour="{}">{}</text>', labels),
     )
+
+
+def _bars_of(hour: Hour, left: float, width: float, top: int) -> list[tuple[object, ...]]:
+    """Return the two bars of an hour: kind, x, y, width, height, title. `top` is the highest mark.
+
+    One call among millions is still seen.
+    """
+    bars: list[tuple[object, ...]] = []
+    level = float(GROUND)
+    at = f"{hour.begins.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    for kind, count, name in (
+        ("refused", hour.refused, _("refused")),
+        ("allowed", hour.allowed, _("allowed")),
+    ):
+        height = max(round((GROUND - TOP) * count / top, 1), 1.5) if count else 0
+        level = round(level - height, 1)
+        bars.append((kind, left, level, width, height, f"{at}: {count} {name}"))
+    return bars
 
 
 def week_calendar(weeks: Sequence[Week], *, name: str, title: str, description: str) -> SafeString:
@@ -146,7 +146,7 @@ def week_calendar(weeks: Sequence[Week], *, name: str, title: str, description: 
 
 def _cell(week: Week, left: int, top: int) -> SafeString:
     digits = len(str(week.total)) if week.total else 0
-    kind = "uncounted" if week.total is None else f"heat-{min(digits, DEEPEST)}"
+    kind = "uncounted" if week.total is None else f"heat-{min(digits, MAX_SHADE)}"
     day = date_format(week.begins, "DATE_FORMAT")
     shown = "…" if week.total is None else number_format(week.total, force_grouping=True)
     said = _("not counted") if week.total is None else shown
