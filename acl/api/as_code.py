@@ -37,6 +37,14 @@ WRITE = (
 PLACE = re.compile(r"((?:groups|command_sets|permissions)\[\d+\][\w.\[\]]*): (.*)", re.DOTALL)
 
 
+ETAG = OpenApiParameter(
+    "ETag",
+    location=OpenApiParameter.HEADER,
+    response=[200],
+    description="Stands for this state of the document.",
+)
+
+
 class DocumentSerializer(Serializer):
     """All groups, command sets and permissions. (docs/permissions.md)"""
 
@@ -58,7 +66,9 @@ class PermissionsDocumentView(ApiView):
 
     permissions = {"get": READ, "put": WRITE}
 
-    @extend_schema(operation_id="permissions_document_read", responses=DocumentSerializer)
+    @extend_schema(
+        operation_id="permissions_document_read", responses=DocumentSerializer, parameters=[ETAG]
+    )
     def get(self, _request: Request) -> Response:
         """Return the whole document, with an ETag that stands for this state of the registry."""
         self._ask_for_all()
@@ -77,7 +87,8 @@ class PermissionsDocumentView(ApiView):
                 required=True,
                 description="The ETag of the document that was read; of another state nothing is "
                 "changed (412).",
-            )
+            ),
+            ETAG,
         ],
     )
     def put(self, request: Request) -> Response:

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django_filters import ChoiceFilter
-from django_filters.rest_framework import CharFilter, FilterSet
+from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import exceptions, serializers
 from rest_framework.fields import get_error_detail
@@ -14,7 +14,7 @@ from acl.lint import Fault, lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import Effect, RuleState
 from devices.api.base.exporting import ExportMixin
-from devices.api.base.filters import KeyFilter, TruthFilter
+from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
 from devices.api.base.serializers import (
     CharField,
     ChoiceField,
@@ -63,13 +63,7 @@ class RuleSerializer(ModelSerializer):
             "valid_from", "valid_until", "note", "text", "state", "findings", "created", "updated",
         ]  # fmt: skip
         read_only_fields = ["created", "updated"]
-
-    def get_fields(self) -> dict[str, Any]:
-        """Look for what is wrong with a rule where it was changed, and not in lists."""
-        fields = super().get_fields()
-        if not getattr(self.context.get("view"), "changing", True):
-            fields.pop("findings", None)
-        return fields
+        only_of_changes = ["findings"]
 
     @extend_schema_field(ChoiceField(choices=RuleState.choices))
     def get_state(self, rule: CommandPermission) -> str:

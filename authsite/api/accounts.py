@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db.models import QuerySet
 from django_filters import ChoiceFilter
-from django_filters.rest_framework import CharFilter, FilterSet
+from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions, serializers
 from rest_framework.decorators import action
@@ -23,7 +23,7 @@ from rest_framework.response import Response
 from authsite.accounts.account import Account
 from authsite.accounts.tokens.models import ApiToken
 from authsite.accounts.tokens.service_account import ServiceAccount, names_of
-from devices.api.base.filters import KeyFilter, TruthFilter
+from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
 from devices.api.base.permissions import model_permissions
 from devices.api.base.serializers import (
     BooleanField,

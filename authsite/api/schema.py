@@ -21,7 +21,7 @@ from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY, REPLAYED
 from devices.api.base.pagination import KeyPagination
 from devices.api.base.parsing import MAX_BYTES
 from devices.api.base.problems import MEDIA_TYPE
-from devices.api.base.views import ACCEPT_BROKEN, READING, REASON, VALIDATE_ONLY
+from devices.api.base.views import ACCEPT_BROKEN, READING, REASON, UNCONFIRMED, VALIDATE_ONLY
 
 Schema = dict[str, Any]
 
@@ -50,6 +50,7 @@ PROBLEMS = {
     422: "The Idempotency-Key came with another request before.",
     428: "`If-Match` is missing.",
     429: "Too many requests in this minute; `Retry-After` says when to come again.",
+    500: "The registry failed; its log says why, under the X-Request-Id of the answer.",
     503: "The database does not answer in time, or has no place free.",
 }
 WITH_A_WAIT = {429, 503}
@@ -79,6 +80,27 @@ OF_CHANGES = [
 OF_GUARDED_CHANGES = [
     parameter(ACCEPT_BROKEN, QUERY, FLAG, "Change it even if an assertion will not hold any more.")
 ]
+TRUE: Schema = {"const": "true"}
+OF_ANSWERS_TO_CHANGES: Schema = {
+    REPLAYED: {
+        "schema": TRUE,
+        "description": "The answer is the one that the Idempotency-Key had before.",
+    },
+    UNCONFIRMED: {
+        "schema": TRUE,
+        "description": "Committed on the primary; a standby may still answer from before.",
+    },
+}
+ETAG: Schema = {"ETag": {"schema": TEXT, "description": "Of the row."}}
+ROW_AND_PLACE: Schema = {
+    **ETAG,
+    "Location": {"schema": TEXT, "description": "Where the row is."},
+}
+OF_ROWS: Mapping[str, Schema] = {  # by the status of the answer
+    "200": ETAG,
+    "201": ROW_AND_PLACE,
+    "202": ROW_AND_PLACE,
+}
 OF_LISTS = [
     parameter("cursor", QUERY, TEXT, "Where to go on: take it from `next` of the page before."),
     parameter(
@@ -142,8 +164,9 @@ class RegistrySchema(AutoSchema):
             if self._has_version():
                 required = self.view.operation in {"partial_update", "destroy"}
                 found.append(parameter("If-Match", HEADER, TEXT, IF_MATCH, required=required))
-        elif hasattr(self.view, "model") and self._rows() is not None:
-            names = sorted(self._rows()().fields)
+        elif hasattr(self.view, "model") and self._rows() is not None and self._names_fields():
+            left_out = getattr(self._rows().Meta, "only_of_changes", ())
+            names = sorted({*self._rows()().fields} - {*left_out})
             found.append(
                 parameter(
                     "fields",
@@ -165,6 +188,9 @@ class RegistrySchema(AutoSchema):
     def _rows(self) -> Any:
         return getattr(self.view, "serializer_class", None)
 
+    def _names_fields(self) -> bool:
+        return self.view.operation not in self.view.unnamed_fields
+
     def _has_version(self) -> bool:
         """Whether the operation is about a row with an ETag."""
         return bool(getattr(self.view, "detail", False)) and hasattr(self._rows(), "Meta")
@@ -180,12 +206,11 @@ class RegistrySchema(AutoSchema):
         answers = operation["responses"]
         for status, answer in answers.items():
             answer["description"] = answer["description"] or HTTPStatus(int(status)).phrase
-            if self._has_version() and status == "200":
-                answer["headers"] = {"ETag": {"schema": TEXT, "description": "Of the row."}}
         if self.method not in READING:
             _add_validation(answers)
         elif self._has_version():
             answers["304"] = {"description": "The row is as `If-None-Match` says."}
+            answers["304"]["headers"] = ETAG
         for status in self._problems(operation.get("parameters", ())):
             answers.setdefault(str(status), {"$ref": f"#/components/responses/Problem{status}"})
         operation["responses"] = dict(sorted(answers.items()))
@@ -213,12 +238,8 @@ def _add_validation(answers: Schema) -> None:
     content = answer.setdefault("content", {})
     body = content.setdefault(JSON, {"schema": None})
     body["schema"] = {"anyOf": [body["schema"], described]} if body["schema"] else described
-    for status in ("200", "201"):
-        if status in answers:
-            answers[status].setdefault("headers", {})[REPLAYED] = {
-                "schema": {"const": "true"},
-                "description": "The answer is the one that the Idempotency-Key had before.",
-            }
+    for answer in answers.values():
+        answer.setdefault("headers", {}).update(OF_ANSWERS_TO_CHANGES)
 
 
 class TokenScheme(OpenApiAuthenticationExtension):
@@ -255,8 +276,12 @@ def add_common_parts(result: Schema, generator: Any, **_kwargs: Any) -> Schema:
     for schema in schemas.values():
         if "etag" in schema.get("properties", {}):
             schema.pop("required", None)  # with `fields=`, any may be missing
+        for one in schema.get("properties", {}).values():
+            if "oneOf" in one:  # an empty text, or an e-mail address, whose format is no rule
+                one["anyOf"] = one.pop("oneOf")
     for path, item in result["paths"].items():
         for method, operation in item.items():
+            _add_headers_of_rows(operation["responses"], schemas)
             operation["x-codeSamples"] = found = samples(method, path, operation)
             shown = "\n\n".join(f"```{one['lang'].lower()}\n{one['source']}\n```" for one in found)
             operation["description"] = f"{operation.get('description', '')}\n\n{shown}".strip()
@@ -270,6 +295,17 @@ def add_common_parts(result: Schema, generator: Any, **_kwargs: Any) -> Schema:
     return result
 
 
+def _add_headers_of_rows(answers: Schema, schemas: Schema) -> None:
+    """Describe the headers of answers that are a row, as those with an `etag` are."""
+    for status, headers in OF_ROWS.items():
+        answer = answers.get(status, {})
+        schema = answer.get("content", {}).get(JSON, {}).get("schema", {})
+        first = schema.get("anyOf", [schema])[0]
+        named = schemas.get(first.get("$ref", "").rpartition("/")[2], {})
+        if "etag" in named.get("properties", {}):
+            answer["headers"] = {**headers, **answer.get("headers", {})}
+
+
 def _problem_responses() -> Mapping[str, Schema]:
     found: dict[str, Schema] = {}
     for status, text in PROBLEMS.items():
@@ -280,6 +316,9 @@ def _problem_responses() -> Mapping[str, Schema]:
         if status in WITH_A_WAIT:
             seconds = {"type": "integer", "minimum": 1}
             answer["headers"] = {"Retry-After": {"schema": seconds, "description": "Seconds."}}
+        if status == HTTPStatus.UNAUTHORIZED:
+            challenge = {"schema": TEXT, "description": "`Bearer` (RFC 6750)."}
+            answer["headers"] = {"WWW-Authenticate": challenge}
         found[f"Problem{status}"] = answer
     return found
 

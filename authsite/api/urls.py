@@ -4,6 +4,7 @@ from django.urls import include, path
 
 from authsite.api import document
 from authsite.api.accounts import AccountViewSet, RoleViewSet, ServiceAccountViewSet, TokenViewSet
+from devices.api.base.problems import nothing_here
 from devices.api.base.routers import router
 
 router.register("accounts", AccountViewSet)
@@ -18,4 +19,5 @@ urlpatterns = [
     path("v1/", include("rpc.api.urls")),
     path("v1/", include("acl.api.urls")),
     path("v1/", include("devices.api.urls")),  # last: it answers whatever is left
+    path("v1", nothing_here),
 ]

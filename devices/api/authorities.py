@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django_filters.rest_framework import CharFilter, FilterSet
+from django_filters.rest_framework import FilterSet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions
@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api.base.exporting import ExportMixin
-from devices.api.base.filters import KeyFilter
+from devices.api.base.filters import CharFilter, KeyFilter
 from devices.api.base.parsing import BytesParser
 from devices.api.base.serializers import CharField, ModelSerializer
 from devices.api.base.views import ReadMixin, RegistryViewSet, RowsViewSet, user_name

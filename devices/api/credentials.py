@@ -7,7 +7,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django_filters.rest_framework import CharFilter, FilterSet
+from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions, serializers
 from rest_framework.decorators import action
@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api.base.exporting import ExportMixin
-from devices.api.base.filters import KeyFilter, MomentFilter
+from devices.api.base.filters import CharFilter, KeyFilter, MomentFilter
 from devices.api.base.problems import Conflict
 from devices.api.base.serializers import (
     BooleanField,

@@ -6,9 +6,10 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django_filters import ChoiceFilter
-from django_filters.rest_framework import CharFilter, FilterSet
+from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -20,7 +21,7 @@ from rest_framework.response import Response
 from devices import addresses, attributes
 from devices.api import bulk
 from devices.api.base.exporting import ExportMixin
-from devices.api.base.filters import KeyFilter, TruthFilter
+from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
 from devices.api.base.serializers import (
     CharField,
     IntegerField,
@@ -183,6 +184,7 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
     queryset = Device.objects.prefetch_related("groups")
     serializer_class = DeviceSerializer
     filterset_class = DeviceFilters
+    unnamed_fields = frozenset({"export"})  # its lines are those of the import's files
     permissions = {
         "enable": ("devices.change_device",),
         "disable": ("devices.change_device",),
@@ -217,7 +219,8 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
             device=device, overlap=overlap, label=asked["label"]
         )
         shown = {**KeySerializer(key).data, "secret": secret, "warnings": []}
-        return Response(shown, status=HTTPStatus.CREATED)
+        address = reverse("presharedkey-detail", args=[key.pk])
+        return Response(shown, status=HTTPStatus.CREATED, headers={"Location": address})
 
     @extend_schema(request=ReasonSerializer, responses=RevokedSerializer)
     @action(detail=True, methods=["post"], url_path="revoke-credentials")

@@ -3,15 +3,14 @@
 from typing import Any
 
 from django.db.models import QuerySet
-from django.shortcuts import get_object_or_404
-from django_filters.rest_framework import CharFilter, FilterSet
+from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api.base.exporting import ExportMixin
-from devices.api.base.filters import KeyFilter, TruthFilter
+from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
 from devices.api.base.serializers import IntegerField, ModelSerializer, RowField, Serializer
 from devices.api.base.views import RowsViewSet
 from devices.models import Device, DeviceGroup
@@ -56,22 +55,22 @@ class GroupViewSet(ExportMixin, RowsViewSet):
 
     @extend_schema(request=MembersSerializer, responses=ChangedSerializer)
     @action(detail=True, methods=["post"], url_path="members")
-    def add_members(self, request: Request, pk: int) -> Response:
+    def add_members(self, request: Request, **_kwargs: Any) -> Response:
         """Put devices into a group."""
-        group, devices = self._named(pk)
+        group, devices = self._named()
         return Response({"changed": devices.add_to_group(group)})
 
     @extend_schema(request=MembersSerializer, responses=ChangedSerializer)
     @action(detail=True, methods=["post"], url_path="members/remove")
-    def remove_members(self, request: Request, pk: int) -> Response:
+    def remove_members(self, request: Request, **_kwargs: Any) -> Response:
         """Take devices out of a group."""
-        group, devices = self._named(pk)
+        group, devices = self._named()
         changed = devices.remove_from_group(group)
         self.reach(Device, devices.values_list("pk", flat=True))
         return Response({"changed": changed})
 
-    def _named(self, pk: int) -> tuple[DeviceGroup, Any]:
-        group = get_object_or_404(self.get_queryset(), pk=pk)
+    def _named(self) -> tuple[DeviceGroup, Any]:
+        group = self.held()  # it is the devices that are changed, and counted
         named = self.asked(MembersSerializer)["devices"]
         self.spend(named)
         rows: QuerySet[Device] = Device.objects.filter(pk__in=[device.pk for device in named])

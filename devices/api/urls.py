@@ -1,15 +1,9 @@
 """The API's addresses; apps above register their resources in `router` before this is asked."""
 
-from http import HTTPStatus
-
-from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse
 from django.urls import path
-from django.utils.translation import gettext as _
-from django.views.decorators.csrf import csrf_exempt
 
 from devices.api.authorities import AuthorityViewSet, RevocationListViewSet
-from devices.api.base import problems
+from devices.api.base.problems import nothing_here
 from devices.api.base.routers import router
 from devices.api.changes import ChangesView, RestoreView, UndoBatchView, UndoView
 from devices.api.credentials import CertificateViewSet, KeyViewSet
@@ -26,15 +20,6 @@ router.register("trust-anchors", AuthorityViewSet)
 router.register("revocation-lists", RevocationListViewSet)
 router.register("jobs", JobViewSet)
 router.register("events", EventViewSet, basename="events")
-
-
-@csrf_exempt
-@login_not_required
-def nothing_here(_request: HttpRequest, **_rest: str) -> HttpResponse:
-    """Answer any other address below `/api/v1/`."""
-    return problems.answer(
-        HTTPStatus.NOT_FOUND, _("There is nothing at this address."), "not-found"
-    )
 
 
 urlpatterns = [

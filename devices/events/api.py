@@ -1,11 +1,12 @@
 """`GET /api/v1/events`: what happened after a cursor, at once or as soon as it does."""
 
+import re
 import time
 from typing import Any
 
 from django.utils.translation import gettext as _, gettext_lazy
 from drf_spectacular.helpers import forced_singular_serializer
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,6 +26,7 @@ from devices.models import DeviceGroup
 MAX_WAIT = 50  # seconds; proxies give up on an answer after 60
 USUAL_LIMIT, MAX_LIMIT = 100, 1000
 RETRY_AFTER = 5  # seconds
+NUMBER = re.compile(r"[0-9]{1,9}\Z")
 
 
 class CursorGone(problems.Problem):
@@ -86,7 +88,12 @@ class EventViewSet(ViewSetMixin, ApiView):
             ),
             OpenApiParameter("cursor", exclude=True),
         ],
-        responses={200: forced_singular_serializer(EventPageSerializer)},
+        responses={
+            200: forced_singular_serializer(EventPageSerializer),
+            (CursorGone.status_code, problems.MEDIA_TYPE): OpenApiResponse(
+                {"$ref": "#/components/schemas/Problem"}, CursorGone.default_detail
+            ),
+        },
     )
     def list(self, request: Request) -> Response:
         """Return the events after a cursor; wait for some where there are none yet."""
@@ -125,7 +132,7 @@ class EventViewSet(ViewSetMixin, ApiView):
 
     def _number(self, name: str, usual: int, least: int, most: int) -> int:
         text = self.request.query_params.get(name, str(usual))
-        if not (text.isascii() and text.isdecimal() and least <= int(text[:9]) <= most):
+        if not (NUMBER.match(text) and least <= int(text) <= most):
             said = {"least": least, "most": most}
             raise problems.ParameterError(
                 name, _("Write a whole number from %(least)d to %(most)d.") % said

@@ -5,14 +5,14 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django_filters import ChoiceFilter
-from django_filters.rest_framework import CharFilter, FilterSet
+from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api.base.exporting import ExportMixin
-from devices.api.base.filters import MomentFilter
+from devices.api.base.filters import CharFilter, MomentFilter
 from devices.api.base.serializers import ModelSerializer
 from devices.api.base.views import ReadMixin, RegistryViewSet
 from rpc.models import CallOutcome, CallQuerySet, CallRecord

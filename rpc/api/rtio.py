@@ -5,14 +5,14 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 from django_filters import ChoiceFilter
-from django_filters.rest_framework import CharFilter, FilterSet
+from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.base.filters import KeyFilter, TruthFilter
+from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
 from devices.api.base.serializers import (
     CharField,
     IntegerField,

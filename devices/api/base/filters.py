@@ -14,6 +14,14 @@ from devices.api.base.problems import ParameterError
 from devices.moments import parse_moment
 
 
+class CharFilter(filters.CharFilter):
+    """A text as it is, its spaces included; an empty one only where that means something."""
+
+    def __init__(self, *, takes_empty: bool = False, **kwargs: Any) -> None:
+        super().__init__(strip=False, **kwargs)
+        self.takes_empty = takes_empty
+
+
 @extend_schema_field(OpenApiTypes.BOOL)
 class TruthFilter(filters.TypedChoiceFilter):
     """`true` or `false`, and no other word for them."""
@@ -50,7 +58,13 @@ class MomentFilter(filters.Filter):
 
 
 def check(filterset: Any) -> None:
-    """Raise ParameterError where a filter cannot be asked what the address says."""
+    """Raise ParameterError where a filter cannot be asked what the address says.
+
+    An empty value is none: it would be taken for no filter, and all rows for the answer.
+    """
+    for name, one in filterset.filters.items():
+        if filterset.data.get(name) == "" and not getattr(one, "takes_empty", False):
+            raise ParameterError(name, _("Write a value, or leave the parameter out."))
     if not filterset.is_valid():
         errors = filterset.errors.items()
         first, *more = [(name, text) for name, texts in errors for text in texts]

@@ -34,6 +34,8 @@ class KeyPagination(CursorPagination):
 
     def decode_cursor(self, request: Request) -> Any:
         """Return what the cursor says; raises ParameterError for one that is made by hand."""
+        if request.query_params.get(self.cursor_query_param) == "":
+            raise self._unreadable()
         try:
             cursor = super().decode_cursor(request)
         except Exception:  # noqa: BLE001 - NotFound, and what its decoding raises besides
@@ -43,6 +45,15 @@ class KeyPagination(CursorPagination):
             if not POSITION.match(position) or int(position) > BigIntegerField.MAX_BIGINT:
                 raise self._unreadable()
         return cursor
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Describe a page in the words of OpenAPI 3.1, which has no `nullable`."""
+        address = {"type": ["string", "null"], "format": "uri"}
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {"next": address, "previous": address, "results": schema},
+        }
 
     @staticmethod
     def _unreadable() -> ParameterError:

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, ValidationError
 from django.db import IntegrityError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.translation import gettext as _, gettext_lazy
 from django.views import defaults
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.fields import get_error_detail
 from rest_framework.response import Response
@@ -183,7 +185,15 @@ def as_api_exception(error: Exception) -> exceptions.APIException | None:
     return None
 
 
-def handle(error: Exception, _context: dict[str, Any]) -> Response | None:
+def _not_taken(context: dict[str, Any]) -> exceptions.ErrorDetail:
+    """Return what to send a body as, where it came as something else."""
+    kinds = ", ".join(parser.media_type for parser in context["view"].parser_classes)
+    code = exceptions.UnsupportedMediaType.default_code
+    text = _("Send the body with the Content-Type %(kinds)s.") % {"kinds": kinds}
+    return exceptions.ErrorDetail(text, code)
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """Answer with a problem; None lets a fault of ours go up, where it is logged."""
     problem = as_api_exception(error)
     if problem is None:
@@ -194,6 +204,8 @@ def handle(error: Exception, _context: dict[str, Any]) -> Response | None:
     if challenge := getattr(problem, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
     extra = getattr(problem, "extra", {})
+    if isinstance(problem, exceptions.UnsupportedMediaType):
+        problem.detail = _not_taken(context)
     if isinstance(problem, exceptions.ValidationError):
         code, text = "invalid", _("The request has faults; nothing was changed.")
         extra = listed(errors_of(problem.detail))
@@ -225,6 +237,13 @@ def answer(status: HTTPStatus, detail: str, code: str) -> JsonResponse:
     )
 
 
+@csrf_exempt
+@login_not_required
+def nothing_here(_request: HttpRequest, **_rest: str) -> HttpResponse:
+    """Answer any other address below `/api/v1/`."""
+    return answer(HTTPStatus.NOT_FOUND, _("There is nothing at this address."), "not-found")
+
+
 def too_busy() -> HttpResponse:
     """Answer where no slot is free; it asks the database nothing."""
     response = answer(
@@ -251,7 +270,7 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Answer an address that leads nowhere (`handler404`)."""
     if is_api(request):
-        return answer(HTTPStatus.NOT_FOUND, _("There is nothing at this address."), "not-found")
+        return nothing_here(request)
     return defaults.page_not_found(request, exception)
 
 

@@ -75,6 +75,11 @@ class UUIDField(OfType, serializers.UUIDField):
 class RowField(serializers.PrimaryKeyRelatedField):
     """The primary key of another row, among those that the request reaches."""
 
+    default_error_messages = {
+        "incorrect_type": _("This must be the key of a row: a whole number."),
+        "does_not_exist": _("There is no row with the key {pk_value}."),
+    }
+
     def get_queryset(self) -> Any:
         rows = super().get_queryset()
         request = self.context.get("request")
@@ -155,6 +160,7 @@ class Strict(serializers.BaseSerializer):
     default_error_messages: ClassVar[dict[str, Any]] = {
         "unknown": _("There is no such field here."),
         "read_only": _("This cannot be changed here."),
+        "invalid": _("This must be an object."),
     }
 
     def to_internal_value(self, data: Any) -> Any:
@@ -207,7 +213,8 @@ class VersionField(serializers.Field):
 class ModelSerializer(Strict, serializers.ModelSerializer[Any]):
     """A row. `Meta.versioned_with` names the relations whose rows are part of its version.
 
-    `Meta.create_only` names the fields that stay as they were when the row was created.
+    `Meta.create_only` names the fields that stay as they were when the row was created,
+    `Meta.only_of_changes` those that are in answers to changes alone.
     """
 
     serializer_field_mapping = {
@@ -234,6 +241,10 @@ class ModelSerializer(Strict, serializers.ModelSerializer[Any]):
     def get_fields(self) -> dict[str, Any]:
         """Return the fields; of an answer those that were asked for with `fields=`."""
         fields: dict[str, Any] = super().get_fields()
+        view = self.context.get("view")
+        if not getattr(view, "changing", True) and not getattr(view, "swagger_fake_view", False):
+            for name in getattr(self.Meta, "only_of_changes", ()):
+                fields.pop(name)
         if self.instance is not None:
             for name in getattr(self.Meta, "create_only", ()):
                 fields[name].read_only = True

@@ -71,8 +71,9 @@ class ApiView(APIView):
 
     @property
     def operation(self) -> str:
-        """What is asked, as `permissions` names it."""
-        return getattr(self, "action", None) or (self.request.method or "").lower()
+        """What is asked, as `permissions` names it; HEAD asks what GET does."""
+        method = (self.request.method or "").lower()
+        return getattr(self, "action", None) or ("get" if method == "head" else method)
 
     def needed_permissions(self) -> Sequence[str] | None:
         """Return the permissions of the operation; None for one that nobody may ask for."""
@@ -103,6 +104,9 @@ class ApiView(APIView):
         """Let nobody keep an answer: some have secrets, all are about now."""
         response = super().finalize_response(request, response, *args, **kwargs)
         response.headers["Cache-Control"] = "no-store"
+        row = getattr(response, "data", None)
+        if isinstance(row, Mapping) and "etag" in row:
+            response.headers.setdefault("ETag", row["etag"])
         if confirmation.take_unconfirmed():
             response.headers[UNCONFIRMED] = "true"
         return response
@@ -257,6 +261,7 @@ class RegistryViewSet(ApiView, GenericViewSet):
     pagination_class: Any = KeyPagination
     ordering = "pk"
     lookup_value_converter = "int"
+    unnamed_fields: ClassVar[frozenset[str]] = frozenset()  # operations that take no `fields=`
 
     def needed_permissions(self) -> Sequence[str] | None:
         """Return the permissions of the operation: the view's own, or else those of the model."""
@@ -271,7 +276,7 @@ class RegistryViewSet(ApiView, GenericViewSet):
     def known_parameters(self) -> set[str]:
         """Add what lists are filtered and paged by, and `fields` of what is read."""
         known = super().known_parameters()
-        if self.request.method in READING:
+        if self.request.method in READING and self.operation not in self.unnamed_fields:
             known.add("fields")
         if self.operation == "list":
             known |= {"cursor", "limit"}
@@ -296,7 +301,7 @@ class RegistryViewSet(ApiView, GenericViewSet):
 
     def _only(self, wanted: set[str]) -> set[str]:
         serializer: Any = self.get_serializer_class()
-        known = set(serializer(context={}).fields)
+        known = set(serializer(context={"view": self}).fields)
         if unknown := wanted - known:
             text = _("There is no field “%(name)s”. There are: %(known)s.")
             said = {"name": min(unknown)[:100], "known": ", ".join(sorted(known))}
@@ -304,6 +309,13 @@ class RegistryViewSet(ApiView, GenericViewSet):
         return wanted
 
     def get_object(self) -> Any:
+        """Return the row; one that is changed as `held` does, and counted."""
+        row = self.held()
+        if self.changing:
+            self.spend([row])
+        return row
+
+    def held(self) -> Any:
         """Return the row; one that is changed under its lock, and only as the client knows it."""
         row = super().get_object()
         if not self.changing:
@@ -312,7 +324,6 @@ class RegistryViewSet(ApiView, GenericViewSet):
         list(locked.order_by().filter(pk=row.pk).values_list("pk"))
         row = super().get_object()
         self._check_precondition(row)
-        self.spend([row])
         return row
 
     def version(self, row: Model) -> str:

@@ -8,6 +8,7 @@ from django.contrib.auth.models import Permission, User
 from rest_framework.test import APIClient
 
 from devices.events.models import Event
+from tests.support.described import DescribedClient
 
 Client = Callable[..., APIClient]
 
@@ -29,7 +30,7 @@ def client_of(db: None) -> Client:
     """Return the function that makes a client of an account, with a grant or without one."""
 
     def make(user: User, grant: Any = None) -> APIClient:
-        client = APIClient()
+        client = DescribedClient()
         client.force_authenticate(user, token=grant)
         return client
 

@@ -225,6 +225,13 @@ def test_groups_hold_devices(api: APIClient, make_device: Any) -> None:
     assert (
         post(api, f"groups/{house.data['id']}/members", {"devices": devices}).data["changed"] == 0
     )
+    stale = api.post(
+        f"{V1}/groups/{house.data['id']}/members/remove",
+        {"devices": devices},
+        format="json",
+        headers={"If-Match": site["etag"]},
+    )
+    assert stale.status_code == 412
     listed = api.get(f"{V1}/devices?group={house.data['id']}").json()["results"]
     assert [row["id"] for row in listed] == devices
     post(api, f"groups/{house.data['id']}/members/remove", {"devices": devices[:1]})
@@ -246,6 +253,7 @@ ASKED = [
     ("device={one}", 3),
     ("model=devices.device&row={two}", 1),
     ("user=nobody", 0),
+    ("user=", 0),
     ("user=admin", 6),
     ("since=2999-01-01T00:00:00Z", 0),
     ("until=2999-01-01T00:00:00Z", 6),

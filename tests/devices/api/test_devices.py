@@ -104,6 +104,7 @@ def test_refuses_bodies_that_are_no_json(
 
 
 ASKED = [
+    ("get", "/api/v1", 404),
     ("get", "/api/v1/", 404),
     ("get", "/api/v1/nowhere", 404),
     ("post", "/api/v1/nowhere/at/all", 404),
@@ -131,7 +132,16 @@ ASKED = [
     ("get", f"{LIST}?cursor=cD05OTk5OTk5OTk5OTk5OTk5OTk5OTk5", 400),  # p of 20 digits
     ("get", f"{LIST}?cursor=bz0tMQ%3D%3D", 400),  # o=-1
     ("get", f"{LIST}?cursor=%C3%A9", 400),
+    ("get", f"{LIST}?cursor=", 400),
     ("get", f"{LIST}?identifier=%00", 400),
+    ("get", f"{LIST}?identifier=", 400),
+    ("get", f"{LIST}?enabled=", 400),
+    ("get", f"{LIST}?kind=", 400),
+    ("get", f"{LIST}?group=", 400),
+    ("get", f"{LIST}/export?identifier_prefix=", 400),
+    ("get", f"{LIST}/export?fields=identifier", 400),
+    ("get", "/api/v1/keys?ends_before=", 400),
+    ("get", "/api/v1/changes?device=", 400),
 ]
 
 
@@ -190,6 +200,8 @@ FOUND = [
     ("identifier=On", []),
     ("enabled=false", ["three"]),
     ("enabled=true", ["one", "two"]),
+    ("name_prefix=The%20", ["three"]),
+    ("name_prefix=The%20%20", []),
 ]
 
 
@@ -211,6 +223,15 @@ def test_list_asks_little(
     api.get(LIST)
     with django_assert_num_queries(2):
         assert len(api.get(LIST).json()["results"]) == 20
+
+
+READ = ["devices", "changes", "events", "lint", "permissions-document", "jobs", "keys/export"]
+READ += ["explain?source=a&destination=b&command=/v1/C"]
+
+
+@pytest.mark.parametrize("path", READ)
+def test_head_asks_what_get_does(api: APIClient, path: str) -> None:
+    assert api.head(f"/api/v1/{path}").status_code == 200
 
 
 STALE: list[tuple[str | None, int]] = [
@@ -376,6 +397,8 @@ def test_refuses_what_it_would_misread(
     answer = client.generic("POST", LIST, b'{"identifier": "one"}', kind, **extra)
     assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
     assert not Device.objects.exists()
+    if status == 415:
+        assert "Content-Type application/json" in answer.json()["detail"]
 
 
 def test_says_what_not_every_standby_has_confirmed(

@@ -75,6 +75,7 @@ def test_by_kind_and_group(api: APIClient, make_group: Any) -> None:
         ({"wait": "-1"}, "wait"),
         ({"wait": "51"}, "wait"),
         ({"wait": "1.5"}, "wait"),
+        ({"wait": "0000000500000"}, "wait"),
         ({"limit": "0"}, "limit"),
         ({"limit": "1001"}, "limit"),
         ({"limit": "9" * 30}, "limit"),
