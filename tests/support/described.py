@@ -57,7 +57,8 @@ def faults_of(method: str, path: str, answer: Any) -> list[str]:
 
 
 def _operation(method: str, path: str) -> Any:
-    item = next((item for pattern, item in _paths() if pattern.fullmatch(path)), {})
+    found = (item for pattern, item in _paths() if pattern.fullmatch(path))
+    item: dict[str, Any] = next(found, {})
     return item.get("get" if method == "HEAD" else method.lower())
 
 
