@@ -3,9 +3,10 @@
 import re
 import time
 from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.auth import logout
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponseBase
@@ -13,8 +14,10 @@ from django.utils.translation import gettext as _
 
 from authsite.accounts.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
-from devices.admin.base.pages import REASON
+from devices.admin.base.mixins import site_page
+from devices.admin.base.pages import REASON, typed_reason
 from devices.database import confirmation
+from devices.history.context import ReasonTooLong, check_reason
 
 SESSION_WRITE_SECONDS = 60  # a busy session is written once in so many, not at each request
 MALFORMED = re.compile(r"%00|\x00|[0-9]{1000}")  # in a path or a query
@@ -73,15 +76,59 @@ class SessionLimits(Middleware):
 
 
 class RecordHistoryContext(Middleware):
-    """Record changes as made in the admin, by the account that is signed in."""
+    """Record changes as made in the admin, by the account that is signed in.
+
+    A reason that is too long comes back on a page of its own, with all else that was sent.
+    """
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer; the account is asked for its name only where something changes."""
-        # A form with a file is left unread: where that is kept is its page's to choose.
-        has_reason = request.content_type == "application/x-www-form-urlencoded"
-        reason = request.POST.get(REASON, "") if has_reason else ""
-        with history.origin(history.Origin.ADMIN, user=request.user, reason=reason.strip()):
+        """Answer; name and reason are looked up only where something changes.
+
+        By then a page has read its form: where a file in it is kept is the page's to choose.
+        """
+        with history.origin(
+            history.Origin.ADMIN,
+            user=request.user,
+            reason=lambda: typed_reason(request),
+        ):
             return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], *_given: Any
+    ) -> HttpResponseBase | None:
+        """Ask for a shorter reason before anything is done.
+
+        Django calls this once it has found, in the form, the token that says that one of our pages
+        sent it. A page that looks for the token itself has not read its form yet.
+        """
+        if request.user.is_authenticated and not getattr(view, "csrf_exempt", False):
+            try:
+                check_reason(typed_reason(request))
+            except ReasonTooLong as error:
+                return self._ask_again(request, error)
+        return None
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
+        """Ask for a shorter reason where a page put its own words before it."""
+        return self._ask_again(request, error) if isinstance(error, ReasonTooLong) else None
+
+    @staticmethod
+    def _ask_again(request: HttpRequest, error: ReasonTooLong) -> HttpResponseBase:
+        sent = [
+            (name, value)
+            for name, values in request.POST.lists()
+            if name not in {REASON, "csrfmiddlewaretoken"}
+            for value in values
+        ]
+        return site_page(
+            admin.site,
+            request,
+            "admin/reason_too_long.html",
+            title=_("The reason is too long"),
+            fault=" ".join(error.messages),
+            sent=sent,
+            why=typed_reason(request),
+        )
 
 
 class SayUnconfirmed(Middleware):

@@ -155,7 +155,7 @@ class AccountViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):
 
     def _switch(self, switch: Any, done: str) -> Response:
         account = self.get_object()
-        with self.because(self.asked(ReasonSerializer)["reason"]):
+        with self.because(self.asked(ReasonSerializer)["reason"], field="reason"):
             rolled(lambda: switch(account))
         self._log(account.pk, done)
         return self.row_response(account)
@@ -259,6 +259,6 @@ class TokenViewSet(ReadMixin, RegistryViewSet):
         """End a token from its next use on; one that has ended stays as it is."""
         token = self.get_object()
         asked = self.asked(ReasonSerializer)
-        with self.because(asked["reason"]):
+        with self.because(asked["reason"], field="reason"):
             token.revoke(by=user_name(request), **asked)
         return self.row_response(token)

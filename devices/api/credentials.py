@@ -224,7 +224,7 @@ class KeyViewSet(ExportMixin, ReadMixin, ChangeMixin, CredentialDeleteMixin, Reg
         """Revoke a key from its next use on; one that is revoked stays as it is."""
         key = self.get_object()
         asked = self.asked(ReasonSerializer)
-        with self.because(asked["reason"]):
+        with self.because(asked["reason"], field="reason"):
             key.revoke(by=user_name(request), **asked)
         return self.row_response(key)
 
@@ -296,7 +296,7 @@ class CertificateViewSet(
         """Revoke a certificate from its next use on; with `key_too` every other one of its key."""
         certificate = self.get_object()
         asked = self.asked(RevocationSerializer)
-        with self.because(asked["reason"]):
+        with self.because(asked["reason"], field="reason"):
             certificate.revoke(by=user_name(request), **asked)
         return self.row_response(certificate)
 
@@ -306,7 +306,7 @@ class CertificateViewSet(
         """Revoke a certificate of a device that need not have been registered before."""
         asked = self.asked(PresentedSerializer)
         presented = asked.pop("certificate")
-        with self.because(asked["reason"]), faults_of("certificate"):
+        with self.because(asked["reason"], field="reason"), faults_of("certificate"):
             row = Certificate.objects.revoke_presented(
                 presented=presented, by=user_name(request), **asked
             )

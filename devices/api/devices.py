@@ -227,7 +227,7 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
     def revoke_credentials(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke every key and every certificate of a device, for good."""
         device, reason = self.get_object(), self.asked(ReasonSerializer)["reason"]
-        with self.because(reason):
+        with self.because(reason, field="reason"):
             keys, certificates = revoke_credentials(
                 Device.objects.filter(pk=device.pk), by=user_name(request), reason=reason
             )
@@ -311,6 +311,6 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
 
     def _set_enabled(self, *, enabled: bool) -> Response:
         device = self.get_object()
-        with self.because(self.asked(ReasonSerializer)["reason"]):
+        with self.because(self.asked(ReasonSerializer)["reason"], field="reason"):
             Device.objects.filter(pk=device.pk).set_enabled(enabled=enabled)
         return self.row_response(device)

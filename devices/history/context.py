@@ -1,11 +1,12 @@
 """Where the changes of the running code come from, who makes them and why."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -13,6 +14,7 @@ from devices.telemetry import request_id
 from devices.text import storable
 
 MAX_REASON_LENGTH = 255
+MAX_QUOTED = 60  # characters of a reason, in a complaint
 
 
 class Origin(models.TextChoices):
@@ -23,12 +25,30 @@ class Origin(models.TextChoices):
     SHELL = "shell", _("Shell or script")
 
 
+class ReasonTooLong(ValidationError):
+    """A reason, with what the registry puts before it, does not fit into the history."""
+
+    def __init__(self, reason: str) -> None:
+        text = _("“%(begin)s…” has %(n)d characters; a reason has at most %(most)d. Shorten it.")
+        given = {"begin": reason[:MAX_QUOTED], "n": len(reason), "most": MAX_REASON_LENGTH}
+        super().__init__(text, code="too-long", params=given)
+
+
+def check_reason(reason: str) -> None:
+    """Raise ReasonTooLong where a reason is longer than what keeps it."""
+    if len(reason) > MAX_REASON_LENGTH:
+        raise ReasonTooLong(reason)
+
+
 class Source(NamedTuple):
-    """Where changes come from, who makes them (an account or a name) and why."""
+    """Where changes come from, who makes them (an account or a name) and why.
+
+    `reason` is a text, or a function that is asked for it when a change is written.
+    """
 
     origin: Origin = Origin.SHELL
     user: object = ""
-    reason: str = ""
+    reason: str | Callable[[], str] = ""
     batch: UUID | None = None
 
 
@@ -36,19 +56,24 @@ _source: ContextVar[Source] = ContextVar("source", default=Source())  # noqa: B0
 
 
 @contextmanager
-def origin(name: str, *, user: object = None, reason: str = "") -> Iterator[None]:
+def origin(
+    name: str, *, user: object = None, reason: str | Callable[[], str] = ""
+) -> Iterator[None]:
     """Say where the changes within come from; what is not given stays as it is around it.
 
-    `user` is a name or an account, which is asked for its name when a change is written. What is
-    changed within the outermost of these contexts is one batch: a request of staff or of a script,
-    a command, an import. Raises ValueError where `name` is no Origin.
+    `user` is a name or an account, which is asked for its name when a change is written, as is a
+    function for the `reason`. What is changed within the outermost of these contexts is one batch:
+    a request of staff or of a script, a command, an import. Raises ValueError where `name` is no
+    Origin, and ReasonTooLong: what somebody typed is not cut.
     """
+    if isinstance(reason, str):
+        check_reason(reason)
     around = _source.get()
     token = _source.set(
         Source(
             Origin(name),
             around.user if user is None else user,
-            storable(reason[:MAX_REASON_LENGTH]) if reason else around.reason,
+            reason or around.reason,
             around.batch or uuid4(),
         )
     )
@@ -72,7 +97,11 @@ def current_batch() -> UUID | None:
 
 
 def current_reason() -> str:
-    return _source.get().reason
+    """Return why changes are made now; raises ReasonTooLong."""
+    said = _source.get().reason
+    reason = said() if callable(said) else said
+    check_reason(reason)
+    return storable(reason)
 
 
 def current_request() -> str:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Recorded, record
+from devices.history.context import MAX_REASON_LENGTH, check_reason
 from devices.models.batches import locked
 from devices.models.device import Device
 
@@ -38,7 +39,11 @@ class RevocableQuerySet(models.QuerySet[Row]):
         return self.unrevoked().filter(not_after__lte=now)
 
     def revoke(self, *, by: str, reason: str = "") -> int:
-        """Revoke those that are not revoked, from their next use on; return how many that were."""
+        """Revoke those that are not revoked, from their next use on; return how many that were.
+
+        Raises ReasonTooLong.
+        """
+        check_reason(reason)
         revoked, moment = 0, timezone.now()
         with transaction.atomic():
             for batch in locked(self.filter(revoked_at=None)):
@@ -65,7 +70,7 @@ class Revocable(Recorded):
     revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True, editable=False)
     revoked_by = models.CharField(_("revoked by"), max_length=150, blank=True, editable=False)
     revoked_reason = models.CharField(
-        _("reason of the revocation"), max_length=255, blank=True, editable=False
+        _("reason of the revocation"), max_length=MAX_REASON_LENGTH, blank=True, editable=False
     )
 
     class Meta:
@@ -74,8 +79,9 @@ class Revocable(Recorded):
     def revoke(self, *, by: str, reason: str = "", now: datetime | None = None) -> bool:
         """Revoke the credential from its next use on; return False where it was revoked before.
 
-        The first revocation stands: who, when and why are never overwritten.
+        The first revocation stands: who, when and why are never overwritten. Raises ReasonTooLong.
         """
+        check_reason(reason)
         with transaction.atomic():
             locked = type(self)._default_manager.select_for_update()
             self.refresh_from_db(fields=FIELDS, from_queryset=locked)

@@ -22,6 +22,7 @@ from django.utils.translation import gettext as _
 from devices import history
 from devices.credentials import hashing
 from devices.extension_points import AccessEnd, end_access
+from devices.history.context import check_reason
 from devices.models import AttributeDefinition, Certificate, Device
 from devices.models.pre_shared_key import HINT_CHARACTERS
 from devices.transfer.columns import EMPTY, FIELDS, READERS, is_damaged
@@ -138,6 +139,7 @@ class Import(Findings):
 
     def check(self) -> None:
         """Hold every row against the registry; raises ValidationError for the file as a whole."""
+        check_reason(self.reason)
         self.groups.look_up()
         done = 0
         with AttributeDefinition.objects.read_once():

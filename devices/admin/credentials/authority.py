@@ -12,10 +12,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
-from devices import history
 from devices.admin.base.forms import LinesInput
 from devices.admin.base.history import RecordedAdmin
-from devices.admin.base.pages import form_page, own_page, typed_reason
+from devices.admin.base.pages import form_page, own_page
 from devices.admin.base.rendering import (
     CREATED,
     VALID_FROM,
@@ -246,10 +245,8 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
         sent = (request.POST, request.FILES) if request.method == "POST" else ()
         form = LoadListForm(anchor, *sent)
         if form.is_valid():
-            # The middleware leaves a form with a file unread.
-            with history.origin(history.Origin.ADMIN, reason=typed_reason(request)):
-                by = request.user.get_username()
-                loaded = anchor.load_list(form.cleaned_data["content"], by=by)
+            by = request.user.get_username()
+            loaded = anchor.load_list(form.cleaned_data["content"], by=by)
             text = ngettext(
                 "The list is in force; it names %(n)d certificate.",
                 "The list is in force; it names %(n)d certificates.",

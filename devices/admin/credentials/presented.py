@@ -13,9 +13,8 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices import history
 from devices.admin.base.forms import CurrentForm, LinesInput
-from devices.admin.base.pages import typed_reason, url_name
+from devices.admin.base.pages import url_name
 from devices.admin.credentials.previews import Preview
 from devices.credentials import x509
 
@@ -126,11 +125,6 @@ class CertificatePreviewMixin:
         if obj is not None:
             kwargs["form"] = CurrentForm
         return super().get_form(request, obj, change, **kwargs)  # type: ignore[misc]
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Register or change a row; the middleware leaves the reason in a form with a file."""
-        with history.origin(history.Origin.ADMIN, reason=typed_reason(request)):
-            return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models, transaction
 from django.db.models import Model, QuerySet
 from django.utils.translation import gettext as _
@@ -37,6 +37,7 @@ from devices.api.base.throttling import TokenThrottle
 from devices.api.base.versions import describes, entity_tags, matches, version_of
 from devices.database import confirmation
 from devices.extension_points import WATCHES, Turned
+from devices.history.context import ReasonTooLong, check_reason
 from devices.models.dependants import dependants, not_deletable
 from devices.text import hidden_in
 
@@ -164,10 +165,19 @@ class ApiView(APIView):
             if narrowed(self.request, rows).count() != len(wanted):
                 raise PermissionDenied
 
-    def because(self, said: str = "") -> AbstractContextManager[None]:
-        """Put into the history who asks and why; the name of the token stands before the reason."""
+    def because(self, said: str = "", *, field: str = "") -> AbstractContextManager[None]:
+        """Put into the history who asks and why; the name of the token stands before the reason.
+
+        One that is too long is told of the field of the body that says it, else of the header.
+        """
         token = f"[{self.request.auth}]" if self.request.auth is not None else ""
         reason = " ".join(filter(None, (token, said.strip())))
+        try:
+            check_reason(reason)
+        except ReasonTooLong as error:
+            if field:
+                raise ValidationError({field: error}) from None
+            raise problems.HeaderError(REASON, " ".join(error.messages)) from None
         return history.origin(history.Origin.API, user=self.request.user, reason=reason)
 
     def _reason(self) -> str:

@@ -281,6 +281,23 @@ def test_disables_with_a_reason(api: APIClient, make_device: Any) -> None:
     assert Device.history.first().history_change_reason == "found, schön"
 
 
+def test_a_reason_too_long_for_the_history_is_refused(
+    api: APIClient, client_of: Client, make_device: Any, make_group: Any
+) -> None:
+    lab = make_group("lab")
+    path = f"{LIST}/{make_device(groups=[lab]).pk}/disable"
+    answer = post(api, path, {}, **{"Change-Reason": "x" * 256})
+    (fault,) = answer.json()["errors"]
+    assert (answer.status_code, fault["header"]) == (400, "Change-Reason")
+    assert "has 256 characters; a reason has at most 255" in fault["detail"]
+    client = client_of(account("robot", superuser=True), Lab(lab))
+    answer = post(client, path, {"reason": "x" * 250})  # which “[lab robot] ” stands before
+    (fault,) = answer.json()["errors"]
+    assert (answer.status_code, fault["pointer"]) == (400, "#/reason")
+    assert "“[lab robot] xxx" in fault["detail"]
+    assert Device.objects.get().enabled
+
+
 def test_tells_what_would_change_and_changes_nothing(api: APIClient) -> None:
     answer = post(api, f"{LIST}?validate_only=true", {"identifier": "one"})
     assert answer.status_code == 200, answer.data

@@ -45,6 +45,8 @@ def test_one_change_is_undone_and_no_other(api: APIClient, lamp: Device) -> None
     assert named["id"] == listed[1]["id"]
     tried = post(api, "undo?validate_only=true", named)
     assert tried.json()["result"]["fields_changed"][0]["new"] == "one"
+    refused = post(api, "undo", named, **{"Change-Reason": "x" * 250})
+    assert (refused.status_code, refused.json()["errors"][0]["header"]) == (400, "Change-Reason")
     answer = post(api, "undo", named, **{"Change-Reason": "a slip"})
     assert answer.status_code == 200
     assert answer.json() == {

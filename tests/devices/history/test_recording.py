@@ -6,6 +6,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -128,10 +129,21 @@ def test_an_origin_nobody_knows_is_refused() -> None:
         pass
 
 
-def test_a_reason_too_long_for_its_column_is_cut(make_device: Make) -> None:
-    with history.origin("import", reason="x" * 1000):
-        make_device()
-    assert last(Device).history_change_reason == "x" * MAX_REASON_LENGTH
+def test_a_reason_too_long_for_its_column_is_refused_and_never_cut(make_device: Make) -> None:
+    fits, too_long = "x" * MAX_REASON_LENGTH, "é" * (MAX_REASON_LENGTH + 1)
+    with history.origin("import", reason=fits):
+        key = PreSharedKey.objects.issue(device=make_device())[0]
+    assert last(Device).history_change_reason == fits
+    keys = PreSharedKey.objects.filter(pk=key.pk)
+    for refused in (
+        lambda: history.origin("import", reason=too_long).__enter__(),
+        lambda: key.revoke(by="kim", reason=too_long),
+        lambda: keys.revoke(by="kim", reason=too_long),
+    ):
+        with pytest.raises(ValidationError, match="has 256 characters; a reason has at most 255"):
+            refused()
+    assert not keys.revoked().exists()
+    assert keys.revoke(by="kim", reason=fits) == 1
 
 
 def test_a_reason_that_no_database_stores_is_kept_without_what_it_cannot(make_device: Make) -> None:

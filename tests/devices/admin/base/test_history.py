@@ -253,6 +253,57 @@ def test_staff_say_why_they_change_something(admin_client: Client, make_group: A
     assert "the site was rebuilt" in admin_client.get(ALL).content.decode()
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "/admin/devices/devicegroup/{pk}/change/",
+        "/admin/devices/devicegroup/{pk}/delete/",
+        "/admin/devices/devicegroup/{pk}/history/{change}/undo/",
+        "/admin/history/together/{batch}/",
+        "/admin/devices/devicegroup/",
+    ],
+)
+def test_a_reason_that_is_too_long_comes_back_with_all_that_was_sent(
+    page: str, admin_client: Client, make_group: Any
+) -> None:
+    group = make_group("boilers")
+    with history.origin("admin", reason="x" * 255):
+        group.description = "in the cellar"
+        group.save()
+    change = last_entry(group).change
+    address = page.format(pk=group.pk, change=change.history_id, batch=change.batch)
+    sent = {
+        "name": "<pumps>",
+        "post": "yes",
+        "action": "delete_selected",
+        "_change_reason": "x" * 999,
+    }
+    sent["_selected_action"] = str(group.pk)
+    answer = admin_client.post(address, sent)
+    shown = answer.content.decode()
+    assert answer.status_code == 200
+    assert "has 999 characters; a reason has at most 255" in shown
+    for text in ("x" * 999, 'name="post" value="yes"', "&lt;pumps&gt;"):
+        assert text in shown
+    group.refresh_from_db()
+    assert (group.name, group.description) == ("boilers", "in the cellar")
+
+
+def test_what_the_registry_writes_before_a_reason_counts(
+    admin_client: Client, make_group: Any
+) -> None:
+    group = make_group("boilers")
+    group.description = "in the cellar"
+    group.save()
+    change = last_entry(group).change
+    address = f"/admin/devices/devicegroup/{group.pk}/history/{change.history_id}/undo/"
+    shown = admin_client.post(address, {"_change_reason": "y" * 255}).content.decode()
+    assert "“undid the change of 2" in shown
+    assert "y" * 255 in shown
+    group.refresh_from_db()
+    assert group.description == "in the cellar"
+
+
 def test_who_only_looks_is_not_asked_why(make_group: Any) -> None:
     address = f"/admin/devices/devicegroup/{make_group().pk}/change/"
     assert "_change_reason" not in role("Viewer").get(address).content.decode()
