@@ -1,7 +1,7 @@
 """What a text must not hold: what nobody sees, what turns text round, what no database stores.
 
 And what can be taken for another text: `variants` finds it by equality, in an index. And how a name
-stands in a line of text: `isolated`.
+and a count stand in a line of text: `isolated`, `count_text`.
 """
 
 import unicodedata
@@ -110,3 +110,8 @@ def isolated(name: object) -> str:
     if text.isascii() or not RIGHT_TO_LEFT & {unicodedata.bidirectional(char) for char in text}:
         return text
     return f"{ISOLATE}{text}\u2069"
+
+
+def count_text(n: int, *, is_cut: bool) -> str:
+    """Return a count; one that was ended there, since there are more, with a plus sign."""
+    return f"{n:,}+" if is_cut else f"{n:,}"

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from acl.admin.filters import GROUP, received_by, sent_by, subject_of
 from acl.models import CommandPermission
-from devices.admin.base.filters import count_text, counts
+from devices.admin.base.filters import bounded_count_text, counts
 from devices.extension_points import Panel, Place
 from devices.models import Device, DeviceGroup
 
@@ -55,6 +55,6 @@ def _direction(heading: str, query: str, conditions: list[Q]) -> dict[str, Any]:
         "query": query,
         "rules": rules,
         "shown": len(rules),
-        "total": count_text(total),
+        "total": bounded_count_text(total),
         "is_cut": total > len(rules),
     }

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 from acl.models import CommandPermission
 from authsite.admin.links import list_url, may_add, may_see
 from devices.admin.base.charts import Hour, hourly_bars
-from devices.admin.base.filters import count_text, counts as bounded_counts
+from devices.admin.base.filters import bounded_count_text, counts as bounded_counts
 from devices.admin.base.history import shown
 from devices.admin.base.rendering import SOON, Tone
 from devices.events.models import DeliveryState, WebhookState
@@ -68,7 +68,7 @@ class Attention:
     @property
     def amount(self) -> str:
         """The number, as far as it was counted."""
-        return count_text(self.value)
+        return bounded_count_text(self.value)
 
 
 class Refusals(NamedTuple):

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from acl.models import CommandPermission, CommandSet
 from authsite.admin.links import list_url, may_see, row_url
 from devices.addresses import is_storable
-from devices.admin.base.filters import MAX_COUNTED, count_text, counts
+from devices.admin.base.filters import MAX_COUNTED, bounded_count_text, counts
 from devices.models import Certificate, CertificateAuthority, Device, DeviceGroup
 from devices.text import isolated
 
@@ -56,7 +56,7 @@ class Hits:
     @property
     def shown_count(self) -> str:
         """The count, as the lists write it."""
-        return count_text(self.count)
+        return bounded_count_text(self.count)
 
 
 class Kind(NamedTuple):

@@ -166,6 +166,10 @@ class GroupFilter(CountedFilter):
             choices = [(str(pk), name) for pk, name in rows] + choices
         return [*choices, ("none", _("In no group"))] if choices else []
 
+    def has_output(self) -> bool:
+        """Show what was chosen, though it be gone."""
+        return super().has_output() or self.value() is not None
+
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
         """Return the devices of a choice."""
         if value == "none":

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from devices.admin.base.changelist import OrderedChangeList, is_large
-from devices.admin.base.filters import count_text, counts
+from devices.admin.base.filters import bounded_count_text, counts
 from devices.admin.base.forms import RowsField
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin
@@ -171,5 +171,5 @@ class DeviceGroupAdmin(
             '<a href="{}?group={}">{}</a>',
             reverse("admin:devices_device_changelist"),
             group.pk,
-            count_text(vars(group)["device_total"]),
+            bounded_count_text(vars(group)["device_total"]),
         )

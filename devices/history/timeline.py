@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
 from django.db import connection, models
 from django.db.models import Q
@@ -18,6 +19,7 @@ from devices.history.differences import FieldChange, Names, changes_before, diff
 from devices.history.models import ChangeType
 from devices.history.recording import all_histories
 from devices.moments import parse_moment
+from devices.text import count_text
 
 PER_PAGE = 50
 LATEST_FIRST = ("-history_date", "-history_id")
@@ -37,7 +39,7 @@ class Counted(NamedTuple):
 
     @property
     def shown(self) -> str:
-        return _shown(self.n, is_cut=self.is_cut)
+        return count_text(self.n, is_cut=self.is_cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,11 +395,14 @@ def _kinds_of_first(
 def total_text(counts: Sequence[Counted], *, besides: int = 0) -> str:
     """Return how many changes there are in all besides some, as far as they were counted."""
     n = sum(one.n for one in counts) - besides
-    return _shown(n, is_cut=any(one.is_cut for one in counts))
+    return count_text(n, is_cut=any(one.is_cut for one in counts))
 
 
-def _shown(n: int, *, is_cut: bool) -> str:
-    return f"{n:,}+" if is_cut else f"{n:,}"
+def knows(name: str) -> bool:
+    """Whether there is an account of that name, or somebody of it ever changed anything."""
+    if get_user_model()._default_manager.filter(username=name).exists():
+        return True
+    return any(one.objects.filter(history_user_id=name).exists() for one in all_histories())
 
 
 def entries_of(changes: Sequence[Any]) -> list[Entry]:

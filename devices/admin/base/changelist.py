@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import Model, QuerySet
@@ -63,6 +63,39 @@ def narrowed(cl: Any) -> Narrowed:
         if name not in known and values:
             chips.append(_linked(cl, name, values))
     return Narrowed(filters, chips)
+
+
+def check_choices(cl: Any) -> None:
+    """Raise ValidationError where a list is narrowed by what is not there, such as a deleted group.
+
+    The list shows that and no row; a file without rows would look like an answer.
+    """
+    unknown = []
+    for spec in cl.filter_specs:
+        unknown += getattr(spec, "unreadable", ())
+        value = spec.value() if isinstance(spec, admin.SimpleListFilter) else None
+        if value is not None and value not in {str(one) for one, _label in spec.lookup_choices}:
+            unknown.append(f"{spec.title}: {value}")
+    for name, values in cl.get_filters_params().items():
+        unknown += (f"{name}: {value}" for value in values if not _is_there(cl, name, value))
+    if unknown:
+        raise ValidationError(
+            _("Nothing was exported: the list is narrowed by what is not there (%(names)s)."),
+            params={"names": ", ".join(unknown)},
+        )
+
+
+def _is_there(cl: Any, name: str, value: str) -> bool:
+    """Whether a row or a choice is there that a parameter of a list names; others always are."""
+    name, _separator, lookup = name.partition("__")
+    try:
+        field = cl.opts.get_field(name)
+    except FieldDoesNotExist:
+        return True
+    if field.is_relation and value.isdecimal():
+        return bool(field.related_model._default_manager.filter(pk=value).exists())
+    choices = dict(getattr(field, "flatchoices", ()))
+    return not choices or lookup not in {"", "exact"} or value in choices
 
 
 def _linked(cl: Any, name: str, values: list[str]) -> Chip:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.rendering import SOON
+from devices.text import count_text
 
 MAX_COUNTED = 10_000  # rows that a filter counts for one choice
 
@@ -38,9 +39,9 @@ def counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:
     return list(row)
 
 
-def count_text(count: int) -> str:
+def bounded_count_text(count: int) -> str:
     """Return a count as a filter shows it."""
-    return f"{MAX_COUNTED:,}+" if count > MAX_COUNTED else f"{count:,}"
+    return count_text(min(count, MAX_COUNTED), is_cut=count > MAX_COUNTED)
 
 
 class CountedFilter(admin.SimpleListFilter):
@@ -72,7 +73,7 @@ class CountedFilter(admin.SimpleListFilter):
         rows = changelist.left_by_others(self)
         kept = (self.keep_to_count(rows, str(value)) for value, _label in self.lookup_choices)
         found = counts(kept)
-        return {f"{n}__c": count_text(count) for n, count in enumerate(found)}
+        return {f"{n}__c": bounded_count_text(count) for n, count in enumerate(found)}
 
 
 class CredentialStateFilter(admin.SimpleListFilter):
