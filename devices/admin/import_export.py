@@ -27,7 +27,7 @@ from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _, gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from devices.admin.base.changelist import MAX_LISTED, hits
+from devices.admin.base.changelist import MAX_LISTED, check_choices, hits
 from devices.admin.base.forms import LineInput
 from devices.admin.base.pages import OwnPagesMixin, download, own_page
 from devices.admin.base.reauthentication import is_recent
@@ -313,6 +313,7 @@ class ImportExportMixin(OwnPagesMixin):
         try:
             listed: Any = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
+            messages.error(request, _("Nothing was exported: the list cannot be narrowed so."))
             return redirect("admin:devices_device_changelist")
         devices = Device.objects.all()
         is_filtered = bool(listed.query or listed.get_filters_params())
@@ -321,7 +322,11 @@ class ImportExportMixin(OwnPagesMixin):
         elif is_filtered:
             devices = listed.queryset
         refusal = ""
-        if wanted in Format.values:
+        try:
+            check_choices(listed)
+        except ValidationError as error:
+            refusal = " ".join(error.messages)
+        if wanted in Format.values and not refusal:
             kind = Format(wanted)
             name = f"devices-{timezone.now():%Y%m%d}.{kind}"
             if kind != Format.XLSX:

@@ -1,5 +1,9 @@
-"""Devices by conditions on the command line: `--filter KEY=VALUE`."""
+"""Devices by conditions on the command line: `--filter KEY=VALUE`.
 
+A condition that names what is not there is refused: nothing found would look like an answer.
+"""
+
+import re
 from argparse import ArgumentTypeError
 from typing import Any
 
@@ -7,11 +11,12 @@ from django.core.exceptions import FieldError, ValidationError
 from django.core.management.base import CommandError, CommandParser
 
 from devices.management.base import moment
-from devices.models import Device
+from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
 
 FILTERS = ("identifier", "kind", "name", "description", "groups", "enabled", "created", "last_seen")
-NO_FILTER = (ArgumentTypeError, FieldError, KeyError, TypeError, ValidationError, ValueError)
+NO_FILTER = (ArgumentTypeError, FieldError, TypeError, ValidationError, ValueError, re.error)
+EXACT = ("", "exact", "in")  # look-ups that name something; the others are patterns and bounds
 
 
 def add_filter(parser: CommandParser) -> None:
@@ -26,7 +31,10 @@ def add_filter(parser: CommandParser) -> None:
 
 
 def chosen(conditions: list[str]) -> DeviceQuerySet:
-    """Return the devices for which all conditions hold; ends with 2 where one is none."""
+    """Return the devices for which all conditions hold.
+
+    Ends with 2 where one makes no sense, with 1 where one names what is not there.
+    """
     devices = Device.objects.all()
     for condition in conditions:
         key, equals, value = condition.partition("=")
@@ -38,6 +46,7 @@ def chosen(conditions: list[str]) -> DeviceQuerySet:
             )
         try:
             wanted = _wanted(field, lookup, value)
+            _check_named(key, field, lookup, wanted)
             if field == "groups":
                 key = f"groups__name__{lookup}" if lookup else "groups__name"
             devices = devices.filter(pk__in=Device.objects.filter(**{key: wanted}).values("pk"))
@@ -49,7 +58,31 @@ def chosen(conditions: list[str]) -> DeviceQuerySet:
 def _wanted(field: str, lookup: str, value: str) -> Any:
     """Return what a field is compared with; raises where the text is none of its values."""
     if field == "enabled" or lookup == "isnull":
-        return {"true": True, "false": False}[value.lower()]
-    if field in {"created", "last_seen"}:
-        return None if value.lower() == "none" else moment(value)
-    return value.split(",") if lookup == "in" else value
+        truths = {"true": True, "false": False}
+        if value.lower() not in truths:
+            raise ValueError("write true or false")
+        return truths[value.lower()]
+    if lookup in {"regex", "iregex"}:
+        re.compile(value)
+    read = moment if field in {"created", "last_seen"} else str
+    if lookup == "in":
+        return [read(one) for one in value.split(",")]
+    return None if read is moment and value.lower() == "none" else read(value)
+
+
+def _check_named(key: str, field: str, lookup: str, wanted: Any) -> None:
+    """Find each group, kind and device that is named; none of them is a pattern of nothing."""
+    named = wanted if isinstance(wanted, list) else [wanted]
+    for name in named:
+        if field == "kind" and lookup in EXACT and name not in Device.Kind.values:
+            raise ValueError(f"there is no kind “{name}”, but {' and '.join(Device.Kind)}")
+        if field == "groups" and lookup != "isnull":
+            by = "name" if lookup in EXACT else f"name__{lookup}"
+            found: Any = DeviceGroup.objects.filter(**{by: name})
+        elif field == "identifier" and lookup in EXACT:
+            found = Device.objects.filter(identifier=name)
+        else:
+            continue
+        if not found.exists():
+            noun = "group" if field == "groups" else "device"
+            raise CommandError(f"“{key}={name}”: there is no such {noun}", returncode=1)

@@ -17,6 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
+from devices.admin.base.changelist import check_choices
 from devices.admin.base.history import EXPORTED, MAX_EXPORTED
 from devices.admin.base.mixins import ReadOnlyMixin
 from devices.admin.base.pages import OwnPagesMixin, download, is_key, own_page
@@ -54,6 +55,9 @@ class PeriodFilter(admin.SimpleListFilter):
         super().__init__(request, params, *args)
         self.typed = typed
         self.moments = {end: parse_moment(text, zone=UTC) for end, text in typed.items()}
+        self.unreadable = [
+            f"{end}: {text}" for end, text in typed.items() if text and self.moments[end] is None
+        ]
         hours = any(name.startswith("bucket") for name in request.GET)
         self.chosen = self.value() or ("all" if hours or any(self.moments.values()) else self.usual)
         self.kept: list[tuple[str, str]] = []
@@ -145,7 +149,11 @@ class GroupFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         asked = self.value() or ""
         self.group = DeviceGroup.objects.filter(pk=asked).first() if is_key(asked) else None
-        return [(asked, self.group or NOTHING)] if asked else []
+        return [(asked, self.group)] if self.group else []
+
+    def has_output(self) -> bool:
+        """Show what a link has chosen, though it be gone."""
+        return self.value() is not None
 
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[CallRecord]:
         """Keep the rows about the group's devices, as many as its page looks at."""
@@ -270,9 +278,11 @@ class CallRecordAdmin(OwnPagesMixin, ReadOnlyMixin):
         request.GET = query  # type: ignore[assignment]
         back = f"{reverse('admin:rpc_callrecord_changelist')}?{query.urlencode()}"
         try:
-            calls: Any = self.get_changelist_instance(request).queryset
-            export = export_calls(calls, kind, most=MAX_EXPORTED)
+            listed: Any = self.get_changelist_instance(request)
+            check_choices(listed)
+            export = export_calls(listed.queryset, kind, most=MAX_EXPORTED)
         except IncorrectLookupParameters:
+            messages.error(request, _("Nothing was exported: the list cannot be narrowed so."))
             return HttpResponseRedirect(reverse("admin:rpc_callrecord_changelist"))
         except ValidationError as error:
             messages.error(request, " ".join(error.messages))

@@ -254,7 +254,7 @@ def test_devices_are_listed_and_shown(make_device: Factory, make_group: Any) -> 
     assert printed == "sensor-1  enabled   device   Sensor\n"
     assert "more than 1" in complaint
     assert answer("list_devices", "--filter", "groups=lab")["more"] is False
-    assert run("list_devices", "--filter", "groups=none", code=1)[0] == "No device.\n"
+    assert run("list_devices", "--filter", "name=none", code=1)[0] == "No device.\n"
     run("list_devices", "--filter", "colour=red", code=2)
     key, secret = PreSharedKey.objects.issue(
         device=Device.objects.get(identifier="sensor-1"), label="factory"

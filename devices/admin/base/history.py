@@ -274,6 +274,14 @@ class ChangesForm(forms.Form):
         model: Any = self.fields["model"]
         model.choices = [("", _("Anything")), *sorted(names, key=lambda one: one[1])]
 
+    def clean(self) -> dict[str, Any]:
+        """Refuse a time without any moment."""
+        said = super().clean() or {}
+        since, until = said.get("since"), said.get("until")
+        if since and until and since > until:
+            self.add_error("until", _("This lies before the beginning."))
+        return said
+
     def where(self) -> dict[Any, Q]:
         """Return the histories that are looked through, each under its condition."""
         said = self.cleaned_data if self.is_valid() else {}
@@ -288,6 +296,20 @@ class ChangesForm(forms.Form):
             condition &= Q(history_date__lte=_on(said["until"], time.max))
         chosen = [self._histories[said["model"]]] if said.get("model") else self._histories.values()
         return dict.fromkeys(chosen, condition)
+
+    def check(self) -> None:
+        """Raise ValidationError where the form asks for what cannot be, or for nobody."""
+        if not self.is_valid():
+            faults = (
+                f"{self.fields[name].label}: {' '.join(texts)}"
+                for name, texts in self.errors.items()
+            )
+            raise ValidationError(_("Nothing was exported.") + " " + " ".join(faults))
+        name = self.cleaned_data["user"]
+        if name and not timeline.knows(name):
+            raise ValidationError(
+                _("Nothing was exported: nobody is known as “%(name)s”."), params={"name": name}
+            )
 
 
 def _on(day: Any, at: time) -> datetime:
@@ -325,8 +347,10 @@ def exported_changes(request: HttpRequest) -> HttpResponseBase:
     query = request.GET.copy()
     wanted = query.pop("format", [""])[-1]
     kind = Format(wanted) if wanted in EXPORTED else Format.CSV
+    form = ChangesForm(histories, query)
     try:
-        export = export_changes(ChangesForm(histories, query).where(), kind, most=MAX_EXPORTED)
+        form.check()
+        export = export_changes(form.where(), kind, most=MAX_EXPORTED)
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
         return HttpResponseRedirect(f"{reverse('admin:changes')}?{query.urlencode()}")

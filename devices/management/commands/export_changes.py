@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import Q
 
-from devices.history import Origin, all_histories
+from devices.history import Origin, all_histories, timeline
 from devices.management.exporting import PeriodExportCommand
 from devices.transfer.changes import export_changes
 from devices.transfer.exporting import Export
@@ -40,6 +40,8 @@ class Command(PeriodExportCommand):
                     returncode=2,
                 )
         chosen = {label.lower() for label in options["model"]} or histories.keys()
+        if options["by"] is not None and not timeline.knows(options["by"]):
+            raise CommandError(f"nobody is known as {options['by']}", returncode=1)
         wanted = {
             "history_date__gte": options["since"],
             "history_date__lt": options["until"],

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from devices.management.exporting import PeriodExportCommand
+from devices.models import Device
 from devices.transfer.exporting import Export
 from devices.transfer.formats import Format
 from rpc.exporting import export_calls
@@ -32,12 +33,13 @@ class Command(PeriodExportCommand):
         parser.add_argument("--question", choices=Question.values)
 
     def export(self, kind: Format, **options: Any) -> Export:
+        self._check_known(options["caller"], options["about"])
         calls: CallQuerySet = CallRecord.objects.all()
         if options["since"] is not None:
             calls = calls.since(options["since"])
         if options["until"] is not None:
             calls = calls.before(options["until"])
-        if options["about"]:
+        if options["about"] is not None:
             calls = calls.about_prefix(options["about"])
         exactly = {
             name: options[name]
@@ -45,3 +47,18 @@ class Command(PeriodExportCommand):
             if options[name] is not None
         }
         return export_calls(calls.filter(**exactly), kind)
+
+    @staticmethod
+    def _check_known(caller: str | None, about: str | None) -> None:
+        """End with 1 where no call was ever counted and no device is registered of that name."""
+        calls = CallRecord.objects.all()
+        if caller is not None and not (
+            calls.filter(caller=caller).exists()
+            or Device.objects.filter(identifier=caller).exists()
+        ):
+            raise CommandError(f"no caller {caller} is known", returncode=1)
+        if about is not None and not (
+            Device.objects.filter(identifier__startswith=about).exists()
+            or calls.about_prefix(about).exists()
+        ):
+            raise CommandError(f"no device is known whose ID begins with {about}", returncode=1)

@@ -370,6 +370,30 @@ def test_csv_is_exported_as_the_spreadsheet_wants_it_and_read_again(
     assert (row.cells["identifier"], row.cells["name"]) == ("a", "b;c,d")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("group", "999"),
+        ("group", "roof"),
+        ("groups__id__exact", "999"),
+        ("kind__exact", "fridge"),
+        ("credentials", "lost"),
+        ("seen", "1y"),
+    ],
+)
+def test_a_filter_by_what_is_not_there_exports_nothing(
+    name: str, value: str, admin_client: Client, make_device: Factory
+) -> None:
+    make_device("a")
+    page = reverse("admin:devices_device_export")
+    for wanted in ({}, {"format": "csv"}, {"format": "xlsx"}):
+        answer = admin_client.get(page, {name: value, **wanted})
+        assert "Content-Disposition" not in answer
+        shown = answer.content.decode()
+        assert "Nothing was exported" in shown
+        assert f": {value})" in shown
+
+
 def test_exporting_needs_viewing(staff: Callable[..., Client], make_device: Factory) -> None:
     make_device("a")
     page = reverse("admin:devices_device_export")

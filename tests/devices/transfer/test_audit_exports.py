@@ -97,7 +97,7 @@ CHOSEN = [
     (["--by", "kim", "--model", "devices.device"], 2),
     (["--model", "devices.device", "--model", "DEVICES.DeviceGroup"], 3),
     (["--origin", "admin", "--model", "devices.presharedkey"], 1),
-    (["--by", "nobody"], 0),
+    (["--by", "root", "--model", "devices.device"], 0),
     (["--until", "2001-01-01"], 0),
     (["--since", "2999-01-01"], 0),
     (["--since", "2001-01-01", "--model", "devices.device"], 2),
@@ -130,11 +130,13 @@ def test_calls_are_written_latest_hour_first(called: None, monkeypatch: Any) -> 
         (["--outcome", "refused"], 3),
         (["--about", "lamp-1"], 3),
         (["--caller", "backend", "--question", "credential"], 9),
-        (["--caller", "other"], 0),
+        (["--caller", "idle"], 0),
+        (["--about", "idle"], 0),
     ],
     ids=str,
 )
-def test_calls_are_chosen(words: list[str], found: int, called: None) -> None:
+def test_calls_are_chosen(words: list[str], found: int, called: None, make_device: Any) -> None:
+    make_device("idle")
     assert len(lines(run("export_calls", "--json", *words)[0])) == found
 
 
@@ -154,6 +156,22 @@ def test_what_is_no_export(words: tuple[str, ...], tmp_path: Path) -> None:
     words = tuple(str(tmp_path / word) if word.startswith("x.") else word for word in words)
     run(*words, code=2 if words[1] != "--format" and words[2] != "yesterday" else 1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "name"),
+    [
+        ("export_changes", "--by", "nobody"),
+        ("export_calls", "--caller", "other"),
+        ("export_calls", "--about", "lamps"),
+    ],
+)
+def test_who_is_not_known_is_named_and_nothing_written(
+    command: str, option: str, name: str, changed: dict[str, str], called: None, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    assert name in run(command, option, name, "--output", str(path), code=1)[1]
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("ending", ["csv", "ndjson"])
@@ -212,6 +230,41 @@ def test_pages_hand_out_what_they_list(page: str, changed: dict[str, str]) -> No
     assert b"lamp" in body
     for secret in changed.values():
         assert secret.encode() not in body
+
+
+@pytest.mark.parametrize(
+    ("page", "query", "said"),
+    [
+        ("/admin/history/", "since=soon", "Enter a valid date"),
+        ("/admin/history/", "since=2026-02-01&until=2026-01-01", "before the beginning"),
+        ("/admin/history/", "origin=moon", "moon"),
+        ("/admin/history/", "model=devices.fridge", "devices.fridge"),
+        ("/admin/history/", "user=nobody", "“nobody”"),
+        ("/admin/rpc/callrecord/", "period=2y", "time: 2y"),
+        ("/admin/rpc/callrecord/", "from=soon", "from: soon"),
+        ("/admin/rpc/callrecord/", "group=999", "group of the subject: 999"),
+        ("/admin/rpc/callrecord/", "outcome__exact=perhaps", "perhaps"),
+        ("/admin/rpc/callrecord/", "reason=no-reason", "no-reason"),
+    ],
+)
+def test_pages_hand_out_nothing_where_a_filter_is_wrong(
+    page: str, query: str, said: str, changed: dict[str, str], called: None
+) -> None:
+    answer = staff("Auditor").get(f"{page}export/?{query}&format=csv", follow=True)
+    assert answer.redirect_chain == [(f"{page}?{query}", 302)]
+    shown = answer.content.decode()
+    assert "Nothing was exported" in shown
+    assert said in shown
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
+def test_the_first_and_the_last_day_are_days(day: str, changed: dict[str, str]) -> None:
+    client = staff("Auditor")
+    for name in ("since", "until"):
+        assert client.get(f"/admin/history/?{name}={day}").status_code == 200
+        answer = client.get(f"/admin/history/export/?{name}={day}")
+        assert answer.status_code == 200
+        answer.close()
 
 
 def test_pages_hand_out_only_what_may_be_seen(changed: dict[str, str]) -> None:

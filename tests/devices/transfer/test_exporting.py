@@ -167,6 +167,7 @@ def test_the_command_prints_csv_and_filters(fleet: None) -> None:
     assert len(chosen()) == 4
     assert chosen("groups=Roof") == ["lamp-1"]
     assert chosen("groups__in=Roof,Site") == ["lamp-1"]
+    assert chosen("groups__iexact=roof") == ["lamp-1"]
     assert chosen("kind=backend", "enabled=false") == ["'@lamp"]
     assert chosen("kind=backend", "enabled=true") == []
     assert chosen("identifier__startswith=lamp") == ["lamp-1"]
@@ -180,11 +181,33 @@ def test_the_command_prints_csv_and_filters(fleet: None) -> None:
     [
         "kind", "keys__digest__startswith=a", "pk=1", "groups__devices__keys__digest=a",
         "enabled=maybe", "last_seen=soon", "name__nonsense=x", "groups__parent__name=x",
+        "kind=fridge", "kind__in=device,fridge", "name__regex=(", "created__in=2026-01-01,soon",
     ],
 )  # fmt: skip
 def test_the_command_refuses_what_is_no_filter(fleet: None, condition: str) -> None:
     _, said = run("export_devices", "--filter", condition, code=2)
     assert "is no filter" in said
+
+
+@pytest.mark.parametrize(
+    ("condition", "name"),
+    [
+        ("groups=Rof", "“groups=Rof”"),
+        ("groups__in=Roof,Sit", "“groups__in=Sit”"),
+        ("groups__startswith=Ruf", "“groups__startswith=Ruf”"),
+        ("groups=", "“groups=”"),
+        ("identifier=lamp", "“identifier=lamp”"),
+        ("identifier__in=lamp-1,lamp-7", "identifier__in=lamp-7"),
+    ],
+)
+def test_a_filter_that_names_what_is_not_there_writes_nothing(
+    fleet: None, condition: str, name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "devices.csv"
+    words = ("--filter", "enabled=true", "--filter", condition)
+    assert name in run("export_devices", *words, "--output", str(path), code=1)[1]
+    assert name in run("list_devices", *words, code=1)[1]
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("kind", Format)
