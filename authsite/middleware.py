@@ -14,12 +14,12 @@ from django.utils.translation import gettext as _
 
 from authsite.accounts.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
-from devices.admin.base.mixins import site_page
-from devices.admin.base.pages import REASON, typed_reason
+from devices.admin.base.pages import REASON, site_page, typed_reason
 from devices.database import confirmation
 from devices.history.context import ReasonTooLong, check_reason
 
 SESSION_WRITE_SECONDS = 60  # a busy session is written once in so many, not at each request
+SECRET = re.compile("secret|password", re.IGNORECASE)  # names of fields that are never sent back
 MALFORMED = re.compile(r"%00|\x00|[0-9]{1000}")  # in a path or a query
 
 # Nothing inline, nothing from elsewhere. `data:` is for the icon of the site.
@@ -78,7 +78,7 @@ class SessionLimits(Middleware):
 class RecordHistoryContext(Middleware):
     """Record changes as made in the admin, by the account that is signed in.
 
-    A reason that is too long comes back on a page of its own, with all else that was sent.
+    A reason that is too long comes back on a page of its own, with all that was sent but secrets.
     """
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
@@ -117,8 +117,9 @@ class RecordHistoryContext(Middleware):
         sent = [
             (name, value)
             for name, values in request.POST.lists()
-            if name not in {REASON, "csrfmiddlewaretoken"}
+            if name not in {REASON, "csrfmiddlewaretoken"} and not SECRET.search(name)
             for value in values
+            if "PRIVATE KEY" not in value
         ]
         return site_page(
             admin.site,

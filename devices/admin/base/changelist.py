@@ -70,7 +70,7 @@ def check_choices(cl: Any) -> None:
 
     The list shows that and no row; a file without rows would look like an answer.
     """
-    unknown = []
+    unknown: list[str] = []
     for spec in cl.filter_specs:
         unknown += getattr(spec, "unreadable", ())
         value = spec.value() if isinstance(spec, admin.SimpleListFilter) else None

@@ -301,7 +301,7 @@ class ChangesForm(forms.Form):
         """Raise ValidationError where the form asks for what cannot be, or for nobody."""
         if not self.is_valid():
             faults = (
-                f"{self.fields[name].label}: {' '.join(texts)}"
+                f"{self.fields[name].label}: {' '.join(map(str, texts))}"
                 for name, texts in self.errors.items()
             )
             raise ValidationError(_("Nothing was exported.") + " " + " ".join(faults))

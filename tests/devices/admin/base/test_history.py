@@ -278,13 +278,15 @@ def test_a_reason_that_is_too_long_comes_back_with_all_that_was_sent(
         "action": "delete_selected",
         "_change_reason": "x" * 999,
     }
-    sent["_selected_action"] = str(group.pk)
+    sent |= {"_selected_action": str(group.pk), "password1": "a-password", "note": "PRIVATE KEY-1"}
     answer = admin_client.post(address, sent)
     shown = answer.content.decode()
     assert answer.status_code == 200
     assert "has 999 characters; a reason has at most 255" in shown
     for text in ("x" * 999, 'name="post" value="yes"', "&lt;pumps&gt;"):
         assert text in shown
+    for secret in ("a-password", "PRIVATE KEY-1"):
+        assert secret not in shown
     group.refresh_from_db()
     assert (group.name, group.description) == ("boilers", "in the cellar")
 
