@@ -46,7 +46,7 @@ OF_MEDIAN = 3.0  # the 99th percentile
 OF_VERIFIER = 0.8  # single decisions
 IN_FRAMES = 25_000  # decisions a second
 GROWTH = 1.5  # from one size of a fleet to the next
-BIGGEST = 24_000  # devices: each has a local port of its own, of 28,000
+MAX_FLEET = 24_000  # devices: each has a local port of its own, of 28,000
 
 
 class Target(NamedTuple):
@@ -147,7 +147,7 @@ def company(asked: Registry, kind: str, options: argparse.Namespace) -> Iterator
 def fleets(asked: Registry, kind: str, first: int) -> str:
     """Return how many devices may come at once, and of how many the first are lost."""
     admitted, size = 0, first
-    while size <= min(BIGGEST, len(asked.read("known"))):
+    while size <= min(MAX_FLEET, len(asked.read("known"))):
         storm = rtio_storm.measure(ours(kind), asked, size, 0)
         late = size - storm.attempts[1]
         if late:

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from django.db import Error, connection
 
-LONGEST_REST = 60.0  # seconds that a host which fails is left alone
+MAX_REST = 60.0  # seconds that a host which fails is left alone
 PAUSE = 1.0  # seconds after which a thread that failed goes on
 
 Attempt = TypeVar("Attempt")
@@ -41,7 +41,7 @@ class Load:
         """Count an attempt that is over; a host that fails rests, ever longer."""
         self.running -= 1
         self.failures = self.failures + 1 if failed else 0
-        rest = min(2.0 ** min(self.failures - 2, 10), LONGEST_REST) if failed else 0.0
+        rest = min(2.0 ** min(self.failures - 2, 10), MAX_REST) if failed else 0.0
         self.rests_until = time.monotonic() + rest
 
 
@@ -71,7 +71,7 @@ class Worker(Generic[Attempt]):
         raise NotImplementedError
 
     def has_failed(self, attempt: Attempt) -> bool:
-        """Whether an attempt that is over speaks against its host."""
+        """Whether an attempt that is over counts as a failure of its host."""
         raise NotImplementedError
 
     def serve(self) -> None:

@@ -59,7 +59,7 @@ GROUP_PANELS: list[Callable[[HttpRequest, "DeviceGroup"], Panel | None]] = []
 FACTS: list[Callable[[HttpRequest, "Device"], Fact | None]] = []
 
 
-class Paste(NamedTuple):
+class Snippet(NamedTuple):
     """A text to paste into a device, a terminal or a configuration; it holds a secret."""
 
     name: str
@@ -67,7 +67,7 @@ class Paste(NamedTuple):
 
 
 # Ways to hand a new secret on, shown beside it. From rpc: what RTIO and Cesanta devices take.
-PASTES: list[Callable[[HttpRequest, "Device", str], Iterable[Paste]]] = []
+SNIPPETS: list[Callable[[HttpRequest, "Device", str], Iterable[Snippet]]] = []
 
 # Called around each view of an admin that may change something: a guard answers with what the view
 # answers, or in its place. From acl: the check whether a change breaks an assertion.
@@ -97,12 +97,12 @@ class Ending(NamedTuple):
 ENDINGS: list[Callable[[datetime, datetime], Iterable[Ending]]] = []
 
 
-class Turned(Protocol):
-    """What a change turns: answers about commands, and assertions that hold no more."""
+class Consequences(Protocol):
+    """What follows from a change: other decisions about commands, and broken assertions."""
 
     @property
     def broken(self) -> Sequence[object]:
-        """What does not hold any more: a change that breaks something is asked about first."""
+        """The assertions that no longer hold: such a change must be confirmed first."""
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
@@ -110,7 +110,7 @@ class Turned(Protocol):
 
 # Called within the transaction of a change of the API, before it; what each returns is called after
 # it. From acl: what the guard of the admin asks, too.
-WATCHES: list[Callable[[], Callable[[], Turned]]] = []
+WATCHES: list[Callable[[], Callable[[], Consequences]]] = []
 
 
 class AccessEnd(StrEnum):

@@ -29,7 +29,7 @@ from devices.transfer.importing import Import, Options, Progress
 from devices.transfer.tables import read
 
 POLL = 1.0  # seconds between looks for work
-BEAT = 0.5  # seconds between notes of progress
+PROGRESS_EVERY = 0.5  # seconds between notes of progress
 BATCH = 1000  # devices that are deleted between two of them
 WRITING, DELETING = "write", "delete"  # stages in the transaction of the change
 PURPOSE = b"authsite files of jobs v1"
@@ -67,8 +67,8 @@ def unsealed(job: Job) -> bytes:
     return unseal(bytes(job.content or b""), job.pepper, PURPOSE)
 
 
-class Beat:
-    """Writes beside a job how far it is, and hears whether it is to go on."""
+class ProgressWriter:
+    """Writes how far a job is, in a thread beside it, and learns whether it was cancelled."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -100,7 +100,7 @@ class Beat:
         self.tell(self._step)
 
     def _run(self) -> None:
-        while not self._is_over.wait(BEAT):
+        while not self._is_over.wait(PROGRESS_EVERY):
             try:
                 self._write()
             except Error as error:  # SQLite has one writer, and the job may be it
@@ -125,8 +125,8 @@ class Beat:
 def do(job: Job) -> None:
     """Do a claimed job, and write how it ended."""
     try:
-        with Beat(job) as beat:
-            _do(job, beat)
+        with ProgressWriter(job) as progress:
+            _do(job, progress)
     except Cancelled:
         job.finish(JobState.CANCELLED, timezone.now())
     except Broken as error:
@@ -141,15 +141,15 @@ def do(job: Job) -> None:
         job.finish(JobState.FAILED, timezone.now(), error=text)
 
 
-def _do(job: Job, beat: Beat) -> None:
+def _do(job: Job, progress: ProgressWriter) -> None:
     origin = history.origin(history.Origin.API, user=job.owner, reason=job.reason)
     if not job.owner.is_active:
         raise ValidationError(_("The account that asked for it is disabled."))
     if job.kind == JobKind.DELETE_DEVICES:
-        beat.begin(DELETING, len(job.parameters["devices"]))
+        progress.begin(DELETING, len(job.parameters["devices"]))
         with transaction.atomic(), origin:
             watches = [watch() for watch in WATCHES]
-            result: dict[str, Any] = {"deleted": _deleted(job, beat.tell)}
+            result: dict[str, Any] = {"deleted": _deleted(job, progress.tell)}
             _close(job, watches, result)
         return
     run = Import(
@@ -157,7 +157,7 @@ def _do(job: Job, beat: Beat) -> None:
         Options(create_groups=job.parameters["create_groups"], random=job.parameters["random"]),
         user=job.owner,
         reason=job.reason,
-        progress=beat.tell,
+        progress=progress.tell,
         origin=history.Origin.API,
     )
     run.check()
@@ -171,7 +171,7 @@ def _do(job: Job, beat: Beat) -> None:
         job.finish(JobState.DONE, timezone.now(), result=result)
         return
     run.prepare()
-    beat.begin(WRITING, len(run.entries))
+    progress.begin(WRITING, len(run.entries))
     with transaction.atomic(), origin:
         watches = [watch() for watch in WATCHES]
         run.write()
@@ -188,7 +188,7 @@ def _deleted(job: Job, tell: Callable[[Progress], None]) -> int:
 
 
 def _close(job: Job, watches: Sequence[Callable[[], Any]], result: dict[str, Any]) -> None:
-    """Note in the transaction of the change that it is made; raises what takes it back."""
+    """Write in the transaction of the change that the job is done; raises to roll it back."""
     turned = [compare() for compare in watches]
     if any(one.broken for one in turned) and not job.parameters["accept_broken"]:
         raise Broken(turned)
@@ -197,7 +197,7 @@ def _close(job: Job, watches: Sequence[Callable[[], Any]], result: dict[str, Any
 
 
 def _check_permitted(job: Job, run: Import) -> None:
-    """Raise ValidationError where the file does what the request might not have asked for."""
+    """Raise ValidationError where the file needs a permission that the request did not have."""
     for counted, permission in NEEDED.items():
         if run.counts[counted] and not (
             permission in job.parameters["may"] and job.owner.has_perm(permission)
@@ -221,7 +221,7 @@ def report(run: Import) -> dict[str, Any]:
 
 
 class Worker:
-    """Does jobs in the background of a server process, one after another, and keeps house."""
+    """Does jobs in the background of a server process, one by one, and deletes what is too old."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None

@@ -22,10 +22,10 @@ class RpcConfig(AppConfig):
         # Models, and what imports them, are loaded by now, and not before.
         from acl import extension_points
         from acl.engine.decisions import Request
-        from devices.extension_points import ACCESS_ENDED, FACTS, GROUP_PANELS, PANELS, PASTES
+        from devices.extension_points import ACCESS_ENDED, FACTS, GROUP_PANELS, PANELS, SNIPPETS
         from rpc import checks  # noqa: F401
         from rpc.admin.panels import calls_of_group, last_calls, let_in_through, sessions
-        from rpc.admin.pastes import pastes
+        from rpc.admin.snippets import snippets
         from rpc.commands.registry import COMMANDS
         from rpc.models import CallRecord
         from rpc.rtio.session_ending import end_sessions_of
@@ -38,5 +38,5 @@ class RpcConfig(AppConfig):
         PANELS.extend((last_calls, sessions))
         GROUP_PANELS.append(calls_of_group)
         FACTS.append(let_in_through)
-        PASTES.append(pastes)
+        SNIPPETS.append(snippets)
         ACCESS_ENDED.append(end_sessions_of)

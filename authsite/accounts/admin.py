@@ -72,10 +72,10 @@ class PermissionsField(RowsField):
     widget = forms.CheckboxSelectMultiple
 
     def label_from_instance(self, obj: Any) -> SafeString:
-        """Return the deed; a screen reader says the rows before it."""
-        deed = scopes.VERBS.get(_verb(obj), _(obj.name))
+        """Return the action; a screen reader reads the kind of rows before it."""
+        action = scopes.VERBS.get(_verb(obj), _(obj.name))
         rows = _rows(obj.content_type.model_class())
-        return format_html('<span class="visually-hidden">{}: </span>{}', rows, deed)
+        return format_html('<span class="visually-hidden">{}: </span>{}', rows, action)
 
 
 def _rows(model: Any) -> str:

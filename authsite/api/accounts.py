@@ -50,8 +50,11 @@ class RolesField(serializers.SlugRelatedField[Group]):
         return super().to_internal_value(data)
 
 
-def rolled(make: Any) -> Any:
-    """Return what it makes; what a model refuses is told of `roles`, or of the fields it names."""
+def with_api_errors(make: Any) -> Any:
+    """Return what `make` does; a model's ValidationError becomes the API's.
+
+    Its errors are those of the fields that it names, or else of `roles`.
+    """
     try:
         return make()
     except DjangoValidationError as error:
@@ -84,7 +87,7 @@ class AccountSerializer(ModelSerializer):
     def create(self, validated_data: dict[str, Any]) -> Account:
         roles = validated_data.pop("groups")
         view = self.context["view"]
-        account: Account = rolled(
+        account: Account = with_api_errors(
             lambda: Account.objects.create_account(roles=roles, maker=view, **validated_data)
         )
         return account
@@ -94,7 +97,7 @@ class AccountSerializer(ModelSerializer):
         roles = validated_data.pop("groups", None)
         changed: Account = super().update(instance, validated_data)
         if roles is not None:
-            rolled(lambda: changed.set_roles(roles, maker=self.context["view"]))
+            with_api_errors(lambda: changed.set_roles(roles, maker=self.context["view"]))
         return changed
 
 
@@ -125,7 +128,7 @@ class AccountViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):
         """Return the account; a superuser's is not changed here."""
         account = super().get_object()
         if self.changing:
-            rolled(account.check_ordinary)
+            with_api_errors(account.check_ordinary)
         return account
 
     def create_row(self, request: Request) -> Response:
@@ -156,7 +159,7 @@ class AccountViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):
     def _switch(self, switch: Any, done: str) -> Response:
         account = self.get_object()
         with self.because(self.asked(ReasonSerializer)["reason"], field="reason"):
-            rolled(lambda: switch(account))
+            with_api_errors(lambda: switch(account))
         self._log(account.pk, done)
         return self.row_response(account)
 
@@ -208,7 +211,7 @@ class ServiceAccountSerializer(ModelSerializer):
 
     def create(self, validated_data: dict[str, Any]) -> ServiceAccount:
         user = validated_data.pop("user")
-        account: ServiceAccount = rolled(
+        account: ServiceAccount = with_api_errors(
             lambda: ServiceAccount.objects.create_account(
                 user["username"], roles=user["groups"], maker=self.context["view"], **validated_data
             )

@@ -19,7 +19,7 @@ from devices.models import AttributeDefinition, AttributeType, Device
 
 @admin.register(AttributeDefinition)
 class AttributeDefinitionAdmin(RecordedAdmin):
-    """The types of attributes; what has none stays free."""
+    """The types of attributes; an attribute without one may hold anything."""
 
     list_display = ["name", "type", "required", "is_filter", "help"]
     list_filter = ["type", "required"]
@@ -84,7 +84,7 @@ def attribute_filters(known: list[AttributeDefinition]) -> list[type[AttributeFi
     ]
 
 
-def said(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Return the value of an attribute as pages show it."""
     if isinstance(value, bool):
         return _("Yes") if value else _("No")
@@ -100,7 +100,7 @@ def _column(definition: AttributeDefinition) -> Any:
     @admin.display(description=definition.name)
     def column(device: Device) -> SafeString | str:
         value = device.attributes.get(definition.name)
-        return NOTHING if value is None else said(value)
+        return NOTHING if value is None else value_text(value)
 
     column.__name__ = field_name(definition)
     return column

@@ -18,15 +18,15 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.addresses import is_storable
 from devices.admin.actions import Delete, Disable, Enable, Join, Leave, RevokeAll
-from devices.admin.attribute import attribute_columns, attribute_filters, said
+from devices.admin.attribute import attribute_columns, attribute_filters, value_text
 from devices.admin.attribute_fields import attributes_form, field_name
 from devices.admin.base.actions import BulkActionsMixin
 from devices.admin.base.changelist import ANYWHERE, is_large
 from devices.admin.base.columns import ChosenColumnsMixin
+from devices.admin.base.detail_pages import DetailPageMixin
 from devices.admin.base.forms import ATTRIBUTE_PREFIX, FIELDS
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin
-from devices.admin.base.read_first import ReadFirstMixin
 from devices.admin.base.rendering import (
     CREATED,
     LAST_SEEN,
@@ -77,7 +77,7 @@ class DeviceAdmin(
     ChosenColumnsMixin,
     ChangeGuardMixin,
     CountsDeletedMixin,
-    ReadFirstMixin,
+    DetailPageMixin,
     SavedFiltersMixin,
     ImportExportMixin,
     BulkActionsMixin,
@@ -86,7 +86,7 @@ class DeviceAdmin(
     RecordedAdmin,
 ):
     formfield_overrides = FIELDS
-    read_template = "admin/devices/device/page.html"
+    detail_template = "admin/devices/device/page.html"
 
     list_display = [
         "identifier",
@@ -152,11 +152,11 @@ class DeviceAdmin(
         return DeviceChangeList
 
     def has_revoke_credentials_permission(self, request: HttpRequest) -> bool:
-        """Whether whoever asks may revoke all that a device holds, as an action asks."""
+        """Whether the user may revoke keys and certificates: a permission that actions name."""
         return request.user.has_perms(["devices.change_presharedkey", "devices.change_certificate"])
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
-        """Name what the computed columns sort by; it is computed where it is sorted by."""
+        """Name what computed columns sort by; it is computed only where a list is sorted by it."""
         now = timezone.now()
         return (
             super()
@@ -214,7 +214,7 @@ class DeviceAdmin(
         return self.has_change_permission(request, device)
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        """Make up an identifier for whoever has none yet."""
+        """Offer to make up an identifier."""
         field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "identifier" and field is not None:
             made_up = request.GET.copy()
@@ -247,7 +247,7 @@ class DeviceAdmin(
         for warning in filter(None, warnings):
             self.message_user(request, warning, messages.WARNING)
 
-    def read_context(self, request: HttpRequest, row: Device) -> dict[str, Any]:
+    def detail_context(self, request: HttpRequest, row: Device) -> dict[str, Any]:
         now = timezone.now()
         shown = Device.objects.annotate(
             credential_state=credential_state(now), next_expiry=next_expiry(now)
@@ -262,7 +262,7 @@ class DeviceAdmin(
             "facts": facts_of(request, row),
             "history_is_hidden": not self.may_see_history(request),
             "groups": row.groups.all(),
-            "attributes": [(name, said(value)) for name, value in row.attributes.items()],
+            "attributes": [(name, value_text(value)) for name, value in row.attributes.items()],
             "has_keys": row.keys.live_at(now).exists(),
             "panels": panels_of(request, row, *credential_panels(request, row)),
         }

@@ -14,12 +14,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from devices.admin.base.changelist import OrderedChangeList, is_large
+from devices.admin.base.detail_pages import DetailPageMixin
 from devices.admin.base.filters import bounded_count_text, counts
 from devices.admin.base.forms import RowsField
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin
 from devices.admin.base.pages import is_key, own_page
-from devices.admin.base.read_first import ReadFirstMixin
 from devices.admin.base.widgets import SuggestedRows
 from devices.admin.group_tree import GroupTreeMixin
 from devices.admin.panels import panels_of
@@ -59,9 +59,9 @@ class MembersForm(forms.Form):
 
 @admin.register(DeviceGroup)
 class DeviceGroupAdmin(
-    ChangeGuardMixin, CountsDeletedMixin, GroupTreeMixin, ReadFirstMixin, RecordedAdmin
+    ChangeGuardMixin, CountsDeletedMixin, GroupTreeMixin, DetailPageMixin, RecordedAdmin
 ):
-    read_template = "admin/devices/devicegroup/page.html"
+    detail_template = "admin/devices/devicegroup/page.html"
     list_display = ["name", "parent", "device_count", "description"]
     list_select_related = ["parent"]
     list_filter = [("parent", admin.RelatedOnlyFieldListFilter)]
@@ -76,7 +76,7 @@ class DeviceGroupAdmin(
     history_in_batches = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
-        """Name what the number of devices sorts by; it is counted where it is sorted by."""
+        """Name what the number of devices sorts by; it is counted only for a list that does."""
         members = Device.groups.through.objects.filter(devicegroup=OuterRef("pk")).order_by()
         counted = members.values("devicegroup").annotate(n=Count("pk")).values_list("n")  # type: ignore[misc]
         return (
@@ -86,7 +86,7 @@ class DeviceGroupAdmin(
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[GroupChangeList]:
         return GroupChangeList
 
-    def read_context(self, request: HttpRequest, row: DeviceGroup) -> dict[str, Any]:
+    def detail_context(self, request: HttpRequest, row: DeviceGroup) -> dict[str, Any]:
         """Return the group's place in the tree, its members and the sections that apps add."""
         below = list(DeviceGroup.objects.filter(parent=row))
         count_devices([row, *below])

@@ -4,7 +4,7 @@ What is to be sent is a row for each event and webhook, made from the stream in 
 claims the rows that are due, for longer than an attempt takes; a process that dies loses none: its
 rows are claimed by another once the lease is over, and sent again under the same id. Attempts run
 in an event loop, few at once for each webhook, so that a host that hangs holds up nobody else.
-Failures are retried for three days, ever more rarely; then the webhook is switched off.
+Failures are retried for three days, at growing intervals; then the webhook is switched off.
 (docs/events.md)
 """
 
@@ -48,7 +48,7 @@ LEASE = timedelta(seconds=60)  # longer than an attempt takes
 PER_WEBHOOK = 8  # attempts at once
 FANNED = 500  # events in one step
 FIRST_PAUSE = 5.0  # seconds before the second attempt; each further one waits twice as long
-LONGEST_PAUSE = 4 * 60 * 60.0
+MAX_PAUSE = 4 * 60 * 60.0
 GONE = 410  # what a host answers that wants to be called no more
 ANNOUNCING = 60.0  # seconds between two looks at what expires
 STATEMENT_SECONDS = 30.0
@@ -195,9 +195,9 @@ def pause(attempts: int, asked: int | None = None) -> timedelta:
 
     Longer where the host asked for that (Retry-After), in seconds.
     """
-    longest = min(FIRST_PAUSE * 2.0 ** min(attempts - 1, 20), LONGEST_PAUSE)
+    longest = min(FIRST_PAUSE * 2.0 ** min(attempts - 1, 20), MAX_PAUSE)
     chosen = longest * random.uniform(0.8, 1.2)  # noqa: S311 - not all at one moment
-    return timedelta(seconds=max(chosen, min(asked or 0, LONGEST_PAUSE)))
+    return timedelta(seconds=max(chosen, min(asked or 0, MAX_PAUSE)))
 
 
 def seal_again() -> None:

@@ -21,7 +21,7 @@ from devices.models.batches import locked
 from devices.models.group import DeviceGroup
 
 MAX_NAMED = 3  # identifiers in a warning
-RTIO_SHORTEST, RTIO_LONGEST = 30, 40  # characters of a device id, by RTIO's specification
+RTIO_MIN_LENGTH, RTIO_MAX_LENGTH = 30, 40  # characters of a device id, by RTIO's specification
 RTIO_BYTES = 36  # of a device id, as RTIO's servers take them
 
 
@@ -40,7 +40,7 @@ def _count_live(credentials: str) -> Coalesce:
 
 class DeviceQuerySet(models.QuerySet["Device"]):
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete them, and what hangs on them; `delete_with_history` does so for staff."""
+        """Delete them, and what depends on them; `delete_with_history` does so for staff."""
         with devices_leave():
             return super().delete()
 
@@ -119,7 +119,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return left
 
     def delete_with_history(self) -> int:
-        """Delete these devices with what hangs on them; return how many there were."""
+        """Delete these devices with what depends on them; return how many there were."""
         removed = 0
         with transaction.atomic():
             for batch in locked(self):
@@ -335,12 +335,12 @@ class Device(Recorded):
         if self.kind != self.Kind.DEVICE or self.identifier.startswith("//"):
             return ""
         characters, size = len(self.identifier), len(self.identifier.encode())
-        if not RTIO_SHORTEST <= characters <= RTIO_LONGEST:
+        if not RTIO_MIN_LENGTH <= characters <= RTIO_MAX_LENGTH:
             text = _(
                 "RTIO cannot use this identifier: its device ids have %(shortest)d to %(longest)d "
                 "characters, and this one has %(n)d."
             )
-            found = {"shortest": RTIO_SHORTEST, "longest": RTIO_LONGEST, "n": characters}
+            found = {"shortest": RTIO_MIN_LENGTH, "longest": RTIO_MAX_LENGTH, "n": characters}
         elif size != RTIO_BYTES:
             text = _(
                 "RTIO servers of today cannot use this identifier: they take exactly %(bytes)d "

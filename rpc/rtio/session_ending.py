@@ -41,7 +41,7 @@ LEASE = timedelta(seconds=30)
 PER_SERVER = 32  # attempts at once
 POLL = 1.0  # seconds between two looks for work of other processes
 GATHER = 0.02  # seconds in which receipts gather to be written together
-LONGEST_PAUSE = 60.0  # seconds between two attempts
+MAX_PAUSE = 60.0  # seconds between two attempts
 CHUNK = 500  # rows in a statement
 KNOWN_FOR = timedelta(days=30)  # how far back the journal is asked who let a device in
 
@@ -233,8 +233,8 @@ class Attempt:
 def claim(limits: Mapping[int, int]) -> list[Attempt]:
     """Claim rows that are due, at most so many of each server; return what to do for them.
 
-    What may connect again is let go. `limits` says how many of a server may be claimed, by its
-    primary key.
+    Rows of devices that may connect again are dropped. `limits` says how many of a server may be
+    claimed, by its primary key.
     """
     now = timezone.now()
     mine = uuid.uuid4()
@@ -339,7 +339,7 @@ def _problem(code: int | None, *, was_used: bool) -> str:
 
 def _pause(row: SessionEnding) -> timedelta:
     """Return how long to wait before the next attempt: 1 s, then twice as long each time."""
-    return timedelta(seconds=min(2.0 ** min(row.attempts - 1, 10), LONGEST_PAUSE))
+    return timedelta(seconds=min(2.0 ** min(row.attempts - 1, 10), MAX_PAUSE))
 
 
 def _mine(row: SessionEnding) -> Any:

@@ -70,7 +70,7 @@ NAMES = [
         "what a list raises for an address that makes no sense",
     ),
     Name(
-        f"{ADMIN}.options", "IS_POPUP_VAR", "devices/admin/base/read_first.py", "forms in pop-ups"
+        f"{ADMIN}.options", "IS_POPUP_VAR", "devices/admin/base/detail_pages.py", "forms in pop-ups"
     ),
     Name(f"{ADMIN}.helpers", "ACTION_CHECKBOX_NAME", "devices/admin/base/pages.py", "of a list"),
     Name(f"{ADMIN}.utils", "label_for_field", "devices/admin/base/columns.py", "heads of columns"),

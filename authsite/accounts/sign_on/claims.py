@@ -13,7 +13,7 @@ MAX_GROUPS = 10_000
 
 
 def person(claims: Mapping[str, Any]) -> Person:
-    """Return the person; the name may be missing, which only a first sign-on minds."""
+    """Return the person; the name may be missing, and only a first sign-on needs it."""
     return Person(
         subject=claims["sub"],
         name=_text(claims, settings.OIDC_NAME_CLAIM),
@@ -30,7 +30,7 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
 
 
 def _groups(claims: Mapping[str, Any]) -> frozenset[str]:
-    """Return the values of the claim for roles, which may stand deeper: `realm_access.roles`."""
+    """Return the values of the claim for roles, which may be nested: `realm_access.roles`."""
     found: Any = claims.get(settings.OIDC_ROLES_CLAIM)
     if found is None:
         found = claims

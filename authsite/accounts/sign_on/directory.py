@@ -117,7 +117,7 @@ def _value(attributes: Any, name: str) -> str:
 
 
 def _refuse(*, exception: Exception, **_signal: Any) -> None:
-    """Tell a directory that fails from a wrong password: raises SignOnRefused."""
+    """Raise SignOnRefused for a directory that fails, which is no wrong password."""
     description = exception.args[0].get("desc", "") if exception.args else ""
     detail = f"the directory: {type(exception).__name__} {description}".strip()
     raise SignOnRefused(Reason.UNREACHABLE, detail) from None
@@ -127,7 +127,7 @@ ldap_error.connect(_refuse, sender=Directory)
 
 
 class DirectoryBackend(SignedOnBackend):
-    """Verifies a name and a password in the directory; a name that is local is not asked for."""
+    """Verifies a name and a password in the directory, unless the name is a local account's."""
 
     def authenticate(
         self,

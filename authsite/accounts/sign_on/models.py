@@ -77,7 +77,7 @@ class ExternalIdentityQuerySet(models.QuerySet["ExternalIdentity"]):
     def end_sessions(self, source: str, issuer: str, subject: str) -> None:
         """End every session of the account that the subject has, if it has one.
 
-        Sessions hang on the password; one that is usable is left, and so are the sessions.
+        Sessions end with the password; where that is usable, it and they are left alone.
         """
         found = self.filter(source=source, issuer=issuer, subject=subject).select_related("user")
         for user in (identity.user for identity in found):

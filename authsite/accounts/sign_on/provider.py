@@ -39,7 +39,7 @@ Claims = dict[str, Any]
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Turn what a call to the provider may raise into a refusal, without what it was about.
+    """Turn what a call to the provider may raise into a refusal, without its details.
 
     A token endpoint may repeat in its error what it was sent.
     """
@@ -150,8 +150,8 @@ class Provider(DjangoOAuth2App):
 
     # --- Sign-on --------------------------------------------------------------------------
 
-    def departure(self, redirect_uri: str, **parameters: str) -> dict[str, Any]:
-        """Return `url`, where a browser is sent, with the `state`, `nonce` and `code_verifier`.
+    def authorization_url(self, redirect_uri: str, **parameters: str) -> dict[str, Any]:
+        """Return the `url` to send a browser to, and its `state`, `nonce` and `code_verifier`.
 
         Raises SignOnRefused where the provider is down: the browser would show an error of its own.
         """
@@ -159,12 +159,12 @@ class Provider(DjangoOAuth2App):
         with _told():
             return dict(self.create_authorization_url(redirect_uri, **parameters))
 
-    def arrival(
+    def exchange_code(
         self, redirect_uri: str, *, code: str, state: str, nonce: str, code_verifier: str
     ) -> tuple[Claims, str]:
-        """Return what the provider says for a code, checked, and the ID token that says it.
+        """Exchange an authorization code; return the claims, checked, and the ID token.
 
-        Claims that only its userinfo endpoint tells are among them.
+        Claims that only the userinfo endpoint gives are among them.
         """
         with _told():
             token = self.fetch_access_token(

@@ -22,9 +22,9 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
 from authsite.accounts import login, second_factor
-from authsite.accounts.sign_on import claims as said, journeys, sessions
-from authsite.accounts.sign_on.journeys import Journey, Purpose
+from authsite.accounts.sign_on import claims as said, pending_sign_on, sessions
 from authsite.accounts.sign_on.models import ExternalIdentity
+from authsite.accounts.sign_on.pending_sign_on import PendingSignOn, Purpose
 from authsite.accounts.sign_on.refusals import ERROR_CODE, Reason, SignOnRefused, refusal_page
 from devices.admin.base import reauthentication
 from devices.admin.base.pages import site_page
@@ -57,7 +57,7 @@ def _guarded(view: View) -> View:
             return view(request)
         except SignOnRefused as refusal:
             response = refused(request, refusal)
-            journeys.forget(response)
+            pending_sign_on.forget(response)
             return response
 
     return never_cache(guarded)
@@ -94,7 +94,7 @@ def begin(request: HttpRequest) -> HttpResponse:
 @require_GET
 @_guarded
 def confirm(request: HttpRequest) -> HttpResponse:
-    """Send a browser to the provider to show once more who sits there."""
+    """Send a browser to the provider, where the person authenticates again."""
     if sessions.source(request) is not sessions.Source.OPENID_CONNECT:
         raise PermissionDenied
     # `max_age` asks for a new proof and makes `auth_time` due; not all providers heed it alone.
@@ -106,18 +106,18 @@ def _depart(
 ) -> HttpResponse:
     if classes:
         parameters["acr_values"] = " ".join(classes)
-    way = provider().departure(_callback(request), **parameters)
+    way = provider().authorization_url(_callback(request), **parameters)
     response = HttpResponseRedirect(way["url"])
     wanted = wanted_page(request)
-    journey = Journey(
+    pending = PendingSignOn(
         purpose=purpose.value,
         state=way["state"],
         nonce=way["nonce"],
         code_verifier=way["code_verifier"],
-        next=wanted if len(wanted) <= journeys.MAX_NEXT else reverse("admin:index"),
+        next=wanted if len(wanted) <= pending_sign_on.MAX_NEXT else reverse("admin:index"),
         began=time.time(),
     )
-    journeys.remember(response, journey)
+    pending_sign_on.remember(response, pending)
     return response
 
 
@@ -126,22 +126,22 @@ def _depart(
 @_guarded
 def callback(request: HttpRequest) -> HttpResponse:
     """Take a browser back from the provider."""
-    journey = journeys.recall(request, request.GET.get("state", ""))
+    pending = pending_sign_on.recall(request, request.GET.get("state", ""))
     _demand_issuer(request)
     if "error" in request.GET:
         code = request.GET["error"]
         raise SignOnRefused(
             Reason.DECLINED, code if ERROR_CODE.match(code) else "an error of a strange form"
         )
-    claims, id_token = provider().arrival(
+    claims, id_token = provider().exchange_code(
         _callback(request),
         code=request.GET.get("code", ""),
-        state=journey.state,
-        nonce=journey.nonce,
-        code_verifier=journey.code_verifier,
+        state=pending.state,
+        nonce=pending.nonce,
+        code_verifier=pending.code_verifier,
     )
-    response = _finish(request, journey, claims, id_token)
-    journeys.forget(response)
+    response = _finish(request, pending, claims, id_token)
+    pending_sign_on.forget(response)
     return response
 
 
@@ -155,13 +155,13 @@ def _demand_issuer(request: HttpRequest) -> None:
 
 
 def _finish(
-    request: HttpRequest, journey: Journey, claims: dict[str, Any], id_token: str
+    request: HttpRequest, pending: PendingSignOn, claims: dict[str, Any], id_token: str
 ) -> HttpResponse:
-    confirms = journey.purpose == Purpose.CONFIRM
+    confirms = pending.purpose == Purpose.CONFIRM
     proved_at = said.proved_at(claims)
     said.demand_class(claims, settings.OIDC_CONFIRM_ACR if confirms else settings.OIDC_ACR)
     if confirms:
-        said.demand_fresh(proved_at, journey.began)
+        said.demand_fresh(proved_at, pending.began)
         if not request.user.is_authenticated:
             raise SignOnRefused(Reason.NOT_BEGUN_HERE, "the session has ended meanwhile")
         if request.session.get(sessions.SUBJECT) != claims["sub"]:
@@ -181,7 +181,7 @@ def _finish(
         raise
     given = said.has_second_factor(claims)
     if confirms:
-        return _confirmed(request, user, journey.next, has_second_factor=given)
+        return _confirmed(request, user, pending.next, has_second_factor=given)
     sessions.begin(
         request,
         user,
@@ -192,13 +192,13 @@ def _finish(
     )
     request.session[sessions.ID_TOKEN] = id_token
     logger.info("%r signed on by OpenID Connect", user.get_username())
-    return HttpResponseRedirect(journey.next)
+    return HttpResponseRedirect(pending.next)
 
 
 def _confirmed(
     request: HttpRequest, user: Any, address: str, *, has_second_factor: bool
 ) -> HttpResponse:
-    """Note who sits there; a second factor of ours is asked for where the provider asked none."""
+    """Note that the person did; ask for our second factor where the provider asked for none."""
     login.record_password(request)
     if has_second_factor:
         request.session[second_factor.BY_PROVIDER] = True
@@ -253,7 +253,7 @@ def signed_out(request: HttpRequest) -> HttpResponse:
 def back_channel_logout(request: HttpRequest) -> HttpResponse:
     """End the sessions of whom the provider signed out (OpenID Connect Back-Channel Logout 1.0).
 
-    A new unusable password ends every session of an account, and whatever else hangs on it.
+    A new unusable password ends every session of an account, and whatever else depends on it.
     """
     if not settings.OIDC_ISSUER:
         raise Http404

@@ -99,8 +99,8 @@ class IssueTokenForm(forms.Form):
         chosen = set(self.data.getlist("scopes")) if self.is_bound else set()  # type: ignore[attr-defined]
         choosable: Any = self.fields["scopes"]
         return [
-            (rows, [(scope, deed, scope in chosen) for scope, deed in deeds])
-            for rows, deeds in choosable.choices
+            (rows, [(scope, action, scope in chosen) for scope, action in actions])
+            for rows, actions in choosable.choices
         ]
 
 
@@ -121,7 +121,7 @@ class RuleForm(forms.Form):
     def __init__(self, *args: Any, offered: scopes_of.Choices, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field: Any = self.fields["permission"]
-        field.choices = [("", NOTHING), *scopes_of.with_deeds(offered)]
+        field.choices = [("", NOTHING), *scopes_of.with_actions(offered)]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

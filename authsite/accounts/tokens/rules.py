@@ -24,7 +24,7 @@ DEVICE_OF = {"device": "pk", "presharedkey": "device", "certificate": "device"}
 GROUP, EVENT = "devicegroup", "event"
 ON_DEVICES = frozenset({"devices.try_credential", "rpc.end_session"})
 # What a permission is used for, as the API's views name their operations.
-DEEDS = {
+ACTIONS = {
     "devices.change_device": {
         "disable": gettext_lazy("only disable"),
         "enable": gettext_lazy("only enable"),
@@ -44,10 +44,10 @@ Row = TypeVar("Row", bound=Model)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What admits a permission: for one deed, on devices within a group, so many rows an hour."""
+    """What admits a permission: for one action, on devices within a group, so many rows an hour."""
 
     permission: str
-    only: str | None = None  # one of the DEEDS of the permission
+    only: str | None = None  # one of the ACTIONS of the permission
     group: int | None = None
     per_hour: int | None = None
 
@@ -96,7 +96,7 @@ class Rule:
     def told(self, permission: str, group: DeviceGroup | None) -> str:
         """Return the rule in words; `permission` and `group` are what it names."""
         if self.only is not None:
-            permission = f"{permission} ({DEEDS[self.permission][self.only]})"
+            permission = f"{permission} ({ACTIONS[self.permission][self.only]})"
         said = {"what": permission, "group": group or _("a group that is gone"), "n": self.per_hour}
         if self.group is None and self.per_hour is None:
             return permission
@@ -113,10 +113,10 @@ class Rule:
                 _("A limit narrows “%(permission)s”, which is not among the scopes."),
                 params={"permission": self.permission},
             )
-        if self.only is not None and self.only not in DEEDS.get(self.permission, ()):
+        if self.only is not None and self.only not in ACTIONS.get(self.permission, ()):
             raise ValidationError(
-                _("“%(permission)s” has no deed “%(deed)s”."),
-                params={"permission": self.permission, "deed": self.only},
+                _("“%(permission)s” has no action “%(action)s”."),
+                params={"permission": self.permission, "action": self.only},
             )
         if self.only is None and self.group is None and self.per_hour is None:
             raise ValidationError(_("A limit names a group, a rate an hour, or both."))

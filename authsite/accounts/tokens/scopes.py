@@ -1,4 +1,4 @@
-"""Scopes in words: what a token may do, by the kind of rows and by the deed."""
+"""Scopes in words: what a token may do, by the kind of rows and by the action."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -8,7 +8,7 @@ from django.apps import apps
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _, gettext_lazy
 
-from authsite.accounts.tokens.rules import DEEDS
+from authsite.accounts.tokens.rules import ACTIONS
 from authsite.roles import CREDENTIALS, DEVICES, ROLES, RTIO, RULES
 
 ORDER = (*DEVICES, *CREDENTIALS, *RULES, *RTIO)
@@ -24,19 +24,19 @@ Choices = list[tuple[str, list[tuple[str, str]]]]
 
 @cache
 def all_scopes() -> dict[str, tuple[Any, Any]]:
-    """Return every scope, with the model that it is about and its deed in words."""
+    """Return every scope, with the model that it is about and its action in words."""
     offered = frozenset[str]().union(*ROLES.values())
     found: dict[str, tuple[Any, Any]] = {}
     models = [model for label in APPS for model in apps.get_app_config(label).get_models()]
     for model in sorted(models, key=place):
         meta = model._meta
-        deeds = {
+        actions = {
             f"{meta.app_label}.{verb}_{meta.model_name}": VERBS[verb]
             for verb in VERBS
             if verb in meta.default_permissions
         }
-        deeds |= {f"{meta.app_label}.{codename}": text for codename, text in meta.permissions}
-        found |= {scope: (model, deed) for scope, deed in deeds.items() if scope in offered}
+        actions |= {f"{meta.app_label}.{codename}": text for codename, text in meta.permissions}
+        found |= {scope: (model, action) for scope, action in actions.items() if scope in offered}
     return found
 
 
@@ -59,27 +59,30 @@ def choices(scopes: Iterable[str]) -> Choices:
     """Return scopes as the choices of a form, by the kind of rows."""
     wanted = frozenset(scopes)
     by_rows: dict[str, list[tuple[str, str]]] = {}
-    for scope, (model, deed) in all_scopes().items():
+    for scope, (model, action) in all_scopes().items():
         if scope in wanted:
-            by_rows.setdefault(rows_of(model), []).append((scope, str(deed)))
+            by_rows.setdefault(rows_of(model), []).append((scope, str(action)))
     return list(by_rows.items())
 
 
-def with_deeds(offered: Choices) -> Choices:
+def with_actions(offered: Choices) -> Choices:
     """Add to the choices what each scope can be narrowed to: `devices.change_device:disable`."""
     return [
         (
             rows,
             [
                 choice
-                for scope, deed in deeds
+                for scope, action in actions
                 for choice in (
-                    (scope, deed),
-                    *((f"{scope}:{one}", str(text)) for one, text in DEEDS.get(scope, {}).items()),
+                    (scope, action),
+                    *(
+                        (f"{scope}:{one}", str(text))
+                        for one, text in ACTIONS.get(scope, {}).items()
+                    ),
                 )
             ],
         )
-        for rows, deeds in offered
+        for rows, actions in offered
     ]
 
 

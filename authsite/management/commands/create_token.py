@@ -42,7 +42,7 @@ class Command(AccountCommand):
             action="append",
             default=[],
             metavar="LIMIT",
-            help="narrow a scope: PERMISSION[:DEED] [in GROUP][, N an hour]; may be given again",
+            help="narrow a scope: PERMISSION[:ACTION] [in GROUP][, N an hour]; may be given again",
         )
         parser.add_argument(
             "--network",

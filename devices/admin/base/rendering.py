@@ -31,10 +31,10 @@ class Tone(StrEnum):
     PLAIN = "plain"
 
 
-def moment(value: datetime | None, dress: str = "moment") -> SafeString | str:
+def moment(value: datetime | None, classes: str = "moment") -> SafeString | str:
     """Return a moment as `<time>`: UTC, which a script turns into the reader's zone.
 
-    UTC to the second stays at hand as the element's title. `dress` are its classes: with "day" too,
+    The element's title is UTC to the second. `classes` are its CSS classes: with "day" among them,
     only the day is shown.
     """
     if value is None:
@@ -42,7 +42,7 @@ def moment(value: datetime | None, dress: str = "moment") -> SafeString | str:
     utc = value.astimezone(UTC)
     return format_html(
         '<time class="{}" datetime="{}" title="{}">{}</time>',
-        dress,
+        classes,
         f"{utc:%Y-%m-%dT%H:%M:%SZ}",
         f"{utc:%Y-%m-%d %H:%M:%S} UTC",
         f"{utc:%Y-%m-%d %H:%M} UTC",

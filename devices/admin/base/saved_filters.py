@@ -49,7 +49,7 @@ class SavedFiltersMixin(OwnPagesMixin):
                 {
                     "filter": one,
                     "query": urlencode(usable),
-                    "gone": ", ".join(dict.fromkeys(map(_said, gone))),
+                    "gone": ", ".join(dict.fromkeys(map(_name_of, gone))),
                     "is_own": one.owner_id == request.user.pk,
                     "is_current": one.query == current,
                 }
@@ -84,6 +84,6 @@ class SavedFiltersMixin(OwnPagesMixin):
         return HttpResponseRedirect(back)
 
 
-def _said(parameter: str) -> str:
-    """Return in words what a parameter stood for that the list reads no more."""
+def _name_of(parameter: str) -> str:
+    """Return what a parameter, which the list does not read any more, filtered by, in words."""
     return _("a removed attribute") if parameter.startswith(ATTRIBUTE_PREFIX) else f"“{parameter}”"

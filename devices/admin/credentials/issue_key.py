@@ -17,7 +17,7 @@ from devices.admin.base.forms import LineInput, MomentField, OneTimeForm
 from devices.admin.base.pages import OwnPagesMixin, form_page, own_page
 from devices.admin.base.reauthentication import is_recent, recently_authenticated
 from devices.credentials import hashing
-from devices.extension_points import PASTES
+from devices.extension_points import SNIPPETS
 from devices.models import Device, PreSharedKey
 from devices.models.pre_shared_key import ISSUED_BEFORE
 
@@ -93,7 +93,7 @@ class RotateKeysForm(OneTimeForm):
 
 
 def strength_rules(device: Device) -> dict[str, Any]:
-    """Return what the page weighs a chosen secret by while it is written; it sends nothing."""
+    """Return the rules by which a script, which sends nothing, rates a secret while it is typed."""
     return {
         "shortest": hashing.MIN_LENGTH,
         "longest": hashing.MAX_LENGTH,
@@ -232,11 +232,11 @@ class IssueKeyMixin(OwnPagesMixin):
         return self.page(
             request,
             "admin/devices/secret_page.html",
-            status=HTTPStatus.CREATED,  # something was done, as a redirect says otherwise
+            status=HTTPStatus.CREATED,  # guards take it for a change that was made, as a redirect
             original=device,
             title=_("The new secret"),
             secret=secret,
-            pastes=[one for make in PASTES for one in make(request, device, secret)],
+            snippets=[one for make in SNIPPETS for one in make(request, device, secret)],
         )
 
 

@@ -36,7 +36,7 @@ from devices.api.base.permissions import IsPermitted, grant_of, may, model_permi
 from devices.api.base.throttling import TokenThrottle
 from devices.api.base.versions import describes, entity_tags, matches, version_of
 from devices.database import confirmation
-from devices.extension_points import WATCHES, Turned
+from devices.extension_points import WATCHES, Consequences
 from devices.history.context import ReasonTooLong, check_reason
 from devices.models.dependants import dependants, not_deletable
 from devices.text import hidden_in
@@ -232,7 +232,7 @@ class ApiView(APIView):
         return response
 
 
-def _refuse_broken(turned: Sequence[Turned]) -> None:
+def _refuse_broken(turned: Sequence[Consequences]) -> None:
     """Ask back where something would not hold any more, as the admin does."""
     if any(one.broken for one in turned):
         raise problems.Conflict(
@@ -245,7 +245,7 @@ def _refuse_broken(turned: Sequence[Turned]) -> None:
         )
 
 
-def _described(response: Response, turned: Sequence[Turned]) -> dict[str, Any]:
+def _described(response: Response, turned: Sequence[Consequences]) -> dict[str, Any]:
     """Return what a change that was taken back would have answered and turned."""
     return {
         "valid": True,

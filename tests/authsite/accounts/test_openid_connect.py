@@ -22,8 +22,8 @@ from joserfc.jwk import OctKey
 
 from authsite.accounts import second_factor
 from authsite.accounts.sign_on import calls, provider
-from authsite.accounts.sign_on.journeys import COOKIE, PATH
 from authsite.accounts.sign_on.models import ExternalIdentity
+from authsite.accounts.sign_on.pending_sign_on import COOKIE, PATH
 from devices.admin.base.reauthentication import CONFIRMED_AT
 from tests.support.lying_provider import (
     KEY,

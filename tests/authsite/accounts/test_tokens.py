@@ -326,7 +326,7 @@ def test_a_role_taken_away_holds_at_the_next_request(kim: User) -> None:
         ({"not_after": timezone.now()}, "in the past"),
         ({"rules": [Rule(CHANGE, per_hour=1)]}, "not among the scopes"),
         ({"rules": [Rule(VIEW)]}, "a group, a rate an hour, or both"),
-        ({"rules": [Rule(VIEW, only="disable")]}, "has no deed “disable”"),
+        ({"rules": [Rule(VIEW, only="disable")]}, "has no action “disable”"),
         ({"rules": [Rule(VIEW, per_hour=0)]}, "1 to 1000000"),
         ({"rules": [Rule(VIEW, per_hour=1)] * 21}, "at most 20"),
         ({"scopes": ["acl.view_commandset"], "rules": [Rule("acl.view_commandset", group=1)]},

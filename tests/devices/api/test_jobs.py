@@ -133,13 +133,13 @@ def test_cancels_what_waits_and_what_runs(
     assert not jobs.worker.run_one()
     running = delete(api, body)
 
-    def beat(self: jobs.Beat, step: Progress) -> None:
+    def beat(self: jobs.ProgressWriter, step: Progress) -> None:
         api.post(f"{running['Location']}/cancel")
         self._write()
         if self._is_cancelled.is_set():
             raise jobs.Cancelled
 
-    monkeypatch.setattr(jobs.Beat, "tell", beat)
+    monkeypatch.setattr(jobs.ProgressWriter, "tell", beat)
     job = finished(api, running)
     assert job["state"] == "cancelled"
     assert Device.objects.exists()
@@ -149,16 +149,16 @@ def test_cancels_what_waits_and_what_runs(
 
 def test_tells_how_far_it_is(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, str, int | None]] = []
-    write = jobs.Beat._write
+    write = jobs.ProgressWriter._write
 
-    def beat(self: jobs.Beat, step: Progress) -> None:
+    def beat(self: jobs.ProgressWriter, step: Progress) -> None:
         self._step = step
         write(self)
         told = api.get(asked["Location"]).json()
         seen.append((told["state"], told["stage"], told["done"]))
 
     asked = upload(api, "format=csv&create_groups=true&random=true")
-    monkeypatch.setattr(jobs.Beat, "tell", beat)
+    monkeypatch.setattr(jobs.ProgressWriter, "tell", beat)
     finished(api, asked)
     assert {stage for _state, stage, _done in seen} == {"check", "prepare", "write"}
     assert {state for state, _stage, _done in seen} == {"running"}
@@ -175,7 +175,7 @@ def test_says_at_once_that_it_begins_to_write(
         told.append(api.get(asked["Location"]).json())
         write(self)
 
-    monkeypatch.setattr(jobs.Beat, "_run", lambda _self: None)
+    monkeypatch.setattr(jobs.ProgressWriter, "_run", lambda _self: None)
     monkeypatch.setattr(Import, "write", written)
     asked = upload(api, "format=csv&create_groups=true&random=true")
     finished(api, asked)

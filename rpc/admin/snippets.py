@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
-from devices.extension_points import Paste
+from devices.extension_points import Snippet
 from devices.models import Device
 
 # The body is read from the terminal, not from the arguments, which others on the machine see.
@@ -20,20 +20,20 @@ data-binary = {body}
 END"""
 
 
-def pastes(request: HttpRequest, device: Device, secret: str) -> Iterator[Paste]:
+def snippets(request: HttpRequest, device: Device, secret: str) -> Iterator[Snippet]:
     """Yield the forms in which a device, or a part of the backend, takes its secret."""
     url = request.build_absolute_uri("/deviceverifier")
     if device.kind == Device.Kind.BACKEND:
         named = f"{quote(device.identifier, safe='')}:{quote(secret, safe='')}"
         parts = urlsplit(url)
-        yield Paste(
+        yield Snippet(
             _("URL of the device verifier, for RTIO"),
             urlunsplit(parts._replace(netloc=f"{named}@{parts.netloc}")),
         )
         body = json.dumps(
             {"method": "verify", "id": 1, "deviceid": "-" * 36, "devicesecret": "-" * 24}
         )
-        yield Paste(
+        yield Snippet(
             _("Try it: the answer NOT_FOUND means that the backend is let in"),
             CURL_AS.format(
                 url=url,
@@ -43,9 +43,9 @@ def pastes(request: HttpRequest, device: Device, secret: str) -> Iterator[Paste]
         )
         return
     credential = {"deviceid": device.identifier, "devicesecret": secret}
-    yield Paste(_("JSON"), json.dumps(credential, ensure_ascii=False))
+    yield Snippet(_("JSON"), json.dumps(credential, ensure_ascii=False))
     body = json.dumps({"method": "verify", "id": 1, **credential}, ensure_ascii=False)
-    yield Paste(
+    yield Snippet(
         _("Try it, from a network of the backend: the answer is OK"),
         CURL.format(url=url, body=body),
     )

@@ -1,6 +1,7 @@
-"""A browser's way to the provider and back, kept in a signed cookie until it returns.
+"""Sign-ons that were begun and are not finished: each in a signed cookie of its browser.
 
-Not in the session: a click of a stranger would leave a row in the database.
+The cookie holds what the answer of the provider is checked against (OpenID Connect Core 1.0, 3.1.2;
+RFC 7636). It is no session: each click of a stranger would leave a row in the database.
 """
 
 import hmac
@@ -28,8 +29,8 @@ class Purpose(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Journey:
-    """What is known of a browser that is with the provider. `began` is in Unix seconds."""
+class PendingSignOn:
+    """What is known of a browser that was sent to the provider. `began` is in Unix seconds."""
 
     purpose: str
     state: str
@@ -39,11 +40,11 @@ class Journey:
     began: float
 
 
-def remember(response: HttpResponse, journey: Journey) -> None:
-    """Let the browser keep the journey; whoever has the cookie alone can do nothing with it."""
+def remember(response: HttpResponse, pending: PendingSignOn) -> None:
+    """Put the sign-on into a cookie; whoever has the cookie alone can do nothing with it."""
     response.set_cookie(
         COOKIE,
-        signing.dumps(asdict(journey), salt=SALT, compress=True),
+        signing.dumps(asdict(pending), salt=SALT, compress=True),
         max_age=SECONDS,
         path=PATH,
         secure=settings.SESSION_COOKIE_SECURE,
@@ -56,15 +57,15 @@ def forget(response: HttpResponse) -> None:
     response.delete_cookie(COOKIE, path=PATH, samesite="Lax")
 
 
-def recall(request: HttpRequest, state: str) -> Journey:
-    """Return the journey that this browser comes back from; raises SignOnRefused."""
+def recall(request: HttpRequest, state: str) -> PendingSignOn:
+    """Return the sign-on that this browser has begun; raises SignOnRefused where it is another."""
     try:
         kept = signing.loads(request.COOKIES.get(COOKIE, ""), salt=SALT, max_age=SECONDS)
-        journey = Journey(**kept)
+        pending = PendingSignOn(**kept)
     except signing.SignatureExpired:
         raise SignOnRefused(Reason.NOT_BEGUN_HERE, "it took too long") from None
     except (signing.BadSignature, TypeError):
         raise SignOnRefused(Reason.NOT_BEGUN_HERE, "this browser has not begun one") from None
-    if not hmac.compare_digest(journey.state.encode(), state.encode()):
+    if not hmac.compare_digest(pending.state.encode(), state.encode()):
         raise SignOnRefused(Reason.NOT_BEGUN_HERE, "the state is that of another one")
-    return journey
+    return pending

@@ -1,4 +1,4 @@
-"""Rows that are read first: a page to look at, whose form is a click away."""
+"""Pages that show a row; its form is one click away."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from devices.admin.base.pages import OwnPagesMixin, url_name
 EDITS = "edit"  # in the address of a row: its form, not its page
 
 
-class ReadFirstMixin(OwnPagesMixin):
+class DetailPageMixin(OwnPagesMixin):
     """Shows a row as a page; the form is at the same address with `?edit=1`.
 
-    `read_template` extends admin/devices/read_page.html; `read_context` fills it.
+    `detail_template` extends admin/devices/detail_page.html; `detail_context` fills it.
     """
 
-    read_template: str
+    detail_template: str
 
-    def read_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+    def detail_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         raise NotImplementedError
 
     def change_view(
@@ -43,10 +43,10 @@ class ReadFirstMixin(OwnPagesMixin):
             "media": self.media,
             "has_change_permission": self.has_change_permission(request, row),
             "has_delete_permission": self.has_delete_permission(request, row),
-            **self.read_context(request, row),
+            **self.detail_context(request, row),
             **(extra_context or {}),
         }
-        return self.page(request, self.read_template, **context)
+        return self.page(request, self.detail_template, **context)
 
     def response_post_save_change(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
         """Show the page of what was saved, not the list."""
