@@ -295,7 +295,7 @@ def difference(before: str, after: str) -> list[str]:
 
 @contextmanager
 def locked() -> Iterator[None]:
-    """Let others read but not write: what they would write meanwhile would go unseen.
+    """Lock others out of writing, since the import would overlook what they write; they may read.
 
     SQLite has one writer anyway.
     """
@@ -309,7 +309,7 @@ def locked() -> Iterator[None]:
 
 
 class _Import:
-    """One import, within a transaction: first what is new, last what goes."""
+    """One import, within a transaction: it creates what is new first, and deletes last."""
 
     def __init__(self, document: Document) -> None:
         self._groups: list[GroupEntry] = document.groups
@@ -346,7 +346,7 @@ class _Import:
                 )
 
     def _try(self, path: str, act: Callable[[], None]) -> None:
-        """Do one entry's part; what is wrong with it is noted with its place."""
+        """Import one entry; note what is wrong with it, and where it stands in the document."""
         try:
             act()
         except ValidationError as error:

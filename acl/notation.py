@@ -24,7 +24,7 @@ Row = TypeVar("Row", Device, DeviceGroup, CommandSet)
 class Names:
     """What the ends and commands of rules name, looked up together: a statement a model.
 
-    Its methods raise ValidationError, at the field, for a name of nothing.
+    Its methods raise ValidationError, at the field, for an unknown name.
     """
 
     def __init__(self, ends: Iterable[str], commands: Iterable[str] = ()) -> None:

@@ -86,8 +86,7 @@ class Before:
     def compare(self) -> Consequences:
         """Return what has changed since, within the same transaction.
 
-        Each assertion that the change breaks leaves an event, which goes where the change is taken
-        back.
+        Each assertion that the change breaks leaves an event, which is rolled back with the change.
         """
         broken = [
             one
@@ -110,7 +109,7 @@ class Before:
 
 
 def watch() -> Callable[[], Consequences]:
-    """Remember the answers as they are now; what is returned compares them with later ones."""
+    """Record the answers as they are now; return a function that compares them with later ones."""
     return Before().compare
 
 

@@ -14,7 +14,7 @@ class AuthsiteConfig(AppConfig):
     verbose_name = _("API access")
 
     def ready(self) -> None:
-        """Register checks, the events of accounts, and the tokens, which hang on peppers, too."""
+        """Register checks, the events of accounts, and the tokens, whose digests need peppers."""
         # Models, and what imports them, are loaded by now, and not before.
         from authsite import checks  # noqa: F401
         from authsite.accounts import events  # noqa: F401

@@ -1,4 +1,4 @@
-"""System checks of a deployment: settings that work, and that staff's side deserves better of."""
+"""System checks of a deployment: settings that work, but protect staff's accounts too little."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from authsite.accounts.sign_on.break_glass import lack_second_factor
 
 @register(Tags.security, deploy=True)
 def staff_give_a_second_factor(**_kwargs: Any) -> list[CheckMessage]:
-    """Tell of passwords alone."""
+    """Warn where staff log in with a password alone."""
     if policy() is not Policy.OFF:
         return []
     return [
@@ -26,7 +26,7 @@ def staff_give_a_second_factor(**_kwargs: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def tls_is_ended_somewhere(**_kwargs: Any) -> list[CheckMessage]:
-    """Tell of a redirect to https that no proxy ends."""
+    """Warn of a redirect to https where no proxy ends TLS."""
     if not settings.HTTPS or settings.TRUSTED_PROXIES:
         return []
     return [
@@ -41,7 +41,7 @@ def tls_is_ended_somewhere(**_kwargs: Any) -> list[CheckMessage]:
 
 @register(Tags.security)
 def break_glass_accounts_have_a_second_factor(**_kwargs: Any) -> list[CheckMessage]:
-    """Refuse emergency accounts that a password alone would open; in development, tell of them."""
+    """Report emergency accounts that a password alone opens: an error, in development a warning."""
     if not lack_second_factor():
         return []
     kind = checks.Warning if settings.DEBUG else checks.Error

@@ -18,7 +18,7 @@ TOO_DEEP = _("Attributes nest more than %(most)d levels deep.")
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return the attributes that a JSON text says; raises ValidationError where it says none."""
+    """Return the attributes in a JSON text; raises ValidationError as `check` does."""
     try:
         found = json.loads(text, parse_int=_whole_number, parse_constant=_no_number)
     except ValueError:
@@ -63,7 +63,7 @@ def _check_plain(value: object) -> None:
     if isinstance(value, str) and unstorable_in(value) is not None:
         raise ValidationError(NO_CHARACTER, code="character")
     if isinstance(value, int | float) and not -(10**MAX_DIGITS) < value < 10**MAX_DIGITS:
-        _no_number()  # NaN lies nowhere
+        _no_number()  # NaN is neither larger nor smaller
 
 
 def _whole_number(digits: str) -> int:

@@ -48,7 +48,7 @@ FORGETS["idempotent answers"] = IdempotentAnswer.objects.forget
 
 
 class Housekeeper:
-    """Forgets, as often as that need be."""
+    """Deletes what is too old, once in EVERY seconds."""
 
     def __init__(self) -> None:
         self.next_look = time.monotonic() + random.uniform(*FIRST)  # noqa: S311 - no secret

@@ -11,7 +11,7 @@ NO_BRACKETS = bytes(set(range(256)) - STEPS.keys())
 def is_deeper(text: bytes, most: int) -> bool:
     """Whether arrays and objects nest more than `most` levels deep.
 
-    Decoders recurse, and not each interpreter stops them before the stack is used up.
+    Decoders recurse, and not every interpreter stops them before the stack overflows.
     """
     if text.count(b"[") + text.count(b"{") <= most:
         return False

@@ -1,7 +1,8 @@
-"""What a text must not hold: what nobody sees, what turns text round, what no database stores.
+"""Characters that a text must not hold: invisible ones, and those that no database stores.
 
-And what can be taken for another text: `variants` finds it by equality, in an index. And how a name
-and a count stand in a line of text: `isolated`, `count_text`.
+Also texts that look alike (`variants`, which are found by equality in an index), and what stands in
+a line of text: names with right-to-left letters (`isolated`; Unicode Standard Annex 9), counts that
+may be cut (`count_text`).
 """
 
 import unicodedata
@@ -102,7 +103,7 @@ def visible(name: object) -> str:
 
 
 def isolated(name: object) -> str:
-    """Return a name as it stands in a line of text: it turns round nothing beside it.
+    """Return a name for a line of text; its right-to-left letters do not affect what is beside it.
 
     A name with letters from right to left stands between U+2068 and U+2069.
     """

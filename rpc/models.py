@@ -31,7 +31,7 @@ MAX_PAST_ROWS = 50_000  # rows, the newest ones, that `requests_made` looks at
 
 
 class Endpoint(models.TextChoices):
-    """The door that a call came in by."""
+    """The endpoint that a call came to."""
 
     VERIFIER = "verifier", _("RTIO device verifier")
     FRAMES = "frames", _("Cesanta frames")

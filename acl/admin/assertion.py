@@ -38,7 +38,7 @@ class AssertionAdmin(RecordedAdmin):
     fieldsets = [(None, {"fields": ["text", "note"]})]
 
     def get_list_display(self, request: HttpRequest) -> list[str | Callable[[Any], Any]]:
-        """Have all states of a page checked together, once the first is asked for."""
+        """Check the assertions of a page together, once the state of the first is asked for."""
         checked: dict[str, str] = {}
 
         @admin.display(description=gettext_lazy("State"))
@@ -53,7 +53,7 @@ class AssertionAdmin(RecordedAdmin):
         return ["text", state, "note"]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save, and say at once where it does not hold."""
+        """Save, and warn where it does not hold."""
         super().save_model(request, obj, form, change)
         for broken in assertions.check([obj.text]):
             self.message_user(request, _("It does not hold: %s") % broken.why, messages.WARNING)

@@ -179,7 +179,7 @@ class CommandPermissionAdmin(
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CommandPermission]:
-        """Say of each rule where its state comes in order."""
+        """Annotate each rule with the place of its state in the order of states."""
         return super().get_queryset(request).alias(state_order=state_order(timezone.now()))
 
     def get_fieldsets(self, request: HttpRequest, obj: CommandPermission | None = None) -> Any:

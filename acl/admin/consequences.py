@@ -1,4 +1,4 @@
-"""What a change in the admin turns: shown, and asked about where it breaks an assertion.
+"""Show which answers a change in the admin alters; ask before one that breaks an assertion.
 
 The change is made in a transaction and the engine is asked before and within it. So one mechanism
 serves whatever changes the answers: rules, command sets, groups, devices; forms, deletions and
@@ -18,14 +18,14 @@ from devices.admin.base.mixins import EDIT
 from devices.extension_points import View
 
 TRY, CONFIRMED = "_try", "_confirmed"
-# The admin's answers to what was done, the second with a new secret; all else asks or shows.
+# Statuses of the admin's answers after a change; the second one shows a new secret.
 HTTP_DONE = (302, 201)
 MAX_SHOWN = 100  # on the page
 MAX_TOLD = 3  # in a message
 
 
 def guard(model_admin: "ModelAdmin[Any]", request: HttpRequest, view: View) -> HttpResponse:
-    """Make a change, say what it turns, and take it back where that must be confirmed first."""
+    """Make a change and say what follows from it; roll it back where it must be confirmed first."""
     consequences = None
     with transaction.atomic():
         before = Before()
@@ -41,7 +41,7 @@ def guard(model_admin: "ModelAdmin[Any]", request: HttpRequest, view: View) -> H
 
 
 def _page(model_admin: Any, request: HttpRequest, consequences: Consequences) -> HttpResponse:
-    list(messages.get_messages(request))  # they tell what is taken back: neither here nor later
+    list(messages.get_messages(request))  # they speak of what is rolled back
     own = {"csrfmiddlewaretoken", TRY, CONFIRMED, EDIT}
     match = request.resolver_match
     return model_admin.page(

@@ -71,7 +71,7 @@ class StateFilter(KindFilter):
 
 
 class SenderKindFilter(KindFilter):
-    """Rules by whom they are about as senders: by the key, which an index begins with."""
+    """Rules by the kind of their sender, found by its key, with which an index begins."""
 
     title = gettext_lazy("sender")
     parameter_name = "source_kind__exact"
@@ -84,7 +84,7 @@ class SenderKindFilter(KindFilter):
 
 
 class ReceiverKindFilter(KindFilter):
-    """Rules by whom they are about as receivers."""
+    """Rules by the kind of their receiver."""
 
     title = gettext_lazy("receiver")
     parameter_name = "destination_kind__exact"
@@ -177,7 +177,7 @@ class SubjectFilter(CountedFilter):
         return [(value, self.chosen)] if self.chosen else []
 
     def has_output(self) -> bool:
-        """Show what a link has chosen, though it be nothing."""
+        """Show what a link has chosen, even where that row does not exist."""
         return self.value() is not None
 
     def value(self) -> str | None:

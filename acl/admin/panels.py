@@ -32,7 +32,7 @@ def rules_panel(request: HttpRequest, row: Device | DeviceGroup) -> Panel | None
 
 
 def _both(sent: dict[str, Any], received: dict[str, Any]) -> list[CommandPermission]:
-    """Take the rules that are in both directions out of them, and return them."""
+    """Remove the rules that are in both lists from them, and return these."""
     common = {rule.pk for rule in sent["rules"]} & {rule.pk for rule in received["rules"]}
     both = [rule for rule in sent["rules"] if rule.pk in common]
     for direction in (sent, received):
@@ -48,7 +48,7 @@ def _direction(heading: str, query: str, conditions: list[Q]) -> dict[str, Any]:
         if missing:
             found = CommandPermission.objects.named().filter(condition).order_by("pk")
             rules += found[:missing]
-    # No rule fulfils two of them; one condition of them all would be no index's.
+    # No rule fulfils two of them, and no index serves one condition made of them all.
     total = sum(counts(CommandPermission.objects.filter(condition) for condition in conditions))
     return {
         "heading": heading,

@@ -56,7 +56,7 @@ def _end(device: Device | None, group: DeviceGroup | None) -> SafeString | str:
 
 
 def _name(row: object) -> SafeString:
-    """Return a row's name as HTML: it turns round nothing beside it."""
+    """Return a row's name as HTML; its right-to-left letters do not affect what is beside it."""
     return format_html("<bdi>{}</bdi>", visible(row))
 
 

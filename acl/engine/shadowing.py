@@ -1,4 +1,4 @@
-"""Which rules leave another one nothing to decide: the engine's look-up, asked about rules."""
+"""Which denials cover another rule, so that it decides nothing: the engine's look-up, for rules."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

@@ -17,7 +17,7 @@ class DeniedPermissions:
     """
 
     def authenticate(self, _request: HttpRequest | None, **_credentials: Any) -> None:
-        """Know nobody."""
+        """Authenticate nobody."""
 
     def has_perm(self, user: Any, permission: str, _obj: object = None) -> bool:
         earlier = getattr(user, DENIED, ())
@@ -27,7 +27,7 @@ class DeniedPermissions:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What an account lacks: one of these roles. None has it: a superuser alone may."""
+    """What an account lacks: one of `roles`; where there are none, only a superuser may."""
 
     roles: list[str]
     own: list[str]
@@ -38,7 +38,7 @@ def missing(user: Any) -> Missing | None:
     denied: tuple[str, ...] = getattr(user, DENIED, ())
     if not denied:
         return None
-    # Who may change a thing may see it: where both were asked for, seeing would do.
+    # Who may change rows may see them: where both were asked for, to see them is enough.
     permission = denied[-1]
     seen = permission.replace(".change_", ".view_")
     if seen in denied:

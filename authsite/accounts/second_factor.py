@@ -205,7 +205,7 @@ def passkeys(user: User) -> Any:
 def remove(user: User, factor: str) -> None:
     """Remove the account's app (`app`), or the passkey of that number.
 
-    Recovery codes recover something: they go with the last of the others.
+    Recovery codes are removed with the last of the others.
     """
     with transaction.atomic():
         if factor == "app":

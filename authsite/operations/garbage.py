@@ -1,9 +1,9 @@
-"""Look for garbage seldom: requests wait for the interpreter while it is looked for.
+"""Run the garbage collector seldom: requests wait for the interpreter while it runs.
 
-What is no longer referred to is freed at once in any case; what is looked for here refers to itself
-in circles, as some of what staff's pages leave behind. New objects are looked through often, a few
-at a time. All of them take 12 to 25 ms where many calls wait to be written, and that came every
-other second under load; now a thread has it done once a minute (docs/performance.md, "The tail").
+It frees only objects that refer to each other in a circle, as some that staff's pages leave; all
+others are freed at once. Its young generations are collected often, a few objects at a time. A full
+collection takes 12 to 25 ms where many calls wait to be written, and came every other second under
+load; now a thread runs it once a minute (docs/performance.md, "The tail").
 """
 
 import gc
@@ -11,13 +11,13 @@ import os
 import threading
 import time
 
-YOUNG = (700, 3)  # new objects between two looks at them; such looks between two at the survivors
+YOUNG = (700, 3)  # new objects between two collections; those between two of the survivors
 NEVER = 2**30
-EVERY = 60.0  # seconds between two looks at everything
+EVERY = 60.0  # seconds between two full collections
 
 
 def collect_seldom() -> None:
-    """Leave out what is loaded by now, and look through the rest by a thread of its own."""
+    """Leave out what is loaded by now, and collect the rest in a thread of its own."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*YOUNG, NEVER)

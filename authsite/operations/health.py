@@ -132,7 +132,7 @@ class PepperWatch:
 
 
 def missing_peppers() -> frozenset[str]:
-    """Return the peppers that keys hang on which another process verified within the last hour.
+    """Return the missing peppers of keys that another process verified within the last hour.
 
     A key that no process can verify says nothing against this one.
     """

@@ -259,7 +259,7 @@ def lists() -> list[Metric]:
 
 
 def keys() -> Metric:
-    """Return how many live keys hang on each pepper, and whether this process has it."""
+    """Return how many live keys need each pepper, and whether this process has it."""
     metric = GaugeMetricFamily(
         "authsite_keys",
         "Live keys by the pepper that they need, and whether the instance has it.",
@@ -271,7 +271,7 @@ def keys() -> Metric:
 
 
 def beside_keys() -> Metric:
-    """Return how many live tokens and webhooks hang on each pepper, likewise."""
+    """Return how many live tokens and webhooks need each pepper, likewise."""
     metric = GaugeMetricFamily(
         "authsite_peppered",
         "Live tokens and signing secrets of webhooks, as authsite_keys has it for keys.",
@@ -284,7 +284,7 @@ def beside_keys() -> Metric:
 
 
 def by_pepper(model: type[Any]) -> Iterator[tuple[str, str, int]]:
-    """Yield each pepper, whether this process has it, and how many live rows hang on it."""
+    """Yield each pepper, whether this process has it, and how many live rows need it."""
     live = model.objects.live_at(timezone.now()).order_by()
     found = dict(live.values_list("pepper").annotate(Count("pk")))
     for pepper in {*found, *hashing.peppers()}:

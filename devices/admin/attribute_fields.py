@@ -78,7 +78,7 @@ def field_name(definition: AttributeDefinition) -> str:
 
 
 def form_field(definition: AttributeDefinition) -> forms.Field:
-    """Return the field of an attribute, of its type; whether it is required, the form checks."""
+    """Return the field of an attribute, of its type; the form checks whether it is required."""
     needed = _(" (required)") if definition.required else ""
     common: dict[str, Any] = {
         "label": f"{definition.name}{needed}",
@@ -99,9 +99,9 @@ def form_field(definition: AttributeDefinition) -> forms.Field:
 
 
 class AttributesForm(CurrentForm):
-    """A device's form. What its attributes become is checked as a whole, each fault beside its own.
+    """A device's form. Its attributes are checked as a whole; each error stands beside its field.
 
-    A stored value that is not of its type stands among the JSON, until its field says another.
+    A stored value that is not of its type is shown among the JSON, until its field is filled in.
     """
 
     definitions: Sequence[AttributeDefinition] = ()

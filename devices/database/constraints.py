@@ -17,7 +17,7 @@ class AddWiderCheck(AddConstraint):
     def database_forwards(
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
     ) -> None:
-        """Add it; on SQLite, which makes the table anew, as ever."""
+        """Add it; SQLite makes a new table, as for any constraint."""
         if schema_editor.connection.vendor != "postgresql":
             super().database_forwards(app_label, schema_editor, from_state, to_state)
             return

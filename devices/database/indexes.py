@@ -9,7 +9,7 @@ from django.db.migrations import AddIndex, RemoveIndex
 class AddIndexMeanwhile(AddIndexConcurrently):
     """Add an index; on PostgreSQL without a lock that writers wait for.
 
-    Its migration is not atomic. SQLite adds it as ever.
+    Its migration is not atomic. SQLite adds it as usual.
     """
 
     def database_forwards(self, app_label: str, schema_editor: Any, *states: Any) -> None:

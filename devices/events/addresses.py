@@ -1,8 +1,8 @@
 """Where webhooks may lead: what a URL may say, and which addresses may be connected to.
 
-Whoever may name a URL could otherwise have the registry ask hosts that only it reaches: request
-forgery. A URL is checked when it is saved, and each address when it is connected to.
-(docs/threat-model.md)
+Whoever may name a URL could otherwise have the registry call hosts that only it reaches
+(server-side request forgery). A URL is checked when it is saved, and each address when it is
+connected to. (docs/threat-model.md)
 """
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network

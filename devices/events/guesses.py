@@ -47,7 +47,7 @@ class GuessWorker(WriteBehindWorker[list[str]]):
             self._names.update(name for batch in batches for name in batch)
 
     def write(self, batch: list[str]) -> None:
-        """Leave an event for each registered device that was told of long enough ago."""
+        """Leave an event for each registered device that has had none for TOLD_EVERY seconds."""
         devices = apps.get_model("devices.Device")._default_manager
         found: dict[str, tuple[int, set[int]]] = {}
         for pk, identifier, group in devices.filter(identifier__in=batch).values_list(

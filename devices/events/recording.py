@@ -1,7 +1,7 @@
 """Writing the outbox: an event for each change, in the transaction of the change.
 
-Whatever is recorded in the history comes by here, saves and bulk paths alike, so that no change of
-a recorded model can leave none. An event holds what the history holds, which has no secrets,
+Whatever is recorded in the history passes through here, saves and bulk changes alike, so that every
+change of a recorded model leaves one. An event holds what the history holds, which has no secrets,
 without its long texts. (docs/events.md)
 """
 

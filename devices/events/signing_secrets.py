@@ -2,7 +2,7 @@
 
 Who signs must have the secret itself: it is not stored one-way but encrypted under a key
 derived from the newest pepper. Peppers rotate as for devices' keys: `deliver` seals again under
-the newest one, and `pepper_status` counts what hangs on each. (docs/events.md)
+the newest one, and `pepper_status` counts what needs each. (docs/events.md)
 """
 
 import base64

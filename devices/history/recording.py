@@ -150,7 +150,7 @@ def bulk_write(
 
 
 def bulk_delete(rows: Sequence[models.Model]) -> None:
-    """Delete rows of one model, and what hangs on them, with their history."""
+    """Delete rows of one model, and what depends on them, with their history."""
     if not rows:
         return
     model = type(rows[0])

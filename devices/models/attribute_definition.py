@@ -114,7 +114,7 @@ class AttributeDefinition(Recorded):
         return self.name
 
     def clean(self) -> None:
-        """Refuse a choice without choices, and a name that no path of SQLite can say."""
+        """Refuse a choice without choices, and a name that a JSON path of SQLite cannot hold."""
         super().clean()
         if '"' in self.name or "\\" in self.name:
             raise ValidationError({"name": _("A name holds no quotation mark and no backslash.")})

@@ -91,7 +91,10 @@ class CertificateAuthorityQuerySet(models.QuerySet["CertificateAuthority"]):
 
 
 def link_issued(pairs: Iterable[tuple[Any, "CertificateAuthority"]]) -> None:
-    """Write of pairs of a certificate and an authority of its issuer's name who signed whom."""
+    """Link each certificate to the authority beside it, if that one signed it.
+
+    The authorities bear the names of the certificates' issuers.
+    """
     link: Any = CertificateAuthority._meta.get_field("issued").through
     links = [
         link(certificate=certificate, certificateauthority=authority)

@@ -23,7 +23,7 @@ WITH RECURSIVE below (id) AS (
 SELECT m.id FROM devices_device_groups m JOIN below ON m.devicegroup_id = below.id LIMIT %s
 """
 
-# Level by level, so that a limit leaves out the lowest. No circle hangs on a group at the top.
+# Level by level, so that a limit leaves out the lowest. No circle is below the top.
 TREE = """
 WITH RECURSIVE tree (id, level) AS (
     SELECT id, 1 FROM devices_devicegroup WHERE {top}
@@ -145,7 +145,7 @@ class DeviceGroup(Recorded):
         return rows
 
     def _height(self) -> int:
-        """Return how many levels hang on this group, itself included."""
+        """Return how many levels there are from this group down, itself included."""
         height, level = 1, [self.pk] if self.pk else []
         while level and height <= MAX_DEPTH:
             level = list(DeviceGroup.objects.filter(parent__in=level).values_list("pk", flat=True))

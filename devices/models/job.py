@@ -57,7 +57,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         return job
 
     def held(self, job: "Job", claim: UUID | None) -> "JobQuerySet":
-        """Return the job if it still is who claimed it's."""
+        """Return the job if that claim of it still holds."""
         return self.filter(pk=job.pk, claim=claim, state=JobState.RUNNING)
 
     def forget(self, now: datetime) -> int:
@@ -123,7 +123,7 @@ class Job(models.Model):
         )
 
     def cancel(self, now: datetime) -> None:
-        """Have the job end without a trace: at once where it waits, else at its next step."""
+        """Cancel the job: at once where it waits, else at its next step; nothing of it stays."""
         waiting = Job.objects.filter(pk=self.pk, state=JobState.WAITING)
         ended = {"state": JobState.CANCELLED, "finished": now, "content": None, "parameters": {}}
         if not waiting.update(**ended):

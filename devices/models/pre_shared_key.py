@@ -32,7 +32,7 @@ MAX_LIVE_CHOSEN = 4  # each costs a memory-hard hash when a wrong secret is pres
 
 class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete the keys, which admit their devices as little as revoked ones."""
+        """Delete the keys; the access of their devices ends as when they are revoked."""
         with transaction.atomic():
             devices = list(self.order_by().values_list("device", flat=True))
             deleted = super().delete()
@@ -164,13 +164,13 @@ class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
 
 
 def _generate() -> tuple[str, dict[str, Any]]:
-    """Return a new secret, and what the row of its key says of it."""
+    """Return a new secret, and the fields of its key that describe it."""
     secret = hashing.generate()
     return secret, {"scheme": Scheme.HMAC_SHA256, "hint": f"{secret[:HINT_CHARACTERS]}…"}
 
 
 def _hold(device: Device) -> None:
-    """Let changes of a device's keys wait for each other: each sees what the last one left."""
+    """Lock the device, so that each change of its keys sees what the one before it left."""
     Device.objects.select_for_update(no_key=True).filter(pk=device.pk).exists()
 
 

@@ -104,7 +104,7 @@ class Revocable(Recorded):
         return super().event_verb(change_type, before)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """Delete the credential, which admits its device as little as a revoked one."""
+        """Delete the credential; the access of its device ends as when it is revoked."""
         with transaction.atomic():
             deleted = super().delete(*args, **kwargs)
             end_access_of([getattr(self, "device_id", None)])

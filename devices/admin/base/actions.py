@@ -67,7 +67,7 @@ class BulkChange:
         return []
 
     def lacking(self, rows: Any, user: Any) -> list[str]:
-        """Return what stands in the user's way, in words."""
+        """Return what keeps the user from making the change, in words."""
         return []
 
     def text_of_one(self, row: Any) -> str:

@@ -189,7 +189,7 @@ class OrderedChangeList(ChangeList):
     found_keys: Sequence[Any] = ()  # of the rows that are found, one more than are listed at most
 
     def get_results(self, request: HttpRequest) -> None:
-        """Leave an order aside that would sort more rows than the pages reach."""
+        """Ignore an order that would sort more rows than the pages reach."""
         if self.query or self.get_filters_params():
             rows = vars(self.queryset).get("counted_as", self.queryset)
             self.found_keys = keys_of(rows)
@@ -256,7 +256,7 @@ class BoundedChangeList(OrderedChangeList):
     request: HttpRequest
 
     def get_filters(self, request: HttpRequest) -> Any:
-        """Leave it to `get_queryset` what filters with counts keep."""
+        """Let `get_queryset` apply the filters that count."""
         found: Any = super().get_filters(request)
         for one in found[0]:
             if isinstance(one, CountedFilter):

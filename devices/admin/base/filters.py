@@ -47,7 +47,7 @@ def bounded_count_text(count: int) -> str:
 class CountedFilter(admin.SimpleListFilter):
     """Choices with the number of rows that each would leave, counted in one statement."""
 
-    is_deferred = False  # whether the list keeps the rows of the choice that was made
+    is_deferred = False  # whether the list applies the filter, by `narrowed`
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
         """Return the rows of a choice."""

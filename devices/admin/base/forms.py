@@ -37,7 +37,7 @@ class LinesInput(forms.Textarea):
 
 
 class RowsField(forms.ModelMultipleChoiceField):
-    """Rows by their keys. One that no key can be is refused before a database is asked for it."""
+    """Rows by their keys. What cannot be a key is refused without asking the database."""
 
     def clean(self, value: Any) -> Any:
         for key in value or ():
@@ -90,9 +90,9 @@ FIELDS: "dict[type[models.Field[Any, Any]], dict[str, Any]]" = {
 
 
 class CurrentForm(forms.ModelForm):
-    """A form that undoes nothing that happened while it lay open.
+    """A form that does not overwrite what others changed while it was open.
 
-    It brings along what its fields held when it was shown. A field that only others changed
+    It sends along what its fields held when it was shown. A field that only others changed
     since then keeps their value and is among `kept`; one that both changed is an error.
     """
 
@@ -156,7 +156,7 @@ class CurrentForm(forms.ModelForm):
 
 
 class CurrentFormSet(BaseInlineFormSet):
-    """Rows on the form of another row, of which none undoes what happened while it lay open.
+    """Rows on the form of another row; what others changed while it was open is not overwritten.
 
     Its forms are `CurrentForm`s: a row that others changed is treated as a form's field is. A row
     that others deleted stays deleted and is among `gone`; it is an error if it was changed here.

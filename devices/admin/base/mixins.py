@@ -63,7 +63,7 @@ class CountsDeletedMixin(admin.ModelAdmin):
 
 
 class AddressParametersMixin(admin.ModelAdmin):
-    """Makes an admin take what it offers and can use, and nothing else that somebody made up.
+    """Makes an admin accept what it offers and can use, and no other parameter of an address.
 
     The site gives it to every admin; `linked_lookups` of an admin names those that links of other
     pages make. Any other look-up is refused: a regular expression in a link
@@ -71,7 +71,7 @@ class AddressParametersMixin(admin.ModelAdmin):
     """
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """List rows, or act on those that are selected: no key can be what is none."""
+        """List rows, or act on those that are selected; refuse what cannot be a key."""
         if not all(map(is_key, request.POST.getlist(ACTION_CHECKBOX_NAME))):
             raise BadRequest("no such row can be selected")
         return super().changelist_view(request, *args, **kwargs)
@@ -145,13 +145,13 @@ class NothingSaved:
     """Makes a form come back as it was filled in."""
 
     def full_clean(self) -> None:
-        """Find a fault in the form, whatever it says."""
+        """Add an error to the form, whatever was filled in."""
         super().full_clean()  # type: ignore[misc]
         self.add_error(None, _("Nothing is saved yet."))  # type: ignore[attr-defined]
 
 
 class ChangeGuardMixin(OwnPagesMixin):
-    """Makes an admin's every change pass the guards."""
+    """Passes every change of an admin through the guards."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return self.guarded(request, super().changeform_view, *args, **kwargs)
@@ -183,9 +183,9 @@ class SaveChangedFieldsMixin:
     """
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Add or change a row; say so where somebody was a moment faster.
+        """Add or change a row; say so where somebody else saved a moment before.
 
-        With the same, or with what leaves no room for it: some models look again when they save.
+        The same row, or one that conflicts with it: some models check again when they save.
         """
         try:
             return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
@@ -208,7 +208,7 @@ class SaveChangedFieldsMixin:
         self._tell_kept(request, formset)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
-        """Return the row; what is sent about it waits for whoever is saving it just now."""
+        """Return the row; a POST locks it, and so waits for whoever is saving it just now."""
         row = super().get_object(request, object_id, from_field)  # type: ignore[misc]
         if row is not None and request.method == "POST" and connection.in_atomic_block:
             rows = type(row)._default_manager.select_for_update(of=("self",), no_key=True)

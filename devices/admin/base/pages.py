@@ -49,7 +49,7 @@ def site_page(
     headers: dict[str, str] | None = None,
     **context: Any,
 ) -> TemplateResponse:
-    """Return a page in the admin's dress."""
+    """Return a page of the admin site, with what all its pages show."""
     context = {**site.each_context(request), **context}
     return TemplateResponse(request, template, context, status=status, headers=headers)
 
@@ -118,7 +118,7 @@ def form_page(
 
 
 def set_digest(rows: QuerySet[Any]) -> str:
-    """Return what stands for this very set of rows: another set has another digest."""
+    """Return the digest of a set of rows: SHA-256 of their sorted keys, in hexadecimal."""
     digest = hashlib.sha256()
     for (key,) in rows.order_by("pk").values_list("pk").distinct():
         digest.update(b"%d," % key)

@@ -24,7 +24,7 @@ def confirm(request: HttpRequest) -> None:
 
 @receiver(user_logged_in)
 def confirm_by_login(*, request: HttpRequest, **_signal: object) -> None:
-    """Count a login as showing who one is."""
+    """Count a login as such a confirmation."""
     confirm(request)
 
 

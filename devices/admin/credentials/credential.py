@@ -20,7 +20,7 @@ from devices.verdicts import Outcome
 
 
 class CredentialMixin(BulkActionsMixin):
-    """Shows a credential's state, and keeps it once it is revoked: who, when and why."""
+    """Shows a credential's state, and keeps a revoked one from being deleted."""
 
     begins: tuple[str, ...] = ()  # fields that a search of many looks up by how they begin
 
@@ -37,7 +37,9 @@ class CredentialMixin(BulkActionsMixin):
             keys_of(rows)
             for rows in (Device.objects.with_name_prefix(term), Device.objects.filter(identified))
         ]
-        if any(len(devices) > MAX_LISTED for devices in found):  # whose keys are met at every turn
+        if any(
+            len(devices) > MAX_LISTED for devices in found
+        ):  # then a search by their keys is slower
             held = Q(device__name__istartswith=term) | Q(
                 device__identifier__startswith=term.lower()
             )

@@ -57,7 +57,7 @@ class PresentedForm(forms.Form):
         return content
 
     def show(self, preview: Preview, fingerprint: str, text: str) -> None:
-        """Raise ValidationError unless this very thing was shown before."""
+        """Raise ValidationError, and show a preview, unless this was confirmed."""
         if self.cleaned_data.get("confirmed") == fingerprint:
             return
         self.preview = preview

@@ -26,7 +26,7 @@ MAX_SUGGESTED = 20
 class SuggestingInput(LineInput):
     """A text field with a list of suggestions, which a script renews as one types.
 
-    `options` come with the page, for who has no script: no more than MAX_SUGGESTED.
+    `options` come with the page, for browsers without scripts: at most MAX_SUGGESTED.
     """
 
     class Media:
