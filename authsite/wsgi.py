@@ -16,11 +16,11 @@ from authsite.operations.garbage import collect_seldom  # noqa: E402
 from authsite.operations.health import Readiness, is_draining  # noqa: E402
 from authsite.operations.server import leave_group  # noqa: E402
 from authsite.operations.wsgi import Operations  # noqa: E402
+from devices.background.jobs import worker  # noqa: E402
 from devices.credentials.pre_shared_keys import stored_keys  # noqa: E402
 from devices.database import answers  # noqa: E402
 from devices.events.delivering import deliverer  # noqa: E402
 from devices.events.waiting import watcher  # noqa: E402
-from devices.jobs import worker  # noqa: E402
 from rpc.rtio.session_ending import ender  # noqa: E402
 from rpc.wsgi import MachineFastPath  # noqa: E402
 

@@ -31,7 +31,7 @@ from devices.admin.base.changelist import MAX_LISTED, check_choices, hits
 from devices.admin.base.forms import LineInput
 from devices.admin.base.pages import OwnPagesMixin, download, own_page
 from devices.admin.base.reauthentication import is_recent
-from devices.jobs import NEEDED
+from devices.background.jobs import NEEDED
 from devices.models import Device
 from devices.text import isolated
 from devices.transfer.columns import Columns

@@ -28,8 +28,8 @@ from devices.api.base.serializers import (
     Serializer,
 )
 from devices.api.base.views import ReadMixin, RegistryViewSet
+from devices.background.jobs import DELETING, NEEDED, WRITING, sealed
 from devices.history.context import current_reason
-from devices.jobs import DELETING, NEEDED, WRITING, sealed
 from devices.models import Device, DeviceGroup, Job
 from devices.models.job import MAX_UNFINISHED, JobKind, JobState
 from devices.transfer.formats import MAX_BYTES, Format

@@ -26,7 +26,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
-from devices import attempts
+from devices.background import attempts
 from devices.credentials.sealing import SealedError
 from devices.database.deadlines import guard
 from devices.events import expiring, outgoing, stream

@@ -22,7 +22,8 @@ from django.db.models import Max, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from devices import attempts, history
+from devices import history
+from devices.background import attempts
 from devices.credentials import hashing
 from devices.database.write_behind import in_batches
 from devices.extension_points import AccessEnd

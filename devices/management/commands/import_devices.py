@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
-from devices.jobs import report
+from devices.background.jobs import report
 from devices.management.base import RegistryCommand
 from devices.management.exporting import format_by_name
 from devices.transfer.columns import Columns

@@ -11,8 +11,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from acl.models import Assertion
-from devices import jobs
 from devices.authentication import authenticate
+from devices.background import jobs
 from devices.models import Device, Job
 from devices.models.job import LEASE, MAX_ATTEMPTS
 from devices.transfer.importing import Import, Progress

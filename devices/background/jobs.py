@@ -17,10 +17,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from devices import history
+from devices.background.housekeeping import Housekeeper
 from devices.credentials import hashing
 from devices.credentials.sealing import seal, unseal
 from devices.extension_points import WATCHES
-from devices.housekeeping import Housekeeper
 from devices.models import Device, Job
 from devices.models.job import LEASE, JobKind, JobState
 from devices.transfer.columns import Columns

@@ -12,7 +12,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from authsite.accounts.tokens.models import ApiToken, RuleUse
-from devices import housekeeping, jobs
+from devices.background import housekeeping, jobs
 from devices.events.models import Event
 from devices.extension_points import FORGETS
 from devices.models import IdempotentAnswer, Job
