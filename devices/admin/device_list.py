@@ -33,7 +33,6 @@ class DeviceChangeList(BoundedChangeList):
     """Finds the rows of a page by their plain columns, then computes the others for these rows."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Describe the devices of the page."""
         super().get_results(request)
         found = list(self.result_list.values_list("pk", flat=True))
         now = timezone.now()
@@ -54,11 +53,9 @@ class StateFilter(CountedFilter):
     parameter_name = "enabled__exact"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
         return [("1", _("Enabled")), ("0", _("Disabled"))]
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
-        """Return the devices of a choice."""
         return queryset.enabled() if value == "1" else queryset.disabled()
 
 
@@ -69,11 +66,9 @@ class KindFilter(CountedFilter):
     parameter_name = "kind__exact"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
         return [*Device.Kind.choices]
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
-        """Return the devices of a choice."""
         return queryset.filter(kind=value)
 
 
@@ -84,7 +79,6 @@ class CredentialsFilter(CountedFilter):
     parameter_name = "credentials"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
         return [
             ("usable", _("A usable one")),
             ("ending", _("One ends within 30 days")),
@@ -95,7 +89,6 @@ class CredentialsFilter(CountedFilter):
         ]
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
-        """Return the devices of a choice."""
         now = timezone.now()
         if value == "usable":
             return queryset.filter(has_usable_credential(now))
@@ -128,7 +121,6 @@ class SeenFilter(CountedFilter):
     parameter_name = "seen"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
         return [
             ("24h", _("Within 24 hours")),
             ("7d", _("Within 7 days")),
@@ -137,7 +129,6 @@ class SeenFilter(CountedFilter):
         ]
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
-        """Return the devices of a choice."""
         now = timezone.now()
         if value == "24h":
             return queryset.seen_since(now - timedelta(hours=24))
@@ -171,7 +162,6 @@ class GroupFilter(CountedFilter):
         return super().has_output() or self.value() is not None
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
-        """Return the devices of a choice."""
         if value == "none":
             return queryset.filter(~Exists(Membership.objects.filter(device=OuterRef("pk"))))
         return queryset.filter(groups=value) if value.isdecimal() else queryset.none()

@@ -31,7 +31,7 @@ class Load:
     failures: int = 0  # one after the other
     rests_until: float = 0.0  # monotonic
 
-    def room(self, at_once: int) -> int:
+    def capacity(self, at_once: int) -> int:
         """Return how many attempts may begin now; one at a time where the last one failed."""
         if self.rests_until > time.monotonic():
             return 0

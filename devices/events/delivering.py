@@ -244,8 +244,10 @@ class Deliverer(attempts.Worker[Attempt]):
             expiring.announce(timezone.now())
 
     def _limits(self) -> dict[int, int]:
-        rooms = {pk: self._loads[pk].room(PER_WEBHOOK) for pk in due_webhooks(timezone.now())}
-        return {pk: room for pk, room in rooms.items() if room}
+        capacities = {
+            pk: self._loads[pk].capacity(PER_WEBHOOK) for pk in due_webhooks(timezone.now())
+        }
+        return {pk: n for pk, n in capacities.items() if n}
 
     def host_of(self, attempt: Attempt) -> int:
         return attempt.delivery.webhook_id

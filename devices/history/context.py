@@ -14,7 +14,7 @@ from devices.telemetry import request_id
 from devices.text import storable
 
 MAX_REASON_LENGTH = 255
-MAX_QUOTED = 60  # characters of a reason, in a complaint
+MAX_QUOTED = 60  # characters of a reason, in an error message
 
 
 class Origin(models.TextChoices):

@@ -41,7 +41,7 @@ DAMAGED = re.compile(
     re.IGNORECASE,
 )
 WORDS = frozenset(word for word in TRUTHS if len(word) > 3 and word.isalpha())  # noqa: PLR2004
-MAX_QUOTED = 60  # characters of a value in a complaint
+MAX_QUOTED = 60  # characters of a value in an error message
 SECRET_COLUMNS = frozenset({"secret", "certificate"})
 
 
@@ -51,7 +51,7 @@ def is_damaged(identifier: str) -> bool:
 
 
 def quoted(column: str, value: object) -> str:
-    """Return a value as complaints quote it; nothing of what may be secret."""
+    """Return a value as error messages quote it; nothing of what may be secret."""
     if column in SECRET_COLUMNS or value is None or value == "":
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -48,19 +48,21 @@ class CredentialCells:
             if "certificate" in values:
                 entry.certificate = self._certificate(entry, values["certificate"], certificates)
         except ValidationError as error:
-            self._found.complain(entry.row, "certificate", " ".join(error.messages))
+            self._found.add_problem(entry.row, "certificate", " ".join(error.messages))
         until = values.get("secret_until")
         if until is not None and until <= self._now:
-            self._found.complain(entry.row, "secret_until", _("This time is past."))
+            self._found.add_problem(entry.row, "secret_until", _("This time is past."))
         elif until is not None and "secret" not in values and not self._generate:
-            self._found.complain(entry.row, "secret_until", _("There is no secret that could end."))
+            self._found.add_problem(
+                entry.row, "secret_until", _("There is no secret that could end.")
+            )
         try:
             if "secret" in values:
                 entry.key = self._key(entry, values["secret"], keys)
             elif self._generate and not self._has_live(entry, keys, certificates):
                 entry.key = PreSharedKey(scheme=Scheme.HMAC_SHA256)
         except ValidationError as error:
-            self._found.complain(entry.row, "secret", " ".join(error.messages))
+            self._found.add_problem(entry.row, "secret", " ".join(error.messages))
         if entry.key is not None:
             entry.key.label, entry.key.not_after = self._label, until
 

@@ -23,7 +23,7 @@ class Findings:
         self.rejected: set[int] = set()  # rows of devices
         self.rejected_groups: set[int] = set()
 
-    def complain(
+    def add_problem(
         self, row: int, column: str, message: str, value: object = None, *, group: bool = False
     ) -> None:
         """Note a problem of a cell; a value that is no secret is quoted beside it."""
@@ -33,7 +33,7 @@ class Findings:
             text = storable(message + quoted(column, value))
             self.problems.append(Problem(row, storable(column), text))
 
-    def complain_of(
+    def add_errors(
         self,
         row: int,
         error: ValidationError,
@@ -42,11 +42,11 @@ class Findings:
         group: bool = False,
         **columns: str,
     ) -> None:
-        """Complain of what a model found; `columns` names those that are called otherwise."""
+        """Note what a model refused; `columns` gives the column of a field with another name."""
         for name, messages in error.message_dict.items():
             column = columns.get(name, name)
             for message in messages:
-                self.complain(row, column, message, cells.get(column), group=group)
+                self.add_problem(row, column, message, cells.get(column), group=group)
 
     def warn(self, row: int, column: str, message: str) -> None:
         """Note what looks odd and hinders nothing."""

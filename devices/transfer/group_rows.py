@@ -59,10 +59,10 @@ class GroupRows:
         """Take in a row that is about a group; `values` is what its cells mean."""
         name = values.get("group", "")
         if not name:
-            self._found.complain(record.row, "group", _("The name is missing."), group=True)
+            self._found.add_problem(record.row, "group", _("The name is missing."), group=True)
         elif name in self._rows:
             message = _("The group is in row %(row)d already.") % {"row": self._rows[name].row}
-            self._found.complain(record.row, "group", message, name, group=True)
+            self._found.add_problem(record.row, "group", message, name, group=True)
         elif len(self._rows) >= MAX_GROUPS:
             raise ValidationError(
                 _("The file has more than %(most)d groups; split it."), params={"most": MAX_GROUPS}
@@ -86,7 +86,7 @@ class GroupRows:
             try:
                 DeviceGroup(name=one.name).clean_fields(exclude=["parent", "description"])
             except ValidationError as error:
-                self._found.complain_of(
+                self._found.add_errors(
                     one.row, error, {"group": one.name}, group=True, name="group"
                 )
                 continue
@@ -112,20 +112,20 @@ class GroupRows:
             path.append(above)
             if above not in parents and not self._create:
                 message = _("There is no group named “%(name)s”.") % {"name": above}
-                self._found.complain(one.row, "parent", message, one.parent, group=True)
+                self._found.add_problem(one.row, "parent", message, one.parent, group=True)
                 return
             if above not in parents:
                 self.new.add(above)
             above = parents.get(above, "")
         if above in path:
             message = _("A group cannot lie within itself or a group below it.")
-            self._found.complain(one.row, "parent", message, one.parent, group=True)
+            self._found.add_problem(one.row, "parent", message, one.parent, group=True)
         elif len(path) > MAX_DEPTH:
             message = _("Groups nest at most %(deepest)d deep.") % {"deepest": MAX_DEPTH}
-            self._found.complain(one.row, "parent", message, one.parent, group=True)
+            self._found.add_problem(one.row, "parent", message, one.parent, group=True)
 
     def _check_missing(self) -> None:
-        """Note the groups to create, or complain that neither registry nor file has them."""
+        """Note the groups to create, or a problem where neither registry nor file has them."""
         for name, rows in self._missing.items():
             if name in self._rows:
                 continue
@@ -134,7 +134,7 @@ class GroupRows:
                 continue
             for row in rows:
                 message = _("There is no group named “%(name)s”.") % {"name": name}
-                self._found.complain(row, "groups", message)
+                self._found.add_problem(row, "groups", message)
 
     def write(self) -> None:
         """Save groups, upper ones before those within them, so that every place is checked."""

@@ -185,7 +185,7 @@ class Import(Findings):
         """Return what the cells of a row mean; what cannot be read is a problem of the row."""
         group = "group" in record.cells
         for problem in record.problems:
-            self.complain(*problem, group=group)
+            self.add_problem(*problem, group=group)
         values: dict[str, Any] = {}
         for column, cell in record.cells.items():
             if (reader := READERS.get(column)) is None:
@@ -197,7 +197,7 @@ class Import(Findings):
             try:
                 values[column] = reader(cell)
             except ValueError as error:
-                self.complain(record.row, column, str(error), cell, group=group)
+                self.add_problem(record.row, column, str(error), cell, group=group)
         return values
 
     def _identify(self, record: Record, values: dict[str, Any]) -> str:
@@ -205,16 +205,16 @@ class Import(Findings):
         address = values.pop("identifier", "")
         if not address:
             if not any(problem.column in NAMING for problem in record.problems):
-                self.complain(record.row, "identifier", _("The identifier is missing."))
+                self.add_problem(record.row, "identifier", _("The identifier is missing."))
             return ""
         try:
             identifier = Device.registered_id(address)
         except ValidationError as error:
-            self.complain_of(record.row, error, record.cells)
+            self.add_errors(record.row, error, record.cells)
             return ""
         if (before := self._seen.setdefault(identifier, record.row)) != record.row:
             message = _("The identifier is in row %(row)d already.") % {"row": before}
-            self.complain(record.row, "identifier", message, address)
+            self.add_problem(record.row, "identifier", message, address)
             return ""
         if is_damaged(identifier):
             self.warn(
@@ -245,7 +245,7 @@ class Import(Findings):
             try:
                 entry.device.clean_fields(exclude=ALL_FIELDS - checked)
             except ValidationError as error:
-                self.complain_of(row, error, record.cells)
+                self.add_errors(row, error, record.cells)
         if "groups" in values:
             now = known.groups.get(entry.device.pk or 0, {})
             entry.joins = values["groups"] - now.keys()

@@ -126,7 +126,7 @@ def read_ndjson(content: bytes, layout: Layout) -> Iterator[Record]:
         if line.strip():
             try:
                 yield _object(row, DECODER.decode(line), layout)
-            except TwiceError as error:
+            except DuplicateNameError as error:
                 raise error.refusal(row) from None
             except (ValueError, RecursionError):
                 raise refused(_("The line is no JSON object."), row=row) from None
@@ -146,7 +146,7 @@ def read_json(content: bytes, layout: Layout) -> Iterator[Record]:
         row += 1
         try:
             found, position = DECODER.raw_decode(text, position)
-        except TwiceError as error:
+        except DuplicateNameError as error:
             raise error.refusal(row) from None
         except (ValueError, RecursionError):
             raise refused(_("This is no JSON."), row=row) from None
@@ -171,7 +171,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-class TwiceError(ValueError):
+class DuplicateNameError(ValueError):
     """A name stands twice in one object: one of the two values would be lost."""
 
     def refusal(self, row: int) -> ValidationError:
@@ -182,7 +182,7 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _value in pairs]
-        raise TwiceError(next(name for name in names if names.count(name) > 1))
+        raise DuplicateNameError(next(name for name in names if names.count(name) > 1))
     return found
 
 

@@ -395,19 +395,19 @@ class SessionEnder(attempts.Worker[Attempt]):
         return True
 
     def _claimed(self) -> list[Attempt]:
-        """Claim what is due at servers that have room; one statement where nothing is due."""
+        """Claim what is due at servers that take more; one statement where nothing is due."""
         due = SessionEnding.objects.waiting().filter(due_at__lte=timezone.now())
         servers = due.order_by().values_list("server", flat=True).distinct()
-        limits = {server: self._room(self._loads[server]) for server in servers}
+        limits = {server: self._to_claim(self._loads[server]) for server in servers}
         if limits:
             give_up()
-        return claim({server: room for server, room in limits.items() if room})
+        return claim({server: limit for server, limit in limits.items() if limit})
 
     @staticmethod
-    def _room(load: attempts.Load) -> int:
+    def _to_claim(load: attempts.Load) -> int:
         """Return how many attempts to claim: few at a time cost as many statements as many."""
-        room = load.room(PER_SERVER)
-        return room if room > PER_SERVER // 4 or not load.running else 0
+        free = load.capacity(PER_SERVER)
+        return free if free > PER_SERVER // 4 or not load.running else 0
 
     def host_of(self, attempt: Attempt) -> int:
         return attempt.row.server_id

@@ -83,7 +83,6 @@ class CredentialStateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices."""
         return [
             ("live", _("Live")),
             ("expiring", _("Expires within 30 days")),
@@ -92,7 +91,6 @@ class CredentialStateFilter(admin.SimpleListFilter):
         ]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Any]:
-        """Keep the credentials of the choice."""
         now = timezone.now()
         live = queryset.live_at(now)
         choices: dict[str | None, QuerySet[Any]] = {

@@ -19,7 +19,7 @@ from devices.admin.base.rendering import NOTHING
 
 # Of the names of attributes' fields, and of the parameters of a list's address.
 ATTRIBUTE_PREFIX = "attribute-"
-MAX_SHOWN = 100  # characters of what was sent, in a complaint
+MAX_SHOWN = 100  # characters of what was sent, in an error message
 
 
 class LineInput(forms.TextInput):

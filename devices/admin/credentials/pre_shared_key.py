@@ -31,7 +31,6 @@ class PepperFilter(admin.SimpleListFilter):
         return [*((name, name) for name in hashing.peppers()), (self.MISSING, _("Missing"))]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[PreSharedKey]:
-        """Keep the keys of the choice."""
         value = self.value()
         if value == self.MISSING:
             kept: QuerySet[PreSharedKey] = queryset.exclude(pepper__in=list(hashing.peppers()))

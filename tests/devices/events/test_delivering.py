@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 from standardwebhooks import Webhook as Verifier, WebhookVerificationError
 
-from devices import housekeeping
+from devices.background import housekeeping
 from devices.credentials.sealing import SealedError
 from devices.events import delivering, outgoing, signing_secrets, stream
 from devices.events.delivering import Deliverer, claim, fan_out, pause, settle
