@@ -76,9 +76,9 @@ def staff(*groups: str) -> Client:
     return client
 
 
-@pytest.fixture
-def rows(make_device: Any) -> dict[str, int]:
-    device, bare = make_device(), make_device()
+@pytest.fixture(scope="module")
+def rows(kept_rows: None) -> dict[str, int]:
+    device, bare = (Device.objects.create(identifier=name) for name in ("known", "bare"))
     key, _secret = PreSharedKey.objects.issue(device=device)
     rule = CommandPermission.objects.create(
         source_kind="everyone", destination_kind="itself", pattern="/v1/*"

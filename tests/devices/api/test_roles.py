@@ -11,7 +11,14 @@ from authsite import roles
 from devices import history
 from devices.api.base.routers import router
 from devices.api.changes import ChangesView, RestoreView, UndoBatchView, UndoView
-from devices.models import Certificate, CertificateAuthority, Device, Job, PreSharedKey
+from devices.models import (
+    Certificate,
+    CertificateAuthority,
+    Device,
+    DeviceGroup,
+    Job,
+    PreSharedKey,
+)
 from devices.models.job import JobKind
 from tests.devices.api.conftest import Client
 from tests.support import pki
@@ -95,17 +102,18 @@ OPERATIONS: list[tuple[str, str, Any, set[str]]] = [
 ]
 
 
-@pytest.fixture
-def rows(make_device: Any, make_group: Any) -> dict[str, Any]:
-    """Return a row of each kind, and what is presented."""
+@pytest.fixture(scope="module")
+def rows(kept_rows: None) -> dict[str, Any]:
+    """Return a row of each kind, and what is presented; what a test does to them is undone."""
     root, other = pki.authority("Root"), pki.authority("Other root")
     leaf = pki.device_certificate("known", root)
-    group = make_group("group")
-    device, bare = make_device("known"), make_device("bare", groups=[group])
+    group = DeviceGroup.objects.create(name="group")
+    device, bare = (Device.objects.create(identifier=name) for name in ("known", "bare"))
+    bare.groups.add(group)
     key, _secret = PreSharedKey.objects.issue(device=device)
     authority = CertificateAuthority.objects.register(presented=root.pem, name="Root")
     crl = pki.revocation_list(root)
-    ruled = make_group("ruled")
+    ruled = DeviceGroup.objects.create(name="ruled")
     CommandPermission.objects.create(
         source_kind="group", source_group=ruled, destination_kind="everyone", pattern="/v1/*"
     )
