@@ -50,16 +50,19 @@ class RolesField(serializers.SlugRelatedField[Group]):
         return super().to_internal_value(data)
 
 
-def with_api_errors(make: Any) -> Any:
+def with_api_errors(make: Any, **names: str) -> Any:
     """Return what `make` does; a model's ValidationError becomes the API's.
 
-    Its errors are those of the fields that it names, or else of `roles`.
+    Its errors are those of the fields that it names, or else of `roles`; `names` are those of
+    fields that are called otherwise over the API.
     """
     try:
         return make()
     except DjangoValidationError as error:
         if hasattr(error, "error_dict"):
-            raise exceptions.ValidationError(get_error_detail(error)) from None
+            found: dict[str, Any] = get_error_detail(error)
+            told = {names.get(name, name): texts for name, texts in found.items()}
+            raise exceptions.ValidationError(told) from None
         raise exceptions.ValidationError({"roles": error.messages}) from None
 
 
@@ -214,7 +217,8 @@ class ServiceAccountSerializer(ModelSerializer):
         account: ServiceAccount = with_api_errors(
             lambda: ServiceAccount.objects.create_account(
                 user["username"], roles=user["groups"], maker=self.context["view"], **validated_data
-            )
+            ),
+            username="name",
         )
         return account
 

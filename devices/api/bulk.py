@@ -171,11 +171,20 @@ def _options_of(view: Any, rows: Sequence[Mapping[str, Any]]) -> Options:
     if any(known) and not all(known):
         text = _("Send random secrets and chosen ones in separate requests.")
         raise exceptions.ValidationError({"devices": [text]})
+    named = [row["identifier"] for row in rows]
+    first = {name: at for at, name in reversed([*enumerate(named)])}
     refuse(
         {
             at: fault("identifier", _("This begins or ends with a space."))
-            for at, row in enumerate(rows)
-            if row["identifier"] != row["identifier"].strip()  # which a file's cell may
+            for at, name in enumerate(named)
+            if name != name.strip()  # which a file's cell may
+        }
+    )
+    refuse(
+        {
+            at: fault("identifier", _("The device is named before."), "repeated")
+            for at, name in enumerate(named)
+            if first[name] != at
         }
     )
     return Options(generate=len(known) < len(keys), random=any(known))

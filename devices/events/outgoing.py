@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import httpcore
+from django.utils.http import parse_http_date_safe
 
 from devices.events import addresses
 
@@ -131,10 +132,14 @@ async def _text(response: httpcore.Response) -> str:
 
 
 def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-    """Return the seconds that a host asks to be left alone for."""
+    """Return the seconds that a host asks to be left alone for, as a number or as a date."""
     for name, value in headers:
-        if name.lower() == b"retry-after" and value.isdigit():
-            return int(value[:6])
+        if name.lower() != b"retry-after":
+            continue
+        if value.isdigit():
+            return int(value[:9])
+        moment = parse_http_date_safe(value.decode("latin-1"))
+        return None if moment is None else max(0, moment - int(time.time()))
     return None
 
 

@@ -14,6 +14,8 @@ ANSWERS = {
     b"Content-Length: 0\r\n\r\n",
     "/gone": b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n",
     "/busy": b"HTTP/1.1 503 Busy\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n",
+    "/busy-until": b"HTTP/1.1 503 Busy\r\nRetry-After: Fri, 01 Jan 2100 00:00:00 GMT\r\n"
+    b"Content-Length: 0\r\n\r\n",
     "/close": b"",
     "/garbage": b"\x00\xff this is no HTTP\r\n\r\n",
     "/half": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",

@@ -8,7 +8,7 @@ model: `full_clean` is asked before anything is saved, as the admin's forms do.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ObjectDoesNotExist, ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions, serializers
@@ -305,7 +305,34 @@ class ModelSerializer(Strict, serializers.ModelSerializer[Any]):
         try:
             row.full_clean()
         except ValidationError as error:
-            raise exceptions.ValidationError(get_error_detail(error)) from None
+            raise exceptions.ValidationError(_placed(row, error)) from None
+
+
+def _placed(row: Any, error: ValidationError) -> dict[str, list[Any]]:
+    """Return what a model finds against a row, each fault at a field that a body can name.
+
+    What is unique by one field is told of that field; what is wrong with a field that follows from
+    others only where nothing is wrong with those.
+    """
+    meta, found = row._meta, error.update_error_dict({})
+    unique = {
+        str(one.violation_error_message): one.fields[0]
+        for one in meta.constraints
+        if isinstance(one, models.UniqueConstraint) and len(one.fields) == 1
+    }
+    placed: dict[str, list[Any]] = {}
+    of_none: list[Any] = []
+    for name, errors in found.items():
+        for one in errors:
+            texts = get_error_detail(ValidationError([one]))
+            field = unique.get(texts[0]) if name == NON_FIELD_ERRORS else None
+            if field is not None:
+                texts = [exceptions.ErrorDetail(texts[0], "unique")]
+            if name in {each.name for each in meta.concrete_fields if not each.editable}:
+                of_none += texts
+            else:
+                placed.setdefault(field or name, []).extend(texts)
+    return placed or {NON_FIELD_ERRORS: of_none}
 
 
 def _same(before: object, wanted: object) -> bool:

@@ -191,3 +191,9 @@ def test_a_service_account_with_an_unknown_answerable(security: APIClient) -> No
     disabled = account("gone")
     body = {"name": "line", "answerable": disabled.pk, "roles": []}
     assert ask(security, "post", "/api/v1/service-accounts", body).status_code == 400
+
+
+def test_a_service_account_with_the_name_of_another(security: APIClient) -> None:
+    body = {"name": "sec", "answerable": User.objects.get(username="sec").pk, "roles": []}
+    refused = ask(security, "post", "/api/v1/service-accounts", body)
+    assert [one["pointer"] for one in refused.json()["errors"]] == ["#/name"]

@@ -84,6 +84,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("bulk-change", [{"id": 404, "if_match": "*"}], "#/devices/0/id"),
     ("bulk-change", [{"id": 1, "if_match": "*", "kind": "toaster"}], "#/devices/0/kind"),
     ("bulk-change", [{"id": 1, "if_match": "*", "identifier": "y"}], "#/devices/0/identifier"),
+    ("bulk-create", [{"identifier": "known"}], "#/devices/0/identifier"),
+    ("bulk-create", [{"identifier": "x"}, {"identifier": "x"}], "#/devices/1/identifier"),
     ("bulk-delete", [{"id": 404, "if_match": "*"}], "#/devices/0/id"),
     ("bulk-delete", [{"id": 1, "if_match": "*"}, {"id": 1, "if_match": "*"}], "#/devices/1/id"),
 ]

@@ -67,6 +67,13 @@ WRONG_BODIES: list[tuple[Any, str]] = [
 ]
 
 
+@pytest.mark.parametrize("path", [LIST, f"{LIST}/provision"])
+def test_says_which_field_another_row_has(api: APIClient, make_device: Any, path: str) -> None:
+    make_device("one")
+    (error,) = post(api, path, {"identifier": "one"}).json()["errors"]
+    assert (error["pointer"], error["code"]) == ("#/identifier", "unique")
+
+
 @pytest.mark.parametrize(("body", "pointer"), WRONG_BODIES, ids=lambda case: str(case)[:40])
 def test_refuses_wrong_kinds(api: APIClient, body: Any, pointer: str) -> None:
     answer = post(api, LIST, body)

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
 
@@ -66,6 +67,9 @@ def test_what_hosts_do(host: Receiver, path: str, code: int | None, said: str) -
 
 def test_a_host_says_when_to_come_again(host: Receiver) -> None:
     assert send(host.url("/busy")).retry_after == 120
+    until = send(host.url("/busy-until")).retry_after
+    assert until is not None
+    assert abs(until - (datetime(2100, 1, 1, tzinfo=UTC).timestamp() - time.time())) < 60
 
 
 def test_what_is_sent(host: Receiver) -> None:

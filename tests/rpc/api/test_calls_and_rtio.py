@@ -126,6 +126,8 @@ def test_a_server_is_made_changed_and_deleted(api: APIClient, make_device: Make)
 def test_a_route_is_made_and_refuses(api: APIClient) -> None:
     made = post(api, ROUTES, {"uri": "/aa/bb", "url": "http://localhost:1/x"})
     assert made.status_code == 201, made.data
+    again = post(api, ROUTES, {"uri": "/aa/bb", "url": "http://localhost:2/x"})
+    assert [one["pointer"] for one in again.json()["errors"]] == ["#/uri"]
     refused = post(api, f"{made['Location']}/refuse")
     assert (refused.status_code, refused.data["url"]) == (200, REFUSING_URL)
     assert DeviceServiceRoute.objects.get().url == REFUSING_URL
