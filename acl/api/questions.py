@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db.models import TextChoices
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import exceptions, serializers
 from rest_framework.request import Request as HttpRequest
@@ -221,7 +222,12 @@ class WhatIfView(QuestionView):
         if not may(request, f"acl.{verb}_commandpermission"):
             raise exceptions.PermissionDenied
         if (kind is Change.CREATE) is ("id" in said):
-            raise exceptions.ValidationError({"id": ["Name the rule to change or to delete."]})
+            is_new = kind is Change.CREATE
+            text = _("A new rule has no key.") if is_new else _("Name the rule that is meant.")
+            raise exceptions.ValidationError({"id": [text]})
+        if kind is Change.DELETE and "rule" in said:
+            text = _("Leave this out: the rule would be deleted as it is.")
+            raise exceptions.ValidationError({"rule": [text]})
         row: CommandPermission | None = said.get("id")
         if row is not None and kind is Change.DELETE:
             return what_if.removing(row)
@@ -259,7 +265,8 @@ class LintView(QuestionView):
         """List rules that decide nothing, or open everything, among the oldest 2,000."""
         wanted = request.query_params.get("fault")
         if wanted is not None and wanted not in Fault.values:
-            raise ParameterError("fault", ", ".join(Fault.values))
+            text = _("Write one of these: %(names)s.") % {"names": ", ".join(Fault.values)}
+            raise ParameterError("fault", text)
         found = report(Fault(wanted) if wanted else None)
         return Response(
             {

@@ -11,6 +11,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db.models import QuerySet
+from django.utils.translation import gettext_lazy
 from django_filters import ChoiceFilter
 from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
@@ -40,6 +41,11 @@ CHANGING = ("authsite.change_account",)
 
 class RolesField(serializers.SlugRelatedField[Group]):
     """The name of a role, as settings and commands call it."""
+
+    default_error_messages = {
+        "does_not_exist": gettext_lazy("There is no role “{value}”."),
+        "invalid": gettext_lazy("This must be the name of a role."),
+    }
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(slug_field="name", queryset=Group.objects.order_by("name"), **kwargs)

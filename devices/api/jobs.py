@@ -24,6 +24,7 @@ from devices.api.base.serializers import (
     CharField,
     IntegerField,
     ModelSerializer,
+    NothingSerializer,
     RowField,
     Serializer,
 )
@@ -183,6 +184,7 @@ class JobViewSet(ReadMixin, RegistryViewSet):
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, **_kwargs: Any) -> Response:
         """Have a job end without a trace; one that is over stays as it is."""
+        self.asked(NothingSerializer)
         job = self.get_object()
         job.cancel(timezone.now())
         return self.row_response(job)

@@ -17,6 +17,7 @@ from devices.api.base.serializers import (
     CharField,
     IntegerField,
     ModelSerializer,
+    NothingSerializer,
     RowField,
     Serializer,
 )
@@ -87,6 +88,7 @@ class RouteViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryVie
     @action(detail=True, methods=["post"])
     def refuse(self, _request: Request, **_kwargs: Any) -> Response:
         """Point a route at an address that refuses, which RTIO learns within seconds."""
+        self.asked(NothingSerializer)
         route = self.get_object()
         route.refuse()
         return self.row_response(route)

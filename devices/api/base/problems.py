@@ -7,6 +7,7 @@
 import logging
 from collections.abc import Iterator
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
@@ -90,6 +91,14 @@ class LengthRequired(Problem):
     status_code = HTTPStatus.LENGTH_REQUIRED
     default_code = "length-required"
     default_detail = gettext_lazy("Send the body with a Content-Length, not in chunks.")
+
+
+class CodedBody(Problem):
+    """The body is compressed, or coded in another way."""
+
+    status_code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    default_code = "unsupported-content-encoding"
+    default_detail = gettext_lazy("Send the body as it is, without Content-Encoding.")
 
 
 class ParameterError(Problem):
@@ -200,7 +209,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         return None
     headers: dict[str, str] = {}
     if wait := getattr(problem, "wait", None):
-        headers["Retry-After"] = str(max(1, round(wait)))
+        headers["Retry-After"] = str(max(1, ceil(wait)))
     if challenge := getattr(problem, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
     extra = getattr(problem, "extra", {})

@@ -193,6 +193,10 @@ class Serializer(Strict, serializers.Serializer):
     """The arguments of an operation, or an answer that is no row."""
 
 
+class NothingSerializer(Serializer):
+    """The body of an operation that takes none: it may be left out, or be an empty object."""
+
+
 class ReasonSerializer(Serializer):
     """Why something is done; the history keeps it."""
 

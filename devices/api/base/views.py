@@ -33,6 +33,7 @@ from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY, Claim
 from devices.api.base.pagination import KeyPagination
 from devices.api.base.parsing import MAX_BYTES, JsonParser
 from devices.api.base.permissions import IsPermitted, grant_of, may, model_permissions, narrowed
+from devices.api.base.serializers import NothingSerializer
 from devices.api.base.throttling import TokenThrottle
 from devices.api.base.versions import describes, entity_tags, matches, version_of
 from devices.database import confirmation
@@ -93,6 +94,9 @@ class ApiView(APIView):
         """Refuse what cannot be answered; let what changes something run in a transaction."""
         if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
             raise problems.LengthRequired  # Django takes such a body for an empty one
+        coding = request.headers.get("Content-Encoding", "identity")
+        if coding.lower() != "identity":
+            raise problems.CodedBody
         method = (request.method or "").lower()
         if method not in self.http_method_names or not hasattr(self, method):
             raise MethodNotAllowed(str(request.method))
@@ -415,6 +419,7 @@ class DeleteMixin:
 
     def destroy(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Delete a row, unless something goes with it that the request may not delete."""
+        self.asked(NothingSerializer)
         row = self.get_object()
         self.check_deletable(type(row)._default_manager.filter(pk=row.pk))
         self.perform_destroy(row)

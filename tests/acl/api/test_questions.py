@@ -109,11 +109,18 @@ def test_tries_a_change_and_takes_it_back(
         ({"change": "turn"}, 400, "#/change"),
         ({"change": "delete", "id": 10**30}, 400, "#/id"),
         ({"change": "delete", "id": 999}, 400, "#/id"),
+        ({"change": "delete", "id": "{rule}", "rule": {"effect": "deny"}}, 400, "#/rule"),
     ],
 )
 def test_a_trial_that_makes_no_sense_is_refused(
-    api: APIClient, change: dict[str, Any], status: int, pointer: str | None
+    api: APIClient,
+    rule: CommandPermission,
+    change: dict[str, Any],
+    status: int,
+    pointer: str | None,
 ) -> None:
+    if change.get("id") == "{rule}":
+        change = {**change, "id": rule.pk}
     answer = post(api, "what-if", change)
     assert answer.status_code == status
     assert pointer in {error["pointer"] for error in answer.json().get("errors", [])} | {None}

@@ -264,6 +264,13 @@ def test_changes_only_what_the_client_knows(
     assert Device.objects.get().name == ("new" if status == 200 else "")
 
 
+def test_takes_no_body_that_it_would_not_heed(api: APIClient, make_device: Any) -> None:
+    path, star = f"{LIST}/{make_device().pk}", {"If-Match": "*"}
+    said = api.delete(path, {"reason": "sold"}, format="json", headers=star)
+    assert [one["pointer"] for one in said.json()["errors"]] == ["#/reason"]
+    assert api.delete(path, headers=star).status_code == 204
+
+
 def test_a_membership_moves_the_version_and_a_last_use_does_not(
     api: APIClient, make_device: Any, make_group: Any
 ) -> None:
@@ -408,6 +415,7 @@ SENT = [
     ("a form", {}, "application/x-www-form-urlencoded", 415),
     ("no type", {}, "", 415),
     ("a reason that nobody sees", {"HTTP_CHANGE_REASON": "a\u200bb"}, "application/json", 400),
+    ("compressed", {"HTTP_CONTENT_ENCODING": "gzip"}, "application/json", 415),
     ("what cannot be", {"HTTP_ACCEPT": "text/html"}, "application/json", 406),
 ]
 
@@ -421,7 +429,7 @@ def test_refuses_what_it_would_misread(
     answer = client.generic("POST", LIST, b'{"identifier": "one"}', kind, **extra)
     assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
     assert not Device.objects.exists()
-    if status == 415:
+    if status == 415 and not meta:
         assert "Content-Type application/json" in answer.json()["detail"]
 
 

@@ -77,6 +77,7 @@ REFUSED: list[tuple[str, Callable[[APIClient], Any], int, str]] = [
     ("no truth", lambda api: upload(api, "format=csv&random=yes"), 400, "parameter"),
     ("empty", lambda api: upload(api, body=b""), 400, "invalid"),
     ("no choice", lambda api: delete(api, {"expected": 1}), 400, "invalid"),
+    ("long JSON", lambda api: delete(api, {"identifier_prefix": "x" * 2**22}), 413, "too-large"),
     ("no count", lambda api: delete(api, {"identifier_prefix": "x"}), 400, "invalid"),
     (
         "another count",

@@ -128,6 +128,7 @@ def test_a_route_is_made_and_refuses(api: APIClient) -> None:
     assert made.status_code == 201, made.data
     again = post(api, ROUTES, {"uri": "/aa/bb", "url": "http://localhost:2/x"})
     assert [one["pointer"] for one in again.json()["errors"]] == ["#/uri"]
+    assert post(api, f"{made['Location']}/refuse", {"url": "http://x"}).status_code == 400
     refused = post(api, f"{made['Location']}/refuse")
     assert (refused.status_code, refused.data["url"]) == (200, REFUSING_URL)
     assert DeviceServiceRoute.objects.get().url == REFUSING_URL
