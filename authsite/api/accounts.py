@@ -66,7 +66,7 @@ def with_api_errors(make: Any, **names: str) -> Any:
         return make()
     except DjangoValidationError as error:
         if hasattr(error, "error_dict"):
-            found: dict[str, Any] = get_error_detail(error)
+            found: Any = get_error_detail(error)
             told = {names.get(name, name): texts for name, texts in found.items()}
             raise exceptions.ValidationError(told) from None
         raise exceptions.ValidationError({"roles": error.messages}) from None

@@ -328,7 +328,7 @@ def _placed(row: Any, error: ValidationError) -> dict[str, list[Any]]:
     of_none: list[Any] = []
     for name, errors in found.items():
         for one in errors:
-            texts = get_error_detail(ValidationError([one]))
+            texts: Any = get_error_detail(ValidationError([one]))
             field = unique.get(texts[0]) if name == NON_FIELD_ERRORS else None
             if field is not None:
                 texts = [exceptions.ErrorDetail(texts[0], "unique")]
