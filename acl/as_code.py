@@ -1,7 +1,7 @@
 """All groups, command sets and permissions as one document: exported, reviewed, imported.
 
 The document says everything: an import makes the registry exactly what it says, and what it does
-not name goes. Devices are the exception: they are named, never made or removed. The text is
+not name is deleted. Devices are the exception: they are named, never made or deleted. The text is
 stable: the same registry gives the same lines, sorted by what they say.
 """
 
@@ -159,7 +159,7 @@ def _permission_order(entry: PermissionEntry) -> tuple[str, ...]:
 
 
 def dump(document: dict[str, Any], *, as_json: bool = False) -> str:
-    """Return the document as text, ending in a line break."""
+    """Return the document as YAML or JSON text, ending in a line break."""
     if as_json:
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     return yaml.dump(
@@ -204,7 +204,7 @@ def _bound_depth(events: Iterable[yaml.Event]) -> None:
 
 
 def _checked(values: Any) -> Document:
-    """Return the document of entries that these values are; every misshapen entry is named."""
+    """Return the document of entries that these values are; raises ValidationError for others."""
     try:
         document = msgspec.convert(values, Document)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
@@ -261,10 +261,9 @@ def import_document(
 ) -> Imported:
     """Make the registry what the document says; without a difference, nothing was to be done.
 
-    All or nothing: raises ValidationError, naming each place that makes no sense, with nothing
-    changed; likewise where the registry is not in the state that `expect` names, or where an
-    assertion that holds would break, unless that is wanted. A dry run does it all, tells, and
-    takes it back.
+    All or nothing. Raises ValidationError, and changes nothing, for a document with errors, each
+    named with its place; where the registry is not in the state that `expect` names; and where an
+    assertion that holds would break, unless that is wanted. A dry run is rolled back at the end.
     """
     document = _checked(values)
     with locked(), history.origin(history.Origin.IMPORT):
@@ -321,7 +320,7 @@ class _Import:
         self._errors: list[str] = []
 
     def run(self) -> None:
-        """Change what differs; raises ValidationError with every place that makes no sense."""
+        """Change what differs; raises ValidationError with every error, each with its place."""
         self._once("groups", self._groups)
         self._once("command_sets", self._sets)
         _refuse(self._errors)

@@ -89,7 +89,7 @@ class Account(User):
                 self.save(update_fields=["is_staff"])
 
     def disable(self) -> None:
-        """Let it log in no more, and end its tokens for good; sessions are over at once."""
+        """Disable it: it cannot log in, its sessions end at once, and its tokens end for good."""
         if self.is_active:
             with transaction.atomic():
                 self.is_active = False

@@ -122,7 +122,7 @@ class NamedMixin(admin.ModelAdmin):
         return found
 
     def get_deleted_objects(self, objs: Any, request: Any) -> Any:
-        """Count what goes along, and not the rows themselves."""
+        """Count what is deleted with the rows, and not the rows themselves."""
         shown, counts, lacking, protected = super().get_deleted_objects(objs, request)
         counts.pop(self.model._meta.verbose_name_plural, None)
         return shown, counts, lacking, protected

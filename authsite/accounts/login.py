@@ -106,7 +106,7 @@ def password_is_recent(request: HttpRequest) -> bool:
 def begin_session(*, request: HttpRequest, user: User, **_signal: object) -> None:
     """Record when a session began.
 
-    Failures are counted on while a second factor is missing, so that the password does not buy
+    Failures go on counting while a second factor is missing, so that the password does not buy
     five more codes.
     """
     if not second_factor.is_enrolled(user):

@@ -111,7 +111,7 @@ def checked(rows: Sequence[tuple[str, Mapping[str, Any]]], options: Options) -> 
 
 
 def written(run: Import) -> None:
-    """Write an import; raises Conflict where somebody else was a moment faster."""
+    """Write an import; raises Conflict where somebody else changed its rows meanwhile."""
     run.prepare()
     try:
         run.write()

@@ -40,9 +40,9 @@ MAX_ADDRESS = 1000  # characters, percent signs included
 
 @contextmanager
 def faults_of(field: str, known: Any = ()) -> Iterator[None]:
-    """Tell of what a model finds against what was presented as faults of that field.
+    """Turn errors of a model, about what was presented, into errors of that field.
 
-    Faults of the fields in `known` stay with them.
+    Errors of the fields in `known` stay with them.
     """
     try:
         yield
@@ -58,7 +58,7 @@ def faults_of(field: str, known: Any = ()) -> Iterator[None]:
 
 @contextmanager
 def within(field: str) -> Iterator[None]:
-    """Tell of faults as faults within that field."""
+    """Turn errors into errors within that field."""
     try:
         yield
     except exceptions.ValidationError as error:

@@ -189,9 +189,9 @@ def _deleted(job: Job, tell: Callable[[Progress], None]) -> int:
 
 def _close(job: Job, watches: Sequence[Callable[[], Any]], result: dict[str, Any]) -> None:
     """Write in the transaction of the change that the job is done; raises to roll it back."""
-    turned = [compare() for compare in watches]
-    if any(one.broken for one in turned) and not job.parameters["accept_broken"]:
-        raise Broken(turned)
+    consequences = [compare() for compare in watches]
+    if any(one.broken for one in consequences) and not job.parameters["accept_broken"]:
+        raise Broken(consequences)
     if not job.finish(JobState.DONE, timezone.now(), result=result):
         raise Cancelled
 

@@ -22,7 +22,7 @@ from devices.events.models import NUMBERED, Event, EventStream, number
 
 __all__ = ["NUMBERED", "number"]
 
-READ = 1000  # rows that are looked at in one go, whatever a filter leaves of them
+READ = 1000  # rows that are looked at in one statement, however few a filter leaves
 CURSOR = re.compile(r"([0-9]{1,18})-([0-9a-f]{8})\Z")
 BEGINNING = "0"  # the cursor before the first event of all
 LATEST = "latest"

@@ -172,7 +172,7 @@ def recent(limit: int, user: AbstractUser) -> list[Entry]:
 
 
 def of(row_model: type[models.Model], pk: int) -> dict[Any, Q]:
-    """Return where the history of a row is: its own, and that of what belongs to it."""
+    """Return the histories about a row, each under its condition: its own, and its parts'."""
     found: dict[Any, Q] = {}
     for historical in all_histories():
         if historical.instance_type is row_model:

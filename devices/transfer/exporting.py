@@ -83,8 +83,9 @@ def devices_in_pieces(
 ) -> Iterator[bytes]:
     """Return the same file, which is no workbook, piece by piece as the devices are read.
 
-    What fails before the first piece is raised at once. Whoever sends the others breaks the
-    connection off where one fails, as authsite/operations/asgi.py does: a part looks whole else.
+    What fails before the first piece is raised at once. Where a later one fails, whoever sends them
+    must break the connection off, as authsite/operations/asgi.py does: otherwise a part would look
+    like the whole file.
     """
     devices_as_read = streamed(devices, first=FIRST_BATCH)
     rows = map(_texts if kind.is_flat else values_of, devices_as_read)

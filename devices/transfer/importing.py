@@ -45,8 +45,8 @@ class Progress(NamedTuple):
     total: int | None = None
 
 
-def _untold(step: Progress) -> None:
-    """Tell nobody."""
+def _ignore(step: Progress) -> None:
+    """Report progress to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Import(Findings):
         reason: str = "",
         most_hashes: int | None = None,
         admit_secrets: Callable[[], None] | None = None,
-        progress: Callable[[Progress], None] = _untold,
+        progress: Callable[[Progress], None] = _ignore,
         now: datetime | None = None,
         origin: history.Origin = history.Origin.IMPORT,
     ) -> None:
@@ -129,7 +129,7 @@ class Import(Findings):
 
     @property
     def state(self) -> str:
-        """What stands for all that the registry said of the rows when they were checked."""
+        """The digest of all that the registry held about the rows when they were checked."""
         return self._states.hexdigest()
 
     @property

@@ -53,7 +53,7 @@ class Known:
     certificates: dict[int, list[Certificate]] = field(default_factory=dict)
 
     def state_of(self, identifier: str) -> bytes:
-        """Return what stands for all that was read of a device: another state has another."""
+        """Return the SHA-256 digest of all that was read of a device; empty for a new one."""
         device = self.devices.get(identifier)
         if device is None:
             return b""

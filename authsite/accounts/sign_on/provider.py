@@ -137,7 +137,7 @@ class Provider(DjangoOAuth2App):
         }
 
     def fetch_jwk_set(self, force: bool = False) -> Any:
-        """Return the provider's keys; `force` looks again, but not at every turn."""
+        """Return the provider's keys; `force` looks again, at most every KEYS_REST_SECONDS."""
         now = time.monotonic()
         age = now - self._keys_at
         if self._keys is None or age > METADATA_SECONDS or (force and age > KEYS_REST_SECONDS):

@@ -218,7 +218,7 @@ class ApiToken(Revocable):
     # --- What it is given ---------------------------------------------------------------------
 
     def clean(self) -> None:
-        """Give it no more than its owner has, networks that are some, rules that narrow."""
+        """Refuse more than its owner may do, bad networks, and rules that narrow nothing."""
         super().clean()
         errors: dict[str, Any] = {}
         for field, check in (
@@ -339,7 +339,7 @@ class ApiToken(Revocable):
     def spend(self, permission: str, rows: Iterable[Model]) -> None:
         """Count rows that a permission is used on against the rules about it.
 
-        Call it in the transaction of the change: what is taken back was not spent. Rows are as
+        Call it in the transaction of the change: what is rolled back is not spent. Rows are as
         they were before a change, new ones as they are afterwards. Raises PermissionDenied where
         no rule admits a row, Throttled where a rate is used up.
         """

@@ -63,7 +63,7 @@ class BulkChange:
         return str(self.done % {**given, "n": self.change(rows, given, by=by)})
 
     def goes_with(self, rows: Any) -> list[str]:
-        """Return what else the change takes along, in words."""
+        """Return what else is changed or deleted with the rows, in words."""
         return []
 
     def lacking(self, rows: Any, user: Any) -> list[str]:

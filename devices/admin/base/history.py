@@ -194,7 +194,7 @@ class RecordedAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
 
 
 def _asking_why(answer: HttpResponse, model: type[Model]) -> HttpResponse:
-    """Have a page that confirms a deletion ask for the reason, and count what goes along."""
+    """Have a page that confirms a deletion ask for the reason, and count what else is deleted."""
     if isinstance(answer, TemplateResponse) and answer.context_data is not None:
         context = answer.context_data
         context.setdefault("asks_why", True)

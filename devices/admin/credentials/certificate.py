@@ -32,7 +32,7 @@ class CertificateForm(RegisterForm):
 
 
 class RevokeCertificateForm(RevokeForm):
-    """Why a certificate is revoked, and whether its key goes along."""
+    """Why a certificate is revoked, and whether its key is revoked, too."""
 
     key_too = forms.BooleanField(
         label=gettext_lazy("Its key too"),

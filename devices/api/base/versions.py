@@ -2,7 +2,7 @@
 
 It is made of the fields that the history records (so that neither a last use nor a digest that is
 made again moves it) and of the rows that it is linked with. The forms of the admin compare the same
-fields: what one face refuses as stale, the other does.
+fields: so both refuse the same as stale.
 """
 
 import hashlib

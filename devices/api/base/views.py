@@ -23,6 +23,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
+from rest_framework.status import is_success
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
@@ -106,7 +107,7 @@ class ApiView(APIView):
             setattr(self, method, partial(self._change, getattr(self, method)))
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Let nobody keep an answer: some have secrets, all are about now."""
+        """Forbid caches to keep an answer: some hold secrets, and all are about this moment."""
         response = super().finalize_response(request, response, *args, **kwargs)
         response.headers["Cache-Control"] = "no-store"
         row = getattr(response, "data", None)
@@ -123,7 +124,7 @@ class ApiView(APIView):
     def may(self, permission: str) -> bool:
         return may(self.request, permission)
 
-    has_perm = may  # as what asks an account calls it
+    has_perm = may  # the name that it has for accounts
 
     def get_username(self) -> str:
         """Return who asks, likewise."""
@@ -207,7 +208,7 @@ class ApiView(APIView):
     def _change(
         self, handler: Callable[..., Response], request: Request, *args: Any, **kw: Any
     ) -> Response:
-        """Answer as the handler does, once; what may not be so is taken back."""
+        """Run the handler in a transaction, once for an Idempotency-Key; roll back refusals."""
         key = request.headers.get(IDEMPOTENCY_KEY)
         validate_only = self.flag(VALIDATE_ONLY)
         accept_broken = self.flag(ACCEPT_BROKEN)
@@ -221,12 +222,13 @@ class ApiView(APIView):
             with transaction.atomic(), self.because(self._reason()):
                 watches = [watch() for watch in WATCHES] if self.asks_guards else []
                 response = handler(request, *args, **kw)
-                turned = [compare() for compare in watches] if response.status_code < 300 else []  # noqa: PLR2004
+                is_done = is_success(response.status_code)
+                consequences = [compare() for compare in watches] if is_done else []
                 if validate_only:
                     transaction.set_rollback(True)
-                    return Response(_described(response, turned))
+                    return Response(_described(response, consequences))
                 if not accept_broken:
-                    _refuse_broken(turned)
+                    _refuse_broken(consequences)
                 if claim is not None:
                     claim.keep(response)
         except BaseException:
@@ -236,31 +238,31 @@ class ApiView(APIView):
         return response
 
 
-def _refuse_broken(turned: Sequence[Consequences]) -> None:
-    """Ask back where something would not hold any more, as the admin does."""
-    if any(one.broken for one in turned):
+def _refuse_broken(consequences: Sequence[Consequences]) -> None:
+    """Raise Conflict where an assertion would not hold any more; the admin asks there."""
+    if any(one.broken for one in consequences):
         raise problems.Conflict(
             _(
                 "An assertion would not hold any more; nothing was changed. Send "
                 "accept_broken_assertions=true if that is meant."
             ),
             code="assertion-broken",
-            consequences=[one.as_json() for one in turned],
+            consequences=[one.as_json() for one in consequences],
         )
 
 
-def _described(response: Response, turned: Sequence[Consequences]) -> dict[str, Any]:
-    """Return what a change that was taken back would have answered and turned."""
+def _described(response: Response, consequences: Sequence[Consequences]) -> dict[str, Any]:
+    """Return the answer and the consequences of a change that was rolled back."""
     return {
         "valid": True,
         "status": response.status_code,
         "result": without_secrets(response.data),
-        "consequences": [one.as_json() for one in turned],
+        "consequences": [one.as_json() for one in consequences],
     }
 
 
 def without_secrets(value: Any) -> Any:
-    """Return an answer without the secrets in it: what was taken back has none."""
+    """Return an answer without the secrets in it: what was rolled back has none."""
     if isinstance(value, Mapping):
         return {name: without_secrets(one) for name, one in value.items() if name != "secret"}
     if isinstance(value, list | tuple):
