@@ -51,14 +51,17 @@ def note_leaving(pk: int, identifier: str, groups: list[int]) -> None:
         noted[pk] = (identifier, groups)
 
 
-def record_changes(historical: Any, changes: Sequence[tuple[models.Model, ChangeType]]) -> None:
+def record_changes(
+    historical: Any, changes: Sequence[tuple[models.Model, ChangeType]], common: Row
+) -> None:
     """Leave an event for each of these changes of rows of one model; one insert for all.
 
-    To be called before their history is written.
+    To be called before their history is written; `common` are its `circumstances`.
     """
     keys = [row.pk for row, change_type in changes if change_type is ChangeType.CHANGED]
     befores = _befores(historical, keys)
-    _write(historical, [(row, row, change_type) for row, change_type in changes], befores)
+    made = [(row, row, change_type) for row, change_type in changes]
+    _write(historical, made, befores, common)
 
 
 @receiver(post_create_historical_record)
@@ -70,7 +73,7 @@ def _record_save(*, instance: models.Model, history_instance: object, **_signal:
     change_type = ChangeType(change.history_type)
     keys = [instance.pk] if change_type is ChangeType.CHANGED else []
     befores = _befores(type(change), keys, until=change.pk)
-    _write(type(change), [(instance, change, change_type)], befores)
+    _write(type(change), [(instance, change, change_type)], befores, circumstances())
 
 
 def _befores(historical: Any, keys: Collection[Any], until: int | None = None) -> dict[Any, Row]:
@@ -91,13 +94,16 @@ def _write(
     historical: Any,
     changes: Sequence[tuple[Any, Any, ChangeType]],
     befores: Mapping[Any, Row],
+    common: Row,
 ) -> None:
-    """Write the events of changes: of a row, what holds its recorded fields, and what was done."""
+    """Write the events of changes: of a row, what holds its recorded fields, and what was done.
+
+    `common` is what all of them say: who made the changes, from where and why.
+    """
     model = historical.instance_type
     noun = NOUNS[model._meta.label_lower]
     values = [value for _row, value, _change_type in changes]
     named = _Named(model, historical.tracked_fields, values)
-    common = circumstances()
     events: list[Event] = []
     for row, value, change_type in changes:
         before = befores.get(row.pk)
@@ -111,7 +117,9 @@ def _write(
             data["changed"] = None if before is None else named.changed(value, before)
         events.append(
             Event(
-                kind=Kind(f"{noun}.{verb}"), groups=named.groups_of(value), data={**data, **common}
+                kind=Kind(f"{noun}.{verb}"),
+                groups=named.groups_of(value),
+                data={**data, **common},
             )
         )
     Event.objects.bulk_create(events)

@@ -116,7 +116,7 @@ def current_user(**_hints: Any) -> str:
 
 
 def circumstances() -> dict[str, Any]:
-    """Return what an event says of who changes something now, from where and why."""
+    """Return who changes something now, from where, why, in which request and batch; by name."""
     return {
         "origin": current_origin(),
         "by": current_user(),

@@ -3,7 +3,7 @@
 Each change that is recorded, here or by a save, leaves an event, too (devices/events/).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -36,16 +36,11 @@ def history_of(model: type[models.Model]) -> Any:
     return _histories()[model]
 
 
-def _circumstances() -> dict[str, Any]:
-    """Return what all rows of the history say of changes that are made now."""
-    return {
-        "history_date": timezone.now(),
-        "history_user_id": context.current_user(),
-        "history_change_reason": context.current_reason(),
-        "origin": context.current_origin(),
-        "request": context.current_request(),
-        "batch": context.current_batch(),
-    }
+def _columns_of(circumstances: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of rows of the history that say who changes something now, and why."""
+    columns = {"by": "history_user_id", "reason": "history_change_reason"}
+    said = {columns.get(name, name): value for name, value in circumstances.items()}
+    return {"history_date": timezone.now(), **said}
 
 
 def keeps_history(model: type[models.Model]) -> bool:
@@ -64,8 +59,9 @@ def _record(changes: Sequence[RowChange]) -> None:
         return
     historical = history_of(type(changes[0][0]))
     names = [field.attname for field in historical.tracked_fields]
-    common = _circumstances()
-    _record_events(historical, changes)
+    circumstances = context.circumstances()
+    common = _columns_of(circumstances)
+    _record_events(historical, changes, circumstances)
     historical.objects.bulk_create(
         (
             historical(
@@ -87,8 +83,9 @@ def record_stored(rows: Sequence[models.Model], change_type: str) -> None:
     model = type(rows[0])
     historical = history_of(model)
     names = [field.attname for field in historical.tracked_fields]
-    common = {"history_type": ChangeType(change_type).value, **_circumstances()}
-    _record_events(historical, [(row, ChangeType(change_type)) for row in rows])
+    circumstances = context.circumstances()
+    common = {"history_type": ChangeType(change_type).value, **_columns_of(circumstances)}
+    _record_events(historical, [(row, ChangeType(change_type)) for row in rows], circumstances)
     meta, quote = historical._meta, connection.ops.quote_name
     columns = ", ".join(quote(meta.get_field(name).column) for name in (*names, *common))
     values = [
@@ -102,13 +99,15 @@ def record_stored(rows: Sequence[models.Model], change_type: str) -> None:
             cursor.execute(f"INSERT INTO {quote(meta.db_table)} ({columns}) {select}", parameters)
 
 
-def _record_events(historical: Any, changes: Sequence[RowChange]) -> None:
+def _record_events(
+    historical: Any, changes: Sequence[RowChange], circumstances: Mapping[str, Any]
+) -> None:
     """Leave an event for each change, before its history is written: it shows what changed."""
     from devices.events import recording as events  # whose tables are recorded, too
 
     made = [change for change in changes if change[1] is not ChangeType.TRIED]
     for start in range(0, len(made), BATCH_SIZE):
-        events.record_changes(historical, made[start : start + BATCH_SIZE])
+        events.record_changes(historical, made[start : start + BATCH_SIZE], circumstances)
 
 
 # A bulk change is all or nothing within its caller's transaction, which fails with it: none needs
