@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils.http import urlencode
 
 from acl.models import Assertion, CommandPermission, CommandSet
 from devices.admin.base.pages import set_digest
+from devices.events.models import Event
 
 ADD = "/admin/acl/commandpermission/add/"
 LIST = "/admin/acl/commandpermission/"
@@ -97,6 +100,24 @@ def test_rules_are_switched_off_and_on(staff: Any, make_rule: Any) -> None:
         rule.refresh_from_db()
         assert rule.enabled is enabled
         assert rule.history.first().history_change_reason == f"why {said}"
+
+
+def test_many_rules_are_deleted_with_as_many_statements_as_few(staff: Any, make_rule: Any) -> None:
+    client = staff()
+
+    def delete(rules: int) -> int:
+        keys = [make_rule(pattern=f"/v1/Sys.{number}").pk for number in range(rules)]
+        sent = {"action": "delete_selected", "_selected_action": keys, "post": "yes"}
+        sent["shown"] = set_digest(CommandPermission.objects.all())
+        with CaptureQueriesContext(connection) as asked:
+            client.post(LIST, sent)
+        assert not CommandPermission.objects.exists()
+        gone = CommandPermission.history.filter(history_type="-", id__in=keys)
+        assert gone.filter(history_user_id="sam").count() == rules
+        assert Event.objects.filter(kind="rule.deleted", data__by="sam").count() >= rules
+        return len(asked)
+
+    assert delete(2) == delete(20)
 
 
 def test_the_page_that_explains(staff: Any, make_device: Any, make_rule: Any) -> None:
