@@ -16,12 +16,16 @@ class AuthsiteConfig(AppConfig):
     def ready(self) -> None:
         """Register checks, the events of accounts, and the tokens, whose digests need peppers."""
         # Models, and what imports them, are loaded by now, and not before.
+        from django.contrib.auth.models import User
+
         from authsite import checks  # noqa: F401
         from authsite.accounts import events  # noqa: F401
         from authsite.accounts.sessions import forget
         from authsite.models import ApiToken, RuleUse
         from devices.extension_points import ENDINGS, FORGETS, PEPPERED
+        from devices.text import check_visible
 
+        User._meta.get_field("username").validators.append(check_visible)
         PEPPERED["tokens"] = ApiToken
         ENDINGS.append(ApiToken.objects.ending)
         FORGETS["sessions"] = forget

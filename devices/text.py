@@ -72,6 +72,12 @@ def refusal(char: str) -> ValidationError:
     )
 
 
+def check_visible(text: str) -> None:
+    """Raise ValidationError where a line of text holds what nobody sees."""
+    if (char := hidden_in(text)) is not None:
+        raise refusal(char)
+
+
 def skeleton(text: str) -> str:
     """Return a text without what is easily overlooked: accents, case, look-alikes of Latin."""
     apart = unicodedata.normalize("NFKD", text)

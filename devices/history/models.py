@@ -87,7 +87,7 @@ class Recorded(models.Model):
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Refuse, in what staff write, characters that nobody sees or no database stores.
 
-        What a row holds already stays as it is.
+        And a name of spaces. What a row holds already stays as it is.
         """
         super().clean_fields(exclude=exclude)
         errors: dict[str, ValidationError] = {}
@@ -96,6 +96,10 @@ class Recorded(models.Model):
                 continue
             written = getattr(self, field.attname)
             if field.name in (exclude or ()) or not isinstance(written, str):
+                continue
+            is_empty = written and not written.strip() and not field.blank
+            if is_empty and not self._is_stored(field.name, written, " "):
+                errors[field.name] = ValidationError(field.error_messages["blank"], code="blank")
                 continue
             find = hidden_in if isinstance(field, models.CharField) else unstorable_in
             if (char := find(written)) and not self._is_stored(field.name, written, char):

@@ -12,14 +12,15 @@ import shutil
 import sys
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, transaction
+from django.db.models import BigIntegerField
 
 from devices import history
 from devices.addresses import AddressError, entity_id
@@ -36,7 +37,7 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 def duration(text: str) -> timedelta:
     """Return the span that a text such as `30d`, `12h`, `2w` or `0m` means."""
-    match = re.fullmatch(r"(\d{1,5})([mhdw])", text)
+    match = re.fullmatch(r"([0-9]{1,5})([mhdw])", text)
     if match is None:
         raise ArgumentTypeError(f"“{text}” is no duration such as 15m, 12h, 30d or 2w")
     return timedelta(**{UNITS[match[2]]: int(match[1])})
@@ -48,6 +49,31 @@ def moment(text: str) -> datetime:
     if parsed is None:
         raise ArgumentTypeError(f"“{text}” is no time such as 2027-01-31 or 2027-01-31T12:00Z")
     return parsed
+
+
+def named(text: str) -> str:
+    """Return a text that names something: an empty one is what a script's unset variable leaves."""
+    if not text.strip():
+        raise ArgumentTypeError("it is empty")
+    return text
+
+
+def number(text: str) -> int:
+    """Return a number that counts rows, or is that of one."""
+    if not re.fullmatch(r"[0-9]{1,19}", text) or not 0 < int(text) <= BigIntegerField.MAX_BIGINT:
+        raise ArgumentTypeError(f"“{text}” is no number such as 1 or 250")
+    return int(text)
+
+
+def faults(error: ValidationError) -> list[str]:
+    """Return what is wrong, each with the name of its field where it has one."""
+    if not hasattr(error, "error_dict"):
+        return error.messages
+    return [
+        text if name == NON_FIELD_ERRORS else f"{name}: {text}"
+        for name, texts in error.message_dict.items()
+        for text in texts
+    ]
 
 
 def os_user() -> str:
@@ -79,6 +105,11 @@ class RegistryCommand(BaseCommand):
 
     requires_system_checks = []
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if sys.stderr is None:  # closed: whoever did so wants to hear of nothing
+            sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the process)
+        super().__init__(*args, **kwargs)
+
     @property
     def name(self) -> str:
         """What the command is called, which the history keeps."""
@@ -103,23 +134,53 @@ class RegistryCommand(BaseCommand):
             with history.origin(history.Origin.COMMAND, user=os_user(), reason=self.name):
                 return super().execute(*args, **options)
         except ValidationError as error:
-            raise CommandError("; ".join(error.messages), returncode=1) from error
+            raise CommandError("; ".join(faults(error)), returncode=1) from error
         except DatabaseError as error:
             raise CommandError(f"the registry cannot be asked: {error}", returncode=2) from error
         except UnicodeEncodeError as error:  # Python's sign for a byte of an argument is no text
             raise CommandError(f"{error.object!a} is not UTF-8", returncode=2) from error
+        except OSError as error:
+            raise CommandError(str(error), returncode=2) from error
 
     def answer(
         self, options: dict[str, Any], text: str, document: dict[str, Any], *, yes: bool = True
     ) -> None:
         """Print the answer in the form that was asked for; exit with 1 where it is no."""
-        self.stdout.write(json.dumps(document, default=str) if options["json"] else text)
+        with self.printing():
+            self.stdout.write(json.dumps(document, default=str) if options["json"] else text)
         if not yes:
             sys.exit(1)
 
+    @contextmanager
+    def printing(self) -> Iterator[None]:
+        """Print within the block, to the last byte; ends with 2 where nobody can read it.
+
+        What is printed once, a secret, is printed before it is committed.
+        """
+        if sys.stdout is None:
+            raise CommandError("standard output is closed", returncode=2)
+        try:
+            yield
+            self.stdout.flush()
+        except OSError as error:
+            with suppress(OSError):  # or Python tries once more, and complains, when it ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise CommandError(
+                f"standard output cannot be written: {error.strerror}", returncode=2
+            ) from error
+
+    @staticmethod
+    def stdin() -> Any:
+        if sys.stdin is None:
+            raise CommandError("standard input is closed", returncode=2)
+        return sys.stdin
+
     def secret_from_stdin(self) -> str:
         """Return the first line of standard input without its line end; white space stays."""
-        line = sys.stdin.readline()
+        try:
+            line = self.stdin().readline()
+        except UnicodeDecodeError as error:
+            raise CommandError("standard input is not UTF-8", returncode=2) from error
         secret = line.removesuffix("\n").removesuffix("\r")
         if not secret:
             raise CommandError("no secret on standard input", returncode=2)
@@ -142,12 +203,13 @@ class RegistryCommand(BaseCommand):
         if warning := weakness(secret, identifier=device.identifier):
             self.stderr.write(f"warning: the secret is weak. {warning}")
 
-    @staticmethod
-    def content(path: str, most: int) -> bytes:
+    @classmethod
+    def content(cls, path: str, most: int) -> bytes:
         """Return what a file (`-`: standard input) holds, up to one byte more than `most`."""
         try:
             if path == "-":
-                return sys.stdin.buffer.read(most + 1)
+                found: bytes = cls.stdin().buffer.read(most + 1)
+                return found
             with Path(path).open("rb") as file:
                 return file.read(most + 1)
         except OSError as error:
@@ -178,21 +240,26 @@ class RegistryCommand(BaseCommand):
             ) from error
 
     def hand_out(self, file: IO[bytes], output: str | None) -> None:
-        """Copy a complete file to where it goes; bytes where standard output takes them."""
-        if output is not None:
-            self.write_whole(output, file)
-            return
-        raw = getattr(self.stdout, "buffer", None)
-        if raw is None:
-            self.stdout.write(file.read().decode(), ending="")
-        else:
-            shutil.copyfileobj(file, raw)
+        """Copy a complete file to where it goes (None and `-`: standard output).
 
-    @staticmethod
-    def text(path: str) -> str:
-        """Return the text of a UTF-8 file (`-`: standard input)."""
+        Bytes go where standard output takes them.
+        """
+        if output not in {None, "-"}:
+            self.write_whole(str(output), file)
+            return
+        with self.printing():
+            raw = getattr(self.stdout, "buffer", None)
+            if raw is None:
+                self.stdout.write(file.read().decode(), ending="")
+            else:
+                shutil.copyfileobj(file, raw)
+
+    @classmethod
+    def text(cls, path: str) -> str:
+        """Return the text of a UTF-8 file (`-`: standard input), with or without its mark."""
         try:
-            return sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+            text: str = cls.stdin().read() if path == "-" else Path(path).read_text("utf-8")
+            return text.removeprefix("\ufeff")
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{path} cannot be read: {error}", returncode=2) from error
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
-from devices.management.base import RegistryCommand, moment
+from devices.management.base import RegistryCommand, moment, named
 from devices.transfer.exporting import Export
 from devices.transfer.formats import Format, format_of
 
@@ -32,7 +32,9 @@ class ExportCommand(RegistryCommand):
             choices=[str(one) for one in self.formats],
             help="what to write (default: what the name of FILE tells, else csv)",
         )
-        parser.add_argument("--output", metavar="FILE", help="where to (default: the screen)")
+        parser.add_argument(
+            "--output", type=named, metavar="FILE", help="where to (default and -: the screen)"
+        )
 
     def export(self, kind: Format, **options: Any) -> Export:
         raise NotImplementedError

@@ -45,6 +45,10 @@ def test_accounts_are_created_and_listed(kim: User) -> None:
     [
         ("create_user", "kim"),
         ("create_user", "a b"),
+        ("create_user", "\u3164"),
+        ("create_user", "a\u115fb"),
+        ("create_service_account", "\u3164", "--answerable", "kim"),
+        ("create_token", "kim", " ", "--scope", VIEW),
         ("create_user", "x", "--role", "King"),
         ("create_user", "x", "--password-stdin"),  # 12345
         ("create_service_account", "kim", "--answerable", "kim"),
@@ -53,6 +57,7 @@ def test_accounts_are_created_and_listed(kim: User) -> None:
         ("set_roles", "kim", "King"),
         ("disable_user", "nobody"),
         ("disable_user", "kim", "--hand-to", "nobody"),
+        ("disable_user", "kim", "--hand-to", "kim"),
         ("create_token", "nobody", "ci", "--scope", VIEW),
         ("create_token", "kim", "ci", "--scope", "acl.add_commandset"),
         ("create_token", "kim", "ci", "--scope", VIEW, "--network", "here"),

@@ -12,6 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
+from authsite.models import ApiToken
 from devices.authentication import authenticate
 from devices.management.base import duration, moment
 from devices.models import Certificate, Device, PreSharedKey
@@ -377,3 +378,115 @@ def test_an_argument_in_another_encoding_is_refused_in_words(
     printed, complaint = run(*words, stdin="a secret\n", code=code)
     assert complaint or printed
     assert Device.objects.count() == 1
+
+
+# --- What nobody means ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("create_group", "lab", "--within", ""),
+        ("create_group", " "),
+        ("disable_user", "kim", "--hand-to", ""),
+        ("end_sessions", "sensor", "--server", ""),
+        ("end_token", "--owner", ""),
+        ("end_token", ""),
+        ("export_calls", "--about", ""),
+        ("export_devices", "--output", ""),
+        ("export_permissions", ""),
+        ("export_permissions", "x.yaml", "--output", "y.yaml"),
+        ("import_devices", "x.csv", "--generate-secrets", ""),
+        ("import_permissions", "x.yaml", "--expect", ""),
+        ("list_devices", "--limit", "-5"),
+        ("list_devices", "--limit", "99999999999999999999"),
+        ("list_rules", "--device", ""),
+        ("list_tokens", "--owner", ""),
+        ("delete_rule", "99999999999999999999"),
+        ("revoke_certificate", "sensor", "--file", ""),
+        ("revoke_key", "sensor", "--key", "0"),
+        ("try_permission", "--remove", "²"),
+        ("try_permission", "--requests", ""),
+        ("rotate_key", "sensor", "--overlap", "٣d"),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_name_and_a_number_of_nothing_are_refused(
+    words: tuple[str, ...], db: None
+) -> None:
+    name, *rest = words
+    with pytest.raises(CommandError, match=r"argument .*: (it is empty|“|not allowed)"):
+        call_command(name, *rest)
+
+
+def test_a_refusal_names_its_field(make_device: Factory) -> None:
+    long = "x" * 256
+    said = run("add_device", "sensor", "--name", long, code=1)[1]
+    assert said == "name: Ensure this value has at most 255 characters (it has 256)."
+    make_device("sensor")
+    assert "label: It holds U+202E" in run("add_key", "sensor", "--label", "a\u202eb", code=1)[1]
+
+
+class Full(io.StringIO):
+    """A screen that takes nothing, as a pipe whose reader is gone and a full disk."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("add_device", "new", "--generate-secret"),
+        ("add_key", "sensor"),
+        ("rotate_key", "sensor"),
+        ("create_token", "root", "ci", "--scope", "devices.view_device"),
+        ("list_devices",),
+        ("export_devices",),
+        ("export_permissions",),
+        ("export_rtio",),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_printed_is_not_done(
+    words: tuple[str, ...],
+    make_device: Factory,
+    django_user_model: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_device("sensor")
+    django_user_model.objects.create_superuser("root")
+    for closed in (False, True):
+        if closed:
+            monkeypatch.setattr("sys.stdout", None)
+        with pytest.raises(CommandError, match="standard output") as refused:
+            call_command(*words, stdout=Full(), stderr=io.StringIO())
+        assert refused.value.returncode == 2
+    assert not PreSharedKey.objects.exists()
+    assert not ApiToken.objects.exists()
+    assert Device.objects.count() == 1
+
+
+def test_what_is_on_standard_input_is_text(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_device("sensor")
+    words = ("add_key", "sensor", "--secret-stdin")
+    for given, said in ((io.TextIOWrapper(io.BytesIO(b"\xff\xfe")), "not UTF-8"), (None, "closed")):
+        monkeypatch.setattr("sys.stdin", given)
+        with pytest.raises(CommandError, match=f"standard input is {said}"):
+            call_command(*words)
+
+
+def test_a_dash_is_the_screen(make_device: Factory, tmp_path: Path) -> None:
+    make_device("sensor")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert "sensor" in run("export_devices", "--format", "csv", "--output", "-")[0]
+        assert "groups" in run("export_permissions", "-")[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_system_is_told_in_its_words(db: None) -> None:
+    said = run("backup", "x" * 300, code=2)[1]
+    assert said.startswith("[Errno 36] File name too long")

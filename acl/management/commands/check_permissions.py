@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from acl import assertions
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, named
 
 
 class Command(RegistryCommand):
@@ -20,7 +20,7 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", nargs="?", metavar="FILE", help="a text file")
+        parser.add_argument("file", nargs="?", type=named, metavar="FILE", help="a text file")
 
     def handle(self, *args: Any, **options: Any) -> None:
         path = options["file"]

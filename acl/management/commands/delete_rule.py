@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from acl.models import CommandPermission
-from devices.management.base import ChangeCommand
+from devices.management.base import ChangeCommand, number
 
 
 class Command(ChangeCommand):
@@ -13,13 +13,13 @@ class Command(ChangeCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("rules", nargs="+", type=int, metavar="rule", help="a rule's number")
+        parser.add_argument("rules", nargs="+", type=number, metavar="rule", help="a rule's number")
 
     def handle(self, *args: Any, **options: Any) -> None:
         rules = CommandPermission.objects.in_bulk(options["rules"])
-        for number in options["rules"]:
-            if number not in rules:
-                raise CommandError(f"there is no rule #{number}", returncode=1)
+        for wanted in options["rules"]:
+            if wanted not in rules:
+                raise CommandError(f"there is no rule #{wanted}", returncode=1)
         told = [f"Deleted #{number} {rule.notation}" for number, rule in rules.items()]
         with self.change(options):
             for rule in rules.values():

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from acl.as_code import SECTIONS, digest_of, dump, export_document, snapshot
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, named
 
 
 class Command(RegistryCommand):
@@ -17,8 +17,9 @@ class Command(RegistryCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line; `--json` is the same as `--format json`."""
-        parser.add_argument("file", nargs="?", metavar="FILE", help="where to")
-        parser.add_argument("--output", metavar="FILE", help="the same")
+        where = parser.add_mutually_exclusive_group()
+        where.add_argument("file", nargs="?", type=named, metavar="FILE", help="where to")
+        where.add_argument("--output", type=named, metavar="FILE", help="the same")
         parser.add_argument("--format", choices=["yaml", "json"], default="yaml")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -26,9 +27,6 @@ class Command(RegistryCommand):
         with snapshot():
             document = export_document()
         text = dump(document, as_json=options["json"] or options["format"] == "json")
-        if path is None:
-            self.stdout.write(text, ending="")
-        else:
-            self.write_whole(path, io.BytesIO(text.encode()))
+        self.hand_out(io.BytesIO(text.encode()), path)
         held = (f"{len(document[name]):,} {name.replace('_', ' ')}" for name in SECTIONS)
         self.stderr.write(f"{', '.join(held)}; digest {digest_of(dump(document))}")

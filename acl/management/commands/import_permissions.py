@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from acl.as_code import import_document, load
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, named
 
 
 class Command(RegistryCommand):
@@ -20,7 +20,7 @@ class Command(RegistryCommand):
         parser.add_argument("--dry-run", action="store_true", help="only show what would change")
         parser.add_argument(
             "--expect",
-            default="",
+            type=named,
             metavar="DIGEST",
             help="import only if the registry is still as the dry run that printed DIGEST saw it",
         )
@@ -35,7 +35,7 @@ class Command(RegistryCommand):
         imported = import_document(
             load(self.text(options["file"])),
             dry_run=dry_run,
-            expect=options["expect"],
+            expect=options["expect"] or "",
             break_assertions=options["break_assertions"],
         )
         broken = imported.consequences.broken

@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 from django.db.models import Q
 
 from acl.models import CommandPermission
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, named
 
 
 class Command(RegistryCommand):
@@ -16,8 +16,12 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--device", metavar="ID", help="only rules that name this device")
-        parser.add_argument("--group", metavar="NAME", help="only rules that name this group")
+        parser.add_argument(
+            "--device", type=named, metavar="ID", help="only rules that name this device"
+        )
+        parser.add_argument(
+            "--group", type=named, metavar="NAME", help="only rules that name this group"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         rules = CommandPermission.objects.named().order_by("pk")

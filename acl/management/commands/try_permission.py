@@ -8,7 +8,7 @@ from acl import what_if
 from acl.models import CommandPermission
 from acl.models.command_permission import Effect
 from acl.notation import read_rule
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, named, number
 
 
 class Command(RegistryCommand):
@@ -24,8 +24,10 @@ class Command(RegistryCommand):
         parser.add_argument("--destination", metavar="Y", help="who receives")
         parser.add_argument("--command", metavar="PATTERN", help="what is sent")
         parser.add_argument("--deny", action="store_true", help="deny it instead of allowing it")
-        parser.add_argument("--remove", type=int, metavar="RULE", help="a rule's number: drop it")
-        parser.add_argument("--requests", metavar="FILE", help="more requests to try")
+        parser.add_argument(
+            "--remove", type=number, metavar="RULE", help="a rule's number: drop it"
+        )
+        parser.add_argument("--requests", type=named, metavar="FILE", help="more requests to try")
 
     def handle(self, *args: Any, **options: Any) -> None:
         change = self._change(options)

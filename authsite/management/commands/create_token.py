@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
 from django.utils import timezone
 
 from authsite.accounts.tokens import scopes
@@ -56,6 +57,7 @@ class Command(AccountCommand):
         end.add_argument("--not-after", type=moment, metavar="TIME", help="it ends then")
         end.add_argument("--no-end", action="store_true", help="it does not end by itself")
 
+    @transaction.atomic  # a token that cannot be printed is not issued
     def handle(self, *args: Any, **options: Any) -> None:
         owner = self.account(options["owner"])
         wanted = set(options["scope"])

@@ -8,6 +8,7 @@ from django.db import transaction
 
 from authsite.accounts.tokens.service_account import ServiceAccount
 from authsite.management.accounts import AccountCommand
+from devices.management.base import named
 
 
 class Command(AccountCommand):
@@ -20,7 +21,10 @@ class Command(AccountCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")
         parser.add_argument(
-            "--hand-to", metavar="USERNAME", help="who answers for its service accounts from now on"
+            "--hand-to",
+            type=named,
+            metavar="USERNAME",
+            help="who answers for its service accounts from now on",
         )
 
     @transaction.atomic
@@ -31,6 +35,8 @@ class Command(AccountCommand):
             raise CommandError("this is the last active superuser", returncode=1)
         services = list(ServiceAccount.objects.filter(answerable=user).select_related("user"))
         heir = self.account(options["hand_to"]) if options["hand_to"] else None
+        if heir == user:
+            raise CommandError(f"{user} is disabled by this: name somebody else", returncode=1)
         for service in services:
             if heir is not None:
                 service.answerable = heir

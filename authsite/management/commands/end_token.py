@@ -7,7 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from authsite.accounts.token_text import IDENTIFIER_LENGTH, redacted
 from authsite.accounts.tokens.models import ApiToken
 from authsite.management.accounts import AccountCommand
-from devices.management.base import signature
+from devices.management.base import named, signature
 
 
 class Command(AccountCommand):
@@ -18,8 +18,10 @@ class Command(AccountCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument("identifier", nargs="?", help="as list_tokens shows it")
-        which.add_argument("--owner", metavar="USERNAME", help="all tokens of this account")
+        which.add_argument("identifier", nargs="?", type=named, help="as list_tokens shows it")
+        which.add_argument(
+            "--owner", type=named, metavar="USERNAME", help="all tokens of this account"
+        )
         parser.add_argument("--reason", default="", help="why, for the record")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -7,13 +7,16 @@ from django.utils import timezone
 
 from authsite.accounts.tokens.models import ApiToken
 from authsite.management.accounts import AccountCommand
+from devices.management.base import named
 
 
 class Command(AccountCommand):
     help = "List tokens that may be used: whose, until when, last used when and from where."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--owner", metavar="USERNAME", help="only those of this account")
+        parser.add_argument(
+            "--owner", type=named, metavar="USERNAME", help="only those of this account"
+        )
         parser.add_argument("--all", action="store_true", help="those that ended, too")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
 
 from devices.management.base import DeviceCommand, moment
 from devices.models import Device, PreSharedKey
@@ -31,6 +32,7 @@ class Command(DeviceCommand):
             "then checked as fast as a generated one",
         )
 
+    @transaction.atomic  # a secret that cannot be printed is not issued
     def handle_device(self, device: Device, **options: Any) -> None:
         wanted = {name: options[name] for name in ("label", "not_before", "not_after")}
         document: dict[str, Any] = {"identifier": device.identifier}

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from devices.management.base import ChangeCommand
+from devices.management.base import ChangeCommand, named
 from devices.models import DeviceGroup
 
 
@@ -11,8 +11,10 @@ class Command(ChangeCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("name")
-        parser.add_argument("--within", metavar="GROUP", help="an existing group that it lies in")
+        parser.add_argument("name", type=named)
+        parser.add_argument(
+            "--within", type=named, metavar="GROUP", help="an existing group that it lies in"
+        )
         parser.add_argument("--description", default="")
 
     def handle(self, *args: Any, **options: Any) -> None:

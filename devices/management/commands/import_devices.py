@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from devices.background.jobs import report
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, named
 from devices.management.exporting import format_by_name
 from devices.transfer.columns import Columns
 from devices.transfer.exporting import export_secrets
@@ -46,6 +46,7 @@ class Command(RegistryCommand):
         )
         parser.add_argument(
             "--generate-secrets",
+            type=named,
             metavar="OUT",
             help="give each device in FILE that has no live credential a generated secret, and "
             "write identifiers and secrets to OUT, a new file that only its owner may read",

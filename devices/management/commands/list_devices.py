@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db.models import Prefetch
 
-from devices.management.base import RegistryCommand, fields_of
+from devices.management.base import RegistryCommand, fields_of, number
 from devices.management.filters import add_filter, chosen
 from devices.models import DeviceGroup
 
@@ -17,11 +17,15 @@ class Command(RegistryCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         add_filter(parser)
         parser.add_argument(
-            "--limit", type=int, default=1000, metavar="N", help="at most so many (default: 1000)"
+            "--limit",
+            type=number,
+            default=1000,
+            metavar="N",
+            help="at most so many (default: 1000)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        limit = max(options["limit"], 0)
+        limit = options["limit"]
         by_name = Prefetch("groups", DeviceGroup.objects.order_by("name"))
         rows = chosen(options["filter"]).order_by("identifier").prefetch_related(by_name)
         found = list(rows[: limit + 1])

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from devices.management.base import DeviceCommand, signature
+from devices.management.base import DeviceCommand, named, number, signature
 from devices.models import Certificate, Device
 
 
@@ -15,9 +15,9 @@ class Command(DeviceCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument("--file", help="the certificate; - for standard input")
+        which.add_argument("--file", type=named, help="the certificate; - for standard input")
         which.add_argument(
-            "--certificate", type=int, metavar="N", help="the number of a registered one"
+            "--certificate", type=number, metavar="N", help="the number of a registered one"
         )
         which.add_argument("--all", action="store_true", help="every registered one of the device")
         parser.add_argument(

@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
-from devices.management.base import DeviceCommand, signature
+from devices.management.base import DeviceCommand, number, signature
 from devices.models import Device, PreSharedKey
 
 
@@ -17,7 +17,7 @@ class Command(DeviceCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         which = parser.add_mutually_exclusive_group()
-        which.add_argument("--key", type=int, metavar="N", help="the number of the key")
+        which.add_argument("--key", type=number, metavar="N", help="the number of the key")
         which.add_argument("--all", action="store_true", help="every live key of the device")
         parser.add_argument("--reason", default="", help="why, for the record")
 

@@ -2,6 +2,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.db import transaction
 from django.utils import timezone
 
 from devices.management.base import DeviceCommand, duration
@@ -26,6 +27,7 @@ class Command(DeviceCommand):
         )
         parser.add_argument("--label", default="", help="what staff call the new key")
 
+    @transaction.atomic  # a secret that cannot be printed is not issued
     def handle_device(self, device: Device, **options: Any) -> None:
         key, secret = PreSharedKey.objects.rotate(
             device=device, overlap=options["overlap"], label=options["label"]

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, named
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
 from rpc.rtio.models.session_ending import can_be_ended
 from rpc.rtio.session_ending import SessionEnder, request_endings
@@ -22,7 +22,7 @@ class Command(RegistryCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("identifiers", nargs="+", metavar="DEVICE", help="a device's ID")
-        parser.add_argument("--server", metavar="NAME", help="at this RTIO server only")
+        parser.add_argument("--server", type=named, metavar="NAME", help="at this RTIO server only")
         parser.add_argument(
             "--wait",
             type=int,

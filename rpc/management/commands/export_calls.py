@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from devices.management.base import named
 from devices.management.exporting import PeriodExportCommand
 from devices.models import Device
 from devices.transfer.exporting import Export
@@ -23,9 +24,12 @@ class Command(PeriodExportCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--caller", metavar="NAME", help="only calls of this caller")
+        parser.add_argument(
+            "--caller", type=named, metavar="NAME", help="only calls of this caller"
+        )
         parser.add_argument(
             "--about",
+            type=named,
             metavar="PREFIX",
             help="only calls about devices whose IDs begin so, at either end",
         )

@@ -11,4 +11,5 @@ class Command(RegistryCommand):
     help = "Print all RTIO servers and device service routes as one YAML document."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(dump(export_document(), as_json=options["json"]), ending="")
+        with self.printing():
+            self.stdout.write(dump(export_document(), as_json=options["json"]), ending="")
