@@ -178,7 +178,7 @@ class RegistryCommand(BaseCommand):
     def secret_from_stdin(self) -> str:
         """Return the first line of standard input without its line end; white space stays."""
         try:
-            line = self.stdin().readline()
+            line: str = self.stdin().readline()
         except UnicodeDecodeError as error:
             raise CommandError("standard input is not UTF-8", returncode=2) from error
         secret = line.removesuffix("\n").removesuffix("\r")
