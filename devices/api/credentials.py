@@ -186,8 +186,11 @@ class CredentialFilters(FilterSet):
         return rows.ending_before(moment, now=timezone.now())
 
 
-class CredentialDeleteMixin(DeleteMixin):
-    """Deletes a credential, unless it is revoked: what was revoked stays so."""
+class CredentialViewSet(ExportMixin, ReadMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+    """Keys or certificates; one that was revoked stays so, and is not deleted."""
+
+    filterset_class = CredentialFilters
+    asks_guards = False
 
     def perform_destroy(self: Any, row: Any) -> None:
         if row.revoked_at is not None:
@@ -196,14 +199,20 @@ class CredentialDeleteMixin(DeleteMixin):
             )
         row.delete()
 
+    def revoke_row(self, serializer_class: type[ReasonSerializer]) -> Response:
+        """Revoke the row that the address names, with what the body says; answer with the row."""
+        row = self.get_object()
+        asked = self.asked(serializer_class)
+        with self.because(asked["reason"], field="reason"):
+            row.revoke(by=user_name(self.request), **asked)
+        return self.row_response(row)
 
-class KeyViewSet(ExportMixin, ReadMixin, ChangeMixin, CredentialDeleteMixin, RegistryViewSet):
+
+class KeyViewSet(CredentialViewSet):
     """Pre-shared keys: secrets that a device and the registry both know."""
 
     queryset = PreSharedKey.objects.select_related("device")
     serializer_class = KeySerializer
-    filterset_class = CredentialFilters
-    asks_guards = False
     permissions = {"revoke": ("devices.change_presharedkey",)}
 
     @extend_schema(request=IssueKeySerializer, responses={201: IssuedKeySerializer})
@@ -222,11 +231,7 @@ class KeyViewSet(ExportMixin, ReadMixin, ChangeMixin, CredentialDeleteMixin, Reg
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke a key from its next use on; one that is revoked stays as it is."""
-        key = self.get_object()
-        asked = self.asked(ReasonSerializer)
-        with self.because(asked["reason"], field="reason"):
-            key.revoke(by=user_name(request), **asked)
-        return self.row_response(key)
+        return self.revoke_row(ReasonSerializer)
 
 
 class CertificateSerializer(ModelSerializer):
@@ -271,15 +276,12 @@ class CertificateFilters(CredentialFilters):
     fingerprint_prefix = CharFilter(field_name="fingerprint", lookup_expr="startswith")
 
 
-class CertificateViewSet(
-    ExportMixin, ReadMixin, ChangeMixin, CredentialDeleteMixin, RegistryViewSet
-):
+class CertificateViewSet(CredentialViewSet):
     """Certificates that staff pinned to devices, or revoked."""
 
     queryset = Certificate.objects.with_list_state().select_related("device")
     serializer_class = CertificateSerializer
     filterset_class = CertificateFilters
-    asks_guards = False
     permissions = {
         "revoke": ("devices.change_certificate",),
         "revoke_presented": ("devices.add_certificate", "devices.change_certificate"),
@@ -294,11 +296,7 @@ class CertificateViewSet(
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, **_kwargs: Any) -> Response:
         """Revoke a certificate from its next use on; with `key_too` every other one of its key."""
-        certificate = self.get_object()
-        asked = self.asked(RevocationSerializer)
-        with self.because(asked["reason"], field="reason"):
-            certificate.revoke(by=user_name(request), **asked)
-        return self.row_response(certificate)
+        return self.revoke_row(RevocationSerializer)
 
     @extend_schema(request=PresentedSerializer, responses=CertificateSerializer)
     @action(detail=False, methods=["post"], url_path="revoke-presented")
