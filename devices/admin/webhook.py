@@ -5,7 +5,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -181,8 +181,13 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
     )
     def send_test(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
         for webhook in queryset:
-            webhook.test()
-        self.message_user(request, _("The test is on its way."), messages.SUCCESS)
+            try:
+                webhook.test()
+            except ValidationError as error:
+                self.message_user(request, " ".join(error.messages), messages.ERROR)
+            else:
+                text = _("The test of “%(name)s” is on its way.") % {"name": webhook.name}
+                self.message_user(request, text, messages.SUCCESS)
 
 
 def _deliveries_of(webhook: Webhook, state: str = "") -> str:

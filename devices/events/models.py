@@ -301,7 +301,13 @@ class Webhook(Recorded):
         )
 
     def test(self) -> None:
-        """Have a message sent that says nothing but that the webhook works."""
+        """Have a message sent that says nothing but that the webhook works.
+
+        Raises ValidationError where it is switched off: it is sent nothing then, nor later.
+        """
+        if self.state == WebhookState.OFF:
+            text = _("“%(name)s” is switched off: nothing is sent to it.")
+            raise ValidationError(text % {"name": self.name})
         Event.objects.record(Kind.WEBHOOK_TESTED, {"id": self.pk, "name": self.name})
 
 

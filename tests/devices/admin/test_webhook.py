@@ -91,6 +91,10 @@ def test_a_test_event_is_on_its_way(admin_client: Client) -> None:
     stream.number()
     assert delivering.fan_out() >= 1
     assert Delivery.objects.filter(event__kind=Kind.WEBHOOK_TESTED).count() == 1
+    webhook.switch_off("HTTP 410")
+    answer = admin_client.post(url("webhook_test", webhook.pk), follow=True)
+    assert [one.level_tag for one in answer.context["messages"]] == ["error"]
+    assert Event.objects.filter(kind=Kind.WEBHOOK_TESTED).count() == 1
 
 
 def test_deliveries_are_seen_and_sent_again(
