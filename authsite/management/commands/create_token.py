@@ -20,7 +20,7 @@ class Command(AccountCommand):
         "stored nowhere. It can do nothing that its owner may not do: docs/tokens.md.\n\n"
         "  create_token factory line-3 --scope devices.view_device \\\n"
         "    --scope devices.change_device --network 10.2.0.0/16 \\\n"
-        "    --rule 'devices.change_device:disable in lab, 20 an hour'"
+        "    --limit 'devices.change_device:disable in lab, 20 an hour'"
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
