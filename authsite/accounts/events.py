@@ -20,7 +20,7 @@ BEFORE = "_fields_before"  # of a row that is being saved
 VERBS = {"post_add": "added", "pre_remove": "removed", "pre_clear": "removed"}
 
 
-def told(user: User) -> dict[str, Any]:
+def account_data(user: User) -> dict[str, Any]:
     return {"id": user.pk, "username": user.get_username()}
 
 
@@ -43,15 +43,17 @@ def _changed(row: Model) -> list[str]:
 
 @receiver(pre_save, sender=User)
 @receiver(pre_save, sender="authsite.Account")
-def note_account(*, instance: User, update_fields: frozenset[str] | None, **_signal: Any) -> None:
+def remember_account(
+    *, instance: User, update_fields: frozenset[str] | None, **_signal: Any
+) -> None:
     """Remember what an account says before it is saved."""
     instance.__dict__[BEFORE] = _stored(instance, FIELDS, update_fields)
 
 
 @receiver(post_save, sender=User)
 @receiver(post_save, sender="authsite.Account")
-def tell_of_account(*, instance: User, created: bool, raw: bool = False, **_signal: Any) -> None:
-    """Tell that an account was created, enabled, disabled or changed."""
+def record_account(*, instance: User, created: bool, raw: bool = False, **_signal: Any) -> None:
+    """Leave an event of an account that was created, enabled, disabled or changed."""
     changed = _changed(instance)
     if raw or not (created or changed):
         return
@@ -61,7 +63,7 @@ def tell_of_account(*, instance: User, created: bool, raw: bool = False, **_sign
     Event.objects.record(
         kind,
         {
-            "account": told(instance),
+            "account": account_data(instance),
             "enabled": instance.is_active,
             "staff": instance.is_staff,
             "superuser": instance.is_superuser,
@@ -72,22 +74,22 @@ def tell_of_account(*, instance: User, created: bool, raw: bool = False, **_sign
 
 @receiver(post_delete, sender=User)
 @receiver(post_delete, sender="authsite.Account")
-def tell_of_deleted_account(*, instance: User, **_signal: Any) -> None:
-    Event.objects.record(Kind.ACCOUNT_DELETED, {"account": told(instance)})
+def record_deleted_account(*, instance: User, **_signal: Any) -> None:
+    Event.objects.record(Kind.ACCOUNT_DELETED, {"account": account_data(instance)})
 
 
 # --- Roles ----------------------------------------------------------------------------------
 
 
 @receiver(pre_save, sender=Group)
-def note_role(*, instance: Group, update_fields: frozenset[str] | None, **_signal: Any) -> None:
+def remember_role(*, instance: Group, update_fields: frozenset[str] | None, **_signal: Any) -> None:
     """Remember what a role is called before it is saved."""
     instance.__dict__[BEFORE] = _stored(instance, ("name",), update_fields)
 
 
 @receiver(post_save, sender=Group)
-def tell_of_role(*, instance: Group, created: bool, raw: bool = False, **_signal: Any) -> None:
-    """Tell that a role was created, or has another name."""
+def record_role(*, instance: Group, created: bool, raw: bool = False, **_signal: Any) -> None:
+    """Leave an event of a role that was created, or has another name."""
     changed = _changed(instance)
     if not raw and (created or changed):
         kind = Kind.ROLE_CREATED if created else Kind.ROLE_CHANGED
@@ -95,41 +97,41 @@ def tell_of_role(*, instance: Group, created: bool, raw: bool = False, **_signal
 
 
 @receiver(pre_delete, sender=Group)
-def tell_of_deleted_role(*, instance: Group, **_signal: Any) -> None:
-    """Tell that a role is deleted, and who had it."""
-    _tell_roles(Kind.ROLE_TAKEN, instance.user_set.all(), [instance])
+def record_deleted_role(*, instance: Group, **_signal: Any) -> None:
+    """Leave events of a role that is deleted, and of each account that had it."""
+    _record_roles(Kind.ROLE_TAKEN, instance.user_set.all(), [instance])
     Event.objects.record(Kind.ROLE_DELETED, {"role": instance.name})
 
 
 @receiver(m2m_changed, sender=User.groups.through)
-def tell_of_roles(
+def record_roles_of_accounts(
     *, instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **_signal: Any
 ) -> None:
-    """Tell which roles accounts were given, or lose."""
+    """Leave an event for each role that an account was given, or loses."""
     if action not in VERBS:
         return
     kind = Kind.ROLE_GIVEN if action == "post_add" else Kind.ROLE_TAKEN
     others = instance.user_set if reverse else instance.groups
     rows = others.all() if pk_set is None else others.filter(pk__in=pk_set)
     if reverse:
-        _tell_roles(kind, rows, [instance])
+        _record_roles(kind, rows, [instance])
     else:
-        _tell_roles(kind, [instance], rows)
+        _record_roles(kind, [instance], rows)
 
 
-def _tell_roles(kind: Kind, users: Iterable[User], roles: Iterable[Group]) -> None:
+def _record_roles(kind: Kind, users: Iterable[User], roles: Iterable[Group]) -> None:
     roles = list(roles)
     for user in users:
         for role in roles:
-            Event.objects.record(kind, {"account": told(user), "role": role.name})
+            Event.objects.record(kind, {"account": account_data(user), "role": role.name})
 
 
 @receiver(m2m_changed, sender=Group.permissions.through)
 @receiver(m2m_changed, sender=User.user_permissions.through)
-def tell_of_permissions(
+def record_permissions(
     *, instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **_signal: Any
 ) -> None:
-    """Tell which permissions a role, or an account beside its roles, was given or loses."""
+    """Leave an event of the permissions that a role, or an account itself, was given or loses."""
     if action not in VERBS or reverse:  # a permission gives itself to nobody
         return
     is_role = isinstance(instance, Group)
@@ -137,6 +139,6 @@ def tell_of_permissions(
     rows = held.all() if pk_set is None else held.filter(pk__in=pk_set)
     if names := sorted(names_of(rows)):
         kind = Kind.ROLE_CHANGED if is_role else Kind.ACCOUNT_CHANGED
-        about = {"role": instance.name} if is_role else {"account": told(instance)}
+        about = {"role": instance.name} if is_role else {"account": account_data(instance)}
         said = {"changed": ["permissions"], VERBS[action]: names}
         Event.objects.record(kind, {**about, **said})

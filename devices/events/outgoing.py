@@ -96,7 +96,7 @@ async def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
     except addresses.RefusedError as error:
         answer = Answer(None, str(error))
     except (*FAILURES, OSError, UnicodeError) as error:  # the two are of its name or certificate
-        answer = Answer(None, _said(error))
+        answer = Answer(None, _error_text(error))
     return replace(answer, seconds=time.monotonic() - began)
 
 
@@ -143,5 +143,5 @@ def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     return None
 
 
-def _said(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())

@@ -111,7 +111,7 @@ def test_a_token_is_created_listed_and_ended(kim: User, make_group: Any) -> None
     text = document.pop("token")
     verdict = ApiToken.objects.verify(text, "10.2.0.9", timezone.now())
     assert verdict.token is not None
-    assert verdict.token.told_rules() == [
+    assert verdict.token.rules_in_words() == [
         "Devices: change (only disable), only in “lab”, at most 20 an hour"
     ]
     ends = datetime.fromisoformat(document["not_after"]) - timezone.now()

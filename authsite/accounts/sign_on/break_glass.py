@@ -11,7 +11,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 
 from authsite.accounts import second_factor
-from authsite.accounts.events import told
+from authsite.accounts.events import account_data
 from authsite.accounts.login import client_address
 from authsite.accounts.sign_on.sessions import is_signed_on
 from devices.events.kinds import Kind
@@ -57,7 +57,7 @@ class PasswordPolicy:
 
 
 @receiver(user_logged_in)
-def tell_of_break_glass(*, request: HttpRequest, user: User, **_signal: object) -> None:
+def record_break_glass(*, request: HttpRequest, user: User, **_signal: object) -> None:
     """Tell the operator that the password of an emergency account was given.
 
     Its second factor may still be missing: whoever knows the password is worth a look. Nobody gets
@@ -71,5 +71,5 @@ def tell_of_break_glass(*, request: HttpRequest, user: User, **_signal: object) 
             address,
         )
         Event.objects.record(
-            Kind.ACCOUNT_EMERGENCY_LOGIN, {"account": told(user), "address": address}
+            Kind.ACCOUNT_EMERGENCY_LOGIN, {"account": account_data(user), "address": address}
         )

@@ -38,7 +38,7 @@ Claims = dict[str, Any]
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_refusal() -> Iterator[None]:
     """Turn what a call to the provider may raise into a refusal, without its details.
 
     A token endpoint may repeat in its error what it was sent.
@@ -103,7 +103,7 @@ class Provider(DjangoOAuth2App):
     def _renewed_metadata(self, max_age: float) -> dict[str, Any]:
         now = time.monotonic()
         if not self._metadata or now - self._metadata_at > max_age:
-            with _told():
+            with _as_refusal():
                 self._metadata, self._metadata_at = self._fetch_metadata(), now
         return self._metadata
 
@@ -156,7 +156,7 @@ class Provider(DjangoOAuth2App):
         Raises SignOnRefused where the provider is down: the browser would show an error of its own.
         """
         self._renewed_metadata(ALIVE_SECONDS)
-        with _told():
+        with _as_refusal():
             return dict(self.create_authorization_url(redirect_uri, **parameters))
 
     def exchange_code(
@@ -166,7 +166,7 @@ class Provider(DjangoOAuth2App):
 
         Claims that only the userinfo endpoint gives are among them.
         """
-        with _told():
+        with _as_refusal():
             token = self.fetch_access_token(
                 redirect_uri, code=code, state=state, code_verifier=code_verifier
             )
@@ -219,7 +219,7 @@ class Provider(DjangoOAuth2App):
         """Return where a browser is sent to be signed out there as well, if that is offered."""
         if "end_session_endpoint" not in self.load_server_metadata():
             return None
-        with _told():
+        with _as_refusal():
             found = self.create_logout_url(back, id_token, client_id=self.client_id)
             return str(found["url"])
 
@@ -235,7 +235,7 @@ class Provider(DjangoOAuth2App):
             keys = KeySet.import_key_set(self.fetch_jwk_set())
             return dict(jwt.decode(logout_token, keys, registry=registry).claims)
 
-        with _told():
+        with _as_refusal():
             claims = self._with_current_keys(decoded)
             JWTClaimsRegistry(
                 None,

@@ -310,7 +310,7 @@ class ApiTokenAdmin(NoDeletingMixin, BulkActionsMixin, HistoryMixin, admin.Model
     def shown_rules(self, token: ApiToken) -> SafeString | str:
         if not token.rules:
             return NOTHING
-        items = ((rule,) for rule in token.told_rules())
+        items = ((rule,) for rule in token.rules_in_words())
         return format_html("<ul>{}</ul>", format_html_join("", "<li>{}</li>", items))
 
     @admin.display(description=gettext_lazy("Networks"))

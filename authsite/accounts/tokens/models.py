@@ -307,11 +307,11 @@ class ApiToken(Revocable):
         read = [Rule.read(stored) for stored in self.rules]
         return {rule: at for at, rule in enumerate(read) if rule.permission == permission}
 
-    def told_rules(self) -> list[str]:
+    def rules_in_words(self) -> list[str]:
         """Return the rules in words; one statement where they name groups."""
         read = [Rule.read(stored) for stored in self.rules]
         names = DeviceGroup.objects.in_bulk([rule.group for rule in read if rule.group is not None])
-        return [rule.told(in_words(rule.permission), names.get(rule.group)) for rule in read]
+        return [rule.in_words(in_words(rule.permission), names.get(rule.group)) for rule in read]
 
     def narrows(self, permission: str) -> bool:
         """Whether there are rules about a permission."""

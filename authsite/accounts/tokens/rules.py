@@ -93,7 +93,7 @@ class Rule:
     def stored(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    def told(self, permission: str, group: DeviceGroup | None) -> str:
+    def in_words(self, permission: str, group: DeviceGroup | None) -> str:
         """Return the rule in words; `permission` and `group` are what it names."""
         if self.only is not None:
             permission = f"{permission} ({ACTIONS[self.permission][self.only]})"

@@ -49,7 +49,7 @@ class Claim:
         owner = f"{type(asks).__name__} {asks.pk}"
         self._secret = hashlib.sha256(f"{owner}\n{key}".encode()).digest()
         self._name = self._made_for("name").hex()
-        self._fingerprint = self._made_for("request", _said_by(request)).hex()
+        self._fingerprint = self._made_for("request", _content_of(request)).hex()
         self._holder = uuid4()
 
     def _made_for(self, purpose: str, about: bytes = b"") -> bytes:
@@ -118,7 +118,7 @@ def _in_progress() -> problems.Conflict:
     return problems.Conflict(text, code="in-progress")
 
 
-def _said_by(request: Request) -> bytes:
+def _content_of(request: Request) -> bytes:
     """Return what makes a request another one: its method, its address and its body."""
     data = request.data
     body = data if isinstance(data, bytes) else json.dumps(data, sort_keys=True).encode()
