@@ -6,11 +6,15 @@ stranger can make one check cost.
 
 import argparse
 import os
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import django
+
+from tests.support.servers import empty_registry
 
 ROUNDS = 200
 
@@ -26,7 +30,7 @@ def milliseconds(work: Callable[[], object], rounds: int) -> float:
     return median(series)
 
 
-def measure(rounds: int) -> None:
+def measure(rounds: int, rsa_bits: int) -> None:
     """Print what each sort of check costs."""
     from cryptography.hazmat.primitives.asymmetric import rsa
     from django.db import connection
@@ -50,7 +54,7 @@ def measure(rounds: int) -> None:
     hostile = {}
     for name, key in (
         ("loop of ten, EC", pki.key("loop")),
-        ("loop of ten, RSA 8192", rsa.generate_private_key(65537, 8192)),
+        (f"loop of ten, RSA {rsa_bits}", rsa.generate_private_key(65537, rsa_bits)),
     ):
         loop = [pki.authority("Loop", private_key=key) for _ in range(10)]
         below = pki.device_certificate("sensor-1", loop[0])
@@ -81,17 +85,13 @@ def measure(rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each check in a series")
+    parser.add_argument("--rsa", type=int, default=8192, help="bits of the largest key")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
-    django.setup()
-    from django.db import connection
-
-    name = connection.settings_dict["NAME"]
-    connection.creation.create_test_db(verbosity=0, autoclobber=True)
-    try:
-        measure(options.rounds)
-    finally:
-        connection.creation.destroy_test_db(name, verbosity=0)
+    with tempfile.TemporaryDirectory() as name, empty_registry(Path(name)) as url:
+        os.environ["DATABASE_URL"] = url
+        django.setup()
+        measure(options.rounds, options.rsa)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from benchmarks.report import table
 from benchmarks.seed import verification
 from tests.support.postgres import running
 from tests.support.receiver import receiver
-from tests.support.servers import Server
+from tests.support.servers import Server, given_registry, own_database
 
 DEVICES = 500
 EVENTS = 1000  # a second
@@ -165,12 +165,20 @@ def delays(server: Server, token: str, rounds: int) -> tuple[list[float], list[f
     return poll, hook
 
 
+@contextmanager
+def empty_database(folder: Path) -> Iterator[str]:
+    """Yield a PostgreSQL of our own; a trial run gets a copy of what was migrated for it."""
+    given = given_registry("postgres://")
+    with own_database(folder, given) if given else running() as url:
+        yield url
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, running() as url:
+    with tempfile.TemporaryDirectory() as name, empty_database(Path(name)) as url:
         server = Server(Path(name), url, API_RATE="0", WORKERS="2", **WEBHOOKS)
         server.manage("migrate", "--verbosity", "0")
         made = json.loads(server.run("-c", FILL))

@@ -4,7 +4,6 @@ import base64
 import os
 import pickle
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,8 +16,10 @@ import psycopg
 
 from benchmarks import machine
 from tests.support import postgres
+from tests.support.servers import given_registry, own_database
 
 DATABASES = ("PostgreSQL", "SQLite")
+SCHEMES = {"PostgreSQL": "postgres://", "SQLite": "sqlite://"}
 PEPPER = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
@@ -55,14 +56,22 @@ def run(url: str, *words: str) -> None:
 
 @contextmanager
 def database(kind: str, folder: Path) -> Iterator[tuple[str, int | None]]:
-    """Yield the URL of an empty database of that kind, and the process of its server if any."""
-    if kind == "SQLite":
+    """Yield the URL of a database of that kind, and the process of its server if any.
+
+    It is empty; that of a trial run is a copy of the registry that was migrated for it.
+    """
+    given = given_registry(SCHEMES[kind])
+    if kind == "SQLite" and not given:
         yield f"sqlite:///{folder / 'benchmark.sqlite3'}", None
         return
-    with postgres.running(settings=()) as url:
-        with psycopg.connect(url) as connection:
-            process = machine.parent(connection.info.backend_pid)
-        yield url, process
+    with own_database(folder, given) if given else postgres.running(settings=()) as url:
+        yield url, None if kind == "SQLite" else server_of(url)
+
+
+def server_of(url: str) -> int:
+    """Return the process of a PostgreSQL on this machine."""
+    with psycopg.connect(url) as connection:
+        return machine.parent(connection.info.backend_pid)
 
 
 @contextmanager
@@ -70,11 +79,7 @@ def registry(kind: str, devices: int, *seeding: str) -> Iterator[Registry]:
     """Yield a registry in a database of that kind; `seeding` are options of `benchmarks.seed`."""
     with tempfile.TemporaryDirectory() as name, database(kind, Path(name)) as (url, process):
         folder = Path(name)
-        empty = os.environ.get("EMPTY_REGISTRY", "")  # of a trial run: migrating takes seconds
-        if kind == "SQLite" and empty:
-            path = url.removeprefix("sqlite:///")
-            shutil.copyfile(empty.removeprefix("sqlite:///"), path)
-        else:
+        if not given_registry(url):
             run(url, "manage.py", "migrate", "--verbosity", "0")
         run(url, "-m", "benchmarks.seed", str(devices), str(folder), *seeding)
         yield Registry(url, folder, process)

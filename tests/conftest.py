@@ -23,7 +23,7 @@ from devices.database import last_used, outages
 from devices.events import guesses
 from devices.models import Device, DeviceGroup
 from rpc import journal
-from tests.support.servers import server
+from tests.support.servers import keep_migrated, server
 
 __all__ = ["server"]  # a fixture that lives elsewhere
 
@@ -62,6 +62,13 @@ def _close_what_was_opened_beside() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DatabaseWrapper, "close", close_others)
         yield
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Keep what was migrated for servers, too: to migrate once more takes seconds."""
+    with django_db_blocker.unblock():
+        keep_migrated()
 
 
 @pytest.fixture(scope="session", autouse=True)

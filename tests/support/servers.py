@@ -7,12 +7,13 @@ import os
 import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from django.db import connection
 
 from tests.support.postgres import SCHEMES, free_port
 
@@ -166,15 +168,17 @@ class Server:
 
 @contextmanager
 def own_database(folder: Path, template: str = "") -> Iterator[str]:
-    """Yield the URL of a database of the kind that the tests run on: empty, or as the template."""
+    """Yield the URL of a database: a copy of the template, or an empty one as DATABASE_URL says."""
     url = os.environ.get("DATABASE_URL", "")
     name = f"authsite_{secrets.token_hex(6)}"
-    if not url.startswith(SCHEMES):
+    if not (template or url).startswith(SCHEMES):
         path = folder / f"{name}.sqlite3"
         if template:
             shutil.copyfile(template.removeprefix("sqlite:///"), path)
         yield f"sqlite:///{path}"
         return
+    if not url.startswith(SCHEMES):
+        url = template
     copied = f" TEMPLATE {urlsplit(template).path[1:]}" if template else ""
     _execute(url, f"CREATE DATABASE {name}{copied}")
     try:
@@ -197,18 +201,44 @@ def _kept(template: str = "") -> Server:
     return Server(folder, until_the_end.enter_context(own_database(folder, template)))
 
 
-@cache
-def migrated(_database_url: str) -> str:
-    """Return the URL of an empty registry; it is made once for each DATABASE_URL and copied.
+_migrated: dict[str, str] = {}  # URLs of empty registries by DATABASE_URL
 
-    A file of SQLite that EMPTY_REGISTRY names is used as it is: programs that a test starts need
-    not migrate once more, which takes seconds.
-    """
-    if given := os.environ.get("EMPTY_REGISTRY", ""):
+
+def migrated(database_url: str) -> str:
+    """Return the URL of an empty registry; it is made once for each DATABASE_URL and copied."""
+    if given := given_registry(database_url):
         return given
-    server = _kept()
-    server.manage("migrate", "--verbosity", "0")
-    return server.database_url
+    if database_url not in _migrated:
+        server = _kept()
+        server.manage("migrate", "--verbosity", "0")
+        _migrated[database_url] = server.database_url
+    return _migrated[database_url]
+
+
+def given_registry(database_url: str) -> str:
+    """Return the URL of the empty registry that EMPTY_POSTGRESQL or EMPTY_SQLITE name, if any.
+
+    Programs that a test starts need not migrate once more, which takes seconds.
+    """
+    is_postgres = database_url.startswith(SCHEMES)
+    return os.environ.get("EMPTY_POSTGRESQL" if is_postgres else "EMPTY_SQLITE", "")
+
+
+def keep_migrated() -> None:
+    """Copy the database of this process, which was just migrated, for servers of its tests."""
+    database_url = os.environ.get("DATABASE_URL", "")
+    if given_registry(database_url) or database_url in _migrated:
+        return
+    if database_url.startswith(SCHEMES):
+        name = connection.settings_dict["NAME"]
+        connection.close()  # nobody may be connected to what is copied
+        template = urlsplit(database_url)._replace(path=f"/{name}").geturl()
+        _migrated[database_url] = _kept(template).database_url
+        return
+    _migrated[database_url] = _kept().database_url
+    with closing(sqlite3.connect(_migrated[database_url].removeprefix("sqlite:///"))) as copy:
+        connection.ensure_connection()
+        connection.connection.backup(copy)
 
 
 @cache
