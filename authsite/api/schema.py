@@ -18,7 +18,7 @@ from drf_spectacular.utils import OpenApiParameter
 
 from authsite.api.examples import samples
 from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY, REPLAYED
-from devices.api.base.pagination import KeyPagination
+from devices.api.base.pagination import PAGE_SIZE
 from devices.api.base.parsing import MAX_BYTES
 from devices.api.base.problems import MEDIA_TYPE
 from devices.api.base.views import ACCEPT_BROKEN, READING, REASON, UNCONFIRMED, VALIDATE_ONLY
@@ -103,17 +103,7 @@ OF_ROWS: Mapping[str, Schema] = {  # by the status of the answer
 }
 OF_LISTS = [
     parameter("cursor", QUERY, TEXT, "Where to go on: take it from `next` of the page before."),
-    parameter(
-        "limit",
-        QUERY,
-        {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": KeyPagination.max_page_size,
-            "default": KeyPagination.page_size,
-        },
-        "Rows on a page.",
-    ),
+    parameter("limit", QUERY, PAGE_SIZE, "Rows on a page."),
 ]
 
 

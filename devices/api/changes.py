@@ -12,8 +12,8 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.base.filters import CharFilter, KeyFilter, MomentFilter, check
-from devices.api.base.pagination import KeyPagination
+from devices.api.base.filters import KEY, CharFilter, KeyFilter, MomentFilter, check
+from devices.api.base.pagination import PAGE_SIZE, KeyPagination
 from devices.api.base.permissions import grant_of, narrowed
 from devices.api.base.problems import Conflict, ParameterError
 from devices.api.base.serializers import (
@@ -88,14 +88,14 @@ class ChangesView(ApiView):
         operation_id="changes_list",
         responses=ChangesSerializer,
         parameters=[
-            OpenApiParameter("cursor", str),
-            OpenApiParameter("limit", int),
+            OpenApiParameter("cursor", str, description="Where to go on: take it from `next`."),
+            OpenApiParameter("limit", PAGE_SIZE, description="Changes on a page."),
             OpenApiParameter("model", str, description="Such as devices.device."),
-            OpenApiParameter("row", int, description="The key of a row of the model."),
-            OpenApiParameter("device", int, description="All that is a device's."),
-            OpenApiParameter("user", str),
-            OpenApiParameter("since", OpenApiTypes.DATETIME),
-            OpenApiParameter("until", OpenApiTypes.DATETIME),
+            OpenApiParameter("row", KEY, description="The key of a row of the model."),
+            OpenApiParameter("device", KEY, description="All that is a device's."),
+            OpenApiParameter("user", str, description="Whose changes; empty: of no account."),
+            OpenApiParameter("since", OpenApiTypes.DATETIME, description="From then on."),
+            OpenApiParameter("until", OpenApiTypes.DATETIME, description="Before then."),
         ],
     )
     def get(self, request: Request) -> Response:

@@ -14,6 +14,7 @@ from devices.api.base.problems import ParameterError
 from devices.moments import parse_moment
 
 
+@extend_schema_field({"type": "string", "minLength": 1})
 class CharFilter(filters.CharFilter):
     """A text as it is, its spaces included; an empty one only where that means something."""
 
@@ -31,7 +32,10 @@ class TruthFilter(filters.TypedChoiceFilter):
         super().__init__(choices=choices, coerce=lambda word: word == "true", **kwargs)
 
 
-@extend_schema_field(OpenApiTypes.INT64)
+KEY = {"type": "integer", "format": "int64", "minimum": 1, "maximum": BigIntegerField.MAX_BIGINT}
+
+
+@extend_schema_field(KEY)
 class KeyFilter(filters.Filter):
     """The primary key of a row; one that no row has finds nothing."""
 

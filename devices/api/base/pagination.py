@@ -11,13 +11,15 @@ from rest_framework.request import Request
 from devices.api.base.problems import ParameterError
 
 POSITION = re.compile(r"[0-9]{1,19}\Z")
+USUAL_SIZE, MAX_SIZE = 100, 1000  # rows on a page
+PAGE_SIZE = {"type": "integer", "minimum": 1, "maximum": MAX_SIZE, "default": USUAL_SIZE}
 
 
 class KeyPagination(CursorPagination):
     """Pages in the order of primary keys, which do not move while one reads."""
 
-    page_size = 100
-    max_page_size = 1000
+    page_size = USUAL_SIZE
+    max_page_size = MAX_SIZE
     page_size_query_param = "limit"
     ordering = "pk"
 
