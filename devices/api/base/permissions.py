@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from django.db.models import Model, QuerySet
+from django.utils.translation import gettext as _
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
@@ -68,12 +69,21 @@ def narrowed(request: Request, rows: "QuerySet[Row]") -> "QuerySet[Row]":
 
 
 class IsPermitted(BasePermission):
-    """Lets a request pass that has all permissions of its operation."""
+    """Lets a request pass that has all permissions of its operation; else says what is lacking."""
+
+    message: str | None = None
 
     def has_permission(self, request: Request, view: Any) -> bool:
         needed = view.needed_permissions()
-        return (
-            bool(request.user and request.user.is_authenticated)
-            and needed is not None
-            and all(may(request, permission) for permission in needed)
+        if not (request.user and request.user.is_authenticated) or needed is None:
+            return False
+        lacking = next((one for one in needed if not may(request, one)), None)
+        if lacking is None:
+            return True
+        text = (
+            _("The token does not grant the permission %(name)s.")
+            if request.user.has_perm(lacking)
+            else _("The account has not the permission %(name)s.")
         )
+        self.message = text % {"name": lacking}
+        return False

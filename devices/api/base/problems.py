@@ -11,7 +11,12 @@ from math import ceil
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
-from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, ValidationError
+from django.core.exceptions import (
+    NON_FIELD_ERRORS,
+    DisallowedHost,
+    PermissionDenied,
+    ValidationError,
+)
 from django.db import IntegrityError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -215,6 +220,9 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     extra = getattr(problem, "extra", {})
     if isinstance(problem, exceptions.UnsupportedMediaType):
         problem.detail = _not_taken(context)
+    if isinstance(problem, exceptions.NotAuthenticated):
+        text = _("Send a token of the API, as Authorization: Bearer authsite_….")
+        problem.detail = exceptions.ErrorDetail(text, problem.default_code)
     if isinstance(problem, exceptions.ValidationError):
         code, text = "invalid", _("The request has faults; nothing was changed.")
         extra = listed(errors_of(problem.detail))
@@ -265,7 +273,10 @@ def too_busy() -> HttpResponse:
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Answer what Django cannot make a request of (`handler400`)."""
     if is_api(request):
-        return answer(HTTPStatus.BAD_REQUEST, _("This cannot be asked."), "bad-request")
+        text = _("This cannot be asked.")
+        if isinstance(exception, DisallowedHost):
+            text = _("The registry does not answer for this host (ALLOWED_HOSTS).")
+        return answer(HTTPStatus.BAD_REQUEST, text, "bad-request")
     return defaults.bad_request(request, exception)
 
 

@@ -60,6 +60,9 @@ def test_a_token_does_what_its_scopes_and_its_owner_s_role_say(
         allowed = needed in scopes and needed in roles.ROLES[role]
         assert (answer.status_code != 403) is allowed, (method, path, answer.data)
         assert answer.status_code < (300 if allowed else 404), (method, path, answer.data)
+        if not allowed:
+            whose = "token" if needed in roles.ROLES[role] else "account"
+            assert (whose in answer.data["detail"], needed in answer.data["detail"]) == (True, True)
 
 
 def test_the_history_names_the_owner_and_the_token(make_device: Any) -> None:

@@ -376,8 +376,13 @@ def test_a_grant_narrows_what_an_account_may(
 
 def test_refuses_who_is_nobody_and_who_may_not(client_of: Client, make_device: Any) -> None:
     make_device()
-    assert APIClient().get(LIST).status_code in {401, 403}
-    assert client_of(account("nobody")).get(LIST).status_code == 403
+    nobody = APIClient().get(LIST)
+    assert (nobody.status_code, "Bearer" in nobody.json()["detail"]) == (401, True)
+    refused = client_of(account("nobody")).get(LIST)
+    assert (refused.status_code, refused.json()["code"]) == (403, "permission-denied")
+    assert refused.json()["detail"] == "The account has not the permission devices.view_device."
+    abroad = client_of(account("other")).get(LIST, headers={"Host": "elsewhere.example"})
+    assert (abroad.status_code, "ALLOWED_HOSTS" in abroad.json()["detail"]) == (400, True)
 
 
 def test_limits_requests_by_the_minute(api: APIClient, settings: Any) -> None:
