@@ -6,40 +6,34 @@ from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndex
 from django.db.migrations import AddIndex, RemoveIndex
 
 
-class AddIndexMeanwhile(AddIndexConcurrently):
-    """Add an index; on PostgreSQL without a lock that writers wait for.
+class _Meanwhile:
+    """Runs an operation of PostgreSQL's without a lock that writers wait for; elsewhere `plain`.
 
-    Its migration is not atomic. SQLite adds it as usual.
+    Its migration is not atomic.
     """
 
-    def database_forwards(self, app_label: str, schema_editor: Any, *states: Any) -> None:
-        """Add it."""
-        if schema_editor.connection.vendor == "postgresql":
-            super().database_forwards(app_label, schema_editor, *states)
-        else:
-            AddIndex.database_forwards(self, app_label, schema_editor, *states)
-
-    def database_backwards(self, app_label: str, schema_editor: Any, *states: Any) -> None:
-        """Take it away."""
-        if schema_editor.connection.vendor == "postgresql":
-            super().database_backwards(app_label, schema_editor, *states)
-        else:
-            AddIndex.database_backwards(self, app_label, schema_editor, *states)
-
-
-class RemoveIndexMeanwhile(RemoveIndexConcurrently):
-    """Remove an index; on PostgreSQL without a lock that writers wait for, as above."""
+    plain: Any
 
     def database_forwards(self, app_label: str, schema_editor: Any, *states: Any) -> None:
-        """Take it away."""
         if schema_editor.connection.vendor == "postgresql":
-            super().database_forwards(app_label, schema_editor, *states)
+            super().database_forwards(app_label, schema_editor, *states)  # type: ignore[misc]
         else:
-            RemoveIndex.database_forwards(self, app_label, schema_editor, *states)
+            self.plain.database_forwards(self, app_label, schema_editor, *states)
 
     def database_backwards(self, app_label: str, schema_editor: Any, *states: Any) -> None:
-        """Add it again."""
         if schema_editor.connection.vendor == "postgresql":
-            super().database_backwards(app_label, schema_editor, *states)
+            super().database_backwards(app_label, schema_editor, *states)  # type: ignore[misc]
         else:
-            RemoveIndex.database_backwards(self, app_label, schema_editor, *states)
+            self.plain.database_backwards(self, app_label, schema_editor, *states)
+
+
+class AddIndexMeanwhile(_Meanwhile, AddIndexConcurrently):
+    """Add an index while others write."""
+
+    plain = AddIndex
+
+
+class RemoveIndexMeanwhile(_Meanwhile, RemoveIndexConcurrently):
+    """Remove an index while others write."""
+
+    plain = RemoveIndex

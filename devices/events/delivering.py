@@ -221,7 +221,6 @@ class Deliverer(attempts.Worker[Attempt]):
         self._next_look = 0.0
 
     def run(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
-        """Work in this thread until `done`, or for so long; return whether it is done."""
         deadline = time.monotonic() + seconds
         seal_again()
         with connection.execute_wrapper(guard(STATEMENT_SECONDS)):

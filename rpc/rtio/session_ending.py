@@ -382,7 +382,6 @@ class SessionEnder(attempts.Worker[Attempt]):
             self._done.put(None)
 
     def run(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
-        """Work in this thread until `done`, or for so long; return whether it is done."""
         deadline = time.monotonic() + seconds
         while not done():
             if time.monotonic() >= deadline:

@@ -57,7 +57,6 @@ class TokenUseWorker(WriteBehindWorker[dict[int, Use]]):
         return [uses] if uses else []
 
     def requeue(self, batches: Sequence[dict[int, Use]]) -> None:
-        """Collect again what was not written; what was collected since is newer."""
         with self._lock:
             for batch in batches:
                 self._uses = batch | self._uses

@@ -102,13 +102,11 @@ class SuggestedRowsMixin(admin.ModelAdmin):
     """Gives an admin's fields with suggestions the plain way; the site gives it to every admin."""
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Return the field of one row."""
         if db_field.name in self.get_autocomplete_fields(request):
             kwargs.setdefault("widget", SuggestedRow(db_field, self.admin_site))
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Return the field of any number of rows."""
         if db_field.name in self.get_autocomplete_fields(request):
             kwargs.setdefault("widget", SuggestedRows(db_field, self.admin_site))
         kwargs.setdefault("form_class", RowsField)
