@@ -318,24 +318,24 @@ def _placed(row: Any, error: ValidationError) -> dict[str, list[Any]]:
     What is unique by one field is told of that field; what is wrong with a field that follows from
     others only where nothing is wrong with those.
     """
-    meta, found = row._meta, error.update_error_dict({})
+    found: Any = get_error_detail(error)
     unique = {
         str(one.violation_error_message): one.fields[0]
-        for one in meta.constraints
+        for one in row._meta.constraints
         if isinstance(one, models.UniqueConstraint) and len(one.fields) == 1
     }
+    derived = {one.name for one in row._meta.concrete_fields if not one.editable}
     placed: dict[str, list[Any]] = {}
     of_none: list[Any] = []
-    for name, errors in found.items():
-        for one in errors:
-            texts: Any = get_error_detail(ValidationError([one]))
-            field = unique.get(texts[0]) if name == NON_FIELD_ERRORS else None
-            if field is not None:
-                texts = [exceptions.ErrorDetail(texts[0], "unique")]
-            if name in {each.name for each in meta.concrete_fields if not each.editable}:
-                of_none += texts
+    for name, texts in found.items():
+        for text in texts:
+            field = unique.get(text) if name == NON_FIELD_ERRORS else None
+            if name in derived:
+                of_none.append(text)
+            elif field is not None:
+                placed.setdefault(field, []).append(exceptions.ErrorDetail(text, "unique"))
             else:
-                placed.setdefault(field or name, []).extend(texts)
+                placed.setdefault(name, []).append(text)
     return placed or {NON_FIELD_ERRORS: of_none}
 
 
