@@ -14,7 +14,7 @@ from devices.credentials import throttle
 from devices.models import Device
 from devices.verdicts import Verdict
 
-FAILURES = 10  # tries of one member of staff that may fail
+MAX_FAILURES = 10  # tries of one member of staff that may fail
 PERMISSION = "devices.try_credential"
 
 
@@ -25,7 +25,7 @@ def try_credentials(user: object, device: Device, **presented: Any) -> Verdict |
     `user` is the primary key of whose tries are counted. That it was asked for is recorded, as
     coming from where changes come from now.
     """
-    tries = throttle.Marks(f"staff-try:{user}", FAILURES)
+    tries = throttle.Marks(f"staff-try:{user}", MAX_FAILURES)
     if not tries.take():
         return None
     sorts = [name for name in ("secret", "certificate") if presented.get(name)]

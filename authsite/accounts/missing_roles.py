@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.auth.models import Group, Permission
 from django.http import HttpRequest
 
-REMEMBERED = 3  # a page that may be seen by who may change it asks: view, change, change
+MAX_REMEMBERED = 3  # permissions; a page that whoever may change it may see asks for three
 DENIED = "denied_permissions"  # of an account, as it was loaded for a request
 
 
@@ -21,7 +21,7 @@ class DeniedPermissions:
 
     def has_perm(self, user: Any, permission: str, _obj: object = None) -> bool:
         earlier = getattr(user, DENIED, ())
-        setattr(user, DENIED, (*earlier, permission)[-REMEMBERED:])
+        setattr(user, DENIED, (*earlier, permission)[-MAX_REMEMBERED:])
         return False
 
 

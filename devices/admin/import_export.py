@@ -45,8 +45,8 @@ from devices.transfer.formats import MAX_BYTES, SEPARATORS, Format, format_of
 from devices.transfer.importing import MAX_HASHES, Import, Options
 from devices.transfer.tables import read
 
-SHOWN = 200  # errors and warnings on a page
-SAMPLE = 20  # devices in a preview
+MAX_SHOWN = 200  # errors and warnings on a page
+MAX_SAMPLE = 20  # devices in a preview
 PREVIEW_LIFE = 60 * 60  # seconds
 
 
@@ -205,11 +205,11 @@ class Upload:
                 (_("Devices"), [counts[kind] for kind in kinds]),
                 (_("Groups"), [counts[f"groups_{kind}"] for kind in kinds]),
             ],
-            "problems": run.problems[:SHOWN],
-            "more_problems": max(0, run.problem_total - SHOWN),
-            "warnings": run.warnings[:SHOWN],
-            "more_warnings": max(0, run.warning_total - SHOWN),
-            "sample": run.entries[:SAMPLE],
+            "problems": run.problems[:MAX_SHOWN],
+            "more_problems": max(0, run.problem_total - MAX_SHOWN),
+            "warnings": run.warnings[:MAX_SHOWN],
+            "more_warnings": max(0, run.warning_total - MAX_SHOWN),
+            "sample": run.entries[:MAX_SAMPLE],
         }
 
 

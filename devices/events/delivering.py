@@ -45,8 +45,8 @@ from devices.events.outgoing import Answer
 AGENT = "Authsite-Webhooks/1"
 POLL = 0.2  # seconds between two looks
 LEASE = timedelta(seconds=60)  # longer than an attempt takes
-PER_WEBHOOK = 8  # attempts at once
-FANNED = 500  # events in one step
+MAX_PER_WEBHOOK = 8  # attempts at once
+MAX_FANNED = 500  # events in one step
 FIRST_PAUSE = 5.0  # seconds before the second attempt; each further one waits twice as long
 MAX_PAUSE = 4 * 60 * 60.0
 GONE = 410  # what a host answers that wants to be called no more
@@ -101,7 +101,7 @@ def _fan_out_to(pk: int, head: int) -> int:
         events = list(
             Event.objects.filter(position__gt=webhook.position, position__lte=head).order_by(
                 "position"
-            )[:FANNED]
+            )[:MAX_FANNED]
         )
         now = timezone.now()
         wanted = [
@@ -244,7 +244,7 @@ class Deliverer(attempts.Worker[Attempt]):
 
     def _limits(self) -> dict[int, int]:
         capacities = {
-            pk: self._loads[pk].capacity(PER_WEBHOOK) for pk in due_webhooks(timezone.now())
+            pk: self._loads[pk].capacity(MAX_PER_WEBHOOK) for pk in due_webhooks(timezone.now())
         }
         return {pk: n for pk, n in capacities.items() if n}
 
@@ -270,7 +270,7 @@ class Deliverer(attempts.Worker[Attempt]):
     def new_loop(self) -> asyncio.AbstractEventLoop:
         """Have names resolved in threads: one for each webhook, or slow ones hold up others."""
         loop = super().new_loop()
-        loop.set_default_executor(ThreadPoolExecutor(MAX_WEBHOOKS * PER_WEBHOOK))
+        loop.set_default_executor(ThreadPoolExecutor(MAX_WEBHOOKS * MAX_PER_WEBHOOK))
         return loop
 
     def close(self) -> None:

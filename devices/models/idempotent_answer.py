@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 from django.db import models
 
 KEPT = timedelta(hours=24)
-FORGOTTEN = 1000  # rows in one statement
+BATCH_SIZE = 1000  # rows in one statement
 
 
 class IdempotentAnswerQuerySet(models.QuerySet["IdempotentAnswer"]):
     def forget(self, now: datetime) -> int:
         """Delete those that nobody may ask for any more; return how many."""
         old, count = self.filter(created__lt=now - KEPT).order_by("created"), 0
-        while keys := list(old.values_list("pk", flat=True)[:FORGOTTEN]):
+        while keys := list(old.values_list("pk", flat=True)[:BATCH_SIZE]):
             count += self.filter(pk__in=keys).delete()[0]
         return count
 

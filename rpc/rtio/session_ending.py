@@ -39,7 +39,7 @@ SECRET_BYTES = 32
 SECRET_LENGTH = len(PREFIX) + 43  # characters; RTIO takes 24 to 64 bytes
 SECRET_LIFE = timedelta(seconds=12)  # longer than an attempt takes, connecting included
 LEASE = timedelta(seconds=30)
-PER_SERVER = 32  # attempts at once
+MAX_PER_SERVER = 32  # attempts at once
 POLL = 1.0  # seconds between two looks for work of other processes
 GATHER = 0.02  # seconds in which receipts gather to be written together
 MAX_PAUSE = 60.0  # seconds between two attempts
@@ -405,8 +405,8 @@ class SessionEnder(attempts.Worker[Attempt]):
     @staticmethod
     def _to_claim(load: attempts.Load) -> int:
         """Return how many attempts to claim: few at a time cost as many statements as many."""
-        free = load.capacity(PER_SERVER)
-        return free if free > PER_SERVER // 4 or not load.running else 0
+        free = load.capacity(MAX_PER_SERVER)
+        return free if free > MAX_PER_SERVER // 4 or not load.running else 0
 
     def host_of(self, attempt: Attempt) -> int:
         return attempt.row.server_id

@@ -39,7 +39,7 @@ from devices.text import isolated
 
 USUAL_LIFE = timedelta(days=90)
 TEMPLATES = "admin/authsite/apitoken"
-RULES_OFFERED = 3  # on the form; the command line takes more
+MAX_RULES_ON_FORM = 3  # on the form; the command line takes more
 
 
 class IssueTokenForm(forms.Form):
@@ -330,9 +330,9 @@ class ApiTokenAdmin(NoDeletingMixin, BulkActionsMixin, HistoryMixin, admin.Model
         sent = request.POST if request.method == "POST" else None
         form = IssueTokenForm(maker, sent)
         offered = scopes_of.choices(scopes_of.held_by(maker))
-        rule_forms = forms.formset_factory(RuleForm, extra=RULES_OFFERED, max_num=RULES_OFFERED)(
-            sent, prefix="rules", form_kwargs={"offered": offered}
-        )
+        rule_forms = forms.formset_factory(
+            RuleForm, extra=MAX_RULES_ON_FORM, max_num=MAX_RULES_ON_FORM
+        )(sent, prefix="rules", form_kwargs={"offered": offered})
         if form.is_valid() and rule_forms.is_valid():
             rules = [rule for one in rule_forms if (rule := one.rule()) is not None]
             try:

@@ -39,7 +39,7 @@ from devices.text import isolated
 from devices.transfer.changes import export_changes
 from devices.transfer.formats import Format
 
-IN_PANEL = 5  # changes
+MAX_IN_PANEL = 5  # changes
 MAX_EXPORTED = 100_000  # rows, while somebody waits
 EXPORTED = (Format.CSV, Format.NDJSON)
 MAX_NAMED = 5  # rows that an undo leaves, for each reason
@@ -210,7 +210,7 @@ def history_panel(request: HttpRequest, device: Device) -> Panel | None:
     if history_of(Device) not in visible:
         return None
     changes = {where: condition & timeline.CHANGES for where, condition in visible.items()}
-    page = timeline.latest(changes, IN_PANEL)
+    page = timeline.latest(changes, MAX_IN_PANEL)
     return Panel(
         _("Latest changes"),
         "admin/history/panel.html",

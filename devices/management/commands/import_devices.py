@@ -18,7 +18,7 @@ from devices.transfer.formats import MAX_BYTES, Format, Problem, format_of
 from devices.transfer.importing import Import, Options, Progress
 from devices.transfer.tables import read
 
-SHOWN = 50  # problems printed; --json has them all, up to 1,000
+MAX_SHOWN = 50  # problems printed; --json has them all, up to 1,000
 
 
 class Command(RegistryCommand):
@@ -136,11 +136,11 @@ class Command(RegistryCommand):
         )
 
     def _complain(self, mark: str, problems: list[Problem], total: int) -> None:
-        for problem in problems[:SHOWN]:
+        for problem in problems[:MAX_SHOWN]:
             column = f", {problem.column}" if problem.column else ""
             self.stderr.write(f"{mark}row {problem.row}{column}: {problem.message}")
-        if total > SHOWN:
-            self.stderr.write(f"{mark}and {total - SHOWN:,} more")
+        if total > MAX_SHOWN:
+            self.stderr.write(f"{mark}and {total - MAX_SHOWN:,} more")
 
 
 PATIENCE = 5  # seconds between lines of progress that go into a file

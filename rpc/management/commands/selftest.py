@@ -14,7 +14,7 @@ from devices.management.base import RegistryCommand
 from rpc.api.examples import EXAMPLES, Example
 
 PATIENCE = 5  # seconds for an answer: RTIO's
-SHOWN = 200  # characters of a body that is not JSON
+MAX_SHOWN = 200  # characters of a body that is not JSON
 
 
 class Command(RegistryCommand):
@@ -78,7 +78,7 @@ def _try_out(
     try:
         answer = json.loads(body)
     except ValueError:
-        answer = body.decode(errors="replace")[:SHOWN]
+        answer = body.decode(errors="replace")[:MAX_SHOWN]
     differences = [*_differences("Content-Type", "application/json", content_type)]
     if example.judge is not None and isinstance(answer, dict):
         differences += example.judge(status, answer)

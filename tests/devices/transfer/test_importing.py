@@ -575,7 +575,7 @@ def test_what_fails_leaves_neither_devices_nor_a_file_of_secrets(
 def test_errors_are_printed_by_row_and_column_and_the_code_is_1(
     db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devices.management.commands.import_devices.SHOWN", 2)
+    monkeypatch.setattr("devices.management.commands.import_devices.MAX_SHOWN", 2)
     path = tmp_path / "devices.csv"
     path.write_text("identifier,enabled\nTRUE,\n" + "x y,maybe\n" * 2)
     printed, said = run("import_devices", str(path), code=1)
