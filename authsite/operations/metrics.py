@@ -48,6 +48,7 @@ from rpc.journal import journal
 from rpc.models import ALLOWING, CallReason
 
 FILES = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus-client when it is imported
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what `exposition` returns
 READ_EVERY = 60.0  # seconds
 SAMPLE_EVERY = 1.0  # seconds between two looks at what a process has waiting
 CALL_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)

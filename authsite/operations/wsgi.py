@@ -19,6 +19,8 @@ from rpc.authentication import RequestIds, is_within, source_address
 
 HEADER = "X-Request-Id"
 READING = frozenset({"GET", "HEAD"})
+METRICS = "/metrics"
+TEXT = "text/plain; charset=utf-8"
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 Page = Callable[[WSGIEnvironment], tuple[HTTPStatus, bytes]]
@@ -32,7 +34,7 @@ class Operations:
         self._readiness = readiness
         self._pages: dict[str, Page] = {"/livez": self._live, "/readyz": self._ready}
         if settings.METRICS_NETWORKS:
-            self._pages["/metrics"] = self._metrics
+            self._pages[METRICS] = self._metrics
         self.ids = RequestIds()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -75,12 +77,14 @@ def _start(
 
 
 def _answer(page: Page, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+    headers = [("Cache-Control", "no-store")]
     if environ["REQUEST_METHOD"] in READING:
         status, body = page(environ)
     else:
         status, body = HTTPStatus.METHOD_NOT_ALLOWED, b"method not allowed\n"
         headers.append(("Allow", "GET, HEAD"))
+    is_exposition = environ["PATH_INFO"] == METRICS and status is HTTPStatus.OK
+    headers.append(("Content-Type", metrics.MEDIA_TYPE if is_exposition else TEXT))
     headers.append(("Content-Length", str(len(body))))
     start_response(f"{status.value} {status.phrase}", headers)
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

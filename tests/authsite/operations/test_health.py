@@ -1,6 +1,7 @@
 """Whether a process should be sent requests."""
 
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from authsite.accounts.tokens.models import ApiToken
 from authsite.operations import health, metrics
 from authsite.operations.health import Readiness, State
 from authsite.operations.server import DRAINING, RUNTIME
+from authsite.operations.wsgi import Operations
 from devices.database.slots import Slots
 from devices.events.models import Webhook
 from devices.models import Device, PreSharedKey
@@ -103,3 +105,19 @@ def test_what_ends_and_what_keys_hang_on_is_counted() -> None:
     assert found["keys", "30"] == 1
     hang = {tuple(sample.labels.values()): sample.value for sample in metrics.keys().samples}
     assert hang == {("elsewhere", "no"): 1, ("test-2", "yes"): 1}
+
+
+@pytest.mark.parametrize(
+    ("address", "method", "status"),
+    [("10.9.9.1", "GET", 200), ("10.9.9.1", "POST", 405), ("10.9.8.1", "GET", 404)],
+)
+def test_metrics_are_told_to_their_networks_alone(
+    settings: Any, address: str, method: str, status: int
+) -> None:
+    settings.METRICS_NETWORKS = (ip_network("10.9.9.0/24"),)
+    said: list[Any] = []
+    environ = {"PATH_INFO": "/metrics", "REQUEST_METHOD": method, "REMOTE_ADDR": address}
+    answer = Operations(lambda *_: [], readiness())(environ, lambda *words: said.extend(words))
+    assert int(said[0].split()[0]) == status
+    assert (dict(said[1])["Content-Type"] == metrics.MEDIA_TYPE) is (status == 200)
+    assert (b"authsite_" in b"".join(answer)) is (status == 200)
