@@ -117,7 +117,8 @@ def test_metrics_are_told_to_their_networks_alone(
     settings.METRICS_NETWORKS = (ip_network("10.9.9.0/24"),)
     said: list[Any] = []
     environ = {"PATH_INFO": "/metrics", "REQUEST_METHOD": method, "REMOTE_ADDR": address}
-    answer = Operations(lambda *_: [], readiness())(environ, lambda *words: said.extend(words))
+    operations: Any = Operations(lambda *_: [], readiness())
+    answer = operations(environ, lambda *words: said.extend(words))
     assert int(said[0].split()[0]) == status
     assert (dict(said[1])["Content-Type"] == metrics.MEDIA_TYPE) is (status == 200)
     assert (b"authsite_" in b"".join(answer)) is (status == 200)
