@@ -150,8 +150,8 @@ READERS: dict[str, Callable[[object], Any]] = {
     "secret": _text,
     "secret_until": _moment,
     "certificate": _text,
-    "group": _word,
-    "parent": _word,
+    "group": _text,
+    "parent": _text,
 }
 # What an empty cell sets. In other columns it leaves the value alone.
 EMPTY: dict[str, Any] = {"name": "", "description": "", "groups": frozenset(), "attributes": {}}

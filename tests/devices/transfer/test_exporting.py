@@ -39,6 +39,7 @@ def csv_rows(content: bytes | str) -> list[dict[str, str]]:
 def fleet(make_device: Factory, make_group: Callable[..., DeviceGroup]) -> None:
     """Register devices with all that could go wrong in a file."""
     roof, odd = make_group("Roof", parent=make_group("Site")), make_group("a|b\\")
+    make_group("within", parent=make_group(" spaces "))
     device = make_device(
         "lamp-1", name="=1+1", description='"quoted",\r\nnext; line', groups=[odd, roof],
         attributes={"b": [1, True, None], "a": "ß😀"}, last_seen=timezone.now(),
