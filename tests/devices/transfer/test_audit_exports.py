@@ -264,7 +264,7 @@ def test_the_first_and_the_last_day_are_days(day: str, changed: dict[str, str]) 
         assert client.get(f"/admin/history/?{name}={day}").status_code == 200
         answer = client.get(f"/admin/history/export/?{name}={day}")
         assert answer.status_code == 200
-        answer.close()
+        assert b"".join(answer.streaming_content)  # type: ignore[attr-defined]
 
 
 def test_pages_hand_out_only_what_may_be_seen(changed: dict[str, str]) -> None:
