@@ -198,6 +198,9 @@ def test_imports_hold_to_the_types_with_one_look_at_them(define: Any, tmp_path: 
     assert Device.objects.get(identifier="d7").attributes == {"floor": 7}
 
 
+NAMES = ("floor", "a__b", "with 'quotes' and space", "7", "-1", "a%s.b")
+
+
 def shown(client: Client, **asked: str) -> list[str]:
     return [row.identifier for row in client.get(LIST, asked).context["cl"].result_list]
 
@@ -221,8 +224,8 @@ def shown(client: Client, **asked: str) -> list[str]:
         ("date", ["2027-01-31", "2027-02-01", "2027-01-31"], "2027-01-31", ["d0", "d2"]),
     ],
 )
-@pytest.mark.parametrize("name", ["floor", "a__b", "with 'quotes' and space", "7", "-1", "a%s.b"])
-def test_lists_filter_and_show(
+@pytest.mark.parametrize("name", NAMES)
+def test_lists_filter_by_a_value(
     define: Any,
     make_device: Factory,
     admin_client: Client,
@@ -237,9 +240,21 @@ def test_lists_filter_and_show(
     definition = define(name, kind, choices="red\nblue")
     parameter = f"attribute-{definition.pk}"
     assert shown(admin_client, **{parameter: asked}) == found
-    sent = {"column": [parameter, "name"], "list": ""}
-    admin_client.post(f"{LIST}columns/", sent)
-    assert f'class="field-{parameter}' in admin_client.get(LIST).content.decode()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lists_show_an_attribute_of_each_type(
+    define: Any, make_device: Factory, admin_client: Client, name: str
+) -> None:
+    values = {"text": "a", "number": 2.5, "choice": "red", "date": "2027-01-31", "yes-no": True}
+    names = {kind: f"{name}{kind}" for kind in KINDS}
+    make_device(attributes={names[kind]: values[kind] for kind in KINDS})
+    made = [define(names[kind], kind, choices="red\nblue") for kind in KINDS]
+    columns = [f"attribute-{definition.pk}" for definition in made]
+    admin_client.post(f"{LIST}columns/", {"column": [*columns, "name"], "list": ""})
+    page = admin_client.get(LIST).content.decode()
+    for column in columns:
+        assert f'class="field-{column}' in page
 
 
 @pytest.mark.parametrize("how", ["deleted", "switched off"])

@@ -18,7 +18,7 @@ NOWHERE = (
     *("tests/benchmarks/", "tests/contract/", "tests/e2e/", "tests/regressions/"),
     "tests/acl/engine/test_differential.py",
     "tests/authsite/test_roles.py",
-    "tests/devices/test_attribute_definitions.py::test_lists_filter_and_show",
+    "tests/devices/test_attribute_definitions.py::test_lists_filter_by_a_value",
 )
 IN_BOTH = ("tests/devices/database/", "tests/authsite/operations/", "tests/authsite/test_backup")
 
