@@ -145,6 +145,7 @@ class FailedLoginAdmin(LoginsMixin, AccessAttemptAdmin):  # type: ignore[misc]
         "page unlocks."
     )
     names = (gettext_lazy("failed login"), gettext_lazy("failed logins"))
+    actions = ()  # django-axes' own forgets what a request lacks here; logins forget by themselves
 
 
 @admin.register(AccessLog)

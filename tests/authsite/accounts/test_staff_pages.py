@@ -122,3 +122,8 @@ def test_staff_call_accounts_and_roles_so_and_see_who_proves_an_account(
     shown = admin_client.get(page).content.decode()
     assert "OpenID Connect, https://login.example.com, as <bdi>&lt;kim&gt;</bdi>" in shown
     assert "2026-01-02 03:04" in shown
+
+
+def test_failed_logins_offer_no_action_that_cannot_be_done(admin_client: Client) -> None:
+    sent = {"action": "cleanup_expired_attempts", "_selected_action": "1"}
+    assert admin_client.post("/admin/axes/accessattempt/", sent).status_code == 200
