@@ -81,7 +81,7 @@ def test_tries_are_bounded_for_each_member_of_staff_and_never_count_against_the_
     admin_client: Client, lamp: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     PreSharedKey.objects.register(device=lamp, secret=CHOSEN)
-    monkeypatch.setattr(trying, "FAILURES", 7)
+    monkeypatch.setattr(trying, "MAX_FAILURES", 7)
     outcomes = [
         admin_client.post(TRY, {"device": "lamp", "secret": f"wrong-{number}"}).content.decode()
         for number in range(8)
@@ -99,7 +99,7 @@ def test_right_secrets_may_be_tried_any_number_of_times(
     admin_client: Client, lamp: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _key, secret = PreSharedKey.objects.issue(device=lamp)
-    monkeypatch.setattr(trying, "FAILURES", 1)
+    monkeypatch.setattr(trying, "MAX_FAILURES", 1)
     for _number in range(3):
         page = admin_client.post(TRY, {"device": "lamp", "secret": secret}).content.decode()
         assert "Admitted" in page
