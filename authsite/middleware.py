@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -89,7 +90,7 @@ class RecordHistoryContext(Middleware):
         with history.origin(
             history.Origin.ADMIN,
             user=request.user,
-            reason=lambda: typed_reason(request),
+            reason=partial(typed_reason, request),
         ):
             return self.get_response(request)
 
