@@ -86,6 +86,7 @@ types: $(VENV)/dev.stamp ## Check types (mypy, strict)
 	@$(BIN)/mypy .
 
 bench: $(VENV)/bench.stamp ## Measure beside others, under storms, and growth; WRITE=1 renews docs/performance.md
+	@$(PY) -m authsite.keys
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m benchmarks.compare $(if $(WRITE),--write)
 	@$(PY) -m benchmarks.targets $(if $(WRITE),--write)
 	@$(PY) -m benchmarks.rtio_storm $(if $(WRITE),--write)
