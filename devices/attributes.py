@@ -6,16 +6,15 @@ from typing import Any, NoReturn
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from devices.text import unstorable_in
+from devices.json_objects import TWICE, DuplicateNameError, named_once
+from devices.text import MAX_QUOTED, unstorable_in
 
 MAX_DEPTH = 32  # levels of lists and objects
-MAX_QUOTED = 60  # characters of a name, in a complaint
 MAX_DIGITS = 300  # of a number; PostgreSQL gives a large one back as a whole number
 
 NOT_AN_OBJECT = _("Attributes must be a JSON object.")
 NO_CHARACTER = _("Attributes hold what is no character: NUL, or half of a surrogate pair.")
 NO_NUMBER = _("Attributes hold a number that is not finite or too large.")
-TWICE = _("“%(name)s” stands twice in one object.")
 TOO_DEEP = _("Attributes nest more than %(most)d levels deep.")
 
 
@@ -26,8 +25,11 @@ def parse(text: str) -> dict[str, Any]:
             text,
             parse_int=_whole_number,
             parse_constant=_no_number,
-            object_pairs_hook=_named_once,
+            object_pairs_hook=named_once,
         )
+    except DuplicateNameError as error:
+        params = {"name": error.name[:MAX_QUOTED]}
+        raise ValidationError(TWICE, code="twice", params=params) from None
     except ValueError:
         raise ValidationError(NOT_AN_OBJECT, code="invalid") from None
     except RecursionError:
@@ -75,16 +77,6 @@ def _check_plain(value: object) -> None:
 
 def _whole_number(digits: str) -> int:
     return int(digits) if len(digits) <= MAX_DIGITS + 1 else _no_number()
-
-
-def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; of a name that stands twice, one of the two values would be lost."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValidationError(TWICE, code="twice", params={"name": name[:MAX_QUOTED]})
-        found[name] = value
-    return found
 
 
 def _no_number(_name: str = "") -> NoReturn:

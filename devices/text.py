@@ -10,6 +10,7 @@ import unicodedata
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
+MAX_QUOTED = 60  # characters of what somebody wrote, in an error message
 # Letters and emoji are made with these: after what is visible.
 JOINERS = "\u200c\u200d\ufe0e\ufe0f"
 # Printable to Python, yet nothing is seen of them (Default_Ignorable_Code_Point, blank Braille).

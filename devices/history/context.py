@@ -11,10 +11,9 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from devices.telemetry import request_id
-from devices.text import storable
+from devices.text import MAX_QUOTED, storable
 
 MAX_REASON_LENGTH = 255
-MAX_QUOTED = 60  # characters of a reason, in an error message
 
 
 class Origin(models.TextChoices):

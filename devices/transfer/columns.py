@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from devices import addresses, attributes
 from devices.models import Device
 from devices.moments import parse_moment
+from devices.text import MAX_QUOTED
 
 MAX_NAME_LENGTH = 100  # of a group
 DEVICE_COLUMNS = (
@@ -41,7 +42,6 @@ DAMAGED = re.compile(
     re.IGNORECASE,
 )
 WORDS = frozenset(word for word in TRUTHS if len(word) > 3 and word.isalpha())  # noqa: PLR2004
-MAX_QUOTED = 60  # characters of a value in an error message
 SECRET_COLUMNS = frozenset({"secret", "certificate"})
 
 

@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from devices import attributes
+from devices.json_objects import TWICE, DuplicateNameError, named_once
 from devices.transfer.formats import (
     MAX_BYTES,
     SEPARATORS,
@@ -127,7 +128,7 @@ def read_ndjson(content: bytes, layout: Layout) -> Iterator[Record]:
             try:
                 yield _object(row, DECODER.decode(line), layout)
             except DuplicateNameError as error:
-                raise error.refusal(row) from None
+                raise refused(str(TWICE), row=row, name=error.name[:100]) from None
             except (ValueError, RecursionError):
                 raise refused(_("The line is no JSON object."), row=row) from None
 
@@ -147,7 +148,7 @@ def read_json(content: bytes, layout: Layout) -> Iterator[Record]:
         try:
             found, position = DECODER.raw_decode(text, position)
         except DuplicateNameError as error:
-            raise error.refusal(row) from None
+            raise refused(str(TWICE), row=row, name=error.name[:100]) from None
         except (ValueError, RecursionError):
             raise refused(_("This is no JSON."), row=row) from None
         yield _object(row, found, layout)
@@ -171,22 +172,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-class DuplicateNameError(ValueError):
-    """A name stands twice in one object: one of the two values would be lost."""
-
-    def refusal(self, row: int) -> ValidationError:
-        return refused(_("“%(name)s” stands twice in one object."), row=row, name=str(self)[:100])
-
-
-def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _value in pairs]
-        raise DuplicateNameError(next(name for name in names if names.count(name) > 1))
-    return found
-
-
-DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_named_once)
+DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=named_once)
 
 
 def _object(row: int, found: object, layout: Layout) -> Record:

@@ -10,6 +10,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
 from devices.api.base.problems import BodyTooLarge
+from devices.json_objects import TWICE, DuplicateNameError, named_once
 from devices.nesting import is_deeper
 from devices.text import unstorable_in
 
@@ -59,10 +60,12 @@ def decoded(body: bytes) -> Any:
     try:
         value = json.loads(
             body.decode(),
-            object_pairs_hook=_object,
+            object_pairs_hook=named_once,
             parse_constant=_no_constant,
             parse_int=_integer,
         )
+    except DuplicateNameError as error:
+        raise ParseError(str(TWICE) % {"name": error.name[:MAX_FAULT]}) from None
     except ValueError as error:  # UnicodeDecodeError, too
         raise ParseError(
             _("The body is not JSON: %(why)s") % {"why": str(error)[:MAX_FAULT]}
@@ -70,15 +73,6 @@ def decoded(body: bytes) -> Any:
     if UNSTORABLE.search(body):
         _check_storable(value)
     return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _value in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ParseError(_("“%(name)s” stands twice in one object.") % {"name": twice[:MAX_FAULT]})
-    return found
 
 
 def _no_constant(name: str) -> NoReturn:
