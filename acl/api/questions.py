@@ -221,8 +221,8 @@ class WhatIfView(QuestionView):
         verb = {Change.CREATE: "add"}.get(kind, kind.value)
         if not may(request, f"acl.{verb}_commandpermission"):
             raise exceptions.PermissionDenied
-        if (kind is Change.CREATE) is ("id" in said):
-            is_new = kind is Change.CREATE
+        is_new = kind is Change.CREATE
+        if is_new is ("id" in said):
             text = _("A new rule has no key.") if is_new else _("Name the rule that is meant.")
             raise exceptions.ValidationError({"id": [text]})
         if kind is Change.DELETE and "rule" in said:
