@@ -27,7 +27,7 @@ from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from acl.what_if import Before, Consequences
 from devices import history
 from devices.models import Device, DeviceGroup, Membership
-from devices.moments import parse_moment
+from devices.values.moments import parse_moment
 
 MAX_DEPTH = 10  # levels of lists and objects
 MAX_ERRORS = 20

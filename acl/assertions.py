@@ -31,7 +31,7 @@ from acl.models import Assertion, CommandPermission
 from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
-from devices.text import isolated
+from devices.values.text import isolated
 
 MAX_PAIRS = 10_000  # of devices that one assertion may be about
 MAX_SHOWN = 3  # reasons for one broken assertion

@@ -12,8 +12,8 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission, CommandSet
-from devices.addresses import is_storable
 from devices.models import Device, DeviceGroup
+from devices.values.addresses import is_storable
 
 DEVICE, GROUP, SET = "device:", "group:", "set:"
 EVERYONE, ITSELF, SAME_GROUP = "everyone", "itself", "same-group"

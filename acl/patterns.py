@@ -11,7 +11,7 @@ from functools import lru_cache
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from devices import addresses
+from devices.values import addresses
 
 MAX_LENGTH = addresses.MAX_LENGTH
 MAX_BOUNDARIES = 32  # a command with more is malformed: what it can cost is bounded

@@ -23,7 +23,7 @@ class AuthsiteConfig(AppConfig):
         from authsite.accounts.sessions import forget
         from authsite.models import ApiToken, RuleUse
         from devices.extension_points import ENDINGS, FORGETS, PEPPERED
-        from devices.text import check_visible
+        from devices.values.text import check_visible
 
         User._meta.get_field("username").validators.append(check_visible)
         PEPPERED["tokens"] = ApiToken

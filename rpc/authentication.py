@@ -27,11 +27,11 @@ from rest_framework.exceptions import (
     PermissionDenied,
 )
 
-from devices.addresses import AddressError, entity_id
 from devices.authentication import authenticate
 from devices.credentials.certificates import backends_named
 from devices.models import Device
 from devices.telemetry import MAX_REQUEST_ID_LENGTH
+from devices.values.addresses import AddressError, entity_id
 
 Network = IPv4Network | IPv6Network
 

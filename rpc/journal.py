@@ -14,8 +14,8 @@ from django.conf import settings
 
 from acl.engine.decisions import Decision, Reason, Request
 from devices import telemetry
-from devices.addresses import MAX_LENGTH
 from devices.database.write_behind import WriteBehindWorker, in_batches
+from devices.values.addresses import MAX_LENGTH
 from devices.verdicts import Verdict
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord, Question
 

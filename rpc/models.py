@@ -14,10 +14,10 @@ from django.db.models import Q, Sum
 from django.utils.translation import gettext, gettext_lazy as _
 
 from acl.engine.decisions import Reason, Request
-from devices.addresses import MAX_LENGTH
 from devices.database.confirmation import WITHOUT_STANDBYS
 from devices.models import Device, DeviceGroup
 from devices.telemetry import MAX_REQUEST_ID_LENGTH
+from devices.values.addresses import MAX_LENGTH
 from devices.verdicts import Outcome
 from rpc.rtio.models import DeviceServiceRoute, RtioServer, SessionEnding
 

@@ -11,7 +11,7 @@ from acl.models import CommandPermission
 from acl.sentences import commands_of, template
 from devices.admin.base.rendering import Tone, badge
 from devices.models import Device, DeviceGroup
-from devices.text import visible
+from devices.values.text import visible
 
 EFFECT_TONES = {"allow": Tone.GOOD, "deny": Tone.BAD}
 STATE_TONES = {"force": Tone.GOOD, "off": Tone.OFF, "later": Tone.SOON, "expired": Tone.BAD}

@@ -15,10 +15,10 @@ from acl.engine.explanations import Explanation, explain
 from acl.extension_points import COMMAND_SOURCES
 from acl.models import CommandPermission, CommandSetPattern
 from acl.models.command_permission import DestinationKind, Effect, SourceKind
-from devices.addresses import AddressError, entity_id
 from devices.admin.base.pages import OwnPagesMixin
 from devices.admin.credentials.try_credential import MAX_SUGGESTED, SuggestingInput
 from devices.models import Device
+from devices.values.addresses import AddressError, entity_id
 
 DEVICES = reverse_lazy("admin:devices_device_suggestions")
 

@@ -17,7 +17,6 @@ from acl.engine.decisions import MAX_REQUESTS, Reason, Request, decide_many
 from acl.engine.explanations import Standing, explain
 from acl.lint import MAX_EXAMINED, Fault, report
 from acl.models import CommandPermission
-from devices.addresses import AddressError, entity_id
 from devices.api.base.permissions import may
 from devices.api.base.problems import ParameterError
 from devices.api.base.serializers import (
@@ -29,6 +28,7 @@ from devices.api.base.serializers import (
     Serializer,
 )
 from devices.api.base.views import ApiView
+from devices.values.addresses import AddressError, entity_id
 
 VIEW = "acl.view_commandpermission"
 MAX_ADDRESS = 1000  # characters, percent signs included

@@ -21,10 +21,10 @@ from django.utils.translation import gettext_lazy as _
 
 from acl import patterns
 from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
-from devices import addresses
 from devices.database.coalescing import Coalescer
 from devices.database.statements import MustWait, Query, Statement, Steps, answered
-from devices.text import isolated
+from devices.values import addresses
+from devices.values.text import isolated
 
 MAX_REQUESTS = 1000  # in one statement
 

@@ -19,7 +19,7 @@ from acl.engine.decisions import Decision, Keys, Reason, Request
 from acl.models.command_permission import CommandPermission, Effect, RuleState
 from devices.database.statements import answered
 from devices.models import DeviceGroup
-from devices.text import isolated
+from devices.values.text import isolated
 
 MAX_NEAR_MISSES = 10  # of each sort: a page is read by people
 

@@ -14,7 +14,7 @@ from acl.models.command_set import CommandSet, well_formed
 from acl.patterns import MAX_LENGTH, validate_pattern
 from devices.history import Recorded, Records
 from devices.models import Device, DeviceGroup
-from devices.text import isolated
+from devices.values.text import isolated
 
 # The keys of what names neither a device (its primary key) nor a group (that, negated).
 EVERYONE = 0

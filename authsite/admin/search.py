@@ -12,10 +12,10 @@ from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission, CommandSet
 from authsite.admin.links import list_url, may_see, row_url
-from devices.addresses import is_storable
 from devices.admin.base.filters import MAX_COUNTED, bounded_count_text, counts
 from devices.models import Certificate, CertificateAuthority, Device, DeviceGroup
-from devices.text import isolated
+from devices.values.addresses import is_storable
+from devices.values.text import isolated
 
 MAX_HITS = 10  # hits of a kind
 FINGERPRINT = re.compile(r"[0-9a-f]{4,64}\Z")

@@ -12,7 +12,7 @@ from devices.admin.base.widgets import SuggestedRow
 from devices.models import Device, DeviceGroup
 from devices.models.credential_state import has_unrevoked_credential, revoke_credentials
 from devices.models.dependants import dependants, not_deletable
-from devices.text import isolated
+from devices.values.text import isolated
 
 
 class GroupForm(forms.Form):

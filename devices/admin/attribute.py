@@ -9,12 +9,12 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices import attributes
 from devices.admin.attribute_fields import field_name
 from devices.admin.base.filters import CountedFilter
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.rendering import NOTHING
 from devices.models import AttributeDefinition, AttributeType, Device
+from devices.values import attributes
 
 
 @admin.register(AttributeDefinition)

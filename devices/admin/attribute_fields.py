@@ -9,7 +9,6 @@ from django.core.exceptions import ValidationError
 from django.utils.html import escape
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices import attributes
 from devices.admin.base.forms import (
     ATTRIBUTE_PREFIX,
     AttributesField,
@@ -19,6 +18,7 @@ from devices.admin.base.forms import (
 )
 from devices.models import AttributeDefinition, AttributeType
 from devices.models.attribute_definition import faults
+from devices.values import attributes
 
 NOT_SET = gettext_lazy("not set")
 

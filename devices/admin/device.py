@@ -16,7 +16,6 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices.addresses import is_storable
 from devices.admin.actions import Delete, Disable, Enable, Join, Leave, RevokeAll
 from devices.admin.attribute import attribute_columns, attribute_filters, value_text
 from devices.admin.attribute_fields import attributes_form, field_name
@@ -54,6 +53,7 @@ from devices.admin.panels import credential_panels, facts_of, panels_of
 from devices.models import AttributeDefinition, CredentialState, Device
 from devices.models.credential_state import credential_state, next_expiry
 from devices.models.device import first_group
+from devices.values.addresses import is_storable
 
 CREDENTIAL_TONES = {
     CredentialState.NONE: Tone.BAD,

@@ -33,7 +33,6 @@ from devices.admin.base.pages import OwnPagesMixin, download, own_page
 from devices.admin.base.reauthentication import is_recent
 from devices.background.jobs import NEEDED
 from devices.models import Device
-from devices.text import isolated
 from devices.transfer.columns import Columns
 from devices.transfer.exporting import (
     devices_in_pieces,
@@ -44,6 +43,7 @@ from devices.transfer.exporting import (
 from devices.transfer.formats import MAX_BYTES, SEPARATORS, Format, format_of
 from devices.transfer.importing import MAX_HASHES, Import, Options
 from devices.transfer.tables import read
+from devices.values.text import isolated
 
 MAX_SHOWN = 200  # errors and warnings on a page
 MAX_SAMPLE = 20  # devices in a preview

@@ -11,13 +11,14 @@ from rest_framework.exceptions import ErrorDetail, PermissionDenied
 from rest_framework.fields import get_error_detail
 from rest_framework.response import Response
 
-from devices import addresses, history
+from devices import history
 from devices.api.base.problems import Conflict, Stale
 from devices.api.base.serializers import CharField, IntegerField, Serializer
 from devices.models import Device
 from devices.transfer.columns import FIELDS
 from devices.transfer.formats import Record
 from devices.transfer.importing import Import, Options
+from devices.values import addresses
 
 MAX_ROWS = 1000
 MAX_HASHES = 50  # memory-hard ones, of 45 ms each, that a request may cost

@@ -18,7 +18,6 @@ from rest_framework.fields import ListField, get_error_detail
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices import addresses, attributes
 from devices.api import bulk
 from devices.api.base.exporting import ExportMixin
 from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
@@ -47,6 +46,7 @@ from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credential_state import revoke_credentials
 from devices.transfer.exporting import streamed, values_of
 from devices.trying import PERMISSION, try_credentials
+from devices.values import addresses, attributes
 
 
 class AttributesField(serializers.JSONField):

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from cryptography.x509 import Certificate as X509Certificate
 
-from devices import addresses
 from devices.credentials import x509
 from devices.credentials.x509 import NameSource, Presented, Refused
 from devices.database.statements import Statement
 from devices.models.authority import PLACEHOLDER
 from devices.models.certificate import Pin
+from devices.values import addresses
 from devices.verdicts import Outcome, Verdict
 
 LISTED = "listed"  # in the place of a pin: a revocation list names the certificate

@@ -11,7 +11,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from devices.telemetry import request_id
-from devices.text import MAX_QUOTED, storable
+from devices.values.text import MAX_QUOTED, storable
 
 MAX_REASON_LENGTH = 255
 

@@ -10,10 +10,10 @@ from django.db.models import OuterRef, Subquery
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from devices import attributes
 from devices.history.models import ChangeType
 from devices.history.recording import history_of, keeps_history
-from devices.text import isolated
+from devices.values import attributes
+from devices.values.text import isolated
 
 NOTHING = "—"
 

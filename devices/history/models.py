@@ -20,7 +20,7 @@ from devices.history.context import (
     current_user,
 )
 from devices.telemetry import MAX_REQUEST_ID_LENGTH
-from devices.text import hidden_in, refusal, unstorable_in
+from devices.values.text import hidden_in, refusal, unstorable_in
 
 # Models whose deletions are being recorded in bulk, and not row by row.
 bulk_deleted: ContextVar[frozenset[type[models.Model]]] = ContextVar(

@@ -18,8 +18,8 @@ from devices.history.context import Origin
 from devices.history.differences import FieldChange, Names, changes_before, differences
 from devices.history.models import ChangeType
 from devices.history.recording import all_histories
-from devices.moments import parse_moment
-from devices.text import count_text
+from devices.values.moments import parse_moment
+from devices.values.text import count_text
 
 PER_PAGE = 50
 LATEST_FIRST = ("-history_date", "-history_id")

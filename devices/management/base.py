@@ -23,12 +23,12 @@ from django.db import DatabaseError, transaction
 from django.db.models import BigIntegerField
 
 from devices import history
-from devices.addresses import AddressError, entity_id
 from devices.credentials import x509
 from devices.credentials.hashing import weakness
 from devices.extension_points import WATCHES
 from devices.models import CertificateAuthority, Device, DeviceGroup
-from devices.moments import parse_moment
+from devices.values.addresses import AddressError, entity_id
+from devices.values.moments import parse_moment
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
 

@@ -12,13 +12,13 @@ from django.db.models.lookups import StartsWith
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from devices import addresses, attributes, text
 from devices.events.recording import devices_leave
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Recorded, Records, bulk_delete, record
 from devices.models.attribute_definition import AttributeDefinition
 from devices.models.batches import locked
 from devices.models.group import DeviceGroup
+from devices.values import addresses, attributes, text
 
 MAX_NAMED = 3  # identifiers in a warning
 RTIO_MIN_LENGTH, RTIO_MAX_LENGTH = 30, 40  # characters of a device id, by RTIO's specification

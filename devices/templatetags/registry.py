@@ -6,7 +6,7 @@ from django import template
 from django.utils.safestring import SafeString, mark_safe
 
 from devices.admin.base import changelist, rendering
-from devices.text import ISOLATE, isolated
+from devices.values.text import ISOLATE, isolated
 
 register = template.Library()
 register.filter("moment", rendering.moment)

@@ -9,10 +9,10 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from devices import addresses, attributes
 from devices.models import Device
-from devices.moments import parse_moment
-from devices.text import MAX_QUOTED
+from devices.values import addresses, attributes
+from devices.values.moments import parse_moment
+from devices.values.text import MAX_QUOTED
 
 MAX_NAME_LENGTH = 100  # of a group
 DEVICE_COLUMNS = (

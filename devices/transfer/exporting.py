@@ -12,13 +12,13 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
-from devices import addresses, attributes
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
 from devices.transfer.columns import DEVICE_COLUMNS, GROUP_COLUMNS, group_cell
 from devices.transfer.formats import Format, Row
 from devices.transfer.tables import write
 from devices.transfer.texts import lines
+from devices.values import addresses, attributes
 
 BATCH = 1_000
 PIECE = 64 * 1024  # characters

@@ -5,9 +5,9 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from devices.text import storable
 from devices.transfer.columns import quoted
 from devices.transfer.formats import Problem
+from devices.values.text import storable
 
 MAX_PROBLEMS = 1_000  # kept to be shown; all are counted
 

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices.text import storable
+from devices.values.text import storable
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_ROWS = 250_000

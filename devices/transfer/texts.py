@@ -11,8 +11,6 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from devices import attributes
-from devices.json_objects import TWICE, DuplicateNameError, named_once
 from devices.transfer.formats import (
     MAX_BYTES,
     SEPARATORS,
@@ -26,6 +24,8 @@ from devices.transfer.formats import (
     refused,
     undefused_cell,
 )
+from devices.values import attributes
+from devices.values.json_objects import TWICE, DuplicateNameError, named_once
 
 
 def _lines(content: bytes) -> Iterator[str]:

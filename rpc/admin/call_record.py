@@ -23,8 +23,8 @@ from devices.admin.base.mixins import ReadOnlyMixin
 from devices.admin.base.pages import OwnPagesMixin, download, is_key, own_page
 from devices.admin.base.rendering import NOTHING, moment_column
 from devices.models import Device, DeviceGroup
-from devices.moments import parse_moment
 from devices.transfer.formats import Format
+from devices.values.moments import parse_moment
 from rpc.admin.panels import MAX_MEMBERS, answer_badge
 from rpc.exporting import export_calls
 from rpc.models import ALLOWING, CallRecord, reasons

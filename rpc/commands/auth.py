@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from acl.engine.decisions import Decision, Request, decide, decide_many
-from devices.addresses import AddressError, entity_id, is_storable
 from devices.authentication import Attempt, authenticate_many
 from devices.credentials.pre_shared_keys import StoredKey
+from devices.values.addresses import AddressError, entity_id, is_storable
 from rpc import journal
 from rpc.commands.registry import (
     DECISIONS,

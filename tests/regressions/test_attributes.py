@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from devices import attributes
 from devices.models import Device
 from devices.transfer.columns import Columns
 from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options
 from devices.transfer.tables import read
+from devices.values import attributes
 
 pytestmark = pytest.mark.django_db
 

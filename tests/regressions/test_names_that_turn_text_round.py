@@ -12,7 +12,7 @@ from django.test import Client
 
 from acl.models import Assertion, CommandPermission, CommandSet
 from devices.models import DeviceGroup
-from devices.text import isolated
+from devices.values.text import isolated
 
 TURNED = "sensors\u202e ton yam"
 HEBREW = "\u05d7\u05d9\u05d9\u05e9\u05e0\u05d9\u05dd"

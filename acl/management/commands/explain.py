@@ -5,8 +5,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from acl.engine.explanations import explain
-from devices.addresses import AddressError, entity_id
 from devices.management.base import RegistryCommand
+from devices.values.addresses import AddressError, entity_id
 
 
 class Command(RegistryCommand):

@@ -35,7 +35,7 @@ from devices.admin.base.rendering import (
 )
 from devices.admin.base.widgets import SuggestedRow
 from devices.models import Device, DeviceGroup
-from devices.text import isolated
+from devices.values.text import isolated
 
 USUAL_LIFE = timedelta(days=90)
 TEMPLATES = "admin/authsite/apitoken"

@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from devices.admin.base.columns import column_key
 from devices.admin.base.filters import MAX_COUNTED, CountedFilter
-from devices.moments import parse_moment
+from devices.values.moments import parse_moment
 
 MAX_LISTED = 10_000  # rows that the pages of a list reach; a search or a filter reaches the rest
 MAX_UNASKED = 200  # rows of a search, of a long list, among which filters count without being asked

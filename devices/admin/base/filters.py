@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.rendering import SOON
-from devices.text import count_text
+from devices.values.text import count_text
 
 MAX_COUNTED = 10_000  # rows that a filter counts for one choice
 

@@ -13,9 +13,9 @@ from django.db.models import Manager
 from django.forms import BaseInlineFormSet
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices import attributes
 from devices.admin.base.pages import is_key
 from devices.admin.base.rendering import NOTHING
+from devices.values import attributes
 
 # Of the names of attributes' fields, and of the parameters of a list's address.
 ATTRIBUTE_PREFIX = "attribute-"

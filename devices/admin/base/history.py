@@ -35,9 +35,9 @@ from devices.history import ChangeType, Origin, history_of, timeline, undoing
 from devices.history.timeline import Cursor, Entry
 from devices.models import Device
 from devices.models.dependants import dependants, not_deletable
-from devices.text import isolated
 from devices.transfer.changes import export_changes
 from devices.transfer.formats import Format
+from devices.values.text import isolated
 
 MAX_IN_PANEL = 5  # changes
 MAX_EXPORTED = 100_000  # rows, while somebody waits

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from devices.admin.base.forms import ATTRIBUTE_PREFIX
 from devices.admin.base.pages import OwnPagesMixin, is_key, own_page, url_name
 from devices.models import SavedFilter
-from devices.text import isolated
+from devices.values.text import isolated
 
 
 class SavedFilterForm(forms.ModelForm):

@@ -10,9 +10,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from devices.addresses import is_storable
 from devices.admin.base.forms import RowsField
 from devices.admin.base.pages import is_key
+from devices.values.addresses import is_storable
 
 TYPED = "-typed"  # ends the name of the field into which a row's name is typed
 

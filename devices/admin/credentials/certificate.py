@@ -19,7 +19,7 @@ from devices.admin.credentials.expiry import EndsFilter
 from devices.admin.credentials.presented import CertificatePreviewMixin, RegisterForm
 from devices.credentials import x509
 from devices.models import Certificate
-from devices.text import isolated
+from devices.values.text import isolated
 
 
 class CertificateForm(RegisterForm):

@@ -16,7 +16,7 @@ from devices.admin.credentials.credential import CredentialMixin
 from devices.admin.credentials.expiry import EndsFilter
 from devices.credentials import hashing
 from devices.models import Device, PreSharedKey
-from devices.text import isolated
+from devices.values.text import isolated
 
 
 class PepperFilter(admin.SimpleListFilter):

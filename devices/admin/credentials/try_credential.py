@@ -13,12 +13,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from devices import addresses
 from devices.admin.base.forms import LineInput, LinesInput
 from devices.admin.base.pages import OwnPagesMixin, own_page
 from devices.credentials import hashing, x509
 from devices.models import Certificate, Device, PreSharedKey
 from devices.trying import PERMISSION, try_credentials
+from devices.values import addresses
 
 MAX_SUGGESTED = 20
 

@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework.request import Request
 
 from devices.api.base.problems import ParameterError
-from devices.moments import parse_moment
+from devices.values.moments import parse_moment
 
 
 @extend_schema_field({"type": "string", "minLength": 1})

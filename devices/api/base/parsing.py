@@ -10,9 +10,9 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
 from devices.api.base.problems import BodyTooLarge
-from devices.json_objects import TWICE, DuplicateNameError, named_once
-from devices.nesting import is_deeper
-from devices.text import unstorable_in
+from devices.values.json_objects import TWICE, DuplicateNameError, named_once
+from devices.values.nesting import is_deeper
+from devices.values.text import unstorable_in
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 40  # of arrays and objects; attributes may have 32 of them

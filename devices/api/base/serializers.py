@@ -17,7 +17,7 @@ from rest_framework.fields import get_error_detail
 from devices.api.base.permissions import narrowed
 from devices.api.base.versions import version_of
 from devices.history.context import MAX_REASON_LENGTH
-from devices.moments import parse_moment
+from devices.values.moments import parse_moment
 
 MAX_LISTED = 1000  # keys of other rows in one field
 MAX_KEY = models.BigIntegerField.MAX_BIGINT

@@ -41,7 +41,7 @@ from devices.database import confirmation
 from devices.extension_points import WATCHES, Consequences
 from devices.history.context import ReasonTooLong, check_reason
 from devices.models.dependants import dependants, not_deletable
-from devices.text import hidden_in
+from devices.values.text import hidden_in
 
 READING = frozenset({"GET", "HEAD"})
 REASON = "Change-Reason"

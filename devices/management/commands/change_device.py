@@ -2,9 +2,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from devices import attributes
 from devices.management.base import ChangeCommand
 from devices.models import Device
+from devices.values import attributes
 
 
 class Command(ChangeCommand):

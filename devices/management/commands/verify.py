@@ -2,9 +2,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from devices.addresses import AddressError, entity_id
 from devices.authentication import authenticate
 from devices.management.base import RegistryCommand, fields_of
+from devices.values.addresses import AddressError, entity_id
 
 
 class Command(RegistryCommand):

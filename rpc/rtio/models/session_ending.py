@@ -8,9 +8,9 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from devices.addresses import MAX_LENGTH
 from devices.history import ChangeType, Origin, Recorded, Records
 from devices.models import Device
+from devices.values.addresses import MAX_LENGTH
 from rpc.rtio.models.server import RtioServer
 
 ID_BYTES = 36  # RTIO's device port takes no other length

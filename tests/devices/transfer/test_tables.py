@@ -11,11 +11,11 @@ import pytest
 from django.core.exceptions import ValidationError
 from hypothesis import example, given, strategies as st
 
-from devices.addresses import split, written
 from devices.transfer import formats, tables, workbooks
 from devices.transfer.columns import group_cell, group_names
 from devices.transfer.formats import Format, Record, Row, defused, format_of, undefused
 from devices.transfer.tables import read, write
+from devices.values.addresses import split, written
 
 pytestmark = pytest.mark.once(on="sqlite")
 

@@ -6,8 +6,8 @@ from typing import Any, NoReturn
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from devices.json_objects import TWICE, DuplicateNameError, named_once
-from devices.text import MAX_QUOTED, unstorable_in
+from devices.values.json_objects import TWICE, DuplicateNameError, named_once
+from devices.values.text import MAX_QUOTED, unstorable_in
 
 MAX_DEPTH = 32  # levels of lists and objects
 MAX_DIGITS = 300  # of a number; PostgreSQL gives a large one back as a whole number

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from devices.moments import parse_moment
+from devices.values.moments import parse_moment
 
 pytestmark = pytest.mark.once(on="sqlite")
 

@@ -3,8 +3,8 @@
 import pytest
 from django.core.exceptions import ValidationError
 
-from devices.addresses import AddressError, entity_id, is_storable, split
 from devices.models import Device
+from devices.values.addresses import AddressError, entity_id, is_storable, split
 
 
 @pytest.mark.parametrize(

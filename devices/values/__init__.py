@@ -1,0 +1,1 @@
+"""How values are written: addresses, attributes, JSON, moments, texts."""
