@@ -18,6 +18,7 @@ from typing import Any
 import httpcore
 from django.utils.http import parse_http_date_safe
 
+from devices.background.attempts import tls_context
 from devices.events import addresses
 
 CONNECT_SECONDS = 5.0
@@ -81,7 +82,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
 @cache
 def _tls() -> ssl.SSLContext:
     """Return how certificates are checked: with the system's authorities."""
-    return ssl.create_default_context()
+    return tls_context()
 
 
 async def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:

@@ -130,8 +130,8 @@ def refused(message: str, *, row: int = 0, **params: object) -> ValidationError:
     return ValidationError(where + text, code="file")
 
 
-def header_of(names: Sequence[str], layout: Layout) -> list[str]:
-    """Return the columns that a header names, or raise ValidationError with the known ones."""
+def header_of(names: Sequence[str], layout: Layout, row: int) -> list[str]:
+    """Return the columns that a header in a row names; raises ValidationError, with those known."""
     wanted = [name.replace("\ufeff", "").strip().lower() for name in names]
     while wanted and not wanted[-1]:
         wanted.pop()
@@ -140,12 +140,12 @@ def header_of(names: Sequence[str], layout: Layout) -> list[str]:
         if name not in known:
             raise refused(
                 _("There is no column “%(name)s”. Known are: %(known)s."),
-                row=1,
+                row=row,
                 name=name[:100],
                 known=", ".join(known),
             )
         if wanted.count(name) > 1:
-            raise refused(_("The column “%(name)s” is there twice."), row=1, name=name)
+            raise refused(_("The column “%(name)s” is there twice."), row=row, name=name)
     if known[0] not in wanted:
-        raise refused(_("The column “%(name)s” is missing."), row=1, name=known[0])
+        raise refused(_("The column “%(name)s” is missing."), row=row, name=known[0])
     return wanted

@@ -29,7 +29,7 @@ from devices.values.json_objects import TWICE, DuplicateNameError, named_once
 
 
 def _lines(content: bytes) -> Iterator[str]:
-    """Yield the lines of a text in UTF-8 or UTF-16."""
+    """Yield the lines of a text in UTF-8, UTF-16 or UTF-32."""
     encoding = _encoding(content)
     try:
         yield from io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
@@ -37,12 +37,28 @@ def _lines(content: bytes) -> Iterator[str]:
         raise _wrong_encoding(content, encoding) from None
 
 
+MARKS = {  # in this order: the mark of UTF-32 begins like that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# Without a mark, the zeros around the first character show it, since that is an ASCII one.
+ZEROS = {
+    (False, True, True, True): "utf-32-le",
+    (True, True, True, False): "utf-32-be",
+    (False, True): "utf-16-le",
+    (True, False): "utf-16-be",
+}
+
+
 def _encoding(content: bytes) -> str:
-    """Return what a text is in: UTF-16 without a mark shows at its first ASCII character."""
-    if content[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
-        return "utf-16"
-    zeros = content[:1] == b"\x00", content[1:2] == b"\x00"
-    return {(False, True): "utf-16-le", (True, False): "utf-16-be"}.get(zeros, "utf-8-sig")
+    """Return what a text is in: its mark tells it, or the zeros with which it begins."""
+    for mark, encoding in MARKS.items():
+        if content.startswith(mark):
+            return encoding
+    zeros = tuple(byte == 0 for byte in content[:4])
+    return ZEROS.get(zeros) or ZEROS.get(zeros[:2]) or "utf-8-sig"
 
 
 def _wrong_encoding(content: bytes, encoding: str) -> ValidationError:
@@ -75,6 +91,9 @@ def _delimiter(line: str, layout: Layout) -> str:
     return max(SEPARATORS, key=known)
 
 
+BLANK_ROW = re.compile(r'(?:[\s,;\ufeff]|"")*')
+
+
 def read_csv(content: bytes, layout: Layout) -> Iterator[Record]:
     """Yield the rows of a table whose cells a comma, a semicolon or a tab separates."""
     row = 1
@@ -83,13 +102,16 @@ def read_csv(content: bytes, layout: Layout) -> Iterator[Record]:
     named = re.fullmatch(r'sep=([^"\r\n])\r?\n?', first)  # as some spreadsheets begin
     if named:
         first = next(lines, "")
+    while first and BLANK_ROW.fullmatch(first):
+        row += 1
+        first = next(lines, "")
     if not first:
         raise refused(_("The file is empty."))
     delimiter = named[1] if named else _delimiter(first, layout)
     csv.field_size_limit(MAX_BYTES)  # cells are bounded where their row and column are known
     rows = csv.reader(_again(first, lines), delimiter=delimiter, strict=True)
     try:
-        header = header_of(next(rows), layout)
+        header = header_of(next(rows), layout, row)
         for cells in rows:
             row += 1
             if any(cells):

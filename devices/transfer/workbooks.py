@@ -165,7 +165,7 @@ def _read_sheet(sheet: Any, layout: Layout) -> Iterator[Record]:
         if all(cell.value is None for cell in cells):
             continue
         if header is None:
-            header = header_of([str(cell.value or "") for cell in cells], layout)
+            header = header_of([str(cell.value or "") for cell in cells], layout, row)
             continue
         record = Record(row, {})
         for name, cell in zip(header, cells):  # noqa: B905

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from django.utils.translation import gettext as _
 
+from devices.background.attempts import tls_context
 from rpc.rtio.models import RtioServer, TlsMode
 from rpc.rtio.models.server import is_near
 
@@ -67,12 +68,12 @@ def answer_code(header: bytes) -> int:
 
 
 @lru_cache(maxsize=64)
-def tls_context(mode: str, certificate: str) -> ssl.SSLContext | None:
+def tls_of(mode: str, certificate: str) -> ssl.SSLContext | None:
     """Return how TLS is spoken in a mode; None where it is not."""
     if mode not in (TlsMode.CHECKED, TlsMode.PINNED):
         return None
     if mode == TlsMode.CHECKED:
-        return ssl.create_default_context(cadata=certificate or None)
+        return tls_context(certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # the certificate itself is compared instead
@@ -113,7 +114,7 @@ class TakeOver:
 
     async def _connect(self) -> asyncio.StreamReader:
         target = self.target
-        context = tls_context(target.tls, target.certificate)
+        context = tls_of(target.tls, target.certificate)
         reader, self._writer = await asyncio.open_connection(
             target.host, target.port, ssl=context, server_hostname=target.host if context else None
         )

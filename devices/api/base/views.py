@@ -19,6 +19,7 @@ from django.db.models import Model, QuerySet
 from django.utils.translation import gettext as _
 from rest_framework import mixins
 from rest_framework.exceptions import MethodNotAllowed
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -56,10 +57,20 @@ class Renderer(JSONRenderer):
     charset = None
 
 
+class Negotiation(DefaultContentNegotiation):
+    """Takes an empty `Accept` header as none: it names nothing that a client would not take."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> Any:
+        if not request.headers.get("Accept", "").strip(" \t,"):
+            return renderers[0], renderers[0].media_type
+        return super().select_renderer(request, renderers, format_suffix)
+
+
 class ApiView(APIView):
     """An operation. `permissions` says what each needs, by action or by method in lower case."""
 
     renderer_classes: Any = [Renderer]
+    content_negotiation_class: Any = Negotiation
     parser_classes: Any = [JsonParser]
     permission_classes: Any = [IsPermitted]
     throttle_classes: Any = [TokenThrottle]

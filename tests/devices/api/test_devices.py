@@ -438,6 +438,19 @@ def test_refuses_what_it_would_misread(
         assert "Content-Type application/json" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("accept", ["", " , ", "*/*", "application/json", "text/html, */*;q=0.1"])
+def test_any_accept_header_that_names_json_or_nothing_gets_json(
+    api: APIClient, make_device: Any, accept: str
+) -> None:
+    make_device()
+    listed = api.get(LIST, headers={"Accept": accept})
+    assert (listed.status_code, listed["Content-Type"]) == (200, "application/json")
+    lines = api.get(f"{LIST}/export", headers={"Accept": accept})
+    assert lines.status_code == 200
+    refused = api.get(f"{LIST}/0", headers={"Accept": accept})
+    assert (refused.status_code, refused["Content-Type"]) == (404, "application/problem+json")
+
+
 def test_says_what_not_every_standby_has_confirmed(
     api: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

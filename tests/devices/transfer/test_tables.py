@@ -110,27 +110,36 @@ def test_an_empty_table_is_a_file_all_the_same(kind: Format) -> None:
         " Identifier , NAME \na,b",
         "\ufeff\ufeffidentifier,name\na,b",
         "identifier,name,,\r\na,b,,\r\n,,,\r\n",
+        "\ufeff\r\n;;\r\nidentifier;name\r\na;b",
+        'sep=;\n"";""\nidentifier;name\na;b',
     ],
 )
 def test_the_csv_of_any_spreadsheet_is_read(text: str) -> None:
     assert cells(text.encode()) == [{"identifier": "a", "name": "b"}]
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8", "utf-8-sig"])
+ENCODINGS = ["utf-8", "utf-8-sig"] + [
+    f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-le", "-be")
+]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
 def test_unicode_text_of_a_spreadsheet_is_read(encoding: str) -> None:
     content = "identifier\tname\r\na\tß\r\n".encode(encoding)
     assert cells(content, format_of("devices.txt")) == [{"identifier": "a", "name": "ß"}]
 
 
 def test_quoted_line_ends_belong_to_the_cell_and_rows_count_as_in_a_spreadsheet() -> None:
-    found = rows(b'identifier,name\na,"x\r\ny"\nb,z\n', Format.CSV)
-    assert [(record.row, record.cells["name"]) for record in found] == [(2, "x\r\ny"), (3, "z")]
+    found = rows(b'\nidentifier,name\na,"x\r\ny"\nb,z\n', Format.CSV)
+    assert [(record.row, record.cells["name"]) for record in found] == [(3, "x\r\ny"), (4, "z")]
 
 
 @pytest.mark.parametrize(
     ("kind", "content", "complaint"),
     [
         (Format.CSV, b"", "empty"),
+        (Format.CSV, b"\n,,\n", "empty"),
+        (Format.CSV, b"\n,,\nname,enabled\n", "Row 3: The column “identifier” is missing"),
         (Format.CSV, b"identifier,secrte\n", "no column “secrte”. Known are: identifier, name"),
         (Format.CSV, b"name,enabled\n", "“identifier” is missing"),
         (Format.CSV, b"identifier,name,name\n", "“name” is there twice"),
