@@ -7,10 +7,12 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
@@ -21,7 +23,6 @@ from devices.admin.base.mixins import CountsDeletedMixin, ReadOnlyMixin
 from devices.admin.base.pages import OwnPagesMixin, form_page, own_page
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
-from devices.credentials.sealing import SealedError
 from devices.events.kinds import Kind
 from devices.events.models import Delivery, DeliveryState, Event, Webhook, WebhookState
 
@@ -130,8 +131,8 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
             secret=secret,
         )
 
-    def _row(self, request: HttpRequest, object_id: int) -> Webhook:
-        webhook = get_object_or_404(Webhook, pk=object_id)
+    def _row(self, request: HttpRequest, object_id: int, rows: Any = Webhook) -> Webhook:
+        webhook: Webhook = get_object_or_404(rows, pk=object_id)
         if not self.has_change_permission(request, webhook):
             raise PermissionDenied
         return webhook
@@ -139,24 +140,32 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
     @own_page("<int:object_id>/new-secret/")
     @recently_authenticated
     def new_secret(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        webhook = self._row(request, object_id)
-        if request.method == "POST":
-            try:
-                secret = webhook.new_secret()
-            except SealedError:
-                webhook.sealed = ""  # nothing signed with it any more anyway
-                secret = webhook.new_secret()
-            return self._show_secret(request, webhook, secret)
+        """Make a signing secret, unless another was made since the page was shown."""
+        with transaction.atomic():
+            rows = Webhook.objects.select_for_update(of=("self",), no_key=True)
+            webhook = self._row(request, object_id, rows)
+            shown = request.POST.get("shown", "")
+            if request.method == "POST" and shown == webhook.secrets_version:
+                return self._show_secret(request, webhook, webhook.new_secret())
+        texts = [
+            _(
+                "Messages are signed with the new secret and, for a day, with the one before as "
+                "well. Put the new one in place at the receiver within that day."
+            )
+        ]
+        if webhook.former_until is not None and webhook.former_until > timezone.now():
+            texts.append(
+                _("One was made within the last day: the one before it then ends at once.")
+            )
         return form_page(
             self,
             request,
             forms.Form(),
             webhook,
             title=_("New signing secret"),
-            text=_(
-                "Messages are signed with the new secret and, for a day, with the one before as "
-                "well. Put the new one in place at the receiver within that day."
-            ),
+            text=" ".join(texts),
+            own_hidden=[("shown", webhook.secrets_version)],
+            has_moved=request.method == "POST",
             button=_("Make a new secret"),
         )
 

@@ -1,5 +1,6 @@
 """The tables of events: the outbox, the stream that numbers it, webhooks and what they are sent."""
 
+import hashlib
 import uuid
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices.credentials import hashing
+from devices.credentials.sealing import SealedError
 from devices.events import addresses, signing_secrets
 from devices.events.kinds import Kind
 from devices.history.context import circumstances
@@ -246,16 +248,28 @@ class Webhook(Recorded):
     def new_secret(self) -> str:
         """Give the webhook a signing secret and return it, which is shown once.
 
-        The one before signs beside it for FORMER_SECRET. The row is saved where it is stored.
-        Raises SealedError where the one before cannot be read.
+        The one before signs beside it for FORMER_SECRET, unless it cannot be read: nothing was
+        signed with it any more. The row is saved where it is stored, under its lock.
         """
         secret = signing_secrets.generate()
-        former = signing_secrets.unseal(self.sealed, self.pepper) if self.sealed else ""
-        self.former_until = timezone.now() + FORMER_SECRET if former else None
-        self._seal(secret, former)
-        if not self._state.adding:
-            self.save(update_fields=[*SEALED_FIELDS, "former_until"])
+        with transaction.atomic():
+            if not self._state.adding:
+                locked = Webhook.objects.select_for_update(of=("self",), no_key=True)
+                self.refresh_from_db(fields=SEALED_FIELDS, from_queryset=locked)
+            try:
+                former = signing_secrets.unseal(self.sealed, self.pepper) if self.sealed else ""
+            except SealedError:
+                former = ""
+            self.former_until = timezone.now() + FORMER_SECRET if former else None
+            self._seal(secret, former)
+            if not self._state.adding:
+                self.save(update_fields=[*SEALED_FIELDS, "former_until"])
         return secret
+
+    @property
+    def secrets_version(self) -> str:
+        """Return what stands for the secrets as they are stored, and says nothing of them."""
+        return hashlib.sha256(self.sealed.encode()).hexdigest()[:32]
 
     def _seal(self, secret: str, former: str) -> None:
         self.pepper = hashing.newest_pepper()

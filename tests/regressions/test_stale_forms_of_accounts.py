@@ -10,6 +10,7 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
+from authsite.accounts.tokens.service_account import ServiceAccount
 from tests.support.forms import inputs
 
 PASSWORD = "a long enough password"
@@ -58,6 +59,30 @@ def test_a_permission_that_was_withdrawn_meanwhile_stays_withdrawn(
     role.refresh_from_db()
     assert role.name == "Operators"
     assert withdrawn not in role.permissions.all()
+
+
+def test_a_service_that_was_disabled_meanwhile_stays_disabled(
+    admin_client: Client, admin_user: User
+) -> None:
+    service = ServiceAccount.objects.create_account(
+        "robot", answerable=admin_user, roles=[Group.objects.get(name="Operator")]
+    )
+    address = f"/admin/authsite/serviceaccount/{service.pk}/change/"
+    sent = inputs(admin_client.get(address))
+    User.objects.filter(pk=service.user_id).update(is_active=False)
+    service.user.groups.set([Group.objects.get(name="Viewer")])
+    saved = admin_client.post(address, sent | {"purpose": "in the yard"}, follow=True)
+    assert "others changed this; their change stands: Roles, Enabled." in saved.content.decode()
+    both = admin_client.post(address, sent | {"roles": []})
+    assert "Somebody changed this to “Viewer”" in both.content.decode()
+    service = ServiceAccount.objects.get()
+    assert (service.purpose, service.user.is_active) == ("in the yard", False)
+    assert [role.name for role in service.user.groups.all()] == ["Viewer"]
+    sent = inputs(admin_client.get(address))
+    admin_client.post(address, sent | {"enabled": "on", "roles": []})
+    service = ServiceAccount.objects.get()
+    assert service.user.is_active
+    assert not service.user.groups.exists()
 
 
 def test_accounts_are_still_added_and_changed(admin_client: Client) -> None:

@@ -6,6 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.db.models import Count, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -16,6 +17,7 @@ from authsite.accounts.tokens.service_account import ServiceAccount, check_held,
 from devices.admin.base.forms import CurrentForm, LineInput, RowsField
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import NoDeletingMixin
+from devices.admin.base.pages import is_key
 from devices.admin.base.rendering import (
     CREATED,
     NOTHING,
@@ -62,8 +64,7 @@ class ServiceAccountForm(CurrentForm):
             "enabled": user.is_active,
         }
         self.fields["name"].disabled = True
-        for name in ("name", "roles", "enabled"):
-            self.fields[name].show_hidden_initial = False
+        self.fields["name"].show_hidden_initial = False
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
@@ -81,6 +82,11 @@ class ServiceAccountForm(CurrentForm):
             if role not in had:
                 check_held(self.maker, names_of(role.permissions.all()))
         return roles
+
+    def _current(self, name: str) -> Any:
+        if name == "roles":
+            return self.instance.user.groups.all()
+        return self.instance.user.is_active if name == "enabled" else super()._current(name)
 
 
 @admin.register(ServiceAccount)
@@ -105,6 +111,13 @@ class ServiceAccountAdmin(NoDeletingMixin, RecordedAdmin):
         )
         rows = super().get_queryset(request).prefetch_related("user__groups")
         return rows.annotate(live=Count("user__tokens", filter=live))
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        """Return the row; a POST locks its user, too, whose roles and state the form changes."""
+        if request.method == "POST" and connection.in_atomic_block and is_key(object_id):
+            users = User.objects.select_for_update(of=("self",), no_key=True).order_by()
+            list(users.filter(service_account=int(object_id)).values_list("pk"))
+        return super().get_object(request, object_id, from_field)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is not None:

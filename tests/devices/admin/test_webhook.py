@@ -11,6 +11,7 @@ from django.utils import timezone
 from devices.events import delivering, signing_secrets, stream
 from devices.events.kinds import Kind
 from devices.events.models import GIVE_UP_AFTER, Delivery, DeliveryState, Event, Webhook
+from tests.support.forms import inputs
 
 pytestmark = pytest.mark.django_db
 
@@ -74,13 +75,29 @@ def test_an_address_that_may_not_be_called_is_an_error_of_the_form(admin_client:
 def test_a_new_secret_signs_beside_the_one_before(admin_client: Client) -> None:
     webhook = hook()
     before = webhook.secrets(timezone.now())
-    assert admin_client.get(url("webhook_new_secret", webhook.pk)).status_code == 200
-    page = admin_client.post(url("webhook_new_secret", webhook.pk))
+    address = url("webhook_new_secret", webhook.pk)
+    sent = inputs(admin_client.get(address))
+    page = admin_client.post(address, sent)
     webhook.refresh_from_db()
     assert webhook.secrets(timezone.now()) == [
         signing_secrets.key_of(page.context["secret"]),
         *before,
     ]
+    # A second click, or somebody else who had the page open, ends neither of the two unasked.
+    again = admin_client.post(address, sent)
+    assert "secret" not in again.context
+    assert "the one before it then ends at once" in again.content.decode()
+    webhook.refresh_from_db()
+    assert webhook.secrets(timezone.now())[1:] == before
+    assert "secret" in admin_client.post(address, inputs(again)).context
+
+
+def test_two_new_secrets_at_once_both_sign() -> None:
+    hook()
+    one, other = Webhook.objects.get(), Webhook.objects.get()
+    secrets = [one.new_secret(), other.new_secret()]
+    signing = Webhook.objects.get().secrets(timezone.now())
+    assert signing == [signing_secrets.key_of(secret) for secret in reversed(secrets)]
 
 
 def test_a_test_event_is_on_its_way(admin_client: Client) -> None:
