@@ -50,8 +50,6 @@ class GroupEntry(Entry, frozen=True):
 
 
 class CommandSetEntry(Entry, frozen=True):
-    """A command set and its patterns."""
-
     name: Text
     description: Text = ""
     commands: tuple[Text, ...] = ()

@@ -31,8 +31,6 @@ MAX_PAST_ROWS = 50_000  # rows, the newest ones, that `requests_made` looks at
 
 
 class Endpoint(models.TextChoices):
-    """The endpoint that a call came to."""
-
     VERIFIER = "verifier", _("RTIO device verifier")
     FRAMES = "frames", _("Cesanta frames")
     REST = "rest", _("Cesanta REST form")
@@ -50,8 +48,6 @@ class Question(models.TextChoices):
 
 
 class CallOutcome(models.TextChoices):
-    """How it ended."""
-
     ALLOWED = "allowed", _("Allowed")
     REFUSED = "refused", _("Refused")
 
@@ -126,8 +122,6 @@ class CallCount:
 
 
 class CallQuerySet(models.QuerySet["CallRecord"]):
-    """What the journal is asked."""
-
     def allowed(self) -> "CallQuerySet":
         """Return the rows of questions that were answered with yes."""
         return self.filter(outcome=CallOutcome.ALLOWED)

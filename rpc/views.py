@@ -94,7 +94,6 @@ class MachineView(APIView):
     asks_caller_first = True  # before what is wrong with the request is told
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Answer a request of Django's."""
         reply = self.respond(request.META)
         response = HttpResponse(reply.body, status=reply.status, headers=dict(reply.headers))
         if not reply.body:
@@ -371,11 +370,9 @@ class CommandEndpoint(MachineView):
     as_array = False  # whether replies come in an array, without being asked for by the query
 
     def read(self, exchange: Exchange) -> Frame:
-        """Return the frame."""
         return frames.parse(super().read(exchange))
 
     def claim(self, exchange: Exchange) -> Claim:
-        """Return the frame's `src` and `key`."""
         frame: Frame | None = exchange.content
         return NO_CLAIM if frame is None else Claim(frame.src, frame.key)
 

@@ -1,5 +1,3 @@
-"""Staff's view of assertions."""
-
 from collections.abc import Callable
 from typing import Any
 
@@ -17,16 +15,12 @@ from devices.admin.base.rendering import Tone, badge
 
 
 class AssertionForm(CurrentForm):
-    """An assertion."""
-
     def clean_text(self) -> str:
         return assertions.validated(self.cleaned_data["text"])
 
 
 @admin.register(Assertion)
 class AssertionAdmin(RecordedAdmin):
-    """Assertions, each with whether it holds."""
-
     form = AssertionForm
     list_per_page = 50
     search_fields = ["text", "note"]

@@ -1,5 +1,3 @@
-"""Staff's view of rules."""
-
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -53,8 +51,6 @@ def _searches(request: HttpRequest) -> dict[str, list[Q]]:
 
 
 class PermissionForm(CurrentForm):
-    """A rule."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, kinds in (("source_kind", SourceKind), ("destination_kind", DestinationKind)):
@@ -63,8 +59,6 @@ class PermissionForm(CurrentForm):
 
 
 class SwitchOn(BulkChange):
-    """Lets rules decide again."""
-
     name = "enable"
     description = gettext_lazy("Switch selected rules on")
     title = gettext_lazy("Switch rules on")
@@ -85,8 +79,6 @@ class SwitchOn(BulkChange):
 
 
 class SwitchOff(SwitchOn):
-    """Makes rules decide nothing; nothing is lost."""
-
     name = "disable"
     description = gettext_lazy("Switch selected rules off")
     title = gettext_lazy("Switch rules off")
@@ -106,8 +98,6 @@ class CommandPermissionAdmin(
     BulkActionsMixin,
     RecordedAdmin,
 ):
-    """The rules, with pages that explain a decision and report useless rules."""
-
     form = PermissionForm
 
     class Media:

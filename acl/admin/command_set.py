@@ -1,5 +1,3 @@
-"""Staff's view of command sets."""
-
 from typing import Any
 
 from django.contrib import admin
@@ -19,8 +17,6 @@ from devices.admin.base.mixins import ChangeGuardMixin
 
 
 class PatternInline(admin.TabularInline):
-    """The commands of a set."""
-
     model = CommandSetPattern
     form = CurrentForm
     formset = CurrentFormSet
@@ -36,8 +32,6 @@ class PatternInline(admin.TabularInline):
 
 @admin.register(CommandSet)
 class CommandSetAdmin(ChangeGuardMixin, RecordedAdmin):
-    """Named sets of commands, with how many rules refer to each."""
-
     list_display = ["name", "pattern_count", "rule_count", "description"]
     list_filter = [("permissions__effect", admin.ChoicesFieldListFilter)]
     search_fields = ["name", "description", "patterns__pattern"]

@@ -49,8 +49,6 @@ class KindFilter(CountedFilter):
 
 
 class EffectFilter(KindFilter):
-    """Rules by what they do."""
-
     title = gettext_lazy("effect")
     parameter_name = "effect__exact"
     kinds = Effect
@@ -60,8 +58,6 @@ class EffectFilter(KindFilter):
 
 
 class StateFilter(KindFilter):
-    """Rules by whether they take part in decisions now."""
-
     title = gettext_lazy("state")
     parameter_name = "state"
     kinds = RuleState
@@ -97,8 +93,6 @@ class ReceiverKindFilter(KindFilter):
 
 
 class CommandSetFilter(CountedFilter):
-    """Rules by the command set that they refer to."""
-
     title = gettext_lazy("command set")
     parameter_name = "command_set__id__exact"
 

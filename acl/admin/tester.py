@@ -37,8 +37,6 @@ class AddressField(forms.CharField):
 
 
 class QuestionForm(forms.Form):
-    """A command that somebody might send."""
-
     source = AddressField(
         label=gettext_lazy("From"),
         help_text=gettext_lazy("The sender's ID; an address names its ID."),

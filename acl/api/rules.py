@@ -77,8 +77,6 @@ class RuleSerializer(ModelSerializer):
 
 
 class RuleFilters(FilterSet):
-    """What rules are looked up by."""
-
     effect = ChoiceFilter(choices=Effect.choices)
     enabled = TruthFilter()
     source_device = KeyFilter()
@@ -141,8 +139,6 @@ class CommandSetSerializer(ModelSerializer):
 
 
 class CommandSetFilters(FilterSet):
-    """What command sets are looked up by."""
-
     name = CharFilter()
 
 

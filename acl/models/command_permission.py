@@ -76,8 +76,6 @@ def state_order(now: datetime) -> Case:
 
 
 class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
-    """Filters of rules."""
-
     def enabled(self) -> "CommandPermissionQuerySet":
         """Return the rules that are not switched off."""
         return self.filter(enabled=True)

@@ -17,8 +17,6 @@ from authsite.accounts.tokens.service_account import Holder, ServiceAccount, che
 
 
 class AccountQuerySet(models.QuerySet["Account"]):
-    """Accounts, and how one of staff is made."""
-
     def create_account(
         self, *, roles: Iterable[Group] = (), maker: Holder | None = None, **fields: Any
     ) -> "Account":

@@ -1,5 +1,3 @@
-"""The accounts of staff in the admin, with their second factors."""
-
 from collections.abc import Iterator
 from copy import copy
 from functools import reduce
@@ -138,8 +136,6 @@ class LoginsMixin(NamedMixin):
 
 @admin.register(AccessAttempt)
 class FailedLoginAdmin(LoginsMixin, AccessAttemptAdmin):  # type: ignore[misc]
-    """Failed logins, until they are forgotten."""
-
     purpose = gettext_lazy(
         "Logins that failed are kept here for a while. Too many of them lock an account, which its "
         "page unlocks."
@@ -150,15 +146,11 @@ class FailedLoginAdmin(LoginsMixin, AccessAttemptAdmin):  # type: ignore[misc]
 
 @admin.register(AccessLog)
 class LoginAdmin(LoginsMixin, AccessLogAdmin):  # type: ignore[misc]
-    """Logins and when they ended."""
-
     names = (gettext_lazy("login"), gettext_lazy("logins"))
 
 
 @admin.register(Group)
 class RoleAdmin(NamedMixin, SaveChangedFieldsMixin, GroupAdmin):
-    """Roles and their permissions."""
-
     names = (gettext_lazy("role"), gettext_lazy("roles"))
     purpose = gettext_lazy("A role is a set of permissions, which accounts have together.")
     list_display = ["name"]
@@ -170,8 +162,6 @@ class RoleAdmin(NamedMixin, SaveChangedFieldsMixin, GroupAdmin):
 
 
 class RoleFilter(admin.RelatedFieldListFilter):
-    """Accounts by role."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.title = _("role")

@@ -43,14 +43,10 @@ class StaffOnlyMixin:
 
 
 class BeginRegistration(StaffOnlyMixin, BeginCredentialRegistrationView):
-    """Start the registration of a passkey."""
-
     needs_recent_login = True
 
 
 class CompleteRegistration(StaffOnlyMixin, CompleteCredentialRegistrationView):
-    """Finish the registration of a passkey."""
-
     needs_recent_login = True
 
 

@@ -43,7 +43,6 @@ class Policy(StrEnum):
 
 
 def policy() -> Policy:
-    """Return what STAFF_SECOND_FACTOR says."""
     return Policy(settings.STAFF_SECOND_FACTOR)
 
 

@@ -54,8 +54,6 @@ class LoginForm(AdminAuthenticationForm):
 
 
 class ConfirmForm(forms.Form):
-    """Ask for the password of the account that is signed in."""
-
     password = forms.CharField(
         label=gettext_lazy("Password"),
         strip=False,
@@ -71,8 +69,6 @@ class ConfirmForm(forms.Form):
 
 
 class ChangePasswordForm(AdminPasswordChangeForm):
-    """Ask for the old password and, twice, for a new one."""
-
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         self._request = request
         super().__init__(*args, **kwargs)
@@ -92,8 +88,6 @@ class ChangePasswordView(PasswordChangeView):
 
 
 class CodeForm(forms.Form):
-    """Ask for a code of the account's app, or for one of its recovery codes."""
-
     code = forms.CharField(
         label=gettext_lazy("Code"),
         max_length=32,
@@ -105,8 +99,6 @@ class CodeForm(forms.Form):
 
 
 class EnrolForm(forms.Form):
-    """Ask for the first code of an app."""
-
     code = forms.CharField(
         label=gettext_lazy("Code"),
         max_length=32,
@@ -247,7 +239,6 @@ class AccountPages(admin.AdminSite):
 
     @method_decorator(never_cache)
     def factors(self, request: HttpRequest) -> HttpResponse:
-        """Show the second factors of the account."""
         user = self._enrolling(request)
         return self._factors(request, user)
 

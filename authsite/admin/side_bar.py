@@ -81,8 +81,6 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The pages of one subject."""
-
     title: str
     entries: list[Entry]
 

@@ -111,8 +111,6 @@ class AccountSerializer(ModelSerializer):
 
 
 class AccountFilters(FilterSet):
-    """What accounts are looked up by."""
-
     username = CharFilter()
     enabled = TruthFilter(field_name="is_active")
     kind = ChoiceFilter(choices=KINDS, method="of_kind")
@@ -120,7 +118,6 @@ class AccountFilters(FilterSet):
 
     @staticmethod
     def of_kind(accounts: "QuerySet[Account]", _name: str, kind: str) -> "QuerySet[Account]":
-        """Return those of persons, or of services."""
         return accounts.filter(service_account__isnull=kind == "staff")
 
 
@@ -250,8 +247,6 @@ class TokenSerializer(ModelSerializer):
 
 
 class TokenFilters(FilterSet):
-    """What tokens are looked up by."""
-
     owner = KeyFilter()
     identifier = CharFilter()
 

@@ -190,8 +190,6 @@ def device_link(row: CallRecord, identifier: str) -> SafeString | str:
 
 @admin.register(CallRecord)
 class CallRecordAdmin(OwnPagesMixin, ReadOnlyMixin):
-    """The journal: nobody adds to it, changes or deletes it here."""
-
     list_display = [
         LAST,
         "answer",

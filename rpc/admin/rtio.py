@@ -32,8 +32,6 @@ REQUESTED = moment_column("requested_at", gettext_lazy("Requested"))
 
 @admin.register(RtioServer)
 class RtioServerAdmin(CountsDeletedMixin, RecordedAdmin):
-    """RTIO servers: where each one's device port is, and as whom it calls."""
-
     list_display = ["name", "address", "tls", "backend", "state"]
     list_select_related = ["backend"]
     list_filter = ["enabled", "tls"]
@@ -146,8 +144,6 @@ class DeviceServiceRouteAdmin(NoDeletingMixin, BulkActionsMixin, RecordedAdmin):
 
 
 class AttentionFilter(admin.SimpleListFilter):
-    """Ended sessions that staff must look after."""
-
     title = gettext_lazy("attention")
     parameter_name = "attention"
 
@@ -160,8 +156,6 @@ class AttentionFilter(admin.SimpleListFilter):
 
 @admin.register(SessionEnding)
 class SessionEndingAdmin(HistoryMixin, ReadOnlyMixin):
-    """Receipts of sessions that were ended, and those that still are to be."""
-
     list_display = [REQUESTED, "device_link", "server", "receipt", "cause", "attempts", "by"]
     list_display_links = [REQUESTED]
     list_select_related = ["server"]

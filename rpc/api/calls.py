@@ -47,7 +47,6 @@ class CallFilters(FilterSet):
 
     @staticmethod
     def begun_before(calls: CallQuerySet, _name: str, moment: datetime) -> CallQuerySet:
-        """Return the calls of the hours before that of a moment."""
         return calls.before(moment)
 
     def filter_queryset(self, queryset: "QuerySet[Any]") -> "QuerySet[Any]":

@@ -43,8 +43,6 @@ class ServerSerializer(ModelSerializer):
 
 
 class ServerFilters(FilterSet):
-    """What servers are looked up by."""
-
     name = CharFilter()
 
 
@@ -66,8 +64,6 @@ class RouteSerializer(ModelSerializer):
 
 
 class RouteFilters(FilterSet):
-    """What routes are looked up by."""
-
     uri = CharFilter()
     enabled = TruthFilter()
 
@@ -109,8 +105,6 @@ class EndingSerializer(ModelSerializer):
 
 
 class EndingFilters(FilterSet):
-    """What ended sessions are looked up by."""
-
     identifier = CharFilter()
     server = KeyFilter()
     state = ChoiceFilter(choices=EndingState.choices)

@@ -1,5 +1,3 @@
-"""Save an assertion."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser

@@ -1,5 +1,3 @@
-"""Check the rules against assertions."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser

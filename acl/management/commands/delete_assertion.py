@@ -1,5 +1,3 @@
-"""Delete an assertion."""
-
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser

@@ -1,5 +1,3 @@
-"""Delete command permissions."""
-
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser

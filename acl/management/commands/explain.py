@@ -1,5 +1,3 @@
-"""Say whether a command may pass, and why."""
-
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser

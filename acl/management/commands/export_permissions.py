@@ -1,5 +1,3 @@
-"""Write all groups, command sets and permissions as one document."""
-
 import io
 from typing import Any
 

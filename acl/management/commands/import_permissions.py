@@ -1,5 +1,3 @@
-"""Make groups, command sets and permissions what a document says."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser

@@ -1,5 +1,3 @@
-"""Report rules that can never decide, and rules that open everything."""
-
 from typing import Any
 
 from django.utils import timezone

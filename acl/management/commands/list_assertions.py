@@ -1,5 +1,3 @@
-"""List assertions."""
-
 from typing import Any
 
 from acl import assertions

@@ -1,5 +1,3 @@
-"""List command permissions."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser

@@ -1,5 +1,3 @@
-"""Add a rule."""
-
 from typing import Any
 
 from django.core.exceptions import ValidationError

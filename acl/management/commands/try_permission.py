@@ -1,5 +1,3 @@
-"""List the answers that a rule would change, before it exists."""
-
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser

@@ -38,8 +38,6 @@ class Person:
 
 
 class ExternalIdentityQuerySet(models.QuerySet["ExternalIdentity"]):
-    """Asks for identities, and signs them on."""
-
     def sign_on(
         self, source: str, issuer: str, person: Person, roles: Mapping[str, Iterable[str]]
     ) -> User:
@@ -155,8 +153,6 @@ class ExternalIdentity(models.Model):
     """
 
     class Source(models.TextChoices):
-        """Where the identity is proved."""
-
         OPENID_CONNECT = "openid", _("OpenID Connect")
         LDAP = "ldap", _("LDAP")
         PROXY = "proxy", _("Trusted proxy")

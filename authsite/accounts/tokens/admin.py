@@ -43,8 +43,6 @@ MAX_RULES_ON_FORM = 3  # on the form; the command line takes more
 
 
 class IssueTokenForm(forms.Form):
-    """What staff say of a new token."""
-
     owner = forms.ModelChoiceField(
         label=gettext_lazy("Owner"),
         queryset=User.objects.none(),
@@ -105,8 +103,6 @@ class IssueTokenForm(forms.Form):
 
 
 class RuleForm(forms.Form):
-    """One rule that narrows a scope."""
-
     permission = forms.ChoiceField(label=gettext_lazy("What"), required=False)
     group = forms.ModelChoiceField(
         label=gettext_lazy("only on devices in"),
@@ -143,8 +139,6 @@ class RuleForm(forms.Form):
 
 
 class EndTokens(Revoke):
-    """Ends tokens from their next use on."""
-
     name = "end"
     description = gettext_lazy("End selected tokens")
     title = gettext_lazy("End tokens")
@@ -167,8 +161,6 @@ class EndTokens(Revoke):
 
 
 class TokenStateFilter(CredentialStateFilter):
-    """Tokens by whether they may be used."""
-
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         """Return the choices; a token is not revoked, it ends."""
         given = dict(super().lookups(request, model_admin))
@@ -176,8 +168,6 @@ class TokenStateFilter(CredentialStateFilter):
 
 
 class OwnerFilter(admin.SimpleListFilter):
-    """Tokens by what holds them."""
-
     title = gettext_lazy("owner")
     parameter_name = "of"
 
@@ -220,7 +210,6 @@ class ApiTokenAdmin(NoDeletingMixin, BulkActionsMixin, HistoryMixin, admin.Model
     ]
 
     def sees_all(self, request: HttpRequest) -> bool:
-        """Whether the account sees tokens of others."""
         return request.user.has_perm("authsite.view_apitoken")
 
     def _may(self, request: HttpRequest, action: str, token: ApiToken | None) -> bool:

@@ -75,8 +75,6 @@ class TokenVerdict(NamedTuple):
 
 
 class ApiTokenQuerySet(RevocableQuerySet["ApiToken"]):
-    """Tokens by their state, how one is made, and the question whether one is right."""
-
     def ending(self, now: datetime, until: datetime) -> Iterator[Ending]:
         """Yield the live tokens that end by then."""
         for token in self.live_at(now).filter(not_after__lte=until).select_related("owner"):
@@ -376,8 +374,6 @@ def _wait(uses: "QuerySet[RuleUse]", too_many: int, now: datetime) -> float:
 
 
 class RuleUseQuerySet(models.QuerySet["RuleUse"]):
-    """Uses, and how old ones are forgotten."""
-
     def forget(self, now: datetime) -> int:
         """Delete those that count against no rate any more; return how many."""
         return self.filter(moment__lte=now - HOUR).delete()[0]

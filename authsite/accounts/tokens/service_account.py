@@ -25,8 +25,6 @@ class Holder(Protocol):
 
 
 class ServiceAccountQuerySet(models.QuerySet["ServiceAccount"]):
-    """Accounts of services, and how one is made."""
-
     def create_account(
         self,
         name: str,

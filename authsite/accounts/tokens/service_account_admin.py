@@ -91,8 +91,6 @@ class ServiceAccountForm(CurrentForm):
 
 @admin.register(ServiceAccount)
 class ServiceAccountAdmin(NoDeletingMixin, RecordedAdmin):
-    """Accounts of programs: who answers for each, its roles, its tokens."""
-
     purpose = gettext_lazy(
         "A service account is a program's: it has roles and tokens, cannot log in, and somebody "
         "answers for it."

@@ -1,5 +1,3 @@
-"""`manage.py backup`: a consistent copy of the database, checked, with a manifest beside it."""
-
 from pathlib import Path
 from typing import Any
 

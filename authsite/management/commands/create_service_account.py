@@ -1,5 +1,3 @@
-"""Create an account of a program."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser

@@ -1,5 +1,3 @@
-"""Create a token of the API."""
-
 from datetime import timedelta
 from typing import Any
 

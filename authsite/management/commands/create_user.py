@@ -1,5 +1,3 @@
-"""Create an account of staff."""
-
 from typing import Any
 
 from django.contrib.auth.models import User

@@ -1,5 +1,3 @@
-"""Disable accounts."""
-
 from typing import Any
 
 from django.contrib.auth.models import User

@@ -1,5 +1,3 @@
-"""List tokens of the API."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser

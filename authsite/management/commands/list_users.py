@@ -1,5 +1,3 @@
-"""List accounts of staff and of services."""
-
 from typing import Any
 
 from django.contrib.auth.models import User

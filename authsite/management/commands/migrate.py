@@ -1,5 +1,3 @@
-"""Migrate without stopping those who use the database meanwhile."""
-
 import time
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""`manage.py reset_second_factor`: let somebody in who lost phone, passkeys and recovery codes."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser

@@ -1,5 +1,3 @@
-"""`manage.py restore`: a backup into an empty database, or into the one that is named."""
-
 from pathlib import Path
 from typing import Any
 

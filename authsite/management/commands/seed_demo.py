@@ -1,5 +1,3 @@
-"""`manage.py seed_demo`: the registry that the documentation's examples speak of."""
-
 import json
 import os
 import secrets

@@ -1,5 +1,3 @@
-"""`manage.py serve`: the production server, on the address and with the processes given."""
-
 import http.client
 import json
 import os

@@ -1,5 +1,3 @@
-"""Say which roles an account has."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser

@@ -1,5 +1,3 @@
-"""`manage.py tie_account`: say which company account an account of staff belongs to."""
-
 from typing import Any
 
 from django.conf import settings

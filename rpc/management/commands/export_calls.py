@@ -1,5 +1,3 @@
-"""Write calls into a file."""
-
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser

@@ -1,5 +1,3 @@
-"""Write RTIO servers and device service routes as one document."""
-
 from typing import Any
 
 from acl.as_code import dump

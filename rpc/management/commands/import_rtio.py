@@ -1,5 +1,3 @@
-"""Make RTIO servers and device service routes what a document says."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser

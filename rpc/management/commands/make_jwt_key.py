@@ -1,5 +1,3 @@
-"""Make a key that signs tokens for apps, or show the public halves of those in use."""
-
 import time
 from pathlib import Path
 from typing import Any

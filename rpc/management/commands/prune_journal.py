@@ -1,5 +1,3 @@
-"""Forget old calls."""
-
 from typing import Any
 
 from django.core.management.base import CommandParser

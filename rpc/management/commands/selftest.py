@@ -1,5 +1,3 @@
-"""Ask a running server the specifications' own examples, and show what it answers."""
-
 import base64
 import http.client
 import json

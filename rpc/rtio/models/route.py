@@ -32,8 +32,6 @@ def crc32(text: str) -> int:
 
 
 class DeviceServiceRouteQuerySet(models.QuerySet["DeviceServiceRoute"]):
-    """The routes of device services."""
-
     def enabled(self) -> "DeviceServiceRouteQuerySet":
         """Return the routes that RTIO is told."""
         return self.filter(enabled=True)

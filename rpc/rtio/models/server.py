@@ -41,8 +41,6 @@ class TlsMode(models.TextChoices):
 
 
 class RtioServerQuerySet(models.QuerySet["RtioServer"]):
-    """The RTIO servers that devices connect to."""
-
     def enabled(self) -> "RtioServerQuerySet":
         """Return the servers at which sessions are ended."""
         return self.filter(enabled=True)

@@ -39,8 +39,6 @@ class EndingState(models.TextChoices):
 
 
 class SessionEndingQuerySet(models.QuerySet["SessionEnding"]):
-    """Sessions that are being ended, and receipts of those that were."""
-
     def waiting(self) -> "SessionEndingQuerySet":
         """Return those that are not done."""
         return self.filter(state=EndingState.WAITING)
