@@ -12,13 +12,7 @@ from rest_framework.response import Response
 from acl import assertions
 from acl.models import Assertion
 from devices.api.base.serializers import CharField, IntegerField, ModelSerializer, Serializer
-from devices.api.base.views import (
-    ChangeMixin,
-    CreateMixin,
-    DeleteMixin,
-    ReadMixin,
-    RegistryViewSet,
-)
+from devices.api.base.views import RowsViewSet
 
 MAX_CHECKED = 1000  # lines of one request
 
@@ -78,7 +72,7 @@ class CheckedSerializer(Serializer):
     broken = BrokenSerializer(many=True)
 
 
-class AssertionViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+class AssertionViewSet(RowsViewSet):
     """Assertions: what staff expect of the rules, whoever changes them."""
 
     queryset = Assertion.objects.order_by()

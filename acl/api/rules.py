@@ -22,13 +22,7 @@ from devices.api.base.serializers import (
     ModelSerializer,
     Serializer,
 )
-from devices.api.base.views import (
-    ChangeMixin,
-    CreateMixin,
-    DeleteMixin,
-    ReadMixin,
-    RegistryViewSet,
-)
+from devices.api.base.views import RowsViewSet
 
 MAX_COMMANDS = 1000  # of one set
 
@@ -88,7 +82,7 @@ class RuleFilters(FilterSet):
     pattern_prefix = CharFilter(field_name="pattern", lookup_expr="startswith")
 
 
-class RuleViewSet(ReadMixin, ExportMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+class RuleViewSet(ExportMixin, RowsViewSet):
     """Rules: who may send which command to whom."""
 
     queryset = CommandPermission.objects.named()
@@ -142,7 +136,7 @@ class CommandSetFilters(FilterSet):
     name = CharFilter()
 
 
-class CommandSetViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+class CommandSetViewSet(RowsViewSet):
     """Command sets: commands that many rules refer to, kept in one place."""
 
     queryset = CommandSet.objects.prefetch_related("patterns")

@@ -33,7 +33,7 @@ from devices.admin.base.pages import OwnPagesMixin, download, own_page
 from devices.admin.base.reauthentication import is_recent
 from devices.background.jobs import NEEDED
 from devices.models import Device
-from devices.transfer.columns import Columns
+from devices.transfer.columns import columns_of
 from devices.transfer.exporting import (
     devices_in_pieces,
     export_devices,
@@ -130,7 +130,7 @@ class Upload:
         self.options = Options(**{name: form.cleaned_data[name] for name in names})
         self.fingerprint = hashlib.sha256(content).hexdigest()
         self.run = Import(
-            read(content, format_of(self.name), Columns()),
+            read(content, format_of(self.name), columns_of),
             self.options,
             user=request.user,
             reason=": ".join(filter(None, (self.name, form.cleaned_data["reason"]))),

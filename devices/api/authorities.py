@@ -90,7 +90,7 @@ class AuthorityViewSet(ExportMixin, RowsViewSet):
 
 
 class RevocationListFilters(FilterSet):
-    authority = KeyFilter(field_name="authority")
+    authority = KeyFilter()
 
 
 class RevocationListViewSet(ReadMixin, RegistryViewSet):

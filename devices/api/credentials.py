@@ -178,7 +178,7 @@ def make_key(device: Device, asked: dict[str, Any]) -> tuple[PreSharedKey, dict[
 
 
 class CredentialFilters(FilterSet):
-    device = KeyFilter(field_name="device")
+    device = KeyFilter()
     device_identifier = CharFilter(field_name="device__identifier")
     ends_before = MomentFilter(method="ending_before")
 

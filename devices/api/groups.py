@@ -26,7 +26,7 @@ class GroupSerializer(ModelSerializer):
 
 class GroupFilters(FilterSet):
     name = CharFilter()
-    parent = KeyFilter(field_name="parent")
+    parent = KeyFilter()
     top = TruthFilter(field_name="parent", lookup_expr="isnull")
 
 

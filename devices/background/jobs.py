@@ -23,7 +23,7 @@ from devices.credentials.sealing import seal, unseal
 from devices.extension_points import WATCHES
 from devices.models import Device, Job
 from devices.models.job import LEASE, JobKind, JobState
-from devices.transfer.columns import Columns
+from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options, Progress
 from devices.transfer.tables import read
@@ -153,7 +153,7 @@ def _do(job: Job, progress: ProgressWriter) -> None:
             _close(job, watches, result)
         return
     run = Import(
-        read(unsealed(job), Format(job.parameters["format"]), Columns()),
+        read(unsealed(job), Format(job.parameters["format"]), columns_of),
         Options(create_groups=job.parameters["create_groups"], random=job.parameters["random"]),
         user=job.owner,
         reason=job.reason,

@@ -59,12 +59,12 @@ def quoted(column: str, value: object) -> str:
     return _(" It says “%(value)s”.") % {"value": cut}
 
 
-class Columns:
-    """Which columns a table may have: one with a column `group` is about groups."""
+def columns_of(header: Iterable[str]) -> Sequence[str]:
+    """Return the columns of groups where a header names `group`, else those of devices.
 
-    def columns_of(self, header: Iterable[str]) -> Sequence[str]:
-        """Return the columns of devices or those of groups, the one that is needed first."""
-        return GROUP_COLUMNS if "group" in header else DEVICE_COLUMNS
+    The one that is needed is first.
+    """
+    return GROUP_COLUMNS if "group" in header else DEVICE_COLUMNS
 
 
 # --- What cells mean ------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """What tables in files have in common: CSV, JSON, NDJSON and XLSX. (docs/transfer.md)"""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -116,11 +116,8 @@ class Record:
     problems: list[Problem] = field(default_factory=list)
 
 
-class Layout(Protocol):
-    """What a reader must know of the tables that it may find."""
-
-    def columns_of(self, header: Iterable[str]) -> Sequence[str]:
-        """Return the columns of the table that a header belongs to, the one that it needs first."""
+# Returns the columns of the table that a header belongs to, the one that it needs first.
+Layout = Callable[[Iterable[str]], Sequence[str]]
 
 
 def refused(message: str, *, row: int = 0, **params: object) -> ValidationError:
@@ -135,7 +132,7 @@ def header_of(names: Sequence[str], layout: Layout, row: int) -> list[str]:
     wanted = [name.replace("\ufeff", "").strip().lower() for name in names]
     while wanted and not wanted[-1]:
         wanted.pop()
-    known = layout.columns_of(wanted)
+    known = layout(wanted)
     for name in wanted:
         if name not in known:
             raise refused(

@@ -86,7 +86,7 @@ def _delimiter(line: str, layout: Layout) -> str:
 
     def known(delimiter: str) -> int:
         names = [name.strip().strip('"').lower() for name in line.strip().split(delimiter)]
-        return len(set(names) & set(layout.columns_of(names)))
+        return len(set(names) & set(layout(names)))
 
     return max(SEPARATORS, key=known)
 
@@ -200,7 +200,7 @@ DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=named_
 def _object(row: int, found: object, layout: Layout) -> Record:
     if not isinstance(found, dict):
         return Record(row, {}, [Problem(row, "", _("This is no JSON object."))])
-    known = layout.columns_of(found)
+    known = layout(found)
     record = Record(row, found)
     for name in found.keys() - set(known):
         message = _("There is no column “%(name)s”. Known are: %(known)s.")

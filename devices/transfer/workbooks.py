@@ -100,7 +100,7 @@ def _is_filled(sheet: Any) -> bool:
 
 def _looks_like_table(sheet: Any, layout: Layout) -> bool:
     header = _first_row(sheet)
-    return layout.columns_of(header)[0] in header
+    return layout(header)[0] in header
 
 
 def _check_unpacked(content: bytes) -> None:

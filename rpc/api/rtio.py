@@ -21,13 +21,7 @@ from devices.api.base.serializers import (
     RowField,
     Serializer,
 )
-from devices.api.base.views import (
-    ChangeMixin,
-    CreateMixin,
-    DeleteMixin,
-    ReadMixin,
-    RegistryViewSet,
-)
+from devices.api.base.views import ReadMixin, RegistryViewSet, RowsViewSet
 from devices.models import Device
 from rpc.rtio.models import Cause, DeviceServiceRoute, EndingState, RtioServer, SessionEnding
 from rpc.rtio.models.session_ending import can_be_ended
@@ -46,7 +40,7 @@ class ServerFilters(FilterSet):
     name = CharFilter()
 
 
-class ServerViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+class ServerViewSet(RowsViewSet):
     """RTIO servers: where sessions of devices are ended."""
 
     queryset = RtioServer.objects.order_by()
@@ -68,7 +62,7 @@ class RouteFilters(FilterSet):
     enabled = TruthFilter()
 
 
-class RouteViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
+class RouteViewSet(RowsViewSet):
     """Routes of device services, as RTIO servers are told of them.
 
     RTIO only ever sets routes: one that is disabled or deleted works until RTIO restarts.

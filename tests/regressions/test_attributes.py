@@ -11,7 +11,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from devices.models import Device
-from devices.transfer.columns import Columns
+from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options
 from devices.transfer.tables import read
@@ -69,6 +69,6 @@ def test_what_is_taken_comes_back() -> None:
 def test_an_import_refuses_them_by_row_and_column(text: str) -> None:
     quoted = text.replace('"', '""')
     content = f'identifier;attributes\nlamp;"{quoted}"\n'.encode()
-    run = Import(read(content, Format.CSV, Columns()), Options())
+    run = Import(read(content, Format.CSV, columns_of), Options())
     run.check()
     assert [(one.row, one.column) for one in run.problems] == [(2, "attributes")]

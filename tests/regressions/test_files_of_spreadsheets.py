@@ -17,7 +17,7 @@ from django.core.exceptions import ValidationError
 from hypothesis import example, given, strategies as st
 
 from devices.models import Device
-from devices.transfer.columns import Columns, is_damaged
+from devices.transfer.columns import columns_of, is_damaged
 from devices.transfer.formats import Format, defused, format_of, undefused
 from devices.transfer.importing import Import, Options
 from devices.transfer.tables import read
@@ -58,12 +58,12 @@ def strict(part: bytes) -> bytes:
 
 
 def cells(content: bytes, kind: Format = Format.XLSX) -> list[Any]:
-    return [record.cells for record in read(content, kind, Columns())]
+    return [record.cells for record in read(content, kind, columns_of)]
 
 
 def checked(content: str | bytes, kind: Format = Format.CSV) -> Import:
     data = content.encode() if isinstance(content, str) else content
-    run = Import(read(data, kind, Columns()), Options())
+    run = Import(read(data, kind, columns_of), Options())
     run.check()
     return run
 

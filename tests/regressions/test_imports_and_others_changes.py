@@ -13,7 +13,7 @@ from django.test import Client
 
 from acl.models import Assertion, CommandPermission
 from devices.models import Certificate, Device, PreSharedKey
-from devices.transfer.columns import Columns
+from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options
 from devices.transfer.tables import read
@@ -25,7 +25,7 @@ PAGE = "/admin/devices/device/import/"
 
 
 def prepared(content: str, **options: bool) -> Import:
-    run = Import(read(content.encode(), Format.CSV, Columns()), Options(**options))
+    run = Import(read(content.encode(), Format.CSV, columns_of), Options(**options))
     run.check()
     assert run.is_sound
     run.prepare()

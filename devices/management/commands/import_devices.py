@@ -12,7 +12,7 @@ from django.db import transaction
 from devices.background.jobs import report
 from devices.management.base import RegistryCommand, named
 from devices.management.exporting import format_by_name
-from devices.transfer.columns import Columns
+from devices.transfer.columns import columns_of
 from devices.transfer.exporting import export_secrets
 from devices.transfer.formats import MAX_BYTES, Format, Problem, format_of
 from devices.transfer.importing import Import, Options, Progress
@@ -63,7 +63,7 @@ class Command(RegistryCommand):
                 raise CommandError(f"{out}: secrets go into CSV, JSON or NDJSON", returncode=2)
         content = self.content(options["file"], MAX_BYTES)
         run = Import(
-            read(content, kind, Columns()),
+            read(content, kind, columns_of),
             Options(
                 create_groups=options["create_groups"], generate=bool(out), random=options["random"]
             ),

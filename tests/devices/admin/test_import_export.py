@@ -16,7 +16,7 @@ from devices.admin.base.reauthentication import CONFIRMED_AT
 from devices.history import all_histories, history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.transfer import tables
-from devices.transfer.columns import Columns
+from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
 from tests.devices.test_commands import verified
 from tests.devices.transfer.test_exporting import csv_rows
@@ -336,7 +336,7 @@ def test_every_format_is_a_file_to_save(
     content = answer.getvalue()
     if kind == Format.XLSX:
         assert (answer["X-Row-Count"], answer["Content-Length"]) == ("1", str(len(content)))
-    found = list(tables.read(content, kind, Columns()))
+    found = list(tables.read(content, kind, columns_of))
     assert [record.cells["identifier"] for record in found] == ["a"]
 
 
@@ -366,7 +366,7 @@ def test_csv_is_exported_as_the_spreadsheet_wants_it_and_read_again(
     content = b"".join(answer.streaming_content)  # type: ignore[attr-defined]
     header = content.decode("utf-8-sig").splitlines()[0]
     assert header.startswith(f"identifier{separator}kind{separator}name")
-    (row,) = tables.read(content, Format.CSV, Columns())
+    (row,) = tables.read(content, Format.CSV, columns_of)
     assert (row.cells["identifier"], row.cells["name"]) == ("a", "b;c,d")
 
 

@@ -24,7 +24,7 @@ from devices.credentials import hashing
 from devices.credentials.hashing import HMAC_CONTEXT
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.transfer import findings, group_rows
-from devices.transfer.columns import Columns
+from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options
 from devices.transfer.tables import read
@@ -47,7 +47,7 @@ def load(
     if isinstance(content, list):
         content, kind = json.dumps(content), Format.JSON
     data = content.encode() if isinstance(content, str) else content
-    made = Import(read(data, kind, Columns()), Options(**options), most_hashes=most_hashes)
+    made = Import(read(data, kind, columns_of), Options(**options), most_hashes=most_hashes)
     made.check()
     if write and made.is_sound:
         made.prepare()
@@ -245,7 +245,7 @@ def test_every_change_is_recorded_as_imported(
         {"identifier": "new", "groups": ["Old"], "certificate": pki.issue("new").pem},
         {"identifier": "same", "secret": RANDOM},
     ]
-    records = read(json.dumps(content).encode(), Format.JSON, Columns())
+    records = read(json.dumps(content).encode(), Format.JSON, columns_of)
     made = Import(records, Options(random=True), user="somebody", reason="fleet.json")
     for step in (made.check, made.prepare, made.write):
         step()
