@@ -74,6 +74,11 @@ SNIPPETS: list[Callable[[HttpRequest, "Device", str], Iterable[Snippet]]] = []
 GUARDS: list[Callable[["ModelAdmin[Any]", HttpRequest, View], HttpResponse]] = []
 
 
+# What is checked of a row that is set back to what it said before, beside its own rules; by model.
+# From acl: whether an assertion names what is still there.
+RESTORED_CHECKS: "dict[type[Any], Callable[[Any], object]]" = {}
+
+
 # Models of rows that hold a digest and, in `pepper`, the id of what it was made with; their manager
 # has `live_at(now)`. By what people call such rows. From authsite: the tokens of the API.
 PEPPERED: "dict[str, type[Any]]" = {}

@@ -6,17 +6,19 @@ whatever a batch did to them: a secret cannot come back, and what was revoked st
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.db.models import Max, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from devices.extension_points import RESTORED_CHECKS
 from devices.history import recording, timeline
 from devices.history.differences import FieldChange, Names, former_rows
 from devices.history.models import ChangeType
@@ -65,16 +67,14 @@ class WayBack:
         """Set the fields to what they said; return why the row would not make sense so."""
         for one in self.fields:
             setattr(self.row, one.attname, getattr(self._target, one.attname))
-        try:
-            self.row.full_clean()
-        except ValidationError as error:
-            return error
-        return None
+        return _fault(self.row, self._target, self.fields)
 
     def apply(self) -> None:
-        """Save what `check` found nothing against."""
+        """Save what `check` found nothing against; raises ValidationError where others did."""
         columns = {one.name for one in self.row._meta.concrete_fields}
-        self.row.save(update_fields=[one.name for one in self.fields] + [*columns & {"updated"}])
+        names = [one.name for one in self.fields]
+        with _told_of_others():
+            self.row.save(update_fields=[*names, *columns & {"updated"}])
 
 
 def way_back(model: Any, change_id: int, *, undoes_change: bool) -> WayBack:
@@ -99,6 +99,36 @@ def way_back(model: Any, change_id: int, *, undoes_change: bool) -> WayBack:
             one for one in fields if getattr(row, one.attname) != getattr(target, one.attname)
         ]
     return WayBack(row, change, target, fields, undoes_change)
+
+
+def _fault(row: Any, target: Any, fields: Iterable[Any]) -> ValidationError | None:
+    """Return why a row would not make sense with what these fields say of it now, as `target`."""
+    for one in fields:
+        pk = getattr(row, one.attname)
+        if not one.is_relation or pk is None:
+            continue
+        if not one.related_model._default_manager.filter(pk=pk).exists():
+            name = Names([target]).value(one, pk)
+            text = _("“%(name)s” does not exist any more.") % {"name": name}
+            return ValidationError({one.name: text}, code="gone")
+    try:
+        row.full_clean()
+        if check := RESTORED_CHECKS.get(type(row)):
+            check(row)
+    except ValidationError as error:
+        return error
+    return None
+
+
+@contextmanager
+def _told_of_others() -> Iterator[None]:
+    """Raise ValidationError where others saved at this moment what cannot stand beside it."""
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError as error:
+        text = _("Somebody saved the same at this moment. Nothing was saved: look again.")
+        raise ValidationError(text, code="conflict") from error
 
 
 def undone_fields(row: Any, change: Any, before: Any, fields: Iterable[Any]) -> list[Any]:
@@ -155,6 +185,8 @@ class Plan:
 def plan(number: UUID, user: Any, *, lock: bool = False) -> Plan | None:
     """Return what undoing a batch would do; None where it has too many changes, or none.
 
+    With `lock`, nobody changes these rows until the transaction ends.
+
     Rows that the user may not change or delete, or whose history they may not read, are left. A
     constant number of statements for each model.
     """
@@ -186,7 +218,7 @@ def plan(number: UUID, user: Any, *, lock: bool = False) -> Plan | None:
     for historical, changes in rows.items():
         _plan_rows(found, historical, changes, created, may, lock=lock)
     for historical, changes in links.items():
-        _plan_links(found, historical, changes, may)
+        _plan_links(found, historical, changes, may, lock=lock)
     return found
 
 
@@ -343,9 +375,10 @@ def _dependants(
     return found
 
 
-def _plan_links(found: Plan, historical: Any, changes: list[Any], may: May) -> None:
+def _plan_links(found: Plan, historical: Any, changes: list[Any], may: May, *, lock: bool) -> None:
     """Add to the plan which rows part that came together, and the other way round."""
     membership = historical.instance_type
+    owner = historical.tracked_fields[0].related_model
     fields = [one.attname for one in historical.tracked_fields]
 
     def pair(row: Any) -> tuple[int, ...]:
@@ -353,6 +386,9 @@ def _plan_links(found: Plan, historical: Any, changes: list[Any], may: May) -> N
 
     names = Names(changes)
     last = {pair(change): change for change in changes}
+    if lock:  # whoever puts devices into groups locks them, too
+        owners = owner._default_manager.select_for_update(of=("self",), no_key=True)
+        list(owners.filter(pk__in={one[0] for one in last}).order_by("pk").values_list("pk"))
     keys = Q(**{f"{fields[0]}__in": {one[0] for one in last}})
     keys &= Q(**{f"{fields[1]}__in": {one[1] for one in last}})
     there = {pair(row): row for row in membership._default_manager.filter(keys)}
@@ -368,7 +404,6 @@ def _plan_links(found: Plan, historical: Any, changes: list[Any], may: May) -> N
         for one, ids in zip(historical.tracked_fields, zip(*last, strict=True), strict=True)
     ]
     gone = {row.pk for rows in found.deleted.values() for row in rows}
-    owner = historical.tracked_fields[0].related_model
     deleted = {row.pk for row in found.deleted.get(owner, ())} if gone else set()
     for key, change in last.items():
         came = change.history_type == ChangeType.CREATED
@@ -385,8 +420,11 @@ def _plan_links(found: Plan, historical: Any, changes: list[Any], may: May) -> N
 
 
 def apply(plan_: Plan) -> None:
-    """Do what a plan says, in one transaction; rows that make no sense so are left after all."""
-    with transaction.atomic():
+    """Do what a plan says, in one transaction; rows that make no sense so are left after all.
+
+    Raises ValidationError where others change, at this moment, what it is about.
+    """
+    with _told_of_others():
         if plan_.leaving:
             membership: Any = type(plan_.leaving[0])
             recording.record(plan_.leaving, ChangeType.DELETED)
@@ -413,23 +451,26 @@ def _set_back(plan_: Plan, model: Any, rows: Iterable[tuple[Any, Any, list[Any]]
     together: list[Any] = []
     written: set[str] = set()
     columns = {one.name for one in model._meta.concrete_fields}
-    for row, former, fields in list(rows):
-        for one in fields:
-            setattr(row, one.attname, getattr(former, one.attname))
-        names = {one.name for one in fields}
-        if names <= set(model.bulk_fields):
-            if "updated" in columns:
-                row.updated = timezone.now()
-            together.append(row)
-            written |= names | (columns & {"updated"})
-            continue
-        try:
-            with transaction.atomic():
-                row.full_clean()
-                row.save(update_fields=names | (columns & {"updated"}))
-        except ValidationError as error:
-            plan_.set_back[model].remove((row, former, fields))
-            plan_.leave(str(row), " ".join(error.messages))
+    with model.checking_many():
+        for row, former, fields in list(rows):
+            for one in fields:
+                setattr(row, one.attname, getattr(former, one.attname))
+            names = {one.name for one in fields}
+            try:
+                if names <= set(model.bulk_fields):
+                    row.clean_fields(exclude=columns - names)
+                    if "updated" in columns:
+                        row.updated = timezone.now()
+                    together.append(row)
+                    written |= names | (columns & {"updated"})
+                    continue
+                if (fault := _fault(row, former, fields)) is not None:
+                    raise fault
+                with _told_of_others():
+                    row.save(update_fields=names | (columns & {"updated"}))
+            except ValidationError as error:
+                plan_.set_back[model].remove((row, former, fields))
+                plan_.leave(str(model._default_manager.get(pk=row.pk)), " ".join(error.messages))
     if together:
         recording.bulk_update(together, written)
         model.set_back(together)

@@ -1,6 +1,7 @@
 """Devices: the entities of the registry."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
@@ -254,6 +255,11 @@ class Device(Recorded):
         ):
             return "enabled" if self.enabled else "disabled"
         return super().event_verb(change_type, before)
+
+    @classmethod
+    def checking_many(cls) -> AbstractContextManager[None]:
+        """Return a context in which the types of attributes are read once."""
+        return AttributeDefinition.objects.read_once()
 
     @classmethod
     def set_back(cls, rows: Sequence["Device"]) -> None:

@@ -86,7 +86,10 @@ class DeviceGroup(Recorded):
         with transaction.atomic():
             # Every move takes the same lock: without it, two moves could each be right alone.
             list(DeviceGroup.objects.select_for_update().order_by("pk").values_list("pk"))
-            self._check_parent(DeviceGroup.objects.get(pk=self.parent_id))
+            parent = DeviceGroup.objects.filter(pk=self.parent_id).first()
+            if parent is None:
+                raise ValidationError({"parent": _("The group does not exist any more.")})
+            self._check_parent(parent)
             super().save(*args, **kwargs)
 
     @classmethod

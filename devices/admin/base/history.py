@@ -1,5 +1,6 @@
 """The pages of the history: of one row, of everything, and back to what a row said before."""
 
+import hashlib
 from datetime import datetime, time
 from typing import Any
 from uuid import UUID
@@ -170,10 +171,16 @@ class HistoryMixin(OwnPagesMixin):
             if way.row.pk != object_id:
                 raise Http404
             preview, error = way.preview(), way.check()
-            if request.method == "POST" and preview and error is None:
-                with history.origin(Origin.ADMIN, reason=way.reason(typed_reason(request))):
-                    way.apply()
-                messages.success(request, _("Undone.") if undoes_change else _("Restored."))
+            shown = hashlib.sha256(repr(preview).encode()).hexdigest()
+            has_moved = request.POST.get("shown", shown) != shown
+            if request.method == "POST" and preview and error is None and not has_moved:
+                try:
+                    with history.origin(Origin.ADMIN, reason=way.reason(typed_reason(request))):
+                        way.apply()
+                except ValidationError as refused:
+                    messages.error(request, " ".join(refused.messages))
+                else:
+                    messages.success(request, _("Undone.") if undoes_change else _("Restored."))
                 return redirect(url_name(self.opts, "history"), object_id)
         return self.page(
             request,
@@ -184,6 +191,9 @@ class HistoryMixin(OwnPagesMixin):
             undoes_change=undoes_change,
             preview=preview,
             error=error,
+            shown=shown,
+            has_moved=has_moved,
+            why=typed_reason(request),
         )
 
 
@@ -393,14 +403,19 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
 def _undo(request: HttpRequest, number: UUID) -> HttpResponse:
     """Undo a batch as far as it can be; the undo is a batch as well."""
     reason = undoing.batch_reason(typed_reason(request))
-    with transaction.atomic(), history.origin(Origin.ADMIN, reason=reason):
-        plan = undoing.plan(number, request.user, lock=True)
-        if plan is not None:
-            for model, rows in plan.deleted.items():
-                found = dependants(model._default_manager.filter(pk__in=[row.pk for row in rows]))
-                if not_deletable(found, request.user):
-                    raise PermissionDenied
-            undoing.apply(plan)
+    try:
+        with transaction.atomic(), history.origin(Origin.ADMIN, reason=reason):
+            plan = undoing.plan(number, request.user, lock=True)
+            if plan is not None:
+                for model, rows in plan.deleted.items():
+                    keys = [row.pk for row in rows]
+                    found = dependants(model._default_manager.filter(pk__in=keys))
+                    if not_deletable(found, request.user):
+                        raise PermissionDenied
+                undoing.apply(plan)
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+        return redirect("admin:batch", number)
     done = plan.total if plan else 0
     text = ngettext("%(n)d row is as it was before.", "%(n)d rows are as they were before.", done)
     messages.success(request, text % {"n": done})
