@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 
 import msgspec
 
-from devices.values.nesting import is_deeper
+from devices.values.json_text import is_deeper
 
 MAX_INTEGER_DIGITS = 1000  # digits
 MAX_DEPTH = 200  # arrays and objects within each other; what is asked here has five

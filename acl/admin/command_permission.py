@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext_lazy
 
-from acl.admin import report, sentences, tester
+from acl.admin import pages, sentences
 from acl.admin.filters import (
     CommandSetFilter,
     EffectFilter,
@@ -267,6 +267,6 @@ class CommandPermissionAdmin(
 
     def own_pages(self) -> Iterator[tuple[str, Callable[..., Any], str]]:
         yield from super().own_pages()
-        yield "explain/", partial(tester.explain_view, self), "explain"
-        yield "report/", partial(report.report_view, self), "report"
-        yield "commands/", partial(tester.commands_view, self), "commands"
+        yield "explain/", partial(pages.explain_view, self), "explain"
+        yield "report/", partial(pages.report_view, self), "report"
+        yield "commands/", partial(pages.commands_view, self), "commands"

@@ -6,7 +6,7 @@ from acl.api.as_code import PermissionsDocumentView
 from acl.api.assertions import AssertionViewSet
 from acl.api.questions import DecideView, ExplainView, LintView, WhatIfView
 from acl.api.rules import CommandSetViewSet, RuleViewSet
-from devices.api.base.routers import router
+from devices.api.base.views import router
 
 router.register("rules", RuleViewSet)
 router.register("command-sets", CommandSetViewSet)

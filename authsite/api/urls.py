@@ -5,7 +5,7 @@ from django.urls import include, path
 from authsite.api import document
 from authsite.api.accounts import AccountViewSet, RoleViewSet, ServiceAccountViewSet, TokenViewSet
 from devices.api.base.problems import nothing_here
-from devices.api.base.routers import router
+from devices.api.base.views import router
 
 router.register("accounts", AccountViewSet)
 router.register("roles", RoleViewSet)

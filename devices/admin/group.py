@@ -1,4 +1,5 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from django import forms
@@ -14,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from devices.admin.base.changelist import OrderedChangeList, is_large
+from devices.admin.base.charts import member_bar, member_scale, scale
 from devices.admin.base.detail_pages import DetailPageMixin
 from devices.admin.base.filters import bounded_count_text, counts
 from devices.admin.base.forms import RowsField
@@ -21,12 +23,12 @@ from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin
 from devices.admin.base.pages import is_key, own_page
 from devices.admin.base.widgets import SuggestedRows
-from devices.admin.group_tree import GroupTreeMixin
 from devices.admin.panels import panels_of
 from devices.extension_points import Panel, Place
 from devices.models import Device, DeviceGroup, Membership, PreSharedKey
 
 MAX_MEMBERS = 20  # on a group's page
+MAX_DRAWN = 500  # groups
 
 
 def count_devices(groups: Sequence[DeviceGroup]) -> None:
@@ -57,10 +59,45 @@ class MembersForm(forms.Form):
     )
 
 
+@dataclass
+class Branch:
+    """A group, the groups in it, and the bar that says how many devices there are.
+
+    A device that is in several of them counts once in each.
+    """
+
+    group: Any  # a DeviceGroup of `DeviceGroup.tree`
+    below: "list[Branch]" = field(default_factory=list)
+    bar: SafeString | None = None
+
+    @property
+    def hidden(self) -> int:
+        """How many groups in it are not drawn, since there are too many."""
+        return self.group.groups_in_it - len(self.below)
+
+    @property
+    def members_below(self) -> int:
+        """How many devices there are in the groups in it that are drawn."""
+        return sum(one.group.members + one.members_below for one in self.below)
+
+    def all(self) -> "Iterator[Branch]":
+        yield self
+        for one in self.below:
+            yield from one.all()
+
+
+def branches(groups: list[DeviceGroup]) -> list[Branch]:
+    """Return groups, as `DeviceGroup.tree` has them, as trees."""
+    found = {group.pk: Branch(group) for group in groups}
+    tops: list[Branch] = []
+    for branch in found.values():
+        above = found.get(branch.group.parent_id)
+        (tops if above is None else above.below).append(branch)
+    return tops
+
+
 @admin.register(DeviceGroup)
-class DeviceGroupAdmin(
-    ChangeGuardMixin, CountsDeletedMixin, GroupTreeMixin, DetailPageMixin, RecordedAdmin
-):
+class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, RecordedAdmin):
     detail_template = "admin/devices/devicegroup/page.html"
     list_display = ["name", "parent", "device_count", "description"]
     list_select_related = ["parent"]
@@ -163,6 +200,29 @@ class DeviceGroupAdmin(
             else:
                 messages.error(request, _("Choose the devices that come into the group."))
         return redirect("admin:devices_devicegroup_change", group.pk)
+
+    @own_page("tree/")
+    def tree(self, request: HttpRequest) -> HttpResponse:
+        """Show which group lies in which: all of them, or one and those in it."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        asked = request.GET.get("top", "")
+        top = get_object_or_404(DeviceGroup, pk=asked) if is_key(asked) else None
+        groups = DeviceGroup.tree(MAX_DRAWN, top)
+        tops = branches(groups)
+        marks = scale(max((one.group.members + one.members_below for one in tops), default=0))
+        for one in (branch for each in tops for branch in each.all()):
+            one.bar = member_bar(one.group.members, one.members_below, marks[-1])
+        return self.page(
+            request,
+            "admin/devices/devicegroup/tree.html",
+            title=_("Tree of groups"),
+            original=top,
+            branches=tops,
+            scale=member_scale(marks),
+            drawn=len(groups),
+            total=DeviceGroup.objects.count() if len(groups) == MAX_DRAWN else len(groups),
+        )
 
     @admin.display(description=gettext_lazy("Devices"), ordering="device_total")
     def device_count(self, group: DeviceGroup) -> SafeString:

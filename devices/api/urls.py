@@ -4,7 +4,7 @@ from django.urls import path
 
 from devices.api.authorities import AuthorityViewSet, RevocationListViewSet
 from devices.api.base.problems import nothing_here
-from devices.api.base.routers import router
+from devices.api.base.views import router
 from devices.api.changes import ChangesView, RestoreView, UndoBatchView, UndoView
 from devices.api.credentials import CertificateViewSet, KeyViewSet
 from devices.api.devices import DeviceViewSet

@@ -15,6 +15,7 @@ from devices.history.recording import (
     bulk_update,
     bulk_write,
     history_of,
+    locked,
     record,
     record_stored,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "current_batch",
     "current_origin",
     "history_of",
+    "locked",
     "origin",
     "record",
     "record_stored",

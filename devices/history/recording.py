@@ -3,10 +3,10 @@
 Each change that is recorded, here or by a save, leaves an event, too (devices/events/).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.apps import apps
 from django.db import connection, models, transaction
@@ -17,6 +17,7 @@ from devices.history.models import Change, ChangeType, bulk_deleted
 
 BATCH_SIZE = 1000  # rows in one statement
 
+Row = TypeVar("Row", bound=models.Model)
 RowChange = tuple[models.Model, ChangeType]
 
 
@@ -108,6 +109,18 @@ def _record_events(
     made = [change for change in changes if change[1] is not ChangeType.TRIED]
     for start in range(0, len(made), BATCH_SIZE):
         events.record_changes(historical, made[start : start + BATCH_SIZE], circumstances)
+
+
+def locked(rows: "models.QuerySet[Row]") -> Iterator[list[Row]]:
+    """Yield the rows, a batch at a time, locked until the transaction ends and still as asked."""
+    manager: Any = rows.model._default_manager
+    keys = list(rows.order_by("pk").values_list("pk", flat=True))
+    for start in range(0, len(keys), BATCH_SIZE):
+        batch = keys[start : start + BATCH_SIZE]
+        held = set(
+            manager.select_for_update().filter(pk__in=batch).order_by("pk").values_list("pk")
+        )
+        yield list(rows.filter(pk__in=[pk for (pk,) in held]).order_by("pk"))
 
 
 # A bulk change is all or nothing within its caller's transaction, which fails with it: none needs

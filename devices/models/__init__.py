@@ -10,10 +10,9 @@ from devices.models.group import DeviceGroup
 from devices.models.heartbeat import Heartbeat
 from devices.models.idempotent_answer import IdempotentAnswer
 from devices.models.job import Job
-from devices.models.list_columns import ListColumns
+from devices.models.lists import ListColumns, SavedFilter
 from devices.models.membership import Membership
 from devices.models.pre_shared_key import PreSharedKey
-from devices.models.saved_filter import SavedFilter
 
 __all__ = [
     "AttributeDefinition",

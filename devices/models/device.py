@@ -15,9 +15,8 @@ from django.utils.translation import gettext_lazy as _
 
 from devices.events.recording import devices_leave
 from devices.extension_points import AccessEnd, end_access
-from devices.history import ChangeType, Recorded, Records, bulk_delete, record
+from devices.history import ChangeType, Recorded, Records, bulk_delete, locked, record
 from devices.models.attribute_definition import AttributeDefinition
-from devices.models.batches import locked
 from devices.models.group import DeviceGroup
 from devices.values import addresses, attributes, text
 

@@ -10,9 +10,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from devices.extension_points import AccessEnd, end_access
-from devices.history import ChangeType, Recorded, record
+from devices.history import ChangeType, Recorded, locked, record
 from devices.history.context import MAX_REASON_LENGTH, check_reason
-from devices.models.batches import locked
 from devices.models.device import Device
 
 FIELDS = ["revoked_at", "revoked_by", "revoked_reason"]
@@ -83,8 +82,8 @@ class Revocable(Recorded):
         """
         check_reason(reason)
         with transaction.atomic():
-            locked = type(self)._default_manager.select_for_update()
-            self.refresh_from_db(fields=FIELDS, from_queryset=locked)
+            rows = type(self)._default_manager.select_for_update()
+            self.refresh_from_db(fields=FIELDS, from_queryset=rows)
             if self.revoked_at is not None:
                 return False
             self.revoked_at = now or timezone.now()

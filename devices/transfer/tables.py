@@ -21,6 +21,7 @@ from devices.transfer.formats import (
     Row,
     refused,
 )
+from devices.values.text import unstorable_in
 
 ZIP = b"PK\x03\x04"
 
@@ -64,9 +65,7 @@ def _unusable(value: object) -> str:
         return ""
     if len(value) > MAX_CHARACTERS:
         return _("The cell has more than %(most)d characters.") % {"most": MAX_CHARACTERS}
-    if "\x00" in value or (
-        not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)
-    ):
+    if unstorable_in(value) is not None:
         return _("The cell holds what is no character.")
     return ""
 

@@ -25,7 +25,7 @@ from devices.transfer.formats import (
     undefused_cell,
 )
 from devices.values import attributes
-from devices.values.json_objects import TWICE, DuplicateNameError, named_once
+from devices.values.json_text import TWICE, DuplicateNameError, named_once
 
 
 def _lines(content: bytes) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from devices.values.json_objects import TWICE, DuplicateNameError, named_once
+from devices.values.json_text import TWICE, DuplicateNameError, named_once
 from devices.values.text import MAX_QUOTED, unstorable_in
 
 MAX_DEPTH = 32  # levels of lists and objects

@@ -1,6 +1,6 @@
 """The addresses of the journal and of RTIO, beside those of `devices.api.urls`."""
 
-from devices.api.base.routers import router
+from devices.api.base.views import router
 from rpc.api.calls import CallViewSet
 from rpc.api.rtio import RouteViewSet, ServerViewSet, SessionViewSet
 

@@ -58,7 +58,7 @@ def end_sessions_of(devices: Iterable[Device], why: AccessEnd) -> None:
     RTIO knows no certificates: a device whose credential was revoked loses its session once it has
     no usable key.
     """
-    servers = list(RtioServer.objects.enabled().order_by("pk"))
+    servers = list(RtioServer.objects.filter(enabled=True).order_by("pk"))
     if not servers:
         return
     listed = list(devices)
@@ -82,8 +82,9 @@ def request_endings(
     for again and stays one row. Returns the rows that are new. Devices whose id RTIO's device port
     does not take, and backends, have no sessions.
     """
-    listed = list(RtioServer.objects.enabled().order_by("pk") if servers is None else servers)
-    if not listed:
+    if servers is None:
+        servers = list(RtioServer.objects.filter(enabled=True).order_by("pk"))
+    if not servers:
         return []
     concerned = {
         device.identifier: device
@@ -102,7 +103,7 @@ def request_endings(
     keys = {identifier: concerned[identifier].pk for identifier in sorted(concerned)}
     with transaction.atomic():
         for chunk in in_batches(keys, CHUNK):
-            made += _request_chunk(dict(chunk), listed, circumstances)
+            made += _request_chunk(dict(chunk), servers, circumstances)
         transaction.on_commit(ender.wake)
     return made
 

@@ -10,8 +10,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
 from devices.api.base.problems import BodyTooLarge
-from devices.values.json_objects import TWICE, DuplicateNameError, named_once
-from devices.values.nesting import is_deeper
+from devices.values.json_text import TWICE, DuplicateNameError, is_deeper, named_once
 from devices.values.text import unstorable_in
 
 MAX_BYTES = 4 * 1024 * 1024

@@ -23,6 +23,7 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.routers import SimpleRouter
 from rest_framework.serializers import BaseSerializer
 from rest_framework.status import is_success
 from rest_framework.views import APIView
@@ -49,6 +50,10 @@ REASON = "Change-Reason"
 # Of an answer: committed on the primary, but a standby may answer from before it for a while.
 UNCONFIRMED = "Not-Confirmed-By-Standbys"
 VALIDATE_ONLY, ACCEPT_BROKEN = "validate_only", "accept_broken_assertions"
+
+
+# The one registry of the API's resources: each app registers its own in its `api.urls`.
+router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 
 
 class Renderer(JSONRenderer):

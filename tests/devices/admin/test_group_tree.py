@@ -8,14 +8,14 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
-from devices.admin import group_tree
+from devices.admin import group
 from devices.models import Device, DeviceGroup
 
 PAGE = "/admin/devices/devicegroup/tree/"
 Factory = Callable[..., Device]
 
 
-def outline(branches: list[group_tree.Branch]) -> list[Any]:
+def outline(branches: list[group.Branch]) -> list[Any]:
     return [
         (one.group.name, one.group.members, one.members_below, one.hidden, outline(one.below))
         for one in branches
@@ -68,7 +68,7 @@ def test_a_part_of_the_tree_is_drawn(
 def test_where_there_are_too_many_the_lowest_are_left_out_and_named(
     groups: dict[str, DeviceGroup], admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_tree, "MAX_DRAWN", 3)
+    monkeypatch.setattr(group, "MAX_DRAWN", 3)
     page = admin_client.get(PAGE)
     assert outline(page.context["branches"])[0] == ("Berlin", 0, 1, 0, [("north", 1, 0, 1, [])])
     text = page.content.decode()

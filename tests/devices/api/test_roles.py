@@ -9,7 +9,7 @@ from django.urls import resolve
 from acl.models import CommandPermission
 from authsite import roles
 from devices import history
-from devices.api.base.routers import router
+from devices.api.base.views import router
 from devices.api.changes import ChangesView, RestoreView, UndoBatchView, UndoView
 from devices.models import (
     Certificate,

@@ -99,7 +99,7 @@ def test_another_set_of_the_same_size_is_shown_again(
 def test_everything_that_a_filter_leaves_is_changed_across_pages(
     admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devices.models.batches.BATCH_SIZE", 7)
+    monkeypatch.setattr("devices.history.recording.BATCH_SIZE", 7)
     for n in range(MAX_SHOWN + 5):
         make_device(f"fleet-{n:02}")
     other = make_device("other")

@@ -1,4 +1,4 @@
-"""The page that explains one decision, and the commands that its field suggests."""
+"""The pages beside the list of rules: why a command may pass, and what is wrong with rules."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from django.urls import reverse, reverse_lazy
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _, gettext_lazy
 
-from acl import what_if
+from acl import assertions, lint, what_if
 from acl.engine.decisions import Reason
 from acl.engine.explanations import Explanation, explain
 from acl.extension_points import COMMAND_SOURCES
-from acl.models import CommandPermission, CommandSetPattern
+from acl.models import Assertion, CommandPermission, CommandSetPattern
 from acl.models.command_permission import DestinationKind, Effect, SourceKind
 from devices.admin.base.pages import OwnPagesMixin
 from devices.admin.credentials.try_credential import MAX_SUGGESTED, SuggestingInput
@@ -62,7 +62,7 @@ def explain_view(model_admin: OwnPagesMixin, request: HttpRequest) -> HttpRespon
     if form.is_valid():
         explanation = explain(**form.cleaned_data)
     step = _next_step(request, explanation) if explanation is not None else None
-    return page(
+    return _page(
         model_admin,
         request,
         "admin/acl/explain.html",
@@ -131,7 +131,27 @@ def _commands(sought: str) -> list[str]:
     return sorted(name for name in known if name.startswith(sought))[:MAX_SUGGESTED]
 
 
-def page(
+def report_view(model_admin: OwnPagesMixin, request: HttpRequest) -> HttpResponse:
+    """List rules that decide nothing or open everything, and assertions that do not hold."""
+    chosen = request.GET.get("fault")
+    fault = lint.Fault(chosen) if chosen in lint.Fault.values else None
+    return _page(
+        model_admin,
+        request,
+        "admin/acl/report.html",
+        title=_("Report on the rules"),
+        **lint.report(fault)._asdict(),
+        examined=lint.MAX_EXAMINED,
+        faults=lint.Fault,
+        chosen=fault,
+        may_change=model_admin.has_change_permission(request),
+        may_delete=model_admin.has_delete_permission(request),
+        broken=assertions.check_saved(),
+        assertions=Assertion.objects.count(),
+    )
+
+
+def _page(
     model_admin: OwnPagesMixin, request: HttpRequest, template: str, **context: Any
 ) -> HttpResponse:
     """Return a page beside the list of rules, for who may see rules."""

@@ -1,9 +1,13 @@
-"""The columns of the admin's lists that members of staff chose."""
+"""What members of staff keep of the admin's lists: the columns that they chose, named filters."""
 
 from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+MAX_LENGTH = 2000  # characters of what an address says
 
 
 class ListColumnsManager(models.Manager["ListColumns"]):
@@ -42,3 +46,35 @@ class ListColumns(models.Model):
 
     def __str__(self) -> str:
         return f"{self.listed} · {self.user_id}"
+
+
+class SavedFilterQuerySet(models.QuerySet["SavedFilter"]):
+    def usable_by(self, user: Any, listed: str) -> "SavedFilterQuerySet":
+        """Return the filters of a list that an account named, and those that others share."""
+        return self.filter(Q(owner_id=user.pk) | Q(is_shared=True), listed=listed)
+
+
+class SavedFilter(models.Model):
+    """What a list was narrowed to, under a name."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    listed = models.CharField(max_length=100)  # a model, such as "devices.device"
+    name = models.CharField(_("name"), max_length=100)
+    query = models.CharField(max_length=MAX_LENGTH)  # of the address
+    is_shared = models.BooleanField(_("shared with all staff"), default=False)
+
+    objects = SavedFilterQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "pk"]
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "listed", "name"],
+                name="devices_savedfilter_name_unique",
+                violation_error_message=_("You have a filter of this name."),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,41 @@
+"""JSON texts, whoever reads them: how deep they nest, and that each name stands once."""
+
+import re
+from itertools import accumulate
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+ESCAPED = re.compile(rb"\\.", re.DOTALL)  # outside of strings it ends what a decoder reads
+STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+NO_BRACKETS = bytes(set(range(256)) - STEPS.keys())
+TWICE = _("“%(name)s” stands twice in one object.")
+
+
+class DuplicateNameError(ValueError):
+    """A name stands twice in one object: one of the two values would be lost."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of its pairs, as json's `object_pairs_hook`; raises DuplicateNameError."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _value in pairs]
+        raise DuplicateNameError(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+def is_deeper(text: bytes, most: int) -> bool:
+    """Whether arrays and objects nest more than `most` levels deep.
+
+    Decoders recurse, and not every interpreter stops them before the stack overflows.
+    """
+    if text.count(b"[") + text.count(b"{") <= most:
+        return False
+    outside_strings = b"".join(ESCAPED.sub(b"", text).split(b'"')[::2])
+    brackets = outside_strings.translate(None, NO_BRACKETS)
+    return max(accumulate(map(STEPS.__getitem__, brackets)), default=0) > most
