@@ -174,13 +174,13 @@ class HistoryMixin(OwnPagesMixin):
             shown = hashlib.sha256(repr(preview).encode()).hexdigest()
             has_moved = request.POST.get("shown", shown) != shown
             if request.method == "POST" and preview and error is None and not has_moved:
-                try:
-                    with history.origin(Origin.ADMIN, reason=way.reason(typed_reason(request))):
+                with history.origin(Origin.ADMIN, reason=way.reason(typed_reason(request))):
+                    try:
                         way.apply()
-                except ValidationError as refused:
-                    messages.error(request, " ".join(refused.messages))
-                else:
-                    messages.success(request, _("Undone.") if undoes_change else _("Restored."))
+                    except ValidationError as refused:
+                        messages.error(request, " ".join(refused.messages))
+                    else:
+                        messages.success(request, _("Undone.") if undoes_change else _("Restored."))
                 return redirect(url_name(self.opts, "history"), object_id)
         return self.page(
             request,
@@ -403,19 +403,18 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
 def _undo(request: HttpRequest, number: UUID) -> HttpResponse:
     """Undo a batch as far as it can be; the undo is a batch as well."""
     reason = undoing.batch_reason(typed_reason(request))
-    try:
-        with transaction.atomic(), history.origin(Origin.ADMIN, reason=reason):
-            plan = undoing.plan(number, request.user, lock=True)
-            if plan is not None:
-                for model, rows in plan.deleted.items():
-                    keys = [row.pk for row in rows]
-                    found = dependants(model._default_manager.filter(pk__in=keys))
-                    if not_deletable(found, request.user):
-                        raise PermissionDenied
+    with transaction.atomic(), history.origin(Origin.ADMIN, reason=reason):
+        plan = undoing.plan(number, request.user, lock=True)
+        if plan is not None:
+            for model, rows in plan.deleted.items():
+                found = dependants(model._default_manager.filter(pk__in=[row.pk for row in rows]))
+                if not_deletable(found, request.user):
+                    raise PermissionDenied
+            try:
                 undoing.apply(plan)
-    except ValidationError as error:
-        messages.error(request, " ".join(error.messages))
-        return redirect("admin:batch", number)
+            except ValidationError as error:
+                messages.error(request, " ".join(error.messages))
+                return redirect("admin:batch", number)
     done = plan.total if plan else 0
     text = ngettext("%(n)d row is as it was before.", "%(n)d rows are as they were before.", done)
     messages.success(request, text % {"n": done})
