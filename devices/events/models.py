@@ -19,6 +19,7 @@ from devices.events import addresses, signing_secrets
 from devices.events.kinds import Kind
 from devices.history.context import circumstances
 from devices.history.models import Recorded, Records
+from devices.values.moments import written
 
 NUMBERED = 1000  # events in one statement
 MAX_WEBHOOKS = 50  # `deliver` has room for all of them at once, however slow they are
@@ -88,7 +89,7 @@ class Event(models.Model):
         return {
             "id": self.name,
             "type": self.kind,
-            "timestamp": self.moment.isoformat().replace("+00:00", "Z"),
+            "timestamp": written(self.moment),
             "position": self.position,
             "data": self.data,
         }

@@ -28,7 +28,7 @@ from devices.credentials.hashing import weakness
 from devices.extension_points import WATCHES
 from devices.models import CertificateAuthority, Device, DeviceGroup
 from devices.values.addresses import AddressError, entity_id
-from devices.values.moments import parse_moment
+from devices.values.moments import parse_moment, written
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
 
@@ -89,6 +89,11 @@ def signature() -> str:
     return f"{os_user()} (command line)".lstrip()
 
 
+def as_json(value: object) -> str:
+    """Return what JSON has no form for, as the documents of commands write it."""
+    return written(value) if isinstance(value, datetime) else str(value)
+
+
 def fields_of(row: object, *names: str) -> dict[str, Any]:
     """Return these fields of a row, by their names."""
     return {name: getattr(row, name) for name in names}
@@ -147,7 +152,7 @@ class RegistryCommand(BaseCommand):
     ) -> None:
         """Print the answer in the form that was asked for; exit with 1 where it is no."""
         with self.printing():
-            self.stdout.write(json.dumps(document, default=str) if options["json"] else text)
+            self.stdout.write(json.dumps(document, default=as_json) if options["json"] else text)
         if not yes:
             sys.exit(1)
 

@@ -24,3 +24,8 @@ def parse_moment(text: str, *, zone: tzinfo | None = None) -> datetime | None:
         return parsed.astimezone(UTC)
     except (ValueError, OverflowError):  # no such day; within a day of the calendar's ends
         return None
+
+
+def written(moment: datetime) -> str:
+    """Return a moment as documents write it: by ISO 8601, in UTC, such as 2027-01-31T12:00:00Z."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

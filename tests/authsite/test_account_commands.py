@@ -1,6 +1,7 @@
 """Accounts, roles and tokens on the command line."""
 
 import json
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -114,6 +115,7 @@ def test_a_token_is_created_listed_and_ended(kim: User, make_group: Any) -> None
     assert verdict.token.rules_in_words() == [
         "Devices: change (only disable), only in “lab”, at most 20 an hour"
     ]
+    assert re.fullmatch(r"[0-9-]{10}T[0-9:.]+Z", document["not_after"])
     ends = datetime.fromisoformat(document["not_after"]) - timezone.now()
     assert timedelta(hours=11) < ends < timedelta(hours=13)
     assert answer("list_tokens", "--owner", "kim")["tokens"] == [document]

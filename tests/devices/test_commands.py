@@ -156,9 +156,11 @@ def test_add_key_issues_or_registers(make_device: Factory) -> None:
     run("add_key", "x", "--random", code=2)
     run("add_key", "nobody", code=1)
     _, complaint = run(
-        "add_key", "x", "--not-before", "2999-01-01", "--not-after", "2026-01-01", code=1
+        "add_key", "x", "--not-before", "2999-01-01", "--not-after", "2998-01-01", code=1
     )
     assert "must lie after" in complaint
+    _, complaint = run("add_key", "x", "--not-after", "2026-01-01", code=1)
+    assert "This time is past." in complaint
 
 
 def test_rotate_key_overlaps(make_device: Factory) -> None:
@@ -198,9 +200,9 @@ def test_expiring_lists_what_ends_soon_and_still_counts(make_device: Factory) ->
     device = make_device("x")
     now = datetime.now(UTC)
     for label, days in (("soon", 10), ("late", 50), ("over", -1)):
-        PreSharedKey.objects.issue(
-            device=device, label=label, not_after=now + timedelta(days=days, hours=1)
-        )
+        key, _ = PreSharedKey.objects.issue(device=device, label=label)
+        ends = now + timedelta(days=days, hours=1)
+        PreSharedKey.objects.filter(pk=key.pk).update(not_after=ends)
     gone, _ = PreSharedKey.objects.issue(device=device, not_after=now + timedelta(days=5))
     gone.revoke(by="ops")
     PreSharedKey.objects.issue(device=device)
@@ -263,6 +265,7 @@ def test_devices_are_listed_and_shown(make_device: Factory, make_group: Any) -> 
     document = answer("show_device", "sensor-1")
     assert document["groups"] == ["lab"]
     assert [(one["key"], one["state"]) for one in document["keys"]] == [(key.pk, "verified")]
+    assert re.fullmatch(r"[0-9-]{10}T[0-9:.]+Z", document["created"])
     printed, _ = run("show_device", "sensor-1")
     assert f"key {key.pk}: verified, factory" in printed
     assert secret not in printed + json.dumps(document)

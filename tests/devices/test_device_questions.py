@@ -23,7 +23,10 @@ NOW = timezone.now()
 
 
 def key_of(device: Device, **fields: Any) -> PreSharedKey:
-    return PreSharedKey.objects.issue(device=device, **fields)[0]
+    key, _secret = PreSharedKey.objects.issue(device=device)
+    if fields:
+        PreSharedKey.objects.filter(pk=key.pk).update(**fields)
+    return key
 
 
 def certificate_of(device: Device, pin: str = "certificate", **dates: Any) -> Certificate:

@@ -39,7 +39,7 @@ class Command(RegistryCommand):
             {
                 "rows": rows,
                 "receipts": receipts,
-                "before": before.isoformat(),
+                "before": before,
                 "deleted": not options["dry_run"],
             },
         )
