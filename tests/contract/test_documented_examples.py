@@ -1,4 +1,4 @@
-"""The examples of docs/protocols.md, run as they stand against a real server."""
+"""The examples of documents, run as they stand against a real server; what documents name."""
 
 import json
 import re
@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import pytest
 from django.conf import settings
+from django.core.management import BaseCommand, get_commands, load_command_class
 
+from authsite.admin.handbook import slug
 from tests.support.servers import Server
 
 pytestmark = pytest.mark.once(on="processes")
@@ -101,4 +103,90 @@ def test_the_first_call_of_the_api_is_answered(server: Server) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert set(json.loads(done.stdout)["results"][0]) == {"identifier", "enabled"}
+    printed = re.search(r'"results": (\[.*?\])', page)
+    assert printed
+    assert json.loads(done.stdout)["results"] == json.loads(printed[1])
+
+
+README = re.findall(r"^\$ (curl .*)\n(.*)", PAGES[0].read_text(), re.MULTILINE)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl on this machine")
+@pytest.mark.parametrize(("program", "printed"), README)
+def test_the_first_page_is_true(program: str, printed: str, server: Server) -> None:
+    command = program.replace(WRITTEN, server.url).replace("curl ", "curl --silent ", 1)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=True, timeout=30)
+    assert done.stdout.decode() == printed
+
+
+# --- What pages name ----------------------------------------------------------------------------
+
+TEXTS = {page: page.read_text() for page in [*PAGES, settings.BASE_DIR / "deploy" / "README.md"]}
+FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)#?([^)\s]*)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+CODE = re.compile(r"`([^`\n]+)`")
+SHELL = re.compile(r"```(?:sh)?\n(.*?)```", re.DOTALL)
+CALL = re.compile(
+    r"^(?:\$ )?(?:export )?(?:\w+=\$?\(?\S+ )*(?:\.venv/bin/python )?(?:manage\.py|manage) "
+)
+PLACE = re.compile(
+    r"(?:authsite|devices|acl|rpc|tests|benchmarks|drills|deploy|docs|examples|locale|templates)"
+    r"/[\w./-]*(?:/|\.\w+)"
+)
+SETTING = re.compile(r"(?:^|`) *(?:export )?([A-Z][A-Z_]+)=", re.MULTILINE)
+OTHERS = {  # of make, of tests and examples; and a form of a value
+    *("PYTHON", "UPGRADE", "FUZZ", "RTIO_SERVER"),
+    *("CLOUD_SECRET", "AUTHSITE_URL", "AUTHSITE_TOKEN", "REGISTRY", "VALUE"),
+}
+COMMANDS = get_commands()
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings."""
+    return {slug(heading) for heading in HEADING.findall(FENCE.sub("", TEXTS[page]))}
+
+
+def calls(text: str) -> list[list[str]]:
+    """Return the words of each call of a command that a page has: in a block, or in a sentence."""
+    lines = "".join(SHELL.findall(text)).replace("\\\n", "").splitlines()
+    lines += CODE.findall(FENCE.sub("", text))
+    typed = [CALL.sub("", line.partition(" #")[0]) for line in lines if CALL.match(line)]
+    named = [line for line in lines if line.split(" ")[0] in COMMANDS]
+    return [words.split() for words in [*typed, *named] if not words.startswith("COMMAND ")]
+
+
+def options(name: str) -> set[str]:
+    """Return the options of a management command."""
+    app = COMMANDS[name]
+    command = app if isinstance(app, BaseCommand) else load_command_class(app, name)
+    return set(re.findall(r"--[\w-]+", command.create_parser("manage.py", name).format_help()))
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = TEXTS[page]
+    for target, anchor in LINK.findall(FENCE.sub("", text)):
+        place = (page.parent / target).resolve() if target else page
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place), f"{target}#{anchor}"
+    for name in CODE.findall(text):
+        if PLACE.fullmatch(name) and "/xx/" not in name:  # a language that is to be added
+            assert (settings.BASE_DIR / name).exists(), name
+    for command, *words in calls(text):
+        assert command in COMMANDS, command
+        for word in words:
+            option = word.strip("[])").partition("=")[0]
+            assert not option.startswith("--") or option in options(command) | {"--help"}, words
+    sample = (settings.BASE_DIR / ".env.example").read_text()
+    known = set(re.findall(r"^#?([A-Z_]+)=", sample, re.MULTILINE))
+    given = {name.removesuffix("_FILE") for name in SETTING.findall(text)}
+    assert not given - known - OTHERS
+
+
+def test_an_image_gets_what_it_copies() -> None:
+    let_through = (settings.BASE_DIR / ".containerignore").read_text().splitlines()
+    image = (settings.BASE_DIR / "deploy" / "Containerfile").read_text()
+    copied = re.findall(r"^COPY (?!--)(\S+)", image, re.MULTILINE)
+    assert copied
+    assert {f"!{place}" for place in copied} <= set(let_through)

@@ -1,6 +1,7 @@
 """Webhooks: what is sent to whom, signed, retried, given up, and claimed by one process alone."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from standardwebhooks import Webhook as Verifier, WebhookVerificationError
@@ -94,6 +96,18 @@ def test_a_message_is_what_standard_webhooks_says(host: Receiver, deliverer: Del
     assert message["data"] == {"identifier": "d"}
     assert datetime.fromisoformat(message["timestamp"]) == event.moment
     assert headers["webhook-id"] == message["id"] == f"evt_{event.uid.hex}"
+    handled: list[Any] = []
+    page = (django_settings.BASE_DIR / "docs" / "events.md").read_text()
+    for example in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        names: dict[str, Any] = {"secret": SECRETS[webhook.pk], "headers": headers, "body": body}
+        names |= {"handle_once": lambda *given: handled.append(given)}
+        exec(example.replace("whsec_…", SECRETS[webhook.pk]), names)
+        if "receive" in names:
+            names["receive"](body, headers)
+        else:
+            with pytest.raises(AssertionError):
+                exec(example, names | {"body": body + b" "})
+    assert handled == [(headers["webhook-id"], message)]
     with pytest.raises(WebhookVerificationError):
         Verifier(SECRETS[webhook.pk]).verify(body.replace(b"disabled", b"enabled!"), headers)
     with pytest.raises(WebhookVerificationError):
