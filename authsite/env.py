@@ -7,6 +7,7 @@ variable, and take `maybe` for False.
 
 import base64
 import logging
+import os
 import re
 from collections.abc import Callable, Collection, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -30,6 +31,29 @@ DATABASES = frozenset({"sqlite", "postgres", "postgresql", "psql", "pgsql"})
 T = TypeVar("T")
 TRUE = ("on", "true", "yes", "1")
 FALSE = ("off", "false", "no", "0")
+
+
+def starts_tls(addresses: str, *, wanted: bool) -> bool:
+    """Return whether a directory at these addresses (LDAP_URL, with spaces between) starts TLS.
+
+    Raises ImproperlyConfigured for what is no such address, and where passwords would travel in
+    clear: `wanted` may be False for this machine only.
+    """
+    try:
+        parts = [urlsplit(address) for address in addresses.split()]
+        hosts = {part.hostname for part in parts if part.port != 0}
+    except ValueError:
+        parts, hosts = [], set()
+    schemes = {part.scheme for part in parts}
+    if schemes != {"ldapi"} and (schemes not in ({"ldaps"}, {"ldap"}) or None in hosts):
+        raise ImproperlyConfigured(
+            "LDAP_URL must be an address such as ldaps://ldap.example.com; several, with spaces "
+            "between, begin alike."
+        )
+    is_plain = schemes == {"ldap"}
+    if is_plain and not wanted and not hosts <= THIS_MACHINE:
+        raise ImproperlyConfigured("LDAP_URL without TLS sends passwords in clear.")
+    return is_plain and wanted
 
 
 class Environment(environ.FileAwareEnv):
@@ -149,6 +173,24 @@ class Environment(environ.FileAwareEnv):
             raise ImproperlyConfigured(
                 f"{name} must be an address such as https://id.example.com/realm, without a query."
             )
+        return value
+
+    def directory_filter(self, name: str, default: str) -> str:
+        """Return a filter of LDAP, which holds the name that is looked for as `%(user)s`."""
+        value = self.text(name, default)
+        try:
+            filled = value % {"user": "name"}
+        except (ValueError, TypeError, KeyError):
+            filled = ""
+        if "%(user)s" not in value or not filled or value.count("(") != value.count(")"):
+            raise ImproperlyConfigured(f"{name} must be a filter such as (uid=%(user)s).")
+        return value
+
+    def readable_file(self, name: str) -> str:
+        """Return the path of a file that can be read, or "" where none is named."""
+        value = self.text(name, "")
+        if value and not (Path(value).is_file() and os.access(value, os.R_OK)):
+            raise ImproperlyConfigured(f"{name} cannot be read: {value}")
         return value
 
     def peppers(self, name: str) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from authsite.env import Environment
+from authsite.env import Environment, starts_tls
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR / ".env")
@@ -215,11 +215,11 @@ OIDC_LABEL = env.text("OIDC_LABEL", "")
 
 LDAP_URL = env.text("LDAP_URL", "")
 LDAP_START_TLS = env.flag("LDAP_START_TLS", default=True)
-LDAP_CA_FILE = env.text("LDAP_CA_FILE", "")
+LDAP_CA_FILE = env.readable_file("LDAP_CA_FILE")
 LDAP_BIND_DN = env.text("LDAP_BIND_DN", "")
 LDAP_BIND_PASSWORD = env.text("LDAP_BIND_PASSWORD", "")
 LDAP_USER_BASE = env.text("LDAP_USER_BASE", None if LDAP_URL else "")
-LDAP_USER_FILTER = env.text("LDAP_USER_FILTER", "(uid=%(user)s)")
+LDAP_USER_FILTER = env.directory_filter("LDAP_USER_FILTER", "(uid=%(user)s)")
 LDAP_NAME_ATTRIBUTE = env.text("LDAP_NAME_ATTRIBUTE", "uid")
 LDAP_ID_ATTRIBUTE = env.text("LDAP_ID_ATTRIBUTE", "entryUUID")
 LDAP_GROUP_BASE = env.text("LDAP_GROUP_BASE", None if LDAP_URL else "")
@@ -229,6 +229,7 @@ LDAP_GROUP_TYPE = env.choice(
 LDAP_NESTED_GROUPS = env.flag("LDAP_NESTED_GROUPS", default=False)
 LDAP_ROLES = env.roles("LDAP_ROLES")
 if LDAP_URL:
+    starts_tls(LDAP_URL, wanted=LDAP_START_TLS)
     if importlib.util.find_spec("django_auth_ldap") is None:
         raise ImproperlyConfigured(
             "LDAP_URL is set, and what asks a directory is not installed: docs/sign-on.md, LDAP."

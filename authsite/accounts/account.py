@@ -26,6 +26,7 @@ class AccountQuerySet(models.QuerySet["Account"]):
         access to the machine. It logs in by single sign-on, or after `changepassword`.
         """
         account = self.model(**fields)
+        account.username = self.model.normalize_username(account.username)
         account.set_unusable_password()
         account.full_clean()
         if self.filter(username__iexact=account.username).exists():

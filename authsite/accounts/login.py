@@ -82,8 +82,12 @@ def lockouts() -> QuerySet[AccessAttempt]:
 
 
 def unlock(user: Any) -> bool:
-    """Forget the failures under an account's name, from every address; return whether any were."""
-    return bool(reset(username=user.get_username()))
+    """Forget an account's failures, from every address; return whether there were any.
+
+    Wrong codes make the next one wait, whoever gives it: that wait ends, too.
+    """
+    waited = second_factor.end_waits(user)
+    return bool(reset(username=user.get_username())) or waited
 
 
 def forget_failures(request: HttpRequest, user: Any) -> None:

@@ -1,9 +1,11 @@
 """Passkeys: the views of django-otp-webauthn, for staff and for the host of the request."""
 
+import json
+from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import path
 from django.views.i18n import JavaScriptCatalog
 from django_otp_webauthn.helpers import WebAuthnHelper
@@ -32,6 +34,16 @@ class StaffOnlyMixin:
 
     needs_recent_login = False
 
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer; the views of the package fail on JSON that cannot be read."""
+        try:
+            if request.content_type == "application/json":
+                json.loads(request.body or b"{}")
+        except (ValueError, RecursionError):
+            return HttpResponse(status=HTTPStatus.BAD_REQUEST)
+        answer: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+        return answer
+
     def initial(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         user: Any = request.user
         on = second_factor.policy() is not second_factor.Policy.OFF
@@ -42,12 +54,23 @@ class StaffOnlyMixin:
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
 
 
-class BeginRegistration(StaffOnlyMixin, BeginCredentialRegistrationView):
+class RegistrationMixin(StaffOnlyMixin):
+    """Register a passkey where the account has given its second factor, or has none to give."""
+
     needs_recent_login = True
 
+    def user_is_mfa_enrolled(self, user: Any) -> bool:
+        """Whether it is still to be given; a provider may have asked for one."""
+        request: Any = self.request  # type: ignore[attr-defined]
+        return second_factor.is_enrolled(user) and not second_factor.is_given(request)
 
-class CompleteRegistration(StaffOnlyMixin, CompleteCredentialRegistrationView):
-    needs_recent_login = True
+
+class BeginRegistration(RegistrationMixin, BeginCredentialRegistrationView):
+    pass
+
+
+class CompleteRegistration(RegistrationMixin, CompleteCredentialRegistrationView):
+    pass
 
 
 class BeginAuthentication(StaffOnlyMixin, BeginCredentialAuthenticationView):

@@ -31,6 +31,7 @@ RECOVERY_CODES = 10
 CODE_LENGTH = 10  # of 31 characters: 49 bits
 CODE_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without look-alikes
 DIGEST_LENGTH = 16  # the width of django-otp's column: 64 bits
+MAX_DIGITS = 18  # of a number that a database has
 TOTP_CODE = re.compile(r"\d{6}\Z", re.ASCII)
 
 
@@ -131,6 +132,15 @@ def verify_code(user: User, code: str) -> TOTPDevice | StaticDevice | None:
     return None if device is None else verify_token(user, device.persistent_id, typed)
 
 
+def end_waits(user: User) -> bool:
+    """Let the account's next code be tried at once; return whether one had to wait."""
+    ended = 0
+    for model in (TOTPDevice, StaticDevice):
+        waiting = model.objects.filter(user=user, throttling_failure_count__gt=0)
+        ended += waiting.update(throttling_failure_count=0, throttling_failure_timestamp=None)
+    return ended > 0
+
+
 class CodeBackend(BaseBackend):
     """Verify a code of the account that is signed in, by `django.contrib.auth.authenticate`.
 
@@ -209,7 +219,7 @@ def remove(user: User, factor: str) -> None:
     with transaction.atomic():
         if factor == "app":
             TOTPDevice.objects.filter(user=user).delete()
-        elif factor.isascii() and factor.isdigit():
+        elif factor.isascii() and factor.isdigit() and len(factor) <= MAX_DIGITS:
             passkeys(user).filter(pk=int(factor)).delete()
         if totp_device(user) is None and not passkeys(user).exists():
             StaticDevice.objects.filter(user=user).delete()

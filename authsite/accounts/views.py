@@ -23,7 +23,7 @@ from django_otp import login as otp_login
 
 from authsite.accounts import login, second_factor
 from authsite.accounts.sign_on import sessions
-from authsite.accounts.sign_on.models import MAX_NAME
+from authsite.accounts.sign_on.models import MAX_NAME, ExternalIdentity
 from authsite.accounts.sign_on.refusals import SignOnRefused
 from authsite.accounts.sign_on.views import refused, signed_out_page, wanted_page
 from devices.admin.base import reauthentication
@@ -36,7 +36,7 @@ def check_password(request: HttpRequest, password: str) -> str:
 
     Failures are counted together with those of the login page.
     """
-    name = request.user.get_username()
+    name = sessions.password_name(request)
     if authenticate(request, username=name, password=password) != request.user:
         raise ValidationError(_("The password is wrong."), code="wrong")
     return password
@@ -46,11 +46,11 @@ class LoginForm(AdminAuthenticationForm):
     """Django's own, which tells browsers how long a name may be and takes any length."""
 
     def clean_username(self) -> str:
-        """Refuse a name that no account can have: failures are counted under it."""
+        """Refuse a name that no account can have, and return the name that failures count under."""
         name: str = self.cleaned_data["username"]
         if len(name) > MAX_NAME:
             raise self.get_invalid_login_error()
-        return name
+        return ExternalIdentity.objects.spelling(name) if settings.LDAP_URL else name
 
 
 class ConfirmForm(forms.Form):
@@ -231,6 +231,10 @@ class AccountPages(admin.AdminSite):
     def password_change(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
+        user: Any = request.user
+        if not user.has_usable_password():
+            # Whoever the company has thrown out must not come back by a password of this registry.
+            return self._page(request, "no_password", _("Change password"))
         request.current_app = self.name
         context = {**self.each_context(request), **(extra_context or {})}
         return cast("TemplateResponse", ChangePasswordView.as_view(extra_context=context)(request))
@@ -322,7 +326,7 @@ class AccountPages(admin.AdminSite):
 
     def _page(
         self, request: HttpRequest, template: str, title: str, **context: Any
-    ) -> HttpResponse:
+    ) -> TemplateResponse:
         request.current_app = self.name
         return site_page(
             self,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from authsite.env import Environment
+from authsite.env import Environment, starts_tls
 
 pytestmark = pytest.mark.once(on="sqlite")
 
@@ -203,6 +203,41 @@ def test_a_web_address_is_https_or_of_this_machine(make_env: MakeEnv) -> None:
     ):
         with pytest.raises(ImproperlyConfigured, match="must be an address"):
             make_env(X_URL=wrong).web_address("X_URL")
+
+
+def test_a_directory_is_asked_by_tls_or_on_this_machine() -> None:
+    for addresses, wanted, starts in (
+        ("ldaps://a", True, False),
+        ("ldaps://a ldaps://b:636", False, False),
+        ("ldap://a", True, True),
+        ("ldap://localhost:389", False, False),
+        ("ldapi:///", True, False),
+    ):
+        assert starts_tls(addresses, wanted=wanted) is starts
+    for addresses in ("a", "https://a", "ldap://", "ldaps://a ldap://b", "ldaps://a:port", " "):
+        with pytest.raises(ImproperlyConfigured, match="LDAP_URL must be"):
+            starts_tls(addresses, wanted=True)
+    for addresses in ("ldap://a", "ldap://localhost ldap://a"):
+        with pytest.raises(ImproperlyConfigured, match="in clear"):
+            starts_tls(addresses, wanted=False)
+
+
+def test_a_filter_holds_the_name_that_is_looked_for(make_env: MakeEnv) -> None:
+    right = "(&(objectClass=person)(uid=%(user)s))"
+    assert make_env(X_FILTER=right).directory_filter("X_FILTER", "") == right
+    for wrong in ("(uid=kim)", "(uid=%s)", "(uid=%(name)s)", "(uid=%(user)s", "(uid=%(user)d)"):
+        with pytest.raises(ImproperlyConfigured, match="X_FILTER must be a filter"):
+            make_env(X_FILTER=wrong).directory_filter("X_FILTER", "")
+
+
+def test_a_file_that_is_named_can_be_read(make_env: MakeEnv, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    right = str(tmp_path / "ca.pem")
+    assert make_env(X_FILE_NAME=right).readable_file("X_FILE_NAME") == right
+    assert make_env().readable_file("X_NONE") == ""
+    for wrong in (str(tmp_path), str(tmp_path / "none.pem")):
+        with pytest.raises(ImproperlyConfigured, match="X_FILE_NAME cannot be read"):
+            make_env(X_FILE_NAME=wrong).readable_file("X_FILE_NAME")
 
 
 def test_a_header_that_is_believed_has_one_spelling(make_env: MakeEnv) -> None:

@@ -36,7 +36,7 @@ class UnusableAnswerError(requests.RequestException):
 
 def belongs_to_provider(address: object) -> bool:
     """Whether an address is one of the provider's, as far as the settings say."""
-    if not isinstance(address, str):
+    if not isinstance(address, str) or not address.isprintable():
         return False
     issuer = urlsplit(settings.OIDC_ISSUER)
     try:

@@ -52,8 +52,8 @@ def demand_class(claims: Mapping[str, Any], wanted: list[str]) -> None:
 def has_second_factor(claims: Mapping[str, Any]) -> bool:
     """Whether the provider says, in `amr` or `acr`, that it asked for a second factor."""
     methods = claims.get("amr")
-    said = {str(one) for one in methods} if isinstance(methods, list) else set()
-    return bool({*said, claims.get("acr")} & {*settings.OIDC_SECOND_FACTOR})
+    said = [*(methods if isinstance(methods, list) else []), claims.get("acr")]
+    return any(one in settings.OIDC_SECOND_FACTOR for one in said)
 
 
 def proved_at(claims: Mapping[str, Any]) -> float | None:
@@ -66,7 +66,7 @@ def proved_at(claims: Mapping[str, Any]) -> float | None:
         return None
     if moment > time.time() + MAX_SKEW:
         raise SignOnRefused(Reason.UNUSABLE_ANSWER, "auth_time is in the future")
-    return float(moment)
+    return float(max(0, moment))  # what is no moment at all, such as NaN, is long ago
 
 
 def demand_fresh(moment: float | None, since: float) -> None:

@@ -5,12 +5,10 @@ Imported only where LDAP_URL is set, since python-ldap is not installed everywhe
 
 import logging
 from typing import Any
-from urllib.parse import urlsplit
 
 import ldap
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django_auth_ldap.backend import LDAPBackend, ldap_error
 from django_auth_ldap.config import (
@@ -27,7 +25,7 @@ from django_auth_ldap.config import (
 from authsite.accounts.sign_on.models import ExternalIdentity, Person
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
 from authsite.accounts.sign_on.sessions import SignedOnBackend
-from authsite.env import THIS_MACHINE
+from authsite.env import starts_tls
 from devices.database.slots import released
 
 logger = logging.getLogger("authsite.sign_on")
@@ -52,13 +50,9 @@ class Directory(LDAPBackend):
 
     def __init__(self) -> None:
         name, flat, nested = GROUPS[settings.LDAP_GROUP_TYPE]
-        scheme, host = urlsplit(settings.LDAP_URL).scheme, urlsplit(settings.LDAP_URL).hostname
-        start_tls = scheme == "ldap" and settings.LDAP_START_TLS
-        if not (start_tls or scheme in {"ldaps", "ldapi"} or host in THIS_MACHINE):
-            raise ImproperlyConfigured("LDAP_URL without TLS sends passwords in clear.")
         self.default_settings = {
             "SERVER_URI": settings.LDAP_URL,
-            "START_TLS": start_tls,
+            "START_TLS": starts_tls(settings.LDAP_URL, wanted=settings.LDAP_START_TLS),
             "CONNECTION_OPTIONS": _options(),
             "BIND_DN": settings.LDAP_BIND_DN,
             "BIND_PASSWORD": settings.LDAP_BIND_PASSWORD,
@@ -97,7 +91,9 @@ def _options() -> dict[int, Any]:
 
 
 def _person(ldap_user: Any) -> Person:
-    groups = {*ldap_user.group_dns, *(ldap_user.group_names or ())}
+    # No name passes for the DN of another group.
+    names = {name for name in ldap_user.group_names or () if "=" not in name}
+    groups = {*ldap_user.group_dns, *names}
     return Person(
         subject=_value(ldap_user.attrs, settings.LDAP_ID_ATTRIBUTE),
         name=_value(ldap_user.attrs, settings.LDAP_NAME_ATTRIBUTE),
@@ -149,8 +145,12 @@ class DirectoryBackend(SignedOnBackend):
         )
         if local.exists():
             return None
-        with released():
-            found = Directory().authenticate(request, username=name, password=password)
+        try:
+            with released():
+                found = Directory().authenticate(request, username=name, password=password)
+        except ValueError as error:  # of an option that it does not take
+            detail = f"the directory: {error} (LDAP_CA_FILE?)"
+            raise SignOnRefused(Reason.UNREACHABLE, detail) from None
         if found is None:
             return None
         roles = {group.lower(): names for group, names in settings.LDAP_ROLES.items()}
@@ -158,4 +158,5 @@ class DirectoryBackend(SignedOnBackend):
             ExternalIdentity.Source.LDAP, "", found.person, roles
         )
         logger.info("%r logged in with the password of the directory", user.get_username())
+        user.directory_name = name  # type: ignore[attr-defined]
         return user

@@ -8,17 +8,19 @@ from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
+from devices.values.text import hidden_in, unstorable_in
 
 logger = logging.getLogger("authsite.sign_on")
 
 SUPERUSER = "superuser"  # beside the roles, in the settings that map groups
 MAX_NAME = 150  # of an account, in characters
+MAX_SUBJECT = 255  # characters (OpenID Connect Core 1.0, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Person:
     """Who somebody is, as a source of sign-on says after it has proved it.
 
     `subject` never changes and is never given to somebody else; `name` may. `groups` are those of
-    the person there.
+    the person there. All of it is as the source says it: `sign_on` looks at what it holds.
     """
 
     subject: str
@@ -46,6 +48,10 @@ class ExternalIdentityQuerySet(models.QuerySet["ExternalIdentity"]):
         `roles` says which each group brings. The account is made at the first time; one of the
         same name that is not tied to the person is never taken. Raises SignOnRefused.
         """
+        if not is_subject(person.subject):
+            is_name = person.subject == person.name  # as behind a proxy
+            reason = Reason.NO_NAME if is_name else Reason.NO_SUBJECT
+            raise SignOnRefused(reason, f"{person.name!r} came with {person.subject!r}")
         user = self._account(source, issuer, person)
         if not user.is_active:
             raise SignOnRefused(Reason.DISABLED, f"the account {user.get_username()!r} is disabled")
@@ -86,38 +92,92 @@ class ExternalIdentityQuerySet(models.QuerySet["ExternalIdentity"]):
             user.save(update_fields=["password"])
             logger.info("The provider ended the sessions of %r", user.get_username())
 
+    def untie(self, user: User) -> bool:
+        """Let nobody sign on as an account any more; return whether it was tied.
+
+        Its sessions end, unless it has a usable password.
+        """
+        gone, _each = self.filter(user=user).delete()
+        if gone and not user.has_usable_password():
+            user.set_unusable_password()
+            user.save(update_fields=["password"])
+        return gone > 0
+
+    def spelling(self, name: str) -> str:
+        """Return a name in the one spelling that failures of its password are counted under.
+
+        A directory takes a name in capitals, too: each spelling would buy five more guesses.
+        """
+        if User.objects.filter(username=name).exists():
+            return name
+        known = self.filter(source=ExternalIdentity.Source.LDAP, user__username__iexact=name)
+        found: str | None = known.values_list("user__username", flat=True).first()
+        return found or name.casefold()
+
     def _account(self, source: str, issuer: str, person: Person) -> User:
+        """Return the account that the subject has, or a new one."""
         ours = self.filter(source=source, issuer=issuer, subject=person.subject)
         known = ours.select_related("user").first()
         if known is not None:
             return known.user
-        name = User.normalize_username(person.name.strip())
+        user = _new_account(person)
         try:
-            UnicodeUsernameValidator()(name)
-        except ValidationError:
-            name = ""
-        if not name or len(name) > MAX_NAME or not person.subject:
-            raise SignOnRefused(Reason.NO_NAME, f"no account can be named {person.name[:200]!r}")
-        with transaction.atomic():
-            if User.objects.filter(username__iexact=name).exists():
-                # Two first sign-ons of one person may come at once.
-                if (made := ours.select_related("user").first()) is not None:
-                    return made.user
-                raise SignOnRefused(
-                    Reason.NAME_TAKEN,
-                    f"{name!r} is another account; the subject is {person.subject!r}",
-                )
-            user = User(
-                username=name,
-                first_name=person.first_name[:150],
-                last_name=person.last_name[:150],
-                email=person.email[:254],
-            )
-            user.set_unusable_password()
-            user.save()
-            self.create(source=source, issuer=issuer, subject=person.subject, user=user)
-        logger.info("Made the account %r for the subject %r", name, person.subject)
-        return user
+            with transaction.atomic():
+                if not User.objects.filter(username__iexact=user.username).exists():
+                    user.save()
+                    self.create(source=source, issuer=issuer, subject=person.subject, user=user)
+                    logger.info(
+                        "Made the account %r for the subject %r", user.username, person.subject
+                    )
+                    return user
+        except IntegrityError:
+            pass  # made by another request, after this one had looked
+        # Two first sign-ons of one person may come at once.
+        if (made := ours.select_related("user").first()) is not None:
+            return made.user
+        raise SignOnRefused(
+            Reason.NAME_TAKEN,
+            f"{user.username!r} is another account; the subject is {person.subject!r}",
+        )
+
+
+def is_subject(text: str) -> bool:
+    """Whether a text can bind an account: a database stores it, and it is not empty."""
+    return 0 < len(text) <= MAX_SUBJECT and unstorable_in(text) is None
+
+
+def _new_account(person: Person) -> User:
+    """Return an account for a person that is not saved; raises SignOnRefused for a bad name."""
+    name = User.normalize_username(person.name.strip())
+    try:
+        UnicodeUsernameValidator()(name)
+    except ValidationError:
+        name = ""
+    if not name or len(name) > MAX_NAME:
+        raise SignOnRefused(Reason.NO_NAME, f"no account can be named {person.name[:200]!r}")
+    user = User(
+        username=name,
+        first_name=_line(person.first_name)[:150],
+        last_name=_line(person.last_name)[:150],
+        email=_email(person.email),
+    )
+    user.set_unusable_password()
+    return user
+
+
+def _line(text: str) -> str:
+    """Return a name as an account keeps it; "" where it holds what nobody sees."""
+    line = " ".join(text.split())
+    return "" if hidden_in(line) is not None else line
+
+
+def _email(text: str) -> str:
+    """Return an e-mail address as an account keeps it; "" where it is none."""
+    try:
+        User._meta.get_field("email").run_validators(text)
+    except ValidationError:
+        return ""
+    return text
 
 
 def _give(user: User, wanted: set[str]) -> bool:

@@ -15,15 +15,15 @@ from authlib.integrations.base_client import OAuthError
 from authlib.integrations.django_client import DjangoOAuth2App
 from django.conf import settings
 from joserfc import jwt
-from joserfc.errors import BadSignatureError, JoseError
+from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 from joserfc.jwt import JWTClaimsRegistry
 
 from authsite.accounts.sign_on.calls import BoundedSession, UnusableAnswerError, belongs_to_provider
+from authsite.accounts.sign_on.models import is_subject
 from authsite.accounts.sign_on.refusals import ERROR_CODE, MAX_SKEW, Reason, SignOnRefused
 
-MAX_SUBJECT = 255  # characters (OpenID Connect Core 1.0, 2)
 METADATA_SECONDS = 600  # how long what it publishes is believed without asking again
 ALIVE_SECONDS = 1  # likewise where a browser is about to be sent there
 KEYS_REST_SECONDS = 10  # between two looks at its keys, whatever tokens come
@@ -32,6 +32,7 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
               "EdDSA", "Ed25519")  # fmt: skip
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 MORE_ENDPOINTS = ("userinfo_endpoint", "end_session_endpoint")
+MISREAD = (ValueError, TypeError, KeyError, AttributeError)  # of JSON of an unexpected form
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
 Claims = dict[str, Any]
@@ -63,7 +64,7 @@ def _as_refusal() -> Iterator[None]:
         claim = getattr(error, "claim", "")
         detail = f"{type(error).__name__} {claim}".strip()
         raise SignOnRefused(Reason.UNUSABLE_ANSWER, f"the token: {detail}") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+    except (*MISREAD, ArithmeticError, RuntimeError) as error:
         detail = f"an answer of a wrong form ({type(error).__name__})"
         raise SignOnRefused(Reason.UNUSABLE_ANSWER, detail) from None
 
@@ -137,7 +138,10 @@ class Provider(DjangoOAuth2App):
         }
 
     def fetch_jwk_set(self, force: bool = False) -> Any:
-        """Return the provider's keys; `force` looks again, at most every KEYS_REST_SECONDS."""
+        """Return the provider's keys; `force` looks again, at most every KEYS_REST_SECONDS.
+
+        Those that cannot be read are left out (RFC 7517, 5).
+        """
         now = time.monotonic()
         age = now - self._keys_at
         if self._keys is None or age > METADATA_SECONDS or (force and age > KEYS_REST_SECONDS):
@@ -145,7 +149,7 @@ class Provider(DjangoOAuth2App):
             with self._get_session() as session:
                 response = session.request("GET", address, withhold_token=True)
                 response.raise_for_status()
-                self._keys, self._keys_at = response.json(), now
+                self._keys, self._keys_at = {"keys": _readable(response.json())}, now
         return self._keys
 
     # --- Sign-on --------------------------------------------------------------------------
@@ -198,15 +202,17 @@ class Provider(DjangoOAuth2App):
             return dict(found)
 
         claims = self._with_current_keys(parsed)
-        if not isinstance(claims["sub"], str) or not 0 < len(claims["sub"]) <= MAX_SUBJECT:
-            raise UnusableAnswerError("its subject is no text of a length that is allowed")
+        _demand_subject(claims)
         return claims
 
     def _with_current_keys(self, read: Callable[[], Claims]) -> Claims:
-        """Return what a token says; after a bad signature the keys are looked at again."""
+        """Return what a token says; after a bad signature the keys are looked at again.
+
+        Authlib looks again by itself where the key of an ID token is unknown.
+        """
         try:
             return read()
-        except (BadSignatureError, ValueError):
+        except (BadSignatureError, InvalidKeyIdError, ValueError):
             before = self._keys_at
             self.fetch_jwk_set(force=True)
             if self._keys_at == before:
@@ -247,12 +253,34 @@ class Provider(DjangoOAuth2App):
                 sub={"essential": True},
                 events={"essential": True},
             ).validate(claims)
+            _demand_subject(claims)
             events = claims["events"]
             if "nonce" in claims or not isinstance(events, dict) or LOGOUT_EVENT not in events:
                 raise UnusableAnswerError("it is no logout token")
             if time.time() - claims["iat"] > 2 * MAX_SKEW:
                 raise UnusableAnswerError("the logout token is old")
             return str(claims["sub"])
+
+
+def _readable(published: Any) -> list[Any]:
+    """Return those keys of a key set that can be read; raises UnusableAnswerError for no set."""
+    keys = published.get("keys") if isinstance(published, dict) else None
+    if not isinstance(keys, list):
+        raise UnusableAnswerError("its keys are no key set")
+    readable = []
+    for key in keys:
+        try:
+            KeySet.import_key_set({"keys": [key]})
+        except (JoseError, *MISREAD):
+            continue
+        readable.append(key)
+    return readable
+
+
+def _demand_subject(claims: Claims) -> None:
+    """Raise UnusableAnswerError where the subject is no text that can bind an account."""
+    if not isinstance(claims["sub"], str) or not is_subject(claims["sub"]):
+        raise UnusableAnswerError("its subject is no text of a length that is allowed")
 
 
 @cache

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.contrib.auth import logout
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponseBase
 
@@ -39,6 +40,7 @@ class ProxySignOn:
                 _sign_on(request)
             except SignOnRefused as refusal:
                 logger.warning("Sign-on refused, from %s: %s", client_address(request), refusal)
+                request.user = AnonymousUser()  # the proxy says so, whatever the session says
                 return refusal_page(request, refusal).render()
         return self.get_response(request)
 

@@ -14,6 +14,7 @@ from devices.telemetry import request_id
 
 # What a provider's answers are held against before somebody is refused.
 MAX_SKEW = 60  # seconds between its clock and ours
+MAX_DETAIL = 1000  # characters of a line in the log
 ERROR_CODE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,80}\Z")  # RFC 6749, 4.1.2.1
 
 
@@ -68,6 +69,13 @@ class Reason(Enum):
             "the registry finds in its log what was missing."
         ),
     )
+    NO_SUBJECT = (
+        HTTPStatus.FORBIDDEN,
+        gettext_lazy(
+            "Your company's sign-on did not say by what your account is recognized. An "
+            "administrator of the registry finds in its log what was missing."
+        ),
+    )
     NAME_TAKEN = (
         HTTPStatus.FORBIDDEN,
         gettext_lazy(
@@ -100,7 +108,8 @@ class SignOnRefused(Exception):
     """Somebody is not signed on. `detail` is for the operator's log, and holds no secret."""
 
     def __init__(self, reason: Reason, detail: str = "", *, wanted: tuple[str, ...] = ()) -> None:
-        super().__init__(f"{reason.name.lower()}: {detail}" if detail else reason.name.lower())
+        said = detail if len(detail) <= MAX_DETAIL else f"{detail[:MAX_DETAIL]}…"
+        super().__init__(f"{reason.name.lower()}: {said}" if said else reason.name.lower())
         self.reason = reason
         self.wanted = wanted
 

@@ -7,6 +7,8 @@ from django.contrib import auth
 from django.contrib.auth import BACKEND_SESSION_KEY
 from django.contrib.auth.backends import BaseBackend, ModelBackend
 from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in
+from django.dispatch import receiver
 from django.http import HttpRequest
 
 from authsite.accounts import login, second_factor
@@ -18,6 +20,7 @@ DIRECTORY = "authsite.accounts.sign_on.directory.DirectoryBackend"
 SOURCE = "sign_on_source"  # in a session, like what follows
 ID_TOKEN = "sign_on_id_token"  # noqa: S105 (the name of a place)
 SUBJECT = "sign_on_subject"
+DIRECTORY_NAME = "sign_on_directory_name"
 
 Source = ExternalIdentity.Source
 
@@ -52,6 +55,21 @@ def begin(
         session.pop(moment, None)
         if proved_at is not None:
             session[moment] = min(proved_at, time.time())
+
+
+@receiver(user_logged_in)
+def remember_directory_name(*, request: HttpRequest, user: Any, **_signal: object) -> None:
+    """Remember the name that the directory knows the person by; the account keeps its first one."""
+    if (name := getattr(user, "directory_name", None)) is not None:
+        request.session[DIRECTORY_NAME] = name
+
+
+def password_name(request: HttpRequest) -> str:
+    """Return the name that the password of the session's account goes with."""
+    own: str = request.user.get_username()
+    if request.session.get(BACKEND_SESSION_KEY) != DIRECTORY:
+        return own
+    return str(request.session.get(DIRECTORY_NAME, own))
 
 
 def is_signed_on(request: HttpRequest) -> bool:

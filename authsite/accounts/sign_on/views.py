@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("authsite.sign_on")
 
 MAX_LOGOUT_TOKEN = 16 * 1024  # characters
+MAX_HINT = 4096  # characters of an ID token; servers take 8 KB in the address of a page
 
 View = Callable[[HttpRequest], HttpResponse]
 
@@ -180,6 +181,9 @@ def _finish(
             logout(request)
         raise
     given = said.has_second_factor(claims)
+    if confirms and user != request.user:  # the subject was tied to another account meanwhile
+        logout(request)
+        raise SignOnRefused(Reason.OTHER_PERSON, f"the subject is now {user.get_username()!r}")
     if confirms:
         return _confirmed(request, user, pending.next, has_second_factor=given)
     sessions.begin(
@@ -190,7 +194,8 @@ def _finish(
         proved_at=proved_at,
         has_second_factor=given,
     )
-    request.session[sessions.ID_TOKEN] = id_token
+    if len(id_token) <= MAX_HINT:
+        request.session[sessions.ID_TOKEN] = id_token
     logger.info("%r signed on by OpenID Connect", user.get_username())
     return HttpResponseRedirect(pending.next)
 
@@ -214,14 +219,16 @@ def _confirmed(
 # --- Signing out ----------------------------------------------------------------------------
 
 
-def signed_out_page(request: HttpRequest, id_token: str = "") -> TemplateResponse:
-    """Return the page after a log-out; with an ID token it leads on to the provider's.
+def signed_out_page(request: HttpRequest, id_token: str | None = None) -> TemplateResponse:
+    """Return the page after a log-out; with an ID token, or "", it leads on to the provider's.
+
+    Without a token in hand ("") a provider may ask whether to log out there.
 
     It leads on by itself: a redirect in answer to a form would be against the policy that forms
     go to this site only.
     """
     address, failed = None, False
-    if id_token:
+    if id_token is not None:
         back = request.build_absolute_uri(reverse("sign_on:signed_out"))
         try:
             address = provider().sign_out_address(id_token, back)

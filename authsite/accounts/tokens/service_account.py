@@ -42,9 +42,11 @@ class ServiceAccountQuerySet(models.QuerySet["ServiceAccount"]):
         roles = list(roles)
         for role in roles:
             check_held(maker, names_of(role.permissions.all()))
-        user = User(username=name)
+        user = User(username=User.normalize_username(name))
         user.set_unusable_password()
         user.full_clean()
+        if User.objects.filter(username__iexact=user.username).exists():
+            raise ValidationError({"username": _("An account of this name exists.")})
         account = self.model(user=user, answerable=answerable, purpose=purpose)
         account.full_clean(exclude=["user"])
         with transaction.atomic():
@@ -115,7 +117,10 @@ def check_held(user: Holder | None, permissions: Iterable[str]) -> None:
     missing = sorted(name for name in permissions if user is not None and not user.has_perm(name))
     if missing:
         raise ValidationError(
-            _("%(account)s may not do this, and so can give it to nobody: %(permissions)s."),
+            _(
+                "%(account)s does not have these permissions, and so cannot give them to others: "
+                "%(permissions)s."
+            ),
             code="not-held",
             params={"account": user and user.get_username(), "permissions": ", ".join(missing)},
         )

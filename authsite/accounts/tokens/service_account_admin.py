@@ -67,10 +67,10 @@ class ServiceAccountForm(CurrentForm):
         self.fields["name"].show_hidden_initial = False
 
     def clean_name(self) -> str:
-        name: str = self.cleaned_data["name"]
+        name = User.normalize_username(self.cleaned_data["name"])
         if self.instance.pk is None:
             User._meta.get_field("username").run_validators(name)
-            if User.objects.filter(username=name).exists():
+            if User.objects.filter(username__iexact=name).exists():
                 raise ValidationError(_("An account of this name exists."))
         return name
 

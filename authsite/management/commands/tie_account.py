@@ -4,7 +4,7 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.db import IntegrityError, transaction
 
-from authsite.accounts.sign_on.models import ExternalIdentity
+from authsite.accounts.sign_on.models import ExternalIdentity, is_subject
 from authsite.management.accounts import AccountCommand
 
 Source = ExternalIdentity.Source
@@ -32,12 +32,12 @@ class Command(AccountCommand):
     ) -> None:
         user = self.account(username)
         if untie:
-            gone, _each = ExternalIdentity.objects.filter(user=user).delete()
+            gone = ExternalIdentity.objects.untie(user)
             text = f"{username} is untied." if gone else f"{username} was tied to nothing."
-            self.answer(options, text, {"username": username, "untied": gone > 0}, yes=gone > 0)
+            self.answer(options, text, {"username": username, "untied": gone}, yes=gone)
             return
-        if not subject:
-            raise CommandError("the subject is empty", returncode=2)
+        if not subject or not is_subject(subject):
+            raise CommandError("the subject is empty, or too long", returncode=2)
         issuer = settings.OIDC_ISSUER if source == Source.OPENID_CONNECT else ""
         if source == Source.OPENID_CONNECT and not issuer:
             raise CommandError("OIDC_ISSUER is not set", returncode=2)

@@ -81,9 +81,9 @@ class IsPermitted(BasePermission):
         if lacking is None:
             return True
         text = (
-            _("The token does not grant the permission %(name)s.")
+            _("This token does not grant the permission %(name)s.")
             if request.user.has_perm(lacking)
-            else _("The account has not the permission %(name)s.")
+            else _("This account does not have the permission %(name)s.")
         )
         self.message = text % {"name": lacking}
         return False

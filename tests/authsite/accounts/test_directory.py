@@ -169,11 +169,18 @@ def test_nobody_else_gets_in(client: Client, slapd: Directory, name: str, passwo
     assert not User.objects.exists()
 
 
-def test_five_wrong_passwords_lock_a_name_out(client: Client, slapd: Directory) -> None:
-    for _ in range(5):
-        answer = log_in(client, password="wrong")
+@pytest.mark.parametrize("is_known", [False, True])
+def test_five_wrong_passwords_lock_a_name_out_however_it_is_spelt(
+    client: Client, slapd: Directory, is_known: bool
+) -> None:
+    if is_known:
+        log_in(Client())
+        User.objects.update(username="Kim")
+    for name in ("kim", "KIM", "Kim", "kIM", "ｋｉｍ"):  # noqa: RUF001
+        answer = log_in(client, name, "wrong")
     assert answer.status_code == 429
     assert log_in(client).status_code == 429
+    assert AccessAttempt.objects.get().username == ("Kim" if is_known else "kim")
 
 
 def test_a_local_account_of_the_name_is_never_taken(client: Client, slapd: Directory) -> None:
@@ -197,6 +204,77 @@ def test_the_password_is_asked_again_before_a_secret(
     assert client.post(confirm, {"password": "wrong"}).status_code == 200
     assert client.post(confirm, {"password": KIM})["Location"] == guarded
     assert client.get(guarded).status_code == 200
+
+
+def test_who_has_another_name_there_confirms_with_it(client: Client, slapd: Directory) -> None:
+    log_in(client)
+    rename = "dn: uid={},ou=people,{}\nchangetype: modrdn\nnewrdn: uid={}\ndeleteoldrdn: 1\n"
+    member = "dn: cn=viewers,ou=groups,{}\nchangetype: modify\nreplace: member\nmember: uid={},{}\n"
+    try:
+        slapd.modify(rename.format("kim", BASE, "kimberly"))
+        slapd.modify(member.format(BASE, "kimberly", f"ou=people,{BASE}"))
+        assert log_in(client, "kimberly").status_code == 302
+        assert User.objects.get().username == "kim", "which stays as it was"
+        confirmed = client.post("/admin/confirm/?next=/admin/", {"password": KIM})
+        assert confirmed.status_code == 302
+        assert not AccessAttempt.objects.exists()
+    finally:
+        slapd.modify(rename.format("kimberly", BASE, "kim"))
+        slapd.modify(member.format(BASE, "kim", f"ou=people,{BASE}"))
+
+
+def test_nobody_keeps_a_way_in_after_the_directory_threw_them_out(
+    client: Client, slapd: Directory
+) -> None:
+    log_in(client)
+    new = {
+        "old_password": KIM,
+        "new_password1": "a lasting one 1",
+        "new_password2": "a lasting one 1",
+    }
+    page = client.post("/admin/password_change/", new)
+    assert "has no password in this registry" in page.content.decode()
+    assert not User.objects.get().has_usable_password()
+
+
+def test_no_name_of_a_group_passes_for_a_dn(client: Client, slapd: Directory) -> None:
+    named = f"cn=viewers,ou=groups,{BASE}"
+    escaped = named.replace("=", "\\3D").replace(",", "\\2C")
+    group = f"dn: cn={escaped},ou=groups,{BASE}\nchangetype: "
+    slapd.modify(
+        f"{group}add\nobjectClass: groupOfNames\ncn: {named}\nmember: uid=lee,ou=people,{BASE}\n"
+    )
+    try:
+        assert log_in(client, "lee", LEE).status_code == 403
+    finally:
+        slapd.modify(f"{group}delete\n")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "status", "said"),
+    [
+        ("LDAP_ID_ATTRIBUTE", "nothing", 403, "by what your account is recognized"),
+        ("LDAP_NAME_ATTRIBUTE", "nothing", 403, "gave no name"),
+        ("LDAP_CA_FILE", "/nowhere.pem", 503, "does not answer"),
+        ("LDAP_USER_BASE", "no name", 503, "does not answer"),
+        ("LDAP_GROUP_BASE", "no name", 503, "does not answer"),
+        ("LDAP_USER_FILTER", "(|(uid=%(user)s)(sn=*))", 200, "correct"),
+    ],
+)
+def test_a_setting_that_is_wrong_lets_nobody_in(
+    client: Client,
+    slapd: Directory,
+    settings: Any,
+    setting: str,
+    value: str,
+    status: int,
+    said: str,
+) -> None:
+    setattr(settings, setting, value)
+    answer = log_in(client)
+    assert answer.status_code == status
+    assert said in answer.content.decode()
+    assert not User.objects.exists()
 
 
 @pytest.mark.parametrize("way", ["StartTLS", "LDAPS"])

@@ -13,6 +13,7 @@ from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import reverse
+from django.utils import timezone
 from django_otp.oath import totp
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -366,6 +367,29 @@ def test_nobody_removes_a_factor_before_giving_it(client: Client, kim: User) -> 
 
 
 @pytest.mark.usefixtures("optional")
+@pytest.mark.parametrize("factor", ["9" * 5000, "9" * 30, "²", "-1", ""])
+def test_a_factor_that_nobody_has_removes_none(client: Client, kim: User, factor: str) -> None:
+    device = app(kim)
+    sign_in(client)
+    client.post("/admin/second-factor/", {"code": code_of(device)})
+    assert client.post("/admin/second-factor/remove/", {"factor": factor}).status_code == 302
+    assert second_factor.has_codes(kim)
+
+
+@pytest.mark.usefixtures("optional")
+@pytest.mark.parametrize("ceremony", ["registration", "authentication"])
+def test_a_passkey_that_is_no_json_is_a_bad_request(
+    client: Client, kim: User, ceremony: str
+) -> None:
+    sign_in(client)
+    for step in ("begin", "complete"):
+        address = reverse(f"otp_webauthn:credential-{ceremony}-{step}")
+        for body in (b"\xff", b"[" * 100_000, b"1" * 5000, b"{"):
+            answer = client.post(address, body, content_type="application/json")
+            assert answer.status_code == 400, body[:10]
+
+
+@pytest.mark.usefixtures("optional")
 def test_changing_factors_asks_for_password_and_factor_again(client: Client, kim: User) -> None:
     device = app(kim)
     sign_in(client)
@@ -436,6 +460,24 @@ def test_a_superuser_takes_a_lost_factor_off(admin_client: Client, kim: User) ->
     assert not second_factor.has_codes(kim)
     age(admin_client, confirmed_at=1000)
     assert admin_client.post(ACCOUNTS, sent).headers["Location"].startswith("/admin/confirm/")
+
+
+@pytest.mark.usefixtures("optional")
+def test_to_unlock_an_account_ends_the_wait_after_wrong_codes(
+    client: Client, admin_client: Client, kim: User
+) -> None:
+    device = app(kim)
+    TOTPDevice.objects.update(
+        throttling_failure_count=20, throttling_failure_timestamp=timezone.now()
+    )
+    sign_in(client)
+    page = "/admin/second-factor/"
+    assert client.post(page, {"code": code_of(device)}).status_code == 200
+    unlocked = {"action": "unlock_accounts", "_selected_action": [kim.pk]}
+    assert (
+        "1 account unlocked" in admin_client.post(ACCOUNTS, unlocked, follow=True).content.decode()
+    )
+    assert client.post(page, {"code": code_of(device)}).status_code == 302
 
 
 @pytest.mark.usefixtures("optional")

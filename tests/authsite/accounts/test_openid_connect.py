@@ -1,6 +1,7 @@
 """Sign-on by OpenID Connect, with a provider that lies in every way that it can."""
 
 import hmac
+import json
 import logging
 import threading
 import time
@@ -21,8 +22,8 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from authsite.accounts import second_factor
-from authsite.accounts.sign_on import calls, provider
-from authsite.accounts.sign_on.models import ExternalIdentity
+from authsite.accounts.sign_on import calls, models, provider
+from authsite.accounts.sign_on.models import ExternalIdentity, Person
 from authsite.accounts.sign_on.pending_sign_on import COOKIE, PATH
 from devices.admin.base.reauthentication import CONFIRMED_AT
 from tests.support.lying_provider import (
@@ -226,6 +227,33 @@ def test_an_account_of_the_same_name_is_never_taken(
     assert local.is_superuser
 
 
+def test_what_no_page_could_show_is_left_out(client: Client, liar: LyingProvider) -> None:
+    liar.claims = {"given_name": "K\0im", "family_name": "a\n\u202eb", "email": "kim"}
+    assert sign_on(client, liar).status_code == 302
+    user = User.objects.get(username="kim")
+    assert (user.first_name, user.last_name, user.email) == ("", "", "")
+
+
+def test_two_first_sign_ons_at_once_make_one_account(
+    client: Client, liar: LyingProvider, monkeypatch: Any
+) -> None:
+    made = models._new_account
+    people = [Person("subject-1", name, frozenset(["registry-viewers"])) for name in ("kim", "lee")]
+
+    def slowly(person: Person) -> User:
+        if person.name == "lee":  # the other one comes first
+            known(people[0])
+        return made(person)
+
+    def known(person: Person) -> User:
+        return ExternalIdentity.objects.sign_on("openid", liar.url, person, settings_roles)
+
+    settings_roles = {"registry-viewers": ("Viewer",)}
+    monkeypatch.setattr(models, "_new_account", slowly)
+    assert known(people[1]).username == "kim"
+    assert User.objects.count() == 1
+
+
 @pytest.mark.parametrize("name", ["", "a b", "<b>", "x" * 151, 7, None])
 def test_a_name_that_no_account_can_have_is_refused(
     client: Client, liar: LyingProvider, name: Any
@@ -322,6 +350,12 @@ LIES: dict[str, tuple[Callable[[LyingProvider], None], int, str]] = {
     "an empty subject": (claims(sub=""), 502, "subject"),
     "a subject of 256 characters": (claims(sub="x" * 256), 502, "subject"),
     "a subject that is a number": (claims(sub=1), 502, "sub"),
+    "a subject that no database stores": (claims(sub="subject\0"), 502, "subject"),
+    "a token for ever": (
+        answers("/token", body=b'{"access_token": "a", "token_type": "b", "expires_in": 1e999}'),
+        502, "wrong form",
+    ),
+    "a huge class": (claims(acr="x" * 50_000), 403, "weak"),
     "the hash of another access token": (claims(at_hash="AAAA"), 502, "at_hash"),
     "a key that it does not publish": (signs(with_other_key), 502, "BadSignatureError"),
     "no signature": (signs(unsigned), 502, "UnsupportedAlgorithmError"),
@@ -366,10 +400,11 @@ LIES: dict[str, tuple[Callable[[LyingProvider], None], int, str]] = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_signs_nobody_on(
-    client: Client, liar: LyingProvider, lie: str, caplog: Any, monkeypatch: Any
+    client: Client, liar: LyingProvider, lie: str, caplog: Any, monkeypatch: Any, settings: Any
 ) -> None:
     monkeypatch.setattr(provider, "KEYS_REST_SECONDS", 0)
     change, status, logged = LIES[lie]
+    settings.OIDC_ACR = ["strong"] if logged == "weak" else []
     change(liar)
     caplog.set_level(logging.DEBUG, "authsite")
     answer = sign_on(client, liar)
@@ -380,6 +415,7 @@ def test_a_lie_signs_nobody_on(
     lines = [record for record in caplog.records if "Sign-on refused" in record.getMessage()]
     assert len(lines) == 1
     assert logged in lines[0].getMessage()
+    assert len(lines[0].getMessage()) < 1200
     for secret in (*SECRETS, liar.nonce):
         assert secret not in caplog.text
         assert secret not in page
@@ -400,6 +436,10 @@ LIES_OF_THE_CONFIGURATION: dict[str, tuple[Callable[[LyingProvider], None], int,
     "an address that is none": (says(token_endpoint="http://[::1"), 502, "token_endpoint"),
     "a script for an address": (
         says(authorization_endpoint="javascript:alert(1)"), 502, "authorization_endpoint",
+    ),
+    "half of a character": (
+        lambda liar: liar.metadata.update(authorization_endpoint=liar.url + "/\ud800"),
+        502, "authorization_endpoint",
     ),
     "no endpoint": (says(authorization_endpoint=None), 502, "authorization_endpoint"),
     "shared keys only": (
@@ -570,6 +610,22 @@ def test_unknown_keys_do_not_make_it_ask_again_and_again(
     assert liar.asked.count(DISCOVERY) == 1
 
 
+def test_a_key_that_cannot_be_read_spoils_no_other(client: Client, liar: LyingProvider) -> None:
+    published = KEY.as_dict(private=False)
+    others = [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "x"}, {"kty": 7}, None]
+    body = json.dumps({"keys": [*others, published]}).encode()
+    liar.responses["/jwks"] = lambda: (200, {}, body)
+    assert sign_on(client, liar).status_code == 302
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"keys": null}', b"[" * 100_000])
+def test_what_is_no_key_set_is_not_kept(client: Client, liar: LyingProvider, body: bytes) -> None:
+    liar.responses["/jwks"] = lambda: (200, {}, body)
+    assert sign_on(client, liar).status_code == 502
+    del liar.responses["/jwks"]
+    assert sign_on(client, liar).status_code == 302
+
+
 # --- Confirming before a secret, and second factors -----------------------------------------
 
 GUARDED = "/admin/second-factor/app/"
@@ -610,6 +666,8 @@ def test_a_sign_on_that_is_new_counts(client: Client, liar: LyingProvider, setti
 
 NOT_CONFIRMED: dict[str, tuple[Callable[[LyingProvider], None], int, str]] = {
     "an old proof": (claims(auth_time=NOW - 3600), 403, "did not ask you again"),
+    "a moment that is no number": (claims(auth_time=float("nan")), 403, "did not ask you again"),
+    "a moment before all": (claims(auth_time=-(10**400)), 403, "did not ask you again"),
     "no moment": (without("auth_time"), 403, "did not ask you again"),
     "a moment that is none": (claims(auth_time=True), 403, "did not ask you again"),
     "somebody else": (claims(sub="subject-2"), 403, "with another account"),
@@ -635,6 +693,15 @@ def test_what_confirms_nothing(
     assert User.objects.count() == 1
 
 
+def test_a_subject_that_got_another_account_confirms_nothing(
+    signed_on: Client, liar: LyingProvider
+) -> None:
+    lee = User.objects.create_user("lee")
+    ExternalIdentity.objects.update(user=lee)
+    answer = sign_on(signed_on, liar, CONFIRM, next=GUARDED)
+    assert (answer.status_code, is_anonymous(signed_on)) == (403, True)
+
+
 def test_only_who_signed_on_by_it_confirms_by_it(admin_client: Client, liar: LyingProvider) -> None:
     assert admin_client.get(CONFIRM).status_code == 403
     assert Client().get(CONFIRM)["Location"].startswith("/admin/login/")
@@ -658,6 +725,8 @@ def test_a_class_can_be_demanded_of_every_sign_on(
         ({"amr": ["pwd", "mfa"]}, True),
         ({"acr": "mfa"}, True),
         ({"amr": [["mfa"]]}, False),
+        ({"acr": ["mfa"]}, False),
+        ({"acr": {"mfa": 1}}, False),
     ],
 )
 def test_a_second_factor_of_the_provider_counts_if_it_says_so(
@@ -704,6 +773,14 @@ def test_who_logs_out_is_led_to_the_provider(client: Client, liar: LyingProvider
     assert "logged out" in client.get("/admin/sign-on/signed-out/").content.decode()
 
 
+def test_a_token_with_many_groups_is_in_no_address(client: Client, liar: LyingProvider) -> None:
+    liar.claims = {"groups": [*(f"group {n}" for n in range(2000)), "registry-viewers"]}
+    assert sign_on(client, liar).status_code == 302
+    address = client.post("/admin/logout/").context["provider_address"]
+    assert "client_id=authsite" in address
+    assert len(address) < 1000
+
+
 def test_a_log_out_does_not_need_the_provider(
     client: Client, liar: LyingProvider, caplog: Any
 ) -> None:
@@ -732,17 +809,23 @@ LOGOUTS: dict[str, tuple[dict[str, Any], int]] = {
     "another event": ({"events": {"http://example.com/": {}}}, 400),
     "events that are none": ({"events": [*EVENTS]}, 400),
     "old": ({"iat": NOW - 3600}, 400),
+    "older than the world": ({"iat": -(10**400)}, 400),
+    "a subject that no database stores": ({"sub": "subject\0"}, 400),
     "no subject": ({"sub": None}, 400),
     "no id": ({"jti": None}, 400),
 }
 
 
 @pytest.mark.parametrize("case", LOGOUTS)
-def test_the_provider_ends_sessions(client: Client, liar: LyingProvider, case: str) -> None:
+def test_the_provider_ends_sessions(
+    client: Client, liar: LyingProvider, case: str, monkeypatch: Any
+) -> None:
     changed, status = LOGOUTS[case]
     other = Client()
     sign_on(client, liar)
     sign_on(other, liar)
+    monkeypatch.setattr(provider, "KEYS_REST_SECONDS", 0)
+    liar.key, liar.keys = NEXT_KEY, [NEXT_KEY]  # one that was not there at the sign-on
     token = {
         "iss": liar.url,
         "aud": "authsite",
@@ -770,6 +853,17 @@ def test_a_log_out_that_is_none_ends_nothing(
     assert Client().post(address, {"logout_token": token}).status_code == 400
     assert Client().get(address).status_code == 405
     assert not is_anonymous(client)
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_nobody_gives_themselves_a_password_of_ours(
+    client: Client, liar: LyingProvider, method: str
+) -> None:
+    sign_on(client, liar)
+    new = {"old_password": "", "new_password1": PASSWORD, "new_password2": PASSWORD}
+    page = getattr(client, method)("/admin/password_change/", new)
+    assert "has no password in this registry" in page.content.decode()
+    assert not User.objects.get().has_usable_password()
 
 
 # --- Break-glass accounts -------------------------------------------------------------------
@@ -841,13 +935,16 @@ def test_an_account_is_tied_to_a_subject_and_untied(
         (["nobody", "--subject", "x"], 1),
         (["glass", "--subject", "subject-1"], 1),
         (["glass", "--subject", ""], 2),
+        (["glass", "--subject", "x" * 256], 2),
     ):
         with pytest.raises(CommandError) as refused:
             call_command("tie_account", *words)
         assert refused.value.returncode == code
     call_command("tie_account", "glass", "--subject", "subject-2")
     assert User.objects.get(username="glass").check_password(PASSWORD)
+    assert not is_anonymous(client)
     call_command("tie_account", "kim", "--untie")
+    assert is_anonymous(client), "whoever it was is signed out"
     with pytest.raises(SystemExit):
         call_command("tie_account", "kim", "--untie")
     assert sign_on(client, liar).status_code == 403

@@ -76,6 +76,8 @@ def test_the_session_is_of_whom_the_proxy_names_now(client: Client) -> None:
         ("<kim>", "viewers", "gave no name"),
         ("\xff", "viewers", "gave no name"),
         ("x" * 300, "viewers", "gave no name"),
+        ("kim\0", "viewers", "gave no name"),
+        (("e\u0301" * 150).encode().decode("latin-1"), "viewers", "gave no name"),
         ("taken", "viewers", "There is an account of this name already"),
     ],
 )
@@ -87,6 +89,16 @@ def test_who_cannot_be_signed_on_is_told_why(
     assert answer.status_code == 403
     assert said in answer.content.decode()
     assert "_auth_user_id" not in client.session
+
+
+def test_a_name_that_cannot_be_read_is_refused_whoever_sits_there(
+    client: Client, settings: Any
+) -> None:
+    settings.STAFF_SECOND_FACTOR = "optional"
+    client.force_login(User.objects.create_superuser("glass"))
+    answer = ask(client, "\xff")
+    assert answer.status_code == 403
+    assert "gave no name" in answer.content.decode()
 
 
 def test_a_password_of_ours_goes_on_working_beside_it(client: Client) -> None:

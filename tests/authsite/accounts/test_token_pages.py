@@ -194,8 +194,12 @@ def test_a_service_account_is_made_and_kept() -> None:
     roles = {name: Group.objects.get(name=name).pk for name in ("Operator", "Security", "Viewer")}
     form = {"name": "scanner", "answerable": sam.pk, "purpose": "audits"}
     refused = client.post(f"{ACCOUNTS}add/", {**form, "roles": [roles["Operator"]]})
-    assert "sam may not do this" in refused.content.decode()
-    for name, message in (("a b", "valid username"), ("sam", "of this name exists")):
+    assert "sam does not have these permissions" in refused.content.decode()
+    for name, message in (
+        ("a b", "valid username"),
+        *((taken, "of this name exists") for taken in ("sam", "SAM", "ｓａｍ")),  # noqa: RUF001
+        ("ﬃ" * 150, "at most 150 characters"),
+    ):
         page = client.post(f"{ACCOUNTS}add/", {**form, "name": name}).content.decode()
         assert message in page
     assert not ServiceAccount.objects.exists()

@@ -193,7 +193,10 @@ def test_a_service_account_with_an_unknown_answerable(security: APIClient) -> No
     assert ask(security, "post", "/api/v1/service-accounts", body).status_code == 400
 
 
-def test_a_service_account_with_the_name_of_another(security: APIClient) -> None:
-    body = {"name": "sec", "answerable": User.objects.get(username="sec").pk, "roles": []}
+@pytest.mark.parametrize("name", ["sec", "SEC", "ｓｅｃ", "ﬃ" * 150])  # noqa: RUF001
+def test_an_account_with_the_name_of_another_or_too_long(security: APIClient, name: str) -> None:
+    body = {"name": name, "answerable": User.objects.get(username="sec").pk, "roles": []}
+    refused = ask(security, "post", ACCOUNTS, {"username": name, "roles": []})
+    assert [one["pointer"] for one in refused.json()["errors"]] == ["#/username"]
     refused = ask(security, "post", "/api/v1/service-accounts", body)
     assert [one["pointer"] for one in refused.json()["errors"]] == ["#/name"]

@@ -380,7 +380,9 @@ def test_refuses_who_is_nobody_and_who_may_not(client_of: Client, make_device: A
     assert (nobody.status_code, "Bearer" in nobody.json()["detail"]) == (401, True)
     refused = client_of(account("nobody")).get(LIST)
     assert (refused.status_code, refused.json()["code"]) == (403, "permission-denied")
-    assert refused.json()["detail"] == "The account has not the permission devices.view_device."
+    assert refused.json()["detail"] == (
+        "This account does not have the permission devices.view_device."
+    )
     abroad = client_of(account("other")).get(LIST, headers={"Host": "elsewhere.example"})
     assert (abroad.status_code, "ALLOWED_HOSTS" in abroad.json()["detail"]) == (400, True)
 
