@@ -10,8 +10,8 @@ from devices.management.base import RegistryCommand
 class Command(RegistryCommand):
     help = (
         "Save an assertion: SENDER may COMMAND RECEIVER, SENDER may not COMMAND RECEIVER, or\n"
-        "nobody [outside group:NAME] may PATTERN [RECEIVER]. Changes that break it are asked\n"
-        "about from then on. One that does not hold now is saved, with a warning."
+        "nobody [outside group:NAME] may PATTERN [RECEIVER]. Changes that break it then need a\n"
+        "confirmation. One that does not hold now is saved, with a warning."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

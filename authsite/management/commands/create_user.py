@@ -10,8 +10,8 @@ from authsite.management.accounts import AccountCommand
 
 class Command(AccountCommand):
     help = (
-        "Create an account of staff, with roles. Without a password it logs in by single sign-on\n"
-        "alone, or after `changepassword`. createsuperuser creates one that may do everything."
+        "Create an account of staff, with roles. Without a password it can log in only by single\n"
+        "sign-on, or after `changepassword`. createsuperuser creates one that may do everything."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -14,7 +14,7 @@ class Command(AccountCommand):
     help = (
         "Tie an account to a subject: that of OpenID Connect, in the directory or behind the "
         "proxy, which then signs on as this account and decides its roles. Its password ends, "
-        "unless it is a break-glass account. The log names the subject of whom it refused. "
+        "unless it is a break-glass account. When a sign-on is refused, the log names its subject. "
         "Exit 1 where there is no such account, or the subject has one."
     )
 

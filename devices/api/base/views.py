@@ -18,7 +18,7 @@ from django.db import models, transaction
 from django.db.models import Model, QuerySet
 from django.utils.translation import gettext as _
 from rest_framework import mixins
-from rest_framework.exceptions import MethodNotAllowed
+from rest_framework.exceptions import MethodNotAllowed, NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -63,12 +63,17 @@ class Renderer(JSONRenderer):
 
 
 class Negotiation(DefaultContentNegotiation):
-    """Takes an empty `Accept` header as none: it names nothing that a client would not take."""
+    """Takes an empty `Accept` header as none; answers others that do not fit with what there is."""
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> Any:
         if not request.headers.get("Accept", "").strip(" \t,"):
             return renderers[0], renderers[0].media_type
-        return super().select_renderer(request, renderers, format_suffix)
+        try:
+            return super().select_renderer(request, renderers, format_suffix)
+        except NotAcceptable:
+            kinds = ", ".join(renderer.media_type for renderer in renderers)
+            text = _("Name one of these in the Accept header, or leave it out: %(kinds)s.")
+            raise NotAcceptable(text % {"kinds": kinds}) from None
 
 
 class ApiView(APIView):

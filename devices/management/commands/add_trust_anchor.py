@@ -19,9 +19,7 @@ class Command(RegistryCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="what staff call the authority")
-        parser.add_argument(
-            "file", help="its certificate (PEM, or DER in base64); - for standard input"
-        )
+        parser.add_argument("file", help="its certificate, PEM or DER; - for standard input")
         parser.add_argument(
             "--name-source",
             choices=NameSource.values,

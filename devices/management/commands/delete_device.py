@@ -6,8 +6,8 @@ from devices.management.base import DevicesCommand, summary
 
 class Command(DevicesCommand):
     help = (
-        "Delete devices with their keys, unrevoked certificates and rules. Nothing remembers then\n"
-        "which of their secrets were revoked: to refuse them, disable_device is enough."
+        "Delete devices with their keys, unrevoked certificates and rules. Which of their secrets\n"
+        "were revoked is then not known any more: to keep a device out, use disable_device."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

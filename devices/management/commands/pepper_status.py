@@ -12,11 +12,10 @@ from devices.models import PreSharedKey
 class Command(RegistryCommand):
     help = (
         "Count the keys of devices, the tokens of the API and the signing secrets of webhooks\n"
-        "that hang on each pepper.\n\n"
-        "Each is re-made with the newest pepper when it is next verified, and those of webhooks\n"
-        "when `deliver` starts. A pepper on which\n"
-        "nothing live hangs can leave PEPPERS. Exits with 1 where something live hangs on a\n"
-        "pepper that is not configured: it is refused."
+        "that need each pepper.\n\n"
+        "Each is stored with the newest pepper when it is next verified, and those of webhooks\n"
+        "when `deliver` starts. A pepper that nothing live needs can be taken out of PEPPERS.\n"
+        "Exits with 1 if something live needs a pepper that is not configured: it is refused."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -10,8 +10,8 @@ from devices.models import Device, PreSharedKey
 class Command(DeviceCommand):
     help = (
         "Revoke a key of a device: it admits nobody from its next use on.\n\n"
-        "A device with one live key needs no --key. A session that stands already is not ended\n"
-        "by this: RTIO never asks again for a device that is connected."
+        "A device with one live key needs no --key. When the last usable key is revoked, the live\n"
+        "session of the device is ended at the RTIO servers that are on record: docs/rtio.md."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

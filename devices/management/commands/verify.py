@@ -10,7 +10,7 @@ from devices.values.addresses import AddressError, entity_id
 class Command(RegistryCommand):
     help = (
         "Say whether a device would be let in with a secret, a certificate or both, and why.\n\n"
-        "Asks exactly what the machine endpoints ask. A success leaves no trace of use."
+        "Asks exactly what the machine endpoints ask. A success does not change “last used”."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

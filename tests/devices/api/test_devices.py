@@ -438,6 +438,8 @@ def test_refuses_what_it_would_misread(
     assert not Device.objects.exists()
     if status == 415 and not meta:
         assert "Content-Type application/json" in answer.json()["detail"]
+    if status == 406:
+        assert "application/json" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("accept", ["", " , ", "*/*", "application/json", "text/html, */*;q=0.1"])
