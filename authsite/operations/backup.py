@@ -4,15 +4,18 @@ A file of SQLite is a database, one of PostgreSQL an archive of `pg_dump`: other
 docs/operations.md describes the use.
 """
 
+import errno
+import fcntl
 import hashlib
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +34,8 @@ from devices.models import PreSharedKey
 FORMAT = 1
 BLOCK = 1024 * 1024  # bytes
 TABLE_DATA = re.compile(r" TABLE DATA \S+ (\S+) ")  # of a line of `pg_restore --list`
+STEPS = 100_000  # of SQLite's machine, a few milliseconds
+MIGRATIONS = "django_migrations"
 LOCK_SECONDS = 10  # that a dump waits for a table which somebody changes the columns of
 
 Rows = list[tuple[Any, ...]]
@@ -66,8 +71,7 @@ def manifest_of(file: Path) -> Path:
 def backup(file: Path) -> Manifest:
     """Write a backup, consistent while servers go on, and its manifest; raises BackupError."""
     for path in (file, manifest_of(file)):
-        if path.exists():
-            raise BackupError(f"{path} exists: name another file")
+        _check_free(path)
     with _new_file(file) as part:
         dump = _dump_sqlite if connection.vendor == "sqlite" else _dump_postgresql
         described = dump(part)
@@ -97,9 +101,9 @@ def restore(file: Path, *, replace: str | None = None) -> Manifest:
     if newer := [f"{app}.{name}" for app, name in manifest.migrations if not _is_known(app, name)]:
         raise BackupError(f"the backup is of a newer release: {', '.join(newer)} is not known here")
     if connection.vendor == "sqlite":
-        _restore_sqlite(file, replace)
+        _restore_sqlite(file, manifest, replace)
     else:
-        _restore_postgresql(file, replace)
+        _restore_postgresql(file, manifest, replace)
     return manifest
 
 
@@ -189,18 +193,29 @@ def _dump_sqlite(part: Path) -> dict[str, Any]:
     """Write a copy by VACUUM INTO: of one moment, in one go, while others write."""
     source = _database_file()
     with _open(source) as database:
-        database.execute("VACUUM INTO ?", [str(part)])
+        database.set_progress_handler(lambda: 0, STEPS)  # where Python sees that it is to end
+        try:
+            database.execute("VACUUM INTO ?", [str(part)])
+        except sqlite3.OperationalError as error:
+            raise BackupError(f"{source} cannot be copied to {part}: {error}") from error
     with _open(part) as copy:
         _check_sqlite(copy, part)
-        tables = copy.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' "
-            "ESCAPE '~'"
-        )
-        described = _described(lambda sql: list(copy.execute(sql)), [row[0] for row in tables])
+        tables = _tables_of(copy)
+        if MIGRATIONS not in tables:
+            raise BackupError(f"{source} is no registry: it has not been migrated")
+        described = _described(lambda sql: list(copy.execute(sql)), tables)
         return {"server": sqlite3.sqlite_version, **described}
 
 
-def _restore_sqlite(file: Path, replace: str | None) -> None:
+def _tables_of(database: sqlite3.Connection) -> list[str]:
+    found = database.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' "
+        "ESCAPE '~'"
+    )
+    return [name for (name,) in found]
+
+
+def _restore_sqlite(file: Path, manifest: Manifest, replace: str | None) -> None:
     """Put a copy in the place of the database, with nothing of the old one beside it."""
     target = _database_file()
     connections.close_all()
@@ -212,6 +227,13 @@ def _restore_sqlite(file: Path, replace: str | None) -> None:
         shutil.copyfile(file, part)
         with _open(part) as copy:
             _check_sqlite(copy, part)
+            counted = _counted(lambda sql: list(copy.execute(sql)), _tables_of(copy))
+        if counted != manifest.rows:
+            raise BackupError(f"{file} does not hold the rows that its manifest says")
+        if target.exists():  # whoever could read it can read what takes its place
+            shutil.copymode(target, part)
+            with suppress(PermissionError):
+                os.chown(part, target.stat().st_uid, target.stat().st_gid)
         # A write-ahead log of another database would be read as if it were this one's.
         for suffix in ("-wal", "-shm", "-journal"):
             target.with_name(target.name + suffix).unlink(missing_ok=True)
@@ -277,6 +299,9 @@ def _dump_postgresql(part: Path) -> dict[str, Any]:
             cursor, "SELECT pg_export_snapshot(), current_setting('server_version')"
         )
         tables = connection.introspection.table_names(cursor)
+        if MIGRATIONS not in tables:
+            name = connection.settings_dict["NAME"]
+            raise BackupError(f"{name} is no registry: it has not been migrated")
         described = _described(lambda sql: _fetch(cursor, sql), tables)
         _run(
             *("pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={part}"),
@@ -287,10 +312,10 @@ def _dump_postgresql(part: Path) -> dict[str, Any]:
     return {"server": version, **described}
 
 
-def _restore_postgresql(file: Path, replace: str | None) -> None:
+def _restore_postgresql(file: Path, manifest: Manifest, replace: str | None) -> None:
     """Restore an archive in one transaction, once the database is empty."""
     name = connection.settings_dict["NAME"]
-    _check_archive(file, {})
+    _check_archive(file, manifest.rows)
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         if tables := connection.introspection.table_names(cursor):
             if replace != name:
@@ -305,7 +330,12 @@ def _restore_postgresql(file: Path, replace: str | None) -> None:
             cursor.execute(f"DROP TABLE {quoted} CASCADE")
     connection.ensure_connection()
     words = ("--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges")
-    _run("pg_restore", *words, _conninfo(), str(file))
+    try:
+        _run("pg_restore", *words, _conninfo(), str(file))
+    except BackupError as error:
+        raise BackupError(
+            f"{error}\n{name} is empty now: restore again once this is mended"
+        ) from error
 
 
 def _check_archive(archive: Path, tables: dict[str, int]) -> None:
@@ -341,7 +371,10 @@ def _run(program: str, *words: str) -> str:
         check=False,
     )
     if done.returncode:
-        raise BackupError(f"{program}: {done.stderr.strip()}")
+        said = [done.stderr.strip()] if done.stderr.strip() else []
+        if done.returncode < 0:
+            said.append(f"ended by {signal.Signals(-done.returncode).name}")
+        raise BackupError(f"{program}: {'; '.join(said)}")
     return done.stdout
 
 
@@ -354,25 +387,59 @@ def _not_empty(name: str) -> BackupError:
 
 @contextmanager
 def _new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty file beside `path`, readable by its owner alone, that takes its place."""
+    """Yield an empty file beside `path`, readable by its owner alone, that takes its place.
+
+    One process at a time has it; what a killed one left of it is removed.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
-        part.unlink(missing_ok=True)
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with suppress(FileNotFoundError), part.open("rb") as left:
+            _hold(left.fileno(), part)
+            _remove(part)
+        written = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
-            yield part
-            with part.open("rb") as written:
-                os.fsync(written.fileno())
-            if not replace and path.exists():
-                raise BackupError(f"{path} exists: name another file")
-            part.replace(path)
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+            _hold(written, part)
+            try:
+                yield part
+                os.fsync(written)
+                if not replace:
+                    _check_free(path)
+                part.replace(path)
+            except BaseException:
+                _remove(part)
+                raise
         finally:
-            part.unlink(missing_ok=True)
+            os.close(written)
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:  # it names what was read
+            raise BackupError(f"{path}: {error.strerror}") from error
         raise BackupError(f"{error.filename or path}: {error.strerror}") from error
+
+
+def _check_free(path: Path) -> None:
+    if path.exists():
+        raise BackupError(f"{path} exists: name another file")
+
+
+def _hold(descriptor: int, part: Path) -> None:
+    """Lock a file until it is closed; raises BackupError where another process has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_ours = part.stat().st_ino == os.fstat(descriptor).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        is_ours = False
+    except OSError:  # a file system that knows no locks
+        return
+    if not is_ours:
+        raise BackupError(f"{part} is being written: wait until that is over")
+
+
+def _remove(part: Path) -> None:
+    for suffix in ("", "-journal"):  # SQLite's, of what was not written to the end
+        part.with_name(part.name + suffix).unlink(missing_ok=True)
 
 
 def _digest(file: Path) -> str:

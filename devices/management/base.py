@@ -9,12 +9,15 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
@@ -32,6 +35,7 @@ from devices.values.moments import parse_moment, written
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
 
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -105,6 +109,27 @@ def summary(gone: Mapping[str, int]) -> tuple[dict[str, int], str]:
     return deleted, ", ".join(f"{n} {label}" for label, n in deleted.items())
 
 
+@contextmanager
+def ends_in_order() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end what runs as an error does: nothing half done stays behind.
+
+    One that is ignored, as under nohup, stays so.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    ours = [one for one in ENDING if is_main and signal.getsignal(one) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
 class RegistryCommand(BaseCommand):
     """A command that answers people in text and machines in JSON."""
 
@@ -136,8 +161,13 @@ class RegistryCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run; a rule's refusal ends with 1 and its message, an unreachable database with 2."""
         try:
-            with history.origin(history.Origin.COMMAND, user=os_user(), reason=self.name):
+            with (
+                ends_in_order(),
+                history.origin(history.Origin.COMMAND, user=os_user(), reason=self.name),
+            ):
                 return super().execute(*args, **options)
+        except KeyboardInterrupt:
+            raise CommandError("interrupted", returncode=128 + signal.SIGINT) from None
         except ValidationError as error:
             raise CommandError("; ".join(faults(error)), returncode=1) from error
         except DatabaseError as error:

@@ -1,5 +1,6 @@
 """Backup and restoration of a real database, beside and without a running server."""
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -119,9 +120,9 @@ def test_a_restored_registry_answers_as_the_specifications_say(
 
 
 def test_what_is_not_empty_is_lost_only_by_its_name(
-    taken: tuple[Path, dict[str, Any]], migrated: Server
+    taken: tuple[Path, dict[str, Any]], migrated: Server, tmp_path: Path
 ) -> None:
-    file, _said = taken
+    file, said = taken
     migrated.manage("add_device", "of-the-database-before-00000000")
     for words in ((), ("--replace", "another")):
         refused = manage(migrated, "restore", file, *words)
@@ -132,6 +133,13 @@ def test_what_is_not_empty_is_lost_only_by_its_name(
         assert busy.returncode == 1
         assert "stop the servers first" in busy.stderr
         assert b'"code":"NOT_FOUND"' in migrated.ask("POST", "/deviceverifier", QUESTION).body
+    # Nor is it lost to a file that lacks what its manifest says.
+    lacking = copied(file, tmp_path)
+    edit(lacking, rows=said["rows"] | {"devices_lost": 1})
+    refused = manage(migrated, "restore", lacking, "--replace", name_of(migrated))
+    assert refused.returncode == 1
+    assert "lacks devices_lost" in refused.stderr or "does not hold the rows" in refused.stderr
+    assert manage(migrated, "show_device", "of-the-database-before-00000000").returncode == 0
     done = manage(migrated, "restore", file, "--replace", name_of(migrated))
     assert done.returncode == 0, done.stderr
     assert migrated.manage("verify", "cfa09baa-4913-4ad7-a936-2e26f9671b05", "--secret-stdin",
@@ -180,14 +188,19 @@ def test_no_log_of_another_database_is_read_with_a_restored_one(
 def test_what_is_no_backup_of_this_registry_is_refused(
     taken: tuple[Path, dict[str, Any]], tmp_path: Path, damage: Any, message: str
 ) -> None:
-    file = tmp_path / "copy"
-    for suffix in ("", ".json"):
-        copied = taken[0].with_name(taken[0].name + suffix).read_bytes()
-        file.with_name(file.name + suffix).write_bytes(copied)
+    file = copied(taken[0], tmp_path)
     damage(file)
     with pytest.raises(CommandError, match=message) as refused:
         call_command("restore", str(file))
     assert refused.value.returncode == 1
+
+
+def copied(file: Path, folder: Path) -> Path:
+    """Return a copy of a backup, with its manifest."""
+    for suffix in ("", ".json"):
+        content = file.with_name(file.name + suffix).read_bytes()
+        (folder / f"copy{suffix}").write_bytes(content)
+    return folder / "copy"
 
 
 def edit(file: Path, **changes: object) -> None:
@@ -210,6 +223,34 @@ def test_nothing_is_written_over(taken: tuple[Path, dict[str, Any]]) -> None:
         call_command("backup", str(taken[0]))
     with pytest.raises(CommandError, match="No such file or directory"):
         call_command("backup", str(taken[0].parent / "no folder" / "file"))
+
+
+def test_one_process_at_a_time_writes_a_backup_and_a_killed_one_leaves_nothing(
+    migrated: Server, tmp_path: Path
+) -> None:
+    part, file = tmp_path / ".one.part", tmp_path / "one"
+    part.write_bytes(b"of a run that goes on")
+    part.with_name(".one.part-journal").write_bytes(b"x")
+    with part.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        refused = manage(migrated, "backup", file)
+        assert refused.returncode == 1
+        assert ".one.part is being written" in refused.stderr
+        assert part.read_bytes() == b"of a run that goes on"
+    done = manage(migrated, "backup", file)  # the run was killed
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.glob(".one*"))
+
+
+def test_what_is_no_registry_or_no_file_is_not_backed_up(empty: Server, tmp_path: Path) -> None:
+    if not POSTGRES:
+        Path(empty.database_url.removeprefix("sqlite:///")).touch()
+    refused = manage(empty, "backup", tmp_path / "file")
+    assert refused.returncode == 1
+    assert "it has not been migrated" in refused.stderr
+    assert not list(tmp_path.glob("*file*"))
+    with pytest.raises(CommandError, match="two files"):
+        call_command("backup", "-")
 
 
 @pytest.mark.skipif(not POSTGRES, reason="PostgreSQL's programs")

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ from django.db import OperationalError
 
 from authsite.models import ApiToken
 from devices.authentication import authenticate
-from devices.management.base import duration, moment
+from devices.management.base import RegistryCommand, duration, moment
 from devices.models import Certificate, Device, PreSharedKey
 from tests.support import pki
 
@@ -381,6 +383,43 @@ def test_an_argument_in_another_encoding_is_refused_in_words(
     printed, complaint = run(*words, stdin="a secret\n", code=code)
     assert complaint or printed
     assert Device.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "handler", "code"),
+    [
+        (signal.SIGTERM, signal.SIG_DFL, 128 + signal.SIGTERM),
+        (signal.SIGHUP, signal.SIG_DFL, 128 + signal.SIGHUP),
+        (signal.SIGHUP, signal.SIG_IGN, None),  # nohup
+        (signal.SIGINT, signal.default_int_handler, 128 + signal.SIGINT),
+    ],
+)
+def test_a_signal_ends_a_command_as_an_error_does(
+    number: int, handler: Any, code: int | None
+) -> None:
+    """Whatever it began is undone, and its files are removed."""
+    undone = []
+
+    class Command(RegistryCommand):
+        def handle(self, *args: Any, **options: Any) -> None:
+            try:
+                os.kill(os.getpid(), number)
+            except BaseException:
+                undone.append(number)
+                raise
+
+    before = signal.signal(number, handler)
+    try:
+        if code is None:
+            call_command(Command())
+        else:
+            with pytest.raises((SystemExit, CommandError)) as ended:
+                call_command(Command())
+            assert getattr(ended.value, "returncode", getattr(ended.value, "code", 0)) == code
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+    assert undone == ([] if code is None else [number])
 
 
 # --- What nobody means ----------------------------------------------------------------------

@@ -19,6 +19,8 @@ class Command(RegistryCommand):
         parser.add_argument("file", type=Path, help="a file that does not exist yet")
 
     def handle(self, *, file: Path, **options: Any) -> None:
+        if str(file) == "-":
+            raise CommandError("a backup is two files: name one", returncode=2)
         try:
             manifest = backup(file.absolute())
         except BackupError as error:

@@ -22,8 +22,9 @@ class Command(RegistryCommand):
 
     def handle(self, *, seconds: float, **options: Any) -> None:
         ended = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_signal: ended.set())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, lambda *_signal: ended.set())
         timer = None
         if seconds != float("inf"):
             timer = threading.Timer(seconds, ended.set)
