@@ -37,7 +37,7 @@ HOUR = timedelta(hours=1)
 DAYS = 3  # of calls
 SEED = 17217
 GUESSED = 7  # hours, in which somebody tried more and more secrets of one device
-DISABLED, KEYLESS, ENDED = 3, 7, 9  # of 17 devices, of 13, of 11
+DISABLED, KEYLESS = 3, 7  # of 17 devices, of 13
 STOLEN, ROTATED = 5, 13  # devices
 CERTIFIED = (33, 46)  # devices without a key, which certificates admit
 SITES = {"Berlin": ("north", "south"), "Shenzhen": ("tower", "garage"), "Zürich": ("lake",)}
@@ -128,12 +128,9 @@ def _keys(device: Device, number: int, now: datetime) -> None:
     if number % 13 == KEYLESS:
         return
     months = now + (40 + 7 * number) * DAY  # some end in each season of the year to come
-    ends = {2: now + 9 * DAY, 4: months, 6: months, 8: now + 23 * DAY}
+    ends = {2: now + 9 * DAY, 4: months, 6: months, 8: now + 23 * DAY, 9: now - 3 * DAY}
     not_after = ends.get(number % 11)
-    key, _secret = PreSharedKey.objects.issue(device=device, label="factory", not_after=not_after)
-    if number % 11 == ENDED:
-        key.end_by(now - 3 * DAY)
-        key.save()
+    PreSharedKey.objects.issue(device=device, label="factory", not_after=not_after)
     if number == ROTATED:  # its old key ends, another lasts
         PreSharedKey.objects.issue(device=device, label="rotated")
 

@@ -169,12 +169,6 @@ def _generate() -> tuple[str, dict[str, Any]]:
     return secret, {"scheme": Scheme.HMAC_SHA256, "hint": f"{secret[:HINT_CHARACTERS]}…"}
 
 
-def check_end(ends: datetime | None) -> None:
-    """Raise ValidationError where a new key would have ended before it is issued."""
-    if ends is not None and ends <= timezone.now():
-        raise ValidationError({"not_after": _("This time is past.")}, code="past")
-
-
 def _hold(device: Device) -> None:
     """Lock the device, so that each change of its keys sees what the one before it left."""
     Device.objects.select_for_update(no_key=True).filter(pk=device.pk).exists()
@@ -266,13 +260,8 @@ class PreSharedKey(Revocable):
         return self.scheme == Scheme.ARGON2ID
 
     def clean(self) -> None:
-        """Bound what a wrong secret can cost: few live chosen keys for one device.
-
-        A new key does not end in the past, which is a slip; one that there is may be ended so.
-        """
+        """Bound what a wrong secret can cost: few live chosen keys for one device."""
         super().clean()
-        if self._state.adding:
-            check_end(self.not_after)
         if not self.is_chosen or self.revoked_at is not None or self.device_id is None:
             return
         others = PreSharedKey.objects.filter(device=self.device_id, scheme=Scheme.ARGON2ID)

@@ -23,10 +23,7 @@ NOW = timezone.now()
 
 
 def key_of(device: Device, **fields: Any) -> PreSharedKey:
-    key, _secret = PreSharedKey.objects.issue(device=device)
-    if fields:
-        PreSharedKey.objects.filter(pk=key.pk).update(**fields)
-    return key
+    return PreSharedKey.objects.issue(device=device, **fields)[0]
 
 
 def certificate_of(device: Device, pin: str = "certificate", **dates: Any) -> Certificate:

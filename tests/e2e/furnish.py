@@ -36,8 +36,9 @@ def groups_and_devices(now: datetime) -> None:
                 device.groups.add(group)
                 ends = (None, now + 9 * DAY, now + 400 * DAY, now - 3 * DAY)[number % 4]
                 if number % 5:
-                    key, _secret = PreSharedKey.objects.issue(device=device, label="factory")
-                    PreSharedKey.objects.filter(pk=key.pk).update(not_after=ends)
+                    key, _secret = PreSharedKey.objects.issue(
+                        device=device, label="factory", not_after=ends
+                    )
                     if number == 6:
                         key.revoke(by="admin", reason="The device was stolen.")
                 if number % 3:

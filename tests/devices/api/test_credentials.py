@@ -131,7 +131,6 @@ WRONG_DEVICES = [
         {"key": {"not_after": "2020-01-01T00:00:00Z", "not_before": "2021-01-01T00:00:00Z"}},
         "#/key/not_after",
     ),
-    ({"key": {"not_after": "2020-01-01T00:00:00Z"}}, "#/key/not_after"),
     ({"certificate": "no certificate"}, "#/certificate"),
     ({"groups": [404]}, "#/groups/0"),
 ]
