@@ -1,5 +1,7 @@
 """The site itself as an app: its commands, and the admin site that staff see."""
 
+from typing import Any
+
 # Not documented; tests/authsite/test_undocumented_names.py fails where it goes.
 from axes.apps import AppConfig as AxesConfig
 from django.apps import AppConfig
@@ -14,7 +16,7 @@ class AuthsiteConfig(AppConfig):
     def ready(self) -> None:
         """Register checks, the events of accounts, and the tokens, whose digests need peppers."""
         # Models, and what imports them, are loaded by now, and not before.
-        from django.contrib.auth.models import User
+        from django.contrib.auth.models import Group, User
 
         from authsite import checks  # noqa: F401
         from authsite.accounts import events  # noqa: F401
@@ -23,7 +25,11 @@ class AuthsiteConfig(AppConfig):
         from devices.extension_points import ENDINGS, FORGETS, PEPPERED
         from devices.values.text import check_visible
 
-        User._meta.get_field("username").validators.append(check_visible)
+        names = {User: ("username", "first_name", "last_name"), Group: ("name",)}
+        for model, fields in names.items():
+            for field in fields:
+                kept: Any = model._meta.get_field(field)
+                kept.validators.append(check_visible)
         PEPPERED["tokens"] = ApiToken
         ENDINGS.append(ApiToken.objects.ending)
         FORGETS["sessions"] = forget

@@ -12,7 +12,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group, Permission, User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -25,6 +25,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from authsite.accounts import login, second_factor
 from authsite.accounts.account import Account
+from authsite.accounts.sessions import end_sessions
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.tokens import scopes
 from devices.admin.base.forms import CurrentForm, RowsField
@@ -102,6 +103,14 @@ def permissions_field(db_field: Any) -> Any:
 
 class StaffForm(CurrentForm, UserChangeForm):
     """Change an account, and undo nothing that others changed meanwhile."""
+
+    def clean_username(self) -> str:
+        """Refuse the name of another account, in whatever capitals."""
+        name: str = self.cleaned_data["username"]
+        others = User.objects.filter(username__iexact=name).exclude(pk=self.instance.pk)
+        if "username" in self.changed_data and others.exists():
+            raise ValidationError(_("An account of this name exists."))
+        return name
 
 
 class NamedMixin(admin.ModelAdmin):
@@ -181,7 +190,7 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
     list_filter = [("groups", RoleFilter), "is_superuser", "is_active"]
     filter_horizontal = ()
     readonly_fields = ["factor", "standing", "signs_on_by", LAST_LOGIN, JOINED]
-    actions = ["unlock_accounts", "remove_second_factors"]
+    actions = ["unlock_accounts", "log_out", "remove_second_factors"]
     fieldsets = [
         (None, {"fields": ["username", "first_name", "last_name", "email"]}),
         (
@@ -308,6 +317,26 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
                 self.log_change(request, user, "Unlocked.")
         text = ngettext("%(n)d account unlocked.", "%(n)d accounts unlocked.", unlocked)
         self.message_user(request, text % {"n": unlocked}, messages.SUCCESS)
+
+    @admin.action(description=gettext_lazy("Log out selected accounts"), permissions=["change"])
+    def log_out(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """End all sessions of the selected accounts but this one, after a confirmation."""
+        if not is_confirmed(request, queryset):
+            return confirmation(
+                self,
+                request,
+                queryset,
+                title=_("Log out accounts"),
+                text=_("All sessions of these accounts end at once, in every browser; what is "
+                       "being typed there is lost. They can log in again:"),
+                button=_("Log out"),
+            )  # fmt: skip
+        ended = end_sessions(queryset, keep=request.session.session_key)
+        for user in queryset:
+            self.log_change(request, user, "Logged out everywhere.")
+        text = ngettext("%(n)d session ended.", "%(n)d sessions ended.", ended)
+        self.message_user(request, text % {"n": ended}, messages.SUCCESS)
+        return None
 
     def has_remove_factors_permission(self, request: HttpRequest) -> bool:
         """Leave it to superusers: without its second factor an account is open to a password."""

@@ -18,6 +18,7 @@ import qrcode.image.svg
 from django.conf import settings
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.base import SessionBase
 from django.db import transaction
 from django.http import HttpRequest
 from django_otp import verify_token
@@ -27,6 +28,7 @@ from django_otp_webauthn.models import WebAuthnCredential
 
 FACTORS = (TOTPDevice, StaticDevice, WebAuthnCredential)
 BY_PROVIDER = "second_factor_by_provider"  # in a session: a provider of sign-on asked for it
+ENROLLING = "enrolling_app"  # likewise: the app that is being set up in it
 RECOVERY_CODES = 10
 CODE_LENGTH = 10  # of 31 characters: 49 bits
 CODE_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without look-alikes
@@ -96,15 +98,23 @@ def totp_device(user: User) -> TOTPDevice | None:
     return TOTPDevice.objects.devices_for_user(user, confirmed=True).first()
 
 
-def begin_enrolment(user: User) -> TOTPDevice:
-    """Return the account's app that is being enrolled: one that no code has confirmed yet."""
-    pending = TOTPDevice.objects.devices_for_user(user, confirmed=False).first()
-    return pending or TOTPDevice.objects.create(user=user, name="app", confirmed=False)
+def begin_enrolment(user: User, session: SessionBase) -> TOTPDevice:
+    """Return the app that is being enrolled in a session: one that no code has confirmed yet.
+
+    What another session was shown is never confirmed here: somebody else may have seen it.
+    """
+    pending = TOTPDevice.objects.devices_for_user(user, confirmed=False)
+    own = pending.filter(pk=session.get(ENROLLING)).first()
+    if own is None:
+        pending.delete()
+        own = TOTPDevice.objects.create(user=user, name="app", confirmed=False)
+        session[ENROLLING] = own.pk
+    return own
 
 
-def finish_enrolment(user: User, code: str) -> TOTPDevice | None:
+def finish_enrolment(user: User, session: SessionBase, code: str) -> TOTPDevice | None:
     """Replace the account's app by the one that is being enrolled, if the code is its own."""
-    pending = begin_enrolment(user)
+    pending = begin_enrolment(user, session)
     if not TOTP_CODE.match(code) or verify_token(user, pending.persistent_id, code) is None:
         return None
     with transaction.atomic():

@@ -1,9 +1,12 @@
 """Sessions of staff in the database, under a hash of their keys."""
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from django.contrib.auth import SESSION_KEY as USER_KEY
+from django.contrib.auth.models import User
 from django.contrib.sessions.backends import db
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.contrib.sessions.models import Session
@@ -20,6 +23,22 @@ def stored_key(session_key: str | None) -> str:
 def forget(now: datetime) -> int:
     """Delete the sessions that have expired; return how many."""
     deleted: int = Session.objects.filter(expire_date__lt=now).delete()[0]
+    return deleted
+
+
+def end_sessions(users: Iterable[User], *, keep: str | None = None) -> int:
+    """Delete the sessions of accounts, but the one of the key `keep`; return how many.
+
+    It reads all sessions, which are those of staff.
+    """
+    owners, read = {str(user.pk) for user in users}, SessionStore().decode
+    ended = [
+        key
+        for key, text in Session.objects.values_list("pk", "session_data").iterator()
+        if read(text).get(USER_KEY) in owners
+    ]
+    own = stored_key(keep)
+    deleted: int = Session.objects.filter(pk__in=ended).exclude(pk=own).delete()[0]
     return deleted
 
 

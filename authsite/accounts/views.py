@@ -253,13 +253,14 @@ class AccountPages(admin.AdminSite):
         user = self._enrolling(request)
         form = EnrolForm(request.POST or None)
         if form.is_valid():
-            app = second_factor.finish_enrolment(user, form.cleaned_data["code"].strip())
+            code = form.cleaned_data["code"].strip()
+            app = second_factor.finish_enrolment(user, request.session, code)
             if app is not None:
                 otp_login(request, app)
                 messages.success(request, _("Your app is set up. Its codes are asked from now on."))
                 return self._codes_or_factors(request, user)
             form.add_error("code", _("This is not the code that the app shows now. Try the next."))
-        pending = second_factor.begin_enrolment(user)
+        pending = second_factor.begin_enrolment(user, request.session)
         return self._page(
             request,
             "enrol_app",

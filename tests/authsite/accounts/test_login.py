@@ -306,6 +306,22 @@ def test_setting_up_an_app(client: Client, kim: User) -> None:
 
 
 @pytest.mark.usefixtures("optional")
+def test_what_another_session_was_shown_sets_nothing_up(client: Client, kim: User) -> None:
+    other = Client()
+    sign_in(other)
+    other.get("/admin/second-factor/app/")
+    seen = TOTPDevice.objects.get()
+    sign_in(client)
+    page = client.get("/admin/second-factor/app/").content.decode()
+    assert second_factor.typed_key(seen) not in page
+    client.post("/admin/second-factor/app/", {"code": code_of(seen)})
+    assert not TOTPDevice.objects.filter(confirmed=True).exists()
+    again = client.get("/admin/second-factor/app/").content.decode()
+    assert second_factor.typed_key(TOTPDevice.objects.get()) in page, "a page that is shown twice"
+    assert second_factor.typed_key(TOTPDevice.objects.get()) in again
+
+
+@pytest.mark.usefixtures("optional")
 def test_who_has_an_app_gives_its_code(client: Client, kim: User) -> None:
     device = app(kim)
     sign_in(client)
@@ -460,6 +476,25 @@ def test_a_superuser_takes_a_lost_factor_off(admin_client: Client, kim: User) ->
     assert not second_factor.has_codes(kim)
     age(admin_client, confirmed_at=1000)
     assert admin_client.post(ACCOUNTS, sent).headers["Location"].startswith("/admin/confirm/")
+
+
+def test_staff_log_an_account_out_everywhere(
+    client: Client, admin_client: Client, admin_user: User, kim: User
+) -> None:
+    other = Client()
+    sign_in(client)
+    sign_in(other)
+    stranger = Client()
+    stranger.force_login(User.objects.create_superuser("lee"))
+    chosen = {"action": "log_out", "_selected_action": [kim.pk, admin_user.pk]}
+    page = admin_client.post(ACCOUNTS, chosen)
+    assert client.get("/admin/").status_code == 200
+    answer = admin_client.post(
+        ACCOUNTS, {**chosen, **dict(page.context["own_hidden"])}, follow=True
+    )
+    assert "2 sessions ended." in answer.content.decode(), "one's own goes on"
+    opened = [one.get("/admin/").status_code for one in (client, other, stranger, admin_client)]
+    assert opened == [302, 302, 200, 200]
 
 
 @pytest.mark.usefixtures("optional")

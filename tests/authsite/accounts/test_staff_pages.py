@@ -48,6 +48,26 @@ def test_a_role_makes_somebody_staff_and_the_loss_of_the_last_one_ends_it(
     assert kim.is_staff
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("first_name", "Ki\u202em", "U+202E"),
+        ("last_name", "Sm\nith", "U+000A"),
+        ("username", "ADMIN", "An account of this name exists."),
+        ("username", "ａｄｍｉｎ", "An account of this name exists."),  # noqa: RUF001
+    ],
+)
+def test_a_name_that_would_mislead_is_refused(
+    admin_client: Client, kim: User, field: str, value: str, message: str
+) -> None:
+    address = f"{LIST}{kim.pk}/change/"
+    answer = admin_client.post(address, inputs(admin_client.get(address)) | {field: value})
+    assert message in answer.content.decode()
+    save(admin_client, kim, username="KIM")
+    named = admin_client.post("/admin/auth/group/add/", {"name": "Vie\u200bwer"})
+    assert "U+200B" in named.content.decode()
+
+
 def test_a_new_account_gets_its_roles_at_once(admin_client: Client) -> None:
     page = admin_client.get(f"{LIST}add/")
     new = {"username": "lee", "password1": PASSWORD, "password2": PASSWORD}
