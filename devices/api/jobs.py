@@ -32,7 +32,7 @@ from devices.api.base.views import ReadMixin, RegistryViewSet
 from devices.background.jobs import DELETING, NEEDED, WRITING, sealed
 from devices.history.context import current_reason
 from devices.models import Device, DeviceGroup, Job
-from devices.models.job import MAX_UNFINISHED, JobKind, JobState
+from devices.models.job import MAX_UNFINISHED, REQUIRED, JobKind, JobState, asked_with
 from devices.transfer.formats import MAX_BYTES, Format
 
 MAX_DELETED = 200_000  # devices in one job
@@ -106,8 +106,8 @@ class JobViewSet(ReadMixin, RegistryViewSet):
         "list": (),
         "retrieve": (),
         "cancel": (),
-        "import_devices": ("devices.add_device", "devices.change_device"),
-        "delete_devices": ("devices.delete_device",),
+        "import_devices": REQUIRED[JobKind.IMPORT_DEVICES],
+        "delete_devices": REQUIRED[JobKind.DELETE_DEVICES],
     }
     parameters = {"import_devices": ("format", *OPTIONS)}
 
@@ -117,8 +117,7 @@ class JobViewSet(ReadMixin, RegistryViewSet):
     @property
     def _asks(self) -> str:
         grant: Any = grant_of(self.request)
-        who: Any = self.request.user if grant is None else grant
-        return f"{type(who).__name__} {who.pk}"
+        return asked_with(self.request.user if grant is None else grant)
 
     @extend_schema(
         request={"application/octet-stream": OpenApiTypes.BINARY},

@@ -22,7 +22,7 @@ from devices.credentials import hashing
 from devices.credentials.sealing import seal, unseal
 from devices.extension_points import WATCHES
 from devices.models import Device, Job
-from devices.models.job import LEASE, JobKind, JobState
+from devices.models.job import LEASE, REQUIRED, JobKind, JobState
 from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options, Progress
@@ -145,6 +145,11 @@ def _do(job: Job, progress: ProgressWriter) -> None:
     origin = history.origin(history.Origin.API, user=job.owner, reason=job.reason)
     if not job.owner.is_active:
         raise ValidationError(_("The account that asked for it is disabled."))
+    if lost := [one for one in REQUIRED[JobKind(job.kind)] if not job.owner.has_perm(one)]:
+        raise ValidationError(
+            _("The account that asked for it may not do it any more: %(names)s."),
+            params={"names": ", ".join(lost)},
+        )
     if job.kind == JobKind.DELETE_DEVICES:
         progress.begin(DELETING, len(job.parameters["devices"]))
         with transaction.atomic(), origin:

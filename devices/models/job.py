@@ -28,7 +28,17 @@ class JobState(models.TextChoices):
     CANCELLED = "cancelled", _("cancelled")
 
 
+# What whoever asks must be permitted, then and when it is done.
+REQUIRED = {
+    JobKind.IMPORT_DEVICES: ("devices.add_device", "devices.change_device"),
+    JobKind.DELETE_DEVICES: ("devices.delete_device",),
+}
 UNFINISHED = (JobState.WAITING, JobState.RUNNING)
+
+
+def asked_with(asks: Any) -> str:
+    """Return what a job keeps of the token or the account that asks for it."""
+    return f"{type(asks).__name__} {asks.pk}"
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -59,6 +69,15 @@ class JobQuerySet(models.QuerySet["Job"]):
     def held(self, job: "Job", claim: UUID | None) -> "JobQuerySet":
         """Return the job if that claim of it still holds."""
         return self.filter(pk=job.pk, claim=claim, state=JobState.RUNNING)
+
+    def asked_by(self, *asks: models.Model) -> "JobQuerySet":
+        """Return what tokens have asked for, or accounts that used none."""
+        return self.filter(asked_with__in=[asked_with(one) for one in asks])
+
+    def cancel(self, now: datetime) -> None:
+        """Cancel those that are not over, each at its next step."""
+        for job in self.unfinished():
+            job.cancel(now)
 
     def forget(self, now: datetime) -> int:
         """Delete what has been over for long; return how many."""

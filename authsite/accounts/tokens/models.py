@@ -36,7 +36,7 @@ from devices.credentials import hashing
 from devices.extension_points import Ending
 from devices.history import Records
 from devices.history.context import current_user
-from devices.models import DeviceGroup
+from devices.models import DeviceGroup, Job
 from devices.models.revocation import Revocable, RevocableQuerySet
 from rpc.authentication import is_within
 
@@ -79,6 +79,14 @@ class ApiTokenQuerySet(RevocableQuerySet["ApiToken"]):
         """Yield the live tokens that end by then."""
         for token in self.live_at(now).filter(not_after__lte=until).select_related("owner"):
             yield Ending("token", f"{token.owner} {token}", cast(datetime, token.not_after))
+
+    def revoke(self, *, by: str, reason: str = "") -> int:
+        """End those that have not ended, and the jobs that they have asked for."""
+        with transaction.atomic():
+            tokens = list(self.unrevoked())
+            ended = super().revoke(by=by, reason=reason)
+            Job.objects.asked_by(*tokens).cancel(timezone.now())
+        return ended
 
     def of_services(self) -> "ApiTokenQuerySet":
         return self.exclude(owner__service_account=None)
@@ -267,6 +275,13 @@ class ApiToken(Revocable):
             )
         for stored in self.rules:
             Rule.read(stored).check(self.scopes if isinstance(self.scopes, list) else ())
+
+    def revoke(self, *, by: str, reason: str = "", now: datetime | None = None) -> bool:
+        """End the token from its next use on, and the jobs that it has asked for."""
+        with transaction.atomic():
+            ended = super().revoke(by=by, reason=reason, now=now)
+            Job.objects.asked_by(self).cancel(now or timezone.now())
+        return ended
 
     # --- Whether it may be used ---------------------------------------------------------------
 

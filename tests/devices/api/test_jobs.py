@@ -5,16 +5,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from acl.models import Assertion
+from authsite.accounts.tokens.models import ApiToken
 from devices.authentication import authenticate
 from devices.background import jobs
 from devices.models import Device, Job
-from devices.models.job import LEASE, MAX_ATTEMPTS
+from devices.models.job import LEASE, MAX_ATTEMPTS, JobState
 from devices.transfer.importing import Import, Progress
 from tests.devices.api.conftest import Client, account
 from tests.devices.api.test_devices import Lab
@@ -219,6 +220,33 @@ def test_does_no_more_than_was_granted_then_and_is_held_now(
     User.objects.filter(pk=robot.pk).update(is_active=False)
     assert finished(client, asked)["state"] == "failed"
     assert not Device.objects.exists()
+
+
+def test_what_is_withdrawn_meanwhile_is_not_done(client_of: Client, make_device: Any) -> None:
+    make_device("old")
+    body = {"identifier_prefix": "old", "expected": 1}
+    may = "devices.delete_device"
+    robot = account("robot", ["devices.view_device", may])
+    client = client_of(robot)
+    asked = delete(client, body)
+    robot.user_permissions.remove(Permission.objects.get(codename="delete_device"))
+    job = finished(client, asked)
+    assert (job["state"], may in job["error"]) == ("failed", True)
+    owner = account("owner", [may])
+    owner.is_staff = True
+    owner.save()
+    for end in (
+        lambda token: token.revoke(by="kim", reason="leaked"),
+        lambda token: ApiToken.objects.filter(pk=token.pk).revoke(by="kim"),
+    ):
+        token, text = ApiToken.objects.issue(owner=owner, name="ci", scopes=[may])
+        leaked = APIClient(HTTP_AUTHORIZATION=f"Bearer {text}")
+        waits, runs = (int(delete(leaked, body).json()["id"]) for _ in range(2))
+        Job.objects.filter(pk=runs).update(state=JobState.RUNNING)
+        end(token)
+        assert Job.objects.get(pk=waits).state == JobState.CANCELLED
+        assert Job.objects.get(pk=runs).cancel_requested
+    assert Device.objects.count() == 1
 
 
 def test_a_job_is_seen_by_who_asked_for_it(
