@@ -37,4 +37,6 @@ class Echo(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", "17517"))), Echo).serve_forever()
+    ThreadingHTTPServer(
+        ("127.0.0.1", int(os.environ.get("SERVICE_PORT", "17517"))), Echo
+    ).serve_forever()

@@ -124,6 +124,7 @@ def test_the_first_page_is_true(program: str, printed: str, server: Server) -> N
 TEXTS = {page: page.read_text() for page in [*PAGES, settings.BASE_DIR / "deploy" / "README.md"]}
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)#?([^)\s]*)\)")
+LOOSE_ROW = re.compile(r"\n\n\|.*\n(?!\|[-: |]+\n)")  # of a table that something interrupts
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 CODE = re.compile(r"`([^`\n]+)`")
 SHELL = re.compile(r"```(?:sh)?\n(.*?)```", re.DOTALL)
@@ -178,6 +179,7 @@ def test_what_a_page_names_is_there(page: Path) -> None:
         for word in words:
             option = word.strip("[])").partition("=")[0]
             assert not option.startswith("--") or option in options(command) | {"--help"}, words
+    assert not LOOSE_ROW.search(FENCE.sub("", text))
     sample = (settings.BASE_DIR / ".env.example").read_text()
     known = set(re.findall(r"^#?([A-Z_]+)=", sample, re.MULTILINE))
     given = {name.removesuffix("_FILE") for name in SETTING.findall(text)}

@@ -282,7 +282,11 @@ def test_device_service_asks_whether_the_device_may(server: Server) -> None:
     program = subprocess.Popen(
         [sys.executable, "examples/device_service.py"],
         cwd=settings.BASE_DIR,
-        env={**os.environ, "REGISTRY": f"{server.url}/v1/Auth.AuthorizeCommand", "PORT": str(port)},
+        env={
+            **os.environ,
+            "REGISTRY": f"{server.url}/v1/Auth.AuthorizeCommand",
+            "SERVICE_PORT": str(port),
+        },
         stderr=subprocess.DEVNULL,
     )
     question = {"method": "copost", "id": 7, "deviceid": device, "data": "aGVsbG8="}

@@ -106,20 +106,20 @@ class Command(RegistryCommand):
         done = run.is_sound and not options["dry_run"]
         counts = run.counts
         lines = [
-            "{new:,} new, {changed:,} changed, {unchanged:,} unchanged, {rejected:,} rejected "
-            "devices.".format(**counts)
+            "Devices: {new:,} new, {changed:,} changed, {unchanged:,} unchanged, {rejected:,} "
+            "rejected.".format(**counts)
         ]
         if any(value for name, value in counts.items() if name.startswith("groups")):
             lines.append(
-                "{groups_new:,} new, {groups_changed:,} changed, {groups_unchanged:,} unchanged, "
-                "{groups_rejected:,} rejected groups.".format(**counts)
+                "Groups: {groups_new:,} new, {groups_changed:,} changed, "
+                "{groups_unchanged:,} unchanged, {groups_rejected:,} rejected.".format(**counts)
             )
         if counts["secrets"] or counts["certificates"]:
-            lines.append("{secrets:,} secrets, {certificates:,} certificates.".format(**counts))
+            lines.append("Secrets: {secrets:,}, certificates: {certificates:,}.".format(**counts))
         if run.is_sound:
             lines.append("Imported." if done else "Nothing was written: this was a dry run.")
         else:
-            lines.append(f"Nothing was imported: {run.problem_total:,} errors.")
+            lines.append(f"Nothing was imported. Errors: {run.problem_total:,}.")
         if not options["json"]:
             self._complain("", run.problems, run.problem_total)
             self._complain("warning: ", run.warnings, run.warning_total)

@@ -548,9 +548,9 @@ def test_a_dry_run_writes_nothing(db: None, devices_csv: Path, tmp_path: Path) -
         "import_devices", str(devices_csv), "--dry-run", "--create-groups",
         "--generate-secrets", str(out),
     )  # fmt: skip
-    assert "2 new, 0 changed, 0 unchanged, 0 rejected devices." in printed
+    assert "Devices: 2 new, 0 changed, 0 unchanged, 0 rejected." in printed
     assert "1 new" in printed.splitlines()[1]
-    assert "2 secrets" in printed
+    assert "Secrets: 2, certificates: 0." in printed
     assert "dry run" in printed
     assert not out.exists()
     assert not Device.objects.exists()
@@ -583,7 +583,7 @@ def test_errors_are_printed_by_row_and_column_and_the_code_is_1(
     assert "row 3, enabled: Write" in said
     assert "and 2 more" in said
     assert "warning: row 2, identifier" in said
-    assert "Nothing was imported: 4 errors." in printed
+    assert "Nothing was imported. Errors: 4." in printed
     printed, _ = run("import_devices", str(path), "--json", code=1)
     document = json.loads(printed)
     assert document["errors"][0] == {
