@@ -25,7 +25,7 @@ from devices.admin.base.rendering import SOON, Tone
 from devices.events.models import DeliveryState, WebhookState
 from devices.history import timeline
 from devices.models import CertificateAuthority, Device, RevocationList, Webhook
-from devices.models.credential_state import is_locked_out_before, lacks_usable_credential
+from devices.models.credentials.state import is_locked_out_before, lacks_usable_credential
 from rpc.models import CallOutcome, CallRecord, SessionEnding, reasons
 
 DAY = timedelta(hours=24)

@@ -27,7 +27,7 @@ from devices.models import (
     DeviceGroup,
     PreSharedKey,
 )
-from devices.models.credential_state import has_expired_credentials_only, has_usable_credential
+from devices.models.credentials.state import has_expired_credentials_only, has_usable_credential
 from devices.verdicts import Outcome
 from rpc.models import ALLOWING, BUCKET, CallCount, CallKey, CallReason, CallRecord
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding

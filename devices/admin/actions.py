@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _, gettext_lazy, ngettext, ngett
 from devices.admin.base.actions import BulkChange, Revoke
 from devices.admin.base.widgets import SuggestedRow
 from devices.models import Device, DeviceGroup
-from devices.models.credential_state import has_unrevoked_credential, revoke_credentials
+from devices.models.credentials.state import has_unrevoked_credential, revoke_credentials
 from devices.models.dependants import dependants, not_deletable
 from devices.values.text import isolated
 

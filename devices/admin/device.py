@@ -51,7 +51,7 @@ from devices.admin.device_list import (
 from devices.admin.import_export import ImportExportMixin
 from devices.admin.panels import credential_panels, facts_of, panels_of
 from devices.models import AttributeDefinition, CredentialState, Device
-from devices.models.credential_state import credential_state, next_expiry
+from devices.models.credentials.state import credential_state, next_expiry
 from devices.models.device import first_group
 from devices.values.addresses import is_storable
 

@@ -13,7 +13,7 @@ from devices.admin.base.changelist import BoundedChangeList
 from devices.admin.base.filters import CountedFilter
 from devices.admin.base.rendering import SOON
 from devices.models import Device, DeviceGroup, Membership
-from devices.models.credential_state import (
+from devices.models.credentials.state import (
     credential_state,
     has_credential_ending_before,
     has_expired_credentials_only,

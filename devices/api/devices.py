@@ -43,7 +43,7 @@ from devices.api.credentials import (
 )
 from devices.credentials import throttle, x509
 from devices.models import Certificate, Device, PreSharedKey
-from devices.models.credential_state import revoke_credentials
+from devices.models.credentials.state import revoke_credentials
 from devices.transfer.exporting import streamed, values_of
 from devices.trying import PERMISSION, try_credentials
 from devices.values import addresses, attributes

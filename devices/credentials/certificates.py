@@ -22,8 +22,8 @@ from devices.credentials.stored_certificates import (
     StoredCertificates,
 )
 from devices.credentials.x509 import NameSource, Presented, Refused
-from devices.models.authority import CRLPolicy
-from devices.models.certificate import Pin
+from devices.models.credentials.authority import CRLPolicy
+from devices.models.credentials.certificate import Pin
 from devices.verdicts import Outcome, Verdict
 
 MAX_NAMED = 4  # entities that a caller's certificate is held against where it names several

@@ -14,7 +14,7 @@ from devices.credentials.hashing import Scheme
 from devices.database import last_used
 from devices.database.coalescing import Coalescer
 from devices.database.statements import MustWait, Query, Statement, Steps, answered
-from devices.models.pre_shared_key import MAX_LIVE_CHOSEN
+from devices.models.credentials.pre_shared_key import MAX_LIVE_CHOSEN
 from devices.values import addresses
 from devices.verdicts import Outcome, Verdict, outcome_at
 

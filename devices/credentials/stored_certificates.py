@@ -11,8 +11,8 @@ from cryptography.x509 import Certificate as X509Certificate
 from devices.credentials import x509
 from devices.credentials.x509 import NameSource, Presented, Refused
 from devices.database.statements import Statement
-from devices.models.authority import PLACEHOLDER
-from devices.models.certificate import Pin
+from devices.models.credentials.authority import PLACEHOLDER
+from devices.models.credentials.certificate import Pin
 from devices.values import addresses
 from devices.verdicts import Outcome, Verdict
 
@@ -134,7 +134,7 @@ CERTIFICATES_OF_BACKENDS = Statement(
 
 # Devices by identifier, each beside its certificates; then what was revoked of what is presented,
 # in whichever row, which names no device: by staff, or by the list of who signed a certificate
-# whose key is pinned (`devices.models.certificate.named_by_list`).
+# whose key is pinned (`devices.models.credentials.certificate.named_by_list`).
 CERTIFICATES_OF_DEVICES = Statement(
     """
     SELECT d.identifier, d.id, d.kind, d.enabled,

@@ -1,6 +1,6 @@
 """X.509: reading certificates, and whether one is fit for its use.
 
-Pure functions over `cryptography`; the registry's rows are in `devices.models.certificate`.
+Pure functions over `cryptography`; the rows are in `devices.models.credentials.certificate`.
 Everything presented is hostile until proven otherwise: what cannot be read or is unfit for the use
 raises `Refused`, which says why, and nothing else leaves this module. (docs/certificates.md)
 """

@@ -2,9 +2,10 @@
 
 from devices.events.models import Delivery, Event, EventStream, Webhook
 from devices.models.attribute_definition import AttributeDefinition, AttributeType
-from devices.models.authority import CertificateAuthority, RevocationList, RevokedSerial
-from devices.models.certificate import Certificate
-from devices.models.credential_state import CredentialState
+from devices.models.credentials.authority import CertificateAuthority, RevocationList, RevokedSerial
+from devices.models.credentials.certificate import Certificate
+from devices.models.credentials.pre_shared_key import PreSharedKey
+from devices.models.credentials.state import CredentialState
 from devices.models.device import Device
 from devices.models.group import DeviceGroup
 from devices.models.heartbeat import Heartbeat
@@ -12,7 +13,6 @@ from devices.models.idempotent_answer import IdempotentAnswer
 from devices.models.job import Job
 from devices.models.lists import ListColumns, SavedFilter
 from devices.models.membership import Membership
-from devices.models.pre_shared_key import PreSharedKey
 
 __all__ = [
     "AttributeDefinition",

@@ -1,5 +1,5 @@
 """The name by which migrations know what deletes certificates."""
 
-from devices.models.certificate import keep_revoked
+from devices.models.credentials.certificate import keep_revoked
 
 __all__ = ["keep_revoked"]

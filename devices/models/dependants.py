@@ -6,7 +6,7 @@ from typing import Any
 from django.db.models import CASCADE, Q, QuerySet
 
 from devices.history import Recorded
-from devices.models.certificate import keep_revoked
+from devices.models.credentials.certificate import keep_revoked
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from devices.events.recording import note_leaving
 from devices.history import ChangeType, record
 from devices.history.models import Change, index_of_batches, indexes_of
-from devices.models.certificate import Certificate
+from devices.models.credentials.certificate import Certificate
 from devices.models.device import Device
 from devices.models.group import DeviceGroup
 

@@ -10,8 +10,8 @@ from django.utils.translation import gettext as _
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.models import Certificate, PreSharedKey
-from devices.models.certificate import Pin
-from devices.models.pre_shared_key import MAX_LIVE_CHOSEN
+from devices.models.credentials.certificate import Pin
+from devices.models.credentials.pre_shared_key import MAX_LIVE_CHOSEN
 from devices.transfer.findings import Findings
 from devices.transfer.rows import Entry, Known
 

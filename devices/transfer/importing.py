@@ -24,7 +24,7 @@ from devices.credentials import hashing
 from devices.extension_points import AccessEnd, end_access
 from devices.history.context import check_reason
 from devices.models import AttributeDefinition, Certificate, Device
-from devices.models.pre_shared_key import HINT_CHARACTERS
+from devices.models.credentials.pre_shared_key import HINT_CHARACTERS
 from devices.transfer.columns import EMPTY, FIELDS, READERS, is_damaged
 from devices.transfer.credential_cells import CredentialCells
 from devices.transfer.findings import Findings

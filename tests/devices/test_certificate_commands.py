@@ -12,7 +12,7 @@ from django.core.management import call_command
 from devices.authentication import authenticate
 from devices.credentials import x509
 from devices.models import Certificate, CertificateAuthority, Device
-from devices.models.certificate import Pin
+from devices.models.credentials.certificate import Pin
 from devices.verdicts import Outcome
 from tests.devices.test_commands import answer, run
 from tests.support.pki import (

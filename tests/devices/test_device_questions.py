@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from devices.models import Certificate, Device, PreSharedKey
-from devices.models.credential_state import (
+from devices.models.credentials.state import (
     has_credential_ending_before,
     has_expired_credentials_only,
     has_usable_credential,

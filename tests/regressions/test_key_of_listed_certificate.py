@@ -6,7 +6,7 @@ import pytest
 
 from devices.authentication import authenticate
 from devices.models import Certificate, CertificateAuthority, Device
-from devices.models.certificate import Pin
+from devices.models.credentials.certificate import Pin
 from devices.verdicts import Outcome
 from tests.support.pki import NOW, Party, authority, device_certificate, revocation_list
 

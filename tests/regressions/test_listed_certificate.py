@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from devices.authentication import authenticate
 from devices.models import Certificate, CertificateAuthority, CredentialState, Device
-from devices.models.certificate import Pin
-from devices.models.credential_state import (
+from devices.models.credentials.certificate import Pin
+from devices.models.credentials.state import (
     credential_state,
     has_credential_ending_before,
     has_usable_credential,

@@ -18,7 +18,7 @@ from devices.credentials.certificates import backends_named
 from devices.credentials.stored_certificates import CERTIFICATES_OF_BACKENDS
 from devices.credentials.x509 import Refused
 from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey
-from devices.models.certificate import Pin
+from devices.models.credentials.certificate import Pin
 from devices.verdicts import Outcome
 from tests.support.pki import Party, authority, device_certificate, key
 

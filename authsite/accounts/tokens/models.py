@@ -37,7 +37,7 @@ from devices.extension_points import Ending
 from devices.history import Records
 from devices.history.context import current_user
 from devices.models import DeviceGroup, Job
-from devices.models.revocation import Revocable, RevocableQuerySet
+from devices.models.credentials.revocation import Revocable, RevocableQuerySet
 from rpc.authentication import is_within
 
 CONTEXT = b"authsite api token v1\x00"  # no digest of another kind of secret is one of a token

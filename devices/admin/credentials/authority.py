@@ -34,7 +34,7 @@ from devices.admin.credentials.presented import (
 )
 from devices.credentials import crl, x509
 from devices.models import CertificateAuthority, RevokedSerial
-from devices.models.authority import CRLPolicy
+from devices.models.credentials.authority import CRLPolicy
 
 MAX_CARRIED_LENGTH = 1024 * 1024  # characters of a list that a preview brings along
 

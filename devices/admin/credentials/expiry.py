@@ -22,8 +22,8 @@ from django.utils.translation import gettext as _, gettext_lazy
 from devices.admin.base.charts import Week, week_calendar
 from devices.admin.base.pages import site_page, url_name
 from devices.models import Certificate, CertificateAuthority, PreSharedKey
-from devices.models.authority import CRLPolicy
-from devices.models.credential_state import locking_out
+from devices.models.credentials.authority import CRLPolicy
+from devices.models.credentials.state import locking_out
 
 WEEK = timedelta(days=7)
 WEEKS = 53  # the last one holds this day of next year

@@ -19,7 +19,7 @@ from devices.admin.base.reauthentication import is_recent, recently_authenticate
 from devices.credentials import hashing
 from devices.extension_points import SNIPPETS
 from devices.models import Device, PreSharedKey
-from devices.models.pre_shared_key import ISSUED_BEFORE
+from devices.models.credentials.pre_shared_key import ISSUED_BEFORE
 
 ISSUE = "_issue"  # among what is sent: issue a key with the device
 OVERLAPS = {

@@ -12,8 +12,8 @@ from devices.admin.base.rendering import NOTHING, SOON, expiry, moment
 from devices.credentials import x509
 from devices.credentials.x509 import NameSource, Refused
 from devices.models import Certificate, CertificateAuthority, RevokedSerial
-from devices.models.authority import ReadList
-from devices.models.certificate import Pin
+from devices.models.credentials.authority import ReadList
+from devices.models.credentials.certificate import Pin
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from django.core.management.base import CommandParser
 from devices.credentials import x509
 from devices.management.base import DeviceCommand, fields_of
 from devices.models import Certificate, Device
-from devices.models.certificate import Pin
+from devices.models.credentials.certificate import Pin
 
 
 class Command(DeviceCommand):

@@ -6,7 +6,7 @@ from devices.credentials import x509
 from devices.credentials.x509 import NameSource
 from devices.management.base import RegistryCommand, fields_of
 from devices.models import CertificateAuthority
-from devices.models.authority import PLACEHOLDER, CRLPolicy
+from devices.models.credentials.authority import PLACEHOLDER, CRLPolicy
 
 
 class Command(RegistryCommand):

@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from devices.management.base import ChangeCommand
-from devices.models.authority import CRLPolicy
+from devices.models.credentials.authority import CRLPolicy
 
 
 class Command(ChangeCommand):

@@ -8,7 +8,7 @@ from django.utils import timezone
 from devices.extension_points import ENDINGS
 from devices.management.base import RegistryCommand, duration
 from devices.models import Certificate, CertificateAuthority, PreSharedKey, RevocationList
-from devices.models.certificate import Pin
+from devices.models.credentials.certificate import Pin
 
 
 class Command(RegistryCommand):

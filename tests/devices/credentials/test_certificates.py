@@ -26,7 +26,7 @@ from devices.credentials.stored_certificates import name_of
 from devices.credentials.x509 import NameSource
 from devices.database import last_used
 from devices.models import Certificate, CertificateAuthority, Device
-from devices.models.certificate import Pin
+from devices.models.credentials.certificate import Pin
 from devices.verdicts import Outcome, Verdict
 from tests.support.pki import (
     ANY_PURPOSE,

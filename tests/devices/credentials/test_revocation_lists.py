@@ -19,8 +19,8 @@ from devices.models import (
     RevocationList,
     RevokedSerial,
 )
-from devices.models.authority import CRLPolicy
-from devices.models.certificate import Pin
+from devices.models.credentials.authority import CRLPolicy
+from devices.models.credentials.certificate import Pin
 from devices.verdicts import Outcome, Verdict
 from tests.support.pki import (
     DAY,

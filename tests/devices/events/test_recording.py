@@ -28,7 +28,7 @@ from devices.models import (
     RevocationList,
     Webhook,
 )
-from devices.models.credential_state import revoke_credentials
+from devices.models.credentials.state import revoke_credentials
 from rpc.models import DeviceServiceRoute, RtioServer, SessionEnding
 from tests.support import pki
 

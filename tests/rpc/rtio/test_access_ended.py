@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from devices.history import ChangeType, Origin, origin, record, timeline
 from devices.models import Certificate, Device, PreSharedKey
-from devices.models.credential_state import revoke_credentials
+from devices.models.credentials.state import revoke_credentials
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
 from rpc.rtio.session_ending import request_endings
 from tests.rpc.rtio.conftest import MakeServer

@@ -18,7 +18,7 @@ from devices.admin.credentials import credential
 from devices.admin.device import DeviceAdmin
 from devices.admin.device_list import MAX_GROUPS
 from devices.models import Device, DeviceGroup, PreSharedKey
-from devices.models.credential_state import (
+from devices.models.credentials.state import (
     has_credential_ending_before,
     lacks_usable_credential,
 )

@@ -13,7 +13,7 @@ from devices.admin.base.pages import set_digest
 from devices.authentication import authenticate
 from devices.history import history_of
 from devices.models import Certificate, CertificateAuthority, Device, RevokedSerial
-from devices.models.certificate import Pin
+from devices.models.credentials.certificate import Pin
 from devices.verdicts import Outcome
 from tests.support.pki import (
     DAY,

@@ -13,9 +13,9 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from devices.credentials import hashing
-from devices.models.certificate import Certificate, CertificateQuerySet, Pin
+from devices.models.credentials.certificate import Certificate, CertificateQuerySet, Pin
+from devices.models.credentials.pre_shared_key import PreSharedKey, PreSharedKeyQuerySet
 from devices.models.device import Device, DeviceQuerySet
-from devices.models.pre_shared_key import PreSharedKey, PreSharedKeyQuerySet
 
 
 class CredentialState(models.TextChoices):

@@ -16,13 +16,13 @@ from devices.credentials.hashing import Scheme
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Records, bulk_create, bulk_write
 from devices.history.context import current_user
-from devices.models.device import Device
-from devices.models.revocation import (
+from devices.models.credentials.revocation import (
     FIELDS as REVOCATION,
     Revocable,
     RevocableQuerySet,
     end_access_of,
 )
+from devices.models.device import Device
 from devices.verdicts import Outcome, outcome_at
 
 HINT_CHARACTERS = 4

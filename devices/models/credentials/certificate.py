@@ -15,9 +15,9 @@ from django.utils.translation import gettext_lazy as _
 from devices.credentials import x509
 from devices.credentials.x509 import Refused
 from devices.history import ChangeType, Records
-from devices.models.authority import CertificateAuthority, RevokedSerial, link_issued
+from devices.models.credentials.authority import CertificateAuthority, RevokedSerial, link_issued
+from devices.models.credentials.revocation import Revocable, RevocableQuerySet
 from devices.models.device import Device
-from devices.models.revocation import Revocable, RevocableQuerySet
 from devices.verdicts import Outcome
 
 

@@ -1,0 +1,1 @@
+"""The tables of what devices show: keys, certificates, and who vouches for them."""
