@@ -214,7 +214,6 @@ class DeviceAdmin(
         return self.has_change_permission(request, device)
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        """Offer to make up an identifier."""
         field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "identifier" and field is not None:
             made_up = request.GET.copy()

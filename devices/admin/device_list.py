@@ -60,8 +60,6 @@ class StateFilter(CountedFilter):
 
 
 class KindFilter(CountedFilter):
-    """Devices by kind."""
-
     title = gettext_lazy("kind")
     parameter_name = "kind__exact"
 
@@ -115,8 +113,6 @@ class CredentialsFilter(CountedFilter):
 
 
 class SeenFilter(CountedFilter):
-    """Devices by when a credential last admitted them."""
-
     title = gettext_lazy("last seen")
     parameter_name = "seen"
 

@@ -177,7 +177,6 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
 
     @own_page("<int:object_id>/members/")
     def members(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Put devices into a group, or take one out of it."""
         group = get_object_or_404(DeviceGroup, pk=object_id)
         if not self._may_change_members(request):
             raise PermissionDenied

@@ -61,7 +61,6 @@ class InMemoryUpload(MemoryFileUploadHandler):
         self.activated = True
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
-        """Keep what is within the limit."""
         if start <= MAX_BYTES:
             super().receive_data_chunk(raw_data, start)
         return None
@@ -151,7 +150,6 @@ class Upload:
 
     @property
     def token(self) -> str:
-        """The preview, signed."""
         return signing.dumps(self.preview, salt=__name__)
 
     def prepare(self) -> bool:

@@ -248,19 +248,16 @@ class DeliveryAdmin(OwnPagesMixin, ReadOnlyMixin):
     actions = ["resend"]
 
     def get_fieldsets(self, request: HttpRequest, obj: Delivery | None = None) -> Any:
-        """Leave out the last answer while there is none."""
         first, answer, *others = super().get_fieldsets(request, obj)
         answered = obj is not None and (obj.code or obj.problem or obj.answer)
         return [first, *([answer] if answered else []), *others]
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
-        """Offer to send it again, to whoever may."""
         context["may_resend"] = self.has_resend_permission(request)
         return super().render_change_form(request, context, *args, **kw)
 
     @own_page("<int:object_id>/resend/", "resend")
     def resend_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """Have one sent again, from its page."""
         if not (self.has_view_permission(request) and self.has_resend_permission(request)):
             raise PermissionDenied
         if request.method == "POST":

@@ -41,7 +41,6 @@ class StoredKey(NamedTuple):
         return outcome_at(self, now)
 
     def verdict(self, outcome: Outcome) -> Verdict:
-        """Return an outcome that this row decided."""
         return Verdict(
             outcome, device=self.device, kind=self.kind, key=self.key, valid_until=self.not_after
         )

@@ -116,7 +116,6 @@ class Registered(NamedTuple):
         return self.public_key_fingerprint == x509.public_key_fingerprint(leaf)
 
     def verdict(self, outcome: Outcome, **more: Any) -> Verdict:
-        """Return an outcome about this device."""
         return Verdict(outcome, device=self.device, kind=self.kind, **more)
 
 

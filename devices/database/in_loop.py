@@ -113,11 +113,9 @@ class LoopAsker(Generic[Question, Answer]):
                 future.set_exception(OperationalError(*error.args))
 
     def _query(self, statement: Statement, values: Sequence[object]) -> tuple[str, list[object]]:
-        """Return the SQL of a query, and its parameters."""
         return statement.sql[self._connection.vendor], list(values)
 
     def _seconds(self) -> float:
-        """Return how long an answer may take."""
         return deadlines.SECONDS
 
     def _valid(self, rows: drivers.Rows) -> drivers.Rows | None:

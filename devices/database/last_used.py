@@ -82,11 +82,9 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
         self._start()
 
     def awaits_new_digest(self, key: int) -> bool:
-        """Whether a replacement for this key is waiting to be written."""
         return key in self._digests
 
     def waiting(self) -> int:
-        """Return how many rows wait to be written."""
         return len(self._digests) + sum(map(len, self._uses.values()))
 
     def drain(self) -> list[Uses | Digests]:
@@ -109,7 +107,6 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
                     self._digests = batch | self._digests
 
     def write(self, batch: Uses | Digests) -> None:
-        """Write one batch, in one short transaction."""
         if isinstance(batch, Uses):
             self._write_uses(*batch)
         else:

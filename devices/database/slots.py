@@ -60,7 +60,6 @@ class Slots:
             self._free.put([self.another(alias) for alias in aliases])
 
     def another(self, alias: str) -> BaseDatabaseWrapper:
-        """Return a new connection like those of the slots."""
         return _connection(alias, self._session, self._deadline)
 
     def acquire(self) -> None:

@@ -229,7 +229,6 @@ def _newest_first(
 
 
 def _in_order(changes: Iterable[Any]) -> list[Any]:
-    """Return changes of several histories, latest first."""
     found = sorted(changes, key=lambda row: row.history_id, reverse=True)
     found.sort(key=lambda row: row._meta.label)
     found.sort(key=lambda row: row.history_date, reverse=True)

@@ -99,7 +99,6 @@ def as_json(value: object) -> str:
 
 
 def fields_of(row: object, *names: str) -> dict[str, Any]:
-    """Return these fields of a row, by their names."""
     return {name: getattr(row, name) for name in names}
 
 
@@ -306,14 +305,12 @@ class RegistryCommand(BaseCommand):
             raise CommandError(f"no device {address} is registered", returncode=1) from None
 
     def group(self, name: str) -> DeviceGroup:
-        """Return the group of that name; ends with 1 where there is none."""
         try:
             return DeviceGroup.objects.get(name=name)
         except DeviceGroup.DoesNotExist:
             raise CommandError(f"there is no group named “{name}”", returncode=1) from None
 
     def anchor(self, name: str) -> CertificateAuthority:
-        """Return the trust anchor of that name; ends with 1 where there is none."""
         try:
             return CertificateAuthority.objects.get(name=name)
         except CertificateAuthority.DoesNotExist:

@@ -257,7 +257,6 @@ class Device(Recorded):
 
     @classmethod
     def checking_many(cls) -> AbstractContextManager[None]:
-        """Return a context in which the types of attributes are read once."""
         return AttributeDefinition.objects.read_once()
 
     @classmethod

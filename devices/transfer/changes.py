@@ -41,7 +41,6 @@ def _streamed(where: Mapping[Any, Q]) -> Iterator[Entry]:
 
 
 def _values(entry: Entry) -> dict[str, Any]:
-    """Return a change as JSON values."""
     change = entry.change
     return {
         "moment": change.history_date.isoformat(),

@@ -28,7 +28,6 @@ class Format(models.TextChoices):
 
     @property
     def content_type(self) -> str:
-        """The format's media type."""
         return CONTENT_TYPES[self]
 
     @property

@@ -43,11 +43,9 @@ class GroupRows:
 
     @property
     def has_changes(self) -> bool:
-        """Whether there is anything to write."""
         return bool(self.counts["new"] or self.counts["changed"] or self.new)
 
     def look_up(self) -> None:
-        """Read which groups there are."""
         self.pks = dict(DeviceGroup.objects.order_by().values_list("name", "pk"))
 
     def note_named(self, names: frozenset[str], row: int) -> None:

@@ -59,7 +59,6 @@ class Options:
 
 
 def batches(rows: Iterable[Any], size: int = BATCH) -> Iterator[list[Any]]:
-    """Yield the rows in lists of a size."""
     iterator = iter(rows)
     while batch := list(islice(iterator, size)):
         yield batch
@@ -108,7 +107,6 @@ class Import(Findings):
 
     @property
     def is_sound(self) -> bool:
-        """Whether there is nothing against the import."""
         return not self.problem_total
 
     @property
@@ -134,7 +132,6 @@ class Import(Findings):
 
     @property
     def has_changes(self) -> bool:
-        """Whether there is anything to write."""
         return bool(self.entries) or self.groups.has_changes
 
     def check(self) -> None:

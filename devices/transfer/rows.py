@@ -28,7 +28,6 @@ class Entry:
 
     @property
     def changes(self) -> bool:
-        """Whether there is anything to write."""
         return bool(
             self.is_new or self.changed or self.joins or self.leaves or self.key or self.certificate
         )

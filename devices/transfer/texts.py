@@ -29,7 +29,6 @@ from devices.values.json_text import TWICE, DuplicateNameError, named_once
 
 
 def _lines(content: bytes) -> Iterator[str]:
-    """Yield the lines of a text in UTF-8, UTF-16 or UTF-32."""
     encoding = _encoding(content)
     try:
         yield from io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
@@ -144,7 +143,6 @@ def _record(row: int, header: Sequence[str], cells: Sequence[str]) -> Record:
 
 
 def read_ndjson(content: bytes, layout: Layout) -> Iterator[Record]:
-    """Yield the objects of a text, one a line."""
     for row, line in enumerate(_lines(content), 1):
         if line.strip():
             try:
@@ -241,5 +239,4 @@ def lines(
 
 
 def dumps(row: Row) -> str:
-    """Return a row as a line of JSON."""
     return attributes.as_text(row)

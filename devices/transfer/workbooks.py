@@ -84,7 +84,6 @@ def read(content: bytes, layout: Layout) -> Iterator[Record]:
 
 
 def _first_row(sheet: Any) -> list[str]:
-    """Return the texts of the first row that has any."""
     sheet.reset_dimensions()  # what a sheet says of its own size is not believed
     for row, cells in enumerate(sheet.iter_rows(max_col=MAX_COLUMNS, values_only=True), 1):
         if any(value is not None for value in cells):

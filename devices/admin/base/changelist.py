@@ -288,7 +288,6 @@ class BoundedChangeList(OrderedChangeList):
 
     @cached_property
     def searched(self) -> QuerySet[Any]:
-        """What the search finds, before any filter."""
         if self.searched_few:
             return self.root_queryset.filter(pk__in=self.searched_keys)
         return self._searched_all()

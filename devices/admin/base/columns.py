@@ -32,7 +32,6 @@ class ChosenColumnsMixin(OwnPagesMixin):
         return [*self.list_display, *self.more_columns]
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """Return the columns that this account chose, or the usual ones."""
         usual = [*super().get_list_display(request)]
         chosen = self._chosen(request)
         if chosen is None:
@@ -49,7 +48,6 @@ class ChosenColumnsMixin(OwnPagesMixin):
         return found
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        """List rows; say which columns there are to choose from."""
         shown = {column_key(column) for column in self.get_list_display(request)}
         columns = [
             {

@@ -49,7 +49,6 @@ class DetailPageMixin(OwnPagesMixin):
         return self.page(request, self.detail_template, **context)
 
     def response_post_save_change(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
-        """Show the page of what was saved, not the list."""
         if not self.has_view_or_change_permission(request, obj):
             return redirect("admin:index")
         return redirect(url_name(self.opts, "change"), obj.pk)

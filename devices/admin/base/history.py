@@ -64,7 +64,6 @@ class HistoryMixin(OwnPagesMixin):
         """Leave it to the history."""
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
-        """Offer the history to whoever may read it."""
         context["history_is_hidden"] = not self.may_see_history(request)
         row = kw.get("obj")
         may = self.has_change_permission(request, row) if row else True
@@ -230,7 +229,6 @@ def history_panel(request: HttpRequest, device: Device) -> Panel | None:
 
 
 def _visible(request: HttpRequest, model: type[Model], pk: int) -> dict[Any, Q]:
-    """Return where the history of a row is, as far as staff may read it."""
     return {
         historical: condition
         for historical, condition in timeline.of(model, pk).items()
@@ -285,7 +283,6 @@ class ChangesForm(forms.Form):
         model.choices = [("", _("Anything")), *sorted(names, key=lambda one: one[1])]
 
     def clean(self) -> dict[str, Any]:
-        """Refuse a time without any moment."""
         said = super().clean() or {}
         since, until = said.get("since"), said.get("until")
         if since and until and since > until:

@@ -106,7 +106,6 @@ class AddressParametersMixin(admin.ModelAdmin):
         }
 
     def offered_lookups(self, request: HttpRequest) -> set[str]:
-        """Return the look-ups that the list's filters and other pages make."""
         offered = set(getattr(self, "linked_lookups", ()))
         for one in self.get_list_filter(request):
             found = one[0] if isinstance(one, list | tuple) else one
@@ -170,7 +169,6 @@ class ChangeGuardMixin(OwnPagesMixin):
         return guarded()
 
     def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Return the form, or one that only comes back."""
         form: Any = super().get_form(request, *args, **kwargs)
         return type(form.__name__, (NothingSaved, form), {}) if EDIT in request.POST else form
 
