@@ -1,6 +1,4 @@
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -12,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext_lazy
 
-from acl.admin import pages, sentences
+from acl.admin import sentences
 from acl.admin.filters import (
     CommandSetFilter,
     EffectFilter,
@@ -22,6 +20,7 @@ from acl.admin.filters import (
     SenderKindFilter,
     StateFilter,
 )
+from acl.admin.pages import RulePagesMixin
 from acl.lint import lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import NAMED, DestinationKind, SourceKind, state_order
@@ -96,6 +95,7 @@ class CommandPermissionAdmin(
     ChangeGuardMixin,
     SavedFiltersMixin,
     BulkActionsMixin,
+    RulePagesMixin,
     RecordedAdmin,
 ):
     form = PermissionForm
@@ -264,9 +264,3 @@ class CommandPermissionAdmin(
                 ),
                 messages.WARNING,
             )
-
-    def own_pages(self) -> Iterator[tuple[str, Callable[..., Any], str]]:
-        yield from super().own_pages()
-        yield "explain/", partial(pages.explain_view, self), "explain"
-        yield "report/", partial(pages.report_view, self), "report"
-        yield "commands/", partial(pages.commands_view, self), "commands"

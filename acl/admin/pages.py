@@ -3,7 +3,6 @@
 from typing import Any
 
 from django import forms
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse, reverse_lazy
 from django.utils.http import urlencode
@@ -15,7 +14,7 @@ from acl.engine.explanations import Explanation, explain
 from acl.extension_points import COMMAND_SOURCES
 from acl.models import Assertion, CommandPermission, CommandSetPattern
 from acl.models.command_permission import DestinationKind, Effect, SourceKind
-from devices.admin.base.pages import OwnPagesMixin
+from devices.admin.base.pages import OwnPagesMixin, own_page
 from devices.admin.credentials.try_credential import MAX_SUGGESTED, SuggestingInput
 from devices.models import Device
 from devices.values.addresses import AddressError, entity_id
@@ -53,25 +52,53 @@ class QuestionForm(forms.Form):
     )
 
 
-def explain_view(model_admin: OwnPagesMixin, request: HttpRequest) -> HttpResponse:
-    """Explain one decision; the question is in the address, so that it can be sent on."""
-    asked = set(request.GET) & set(QuestionForm.base_fields)
-    is_whole = asked == set(QuestionForm.base_fields)
-    form = QuestionForm(request.GET if is_whole else None, initial=request.GET.dict())
-    explanation = None
-    if form.is_valid():
-        explanation = explain(**form.cleaned_data)
-    step = _next_step(request, explanation) if explanation is not None else None
-    return _page(
-        model_admin,
-        request,
-        "admin/acl/explain.html",
-        title=_("Who may command whom"),
-        form=form,
-        media=form.media,
-        explanation=explanation,
-        step=step,
-    )
+class RulePagesMixin(OwnPagesMixin):
+    """Adds these pages to the admin of rules."""
+
+    @own_page("explain/", needs="view")
+    def explain(self, request: HttpRequest) -> HttpResponse:
+        """Explain one decision; the question is in the address, so that it can be sent on."""
+        asked = set(request.GET) & set(QuestionForm.base_fields)
+        is_whole = asked == set(QuestionForm.base_fields)
+        form = QuestionForm(request.GET if is_whole else None, initial=request.GET.dict())
+        explanation = None
+        if form.is_valid():
+            explanation = explain(**form.cleaned_data)
+        step = _next_step(request, explanation) if explanation is not None else None
+        return self.page(
+            request,
+            "admin/acl/explain.html",
+            title=_("Who may command whom"),
+            form=form,
+            media=form.media,
+            explanation=explanation,
+            step=step,
+        )
+
+    @own_page("report/", needs="view")
+    def report(self, request: HttpRequest) -> HttpResponse:
+        """List rules that decide nothing or open everything, and assertions that do not hold."""
+        chosen = request.GET.get("fault")
+        fault = lint.Fault(chosen) if chosen in lint.Fault.values else None
+        return self.page(
+            request,
+            "admin/acl/report.html",
+            title=_("Report on the rules"),
+            **lint.report(fault)._asdict(),
+            examined=lint.MAX_EXAMINED,
+            faults=lint.Fault,
+            chosen=fault,
+            may_change=self.has_change_permission(request),
+            may_delete=self.has_delete_permission(request),
+            broken=assertions.check_saved(),
+            assertions=Assertion.objects.count(),
+        )
+
+    @own_page("commands/", needs="view")
+    def commands(self, request: HttpRequest) -> HttpResponse:
+        """Return the known commands with a beginning, for a combobox."""
+        sought = request.GET.get("q", "").strip()
+        return JsonResponse({"found": _commands(sought) if sought and "\x00" not in sought else []})
 
 
 def _next_step(request: HttpRequest, explanation: Explanation) -> tuple[Any, str] | None:
@@ -113,14 +140,6 @@ def _next_step(request: HttpRequest, explanation: Explanation) -> tuple[Any, str
     return _("Write the rule that allows it"), address
 
 
-def commands_view(model_admin: OwnPagesMixin, request: HttpRequest) -> HttpResponse:
-    """Return the known commands with a beginning, for a combobox."""
-    if not model_admin.has_view_permission(request):
-        raise PermissionDenied
-    sought = request.GET.get("q", "").strip()
-    return JsonResponse({"found": _commands(sought) if sought and "\x00" not in sought else []})
-
-
 def _commands(sought: str) -> list[str]:
     known = {request.command for request in what_if.known_requests()}
     known.update(name for source in COMMAND_SOURCES for name in source())
@@ -129,32 +148,3 @@ def _commands(sought: str) -> list[str]:
         names = named.values_list("pattern", flat=True).distinct().order_by("pattern")
         known.update(names[:MAX_SUGGESTED])
     return sorted(name for name in known if name.startswith(sought))[:MAX_SUGGESTED]
-
-
-def report_view(model_admin: OwnPagesMixin, request: HttpRequest) -> HttpResponse:
-    """List rules that decide nothing or open everything, and assertions that do not hold."""
-    chosen = request.GET.get("fault")
-    fault = lint.Fault(chosen) if chosen in lint.Fault.values else None
-    return _page(
-        model_admin,
-        request,
-        "admin/acl/report.html",
-        title=_("Report on the rules"),
-        **lint.report(fault)._asdict(),
-        examined=lint.MAX_EXAMINED,
-        faults=lint.Fault,
-        chosen=fault,
-        may_change=model_admin.has_change_permission(request),
-        may_delete=model_admin.has_delete_permission(request),
-        broken=assertions.check_saved(),
-        assertions=Assertion.objects.count(),
-    )
-
-
-def _page(
-    model_admin: OwnPagesMixin, request: HttpRequest, template: str, **context: Any
-) -> HttpResponse:
-    """Return a page beside the list of rules, for who may see rules."""
-    if not model_admin.has_view_permission(request):
-        raise PermissionDenied
-    return model_admin.page(request, template, **context)

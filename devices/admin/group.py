@@ -200,11 +200,9 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
                 messages.error(request, _("Choose the devices that come into the group."))
         return redirect("admin:devices_devicegroup_change", group.pk)
 
-    @own_page("tree/")
+    @own_page("tree/", needs="view")
     def tree(self, request: HttpRequest) -> HttpResponse:
         """Show which group lies in which: all of them, or one and those in it."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
         asked = request.GET.get("top", "")
         top = get_object_or_404(DeviceGroup, pk=asked) if is_key(asked) else None
         groups = DeviceGroup.tree(MAX_DRAWN, top)

@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core import signing
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import MemoryFileUploadHandler
 from django.http import (
@@ -231,18 +231,16 @@ class ImportExportMixin(OwnPagesMixin):
     # --- In ---------------------------------------------------------------------------------
 
     # The upload must be taken over before anything reads the form: its token is checked then.
-    @own_page("import/", "import")
+    @own_page("import/", "import", needs="import")
     @method_decorator(csrf_exempt)
     def import_page(self, request: HttpRequest) -> HttpResponseBase:
         """Check a file and show what would come of it; import it once that is confirmed."""
-        self._require_import(request)
         if request.content_type == "multipart/form-data":  # others are read already, without files
             request.upload_handlers = [InMemoryUpload(request)]
         return self._import(request)
 
-    def _require_import(self, request: HttpRequest) -> None:
-        if not request.user.has_perms(["devices.add_device", "devices.change_device"]):
-            raise PermissionDenied
+    def has_import_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perms(["devices.add_device", "devices.change_device"])
 
     @method_decorator(csrf_protect)
     def _import(self, request: HttpRequest) -> HttpResponseBase:
@@ -286,9 +284,8 @@ class ImportExportMixin(OwnPagesMixin):
             **context,
         )
 
-    @own_page("import/template/")
+    @own_page("import/template/", needs="import")
     def import_template(self, request: HttpRequest) -> HttpResponseBase:
-        self._require_import(request)
         table = "groups" if request.GET.get("table") == "groups" else "devices"
         wanted = request.GET.get("format", "")
         kind = Format(wanted) if wanted in Format.values else Format.CSV
@@ -298,11 +295,9 @@ class ImportExportMixin(OwnPagesMixin):
 
     # --- Out --------------------------------------------------------------------------------
 
-    @own_page("export/", "export")
+    @own_page("export/", "export", needs="view")
     def export_page(self, request: HttpRequest) -> HttpResponseBase:
         """Return the devices of the list, as filtered and searched, as a file; or ask which."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
         wanted, separator = request.GET.get("format", ""), request.GET.get("separator", "")
         filters = request.GET.copy()
         for own in ("format", "separator", "p", "o", "all"):

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
@@ -265,11 +265,9 @@ class CallRecordAdmin(OwnPagesMixin, ReadOnlyMixin):
         }
         return super().changelist_view(request, extra | (extra_context or {}))
 
-    @own_page("export/")
+    @own_page("export/", needs="view")
     def export_calls(self, request: HttpRequest) -> HttpResponseBase:
         """Return the calls of the list, as filtered and searched, as a file."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
         query = request.GET.copy()
         wanted = query.pop("format", [""])[-1]
         kind = Format(wanted) if wanted in EXPORTED else Format.CSV

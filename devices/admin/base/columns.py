@@ -5,7 +5,6 @@ from typing import Any
 
 from django.contrib.admin.utils import label_for_field
 from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import reverse
 
@@ -59,11 +58,9 @@ class ChosenColumnsMixin(OwnPagesMixin):
         ]
         return super().changelist_view(request, {"columns": columns, **(extra_context or {})})
 
-    @own_page("columns/", "columns")
+    @own_page("columns/", "columns", needs="view")
     def choose_columns(self, request: HttpRequest) -> HttpResponse:
         """Keep the columns that were ticked for this account, and go back to the list."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
         if request.method == "POST":
             offered = {column_key(column) for column in self.offered_columns(request)}
             ticked = [key for key in request.POST.getlist("column") if key in offered]

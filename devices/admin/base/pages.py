@@ -3,11 +3,13 @@
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator
-from typing import IO, Any, TypeVar
+from functools import wraps
+from typing import IO, Any, TypeVar, cast
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied
 from django.db.models import BigIntegerField, Model, QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -30,12 +32,22 @@ def url_name(opts: Any, page: str) -> str:
     return f"admin:{opts.app_label}_{opts.model_name}_{page}"
 
 
-def own_page(route: str, name: str = "") -> Callable[[Method], Method]:
-    """Make a method of an OwnPagesMixin the view of a page, at a route below the list's."""
+def own_page(route: str, name: str = "", *, needs: str = "") -> Callable[[Method], Method]:
+    """Make a method of an OwnPagesMixin the view of a page, at a route below the list's.
+
+    It is there for those whom the admin's `has_…_permission` lets, where `needs` names one.
+    """
 
     def mark(view: Method) -> Method:
-        vars(view)["own_page"] = (route, name or view.__name__)
-        return view
+        @wraps(view)
+        def permitted(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            if not getattr(self, f"has_{needs}_permission")(request):
+                raise PermissionDenied
+            return view(self, request, *args, **kwargs)
+
+        page = cast(Method, permitted) if needs else view
+        vars(page)["own_page"] = (route, name or view.__name__)
+        return page
 
     return mark
 

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlencode
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR, SEARCH_VAR
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -57,11 +57,9 @@ class SavedFiltersMixin(OwnPagesMixin):
         context = {"saved_filters": filters, "narrowed_to": current, **(extra_context or {})}
         return super().changelist_view(request, context)
 
-    @own_page("filters/", "filters")
+    @own_page("filters/", "filters", needs="view")
     def keep_filter(self, request: HttpRequest) -> HttpResponse:
         """Name what the list is narrowed to, or forget one's own filter; go back to the list."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
         listed = reverse(url_name(self.opts, "changelist"))
         back = f"{listed}?{request.POST.get('query', '')}"
         if request.method != "POST":

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse_lazy
 from django.utils.decorators import method_decorator
@@ -99,12 +99,13 @@ class CredentialForm(forms.Form):
 class TryCredentialMixin(OwnPagesMixin):
     """Adds the page that tries credentials, and what it suggests, to the admin of devices."""
 
-    @own_page("try-credential/")
+    def has_try_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(PERMISSION)
+
+    @own_page("try-credential/", needs="try")
     @method_decorator([sensitive_post_parameters(), sensitive_variables()])
     def try_credential(self, request: HttpRequest) -> HttpResponse:
         """Show the form, and after a POST the verdict; what was presented is never shown again."""
-        if not request.user.has_perm(PERMISSION):
-            raise PermissionDenied
         form = CredentialForm(request.POST or None, initial={"device": request.GET.get("device")})
         verdict = None
         if form.is_valid():
@@ -134,11 +135,9 @@ class TryCredentialMixin(OwnPagesMixin):
             **tried,
         )
 
-    @own_page("suggestions/")
+    @own_page("suggestions/", needs="view")
     def suggestions(self, request: HttpRequest) -> HttpResponse:
         """Return the identifiers that the list's search finds, for a list of suggestions."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
         sought = request.GET.get("q", "").strip()
         return JsonResponse({"found": self.suggested(request, sought) if sought else []})
 
