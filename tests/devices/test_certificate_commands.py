@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ def path(tmp_path: Path) -> Callable[[bytes | Party], str]:
 Write = Callable[[Any], str]
 
 
+def iso(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
 def outcome(party: Party = LEAF) -> Outcome:
     return authenticate("sensor-1", certificate=party.pem, now=NOW, record=False).outcome
 
@@ -65,8 +70,8 @@ def test_add_certificate_prints_what_it_read(path: Write) -> None:
         "subject": "CN=sensor-1",
         "issuer": "CN=Root",
         "serial": "abc",
-        "not_before": str(NOW - YEAR),
-        "not_after": str(NOW + YEAR),
+        "not_before": iso(NOW - YEAR),
+        "not_after": iso(NOW + YEAR),
         "key": "EC secp256r1",
         "fingerprint": x509.fingerprint(LEAF.certificate),
         "public_key_fingerprint": x509.public_key_fingerprint(LEAF.certificate),
@@ -123,8 +128,8 @@ def test_add_trust_anchor_then_load_crl(path: Write) -> None:
     assert document == {
         "anchor": "Factory",
         "number": "12",
-        "this_update": str(NOW - DAY),
-        "next_update": str(NOW + DAY),
+        "this_update": iso(NOW - DAY),
+        "next_update": iso(NOW + DAY),
         "entries": 1,
     }
     assert outcome() is Outcome.VERIFIED
