@@ -10,9 +10,9 @@ class AclConfig(AppConfig):
         # Models, and what imports them, are loaded by now, and not before.
         from acl.admin.consequences import guard
         from acl.admin.panels import rules_panel
-        from acl.assertions import validated
+        from acl.analysis.assertions import validated
+        from acl.analysis.what_if import watch
         from acl.models import Assertion
-        from acl.what_if import watch
         from devices.extension_points import GROUP_PANELS, GUARDS, PANELS, RESTORED_CHECKS, WATCHES
 
         GUARDS.append(guard)

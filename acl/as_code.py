@@ -23,8 +23,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from acl import notation
+from acl.analysis.what_if import Before, Consequences
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
-from acl.what_if import Before, Consequences
 from devices import history
 from devices.models import Device, DeviceGroup, Membership
 from devices.values.moments import parse_moment

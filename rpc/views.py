@@ -19,7 +19,7 @@ from devices.database.outages import OutageLog
 from devices.database.slots import SLOTS, NoSlotError
 from devices.database.statements import MustWait
 from devices.verdicts import Outcome
-from rpc import frames, journal
+from rpc import journal
 from rpc.authentication import NO_CLAIM, BackendCaller, Caller, Claim, claimed, source_address
 from rpc.codec import (
     BodyCutOff,
@@ -30,10 +30,10 @@ from rpc.codec import (
     encode,
     read_body,
 )
-from rpc.commands import execution
+from rpc.commands import execution, frames
 from rpc.commands.execution import Plan
+from rpc.commands.frames import Frame, InvalidFrame, Result
 from rpc.commands.registry import KEYS, Known, Questions
-from rpc.frames import Frame, InvalidFrame, Result
 from rpc.journal import Entry
 from rpc.models import CallReason, Endpoint, Question
 from rpc.rtio import session_ending

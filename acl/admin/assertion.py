@@ -7,7 +7,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from acl import assertions
+from acl.analysis import assertions
 from acl.models import Assertion
 from devices.admin.base.forms import CurrentForm
 from devices.admin.base.history import RecordedAdmin

@@ -21,7 +21,7 @@ from acl.admin.filters import (
     StateFilter,
 )
 from acl.admin.pages import RulePagesMixin
-from acl.lint import lint_saved
+from acl.analysis.lint import lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import NAMED, DestinationKind, SourceKind, state_order
 from devices import history

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _, ngettext
 
-from acl.what_if import Before, Consequences
+from acl.analysis.what_if import Before, Consequences
 from devices.admin.base.mixins import EDIT
 from devices.extension_points import View
 

@@ -8,7 +8,7 @@ from django.urls import reverse, reverse_lazy
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _, gettext_lazy
 
-from acl import assertions, lint, what_if
+from acl.analysis import assertions, lint, what_if
 from acl.engine.decisions import Reason
 from acl.engine.explanations import Explanation, explain
 from acl.extension_points import COMMAND_SOURCES

@@ -9,7 +9,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from acl import assertions
+from acl.analysis import assertions
 from acl.models import Assertion
 from devices.api.base.serializers import CharField, IntegerField, ModelSerializer, Serializer
 from devices.api.base.views import RowsViewSet

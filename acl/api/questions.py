@@ -10,12 +10,12 @@ from rest_framework import exceptions, serializers
 from rest_framework.request import Request as HttpRequest
 from rest_framework.response import Response
 
-from acl import what_if
+from acl.analysis import what_if
+from acl.analysis.lint import MAX_EXAMINED, Fault, report
 from acl.api.assertions import BrokenSerializer
 from acl.api.rules import FindingSerializer, RuleSerializer
 from acl.engine.decisions import MAX_REQUESTS, Reason, Request, decide_many
 from acl.engine.explanations import Standing, explain
-from acl.lint import MAX_EXAMINED, Fault, report
 from acl.models import CommandPermission
 from devices.api.base.permissions import may
 from devices.api.base.problems import ParameterError

@@ -10,7 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import exceptions, serializers
 from rest_framework.fields import get_error_detail
 
-from acl.lint import Fault, lint_saved
+from acl.analysis.lint import Fault, lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import Effect, RuleState
 from devices.api.base.exporting import ExportMixin

@@ -8,7 +8,7 @@ from devices.history import Recorded, Records
 
 
 class Assertion(Recorded):
-    """A saved assertion, in one line of words; `acl.assertions` reads and checks it."""
+    """A saved assertion, in one line of words; `acl.analysis.assertions` reads and checks it."""
 
     text = models.CharField(
         _("assertion"),

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from rpc import frames
 from rpc.api.examples import EXAMPLES, Example
 from rpc.api.schemas import (
     FAILURES,
@@ -22,6 +21,7 @@ from rpc.api.schemas import (
     schema_of,
     schemas,
 )
+from rpc.commands import frames
 from rpc.commands.registry import COMMANDS, SERVICES, Command, service_of
 from rpc.rtio.views import HubConfiger, JwtIssuer
 from rpc.views import CommandEndpoint, DeviceVerifier, RtioView

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rpc import frames
+from rpc.commands import frames
 from rpc.commands.registry import Definition
 from rpc.rtio.models.route import MAX_CONFIG_LENGTH
 from rpc.rtio.views import HubConfiger, JwtIssuer

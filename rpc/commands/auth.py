@@ -8,6 +8,7 @@ from devices.authentication import Attempt, authenticate_many
 from devices.credentials.pre_shared_keys import StoredKey
 from devices.values.addresses import AddressError, entity_id, is_storable
 from rpc import journal
+from rpc.commands.frames import OK, Result
 from rpc.commands.registry import (
     DECISIONS,
     KEYS,
@@ -18,7 +19,6 @@ from rpc.commands.registry import (
     command,
     services,
 )
-from rpc.frames import OK, Result
 
 NOBODY = ""  # no entity has this ID: what an address that names nothing reduces to
 

@@ -14,6 +14,16 @@ from devices.credentials import throttle
 from devices.database.outages import OutageLog
 from devices.database.statements import MustWait
 from rpc.commands import auth  # noqa: F401 - registers the commands
+from rpc.commands.frames import (
+    BAD_REQUEST,
+    DEADLINE_EXCEEDED,
+    INTERNAL_ERROR,
+    NOT_FOUND,
+    OK,
+    UNAVAILABLE,
+    Call,
+    Result,
+)
 from rpc.commands.registry import (
     COMMANDS,
     Arguments,
@@ -23,16 +33,6 @@ from rpc.commands.registry import (
     Questions,
     Wanted,
     is_number,
-)
-from rpc.frames import (
-    BAD_REQUEST,
-    DEADLINE_EXCEEDED,
-    INTERNAL_ERROR,
-    NOT_FOUND,
-    OK,
-    UNAVAILABLE,
-    Call,
-    Result,
 )
 from rpc.journal import Entry
 from rpc.models import CallReason, Question

@@ -7,7 +7,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 
-from acl import assertions, what_if
+from acl.analysis import assertions, what_if
 from acl.models import Assertion, CommandPermission
 
 

@@ -7,7 +7,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from acl.lint import Fault, lint, suspects
+from acl.analysis.lint import Fault, lint, suspects
 from acl.models import CommandPermission
 
 COMMAND = "/v1/Config.Get"

@@ -10,8 +10,8 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
+from acl.analysis.lint import Fault, lint
 from acl.engine.decisions import decide
-from acl.lint import Fault, lint
 from acl.models import CommandPermission
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from acl import what_if
+from acl.analysis import what_if
 from acl.engine.decisions import Reason, Request
 from devices.verdicts import Outcome
 from rpc.models import BUCKET, CallCount, CallKey, CallReason, CallRecord, reasons

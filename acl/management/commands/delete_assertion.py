@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from acl import assertions
+from acl.analysis import assertions
 from acl.models import Assertion
 from devices.management.base import RegistryCommand
 

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from acl.lint import lint
+from acl.analysis.lint import lint
 from acl.models import CommandPermission
 from devices.management.base import RegistryCommand
 

@@ -1,6 +1,6 @@
 from typing import Any
 
-from acl import assertions
+from acl.analysis import assertions
 from acl.models import Assertion
 from devices.management.base import RegistryCommand
 

@@ -4,8 +4,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from acl import what_if
-from acl.lint import lint_saved
+from acl.analysis import what_if
+from acl.analysis.lint import lint_saved
 from acl.models import CommandPermission
 from acl.models.command_permission import Effect
 from acl.notation import read_rule

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from acl import what_if
+from acl.analysis import what_if
 from acl.models import CommandPermission
 from acl.models.command_permission import Effect
 from acl.notation import read_rule

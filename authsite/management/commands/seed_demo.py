@@ -17,7 +17,7 @@ from authsite.management import demo
 from devices.management.base import RegistryCommand
 from devices.models import Device, DeviceGroup, PreSharedKey
 
-REGISTRY = Path(settings.BASE_DIR, "authsite", "demo_registry.json")
+REGISTRY = Path(settings.BASE_DIR, "authsite", "management", "demo_registry.json")
 
 
 class Command(RegistryCommand):

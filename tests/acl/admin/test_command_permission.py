@@ -182,10 +182,10 @@ def test_the_report_shows_one_fault_and_ways_to_mend_it(
     assert "No rule has this fault." in client.get(
         LIST + "report/", {"fault": "expired"}
     ).content.decode()  # fmt: skip
-    monkeypatch.setattr("acl.lint.MAX_EXAMINED", 1)
+    monkeypatch.setattr("acl.analysis.lint.MAX_EXAMINED", 1)
     assert numbers() == [useless.pk]
     assert "Only the oldest 1 rules" in client.get(LIST + "report/").content.decode()
-    monkeypatch.setattr("acl.lint.MAX_FINDINGS", 0)
+    monkeypatch.setattr("acl.analysis.lint.MAX_FINDINGS", 0)
     assert "Only the first 0 are shown" in client.get(LIST + "report/").content.decode()
 
 

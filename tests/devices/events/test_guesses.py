@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from django.db import transaction
 
+from acl.analysis.what_if import Before, consequences_of
 from acl.models import Assertion, CommandPermission
-from acl.what_if import Before, consequences_of
 from devices.authentication import authenticate
 from devices.credentials import throttle
 from devices.events import guesses

@@ -13,10 +13,10 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from authsite.api.document import rendered
-from rpc import frames
 from rpc.api.examples import EXAMPLES
 from rpc.api.openapi import CALLERS
 from rpc.api.schemas import schema_of
+from rpc.commands import frames
 from rpc.commands.registry import COMMANDS, SERVICES, Definition, service_of
 from rpc.rtio.models.route import MAX_CONFIG_LENGTH
 from rpc.rtio.views import HubConfiger, JwtIssuer

@@ -15,8 +15,8 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _, ngettext
 
-from acl import assertions
-from acl.assertions import Broken
+from acl.analysis import assertions
+from acl.analysis.assertions import Broken
 from acl.engine.decisions import Decision, Request, decide_many
 from acl.extension_points import REQUEST_SOURCES
 from acl.models import CommandPermission
