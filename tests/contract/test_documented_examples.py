@@ -186,6 +186,12 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     assert not given - known - OTHERS
 
 
+def test_each_command_is_on_the_page_of_commands() -> None:
+    ours = {"authsite", "devices", "acl", "rpc"}
+    page = TEXTS[settings.BASE_DIR / "docs" / "commands.md"]
+    assert not {name for name, app in COMMANDS.items() if app in ours} - set(CODE.findall(page))
+
+
 def test_an_image_gets_what_it_copies() -> None:
     let_through = (settings.BASE_DIR / ".containerignore").read_text().splitlines()
     image = (settings.BASE_DIR / "deploy" / "Containerfile").read_text()
