@@ -9,6 +9,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext_lazy as _
 
+from devices.database.turns import take_turn
 from devices.history import Recorded, Records, bulk_delete
 
 MAX_DEPTH = 8  # levels of groups, the top one included
@@ -84,8 +85,7 @@ class DeviceGroup(Recorded):
             super().save(*args, **kwargs)
             return
         with transaction.atomic():
-            # Every move takes the same lock: without it, two moves could each be right alone.
-            list(DeviceGroup.objects.select_for_update().order_by("pk").values_list("pk"))
+            take_turn(self._meta.db_table)  # two moves could each be right alone
             parent = DeviceGroup.objects.filter(pk=self.parent_id).first()
             if parent is None:
                 raise ValidationError({"parent": _("The group does not exist any more.")})

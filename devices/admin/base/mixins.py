@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, OperationalError, connection
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils import timezone
@@ -21,6 +21,7 @@ from devices.models.dependants import dependants, not_deletable
 
 FILTER_PARTS = ("exact", "isnull", "id__exact", "gte", "lt", "in")  # that Django's filters use
 DATE_PARTS = ("year", "month", "day")
+DEADLOCK = "40P01"  # SQLSTATE: two transactions waited for each other, and this one was ended
 EDIT = "_edit"  # among what is sent: show the form as it was filled in, and save nothing
 
 
@@ -191,6 +192,10 @@ class SaveChangedFieldsMixin:
             text = _("Somebody saved the same at this moment. Nothing was saved: look again.")
         except ValidationError as error:
             text = " ".join(error.messages)
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", None) != DEADLOCK:
+                raise
+            text = _("Somebody saved the same at this moment. Nothing was saved: look again.")
         messages.error(request, text)
         return HttpResponseRedirect(request.get_full_path())
 

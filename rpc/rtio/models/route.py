@@ -11,6 +11,7 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from devices.database.turns import take_turn
 from devices.history import Recorded, Records
 
 MAX_CONFIG_LENGTH = 2048  # characters of the map of routes; RTIO's page on its hub configuration
@@ -144,7 +145,7 @@ class DeviceServiceRoute(Recorded):
         if (fields := kwargs.get("update_fields")) is not None:
             kwargs["update_fields"] = {*fields, "crc"}
         with transaction.atomic():
-            list(DeviceServiceRoute.objects.select_for_update().order_by("pk").values_list("pk"))
+            take_turn(self._meta.db_table)
             self._check_fit()
             super().save(*args, **kwargs)
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, connections
 from rest_framework.test import APIClient
 
-from devices.models import Device, PreSharedKey
+from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.devices.api.conftest import account
 
 pytestmark = [
@@ -108,3 +108,16 @@ def test_rotations_wait_for_each_other(race: Any, make_device: Any) -> None:
     answers = race(lambda client: client.post(path, {}, format="json"))
     assert statuses(answers) == {201: RACERS}
     assert PreSharedKey.objects.unrevoked().count() == 1
+
+
+def test_moves_of_groups_wait_for_each_other_and_make_no_circle(race: Any, make_group: Any) -> None:
+    groups = [make_group() for _ in range(RACERS)]
+    moves = iter([(one.pk, groups[at - 1].pk) for at, one in enumerate(groups)])
+
+    def move(client: APIClient) -> Any:
+        group, parent = next(moves)
+        path = f"/api/v1/groups/{group}"
+        return client.patch(path, {"parent": parent}, format="json", headers={"If-Match": "*"})
+
+    assert statuses(race(move)) == {200: RACERS - 1, 400: 1}  # the last would close the circle
+    assert DeviceGroup.objects.filter(parent=None).count() == 1

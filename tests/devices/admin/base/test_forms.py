@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError
+from django.db import IntegrityError, OperationalError
 from django.test import Client
 
 from devices.admin.base.forms import MomentField
@@ -131,12 +131,29 @@ def test_a_required_moment_needs_its_date_only() -> None:
     assert MomentField().clean(["2030-05-01", ""]) == datetime(2030, 5, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("page", ["device_add", "devicegroup_add"])
+class DeadlockError(Exception):
+    """What a driver raises, as far as is looked at."""
+
+    sqlstate = "40P01"
+
+
+@pytest.mark.parametrize(
+    ("page", "error", "cause"),
+    [
+        ("device_add", IntegrityError("UNIQUE constraint failed"), None),
+        ("devicegroup_add", IntegrityError("UNIQUE constraint failed"), None),
+        ("device_add", OperationalError("deadlock detected"), DeadlockError()),
+    ],
+)
 def test_who_saves_the_same_a_moment_later_is_told(
-    page: str, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    page: str,
+    error: Exception,
+    cause: Exception | None,
+    admin_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def lose_the_race(*args: Any, **options: Any) -> None:
-        raise IntegrityError("UNIQUE constraint failed")
+        raise error from cause
 
     for model in (Device, DeviceGroup):
         monkeypatch.setattr(model, "save", lose_the_race)
