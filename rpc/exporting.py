@@ -21,8 +21,7 @@ def export_calls(calls: CallQuerySet, kind: Format, *, most: int | None = None) 
 
     Raises ValidationError where there are more than `most`.
     """
-    row = _texts if kind.is_flat else _values
-    return export_rows(COLUMNS, map(row, _streamed(calls)), kind, most=most)
+    return export_rows(COLUMNS, map(_values, _streamed(calls)), kind, most=most)
 
 
 def _streamed(calls: CallQuerySet) -> Iterator[CallRecord]:
@@ -43,9 +42,3 @@ def _values(call: CallRecord) -> dict[str, Any]:
         value = getattr(call, name)
         values[name] = value.isoformat() if isinstance(value, datetime) else value
     return values
-
-
-def _texts(call: CallRecord) -> dict[str, str]:
-    """Return a row as the cells of a table."""
-    values = _values(call) | {"others": "true" if call.others else "false"}
-    return {name: "" if value is None else str(value) for name, value in values.items()}

@@ -26,7 +26,7 @@ def export_changes(where: Mapping[Any, Q], kind: Format, *, most: int | None = N
     whoever asks. Raises ValidationError where there are more than `most`.
     """
     with translation.override(settings.LANGUAGE_CODE):
-        row = _texts if kind.is_flat else _values
+        row = _cells if kind.is_flat else _values
         return export_rows(COLUMNS, map(row, _streamed(where)), kind, most=most)
 
 
@@ -56,8 +56,6 @@ def _values(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _texts(entry: Entry) -> dict[str, str]:
-    """Return a change as the cells of a table."""
-    values = _values(entry)
+def _cells(entry: Entry) -> dict[str, Any]:
     told = "; ".join(f"{one.name}: {one.old} → {one.new}" for one in entry.fields)
-    return {**{name: str(value) for name, value in values.items()}, "fields": told}
+    return {**_values(entry), "fields": told}

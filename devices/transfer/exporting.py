@@ -53,16 +53,15 @@ def values_of(device: Device) -> dict[str, Any]:
     }
 
 
-def _texts(device: Device) -> dict[str, str]:
+def _cells(device: Device) -> dict[str, Any]:
     """Return a device of `for_export()` as the cells of a spreadsheet.
 
     The column `secret` is there to be filled in; nothing is ever exported in it.
     """
     values = values_of(device)
     return {
-        **{name: "" if value is None else str(value) for name, value in values.items()},
+        **values,
         "groups": group_cell(values["groups"]),
-        "enabled": "true" if device.enabled else "false",
         "secret": "",
         "attributes": attributes.as_text(device.attributes) if device.attributes else "",
     }
@@ -73,7 +72,7 @@ def export_devices(devices: DeviceQuerySet, kind: Format, separator: str = ",") 
 
     Raises ValidationError where they are more than a workbook is written with.
     """
-    rows = map(_texts if kind.is_flat else values_of, streamed(devices))
+    rows = map(_cells if kind.is_flat else values_of, streamed(devices))
     return export_rows(EXPORT_COLUMNS, rows, kind, separator=separator)
 
 
@@ -87,7 +86,7 @@ def devices_in_pieces(
     like the whole file.
     """
     devices_as_read = streamed(devices, first=FIRST_BATCH)
-    rows = map(_texts if kind.is_flat else values_of, devices_as_read)
+    rows = map(_cells if kind.is_flat else values_of, devices_as_read)
     pieces = _pieces(lines(EXPORT_COLUMNS, rows, kind, separator))
     return chain([next(pieces)], pieces)
 
@@ -159,7 +158,7 @@ def export_rows(
     most: int | None = None,
     separator: str = ",",
 ) -> Export:
-    """Return rows as a file of a format; they are texts where the format is flat.
+    """Return rows as a file of a format.
 
     Raises ValidationError where there are more than `most`, or than a workbook is written with.
     """

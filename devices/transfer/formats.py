@@ -73,8 +73,11 @@ BEGINS = r"(?:^|(?<=[;,|\t\r\n]))"
 FORMULA = r"(?=[\"']*[=+\-@\t\r\n＝＋－＠])"  # noqa: RUF001 - full-width signs start formulas, too
 
 
-def defused(text: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula: an apostrophe goes before each."""
+def defused(value: object) -> str:
+    """Return a cell as text that no spreadsheet takes for a formula: an apostrophe goes before."""
+    if value is None:
+        return ""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     return re.sub(BEGINS + FORMULA, "'", text)
 
 

@@ -77,7 +77,7 @@ def write(
     kind: Format,
     separator: str = ",",
 ) -> int:
-    """Write a table and return its number of rows; they are texts where the format is flat.
+    """Write a table and return its number of rows.
 
     `separator`, one of SEPARATORS, stands between the cells of CSV. Raises ValidationError where a
     workbook would have too many.
