@@ -230,6 +230,15 @@ def _entries(
             errors.append(f"{section}[{position}]{path.rstrip('`')}: {text}")
 
 
+def twice(section: str, names: Iterable[str]) -> list[str]:
+    """Return what is wrong with names of a section: those that are there more often than once."""
+    return [
+        _("%(section)s: “%(name)s” is there twice") % {"section": section, "name": name}
+        for name, number in Counter(names).items()
+        if number > 1
+    ]
+
+
 def _refuse(errors: list[str]) -> None:
     if len(errors) > MAX_ERRORS:
         errors = [*errors[:MAX_ERRORS], _("and %d more") % (len(errors) - MAX_ERRORS)]
@@ -319,8 +328,8 @@ class _Import:
 
     def run(self) -> None:
         """Change what differs; raises ValidationError with every error, each with its place."""
-        self._once("groups", self._groups)
-        self._once("command_sets", self._sets)
+        self._errors += twice("groups", (entry.name for entry in self._groups))
+        self._errors += twice("command_sets", (entry.name for entry in self._sets))
         _refuse(self._errors)
         self._make_groups()
         for position, entry in enumerate(self._sets):
@@ -334,13 +343,6 @@ class _Import:
             group.parent = None
         history.bulk_update(within, ["parent"])
         doomed.delete()
-
-    def _once(self, section: str, entries: Iterable[GroupEntry | CommandSetEntry]) -> None:
-        for name, number in Counter(entry.name for entry in entries).items():
-            if number > 1:
-                self._errors.append(
-                    _("%(section)s: “%(name)s” is there twice") % {"section": section, "name": name}
-                )
 
     def _try(self, path: str, act: Callable[[], None]) -> None:
         """Import one entry; note what is wrong with it, and where it stands in the document."""

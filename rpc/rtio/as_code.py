@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from acl.as_code import Entry, difference, dump
+from acl.as_code import Entry, difference, dump, twice
 from devices import history
 from devices.models import Device
 from rpc.rtio.models import DeviceServiceRoute, RtioServer, TlsMode
@@ -94,8 +94,12 @@ def import_document(values: Any, *, dry_run: bool = False) -> list[str]:
 
 def _import(document: Document) -> None:
     """Remove what is not named, then write what is: removing makes room."""
-    _refuse_twice("routes", [route.uri for route in document.routes])
-    _refuse_twice("servers", [server.name for server in document.servers])
+    faults = [
+        *twice("routes", (route.uri for route in document.routes)),
+        *twice("servers", (server.name for server in document.servers)),
+    ]
+    if faults:
+        raise ValidationError(faults[0])
     DeviceServiceRoute.objects.exclude(uri__in=[one.uri for one in document.routes]).delete()
     RtioServer.objects.exclude(name__in=[one.name for one in document.servers]).delete()
     routes = {row.uri: row for row in DeviceServiceRoute.objects.all()}
@@ -110,14 +114,6 @@ def _import(document: Document) -> None:
         where, fields = f"servers[{position}]", msgspec.structs.asdict(server)
         fields["backend"] = _backend(fields.pop("calls_as"), where)
         _write(servers.get(server.name, RtioServer()), fields, where)
-
-
-def _refuse_twice(section: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValidationError(
-                _("%(section)s: “%(name)s” is there twice") % {"section": section, "name": name}
-            )
 
 
 def _backend(identifier: str, where: str) -> Device | None:
