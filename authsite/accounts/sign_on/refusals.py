@@ -108,7 +108,8 @@ class SignOnRefused(Exception):
     """Somebody is not signed on. `detail` is for the operator's log, and holds no secret."""
 
     def __init__(self, reason: Reason, detail: str = "", *, wanted: tuple[str, ...] = ()) -> None:
-        said = detail if len(detail) <= MAX_DETAIL else f"{detail[:MAX_DETAIL]}…"
+        said = " ".join(detail.split())  # one line, whatever a provider has put into its errors
+        said = said if len(said) <= MAX_DETAIL else f"{said[:MAX_DETAIL]}…"
         super().__init__(f"{reason.name.lower()}: {said}" if said else reason.name.lower())
         self.reason = reason
         self.wanted = wanted

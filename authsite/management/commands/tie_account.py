@@ -36,6 +36,8 @@ class Command(AccountCommand):
             text = f"{username} is untied." if gone else f"{username} was tied to nothing."
             self.answer(options, text, {"username": username, "untied": gone}, yes=gone)
             return
+        if user.service is not None:
+            raise CommandError(f"{username} is a service's, which never logs in", returncode=1)
         if not subject or not is_subject(subject):
             raise CommandError("the subject is empty, or too long", returncode=2)
         issuer = settings.OIDC_ISSUER if source == Source.OPENID_CONNECT else ""

@@ -25,6 +25,8 @@ from authsite.accounts import second_factor
 from authsite.accounts.sign_on import calls, models, provider
 from authsite.accounts.sign_on.models import ExternalIdentity, Person
 from authsite.accounts.sign_on.pending_sign_on import COOKIE, PATH
+from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
+from authsite.accounts.tokens.service_account import ServiceAccount
 from devices.admin.base.reauthentication import CONFIRMED_AT
 from tests.support.lying_provider import (
     KEY,
@@ -502,6 +504,11 @@ def test_a_provider_that_is_down_is_said_to_be_down(
     assert entered.status_code == 302
 
 
+def test_an_error_of_the_provider_is_one_line_of_the_log() -> None:
+    refusal = SignOnRefused(Reason.UNREACHABLE, "BadStatusLine: x\r\n2026 INFO forged\u2028too")
+    assert str(refusal) == "unreachable: BadStatusLine: x 2026 INFO forged too"
+
+
 @pytest.mark.parametrize("path", [DISCOVERY, "/token"])
 def test_a_slow_provider_is_waited_for_so_long(
     client: Client, liar: LyingProvider, path: str, monkeypatch: Any
@@ -756,6 +763,22 @@ def test_a_second_factor_of_ours_is_asked_for_where_the_provider_asked_none(
     assert client.get("/admin/second-factor/settings/").status_code == 200
 
 
+def test_who_gave_a_second_factor_to_the_provider_registers_a_passkey(
+    client: Client, liar: LyingProvider, settings: Any
+) -> None:
+    settings.STAFF_SECOND_FACTOR = "optional"
+    address = "/admin/passkeys/registration/begin/"
+    sign_on(client, liar)
+    TOTPDevice.objects.create(user=User.objects.get(), name="app", confirmed=True)
+    assert client.post(address).status_code == 403
+    liar.claims = {"amr": ["mfa"]}
+    sign_on(client, liar)
+    assert client.post(address).status_code == 200
+    liar.claims = {"amr": ["mfa"], "auth_time": int(time.time()) - 3600}
+    sign_on(client, liar)
+    assert client.post(address).status_code == 403, "that was an hour ago"
+
+
 # --- Signing out ----------------------------------------------------------------------------
 
 
@@ -940,6 +963,10 @@ def test_an_account_is_tied_to_a_subject_and_untied(
         with pytest.raises(CommandError) as refused:
             call_command("tie_account", *words)
         assert refused.value.returncode == code
+    sam = User.objects.get(username="glass")
+    ServiceAccount.objects.create_account("line-3", answerable=sam)
+    with pytest.raises(CommandError, match="never logs in"):
+        call_command("tie_account", "line-3", "--subject", "subject-3")
     call_command("tie_account", "glass", "--subject", "subject-2")
     assert User.objects.get(username="glass").check_password(PASSWORD)
     assert not is_anonymous(client)

@@ -193,6 +193,14 @@ def test_a_service_account_with_an_unknown_answerable(security: APIClient) -> No
     assert ask(security, "post", "/api/v1/service-accounts", body).status_code == 400
 
 
+@pytest.mark.parametrize("field", ["username", "first_name", "last_name"])
+def test_a_name_that_would_mislead_is_refused(security: APIClient, field: str) -> None:
+    body = {"username": "lee", "roles": [], field: "l\u202eee"}
+    refused = ask(security, "post", ACCOUNTS, body)
+    assert {one["pointer"] for one in refused.json()["errors"]} == {f"#/{field}"}
+    assert "U+202E" in refused.content.decode()
+
+
 @pytest.mark.parametrize("name", ["sec", "SEC", "ｓｅｃ", "ﬃ" * 150])  # noqa: RUF001
 def test_an_account_with_the_name_of_another_or_too_long(security: APIClient, name: str) -> None:
     body = {"name": name, "answerable": User.objects.get(username="sec").pk, "roles": []}
