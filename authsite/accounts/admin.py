@@ -258,6 +258,19 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
         context["is_locked"] = obj is not None and obj.locked
         return super().render_change_form(request, context, *args, **kwargs)
 
+    # Whoever makes an account, or sets a password, has a password that they know.
+
+    @recently_authenticated
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        answer: HttpResponse = super().add_view(request, form_url, extra_context)
+        return answer
+
+    @recently_authenticated
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002
+        return super().user_change_password(request, id, form_url)
+
     @admin.display(description=gettext_lazy("Roles"))
     def roles(self, user: User) -> str:
         names = sorted(group.name for group in user.groups.all())

@@ -478,6 +478,23 @@ def test_a_superuser_takes_a_lost_factor_off(admin_client: Client, kim: User) ->
     assert admin_client.post(ACCOUNTS, sent).headers["Location"].startswith("/admin/confirm/")
 
 
+@pytest.mark.parametrize("page", ["add/", "{}/password/"])
+def test_a_stolen_session_of_a_superuser_sets_no_password(
+    client: Client, kim: User, page: str
+) -> None:
+    sign_in(client)
+    address = ACCOUNTS + page.format(kim.pk)
+    assert client.get(address).status_code == 200
+    age(client, confirmed_at=1000)
+    new = {"username": "lee", "usable_password": "true", "password1": "another long one"}
+    sent = {**new, "password2": new["password1"], "set-password": "1"}
+    for answer in (client.get(address), client.post(address, sent)):
+        assert answer.headers["Location"].startswith("/admin/confirm/")
+    kim.refresh_from_db()
+    assert kim.check_password(PASSWORD)
+    assert User.objects.count() == 1
+
+
 def test_staff_log_an_account_out_everywhere(
     client: Client, admin_client: Client, admin_user: User, kim: User
 ) -> None:
