@@ -5,7 +5,7 @@ from functools import cached_property, reduce
 from operator import or_
 from typing import Any
 
-from django.db.models import Q, QuerySet, TextChoices
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
@@ -21,7 +21,7 @@ from acl.models.command_permission import (
     SourceKind,
     state_conditions,
 )
-from devices.admin.base.filters import CountedFilter
+from devices.admin.base.filters import ChoicesFilter, CountedFilter
 from devices.database.statements import answered
 from devices.models import Device, DeviceGroup
 
@@ -32,32 +32,13 @@ MAX_SETS = 15  # that are choices of a filter
 UNNAMED = Q(destination_device=None, destination_group=None)
 
 
-class KindFilter(CountedFilter):
-    """Rules by an enumeration; each choice is a condition that has an index of its own."""
-
-    kinds: type[TextChoices]
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return list(self.kinds.choices)
-
-    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        is_known = value in self.kinds.values
-        return queryset.filter(self.condition(value)) if is_known else queryset.none()
-
-    def condition(self, value: str) -> Q:
-        raise NotImplementedError
-
-
-class EffectFilter(KindFilter):
+class EffectFilter(ChoicesFilter):
     title = gettext_lazy("effect")
     parameter_name = "effect__exact"
     kinds = Effect
 
-    def condition(self, value: str) -> Q:
-        return Q(effect=value)
 
-
-class StateFilter(KindFilter):
+class StateFilter(ChoicesFilter):
     title = gettext_lazy("state")
     parameter_name = "state"
     kinds = RuleState
@@ -66,7 +47,7 @@ class StateFilter(KindFilter):
         return state_conditions(timezone.now())[RuleState(value)]
 
 
-class SenderKindFilter(KindFilter):
+class SenderKindFilter(ChoicesFilter):
     """Rules by the kind of their sender, found by its key, with which an index begins."""
 
     title = gettext_lazy("sender")
@@ -79,7 +60,7 @@ class SenderKindFilter(KindFilter):
         return Q(source_key__lt=EVERYONE) if value == SourceKind.GROUP else Q(source_key=EVERYONE)
 
 
-class ReceiverKindFilter(KindFilter):
+class ReceiverKindFilter(ChoicesFilter):
     """Rules by the kind of their receiver."""
 
     title = gettext_lazy("receiver")

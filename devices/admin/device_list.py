@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.changelist import BoundedChangeList
-from devices.admin.base.filters import CountedFilter
+from devices.admin.base.filters import ChoicesFilter, CountedFilter
 from devices.admin.base.rendering import SOON
 from devices.models import Device, DeviceGroup, Membership
 from devices.models.credentials.state import (
@@ -59,15 +59,10 @@ class StateFilter(CountedFilter):
         return queryset.enabled() if value == "1" else queryset.disabled()
 
 
-class KindFilter(CountedFilter):
+class KindFilter(ChoicesFilter):
     title = gettext_lazy("kind")
     parameter_name = "kind__exact"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [*Device.Kind.choices]
-
-    def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
-        return queryset.filter(kind=value)
+    kinds = Device.Kind
 
 
 class CredentialsFilter(CountedFilter):

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet, TextChoices
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _, gettext_lazy
@@ -74,6 +74,22 @@ class CountedFilter(admin.SimpleListFilter):
         kept = (self.keep_to_count(rows, str(value)) for value, _label in self.lookup_choices)
         found = counts(kept)
         return {f"{n}__c": bounded_count_text(count) for n, count in enumerate(found)}
+
+
+class ChoicesFilter(CountedFilter):
+    """Rows by an enumeration; each choice is a condition that has an index of its own."""
+
+    kinds: type[TextChoices]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(self.kinds.choices)
+
+    def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
+        is_known = value in self.kinds.values
+        return queryset.filter(self.condition(value)) if is_known else queryset.none()
+
+    def condition(self, value: str) -> Q:
+        return Q((str(self.parameter_name), value))
 
 
 class CredentialStateFilter(admin.SimpleListFilter):
