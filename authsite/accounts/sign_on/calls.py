@@ -20,6 +20,7 @@ CONNECT_SECONDS = 3.0
 READ_SECONDS = 5.0  # from one packet to the next
 WHOLE_SECONDS = 8.0  # names, connection, answer
 MAX_BYTES = 512 * 1024  # of an answer, unpacked
+MAX_ADDRESS = 2000  # characters of an address that it publishes
 MAX_CALLS = 8  # of a process at once
 TAKE_BYTES = 16 * 1024
 
@@ -36,7 +37,7 @@ class UnusableAnswerError(requests.RequestException):
 
 def belongs_to_provider(address: object) -> bool:
     """Whether an address is one of the provider's, as far as the settings say."""
-    if not isinstance(address, str) or not address.isprintable():
+    if not isinstance(address, str) or not address.isprintable() or len(address) > MAX_ADDRESS:
         return False
     issuer = urlsplit(settings.OIDC_ISSUER)
     try:

@@ -443,6 +443,10 @@ LIES_OF_THE_CONFIGURATION: dict[str, tuple[Callable[[LyingProvider], None], int,
         lambda liar: liar.metadata.update(authorization_endpoint=liar.url + "/\ud800"),
         502, "authorization_endpoint",
     ),
+    "an address without end": (
+        lambda liar: liar.metadata.update(authorization_endpoint=liar.url + "/" + "a" * 2000),
+        502, "authorization_endpoint",
+    ),
     "no endpoint": (says(authorization_endpoint=None), 502, "authorization_endpoint"),
     "shared keys only": (
         says(id_token_signing_alg_values_supported=["HS256", "none"]), 502, "no algorithm",

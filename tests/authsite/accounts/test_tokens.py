@@ -193,13 +193,26 @@ def test_guesses_of_an_address_end_before_the_database_is_asked(
     kim: User, django_assert_num_queries: Any
 ) -> None:
     _token, text = issue(kim)
+    of_a_neighbour, used = issue(kim, name="of a program that was let in before")
+    assert ask(used).status_code == 200
     for _ in range(authentication.GUESSES):
         assert ask(another(text)).status_code == 401
     with django_assert_num_queries(0):
         answer = ask(text)
     assert answer.status_code == 429
     assert 0 < int(answer["Retry-After"]) <= authentication.WINDOW
+    assert ask(used).status_code == 200
+    of_a_neighbour.revoke(by="ops")
+    assert ask(used).status_code == 401
     assert ask(text, "192.0.2.8").status_code == 200
+
+
+def test_tokens_that_were_right_are_remembered_within_bounds(monkeypatch: Any) -> None:
+    monkeypatch.setattr(authentication, "MAX_VERIFIED", 2)
+    kept = authentication.VerifiedTokens()
+    for text in ("a", "b", "c"):
+        kept.add(text)
+    assert [kept.has(text) for text in ("a", "b", "c")] == [False, False, True]
 
 
 def test_a_token_that_ended_and_is_still_sent_keeps_nobody_out(kim: User) -> None:
