@@ -39,4 +39,5 @@ made: dict[str, dict[str, str]] = post(  # type: ignore[assignment]
 )
 secret = made["key"]["secret"]  # flash it now: it is nowhere else
 question = {"method": "verify", "id": 1, "deviceid": identifier, "devicesecret": secret}
-sys.stdout.write(json.dumps({"identifier": identifier, **post("/deviceverifier", question)}))
+verified = {"identifier": identifier, **post("/deviceverifier", question)}
+sys.stdout.write(f"{json.dumps(verified)}\n")

@@ -182,7 +182,7 @@ def _options_of(view: Any, rows: Sequence[Mapping[str, Any]]) -> Options:
     )
     refuse(
         {
-            at: fault("identifier", _("The device is named before."), "repeated")
+            at: fault("identifier", _("This device is in the list twice."), "repeated")
             for at, name in enumerate(named)
             if first[name] != at
         }
@@ -209,7 +209,7 @@ def held(view: Any, rows: Sequence[Mapping[str, Any]]) -> list[Device]:
         if key not in found:
             faults[at] = fault("id", _("There is no such device."), "does-not-exist")
         elif keys.index(key) != at:
-            faults[at] = fault("id", _("The device is named before."), "repeated")
+            faults[at] = fault("id", _("This device is in the list twice."), "repeated")
     refuse(faults)
     stale = [
         {"pointer": f"#/devices/{at}/if_match", "detail": str(Stale.default_detail)}

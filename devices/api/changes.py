@@ -293,7 +293,7 @@ class UndoBatchView(ApiView):
             raise NotFound
         touched = [_named(one.instance_type, verb) for one in visible for verb in VERBS]
         if grant is not None and any(map(grant.narrows, touched)):
-            raise PermissionDenied(_("A rule of the token keeps it to some devices."))
+            raise PermissionDenied(_("A limit of the token keeps it to some devices."))
 
         plan = undoing.plan(number, self, lock=True)
         if plan is None:

@@ -141,7 +141,7 @@ class JobViewSet(ReadMixin, RegistryViewSet):
         grant = grant_of(request)
         needed = (*(self.needed_permissions() or ()), *NEEDED.values())
         if grant is not None and any(map(grant.narrows, needed)):
-            raise PermissionDenied(_("A rule of the token keeps it to some devices."))
+            raise PermissionDenied(_("A limit of the token keeps it to some devices."))
         file: Any = request.data
         pepper, content = sealed(file)
         return self._asked(

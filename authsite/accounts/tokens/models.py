@@ -361,7 +361,7 @@ class ApiToken(Revocable):
             return
         admitted = narrowing.admitting(about, list(rows), self.operation)
         if admitted is None:
-            raise exceptions.PermissionDenied(_("No rule of the token admits this."))
+            raise exceptions.PermissionDenied(_("No limit of the token allows this."))
         with transaction.atomic():
             for rule, count in admitted.items():
                 if rule.per_hour is not None:

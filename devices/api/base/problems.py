@@ -273,7 +273,7 @@ def too_busy() -> HttpResponse:
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Answer what Django cannot make a request of (`handler400`)."""
     if is_api(request):
-        text = _("This cannot be asked.")
+        text = _("This is no request that can be read.")
         if isinstance(exception, DisallowedHost):
             text = _("The registry does not answer for this host (ALLOWED_HOSTS).")
         return answer(HTTPStatus.BAD_REQUEST, text, "bad-request")
