@@ -36,6 +36,7 @@ from devices.values.moments import parse_moment, written
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+MAX_SECONDS = 10**8  # some years: longer than anybody waits, and as long as a timer can
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -45,6 +46,17 @@ def duration(text: str) -> timedelta:
     if match is None:
         raise ArgumentTypeError(f"“{text}” is no duration such as 15m, 12h, 30d or 2w")
     return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+def seconds(text: str) -> float:
+    """Return the number of seconds, above 0, that a text says."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < MAX_SECONDS:
+        raise ArgumentTypeError(f"“{text}” is no number of seconds above 0")
+    return number
 
 
 def moment(text: str) -> datetime:

@@ -155,6 +155,7 @@ def test_a_port_in_use_is_refused_though_it_could_be_shared(
         ({"host": "localhost"}, "--host must be an IP address, not 'localhost'"),
         ({"host": "203.0.113.1"}, "cannot listen on 203.0.113.1"),
         ({"port": 70_000}, "cannot listen on 127.0.0.1 port 70000"),
+        ({"port": 0}, "--port must be at least 1"),  # which is any port, for each process another
         ({"workers": 0}, "--workers must be at least 1"),
         ({"threads": -1}, "--threads must be at least 1"),
         ({"backlog": 0}, "--backlog must be at least 128"),
@@ -166,6 +167,17 @@ def test_what_cannot_be_served_is_refused(
     with pytest.raises(CommandError, match=message) as error:
         call_command("serve", **{"port": free_port(), **options})
 
+    assert error.value.returncode == 2
+    assert not executed
+
+
+@pytest.mark.parametrize("value", ["soon", "nan", "-1", "1e9"])
+def test_a_drain_that_is_no_time_is_refused(
+    value: str, executed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAIN_SECONDS", value)
+    with pytest.raises(CommandError, match="DRAIN_SECONDS must be a number") as error:
+        call_command("serve", port=free_port())
     assert error.value.returncode == 2
     assert not executed
 

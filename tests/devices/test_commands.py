@@ -427,6 +427,9 @@ def test_a_signal_ends_a_command_as_an_error_does(
     "words",
     [
         ("create_group", "lab", "--within", ""),
+        ("deliver", "--seconds", "nan"),
+        ("deliver", "--seconds", "0"),
+        ("migrate", "--lock-timeout", "-1"),
         ("create_group", " "),
         ("disable_user", "kim", "--hand-to", ""),
         ("end_sessions", "sensor", "--server", ""),

@@ -6,6 +6,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands import migrate
 from django.db import OperationalError, connections
 
+from devices.management.base import seconds
+
 LOCK_SECONDS = 1.0  # that others may be kept waiting behind a lock which is not had
 ATTEMPTS = 60
 PAUSE = 2.0  # seconds, so that what waited is answered first
@@ -23,7 +25,7 @@ class Command(migrate.Command):
         super().add_arguments(parser)
         parser.add_argument(
             "--lock-timeout",
-            type=float,
+            type=seconds,
             default=LOCK_SECONDS,
             metavar="SECONDS",
             help="PostgreSQL: how long to wait for a lock before trying again (default: 1)",
@@ -42,6 +44,8 @@ class Command(migrate.Command):
         if connection.vendor != "postgresql" or settings.DATABASE_POOLER:
             super().handle(*args, **options)
             return
+        if options["lock_attempts"] < 1:
+            raise CommandError("--lock-attempts must be at least 1", returncode=2)
         milliseconds = max(1, int(options["lock_timeout"] * 1000))
         with connection.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = {milliseconds}")

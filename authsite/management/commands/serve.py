@@ -20,6 +20,7 @@ BACKLOG = 2048  # connections that wait for accept(), a worker; the kernel caps 
 CONNECTIONS = 4096  # open at once, a worker: idle ones of keep-alive clients count, too
 STOPPING = 5  # seconds that running requests get on SIGTERM: RTIO waits no longer for any
 FILES = 2 * CONNECTIONS
+MAX_DRAIN = 3600  # seconds
 STARTING = 60  # seconds in which a server that starts is expected to answer
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask, not to listen
 
@@ -76,10 +77,15 @@ class Command(BaseCommand):
         for option, number, minimum in (
             ("--workers", workers, 1),
             ("--threads", threads, 1),
+            ("--port", port, 1),
             ("--backlog", backlog, 128),
         ):
             if number < minimum:
                 raise CommandError(f"{option} must be at least {minimum}", returncode=2)
+        if not 0 <= _drain_seconds() <= MAX_DRAIN:
+            raise CommandError(
+                f"DRAIN_SECONDS must be a number of seconds from 0 to {MAX_DRAIN}", returncode=2
+            )
         self._check_free(host, port)
         if not settings.JWT_SIGNING_KEYS:
             self.stdout.write("JWT_SIGNING_KEYS is not set: /jwtissuer is off (docs/rtio.md).")
@@ -129,6 +135,13 @@ class Command(BaseCommand):
                     "or PORT.",
                     returncode=2,
                 ) from None
+
+
+def _drain_seconds() -> float:
+    try:
+        return float(env.text("DRAIN_SECONDS", "") or 0)
+    except ValueError:
+        return -1.0
 
 
 def announce(host: str, port: int, notice: str) -> None:

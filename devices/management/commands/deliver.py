@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from devices.events.delivering import deliverer
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, seconds
 
 
 class Command(RegistryCommand):
@@ -16,18 +16,16 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--seconds", type=float, default=float("inf"), help="end by itself after so long"
-        )
+        parser.add_argument("--seconds", type=seconds, help="end by itself after so long")
 
-    def handle(self, *, seconds: float, **options: Any) -> None:
+    def handle(self, *args: Any, **options: Any) -> None:
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 signal.signal(number, lambda *_signal: ended.set())
         timer = None
-        if seconds != float("inf"):
-            timer = threading.Timer(seconds, ended.set)
+        if options["seconds"] is not None:
+            timer = threading.Timer(options["seconds"], ended.set)
             timer.start()
         deliverer.run_for_ever(ended.is_set)
         if timer is not None:
