@@ -13,7 +13,13 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext as _, gettext_lazy
 
-from authsite.accounts.tokens.service_account import Holder, ServiceAccount, check_held, names_of
+from authsite.accounts.tokens.service_account import (
+    Holder,
+    ServiceAccount,
+    check_held,
+    is_taken,
+    names_of,
+)
 
 
 class AccountQuerySet(models.QuerySet["Account"]):
@@ -29,7 +35,7 @@ class AccountQuerySet(models.QuerySet["Account"]):
         account.username = self.model.normalize_username(account.username)
         account.set_unusable_password()
         account.full_clean()
-        if self.filter(username__iexact=account.username).exists():
+        if is_taken(account.username):
             raise ValidationError({"username": _("An account of this name exists.")})
         with transaction.atomic():
             account.save()

@@ -28,6 +28,7 @@ from authsite.accounts.account import Account
 from authsite.accounts.sessions import end_sessions
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.tokens import scopes
+from authsite.accounts.tokens.service_account import is_taken
 from devices.admin.base.forms import CurrentForm, RowsField
 from devices.admin.base.mixins import SaveChangedFieldsMixin
 from devices.admin.base.pages import OwnPagesMixin, confirmation, is_confirmed, own_page
@@ -107,8 +108,7 @@ class StaffForm(CurrentForm, UserChangeForm):
     def clean_username(self) -> str:
         """Refuse the name of another account, in whatever capitals."""
         name: str = self.cleaned_data["username"]
-        others = User.objects.filter(username__iexact=name).exclude(pk=self.instance.pk)
-        if "username" in self.changed_data and others.exists():
+        if "username" in self.changed_data and is_taken(name, besides=self.instance.pk):
             raise ValidationError(_("An account of this name exists."))
         return name
 

@@ -45,6 +45,9 @@ def test_accounts_are_created_and_listed(kim: User) -> None:
     "words",
     [
         ("create_user", "kim"),
+        ("create_user", "KIM"),
+        ("create_user", "ｋｉｍ"),  # noqa: RUF001
+        ("create_user", "ﬃ" * 150),
         ("create_user", "a b"),
         ("create_user", "\u3164"),
         ("create_user", "a\u115fb"),
@@ -53,6 +56,7 @@ def test_accounts_are_created_and_listed(kim: User) -> None:
         ("create_user", "x", "--role", "King"),
         ("create_user", "x", "--password-stdin"),  # 12345
         ("create_service_account", "kim", "--answerable", "kim"),
+        ("create_service_account", "KIM", "--answerable", "kim"),
         ("create_service_account", "x", "--answerable", "nobody"),
         ("set_roles", "nobody", "Viewer"),
         ("set_roles", "kim", "King"),

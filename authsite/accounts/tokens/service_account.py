@@ -45,7 +45,7 @@ class ServiceAccountQuerySet(models.QuerySet["ServiceAccount"]):
         user = User(username=User.normalize_username(name))
         user.set_unusable_password()
         user.full_clean()
-        if User.objects.filter(username__iexact=user.username).exists():
+        if is_taken(user.username):
             raise ValidationError({"username": _("An account of this name exists.")})
         account = self.model(user=user, answerable=answerable, purpose=purpose)
         account.full_clean(exclude=["user"])
@@ -99,6 +99,11 @@ class ServiceAccount(Recorded):
             raise ValidationError(
                 {"answerable": _("Only active staff can answer for a service account.")}
             )
+
+
+def is_taken(name: str, *, besides: int = 0) -> bool:
+    """Whether an account has this name, in whatever capitals, but the one of the key `besides`."""
+    return User.objects.filter(username__iexact=name).exclude(pk=besides).exists()
 
 
 def is_staff_member(user: User) -> bool:

@@ -13,7 +13,12 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from authsite.accounts.tokens.service_account import ServiceAccount, check_held, names_of
+from authsite.accounts.tokens.service_account import (
+    ServiceAccount,
+    check_held,
+    is_taken,
+    names_of,
+)
 from devices.admin.base.forms import CurrentForm, LineInput, RowsField
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import NoDeletingMixin
@@ -70,7 +75,7 @@ class ServiceAccountForm(CurrentForm):
         name = User.normalize_username(self.cleaned_data["name"])
         if self.instance.pk is None:
             User._meta.get_field("username").run_validators(name)
-            if User.objects.filter(username__iexact=name).exists():
+            if is_taken(name):
                 raise ValidationError(_("An account of this name exists."))
         return name
 

@@ -2,9 +2,11 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 from django.db import transaction
 
+from authsite.accounts.tokens.service_account import is_taken
 from authsite.management.accounts import AccountCommand
 
 
@@ -25,12 +27,15 @@ class Command(AccountCommand):
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
         roles = self.roles(options["role"])
-        user = User(username=options["username"], email=options["email"], is_staff=True)
+        name = User.normalize_username(options["username"])
+        user = User(username=name, email=options["email"], is_staff=True)
         password = self.secret_from_stdin() if options["password_stdin"] else None
         if password is not None:
             validate_password(password, user)
         user.set_password(password)
         user.full_clean()
+        if is_taken(name):
+            raise ValidationError({"username": "an account of this name exists"})
         user.save()
         user.groups.set(roles)
         text = f"Created {user.get_username()}, {', '.join(options['role']) or 'without a role'}."
