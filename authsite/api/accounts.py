@@ -27,6 +27,7 @@ from authsite.accounts.tokens.service_account import ServiceAccount, names_of
 from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
 from devices.api.base.permissions import model_permissions
 from devices.api.base.serializers import (
+    MAX_LISTED,
     BooleanField,
     CharField,
     ModelSerializer,
@@ -50,10 +51,38 @@ class RolesField(serializers.SlugRelatedField[Group]):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(slug_field="name", queryset=Group.objects.order_by("name"), **kwargs)
 
-    def to_internal_value(self, data: Any) -> Group:
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return super().to_internal_value(data)
+    @classmethod
+    def many_init(cls, **kwargs: Any) -> "RolesList":
+        return RolesList(child_relation=cls(), **kwargs)
+
+
+class RolesList(serializers.ManyRelatedField):
+    """The names of roles, found with one statement; what is none is told with its position."""
+
+    child_relation: RolesField
+    default_error_messages = {
+        "too_many": gettext_lazy("At most %(most)d roles can be named.") % {"most": MAX_LISTED},
+    }
+
+    def to_internal_value(self, data: Any) -> list[Group]:
+        if not isinstance(data, list):
+            self.fail("not_a_list", input_type=type(data).__name__)
+        if len(data) > MAX_LISTED:
+            self.fail("too_many")
+        names = {one for one in data if isinstance(one, str)}
+        found = {role.name: role for role in Group.objects.filter(name__in=names)}
+        errors: dict[Any, Any] = {}
+        for position, name in enumerate(data):
+            if isinstance(name, str) and name in found:
+                continue
+            try:
+                code = "does_not_exist" if isinstance(name, str) else "invalid"
+                self.child_relation.fail(code, value=str(name))
+            except exceptions.ValidationError as error:
+                errors[position] = error.detail
+        if errors:
+            raise exceptions.ValidationError(errors)
+        return [*found.values()]
 
 
 def with_api_errors(make: Any, **names: str) -> Any:

@@ -107,6 +107,20 @@ def test_a_token_is_seen_and_ended(security: APIClient) -> None:
     assert Event.objects.filter(kind="token.revoked").count() == 1
 
 
+def test_faults_in_a_list_of_roles_have_their_positions(security: APIClient) -> None:
+    body = {"username": "x", "roles": ["Viewer", "King", "Viewer", 7]}
+    refused = ask(security, "post", ACCOUNTS, body)
+    assert [(one["pointer"], one["code"]) for one in refused.json()["errors"]] == [
+        ("#/roles/1", "does_not_exist"),
+        ("#/roles/3", "invalid"),
+    ]
+    for roles in ("Viewer", ["Viewer"] * 1001):
+        refused = ask(security, "post", ACCOUNTS, {"username": "x", "roles": roles})
+        assert refused.json()["errors"][0]["pointer"] == "#/roles"
+    made = ask(security, "post", ACCOUNTS, {"username": "x", "roles": ["Viewer", "Viewer"]})
+    assert (made.status_code, made.json()["roles"]) == (201, ["Viewer"])
+
+
 # --- Nobody raises rights -------------------------------------------------------------------
 
 # Who asks (a role), how, of whom, with which body, and what is answered.
