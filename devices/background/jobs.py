@@ -224,7 +224,7 @@ def report(run: Import) -> dict[str, Any]:
     }
 
 
-class Worker:
+class JobWorker:
     """Does jobs in the background of a server process, one by one, and deletes what is too old."""
 
     def __init__(self) -> None:
@@ -259,4 +259,4 @@ class Worker:
                 time.sleep(POLL)
 
 
-worker = Worker()
+worker = JobWorker()

@@ -90,7 +90,7 @@ def test_the_thread_of_a_server_keeps_house_once_an_hour(monkeypatch: pytest.Mon
         return {}
 
     monkeypatch.setattr(housekeeping, "forget", look)
-    keeper = jobs.Worker().housekeeper
+    keeper = jobs.JobWorker().housekeeper
     keeper.look()
     assert not looks, "not at the start, when all processes come at once"
     keeper.next_look = 0.0
