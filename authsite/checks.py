@@ -53,3 +53,23 @@ def break_glass_accounts_have_a_second_factor(**_kwargs: Any) -> list[CheckMessa
             id="authsite.E001",
         )
     ]
+
+
+@register(Tags.security)
+def sign_on_brings_roles(**_kwargs: Any) -> list[CheckMessage]:
+    """Warn where staff sign on and no group brings a role, so that nobody gets in."""
+    needed = {
+        "OIDC_ROLES": settings.OIDC_ISSUER,
+        "LDAP_ROLES": settings.LDAP_URL,
+        "PROXY_ROLES": settings.PROXY_USER_HEADER,
+        "PROXY_GROUPS_HEADER": settings.PROXY_USER_HEADER,
+    }
+    return [
+        checks.Warning(
+            f"{name} is empty: whoever signs on gets no role, and without a role nobody gets in.",
+            hint="Say which groups bring which roles: docs/sign-on.md.",
+            id="authsite.W001",
+        )
+        for name, is_on in needed.items()
+        if is_on and not getattr(settings, name)
+    ]

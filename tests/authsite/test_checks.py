@@ -47,3 +47,22 @@ def test_emergency_accounts_without_a_second_factor_keep_the_server_from_startin
     settings.DEBUG = debug
     found = {message.id: message.level for message in checks.run_checks()}
     assert found.get("authsite.E001") == level
+
+
+@pytest.mark.parametrize(
+    ("given", "empty"),
+    [
+        ({"OIDC_ISSUER": "https://id.example.com"}, ["OIDC_ROLES"]),
+        ({"OIDC_ISSUER": "https://id.example.com", "OIDC_ROLES": {"a": ("Viewer",)}}, []),
+        ({"LDAP_URL": "ldaps://ldap.example.com"}, ["LDAP_ROLES"]),
+        ({"PROXY_USER_HEADER": "RemoteUser"}, ["PROXY_ROLES", "PROXY_GROUPS_HEADER"]),
+        ({}, []),
+    ],
+)
+def test_a_sign_on_that_brings_nobody_in_is_told(
+    settings: Any, given: dict[str, Any], empty: list[str]
+) -> None:
+    for name, value in given.items():
+        setattr(settings, name, value)
+    found = [one.msg for one in checks.run_checks() if one.id == "authsite.W001"]
+    assert [text.partition(" ")[0] for text in found] == empty
