@@ -351,7 +351,7 @@ def _later(historical: Any, last: dict[int, Any]) -> dict[int, str]:
 def _dependants(
     model: Any, created: dict[type[models.Model], set[int]], number: UUID
 ) -> dict[int, str]:
-    """Return which created rows others refer to that the batch did not create, and what."""
+    """Return which created rows others refer to that the batch did not create, or not alone."""
     found: dict[int, str] = {}
     for historical in recording.all_histories():
         owners = [historical._meta.get_field(name) for name in historical.owners]
@@ -367,12 +367,28 @@ def _dependants(
         referring = other._default_manager.order_by().filter(
             **{f"{relation.field.name}__in": created[model]}
         )
+        what = {"what": other._meta.verbose_name_plural}
+        own = created.get(other, set())
+        changed = _changed_besides(other, own, number)
+        within: dict[int, int] = {}
         for owner, pk in referring.values_list(relation.field.attname, "pk"):
-            if pk not in created.get(other, ()):
-                found[owner] = _("Something refers to it since: %(what)s.") % {
-                    "what": other._meta.verbose_name_plural
-                }
+            if pk not in own:
+                found[owner] = _("Something refers to it since: %(what)s.") % what
+            elif pk in changed:
+                found[owner] = _("What belongs to it changed since: %(what)s.") % what
+            elif other is model:
+                within[pk] = owner
+        while more := {owner for pk, owner in within.items() if pk in found} - found.keys():
+            found |= dict.fromkeys(more, _("What belongs to it changed since: %(what)s.") % what)
     return found
+
+
+def _changed_besides(model: Any, keys: set[int], number: UUID) -> set[int]:
+    """Return which of these rows something else than the batch changed, such as a revocation."""
+    if not keys or not recording.keeps_history(model):
+        return set()
+    changes = history_of(model).objects.filter(CHANGES, id__in=keys).exclude(batch=number)
+    return set(changes.order_by().values_list("id", flat=True))
 
 
 def _plan_links(found: Plan, historical: Any, changes: list[Any], may: May, *, lock: bool) -> None:

@@ -152,7 +152,8 @@ def imported(rows: int) -> Any:
 
 def test_an_import_is_undone_but_for_what_is_in_use(admin_client: Client) -> None:
     batch = imported(5)
-    used, ruled, grouped = Device.objects.order_by("identifier")[:3]
+    used, ruled, grouped, revoked = Device.objects.order_by("identifier")[:4]
+    revoked.keys.get().revoke(by="kim", reason="leaked")  # who imports it again must not let it in
     Device.objects.filter(pk=used.pk).update(last_seen=timezone.now())
     CommandPermission.objects.create(
         source_kind="device", source_device=ruled, destination_kind="itself", pattern="*"
@@ -160,12 +161,27 @@ def test_an_import_is_undone_but_for_what_is_in_use(admin_client: Client) -> Non
     grouped.groups.add(DeviceGroup.objects.create(name="later"))
     left = admin_client.get(page_of(batch)).context["plan"].left
     assert {name: one.why for one in left for name in one.names if "import" in name} == {
+        revoked.identifier: "What belongs to it changed since: keys.",
         used.identifier: "It has connected since: disable it instead.",
         ruled.identifier: "Something refers to it since: rules.",
         grouped.identifier: "Its groups or members changed since.",
     }
     admin_client.post(page_of(batch))
-    assert set(Device.objects.all()) == {used, ruled, grouped}
+    assert set(Device.objects.all()) == {used, ruled, grouped, revoked}
+
+
+def test_what_lies_around_a_changed_row_stays_with_it(admin_client: Client) -> None:
+    with history.origin("admin", user="kim"):
+        outer = DeviceGroup.objects.create(name="outer")
+        middle = DeviceGroup.objects.create(name="middle", parent=outer)
+        inner = DeviceGroup.objects.create(name="inner", parent=middle)
+        DeviceGroup.objects.create(name="beside", parent=outer)
+        batch = history.current_batch()
+    inner.description = "in use"
+    inner.save()
+    done = admin_client.post(page_of(batch), follow=True).content.decode()
+    assert "1 row is as it was before." in done
+    assert set(DeviceGroup.objects.all()) == {outer, middle, inner}
 
 
 def test_an_import_nobody_used_is_gone(admin_client: Client) -> None:
