@@ -9,6 +9,7 @@ import hmac
 import re
 import secrets
 from base64 import b32encode
+from datetime import timedelta
 from enum import StrEnum
 from io import BytesIO
 from typing import Any
@@ -21,6 +22,7 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.backends.base import SessionBase
 from django.db import transaction
 from django.http import HttpRequest
+from django.utils import timezone
 from django_otp import verify_token
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -135,11 +137,24 @@ def verify_code(user: User, code: str) -> TOTPDevice | StaticDevice | None:
 
     A recovery code is used up. After each wrong code the next one must wait twice as long.
     """
-    typed = re.sub(r"[\s-]", "", code).lower()
-    device: Any = totp_device(user)
-    if not TOTP_CODE.match(typed):
-        device, typed = recovery_device(user), _digest(typed)
+    device, typed = _device_for(user, code)
     return None if device is None else verify_token(user, device.persistent_id, typed)
+
+
+def _device_for(user: User, code: str) -> tuple[Any, str]:
+    """Return the app, or the set of recovery codes, that a code is for, and what it is told."""
+    typed = re.sub(r"[\s-]", "", code).lower()
+    if TOTP_CODE.match(typed):
+        return totp_device(user), typed
+    return recovery_device(user), _digest(typed)
+
+
+def wait_after(user: User, code: str) -> timedelta:
+    """Return how long codes of this kind are refused, right or wrong, after wrong ones."""
+    device, _typed = _device_for(user, code)
+    _allowed, why = (True, None) if device is None else device.verify_is_allowed()
+    until = (why or {}).get("locked_until")
+    return max(timedelta(), until - timezone.now()) if until else timedelta()
 
 
 def end_waits(user: User) -> bool:

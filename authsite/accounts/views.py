@@ -1,5 +1,7 @@
 """Pages of the admin for login, confirmation of the identity, and the second factor."""
 
+import math
+from datetime import timedelta
 from typing import Any, cast
 
 from django import forms
@@ -15,7 +17,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse, reverse_lazy
 from django.utils.decorators import method_decorator
 from django.utils.safestring import mark_safe
-from django.utils.translation import gettext as _, gettext_lazy
+from django.utils.translation import gettext as _, gettext_lazy, ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
@@ -213,13 +215,7 @@ class AccountPages(admin.AdminSite):
                 if login.password_is_recent(request):
                     reauthentication.confirm(request)
                 return HttpResponseRedirect(wanted_page(request))
-            form.add_error(
-                "code",
-                _(
-                    "This code is wrong, was used already, or came too soon after a wrong one. "
-                    "Wait until your app shows the next one."
-                ),
-            )
+            form.add_error("code", _why_refused(second_factor.wait_after(user, code)))
         return self._page(
             request,
             "second_factor",
@@ -338,6 +334,26 @@ class AccountPages(admin.AdminSite):
             minutes=settings.STAFF_CONFIRM_SECONDS // 60,
             **context,
         )
+
+
+def _why_refused(wait: timedelta) -> str:
+    """Return what staff are told of a code that was refused, and of a wait that is a long one."""
+    minutes = math.ceil(wait / timedelta(minutes=1))
+    if minutes <= 1:
+        return _(
+            "This code is wrong, was used already, or came too soon after a wrong one. "
+            "Wait until your app shows the next one."
+        )
+    text = ngettext(
+        "Too many wrong codes were given for your account, by you or by somebody else. Codes of "
+        "this kind are accepted again in %(n)d minute. A passkey works at once, and an "
+        "administrator can unlock your account.",
+        "Too many wrong codes were given for your account, by you or by somebody else. Codes of "
+        "this kind are accepted again in %(n)d minutes. A passkey works at once, and an "
+        "administrator can unlock your account.",
+        minutes,
+    )
+    return text % {"n": minutes}
 
 
 def _to_next(view: str, request: HttpRequest) -> HttpResponseRedirect:
