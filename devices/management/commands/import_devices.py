@@ -73,8 +73,15 @@ class Command(RegistryCommand):
         self._told = time.monotonic()
         run.check()
         if run.is_sound and not options["dry_run"]:
-            with new_file(out) if out else nullcontext() as file:
-                self._write(run, file, out_kind)
+            try:
+                with new_file(out) if out else nullcontext() as file:
+                    self._write(run, file, out_kind)
+            except CommandError:
+                raise
+            except BaseException:
+                if out and Path(out).exists():
+                    self.stderr.write(f"{out} is kept: its secrets may have been imported.")
+                raise
         self._report(run, options)
 
     def _write(self, run: Import, out: BinaryIO | None, kind: Format) -> None:
@@ -151,6 +158,8 @@ STAGES = {"check": "checked", "prepare": "prepared secrets", "write": "written"}
 def new_file(path: str) -> Iterator[BinaryIO]:
     """Open a new file that only its owner may read; it goes away if what uses it fails.
 
+    Not so once it is written and the import is being committed: a signal, or a connection that
+    breaks then, says nothing of what was committed, and nothing else has the secrets.
     It is there before the import begins: where it cannot be, nothing is imported.
     """
     try:
@@ -162,7 +171,8 @@ def new_file(path: str) -> Iterator[BinaryIO]:
             yield file
     except BaseException as error:
         with suppress(OSError):
-            Path(path).unlink()
+            if isinstance(error, OSError) or not Path(path).stat().st_size:
+                Path(path).unlink()
         if isinstance(error, OSError):
             raise CommandError(f"{path}: {error.strerror}", returncode=2) from error
         raise

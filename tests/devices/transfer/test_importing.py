@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -570,6 +570,30 @@ def test_what_fails_leaves_neither_devices_nor_a_file_of_secrets(
     assert "No space left" in said
     assert not out.exists()
     assert not Device.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(OperationalError("the connection was lost"), 2), (KeyboardInterrupt(), 130)],
+)
+def test_a_file_of_secrets_that_may_have_been_imported_is_kept(
+    error: BaseException,
+    code: int,
+    db: None,
+    devices_csv: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def break_off(descriptor: int) -> None:
+        """Stand for what ends the import while it is committed: nobody knows what came of it."""
+        raise error
+
+    monkeypatch.setattr("os.fsync", break_off)
+    out = tmp_path / "secrets.csv"
+    words = [str(devices_csv), "--create-groups", "--generate-secrets", str(out)]
+    _, said = run("import_devices", *words, code=code)
+    assert f"{out} is kept" in said
+    assert len(out.read_text().splitlines()) == 3
 
 
 def test_errors_are_printed_by_row_and_column_and_the_code_is_1(
