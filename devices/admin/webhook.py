@@ -155,7 +155,10 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
         ]
         if webhook.former_until is not None and webhook.former_until > timezone.now():
             texts.append(
-                _("One was made within the last day: the one before it then ends at once.")
+                _(
+                    "A new secret was made within the last day already: if you make another, the "
+                    "one before it ends at once."
+                )
             )
         return form_page(
             self,
