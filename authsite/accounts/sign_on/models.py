@@ -45,24 +45,29 @@ class ExternalIdentityQuerySet(models.QuerySet["ExternalIdentity"]):
     ) -> User:
         """Return the person's account, with the roles that its groups bring now.
 
-        `roles` says which each group brings. The account is made at the first time; one of the
-        same name that is not tied to the person is never taken. Raises SignOnRefused.
+        `roles` says which each group brings. The account is made at the first time, for nobody
+        without a role; one of the same name that is not tied to the person is never taken. Raises
+        SignOnRefused.
         """
         if not is_subject(person.subject):
             is_name = person.subject == person.name  # as behind a proxy
             reason = Reason.NO_NAME if is_name else Reason.NO_SUBJECT
             raise SignOnRefused(reason, f"{person.name!r} came with {person.subject!r}")
+        wanted = {role for group in person.groups for role in roles.get(group, ())}
+        no_role = SignOnRefused(
+            Reason.NO_ROLE,
+            f"{person.name[:MAX_NAME]!r} is in none of the groups that bring a role, but in "
+            f"{sorted(person.groups)[:20]}",
+            wanted=tuple(roles),
+        )
+        known = self.filter(source=source, issuer=issuer, subject=person.subject)
+        if not wanted and not known.exists():
+            raise no_role
         user = self._account(source, issuer, person)
         if not user.is_active:
             raise SignOnRefused(Reason.DISABLED, f"the account {user.get_username()!r} is disabled")
-        wanted = {role for group in person.groups for role in roles.get(group, ())}
         if not _give(user, wanted):
-            raise SignOnRefused(
-                Reason.NO_ROLE,
-                f"{user.get_username()!r} is in none of the groups that bring a role, but in "
-                f"{sorted(person.groups)[:20]}",
-                wanted=tuple(roles),
-            )
+            raise no_role
         self.filter(user=user).update(last_signed_on_at=timezone.now())
         return user
 
@@ -173,11 +178,12 @@ def _line(text: str) -> str:
 
 def _email(text: str) -> str:
     """Return an e-mail address as an account keeps it; "" where it is none."""
+    address = _line(text)
     try:
-        User._meta.get_field("email").run_validators(text)
+        User._meta.get_field("email").run_validators(address)
     except ValidationError:
         return ""
-    return text
+    return address
 
 
 def _give(user: User, wanted: set[str]) -> bool:

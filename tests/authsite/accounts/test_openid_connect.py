@@ -183,6 +183,12 @@ def test_without_a_role_nobody_gets_in_and_what_is_missing_is_named(
     assert other.get("/admin/devices/device/").status_code == 302, "nor do other sessions keep any"
 
 
+def test_nobody_without_a_role_leaves_an_account(client: Client, liar: LyingProvider) -> None:
+    liar.claims = {"groups": ["others"]}
+    assert sign_on(client, liar).status_code == 403
+    assert not User.objects.exists()
+
+
 def test_the_claim_may_stand_deeper(client: Client, liar: LyingProvider, settings: Any) -> None:
     settings.OIDC_ROLES_CLAIM = "realm_access.roles"
     liar.claims = {"realm_access": {"roles": ["registry-security"]}}
@@ -229,8 +235,13 @@ def test_an_account_of_the_same_name_is_never_taken(
     assert local.is_superuser
 
 
-def test_what_no_page_could_show_is_left_out(client: Client, liar: LyingProvider) -> None:
-    liar.claims = {"given_name": "K\0im", "family_name": "a\n\u202eb", "email": "kim"}
+@pytest.mark.parametrize("email", ["kim", "kim@example.com\ud800", "k@example.com" * 100])
+def test_what_no_page_could_show_is_left_out(
+    client: Client, liar: LyingProvider, email: str
+) -> None:
+    liar.claims = {"given_name": "K\0im", "family_name": "a\n\u202eb"}
+    liar.without = ("groups",)
+    liar.userinfo |= {"groups": ["registry-viewers", "\ud800"], "email": email}
     assert sign_on(client, liar).status_code == 302
     user = User.objects.get(username="kim")
     assert (user.first_name, user.last_name, user.email) == ("", "", "")
