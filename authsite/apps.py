@@ -10,6 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 
 class AuthsiteConfig(AppConfig):
+    """Commands that concern the whole registry: serving it, filling a demo."""
+
     name = "authsite"
     verbose_name = _("API access")
 

@@ -12,6 +12,8 @@ MAX_TRIED = 1000  # requests of the journal that a change of permissions is trie
 
 
 class RpcConfig(AppConfig):
+    """Frames, command definitions, the views, and the journal of what they were asked."""
+
     name = "rpc"
     verbose_name = _("Journal")
 

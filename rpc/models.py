@@ -31,6 +31,8 @@ MAX_PAST_ROWS = 50_000  # rows, the newest ones, that `requests_made` looks at
 
 
 class Endpoint(models.TextChoices):
+    """The endpoint that a call came to."""
+
     VERIFIER = "verifier", _("RTIO device verifier")
     FRAMES = "frames", _("Cesanta frames")
     REST = "rest", _("Cesanta REST form")
@@ -48,6 +50,8 @@ class Question(models.TextChoices):
 
 
 class CallOutcome(models.TextChoices):
+    """How it ended."""
+
     ALLOWED = "allowed", _("Allowed")
     REFUSED = "refused", _("Refused")
 

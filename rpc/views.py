@@ -94,6 +94,7 @@ class MachineView(APIView):
     asks_caller_first = True  # before what is wrong with the request is told
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Answer a request of Django's."""
         reply = self.respond(request.META)
         response = HttpResponse(reply.body, status=reply.status, headers=dict(reply.headers))
         if not reply.body:

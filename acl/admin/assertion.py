@@ -1,3 +1,5 @@
+"""Staff's view of assertions."""
+
 from collections.abc import Callable
 from typing import Any
 

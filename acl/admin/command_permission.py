@@ -1,3 +1,5 @@
+"""Staff's view of rules."""
+
 import re
 from typing import Any, ClassVar
 

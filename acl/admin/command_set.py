@@ -1,3 +1,5 @@
+"""Staff's view of command sets."""
+
 from typing import Any
 
 from django.contrib import admin

@@ -69,6 +69,8 @@ class CommandSet(Recorded):
 
 
 class CommandSetPattern(Recorded):
+    """One pattern of a command set."""
+
     command_set = models.ForeignKey(
         CommandSet, verbose_name=_("command set"), on_delete=models.CASCADE, related_name="patterns"
     )

@@ -1,3 +1,5 @@
+"""The accounts of staff in the admin, with their second factors."""
+
 from collections.abc import Iterator
 from copy import copy
 from functools import reduce

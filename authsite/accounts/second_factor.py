@@ -48,6 +48,7 @@ class Policy(StrEnum):
 
 
 def policy() -> Policy:
+    """Return what STAFF_SECOND_FACTOR says."""
     return Policy(settings.STAFF_SECOND_FACTOR)
 
 

@@ -81,6 +81,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Section:
+    """The pages of one subject."""
+
     title: str
     entries: list[Entry]
 

@@ -85,6 +85,7 @@ def attribute_filters(known: list[AttributeDefinition]) -> list[type[AttributeFi
 
 
 def value_text(value: Any) -> str:
+    """Return the value of an attribute as pages show it."""
     if isinstance(value, bool):
         return _("Yes") if value else _("No")
     return value if isinstance(value, str) else attributes.as_text(value)

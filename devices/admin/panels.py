@@ -82,5 +82,6 @@ def panels_of(request: HttpRequest, row: Device | DeviceGroup, *own: Panel) -> l
 
 
 def facts_of(request: HttpRequest, device: Device) -> list[Fact]:
+    """Return what other apps say in the head of a device's page."""
     made = (make(request, device) for make in FACTS)
     return [fact for fact in made if fact is not None]

@@ -64,6 +64,7 @@ def read(serializer: Any) -> list[dict[str, Any]]:
 
 
 def refuse(faults: Mapping[int, Any]) -> None:
+    """Raise ValidationError where there are faults, with their positions."""
     if faults:
         told: Any = {"devices": dict(faults)}
         raise exceptions.ValidationError(told)
@@ -191,6 +192,7 @@ def _options_of(view: Any, rows: Sequence[Mapping[str, Any]]) -> Options:
 
 
 def shown_as_they_are(view: Any, devices: Sequence[Device]) -> list[dict[str, Any]]:
+    """Return devices as they are now, in the order given."""
     fresh = view.filter_free().in_bulk([device.pk for device in devices])
     return view.get_serializer([fresh[device.pk] for device in devices], many=True).data
 

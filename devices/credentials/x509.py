@@ -181,11 +181,13 @@ def name_text(name: x509.Name) -> str:
 
 
 def subject_of(certificate: x509.Certificate) -> str:
+    """Return whose certificate it is, in words."""
     with parsing(_("the subject")):
         return name_text(certificate.subject)
 
 
 def issuer_of(certificate: x509.Certificate) -> str:
+    """Return who signed it, in words."""
     with parsing(_("the issuer")):
         return name_text(certificate.issuer)
 
@@ -345,6 +347,7 @@ def check_key(certificate: x509.Certificate, *, of_issuer: bool = False) -> None
 
 
 def check_validity(certificate: x509.Certificate, now: datetime) -> None:
+    """Refuse a certificate whose validity has not begun or has ended."""
     not_before, not_after = validity_of(certificate)
     if now < not_before:
         raise Refused(

@@ -49,10 +49,12 @@ def run(
 
 
 def is_lost(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the server has closed the connection."""
     return isinstance(connection.connection, psycopg.Connection) and connection.connection.closed
 
 
 def for_cursor(connection: BaseDatabaseWrapper, parameters: Sequence[Any]) -> list[Any]:
+    """Return parameters as Django's cursors take them."""
     adapt = _for_sqlite if connection.vendor == "sqlite" else _as_array
     return [adapt(value) for value in parameters]
 

@@ -126,6 +126,7 @@ class Attempt:
 
 
 def due_webhooks(now: datetime) -> list[int]:
+    """Return the active webhooks that have something to be sent."""
     due = Delivery.objects.waiting().filter(webhook=OuterRef("pk"), due_at__lte=now)
     active = Webhook.objects.filter(Exists(due), state=WebhookState.ACTIVE)
     return list(active.order_by("pk").values_list("pk", flat=True))

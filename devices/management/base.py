@@ -111,6 +111,7 @@ def as_json(value: object) -> str:
 
 
 def fields_of(row: object, *names: str) -> dict[str, Any]:
+    """Return these fields of a row, by their names."""
     return {name: getattr(row, name) for name in names}
 
 

@@ -111,4 +111,5 @@ def record_device_leaving(*, instance: Device, **_signal: Any) -> None:
 
 @receiver(pre_delete, sender=DeviceGroup)
 def record_group_leaving(*, instance: DeviceGroup, **_signal: Any) -> None:
+    """Record that its devices leave a group."""
     record(list(Membership.objects.filter(devicegroup=instance)), ChangeType.DELETED)

@@ -38,6 +38,7 @@ class Export(NamedTuple):
 
 
 def values_of(device: Device) -> dict[str, Any]:
+    """Return a device of `for_export()` as JSON values."""
     return {
         "identifier": addresses.written(device.identifier),
         "kind": device.kind,

@@ -59,6 +59,7 @@ class Options:
 
 
 def batches(rows: Iterable[Any], size: int = BATCH) -> Iterator[list[Any]]:
+    """Yield the rows in lists of a size."""
     iterator = iter(rows)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -143,6 +143,7 @@ def _record(row: int, header: Sequence[str], cells: Sequence[str]) -> Record:
 
 
 def read_ndjson(content: bytes, layout: Layout) -> Iterator[Record]:
+    """Yield the objects of a text, one a line."""
     for row, line in enumerate(_lines(content), 1):
         if line.strip():
             try:
@@ -239,4 +240,5 @@ def lines(
 
 
 def dumps(row: Row) -> str:
+    """Return a row as a line of JSON."""
     return attributes.as_text(row)

@@ -219,6 +219,8 @@ class ExternalIdentity(models.Model):
     """
 
     class Source(models.TextChoices):
+        """Where the identity is proved."""
+
         OPENID_CONNECT = "openid", _("OpenID Connect")
         LDAP = "ldap", _("LDAP")
         PROXY = "proxy", _("Trusted proxy")

@@ -55,10 +55,12 @@ def badge(tone: str, text: object) -> SafeString:
 
 
 def enabled_badge(enabled: bool) -> SafeString:
+    """Return the badge of what can be switched off."""
     return badge(Tone.GOOD, _("enabled")) if enabled else badge(Tone.OFF, _("disabled"))
 
 
 def state_badge(outcome: Outcome) -> SafeString:
+    """Return whether a credential admits its device, as a badge."""
     if outcome is Outcome.VERIFIED:
         return badge(Tone.GOOD, _("usable"))
     tone = Tone.SOON if outcome is Outcome.NOT_YET_VALID else Tone.BAD

@@ -34,6 +34,7 @@ SPANS = {"7d": timedelta(days=7), "30d": timedelta(days=30)}
 
 
 def monday(moment: datetime) -> date:
+    """Return the day, in UTC, on which the week of a moment began."""
     day = moment.astimezone(UTC).date()
     return day - timedelta(days=day.weekday())
 
@@ -134,6 +135,7 @@ def _anchors(now: datetime, until: datetime) -> Counted:
 
 
 def sections(request: HttpRequest, now: datetime) -> list[Section]:
+    """Return a calendar of each kind of rows that this user may see."""
     first = monday(now)
     until = midnight(first + WEEKS * WEEK)
     kinds: list[tuple[Any, str, str]] = [

@@ -95,6 +95,7 @@ def of_anchor(row: CertificateAuthority, now: datetime) -> Preview:
 
 
 def of_list(read: ReadList, anchor: CertificateAuthority, now: datetime) -> Preview:
+    """Return what was read of a revocation list, and what it changes."""
     known = set(RevokedSerial.objects.filter(authority=anchor).values_list("serial", flat=True))
     gone = len(known - read.entries.keys())
     warnings = []
