@@ -260,7 +260,7 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
         context["is_locked"] = obj is not None and obj.locked
         return super().render_change_form(request, context, *args, **kwargs)
 
-    # Whoever makes an account, or sets a password, has a password that they know.
+    # After both, whoever did it knows a password of the account: a way in.
 
     @recently_authenticated
     def add_view(

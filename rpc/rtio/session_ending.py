@@ -58,7 +58,7 @@ def end_sessions_of(devices: Iterable[Device], why: AccessEnd) -> None:
     RTIO knows no certificates: a device whose credential was revoked loses its session once it has
     no usable key.
     """
-    servers = list(RtioServer.objects.filter(enabled=True).order_by("pk"))
+    servers = list(RtioServer.objects.enabled().order_by("pk"))
     if not servers:
         return
     listed = list(devices)
@@ -83,7 +83,7 @@ def request_endings(
     does not take, and backends, have no sessions.
     """
     if servers is None:
-        servers = list(RtioServer.objects.filter(enabled=True).order_by("pk"))
+        servers = list(RtioServer.objects.enabled().order_by("pk"))
     if not servers:
         return []
     concerned = {

@@ -52,6 +52,10 @@ def check_template(text: str) -> None:
 
 
 class CertificateAuthorityQuerySet(models.QuerySet["CertificateAuthority"]):
+    def enabled(self) -> "CertificateAuthorityQuerySet":
+        """Return those that vouch for anybody at all."""
+        return self.filter(enabled=True)
+
     def ending(self, begin: datetime, end: datetime) -> "CertificateAuthorityQuerySet":
         """Return those that admit nobody from some moment of that time on.
 
@@ -59,8 +63,7 @@ class CertificateAuthorityQuerySet(models.QuerySet["CertificateAuthority"]):
         """
         lapses = Q(revocation_list__next_update__gte=begin, revocation_list__next_update__lt=end)
         ends = Q(not_after__gte=begin, not_after__lt=end)
-        refusing = ends | (lapses & ~Q(crl_policy=CRLPolicy.WARN))
-        return self.filter(refusing, enabled=True)
+        return self.enabled().filter(ends | (lapses & ~Q(crl_policy=CRLPolicy.WARN)))
 
     def prepare(self, *, presented: str, **fields: Any) -> "CertificateAuthority":
         """Return the certificate of a text as an anchor that is not saved yet.

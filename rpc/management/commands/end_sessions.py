@@ -41,7 +41,7 @@ class Command(RegistryCommand):
                     "port takes no such id",
                     returncode=1,
                 )
-        servers = RtioServer.objects.filter(enabled=True)
+        servers = RtioServer.objects.enabled()
         if options["server"]:
             servers = servers.filter(name=options["server"])
         if not servers:

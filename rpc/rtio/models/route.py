@@ -33,9 +33,13 @@ def crc32(text: str) -> int:
 
 
 class DeviceServiceRouteQuerySet(models.QuerySet["DeviceServiceRoute"]):
+    def enabled(self) -> "DeviceServiceRouteQuerySet":
+        """Return the routes that RTIO is told."""
+        return self.filter(enabled=True)
+
     def config(self) -> str:
         """Return what RTIO is told, as text; one statement."""
-        return config_text(dict(self.filter(enabled=True).order_by().values_list("uri", "url")))
+        return config_text(dict(self.enabled().order_by().values_list("uri", "url")))
 
     def room_left(self) -> int:
         """Return how many characters the map of these routes has left."""
@@ -121,7 +125,7 @@ class DeviceServiceRoute(Recorded):
     def _check_fit(self) -> None:
         if not self.enabled:
             return
-        others = DeviceServiceRoute.objects.filter(enabled=True).exclude(pk=self.pk)
+        others = DeviceServiceRoute.objects.enabled().exclude(pk=self.pk)
         routes = dict(others.order_by().values_list("uri", "url"))
         before = len(config_text(routes))
         after = len(config_text({**routes, self.uri: self.url}))

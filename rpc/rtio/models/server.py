@@ -41,6 +41,10 @@ class TlsMode(models.TextChoices):
 
 
 class RtioServerQuerySet(models.QuerySet["RtioServer"]):
+    def enabled(self) -> "RtioServerQuerySet":
+        """Return the servers at which sessions are ended."""
+        return self.filter(enabled=True)
+
     def by_caller(self) -> dict[str, "RtioServer"]:
         """Return the servers by what the journal calls them: their identity, else their address."""
         return {server.caller: server for server in self.select_related("backend").order_by("-pk")}
