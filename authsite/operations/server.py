@@ -24,12 +24,12 @@ from granian.log import LOGGING_CONFIG, LogLevels
 RUNTIME = "AUTHSITE_RUNTIME"  # a folder that the processes of this server share
 DRAINING = "draining"  # a file in it: the server was told to stop
 IDLE_CONNECTION = 600  # seconds: RTIO keeps connections, and loses what it asks as one is closed
-DRAIN = 1  # seconds, unless DRAIN_SECONDS says otherwise
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def main(options: dict[str, Any]) -> None:
-    """Serve until a signal comes; `options` are Granian's."""
+    """Serve until a signal comes; `options` are Granian's, and `drain`: DRAIN_SECONDS."""
+    seconds = options.pop("drain")
     options["log_level"] = LogLevels(options["log_level"])
     folder = Path(tempfile.mkdtemp(prefix="authsite-"))
     os.environ[RUNTIME] = str(folder)
@@ -45,7 +45,6 @@ def main(options: dict[str, Any]) -> None:
         log_dictconfig=log_config(),
         **options,
     )
-    seconds = float(os.environ.get("DRAIN_SECONDS") or DRAIN)
     server.on_startup(lambda: drain_on_sigterm(folder, seconds))
     try:
         server.serve()

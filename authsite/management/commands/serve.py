@@ -20,7 +20,7 @@ BACKLOG = 2048  # connections that wait for accept(), a worker; the kernel caps 
 CONNECTIONS = 4096  # open at once, a worker: idle ones of keep-alive clients count, too
 STOPPING = 5  # seconds that running requests get on SIGTERM: RTIO waits no longer for any
 FILES = 2 * CONNECTIONS
-MAX_DRAIN = 3600  # seconds
+DRAIN, MAX_DRAIN = 1, 3600  # seconds
 STARTING = 60  # seconds in which a server that starts is expected to answer
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask, not to listen
 
@@ -82,7 +82,8 @@ class Command(BaseCommand):
         ):
             if number < minimum:
                 raise CommandError(f"{option} must be at least {minimum}", returncode=2)
-        if not 0 <= _drain_seconds() <= MAX_DRAIN:
+        drain = _drain_seconds()
+        if not 0 <= drain <= MAX_DRAIN:
             raise CommandError(
                 f"DRAIN_SECONDS must be a number of seconds from 0 to {MAX_DRAIN}", returncode=2
             )
@@ -103,6 +104,7 @@ class Command(BaseCommand):
             "backlog": backlog,
             "backpressure": CONNECTIONS,
             "workers_kill_timeout": STOPPING,
+            "drain": drain,
             # Its warnings are about numbers chosen above. What else it tells is for a search.
             "log_level": "info" if settings.LOG_LEVEL == "DEBUG" else "error",
         }
@@ -139,7 +141,7 @@ class Command(BaseCommand):
 
 def _drain_seconds() -> float:
     try:
-        return float(env.text("DRAIN_SECONDS", "") or 0)
+        return float(env.text("DRAIN_SECONDS", str(DRAIN)))
     except ValueError:
         return -1.0
 
