@@ -80,8 +80,7 @@ class ExternalIdentityQuerySet(models.QuerySet["ExternalIdentity"]):
         self.filter(user=user).delete()
         self.create(user=user, source=source, issuer=issuer, subject=subject)
         if user.get_username() not in settings.BREAK_GLASS_ACCOUNTS:
-            user.set_unusable_password()
-            user.save(update_fields=["password"])
+            _end_password(user)
 
     def end_sessions(self, source: str, issuer: str, subject: str) -> None:
         """End every session of the account that the subject has, if it has one.
@@ -93,8 +92,7 @@ class ExternalIdentityQuerySet(models.QuerySet["ExternalIdentity"]):
             if user.has_usable_password():
                 logger.warning("%r has a password: its sessions go on", user.get_username())
                 continue
-            user.set_unusable_password()
-            user.save(update_fields=["password"])
+            _end_password(user)
             logger.info("The provider ended the sessions of %r", user.get_username())
 
     def untie(self, user: User) -> bool:
@@ -104,8 +102,7 @@ class ExternalIdentityQuerySet(models.QuerySet["ExternalIdentity"]):
         """
         gone, _each = self.filter(user=user).delete()
         if gone and not user.has_usable_password():
-            user.set_unusable_password()
-            user.save(update_fields=["password"])
+            _end_password(user)
         return gone > 0
 
     def spelling(self, name: str) -> str:
@@ -144,6 +141,12 @@ class ExternalIdentityQuerySet(models.QuerySet["ExternalIdentity"]):
             Reason.NAME_TAKEN,
             f"{user.username!r} is another account; the subject is {person.subject!r}",
         )
+
+
+def _end_password(user: User) -> None:
+    """Give an account a new unusable password: its sessions, bound to the old one, end."""
+    user.set_unusable_password()
+    user.save(update_fields=["password"])
 
 
 def is_subject(text: str) -> bool:
