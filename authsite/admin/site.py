@@ -21,7 +21,7 @@ from devices.admin.base.pages import site_page
 from devices.admin.base.rendering import NOTHING
 from devices.admin.base.widgets import SuggestedRowsMixin
 from devices.admin.credentials.expiry import calendar_page
-from devices.history.timeline import visible_to
+from devices.history import visible_to
 
 
 class RegistrySite(AccountPages):

@@ -25,7 +25,7 @@ from devices.api.base.serializers import (
     UUIDField,
 )
 from devices.api.base.views import ApiView
-from devices.history import ChangeType, Origin, all_histories, timeline, undoing
+from devices.history import ChangeType, Origin, all_histories, timeline, undoing, visible_to
 from devices.history.timeline import Cursor
 from devices.models import Device
 
@@ -120,7 +120,7 @@ class ChangesView(ApiView):
         return f"{request.build_absolute_uri(request.path)}?{parameters.urlencode()}"
 
     def _where(self, request: Request, asked: dict[str, Any]) -> dict[Any, Q]:
-        visible = {one: self._reached(request, one) for one in timeline.visible_to(self)}
+        visible = {one: self._reached(request, one) for one in visible_to(self)}
         if not visible:
             raise PermissionDenied
         if asked["device"] is not None:
@@ -286,7 +286,7 @@ class UndoBatchView(ApiView):
         Rows that the account may not change or delete, or whose history it may not read, are left.
         """
         number, grant = self.asked(BatchSerializer)["batch"], grant_of(request)
-        visible = timeline.visible_to(self)
+        visible = visible_to(self)
         if not visible:
             raise PermissionDenied
         if not any(one.objects.filter(batch=number).exists() for one in visible):

@@ -7,14 +7,19 @@ record themselves; what Django does in bulk does not, and is done through `bulk_
 """
 
 from devices.history.context import Origin, current_batch, current_origin, origin
-from devices.history.models import ChangeType, Recorded, Records
-from devices.history.recording import (
+from devices.history.models import (
+    ChangeType,
+    Recorded,
+    Records,
     all_histories,
+    history_of,
+    visible_to,
+)
+from devices.history.recording import (
     bulk_create,
     bulk_delete,
     bulk_update,
     bulk_write,
-    history_of,
     locked,
     record,
     record_stored,
@@ -37,4 +42,5 @@ __all__ = [
     "origin",
     "record",
     "record_stored",
+    "visible_to",
 ]

@@ -10,8 +10,7 @@ from django.db.models import OuterRef, Subquery
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from devices.history.models import ChangeType
-from devices.history.recording import history_of, keeps_history
+from devices.history.models import ChangeType, history_of, keeps_history
 from devices.values import attributes
 from devices.values.text import isolated
 

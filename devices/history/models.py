@@ -1,10 +1,12 @@
-"""The tables of history: a row beside each change of a row."""
+"""The tables of history: a row beside each change of a row; which there are, and for whom."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, ClassVar
 
+from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Q
@@ -195,3 +197,33 @@ def index_of_batches(name: str) -> models.Index:
         condition=Q(batch__isnull=False),
         name=f"{name[:24]}_batch",  # the longest name that Django allows has 30 characters
     )
+
+
+def all_histories() -> list[Any]:
+    """Return the models of all histories, in the order of their names."""
+    found = [model for model in apps.get_models() if issubclass(model, Change)]
+    return sorted(found, key=lambda model: model._meta.label)
+
+
+@cache
+def _histories() -> dict[type[models.Model], Any]:
+    return {historical.instance_type: historical for historical in all_histories()}
+
+
+def history_of(model: type[models.Model]) -> Any:
+    """Return the model of a model's history. Raises KeyError where none is kept."""
+    return _histories()[model]
+
+
+def keeps_history(model: type[models.Model]) -> bool:
+    """Whether changes of a model's rows are recorded; those of accounts are not."""
+    return model in _histories()
+
+
+def visible_to(user: Any) -> list[Any]:
+    """Return the histories that somebody may read as a whole."""
+    return [
+        historical
+        for historical in all_histories()
+        if user.has_perm(f"{historical._meta.app_label}.view_{historical._meta.model_name}")
+    ]

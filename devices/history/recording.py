@@ -5,15 +5,13 @@ Each change that is recorded, here or by a save, leaves an event, too (devices/e
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from typing import Any, TypeVar
 
-from django.apps import apps
 from django.db import connection, models, transaction
 from django.utils import timezone
 
 from devices.history import context
-from devices.history.models import Change, ChangeType, bulk_deleted
+from devices.history.models import ChangeType, all_histories, bulk_deleted, history_of
 
 BATCH_SIZE = 1000  # rows in one statement
 
@@ -21,32 +19,11 @@ Row = TypeVar("Row", bound=models.Model)
 RowChange = tuple[models.Model, ChangeType]
 
 
-def all_histories() -> list[Any]:
-    """Return the models of all histories, in the order of their names."""
-    found = [model for model in apps.get_models() if issubclass(model, Change)]
-    return sorted(found, key=lambda model: model._meta.label)
-
-
-@cache
-def _histories() -> dict[type[models.Model], Any]:
-    return {historical.instance_type: historical for historical in all_histories()}
-
-
-def history_of(model: type[models.Model]) -> Any:
-    """Return the model of a model's history. Raises KeyError where none is kept."""
-    return _histories()[model]
-
-
 def _columns_of(circumstances: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of rows of the history that say who changes something now, and why."""
     columns = {"by": "history_user_id", "reason": "history_change_reason"}
     said = {columns.get(name, name): value for name, value in circumstances.items()}
     return {"history_date": timezone.now(), **said}
-
-
-def keeps_history(model: type[models.Model]) -> bool:
-    """Whether changes of a model's rows are recorded; those of accounts are not."""
-    return model in _histories()
 
 
 def record(rows: Sequence[models.Model], change_type: str) -> None:

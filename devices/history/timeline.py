@@ -16,8 +16,7 @@ from django.db.models import Q
 
 from devices.history.context import Origin
 from devices.history.differences import FieldChange, Names, changes_before, differences
-from devices.history.models import ChangeType
-from devices.history.recording import all_histories
+from devices.history.models import ChangeType, all_histories, visible_to
 from devices.values.moments import parse_moment
 from devices.values.text import count_text
 
@@ -154,15 +153,6 @@ class Page(NamedTuple):
 
     entries: list[Entry]
     older: Cursor | None
-
-
-def visible_to(user: Any) -> list[Any]:
-    """Return the histories that somebody may read as a whole."""
-    return [
-        historical
-        for historical in all_histories()
-        if user.has_perm(f"{historical._meta.app_label}.view_{historical._meta.model_name}")
-    ]
 
 
 def recent(limit: int, user: AbstractUser) -> list[Entry]:

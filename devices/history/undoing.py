@@ -19,10 +19,15 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from devices.extension_points import RESTORED_CHECKS
-from devices.history import recording, timeline
+from devices.history import recording
 from devices.history.differences import FieldChange, Names, former_rows
-from devices.history.models import ChangeType
-from devices.history.recording import history_of
+from devices.history.models import (
+    ChangeType,
+    all_histories,
+    history_of,
+    keeps_history,
+    visible_to,
+)
 from devices.history.timeline import CHANGES
 
 MAX_UNDONE = 20_000  # changes of one batch
@@ -195,11 +200,11 @@ def plan(number: UUID, user: Any, *, lock: bool = False) -> Plan | None:
         name = f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
         return history_of(model) in visible and user.has_perm(name)
 
-    visible = timeline.visible_to(user)
+    visible = visible_to(user)
     found = Plan()
     links: dict[Any, list[Any]] = {}
     rows: dict[Any, list[Any]] = {}
-    for historical in recording.all_histories():
+    for historical in all_histories():
         changes = list(
             historical.objects.filter(CHANGES, batch=number).order_by("history_id")[
                 : MAX_UNDONE + 1
@@ -353,7 +358,7 @@ def _dependants(
 ) -> dict[int, str]:
     """Return which created rows others refer to that the batch did not create, or not alone."""
     found: dict[int, str] = {}
-    for historical in recording.all_histories():
+    for historical in all_histories():
         owners = [historical._meta.get_field(name) for name in historical.owners]
         for owner in owners if historical.is_link else ():
             if owner.related_model is model:
@@ -385,7 +390,7 @@ def _dependants(
 
 def _changed_besides(model: Any, keys: set[int], number: UUID) -> set[int]:
     """Return which of these rows something else than the batch changed, such as a revocation."""
-    if not keys or not recording.keeps_history(model):
+    if not keys or not keeps_history(model):
         return set()
     changes = history_of(model).objects.filter(CHANGES, id__in=keys).exclude(batch=number)
     return set(changes.order_by().values_list("id", flat=True))

@@ -138,8 +138,8 @@ def _is_open(name: str) -> bool:
 
 def _values(name: str, arguments: set[str]) -> dict[str, Any] | None:
     """Return values for the arguments of a URL; None where there is no such row."""
+    from devices.history import all_histories, history_of
     from devices.history.models import ChangeType
-    from devices.history.recording import all_histories, history_of
     from devices.models import Device
 
     if not arguments:

@@ -32,7 +32,7 @@ from devices.admin.base.pages import (
     url_name,
 )
 from devices.extension_points import Panel, Place
-from devices.history import ChangeType, Origin, history_of, timeline, undoing
+from devices.history import ChangeType, Origin, history_of, timeline, undoing, visible_to
 from devices.history.timeline import Cursor, Entry
 from devices.models import Device
 from devices.models.dependants import dependants, not_deletable
@@ -99,7 +99,7 @@ class HistoryMixin(OwnPagesMixin):
         if row is None and not page.entries:
             raise Http404
         numbers = {entry.change.batch for entry in page.entries if not entry.batch} - {None}
-        visible_histories = timeline.visible_to(request.user)
+        visible_histories = visible_to(request.user)
         together = timeline.counts_of(visible_histories, numbers, timeline.MAX_COUNTED)
         entries = [
             shown(entry)
@@ -238,7 +238,7 @@ def _visible(request: HttpRequest, model: type[Model], pk: int) -> dict[Any, Q]:
 
 def _may_see(request: HttpRequest, historical: Any) -> bool:
     """Whether staff may read a history, of one row like of all."""
-    return historical in timeline.visible_to(request.user)
+    return historical in visible_to(request.user)
 
 
 def shown(entry: Entry) -> dict[str, Any]:
@@ -325,7 +325,7 @@ def _on(day: Any, at: time) -> datetime:
 
 def all_changes(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
     """Show every change that somebody may read, filtered, a page at a time."""
-    histories = timeline.visible_to(request.user)
+    histories = visible_to(request.user)
     if not histories:
         raise PermissionDenied
     form = ChangesForm(histories, request.GET)
@@ -348,7 +348,7 @@ def all_changes(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
 
 def exported_changes(request: HttpRequest) -> HttpResponseBase:
     """Return the changes that the page lists, on all its pages, as a file; the page if too many."""
-    histories = timeline.visible_to(request.user)
+    histories = visible_to(request.user)
     if not histories:
         raise PermissionDenied
     query = request.GET.copy()
@@ -369,7 +369,7 @@ def exported_changes(request: HttpRequest) -> HttpResponseBase:
 
 def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> HttpResponse:
     """Show what one request, command or import changed, and undo it once that is confirmed."""
-    where = {one: Q(batch=number) for one in timeline.visible_to(request.user)}
+    where = {one: Q(batch=number) for one in visible_to(request.user)}
     counts = timeline.counts_of(where, [number], MAX_COUNTED)[number]
     if not counts:
         raise PermissionDenied if not where else Http404
