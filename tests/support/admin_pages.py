@@ -130,7 +130,7 @@ def _is_open(name: str) -> bool:
     if name.endswith(("_restore", "_undo")):
         return bool(model.restored_fields)
     if name.endswith("_history"):
-        from devices.history.recording import keeps_history
+        from devices.history.models import keeps_history
 
         return keeps_history(model)
     return True
