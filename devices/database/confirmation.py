@@ -22,10 +22,11 @@ WAIT_AGAIN = 0.2  # seconds that a commit waits while another one is not confirm
 ESCALATE_EVERY = 30.0  # seconds
 WAITED = "SyncRepWaitForLSN"  # the server's function that a cancelled wait's warning names
 
-# A condition that always holds: a statement with it, in no transaction, waits for no standby.
-WITHOUT_STANDBYS = {
+# A condition that always holds: a statement with it, in no transaction, waits neither for a standby
+# nor for the disk. SQLite waits for no disk either (`synchronous=NORMAL`).
+UNCONFIRMED = {
     "sqlite": "TRUE",
-    "postgresql": "(SELECT set_config('synchronous_commit', 'local', true)) = 'local'",
+    "postgresql": "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'",
 }
 
 log = logging.getLogger(__name__)
@@ -37,12 +38,15 @@ _confirmer: threading.Thread | None = None
 
 
 @contextmanager
-def without_standbys() -> Iterator[None]:
-    """Write in one short transaction that waits for no standby: it may be lost with the primary."""
+def unconfirmed() -> Iterator[None]:
+    """Write in one short transaction that waits neither for a standby nor for the disk.
+
+    It may be lost with the primary; where PostgreSQL itself is killed, that of its last second.
+    """
     with transaction.atomic():
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
-                cursor.execute("SET LOCAL synchronous_commit = local")
+                cursor.execute("SET LOCAL synchronous_commit = off")
         yield
 
 

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from devices.database import confirmation, last_used
-from devices.database.confirmation import bounded, without_standbys
+from devices.database.confirmation import bounded, unconfirmed
 from devices.database.last_used import Uses
 from devices.models import Device
 from rpc.journal import journal
@@ -21,21 +21,24 @@ postgres = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite 
 
 @postgres
 @pytest.mark.django_db(transaction=True)
-def test_what_is_written_behind_requests_waits_for_no_standby() -> None:
+def test_what_is_written_behind_requests_waits_for_no_standby_and_no_disk() -> None:
     with connection.cursor() as cursor:
-        with without_standbys():
+        cursor.execute("SET synchronous_commit = remote_apply")
+        with unconfirmed():
             cursor.execute("SHOW synchronous_commit")
-            assert cursor.fetchone() == ("local",)
+            assert cursor.fetchone() == ("off",)
         cursor.execute("SHOW synchronous_commit")
-        assert cursor.fetchone() != ("local",)
+        assert cursor.fetchone() == ("remote_apply",)
+        cursor.execute("RESET synchronous_commit")
 
 
 @postgres
 @pytest.mark.django_db
 @pytest.mark.parametrize("table", ["the journal", "times of use"])
-def test_a_statement_that_is_written_behind_requests_waits_for_no_standby(table: str) -> None:
+def test_a_statement_that_is_written_behind_requests_waits_for_nothing(table: str) -> None:
     """Shown by the rest of the transaction around it, which it is without one."""
     with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL synchronous_commit = remote_apply")
         if table == "the journal":
             key = CallKey(1, "verifier", "credential", "caller", "subject", "", "", "verified")
             journal.write([(key, CallCount(1, 0.0, 0.0))])
@@ -46,7 +49,7 @@ def test_a_statement_that_is_written_behind_requests_waits_for_no_standby(table:
             device.refresh_from_db()
             assert device.last_seen is not None
         cursor.execute("SHOW synchronous_commit")
-        assert cursor.fetchone() == ("local",)
+        assert cursor.fetchone() == ("off",)
 
 
 @postgres
