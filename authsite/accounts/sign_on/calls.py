@@ -105,7 +105,8 @@ class BoundedAdapter(HTTPAdapter):
 def _within(seconds: float, call: Callable[[], requests.Response]) -> requests.Response:
     """Return what a call returns, or raise requests.Timeout after so many seconds."""
     until = time.monotonic() + seconds
-    if not _places.acquire(timeout=seconds):
+    places = _places
+    if not places.acquire(timeout=seconds):
         raise requests.Timeout("too many calls wait for an answer")
     future: Future[requests.Response] = Future()
 
@@ -115,7 +116,7 @@ def _within(seconds: float, call: Callable[[], requests.Response]) -> requests.R
         except BaseException as error:  # noqa: BLE001 (raised again by whoever waits)
             future.set_exception(error)
         finally:
-            _places.release()
+            places.release()  # the one that was taken, however late it is
 
     threading.Thread(target=run, name="sign-on call", daemon=True).start()
     try:
