@@ -13,14 +13,14 @@ import io
 import json
 import os
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.registries import environment
+from benchmarks.registries import database, environment
+from tests.support.servers import given_registry
 
 ROOT = Path(__file__).resolve().parent.parent
 Prepare = Callable[[], Callable[[], object]]  # returns a request that is ready to be sent
@@ -126,11 +126,14 @@ def main() -> None:
     parser.add_argument("request", nargs="?", choices=REQUESTS, default="verify")
     parser.add_argument("--steps", action="store_true", help="print each change of file")
     options = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="way-down-")
-    os.environ |= environment(f"sqlite:///{folder}/registry.sqlite3") | {
-        "ALLOWED_HOSTS": "testserver",
-        "EVIDENCE_INTERVAL": "10",
-    }
+    with tempfile.TemporaryDirectory(prefix="way-down-") as folder:
+        with database("SQLite", Path(folder)) as (url, _process):
+            trace_request(url, REQUESTS[options.request], steps=options.steps)
+
+
+def trace_request(url: str, prepare: Callable[[], Prepare], *, steps: bool) -> None:
+    """Print what one request passes on that database."""
+    os.environ |= environment(url) | {"ALLOWED_HOSTS": "testserver", "EVIDENCE_INTERVAL": "10"}
     import django
 
     django.setup()
@@ -141,9 +144,10 @@ def main() -> None:
     from devices.database import last_used
     from rpc.journal import journal
 
-    call_command("migrate", verbosity=0)
+    if not given_registry(url):
+        call_command("migrate", verbosity=0)
     call_command("seed_demo", stdout=io.StringIO())
-    ready = REQUESTS[options.request]()
+    ready = prepare()
     for _ in range(WARM):  # each connection of the pool, the writers' threads, what is loaded late
         ready()()
     trace = Trace().of(ready())
@@ -151,10 +155,9 @@ def main() -> None:
     with CaptureQueriesContext(connection) as queries:
         run()
     files = list(dict.fromkeys(trace.steps))
-    print("\n".join(trace.steps if options.steps else files))
+    print("\n".join(trace.steps if steps else files))
     for worker in (journal, last_used.worker):
         worker.flush()  # into the folder, not after it is gone
-    shutil.rmtree(folder)
     print(f"{len(files)} files, {len(trace.steps) - 1} changes of file, {len(queries)} statements")
 
 

@@ -1,10 +1,13 @@
 """How many files of ours a request passes: more of them are a longer way for who reads it."""
 
+import os
 import re
 import subprocess
 import sys
 
 import pytest
+
+from tests.support.servers import migrated
 
 pytestmark = pytest.mark.once(on="sqlite")
 
@@ -16,6 +19,7 @@ BOUNDS = {"verify": (12, 27, 0), "rotate": (30, 65, 15)}
 def test_a_request_passes_few_files(request_: str) -> None:
     traced = subprocess.run(
         [sys.executable, "-m", "benchmarks.way_down", request_],
+        env=os.environ | {"EMPTY_SQLITE": migrated("sqlite://:memory:")},
         capture_output=True,
         text=True,
         check=False,
