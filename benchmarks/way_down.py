@@ -126,9 +126,11 @@ def main() -> None:
     parser.add_argument("request", nargs="?", choices=REQUESTS, default="verify")
     parser.add_argument("--steps", action="store_true", help="print each change of file")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="way-down-") as folder:
-        with database("SQLite", Path(folder)) as (url, _process):
-            trace_request(url, REQUESTS[options.request], steps=options.steps)
+    with (
+        tempfile.TemporaryDirectory(prefix="way-down-") as folder,
+        database("SQLite", Path(folder)) as (url, _process),
+    ):
+        trace_request(url, REQUESTS[options.request], steps=options.steps)
 
 
 def trace_request(url: str, prepare: Callable[[], Prepare], *, steps: bool) -> None:

@@ -7,7 +7,6 @@ SQLite for the frame below.
 import time
 
 import pytest
-
 from django.db import connection
 
 from acl.engine.decisions import decide_many
