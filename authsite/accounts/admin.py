@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from copy import copy
+from datetime import UTC
 from functools import reduce
 from itertools import groupby
 from operator import or_
@@ -36,6 +37,8 @@ from devices.admin.base.mixins import SaveChangedFieldsMixin
 from devices.admin.base.pages import OwnPagesMixin, confirmation, is_confirmed, own_page
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
+from devices.models.dependants import links
+from devices.values.text import isolated
 
 LAST_LOGIN = moment_column("last_login", gettext_lazy("Last login"))
 JOINED = moment_column("date_joined", gettext_lazy("Created"))
@@ -133,7 +136,8 @@ class NamedMixin(admin.ModelAdmin):
     def get_deleted_objects(self, objs: Any, request: Any) -> Any:
         """Count what is deleted with the rows, and not the rows themselves."""
         shown, counts, lacking, protected = super().get_deleted_objects(objs, request)
-        counts.pop(self.model._meta.verbose_name_plural, None)
+        for hidden in (self.model._meta.verbose_name_plural, *links(self.model)):
+            counts.pop(hidden, None)
         return shown, counts, lacking, protected
 
 
@@ -142,6 +146,9 @@ class LoginsMixin(NamedMixin):
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         context["history_is_hidden"] = True
+        if row := kw.get("obj"):
+            when = row.attempt_time.astimezone(UTC)
+            context["heading"] = f"{isolated(row.username)}, {when:%Y-%m-%d %H:%M} UTC"
         return super().render_change_form(request, context, *args, **kw)
 
 
@@ -158,6 +165,10 @@ class FailedLoginAdmin(LoginsMixin, AccessAttemptAdmin):  # type: ignore[misc]
 @admin.register(AccessLog)
 class LoginAdmin(LoginsMixin, AccessLogAdmin):  # type: ignore[misc]
     names = (gettext_lazy("login"), gettext_lazy("logins"))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Offer no buttons to save: every field is only shown."""
+        return False
 
 
 @admin.register(Group)
@@ -330,6 +341,9 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
             if login.unlock(user):
                 unlocked += 1
                 self.log_change(request, user, "Unlocked.")
+        if not unlocked:
+            self.message_user(request, _("No account was locked."), messages.INFO)
+            return
         text = ngettext("%(n)d account unlocked.", "%(n)d accounts unlocked.", unlocked)
         self.message_user(request, text % {"n": unlocked}, messages.SUCCESS)
 

@@ -4,9 +4,11 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin import actions
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts.views import AccountPages
@@ -24,6 +26,20 @@ from devices.admin.credentials.expiry import calendar_page
 from devices.history import visible_to
 
 
+@admin.action(description=_("Delete selected %(verbose_name_plural)s"), permissions=["delete"])
+def delete_selected(
+    model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, queryset: QuerySet[Any]
+) -> Any:
+    """Delete rows once that is confirmed, as Django does; call them as their other pages do."""
+    answer = actions.delete_selected(model_admin, request, queryset)
+    if answer is not None:
+        context, many = answer.context_data, model_admin.opts.verbose_name_plural
+        context |= {"opts": model_admin.opts, "objects_name": many}
+        if not (context["perms_lacking"] or context["protected"]):
+            context["title"] = _("Delete %(kind)s") % {"kind": many}
+    return answer
+
+
 class RegistrySite(AccountPages):
     """Where staff keep devices, credentials and permissions."""
 
@@ -32,6 +48,10 @@ class RegistrySite(AccountPages):
     index_title = _("Device registry")
     site_url = None
     empty_value_display = NOTHING
+
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        self.add_action(delete_selected)
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
         """Register a model, whoever's it is: its list takes only what it offers, and is bounded.
@@ -58,6 +78,13 @@ class RegistrySite(AccountPages):
     ) -> TemplateResponse:
         """Show what there is and what needs looking after, above the lists."""
         return super().index(request, {**home.context(request), **(extra_context or {})})
+
+    def app_index(
+        self, request: HttpRequest, app_label: str, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Lead to the start page, beside which the lists of all apps are."""
+        super().app_index(request, app_label, extra_context)  # 404 where there is no such app
+        return HttpResponseRedirect(reverse("admin:index"))
 
     def search(self, request: HttpRequest) -> HttpResponse:
         """Show what begins as the text in `q` says, or the device that it identifies."""

@@ -169,7 +169,11 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
         keys = [group.pk for group in objs]
         within = DeviceGroup.objects.filter(parent__in=keys).exclude(pk__in=keys)
         counts = {str(self.opts.verbose_name_plural): len(objs), **counts}
-        return shown, counts, lacking, list(map(str, within))
+        pages = (
+            (reverse("admin:devices_devicegroup_change", args=[one.pk]), one) for one in within
+        )
+        links = [format_html('<a href="{}">{}</a>', page, group) for page, group in pages]
+        return shown, counts, lacking, links
 
     @staticmethod
     def _may_change_members(request: HttpRequest) -> bool:

@@ -39,6 +39,14 @@ def dependants(rows: QuerySet[Any]) -> list[Dependants]:
     return [found for found in counted if found.rows]
 
 
+def links(model: Any) -> set[str]:
+    """Return what Django calls the links of rows to others: no rows that anybody knows of."""
+    meta = model._meta
+    both = [*(one.remote_field for one in meta.many_to_many), *meta.related_objects]
+    tables = (one.through._meta for one in both if one.many_to_many)
+    return {str(table.verbose_name_plural) for table in tables if table.auto_created}
+
+
 def not_deletable(found: list[Dependants], user: Any) -> list[str]:
     """Name the dependants that the user may not delete, of those that staff keep."""
     return [

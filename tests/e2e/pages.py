@@ -42,7 +42,6 @@ PAGES = {
     "history": "/admin/history/",
     "search": "/admin/search/?q=b",
     "search-nothing": "/admin/search/?q=nothing",
-    "app": "/admin/devices/",
     "staff": "/admin/auth/user/",
     "staff-member": "/admin/auth/user/1/change/",
     "tokens": "/admin/authsite/apitoken/",

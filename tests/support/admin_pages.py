@@ -17,6 +17,7 @@ import django
 NO_PAGES = {
     "logout",
     "login",
+    "app_list",
     "autocomplete",
     "jsi18n",
     "view_on_site",

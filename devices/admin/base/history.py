@@ -35,7 +35,7 @@ from devices.extension_points import Panel, Place
 from devices.history import ChangeType, Origin, history_of, timeline, undoing, visible_to
 from devices.history.timeline import Cursor, Entry
 from devices.models import Device
-from devices.models.dependants import dependants, not_deletable
+from devices.models.dependants import dependants, links, not_deletable
 from devices.transfer.changes import export_changes
 from devices.transfer.formats import Format
 from devices.values.text import isolated
@@ -208,8 +208,8 @@ def _asking_why(answer: HttpResponse, model: type[Model]) -> HttpResponse:
         context = answer.context_data
         context.setdefault("asks_why", True)
         if counts := context.get("model_count"):
-            own = str(model._meta.verbose_name_plural)
-            context["model_count"] = [one for one in counts if str(one[0]) != own]
+            hidden = {str(model._meta.verbose_name_plural), *links(model)}
+            context["model_count"] = [one for one in counts if str(one[0]) not in hidden]
     return answer
 
 

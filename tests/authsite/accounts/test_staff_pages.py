@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from axes.models import AccessLog
 from django.conf import settings
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
@@ -102,6 +103,22 @@ def test_a_locked_account_is_shown_and_unlocked(
     assert "1 account unlocked." in answer.content.decode()
     assert 'badge-bad">locked' not in admin_client.get(LIST).content.decode()
     assert not login.lockouts().exists()
+
+
+def test_to_unlock_what_is_not_locked_is_no_success(admin_client: Client, kim: User) -> None:
+    sent = {"action": "unlock_accounts", "_selected_action": [kim.pk]}
+    text = admin_client.post(LIST, sent, follow=True).content.decode()
+    assert '<li class="info">No account was locked.</li>' in text
+
+
+def test_a_login_is_called_by_its_account_and_time_and_has_nothing_to_save(
+    admin_client: Client, kim: User
+) -> None:
+    Client().post("/admin/login/", {"username": "kim", "password": PASSWORD})
+    record = AccessLog.objects.get()
+    text = admin_client.get(f"/admin/axes/accesslog/{record.pk}/change/").content.decode()
+    assert f"{record.attempt_time:%Y-%m-%d %H:%M} UTC</bdi></h1>" in text
+    assert "_save" not in text
 
 
 def test_who_may_only_look_unlocks_nobody(client: Client, locked: User) -> None:

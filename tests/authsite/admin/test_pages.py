@@ -6,10 +6,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, User
 from django.template.loader import render_to_string
 from django.test import Client
+from django.urls import reverse
 
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment
+from devices.models import DeviceGroup
 
 EAST = timezone(timedelta(hours=8))
 
@@ -155,3 +158,42 @@ def test_a_badge_has_a_text_beside_its_tone() -> None:
     assert badge(Tone.BAD, "<none>") == '<span class="badge badge-bad">&lt;none&gt;</span>'
     with pytest.raises(ValueError, match="purple"):
         badge("purple", "x")
+
+
+def heading(page: str) -> str:
+    return re.findall(r"<h1>(.*?)</h1>", page)[-1]
+
+
+def test_a_deletion_says_what_stands_in_its_way_and_leads_there(admin_client: Client) -> None:
+    site = DeviceGroup.objects.create(name="site")
+    hall = DeviceGroup.objects.create(name="hall", parent=site)
+    within = f'<a href="{reverse("admin:devices_devicegroup_change", args=[hall.pk])}">hall</a>'
+    page = reverse("admin:devices_devicegroup_delete", args=[site.pk])
+    group_list = reverse("admin:devices_devicegroup_changelist")
+    chosen = {"action": "delete_selected", "_selected_action": [site.pk]}
+    for answer in (admin_client.get(page), admin_client.post(group_list, chosen)):
+        shown = answer.content.decode()
+        assert within in shown
+        assert "delete them first:" in shown or "delete those first:" in shown
+        assert ">Back</a>" in shown
+        assert 'type="submit" class="destructive"' not in shown
+
+
+def test_rows_are_called_alike_wherever_they_are_deleted(
+    admin_client: Client, admin_user: User
+) -> None:
+    role = Group.objects.create(name="night shift")
+    role.user_set.add(admin_user)
+    of_one = admin_client.get(reverse("admin:auth_group_delete", args=[role.pk])).content.decode()
+    assert heading(of_one) == "Delete role"
+    assert "relationships" not in of_one
+    chosen = {"action": "delete_selected", "_selected_action": [admin_user.pk]}
+    of_many = admin_client.post(reverse("admin:auth_user_changelist"), chosen).content.decode()
+    assert heading(of_many) == "Delete accounts"
+    assert "These accounts will be gone." in of_many
+    assert "Users" not in of_many
+
+
+def test_the_address_of_an_app_leads_to_the_start_page(admin_client: Client) -> None:
+    assert admin_client.get("/admin/devices/").headers["Location"] == "/admin/"
+    assert admin_client.get("/admin/nothing/").status_code == 404
