@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any, cast
 
 from django import forms
@@ -27,6 +29,7 @@ from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _, gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
+from devices.admin.base.actions import with_undo
 from devices.admin.base.changelist import MAX_LISTED, check_choices, hits
 from devices.admin.base.forms import LineInput
 from devices.admin.base.pages import OwnPagesMixin, download, own_page
@@ -40,12 +43,13 @@ from devices.transfer.exporting import (
     export_secrets,
     template,
 )
-from devices.transfer.formats import MAX_BYTES, SEPARATORS, Format, format_of
+from devices.transfer.formats import MAX_BYTES, SEPARATORS, Format, Problem, format_of
 from devices.transfer.importing import MAX_HASHES, Import, Options
 from devices.transfer.tables import read
 from devices.values.text import isolated
 
-MAX_SHOWN = 200  # errors and warnings on a page
+MAX_SHOWN = 200  # different errors and warnings on a page
+MAX_RANGES = 10  # of rows with the same one
 MAX_SAMPLE = 20  # devices in a preview
 PREVIEW_LIFE = 60 * 60  # seconds
 
@@ -194,6 +198,8 @@ class Upload:
 
     def context(self) -> dict[str, Any]:
         run, counts = self.run, self.run.counts
+        problems, more_problems = gathered(run.problems, run.problem_total)
+        warnings, more_warnings = gathered(run.warnings, run.warning_total)
         kinds = ("new", "changed", "unchanged", "rejected")
         return {
             "upload": self,
@@ -203,12 +209,34 @@ class Upload:
                 (_("Devices"), [counts[kind] for kind in kinds]),
                 (_("Groups"), [counts[f"groups_{kind}"] for kind in kinds]),
             ],
-            "problems": run.problems[:MAX_SHOWN],
-            "more_problems": max(0, run.problem_total - MAX_SHOWN),
-            "warnings": run.warnings[:MAX_SHOWN],
-            "more_warnings": max(0, run.warning_total - MAX_SHOWN),
+            "problems": problems,
+            "more_problems": more_problems,
+            "may_lack_groups": not self.options.create_groups
+            and any(one.column in {"groups", "parent"} for one in run.problems),
+            "warnings": warnings,
+            "more_warnings": more_warnings,
             "sample": run.entries[:MAX_SAMPLE],
         }
+
+
+def gathered(findings: Sequence[Problem], total: int) -> tuple[list[tuple[str, str, str]], int]:
+    """Return each finding once, with all its rows as a text, and how many are not shown."""
+    rows: dict[tuple[str, str], list[int]] = {}
+    for one in findings:
+        rows.setdefault((one.column, one.message), []).append(one.row)
+    shown = list(rows.items())[:MAX_SHOWN]
+    more = total - sum(len(places) for _what, places in shown)
+    return [(ranges(sorted(places)), *what) for what, places in shown], more
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Return ascending numbers as a text such as "2–18, 20"."""
+    found = []
+    for _step, pairs in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        numbers_in_a_row = [number for _place, number in pairs]
+        first, last = numbers_in_a_row[0], numbers_in_a_row[-1]
+        found.append(f"{first}" if first == last else f"{first}–{last}")
+    return ", ".join(found[:MAX_RANGES]) + (", …" if len(found) > MAX_RANGES else "")
 
 
 KINDS = {
@@ -267,7 +295,13 @@ class ImportExportMixin(OwnPagesMixin):
 
     def _write(self, request: HttpRequest, upload: Upload) -> HttpResponse:
         upload.run.write()
-        messages.success(request, _("“%(name)s” was imported.") % {"name": isolated(upload.name)})
+        counts = upload.run.counts
+        done = _("“%(name)s” was imported. Devices: %(new)s new, %(changed)s changed.") % {
+            "name": isolated(upload.name),
+            "new": f"{counts['new']:,}",
+            "changed": f"{counts['changed']:,}",
+        }
+        messages.success(request, with_undo(done))
         return redirect("admin:devices_device_changelist")
 
     def _import_page(

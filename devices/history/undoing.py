@@ -291,8 +291,8 @@ def _plan_rows(
     set_back: list[tuple[Any, Any, list[Any]]] = []
     for pk, change in last.items():
         begun = first[pk].history_type == ChangeType.CREATED
-        if begun and change.history_type == ChangeType.DELETED:
-            continue
+        if begun and (change.history_type == ChangeType.DELETED or pk not in rows.current):
+            continue  # it is not there, as before
         if why := rows.why_left(pk, begun=begun, may=may):
             found.leave(names.subject(change), why)
         elif begun:

@@ -107,6 +107,15 @@ class Revoke(BulkChange):
         return rows.revoke(by=by, **given)
 
 
+def with_undo(done: str) -> str:
+    """Return the message of a change with a link to undo all that this request changed."""
+    number = history.current_batch()
+    if number is None:
+        return done
+    address = reverse("admin:batch", args=[number])
+    return format_html('{} <a href="{}">{}</a>', done, address, _("Undo…"))
+
+
 class BulkActionsMixin(OwnPagesMixin):
     """Makes an admin confirm a change of many rows, or of one, and then make it."""
 
@@ -201,14 +210,6 @@ class BulkActionsMixin(OwnPagesMixin):
         page = change.page_after(row) if is_made else row
         return redirect(url_name(page._meta, "change"), page.pk)
 
-    @staticmethod
-    def _with_undo(done: str, change: BulkChange) -> str:
-        number = history.current_batch()
-        if not change.can_be_undone or number is None:
-            return done
-        address = reverse("admin:batch", args=[number])
-        return format_html('{} <a href="{}">{}</a>', done, address, _("Undo…"))
-
     def _make(
         self,
         request: HttpRequest,
@@ -229,5 +230,6 @@ class BulkActionsMixin(OwnPagesMixin):
         except ValidationError as error:
             messages.error(request, " ".join(error.messages))
             return False
-        messages.success(request, self._with_undo(done, change) if offers_undo else done)
+        may_undo = offers_undo and change.can_be_undone
+        messages.success(request, with_undo(done) if may_undo else done)
         return True

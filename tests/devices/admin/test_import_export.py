@@ -115,6 +115,30 @@ def test_errors_are_listed_by_row_and_column(admin_client: Client, page: str) ->
     assert not Device.objects.exists()
 
 
+def test_an_error_of_many_rows_is_listed_once(admin_client: Client, page: str) -> None:
+    rows = [f"d{n},{'Cellar' if n == 4 else 'Roof'}" for n in range(9)]
+    text = sent(admin_client, page, "\n".join(["identifier,groups", *rows])).content.decode()
+    assert "The file has 9 errors" in text
+    assert "<td>2–5, 7–10</td><td>groups</td>" in text
+    assert "<td>6</td><td>groups</td>" in text
+    assert "tick “Create groups that do not exist” above" in text
+    assert "more." not in text
+
+
+def test_an_import_says_how_many_and_offers_to_undo_it(admin_client: Client, page: str) -> None:
+    more = {"create_groups": "on"}
+    confirmed = token(sent(admin_client, page, GOOD, **more))
+    file = SimpleUploadedFile("d.csv", GOOD.encode())
+    text = admin_client.post(
+        page, {"file": file, "confirmed": confirmed, **more}, follow=True
+    ).content.decode()
+    assert "was imported. Devices: 2 new, 0 changed." in text
+    undo = re.findall(r'<a href="([^"]+)">Undo…</a>', text)[0]
+    admin_client.post(undo)
+    assert not Device.objects.exists()
+    assert admin_client.get(undo).context["left"] == [], "what was created is gone, as before"
+
+
 def test_markup_in_a_file_stays_text(admin_client: Client, page: str) -> None:
     text = sent(admin_client, page, "identifier,<script>\n").content.decode()
     assert "&lt;script&gt;" in text
