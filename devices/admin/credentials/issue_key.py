@@ -193,7 +193,7 @@ class IssueKeyMixin(OwnPagesMixin):
                     return self._issued_before(request, device)
                 form.add_error(None, error)
             else:
-                return self._secret_page(request, device, secret)
+                return self._secret_page(request, device, secret, form.cleaned_data["overlap"])
         ending = PreSharedKey.objects.filter(device=device).live_at(timezone.now()).count()
         return form_page(
             self,
@@ -203,8 +203,7 @@ class IssueKeyMixin(OwnPagesMixin):
             title=_("Rotate keys"),
             text=format_html(
                 ngettext(
-                    "<b>{device}</b> gets a new secret; the {n} live key that it has ends "
-                    "when you say.",
+                    "<b>{device}</b> gets a new secret; its live key ends when you say.",
                     "<b>{device}</b> gets a new secret; the {n} live keys that it has end "
                     "when you say.",
                     ending,
@@ -227,8 +226,13 @@ class IssueKeyMixin(OwnPagesMixin):
         )
         return redirect("admin:devices_device_change", device.pk)
 
-    def _secret_page(self, request: HttpRequest, device: Device, secret: str) -> HttpResponse:
-        """Return the only page that ever shows a secret; like all of the admin, never cached."""
+    def _secret_page(
+        self, request: HttpRequest, device: Device, secret: str, overlap: int = 0
+    ) -> HttpResponse:
+        """Return the only page that ever shows a secret; like all of the admin, never cached.
+
+        Keys that the new one replaces end after the overlap, in hours.
+        """
         return self.page(
             request,
             "admin/devices/secret_page.html",
@@ -236,6 +240,7 @@ class IssueKeyMixin(OwnPagesMixin):
             original=device,
             title=_("The new secret"),
             secret=secret,
+            old_until=timezone.now() + timedelta(hours=overlap) if overlap else None,
             snippets=[one for make in SNIPPETS for one in make(request, device, secret)],
         )
 

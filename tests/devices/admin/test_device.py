@@ -369,3 +369,34 @@ def test_editing_a_device_undoes_nothing_that_happened_meanwhile(
     assert device.last_seen
     assert device.updated > updated
     assert device.groups.get() == group
+
+
+def test_an_action_that_would_change_nothing_says_so_and_asks_nothing(
+    admin_client: Client, make_device: Factory
+) -> None:
+    chosen = {"action": "enable", "_selected_action": [make_device().pk, make_device().pk]}
+    text = admin_client.post(url("device_changelist"), chosen).content.decode()
+    assert "Nothing will change." in text
+    assert "2 were selected." in text
+    assert "Reason for the history" not in text
+    assert 'class="closelink"' in text
+
+
+def test_what_is_confirmed_names_the_device_as_people_do(
+    admin_client: Client, make_device: Factory
+) -> None:
+    device = make_device(name="Pump in hall 3")
+    for page in ("disable", "delete", "rotate_keys", "issue_key"):
+        text = admin_client.get(url(f"device_{page}", device.pk)).content.decode()
+        assert "<h2><bdi>Pump in hall 3</bdi></h2>" in text, page
+
+
+def test_a_rotation_with_an_overlap_says_until_when_the_old_secrets_admit(
+    admin_client: Client, make_device: Factory
+) -> None:
+    device = make_device()
+    PreSharedKey.objects.issue(device=device)
+    page = url("device_rotate_keys", device.pk)
+    shown = send(admin_client, page, {"overlap": "24"}).content.decode()
+    assert "Old secrets admit the device until" in shown
+    assert "Old secrets" not in send(admin_client, page, {"overlap": "0"}).content.decode()
