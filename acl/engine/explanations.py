@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 from acl import patterns
 from acl.engine import decisions
 from acl.engine.decisions import Decision, Keys, Reason, Request
-from acl.models.command_permission import CommandPermission, Effect, RuleState
+from acl.models.command_permission import CommandPermission, DestinationKind, Effect, RuleState
 from devices.database.statements import answered
 from devices.models import DeviceGroup
 from devices.values.text import isolated
@@ -54,6 +54,10 @@ REMEDIES = {
     Standing.OTHER_DESTINATION: gettext_lazy("the receiver were, or belonged to, {destination}"),
     Standing.OTHER_COMMAND: gettext_lazy("the command matched {commands}"),
 }
+OF_RECEIVERS = {  # that are no device and no group
+    DestinationKind.ITSELF: gettext_lazy("the receiver were the sender itself"),
+    DestinationKind.SAME_GROUP: gettext_lazy("the receiver shared a group with the sender"),
+}
 TOOK_PART = frozenset({Standing.DECIDED, Standing.AGREED, Standing.OVERRULED, Standing.NOT_ASKED})
 
 
@@ -67,6 +71,9 @@ class Part:
     @property
     def remedy(self) -> str:
         """What would make a near miss match."""
+        kind = DestinationKind(self.rule.destination_kind)
+        if self.standing is Standing.OTHER_DESTINATION and kind in OF_RECEIVERS:
+            return str(OF_RECEIVERS[kind])
         return str(REMEDIES.get(self.standing, "")).format(
             source=isolated(self.rule.source_text),
             destination=isolated(self.rule.destination_text),

@@ -38,6 +38,18 @@ def test_every_rule_has_its_standing(make_device: Any, make_group: Any, make_rul
     assert explain("lamp", "hub", COMMAND).parts[0].standing is Standing.DECIDED
 
 
+def test_a_near_miss_says_in_words_what_the_receiver_would_have_to_be(
+    make_device: Any, make_rule: Any
+) -> None:
+    make_device("lamp"), make_device("hub")
+    make_rule("everyone", "itself", COMMAND)
+    make_rule("everyone", "same-group", COMMAND)
+    assert {part.remedy for part in explain("lamp", "hub", COMMAND).near_misses} == {
+        "the receiver were the sender itself",
+        "the receiver shared a group with the sender",
+    }
+
+
 def test_a_denial_overrules(make_device: Any, make_rule: Any) -> None:
     make_device("lamp")
     allow, deny = make_rule(), make_rule(effect="deny")
