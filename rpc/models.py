@@ -415,7 +415,7 @@ class CallRecord(models.Model):
 
     def __str__(self) -> str:
         asked = " ".join(filter(None, (self.subject, self.command, self.destination)))
-        return f"{self.bucket:%Y-%m-%d %H}h {asked}: {self.reason} × {self.count}"
+        return f"{self.bucket:%Y-%m-%d %H:%M} UTC {asked}: {self.reason} × {self.count}"
 
     @property
     def why(self) -> str:

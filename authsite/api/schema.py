@@ -29,10 +29,10 @@ JSON = "application/json"
 TEXT: Schema = {"type": "string"}
 SUMMARIES = {
     "list": "List {many}",
-    "retrieve": "Read a {one}",
-    "create": "Create a {one}",
-    "partial_update": "Change a {one}",
-    "destroy": "Delete a {one}",
+    "retrieve": "Read {a_one}",
+    "create": "Create {a_one}",
+    "partial_update": "Change {a_one}",
+    "destroy": "Delete {a_one}",
 }
 NAMES = {"retrieve": "read", "partial_update": "change", "destroy": "delete"}
 PROBLEMS = {
@@ -124,7 +124,10 @@ class RegistrySchema(AutoSchema):
         model = getattr(self.view, "model", None) if named else None
         if own is None and named and model is not None:
             meta = model._meta
-            own = named.format(one=meta.verbose_name, many=meta.verbose_name_plural)
+            one = str(meta.verbose_name)
+            spoken_as_vowel = "AEFHILMNORSX" if one[:2].isupper() else "AEIOaeio"  # a user
+            article = "an" if one[0] in spoken_as_vowel else "a"
+            own = named.format(a_one=f"{article} {one}", many=meta.verbose_name_plural)
         return own or self._text().partition("\n")[0].rstrip(".")
 
     def get_description(self) -> str:  # type: ignore[override]

@@ -35,7 +35,9 @@ def check_url(url: str) -> SplitResult:
     if not url.isascii() or not url.isprintable() or " " in url:
         raise RefusedError(_("Write the URL in ASCII, a name of a host in its xn-- form."))
     if parts.scheme not in ({"https", "http"} if settings.WEBHOOK_HTTP else {"https"}):
-        raise RefusedError(_("Only https:// is called (WEBHOOK_HTTP)."))
+        raise RefusedError(
+            _("Only https:// is called, unless the setting WEBHOOK_HTTP allows http://.")
+        )
     if not host or parts.username is not None or parts.password is not None or parts.fragment:
         raise RefusedError(_("A URL is a host, a path and a query, without name and password."))
     if not is_named(host):

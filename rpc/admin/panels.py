@@ -87,8 +87,8 @@ def _charted(rows: CallQuerySet, title: str) -> dict[str, Any]:
     refused = sum(hour.refused for hour in hours)
     if not allowed + refused:
         return {}
-    text = _("In the last 24 hours %(allowed)d were allowed and %(refused)d refused.")
-    described = text % {"allowed": allowed, "refused": refused}
+    text = _("In the last 24 hours %(allowed)s were allowed and %(refused)s refused.")
+    described = text % {"allowed": f"{allowed:,}", "refused": f"{refused:,}"}
     return {
         "chart": hourly_bars(hours, title=title, description=described),
         "described": described,

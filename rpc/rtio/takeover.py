@@ -6,6 +6,7 @@ RTIO cancels the session of a device id when a second connection with that id is
 
 import asyncio
 import contextlib
+import os
 import ssl
 from dataclasses import dataclass
 from functools import lru_cache
@@ -110,7 +111,10 @@ class TakeOver:
         except (asyncio.IncompleteReadError, ConnectionResetError, BrokenPipeError):
             raise Unreachable(_("it closed the connection without an answer")) from None
         except OSError as error:
-            raise Unreachable(_("no connection: %s") % (error.strerror or error)) from None
+            # asyncio's own text is Python's, with the address as a tuple.
+            known = error.errno is not None and error.errno > 0
+            reason = os.strerror(error.errno) if known else error.strerror or str(error)
+            raise Unreachable(_("no connection: %s") % reason) from None
 
     async def _connect(self) -> asyncio.StreamReader:
         target = self.target
