@@ -238,11 +238,17 @@ function nameOpenedSearch(event) {
     }
 }
 
+// After an error one goes on at the first field in error, not at the first of the form.
+function goToError() {
+    document.querySelector("#content form [aria-invalid=true]:not([type=hidden])")?.focus();
+}
+
 markMoments();
 sayTimeZone(localiseMoments() + localiseFields());
 labelCells();
 closeMenus();
 searchByKey();
+goToError();
 // After those scripts, which draw on `load` and when jQuery says that the page is ready.
 window.addEventListener("load", () => {
     nameDrawnFields();
