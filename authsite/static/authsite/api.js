@@ -16,8 +16,13 @@ const plugin = ({ React }) => {
   const part = (getComponent, name, isContainer) => element(getComponent(name, isContainer));
   return {
     components: {
-      PageLayout: ({ getComponent }) =>
-        element(
+      PageLayout: ({ getComponent, specSelectors }) => {
+        if (!["success", "failed"].includes(specSelectors.loadingStatus())) {
+          // Without the document Swagger UI would say that there are no operations.
+          const lang = document.documentElement.lang;
+          return element("p", { role: "status", lang }, page.dataset.reading);
+        }
+        return element(
           "div",
           { className: "swagger-ui" },
           part(getComponent, "SvgAssets"),
@@ -26,7 +31,8 @@ const plugin = ({ React }) => {
           part(getComponent, "errors", true),
           part(getComponent, "operations", true),
           part(getComponent, "Models", true),
-        ),
+        );
+      },
     },
     wrapComponents: {
       // A link within the button that opens an operation: nobody could tell which was pressed.
