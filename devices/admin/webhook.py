@@ -70,13 +70,12 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
     fieldsets = [
         (None, {"fields": ["name", "url", "state", "off_because"]}),
         (gettext_lazy("What it is told of"), {"fields": ["kinds", "group"]}),
-        (gettext_lazy("Deliveries"), {"fields": ["pages"]}),
     ]
-    readonly_fields = ["off_because", "pages"]
+    readonly_fields = ["off_because"]
     actions = ["send_test"]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is None:
+        if obj is None or not obj.off_because:
             return [(None, {"fields": ["name", "url", "state"]}), self.fieldsets[1]]
         return self.fieldsets
 
@@ -98,19 +97,6 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
     def waiting(self, webhook: Webhook) -> SafeString:
         count = webhook.deliveries.waiting().count()
         return format_html('<a href="{}">{}</a>', _deliveries_of(webhook, "waiting"), count)
-
-    @admin.display(description=gettext_lazy("Pages"))
-    def pages(self, webhook: Webhook) -> SafeString:
-        name = "admin:devices_webhook_"
-        return format_html(
-            '<a href="{}">{}</a> · <a href="{}">{}</a> · <a href="{}">{}</a>',
-            _deliveries_of(webhook),
-            _("Its deliveries"),
-            reverse(f"{name}test", args=[webhook.pk]),
-            _("Send a test event"),
-            reverse(f"{name}new_secret", args=[webhook.pk]),
-            _("New signing secret"),
-        )
 
     def save_model(self, request: HttpRequest, obj: Any, form: forms.Form, change: bool) -> None:
         """Save; a new webhook is given a secret, which the next page shows."""
@@ -198,7 +184,10 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
             except ValidationError as error:
                 self.message_user(request, " ".join(error.messages), messages.ERROR)
             else:
-                text = _("The test of “%(name)s” is on its way.") % {"name": webhook.name}
+                text = _(
+                    "The test of “%(name)s” is on its way. Load the list of deliveries again to "
+                    "see what became of it."
+                ) % {"name": webhook.name}
                 self.message_user(request, text, messages.SUCCESS)
 
 

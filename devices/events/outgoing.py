@@ -145,4 +145,6 @@ def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
 
 
 def _error_text(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())
