@@ -22,7 +22,7 @@ from devices.admin.base.filters import CredentialStateFilter
 from devices.admin.base.forms import LineInput, LinesInput, MomentField
 from devices.admin.base.history import HistoryMixin
 from devices.admin.base.mixins import NoDeletingMixin
-from devices.admin.base.pages import REASON
+from devices.admin.base.pages import REASON, is_key
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import (
     CREATED,
@@ -76,14 +76,14 @@ class IssueTokenForm(forms.Form):
         },
     )
 
-    def __init__(self, user: Any, *args: Any) -> None:
+    def __init__(self, user: Any, *args: Any, owner: str = "") -> None:
         super().__init__(*args)
         owners = User.objects.filter(pk=user.pk)
         if user.has_perm("authsite.add_apitoken"):
             owners |= User.objects.exclude(service_account=None).filter(is_active=True)
         field: Any = self.fields["owner"]
         field.queryset = owners.order_by("username")
-        field.initial = user.pk
+        field.initial = int(owner) if is_key(owner) else user.pk
         self.fields["not_after"].initial = timezone.now() + USUAL_LIFE
         choosable: Any = self.fields["scopes"]
         choosable.choices = scopes_of.choices(scopes_of.held_by(user))
@@ -317,7 +317,7 @@ class ApiTokenAdmin(NoDeletingMixin, BulkActionsMixin, HistoryMixin, admin.Model
             raise PermissionDenied
         maker: Any = request.user
         sent = request.POST if request.method == "POST" else None
-        form = IssueTokenForm(maker, sent)
+        form = IssueTokenForm(maker, sent, owner=request.GET.get("owner", ""))
         offered = scopes_of.choices(scopes_of.held_by(maker))
         rule_forms = forms.formset_factory(
             RuleForm, extra=MAX_RULES_ON_FORM, max_num=MAX_RULES_ON_FORM

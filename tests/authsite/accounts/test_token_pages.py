@@ -85,6 +85,19 @@ def test_staff_make_a_token_and_see_it_once(make_group: Any) -> None:
     assert ApiToken.objects.count() == 1
 
 
+def test_the_page_of_a_service_leads_to_its_tokens(
+    admin_client: Client, service: ServiceAccount
+) -> None:
+    page = admin_client.get(f"{ACCOUNTS}{service.pk}/change/").content.decode()
+    form = f"{TOKENS}add/?owner={service.user_id}"
+    assert f'href="{form}"' in page
+    assert f'<option value="{service.user_id}" selected>' in admin_client.get(form).content.decode()
+    assert "Its tokens" not in page
+    admin_client.post(f"{TOKENS}add/", sent(service.user))
+    page = admin_client.get(f"{ACCOUNTS}{service.pk}/change/").content.decode()
+    assert f'href="{TOKENS}?q=factory"' in page
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -51,7 +51,7 @@ def test_the_page_needs_nothing_inline_and_no_other_host(client: Client) -> None
     assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son[a-z]+=", page)
     assert not re.search(r"(?:src|href)=\"(?:https?:)?//", page)
     files = re.findall(r'(?:src|href)="/static/([^"]+)"', page)
-    assert len(files) == 4
+    assert len(files) == 5
     assert all(finders.find(file) for file in files)
 
 
