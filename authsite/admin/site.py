@@ -33,7 +33,8 @@ def delete_selected(
     """Delete rows once that is confirmed, as Django does; call them as their other pages do."""
     answer = actions.delete_selected(model_admin, request, queryset)
     if answer is not None:
-        context, many = answer.context_data, model_admin.opts.verbose_name_plural
+        context: Any = answer.context_data
+        many = model_admin.opts.verbose_name_plural
         context |= {"opts": model_admin.opts, "objects_name": many}
         if not (context["perms_lacking"] or context["protected"]):
             context["title"] = _("Delete %(kind)s") % {"kind": many}

@@ -112,8 +112,8 @@ class TakeOver:
             raise Unreachable(_("it closed the connection without an answer")) from None
         except OSError as error:
             # asyncio's own text is Python's, with the address as a tuple.
-            known = error.errno is not None and error.errno > 0
-            reason = os.strerror(error.errno) if known else error.strerror or str(error)
+            number = error.errno or 0
+            reason = os.strerror(number) if number > 0 else error.strerror or str(error)
             raise Unreachable(_("no connection: %s") % reason) from None
 
     async def _connect(self) -> asyncio.StreamReader:

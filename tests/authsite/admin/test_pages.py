@@ -161,7 +161,7 @@ def test_a_badge_has_a_text_beside_its_tone() -> None:
 
 
 def heading(page: str) -> str:
-    return re.findall(r"<h1>(.*?)</h1>", page)[-1]
+    return str(re.findall(r"<h1>(.*?)</h1>", page)[-1])
 
 
 def test_a_deletion_says_what_stands_in_its_way_and_leads_there(admin_client: Client) -> None:
