@@ -169,10 +169,10 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
         keys = [group.pk for group in objs]
         within = DeviceGroup.objects.filter(parent__in=keys).exclude(pk__in=keys)
         counts = {str(self.opts.verbose_name_plural): len(objs), **counts}
-        pages = (
-            (reverse("admin:devices_devicegroup_change", args=[one.pk]), one) for one in within
-        )
-        links = [format_html('<a href="{}">{}</a>', page, group) for page, group in pages]
+        page = "admin:devices_devicegroup_change"
+        links: list[str] = [
+            format_html('<a href="{}">{}</a>', reverse(page, args=[one.pk]), one) for one in within
+        ]
         return shown, counts, lacking, links
 
     @staticmethod
