@@ -415,7 +415,8 @@ class CallRecord(models.Model):
 
     def __str__(self) -> str:
         asked = " ".join(filter(None, (self.subject, self.command, self.destination)))
-        return f"{self.bucket:%Y-%m-%d %H:%M} UTC {asked}: {self.reason} × {self.count}"
+        reason = self.get_reason_display()
+        return f"{self.bucket:%Y-%m-%d %H:%M} UTC {asked}: {reason} × {self.count}"
 
     @property
     def why(self) -> str:

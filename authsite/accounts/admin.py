@@ -244,6 +244,7 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
             for model in second_factor.FACTORS
         )
         rows = super().get_queryset(request).prefetch_related("groups")
+        rows = rows.select_related("service_account")
         return rows.annotate(
             has_factor=reduce(or_, (Q(one) for one in with_factor)),
             locked=Exists(login.lockouts().filter(username=OuterRef("username"))),
@@ -317,6 +318,8 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
         marks = []
         if not user.is_active:
             marks.append(badge(Tone.OFF, _("disabled")))
+        elif hasattr(user, "service_account"):
+            marks.append(badge(Tone.PLAIN, _("service")))
         elif not user.is_staff:
             marks.append(badge(Tone.OFF, _("no role")))
         if user.locked:  # type: ignore[attr-defined]

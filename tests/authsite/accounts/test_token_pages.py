@@ -91,6 +91,9 @@ def test_the_page_of_a_service_leads_to_its_tokens(
     page = admin_client.get(f"{ACCOUNTS}{service.pk}/change/").content.decode()
     form = f"{TOKENS}add/?owner={service.user_id}"
     assert f'href="{form}"' in page
+    accounts = admin_client.get("/admin/auth/user/").content.decode()
+    assert 'badge-plain">service<' in accounts
+    assert "no role" not in accounts
     assert f'<option value="{service.user_id}" selected>' in admin_client.get(form).content.decode()
     assert "Its tokens" not in page
     admin_client.post(f"{TOKENS}add/", sent(service.user))
