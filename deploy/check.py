@@ -103,7 +103,7 @@ def check_metrics(_folder: Path) -> str:
 def check_systemd(folder: Path) -> str:
     """Check the units, and how much of the machine the service could reach."""
     for unit in (DEPLOY / "systemd").iterdir():
-        text = unit.read_text().replace("/opt/authsite/.venv/bin/python", sys.executable)
+        text = unit.read_text().replace("/opt/authsite/.venv/bin/python", f'"{sys.executable}"')
         (folder / unit.name).write_text(text)
     run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *sorted(folder.iterdir()))
     text = run(
@@ -262,26 +262,43 @@ def check_image(folder: Path) -> str:
     def buildah(*words: str | Path) -> str:
         return run("buildah", *storage, *words, env=place, cwd=ROOT)
 
-    made = buildah("from", "scratch").strip()
-    buildah("add", "--quiet", made, base, "/")
-    buildah("commit", "--quiet", made, "localhost/debian")
-    buildah("rm", made)
-    buildah(
-        *("bud", "--quiet", "--file", DEPLOY / "Containerfile", "--tag", "authsite"),
-        *("--build-arg", "BASE=localhost/debian", "--volume", f"{wheels}:/wheels:ro"),
-        *("--build-arg", "PIP_OPTIONS=--no-index --find-links=/wheels", "."),
-    )
-    user = buildah("inspect", "--format", "{{.OCIv1.Config.User}}", "--type", "image", "authsite")
-    if user.strip().partition(":")[0] in {"", "0", "root"}:
-        raise CheckFailed("the image runs as root")
-    made = buildah("from", "--pull-never", "authsite").strip()
-    checked = buildah(
-        *("run", "--user", "10001:10001", "--env", f"SECRET_KEY={'k' * 20}{os.urandom(20).hex()}"),
-        *("--env", "PEPPERS=a:bmV3ZXN0IHBlcHBlciBmb3IgdGVzdHMsIDMyIGJ5dGVz"),
-        *("--env", "DATABASE_URL=postgres://a@127.0.0.1:1/a", "--env", "ALLOWED_HOSTS=a.example"),
-        *("--", made, "/opt/authsite/.venv/bin/python", "/opt/authsite/manage.py", "check"),
-    )
-    return f"built, not root; its own check: {checked.strip().splitlines()[-1]}"
+    try:
+        made = buildah("from", "scratch").strip()
+        buildah("add", "--quiet", made, base, "/")
+        buildah("commit", "--quiet", made, "localhost/debian")
+        buildah("rm", made)
+        buildah(
+            *("bud", "--quiet", "--file", DEPLOY / "Containerfile", "--tag", "authsite"),
+            *("--build-arg", "BASE=localhost/debian", "--volume", f"{wheels}:/wheels:ro"),
+            *("--build-arg", "PIP_OPTIONS=--no-index --find-links=/wheels", "."),
+        )
+        user = buildah(
+            "inspect", "--format", "{{.OCIv1.Config.User}}", "--type", "image", "authsite"
+        )
+        if user.strip().partition(":")[0] in {"", "0", "root"}:
+            raise CheckFailed("the image runs as root")
+        made = buildah("from", "--pull-never", "authsite").strip()
+        checked = buildah(
+            *(
+                "run",
+                "--user",
+                "10001:10001",
+                "--env",
+                f"SECRET_KEY={'k' * 20}{os.urandom(20).hex()}",
+            ),
+            *("--env", "PEPPERS=a:bmV3ZXN0IHBlcHBlciBmb3IgdGVzdHMsIDMyIGJ5dGVz"),
+            *(
+                "--env",
+                "DATABASE_URL=postgres://a@127.0.0.1:1/a",
+                "--env",
+                "ALLOWED_HOSTS=a.example",
+            ),
+            *("--", made, "/opt/authsite/.venv/bin/python", "/opt/authsite/manage.py", "check"),
+        )
+        return f"built, not root; its own check: {checked.strip().splitlines()[-1]}"
+    finally:  # by its own hand: to anybody but root, files of the layers belong to others
+        buildah("rm", "--all")
+        buildah("rmi", "--all", "--force")
 
 
 CHECKS: dict[str, Callable[[Path], str]] = {

@@ -1,5 +1,6 @@
 """`tests.support.suites`: progress as it comes, failures whole at the end, one exit code."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ def run(folder: Path, **suites: str) -> tuple[int, str]:
         (folder / f"test_{name}.py").write_text(source)
         options = f"-c {folder}/none.ini -p no:cacheprovider -p no:django --rootdir {folder}"
         (folder / "none.ini").touch()
-        words.append(f"{name}={sys.executable} -m pytest {options} {folder}/test_{name}.py")
+        python = shlex.quote(sys.executable)
+        words.append(f"{name}={python} -m pytest {options} {folder}/test_{name}.py")
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.suites", *words],
         cwd=settings.BASE_DIR,

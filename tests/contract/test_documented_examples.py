@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -91,7 +92,9 @@ def test_what_a_page_has_typed_is_found_by_a_shell(page: Path) -> None:
 def test_the_first_call_of_the_api_is_answered(server: Server) -> None:
     page = (settings.BASE_DIR / "docs" / "api.md").read_text()
     (program, *_others) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
-    program = program.replace(WRITTEN, server.url).replace(".venv/bin/python", sys.executable)
+    program = program.replace(WRITTEN, server.url).replace(
+        ".venv/bin/python", shlex.quote(sys.executable)
+    )
     assert server.url in program
     done = subprocess.run(
         ["sh", "-c", program],
