@@ -19,6 +19,7 @@ from devices.credentials.x509 import (
 from devices.verdicts import Outcome
 
 MAX_LIST_BYTES = 16 * 1024 * 1024  # bytes of a revocation list
+DER_SEQUENCE = b"\x30"  # with which every list in DER begins
 CLOCK_SKEW = timedelta(minutes=5)  # a list may come from a clock that is ahead by this much
 
 
@@ -37,6 +38,11 @@ def read_list(content: bytes) -> x509.CertificateRevocationList:
             Outcome.MALFORMED, _("longer than %(most)d MiB") % {"most": MAX_LIST_BYTES >> 20}
         )
     content = as_ascii(content)
+    if not (content.startswith(DER_SEQUENCE) or b"-----BEGIN " in content[:MAX_TEXT_LENGTH]):
+        raise Refused(
+            Outcome.MALFORMED,
+            _("not a revocation list: neither DER nor PEM, which has -----BEGIN X509 CRL-----"),
+        )
     with parsing(_("not a revocation list")):
         if b"-----BEGIN " in content[:MAX_TEXT_LENGTH]:
             return x509.load_pem_x509_crl(content)

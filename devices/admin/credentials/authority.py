@@ -82,7 +82,8 @@ class LoadListForm(PresentedForm):
         try:
             read = self.anchor.read_list(content, now=now)
         except ValidationError as error:
-            self.send_back(presented="")
+            if self.files:
+                self.send_back(presented="")  # an earlier text is not what is wrong
             raise ValidationError({"presented": error}) from None
         carried = read.pem if len(read.pem) <= MAX_CARRIED_LENGTH else ""
         preview = previews.of_list(read, self.anchor, now)

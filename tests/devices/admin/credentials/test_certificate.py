@@ -311,6 +311,16 @@ def test_an_anchor_is_switched_off_and_keeps_its_certificate(
     assert outcome() is Outcome.UNTRUSTED_ISSUER
 
 
+def test_what_is_no_revocation_list_is_said_plainly_and_stays_in_its_field(
+    admin_client: Client, anchor: CertificateAuthority
+) -> None:
+    page = url("certificateauthority_load_list", anchor.pk)
+    text = admin_client.post(page, {"presented": "not one"}).content.decode()
+    assert "neither DER nor PEM" in text
+    assert "ParseError" not in text
+    assert ">\nnot one</textarea>" in text
+
+
 @pytest.mark.parametrize("as_text", [True, False])
 def test_a_revocation_list_is_loaded(
     admin_client: Client, anchor: CertificateAuthority, as_text: bool
