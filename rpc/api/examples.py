@@ -1,31 +1,34 @@
 """The documented requests with their answers, on the registry that `manage.py seed_demo` loads.
 
-`manage.py selftest` asks them, the OpenAPI document shows them.
+`examples.yaml` has them. `manage.py selftest` asks them, the OpenAPI document shows them.
 """
 
 import base64
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
 
 Judge = Callable[[int, Any], Iterator[str]]  # yields what is wrong with a status and an answer
+APP_S_DEVICE = "cfa09baa-4913-4ad7-a936-3e26f9671b09"
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A documented request, and the answer that its document gives.
 
-    Where a server may rightly answer otherwise, `judge` says what is wrong with an answer.
+    Where a server may rightly answer otherwise, `judge` names the one of JUDGES that says what is
+    wrong with an answer.
     """
 
     name: str
     path: str
     body: str
     expected: Any
-    headers: Mapping[str, str] = field(default_factory=dict)
-    judge: Judge | None = None
+    headers: dict[str, str] = {}
+    judge: Literal["hub", "token"] | None = None
 
 
 def judge_hub(status: int, answer: Any) -> Iterator[str]:
@@ -67,164 +70,7 @@ def _decoded(part: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-APP_S_DEVICE = "cfa09baa-4913-4ad7-a936-3e26f9671b09"
-
-
-def frame(command: str, arguments: dict[str, Any]) -> str:
-    """Return the request of an example of the Auth service's page."""
-    return json.dumps(
-        {
-            "v": 1,
-            "src": "//api.cesanta.com/cloud.dispatcher",
-            "dst": "//api.cesanta.com/cloud.registry",
-            "cmds": [{"cmd": command, "id": 123, "args": arguments}],
-        }
-    )
-
-
-def reply(result: object) -> dict[str, Any]:
-    """Return the response of an example of the Auth service's page."""
-    return {
-        "v": 1,
-        "src": "//api.cesanta.com/cloud.registry",
-        "dst": "//api.cesanta.com/cloud.dispatcher",
-        "resp": [{"id": 123, "status": 0, "resp": result}],
-    }
-
-
-CURL = {"Accept": "*/*", "Content-Type": "application/x-www-form-urlencoded"}
-EXAMPLES = (
-    Example(
-        "RTIO device verifier: the right secret",
-        "/deviceverifier",
-        '{"method":"verify","id": 1999,"deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05", '
-        '"devicesecret": "mb6bgso4EChvyzA05thF9+wH"}',
-        {"id": 1999, "code": "OK"},
-        CURL,
-    ),
-    Example(
-        "RTIO device verifier: an empty secret",
-        "/deviceverifier",
-        '{"method":"verify","id": 1999,"deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05", '
-        '"devicesecret": ""}',
-        {"id": 1999, "code": "VERIFICATION_FAILED"},
-        CURL,
-    ),
-    Example(
-        "RTIO hub configuration: the routes",
-        "/hubconfiger",
-        '{"method":"getconfig","id": 1999 }',
-        {
-            "id": 1999,
-            "code": "OK",
-            "config": '{"deviceservicemap":{'
-            '"/aa/bb":"http://localhost:17517/deviceservice/aa/bb",'
-            '"/aa/cc":"http://localhost:17517/deviceservice/aa/cc",'
-            '"/aa/dd":"http://localhost:17517/deviceservice/aa/dd"}}',
-            "digest": 785914363,
-        },
-        CURL,
-        judge_hub,
-    ),
-    Example(
-        "RTIO tokens for apps: one that lives a day",
-        "/jwtissuer",
-        '{"method":"jwtissuer", "id":12667,"deviceid":"cfa09baa-4913-4ad7-a936-3e26f9671b09", '
-        '"expires": 86400}',
-        {
-            "id": 12667,
-            "code": "OK",
-            "jwt": "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCJ9.eyJleHAiOjE3MjY0NjQ1MzAsImlzcyI6InJ0aW8iL"
-            "CJzdWIiOiJjZmEwOWJhYS00OTEzLTRhZDctYTkzNi0zZTI2Zjk2NzFiMDkifQ.sM80Zu3nMsmahzmLpmSC4Gl"
-            "sI8G0xKbnIk8kZIJvLH9IbadEc3sOM3tSb7m_L_ZY2eWy4Ipl8EiYS7t9y_NmCA",
-        },
-        CURL,
-        judge_token,
-    ),
-    Example(
-        "Auth service: AuthorizeCommand",
-        "/",
-        frame(
-            "/v1/Auth.AuthorizeCommand",
-            {
-                "cmd": "/v1/Nuke.Launch",
-                "dst": "//api.cesanta.com/misslecontrol",
-                "src": "//api.cesanta.com/device_123",
-            },
-        ),
-        reply(False),
-    ),
-    Example(
-        "Auth service: Authenticate",
-        "/",
-        frame(
-            "/v1/Auth.Authenticate",
-            {"id": "//api.cesanta.com/device_123", "credentials": {"psk": "qwerty"}},
-        ),
-        reply(True),
-    ),
-    Example(
-        "RTIO's own request, without Content-Type and Accept",
-        "/deviceverifier",
-        '{"id":1519738298,"method":"verify","deviceid":"cfa09baa-4913-4ad7-a936-2e26f9671b05",'
-        '"devicesecret":"mb6bgso4EChvyzA05thF9+wH"}',
-        {"id": 1519738298, "code": "OK"},
-        {"User-Agent": "Go-http-client/1.1", "Accept-Encoding": "gzip"},
-    ),
-    Example(
-        "Version 2 of the protocol: AuthorizeCommand",
-        "/rpc",
-        json.dumps(
-            {
-                "v": 2,
-                "src": "//api.cesanta.com/cloud",
-                "id": 7,
-                "method": "/v1/Auth.AuthorizeCommand",
-                "args": {
-                    "src": "//api.cesanta.com/device_123",
-                    "dst": "//api.cesanta.com/thermostat",
-                    "cmd": "/v1/Config.Get",
-                },
-            }
-        ),
-        {"v": 2, "dst": "//api.cesanta.com/cloud", "id": 7, "result": True},
-    ),
-    Example(
-        "A command at its own path: Authenticate",
-        "/v1/Auth.Authenticate?id=7",
-        json.dumps({"id": "//api.cesanta.com/device_123", "credentials": {"psk": "qwerty"}}),
-        {"v": 2, "id": 7, "result": True},
-    ),
-    Example(
-        "Version 2 with params and a tag, as mos since 2.8.0 sends them",
-        "/",
-        json.dumps(
-            {
-                "src": "//api.cesanta.com/cloud.dispatcher",
-                "dst": "//api.cesanta.com/cloud.registry",
-                "id": 1571761166950,
-                "tag": "t-1",
-                "method": "/v1/Auth.Authenticate",
-                "params": {"id": "//api.cesanta.com/device_123", "credentials": {"psk": "qwerty"}},
-            }
-        ),
-        {
-            "v": 2,
-            "src": "//api.cesanta.com/cloud.registry",
-            "dst": "//api.cesanta.com/cloud.dispatcher",
-            "id": 1571761166950,
-            "result": True,
-            "tag": "t-1",
-        },
-    ),
-    Example(
-        "A reply in an array, for Cesanta's Go client of early 2017",
-        "/rpc/array",
-        frame(
-            "/v1/Auth.Authenticate",
-            {"id": "//api.cesanta.com/device_123", "credentials": {"psk": "qwerty"}},
-        ),
-        [reply(True)],
-    ),
-    Example("A greeting", "/v1/Hello", "{}", {"v": 2}),
+JUDGES: Mapping[str, Judge] = {"hub": judge_hub, "token": judge_token}
+EXAMPLES = msgspec.yaml.decode(
+    Path(__file__).with_name("examples.yaml").read_bytes(), type=tuple[Example, ...]
 )

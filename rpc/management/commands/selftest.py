@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 from django.core.management.base import CommandError, CommandParser
 
 from devices.management.base import RegistryCommand
-from rpc.api.examples import EXAMPLES, Example
+from rpc.api.examples import EXAMPLES, JUDGES, Example
 
 PATIENCE = 5  # seconds for an answer: RTIO's
 MAX_SHOWN = 200  # characters of a body that is not JSON
@@ -78,8 +78,8 @@ def _try_out(
     except ValueError:
         answer = body.decode(errors="replace")[:MAX_SHOWN]
     differences = [*_differences("Content-Type", "application/json", content_type)]
-    if example.judge is not None and isinstance(answer, dict):
-        differences += example.judge(status, answer)
+    if example.judge and isinstance(answer, dict):
+        differences += JUDGES[example.judge](status, answer)
     else:
         differences += _differences("HTTP status", 200, status)
         differences += _differences("", example.expected, answer)

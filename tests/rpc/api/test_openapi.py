@@ -14,8 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from authsite.api.document import rendered
 from rpc.api.examples import EXAMPLES
-from rpc.api.openapi import CALLERS
-from rpc.api.schemas import schema_of
+from rpc.api.openapi import CALLERS, schema_of
 from rpc.commands import frames
 from rpc.commands.registry import COMMANDS, SERVICES, Definition, service_of
 from rpc.rtio.models.route import MAX_CONFIG_LENGTH
@@ -118,14 +117,26 @@ def test_its_codes_and_limits_are_those_of_the_code() -> None:
         ("devicesecret", DeviceVerifier.devicesecret_length),
     ):
         assert range(asked[member]["minLength"], asked[member]["maxLength"] + 1) == length
-    for schema in ("VerificationRequest", "Verification"):
-        assert schemas[schema]["properties"]["id"]["maximum"] == DeviceVerifier.id_limit - 1
+    token = schemas["TokenRequest"]["properties"]["deviceid"]
+    assert range(token["minLength"], token["maxLength"] + 1) == JwtIssuer.deviceid_length
+    for view, question, answer in (
+        (DeviceVerifier, "VerificationRequest", "Verification"),
+        (HubConfiger, "HubRequest", "HubAnswer"),
+        (JwtIssuer, "TokenRequest", "TokenAnswer"),
+    ):
+        assert schemas[question]["properties"]["method"] == {"const": view.method}
+        for schema in (question, answer):
+            number = schemas[schema]["properties"]["id"]
+            assert range(number["minimum"], number["maximum"] + 1) == range(view.id_limit)
+    assert expires["default"] == JwtIssuer.expires_range.stop - 1
     assert schemas["Id"]["maximum"] == frames.MAX_ID
     assert schemas["FrameVersion1"]["properties"]["cmds"]["maxItems"] == frames.MAX_COMMANDS
     assert schemas["ReplyVersion1"]["properties"]["resp"]["maxItems"] == frames.MAX_COMMANDS
     assert f"Up to {frames.MAX_COMMANDS} commands" in paths["/"]["post"]["description"]
     for response, view in (
         (paths["/deviceverifier"]["post"]["responses"]["413"], DeviceVerifier),
+        (paths["/hubconfiger"]["post"]["responses"]["413"], HubConfiger),
+        (paths["/jwtissuer"]["post"]["responses"]["413"], JwtIssuer),
         (DOCUMENT["components"]["responses"]["Error413"], CommandEndpoint),
     ):
         assert response["description"] == f"The body is larger than {view.body_limit} bytes."
