@@ -17,26 +17,26 @@ from authsite.accounts.tokens.service_account import (
     Holder,
     ServiceAccount,
     check_held,
-    is_taken,
     names_of,
+    new_account,
 )
 
 
 class AccountQuerySet(models.QuerySet["Account"]):
     def create_account(
-        self, *, roles: Iterable[Group] = (), maker: Holder | None = None, **fields: Any
+        self,
+        username: str,
+        *,
+        roles: Iterable[Group] = (),
+        maker: Holder | None = None,
+        **fields: Any,
     ) -> "Account":
         """Create an account of staff without a password; raises ValidationError.
 
         `maker` gives it no role that could do more than the maker could. None is somebody with
         access to the machine. It logs in by single sign-on, or after `changepassword`.
         """
-        account = self.model(**fields)
-        account.username = self.model.normalize_username(account.username)
-        account.set_unusable_password()
-        account.full_clean()
-        if is_taken(account.username):
-            raise ValidationError({"username": _("An account of this name exists.")})
+        account = new_account(self.model, username, **fields)
         with transaction.atomic():
             account.save()
             account.set_roles(roles, maker=maker)

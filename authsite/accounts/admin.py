@@ -15,7 +15,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group, Permission, User
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -31,7 +31,7 @@ from authsite.accounts.account import Account
 from authsite.accounts.sessions import end_sessions
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.tokens import scopes
-from authsite.accounts.tokens.service_account import is_taken
+from authsite.accounts.tokens.service_account import check_free
 from devices.admin.base.forms import CurrentForm, RowsField
 from devices.admin.base.mixins import SaveChangedFieldsMixin
 from devices.admin.base.pages import OwnPagesMixin, confirmation, is_confirmed, own_page
@@ -113,8 +113,8 @@ class StaffForm(CurrentForm, UserChangeForm):
     def clean_username(self) -> str:
         """Refuse the name of another account, in whatever capitals."""
         name: str = self.cleaned_data["username"]
-        if "username" in self.changed_data and is_taken(name, besides=self.instance.pk):
-            raise ValidationError(_("An account of this name exists."))
+        if "username" in self.changed_data:
+            check_free(name, besides=self.instance.pk)
         return name
 
 

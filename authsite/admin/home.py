@@ -2,10 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.core.cache import cache
@@ -13,8 +13,7 @@ from django.db.models import Count, Model, Q, Sum
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import number_format
-from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _, gettext_lazy
+from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission
 from authsite.admin.links import list_url, may_add, may_see
@@ -57,18 +56,23 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """What needs somebody: how many, what they are, why it matters, and the list of just these."""
+    """What needs somebody: how many, what they are, why it matters, and their list, by `query`."""
 
+    model: type[Model]
     tone: str
     value: int
     label: str
     note: str
-    url: str
+    query: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def amount(self) -> str:
         """The number, as far as it was counted."""
         return bounded_count_text(self.value)
+
+    @property
+    def url(self) -> str:
+        return list_url(self.model, **self.query)
 
 
 class Refusals(NamedTuple):
@@ -92,20 +96,6 @@ class Counts:
     refused: Sequence[Refusals]  # of the last 24 hours, and of the 24 before
     allowed: Mapping[datetime, int] = field(default_factory=dict)  # calls by hour
     kept: bool = False
-
-
-@dataclass(frozen=True)
-class Calls:
-    """The calls of the last 24 hours, which were refused, and who called."""
-
-    refused: int
-    allowed: int
-    rows: int  # of the journal, each of which counts many calls
-    url: str
-    chart: SafeString
-    hours: list[tuple[Hour, str]]
-    reasons: list[tuple[str, int, str]]
-    callers: list[tuple[CallRecord, str]] = field(default_factory=list)
 
 
 def counts() -> Counts:
@@ -184,94 +174,65 @@ def device_figures(counted: Counts) -> list[Figure]:
     ]
 
 
-class Need(NamedTuple):
-    """What somebody must look after while the count of that name is not 0; its list by `query`."""
-
-    model: type[Model]
-    counted: str
-    tone: str
-    label: Any
-    note: Any
-    query: Mapping[str, Any] = MappingProxyType({})
-
-
-# The worst first; what rose stands between the two.
-URGENT = (
-    Need(
-        Device,
-        "locked_out",
-        Tone.BAD,
-        gettext_lazy("Devices that are locked out"),
-        gettext_lazy("They are enabled, and have no usable credential."),
-        {"credentials": "unusable", "enabled__exact": 1},
-    ),
-    Need(
-        SessionEnding,
-        "sessions_unresolved",
-        Tone.BAD,
-        gettext_lazy("Sessions that could not be ended, or whose secret others used"),
-        gettext_lazy("A device that lost its access may still be connected."),
-        {"attention": "open"},
-    ),
-    Need(
-        CallRecord,
-        "guessed",
-        Tone.BAD,
-        gettext_lazy("Devices whose secret somebody guesses at, or that hold a wrong one"),
-        gettext_lazy("Each was refused for a wrong secret %(n)d times or more in 24 hours."),
-        {"reason": "wrong-secret"},
-    ),
-)
-OTHERS = (
-    Need(
-        Device,
-        "locking",
-        Tone.SOON,
-        gettext_lazy("Devices that will be locked out within 30 days"),
-        gettext_lazy("The last of their credentials ends. Old keys of a rotation do not count."),
-        {"credentials": "locking", "enabled__exact": 1},
-    ),
-    Need(
-        CertificateAuthority,
-        "lists_lapsing",
-        Tone.SOON,
-        gettext_lazy("Revocation lists that lapse within 7 days"),
-        gettext_lazy("Load newer ones. A trust anchor may refuse everyone once its list is old."),
-        {"list": "lapsing"},
-    ),
-    Need(
-        Webhook,
-        "webhooks_failing",
-        Tone.BAD,
-        gettext_lazy("Webhooks that fail, or were switched off for failing"),
-        gettext_lazy("What they tell others of is late or lost."),
-    ),
-)
-
-
 def attention(request: HttpRequest, counted: Counts) -> list[Attention]:
-    """Return what needs somebody today, among what this user may see."""
-    since = {"bucket__gte": first_hour(counted.at).isoformat()}
+    """Return what needs somebody today, among what this user may see; the worst first."""
+    of, since = counted.of, first_hour(counted.at).isoformat()
+    found = [
+        Attention(
+            Device,
+            Tone.BAD,
+            of["locked_out"],
+            _("Devices that are locked out"),
+            _("They are enabled, and have no usable credential."),
+            {"credentials": "unusable", "enabled__exact": 1},
+        ),
+        Attention(
+            SessionEnding,
+            Tone.BAD,
+            of["sessions_unresolved"],
+            _("Sessions that could not be ended, or whose secret others used"),
+            _("A device that lost its access may still be connected."),
+            {"attention": "open"},
+        ),
+        Attention(
+            CallRecord,
+            Tone.BAD,
+            of["guessed"],
+            _("Devices whose secret somebody guesses at, or that hold a wrong one"),
+            _("Each was refused for a wrong secret %(n)d times or more in 24 hours.")
+            % {"n": GUESSES},
+            {"reason": "wrong-secret", "bucket__gte": since},
+        ),
+        *_rises(counted),
+        Attention(
+            Device,
+            Tone.SOON,
+            of["locking"],
+            _("Devices that will be locked out within 30 days"),
+            _("The last of their credentials ends. Old keys of a rotation do not count."),
+            {"credentials": "locking", "enabled__exact": 1},
+        ),
+        Attention(
+            CertificateAuthority,
+            Tone.SOON,
+            of["lists_lapsing"],
+            _("Revocation lists that lapse within 7 days"),
+            _("Load newer ones. A trust anchor may refuse everyone once its list is old."),
+            {"list": "lapsing"},
+        ),
+        Attention(
+            Webhook,
+            Tone.BAD,
+            of["webhooks_failing"],
+            _("Webhooks that fail, or were switched off for failing"),
+            _("What they tell others of is late or lost."),
+        ),
+    ]
+    return [one for one in found if one.value and may_see(request, one.model)]
 
-    def items(needs: Sequence[Need]) -> list[Attention]:
-        return [
-            Attention(
-                need.tone,
-                counted.of[need.counted],
-                str(need.label),
-                str(need.note) % {"n": GUESSES},
-                list_url(need.model, **need.query, **(since if need.model is CallRecord else {})),
-            )
-            for need in needs
-            if counted.of[need.counted] and may_see(request, need.model)
-        ]
 
-    rises = _rises(counted) if may_see(request, CallRecord) else []
-    return [*items(URGENT), *rises, *items(OTHERS)]
-
-
-def _rises(counted: Counts) -> list[Attention]:
-    """Return the reason whose refusals rose most against the 24 hours before, where one did."""
+def _rises(counted: Counts) -> Iterator[Attention]:
+    """Yield the reason whose refusals rose most against the 24 hours before, where one did."""
     now, before = Counter[str](), Counter[str]()
     first = first_hour(counted.at)
     for refusals in counted.refused:
@@ -281,24 +242,21 @@ def _rises(counted: Counts) -> list[Attention]:
         for reason, calls in now.items()
         if calls >= NOTICED and calls > RISE * before[reason]
     }
-    if not rises:
-        return []
-    reason = max(rises, key=lambda name: rises[name])
-    label = dict(reasons()).get(reason, reason)
-    return [
-        Attention(
+    if rises:
+        reason = max(rises, key=lambda name: rises[name])
+        yield Attention(
+            CallRecord,
             Tone.SOON,
             now[reason],
-            _("Refused calls rose: %(reason)s") % {"reason": label},
+            _("Refused calls rose: %(reason)s") % {"reason": dict(reasons()).get(reason, reason)},
             _("%(now)d in the last 24 hours, %(before)d in the 24 hours before.")
             % {"now": now[reason], "before": before[reason]},
-            list_url(CallRecord, reason=reason, bucket__gte=first.isoformat()),
+            {"reason": reason, "bucket__gte": first.isoformat()},
         )
-    ]
 
 
-def calls(counted: Counts) -> Calls:
-    """Return what the journal says of the last 24 hours."""
+def calls(counted: Counts) -> dict[str, Any]:
+    """Return what the journal says of the last 24 hours: refusals, their reasons, who called."""
     first = first_hour(counted.at)
     by_hour, by_reason = Counter[datetime](), Counter[str]()
     lately = [refusals for refusals in counted.refused if refusals.hour >= first]
@@ -309,15 +267,17 @@ def calls(counted: Counts) -> Calls:
         Hour(begins, counted.allowed.get(begins, 0), by_hour[begins])
         for begins in (first + n * HOUR for n in range(24))
     ]
-    total = by_hour.total()
-    refused = {"outcome__exact": CallOutcome.REFUSED.value}
-    since = {**refused, "bucket__gte": first.isoformat()}
+    allowed, refused = sum(hour.allowed for hour in hours), by_hour.total()
+    listed = {"outcome__exact": CallOutcome.REFUSED.value}
+    since = {**listed, "bucket__gte": first.isoformat()}
     labels = dict(reasons())
-    return Calls(
-        refused=total,
-        rows=sum(refusals.rows for refusals in lately),
-        url=list_url(CallRecord, **since),
-        chart=hourly_bars(
+    callers = sorted(CallRecord.objects.callers(), key=attrgetter("last"), reverse=True)
+    return {
+        "refused": refused,
+        "allowed": allowed,
+        "rows": sum(refusals.rows for refusals in lately),  # of the journal: each counts many
+        "url": list_url(CallRecord, **since),
+        "chart": hourly_bars(
             hours,
             title=_("Calls in each hour"),
             description=_(
@@ -325,30 +285,25 @@ def calls(counted: Counts) -> Calls:
                 "refused in one: %(most)d."
             )
             % {
-                "allowed": sum(hour.allowed for hour in hours),
-                "total": total,
+                "allowed": allowed,
+                "total": refused,
                 "most": max(hour.refused for hour in hours),
             },
         ),
-        allowed=sum(hour.allowed for hour in hours),
-        hours=[
-            (hour, list_url(CallRecord, **refused, bucket__exact=hour.begins.isoformat()))
+        "hours": [
+            (hour, list_url(CallRecord, **listed, bucket__exact=hour.begins.isoformat()))
             for hour in hours
             if hour.allowed or hour.refused
         ],
-        reasons=[
+        "reasons": [
             (str(labels.get(reason, reason)), count, list_url(CallRecord, reason=reason, **since))
             for reason, count in by_reason.most_common(MAX_REASONS)
         ],
-        callers=[
+        "callers": [
             (newest, list_url(CallRecord, caller=newest.caller, period="all"))
-            for newest in _latest_first(CallRecord.objects.callers())
+            for newest in callers[:MAX_CALLERS]
         ],
-    )
-
-
-def _latest_first(callers: Sequence[CallRecord]) -> list[CallRecord]:
-    return sorted(callers, key=lambda newest: newest.last, reverse=True)[:MAX_CALLERS]
+    }
 
 
 def context(request: HttpRequest) -> dict[str, Any]:

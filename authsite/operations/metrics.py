@@ -15,7 +15,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from multiprocessing.util import Finalize
 from typing import Any
@@ -215,73 +215,64 @@ class RegistryCollector(Collector):
             yield from self._read
 
 
+def gauge(name: str, text: str, labels: Sequence[str], rows: Iterable[Sequence[Any]]) -> Metric:
+    """Return a figure for each row: the values of the labels, and the figure at its end."""
+    metric = GaugeMetricFamily(name, text, labels=labels)
+    for *values, figure in rows:
+        metric.add_metric([str(value) for value in values], figure)
+    return metric
+
+
 def ending() -> Metric:
     """Return how many live credentials of enabled devices end within days."""
-    metric = GaugeMetricFamily(
-        "authsite_credentials_ending",
-        "Live credentials of enabled devices that end within so many days.",
-        labels=["kind", "days"],
-    )
     now = timezone.now()
+    within = {
+        days: Count("pk", filter=Q(not_after__lte=now + timedelta(days=days)))
+        for days in ENDING_DAYS
+    }
+    rows = []
     for kind, model in (("keys", PreSharedKey), ("certificates", Certificate)):
         live = model._default_manager.filter(
             revoked_at=None, device__enabled=True, not_after__gt=now
         )
-        counted = live.aggregate(
-            **{
-                f"within_{days}": Count("pk", filter=Q(not_after__lte=now + timedelta(days=days)))
-                for days in ENDING_DAYS
-            }
-        )
-        for days in ENDING_DAYS:
-            metric.add_metric([kind, str(days)], counted[f"within_{days}"])
-    return metric
+        counted = live.aggregate(**{str(days): count for days, count in within.items()})
+        rows += [(kind, days, count) for days, count in counted.items()]
+    text = "Live credentials of enabled devices that end within so many days."
+    return gauge("authsite_credentials_ending", text, ["kind", "days"], rows)
 
 
 def lists() -> list[Metric]:
     """Return how old each revocation list is, and how long it has been overdue."""
-    age = GaugeMetricFamily(
-        "authsite_revocation_list_age_seconds",
-        "Age of the revocation list of a trust anchor, by the anchor's number.",
-        labels=["authority"],
-    )
-    overdue = GaugeMetricFamily(
-        "authsite_revocation_list_overdue_seconds",
-        "Time since a revocation list should have been renewed; negative until then.",
-        labels=["authority"],
-    )
     now = timezone.now()
-    for authority, made, due in RevocationList.objects.filter(authority__enabled=True).values_list(
-        "authority_id", "this_update", "next_update"
-    ):
-        age.add_metric([str(authority)], (now - made).total_seconds())
-        overdue.add_metric([str(authority)], (now - due).total_seconds())
-    return [age, overdue]
+    kept = RevocationList.objects.filter(authority__enabled=True)
+    found = list(kept.values_list("authority_id", "this_update", "next_update"))
+    return [
+        gauge(
+            "authsite_revocation_list_age_seconds",
+            "Age of the revocation list of a trust anchor, by the anchor's number.",
+            ["authority"],
+            [(authority, (now - made).total_seconds()) for authority, made, _due in found],
+        ),
+        gauge(
+            "authsite_revocation_list_overdue_seconds",
+            "Time since a revocation list should have been renewed; negative until then.",
+            ["authority"],
+            [(authority, (now - due).total_seconds()) for authority, _made, due in found],
+        ),
+    ]
 
 
 def keys() -> Metric:
     """Return how many live keys need each pepper, and whether this process has it."""
-    metric = GaugeMetricFamily(
-        "authsite_keys",
-        "Live keys by the pepper that they need, and whether the instance has it.",
-        labels=["pepper", "known"],
-    )
-    for pepper, known, count in by_pepper(PreSharedKey):
-        metric.add_metric([pepper, known], count)
-    return metric
+    text = "Live keys by the pepper that they need, and whether the instance has it."
+    return gauge("authsite_keys", text, ["pepper", "known"], by_pepper(PreSharedKey))
 
 
 def beside_keys() -> Metric:
     """Return how many live tokens and webhooks need each pepper, likewise."""
-    metric = GaugeMetricFamily(
-        "authsite_peppered",
-        "Live tokens and signing secrets of webhooks, as authsite_keys has it for keys.",
-        labels=["kind", "pepper", "known"],
-    )
-    for kind, model in PEPPERED.items():
-        for pepper, known, count in by_pepper(model):
-            metric.add_metric([kind, pepper, known], count)
-    return metric
+    text = "Live tokens and signing secrets of webhooks, as authsite_keys has it for keys."
+    rows = [(kind, *row) for kind, model in PEPPERED.items() for row in by_pepper(model)]
+    return gauge("authsite_peppered", text, ["kind", "pepper", "known"], rows)
 
 
 def by_pepper(model: type[Any]) -> Iterator[tuple[str, str, int]]:
@@ -294,36 +285,34 @@ def by_pepper(model: type[Any]) -> Iterator[tuple[str, str, int]]:
 
 def webhooks() -> list[Metric]:
     """Return what waits for each webhook that is called, by its number, and which are off."""
-    waiting = GaugeMetricFamily(
-        "authsite_webhook_deliveries_waiting",
-        "Events that wait to be sent to a webhook, by its number.",
-        labels=["webhook"],
-    )
-    age = GaugeMetricFamily(
-        "authsite_webhook_waiting_seconds",
-        "Time since the oldest event happened that waits to be sent, by the webhook's number.",
-        labels=["webhook"],
-    )
-    off = GaugeMetricFamily(
-        "authsite_webhooks_switched_off", "Webhooks that were switched off after failures."
-    )
-    now = timezone.now()
-    waits = Q(deliveries__state=DeliveryState.WAITING)
-    for pk, count, oldest in (
-        Webhook.objects.exclude(state=WebhookState.OFF)
-        .order_by()
-        .annotate(
-            count=Count("deliveries", filter=waits),
-            oldest=Min("deliveries__event__moment", filter=waits),
-        )
-        .values_list("pk", "count", "oldest")
-    ):
-        waiting.add_metric([str(pk)], count)
-        age.add_metric([str(pk)], (now - oldest).total_seconds() if oldest else 0)
-    off.add_metric(
-        [], Webhook.objects.filter(state=WebhookState.OFF).exclude(off_because="").count()
-    )
-    return [waiting, age, off]
+    now, waits = timezone.now(), Q(deliveries__state=DeliveryState.WAITING)
+    called = Webhook.objects.exclude(state=WebhookState.OFF).order_by()
+    waiting = called.annotate(
+        waiting=Count("deliveries", filter=waits),
+        oldest=Min("deliveries__event__moment", filter=waits),
+    ).values_list("pk", "waiting", "oldest")
+    found = [(pk, n, (now - oldest).total_seconds() if oldest else 0) for pk, n, oldest in waiting]
+    off = Webhook.objects.filter(state=WebhookState.OFF).exclude(off_because="").count()
+    return [
+        gauge(
+            "authsite_webhook_deliveries_waiting",
+            "Events that wait to be sent to a webhook, by its number.",
+            ["webhook"],
+            [(pk, count) for pk, count, _age in found],
+        ),
+        gauge(
+            "authsite_webhook_waiting_seconds",
+            "Time since the oldest event happened that waits to be sent, by the webhook's number.",
+            ["webhook"],
+            [(pk, age) for pk, _count, age in found],
+        ),
+        gauge(
+            "authsite_webhooks_switched_off",
+            "Webhooks that were switched off after failures.",
+            [],
+            [(off,)],
+        ),
+    ]
 
 
 def registry() -> CollectorRegistry:

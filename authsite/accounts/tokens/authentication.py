@@ -41,7 +41,8 @@ class TokenAuthentication(BaseAuthentication):
         if scheme.lower() != "bearer":
             return None
         text, guesses = text.strip(), Guesses(request)
-        if not verified.has(text):
+        fingerprint = hashlib.sha256(text.encode()).digest()  # of 190 random bits
+        if fingerprint not in verified:
             guesses.check()
         address, now = source_address(request.META), timezone.now()
         verdict = ApiToken.objects.verify(text, address, now)
@@ -52,7 +53,7 @@ class TokenAuthentication(BaseAuthentication):
             known = token.identifier if token is not None else "-"
             log.warning("a token was refused: %s, %s, from %s", verdict.outcome, known, address)
             raise AuthenticationFailed(_("This token is not valid here and now."), "invalid_token")
-        verified.add(text)
+        remember(fingerprint)
         last_used.worker.record(
             token, text, now, address or request.META.get("REMOTE_ADDR") or None
         )
@@ -72,30 +73,16 @@ def operation_of(request: Request) -> str:
     return getattr(view, "action", None) or str(request.method).lower()
 
 
-class VerifiedTokens:
-    """Tokens that were right once in this process, as hashes: they are asked about at any time.
-
-    Whoever guesses from an address keeps no program out that shares it and had been let in. This
-    decides nothing else: each is verified as ever.
-    """
-
-    def __init__(self) -> None:
-        self._hashes: set[bytes] = set()
-
-    @staticmethod
-    def _hash(text: str) -> bytes:
-        return hashlib.sha256(text.encode()).digest()  # of 190 random bits
-
-    def has(self, text: str) -> bool:
-        return self._hash(text) in self._hashes
-
-    def add(self, text: str) -> None:
-        if len(self._hashes) >= MAX_VERIFIED:
-            self._hashes.clear()
-        self._hashes.add(self._hash(text))
+# Hashes of tokens that were right once in this process: they are asked about at any time, so that
+# whoever guesses from an address keeps no program out that shares it and had been let in. This
+# decides nothing else: each is verified as ever.
+verified: set[bytes] = set()
 
 
-verified = VerifiedTokens()
+def remember(fingerprint: bytes) -> None:
+    if len(verified) >= MAX_VERIFIED:
+        verified.clear()
+    verified.add(fingerprint)
 
 
 class Guesses:

@@ -1,7 +1,7 @@
 """Accounts of services: programs that hold tokens, and whom somebody answers for."""
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import ValidationError
@@ -12,6 +12,8 @@ from django.dispatch import receiver
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.history import Recorded, Records
+
+AnyUser = TypeVar("AnyUser", bound=User)
 
 
 class Holder(Protocol):
@@ -42,11 +44,7 @@ class ServiceAccountQuerySet(models.QuerySet["ServiceAccount"]):
         roles = list(roles)
         for role in roles:
             check_held(maker, names_of(role.permissions.all()))
-        user = User(username=User.normalize_username(name))
-        user.set_unusable_password()
-        user.full_clean()
-        if is_taken(user.username):
-            raise ValidationError({"username": _("An account of this name exists.")})
+        user = new_account(User, name)
         account = self.model(user=user, answerable=answerable, purpose=purpose)
         account.full_clean(exclude=["user"])
         with transaction.atomic():
@@ -101,9 +99,25 @@ class ServiceAccount(Recorded):
             )
 
 
-def is_taken(name: str, *, besides: int = 0) -> bool:
-    """Whether an account has this name, in whatever capitals, but the one of the key `besides`."""
-    return User.objects.filter(username__iexact=name).exclude(pk=besides).exists()
+def check_free(name: str, *, besides: int = 0) -> None:
+    """Raise ValidationError where another account has this name, in whatever capitals.
+
+    `besides` is the key of the account that may have it.
+    """
+    if User.objects.filter(username__iexact=name).exclude(pk=besides).exists():
+        raise ValidationError(_("An account of this name exists."))
+
+
+def new_account(model: type[AnyUser], name: str, **fields: Any) -> AnyUser:
+    """Return an account without a password that is not saved yet; raises ValidationError."""
+    account = model(username=model.normalize_username(name), **fields)
+    account.set_unusable_password()
+    account.full_clean()
+    try:
+        check_free(account.username)
+    except ValidationError as error:
+        raise ValidationError({"username": error}) from None
+    return account
 
 
 def is_staff_member(user: User) -> bool:

@@ -5,7 +5,6 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import ValidationError
 from django.db import connection
 from django.db.models import Count, Model, Q, QuerySet
 from django.http import HttpRequest
@@ -15,8 +14,8 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from authsite.accounts.tokens.service_account import (
     ServiceAccount,
+    check_free,
     check_held,
-    is_taken,
     names_of,
 )
 from devices.admin.base.forms import CurrentForm, LineInput, RowsField
@@ -75,8 +74,7 @@ class ServiceAccountForm(CurrentForm):
         name = User.normalize_username(self.cleaned_data["name"])
         if self.instance.pk is None:
             User._meta.get_field("username").run_validators(name)
-            if is_taken(name):
-                raise ValidationError(_("An account of this name exists."))
+            check_free(name)
         return name
 
     def clean_roles(self) -> Any:

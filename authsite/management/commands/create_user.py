@@ -2,11 +2,10 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
-from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from authsite.accounts.tokens.service_account import is_taken
+from authsite.accounts.tokens.service_account import new_account
 from authsite.management.accounts import AccountCommand
 
 
@@ -27,15 +26,11 @@ class Command(AccountCommand):
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
         roles = self.roles(options["role"])
-        name = User.normalize_username(options["username"])
-        user = User(username=name, email=options["email"], is_staff=True)
-        password = self.secret_from_stdin() if options["password_stdin"] else None
-        if password is not None:
+        user = new_account(User, options["username"], email=options["email"], is_staff=True)
+        if options["password_stdin"]:
+            password = self.secret_from_stdin()
             validate_password(password, user)
-        user.set_password(password)
-        user.full_clean()
-        if is_taken(name):
-            raise ValidationError({"username": "an account of this name exists"})
+            user.set_password(password)
         user.save()
         user.groups.set(roles)
         text = f"Created {user.get_username()}, {', '.join(options['role']) or 'without a role'}."
