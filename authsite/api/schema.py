@@ -2,13 +2,17 @@
 
 What `devices.api.base.views` does around each view, a client must read of each operation: which
 permission it needs, the headers and parameters it takes, `validate_only`, and its problems.
+`common_parts.yaml` describes the latter.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from http import HTTPStatus
 from inspect import cleandoc, getdoc
+from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from drf_spectacular.extensions import (
     OpenApiAuthenticationExtension,
     OpenApiSerializerFieldExtension,
@@ -19,8 +23,6 @@ from drf_spectacular.utils import OpenApiParameter
 from authsite.api.examples import samples
 from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY, REPLAYED
 from devices.api.base.pagination import PAGE_SIZE
-from devices.api.base.parsing import MAX_BYTES
-from devices.api.base.problems import MEDIA_TYPE
 from devices.api.base.views import ACCEPT_BROKEN, READING, REASON, UNCONFIRMED, VALIDATE_ONLY
 
 Schema = dict[str, Any]
@@ -35,25 +37,14 @@ SUMMARIES = {
     "destroy": "Delete {a_one}",
 }
 NAMES = {"retrieve": "read", "partial_update": "change", "destroy": "delete"}
-PROBLEMS = {
-    400: "The body, a parameter or a header cannot be used; `errors` says where and why.",
-    401: "There is no token, or it is not valid here and now.",
-    403: "The account lacks a permission, or the token does not grant it.",
-    404: "There is no such row, or none that the token reaches.",
-    406: "Only the answer's own media type can be had.",
-    409: "The rows as they are do not allow it; an assertion would not hold any more; or the same "
-    "Idempotency-Key is being answered.",
-    411: "The body comes in chunks.",
-    412: "Somebody changed the row since: `If-Match` names another state of it.",
-    413: f"The body is too long (most take {MAX_BYTES} bytes).",
-    415: "The body is not of the media type that the operation takes.",
-    422: "The Idempotency-Key came with another request before.",
-    428: "`If-Match` is missing.",
-    429: "Too many requests in this minute; `Retry-After` says when to come again.",
-    500: "The registry failed; its log says why, under the X-Request-Id of the answer.",
-    503: "The database does not answer in time, or has no place free.",
-}
-WITH_A_WAIT = {429, 503}
+COMMON_PARTS = Path(__file__).with_name("common_parts.yaml")
+
+
+@cache
+def common_parts() -> Schema:
+    """Return the parts of the document that its operations refer to, by their kind."""
+    parts: Schema = yaml.safe_load(COMMON_PARTS.read_text("utf-8"))
+    return parts
 
 
 def parameter(
@@ -221,7 +212,8 @@ class RegistrySchema(AutoSchema):
             without.add(428)
         if "{" not in self.path and not self.view.names_row:
             without.add(404)
-        return [status for status in PROBLEMS if status not in without]
+        problems = (int(name.removeprefix("Problem")) for name in common_parts()["responses"])
+        return [status for status in problems if status not in without]
 
 
 def _add_validation(answers: Schema) -> None:
@@ -262,10 +254,9 @@ class VersionSchema(OpenApiSerializerFieldExtension):
 def add_common_parts(result: Schema, generator: Any, **_kwargs: Any) -> Schema:
     """Add what operations refer to, and what each tag is about; a hook of drf-spectacular."""
     components = result["components"]
-    components.setdefault("responses", {}).update(_problem_responses())
-    schemas = components.setdefault("schemas", {})
-    schemas["Problem"] = PROBLEM
-    schemas["Validation"] = VALIDATION
+    for kind, parts in common_parts().items():
+        components.setdefault(kind, {}).update(parts)
+    schemas = components["schemas"]
     for schema in schemas.values():
         if "etag" in schema.get("properties", {}):
             schema.pop("required", None)  # with `fields=`, any may be missing
@@ -297,66 +288,3 @@ def _add_headers_of_rows(answers: Schema, schemas: Schema) -> None:
         named = schemas.get(first.get("$ref", "").rpartition("/")[2], {})
         if "etag" in named.get("properties", {}):
             answer["headers"] = {**headers, **answer.get("headers", {})}
-
-
-def _problem_responses() -> Mapping[str, Schema]:
-    found: dict[str, Schema] = {}
-    for status, text in PROBLEMS.items():
-        answer: Schema = {
-            "description": text,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-        if status in WITH_A_WAIT:
-            seconds = {"type": "integer", "minimum": 1}
-            answer["headers"] = {"Retry-After": {"schema": seconds, "description": "Seconds."}}
-        if status == HTTPStatus.UNAUTHORIZED:
-            challenge = {"schema": TEXT, "description": "`Bearer` (RFC 6750)."}
-            answer["headers"] = {"WWW-Authenticate": challenge}
-        found[f"Problem{status}"] = answer
-    return found
-
-
-PROBLEM: Schema = {
-    "type": "object",
-    "description": "Problem details (RFC 9457).",
-    "properties": {
-        "type": {**TEXT, "description": "`urn:problem-type:authsite:` and the code."},
-        "title": TEXT,
-        "status": {"type": "integer"},
-        "code": {**TEXT, "description": "What a program may go by."},
-        "detail": {**TEXT, "description": "What a person may read."},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "pointer": {**TEXT, "description": "Where in the body (RFC 6901, `#/…`)."},
-                    "parameter": {**TEXT, "description": "Which parameter of the address."},
-                    "header": TEXT,
-                    "detail": TEXT,
-                    "code": TEXT,
-                },
-                "required": ["detail"],
-            },
-        },
-        "errors_total": {"type": "integer", "description": "Where more were found than listed."},
-        "consequences": {"type": "array", "items": {"type": "object"}},
-    },
-    "required": ["type", "title", "status", "code", "detail"],
-}
-VALIDATION: Schema = {
-    "type": "object",
-    "description": "What `validate_only=true` answers; nothing was changed.",
-    "properties": {
-        "valid": {"const": True},
-        "status": {"type": "integer", "description": "Of the answer that a change would have."},
-        "result": {"description": "That answer, without secrets."},
-        "consequences": {
-            "type": "array",
-            "description": "Decisions about commands that would be others, and assertions that "
-            "would not hold any more.",
-            "items": {"type": "object"},
-        },
-    },
-    "required": ["valid", "status", "result", "consequences"],
-}

@@ -10,6 +10,8 @@ from django.core.management import call_command
 from django.test import Client
 
 from authsite.middleware import POLICY
+from devices.api.base.parsing import MAX_BYTES
+from devices.api.base.problems import MEDIA_TYPE
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
@@ -36,6 +38,13 @@ def test_operations_have_names_and_tags_of_their_own(client: Client) -> None:
     assert all(operation["summary"] for operation in operations)
     tags = {tag["name"]: tag["description"] for tag in document["tags"]}
     assert {tag for operation in operations for tag in operation["tags"]} == set(tags)
+
+
+def test_its_problems_are_those_of_the_code(client: Client) -> None:
+    problems = client.get("/api/openapi.json").json()["components"]["responses"]
+    assert f"(most take {MAX_BYTES} bytes)" in problems["Problem413"]["description"]
+    own = [one for name, one in problems.items() if name.startswith("Problem")]
+    assert all([*one["content"]] == [MEDIA_TYPE] for one in own)
 
 
 def test_the_document_can_be_written_to_a_file(client: Client) -> None:
