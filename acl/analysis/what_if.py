@@ -108,11 +108,6 @@ class Before:
         )
 
 
-def watch() -> Callable[[], Consequences]:
-    """Record the answers as they are now; return a function that compares them with later ones."""
-    return Before().compare
-
-
 def consequences_of(change: Change, requests: Mapping[Request, int] | None = None) -> Consequences:
     """Make a change, compare, undo the change; without `requests`, for those that are known."""
     with transaction.atomic():

@@ -15,7 +15,10 @@ from authsite.accounts.tokens.service_account import names_of
 from devices.events.kinds import Kind
 from devices.events.models import Event
 
-FIELDS = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser")
+FIELDS = {
+    User: ("username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser"),
+    Group: ("name",),
+}
 BEFORE = "_fields_before"  # of a row that is being saved
 VERBS = {"post_add": "added", "pre_remove": "removed", "pre_clear": "removed"}
 
@@ -24,12 +27,19 @@ def account_data(user: User) -> dict[str, Any]:
     return {"id": user.pk, "username": user.get_username()}
 
 
-def _stored(row: Model, fields: Iterable[str], updated: frozenset[str] | None) -> dict[str, Any]:
-    """Return the fields as the database has them; none where a save does not touch them."""
-    wanted = [one for one in fields if updated is None or one in updated]
-    if row.pk is None or not wanted:
-        return {}
-    return type(row)._default_manager.filter(pk=row.pk).values(*wanted).first() or {}
+@receiver(pre_save, sender=User)
+@receiver(pre_save, sender="authsite.Account")
+@receiver(pre_save, sender=Group)
+def remember(
+    *, instance: User | Group, update_fields: frozenset[str] | None, **_signal: Any
+) -> None:
+    """Remember what a row says before it is saved, as far as the save touches it."""
+    fields = FIELDS[Group if isinstance(instance, Group) else User]
+    wanted = [one for one in fields if update_fields is None or one in update_fields]
+    before = None
+    if instance.pk is not None and wanted:
+        before = type(instance)._default_manager.filter(pk=instance.pk).values(*wanted).first()
+    instance.__dict__[BEFORE] = before or {}
 
 
 def _changed(row: Model) -> list[str]:
@@ -39,15 +49,6 @@ def _changed(row: Model) -> list[str]:
 
 
 # --- Accounts -------------------------------------------------------------------------------
-
-
-@receiver(pre_save, sender=User)
-@receiver(pre_save, sender="authsite.Account")
-def remember_account(
-    *, instance: User, update_fields: frozenset[str] | None, **_signal: Any
-) -> None:
-    """Remember what an account says before it is saved."""
-    instance.__dict__[BEFORE] = _stored(instance, FIELDS, update_fields)
 
 
 @receiver(post_save, sender=User)
@@ -79,12 +80,6 @@ def record_deleted_account(*, instance: User, **_signal: Any) -> None:
 
 
 # --- Roles ----------------------------------------------------------------------------------
-
-
-@receiver(pre_save, sender=Group)
-def remember_role(*, instance: Group, update_fields: frozenset[str] | None, **_signal: Any) -> None:
-    """Remember what a role is called before it is saved."""
-    instance.__dict__[BEFORE] = _stored(instance, ("name",), update_fields)
 
 
 @receiver(post_save, sender=Group)

@@ -1,6 +1,5 @@
 """Which role would open a page that was refused."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.models import Group, Permission
@@ -25,16 +24,11 @@ class DeniedPermissions:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """What an account lacks: one of `roles`; where there are none, only a superuser may."""
+def missing(user: Any) -> dict[str, list[str]] | None:
+    """Return the `roles` of which one would have been enough, and the account's `own`.
 
-    roles: list[str]
-    own: list[str]
-
-
-def missing(user: Any) -> Missing | None:
-    """Return the roles of which one would have been enough, as far as that is known."""
+    None where that is not known; no roles where only a superuser may.
+    """
     denied: tuple[str, ...] = getattr(user, DENIED, ())
     if not denied:
         return None
@@ -45,8 +39,8 @@ def missing(user: Any) -> Missing | None:
         permission = seen
     app, _dot, codename = permission.partition(".")
     wanted = Permission.objects.filter(content_type__app_label=app, codename=codename)
-    roles = Group.objects.filter(permissions__in=wanted).distinct().order_by("name")
-    return Missing(
-        roles=[role.name for role in roles],
-        own=[role.name for role in user.groups.order_by("name")],
-    )
+    roles = Group.objects.filter(permissions__in=wanted).distinct()
+    return {
+        "roles": [role.name for role in roles.order_by("name")],
+        "own": [role.name for role in user.groups.order_by("name")],
+    }

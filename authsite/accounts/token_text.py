@@ -9,7 +9,6 @@ import re
 import secrets
 import string
 import zlib
-from typing import NamedTuple
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 IDENTIFIER_LENGTH, SECRET_LENGTH, CHECKSUM_LENGTH = 10, 32, 6
@@ -22,21 +21,15 @@ TOKEN = re.compile(
 LIKE_A_TOKEN = re.compile(rf"(authsite_[0-9A-Za-z]{{{IDENTIFIER_LENGTH}}}_)[0-9A-Za-z]+", re.ASCII)
 
 
-class Generated(NamedTuple):
-    """A new token: its public identifier, and the whole text, which is the secret."""
-
-    identifier: str
-    text: str
-
-
 def _random(length: int) -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
-def generate() -> Generated:
+def generate() -> tuple[str, str]:
+    """Return the public identifier of a new token, and its whole text, which is the secret."""
     identifier = _random(IDENTIFIER_LENGTH)
     body = f"authsite_{identifier}_{_random(SECRET_LENGTH)}"
-    return Generated(identifier, body + checksum(body))
+    return identifier, body + checksum(body)
 
 
 def checksum(body: str) -> str:

@@ -89,26 +89,22 @@ class ChangePasswordView(PasswordChangeView):
         return {**super().get_form_kwargs(), "request": self.request}
 
 
+def code_field(help_text: Any, **attributes: Any) -> forms.CharField:
+    """Return the field for a code, which browsers fill in from a message."""
+    usual = {"autocomplete": "one-time-code", "spellcheck": "false"}
+    widget = forms.TextInput(attrs={**usual, **attributes})
+    label = gettext_lazy("Code")
+    return forms.CharField(label=label, max_length=32, widget=widget, help_text=help_text)
+
+
 class CodeForm(forms.Form):
-    code = forms.CharField(
-        label=gettext_lazy("Code"),
-        max_length=32,
-        widget=forms.TextInput(
-            attrs={"autocomplete": "one-time-code", "autofocus": True, "spellcheck": "false"}
-        ),
-        help_text=gettext_lazy("The six digits that your app shows now, or a recovery code."),
+    code = code_field(
+        gettext_lazy("The six digits that your app shows now, or a recovery code."), autofocus=True
     )
 
 
 class EnrolForm(forms.Form):
-    code = forms.CharField(
-        label=gettext_lazy("Code"),
-        max_length=32,
-        widget=forms.TextInput(
-            attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false"}
-        ),
-        help_text=gettext_lazy("The six digits that the app shows now."),
-    )
+    code = code_field(gettext_lazy("The six digits that the app shows now."), inputmode="numeric")
 
 
 class AccountPages(admin.AdminSite):

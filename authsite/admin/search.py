@@ -63,7 +63,7 @@ class Kind(NamedTuple):
     """What is searched of a model: rows that a text finds, without a row twice, and their hits."""
 
     model: type[Model]
-    rows: Callable[[str], list[QuerySet[Any]]]
+    rows: list[QuerySet[Any]]
     hit: Callable[[Any], Hit]
 
 
@@ -73,82 +73,54 @@ def fingerprint_in(text: str) -> str | None:
     return digits if FINGERPRINT.match(digits) else None
 
 
-# None of these sorts in the database: what a short text finds there may be a million rows.
+def kinds(text: str) -> list[Kind]:
+    """Return where a text is searched.
+
+    None of these sorts in the database: what a short text finds there may be a million rows.
+    """
+    named, fingerprint = Q(name__icontains=text), fingerprint_in(text)
+    # Identifiers that are UUIDs are in lower case.
+    begins = Q(identifier__startswith=text) | Q(identifier__startswith=text.lower())
+    devices, anchors = Device.objects.order_by(), named
+    certificates: list[QuerySet[Any]] = []
+    if fingerprint is not None:
+        found = Certificate.objects.fingerprinted(fingerprint)
+        certificates = [found.select_related("device").order_by()]
+        anchors |= Q(fingerprint__startswith=fingerprint)
+    rules = CommandPermission.objects.filter(pattern__startswith=text).named().order_by()
+    sets = CommandSet.objects.filter(named | Q(patterns__pattern__startswith=text)).distinct()
+    return [
+        Kind(
+            Device,
+            [devices.filter(begins), devices.with_name_prefix(text).exclude(begins)],
+            lambda row: Hit(row.identifier, row.name, row_url(row), row.enabled),
+        ),
+        Kind(
+            DeviceGroup,
+            [DeviceGroup.objects.filter(named).select_related("parent")],
+            lambda row: Hit(row.name, _lies_in(row), row_url(row)),
+        ),
+        Kind(
+            Certificate,
+            certificates,
+            lambda row: Hit(row.fingerprint, f"{row} · {row.device or ''}", row_url(row)),
+        ),
+        Kind(
+            CertificateAuthority,
+            [CertificateAuthority.objects.filter(anchors)],
+            lambda row: Hit(row.name, row.fingerprint, row_url(row), row.enabled),
+        ),
+        Kind(
+            CommandPermission,
+            [rules],
+            lambda row: Hit(row.pattern, f"#{row.pk} {row}", row_url(row), row.enabled),
+        ),
+        Kind(CommandSet, [sets], lambda row: Hit(row.name, row.description, row_url(row))),
+    ]
 
 
-def identified(text: str) -> Q:
-    """Return the condition of devices whose identifier begins so; UUIDs are in lower case."""
-    return Q(identifier__startswith=text) | Q(identifier__startswith=text.lower())
-
-
-def _devices(text: str) -> list[QuerySet[Any]]:
-    devices = Device.objects.order_by()
-    begins = identified(text)
-    return [devices.filter(begins), devices.with_name_prefix(text).exclude(begins)]
-
-
-def _device_hit(device: Device) -> Hit:
-    return Hit(device.identifier, device.name, row_url(device), device.enabled)
-
-
-def _groups(text: str) -> list[QuerySet[Any]]:
-    return [DeviceGroup.objects.filter(name__icontains=text).select_related("parent")]
-
-
-def _group_hit(group: DeviceGroup) -> Hit:
-    within = _("within %(group)s") % {"group": isolated(group.parent)} if group.parent else ""
-    return Hit(group.name, within, row_url(group))
-
-
-def _certificates(text: str) -> list[QuerySet[Any]]:
-    fingerprint = fingerprint_in(text)
-    if fingerprint is None:
-        return []
-    found = Certificate.objects.fingerprinted(fingerprint)
-    return [found.select_related("device").order_by()]
-
-
-def _certificate_hit(certificate: Certificate) -> Hit:
-    device = certificate.device.identifier if certificate.device else ""
-    return Hit(certificate.fingerprint, f"{certificate} · {device}", row_url(certificate))
-
-
-def _anchors(text: str) -> list[QuerySet[Any]]:
-    wanted = Q(name__icontains=text)
-    if fingerprint := fingerprint_in(text):
-        wanted |= Q(fingerprint__startswith=fingerprint)
-    return [CertificateAuthority.objects.filter(wanted)]
-
-
-def _anchor_hit(anchor: CertificateAuthority) -> Hit:
-    return Hit(anchor.name, anchor.fingerprint, row_url(anchor), anchor.enabled)
-
-
-def _rules(text: str) -> list[QuerySet[Any]]:
-    return [CommandPermission.objects.filter(pattern__startswith=text).named().order_by()]
-
-
-def _rule_hit(rule: CommandPermission) -> Hit:
-    return Hit(rule.pattern, f"#{rule.pk} {rule}", row_url(rule), rule.enabled)
-
-
-def _command_sets(text: str) -> list[QuerySet[Any]]:
-    wanted = Q(name__icontains=text) | Q(patterns__pattern__startswith=text)
-    return [CommandSet.objects.filter(wanted).distinct()]
-
-
-def _command_set_hit(command_set: CommandSet) -> Hit:
-    return Hit(command_set.name, command_set.description, row_url(command_set))
-
-
-KINDS = [
-    Kind(Device, _devices, _device_hit),
-    Kind(DeviceGroup, _groups, _group_hit),
-    Kind(Certificate, _certificates, _certificate_hit),
-    Kind(CertificateAuthority, _anchors, _anchor_hit),
-    Kind(CommandPermission, _rules, _rule_hit),
-    Kind(CommandSet, _command_sets, _command_set_hit),
-]
+def _lies_in(group: DeviceGroup) -> str:
+    return _("within %(group)s") % {"group": isolated(group.parent)} if group.parent else ""
 
 
 def device_named(request: HttpRequest, text: str) -> str | None:
@@ -163,19 +135,18 @@ def search(request: HttpRequest, text: str) -> list[Hits]:
     """Return what is found, by kind, among what this user may see; kinds without hits, too."""
     if not text or not is_storable(text):
         return []
-    return [_search(kind, text) for kind in KINDS if may_see(request, kind.model)]
+    return [_search(kind, text) for kind in kinds(text) if may_see(request, kind.model)]
 
 
 def _search(kind: Kind, text: str) -> Hits:
-    querysets = kind.rows(text)
     hits: list[Hit] = []
-    for rows in querysets:
+    for rows in kind.rows:
         found = map(kind.hit, rows[: MAX_HITS + 1])
         hits += found if rows.ordered else sorted(found, key=attrgetter("name", "url"))
     return Hits(
         title=str(kind.model._meta.verbose_name_plural).capitalize(),
         hits=hits[:MAX_HITS],
-        count=sum(counts(querysets)) if len(hits) > MAX_HITS else len(hits),
+        count=sum(counts(kind.rows)) if len(hits) > MAX_HITS else len(hits),
         all_url=list_url(
             kind.model, q=(kind.model is Certificate and fingerprint_in(text)) or text
         ),
