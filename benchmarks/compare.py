@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -93,6 +93,18 @@ class Results:
 
     def __init__(self) -> None:
         self.rounds: defaultdict[Key, list[Figures]] = defaultdict(list)
+
+    def run(
+        self,
+        contenders: list[Contender],
+        registries: Mapping[str, Registry],
+        options: argparse.Namespace,
+    ) -> None:
+        """Ask each contender in each round, on the registry of its kind of database."""
+        for done in range(options.rounds):
+            for contender in contenders:
+                self.measure(contender, registries[contender.database or "PostgreSQL"], options)
+            print(f"round {done + 1} of {options.rounds}", file=sys.stderr, flush=True)
 
     def measure(self, contender: Contender, asked: Registry, options: argparse.Namespace) -> None:
         """Start a contender for each question that it answers, ask it, and stop it.
@@ -234,6 +246,17 @@ class Results:
             )
         return table(DECISIONS, rows)
 
+    def tables(self) -> list[str]:
+        """Return a table of each way of asking."""
+        return [
+            self.rates(KEEP_ALIVE),
+            self.rates(FRESH),
+            *map(self.rates, LASTING.values()),
+            *map(self.calm, HALF),
+            *(self.rates(mode) for mode in WRK if wrk.PROGRAM),
+            self.decisions(),
+        ]
+
     def draw(self, path: Path) -> None:
         """Draw the rates of everyone."""
         draw(
@@ -259,20 +282,26 @@ def waits(rounds: list[Figures]) -> str:
     return f"{p50:.2f}, {p99:.2f} ({p99 / p50:.1f} ×)"
 
 
+def parser(description: str | None, *, rounds: int, seconds: float) -> argparse.ArgumentParser:
+    """Return the options of what asks contenders in rounds."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--devices", type=int, default=100_000)
+    made.add_argument("--rounds", type=int, default=rounds)
+    made.add_argument(
+        "--seconds", type=float, default=seconds, help="of each question in each round"
+    )
+    made.add_argument("--settle", type=float, default=SETTLE, help="seconds of an even rate before")
+    made.add_argument("--connections", type=int, default=32)
+    made.add_argument("--write", action="store_true", help="into docs/performance.md, too")
+    return made
+
+
 def main() -> None:
     """Measure, and print tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--devices", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10, help="of each question in each round")
-    parser.add_argument(
-        "--settle", type=float, default=SETTLE, help="seconds of an even rate before"
-    )
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--only", nargs="+", help="of the contenders, by short or whole names")
-    parser.add_argument("--quick", action="store_true", help="see that it works; no figures")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
-    options = parser.parse_args()
+    words = parser(__doc__, rounds=5, seconds=10)
+    words.add_argument("--only", nargs="+", help="of the contenders, by short or whole names")
+    words.add_argument("--quick", action="store_true", help="see that it works; no figures")
+    options = words.parse_args()
     if options.quick:
         options.devices, options.rounds, options.seconds, options.settle = 1000, 1, 0.5, 0.1
     if options.write:
@@ -284,26 +313,13 @@ def main() -> None:
         contenders = chosen(known, options.only or known)
         if any(contender.database == "SQLite" for contender in contenders):
             registries["SQLite"] = stack.enter_context(registry("SQLite", options.devices))
-        for done in range(options.rounds):
-            for contender in contenders:
-                asked = registries[contender.database or "PostgreSQL"]
-                results.measure(contender, asked, options)
-            print(f"round {done + 1} of {options.rounds}", file=sys.stderr, flush=True)
+        results.run(contenders, registries, options)
     conditions = (
         f"{options.devices:,} devices, {options.connections} connections ({SLOW_CONNECTIONS} where "
         f"a check takes a core for long), {options.rounds} rounds of {options.seconds:g} s, "
         f"{machine.description()}."
     )
-    texts = [
-        conditions,
-        results.rates(KEEP_ALIVE),
-        results.rates(FRESH),
-        *map(results.rates, LASTING.values()),
-        *map(results.calm, HALF),
-        *(results.rates(mode) for mode in WRK if wrk.PROGRAM),
-        results.decisions(),
-    ]
-    publish("compare", "\n\n".join(texts), write=options.write)
+    publish("compare", "\n\n".join([conditions, *results.tables()]), write=options.write)
     if options.write:
         results.draw(FOLDER / "performance.svg")
 

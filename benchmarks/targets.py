@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from benchmarks import bad_company, machine, rtio_storm, wrk
+from benchmarks import bad_company, machine, rtio_storm
 from benchmarks.compare import (
     EMPTY,
     FRESH,
@@ -21,11 +21,11 @@ from benchmarks.compare import (
     KEEP_ALIVE,
     LASTING,
     POSTGRESQL,
-    SETTLE,
     SQLITE,
     TUNED,
     WRK,
     Results,
+    parser,
     spread,
     waits,
 )
@@ -180,21 +180,13 @@ def carried(asked: Registry, kind: str, seconds: float) -> list[str]:
 
 def arguments() -> argparse.Namespace:
     """Return what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--devices", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=3, help="of each question in each round")
-    parser.add_argument(
-        "--settle", type=float, default=SETTLE, help="seconds of an even rate before"
-    )
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--long", type=float, default=40, help="seconds of full load")
-    parser.add_argument("--fleet", type=int, default=5_000, help="the first that comes at once")
-    parser.add_argument("--rate", type=float, default=200, help="beside bad company")
-    parser.add_argument("--slow", type=int, default=50, help="slow clients of the company")
-    parser.add_argument("--only", choices=DATABASES, help="one kind of database")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
-    return parser.parse_args()
+    words = parser(__doc__, rounds=2, seconds=3)
+    words.add_argument("--long", type=float, default=40, help="seconds of full load")
+    words.add_argument("--fleet", type=int, default=5_000, help="the first that comes at once")
+    words.add_argument("--rate", type=float, default=200, help="beside bad company")
+    words.add_argument("--slow", type=int, default=50, help="slow clients of the company")
+    words.add_argument("--only", choices=DATABASES, help="one kind of database")
+    return words.parse_args()
 
 
 def main() -> None:
@@ -213,15 +205,12 @@ def main() -> None:
             for contender in chosen(known, [*OURS, TUNED, EMPTY])
             if contender.database in registries
         ]
-        for done in range(options.rounds):
-            for contender in contenders:
-                results.measure(contender, registries[contender.database], options)
-            say(f"round {done + 1} of {options.rounds}")
+        results.run(contenders, registries, options)
         long, limits = [], []
         for kind, asked in registries.items():
             long.append(carried(asked, kind, options.long))
             limits.append([kind, fleets(asked, kind, options.fleet)])
-            say(f"limits of {kind}")
+            print(f"limits of {kind}", file=sys.stderr, flush=True)
         beside = argparse.Namespace(**vars(options) | {"seconds": options.long / 2, "wait": False})
         for kind, asked in registries.items():
             reached += company(asked, kind, beside)
@@ -241,19 +230,9 @@ def main() -> None:
         table(head, [target.row() for target in reached]),
         table(carry, long),
         table(("devices at once, each over a new connection, 5 s", ""), limits),
-        results.rates(KEEP_ALIVE),
-        results.rates(FRESH),
-        *map(results.rates, LASTING.values()),
-        *map(results.calm, HALF),
-        *(results.rates(mode) for mode in WRK if wrk.PROGRAM),
-        results.decisions(),
+        *results.tables(),
     ]
     publish("targets", "\n\n".join(texts), write=options.write)
-
-
-def say(text: str) -> None:
-    """Print how far it is."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
