@@ -209,10 +209,11 @@ def test_guesses_of_an_address_end_before_the_database_is_asked(
 
 def test_tokens_that_were_right_are_remembered_within_bounds(monkeypatch: Any) -> None:
     monkeypatch.setattr(authentication, "MAX_VERIFIED", 2)
-    kept = authentication.VerifiedTokens()
-    for text in ("a", "b", "c"):
-        kept.add(text)
-    assert [kept.has(text) for text in ("a", "b", "c")] == [False, False, True]
+    kept = set[bytes]()
+    monkeypatch.setattr(authentication, "verified", kept)
+    for fingerprint in (b"a", b"b", b"c"):
+        authentication.remember(fingerprint)
+    assert [one in kept for one in (b"a", b"b", b"c")] == [False, False, True]
 
 
 def test_a_token_that_ended_and_is_still_sent_keeps_nobody_out(kim: User) -> None:

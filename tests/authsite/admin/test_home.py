@@ -138,17 +138,17 @@ def test_webhooks_that_fail_are_told_to_those_who_may_see_them(
 @pytest.mark.usefixtures("_registry")
 def test_refused_calls_are_those_of_24_hours_and_lead_to_the_journal(admin_client: Client) -> None:
     calls = start_page(admin_client)["calls"]
-    assert (calls.refused, calls.rows) == (3 * 7 + 3, 4)
-    assert listed(admin_client, calls.url) == calls.rows
-    assert sum(hour.refused for hour, _url in calls.hours) == calls.refused
-    assert sum(hour.allowed for hour, _url in calls.hours) == calls.allowed == 100
-    assert [listed(admin_client, url) for _hour, url in calls.hours] == [1, 1, 2]
-    assert [(reason, count) for reason, count, _url in calls.reasons] == [
+    assert (calls["refused"], calls["rows"]) == (3 * 7 + 3, 4)
+    assert listed(admin_client, calls["url"]) == calls["rows"]
+    assert sum(hour.refused for hour, _url in calls["hours"]) == calls["refused"]
+    assert sum(hour.allowed for hour, _url in calls["hours"]) == calls["allowed"] == 100
+    assert [listed(admin_client, url) for _hour, url in calls["hours"]] == [1, 1, 2]
+    assert [(reason, count) for reason, count, _url in calls["reasons"]] == [
         ("the secret is wrong", 21),
         ("the device has no credential of this sort", 3),
     ]
-    assert [listed(admin_client, url) for _reason, _count, url in calls.reasons] == [3, 1]
-    callers = {newest.caller: listed(admin_client, url) for newest, url in calls.callers}
+    assert [listed(admin_client, url) for _reason, _count, url in calls["reasons"]] == [3, 1]
+    callers = {newest.caller: listed(admin_client, url) for newest, url in calls["callers"]}
     assert callers == {"b": 6, "another": 1}
 
 
