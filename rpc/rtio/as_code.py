@@ -5,6 +5,8 @@ from typing import Any, Literal
 import msgspec
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import QuerySet, Value
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
 from acl.as_code import Entry, difference, dump, twice
@@ -45,34 +47,22 @@ class Document(msgspec.Struct, forbid_unknown_fields=True):
 
 def export_document() -> dict[str, Any]:
     """Return the routes and the servers as plain values; what is as usual is left out."""
-    routes = [
-        Route(row.uri, row.url, row.enabled, row.note)
-        for row in DeviceServiceRoute.objects.order_by("uri")
-    ]
-    servers = [
-        Server(
-            row.name,
-            row.host,
-            row.port,
-            row.tls,
-            row.certificate,
-            row.backend.identifier if row.backend is not None else "",
-            row.enabled,
-        )
-        for row in RtioServer.objects.select_related("backend").order_by("name")
-    ]
+    identifier = Coalesce("backend__identifier", Value(""))
+    servers = RtioServer.objects.order_by("name").annotate(calls_as=identifier)
     return {
         "format": 1,
-        "routes": list(map(_unusual, routes)),
-        "servers": list(map(_unusual, servers)),
+        "routes": _unusual(DeviceServiceRoute.objects.order_by("uri"), Route),
+        "servers": _unusual(servers, Server),
     }
 
 
-def _unusual(entry: Entry) -> dict[str, Any]:
-    """Return the fields of an entry that differ from their defaults; msgspec compares identity."""
-    usual = {one.name: one.default for one in msgspec.structs.fields(entry)}
-    values = msgspec.structs.asdict(entry)
-    return {name: value for name, value in values.items() if value != usual[name]}
+def _unusual(rows: "QuerySet[Any]", kind: type[Entry]) -> list[dict[str, Any]]:
+    """Return the entries of rows, without the fields that are as the entry has them anyway."""
+    usual = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    return [
+        {name: row[name] for name in usual if row[name] != usual[name]}
+        for row in rows.values(*usual)
+    ]
 
 
 def import_document(values: Any, *, dry_run: bool = False) -> list[str]:

@@ -117,7 +117,7 @@ class RuleForm(forms.Form):
     def __init__(self, *args: Any, offered: scopes_of.Choices, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field: Any = self.fields["permission"]
-        field.choices = [("", NOTHING), *scopes_of.with_actions(offered)]
+        field.choices = [("", NOTHING), *offered]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -318,7 +318,7 @@ class ApiTokenAdmin(NoDeletingMixin, BulkActionsMixin, HistoryMixin, admin.Model
         maker: Any = request.user
         sent = request.POST if request.method == "POST" else None
         form = IssueTokenForm(maker, sent, owner=request.GET.get("owner", ""))
-        offered = scopes_of.choices(scopes_of.held_by(maker))
+        offered = scopes_of.choices(scopes_of.held_by(maker), with_actions=True)
         rule_forms = forms.formset_factory(
             RuleForm, extra=MAX_RULES_ON_FORM, max_num=MAX_RULES_ON_FORM
         )(sent, prefix="rules", form_kwargs={"offered": offered})

@@ -55,35 +55,20 @@ def rows_of(model: Any) -> str:
     return _("History: %(rows)s") % {"rows": about._meta.verbose_name_plural}
 
 
-def choices(scopes: Iterable[str]) -> Choices:
-    """Return scopes as the choices of a form, by the kind of rows."""
+def choices(scopes: Iterable[str], *, with_actions: bool = False) -> Choices:
+    """Return scopes as the choices of a form, by the kind of rows.
+
+    With what each can be narrowed to, where that is wanted: `devices.change_device:disable`.
+    """
     wanted = frozenset(scopes)
     by_rows: dict[str, list[tuple[str, str]]] = {}
     for scope, (model, action) in all_scopes().items():
         if scope in wanted:
-            by_rows.setdefault(rows_of(model), []).append((scope, str(action)))
+            found = by_rows.setdefault(rows_of(model), [])
+            found.append((scope, str(action)))
+            actions = ACTIONS.get(scope, {}) if with_actions else {}
+            found += [(f"{scope}:{name}", str(text)) for name, text in actions.items()]
     return list(by_rows.items())
-
-
-def with_actions(offered: Choices) -> Choices:
-    """Add to the choices what each scope can be narrowed to: `devices.change_device:disable`."""
-    return [
-        (
-            rows,
-            [
-                choice
-                for scope, action in actions
-                for choice in (
-                    (scope, action),
-                    *(
-                        (f"{scope}:{one}", str(text))
-                        for one, text in ACTIONS.get(scope, {}).items()
-                    ),
-                )
-            ],
-        )
-        for rows, actions in offered
-    ]
 
 
 def in_words(scope: str) -> str:
