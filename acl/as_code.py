@@ -9,10 +9,9 @@ import difflib
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -333,7 +332,8 @@ class _Import:
         _refuse(self._errors)
         self._make_groups()
         for position, entry in enumerate(self._sets):
-            self._try(f"command_sets[{position}]", partial(_make_set, entry))
+            with self._at(f"command_sets[{position}]"):
+                _make_set(entry)
         _refuse(self._errors)
         self._make_permissions()
         CommandSet.objects.exclude(name__in=[entry.name for entry in self._sets]).delete()
@@ -344,10 +344,11 @@ class _Import:
         history.bulk_update(within, ["parent"])
         doomed.delete()
 
-    def _try(self, path: str, act: Callable[[], None]) -> None:
+    @contextmanager
+    def _at(self, path: str) -> Iterator[None]:
         """Import one entry; note what is wrong with it, and where it stands in the document."""
         try:
-            act()
+            yield
         except ValidationError as error:
             for field, messages in getattr(error, "error_dict", {"": [error]}).items():
                 texts = [text for message in messages for text in message.messages]
@@ -363,12 +364,20 @@ class _Import:
             elif group.description == entry.description:
                 continue
             group.description = entry.description
-            self._try(f"groups[{position}]", partial(_save, group))
+            with self._at(f"groups[{position}]"):
+                _save(group)
         _refuse(self._errors)
         for position, entry in enumerate(self._groups):
-            path = f"groups[{position}]"
-            self._try(path, partial(_place, existing, entry))
-            self._try(path, partial(self._fill, existing[entry.name], entry))
+            group, parent = existing[entry.name], existing.get(entry.within)
+            with self._at(f"groups[{position}]"):
+                if entry.within and parent is None:
+                    text = _("There is no group named “%s”.") % entry.within
+                    raise ValidationError({"parent": text})
+                if group.parent != parent:
+                    group.parent = parent
+                    _save(group)
+            with self._at(f"groups[{position}]"):
+                self._fill(group, entry)
 
     def _fill(self, group: DeviceGroup, entry: GroupEntry) -> None:
         unknown = sorted(set(entry.devices) - self._members.keys())
@@ -391,7 +400,9 @@ class _Import:
         names = notation.Names(ends, {entry.command for entry in self._permissions})
         wanted: dict[PermissionEntry, list[CommandPermission]] = defaultdict(list)
         for position, entry in enumerate(self._permissions):
-            self._try(f"permissions[{position}]", partial(_collect, wanted, entry, names))
+            with self._at(f"permissions[{position}]"):
+                rule = _rule_of(entry, names)
+                wanted[entry_of(rule)].append(rule)
         _refuse(self._errors)
         surplus: list[CommandPermission] = []
         for rule in CommandPermission.objects.named().order_by("pk"):
@@ -423,16 +434,6 @@ def _save(row: Any) -> None:
     row.save()
 
 
-def _place(groups: Mapping[str, DeviceGroup], entry: GroupEntry) -> None:
-    group = groups[entry.name]
-    if entry.within and entry.within not in groups:
-        raise ValidationError({"parent": _("There is no group named “%s”.") % entry.within})
-    parent = groups[entry.within] if entry.within else None
-    if group.parent_id != (parent.pk if parent is not None else None):
-        group.parent = parent
-        _save(group)
-
-
 def _make_set(entry: CommandSetEntry) -> None:
     command_set = CommandSet.objects.filter(name=entry.name).first()
     if command_set is None or command_set.description != entry.description:
@@ -445,11 +446,8 @@ def _make_set(entry: CommandSetEntry) -> None:
         raise ValidationError({"commands": error.messages}) from None
 
 
-def _collect(
-    wanted: dict[PermissionEntry, list[CommandPermission]],
-    entry: PermissionEntry,
-    names: notation.Names,
-) -> None:
+def _rule_of(entry: PermissionEntry, names: notation.Names) -> CommandPermission:
+    """Return the rule that an entry says, checked and not saved; raises ValidationError."""
     moments = {name: parse_moment(getattr(entry, name)) for name in ("valid_from", "valid_until")}
     for name, value in moments.items():
         if value is None and getattr(entry, name):
@@ -468,4 +466,4 @@ def _collect(
     relations = [field.name for field in CommandPermission._meta.fields if field.is_relation]
     rule.clean_fields(exclude=relations)
     rule.clean()
-    wanted[entry_of(rule)].append(rule)
+    return rule
