@@ -2,15 +2,15 @@
 
 What `devices.api.base.views` does around each view, a client must read of each operation: which
 permission it needs, the headers and parameters it takes, `validate_only`, and its problems.
-`common_parts.yaml` describes the latter.
+`common_parts.yaml` describes what these are.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from http import HTTPStatus
 from inspect import cleandoc, getdoc
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from drf_spectacular.extensions import (
@@ -21,14 +21,11 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 
 from authsite.api.examples import samples
-from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY, REPLAYED
-from devices.api.base.pagination import PAGE_SIZE
-from devices.api.base.views import ACCEPT_BROKEN, READING, REASON, UNCONFIRMED, VALIDATE_ONLY
+from devices.api.base.views import READING
 
 Schema = dict[str, Any]
 
 JSON = "application/json"
-TEXT: Schema = {"type": "string"}
 SUMMARIES = {
     "list": "List {many}",
     "retrieve": "Read {a_one}",
@@ -42,60 +39,9 @@ COMMON_PARTS = Path(__file__).with_name("common_parts.yaml")
 
 @cache
 def common_parts() -> Schema:
-    """Return the parts of the document that its operations refer to, by their kind."""
+    """Return what operations have in common, and what they refer to, by its kind."""
     parts: Schema = yaml.safe_load(COMMON_PARTS.read_text("utf-8"))
     return parts
-
-
-def parameter(
-    name: str, where: Literal["query", "header"], schema: Schema, text: str, **more: Any
-) -> OpenApiParameter:
-    """Return a parameter of an address, or a header."""
-    return OpenApiParameter(name, schema, where, description=text, **more)
-
-
-QUERY: Literal["query"] = "query"
-HEADER: Literal["header"] = "header"
-IF_MATCH = "The ETag of the row as it was read; of another state nothing is changed (412)."
-FLAG: Schema = {"type": "boolean", "default": False}
-OF_CHANGES = [
-    parameter(VALIDATE_ONLY, QUERY, FLAG, "Say what would be answered, and change nothing."),
-    parameter(
-        IDEMPOTENCY_KEY,
-        HEADER,
-        {"type": "string", "pattern": "^[!-~]{16,255}$"},
-        "Sent again with the same request within a day, it is answered as before.",
-    ),
-    parameter(REASON, HEADER, TEXT, "Why this is done; the history keeps it."),
-]
-OF_GUARDED_CHANGES = [
-    parameter(ACCEPT_BROKEN, QUERY, FLAG, "Change it even if an assertion will not hold any more.")
-]
-TRUE: Schema = {"const": "true"}
-OF_ANSWERS_TO_CHANGES: Schema = {
-    REPLAYED: {
-        "schema": TRUE,
-        "description": "The answer is the one that the Idempotency-Key had before.",
-    },
-    UNCONFIRMED: {
-        "schema": TRUE,
-        "description": "Committed on the primary; a standby may still answer from before.",
-    },
-}
-ETAG: Schema = {"ETag": {"schema": TEXT, "description": "Of the row."}}
-ROW_AND_PLACE: Schema = {
-    **ETAG,
-    "Location": {"schema": TEXT, "description": "Where the row is."},
-}
-OF_ROWS: Mapping[str, Schema] = {  # by the status of the answer
-    "200": ETAG,
-    "201": ROW_AND_PLACE,
-    "202": ROW_AND_PLACE,
-}
-OF_LISTS = [
-    parameter("cursor", QUERY, TEXT, "Where to go on: take it from `next` of the page before."),
-    parameter("limit", QUERY, PAGE_SIZE, "Rows on a page."),
-]
 
 
 class RegistrySchema(AutoSchema):
@@ -140,34 +86,34 @@ class RegistrySchema(AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         """Add the headers and parameters that the base of the views reads."""
-        found = [*super().get_override_parameters()]
+        common = (OpenApiParameter(**one) for one in self._common_parameters())
+        return [*super().get_override_parameters(), *common]
+
+    def _common_parameters(self) -> Iterator[Schema]:
+        common = common_parts()["x-parameters"]
         if self.method not in READING:
-            found += OF_CHANGES
+            yield from common["of_changes"]
             if self.view.asks_guards:
-                found += OF_GUARDED_CHANGES
+                yield from common["of_guarded_changes"]
             if self._has_version():
                 required = self.view.operation in {"partial_update", "destroy"}
-                found.append(parameter("If-Match", HEADER, TEXT, IF_MATCH, required=required))
+                for one in common["of_changes_of_a_row"]:
+                    yield {**one, "required": True} if required else one
         elif hasattr(self.view, "model") and self._rows() is not None and self._names_fields():
             left_out = getattr(self._rows().Meta, "only_of_changes", ())
             names = sorted({*self._rows()().fields} - {*left_out})
-            found.append(
-                parameter(
-                    "fields",
-                    QUERY,
-                    {"type": "array", "items": {"type": "string", "enum": names}},
-                    "The fields to answer with, separated by commas; all unless given.",
-                    style="form",
-                    explode=False,
-                )
-            )
+            yield {
+                "location": "query",
+                "name": "fields",
+                "type": {"type": "array", "items": {"type": "string", "enum": names}},
+                "description": "The fields to answer with, separated by commas; all unless given.",
+                "style": "form",
+                "explode": False,
+            }
             if self._has_version():
-                found.append(
-                    parameter("If-None-Match", HEADER, TEXT, "304 while the row has this ETag.")
-                )
+                yield from common["of_a_row"]
         if self.view.operation == "list":
-            found += OF_LISTS
-        return found
+            yield from common["of_lists"]
 
     def _rows(self) -> Any:
         return getattr(self.view, "serializer_class", None)
@@ -184,7 +130,8 @@ class RegistrySchema(AutoSchema):
         operation: Schema | None = super().get_operation(path, *args)
         if operation is None:
             return None
-        for one in operation.get("parameters", ()):
+        parameters = operation.get("parameters", ())
+        for one in parameters:
             if one["schema"].get("type") == "boolean":
                 one["schema"].pop("enum", None)  # the words of a form's field
         answers = operation["responses"]
@@ -194,8 +141,8 @@ class RegistrySchema(AutoSchema):
             _add_validation(answers)
         elif self._has_version():
             answers["304"] = {"description": "The row is as `If-None-Match` says."}
-            answers["304"]["headers"] = ETAG
-        for status in self._problems(operation.get("parameters", ())):
+            answers["304"]["headers"] = common_parts()["x-headers"]["of_rows"]["304"]
+        for status in self._problems(parameters):
             answers.setdefault(str(status), {"$ref": f"#/components/responses/Problem{status}"})
         operation["responses"] = dict(sorted(answers.items()))
         return operation
@@ -224,7 +171,7 @@ def _add_validation(answers: Schema) -> None:
     body = content.setdefault(JSON, {"schema": None})
     body["schema"] = {"anyOf": [body["schema"], described]} if body["schema"] else described
     for answer in answers.values():
-        answer.setdefault("headers", {}).update(OF_ANSWERS_TO_CHANGES)
+        answer.setdefault("headers", {}).update(common_parts()["x-headers"]["of_changes"])
 
 
 class TokenScheme(OpenApiAuthenticationExtension):
@@ -248,14 +195,14 @@ class VersionSchema(OpenApiSerializerFieldExtension):
     target_class = "devices.api.base.serializers.VersionField"
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> Schema:
-        return {**TEXT, "readOnly": True, "description": "As `If-Match` takes it."}
+        return {"type": "string", "readOnly": True, "description": "As `If-Match` takes it."}
 
 
 def add_common_parts(result: Schema, generator: Any, **_kwargs: Any) -> Schema:
     """Add what operations refer to, and what each tag is about; a hook of drf-spectacular."""
     components = result["components"]
-    for kind, parts in common_parts().items():
-        components.setdefault(kind, {}).update(parts)
+    for kind in ("responses", "schemas"):
+        components.setdefault(kind, {}).update(common_parts()[kind])
     schemas = components["schemas"]
     for schema in schemas.values():
         if "etag" in schema.get("properties", {}):
@@ -281,7 +228,7 @@ def add_common_parts(result: Schema, generator: Any, **_kwargs: Any) -> Schema:
 
 def _add_headers_of_rows(answers: Schema, schemas: Schema) -> None:
     """Describe the headers of answers that are a row, as those with an `etag` are."""
-    for status, headers in OF_ROWS.items():
+    for status, headers in common_parts()["x-headers"]["of_rows"].items():
         answer = answers.get(status, {})
         schema = answer.get("content", {}).get(JSON, {}).get("schema", {})
         first = schema.get("anyOf", [schema])[0]

@@ -10,8 +10,11 @@ from django.core.management import call_command
 from django.test import Client
 
 from authsite.middleware import POLICY
+from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY, REPLAYED
+from devices.api.base.pagination import PAGE_SIZE
 from devices.api.base.parsing import MAX_BYTES
 from devices.api.base.problems import MEDIA_TYPE
+from devices.api.base.views import ACCEPT_BROKEN, REASON, UNCONFIRMED, VALIDATE_ONLY
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
@@ -38,6 +41,18 @@ def test_operations_have_names_and_tags_of_their_own(client: Client) -> None:
     assert all(operation["summary"] for operation in operations)
     tags = {tag["name"]: tag["description"] for tag in document["tags"]}
     assert {tag for operation in operations for tag in operation["tags"]} == set(tags)
+
+
+def test_its_parameters_are_those_of_the_code(client: Client) -> None:
+    paths = client.get("/api/openapi.json").json()["paths"]
+    change, listed = (paths["/api/v1/devices"][method] for method in ("post", "get"))
+    taken = {one["name"]: one["in"] for one in change["parameters"]}
+    in_query = dict.fromkeys((VALIDATE_ONLY, ACCEPT_BROKEN), "query")
+    assert taken == in_query | dict.fromkeys((IDEMPOTENCY_KEY, REASON), "header")
+    assert {REPLAYED, UNCONFIRMED} <= set(change["responses"]["201"]["headers"])
+    pages = {one["name"]: one["schema"] for one in listed["parameters"]}
+    assert pages["limit"] == PAGE_SIZE
+    assert "cursor" in pages
 
 
 def test_its_problems_are_those_of_the_code(client: Client) -> None:
