@@ -26,6 +26,7 @@ from typing import NamedTuple
 import django
 
 from benchmarks import machine
+from benchmarks.report import table
 from tests.support.servers import Server, empty_registry
 
 UNKNOWN = "unknown identifier"
@@ -152,20 +153,17 @@ def superiority(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def report(title: str, times: Times) -> None:
-    print(f"\n| {title} | n | median ms | minus unknown, ms (95 %) | betrayed by one | p |")
-    print("|---|---:|---:|---:|---:|---:|")
-    unknown = times[UNKNOWN]
+    unknown, rows = times[UNKNOWN], []
     for kind, known in times.items():
-        line = f"| {kind} | {len(known)} | {median(known) * 1000:.3f} "
+        compared = ["", "", ""]
         if known is not unknown:
             found = compare(known, unknown)
-            line += (
-                f"| {found.difference * 1000:+.3f} ({found.low * 1000:+.3f} to "
-                f"{found.high * 1000:+.3f}) | {found.chance:.2f} | {found.p_value:.2g} |"
-            )
-        else:
-            line += "| | | |"
-        print(line, flush=True)
+            low, high = f"{found.low * 1000:+.3f}", f"{found.high * 1000:+.3f}"
+            distance = f"{found.difference * 1000:+.3f} ({low} to {high})"
+            compared = [distance, f"{found.chance:.2f}", f"{found.p_value:.2g}"]
+        rows.append([kind, f"{len(known)}", f"{median(known) * 1000:.3f}", *compared])
+    head = (title, "n", "median ms", "minus unknown, ms (95 %)", "betrayed by one", "p")
+    print(f"\n{table(head, rows)}", flush=True)
 
 
 def measure(name: str, ask: Ask, options: argparse.Namespace) -> None:

@@ -193,14 +193,8 @@ class Nodes:
         node = self._node(name)
         subprocess.run(
             [
-                *(self.programs / "pg_basebackup", "--pgdata", node.folder),
-                *(
-                    "--write-recovery-conf",
-                    "--checkpoint=fast",
-                    "--wal-method=stream",
-                    "--no-sync",
-                    "--dbname",
-                ),
+                *(self.programs / "pg_basebackup", "--pgdata", node.folder, "--no-sync"),
+                *("--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream", "--dbname"),
                 f"host=127.0.0.1 port={relay.port} user=postgres application_name={name}",
             ],
             check=True,

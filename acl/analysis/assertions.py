@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import compress
 from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
@@ -140,8 +141,8 @@ class Universal:
 
     def suspects(
         self, allowing: Iterable[CommandPermission], registry: Registry
-    ) -> list["_Suspect"]:
-        """Return the rules that may allow it to somebody, each with who could be the sender."""
+    ) -> list[tuple[CommandPermission, DeviceQuerySet]]:
+        """Return the rules that may allow it to somebody, each with who could send by it."""
         insiders: set[int] = set()
         if self.outside is not None:
             group = notation.read_end("outside", self.outside, registry)["outside_group"]
@@ -149,7 +150,7 @@ class Universal:
         receivers = self._receivers(registry)
         aimed_at = None if receivers is None else _keys_of(receivers, registry.tree)
         return [
-            _Suspect(self, rule, _senders(rule, insiders, registry.tree, receivers))
+            (rule, _senders(rule, insiders, registry.tree, receivers))
             for rule in allowing
             if (aimed_at is None or rule.destination_key in aimed_at)
             and any(patterns.overlap(one, self.pattern) for one in patterns_of(rule))
@@ -173,14 +174,6 @@ class _Receivers(NamedTuple):
     devices: set[int]
     groups: set[int]
     named: set[int]
-
-
-class _Suspect(NamedTuple):
-    """A rule that may allow what nobody may, and the devices that could send by it."""
-
-    universal: Universal
-    rule: CommandPermission
-    senders: DeviceQuerySet
 
 
 def _keys_of(receivers: _Receivers, tree: GroupTree) -> set[int]:
@@ -338,19 +331,18 @@ def _leaks(
         return []
     allowing = _allowing({one.pattern for one in universals.values()}, now)
     suspects = [
-        (text, suspect)
+        (text, *suspect)
         for text, universal in universals.items()
         for suspect in universal.suspects(allowing, registry)
     ]
-    reached = _any([suspect.senders for _text, suspect in suspects])
-    leaks = [found for found, reaches in zip(suspects, reached, strict=True) if reaches]
+    reached = _any([senders for _text, _rule, senders in suspects])
+    leaks = [(text, rule) for text, rule, _senders in compress(suspects, reached)]
     denied = ShadowFinder(registry.tree, now).denials(
-        [suspect.rule for _text, suspect in leaks],
-        within=[suspect.universal.pattern for _text, suspect in leaks],
+        [rule for _text, rule in leaks], within=[universals[text].pattern for text, _rule in leaks]
     )
     return [
-        (text, _("a rule allows it (%s)") % suspect.rule)
-        for position, (text, suspect) in enumerate(leaks)
+        (text, _("a rule allows it (%s)") % rule)
+        for position, (text, rule) in enumerate(leaks)
         if position not in denied
     ]
 

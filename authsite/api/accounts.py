@@ -5,6 +5,8 @@ do all that it may, as far as the token grants it. Superusers, passwords and per
 are left to the admin and the command line; tokens are ended here, and made there. (docs/tokens.md)
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -85,14 +87,15 @@ class RolesList(serializers.ManyRelatedField):
         return [*found.values()]
 
 
-def with_api_errors(make: Any, **names: str) -> Any:
-    """Return what `make` does; a model's ValidationError becomes the API's.
+@contextmanager
+def api_errors(**names: str) -> Iterator[None]:
+    """Turn a model's ValidationError into the API's.
 
     Its errors are those of the fields that it names, or else of `roles`; `names` are those of
     fields that are called otherwise over the API.
     """
     try:
-        return make()
+        yield
     except DjangoValidationError as error:
         if hasattr(error, "error_dict"):
             found: Any = get_error_detail(error)
@@ -122,20 +125,18 @@ class AccountSerializer(ModelSerializer):
     def get_kind(self, account: Account) -> str:
         return "staff" if account.service is None else "service"
 
-    def create(self, validated_data: dict[str, Any]) -> Account:
-        roles = validated_data.pop("groups")
-        view = self.context["view"]
-        account: Account = with_api_errors(
-            lambda: Account.objects.create_account(roles=roles, maker=view, **validated_data)
-        )
-        return account
+    def create(self, validated_data: dict[str, Any]) -> Any:
+        roles, view = validated_data.pop("groups"), self.context["view"]
+        with api_errors():
+            return Account.objects.create_account(roles=roles, maker=view, **validated_data)
 
     def update(self, instance: Account, validated_data: dict[str, Any]) -> Account:
         """Change names, address and roles, the latter within what the request may do."""
         roles = validated_data.pop("groups", None)
         changed: Account = super().update(instance, validated_data)
         if roles is not None:
-            with_api_errors(lambda: changed.set_roles(roles, maker=self.context["view"]))
+            with api_errors():
+                changed.set_roles(roles, maker=self.context["view"])
         return changed
 
 
@@ -163,7 +164,8 @@ class AccountViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):
         """Return the account; a superuser's is not changed here."""
         account = super().get_object()
         if self.changing:
-            with_api_errors(account.check_ordinary)
+            with api_errors():
+                account.check_ordinary()
         return account
 
     def create_row(self, request: Request) -> Response:
@@ -193,8 +195,8 @@ class AccountViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):
 
     def _switch(self, switch: Any, done: str) -> Response:
         account = self.get_object()
-        with self.because(self.asked(ReasonSerializer)["reason"], field="reason"):
-            with_api_errors(lambda: switch(account))
+        with self.because(self.asked(ReasonSerializer)["reason"], field="reason"), api_errors():
+            switch(account)
         self._log(account.pk, done)
         return self.row_response(account)
 
@@ -246,13 +248,10 @@ class ServiceAccountSerializer(ModelSerializer):
 
     def create(self, validated_data: dict[str, Any]) -> ServiceAccount:
         user = validated_data.pop("user")
-        account: ServiceAccount = with_api_errors(
-            lambda: ServiceAccount.objects.create_account(
+        with api_errors(username="name"):
+            return ServiceAccount.objects.create_account(
                 user["username"], roles=user["groups"], maker=self.context["view"], **validated_data
-            ),
-            username="name",
-        )
-        return account
+            )
 
 
 class ServiceAccountViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):

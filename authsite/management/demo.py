@@ -7,7 +7,7 @@ a registry that is to be trusted: `seed_demo` puts it into an empty one alone.
 import math
 import random
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -206,14 +206,19 @@ def _rules() -> None:
         ("allow", "group:Zürich", "group:Zürich", "/v1/*"),
         ("deny", "everyone", "group:Berlin, south", "/v1/Door.Unlock"),
     ):
-        rule = read_rule(effect=effect, source=source, destination=destination, command=command)
-        rule.full_clean()
-        rule.save()
+        add_rule(effect=effect, source=source, destination=destination, command=command)
     for text in (
         f"{DEVICE} may /v1/Config.Get {THERMOSTAT}",
         f"{DEVICE} may not /v1/Config.Erase {THERMOSTAT}",
     ):
         Assertion.objects.create(text=text, note="What the demo relies on.")
+
+
+def add_rule(**fields: Any) -> None:
+    """Add a rule, in the words of `acl.notation`."""
+    rule = read_rule(**fields)
+    rule.full_clean()
+    rule.save()
 
 
 def _sessions(now: datetime, stolen: Device) -> None:
@@ -285,17 +290,10 @@ def _calls(now: datetime, dice: random.Random, devices: list[Device]) -> None:
         calls = 1 + number % 4
         count(1 + number % 40, calls, endpoint, question, CALLER, subject, to, what, reason)
     CallRecord.objects.add(counts)
-    _note_last_seen(devices, counts, now)
-
-
-def _note_last_seen(devices: list[Device], counts: dict[CallKey, CallCount], now: datetime) -> None:
-    """Write when each device was seen last, as its verifications say."""
-    for device in devices:
-        verified = [
-            calls.last
-            for key, calls in counts.items()
-            if (key.subject, key.reason) == (device.identifier, "verified")
-        ]
-        if verified:
-            seen = datetime.fromtimestamp(max(verified), now.tzinfo)
-            Device.objects.filter(pk=device.pk).update(last_seen=seen)
+    seen: dict[str, float] = {}
+    for key, calls_alike in counts.items():
+        if key.reason == "verified":
+            seen[key.subject] = max(seen.get(key.subject, 0), calls_alike.last)
+    for identifier, last in seen.items():
+        moment = datetime.fromtimestamp(last, now.tzinfo)
+        Device.objects.filter(identifier=identifier).update(last_seen=moment)

@@ -12,7 +12,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from acl.models import CommandPermission
-from acl.notation import read_rule
 from authsite.management import demo
 from devices.management.base import RegistryCommand
 from devices.models import Device, DeviceGroup, PreSharedKey
@@ -82,7 +81,7 @@ class Command(RegistryCommand):
         for entry in registry["devices"]:
             _add_device(**entry)
         for entry in registry["permissions"]:
-            _add_permission(**entry)
+            demo.add_rule(**entry)
         counts = {name: len(registry[name]) for name in ("devices", "permissions")}
         password = _create_staff(staff_user) if staff_user else None
         return {"seeded": True, **counts, "staff_user": staff_user, "password": password}
@@ -118,12 +117,6 @@ def _add_device(
     device.save()
     if secret is not None:
         PreSharedKey.objects.register(device=device, secret=secret, label="demo")
-
-
-def _add_permission(*, effect: str, source: str, destination: str, command: str) -> None:
-    permission = read_rule(effect=effect, source=source, destination=destination, command=command)
-    permission.full_clean()
-    permission.save()
 
 
 def _create_staff(name: str) -> str | None:
