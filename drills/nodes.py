@@ -35,6 +35,15 @@ ACCESS = "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 tru
 EVERY = "FIRST {count} (*)"
 
 
+def family_of(pid: int) -> list[int]:
+    """Return a process and its children; the process alone where it has ended."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        children = []
+    return [pid, *map(int, children)]
+
+
 class Relay:
     """A TCP relay between two nodes that can be cut, as a network is: nothing comes through."""
 
@@ -107,9 +116,7 @@ class Node:
         """Return its processes, the main one first."""
         if self.process is None or self.process.poll() is not None:
             return []
-        main = self.process.pid
-        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        return [main, *map(int, children)]
+        return family_of(self.process.pid)
 
     def process_called(self, title: str) -> int:
         """Return the process of that title, such as `startup`."""

@@ -15,6 +15,7 @@ import httpx
 import psycopg
 import yaml
 
+from drills.nodes import family_of
 from drills.probe import Probe, register
 from drills.report import NotHere, Report, drill, need, running, wait_until
 from drills.sites import revoke, site
@@ -95,7 +96,7 @@ class Member:
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
-        for pid in [postgres, *children_of(postgres)] if postgres else []:
+        for pid in family_of(postgres) if postgres else []:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -105,13 +106,6 @@ class Member:
             return int(file.read_text().splitlines()[0])
         except (OSError, ValueError):
             return None
-
-
-def children_of(pid: int) -> list[int]:
-    try:
-        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-    except OSError:
-        return []
 
 
 @contextmanager

@@ -87,26 +87,14 @@ class CompleteAuthentication(StaffOnlyMixin, CompleteCredentialAuthenticationVie
             reauthentication.confirm(self.request)
 
 
+VIEWS: dict[str, tuple[Any, str]] = {
+    "registration/begin/": (BeginRegistration, "credential-registration-begin"),
+    "registration/complete/": (CompleteRegistration, "credential-registration-complete"),
+    "authentication/begin/": (BeginAuthentication, "credential-authentication-begin"),
+    "authentication/complete/": (CompleteAuthentication, "credential-authentication-complete"),
+}
+texts = JavaScriptCatalog.as_view(packages=["django_otp_webauthn"])
 urlpatterns = [
-    path("registration/begin/", BeginRegistration.as_view(), name="credential-registration-begin"),
-    path(
-        "registration/complete/",
-        CompleteRegistration.as_view(),
-        name="credential-registration-complete",
-    ),
-    path(
-        "authentication/begin/",
-        BeginAuthentication.as_view(),
-        name="credential-authentication-begin",
-    ),
-    path(
-        "authentication/complete/",
-        CompleteAuthentication.as_view(),
-        name="credential-authentication-complete",
-    ),
-    path(
-        "jsi18n/",
-        JavaScriptCatalog.as_view(packages=["django_otp_webauthn"]),
-        name="js-i18n-catalog",
-    ),
+    *(path(route, view.as_view(), name=name) for route, (view, name) in VIEWS.items()),
+    path("jsi18n/", texts, name="js-i18n-catalog"),
 ]

@@ -1,5 +1,6 @@
 """The admin site: names and titles. Each app registers its own models."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -106,21 +107,19 @@ class RegistrySite(AccountPages):
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Add search, expiry calendar, the history of everything and the handbook."""
+        pages: dict[str, tuple[Callable[..., Any], str]] = {
+            "search/": (self.search, "search"),
+            "expiry/": (partial(calendar_page, self), "expiry"),
+            "history/": (partial(all_changes, self), "changes"),
+            "history/export/": (exported_changes, "export_changes"),
+            "history/together/<uuid:number>/": (partial(batch_view, self), "batch"),
+            "help/": (partial(contents_view, self), "help"),
+            "help/<slug:name>/": (partial(chapter_view, self), "help_chapter"),
+        }
         return [
-            path("search/", self.admin_view(self.search), name="search"),
-            path("expiry/", self.admin_view(partial(calendar_page, self)), name="expiry"),
-            path("history/", self.admin_view(partial(all_changes, self)), name="changes"),
-            path("history/export/", self.admin_view(exported_changes), name="export_changes"),
-            path(
-                "history/together/<uuid:number>/",
-                self.admin_view(partial(batch_view, self)),
-                name="batch",
-            ),
-            path("help/", self.admin_view(partial(contents_view, self)), name="help"),
-            path(
-                "help/<slug:name>/",
-                self.admin_view(partial(chapter_view, self)),
-                name="help_chapter",
+            *(
+                path(route, self.admin_view(view), name=name)
+                for route, (view, name) in pages.items()
             ),
             *super().get_urls(),
         ]

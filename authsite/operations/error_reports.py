@@ -5,7 +5,7 @@ from collections.abc import ItemsView
 from types import FrameType
 from typing import Any
 
-from django.http import HttpRequest, QueryDict
+from django.http import HttpRequest
 from django.utils.safestring import SafeString, mark_safe
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
@@ -36,12 +36,7 @@ class SecretFilter(SafeExceptionReporterFilter):
 
     def get_post_parameters(self, request: HttpRequest | None) -> Any:
         """Return the names of the fields that were sent, with their values hidden."""
-        if request is None:
-            return {}
-        hidden = QueryDict(mutable=True)
-        for name in request.POST:
-            hidden[name] = self.cleansed_substitute
-        return hidden
+        return dict.fromkeys(request.POST if request else (), self.cleansed_substitute)
 
     def get_traceback_frame_variables(
         self, request: HttpRequest | None, tb_frame: FrameType

@@ -14,9 +14,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from django.core.management import call_command
 from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from authsite.operations.server import DRAINING, RUNTIME
@@ -136,27 +138,23 @@ def missing_peppers() -> frozenset[str]:
 
     A key that no process can verify says nothing against this one.
     """
-    used = PreSharedKey.objects.filter(
-        revoked_at=None, last_used__gte=timezone.now() - IN_USE
-    ).exclude(pepper__in=list(hashing.peppers()))
-    return frozenset(used.order_by().values_list("pepper", flat=True).distinct())
+    used = PreSharedKey.objects.filter(revoked_at=None, last_used__gte=timezone.now() - IN_USE)
+    return frozenset(_missing_for(used))
 
 
 def missing_beside_keys() -> str:
     """Say which live tokens and webhooks need peppers that this process does not have."""
-    known, now = list(hashing.peppers()), timezone.now()
-    found = {
-        name: sorted(
-            model.objects.live_at(now)
-            .exclude(pepper__in=known)
-            .order_by()
-            .values_list("pepper", flat=True)
-            .distinct()
-        )
-        for name, model in PEPPERED.items()
-    }
-    lacking = {name: peppers for name, peppers in found.items() if peppers}
-    return "; ".join(f"{name} need the peppers {', '.join(ids)}" for name, ids in lacking.items())
+    now = timezone.now()
+    found = {name: _missing_for(model.objects.live_at(now)) for name, model in PEPPERED.items()}
+    return "; ".join(
+        f"{name} need the peppers {', '.join(ids)}" for name, ids in found.items() if ids
+    )
+
+
+def _missing_for(rows: "QuerySet[Any]") -> list[str]:
+    """Return the peppers that rows need and this process does not have, in order."""
+    lacking = rows.exclude(pepper__in=list(hashing.peppers()))
+    return sorted(lacking.order_by().values_list("pepper", flat=True).distinct())
 
 
 def is_draining() -> bool:
