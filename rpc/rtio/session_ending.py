@@ -32,7 +32,7 @@ from devices.models import Device, PreSharedKey
 from rpc.models import CallOutcome, CallRecord, Endpoint, Question
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
 from rpc.rtio.models.session_ending import GIVE_UP_AFTER, can_be_ended
-from rpc.rtio.takeover import FAILED, HOLD_SECONDS, UNKNOWN_ERROR, TakeOver, Target, Unreachable
+from rpc.rtio.takeover import FAILED, HOLD_SECONDS, UNKNOWN_ERROR, TakeOver, Unreachable
 
 PREFIX = "end."  # no generated secret has a dot
 SECRET_BYTES = 32
@@ -226,7 +226,6 @@ class Attempt:
 
     row: SessionEnding
     secret: str
-    target: Target
     problem: str = ""
     code: int | None = None
     answered_at: datetime | None = None
@@ -254,7 +253,7 @@ def claim(limits: Mapping[int, int]) -> list[Attempt]:
     _finish([row for row in claimed if row.identifier in again], EndingState.CANCELLED)
     rest = [row for row in claimed if row.identifier not in again]
     pepper = hashing.newest_pepper()
-    attempts = [Attempt(row, generate(), Target.of(row.server)) for row in rest]
+    attempts = [Attempt(row, generate()) for row in rest]
     for attempt in attempts:
         row = attempt.row
         row.attempts += 1
@@ -418,7 +417,7 @@ class SessionEnder(attempts.Worker[Attempt]):
 
     async def attempt(self, attempt: Attempt) -> None:
         """Take one session over; the connection stays a moment longer than the attempt."""
-        takeover = TakeOver(attempt.target)
+        takeover = TakeOver(attempt.row.server)
         hold = 0.0
         try:
             attempt.code = await takeover.ask(attempt.row.identifier, attempt.secret)

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 import ssl
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -33,21 +32,6 @@ HOLD_SECONDS = 1.0  # how long the connection stays, so that RTIO closes the old
 
 class Unreachable(Exception):
     """The server cannot be asked, or what answers is no RTIO; the text says why, to staff."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a device port is, and how the connection to it is protected."""
-
-    host: str
-    port: int
-    tls: str
-    certificate: str
-
-    @classmethod
-    def of(cls, server: RtioServer) -> "Target":
-        """Return the target that a server's row describes."""
-        return cls(server.host, server.port, server.tls, server.certificate)
 
 
 def verify_request(identifier: str, secret: str) -> bytes:
@@ -89,8 +73,8 @@ def _der(certificate: str) -> bytes:
 class TakeOver:
     """One attempt: `ask` returns RTIO's code, `close` ends the connection a moment later."""
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, server: RtioServer) -> None:
+        self._server = server
         self._writer: asyncio.StreamWriter | None = None
 
     async def ask(self, identifier: str, secret: str) -> int:
@@ -117,17 +101,17 @@ class TakeOver:
             raise Unreachable(_("no connection: %s") % reason) from None
 
     async def _connect(self) -> asyncio.StreamReader:
-        target = self.target
-        context = tls_of(target.tls, target.certificate)
+        server = self._server
+        context = tls_of(server.tls, server.certificate)
         reader, self._writer = await asyncio.open_connection(
-            target.host, target.port, ssl=context, server_hostname=target.host if context else None
+            server.host, server.port, ssl=context, server_hostname=server.host if context else None
         )
         peer: Any = self._writer.get_extra_info("peername")
-        if target.tls == TlsMode.NONE and not is_near(peer[0]):
+        if server.tls == TlsMode.NONE and not is_near(peer[0]):
             raise Unreachable(_("its address is outside private networks, and TLS is off"))
-        if target.tls == TlsMode.PINNED:
+        if server.tls == TlsMode.PINNED:
             shown = self._writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            if shown != _der(target.certificate):
+            if shown != _der(server.certificate):
                 raise Unreachable(_("TLS failed: it shows another certificate"))
         return reader
 
