@@ -140,7 +140,8 @@ def chapter(name: str) -> Chapter | None:
             title = text
         elif opening.tag == "h2":
             sections.append((anchor, text))
-    body = markdown.renderer.render(_without_title(tokens), markdown.options, {})
+    shown = tokens[3:] if tokens and tokens[0].tag == "h1" else tokens  # the page has the title
+    body = markdown.renderer.render(shown, markdown.options, {})
     # What is wider than the page is scrolled, by keys as well.
     body = body.replace("<pre>", '<pre tabindex="0">').replace("</table>", "</table></div>")
     body = body.replace("<table>", '<div class="scrolls" tabindex="0"><table>')
@@ -155,11 +156,6 @@ def slug(heading: str) -> str:
 
 def _text_of(inline: "Token") -> str:
     return "".join(one.content for one in inline.children or ())
-
-
-def _without_title(tokens: "list[Token]") -> "list[Token]":
-    """Leave out the heading of the document, which the page has as its own."""
-    return tokens[3:] if tokens and tokens[0].tag == "h1" else tokens
 
 
 def _lead_within_the_handbook(inline: "Token") -> None:

@@ -46,7 +46,7 @@ class TokenAuthentication(BaseAuthentication):
             guesses.check()
         address, now = source_address(request.META), timezone.now()
         verdict = ApiToken.objects.verify(text, address, now)
-        if verdict.is_guess:
+        if verdict.outcome is TokenOutcome.UNKNOWN:  # whoever sent it knew no secret
             guesses.count()
         token = verdict.token
         if token is None or verdict.outcome is not TokenOutcome.VERIFIED:

@@ -68,11 +68,6 @@ class TokenVerdict(NamedTuple):
     outcome: TokenOutcome
     token: "ApiToken | None" = None
 
-    @property
-    def is_guess(self) -> bool:
-        """Whether the text was no token of ours: whoever sent it knew no secret."""
-        return self.outcome is TokenOutcome.UNKNOWN
-
 
 class ApiTokenQuerySet(RevocableQuerySet["ApiToken"]):
     def ending(self, now: datetime, until: datetime) -> Iterator[Ending]:

@@ -124,7 +124,7 @@ def another(text: str) -> str:
 # How a right token is spoilt, and where it is used from; each is refused alike.
 SPOILT: dict[str, Callable[[ApiToken, str], str]] = {
     "another secret": lambda token, text: another(text),
-    "unknown": lambda token, text: token_text.generate().text,
+    "unknown": lambda token, text: token_text.generate()[1],
     "ended": lambda token, text: (token.revoke(by="ops") and text) or "",
     "owner disabled": lambda token, text: _set(token.owner, is_active=False) or text,
     "owner no staff any more": lambda token, text: _set(token.owner, is_staff=False) or text,
