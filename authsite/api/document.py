@@ -6,7 +6,6 @@ whoever connects a backend has no staff account.
 
 import json
 from functools import cache
-from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
@@ -18,16 +17,11 @@ from drf_spectacular.generators import SchemaGenerator
 
 
 @cache
-def document() -> dict[str, Any]:
+def rendered() -> bytes:
     """Return the document, made once a process: it depends on the code alone. In English."""
     with translation.override("en"):
-        schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
-    return schema
-
-
-@cache
-def rendered() -> bytes:
-    return json.dumps(document(), ensure_ascii=False).encode()
+        document = SchemaGenerator().get_schema(request=None, public=True)
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 @login_not_required
