@@ -108,24 +108,20 @@ def _next_step(request: HttpRequest, explanation: Explanation) -> tuple[Any, str
     if reason is Reason.DENIED and explanation.decider and may("acl.change_commandpermission"):
         address = reverse("admin:acl_commandpermission_change", args=[explanation.decider.pk])
         return _("Change the rule that denies it"), address
-    unknown = {
-        Reason.UNKNOWN_SOURCE: asked.source,
-        Reason.UNKNOWN_DESTINATION: asked.destination,
-    }.get(reason)
-    if unknown and may("devices.add_device"):
-        address = f"{reverse('admin:devices_device_add')}?{urlencode({'identifier': unknown})}"
+    at_source = reason in {Reason.UNKNOWN_SOURCE, Reason.DISABLED_SOURCE}
+    end = asked.source if at_source else asked.destination
+    is_unknown = reason in {Reason.UNKNOWN_SOURCE, Reason.UNKNOWN_DESTINATION}
+    if is_unknown and may("devices.add_device"):
+        address = f"{reverse('admin:devices_device_add')}?{urlencode({'identifier': end})}"
         return _("Register it"), address
     ends = dict(
         Device.objects.filter(identifier__in=[asked.source, asked.destination]).values_list(
             "identifier", "pk"
         )
     )
-    disabled = {
-        Reason.DISABLED_SOURCE: asked.source,
-        Reason.DISABLED_DESTINATION: asked.destination,
-    }.get(reason)
-    if disabled in ends and may("devices.change_device"):
-        return _("Enable it"), reverse("admin:devices_device_enable", args=[ends[disabled]])
+    is_disabled = reason in {Reason.DISABLED_SOURCE, Reason.DISABLED_DESTINATION}
+    if is_disabled and end in ends and may("devices.change_device"):
+        return _("Enable it"), reverse("admin:devices_device_enable", args=[ends[end]])
     if reason is not Reason.NO_RULE or not may("acl.add_commandpermission"):
         return None
     filled: dict[str, Any] = {

@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 from django.db.models import Q
 
 from acl.models import CommandPermission
-from devices.management.base import RegistryCommand, named
+from devices.management.base import RegistryCommand, fields_of, named
 
 
 class Command(RegistryCommand):
@@ -37,10 +37,7 @@ class Command(RegistryCommand):
                 "source": rule.source_text,
                 "destination": rule.destination_text,
                 "command": rule.command_text,
-                "enabled": rule.enabled,
-                "valid_from": rule.valid_from,
-                "valid_until": rule.valid_until,
-                "note": rule.note,
+                **fields_of(rule, "enabled", "valid_from", "valid_until", "note"),
             }
             for rule in found
         ]

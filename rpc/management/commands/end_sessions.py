@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
-from devices.management.base import RegistryCommand, named
+from devices.management.base import RegistryCommand, fields_of, named
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
 from rpc.rtio.models.session_ending import can_be_ended
 from rpc.rtio.session_ending import SessionEnder, request_endings
@@ -63,12 +63,9 @@ class Command(RegistryCommand):
             {
                 "receipts": [
                     {
-                        "identifier": row.identifier,
+                        **fields_of(row, "identifier", "state", "attempts", "detail"),
                         "server": row.server.name,
-                        "state": row.state,
                         "ended_after_ms": row.ended_after,
-                        "attempts": row.attempts,
-                        "detail": row.detail,
                     }
                     for row in receipts
                 ]
