@@ -119,15 +119,15 @@ def test_its_codes_and_limits_are_those_of_the_code() -> None:
         assert range(asked[member]["minLength"], asked[member]["maxLength"] + 1) == length
     token = schemas["TokenRequest"]["properties"]["deviceid"]
     assert range(token["minLength"], token["maxLength"] + 1) == JwtIssuer.deviceid_length
-    for view, question, answer in (
+    for rtio, question, answer in (
         (DeviceVerifier, "VerificationRequest", "Verification"),
         (HubConfiger, "HubRequest", "HubAnswer"),
         (JwtIssuer, "TokenRequest", "TokenAnswer"),
     ):
-        assert schemas[question]["properties"]["method"] == {"const": view.method}
+        assert schemas[question]["properties"]["method"] == {"const": rtio.method}
         for schema in (question, answer):
             number = schemas[schema]["properties"]["id"]
-            assert range(number["minimum"], number["maximum"] + 1) == range(view.id_limit)
+            assert range(number["minimum"], number["maximum"] + 1) == range(rtio.id_limit)
     assert expires["default"] == JwtIssuer.expires_range.stop - 1
     assert schemas["Id"]["maximum"] == frames.MAX_ID
     assert schemas["FrameVersion1"]["properties"]["cmds"]["maxItems"] == frames.MAX_COMMANDS
