@@ -155,8 +155,8 @@ def last_admitted(identifiers: Collection[str]) -> dict[str, str]:
 def may_connect_again(rows: Collection[SessionEnding]) -> set[str]:
     """Return the identifiers of those that were enabled, or registered, again meanwhile."""
     named = {row.identifier for row in rows if row.cause in (Cause.DISABLED, Cause.DELETED)}
-    enabled = Device.objects.filter(identifier__in=named, enabled=True) if named else None
-    return set(enabled.values_list("identifier", flat=True)) if enabled is not None else set()
+    enabled = Device.objects.enabled().filter(identifier__in=named)
+    return set(enabled.values_list("identifier", flat=True))
 
 
 # --- The one-time secret --------------------------------------------------------------------
@@ -317,9 +317,9 @@ def _may_have_been_connected(rows: Sequence[SessionEnding]) -> set[int]:
     any other that was ever seen may have been connected anywhere.
     """
     unknown = {row.identifier for row in rows if not row.admitted_here}
-    elsewhere = last_admitted(unknown) if unknown else {}
-    unseen = Device.objects.filter(identifier__in=unknown, last_seen=None) if unknown else None
-    never = set(unseen.values_list("identifier", flat=True)) if unseen is not None else set()
+    elsewhere = last_admitted(unknown)
+    unseen = Device.objects.filter(identifier__in=unknown, last_seen=None)
+    never = set(unseen.values_list("identifier", flat=True))
     return {
         row.pk
         for row in rows
