@@ -6,15 +6,16 @@ whatever a batch did to them: a secret cannot come back, and what was revoked st
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models, transaction
-from django.db.models import Max, Q
+from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -31,8 +32,6 @@ from devices.history.models import (
 from devices.history.timeline import CHANGES
 
 MAX_UNDONE = 20_000  # changes of one batch
-
-May = Callable[[str, type[models.Model]], bool]  # "change" or "delete" rows of a model
 
 
 @dataclass(slots=True)
@@ -154,37 +153,193 @@ def _joined(*parts: str) -> str:
     return ": ".join(filter(None, parts))
 
 
-@dataclass(slots=True)
-class Left:
+class Left(NamedTuple):
     """Rows that an undo leaves as they are, and why."""
 
     why: str
     names: list[str]
 
 
-@dataclass(slots=True)
 class Plan:
-    """What undoing a batch would do; `apply` does it."""
+    """What undoing a batch would do, as far as an account may; `apply` does it."""
 
-    set_back: dict[type[models.Model], list[tuple[Any, Any, list[Any]]]] = field(
-        default_factory=dict
-    )
-    deleted: dict[type[models.Model], list[Any]] = field(default_factory=dict)
-    leaving: list[Any] = field(default_factory=list)  # memberships
-    joining: list[Any] = field(default_factory=list)
-    _left: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    def leave(self, name: str, why: str) -> None:
-        self._left[why].append(name)
+    def __init__(
+        self, number: UUID, user: Any, changes: Mapping[Any, list[Any]], *, lock: bool
+    ) -> None:
+        self.set_back: dict[type[models.Model], list[tuple[Any, Any, list[Any]]]] = {}
+        self.deleted: dict[type[models.Model], list[Any]] = {}
+        self.leaving: list[Any] = []  # memberships
+        self.joining: list[Any] = []
+        self._left: dict[str, list[str]] = defaultdict(list)
+        self._number, self._user, self._lock = number, user, lock
+        self._visible = visible_to(user)
+        rows = {one: made for one, made in changes.items() if not one.is_link}
+        self._created: dict[Any, set[int]] = {
+            one.instance_type: {row.id for row in made if row.history_type == ChangeType.CREATED}
+            for one, made in rows.items()
+        }
+        for historical, made in rows.items():
+            self._plan_rows(historical, made)
+        for historical, made in changes.items():
+            if historical.is_link:
+                self._plan_links(historical, made)
 
     @property
     def left(self) -> list[Left]:
-        return [Left(why, names) for why, names in self._left.items()]
+        return [Left(*one) for one in self._left.items()]
 
     @property
     def total(self) -> int:
         rows = (*self.set_back.values(), *self.deleted.values(), self.leaving, self.joining)
         return sum(map(len, rows))
+
+    def leave(self, name: str, why: str) -> None:
+        self._left[why].append(name)
+
+    def _may(self, verb: str, model: Any) -> bool:
+        """Whether the account may change, or delete, rows of a model."""
+        name = f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
+        return history_of(model) in self._visible and self._user.has_perm(name)
+
+    def _plan_rows(self, historical: Any, changes: Sequence[Any]) -> None:
+        """Plan what becomes of the rows of one model."""
+        model, names = historical.instance_type, Names(changes)
+        first = {change.id: change for change in reversed(changes)}
+        last = {change.id: change for change in changes}
+        if not getattr(model, "restored_fields", ()):
+            for change in last.values():
+                if not self._goes_with_owner(historical, change):
+                    why = _("Keys, certificates and what belongs to them stay as they are.")
+                    self.leave(names.subject(change), why)
+            return
+        stored = model._default_manager.order_by().filter(pk__in=last)
+        if self._lock:
+            stored = stored.select_for_update(of=("self",))
+        current = {row.pk: row for row in stored}
+        later, needed = _later(historical, last), self._needed(model)
+        before = former_rows(first.values())
+        for pk, change in last.items():
+            row, begun = current.get(pk), first[pk].history_type == ChangeType.CREATED
+            fields: list[Any] = []
+            if begun and (change.history_type == ChangeType.DELETED or row is None):
+                continue  # it is not there, as before
+            why = self._why_left(change, row, later, needed if begun else None)
+            if not (why or begun):
+                why, fields = _way_back_of(row, change, before.get(pk))
+            if why:
+                self.leave(names.subject(change), why)
+            elif fields:
+                self.set_back.setdefault(model, []).append((row, before[pk], fields))
+            elif begun:
+                self.deleted.setdefault(model, []).append(row)
+
+    def _why_left(
+        self, change: Any, row: Any, later: Mapping[int, str], needed: Mapping[int, str] | None
+    ) -> str:
+        """Return why a row stays as it is; empty where it need not.
+
+        `needed` says why rows that the batch created cannot go; None of one that it changed.
+        """
+        if change.history_type == ChangeType.DELETED:
+            return _("What was deleted is not restored.")
+        if row is None:
+            return _("It was deleted since.")
+        if row.pk in later:
+            return _("%(user)s changed it since.") % {"user": later[row.pk] or "—"}
+        if needed is not None and row.pk in needed:
+            return needed[row.pk]
+        if needed is not None and getattr(row, "last_seen", None):
+            return _("It has connected since: disable it instead.")
+        if not self._may("change" if needed is None else "delete", type(row)):
+            return _("Your account may not do this.")
+        return ""
+
+    def _goes_with_owner(self, historical: Any, change: Any) -> bool:
+        """Whether a credential belongs to a row that the same batch created, and goes with it."""
+        owners = [historical._meta.get_field(name) for name in historical.owners]
+        return any(
+            getattr(change, owner.attname) in self._created.get(owner.related_model, ())
+            for owner in owners
+        )
+
+    def _needed(self, model: Any) -> dict[int, str]:
+        """Return why created rows cannot go: others refer to them, or belonged to them since."""
+        found: dict[int, str] = {}
+        created = self._created[model]
+        if not created:
+            return found
+        for historical in all_histories():
+            owners = [historical._meta.get_field(name) for name in historical.owners]
+            for owner in owners if historical.is_link else ():
+                if owner.related_model is model:
+                    since = historical.objects.filter(**{f"{owner.name}__in": created})
+                    since = since.exclude(batch=self._number).order_by()
+                    pks = since.values_list(owner.attname, flat=True)
+                    found |= dict.fromkeys(pks, _("Its groups or members changed since."))
+        for relation in model._meta.related_objects:
+            if not relation.one_to_many:
+                continue
+            other: Any = relation.related_model
+            referring = other._default_manager.order_by().filter(
+                **{f"{relation.field.name}__in": created}
+            )
+            what = {"what": other._meta.verbose_name_plural}
+            own = self._created.get(other, set())
+            changed = self._changed_besides(other, own)
+            within: dict[int, int] = {}
+            for owner, pk in referring.values_list(relation.field.attname, "pk"):
+                if pk not in own:
+                    found[owner] = _("Something refers to it since: %(what)s.") % what
+                elif pk in changed:
+                    found[owner] = _("What belongs to it changed since: %(what)s.") % what
+                elif other is model:
+                    within[pk] = owner
+            while more := {owner for pk, owner in within.items() if pk in found} - found.keys():
+                found |= dict.fromkeys(
+                    more, _("What belongs to it changed since: %(what)s.") % what
+                )
+        return found
+
+    def _changed_besides(self, model: Any, keys: set[int]) -> set[int]:
+        """Return which of these rows something else than the batch changed, as a revocation."""
+        if not keys or not keeps_history(model):
+            return set()
+        changes = history_of(model).objects.filter(CHANGES, id__in=keys)
+        return set(changes.exclude(batch=self._number).order_by().values_list("id", flat=True))
+
+    def _plan_links(self, historical: Any, changes: Sequence[Any]) -> None:
+        """Plan which rows part that came together, and the other way round."""
+        membership = historical.instance_type
+        owner = historical.tracked_fields[0].related_model
+        fields = [one.attname for one in historical.tracked_fields]
+        pair = attrgetter(*fields)
+        names = Names(changes)
+        last = {pair(change): change for change in changes}
+        if self._lock:  # whoever puts devices into groups locks them, too
+            owners = owner._default_manager.select_for_update(of=("self",), no_key=True)
+            list(owners.filter(pk__in={one[0] for one in last}).order_by("pk").values_list("pk"))
+        ends = [set(keys) for keys in zip(*last, strict=True)]
+        of_these = {f"{name}__in": keys for name, keys in zip(fields, ends, strict=True)}
+        there = {pair(row): row for row in membership._default_manager.filter(**of_these)}
+        numbered = historical.objects.filter(**of_these).order_by().values_list(*fields)
+        newest = {tuple(row[:-1]): row[-1] for row in numbered.annotate(Max("history_id"))}
+        known = [
+            set(one.related_model._default_manager.filter(pk__in=ids).values_list("pk", flat=True))
+            for one, ids in zip(historical.tracked_fields, ends, strict=True)
+        ]
+        deleted = {row.pk for row in self.deleted.get(owner, ())}
+        for key, change in last.items():
+            came = change.history_type == ChangeType.CREATED
+            if key[0] in deleted or came != (key in there):
+                continue  # it goes with its device, or is as it was before already
+            if newest[key] > change.history_id:
+                self.leave(names.subject(change), _("It was changed since."))
+            elif not self._may("change", owner):
+                self.leave(names.subject(change), _("Your account may not do this."))
+            elif came:
+                self.leaving.append(there[key])
+            elif all(one in ids for one, ids in zip(key, known, strict=True)):
+                self.joining.append(membership(**dict(zip(fields, key, strict=True))))
 
 
 def plan(number: UUID, user: Any, *, lock: bool = False) -> Plan | None:
@@ -195,148 +350,32 @@ def plan(number: UUID, user: Any, *, lock: bool = False) -> Plan | None:
     Rows that the user may not change or delete, or whose history they may not read, are left. A
     constant number of statements for each model.
     """
-
-    def may(verb: str, model: type[models.Model]) -> bool:
-        name = f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
-        return history_of(model) in visible and user.has_perm(name)
-
-    visible = visible_to(user)
-    found = Plan()
-    links: dict[Any, list[Any]] = {}
-    rows: dict[Any, list[Any]] = {}
+    changes: dict[Any, list[Any]] = {}
     for historical in all_histories():
-        changes = list(
-            historical.objects.filter(CHANGES, batch=number).order_by("history_id")[
-                : MAX_UNDONE + 1
-            ]
-        )
-        if changes:
-            (links if historical.is_link else rows)[historical] = changes
-    if not (links or rows) or sum(map(len, (*links.values(), *rows.values()))) > MAX_UNDONE:
+        made = historical.objects.filter(CHANGES, batch=number).order_by("history_id")
+        if found := list(made[: MAX_UNDONE + 1]):
+            changes[historical] = found
+    if not 0 < sum(map(len, changes.values())) <= MAX_UNDONE:
         return None
-    created = {
-        historical.instance_type: {
-            change.id for change in changes if change.history_type == ChangeType.CREATED
-        }
-        for historical, changes in rows.items()
-    }
-    for historical, changes in rows.items():
-        _plan_rows(found, historical, changes, created, may, lock=lock)
-    for historical, changes in links.items():
-        _plan_links(found, historical, changes, may, lock=lock)
-    return found
+    return Plan(number, user, changes, lock=lock)
 
 
-@dataclass(slots=True)
-class _Rows:
-    """The rows of one model that a batch changed, and what is known of them."""
-
-    model: Any
-    first: dict[int, Any]  # changes of the batch, by row
-    last: dict[int, Any]
-    current: dict[int, Any]
-    later: dict[int, str]  # who changed them since
-    blocked: dict[int, str]  # why those that the batch created cannot go
-
-    def why_left(self, pk: int, *, begun: bool, may: May) -> str:
-        """Return why a row stays as it is; empty where it need not."""
-        row = self.current.get(pk)
-        if self.last[pk].history_type == ChangeType.DELETED:
-            return _("What was deleted is not restored.")
-        if row is None:
-            return _("It was deleted since.")
-        if pk in self.later:
-            return _("%(user)s changed it since.") % {"user": self.later[pk] or "—"}
-        if begun and pk in self.blocked:
-            return self.blocked[pk]
-        if begun and getattr(row, "last_seen", None):
-            return _("It has connected since: disable it instead.")
-        if not may("delete" if begun else "change", self.model):
-            return _("Your account may not do this.")
-        return ""
-
-
-def _plan_rows(
-    found: Plan,
-    historical: Any,
-    changes: list[Any],
-    created: dict[type[models.Model], set[int]],
-    may: May,
-    *,
-    lock: bool,
-) -> None:
-    """Add to the plan what becomes of the rows of one model."""
-    model = historical.instance_type
-    names, allowed = Names(changes), getattr(model, "restored_fields", ())
-    first, last = {change.id: change for change in reversed(changes)}, {c.id: c for c in changes}
-    if not allowed:
-        for change in last.values():
-            if not _goes_with(historical, change, created):
-                why = _("Keys, certificates and what belongs to them stay as they are.")
-                found.leave(names.subject(change), why)
-        return
-    stored = model._default_manager.order_by().filter(pk__in=last)
-    if lock:
-        stored = stored.select_for_update(of=("self",))
-    rows = _Rows(
-        model,
-        first,
-        last,
-        {row.pk: row for row in stored},
-        _later(historical, last),
-        _dependants(model, created, changes[0].batch) if created[model] else {},
-    )
-    before = former_rows(first.values())
-    deleted: list[Any] = []
-    set_back: list[tuple[Any, Any, list[Any]]] = []
-    for pk, change in last.items():
-        begun = first[pk].history_type == ChangeType.CREATED
-        if begun and (change.history_type == ChangeType.DELETED or pk not in rows.current):
-            continue  # it is not there, as before
-        if why := rows.why_left(pk, begun=begun, may=may):
-            found.leave(names.subject(change), why)
-        elif begun:
-            deleted.append(rows.current[pk])
-        else:
-            subject = (names.subject(change), rows.current[pk], change, before.get(pk))
-            _plan_back(found, set_back, subject, allowed)
-    if deleted:
-        found.deleted[model] = deleted
-    if set_back:
-        found.set_back[model] = set_back
-
-
-def _plan_back(
-    found: Plan,
-    set_back: list[tuple[Any, Any, list[Any]]],
-    changed: tuple[str, Any, Any, Any],
-    allowed: Sequence[str],
-) -> None:
-    name, row, change, former = changed
+def _way_back_of(row: Any, change: Any, former: Any) -> tuple[str, list[Any]]:
+    """Return which fields are set back to what a row said before, or why none can be."""
     if former is None:
-        found.leave(name, _("What it said before is not on record any more."))
-        return
+        return _("What it said before is not on record any more."), []
     fields = [
         one
         for one in change.tracked_fields
-        if one.name in allowed and getattr(former, one.attname) != getattr(change, one.attname)
+        if one.name in change.instance_type.restored_fields
+        and getattr(former, one.attname) != getattr(change, one.attname)
     ]
     if any(getattr(row, one.attname) != getattr(change, one.attname) for one in fields):
-        found.leave(name, _("It says something else by now."))
-    elif fields:
-        set_back.append((row, former, fields))
+        return _("It says something else by now."), []
+    return "", fields
 
 
-def _goes_with(historical: Any, change: Any, created: dict[Any, set[int]]) -> bool:
-    """Whether a credential belongs to a row that the same batch created, and goes with it."""
-    return any(
-        getattr(change, historical._meta.get_field(owner).attname)
-        in created.get(historical._meta.get_field(owner).related_model, ())
-        for owner in historical.owners
-    )
-
-
-def _later(historical: Any, last: dict[int, Any]) -> dict[int, str]:
+def _later(historical: Any, last: Mapping[int, Any]) -> dict[int, str]:
     """Return who changed rows after these changes, by row."""
     newest = dict(
         historical.objects.filter(CHANGES, id__in=last)
@@ -345,99 +384,11 @@ def _later(historical: Any, last: dict[int, Any]) -> dict[int, str]:
         .annotate(Max("history_id"))
     )
     since = {pk: top for pk, top in newest.items() if top > last[pk].history_id}
-    users = dict(
-        historical.objects.filter(pk__in=since.values()).values_list("pk", "history_user_id")
-        if since
-        else ()
-    )
+    if not since:
+        return {}
+    rows = historical.objects.filter(pk__in=since.values())
+    users = dict(rows.values_list("pk", "history_user_id"))
     return {pk: users[top] for pk, top in since.items()}
-
-
-def _dependants(
-    model: Any, created: dict[type[models.Model], set[int]], number: UUID
-) -> dict[int, str]:
-    """Return which created rows others refer to that the batch did not create, or not alone."""
-    found: dict[int, str] = {}
-    for historical in all_histories():
-        owners = [historical._meta.get_field(name) for name in historical.owners]
-        for owner in owners if historical.is_link else ():
-            if owner.related_model is model:
-                since = historical.objects.filter(**{f"{owner.name}__in": created[model]})
-                pks = since.exclude(batch=number).order_by().values_list(owner.attname, flat=True)
-                found |= dict.fromkeys(pks, _("Its groups or members changed since."))
-    for relation in model._meta.related_objects:
-        if not relation.one_to_many:
-            continue
-        other: Any = relation.related_model
-        referring = other._default_manager.order_by().filter(
-            **{f"{relation.field.name}__in": created[model]}
-        )
-        what = {"what": other._meta.verbose_name_plural}
-        own = created.get(other, set())
-        changed = _changed_besides(other, own, number)
-        within: dict[int, int] = {}
-        for owner, pk in referring.values_list(relation.field.attname, "pk"):
-            if pk not in own:
-                found[owner] = _("Something refers to it since: %(what)s.") % what
-            elif pk in changed:
-                found[owner] = _("What belongs to it changed since: %(what)s.") % what
-            elif other is model:
-                within[pk] = owner
-        while more := {owner for pk, owner in within.items() if pk in found} - found.keys():
-            found |= dict.fromkeys(more, _("What belongs to it changed since: %(what)s.") % what)
-    return found
-
-
-def _changed_besides(model: Any, keys: set[int], number: UUID) -> set[int]:
-    """Return which of these rows something else than the batch changed, such as a revocation."""
-    if not keys or not keeps_history(model):
-        return set()
-    changes = history_of(model).objects.filter(CHANGES, id__in=keys).exclude(batch=number)
-    return set(changes.order_by().values_list("id", flat=True))
-
-
-def _plan_links(found: Plan, historical: Any, changes: list[Any], may: May, *, lock: bool) -> None:
-    """Add to the plan which rows part that came together, and the other way round."""
-    membership = historical.instance_type
-    owner = historical.tracked_fields[0].related_model
-    fields = [one.attname for one in historical.tracked_fields]
-
-    def pair(row: Any) -> tuple[int, ...]:
-        return tuple(getattr(row, name) for name in fields)
-
-    names = Names(changes)
-    last = {pair(change): change for change in changes}
-    if lock:  # whoever puts devices into groups locks them, too
-        owners = owner._default_manager.select_for_update(of=("self",), no_key=True)
-        list(owners.filter(pk__in={one[0] for one in last}).order_by("pk").values_list("pk"))
-    keys = Q(**{f"{fields[0]}__in": {one[0] for one in last}})
-    keys &= Q(**{f"{fields[1]}__in": {one[1] for one in last}})
-    there = {pair(row): row for row in membership._default_manager.filter(keys)}
-    newest = {
-        tuple(row[:-1]): row[-1]
-        for row in historical.objects.filter(keys)
-        .order_by()
-        .values_list(*fields)
-        .annotate(Max("history_id"))
-    }
-    known = [
-        set(one.related_model._default_manager.filter(pk__in=ids).values_list("pk", flat=True))
-        for one, ids in zip(historical.tracked_fields, zip(*last, strict=True), strict=True)
-    ]
-    gone = {row.pk for rows in found.deleted.values() for row in rows}
-    deleted = {row.pk for row in found.deleted.get(owner, ())} if gone else set()
-    for key, change in last.items():
-        came = change.history_type == ChangeType.CREATED
-        if key[0] in deleted or came != (key in there):
-            continue  # it goes with its device, or is as it was before already
-        if newest[key] > change.history_id:
-            found.leave(names.subject(change), _("It was changed since."))
-        elif not may("change", owner):
-            found.leave(names.subject(change), _("Your account may not do this."))
-        elif came:
-            found.leaving.append(there[key])
-        elif all(one in ids for one, ids in zip(key, known, strict=True)):
-            found.joining.append(membership(**dict(zip(fields, key, strict=True))))
 
 
 def apply(plan_: Plan) -> None:
