@@ -157,7 +157,8 @@ class RegistrySchema(AutoSchema):
             without.add(412)  # many rows have their `if_match` in the body
         if not required.get("If-Match"):
             without.add(428)
-        if "{" not in self.path and not self.view.names_row:
+        names_row = self.view.names_row and self.method not in READING
+        if "{" not in self.path and not names_row:
             without.add(404)
         problems = (int(name.removeprefix("Problem")) for name in common_parts()["responses"])
         return [status for status in problems if status not in without]

@@ -6,14 +6,17 @@ from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, Validat
 from django.db.models import Q
 from django.utils.translation import gettext as _
 from django_filters.rest_framework import FilterSet
+from drf_spectacular.helpers import forced_singular_serializer
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.viewsets import ViewSetMixin
 
 from devices.api.base.filters import KEY, CharFilter, KeyFilter, MomentFilter, check
-from devices.api.base.pagination import PAGE_SIZE, KeyPagination
+from devices.api.base.pagination import KeyPagination
 from devices.api.base.permissions import grant_of, narrowed
 from devices.api.base.problems import Conflict, ParameterError
 from devices.api.base.serializers import (
@@ -63,6 +66,41 @@ class ChangesSerializer(Serializer):
     results = ChangeSerializer(many=True)
 
 
+class ChangeNameSerializer(Serializer):
+    """A change, as the list of changes names it."""
+
+    model = CharField(help_text="Such as devices.device.")
+    id = IntegerField(min_value=1, max_value=2**63 - 1)
+
+
+class UndoneSerializer(Serializer):
+    """A row that was set back, and each field as it was and as it is now."""
+
+    model = CharField()
+    row = IntegerField()
+    fields_changed = FieldChangeSerializer(many=True)
+
+
+class BatchSerializer(Serializer):
+    """What one request, command or import changed, by the `batch` of its changes."""
+
+    batch = UUIDField()
+
+
+class LeftSerializer(Serializer):
+    """How many rows stay as they are, and why."""
+
+    why = CharField()
+    rows = IntegerField()
+
+
+class UndoneBatchSerializer(Serializer):
+    """How many rows are as they were before, and what is left."""
+
+    undone = IntegerField()
+    left = LeftSerializer(many=True)
+
+
 VERBS = ("view", "change", "delete")  # what undoing a batch may need
 
 
@@ -74,22 +112,21 @@ class ChangesFilters(FilterSet):
     until = MomentFilter()
 
 
-class ChangesView(ApiView):
+class ChangesViewSet(ViewSetMixin, ApiView):
     """Changes of rows that the account may see, latest first.
 
     `model` (such as `devices.device`) with `row` names a row, `device` all that is a device's,
     `user` whose changes, `since` and `until` from when.
     """
 
-    permissions = {"get": ()}  # those on each history say whether it is read
-    parameters = {"get": ("cursor", "limit", "model", *ChangesFilters.base_filters)}
+    names_row = True
+    # Those on each history say whether it is read, those on its model whether a change is undone.
+    permissions = {"list": (), "restore": (), "undo": (), "undo_batch": ()}
+    parameters = {"list": ("cursor", "limit", "model", *ChangesFilters.base_filters)}
 
     @extend_schema(
-        operation_id="changes_list",
-        responses=ChangesSerializer,
+        responses=forced_singular_serializer(ChangesSerializer),
         parameters=[
-            OpenApiParameter("cursor", str, description="Where to go on: take it from `next`."),
-            OpenApiParameter("limit", PAGE_SIZE, description="Changes on a page."),
             OpenApiParameter("model", str, description="Such as devices.device."),
             OpenApiParameter("row", KEY, description="The key of a row of the model."),
             OpenApiParameter("device", KEY, description="All that is a device's."),
@@ -98,7 +135,7 @@ class ChangesView(ApiView):
             OpenApiParameter("until", OpenApiTypes.DATETIME, description="Before then."),
         ],
     )
-    def get(self, request: Request) -> Response:
+    def list(self, request: Request) -> Response:
         """Return a page of changes, and the cursor of the next one."""
         filters = ChangesFilters(request.query_params, queryset=Device.objects.none())
         check(filters)
@@ -110,6 +147,51 @@ class ChangesView(ApiView):
         page = timeline.latest(where, KeyPagination().get_page_size(request), after)
         changes = ChangeSerializer(page.entries, many=True)
         return Response({"next": self._next(request, page.older), "results": changes.data})
+
+    @extend_schema(request=ChangeNameSerializer, responses=UndoneSerializer)
+    @action(detail=False, methods=["post"])
+    def restore(self, request: Request) -> Response:
+        """Set a row back to what it said after a change, whatever was changed since.
+
+        The permissions to change such rows and to read their history are needed.
+        """
+        return self._set_back(request, undoes_change=False)
+
+    @extend_schema(request=ChangeNameSerializer, responses=UndoneSerializer)
+    @action(detail=False, methods=["post"])
+    def undo(self, request: Request) -> Response:
+        """Undo one change of a row, as far as what it wrote still stands.
+
+        The permissions to change such rows and to read their history are needed.
+        """
+        return self._set_back(request, undoes_change=True)
+
+    @extend_schema(request=BatchSerializer, responses=UndoneBatchSerializer)
+    @action(detail=False, methods=["post"], url_path="undo-batch")
+    def undo_batch(self, request: Request) -> Response:
+        """Undo what one request, command or import changed, as far as nothing changed it since.
+
+        Rows that the account may not change or delete, or whose history it may not read, are left.
+        """
+        number, grant = self.asked(BatchSerializer)["batch"], grant_of(request)
+        visible = visible_to(self)
+        if not visible:
+            raise PermissionDenied
+        if not any(one.objects.filter(batch=number).exists() for one in visible):
+            raise NotFound
+        touched = [_named(one.instance_type, verb) for one in visible for verb in VERBS]
+        if grant is not None and any(map(grant.narrows, touched)):
+            raise PermissionDenied(_("A limit of the token keeps it to some devices."))
+
+        plan = undoing.plan(number, self, lock=True)
+        if plan is None:
+            raise Conflict(_("It has too many changes to be undone here."), code="too-many")
+        for model, rows in plan.deleted.items():
+            self.check_deletable(model._default_manager.filter(pk__in=[row.pk for row in rows]))
+        with self.because(undoing.batch_reason(self._reason())):
+            undoing.apply(plan)
+        left = [{"why": one.why, "rows": len(one.names)} for one in plan.left]
+        return Response({"undone": plan.total, "left": left})
 
     @staticmethod
     def _next(request: Request, older: Cursor | None) -> str | None:
@@ -156,38 +238,11 @@ class ChangesView(ApiView):
         own = "device" if historical.is_link else "id"
         return Q(**{f"{own}__in": reached.order_by().values("pk")})
 
-
-class ChangeNameSerializer(Serializer):
-    """A change, as the list of changes names it."""
-
-    model = CharField(help_text="Such as devices.device.")
-    id = IntegerField(min_value=1, max_value=2**63 - 1)
-
-
-class UndoneSerializer(Serializer):
-    """A row that was set back, and each field as it was and as it is now."""
-
-    model = CharField()
-    row = IntegerField()
-    fields_changed = FieldChangeSerializer(many=True)
-
-
-class WayBackView(ApiView):
-    """Changes that are undone, one row at a time. (docs/history.md)
-
-    The permissions to change such rows and to read their history are needed. What was deleted does
-    not come back, and credentials stay as they are.
-    """
-
-    names_row = True
-    permissions = {"post": ()}  # the model of the change says which are needed
-    undoes_change = False
-
-    def _set_back(self, request: Request) -> Response:
+    def _set_back(self, request: Request, *, undoes_change: bool) -> Response:
         asked = self.asked(ChangeNameSerializer)
         model = self._model(asked["model"])
         try:
-            way = undoing.way_back(model, asked["id"], undoes_change=self.undoes_change)
+            way = undoing.way_back(model, asked["id"], undoes_change=undoes_change)
         except ObjectDoesNotExist:
             raise NotFound from None
         if not narrowed(request, model._default_manager.filter(pk=way.row.pk)).exists():
@@ -219,91 +274,6 @@ class WayBackView(ApiView):
         if not (self.may(_named(historical, "view")) and self.may(_named(model, "change"))):
             raise PermissionDenied
         return model
-
-
-class RestoreView(WayBackView):
-    """The state that a change left."""
-
-    @extend_schema(
-        operation_id="changes_restore", request=ChangeNameSerializer, responses=UndoneSerializer
-    )
-    def post(self, request: Request) -> Response:
-        """Set a row back to what it said after a change, whatever was changed since.
-
-        The permissions to change such rows and to read their history are needed.
-        """
-        return self._set_back(request)
-
-
-class UndoView(WayBackView):
-    """One change, and no other."""
-
-    undoes_change = True
-
-    @extend_schema(
-        operation_id="changes_undo", request=ChangeNameSerializer, responses=UndoneSerializer
-    )
-    def post(self, request: Request) -> Response:
-        """Undo one change of a row, as far as what it wrote still stands.
-
-        The permissions to change such rows and to read their history are needed.
-        """
-        return self._set_back(request)
-
-
-class BatchSerializer(Serializer):
-    """What one request, command or import changed, by the `batch` of its changes."""
-
-    batch = UUIDField()
-
-
-class LeftSerializer(Serializer):
-    """How many rows stay as they are, and why."""
-
-    why = CharField()
-    rows = IntegerField()
-
-
-class UndoneBatchSerializer(Serializer):
-    """How many rows are as they were before, and what is left."""
-
-    undone = IntegerField()
-    left = LeftSerializer(many=True)
-
-
-class UndoBatchView(ApiView):
-    """What was changed together."""
-
-    names_row = True
-    permissions = {"post": ()}  # rows that the account may not change or delete are left
-
-    @extend_schema(
-        operation_id="changes_undo_batch", request=BatchSerializer, responses=UndoneBatchSerializer
-    )
-    def post(self, request: Request) -> Response:
-        """Undo what one request, command or import changed, as far as nothing changed it since.
-
-        Rows that the account may not change or delete, or whose history it may not read, are left.
-        """
-        number, grant = self.asked(BatchSerializer)["batch"], grant_of(request)
-        visible = visible_to(self)
-        if not visible:
-            raise PermissionDenied
-        if not any(one.objects.filter(batch=number).exists() for one in visible):
-            raise NotFound
-        touched = [_named(one.instance_type, verb) for one in visible for verb in VERBS]
-        if grant is not None and any(map(grant.narrows, touched)):
-            raise PermissionDenied(_("A limit of the token keeps it to some devices."))
-
-        plan = undoing.plan(number, self, lock=True)
-        if plan is None:
-            raise Conflict(_("It has too many changes to be undone here."), code="too-many")
-        for model, rows in plan.deleted.items():
-            self.check_deletable(model._default_manager.filter(pk__in=[row.pk for row in rows]))
-        with self.because(undoing.batch_reason(self._reason())):
-            undoing.apply(plan)
-        left = [{"why": one.why, "rows": len(one.names)} for one in plan.left]
-        return Response({"undone": plan.total, "left": left})
 
 
 def _named(model: Any, verb: str) -> str:

@@ -5,7 +5,7 @@ from django.urls import path
 from devices.api.authorities import AuthorityViewSet, RevocationListViewSet
 from devices.api.base.problems import nothing_here
 from devices.api.base.views import router
-from devices.api.changes import ChangesView, RestoreView, UndoBatchView, UndoView
+from devices.api.changes import ChangesViewSet
 from devices.api.credentials import CertificateViewSet, KeyViewSet
 from devices.api.devices import DeviceViewSet
 from devices.api.groups import GroupViewSet
@@ -19,15 +19,12 @@ router.register("certificates", CertificateViewSet)
 router.register("trust-anchors", AuthorityViewSet)
 router.register("revocation-lists", RevocationListViewSet)
 router.register("jobs", JobViewSet)
+router.register("changes", ChangesViewSet, basename="changes")
 router.register("events", EventViewSet, basename="events")
 
 
 urlpatterns = [
     *router.urls,
-    path("changes", ChangesView.as_view(), name="changes"),
-    path("changes/restore", RestoreView.as_view(), name="restore"),
-    path("changes/undo", UndoView.as_view(), name="undo"),
-    path("changes/undo-batch", UndoBatchView.as_view(), name="undo-batch"),
     path("", nothing_here),
     path("<path:rest>", nothing_here),
 ]
