@@ -59,33 +59,17 @@ class Load:
         self.rests_until = time.monotonic() + rest
 
 
-class Worker(Generic[Attempt]):
-    """Makes attempts; subclasses say which (`run`), how (`attempt`), and at which host."""
+class BackgroundThread:
+    """Works in a thread of its process; subclasses say what is to be done (`run`)."""
 
-    name: str  # of its threads
+    name: str  # of the thread
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._connections: threading.Thread | None = None  # where the loop runs
-        self._done: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()  # None: look for work
-        self._loads: defaultdict[int, Load] = defaultdict(Load)  # by the host's primary key
 
     def run(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
         """Work in this thread until `done`, or for so long; return whether it is done."""
-        raise NotImplementedError
-
-    async def attempt(self, attempt: Attempt) -> None:
-        """Make an attempt, and put it into `_done`."""
-        raise NotImplementedError
-
-    def host_of(self, attempt: Attempt) -> int:
-        """Return the primary key of the host that an attempt is at."""
-        raise NotImplementedError
-
-    def has_failed(self, attempt: Attempt) -> bool:
-        """Whether an attempt that is over counts as a failure of its host."""
         raise NotImplementedError
 
     def serve(self) -> None:
@@ -109,6 +93,29 @@ class Worker(Generic[Attempt]):
             connection.close()
             if not done():
                 time.sleep(PAUSE)
+
+
+class Worker(BackgroundThread, Generic[Attempt]):
+    """Makes attempts; subclasses say which (`run`), how (`attempt`), and at which host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connections: threading.Thread | None = None  # where the loop runs
+        self._done: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()  # None: look for work
+        self._loads: defaultdict[int, Load] = defaultdict(Load)  # by the host's primary key
+
+    async def attempt(self, attempt: Attempt) -> None:
+        """Make an attempt, and put it into `_done`."""
+        raise NotImplementedError
+
+    def host_of(self, attempt: Attempt) -> int:
+        """Return the primary key of the host that an attempt is at."""
+        raise NotImplementedError
+
+    def has_failed(self, attempt: Attempt) -> bool:
+        """Whether an attempt that is over counts as a failure of its host."""
+        raise NotImplementedError
 
     def begin(self, attempt: Attempt) -> None:
         """Have an attempt made in the event loop."""

@@ -38,11 +38,7 @@ def forget(now: datetime) -> dict[str, int]:
     return found
 
 
-def _old_events(now: datetime) -> int:
-    return stream.prune(now - timedelta(days=settings.EVENT_DAYS))
-
-
-FORGETS["events"] = _old_events
+FORGETS["events"] = lambda now: stream.prune(now - timedelta(days=settings.EVENT_DAYS))
 FORGETS["jobs"] = Job.objects.forget
 FORGETS["idempotent answers"] = IdempotentAnswer.objects.forget
 

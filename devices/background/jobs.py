@@ -7,7 +7,6 @@ progress is seen while nothing is committed. A process that dies leaves nothing 
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from devices import history
+from devices.background.attempts import BackgroundThread
 from devices.background.housekeeping import Housekeeper
 from devices.credentials import hashing
 from devices.credentials.sealing import seal, unseal
@@ -28,7 +28,6 @@ from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options, Progress
 from devices.transfer.tables import read
 
-POLL = 1.0  # seconds between looks for work
 PROGRESS_EVERY = 0.5  # seconds between notes of progress
 BATCH = 1000  # devices that are deleted between two of them
 WRITING, DELETING = "write", "delete"  # stages in the transaction of the change
@@ -225,17 +224,20 @@ def report(run: Import) -> dict[str, Any]:
     }
 
 
-class JobWorker:
+class JobWorker(BackgroundThread):
     """Does jobs in the background of a server process, one by one, and deletes what is too old."""
 
+    name = "jobs"
+
     def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
+        super().__init__()
         self.housekeeper = Housekeeper()
 
-    def serve(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
-            self._thread.start()
+    def run(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
+        self.housekeeper.look()
+        while self.run_one():
+            connection.close()
+        return done()
 
     def run_one(self) -> bool:
         """Do the next job in this thread; return whether there was one."""
@@ -243,21 +245,6 @@ class JobWorker:
         if job is not None:
             do(job)
         return job is not None
-
-    def _run(self) -> None:
-        while True:
-            try:
-                self.housekeeper.look()
-                worked = self.run_one()
-            except Error as error:
-                log.error("jobs cannot be done now: %s", " ".join(str(error).split()))  # noqa: TRY400
-                worked = False
-            except Exception:  # whatever it is, the thread must go on
-                log.exception("a job failed")
-                worked = False
-            connection.close()
-            if not worked:
-                time.sleep(POLL)
 
 
 worker = JobWorker()
