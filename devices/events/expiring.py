@@ -13,6 +13,7 @@ from django.db import transaction
 
 from devices.events.kinds import Kind
 from devices.events.models import Event, EventStream
+from devices.events.recording import with_groups
 from devices.history.context import circumstances
 
 DAYS = (30, 7, 1)
@@ -49,21 +50,17 @@ def _expiring(label: str, since: datetime, until: datetime, days: int) -> list[E
     )
     if label == "devices.certificate":
         rows = rows.filter(pin="certificate")  # the pin of a public key never expires
-    listed = list(rows.select_related("device").order_by("not_after"))
-    groups: dict[int, list[int]] = {}
-    memberships = apps.get_model("devices.Device").groups.through._default_manager
-    for device, group in memberships.filter(
-        device__in={row.device_id for row in listed}
-    ).values_list("device_id", "devicegroup_id"):
-        groups.setdefault(device, []).append(group)
+    listed = list(rows.order_by("not_after"))
+    keys = {row.device_id for row in listed}
+    devices = with_groups(apps.get_model("devices.Device")._default_manager.filter(pk__in=keys))
     return [
         Event(
             kind=Kind.CREDENTIAL_EXPIRING,
-            groups=sorted(groups.get(row.device_id, ())),
+            groups=sorted(groups),
             data={
                 "model": label,
                 "id": row.pk,
-                "device": {"id": row.device_id, "identifier": row.device.identifier},
+                "device": {"id": row.device_id, "identifier": identifier},
                 "label": row.label,
                 "not_after": row.not_after,
                 "days": days,
@@ -71,4 +68,6 @@ def _expiring(label: str, since: datetime, until: datetime, days: int) -> list[E
             },
         )
         for row in listed
+        if row.device_id in devices
+        for identifier, groups in [devices[row.device_id]]
     ]

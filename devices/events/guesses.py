@@ -14,6 +14,7 @@ from django.db import transaction
 from devices.database.write_behind import WriteBehindWorker
 from devices.events.kinds import Kind
 from devices.events.models import Event
+from devices.events.recording import with_groups
 
 TOLD_EVERY = 15 * 60  # seconds
 MAX_NAMES = 1000  # that a process collects between two writes
@@ -49,15 +50,9 @@ class GuessWorker(WriteBehindWorker[list[str]]):
     def write(self, batch: list[str]) -> None:
         """Leave an event for each registered device that has had none for TOLD_EVERY seconds."""
         devices = apps.get_model("devices.Device")._default_manager
-        found: dict[str, tuple[int, set[int]]] = {}
-        for pk, identifier, group in devices.filter(identifier__in=batch).values_list(
-            "pk", "identifier", "groups"
-        ):
-            groups = found.setdefault(identifier, (pk, set()))[1]
-            if group is not None:
-                groups.add(group)
+        found = with_groups(devices.filter(identifier__in=batch))
         with transaction.atomic():
-            for identifier, (pk, groups) in found.items():
+            for pk, (identifier, groups) in found.items():
                 if cache.add(f"guessed:{_digest(identifier)}", True, TOLD_EVERY):
                     Event.objects.record(
                         Kind.CREDENTIAL_GUESSED,

@@ -113,11 +113,7 @@ class EventStream(models.Model):
     @classmethod
     def held(cls) -> "EventStream":
         """Return the row, locked until the transaction ends."""
-        row = cls.objects.select_for_update().filter(pk=1).first()
-        if row is None:
-            EventStream.objects.bulk_create([EventStream(pk=1)], ignore_conflicts=True)
-            row = cls.objects.select_for_update().get(pk=1)
-        return row
+        return cls.objects.select_for_update().get_or_create(pk=1)[0]
 
 
 def number() -> int:

@@ -5,7 +5,6 @@ change of a recorded model leaves one. An event holds what the history holds, wh
 without its long texts. (docs/events.md)
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -98,111 +97,82 @@ def _write(
 ) -> None:
     """Write the events of changes: of a row, what holds its recorded fields, and what was done.
 
-    `common` is what all of them say: who made the changes, from where and why.
+    `common` is what all of them say: who made the changes, from where and why. A statement for the
+    devices that they name and their groups, one for groups that they name.
     """
-    model = historical.instance_type
-    noun = NOUNS[model._meta.label_lower]
+    label = historical.instance_type._meta.label_lower
+    fields = list(historical.tracked_fields)
+    shown = [
+        field
+        for field in fields
+        if not isinstance(field, models.TextField) and (label, field.name) != (DEVICE, "attributes")
+    ]
+
+    def named(value: Any, what: str) -> set[int]:
+        """Return the keys of the devices, or groups, that a row names."""
+        columns = (field.attname for field in fields if _referred(field) == what)
+        return {getattr(value, column) for column in columns} - {None}
+
+    def devices_of(value: Any) -> set[int]:
+        return {value.id} if label == DEVICE else named(value, DEVICE)
+
     values = [value for _row, value, _change_type in changes]
-    named = _Named(model, historical.tracked_fields, values)
+    devices = _named_devices(set().union(*map(devices_of, values)))
+    names = {
+        DEVICE: {pk: identifier for pk, (identifier, _groups) in devices.items()},
+        GROUP: _names_of_groups({pk for value in values for pk in named(value, GROUP)}),
+    }
     events: list[Event] = []
     for row, value, change_type in changes:
         before = befores.get(row.pk)
-        verb = (
-            row.event_verb(change_type, before)
-            if hasattr(row, "event_verb")
-            else change_type.name.lower()
-        )
-        data = named.document(value)
+        data: dict[str, Any] = {"model": label}
+        for field in shown:
+            said, what = getattr(value, field.attname), _referred(field)
+            if what in NAMES and said is not None:
+                data[field.name] = {"id": said, NAMES[what]: names[what].get(said, "")}
+            else:
+                data[field.name] = said
         if change_type is ChangeType.CHANGED:
-            data["changed"] = None if before is None else named.changed(value, before)
-        events.append(
-            Event(
-                kind=Kind(f"{noun}.{verb}"),
-                groups=named.groups_of(value),
-                data={**data, **common},
-            )
-        )
+            data["changed"] = None if before is None else _changed(fields, value, before)
+        groups = {value.id} if label == GROUP else named(value, GROUP)
+        groups.update(*(devices[pk][1] for pk in devices_of(value) if pk in devices))
+        verb = getattr(row, "event_verb", lambda kind, _before: kind.name.lower())
+        kind = Kind(f"{NOUNS[label]}.{verb(change_type, before)}")
+        events.append(Event(kind=kind, groups=sorted(groups), data={**data, **common}))
     Event.objects.bulk_create(events)
 
 
-class _Named:
-    """Rows of one model as events show them, with the names of what they refer to.
+def _referred(field: Any) -> str:
+    """Return the model that a field refers to, by its label; empty where it refers to none."""
+    return str(field.related_model._meta.label_lower) if field.is_relation else ""
 
-    A statement for the devices that they name and their groups, one for groups that they name.
-    """
 
-    def __init__(self, model: Any, fields: Iterable[Any], values: Sequence[Any]) -> None:
-        self._model = model
-        self._label: str = model._meta.label_lower
-        self._fields = [
-            field
-            for field in fields
-            if not isinstance(field, models.TextField)
-            and (self._label != DEVICE or field.name != "attributes")
-        ]
-        self._all_fields = list(fields)
-        self._names: dict[str, dict[int, str]] = {DEVICE: {}, GROUP: {}}
-        self._groups: dict[int, list[int]] = defaultdict(list)
-        self._look_up_devices(values)
-        self._look_up_groups(values)
+def _changed(fields: Iterable[Any], value: Any, before: Row) -> list[str]:
+    """Return the names of the fields that differ from those before."""
+    return [one.name for one in fields if getattr(value, one.attname) != before[one.attname]]
 
-    def _refers_to(self, label: str) -> list[str]:
-        """Return the columns that refer to devices, or to groups."""
-        return [
-            field.attname
-            for field in self._all_fields
-            if field.is_relation and field.related_model._meta.label_lower == label
-        ]
 
-    def _devices_of(self, value: Any) -> list[int]:
-        if self._label == DEVICE:
-            return [value.id]
-        return [pk for name in self._refers_to(DEVICE) if (pk := getattr(value, name)) is not None]
+def with_groups(devices: "models.QuerySet[Any]") -> dict[int, tuple[str, list[int]]]:
+    """Return the identifiers of devices and the groups that they are in, in one statement."""
+    found: dict[int, tuple[str, list[int]]] = {}
+    for pk, identifier, group in devices.order_by().values_list("pk", "identifier", "groups"):
+        groups = found.setdefault(pk, (identifier, []))[1]
+        if group is not None:
+            groups.append(group)
+    return found
 
-    def _look_up_devices(self, values: Sequence[Any]) -> None:
-        """Find what the devices in question are called, and the groups that they are in."""
-        wanted = {pk for value in values for pk in self._devices_of(value)}
-        for pk in list(wanted):
-            if gone := (_leaving.get() or {}).get(pk):
-                self._names[DEVICE][pk], self._groups[pk] = gone
-                wanted.discard(pk)
-        if wanted:
-            devices = apps.get_model(DEVICE)._default_manager.order_by().filter(pk__in=wanted)
-            for pk, identifier, group in devices.values_list("pk", "identifier", "groups"):
-                self._names[DEVICE][pk] = identifier
-                if group is not None:
-                    self._groups[pk].append(group)
 
-    def _look_up_groups(self, values: Sequence[Any]) -> None:
-        wanted = {getattr(value, name) for value in values for name in self._refers_to(GROUP)}
-        wanted.discard(None)
-        if wanted:
-            groups = apps.get_model(GROUP)._default_manager.order_by().filter(pk__in=wanted)
-            self._names[GROUP].update(groups.values_list("pk", "name"))
+def _named_devices(keys: set[int]) -> dict[int, tuple[str, list[int]]]:
+    """Return the same of devices by their keys; of those that are leaving, as it was noted."""
+    leaving = _leaving.get() or {}
+    found = {pk: leaving[pk] for pk in keys & leaving.keys()}
+    if wanted := keys - found.keys():
+        found |= with_groups(apps.get_model(DEVICE)._default_manager.filter(pk__in=wanted))
+    return found
 
-    def groups_of(self, value: Any) -> list[int]:
-        """Return the groups that an event is about, itself or by its devices."""
-        found = {group for pk in self._devices_of(value) for group in self._groups[pk]}
-        found |= {getattr(value, name) for name in self._refers_to(GROUP)} - {None}
-        if self._label == GROUP:
-            found.add(value.id)
-        return sorted(found)
 
-    def document(self, value: Any) -> dict[str, Any]:
-        data: dict[str, Any] = {"model": self._label}
-        for field in self._fields:
-            found = getattr(value, field.attname)
-            label = field.related_model._meta.label_lower if field.is_relation else ""
-            if label in NAMES and found is not None:
-                data[field.name] = {"id": found, NAMES[label]: self._names[label].get(found, "")}
-            else:
-                data[field.name] = found
-        return data
-
-    def changed(self, value: Any, before: Row) -> list[str]:
-        """Return the names of the fields that differ from those before."""
-        return [
-            field.name
-            for field in self._all_fields
-            if getattr(value, field.attname) != before[field.attname]
-        ]
+def _names_of_groups(keys: set[int]) -> dict[int, str]:
+    if not keys:
+        return {}
+    groups = apps.get_model(GROUP)._default_manager.order_by().filter(pk__in=keys)
+    return dict(groups.values_list("pk", "name"))
