@@ -31,9 +31,9 @@ from devices.admin.base.actions import BulkActionsMixin, BulkChange
 from devices.admin.base.changelist import BoundedChangeList
 from devices.admin.base.forms import CurrentForm
 from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.lists import SavedFiltersMixin
 from devices.admin.base.mixins import ChangeGuardMixin
 from devices.admin.base.rendering import CREATED, UPDATED, moment_column
-from devices.admin.base.saved_filters import SavedFiltersMixin
 from devices.models import Device, DeviceGroup
 
 # Between quotation marks of either sort, or without a space.

@@ -1,20 +1,189 @@
-"""Attributes of devices with a type: their admin, and what lists show and filter by them."""
+"""Attributes of devices with a type: their admin, a device's form, columns and filters of lists."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from django import forms
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import escape
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices.admin.attribute_fields import field_name
 from devices.admin.base.filters import CountedFilter
+from devices.admin.base.forms import (
+    ATTRIBUTE_PREFIX,
+    AttributesField,
+    CurrentForm,
+    LineInput,
+    LinesInput,
+)
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.rendering import NOTHING
 from devices.models import AttributeDefinition, AttributeType, Device
+from devices.models.attribute_definition import faults
 from devices.values import attributes
+
+NOT_SET = gettext_lazy("not set")
+
+
+class NumberField(forms.Field):
+    """A number as JSON has it: a whole one, or one with a fraction."""
+
+    widget = forms.NumberInput(attrs={"step": "any"})
+
+    def to_python(self, value: Any) -> int | float | None:
+        if value in self.empty_values:
+            return None
+        try:
+            number = Decimal(str(value).strip())
+        except InvalidOperation:
+            raise ValidationError(_("Enter a number."), code="invalid") from None
+        # Before it is written out, digit by digit.
+        if not number.is_finite() or number.adjusted() >= attributes.MAX_DIGITS:
+            raise ValidationError(attributes.NO_NUMBER, code="number")
+        return int(number) if number == number.to_integral_value() else float(number)
+
+
+class DateField(forms.DateField):
+    """A date as JSON has it: a text such as 2027-01-31."""
+
+    widget = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+    input_formats = ["%Y-%m-%d"]
+
+    def to_python(self, value: Any) -> Any:
+        found = super().to_python(value)
+        return None if found is None else found.isoformat()
+
+
+class TextField(forms.CharField):
+    """A text, with the spaces and the line ends that it has."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(strip=False, **kwargs)
+
+    def to_python(self, value: Any) -> str:
+        """Return the text; browsers send a line end as two characters."""
+        return (super().to_python(value) or "").replace("\r\n", "\n")
+
+    def validate(self, value: str) -> None:
+        super().validate(value)
+        attributes.check({"": value})
+
+
+class YesNoField(forms.NullBooleanField):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.widget.choices = [("unknown", NOT_SET), ("true", _("Yes")), ("false", _("No"))]
+
+
+def field_name(definition: AttributeDefinition) -> str:
+    return f"{ATTRIBUTE_PREFIX}{definition.pk}"
+
+
+def form_field(definition: AttributeDefinition) -> forms.Field:
+    """Return the field of an attribute, of its type; the form checks whether it is required."""
+    needed = _(" (required)") if definition.required else ""
+    common: dict[str, Any] = {
+        "label": f"{definition.name}{needed}",
+        "help_text": escape(definition.help),  # Django's pages take it for HTML
+        "required": False,
+    }
+    match definition.type:
+        case AttributeType.NUMBER:
+            return NumberField(**common)
+        case AttributeType.CHOICE:
+            options = [("", NOT_SET), *((option, option) for option in definition.options)]
+            return forms.ChoiceField(choices=options, **common)
+        case AttributeType.DATE:
+            return DateField(**common)
+        case AttributeType.YES_NO:
+            return YesNoField(**common)
+    return TextField(widget=LineInput, **common)
+
+
+class AttributesForm(CurrentForm):
+    """A device's form. Its attributes are checked as a whole; each error stands beside its field.
+
+    A stored value that is not of its type is shown among the JSON, until its field is filled in.
+    """
+
+    definitions: Sequence[AttributeDefinition] = ()
+
+    attributes = AttributesField(
+        label=gettext_lazy("Attributes"),
+        required=False,
+        help_text=gettext_lazy("Anything else, as a JSON object."),
+        widget=LinesInput,
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        instance = kwargs.get("instance")
+        self.stored: dict[str, Any] = instance.attributes if instance is not None else {}
+        own = {
+            definition.name: definition
+            for definition in self.definitions
+            if definition.holds(self.stored.get(definition.name))
+        }
+        kwargs["initial"] = {
+            "attributes": {name: value for name, value in self.stored.items() if name not in own},
+            **{field_name(definition): self.stored[name] for name, definition in own.items()},
+            **(kwargs.get("initial") or {}),
+        }
+        super().__init__(*args, **kwargs)
+        for definition in self.definitions:
+            name = field_name(definition)
+            if "\n" in str(kwargs["initial"].get(name, "")):  # one line would drop the others
+                self.fields[name].widget = LinesInput(attrs={"rows": 3})
+
+    def clean(self) -> dict[str, Any]:
+        """Put the attributes together; say beside each what is wrong with it."""
+        cleaned = super().clean()
+        others = cleaned.get("attributes")
+        if others is None:  # no JSON object, which is said
+            return cleaned
+        merged = self._merged(cleaned, others)
+        is_new = self.instance.pk is None
+        if is_new or _text_of(merged) != _text_of(self.stored):
+            for definition, fault in faults(merged, self.definitions):
+                if field_name(definition) not in self.errors:
+                    self.add_error(field_name(definition), fault)
+            self.instance.attributes = merged
+            self.changed_data.append("attributes")  # the column that is saved
+        return cleaned
+
+    def _merged(self, cleaned: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+        merged = {**others}
+        for definition in self.definitions:
+            name, attribute = field_name(definition), definition.name
+            is_changed = name in self.changed_data
+            said = cleaned.get(name) if is_changed else self.initial.get(name)
+            if said is None or (is_changed and said == ""):
+                continue
+            if attribute in others and others[attribute] not in (said, self.stored.get(attribute)):
+                text = _("“%(name)s” has a field of its own: leave it out here.")
+                self.add_error("attributes", text % {"name": attribute})
+            merged[attribute] = said
+        return merged
+
+    def _current(self, name: str) -> Any:
+        if name in {"attributes", *map(field_name, self.definitions)}:
+            return self.initial.get(name)
+        return super()._current(name)
+
+
+def attributes_form(definitions: Sequence[AttributeDefinition]) -> type[AttributesForm]:
+    """Return the form with a field for each of these attributes."""
+    fields = {field_name(definition): form_field(definition) for definition in definitions}
+    return type("DeviceForm", (AttributesForm,), {"definitions": definitions, **fields})
+
+
+def _text_of(values: Mapping[str, Any]) -> str:
+    """Return attributes as text: True and 1 are one in Python, and two in JSON."""
+    return attributes.as_text(values, sort_keys=True)
 
 
 @admin.register(AttributeDefinition)

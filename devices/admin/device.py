@@ -17,15 +17,20 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.actions import Delete, Disable, Enable, Join, Leave, RevokeAll
-from devices.admin.attribute import attribute_columns, attribute_filters, value_text
-from devices.admin.attribute_fields import attributes_form, field_name
+from devices.admin.attribute import (
+    attribute_columns,
+    attribute_filters,
+    attributes_form,
+    field_name,
+    value_text,
+)
 from devices.admin.base.actions import BulkActionsMixin
 from devices.admin.base.changelist import ANYWHERE, is_large
-from devices.admin.base.columns import ChosenColumnsMixin
-from devices.admin.base.detail_pages import DetailPageMixin
 from devices.admin.base.forms import ATTRIBUTE_PREFIX, FIELDS
 from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.lists import ChosenColumnsMixin, SavedFiltersMixin
 from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin
+from devices.admin.base.pages import DetailPageMixin
 from devices.admin.base.rendering import (
     CREATED,
     LAST_SEEN,
@@ -37,7 +42,6 @@ from devices.admin.base.rendering import (
     expiry,
     expiry_in_list,
 )
-from devices.admin.base.saved_filters import SavedFiltersMixin
 from devices.admin.credentials.issue_key import IssueKeyMixin
 from devices.admin.credentials.try_credential import TryCredentialMixin
 from devices.admin.device_list import (

@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,18 +10,18 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
+from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from devices.admin.base.changelist import OrderedChangeList, is_large
-from devices.admin.base.charts import member_bar, member_scale, scale
-from devices.admin.base.detail_pages import DetailPageMixin
+from devices.admin.base.charts import scale
 from devices.admin.base.filters import bounded_count_text, counts
 from devices.admin.base.forms import RowsField
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin
-from devices.admin.base.pages import is_key, own_page
+from devices.admin.base.pages import DetailPageMixin, is_key, own_page
 from devices.admin.base.widgets import SuggestedRows
 from devices.admin.panels import panels_of
 from devices.extension_points import Panel, Place
@@ -61,14 +61,10 @@ class MembersForm(forms.Form):
 
 @dataclass
 class Branch:
-    """A group, the groups in it, and the bar that says how many devices there are.
-
-    A device that is in several of them counts once in each.
-    """
+    """A group and the groups in it. A device that is in several of them counts once in each."""
 
     group: Any  # a DeviceGroup of `DeviceGroup.tree`
     below: "list[Branch]" = field(default_factory=list)
-    bar: SafeString | None = None
 
     @property
     def hidden(self) -> int:
@@ -79,11 +75,6 @@ class Branch:
     def members_below(self) -> int:
         """How many devices there are in the groups in it that are drawn."""
         return sum(one.group.members + one.members_below for one in self.below)
-
-    def all(self) -> "Iterator[Branch]":
-        yield self
-        for one in self.below:
-            yield from one.all()
 
 
 def branches(groups: list[DeviceGroup]) -> list[Branch]:
@@ -212,15 +203,14 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
         groups = DeviceGroup.tree(MAX_DRAWN, top)
         tops = branches(groups)
         marks = scale(max((one.group.members + one.members_below for one in tops), default=0))
-        for one in (branch for each in tops for branch in each.all()):
-            one.bar = member_bar(one.group.members, one.members_below, marks[-1])
         return self.page(
             request,
             "admin/devices/devicegroup/tree.html",
             title=_("Tree of groups"),
             original=top,
             branches=tops,
-            scale=member_scale(marks),
+            highest=marks[-1] or 1,
+            highest_text=number_format(marks[-1], force_grouping=True),
             drawn=len(groups),
             total=DeviceGroup.objects.count() if len(groups) == MAX_DRAWN else len(groups),
         )

@@ -36,6 +36,7 @@ from devices.admin.base.pages import OwnPagesMixin, download, own_page
 from devices.admin.base.reauthentication import is_recent
 from devices.background.jobs import NEEDED
 from devices.models import Device
+from devices.models.device import DeviceQuerySet
 from devices.transfer.columns import columns_of
 from devices.transfer.exporting import (
     devices_in_pieces,
@@ -351,26 +352,10 @@ class ImportExportMixin(OwnPagesMixin):
         refusal = ""
         try:
             check_choices(listed)
+            if wanted in Format.values:
+                return self._exported(devices, Format(wanted), separator)
         except ValidationError as error:
             refusal = " ".join(error.messages)
-        if wanted in Format.values and not refusal:
-            kind = Format(wanted)
-            name = f"devices-{timezone.now():%Y%m%d}.{kind}"
-            if kind != Format.XLSX:
-                by = separator if separator in SEPARATORS else ","
-                return StreamingHttpResponse(
-                    devices_in_pieces(devices, kind, by),
-                    content_type=kind.content_type,
-                    headers={"Content-Disposition": content_disposition_header(True, name)},
-                )
-            try:
-                export = export_devices(devices, kind)
-            except ValidationError as error:
-                refusal = " ".join(error.messages)
-            else:
-                answer = download(export.file, name, kind)
-                answer["X-Row-Count"] = str(export.rows)
-                return answer
         return self.page(
             request,
             "admin/devices/transfer/export.html",
@@ -382,4 +367,18 @@ class ImportExportMixin(OwnPagesMixin):
             formats=Format.choices,
             separators=SEPARATORS.items(),
             refusal=refusal,
+        )
+
+    @staticmethod
+    def _exported(devices: DeviceQuerySet, kind: Format, separator: str) -> HttpResponseBase:
+        name = f"devices-{timezone.now():%Y%m%d}.{kind}"
+        if kind == Format.XLSX:
+            export = export_devices(devices, kind)
+            answer = download(export.file, name, kind)
+            answer["X-Row-Count"] = str(export.rows)
+            return answer
+        return StreamingHttpResponse(
+            devices_in_pieces(devices, kind, separator if separator in SEPARATORS else ","),
+            content_type=kind.content_type,
+            headers={"Content-Disposition": content_disposition_header(True, name)},
         )

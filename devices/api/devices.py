@@ -46,7 +46,7 @@ from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credentials.state import revoke_credentials
 from devices.transfer.exporting import streamed, values_of
 from devices.trying import PERMISSION, try_credentials
-from devices.values import addresses, attributes
+from devices.values import attributes
 
 
 class AttributesField(serializers.JSONField):
@@ -241,14 +241,9 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
         It leaves no evidence of use. Ten tries of an account may fail in a quarter of an hour.
         """
         asked = self.asked(TrySerializer)
-        try:
-            identifier = addresses.entity_id(asked.pop("device"))
-        except addresses.AddressError as error:
-            raise ValidationError({"device": [str(error)]}) from None
-        storable = addresses.is_storable(identifier)
-        device = self.get_queryset().filter(identifier=identifier).first() if storable else None
-        if device is None:
-            raise ValidationError({"device": [_("No device “%s” is registered.") % identifier]})
+        reached: Any = self.get_queryset()
+        with within("device"):
+            device = reached.at(asked.pop("device"))
         self.spend([device])
         verdict = try_credentials(getattr(request.user, "pk", None), device, **asked)
         if verdict is None:

@@ -83,7 +83,8 @@ def find_path(
     """
     trusted = [anchor for anchor in anchors if anchor != presented.leaf]
     if not trusted:
-        raise Refused(Outcome.UNTRUSTED_ISSUER, _issuer_unknown(presented.leaf))
+        issuer = issuer_of(presented.leaf)
+        raise Refused(Outcome.UNTRUSTED_ISSUER, _("issued by %(issuer)s") % {"issuer": issuer})
     others = [certificate for certificate in presented.others if _may_issue(certificate)]
     verifier = (
         PolicyBuilder()
@@ -108,10 +109,6 @@ def _may_issue(certificate: x509.Certificate) -> bool:
     except Refused:
         return False
     return True
-
-
-def _issuer_unknown(leaf: x509.Certificate) -> str:
-    return _("issued by %(issuer)s") % {"issuer": issuer_of(leaf)}
 
 
 def _explain(candidates: Sequence[x509.Certificate], leaf: x509.Certificate, now: datetime) -> None:

@@ -57,6 +57,20 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         found = {device.identifier: device for device in rows}
         return found.get(text) or found.get(text.lower())
 
+    def at(self, address: str) -> "Device":
+        """Return the device that an address names; raises ValidationError where there is none."""
+        try:
+            identifier = addresses.entity_id(address)
+        except addresses.AddressError as error:
+            raise ValidationError(str(error)) from None
+        rows = (
+            self.filter(identifier=identifier) if addresses.is_storable(identifier) else self.none()
+        )
+        device = rows.first()
+        if device is None:
+            raise ValidationError(_("No device “%s” is registered.") % identifier)
+        return device
+
     def with_name_prefix(self, prefix: str) -> "DeviceQuerySet":
         """Return those whose name begins so, in upper or lower case; PostgreSQL has an index."""
         return self.filter(name__istartswith=prefix)

@@ -12,8 +12,7 @@ from devices.credentials.hashing import Scheme
 from devices.models import Certificate, PreSharedKey
 from devices.models.credentials.certificate import Pin
 from devices.models.credentials.pre_shared_key import MAX_LIVE_CHOSEN
-from devices.transfer.findings import Findings
-from devices.transfer.rows import Entry, Known
+from devices.transfer.rows import Entry, Findings, Known
 
 
 class CredentialCells:

@@ -10,8 +10,8 @@ from django.utils.translation import gettext as _
 
 from devices.models import DeviceGroup
 from devices.models.group import MAX_DEPTH
-from devices.transfer.findings import Findings
 from devices.transfer.formats import Record
+from devices.transfer.rows import Findings
 
 MAX_GROUPS = 2_000  # in a file; each is saved by itself
 

@@ -27,10 +27,9 @@ from devices.models import AttributeDefinition, Certificate, Device
 from devices.models.credentials.pre_shared_key import HINT_CHARACTERS
 from devices.transfer.columns import EMPTY, FIELDS, READERS, is_damaged
 from devices.transfer.credential_cells import CredentialCells
-from devices.transfer.findings import Findings
 from devices.transfer.formats import Record
 from devices.transfer.group_rows import GroupRows
-from devices.transfer.rows import Entry, Known
+from devices.transfer.rows import Entry, Findings, Known
 
 BATCH = 2_000
 NAMING = {"", "identifier", "group"}  # columns of problems that say why a row names nothing
@@ -43,10 +42,6 @@ class Progress(NamedTuple):
     stage: str
     done: int
     total: int | None = None
-
-
-def _ignore(step: Progress) -> None:
-    """Report progress to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +72,7 @@ class Import(Findings):
         reason: str = "",
         most_hashes: int | None = None,
         admit_secrets: Callable[[], None] | None = None,
-        progress: Callable[[Progress], None] = _ignore,
+        progress: Callable[[Progress], None] = lambda _step: None,
         now: datetime | None = None,
         origin: history.Origin = history.Origin.IMPORT,
     ) -> None:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO
 
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from devices.transfer import texts
@@ -75,12 +76,12 @@ def write(
     columns: Sequence[str],
     rows: Iterable[Row],
     kind: Format,
-    separator: str = ",",
+    *,
+    most: int | None = None,
 ) -> int:
     """Write a table and return its number of rows.
 
-    `separator`, one of SEPARATORS, stands between the cells of CSV. Raises ValidationError where a
-    workbook would have too many.
+    Raises ValidationError where there are more than `most`, or than a workbook is written with.
     """
     if kind == Format.XLSX:
         from devices.transfer import workbooks  # 15 MB, which most servers never need
@@ -90,10 +91,15 @@ def write(
 
     def counted() -> Iterator[Row]:
         nonlocal written
-        for written, row in enumerate(rows, 1):  # noqa: B007 (it is counted)
+        for written, row in enumerate(rows, 1):
+            if most is not None and written > most:
+                text = _(
+                    "These are more than %(most)d rows: narrow them down, or use the command line."
+                )
+                raise ValidationError(text, params={"most": most})
             yield row
 
     text = io.TextIOWrapper(file, "utf-8", newline="")
-    text.writelines(texts.lines(columns, counted(), kind, separator))
+    text.writelines(texts.lines(columns, counted(), kind))
     text.detach()  # `file` stays open
     return written

@@ -63,7 +63,7 @@ def read(content: bytes, layout: Layout) -> Iterator[Record]:
         ) from None
     try:
         shown = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
-        tables = [sheet for sheet in shown if _is_filled(sheet)]
+        tables = [sheet for sheet in shown if _first_row(sheet)]
         groups = [sheet for sheet in tables if sheet.title.lower() == "groups"]
         first, *others = [sheet for sheet in tables if sheet not in groups] or [None]
         for sheet in others:
@@ -91,10 +91,6 @@ def _first_row(sheet: Any) -> list[str]:
         if row > MAX_SHEET_ROWS:
             break
     return []
-
-
-def _is_filled(sheet: Any) -> bool:
-    return bool(_first_row(sheet))
 
 
 def _looks_like_table(sheet: Any, layout: Layout) -> bool:

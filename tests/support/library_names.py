@@ -69,14 +69,12 @@ NAMES = [
         "devices/admin/import_export.py",
         "what a list raises for an address that makes no sense",
     ),
-    Name(
-        f"{ADMIN}.options", "IS_POPUP_VAR", "devices/admin/base/detail_pages.py", "forms in pop-ups"
-    ),
+    Name(f"{ADMIN}.options", "IS_POPUP_VAR", "devices/admin/base/pages.py", "forms in pop-ups"),
     Name(f"{ADMIN}.helpers", "ACTION_CHECKBOX_NAME", "devices/admin/base/pages.py", "of a list"),
-    Name(f"{ADMIN}.utils", "label_for_field", "devices/admin/base/columns.py", "heads of columns"),
-    Name(f"{ADMIN}.views.main", "ORDER_VAR", "devices/admin/base/saved_filters.py", "of a list"),
-    Name(f"{ADMIN}.views.main", "PAGE_VAR", "devices/admin/base/saved_filters.py", "of a list"),
-    Name(f"{ADMIN}.views.main", "SEARCH_VAR", "devices/admin/base/saved_filters.py", "of a list"),
+    Name(f"{ADMIN}.utils", "label_for_field", "devices/admin/base/lists.py", "heads of columns"),
+    Name(f"{ADMIN}.views.main", "ORDER_VAR", "devices/admin/base/lists.py", "of a list"),
+    Name(f"{ADMIN}.views.main", "PAGE_VAR", "devices/admin/base/lists.py", "of a list"),
+    Name(f"{ADMIN}.views.main", "SEARCH_VAR", "devices/admin/base/lists.py", "of a list"),
     Name(
         f"{ADMIN}.widgets", "AdminSplitDateTime", "devices/admin/base/forms.py", "looks as Django's"
     ),

@@ -1,10 +1,9 @@
 """Lists that stay quick with a million rows: what narrows them, how far they go and sort."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
@@ -15,11 +14,11 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.template.loader import get_template
 from django.utils.formats import number_format
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _
 
-from devices.admin.base.columns import column_key
 from devices.admin.base.filters import MAX_COUNTED, CountedFilter
+from devices.admin.base.lists import column_key
 from devices.values.moments import parse_moment
 
 MAX_LISTED = 10_000  # rows that the pages of a list reach; a search or a filter reaches the rest
@@ -29,8 +28,7 @@ MAX_SCANNED = 50_000  # rows in which a search looks for a text anywhere unless 
 ANYWHERE = "*"  # at the beginning of a search: look everywhere, not at beginnings only
 
 
-@dataclass(frozen=True, slots=True)
-class Chip:
+class Chip(NamedTuple):
     """One thing that narrows a list, and the address of the list without it."""
 
     title: str
@@ -38,16 +36,8 @@ class Chip:
     without: str
 
 
-@dataclass(frozen=True, slots=True)
-class Narrowed:
-    """What a list could be narrowed by, as drawn, and what it is narrowed by now."""
-
-    filters: list[SafeString]
-    chips: list[Chip]
-
-
-def narrowed(cl: Any) -> Narrowed:
-    """Return the filters of a list, each as its own template draws it, and those in use."""
+def narrowed(cl: Any) -> dict[str, Any]:
+    """Return the `filters` of a list, as their templates draw them, and `chips` of those in use."""
     filters, chips, known = [], [], set()
     for spec in cl.filter_specs:
         choices = list(spec.choices(cl))
@@ -62,7 +52,7 @@ def narrowed(cl: Any) -> Narrowed:
     for name, values in cl.get_filters_params().items():
         if name not in known and values:
             chips.append(_linked(cl, name, values))
-    return Narrowed(filters, chips)
+    return {"filters": filters, "chips": chips}
 
 
 def check_choices(cl: Any) -> None:
@@ -198,27 +188,23 @@ class OrderedChangeList(ChangeList):
             vars(self.queryset)["found"] = len(self.found_keys)
         paginator: Any = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
         if getattr(paginator, "is_capped", False) or self.counts_many():
-            self.sortable_by = [name for name in self._sortable() if self._is_quick(name)]
+            shown = map(column_key, self.list_display)
+            usual = [one for one in shown if self.sortable_by is None or one in self.sortable_by]
+            self.sortable_by = [
+                one for one in usual if self._has_index(self.get_ordering_field(one))
+            ]
             asked = self.queryset.query.order_by
             if ORDER_VAR in self.params and not all(map(self._has_index, asked)):
                 del self.params[ORDER_VAR]
-                usual = self.get_ordering(request, self.root_queryset.order_by())
+                ordering = self.get_ordering(request, self.root_queryset.order_by())
                 found = paginator.found
-                self.queryset = self.queryset.order_by(*usual)
+                self.queryset = self.queryset.order_by(*ordering)
                 vars(self.queryset)["found"] = found
         super().get_results(request)
 
     def counts_many(self) -> bool:
         """Whether a column sorts by what takes long to count, however few rows there are."""
         return False
-
-    def _sortable(self) -> Sequence[Any]:
-        shown = map(column_key, self.list_display)
-        return [name for name in shown if self.sortable_by is None or name in self.sortable_by]
-
-    def _is_quick(self, name: str) -> bool:
-        field = self.get_ordering_field(name)
-        return field is not None and self._has_index(field)
 
     def _has_index(self, order: Any) -> bool:
         """Whether an order is that of an index over the whole table."""

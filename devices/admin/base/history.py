@@ -36,7 +36,7 @@ from devices.history import ChangeType, Origin, history_of, timeline, undoing, v
 from devices.history.timeline import Cursor, Entry
 from devices.models import Device
 from devices.models.dependants import dependants, links, not_deletable
-from devices.transfer.changes import export_changes
+from devices.transfer.exporting import export_changes
 from devices.transfer.formats import Format
 from devices.values.text import isolated
 
@@ -54,14 +54,11 @@ class HistoryMixin(OwnPagesMixin):
 
     history_in_batches = False  # whether what was changed together is one entry of a row's history
 
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+    def log_addition(self, request: HttpRequest, *_said: Any) -> Any:
         """Leave it to the history."""
 
-    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        """Leave it to the history."""
-
-    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        """Leave it to the history."""
+    log_change: Any = log_addition
+    log_deletions: Any = log_addition
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         context["history_is_hidden"] = not self.may_see_history(request)
@@ -80,7 +77,7 @@ class HistoryMixin(OwnPagesMixin):
         return _asking_why(super().changelist_view(request, *args, **kw), self.model)
 
     def may_see_history(self, request: HttpRequest) -> bool:
-        return _may_see(request, history_of(self.model))
+        return history_of(self.model) in visible_to(request.user)
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -229,16 +226,9 @@ def history_panel(request: HttpRequest, device: Device) -> Panel | None:
 
 
 def _visible(request: HttpRequest, model: type[Model], pk: int) -> dict[Any, Q]:
-    return {
-        historical: condition
-        for historical, condition in timeline.of(model, pk).items()
-        if _may_see(request, historical)
-    }
-
-
-def _may_see(request: HttpRequest, historical: Any) -> bool:
-    """Whether staff may read a history, of one row like of all."""
-    return historical in visible_to(request.user)
+    """Return the histories about a row that staff may read, as they may those of all rows."""
+    may = visible_to(request.user)
+    return {one: where for one, where in timeline.of(model, pk).items() if one in may}
 
 
 def shown(entry: Entry) -> dict[str, Any]:

@@ -186,16 +186,15 @@ class SaveChangedFieldsMixin:
 
         The same row, or one that conflicts with it: some models check again when they save.
         """
+        text = _("Somebody saved the same at this moment. Nothing was saved: look again.")
         try:
             return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
-        except IntegrityError:
-            text = _("Somebody saved the same at this moment. Nothing was saved: look again.")
         except ValidationError as error:
             text = " ".join(error.messages)
-        except OperationalError as error:
-            if getattr(error.__cause__, "sqlstate", None) != DEADLOCK:
+        except (IntegrityError, OperationalError) as error:
+            is_deadlock = getattr(error.__cause__, "sqlstate", None) == DEADLOCK
+            if not (isinstance(error, IntegrityError) or is_deadlock):
                 raise
-            text = _("Somebody saved the same at this moment. Nothing was saved: look again.")
         messages.error(request, text)
         return HttpResponseRedirect(request.get_full_path())
 

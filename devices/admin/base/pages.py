@@ -9,15 +9,18 @@ from typing import IO, Any, TypeVar, cast
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.core.exceptions import PermissionDenied
 from django.db.models import BigIntegerField, Model, QuerySet
-from django.http import FileResponse, HttpRequest, HttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from devices.transfer.formats import Format
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+EDITS = "edit"  # in the address of a row: its form, not its page
 # Among what is sent: why, for the history; templates/admin/reason_row.html has the field.
 REASON = "_change_reason"
 
@@ -99,6 +102,50 @@ class OwnPagesMixin(admin.ModelAdmin):
     ) -> TemplateResponse:
         context = {"opts": self.opts, **context}
         return site_page(self.admin_site, request, template, status=status, **context)
+
+
+class DetailPageMixin(OwnPagesMixin):
+    """Shows a row as a page; the form is at the same address with `?edit=1`.
+
+    `detail_template` extends admin/devices/detail_page.html; `detail_context` fills it.
+    """
+
+    detail_template: str
+
+    def detail_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the page of a row; its form where that is asked for, or sent."""
+        is_form = request.method == "POST" or EDITS in request.GET or IS_POPUP_VAR in request.GET
+        row = None if is_form else self.get_object(request, object_id)
+        if row is None:  # a form, or nothing there, which Django says in its own way
+            return super().change_view(request, object_id, form_url, extra_context)
+        if not self.has_view_or_change_permission(request, row):
+            raise PermissionDenied
+        context = {
+            "title": str(row),
+            "original": row,
+            "media": self.media,
+            "has_change_permission": self.has_change_permission(request, row),
+            "has_delete_permission": self.has_delete_permission(request, row),
+            **self.detail_context(request, row),
+            **(extra_context or {}),
+        }
+        return self.page(request, self.detail_template, **context)
+
+    def response_post_save_change(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        if not self.has_view_or_change_permission(request, obj):
+            return redirect("admin:index")
+        return redirect(url_name(self.opts, "change"), obj.pk)
+
+    response_post_save_add = response_post_save_change
 
 
 def is_key(text: str) -> bool:

@@ -6,9 +6,8 @@ from django.contrib import admin
 from django.contrib.admin.widgets import AutocompleteSelect, AutocompleteSelectMultiple
 from django.db.models import Model
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
 
 from devices.admin.base.forms import RowsField
 from devices.admin.base.pages import is_key
@@ -65,29 +64,16 @@ class TypedMixin:
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
         """Draw both; what named no row stands in the second."""
-        drawn = super().render(name, value, attrs, renderer)  # type: ignore[misc]
+        drawn: SafeString = super().render(name, value, attrs, renderer)  # type: ignore[misc]
         values = value if isinstance(value, list | tuple) else [value]
         refused = "\n".join(one for one in map(str, values) if not is_key(one) and one != "None")
-        return format_html(
-            '{}<noscript><label class="typed">{} {}</label></noscript>',
-            drawn,
-            self._asks(),
-            format_html(
-                '<textarea name="{}{}" rows="2">{}</textarea>'
-                if self.allow_multiple_selected
-                else '<input type="text" name="{}{}" maxlength="255" value="{}">',
-                name,
-                TYPED,
-                refused,
-            ),
-        )
-
-    def _asks(self) -> str:
-        if self._named_by == "identifier":
-            several, one = _("whole identifiers, one a line:"), _("the whole identifier:")
-        else:
-            several, one = _("whole names, one a line:"), _("the whole name:")
-        return several if self.allow_multiple_selected else one
+        context = {
+            "name": f"{name}{TYPED}",
+            "refused": refused,
+            "several": self.allow_multiple_selected,
+            "by_identifier": self._named_by == "identifier",
+        }
+        return drawn + render_to_string("admin/devices/typed.html", context)
 
 
 class SuggestedRow(TypedMixin, AutocompleteSelect):

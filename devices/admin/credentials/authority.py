@@ -25,12 +25,13 @@ from devices.admin.base.rendering import (
     expiry,
     moment,
 )
-from devices.admin.credentials import previews
 from devices.admin.credentials.expiry import EndsFilter
 from devices.admin.credentials.presented import (
     CertificatePreviewMixin,
     PresentedForm,
     RegisterForm,
+    preview_of_anchor,
+    preview_of_list,
 )
 from devices.credentials import crl, x509
 from devices.models import CertificateAuthority, RevokedSerial
@@ -40,7 +41,7 @@ MAX_CARRIED_LENGTH = 1024 * 1024  # characters of a list that a preview brings a
 
 
 class CertificateAuthorityForm(RegisterForm):
-    preview_of = staticmethod(previews.of_anchor)
+    preview_of = staticmethod(preview_of_anchor)
 
     class Meta:
         model = CertificateAuthority
@@ -86,7 +87,7 @@ class LoadListForm(PresentedForm):
                 self.send_back(presented="")  # an earlier text is not what is wrong
             raise ValidationError({"presented": error}) from None
         carried = read.pem if len(read.pem) <= MAX_CARRIED_LENGTH else ""
-        preview = previews.of_list(read, self.anchor, now)
+        preview = preview_of_list(read, self.anchor, now)
         if not carried:
             preview.warnings.append(_("It is too long to be kept here: choose the file again."))
         self.show(preview, read.fingerprint, carried)

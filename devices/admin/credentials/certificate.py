@@ -9,21 +9,25 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext_lazy
 
 from devices.admin.base.actions import Revoke, RevokeForm
-from devices.admin.base.columns import ChosenColumnsMixin
 from devices.admin.base.filters import CredentialStateFilter
 from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.lists import ChosenColumnsMixin
 from devices.admin.base.rendering import CREATED, LAST_USED, REVOKED, VALID_FROM, VALID_UNTIL
-from devices.admin.credentials import previews
 from devices.admin.credentials.credential import CredentialMixin
 from devices.admin.credentials.expiry import EndsFilter
-from devices.admin.credentials.presented import CertificatePreviewMixin, RegisterForm
+from devices.admin.credentials.presented import (
+    CertificatePreviewMixin,
+    RegisterForm,
+    names_text,
+    preview_of_certificate,
+)
 from devices.credentials import x509
 from devices.models import Certificate
 from devices.values.text import isolated
 
 
 class CertificateForm(RegisterForm):
-    preview_of = staticmethod(previews.of_certificate)
+    preview_of = staticmethod(preview_of_certificate)
 
     class Meta:
         model = Certificate
@@ -146,7 +150,7 @@ class CertificateAdmin(ChosenColumnsMixin, CertificatePreviewMixin, CredentialMi
 
     @admin.display(description=gettext_lazy("Names"))
     def names(self, certificate: Certificate) -> SafeString:
-        return previews.names_text(certificate)
+        return names_text(certificate)
 
     @admin.display(description=gettext_lazy("Key"))
     def key(self, certificate: Certificate) -> str:

@@ -7,10 +7,10 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _, gettext_lazy, ngettext_lazy
 
 from devices.admin.base.actions import Revoke
-from devices.admin.base.columns import ChosenColumnsMixin
 from devices.admin.base.filters import CredentialStateFilter
 from devices.admin.base.forms import FIELDS
 from devices.admin.base.history import RecordedAdmin
+from devices.admin.base.lists import ChosenColumnsMixin
 from devices.admin.base.rendering import CREATED, LAST_USED, NOTHING, REVOKED
 from devices.admin.credentials.credential import CredentialMixin
 from devices.admin.credentials.expiry import EndsFilter

@@ -18,7 +18,6 @@ from devices.admin.base.pages import OwnPagesMixin, own_page
 from devices.credentials import hashing, x509
 from devices.models import Certificate, Device, PreSharedKey
 from devices.trying import PERMISSION, try_credentials
-from devices.values import addresses
 
 MAX_SUGGESTED = 20
 
@@ -76,18 +75,7 @@ class CredentialForm(forms.Form):
     )
 
     def clean_device(self) -> Device:
-        try:
-            identifier = addresses.entity_id(self.cleaned_data["device"])
-        except addresses.AddressError as error:
-            raise ValidationError(str(error)) from None
-        device = (
-            Device.objects.filter(identifier=identifier).first()
-            if addresses.is_storable(identifier)
-            else None
-        )
-        if device is None:
-            raise ValidationError(_("No device “%s” is registered.") % identifier)
-        return device
+        return Device.objects.at(self.cleaned_data["device"])
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

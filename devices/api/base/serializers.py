@@ -8,7 +8,7 @@ model: `full_clean` is asked before anything is saved, as the admin's forms do.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from django.core.exceptions import NON_FIELD_ERRORS, ObjectDoesNotExist, ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions, serializers
@@ -87,12 +87,15 @@ class RowField(serializers.PrimaryKeyRelatedField):
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the row; a text is no key."""
-        if isinstance(data, bool) or not isinstance(data, int):
-            self.fail("incorrect_type", data_type=type(data).__name__)
-        try:
-            return self.get_queryset().get(pk=data)
-        except (ObjectDoesNotExist, OverflowError):
-            self.fail("does_not_exist", pk_value=data)
+        return self.row(data, self.get_queryset().in_bulk([data]) if _is_key(data) else {})
+
+    def row(self, key: Any, known: Mapping[int, Any]) -> Any:
+        """Return the row of a key, which is among those that are known; raises ValidationError."""
+        if isinstance(key, bool) or not isinstance(key, int):
+            self.fail("incorrect_type", data_type=type(key).__name__)
+        if key not in known:
+            self.fail("does_not_exist", pk_value=key)
+        return known[key]
 
     @classmethod
     def many_init(cls, *args: Any, **kwargs: Any) -> "RowsField":
@@ -123,20 +126,12 @@ class RowsField(serializers.ManyRelatedField):
             self.fail("not_a_list")
         if len(data) > MAX_LISTED:
             self.fail("too_many")
-        keys = {key for key in data if _is_key(key)}
-        found = self._found(keys)
+        found = self._found({key for key in data if _is_key(key)})
         errors: dict[Any, Any] = {}
         rows: dict[int, Any] = {}
         for position, key in enumerate(data):
-            if isinstance(key, bool) or not isinstance(key, int):
-                code, said = "incorrect_type", {"data_type": str(type(key).__name__)}
-            elif key not in found:
-                code, said = "does_not_exist", {"pk_value": str(key)}
-            else:
-                rows[key] = found[key]
-                continue
             try:
-                self.child_relation.fail(code, **said)
+                rows[key] = self.child_relation.row(key, found)
             except exceptions.ValidationError as error:
                 errors[position] = error.detail
         if errors:

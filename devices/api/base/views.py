@@ -318,12 +318,8 @@ class RegistryViewSet(ApiView, GenericViewSet):
         if self.operation == "list":
             known |= {"cursor", "limit"}
         if self.operation in {"list", "export"}:
-            known |= {*self._filters()}
+            known |= {*getattr(getattr(self, "filterset_class", None), "base_filters", ())}
         return known
-
-    def _filters(self) -> Iterable[str]:
-        filterset = getattr(self, "filterset_class", None)
-        return filterset.base_filters if filterset is not None else ()
 
     def get_queryset(self) -> QuerySet[Any]:
         return narrowed(self.request, super().get_queryset())

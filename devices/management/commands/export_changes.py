@@ -5,8 +5,7 @@ from django.db.models import Q
 
 from devices.history import Origin, all_histories, timeline
 from devices.management.exporting import PeriodExportCommand
-from devices.transfer.changes import export_changes
-from devices.transfer.exporting import Export
+from devices.transfer.exporting import Export, export_changes
 from devices.transfer.formats import Format
 
 

@@ -20,7 +20,7 @@ from devices import history
 from devices.admin.base import history as history_pages
 from devices.history import timeline
 from devices.models import Device, PreSharedKey
-from devices.transfer import changes
+from devices.transfer import exporting
 from devices.transfer.formats import Format
 from rpc import exporting as calls
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord
@@ -204,10 +204,10 @@ def test_long_histories_are_read_in_parts(
 ) -> None:
     for _ in range(30):
         make_device()
-    monkeypatch.setattr(changes, "BATCH", 10)
+    monkeypatch.setattr(exporting, "BATCH", 10)
     where = {history.history_of(Device): Q()}
     with django_assert_max_num_queries(3 * 4):
-        export = changes.export_changes(where, Format.NDJSON)
+        export = exporting.export_changes(where, Format.NDJSON)
     with export.file as file:
         assert len(file.read().splitlines()) == export.rows == 30
 

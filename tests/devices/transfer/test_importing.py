@@ -23,7 +23,7 @@ from devices.authentication import authenticate
 from devices.credentials import hashing
 from devices.credentials.hashing import HMAC_CONTEXT
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
-from devices.transfer import findings, group_rows
+from devices.transfer import group_rows, rows
 from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options
@@ -207,7 +207,7 @@ def test_what_a_spreadsheet_may_have_made_is_warned_of(db: None, identifier: str
 def test_problems_are_counted_beyond_what_is_kept(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(findings, "MAX_PROBLEMS", 2)
+    monkeypatch.setattr(rows, "MAX_PROBLEMS", 2)
     made = load("identifier\n" + "a b\n" * 5)
     assert (len(made.problems), made.problem_total, made.counts["rejected"]) == (2, 5, 5)
 

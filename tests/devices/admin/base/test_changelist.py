@@ -250,7 +250,7 @@ def test_what_a_link_narrows_a_list_by_is_said_and_can_be_taken_off(
     assert "State: Live" in text
     assert 'href="?state=live"' in text
     sorted_ = admin_client.get("/admin/devices/presharedkey/?o=2&q=lamp&state=live")
-    (chip,) = changelist.narrowed(sorted_.context["cl"]).chips  # an order is none, nor a search
+    (chip,) = changelist.narrowed(sorted_.context["cl"])["chips"]  # an order is none, nor a search
     assert chip.value == "Live"
 
 
