@@ -20,9 +20,11 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Generic, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from django.core.cache import cache
 from django.utils.translation import gettext as _
@@ -86,18 +88,14 @@ class Remembered:
         return known is not None and hmac.compare_digest(known, self.digest(stored, secret))
 
 
-class Job(Generic[Result]):
-    """A question that needs a memory-hard hash, and all who wait for its answer."""
+class Job(Future[Result]):
+    """A question that needs a memory-hard hash, and its answer for all who wait for it."""
 
     def __init__(self, question: bytes, work: Callable[[], Result]) -> None:
+        super().__init__()
         self.question = question
         self.work = work
-        self.done = threading.Event()
-        self.is_started = False
         self.started = 0.0  # when its hash began
-        self.is_withdrawn = False
-        self.result: Result | None = None
-        self.failure: Exception | None = None
 
 
 class HashQueue:
@@ -141,19 +139,24 @@ class HashQueue:
                 job = self._add(question, work, face, failures)
             self.waiting += 1
         try:
-            if not job.done.wait(wait):
-                if is_first:
-                    self._withdraw(job)
-                if not job.is_started:
-                    return None
-                job.done.wait()  # it is being hashed
+            failure = job.exception(wait)
+        except TimeoutError:
+            if is_first:
+                with self._lock:
+                    if job.cancel():  # who joined it is refused, too
+                        del self._jobs[question]
+            if not job.started:
+                return None
+            failure = job.exception()  # it is being hashed
+        except CancelledError:
+            return None
         finally:
             with self._lock:
                 self.waiting -= 1
         telemetry.listener.waited("hash", max(0.0, job.started - began))
-        if job.failure is not None:
-            raise job.failure
-        return None if job.is_withdrawn else job  # type: ignore[return-value]
+        if failure is not None:
+            raise failure
+        return job  # type: ignore[return-value]
 
     def is_asked(self, question: bytes) -> bool:
         """Whether the question waits or is being hashed, so that asking it costs nothing."""
@@ -191,15 +194,6 @@ class HashQueue:
             self._thread.start()
         return job
 
-    def _withdraw(self, job: Job[object]) -> None:
-        """Take a question back whose hash has not begun. Who joined it is refused, too."""
-        with self._lock:
-            if job.is_started:
-                return
-            job.is_withdrawn = True
-            del self._jobs[job.question]
-        job.done.set()
-
     def _run(self) -> None:
         while True:
             with self._lock:
@@ -207,17 +201,18 @@ class HashQueue:
                     self._thread = None
                     return
                 turn, _number, job = heapq.heappop(self._heap)
-                if job.is_withdrawn:
+                if not job.set_running_or_notify_cancel():
                     continue
-                job.is_started, job.started = True, time.monotonic()
+                job.started = time.monotonic()
                 self._served = max(self._served, turn)
+            finish: Callable[[], None]
             try:
-                job.result = job.work()
+                finish = partial(job.set_result, job.work())
             except Exception as failure:  # noqa: BLE001 - raised in each of the threads
-                job.failure = failure
+                finish = partial(job.set_exception, failure)
             with self._lock:
                 del self._jobs[job.question]
-            job.done.set()
+            finish()
 
 
 remembered = Remembered()
@@ -344,9 +339,10 @@ class Guess(Marks):
         if job is None:
             telemetry.listener.turned_away("hash")
             self.refusal = _("too many secrets are being checked at once")
-        if job is None or job.result is not None:
+        result = None if job is None else job.result()
+        if job is None or result is not None:
             self.give_back()
-        return job.result if job is not None else None
+        return result
 
     def take(self) -> bool:
         """Take a mark; tell of the entity where there is none, since it is guessed at."""

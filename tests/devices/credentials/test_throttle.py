@@ -323,7 +323,7 @@ def test_equal_questions_share_one_hash() -> None:
         busy.ends.set()
         jobs = [one.result() for one in asked]
     assert made == ["hash"]
-    assert [job and job.result for job in jobs] == ["yes"] * 50
+    assert [job and job.result() for job in jobs] == ["yes"] * 50
 
 
 def test_equal_right_secrets_at_once_are_all_admitted(hashes: list[str]) -> None:
