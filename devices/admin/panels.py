@@ -73,15 +73,11 @@ def _end(device: Any, row: Any, now: datetime) -> SafeString | str:
 
 def panels_of(request: HttpRequest, row: Device | DeviceGroup, *own: Panel) -> list[Panel]:
     """Return the sections of a device's or a group's page, in their order."""
-    if isinstance(row, Device):
-        made = [make(request, row) for make in PANELS]
-    else:
-        made = [make(request, row) for make in GROUP_PANELS]
-    found = [*own, *(panel for panel in made if panel is not None)]
-    return sorted(found, key=attrgetter("place"))
+    makers: Any = PANELS if isinstance(row, Device) else GROUP_PANELS
+    made = filter(None, (make(request, row) for make in makers))
+    return sorted([*own, *made], key=attrgetter("place"))
 
 
 def facts_of(request: HttpRequest, device: Device) -> list[Fact]:
     """Return what other apps say in the head of a device's page."""
-    made = (make(request, device) for make in FACTS)
-    return [fact for fact in made if fact is not None]
+    return list(filter(None, (make(request, device) for make in FACTS)))

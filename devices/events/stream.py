@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 
 from django.apps import apps
 from django.db import transaction
@@ -149,9 +150,5 @@ def prune(before: datetime, *, dry_run: bool = False) -> int:
 def _oldest(before: datetime) -> Sequence[Event]:
     """Return the first events of the stream as far as they are older than a moment."""
     rows = Event.objects.filter(position__isnull=False).order_by("position")
-    found: list[Event] = []
-    for row in rows.only("pk", "position", "uid", "moment")[:NUMBERED]:
-        if row.moment >= before:
-            break
-        found.append(row)
-    return found
+    first = rows.only("pk", "position", "uid", "moment")[:NUMBERED]
+    return list(takewhile(lambda row: row.moment < before, first))

@@ -130,13 +130,14 @@ class Cursor(NamedTuple):
         """Return the cursor of a page that ends with a change."""
         return cls(change.history_date, change._meta.label, change.history_id)
 
+    @property
+    def order(self) -> tuple[float, str, int]:
+        """What changes are sorted by, the latest first."""
+        return -self.moment.timestamp(), self.table, -self.number
+
     def precedes(self, change: Any) -> bool:
         """Whether a change comes after this one, and is older."""
-        if change.history_date != self.moment:
-            return bool(change.history_date < self.moment)
-        if change._meta.label != self.table:
-            return bool(change._meta.label > self.table)
-        return bool(change.history_id < self.number)
+        return Cursor.at(change).order > self.order
 
     def before(self, table: str) -> Q:
         """Return the condition that a change of a table comes after this one, and is older."""
@@ -219,10 +220,7 @@ def _newest_first(
 
 
 def _in_order(changes: Iterable[Any]) -> list[Any]:
-    found = sorted(changes, key=lambda row: row.history_id, reverse=True)
-    found.sort(key=lambda row: row._meta.label)
-    found.sort(key=lambda row: row.history_date, reverse=True)
-    return found
+    return sorted(changes, key=lambda change: Cursor.at(change).order)
 
 
 def _newest_of_batches(
@@ -270,8 +268,7 @@ def _newest_of_batches(
             rows = _newest_first(historical, where[historical], last)
             waiting[historical] = rows.exclude(batch__in=passed[historical])
     found = [row for rows in kept.values() for row in rows]
-    ends.sort(key=lambda end: end.table)
-    return found, max(ends, key=lambda end: end.moment, default=None)
+    return found, min(ends, key=lambda end: end.order, default=None)
 
 
 def _standing_before(where: Mapping[Any, Q], numbers: set[UUID], after: Cursor) -> set[UUID]:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -108,7 +109,7 @@ def read_csv(content: bytes, layout: Layout) -> Iterator[Record]:
         raise refused(_("The file is empty."))
     delimiter = named[1] if named else _delimiter(first, layout)
     csv.field_size_limit(MAX_BYTES)  # cells are bounded where their row and column are known
-    rows = csv.reader(_again(first, lines), delimiter=delimiter, strict=True)
+    rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     try:
         header = header_of(next(rows), layout, row)
         for cells in rows:
@@ -119,11 +120,6 @@ def read_csv(content: bytes, layout: Layout) -> Iterator[Record]:
         raise refused(
             _("The quotes of the file do not match: %(error)s."), row=row + 1, error=error
         ) from None
-
-
-def _again(first: str, lines: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from lines
 
 
 def _record(row: int, header: Sequence[str], cells: Sequence[str]) -> Record:

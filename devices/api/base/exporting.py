@@ -1,7 +1,7 @@
 """Lists as streams: one JSON object a line, and a last line that says that it is the last."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.http import StreamingHttpResponse
@@ -48,16 +48,14 @@ class ExportMixin:
         """
         serializer = self.get_serializer_class()
         context = self.get_serializer_context()
-        return _shown(rows, lambda batch: serializer(batch, many=True, context=context).data)
 
+        def shown() -> Iterator[Mapping[str, Any]]:
+            last = 0
+            while batch := list(rows.filter(pk__gt=last).order_by("pk")[:BATCH]):
+                yield from serializer(batch, many=True, context=context).data
+                last = batch[-1].pk
 
-def _shown(
-    rows: Any, show: Callable[[list[Any]], Iterable[Mapping[str, Any]]]
-) -> Iterator[Mapping[str, Any]]:
-    last = 0
-    while batch := list(rows.filter(pk__gt=last).order_by("pk")[:BATCH]):
-        yield from show(batch)
-        last = batch[-1].pk
+        return shown()
 
 
 def lines(rows: Iterable[Mapping[str, Any]], address: str) -> Iterator[bytes]:
