@@ -180,7 +180,6 @@ CHANGE_COLUMNS = (
     *("moment", "change", "model", "number", "subject", "by", "origin", "reason", "request"),
     "fields",
 )
-VERBS = {"+": "created", "~": "changed", "-": "deleted"}
 
 
 def export_changes(where: Mapping[Any, Q], kind: Format, *, most: int | None = None) -> Export:
@@ -208,7 +207,7 @@ def _change_values(entry: Entry) -> dict[str, Any]:
     change = entry.change
     return {
         "moment": change.history_date.isoformat(),
-        "change": VERBS[change.history_type],
+        "change": entry.kind.name.lower(),
         "model": entry.model._meta.label_lower,
         "number": entry.page[1],
         "subject": entry.subject,

@@ -93,6 +93,13 @@ def test_changes_say_who_from_where_why_and_what(changed: dict[str, str]) -> Non
     assert {row["reason"] for row in table} >= {"'=1+1"}  # no formula
 
 
+def test_a_try_of_a_credential_is_told_as_one(make_device: Any) -> None:
+    with history.origin("admin", user="kim"):
+        history.record([make_device()], history.ChangeType.TRIED)
+    row = lines(run("export_changes", "--format", "ndjson")[0])[0]
+    assert (row["change"], row["by"], row["fields"]) == ("tried", "kim", [])
+
+
 CHOSEN = [
     (["--by", "kim", "--model", "devices.device"], 2),
     (["--model", "devices.device", "--model", "DEVICES.DeviceGroup"], 3),
