@@ -47,12 +47,12 @@ class Cancelled(Exception):
     """The job was cancelled, or is another process's by now."""
 
 
-class Broken(Exception):
-    """The change would break assertions, and nobody said that this is meant."""
+class Failed(Exception):
+    """The job cannot be done: why, and what there is to be told besides."""
 
-    def __init__(self, consequences: Sequence[Any]) -> None:
-        super().__init__()
-        self.consequences = [one.as_json() for one in consequences]
+    def __init__(self, why: str, result: dict[str, Any]) -> None:
+        super().__init__(why)
+        self.result = result
 
 
 def sealed(content: bytes) -> tuple[str, bytes]:
@@ -128,10 +128,8 @@ def do(job: Job) -> None:
             _do(job, progress)
     except Cancelled:
         job.finish(JobState.CANCELLED, timezone.now())
-    except Broken as error:
-        text = _("An assertion would not hold any more; nothing was changed.")
-        result = {"consequences": error.consequences}
-        job.finish(JobState.FAILED, timezone.now(), error=text, result=result)
+    except Failed as error:
+        job.finish(JobState.FAILED, timezone.now(), error=str(error), result=error.result)
     except ValidationError as error:
         job.finish(JobState.FAILED, timezone.now(), error=" ".join(error.messages))
     except Exception:
@@ -168,9 +166,7 @@ def _do(job: Job, progress: ProgressWriter) -> None:
     result = report(run)
     _check_permitted(job, run)
     if not run.is_sound:
-        error = _("The file has errors; nothing was imported.")
-        job.finish(JobState.FAILED, timezone.now(), result=result, error=error)
-        return
+        raise Failed(_("The file has errors; nothing was imported."), result)
     if job.parameters["dry_run"]:
         job.finish(JobState.DONE, timezone.now(), result=result)
         return
@@ -195,7 +191,8 @@ def _close(job: Job, watches: Sequence[Callable[[], Any]], result: dict[str, Any
     """Write in the transaction of the change that the job is done; raises to roll it back."""
     consequences = [compare() for compare in watches]
     if any(one.broken for one in consequences) and not job.parameters["accept_broken"]:
-        raise Broken(consequences)
+        text = _("An assertion would not hold any more; nothing was changed.")
+        raise Failed(text, {"consequences": [one.as_json() for one in consequences]})
     if not job.finish(JobState.DONE, timezone.now(), result=result):
         raise Cancelled
 

@@ -13,6 +13,7 @@ from devices.credentials.x509 import (
     MAX_TEXT_LENGTH,
     Refused,
     as_ascii,
+    extension,
     name_text,
     parsing,
 )
@@ -75,34 +76,28 @@ def check_list(
 def _check_list_extensions(
     revoked: x509.CertificateRevocationList, issuer: x509.Certificate
 ) -> None:
-    for extension in issuer.extensions:
-        if isinstance(extension.value, x509.KeyUsage) and not extension.value.crl_sign:
-            raise Refused(
-                Outcome.UNSUITABLE, _("the key usage of the trust anchor lacks CRL signing")
-            )
-    for extension in revoked.extensions:
-        if isinstance(extension.value, x509.DeltaCRLIndicator):
+    usage = extension(issuer, x509.KeyUsage)
+    if usage is not None and not usage.crl_sign:
+        raise Refused(Outcome.UNSUITABLE, _("the key usage of the trust anchor lacks CRL signing"))
+    for one in revoked.extensions:
+        if isinstance(one.value, x509.DeltaCRLIndicator):
             raise Refused(Outcome.UNSUITABLE, _("it is a delta list; load the complete one"))
-        if isinstance(extension.value, x509.IssuingDistributionPoint):
+        if isinstance(one.value, x509.IssuingDistributionPoint):
             raise Refused(Outcome.UNSUITABLE, _("it covers only a part of the certificates"))
-        if extension.critical and not isinstance(extension.value, x509.CRLNumber):
+        if one.critical and not isinstance(one.value, x509.CRLNumber):
             raise Refused(
                 Outcome.UNSUITABLE,
-                _("it has the unknown critical extension %(oid)s")
-                % {"oid": extension.oid.dotted_string},
+                _("it has the unknown critical extension %(oid)s") % {"oid": one.oid.dotted_string},
             )
 
 
 def list_number(revoked: x509.CertificateRevocationList) -> int | None:
     """Return the number that a list bears; later lists have larger ones."""
     with parsing(_("the list's number")):
-        try:
-            number = revoked.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-        except x509.ExtensionNotFound:
-            return None
-        if not 0 <= number < 1 << MAX_SERIAL_OCTETS * 8:
+        number = extension(revoked, x509.CRLNumber)
+        if number is not None and not 0 <= number.crl_number < 1 << MAX_SERIAL_OCTETS * 8:
             raise Refused(Outcome.MALFORMED, _("its number is negative or longer than 20 octets"))
-        return number
+        return None if number is None else number.crl_number
 
 
 def entries_of(revoked: x509.CertificateRevocationList) -> Iterator[RevokedEntry]:
@@ -110,14 +105,11 @@ def entries_of(revoked: x509.CertificateRevocationList) -> Iterator[RevokedEntry
     with parsing(_("an entry of the list")):
         for entry in revoked:
             reason = ""
-            for extension in entry.extensions:
-                if isinstance(extension.value, x509.CRLReason):
-                    reason = extension.value.reason.value
-                elif extension.critical:
-                    raise Refused(
-                        Outcome.UNSUITABLE,
-                        _("an entry has the critical extension %(oid)s")
-                        % {"oid": extension.oid.dotted_string},
-                    )
+            for one in entry.extensions:
+                if isinstance(one.value, x509.CRLReason):
+                    reason = one.value.reason.value
+                elif one.critical:
+                    text = _("an entry has the critical extension %(oid)s")
+                    raise Refused(Outcome.UNSUITABLE, text % {"oid": one.oid.dotted_string})
             if 0 <= entry.serial_number < 1 << MAX_SERIAL_OCTETS * 8:
                 yield RevokedEntry(f"{entry.serial_number:x}", entry.revocation_date_utc, reason)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -36,6 +36,9 @@ CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
 HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 PURE_SIGNATURES = (SignatureAlgorithmOID.ED25519, SignatureAlgorithmOID.ED448)
+
+Extended = x509.Certificate | x509.CertificateRevocationList
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
 log = logging.getLogger(__name__)
 
@@ -285,14 +288,17 @@ def names_in(certificate: x509.Certificate, source: NameSource) -> list[str]:
                 for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
                 if isinstance(attribute.value, str)
             ]
-        try:
-            names = certificate.extensions.get_extension_for_class(
-                x509.SubjectAlternativeName
-            ).value
-        except x509.ExtensionNotFound:
-            return []
+        names = extension(certificate, x509.SubjectAlternativeName)
         kind = x509.DNSName if source is NameSource.DNS else x509.UniformResourceIdentifier
-        return names.get_values_for_type(kind)
+        return [] if names is None else names.get_values_for_type(kind)
+
+
+def extension(signed: Extended, kind: type[Extension]) -> Extension | None:
+    """Return the extension of a kind that a certificate or a list has; called in `parsing`."""
+    try:
+        return signed.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
 
 
 # --- Fitness --------------------------------------------------------------------------------
@@ -370,17 +376,14 @@ def check_client(certificate: x509.Certificate) -> None:
     taken for client authentication.
     """
     with parsing(_("the extensions")):
-        extensions = {type(item.value): item.value for item in certificate.extensions}
-        constraints = extensions.get(x509.BasicConstraints)
-        usage = extensions.get(x509.KeyUsage)
-        purposes = extensions.get(x509.ExtendedKeyUsage)
-        if isinstance(constraints, x509.BasicConstraints) and constraints.ca:
+        constraints = extension(certificate, x509.BasicConstraints)
+        usage = extension(certificate, x509.KeyUsage)
+        purposes = extension(certificate, x509.ExtendedKeyUsage)
+        if constraints is not None and constraints.ca:
             raise Refused(Outcome.UNSUITABLE, _("it is an authority's certificate, not a device's"))
-        if isinstance(usage, x509.KeyUsage) and not usage.digital_signature:
+        if usage is not None and not usage.digital_signature:
             raise Refused(Outcome.UNSUITABLE, _("its key usage lacks digital signature"))
-        if isinstance(purposes, x509.ExtendedKeyUsage) and (
-            ExtendedKeyUsageOID.CLIENT_AUTH not in purposes
-        ):
+        if purposes is not None and ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
             raise Refused(
                 Outcome.UNSUITABLE, _("its extended key usage lacks client authentication")
             )
@@ -394,15 +397,14 @@ def check_anchor(certificate: x509.Certificate) -> None:
     check_readable(certificate)
     check_key(certificate, of_issuer=True)
     with parsing(_("the extensions")):
-        extensions = {type(item.value): item.value for item in certificate.extensions}
-        constraints = extensions.get(x509.BasicConstraints)
-        usage = extensions.get(x509.KeyUsage)
-        if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
+        constraints = extension(certificate, x509.BasicConstraints)
+        usage = extension(certificate, x509.KeyUsage)
+        if constraints is None or not constraints.ca:
             raise Refused(
                 Outcome.UNSUITABLE,
                 _("it is not an authority's certificate (basic constraints: CA)"),
             )
-        if isinstance(usage, x509.KeyUsage) and not usage.key_cert_sign:
+        if usage is not None and not usage.key_cert_sign:
             raise Refused(Outcome.UNSUITABLE, _("its key usage lacks certificate signing"))
 
 

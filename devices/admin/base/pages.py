@@ -200,11 +200,9 @@ def confirmation(
     shown = context["shown"] if "shown" in context else set_digest(queryset)
     across = request.POST.get("select_across") == "1"
     selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
-    keys = selected[:1] if across else selected
-    hidden = [
-        *((ACTION_CHECKBOX_NAME, key) for key in keys),
-        *([("select_across", "1")] if across else []),
-    ]
+    hidden = [(ACTION_CHECKBOX_NAME, key) for key in (selected[:1] if across else selected)]
+    if across:
+        hidden.append(("select_across", "1"))
     return form_page(
         model_admin,
         request,
@@ -212,9 +210,6 @@ def confirmation(
         **{
             "rows": queryset,
             "is_destructive": True,
-            "across": across,
-            "keys": keys,
-            "action": request.POST["action"],
             "hidden": hidden,
             "own_hidden": [
                 ("action", request.POST["action"]),
