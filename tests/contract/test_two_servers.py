@@ -7,11 +7,9 @@ import re
 import time
 import urllib.parse
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -116,23 +114,35 @@ def admin(pair: Pair) -> Admin:
 
 Register = Callable[..., Registered]
 
+# Registers a device for each of the words, as `add_device` does: one process for all of them.
+REGISTER = """
+import django, io, json, sys, uuid
+django.setup()
+from django.core.management import call_command
+from devices.models import Device
+chosen = sys.stdin.read()
+for word in sys.argv[1:]:
+    identifier, printed = str(uuid.uuid4()), io.StringIO()
+    sys.stdin = io.StringIO(chosen)
+    call_command("add_device", identifier, word, "--json", stdout=printed)
+    added, device = json.loads(printed.getvalue()), Device.objects.get(identifier=identifier)
+    print(json.dumps([identifier, device.pk, added["key"], added.get("secret", chosen)]))
+"""
+HOW = {False: "--generate-secret", True: "--secret-stdin"}
+MANY = 8  # devices of each kind, for the tests of one pair
+
 
 @pytest.fixture(scope="module")
 def register(pair: Pair) -> Register:
-    return partial(registered, pair.staffed)
+    """Return what hands out devices that nobody has asked about yet."""
+    spare = {chosen: registered(pair.staffed, *[chosen] * MANY) for chosen in HOW}
+    return lambda *, chosen: spare[chosen].pop()
 
 
-def registered(server: Server, *, chosen: bool) -> Registered:
-    """Register a device by a command."""
-    identifier = str(uuid.uuid4())
-    how, stdin = ("--secret-stdin", CHOSEN) if chosen else ("--generate-secret", "")
-    printed = json.loads(server.manage("add_device", identifier, how, "--json", stdin=stdin))
-    return Registered(
-        identifier,
-        device=int(shell(server, f"Device.objects.get(identifier='{identifier}').pk")),
-        key=printed["key"],
-        secret=printed.get("secret", CHOSEN),
-    )
+def registered(server: Server, *chosen: bool) -> list[Registered]:
+    """Register devices by commands, each with a chosen or a generated secret."""
+    printed = server.run("-c", REGISTER, *(HOW[one] for one in chosen), stdin=CHOSEN)
+    return [Registered(*json.loads(line)) for line in printed.splitlines()]
 
 
 def shell(server: Server, expression: str) -> str:
@@ -273,7 +283,7 @@ def counting(folder: Path, cache: str) -> Iterator[Pair]:
 
 def test_with_a_shared_cache_failures_in_both_servers_add_up_to_the_limit(tmp_path: Path) -> None:
     with counting(tmp_path, "dbcache://authsite_cache") as pair:
-        known = registered(pair.staffed, chosen=True)
+        (known,) = registered(pair.staffed, True)
 
         def fail(server: Server) -> None:
             with Verifier(server) as verifier:
@@ -293,7 +303,7 @@ def test_with_a_shared_cache_failures_in_both_servers_add_up_to_the_limit(tmp_pa
 @pytest.mark.once(on="sqlite")
 def test_without_a_shared_cache_each_server_counts_failures_alone(tmp_path: Path) -> None:
     with counting(tmp_path, "locmemcache://") as pair:
-        known = registered(pair.staffed, chosen=True)
+        (known,) = registered(pair.staffed, True)
         with Verifier(pair.staffed) as first, Verifier(pair.asked) as second:
             for number in range(throttle.FAILURES):
                 assert first.code(known.identifier, f"guess {number}") == "VERIFICATION_FAILED"
