@@ -17,8 +17,10 @@ EVERY = 60.0  # seconds between two full collections
 
 
 def collect_seldom() -> None:
-    """Leave out what is loaded by now, and collect the rest in a thread of its own."""
-    gc.collect()
+    """Leave out what is loaded by now, and collect the rest in a thread of its own.
+
+    To look for garbage in it first would free next to nothing, and is a tenth of a worker's start.
+    """
     gc.freeze()
     gc.set_threshold(*YOUNG, NEVER)
     _start()
