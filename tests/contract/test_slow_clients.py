@@ -16,6 +16,8 @@ from tests.support.servers import Server, demo_server
 pytestmark = [pytest.mark.slow, pytest.mark.once(on="processes")]
 
 SLOW = 300  # clients
+# Those who must not notice ask steadily, some hundred times in all, and are no load themselves.
+CLIENTS, PAUSE = 8, 0.04
 FORWARDED = "X-Forwarded-For: 203.0.113.9\r\n"  # in no backend network
 HEAD = "POST {path} HTTP/1.1\r\nHost: registry\r\n{more}Content-Length: 150\r\n\r\n"
 DRIPS = {
@@ -79,7 +81,7 @@ class Drip:
 def test_clients_that_send_a_byte_a_second_hinder_nobody(
     what: str, own_server: Server, others: list[Question], report: Callable[[str], None]
 ) -> None:
-    with Load(own_server, others, clients=8) as load:
+    with Load(own_server, others, CLIENTS, PAUSE) as load:
         time.sleep(0.5)
         with Drip(own_server, DRIPS[what], SLOW):
             begin = time.monotonic()
@@ -102,7 +104,7 @@ def test_five_hundred_idle_connections_hinder_nobody(
 ) -> None:
     with Drip(own_server, "", 500) as idle:
         idle._ended.set()  # they send nothing
-        with Load(own_server, others, clients=8) as load:
+        with Load(own_server, others, CLIENTS, PAUSE) as load:
             time.sleep(4)
 
     assert_all_right(load.answers)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 from tests.support.servers import Server
 
 PATIENCE = 15  # seconds that a client waits for one answer
+PAUSE = 0.01  # seconds between two questions of a client: the server shares the machine with it
 
 
 class Question(NamedTuple):
@@ -45,9 +46,16 @@ class Answer(NamedTuple):
 class Load:
     """Within the block, `clients` threads ask `questions` in turn over connections they keep."""
 
-    def __init__(self, server: Server, questions: list[Question], clients: int = 16) -> None:
+    def __init__(
+        self,
+        server: Server,
+        questions: list[Question],
+        clients: int = 16,
+        pause: float = PAUSE,
+    ) -> None:
         self.server = server
         self.questions = questions
+        self.pause = pause
         self.answers: list[Answer] = []
         self.broken: list[float] = []  # when connections broke that an answer was awaited on
         self._is_over = threading.Event()
@@ -92,7 +100,7 @@ class Load:
             assert response.headers["Content-Type"] == "application/json"
             answer = Answer(question, asked, seconds, response.status, json.loads(body))
             self.answers.append(answer)
-            time.sleep(0.01)  # the server and this process share a machine
+            time.sleep(self.pause)
         connection.close()
 
 
