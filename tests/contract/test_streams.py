@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.postgres import free_port
 
+pytestmark = pytest.mark.once(on="sqlite")  # no database is in it
+
 PATIENCE = 30  # seconds
 SERVE = """
 import sys

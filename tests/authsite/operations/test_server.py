@@ -13,7 +13,8 @@ import pytest
 from tests.support.postgres import free_port
 from tests.support.servers import Server, own_database
 
-pytestmark = pytest.mark.e2e
+# What a database has to do with it, `test_health.py` and `test_metrics.py` ask on both.
+pytestmark = [pytest.mark.e2e, pytest.mark.once(on="sqlite")]
 
 UNKNOWN: dict[str, str | int] = {
     "id": 1,
