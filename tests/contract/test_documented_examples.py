@@ -16,7 +16,7 @@ from django.core.management import BaseCommand, get_commands, load_command_class
 from authsite.admin.handbook import slug
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once(on="processes")
+pytestmark = pytest.mark.once(on="sqlite")
 
 PAGE = (settings.BASE_DIR / "docs" / "protocols.md").read_text()
 WRITTEN = "http://localhost:17217"

@@ -23,7 +23,7 @@ from tests.support.pki import NOW, Party, authority, device_certificate
 from tests.support.postgres import free_port
 from tests.support.servers import PATIENCE, Answer, Server, demo_server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.once(on="processes")]
+pytestmark = [pytest.mark.e2e, pytest.mark.once(on="sqlite")]
 
 FRONT = "127.0.0.2"  # where nginx calls from; the tests themselves call from 127.0.0.1
 CLOUD = "//api.cesanta.com/cloud"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.servers import Server
 
-pytestmark = pytest.mark.once(on="processes")
+pytestmark = pytest.mark.once(on="sqlite")
 
 LENGTH = re.compile(rb"(?i)content-length: ([0-9]+)")
 PATIENCE = 5  # seconds; RTIO's

@@ -16,7 +16,7 @@ from authsite.api.examples import EXAMPLES, Example
 from tests.support import pki
 from tests.support.servers import Server, demo_server
 
-pytestmark = pytest.mark.once(on="processes")
+pytestmark = pytest.mark.once(on="sqlite")
 
 OPERATIONS = {
     operation["operationId"]: (path, operation)
