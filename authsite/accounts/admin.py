@@ -33,7 +33,7 @@ from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.tokens import scopes
 from authsite.accounts.tokens.service_account import check_free
 from devices.admin.base.forms import CurrentForm, RowsField
-from devices.admin.base.mixins import SaveChangedFieldsMixin
+from devices.admin.base.mixins import ReadOnlyMixin, SaveChangedFieldsMixin
 from devices.admin.base.pages import OwnPagesMixin, confirmation, is_confirmed, own_page
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
@@ -166,9 +166,7 @@ class FailedLoginAdmin(LoginsMixin, AccessAttemptAdmin):  # type: ignore[misc]
 class LoginAdmin(LoginsMixin, AccessLogAdmin):  # type: ignore[misc]
     names = (gettext_lazy("login"), gettext_lazy("logins"))
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Offer no buttons to save: every field is only shown."""
-        return False
+    has_change_permission = ReadOnlyMixin.has_change_permission  # no buttons to save what is shown
 
 
 @admin.register(Group)
