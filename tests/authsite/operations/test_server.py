@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.postgres import free_port
-from tests.support.servers import Server, own_database
+from tests.support.servers import Server, empty_registry, own_database
 
 # What a database has to do with it, `test_health.py` and `test_metrics.py` ask on both.
 pytestmark = [pytest.mark.e2e, pytest.mark.once(on="sqlite")]
@@ -38,22 +38,18 @@ def scrape(port: int) -> dict[tuple[str, str], float]:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Return a server of two processes with metrics on a port of their own."""
     folder = tmp_path_factory.mktemp("watched")
-    with own_database(folder) as url:
-        server = Server(
-            folder,
-            url,
-            WORKERS="2",
-            METRICS_PORT=str(free_port()),
-            METRICS_NETWORKS="10.9.9.0/24",
-            LOG_FORMAT="json",
-        )
-        with server:
-            assert server.ask("GET", "/livez").status == 200
-            assert server.ask("GET", "/readyz").status == 503, "nothing is migrated"
-        assert "not ready: " in server.log
-        server.manage("migrate", "--verbosity", "0")
-        with server:
-            yield server
+    names = {
+        "WORKERS": "2",
+        "METRICS_PORT": str(free_port()),
+        "METRICS_NETWORKS": "10.9.9.0/24",
+        "LOG_FORMAT": "json",
+    }
+    with own_database(folder) as url, Server(folder, url, **names) as server:
+        assert server.ask("GET", "/livez").status == 200
+        assert server.ask("GET", "/readyz").status == 503, "nothing is migrated"
+    assert "not ready: " in server.log
+    with empty_registry(folder) as url, Server(folder, url, **names) as server:
+        yield server
 
 
 def test_health_is_told_in_two_words(watched: Server) -> None:
