@@ -22,8 +22,7 @@ from authsite.api.document import rendered
 from tests.support.fuzz import TIMES, Asked, Fuzz, Told, fuzzing
 from tests.support.servers import demo_server
 
-# The values that a database might choke on are those of `test_fuzz.py`, which is for both.
-pytestmark = [pytest.mark.slow, pytest.mark.once(on="sqlite")]
+pytestmark = pytest.mark.slow
 
 EXAMPLES = 20 * TIMES  # requests that fit, and as many that do not, of each operation
 DOCUMENT = json.loads(rendered())

@@ -34,9 +34,6 @@ from tests.support.rtio_simulator import (
 )
 from tests.support.servers import Server, demo_server
 
-# What ends sessions is tested on both databases in `tests/rpc/rtio/`; the story is told on one.
-pytestmark = pytest.mark.once(on="postgres")
-
 BACKEND = "//rtio.example/one"
 BATCH = 500
 Connect = Callable[..., SimulatedDevice]
@@ -251,6 +248,7 @@ def test_hub_and_tokens_are_what_rtio_takes(story: Story) -> None:
     assert hub.url_for("/echo") == "http://127.0.0.1:17517/echo"
 
 
+@pytest.mark.once(on="sqlite")  # the same on any database
 def test_token_for_an_app(tmp_path: Path) -> None:
     key = subprocess.run(
         [sys.executable, "manage.py", "make_jwt_key", "--id", "k", "--json"],
@@ -277,6 +275,7 @@ def test_token_for_an_app(tmp_path: Path) -> None:
         assert pair["setting"] not in server.log
 
 
+@pytest.mark.once(on="sqlite")  # the same on any database
 def test_device_service_asks_whether_the_device_may(server: Server) -> None:
     """The documented example, as it stands."""
     device, port = "//api.cesanta.com/device_123", free_port()

@@ -13,8 +13,7 @@ import pytest
 from tests.support.postgres import free_port
 from tests.support.servers import Server, empty_registry, own_database
 
-# What a database has to do with it, `test_health.py` and `test_metrics.py` ask on both.
-pytestmark = [pytest.mark.e2e, pytest.mark.once(on="sqlite")]
+pytestmark = pytest.mark.e2e
 
 UNKNOWN: dict[str, str | int] = {
     "id": 1,
