@@ -83,8 +83,9 @@ class LoadListForm(PresentedForm):
         try:
             read = self.anchor.read_list(content, now=now)
         except ValidationError as error:
-            if self.files:
-                self.send_back(presented="")  # an earlier text is not what is wrong
+            # An earlier text is not what is wrong with a file; no page sends back a private key.
+            if self.files or b"PRIVATE KEY" in x509.as_ascii(content):
+                self.send_back(presented="")
             raise ValidationError({"presented": error}) from None
         carried = read.pem if len(read.pem) <= MAX_CARRIED_LENGTH else ""
         preview = preview_of_list(read, self.anchor, now)

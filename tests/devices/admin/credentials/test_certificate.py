@@ -319,6 +319,9 @@ def test_what_is_no_revocation_list_is_said_plainly_and_stays_in_its_field(
     assert "neither DER nor PEM" in text
     assert "ParseError" not in text
     assert ">\nnot one</textarea>" in text
+    key = "-----BEGIN PRIVATE KEY-----"
+    for text in (key, key.encode("utf-16").decode("utf-16")):
+        assert "PRIVATE KEY" not in admin_client.post(page, {"presented": text}).content.decode()
 
 
 @pytest.mark.parametrize("as_text", [True, False])
