@@ -134,7 +134,7 @@ def _write(
                 data[field.name] = said
         if change_type is ChangeType.CHANGED:
             data["changed"] = None if before is None else _changed(fields, value, before)
-        groups = {value.id} if label == GROUP else named(value, GROUP)
+        groups = named(value, GROUP) | ({value.id} if label == GROUP else set())
         groups.update(*(devices[pk][1] for pk in devices_of(value) if pk in devices))
         verb = getattr(row, "event_verb", lambda kind, _before: kind.name.lower())
         kind = Kind(f"{NOUNS[label]}.{verb(change_type, before)}")

@@ -252,6 +252,15 @@ def test_what_goes_with_a_device_still_says_its_groups(
     assert found[Kind.CREDENTIAL_DELETED].data["device"]["identifier"] == identifier
 
 
+def test_what_happens_to_a_group_names_the_one_above_it(make_group: Make) -> None:
+    site = make_group("site")
+    lab = make_group("lab", parent=site)
+    pk = lab.pk
+    lab.delete()
+    assert Event.objects.get(kind=Kind.GROUP_DELETED).groups == sorted([site.pk, pk])
+    assert Event.objects.get(data__name="lab", kind=Kind.GROUP_CREATED).groups == [site.pk, pk]
+
+
 def test_a_deletion_that_is_taken_back_leaves_nothing_behind(
     make_device: Make, make_group: Make
 ) -> None:
