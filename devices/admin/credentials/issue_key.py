@@ -1,12 +1,13 @@
 """Issuing and rotating keys: the pages that show a secret, once."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Max
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
@@ -182,7 +183,7 @@ class IssueKeyMixin(OwnPagesMixin):
         form = RotateKeysForm(request.POST or None)
         if form.is_valid():
             try:
-                _key, secret = PreSharedKey.objects.rotate(
+                key, secret = PreSharedKey.objects.rotate(
                     device=device,
                     overlap=timedelta(hours=form.cleaned_data["overlap"]),
                     label=form.cleaned_data["label"],
@@ -193,7 +194,8 @@ class IssueKeyMixin(OwnPagesMixin):
                     return self._issued_before(request, device)
                 form.add_error(None, error)
             else:
-                return self._secret_page(request, device, secret, form.cleaned_data["overlap"])
+                until = last_end_of_replaced(key) if form.cleaned_data["overlap"] else None
+                return self._secret_page(request, device, secret, until)
         ending = PreSharedKey.objects.filter(device=device).live_at(timezone.now()).count()
         return form_page(
             self,
@@ -227,11 +229,15 @@ class IssueKeyMixin(OwnPagesMixin):
         return redirect("admin:devices_device_change", device.pk)
 
     def _secret_page(
-        self, request: HttpRequest, device: Device, secret: str, overlap: int = 0
+        self,
+        request: HttpRequest,
+        device: Device,
+        secret: str,
+        old_until: datetime | None = None,
     ) -> HttpResponse:
         """Return the only page that ever shows a secret; like all of the admin, never cached.
 
-        Keys that the new one replaces end after the overlap, in hours.
+        `old_until` is when the last key that it replaces ends, where one serves for a while.
         """
         return self.page(
             request,
@@ -240,9 +246,16 @@ class IssueKeyMixin(OwnPagesMixin):
             original=device,
             title=_("The new secret"),
             secret=secret,
-            old_until=timezone.now() + timedelta(hours=overlap) if overlap else None,
+            old_until=old_until,
             snippets=[one for make in SNIPPETS for one in make(request, device, secret)],
         )
+
+
+def last_end_of_replaced(key: PreSharedKey) -> datetime | None:
+    """Return when the last of a device's other keys ends that is live; None where none is."""
+    others = PreSharedKey.objects.filter(device=key.device_id).exclude(pk=key.pk)
+    end: datetime | None = others.live_at(timezone.now()).aggregate(last=Max("not_after"))["last"]
+    return end
 
 
 def was_issued_before(error: ValidationError) -> bool:

@@ -395,8 +395,12 @@ def test_a_rotation_with_an_overlap_says_until_when_the_old_secrets_admit(
     admin_client: Client, make_device: Factory
 ) -> None:
     device = make_device()
-    PreSharedKey.objects.issue(device=device)
     page = url("device_rotate_keys", device.pk)
+    assert "Old secrets" not in send(admin_client, page, {"overlap": "24"}).content.decode()
     shown = send(admin_client, page, {"overlap": "24"}).content.decode()
     assert "Old secrets admit the device until" in shown
+    sooner = timezone.now() + timedelta(hours=2)
+    PreSharedKey.objects.filter(device=device).update(not_after=sooner)
+    shown = send(admin_client, page, {"overlap": "24"}).content.decode()
+    assert f'datetime="{sooner.isoformat()[:19]}' in shown
     assert "Old secrets" not in send(admin_client, page, {"overlap": "0"}).content.decode()
