@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from django.db import Error, connection
 
 MAX_REST = 60.0  # seconds that a host which fails is left alone
-PAUSE = 1.0  # seconds after which a thread that failed goes on
+PAUSE = 1.0  # seconds after which a thread goes on that failed, or found nothing to do
 
 Attempt = TypeVar("Attempt")
 log = logging.getLogger(__name__)
@@ -87,7 +87,8 @@ class BackgroundThread:
             try:
                 self.run(done)
             except Error as error:
-                log.error("%s cannot go on now: %s", self.name, str(error).strip())  # noqa: TRY400
+                text = " ".join(str(error).split())
+                log.error("%s cannot go on now: %s", self.name, text)  # noqa: TRY400
             except Exception:  # whatever it is, the thread must go on
                 log.exception("%s failed", self.name)
             connection.close()

@@ -7,6 +7,7 @@ progress is seen while nothing is committed. A process that dies leaves nothing 
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -231,9 +232,12 @@ class JobWorker(BackgroundThread):
         self.housekeeper = Housekeeper()
 
     def run(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
+        """Do the jobs that wait, until `done` or for about so long; return whether it is done."""
+        end = time.monotonic() + seconds
         self.housekeeper.look()
-        while self.run_one():
+        while not done() and time.monotonic() < end and self.run_one():
             connection.close()
+            self.housekeeper.look()
         return done()
 
     def run_one(self) -> bool:
