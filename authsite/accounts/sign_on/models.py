@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
-from authsite.accounts.tokens.service_account import check_free
+from authsite.accounts.tokens.service_account import is_taken
 from devices.values.text import hidden_in, unstorable_in
 
 logger = logging.getLogger("authsite.sign_on")
@@ -126,14 +126,15 @@ class ExternalIdentityQuerySet(models.QuerySet["ExternalIdentity"]):
         user = _new_account(person)
         try:
             with transaction.atomic():
-                check_free(user.username)
-                user.save()
-                self.create(source=source, issuer=issuer, subject=person.subject, user=user)
-        except (ValidationError, IntegrityError):
-            pass  # the latter: made by another request, after this one had looked
-        else:
-            logger.info("Made the account %r for the subject %r", user.username, person.subject)
-            return user
+                if not is_taken(user.username):
+                    user.save()
+                    self.create(source=source, issuer=issuer, subject=person.subject, user=user)
+                    logger.info(
+                        "Made the account %r for the subject %r", user.username, person.subject
+                    )
+                    return user
+        except IntegrityError:
+            pass  # made by another request, after this one had looked
         # Two first sign-ons of one person may come at once.
         if (made := ours.select_related("user").first()) is not None:
             return made.user

@@ -99,12 +99,17 @@ class ServiceAccount(Recorded):
             )
 
 
+def is_taken(name: str, *, besides: int = 0) -> bool:
+    """Whether an account has this name, in whatever capitals, but the one of the key `besides`."""
+    return User.objects.filter(username__iexact=name).exclude(pk=besides).exists()
+
+
 def check_free(name: str, *, besides: int = 0) -> None:
     """Raise ValidationError where another account has this name, in whatever capitals.
 
     `besides` is the key of the account that may have it.
     """
-    if User.objects.filter(username__iexact=name).exclude(pk=besides).exists():
+    if is_taken(name, besides=besides):
         raise ValidationError(_("An account of this name exists."))
 
 
