@@ -227,11 +227,11 @@ def gathered(findings: Sequence[Problem], total: int) -> tuple[list[tuple[str, s
         rows.setdefault((one.column, one.message), []).append(one.row)
     shown = list(rows.items())[:MAX_SHOWN]
     more = total - sum(len(places) for _what, places in shown)
-    return [(ranges(sorted(places)), *what) for what, places in shown], more
+    return [(ranges(sorted(set(places))), *what) for what, places in shown], more
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers as a text such as "2–18, 20"."""
+    """Return different numbers, ascending, as a text such as "2–18, 20"."""
     found = []
     for _step, pairs in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
         numbers_in_a_row = [number for _place, number in pairs]

@@ -83,10 +83,6 @@ def write(
 
     Raises ValidationError where there are more than `most`, or than a workbook is written with.
     """
-    if kind == Format.XLSX:
-        from devices.transfer import workbooks  # 15 MB, which most servers never need
-
-        return workbooks.write(file, columns, rows)
     written = 0
 
     def counted() -> Iterator[Row]:
@@ -99,6 +95,10 @@ def write(
                 raise ValidationError(text, params={"most": most})
             yield row
 
+    if kind == Format.XLSX:
+        from devices.transfer import workbooks  # 15 MB, which most servers never need
+
+        return workbooks.write(file, columns, counted())
     text = io.TextIOWrapper(file, "utf-8", newline="")
     text.writelines(texts.lines(columns, counted(), kind))
     text.detach()  # `file` stays open

@@ -23,6 +23,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 EDITS = "edit"  # in the address of a row: its form, not its page
 # Among what is sent: why, for the history; templates/admin/reason_row.html has the field.
 REASON = "_change_reason"
+MAX_KEY_DIGITS = 19  # of a primary key
 
 
 def typed_reason(request: HttpRequest) -> str:
@@ -150,7 +151,8 @@ class DetailPageMixin(OwnPagesMixin):
 
 def is_key(text: str) -> bool:
     """Whether a text is a number that a primary key can be."""
-    return text.isascii() and text.isdigit() and int(text[:20]) <= BigIntegerField.MAX_BIGINT
+    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_KEY_DIGITS
+    return is_number and int(text) <= BigIntegerField.MAX_BIGINT
 
 
 def form_page(
