@@ -272,27 +272,20 @@ def check_image(folder: Path) -> str:
             *("--build-arg", "BASE=localhost/debian", "--volume", f"{wheels}:/wheels:ro"),
             *("--build-arg", "PIP_OPTIONS=--no-index --find-links=/wheels", "."),
         )
-        user = buildah(
-            "inspect", "--format", "{{.OCIv1.Config.User}}", "--type", "image", "authsite"
-        )
+        inspected = ("inspect", "--format", "{{.OCIv1.Config.User}}", "--type", "image")
+        user = buildah(*inspected, "authsite")
         if user.strip().partition(":")[0] in {"", "0", "root"}:
             raise CheckFailed("the image runs as root")
         made = buildah("from", "--pull-never", "authsite").strip()
+        variables = {
+            "SECRET_KEY": f"{'k' * 20}{os.urandom(20).hex()}",
+            "PEPPERS": "a:bmV3ZXN0IHBlcHBlciBmb3IgdGVzdHMsIDMyIGJ5dGVz",
+            "DATABASE_URL": "postgres://a@127.0.0.1:1/a",
+            "ALLOWED_HOSTS": "a.example",
+        }
         checked = buildah(
-            *(
-                "run",
-                "--user",
-                "10001:10001",
-                "--env",
-                f"SECRET_KEY={'k' * 20}{os.urandom(20).hex()}",
-            ),
-            *("--env", "PEPPERS=a:bmV3ZXN0IHBlcHBlciBmb3IgdGVzdHMsIDMyIGJ5dGVz"),
-            *(
-                "--env",
-                "DATABASE_URL=postgres://a@127.0.0.1:1/a",
-                "--env",
-                "ALLOWED_HOSTS=a.example",
-            ),
+            *("run", "--user", "10001:10001"),
+            *(f"--env={name}={value}" for name, value in variables.items()),
             *("--", made, "/opt/authsite/.venv/bin/python", "/opt/authsite/manage.py", "check"),
         )
         return f"built, not root; its own check: {checked.strip().splitlines()[-1]}"

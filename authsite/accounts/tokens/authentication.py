@@ -80,6 +80,7 @@ verified: set[bytes] = set()
 
 
 def remember(fingerprint: bytes) -> None:
+    """Count a token among the verified ones; the oldest of too many are forgotten with all."""
     if len(verified) >= MAX_VERIFIED:
         verified.clear()
     verified.add(fingerprint)

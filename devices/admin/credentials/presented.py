@@ -48,6 +48,7 @@ def names_text(row: Certificate) -> SafeString:
 
 
 def preview_of_certificate(row: Certificate, now: datetime) -> Preview:
+    """Return what a certificate says, who vouches for it, and what to think about."""
     issuers = row.find_issuers()
     anchors = ", ".join(anchor.name for anchor in issuers if anchor.enabled)
     return Preview(
@@ -89,6 +90,7 @@ def _validity_warnings(row: Certificate | CertificateAuthority, now: datetime) -
 
 
 def preview_of_anchor(row: CertificateAuthority, now: datetime) -> Preview:
+    """Return what the certificate of an authority says, and what to think about."""
     return Preview(
         [
             (_("Subject"), x509.shown(row.subject)),
