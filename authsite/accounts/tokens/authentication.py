@@ -80,7 +80,7 @@ verified: set[bytes] = set()
 
 
 def remember(fingerprint: bytes) -> None:
-    """Count a token among the verified ones; the oldest of too many are forgotten with all."""
+    """Count a token among those that were right; where these are too many, forget them first."""
     if len(verified) >= MAX_VERIFIED:
         verified.clear()
     verified.add(fingerprint)
