@@ -14,7 +14,7 @@ from django.db.models import Q, Sum
 from django.utils.translation import gettext, gettext_lazy as _
 
 from acl.engine.decisions import Reason, Request
-from devices.database.confirmation import UNCONFIRMED
+from devices.database.confirmation import WITHOUT_WAITING
 from devices.models import Device, DeviceGroup
 from devices.telemetry import MAX_REQUEST_ID_LENGTH
 from devices.values.addresses import MAX_LENGTH
@@ -294,7 +294,7 @@ ADD = {
 INSERT INTO rpc_callrecord (digest, bucket, endpoint, question, caller, subject, destination,
                             command, reason, outcome, others, rule, count, first, last, request)
 {rows}
- WHERE {UNCONFIRMED[vendor]}
+ WHERE {WITHOUT_WAITING[vendor]}
 ON CONFLICT (digest) DO UPDATE SET
     count = rpc_callrecord.count + excluded.count,
     first = CASE WHEN excluded.first < rpc_callrecord.first

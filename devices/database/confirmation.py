@@ -24,7 +24,7 @@ WAITED = "SyncRepWaitForLSN"  # the server's function that a cancelled wait's wa
 
 # A condition that always holds: a statement with it, in no transaction, waits neither for a standby
 # nor for the disk. SQLite waits for no disk either (`synchronous=NORMAL`).
-UNCONFIRMED = {
+WITHOUT_WAITING = {
     "sqlite": "TRUE",
     "postgresql": "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'",
 }
@@ -38,7 +38,7 @@ _confirmer: threading.Thread | None = None
 
 
 @contextmanager
-def unconfirmed() -> Iterator[None]:
+def without_waiting() -> Iterator[None]:
     """Write in one short transaction that waits neither for a standby nor for the disk.
 
     It may be lost with the primary; where PostgreSQL itself is killed, that of its last second.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from django.apps import apps
 from django.db import connections, router
 
-from devices.database.confirmation import UNCONFIRMED, unconfirmed
+from devices.database.confirmation import WITHOUT_WAITING, without_waiting
 from devices.database.drivers import for_cursor
 from devices.database.statements import Statement
 from devices.database.write_behind import WriteBehindWorker, in_batches
@@ -30,7 +30,7 @@ WRITE = """UPDATE {table} SET {field} = %s
  WHERE id IN (SELECT id FROM {table}
                WHERE id {among} AND ({field} IS NULL OR {field} <= %s)
                ORDER BY id DESC {lock})
-   AND {unconfirmed}
+   AND {without_waiting}
 """
 
 
@@ -115,7 +115,7 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
     @staticmethod
     def _write_digests(digests: Digests) -> None:
         keys = apps.get_model("devices", "PreSharedKey")
-        with unconfirmed():
+        with without_waiting():
             for key, change in sorted(digests.items(), reverse=True):
                 keys.objects.filter(pk=key, digest=change.old).update(
                     digest=change.new, pepper=change.pepper
@@ -130,7 +130,7 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
             field=FIELDS[model],
             among=Statement.AMONG[connection.vendor],
             lock="FOR NO KEY UPDATE" if connection.features.has_select_for_no_key_update else "",
-            unconfirmed=UNCONFIRMED[connection.vendor],
+            without_waiting=WITHOUT_WAITING[connection.vendor],
         )
         now = max(moments.values())
         moment, before = map(connection.ops.adapt_datetimefield_value, (now, now - EVERY))

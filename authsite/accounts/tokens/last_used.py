@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from authsite.accounts.tokens.models import ApiToken, digest_of
 from devices.credentials import hashing
-from devices.database.confirmation import unconfirmed
+from devices.database.confirmation import without_waiting
 from devices.database.write_behind import WriteBehindWorker
 
 EVERY = timedelta(minutes=1)
@@ -63,7 +63,7 @@ class TokenUseWorker(WriteBehindWorker[dict[int, Use]]):
 
     def write(self, batch: dict[int, Use]) -> None:
         """Write the uses, in one short transaction."""
-        with unconfirmed():
+        with without_waiting():
             for pk, use in sorted(batch.items()):
                 row = ApiToken.objects.filter(pk=pk)
                 row.filter(Q(last_used=None) | Q(last_used__lt=use.moment)).update(

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from devices.database import confirmation, last_used
-from devices.database.confirmation import bounded, unconfirmed
+from devices.database.confirmation import bounded, without_waiting
 from devices.database.last_used import Uses
 from devices.models import Device
 from rpc.journal import journal
@@ -24,7 +24,7 @@ postgres = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite 
 def test_what_is_written_behind_requests_waits_for_no_standby_and_no_disk() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit = remote_apply")
-        with unconfirmed():
+        with without_waiting():
             cursor.execute("SHOW synchronous_commit")
             assert cursor.fetchone() == ("off",)
         cursor.execute("SHOW synchronous_commit")
