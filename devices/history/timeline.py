@@ -88,8 +88,7 @@ class Entry:
 
     @property
     def what(self) -> str:
-        about: Any = self.change if self.change.is_link else self.model
-        return str(about._meta.verbose_name)
+        return noun(type(self.change), 1)
 
     @property
     def row(self) -> int | None:
@@ -331,13 +330,17 @@ def counts_of(
     if not (numbers and histories):
         return found
     for (number, label), kinds in _kinds_of_first(histories, numbers, most + 1).items():
-        historical = histories[label]
-        about = (historical if historical.is_link else historical.instance_type)._meta
         is_cut = sum(kinds.values()) > most
         for kind, n in kinds.items():
-            noun = about.verbose_name if n == 1 and not is_cut else about.verbose_name_plural
-            found[number].append(Counted(ChangeType(kind), str(noun), min(n, most), is_cut))
+            what = noun(histories[label], 2 if is_cut else n)
+            found[number].append(Counted(ChangeType(kind), what, min(n, most), is_cut))
     return found
+
+
+def noun(historical: Any, n: int) -> str:
+    """Return what so many rows are called that a history is about."""
+    about = (historical if historical.is_link else historical.instance_type)._meta
+    return str(about.verbose_name if n == 1 else about.verbose_name_plural)
 
 
 # PostgreSQL would read whole tables for the join that SQLite, which has no LATERAL, walks by index.

@@ -5,7 +5,7 @@ deleted, what was changed is set back, memberships come and go. Credentials stay
 whatever a batch did to them: a secret cannot come back, and what was revoked stays so.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from devices.history.models import (
     keeps_history,
     visible_to,
 )
-from devices.history.timeline import CHANGES
+from devices.history.timeline import CHANGES, noun
 
 MAX_UNDONE = 20_000  # changes of one batch
 
@@ -190,8 +190,20 @@ class Plan:
 
     @property
     def total(self) -> int:
-        rows = (*self.set_back.values(), *self.deleted.values(), self.leaving, self.joining)
-        return sum(map(len, rows))
+        return self._rows().total()
+
+    @property
+    def what(self) -> str:
+        """What `total` counts, such as “1 device, 5 memberships”."""
+        rows = self._rows().items()
+        return ", ".join(f"{n} {noun(history_of(model), n)}" for model, n in rows)
+
+    def _rows(self) -> Counter[Any]:
+        found: Counter[Any] = Counter()
+        for model, rows in (*self.set_back.items(), *self.deleted.items()):
+            found[model] += len(rows)
+        found.update(map(type, (*self.leaving, *self.joining)))
+        return +found
 
     def leave(self, name: str, why: str) -> None:
         self._left[why].append(name)

@@ -175,7 +175,7 @@ def test_a_batch_sets_back_what_it_may_and_says_what_it_leaves(admin_client: Cli
         batch = history.current_batch()
     AttributeDefinition.objects.create(name="floor", type="number")
     done = admin_client.post(reverse("admin:batch", args=[batch]), follow=True).content.decode()
-    assert "1 row is as it was before." in done
+    assert "1 row is as it was before: 1 device." in done
     assert "1 row was left as it is." in done
     assert {row.identifier: (row.name, row.attributes) for row in Device.objects.all()} == {
         "lamp": ("moved", {"floor": 9}),

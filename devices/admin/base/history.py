@@ -402,9 +402,15 @@ def _undo(request: HttpRequest, number: UUID) -> HttpResponse:
             except ValidationError as error:
                 messages.error(request, " ".join(error.messages))
                 return redirect("admin:batch", number)
-    done = plan.total if plan else 0
-    text = ngettext("%(n)d row is as it was before.", "%(n)d rows are as they were before.", done)
-    messages.success(request, text % {"n": done})
+    if plan and plan.total:
+        text = ngettext(
+            "%(n)d row is as it was before: %(what)s.",
+            "%(n)d rows are as they were before: %(what)s.",
+            plan.total,
+        )
+        messages.success(request, text % {"n": plan.total, "what": plan.what})
+    else:
+        messages.warning(request, _("Nothing of this can be undone, or it is undone already."))
     if plan and (left := sum(len(one.names) for one in plan.left)):
         text = ngettext("%(n)d row was left as it is.", "%(n)d rows were left as they are.", left)
         messages.warning(request, text % {"n": left})

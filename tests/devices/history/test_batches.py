@@ -94,7 +94,7 @@ def test_what_somebody_changed_since_is_left(admin_client: Client, make_device: 
         ("kim changed it since.", [devices[0].identifier])
     ]
     shown = admin_client.post(page_of(batch), follow=True).content.decode()
-    assert "2 rows are as they were before." in shown
+    assert "2 rows are as they were before: 2 devices." in shown
     assert "1 row was left as it is." in shown
     assert {one.pk for one in Device.objects.disabled()} == {devices[0].pk}
 
@@ -122,6 +122,37 @@ def test_memberships_come_and_go(
     Device.objects.filter(pk=devices[3].pk).delete_with_history()
     admin_client.post(page_of(undone))
     assert set(group.devices.all()) == set(devices[:3])
+
+
+def test_page_and_message_count_the_same_rows(
+    admin_client: Client, make_device: Factory, make_group: Any
+) -> None:
+    group = make_group()
+    with history.origin("admin", user="kim"):
+        devices = [make_device() for _ in range(2)]
+        renamed = make_device()
+    with history.origin("admin", user="kim"):
+        renamed.name = "bell"
+        renamed.save()
+        for device in devices:
+            device.groups.add(group)
+        batch = history.current_batch()
+    page = admin_client.get(page_of(batch)).content.decode()
+    assert "3 rows would be as they were before: 1 device, 2 memberships." in page
+    done = admin_client.post(page_of(batch), follow=True).content.decode()
+    assert "3 rows are as they were before: 1 device, 2 memberships." in done
+    again = admin_client.post(page_of(batch), follow=True)
+    texts = [str(one) for one in again.context["messages"]]
+    assert texts[0] == "Nothing of this can be undone, or it is undone already."
+    # A membership that goes with its device is no row of its own, before and after.
+    with history.origin("admin", user="kim"):
+        made = make_device()
+        made.groups.add(group)
+        batch = history.current_batch()
+    page = admin_client.get(page_of(batch)).content.decode()
+    assert "1 row would be as it was before: 1 device." in page
+    done = admin_client.post(page_of(batch), follow=True).content.decode()
+    assert "1 row is as it was before: 1 device." in done
 
 
 def test_a_revocation_stays(admin_client: Client, make_device: Factory) -> None:
@@ -180,7 +211,7 @@ def test_what_lies_around_a_changed_row_stays_with_it(admin_client: Client) -> N
     inner.description = "in use"
     inner.save()
     done = admin_client.post(page_of(batch), follow=True).content.decode()
-    assert "1 row is as it was before." in done
+    assert "1 row is as it was before: 1 device group." in done
     assert set(DeviceGroup.objects.all()) == {outer, middle, inner}
 
 
