@@ -87,7 +87,7 @@ def differences(old: Any, new: Any, names: "Names") -> list[FieldChange]:
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or value in ("", {})
+    return value is None or value in ("", {}, [])
 
 
 class Names:
@@ -150,6 +150,9 @@ class Names:
             return _("Yes") if value else _("No")
         if isinstance(value, datetime):
             return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        if isinstance(value, dict | list):
-            return attributes.as_text(value, sort_keys=True)
-        return str(value)
+        return ", ".join(map(_plain, value)) if isinstance(value, list) else _plain(value)
+
+
+def _plain(value: Any) -> str:
+    is_json = isinstance(value, dict | list)
+    return attributes.as_text(value, sort_keys=True) if is_json else str(value)

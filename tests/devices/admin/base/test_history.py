@@ -1,5 +1,6 @@
 """The history as staff read it: of a row, of everything, and back to an earlier state."""
 
+import re
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -16,7 +17,7 @@ from django.utils import timezone
 from acl.models import CommandPermission, CommandSet
 from devices import history
 from devices.history import timeline
-from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
+from devices.models import Certificate, Device, DeviceGroup, PreSharedKey, Webhook
 from tests.support import pki
 
 pytestmark = pytest.mark.django_db
@@ -63,6 +64,26 @@ def test_fields_are_compared_as_staff_read_them(make_device: Any, make_group: An
         ("enabled", "Enabled", "Yes", "No"),
         ("attributes", "Attributes", '{"floor": 1}', '{"floor": 2}'),
     ]
+
+
+def test_lists_are_read_as_words_and_an_empty_one_as_nothing(admin_client: Client) -> None:
+    hook = Webhook(name="hook", url="https://example.com/", kinds=["key.issued", "device.created"])
+    hook.pepper = hook.sealed = "x"
+    hook.save()
+    assert last_entry(hook).fields[-1] == (
+        "kinds",
+        "Kinds of events",
+        "—",
+        "key.issued, device.created",
+    )
+    hook.kinds = []
+    hook.save()
+    assert last_entry(hook).fields == [
+        ("kinds", "Kinds of events", "key.issued, device.created", "—")
+    ]
+    shown = admin_client.get(f"/admin/devices/webhook/{hook.pk}/history/").content.decode()
+    assert "<bdi>key.issued, device.created</bdi>" in shown
+    assert "[" not in "".join(re.findall("<bdi>.*?</bdi>", shown))
 
 
 def test_a_beginning_says_what_is_not_as_ever(make_device: Any) -> None:
