@@ -65,6 +65,14 @@ ROLES: dict[str, frozenset[str]] = {
     | _each("view", "authsite", *ACCOUNTS),
 }
 
+GRANTED = frozenset[str]().union(*ROLES.values())
+# What can have an effect: besides what roles have, what superusers may hand on of Django's own.
+EFFECTIVE = (
+    GRANTED
+    | _each("view add change delete", "auth", "user", "group")
+    | _each("delete", "axes", "accessattempt", "accesslog")
+)
+
 
 def establish(apps: Apps) -> None:
     """Create the groups and give them their permissions, as far as the models of `apps` go."""

@@ -16,7 +16,8 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import PermissionDenied
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Concat
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -32,6 +33,7 @@ from authsite.accounts.sessions import end_sessions
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.tokens import scopes
 from authsite.accounts.tokens.service_account import check_free
+from authsite.roles import EFFECTIVE
 from devices.admin.base.forms import CurrentForm, RowsField
 from devices.admin.base.mixins import ReadOnlyMixin, SaveChangedFieldsMixin
 from devices.admin.base.pages import OwnPagesMixin, confirmation, is_confirmed, own_page
@@ -76,6 +78,14 @@ class PermissionsField(RowsField):
     iterator = PermissionsByRows
     widget = forms.CheckboxSelectMultiple
 
+    def prepare_value(self, value: Any) -> Any:
+        """Leave out what a row has and no box offers, so that it makes no difference."""
+        prepared, rows = super().prepare_value(value), self.queryset
+        if rows is None or not isinstance(prepared, list):
+            return prepared
+        offered = {str(one.pk) for one in rows}
+        return [key for key in prepared if str(key) in offered]
+
     def label_from_instance(self, obj: Any) -> SafeString:
         """Return the action; a screen reader reads the kind of rows before it."""
         action = scopes.VERBS.get(_verb(obj), _(obj.name))
@@ -103,7 +113,9 @@ def _verb(permission: Any) -> str:
 
 def permissions_field(db_field: Any) -> Any:
     """Return the field for the permissions of a role, or those of an account beside its roles."""
-    rows = Permission.objects.select_related("content_type").order_by("content_type", "pk")
+    full_name = Concat("content_type__app_label", Value("."), "codename")
+    rows = Permission.objects.alias(full_name=full_name).filter(full_name__in=EFFECTIVE)
+    rows = rows.select_related("content_type").order_by("content_type", "pk")
     return db_field.formfield(form_class=PermissionsField, queryset=rows, help_text="")
 
 

@@ -9,7 +9,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _, gettext_lazy
 
 from authsite.accounts.tokens.rules import ACTIONS
-from authsite.roles import CREDENTIALS, DEVICES, ROLES, RTIO, RULES
+from authsite.roles import CREDENTIALS, DEVICES, GRANTED, RTIO, RULES
 
 ORDER = (*DEVICES, *CREDENTIALS, *RULES, *RTIO)
 APPS = ("devices", "acl", "rpc", "authsite")  # whose rows the API has
@@ -25,7 +25,6 @@ Choices = list[tuple[str, list[tuple[str, str]]]]
 @cache
 def all_scopes() -> dict[str, tuple[Any, Any]]:
     """Return every scope, with the model that it is about and its action in words."""
-    offered = frozenset[str]().union(*ROLES.values())
     found: dict[str, tuple[Any, Any]] = {}
     models = [model for label in APPS for model in apps.get_app_config(label).get_models()]
     for model in sorted(models, key=place):
@@ -36,7 +35,7 @@ def all_scopes() -> dict[str, tuple[Any, Any]]:
             if verb in meta.default_permissions
         }
         actions |= {f"{meta.app_label}.{codename}": text for codename, text in meta.permissions}
-        found |= {scope: (model, action) for scope, action in actions.items() if scope in offered}
+        found |= {scope: (model, action) for scope, action in actions.items() if scope in GRANTED}
     return found
 
 
