@@ -4,8 +4,6 @@ A file of SQLite is a database, one of PostgreSQL an archive of `pg_dump`: other
 docs/operations.md describes the use.
 """
 
-import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -29,6 +27,7 @@ from django.db import connection, connections, transaction
 from psycopg.conninfo import make_conninfo
 
 from devices.extension_points import PEPPERED
+from devices.management.files import check_free, new_file
 from devices.models import PreSharedKey
 
 FORMAT = 1
@@ -69,10 +68,13 @@ def manifest_of(file: Path) -> Path:
 
 
 def backup(file: Path) -> Manifest:
-    """Write a backup, consistent while servers go on, and its manifest; raises BackupError."""
+    """Write a backup, consistent while servers go on, and its manifest.
+
+    Raises BackupError, and FileRefused where it cannot be written.
+    """
     for path in (file, manifest_of(file)):
-        _check_free(path)
-    with _new_file(file) as part:
+        check_free(path)
+    with new_file(file) as part:
         dump = _dump_sqlite if connection.vendor == "sqlite" else _dump_postgresql
         described = dump(part)
         manifest = Manifest(
@@ -83,15 +85,16 @@ def backup(file: Path) -> Manifest:
             sha256=_digest(part),
             **described,
         )
-        with _new_file(manifest_of(file)) as beside:
+        with new_file(manifest_of(file)) as beside:
             beside.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
     return manifest
 
 
 def restore(file: Path, *, replace: str | None = None) -> Manifest:
-    """Restore a backup into the database of the settings; raises BackupError.
+    """Restore a backup into the database of the settings.
 
-    It must be empty, unless `replace` is its name: then what it holds is lost.
+    It must be empty, unless `replace` is its name: then what it holds is lost. Raises BackupError,
+    and FileRefused where it cannot be written.
     """
     manifest = read_manifest(file)
     if manifest.vendor != connection.vendor:
@@ -223,7 +226,7 @@ def _restore_sqlite(file: Path, manifest: Manifest, replace: str | None) -> None
         if _holds_tables(target) and replace != target.name:
             raise _not_empty(target.name)
         _end_write_ahead_log(target)
-    with _new_file(target, replace=True) as part:
+    with new_file(target, replace=True) as part:
         shutil.copyfile(file, part)
         with _open(part) as copy:
             _check_sqlite(copy, part)
@@ -383,63 +386,6 @@ def _run(program: str, *words: str) -> str:
 
 def _not_empty(name: str) -> BackupError:
     return BackupError(f"{name} is not empty: --replace {name} loses what it holds")
-
-
-@contextmanager
-def _new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty file beside `path`, readable by its owner alone, that takes its place.
-
-    One process at a time has it; what a killed one left of it is removed.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with suppress(FileNotFoundError), part.open("rb") as left:
-            _hold(left.fileno(), part)
-            _remove(part)
-        written = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        try:
-            _hold(written, part)
-            try:
-                yield part
-                os.fsync(written)
-                if not replace:
-                    _check_free(path)
-                part.replace(path)
-            except BaseException:
-                _remove(part)
-                raise
-        finally:
-            os.close(written)
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:  # it names what was read
-            raise BackupError(f"{path}: {error.strerror}") from error
-        raise BackupError(f"{error.filename or path}: {error.strerror}") from error
-
-
-def _check_free(path: Path) -> None:
-    if path.exists():
-        raise BackupError(f"{path} exists: name another file")
-
-
-def _hold(descriptor: int, part: Path) -> None:
-    """Lock a file until it is closed; raises BackupError where another process has it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_ours = part.stat().st_ino == os.fstat(descriptor).st_ino
-    except (BlockingIOError, FileNotFoundError):
-        is_ours = False
-    except OSError:  # a file system that knows no locks
-        return
-    if not is_ours:
-        raise BackupError(f"{part} is being written: wait until that is over")
-
-
-def _remove(part: Path) -> None:
-    for suffix in ("", "-journal"):  # SQLite's, of what was not written to the end
-        part.with_name(part.name + suffix).unlink(missing_ok=True)
 
 
 def _digest(file: Path) -> str:

@@ -29,6 +29,7 @@ from devices import history
 from devices.credentials import x509
 from devices.credentials.hashing import weakness
 from devices.extension_points import WATCHES
+from devices.management.files import FileRefused, new_file
 from devices.models import CertificateAuthority, Device, DeviceGroup
 from devices.values.addresses import AddressError, entity_id
 from devices.values.moments import parse_moment, written
@@ -262,37 +263,25 @@ class RegistryCommand(BaseCommand):
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}", returncode=2) from error
 
-    @staticmethod
-    def write_whole(path: str, content: IO[bytes]) -> None:
-        """Write a file that is either complete or as it was before; pipes get what there is."""
-        target = Path(path).resolve()
-        part = target.with_name(f"{target.name}.{os.getpid()}.part")
-        try:
-            if target.exists() and not target.is_file():
-                with target.open("wb") as written:
-                    shutil.copyfileobj(content, written)
-                return
-            try:
-                with part.open("xb") as written:
-                    shutil.copyfileobj(content, written)
-                    os.fsync(written.fileno())
-                if target.exists():
-                    shutil.copymode(target, part)
-                part.replace(target)
-            finally:
-                part.unlink(missing_ok=True)
-        except OSError as error:
-            raise CommandError(
-                f"{path} cannot be written: {error.strerror}", returncode=2
-            ) from error
-
     def hand_out(self, file: IO[bytes], output: str | None) -> None:
         """Copy a complete file to where it goes (None and `-`: standard output).
 
-        Bytes go where standard output takes them.
+        A file is then complete or as it was before; a pipe gets what there is. Bytes go where
+        standard output takes them.
         """
-        if output not in {None, "-"}:
-            self.write_whole(str(output), file)
+        if output is not None and output != "-":
+            target = Path(output).resolve()
+            try:
+                if target.exists() and not target.is_file():
+                    with target.open("wb") as written:
+                        shutil.copyfileobj(file, written)
+                    return
+                with new_file(target, replace=True, mode=0o666) as part, part.open("wb") as written:
+                    shutil.copyfileobj(file, written)
+                    if target.exists():
+                        shutil.copymode(target, part)
+            except (FileRefused, OSError) as error:
+                raise CommandError(f"{output} cannot be written: {error}", returncode=2) from error
             return
         with self.printing():
             raw = getattr(self.stdout, "buffer", None)

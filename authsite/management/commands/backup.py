@@ -6,6 +6,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from authsite.operations.backup import BackupError, backup, manifest_of
 from devices.management.base import RegistryCommand
+from devices.management.files import FileRefused
 
 
 class Command(RegistryCommand):
@@ -23,7 +24,7 @@ class Command(RegistryCommand):
             raise CommandError("a backup is two files: name one", returncode=2)
         try:
             manifest = backup(file.absolute())
-        except BackupError as error:
+        except (BackupError, FileRefused) as error:
             raise CommandError(str(error), returncode=1) from error
         needed = ", ".join(f"{one} ({keys} keys)" for one, keys in manifest.peppers.items())
         self.answer(

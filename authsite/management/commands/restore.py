@@ -8,6 +8,7 @@ from authsite.operations.backup import BackupError, differences, missing_peppers
 from authsite.operations.health import missing_migrations
 from devices.authentication import authenticate
 from devices.management.base import RegistryCommand
+from devices.management.files import FileRefused
 from devices.verdicts import Outcome
 
 NOBODY = "no device has this identifier"
@@ -32,7 +33,7 @@ class Command(RegistryCommand):
     def handle(self, *, file: Path, replace: str | None, **options: Any) -> None:
         try:
             manifest = restore(file.absolute(), replace=replace)
-        except BackupError as error:
+        except (BackupError, FileRefused) as error:
             raise CommandError(str(error), returncode=1) from error
         migrations = missing_migrations()
         problems = differences(manifest)

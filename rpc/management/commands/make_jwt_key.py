@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.core.management.base import CommandError, CommandParser
 
 from devices.management.base import RegistryCommand
+from devices.management.files import FileRefused, new_file
 from rpc.rtio import tokens
 
 
@@ -53,7 +54,7 @@ class Command(RegistryCommand):
     @staticmethod
     def _write(path: Path, entry: str) -> None:
         try:
-            path.touch(0o600, exist_ok=False)
-            path.write_text(entry + "\n", "ascii")
-        except OSError as error:
+            with new_file(path.absolute()) as part:
+                part.write_text(entry + "\n", "ascii")
+        except FileRefused as error:
             raise CommandError(f"{path} cannot be written: {error}", returncode=2) from error

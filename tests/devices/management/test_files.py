@@ -1,0 +1,55 @@
+"""What commands write is whole or as it was before, by one process at a time."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from devices.management.files import FileRefused, new_file
+from devices.models import DeviceGroup
+from tests.devices.test_commands import run
+
+pytestmark = pytest.mark.once(on="sqlite")
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_a_file_is_there_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    with new_file(path) as part:
+        part.write_text("whole")
+        assert not path.exists()
+    assert (path.read_text(), mode_of(path)) == ("whole", 0o600)
+    with pytest.raises(FileRefused, match="name another file"), new_file(path) as part:
+        part.write_text("another")
+    with pytest.raises(UnicodeEncodeError), new_file(path, replace=True) as part:
+        part.write_text("half \ud800", "utf-8")
+    assert path.read_text() == "whole"
+    assert [one.name for one in tmp_path.iterdir()] == ["one"]
+
+
+def test_an_export_keeps_who_may_read_and_what_was_there(db: None, tmp_path: Path) -> None:
+    DeviceGroup.objects.create(name="yard")
+    path, link = tmp_path / "groups.csv", tmp_path / "link.csv"
+    umask = os.umask(0o027)
+    try:
+        run("export_devices", "--output", str(path))
+    finally:
+        os.umask(umask)
+    assert mode_of(path) == 0o640
+    path.chmod(0o604)
+    link.symlink_to(path)
+    run("export_devices", "--output", str(link))
+    assert mode_of(path) == 0o604
+    assert link.is_symlink()
+    part = tmp_path / ".groups.csv.part"
+    part.write_bytes(b"of a run that was killed")
+    with part.open("rb") as held:  # or of one that goes on
+        fcntl.flock(held, fcntl.LOCK_EX)
+        _out, said = run("export_devices", "--output", str(path), code=2)
+    assert ".groups.csv.part is being written" in said
+    run("export_devices", "--output", str(path))
+    assert not part.exists()
