@@ -195,6 +195,29 @@ def test_each_command_is_on_the_page_of_commands() -> None:
     assert not {name for name, app in COMMANDS.items() if app in ours} - set(CODE.findall(page))
 
 
+DEPLOYED = re.compile(
+    r"ExecStart=\S*python \S*/manage\.py (.*)|^ *(?:args|command): \[(\w+(?:, *[^\]]+)?)\]",
+    re.MULTILINE,
+)
+
+
+def test_what_a_deployment_runs_is_a_command_with_what_it_needs() -> None:
+    folder = settings.BASE_DIR / "deploy"
+    places = [path for path in folder.rglob("*") if path.suffix in {".service", ".yaml"}]
+    typed = [
+        (unit or listed.replace(",", " ")).split()
+        for path in places
+        for unit, listed in DEPLOYED.findall(path.read_text())
+    ]
+    assert {"serve", "deliver", "migrate", "prune_journal", "expiring"} <= {
+        name for name, *_ in typed
+    }
+    for name, *words in typed:
+        app = COMMANDS[name]
+        command = app if isinstance(app, BaseCommand) else load_command_class(app, name)
+        command.create_parser("manage.py", name).parse_args(words)  # raises for what is missing
+
+
 def test_an_image_gets_what_it_copies() -> None:
     let_through = (settings.BASE_DIR / ".containerignore").read_text().splitlines()
     image = (settings.BASE_DIR / "deploy" / "Containerfile").read_text()
