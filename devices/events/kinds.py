@@ -51,6 +51,7 @@ class Kind(models.TextChoices):
     SESSION_NOT_CONNECTED = "session.not_connected", _("Session to end was not there")
     SESSION_CANCELLED = "session.cancelled", _("Session need not be ended any more")
     SESSION_GIVEN_UP = "session.given_up", _("Session could not be ended")
+    SESSION_DELETED = "session.deleted", _("Record of an ended session deleted")
     RTIO_SERVER_CREATED = "rtio_server.created", _("RTIO server created")
     RTIO_SERVER_CHANGED = "rtio_server.changed", _("RTIO server changed")
     RTIO_SERVER_DELETED = "rtio_server.deleted", _("RTIO server deleted")

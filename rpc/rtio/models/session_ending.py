@@ -167,7 +167,9 @@ class SessionEnding(Recorded):
         return f"{self.identifier} · {self.get_state_display()}"
 
     def event_verb(self, change_type: ChangeType, before: Mapping[str, Any] | None) -> str:
-        """Return what became of the session: only receipts are recorded."""
+        """Return what became of the session; it was not ended because its row is deleted."""
+        if change_type is ChangeType.DELETED:
+            return super().event_verb(change_type, before)
         return self.state.replace("-", "_")
 
     @property

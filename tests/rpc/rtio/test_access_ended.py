@@ -15,6 +15,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from devices.events.models import Event
 from devices.history import ChangeType, Origin, origin, record, timeline
 from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credentials.state import revoke_credentials
@@ -280,3 +281,32 @@ def test_old_receipts_are_pruned_with_the_journal(device: Device) -> None:
     call_command("prune_journal", "--older-than", "90d", "--json", stdout=out)
     assert json.loads(out.getvalue())["receipts"] == 1
     assert SessionEnding.objects.count() == 0
+
+
+@pytest.mark.parametrize("state", EndingState)
+def test_deleted_server_takes_its_endings_along_and_ends_nothing(
+    device: Device, make_rtio_server: MakeServer, state: str
+) -> None:
+    backend = Device.objects.create(identifier="//rtio.example/two", kind="backend")
+    make_rtio_server(name="two", host="127.0.0.2", backend=backend)
+    request_endings([device], Cause.ASKED)
+    SessionEnding.objects.update(state=state)
+    Event.objects.all().delete()
+
+    RtioServer.objects.exclude(backend=backend).get().delete()
+    backend.delete()
+
+    assert not SessionEnding.objects.exists()
+    told = Event.objects.filter(kind__startswith="session.")
+    assert list(told.values_list("kind", "data__state")) == [("session.deleted", state)] * 2
+
+
+def test_pruned_receipts_are_no_sessions_ended_now(device: Device) -> None:
+    request_endings([device], Cause.ASKED)
+    old = timezone.now() - timedelta(days=100)
+    SessionEnding.objects.update(requested_at=old, state=EndingState.ENDED)
+    Event.objects.all().delete()
+
+    call_command("prune_journal", "--older-than", "90d", stdout=io.StringIO())
+
+    assert list(Event.objects.values_list("kind", flat=True)) == ["session.deleted"]
