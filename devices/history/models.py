@@ -23,7 +23,7 @@ from devices.history.context import (
     current_user,
 )
 from devices.telemetry import MAX_REQUEST_ID_LENGTH
-from devices.values.text import hidden_in, refusal, unstorable_in
+from devices.values.text import MAX_TEXT_LENGTH, hidden_in, refusal, too_long, unstorable_in
 
 # Models whose deletions are being recorded in bulk, and not row by row.
 bulk_deleted: ContextVar[frozenset[type[models.Model]]] = ContextVar(
@@ -95,7 +95,8 @@ class Recorded(models.Model):
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Refuse, in what staff write, characters that nobody sees or no database stores.
 
-        And a name of spaces. What a row holds already stays as it is.
+        And a name of spaces, and what is too long to be imported again. What a row holds already
+        stays as it is.
         """
         super().clean_fields(exclude=exclude)
         errors: dict[str, ValidationError] = {}
@@ -106,17 +107,22 @@ class Recorded(models.Model):
             if field.name in (exclude or ()) or not isinstance(written, str):
                 continue
             is_empty = written and not written.strip() and not field.blank
-            if is_empty and not self._is_stored(field.name, written, " "):
-                errors[field.name] = ValidationError(field.error_messages["blank"], code="blank")
-                continue
             find = hidden_in if isinstance(field, models.CharField) else unstorable_in
-            if (char := find(written)) and not self._is_stored(field.name, written, char):
-                errors[field.name] = refusal(char)
+            if is_empty:
+                error = ValidationError(field.error_messages["blank"], code="blank")
+            elif len(written) > MAX_TEXT_LENGTH:
+                error = too_long(len(written))
+            elif char := find(written):
+                error = refusal(char)
+            else:
+                continue
+            if not self._is_stored(field.name, written):
+                errors[field.name] = error
         if errors:
             raise ValidationError(errors)
 
-    def _is_stored(self, field: str, written: str, char: str) -> bool:
-        if self.pk is None or unstorable_in(char):
+    def _is_stored(self, field: str, written: str) -> bool:
+        if self.pk is None or unstorable_in(written) is not None:
             return False
         rows = type(self)._default_manager.filter(pk=self.pk)
         return rows.filter(**{field: written}).exists()

@@ -290,6 +290,7 @@ class Device(Recorded):
         try:
             if "attributes" not in (exclude or ()):
                 attributes.check(self.attributes)
+                self._check_length_of_attributes()
                 AttributeDefinition.objects.check_values(self.attributes)
         except ValidationError as error:
             errors["attributes"] = error
@@ -299,6 +300,14 @@ class Device(Recorded):
             errors = error.update_error_dict(errors)
         if errors:
             raise ValidationError(errors)
+
+    def _check_length_of_attributes(self) -> None:
+        """Refuse more than a cell of a file holds; what is stored already stays as it is."""
+        length = len(attributes.as_text(self.attributes))
+        if length > text.MAX_TEXT_LENGTH:
+            rows = Device.objects.filter(pk=self.pk).values_list("attributes", flat=True)
+            if self.pk is None or rows.first() != self.attributes:
+                raise text.too_long(length)
 
     def clean(self) -> None:
         """Store IDs only: an address is reduced to what it names or refused with the ID to use."""

@@ -15,7 +15,6 @@ from devices.values.text import storable
 MAX_BYTES = 64 * 1024 * 1024
 MAX_ROWS = 250_000
 MAX_COLUMNS = 64
-MAX_CHARACTERS = 131_072  # in a cell
 
 
 class Format(models.TextChoices):

@@ -13,7 +13,6 @@ from django.utils.translation import gettext as _
 from devices.transfer import texts
 from devices.transfer.formats import (
     MAX_BYTES,
-    MAX_CHARACTERS,
     MAX_ROWS,
     Format,
     Layout,
@@ -22,7 +21,7 @@ from devices.transfer.formats import (
     Row,
     refused,
 )
-from devices.values.text import unstorable_in
+from devices.values.text import MAX_TEXT_LENGTH, unstorable_in
 
 ZIP = b"PK\x03\x04"
 
@@ -64,8 +63,8 @@ def _unusable(value: object) -> str:
     """Return why a cell can be no value at all; "" where it can."""
     if not isinstance(value, str):
         return ""
-    if len(value) > MAX_CHARACTERS:
-        return _("The cell has more than %(most)d characters.") % {"most": MAX_CHARACTERS}
+    if len(value) > MAX_TEXT_LENGTH:
+        return _("The cell has more than %(most)d characters.") % {"most": MAX_TEXT_LENGTH}
     if unstorable_in(value) is not None:
         return _("The cell holds what is no character.")
     return ""

@@ -34,6 +34,7 @@ MAX_SHARED_STRINGS = 64 * 1024 * 1024
 MAX_ELEMENTS = 4_000_000  # of a workbook's part that are held in memory, 90 bytes each
 MAX_SHEET_ROWS = 1_048_576  # a spreadsheet's own limit, the header included
 MAX_WRITTEN_ROWS = 20_000  # of a workbook: writing one takes a processor 0.17 ms a row
+MAX_CELL_UNITS = 32_767  # of UTF-16, in a cell: a spreadsheet's own limit, openpyxl cuts the rest
 
 # --- Reading ---
 
@@ -211,9 +212,15 @@ CODED_SIGNS = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-F]{4}_)")
 
 
 def write(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> int:
-    """Write a workbook whose columns are text, so that no spreadsheet makes numbers of them."""
-    # All rows come first: openpyxl leaves a temporary file behind where it is not finished.
-    held = list(islice(rows, MAX_WRITTEN_ROWS + 1))
+    """Write a workbook whose columns are text, so that no spreadsheet makes numbers of them.
+
+    Raises ValidationError where there are more rows, or characters in a cell, than one may have.
+    """
+    # All cells come first: openpyxl leaves a temporary file behind where it is not finished.
+    held = [
+        [_written(number, name, row[name]) for name in columns]
+        for number, row in enumerate(islice(rows, MAX_WRITTEN_ROWS + 1), 2)
+    ]
     if len(held) > MAX_WRITTEN_ROWS:
         raise ValidationError(
             _("A workbook is written with no more than %(most)d rows; use CSV."),
@@ -227,14 +234,29 @@ def write(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> int:
     cells = [WriteOnlyCell(sheet) for _name in columns]
     for cell in cells:
         cell.number_format = "@"
-    for row in [dict(zip(columns, columns, strict=True)), *held]:
-        for name, cell in zip(columns, cells, strict=True):
-            cell.value = CODED_SIGNS.sub(_coded, defused(row[name])) or None
+    for row in [columns, *held]:
+        for text, cell in zip(row, cells, strict=True):
+            cell.value = text or None
             if cell.value is not None:
                 cell.data_type = "s"  # neither a formula nor an error, whatever it looks like
         sheet.append(cells)
     book.save(file)
     return len(held)
+
+
+def _written(row: int, column: str, value: object) -> str:
+    """Return a value as a cell says it; raises ValidationError where no cell can hold it."""
+    text = CODED_SIGNS.sub(_coded, defused(value))
+    units = len(text.encode("utf-16-le", "surrogatepass")) // 2
+    if units > MAX_CELL_UNITS:
+        raise ValidationError(
+            _(
+                "Row %(row)d, %(column)s: a cell of a workbook has at most %(most)d characters, "
+                "and this one would have %(n)d; use CSV."
+            ),
+            params={"row": row, "column": column, "most": MAX_CELL_UNITS, "n": units},
+        )
+    return text
 
 
 def _coded(match: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ import unicodedata
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
+MAX_TEXT_LENGTH = 131_072  # characters of what staff write, and of a cell that is imported
 MAX_QUOTED = 60  # characters of what somebody wrote, in an error message
 # Letters and emoji are made with these: after what is visible.
 JOINERS = "\u200c\u200d\ufe0e\ufe0f"
@@ -70,6 +71,15 @@ def refusal(char: str) -> ValidationError:
         _("It holds %(char)s, a character that nobody sees or that changes how others are shown."),
         code="hidden",
         params={"char": f"U+{ord(char):04X}"},
+    )
+
+
+def too_long(characters: int) -> ValidationError:
+    """Return what staff are told of a text that an import of their files would refuse."""
+    return ValidationError(
+        _("It has %(n)d characters; at most %(most)d are kept."),
+        code="max_length",
+        params={"n": characters, "most": MAX_TEXT_LENGTH},
     )
 
 

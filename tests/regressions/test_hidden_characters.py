@@ -54,6 +54,16 @@ def test_what_nobody_sees_is_no_name(make_device: Callable[..., Device], text: s
         assert set(refusal.value.message_dict) == {"label" if row is key else "name"}
 
 
+@pytest.mark.parametrize("text", ["a\u202eb\x00", "a\u202eb\ud800"])
+def test_row_is_not_asked_for_a_text_that_no_database_takes(
+    make_device: Callable[..., Device], text: str
+) -> None:
+    device = make_device()
+    device.name = text
+    with pytest.raises(ValidationError, match="U\\+202E"):
+        device.full_clean()
+
+
 @pytest.mark.parametrize("text", SEEN)
 def test_names_in_every_script_are_taken(make_device: Callable[..., Device], text: str) -> None:
     assert make_device(name=text).name == text
