@@ -1,6 +1,6 @@
 """A long text that was exported did not come back: a workbook cut it, an import refused it.
 
-openpyxl cuts what goes beyond a spreadsheet's limit of 32,767 characters in a cell, and says nothing.
+openpyxl cuts what goes beyond a spreadsheet's limit of 32,767 characters in a cell, without a word.
 """
 
 from collections.abc import Callable
