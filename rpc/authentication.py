@@ -210,8 +210,8 @@ def handed_on_certificate(meta: Mapping[str, Any]) -> str | None:
     """Return the client's certificate, PEM or DER in base64, that a configured proxy hands on.
 
     As nginx escapes it, as RFC 9440 writes it, or as DER in base64. None where there is none, or
-    where no header is configured for it. From anyone but a configured proxy it is forged: raises
-    AuthenticationFailed.
+    where no header is configured for it. From anyone but a configured proxy it is forged, and so
+    is one of two: raises AuthenticationFailed.
     """
     if not settings.CLIENT_CERT_HEADER:
         return None
@@ -219,6 +219,8 @@ def handed_on_certificate(meta: Mapping[str, Any]) -> str | None:
     if not value:
         return None
     if not is_within(meta.get("REMOTE_ADDR") or "", settings.TRUSTED_PROXIES):
+        raise AuthenticationFailed
+    if "," in value:  # the header came twice, and not all of it is the proxy's; no form has one
         raise AuthenticationFailed
     if value.startswith(":") and value.endswith(":"):
         return value[1:-1]

@@ -103,6 +103,15 @@ def test_each_form_of_the_header_is_read(ask: Ask, pinned: Party) -> None:
         assert ask(garbage, {"src": CLOUD}) == 401, garbage
 
 
+def test_a_header_that_comes_twice_lets_nobody_in(ask: Ask, pinned: Party) -> None:
+    """A proxy that adds its header to the client's would hand on a certificate of any backend."""
+    own = device_certificate("a stranger's own")
+    forged, added = quote(pinned.pem, safe=""), quote(own.pem, safe="")
+    for value in (f"{forged},{added}", f"{forged}, {added}", f"{added},{forged}", f"{forged},"):
+        assert ask(value) == 401, value
+        assert ask(value, {"src": CLOUD}) == 401, value
+
+
 def test_the_sender_of_a_frame_must_be_whose_certificate_it_is(ask: Ask, pinned: Party) -> None:
     assert ask(pinned, {"src": f"{CLOUD}.dispatcher"}) == 200
     for address in (RTIO, LAMP, "//api.cesanta.com/nobody", "//h/a.b.c", ""):
