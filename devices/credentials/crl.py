@@ -33,7 +33,7 @@ class RevokedEntry(NamedTuple):
 
 
 def read_list(content: bytes) -> x509.CertificateRevocationList:
-    """Return the revocation list in a PEM or DER file of at most 16 MiB."""
+    """Return the one revocation list in a PEM or DER file of at most 16 MiB."""
     if len(content) > MAX_LIST_BYTES:
         raise Refused(
             Outcome.MALFORMED, _("longer than %(most)d MiB") % {"most": MAX_LIST_BYTES >> 20}
@@ -43,6 +43,10 @@ def read_list(content: bytes) -> x509.CertificateRevocationList:
         raise Refused(
             Outcome.MALFORMED,
             _("not a revocation list: neither DER nor PEM, which has -----BEGIN X509 CRL-----"),
+        )
+    if content.count(b"-----BEGIN X509 CRL-----") > 1:
+        raise Refused(
+            Outcome.MALFORMED, _("it holds several revocation lists: load each from its own file")
         )
     with parsing(_("not a revocation list")):
         if b"-----BEGIN " in content[:MAX_TEXT_LENGTH]:

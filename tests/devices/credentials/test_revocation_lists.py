@@ -281,6 +281,17 @@ def test_extensions_that_are_not_critical_do_no_harm(
     assert RevokedSerial.objects.count() == 1
 
 
+@pytest.mark.parametrize("other", [authority("Root"), authority("Another")])
+def test_a_file_with_several_lists_is_refused_whole(
+    anchor: CertificateAuthority, root: Party, other: Party
+) -> None:
+    listed = device_certificate(ID, root)
+    several = revocation_list(root, number=1) + revocation_list(other, listed, number=2)
+    with pytest.raises(ValidationError, match="several revocation lists"):
+        load(anchor, several)
+    assert not RevocationList.objects.exists()
+
+
 def test_a_list_signed_with_sha1_is_refused() -> None:
     anchor = CertificateAuthority.objects.register(
         presented=(WEAK / "root.pem").read_text(), name="weak"
