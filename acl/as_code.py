@@ -27,6 +27,7 @@ from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices import history
 from devices.models import Device, DeviceGroup, Membership
 from devices.values.moments import parse_moment
+from devices.values.text import MAX_QUOTED
 
 MAX_DEPTH = 10  # levels of lists and objects
 MAX_ERRORS = 20
@@ -172,7 +173,25 @@ def dump(document: dict[str, Any], *, as_json: bool = False) -> str:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads moments as the text that they are, so that one parser judges them."""
+    """Reads moments as the text that they are, so that one parser judges them.
+
+    A name that stands twice is refused: what the first one says would be lost, and be deleted.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = set()
+        for key, _value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in names:
+                raise ValidationError(
+                    _("Line %(line)d: “%(name)s” stands twice in one object."),
+                    code="twice",
+                    params={"line": key.start_mark.line + 1, "name": key.value[:MAX_QUOTED]},
+                )
+            names.add(key.value)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _loader, node: node.value)
@@ -223,10 +242,16 @@ def _entries(
         try:
             yield msgspec.convert(value, kind)
         except (msgspec.ValidationError, UnicodeEncodeError) as error:
-            text, _at, path = str(error).partition(" - at `$")
-            if "matching regex" in text:
-                text = _("this must not hold a NUL character or half a surrogate pair")
-            errors.append(f"{section}[{position}]{path.rstrip('`')}: {text}")
+            path, text = complaint(error)
+            errors.append(f"{section}[{position}]{path}: {text}")
+
+
+def complaint(error: Exception) -> tuple[str, str]:
+    """Return where in a value msgspec found what is wrong, such as `.name`, and what it is."""
+    text, _at, path = str(error).partition(" - at `$")
+    if "matching regex" in text:
+        text = _("this must not hold a NUL character or half a surrogate pair")
+    return path.rstrip("`"), text
 
 
 def twice(section: str, names: Iterable[str]) -> list[str]:

@@ -9,31 +9,32 @@ from django.db.models import QuerySet, Value
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
-from acl.as_code import Entry, difference, dump, twice
+from acl.as_code import Entry, Text, complaint, difference, dump, twice
 from devices import history
 from devices.models import Device
 from rpc.rtio.models import DeviceServiceRoute, RtioServer, TlsMode
+from rpc.rtio.models.route import config_text
 from rpc.rtio.models.server import DEVICE_PORT
 
 
 class Route(Entry, frozen=True):
     """A route of a device service, as its row."""
 
-    uri: str
-    url: str
+    uri: Text
+    url: Text
     enabled: bool = True
-    note: str = ""
+    note: Text = ""
 
 
 class Server(Entry, frozen=True):
     """An RTIO server; `calls_as` is the identifier of its backend."""
 
-    name: str
-    host: str
+    name: Text
+    host: Text
     port: int = DEVICE_PORT
-    tls: str = TlsMode.NONE.value
-    certificate: str = ""
-    calls_as: str = ""
+    tls: Text = TlsMode.NONE.value
+    certificate: Text = ""
+    calls_as: Text = ""
     enabled: bool = True
 
 
@@ -72,8 +73,9 @@ def import_document(values: Any, *, dry_run: bool = False) -> list[str]:
     """
     try:
         document = msgspec.convert(values, Document)
-    except msgspec.ValidationError as error:
-        raise ValidationError(str(error)) from None
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        path, text = complaint(error)
+        raise ValidationError(f"{path.removeprefix('.')}: {text}" if path else text) from None
     with transaction.atomic(), history.origin(history.Origin.IMPORT):
         before = dump(export_document())
         _import(document)
@@ -95,15 +97,42 @@ def _import(document: Document) -> None:
     routes = {row.uri: row for row in DeviceServiceRoute.objects.all()}
     # What shrinks or is switched off first: the map must fit at every step.
     for position, route in sorted(
-        enumerate(document.routes), key=lambda one: (one[1].enabled, one[1].uri not in routes)
+        enumerate(document.routes),
+        key=lambda one: _room(one[1]) - _room(routes.get(one[1].uri)),
     ):
-        row = routes.get(route.uri, DeviceServiceRoute())
-        _write(row, msgspec.structs.asdict(route), f"routes[{position}]")
-    servers = {row.name: row for row in RtioServer.objects.all()}
+        fields = msgspec.structs.asdict(route)
+        _write(routes.get(route.uri, DeviceServiceRoute()), fields, f"routes[{position}]")
+    wanted = []
     for position, server in enumerate(document.servers):
         where, fields = f"servers[{position}]", msgspec.structs.asdict(server)
         fields["backend"] = _backend(fields.pop("calls_as"), where)
-        _write(servers.get(server.name, RtioServer()), fields, where)
+        wanted.append((where, fields))
+    servers = {row.name: row for row in RtioServer.objects.select_related("backend")}
+    for _where, fields in wanted:
+        row = servers.get(fields["name"])
+        if row is not None and not _is_as(row, fields):
+            _make_way(row)
+    for where, fields in wanted:
+        _write(servers.get(fields["name"], RtioServer()), fields, where)
+
+
+def _room(route: Route | DeviceServiceRoute | None) -> int:
+    """Return how many characters of the map a route takes."""
+    return len(config_text({route.uri: route.url})) if route is not None and route.enabled else 0
+
+
+def _make_way(server: RtioServer) -> None:
+    """Free the address and the backend of a server that changes: servers may change places.
+
+    No history is kept of it: what the document says is written in the same transaction.
+    """
+    RtioServer.objects.filter(pk=server.pk).update(
+        host=f"server-{server.pk}.invalid", backend=None
+    )
+
+
+def _is_as(row: DeviceServiceRoute | RtioServer, fields: dict[str, Any]) -> bool:
+    return all(getattr(row, name) == value for name, value in fields.items())
 
 
 def _backend(identifier: str, where: str) -> Device | None:
@@ -120,7 +149,7 @@ def _backend(identifier: str, where: str) -> Device | None:
 
 def _write(row: DeviceServiceRoute | RtioServer, fields: dict[str, Any], where: str) -> None:
     """Save a row whose fields differ; a change that says nothing leaves no history."""
-    if row.pk is not None and all(getattr(row, name) == fields[name] for name in fields):
+    if row.pk is not None and _is_as(row, fields):
         return
     for name, value in fields.items():
         setattr(row, name, value)

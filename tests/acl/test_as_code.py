@@ -148,6 +148,8 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(devices: None) -> No
         ("command_sets:\n", "command_sets: []\nx:\n", "Object contains unknown field `x`"),
         ("- effect: deny", "- 5\n- effect: deny", "permissions[0]: Expected `object`, got `int`"),
         ("groups:\n", "groups: [\n", "neither YAML nor JSON"),
+        ("permissions:\n", "groups: []\npermissions:\n", "“groups” stands twice"),
+        ("- effect: deny", '- effect: deny\n  "effect": allow', "Line 18: “effect” stands"),
         ("groups:\n", "groups: !!python/object:os.system\n", "neither YAML nor JSON"),
     ],
 )

@@ -16,6 +16,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from devices.history import history_of
 from devices.models import Device
 from rpc.rtio.models import (
     Cause,
@@ -180,6 +181,10 @@ def test_what_is_imported_is_exported(tmp_path: Path, make_device: Callable[...,
         ("format: 1\nroutes: []\nservers: [{name: a, host: h, calls_as: b}]\n", "no device b"),
         ("format: 1\nroutes: []\nservers: [{name: a, host: h}, {name: a, host: i}]\n", "twice"),
         ("}", "neither YAML nor JSON"),
+        ("format: 1\nroutes: []\nservers: []\nroutes: []\n", "Line 4: “routes” stands twice"),
+        (r'{format: 1, routes: [{uri: "/a\0b", url: "http://h/"}], servers: []}', "uri: .* NUL"),
+        (r'{format: 1, routes: [], servers: [{name: "a\0", host: h}]}', "name: .* NUL"),
+        (r'{format: 1, routes: [], servers: [{name: a, host: h, calls_as: "\0"}]}', "calls_as: "),
     ],
 )
 def test_document_that_makes_no_sense_changes_nothing(
@@ -189,6 +194,38 @@ def test_document_that_makes_no_sense_changes_nothing(
     with pytest.raises(CommandError, match=problem):
         imported(tmp_path, text)
     assert RtioServer.objects.count() == 1
+
+
+def test_servers_can_change_places(tmp_path: Path, make_device: Callable[..., Device]) -> None:
+    make_device("//rtio.example/one", kind="backend")
+    imported(tmp_path, DOCUMENT)
+    kept = set(RtioServer.objects.values_list("pk", "name"))
+    swapped = DOCUMENT.replace("name: one", "name: x").replace("name: two", "name: one")
+    swapped = swapped.replace("name: x", "name: two")
+    servers = swapped.partition("servers:\n")[2]
+    first, second = servers[: servers.index("- name: one")], servers[servers.index("- name: one") :]
+    swapped = swapped.replace(servers, second + first)
+
+    assert imported(tmp_path, swapped)["changed"]
+
+    assert exported() == swapped
+    assert set(RtioServer.objects.values_list("pk", "name")) == kept
+    hosts = history_of(RtioServer).objects.filter(history_type="~").values_list("host", flat=True)
+    assert sorted(hosts) == ["10.0.0.5", "rtio.example"]
+
+
+@pytest.mark.parametrize("uri", ["/aa", "/bb"])
+def test_one_route_may_grow_by_what_another_gives_up(tmp_path: Path, db: None, uri: str) -> None:
+    def document(**lengths: int) -> str:
+        routes = [f"- uri: /{name}\n  url: http://h/{'x' * n}\n" for name, n in lengths.items()]
+        return f"format: 1\nroutes:\n{''.join(routes)}servers: []\n"
+
+    imported(tmp_path, document(aa=600, bb=600, cc=600))
+    grown = document(**{"aa": 400, "bb": 400, "cc": 600, uri[1:]: 900})
+
+    assert imported(tmp_path, grown)["changed"]
+
+    assert exported() == grown
 
 
 def test_pages_of_servers_and_receipts_open(client: Client, make_rtio_server: MakeServer) -> None:
