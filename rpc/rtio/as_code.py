@@ -126,9 +126,7 @@ def _make_way(server: RtioServer) -> None:
 
     No history is kept of it: what the document says is written in the same transaction.
     """
-    RtioServer.objects.filter(pk=server.pk).update(
-        host=f"server-{server.pk}.invalid", backend=None
-    )
+    RtioServer.objects.filter(pk=server.pk).update(host=f"server-{server.pk}.invalid", backend=None)
 
 
 def _is_as(row: DeviceServiceRoute | RtioServer, fields: dict[str, Any]) -> bool:
