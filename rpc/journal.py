@@ -20,7 +20,6 @@ from devices.verdicts import Verdict
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord, Question
 
 # In each process.
-MAX_WAITING = 20_000  # rows that wait to be written
 MAX_ROWS = 100_000  # new rows an hour, those below included
 MAX_OF_STRANGERS = 1_000  # about callers that were not let in; about unknown names, of each caller
 MAX_OF_SUBJECT = 10_000  # about the commands of one registered device
@@ -31,7 +30,7 @@ STRANGE_ENDS = frozenset(
 )
 
 CallCounts = dict[CallKey, CallCount]
-Batch = list[tuple[CallKey, CallCount]]
+Batch = Sequence[tuple[CallKey, CallCount]]
 
 
 class Entry(NamedTuple):
@@ -110,6 +109,7 @@ class Journal(WriteBehindWorker[Batch]):
     """Counts calls in request threads and adds the counts to the journal every few seconds."""
 
     name = "journal"
+    capacity = 20_000  # beyond them, calls are counted among others
 
     def __init__(self) -> None:
         super().__init__()
@@ -153,9 +153,9 @@ class Journal(WriteBehindWorker[Batch]):
         counted = self._counts.get(key)
         if counted is not None:
             return counted
-        if len(self._counts) == MAX_WAITING // 2:
+        if len(self._counts) == self.capacity // 2:
             self._hurry()
-        elif len(self._counts) >= MAX_WAITING:
+        elif len(self._counts) >= self.capacity:
             key = among_others(key._replace(caller=""), known=False)
         return self._counts.setdefault(key, CallCount(0, moment, moment))
 
@@ -167,7 +167,7 @@ class Journal(WriteBehindWorker[Batch]):
         """Return what was counted, by BATCH_ROWS."""
         with self._lock:
             counts, self._counts = self._counts, {}
-        return in_batches(counts, BATCH_ROWS)
+        return in_batches(sorted(counts.items(), key=by_subject), BATCH_ROWS)
 
     def requeue(self, batches: Sequence[Batch]) -> None:
         """Count again what was not written."""
@@ -183,6 +183,11 @@ class Journal(WriteBehindWorker[Batch]):
     def write(self, batch: Batch) -> None:
         """Add a batch to the journal, with one statement."""
         CallRecord.objects.add(dict(batch))
+
+
+def by_subject(entry: tuple[CallKey, CallCount]) -> str:
+    """Return what the journal's largest indexes begin with."""
+    return entry[0].subject
 
 
 def among_others(key: CallKey, *, known: bool) -> CallKey:

@@ -56,6 +56,7 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
     """Collects uses from request threads and writes them every few seconds."""
 
     name = "last-used"
+    capacity = 40_000  # of twice as many rows a request as the journal's
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +95,8 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
             digests, self._digests = self._digests, {}
         batches: list[Uses | Digests] = [digests] if digests else []
         for model, moments in uses.items():
-            batches += [Uses(model, dict(part)) for part in in_batches(moments, BATCH_ROWS)]
+            parts = in_batches(sorted(moments.items()), BATCH_ROWS)
+            batches += [Uses(model, dict(part)) for part in parts]
         return batches
 
     def requeue(self, batches: Sequence[Uses | Digests]) -> None:

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.util import Finalize
 from typing import Generic, TypeVar
@@ -24,8 +24,7 @@ STATEMENT_SECONDS = 30.0  # after which the connection of a database that stands
 READ_ONLY = "25006"  # SQLSTATE of a server that became, or still is, a standby
 
 Batch = TypeVar("Batch")
-Name = TypeVar("Name")
-Record = TypeVar("Record")
+Entry = TypeVar("Entry")
 
 log = logging.getLogger(__name__)
 outages = OutageLog(log)
@@ -36,12 +35,13 @@ class WriteBehindWorker(Generic[Batch]):
 
     Subclasses collect under `_lock`, call `_start` once there is something to write, and say what a
     batch is and how one is written. What was collected in EVIDENCE_INTERVAL seconds is written
-    evenly over the next ones: written at once, it would keep requests waiting for the interpreter
-    and for the database. The thread ends with the process and never before: whatever fails is
-    logged and tried again.
+    evenly over the next ones, or sooner, the more is collected meanwhile: written at once, it would
+    keep requests waiting for the interpreter and for the database. The thread ends with the process
+    and never before: whatever fails is logged and tried again.
     """
 
     name: str  # of the thread
+    capacity: int  # rows; once so many wait, it writes without pauses
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -102,11 +102,9 @@ class WriteBehindWorker(Generic[Batch]):
 
     def _run(self) -> None:
         end = time.monotonic() + settings.EVIDENCE_INTERVAL
-        while True:
+        while not self._ended:
             self._wake.wait(max(0.0, end - time.monotonic()))
             self._wake.clear()
-            if self._ended:
-                return
             end = time.monotonic() + settings.EVIDENCE_INTERVAL
             try:
                 self._write_until(end)
@@ -114,20 +112,22 @@ class WriteBehindWorker(Generic[Batch]):
                 log.exception("%s: it goes on in %d s", self.name, settings.EVIDENCE_INTERVAL)
 
     def _write_until(self, end: float) -> None:
-        """Write what was collected, spread over the time until then."""
+        """Write what was collected, spread over the time until then at most."""
         try:
             with connection.execute_wrapper(guard(STATEMENT_SECONDS)):
                 for left in self._batches_written():
-                    if left:
-                        self._wake.wait(max(0.0, end - time.monotonic()) / (left + 1))
                     if self._ended:
                         break
+                    if left:
+                        sooner = settings.EVIDENCE_INTERVAL * self.waiting() / self.capacity
+                        self._wake.wait(max(0.0, end - sooner - time.monotonic()) / (left + 1))
+                        self._wake.clear()
             truncate_wal(connection)
         finally:
             connection.close()
 
     def _hurry(self) -> None:
-        """Have the thread write now; what it is writing, without further pauses."""
+        """End a pause of the thread."""
         self._wake.set()
 
     def _finish(self) -> None:
@@ -146,12 +146,12 @@ def cannot_write(error: Exception) -> bool:
     return getattr(error.__cause__, "sqlstate", None) == READ_ONLY
 
 
-def in_batches(collected: Mapping[Name, Record], size: int) -> list[list[tuple[Name, Record]]]:
-    """Return what was collected in parts of at most `size` entries.
+def in_batches(entries: Sequence[Entry], size: int) -> list[Sequence[Entry]]:
+    """Return entries in parts of at most `size`.
 
-    As lists, which are quickly made: requests wait for the interpreter meanwhile.
+    Sort them as their rows lie in the database: whoever writes rows at random writes a page for
+    each of them, which costs several times as much as the row.
     """
-    entries = list(collected.items())
     return [entries[start : start + size] for start in range(0, len(entries), size)]
 
 

@@ -121,7 +121,7 @@ def test_the_next_hour_has_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.django_db
 def test_what_waits_for_the_database_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "MAX_WAITING", 4)
+    monkeypatch.setattr(Journal, "capacity", 4)
     writer = Journal()
     for number in range(10):
         writer.record(
@@ -194,7 +194,7 @@ def test_it_writes_by_itself_and_early_when_much_waits(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     settings.EVIDENCE_INTERVAL = 60
-    monkeypatch.setattr(journal, "MAX_WAITING", 4)
+    monkeypatch.setattr(Journal, "capacity", 4)
     flushed = threading.Event()
     monkeypatch.setattr(Journal, "write", lambda *_: flushed.set())
     writer = Journal()

@@ -22,6 +22,7 @@ class Numbers(WriteBehindWorker[int]):
     """Writes numbers, and notes when."""
 
     name = "numbers"
+    capacity = 100
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,6 +34,9 @@ class Numbers(WriteBehindWorker[int]):
     def note(self, *numbers: int) -> None:
         self.noted += numbers
         self._start()
+
+    def waiting(self) -> int:
+        return len(self.noted)
 
     def drain(self) -> list[int]:
         noted, self.noted = self.noted, []
@@ -76,10 +80,16 @@ def test_what_waits_is_written_evenly(writer: Numbers, settings: Any) -> None:
     assert sum(gaps) > 0.5
 
 
-def test_in_a_hurry_there_are_no_pauses(at_work: Numbers) -> None:
+def test_the_more_is_collected_meanwhile_the_shorter_the_pauses(at_work: Numbers) -> None:
     assert not at_work.is_done.wait(1)
+    at_work.note(*range(100, 150))  # half of what may wait
     at_work._hurry()
-    assert at_work.is_done.wait(5)
+    written = len(at_work.written)
+    assert not at_work.is_done.wait(2)  # 50 rows in 8 s
+    assert len(at_work.written) > written + 6  # 5 in these 2 s, had there been nothing more
+    at_work.note(*range(150, 200))
+    at_work._hurry()
+    assert at_work.is_done.wait(2)
 
 
 def test_an_end_does_not_wait_for_the_pace_and_loses_nothing(at_work: Numbers) -> None:
