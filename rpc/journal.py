@@ -8,6 +8,7 @@ of its endpoint, reason and, where the registry knows them, caller and subject.
 import time
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple
 
 from django.conf import settings
@@ -30,7 +31,7 @@ STRANGE_ENDS = frozenset(
 )
 
 CallCounts = dict[CallKey, CallCount]
-Batch = Sequence[tuple[CallKey, CallCount]]
+Batch = list[tuple[CallKey, CallCount]]
 
 
 class Entry(NamedTuple):
@@ -167,7 +168,7 @@ class Journal(WriteBehindWorker[Batch]):
         """Return what was counted, by BATCH_ROWS."""
         with self._lock:
             counts, self._counts = self._counts, {}
-        return in_batches(sorted(counts.items(), key=by_subject), BATCH_ROWS)
+        return in_batches(counts, BATCH_ROWS, order=attrgetter("subject"))
 
     def requeue(self, batches: Sequence[Batch]) -> None:
         """Count again what was not written."""
@@ -183,11 +184,6 @@ class Journal(WriteBehindWorker[Batch]):
     def write(self, batch: Batch) -> None:
         """Add a batch to the journal, with one statement."""
         CallRecord.objects.add(dict(batch))
-
-
-def by_subject(entry: tuple[CallKey, CallCount]) -> str:
-    """Return what the journal's largest indexes begin with."""
-    return entry[0].subject
 
 
 def among_others(key: CallKey, *, known: bool) -> CallKey:

@@ -113,7 +113,7 @@ class CallKey(NamedTuple):
         """Return what tells the row from every other: the texts would be too long for an index.
 
         In hexadecimal: the first DIGEST_PREFIX bytes of the subject, so that rows which are written
-        together lie together in the index, and 80 bits of BLAKE2b.
+        together lie together in the index, too, and 80 bits of BLAKE2b.
         """
         text = "\n".join([str(self.bucket), *self[1:-1], str(self.others)])
         digest = hashlib.blake2b(text.encode(), digest_size=16 - DIGEST_PREFIX)

@@ -95,7 +95,7 @@ class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
             digests, self._digests = self._digests, {}
         batches: list[Uses | Digests] = [digests] if digests else []
         for model, moments in uses.items():
-            parts = in_batches(sorted(moments.items()), BATCH_ROWS)
+            parts = in_batches(moments, BATCH_ROWS, order=int)
             batches += [Uses(model, dict(part)) for part in parts]
         return batches
 

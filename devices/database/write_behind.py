@@ -7,10 +7,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.util import Finalize
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection
@@ -24,7 +24,8 @@ STATEMENT_SECONDS = 30.0  # after which the connection of a database that stands
 READ_ONLY = "25006"  # SQLSTATE of a server that became, or still is, a standby
 
 Batch = TypeVar("Batch")
-Entry = TypeVar("Entry")
+Name = TypeVar("Name")
+Record = TypeVar("Record")
 
 log = logging.getLogger(__name__)
 outages = OutageLog(log)
@@ -146,12 +147,19 @@ def cannot_write(error: Exception) -> bool:
     return getattr(error.__cause__, "sqlstate", None) == READ_ONLY
 
 
-def in_batches(entries: Sequence[Entry], size: int) -> list[Sequence[Entry]]:
-    """Return entries in parts of at most `size`.
+def in_batches(
+    collected: Mapping[Name, Record], size: int, order: Callable[[Name], Any] | None = None
+) -> list[list[tuple[Name, Record]]]:
+    """Return what was collected in parts of at most `size` entries.
 
-    Sort them as their rows lie in the database: whoever writes rows at random writes a page for
-    each of them, which costs several times as much as the row.
+    SQLite gets them in that order, if there is one: it writes whole pages, so rows that lie
+    together cost a third to a half when they are written together. PostgreSQL gets them as they
+    came: it keeps the newer version of a row in its page, where few rows of one page are written
+    at once, and then leaves the indexes alone.
     """
+    entries = list(collected.items())
+    if order and connection.vendor == "sqlite":
+        entries.sort(key=lambda entry: order(entry[0]))
     return [entries[start : start + size] for start in range(0, len(entries), size)]
 
 

@@ -100,7 +100,7 @@ def request_endings(
         "due_at": now,
     }
     made: list[SessionEnding] = []
-    keys = sorted((identifier, device.pk) for identifier, device in concerned.items())
+    keys = {identifier: concerned[identifier].pk for identifier in sorted(concerned)}
     with transaction.atomic():
         for chunk in in_batches(keys, CHUNK):
             made += _request_chunk(dict(chunk), servers, circumstances)

@@ -4,8 +4,10 @@ import subprocess
 import sys
 import threading
 import time
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.conf import settings as django_settings
@@ -15,7 +17,7 @@ from acl.engine.decisions import Decision, Reason, Request
 from devices.verdicts import Outcome, Verdict
 from rpc import journal
 from rpc.journal import Entry, Journal, of_decision, of_verdict
-from rpc.models import CallQuerySet, CallReason, CallRecord, Question
+from rpc.models import CallKey, CallQuerySet, CallReason, CallRecord, Question
 from tests.support.servers import Server, demo_server
 
 VERIFIED = of_verdict("known", Verdict(Outcome.VERIFIED, device=1))
@@ -163,6 +165,17 @@ def test_what_the_database_cannot_take_waits_and_is_not_counted_twice(
     writer.flush()
     assert CallRecord.objects.total() == 7
     assert not writer._counts
+
+
+def test_rows_of_neighbours_lie_together_and_every_row_is_told_from_the_others() -> None:
+    key = CallKey(1, "verifier", "credential", "10.0.0.7", "a" * 40, "", "", "verified")
+    neighbour, other = key._replace(subject="a" * 39 + "b"), key._replace(subject="z")
+    assert sorted([other, neighbour, key], key=attrgetter("digest"))[2] == other
+    changes: dict[str, Any] = dict.fromkeys(key._fields, "changed") | {"bucket": 2, "others": True}
+    varied = [key._replace(**{field: value}) for field, value in changes.items()]
+    digests = {each.digest for each in (key, neighbour, other, *varied)}
+    assert len(digests) == 3 + len(key._fields)
+    assert all(len(UUID(digest).bytes) == 16 for digest in digests)
 
 
 @pytest.mark.django_db

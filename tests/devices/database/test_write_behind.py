@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
-from devices.database.write_behind import WriteBehindWorker, truncate_wal
+from devices.database.write_behind import WriteBehindWorker, in_batches, truncate_wal
 
 pytestmark = pytest.mark.django_db
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}
@@ -98,6 +98,14 @@ def test_an_end_does_not_wait_for_the_pace_and_loses_nothing(at_work: Numbers) -
     assert time.monotonic() - began < 5
     assert at_work.written == list(range(50, -1, -1))
     assert at_work.noted == []
+
+
+def test_sqlite_gets_what_was_collected_in_order_and_postgresql_as_it_came() -> None:
+    parts = in_batches({3: "c", 1: "a", 2: "b"}, 2, order=int)
+    if connection.vendor == "sqlite":
+        assert parts == [[(1, "a"), (2, "b")], [(3, "c")]]
+    else:
+        assert parts == [[(3, "c"), (1, "a")], [(2, "b")]]
 
 
 @pytest.fixture
