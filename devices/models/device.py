@@ -161,11 +161,12 @@ class DeviceQuerySet(models.QuerySet["Device"]):
 
         `first` is the size of the first batch, where somebody waits for it. Memory is constant
         without a cursor that lives on the server, which no connection pooler need follow. A device
-        that comes or goes meanwhile may or may not be seen.
+        that comes or goes meanwhile may or may not be seen. Each comes once, also where a filter by
+        groups or credentials finds it several times.
         """
         ordered, last, wanted = self.order_by("identifier"), "", first or size
         while batch := list(ordered.filter(identifier__gt=last)[:wanted]):
-            yield batch
+            yield list(dict.fromkeys(batch))
             last, wanted = batch[-1].identifier, size
 
 
@@ -303,7 +304,10 @@ class Device(Recorded):
 
     def _check_length_of_attributes(self) -> None:
         """Refuse more than a cell of a file holds; what is stored already stays as it is."""
-        length = len(attributes.as_text(self.attributes))
+        try:
+            length = len(attributes.as_text(self.attributes))
+        except TypeError:  # no JSON at all, as the field will say
+            return
         if length > text.MAX_TEXT_LENGTH:
             rows = Device.objects.filter(pk=self.pk).values_list("attributes", flat=True)
             if self.pk is None or rows.first() != self.attributes:

@@ -47,8 +47,11 @@ def test_text_that_cannot_be_stored_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [{"x": "\ud800"}, {"\x00": 1}, {"x": float("nan")}, {"x": float("inf")}, {"x": 10**5000}, []],
-    ids=["surrogate", "NUL", "NaN", "infinity", "long", "list"],
+    [
+        *({"x": "\ud800"}, {"\x00": 1}, {"x": float("nan")}, {"x": float("inf")}, {"x": 10**5000}),
+        *([], {"x": {1}}, {"x": b"x"}),
+    ],
+    ids=["surrogate", "NUL", "NaN", "infinity", "long", "list", "set", "bytes"],
 )
 def test_values_that_cannot_be_stored_are_refused(value: Any) -> None:
     with pytest.raises(ValidationError) as refusal:

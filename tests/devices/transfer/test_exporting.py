@@ -132,6 +132,21 @@ def test_devices_for_export_are_read_in_batches_with_a_constant_number_of_querie
         ]
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_a_device_that_a_filter_finds_several_times_comes_once(
+    make_device: Factory, make_group: Callable[..., DeviceGroup], size: int
+) -> None:
+    groups = [make_group(f"g{n}") for n in range(3)]
+    for n in range(4):
+        make_device(f"d{n}", groups=groups[: n + 1])
+    devices = Device.objects.filter(groups__name__startswith="g").for_export()
+    assert devices.count() == 1 + 2 + 3 + 3
+
+    found = [device.identifier for batch in devices.in_batches(size) for device in batch]
+
+    assert found == ["d0", "d1", "d2", "d3"]
+
+
 def test_more_than_a_sheet_holds_is_no_workbook(
     fleet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
