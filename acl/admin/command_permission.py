@@ -33,6 +33,7 @@ from devices.admin.base.forms import CurrentForm
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.lists import SavedFiltersMixin
 from devices.admin.base.mixins import ChangeGuardMixin
+from devices.admin.base.pages import is_key
 from devices.admin.base.rendering import CREATED, UPDATED, moment_column
 from devices.models import Device, DeviceGroup
 
@@ -219,7 +220,7 @@ class CommandPermissionAdmin(
 
     def _about(self, request: HttpRequest, word: str) -> Q:
         number = word.removeprefix("#")
-        if number != word and number.isdecimal():
+        if number != word and is_key(number):
             return Q(pk=number)
         begins = Device.objects.filter(identifier__startswith=word)
         devices = self._keys(request, word, begins)

@@ -22,6 +22,7 @@ from acl.models.command_permission import (
     state_conditions,
 )
 from devices.admin.base.filters import ChoicesFilter, CountedFilter
+from devices.admin.base.pages import is_key
 from devices.database.statements import answered
 from devices.models import Device, DeviceGroup
 
@@ -82,12 +83,12 @@ class CommandSetFilter(CountedFilter):
         sets = CommandSet.objects.values_list("pk", "name")
         choices = [(str(pk), name) for pk, name in sets[:MAX_SETS]]
         chosen = self.value() or ""
-        if chosen.isdecimal() and chosen not in dict(choices):
+        if is_key(chosen) and chosen not in dict(choices):
             choices = [(str(pk), name) for pk, name in sets.filter(pk=chosen)] + choices
         return choices
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Any]:
-        return queryset.filter(command_set=value) if value.isdecimal() else queryset.none()
+        return queryset.filter(command_set=value) if is_key(value) else queryset.none()
 
 
 Subject = Entity | DeviceGroup  # of a question about rules: a device as the engine sees it
@@ -147,7 +148,7 @@ class SubjectFilter(CountedFilter):
         value = str(self.value())
         model = DeviceGroup if value.startswith(GROUP) else Device
         number = value.removeprefix(GROUP)
-        if number.isdecimal() and request.user.has_perm(f"devices.view_{model._meta.model_name}"):
+        if is_key(number) and request.user.has_perm(f"devices.view_{model._meta.model_name}"):
             self.chosen = model._default_manager.filter(pk=number).first()
         return [(value, self.chosen)] if self.chosen else []
 

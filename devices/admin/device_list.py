@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.changelist import BoundedChangeList
 from devices.admin.base.filters import ChoicesFilter, CountedFilter
+from devices.admin.base.pages import is_key
 from devices.admin.base.rendering import SOON
 from devices.models import Device, DeviceGroup, Membership
 from devices.models.credentials.state import (
@@ -143,7 +144,7 @@ class GroupFilter(CountedFilter):
         self.more = len(first) > MAX_GROUPS
         choices = [(str(pk), name) for pk, name in first[:MAX_GROUPS]]
         chosen = self.value() or ""
-        if chosen.isdecimal() and chosen not in dict(choices):
+        if is_key(chosen) and chosen not in dict(choices):
             rows = DeviceGroup.objects.filter(pk=chosen).values_list("pk", "name")
             choices = [(str(pk), name) for pk, name in rows] + choices
         return [*choices, ("none", _("In no group"))] if choices else []
@@ -155,7 +156,7 @@ class GroupFilter(CountedFilter):
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
         if value == "none":
             return queryset.filter(~Exists(Membership.objects.filter(device=OuterRef("pk"))))
-        return queryset.filter(groups=value) if value.isdecimal() else queryset.none()
+        return queryset.filter(groups=value) if is_key(value) else queryset.none()
 
     def choices(self, changelist: Any) -> Any:
         """Lead to the list of groups where there are more of them."""

@@ -137,6 +137,19 @@ def test_every_page_takes_any_parameter(client: Client) -> None:
     assert not failures(client, asked)
 
 
+def test_every_filter_takes_a_number_that_no_column_holds(client: Client) -> None:
+    numbers = ("9223372036854775808", "1" * 40, "\uff11" * 20, "²", "0", "-1")
+    asked = (
+        (address, {name: f"{before}{number}"})
+        for address, model in lists()
+        for one in admin.site.get_model_admin(model).list_filter
+        if (name := getattr(one, "parameter_name", None))
+        for before in ("", "group-")
+        for number in numbers
+    )
+    assert not failures(client, asked)
+
+
 @pytest.mark.once(on="processes")  # what is offered is asked for on both: test_hostile_parameters
 def test_every_list_refuses_what_it_does_not_offer(client: Client) -> None:
     values = itertools.cycle(VALUES)

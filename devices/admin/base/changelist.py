@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 
 from devices.admin.base.filters import MAX_COUNTED, CountedFilter
 from devices.admin.base.lists import column_key
+from devices.admin.base.pages import is_key
 from devices.values.moments import parse_moment
 
 MAX_LISTED = 10_000  # rows that the pages of a list reach; a search or a filter reaches the rest
@@ -82,7 +83,7 @@ def _is_there(cl: Any, name: str, value: str) -> bool:
         field = cl.opts.get_field(name)
     except FieldDoesNotExist:
         return True
-    if field.is_relation and value.isdecimal():
+    if field.is_relation and is_key(value):
         return bool(field.related_model._default_manager.filter(pk=value).exists())
     choices = dict(getattr(field, "flatchoices", ()))
     return not choices or lookup not in {"", "exact"} or value in choices
@@ -95,7 +96,7 @@ def _linked(cl: Any, name: str, values: list[str]) -> Chip:
     except FieldDoesNotExist:
         return Chip(name, ", ".join(values), cl.get_query_string(remove=[name]))
     value = ", ".join(values)
-    if field.is_relation and value.isdecimal():
+    if field.is_relation and is_key(value):
         row = field.related_model._default_manager.filter(pk=value).first()
         value = value if row is None else str(row)
     if (found := parse_moment(value)) is not None:
