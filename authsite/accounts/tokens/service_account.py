@@ -13,6 +13,8 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.history import Recorded, Records
 
+TAKEN = gettext_lazy("An account of this name exists.")
+
 AnyUser = TypeVar("AnyUser", bound=User)
 
 
@@ -110,7 +112,7 @@ def check_free(name: str, *, besides: int = 0) -> None:
     `besides` is the key of the account that may have it.
     """
     if is_taken(name, besides=besides):
-        raise ValidationError(_("An account of this name exists."))
+        raise ValidationError(TAKEN)
 
 
 def new_account(model: type[AnyUser], name: str, **fields: Any) -> AnyUser:
@@ -118,10 +120,8 @@ def new_account(model: type[AnyUser], name: str, **fields: Any) -> AnyUser:
     account = model(username=model.normalize_username(name), **fields)
     account.set_unusable_password()
     account.full_clean()
-    try:
-        check_free(account.username)
-    except ValidationError as error:
-        raise ValidationError({"username": error}) from None
+    if is_taken(account.username):
+        raise ValidationError({"username": TAKEN})
     return account
 
 
