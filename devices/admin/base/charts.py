@@ -17,6 +17,8 @@ STEPS = (1, 2, 5)  # of a scale, times a power of ten
 MAX_LINES = 4  # of a scale
 
 MONTHS_WIDTH, CELL_WIDTH, CELL_HEIGHT, CELLS_TOP = 110, 50, 32, 40  # of a calendar
+GAP = 2  # between its cells
+MONDAYS = ("1–7", "8–14", "15–21", "22–28", "29–31")  # days of a month, by column
 MAX_SHADE = 4  # of a week in a calendar
 
 
@@ -84,9 +86,18 @@ def week_calendar(weeks: Sequence[Week], *, name: str, title: str, description: 
         (CELLS_TOP + row * CELL_HEIGHT, month, [_cell(week) for week in of_month])
         for row, (month, of_month) in enumerate(by_month)
     ]
-    context = {"name": name, "title": title, "description": description, "months": months}
-    height = CELLS_TOP + len(months) * CELL_HEIGHT
-    return render_to_string("admin/charts/weeks.html", {**context, "height": height})
+    middle = CELL_WIDTH // 2
+    size = {
+        "width": MONTHS_WIDTH + len(MONDAYS) * CELL_WIDTH,
+        "height": CELLS_TOP + len(months) * CELL_HEIGHT,
+        "left": MONTHS_WIDTH,
+        "cell_width": CELL_WIDTH - GAP,
+        "cell_height": CELL_HEIGHT - GAP,
+        "middle": middle,
+        "columns": [(n * CELL_WIDTH + middle, days) for n, days in enumerate(MONDAYS)],
+    }
+    shown = {"name": name, "title": title, "description": description, "months": months}
+    return render_to_string("admin/charts/weeks.html", {**size, **shown})
 
 
 def _cell(week: Week) -> dict[str, object]:
