@@ -16,8 +16,7 @@ from django.utils import translation
 from pytest_django import DjangoDbBlocker
 
 from authsite.accounts.tokens import last_used as token_uses
-from authsite.admin import home
-from devices.admin.credentials import expiry
+from devices.admin.base import figures
 from devices.credentials import hashing, throttle
 from devices.database import last_used, outages
 from devices.events import guesses
@@ -91,8 +90,7 @@ def production_cost(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _fresh_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count for each page again, however busy the machine is: slow counts would be kept."""
-    monkeypatch.setattr(home, "SLOW", 60.0)
-    monkeypatch.setattr(expiry, "SLOW", 60.0)
+    monkeypatch.setattr(figures, "SLOW", 60.0)
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,12 @@
 """What the start page shows: figures, each of which leads to the list that it counts."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from django.core.cache import cache
 from django.db.models import Count, Model, Q, Sum
 from django.http import HttpRequest
 from django.utils import timezone
@@ -18,6 +16,7 @@ from django.utils.translation import gettext as _
 from acl.models import CommandPermission
 from authsite.admin.links import list_url, may_add, may_see
 from devices.admin.base.charts import Hour, hourly_bars
+from devices.admin.base.figures import Figures, kept_if_slow
 from devices.admin.base.filters import bounded_count_text, counts as bounded_counts
 from devices.admin.base.history import shown
 from devices.admin.base.rendering import SOON, Tone
@@ -29,9 +28,7 @@ from rpc.models import CallOutcome, CallRecord, SessionEnding, reasons
 
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
-SLOW = 0.2  # seconds; what takes longer to count is kept
-KEPT = 60  # seconds
-KEY = "authsite.admin.home.counts"
+KEPT = 60  # seconds that figures are
 MAX_CALLERS = 8
 MAX_REASONS = 5
 MAX_CHANGES = 10
@@ -85,36 +82,23 @@ class Refusals(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Counts:
-    """What was counted, and when. What takes long is kept for a minute, and is `kept` then.
+class Counts(Figures):
+    """What there is of devices and credentials, and what was answered of late."""
 
-    Only figures for people are, never anything that decides.
-    """
-
-    at: datetime
     of: Mapping[str, int]
     refused: Sequence[Refusals]  # of the last 24 hours, and of the 24 before
     allowed: Mapping[datetime, int] = field(default_factory=dict)  # calls by hour
-    kept: bool = False
 
 
 def counts() -> Counts:
-    """Return what there is of devices and credentials, and what was refused of late."""
-    kept: Counts | None = cache.get(KEY)
-    if kept is not None:
-        return kept
-    started = time.monotonic()
     now = timezone.now()
     allowed = CallRecord.objects.allowed().since(first_hour(now)).order_by().values_list("bucket")
-    counted = Counts(
+    return Counts(
         now,
         _registry_at(now),
         _refusals_at(now),
         dict(allowed.annotate(calls=Sum("count"))),
     )
-    if time.monotonic() - started > SLOW:
-        cache.set(KEY, replace(counted, kept=True), KEPT)
-    return counted
 
 
 def _registry_at(now: datetime) -> dict[str, int]:
@@ -308,7 +292,7 @@ def calls(counted: Counts) -> dict[str, Any]:
 
 def context(request: HttpRequest) -> dict[str, Any]:
     """Return what the start page shows to this user: only what the user may see."""
-    counted = counts()
+    counted = kept_if_slow("authsite.admin.home.counts", KEPT, counts)
     seen: dict[str, Any] = {"counted": counted}
     if may_see(request, Device):
         seen["device_figures"] = device_figures(counted)

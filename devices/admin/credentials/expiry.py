@@ -2,14 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from time import monotonic
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.contrib import admin
 from django.contrib.admin import AdminSite
-from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
 from django.db.models.functions import TruncWeek
@@ -20,6 +19,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.charts import Week, week_calendar
+from devices.admin.base.figures import Figures, kept_if_slow
 from devices.admin.base.pages import site_page, url_name
 from devices.models import Certificate, CertificateAuthority, PreSharedKey
 from devices.models.credentials.authority import CRLPolicy
@@ -28,8 +28,7 @@ from devices.models.credentials.state import locking_out
 WEEK = timedelta(days=7)
 WEEKS = 53  # the last one holds this day of next year
 MAX_LOOKED_AT = 200_000  # credentials of a kind: those that end first
-SLOW = 0.2  # seconds; what takes longer to count is kept
-KEPT = 300  # seconds
+KEPT = 300  # seconds that figures are
 SPANS = {"7d": timedelta(days=7), "30d": timedelta(days=30)}
 
 
@@ -80,17 +79,14 @@ class EndsFilter(admin.SimpleListFilter):
 
 
 @dataclass(frozen=True)
-class Counted:
-    """How many rows lock devices out in each week, and when that was counted.
+class Counted(Figures):
+    """How many rows lock devices out in each week.
 
-    `until` says how far, where there were too many to look at all. What took long is kept for some
-    minutes, and is `kept` then. Only figures for people are, never anything that decides.
+    `until` says how far, where there were too many to look at all.
     """
 
-    at: datetime
     weeks: Mapping[date, int]
     until: datetime | None = None
-    kept: bool = False
 
 
 class Section(NamedTuple):
@@ -106,20 +102,12 @@ class Section(NamedTuple):
 
 def _credentials(model: Any, now: datetime, until: datetime) -> Counted:
     """Return how many keys or certificates lock a device out in each week."""
-    key = f"{__name__}.{model.__name__}.{until:%Y-%m-%d}"
-    kept: Counted | None = cache.get(key)
-    if kept is not None:
-        return kept
-    started = monotonic()
     candidates = model.objects.ending_before(until, now=now).order_by("not_after")
     cut = candidates.values_list("not_after", flat=True)[MAX_LOOKED_AT : MAX_LOOKED_AT + 1].first()
     locking = locking_out(model.objects.order_by(), now, cut or until)
     week = TruncWeek("not_after", tzinfo=UTC)
     weeks = locking.annotate(week=week).values_list("week").annotate(rows=Count("pk"))
-    counted = Counted(now, {monday(begins): count for begins, count in weeks}, cut)
-    if monotonic() - started > SLOW:
-        cache.set(key, replace(counted, kept=True), KEPT)
-    return counted
+    return Counted(now, {monday(begins): count for begins, count in weeks}, cut)
 
 
 def _anchors(now: datetime, until: datetime) -> Counted:
@@ -156,8 +144,11 @@ def sections(request: HttpRequest, now: datetime) -> list[Section]:
         name = model._meta.model_name
         if not request.user.has_perm(f"devices.view_{name}"):
             continue
-        is_anchor = model is CertificateAuthority
-        counted = _anchors(now, until) if is_anchor else _credentials(model, now, until)
+        if model is CertificateAuthority:
+            counted = _anchors(now, until)
+        else:
+            key = f"{__name__}.{name}.{until:%Y-%m-%d}"
+            counted = kept_if_slow(key, KEPT, partial(_credentials, model, now, until))
         listed = reverse(url_name(model._meta, "changelist"))
         weeks = []
         for number in range(WEEKS):

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from authsite.admin import home
 from devices import history
+from devices.admin.base import figures
 from devices.admin.base.charts import Hour, hourly_bars, scale
 from devices.models import Certificate, Device, PreSharedKey, Webhook
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord
@@ -165,7 +166,7 @@ def test_everything_is_asked_with_the_same_statements_however_many_rows(
 def test_slow_counts_are_kept_for_a_minute_and_the_page_says_when(
     admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(home, "SLOW", -1)
+    monkeypatch.setattr(figures, "SLOW", -1)
     make_device()
     assert "are kept for a minute" not in admin_client.get("/admin/").content.decode()
     make_device()

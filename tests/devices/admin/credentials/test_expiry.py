@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
+from devices.admin.base import figures
 from devices.admin.base.charts import Week, week_calendar
 from devices.admin.credentials import expiry
 from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey, RevocationList
@@ -157,7 +158,7 @@ def test_the_page_costs_the_same_however_many_rows(
 def test_what_takes_long_to_count_is_kept_and_says_so(
     admin_client: Client, make_device: Factory, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(expiry, "SLOW", 0.0)
+    monkeypatch.setattr(figures, "SLOW", 0.0)
     key(make_device(), now + 20 * DAY)
     assert "are kept for" not in admin_client.get(PAGE).content.decode()
     key(make_device(), now + 20 * DAY)
