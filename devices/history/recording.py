@@ -142,22 +142,14 @@ def bulk_delete(rows: Sequence[models.Model]) -> None:
     """Delete rows of one model, and what depends on them, with their history."""
     if not rows:
         return
-    manager = type(rows[0])._default_manager
-    with transaction.atomic(savepoint=False):
-        record(rows, ChangeType.DELETED)
-        for start in range(0, len(rows), BATCH_SIZE):
-            keys = [row.pk for row in rows[start : start + BATCH_SIZE]]
-            delete_unrecorded(manager.filter(pk__in=keys))
-
-
-def delete_unrecorded(rows: "models.QuerySet[Any]") -> int:
-    """Delete rows whose end the history does not tell, or tells already; return how many.
-
-    What depends on them is recorded.
-    """
-    token = bulk_deleted.set(bulk_deleted.get() | {rows.model})
+    model = type(rows[0])
+    token = bulk_deleted.set(bulk_deleted.get() | {model})
     try:
-        return rows.delete()[1].get(rows.model._meta.label, 0)
+        with transaction.atomic(savepoint=False):
+            record(rows, ChangeType.DELETED)
+            for start in range(0, len(rows), BATCH_SIZE):
+                keys = [row.pk for row in rows[start : start + BATCH_SIZE]]
+                model._default_manager.filter(pk__in=keys).delete()
     finally:
         bulk_deleted.reset(token)
 

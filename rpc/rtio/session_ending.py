@@ -100,18 +100,18 @@ def request_endings(
         "due_at": now,
     }
     made: list[SessionEnding] = []
-    in_order = {identifier: concerned[identifier] for identifier in sorted(concerned)}
+    keys = {identifier: concerned[identifier].pk for identifier in sorted(concerned)}
     with transaction.atomic():
-        for chunk in in_batches(in_order, CHUNK):
+        for chunk in in_batches(keys, CHUNK):
             made += _request_chunk(dict(chunk), servers, circumstances)
         transaction.on_commit(ender.wake)
     return made
 
 
 def _request_chunk(
-    devices: Mapping[str, Device], servers: Collection[RtioServer], circumstances: Mapping[str, Any]
+    devices: Mapping[str, int], servers: Collection[RtioServer], circumstances: Mapping[str, Any]
 ) -> list[SessionEnding]:
-    """Write what is asked for of some devices, by identifier; return new rows."""
+    """Write what is asked for of some devices, by identifier and primary key; return new rows."""
     admitted = last_admitted(devices)
     waiting = SessionEnding.objects.waiting().filter(
         identifier__in=devices, server__in=[server.pk for server in servers]
@@ -119,18 +119,15 @@ def _request_chunk(
     known = set(waiting.values_list("identifier", "server_id"))
     if known:
         waiting.update(**circumstances, claim=None)
-        seen = [identifier for identifier, device in devices.items() if device.last_seen]
-        waiting.filter(identifier__in=seen).update(was_seen=True)
     rows = [
         SessionEnding(
             identifier=identifier,
-            device_id=device.pk,
+            device_id=pk,
             server=server,
             admitted_here=admitted.get(identifier) == server.caller,
-            was_seen=device.last_seen is not None,
             **circumstances,
         )
-        for identifier, device in devices.items()
+        for identifier, pk in devices.items()
         for server in servers
         if (identifier, server.pk) not in known
     ]
@@ -304,39 +301,30 @@ def settle(attempts: Sequence[Attempt]) -> None:
             row.due_at = timezone.now()
             log.warning("a secret to end a session at %s was used by somebody else", row.server)
         again.append(row)
-    became = _what_became_of(passed)
-    for state in (EndingState.ENDED, EndingState.NOT_CONNECTED):
-        _finish([row for row in passed if became[row.pk] is state], state)
-    for row in passed:
-        if became[row.pk] is None:
-            history.delete_unrecorded(_mine(row))
+    connected = _may_have_been_connected(passed)
+    _finish([row for row in passed if row.pk in connected], EndingState.ENDED)
+    _finish([row for row in passed if row.pk not in connected], EndingState.NOT_CONNECTED)
     for row in again:
         _mine(row).update(
             claim=None, due_at=row.due_at, detail=row.detail, intercepted=row.intercepted
         )
 
 
-def _what_became_of(rows: Sequence[SessionEnding]) -> dict[int, EndingState | None]:
-    """Return what the receipts of rows say that passed, by primary key; None where none is due.
+def _may_have_been_connected(rows: Sequence[SessionEnding]) -> set[int]:
+    """Return the primary keys of those whose device may have had a session at their server.
 
-    RTIO does not tell whether there was a session. A device that the journal knows of was connected
-    where it was let in last; any other that was ever seen may have been connected anywhere. One
-    that was never seen leaves no receipt, unless staff asked for it. It is taken over all the same:
-    what servers know of the last seconds may not be written yet.
+    RTIO does not tell. A device that the journal knows of was connected where it was let in last;
+    any other that was ever seen may have been connected anywhere.
     """
     unknown = {row.identifier for row in rows if not row.admitted_here}
     elsewhere = last_admitted(unknown)
-    seen = Device.objects.filter(identifier__in=unknown).exclude(last_seen=None)
-    by_now = set(seen.values_list("identifier", flat=True))
-    found: dict[int, EndingState | None] = {}
-    for row in rows:
-        name, was_asked = row.identifier, row.cause == Cause.ASKED
-        if row.admitted_here or (name not in elsewhere and (row.was_seen or name in by_now)):
-            found[row.pk] = EndingState.ENDED
-        else:
-            is_known = name in elsewhere or was_asked
-            found[row.pk] = EndingState.NOT_CONNECTED if is_known else None
-    return found
+    unseen = Device.objects.filter(identifier__in=unknown, last_seen=None)
+    never = set(unseen.values_list("identifier", flat=True))
+    return {
+        row.pk
+        for row in rows
+        if row.admitted_here or not (row.identifier in elsewhere or row.identifier in never)
+    }
 
 
 def _problem(code: int | None, *, was_used: bool) -> str:

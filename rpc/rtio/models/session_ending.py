@@ -104,9 +104,6 @@ class SessionEnding(Recorded):
         editable=False,
         help_text=_("Whether the journal says that this server let the device in last."),
     )
-    was_seen = models.BooleanField(  # the device, as far as was known when this was requested
-        _("device seen before"), default=True, db_default=True, editable=False
-    )
     state = models.CharField(
         _("state"), max_length=16, choices=EndingState, default=EndingState.WAITING, editable=False
     )
@@ -132,7 +129,6 @@ class SessionEnding(Recorded):
             "secret_used_at",
             "origin",
             "admitted_here",
-            "was_seen",
         ],
         owner="device",
     )

@@ -12,11 +12,10 @@ from uuid import uuid4
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from devices.history import Origin, current_batch, history_of, origin, undoing
+from devices.history import Origin, history_of, origin
 from devices.models import Device
 from rpc.models import CallRecord, Endpoint
 from rpc.rtio import session_ending, takeover
@@ -156,63 +155,13 @@ def test_receipt_is_in_the_history_of_the_device_as_who_asked(
 def test_deleted_device_loses_its_session(
     registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
 ) -> None:
-    device, secret = keyed(last_seen=timezone.now())
+    device, secret = keyed()
     live = registry.connect(rtio, device, secret)
     request_endings([device], Cause.DELETED)
     device.delete()
     assert registry.end_all()
     assert live.closes_within(1)
     assert only().device_id is not None  # the history of the deleted device has its receipt
-
-
-def test_device_that_never_connected_leaves_no_receipt(
-    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
-) -> None:
-    with origin(Origin.IMPORT, user="kim"):
-        never, lately = keyed()[0], keyed()
-        batch = current_batch()
-    assert batch is not None
-    live = registry.connect(rtio, *lately)  # its use is not written yet
-    plan = undoing.plan(batch, User(is_superuser=True), lock=True)
-    assert plan is not None
-    undoing.apply(plan)
-    assert not Device.objects.exists()
-    waiting = SessionEnding.objects.values_list("identifier", "was_seen").order_by("pk")
-    assert sorted(waiting) == sorted([(never.identifier, False), (lately[0].identifier, False)])
-    assert registry.end_all()
-    assert live.closes_within(1)  # nothing that may be due is lost
-    assert not SessionEnding.objects.exists()
-    assert not history_of(SessionEnding).objects.exists()
-
-
-def test_never_seen_device_leaves_a_receipt_where_staff_ask_or_the_journal_knows_it(
-    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
-) -> None:
-    asked, admitted, disabled = keyed()[0], keyed()[0], keyed()[0]
-    request_endings([asked], Cause.ASKED)
-    admit(admitted, "another RTIO")
-    request_endings([admitted], Cause.DELETED)
-    admitted.delete()
-    disable(disabled)
-    assert registry.end_all()
-    receipts = SessionEnding.objects.values_list("identifier", "state")
-    assert set(receipts) == {
-        (asked.identifier, EndingState.NOT_CONNECTED),
-        (admitted.identifier, EndingState.NOT_CONNECTED),
-    }
-
-
-def test_device_that_connected_before_it_was_asked_for_again_leaves_a_receipt(
-    registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
-) -> None:
-    device = keyed()[0]
-    disable(device)
-    device.last_seen = timezone.now()
-    device.save(update_fields=["last_seen"])
-    request_endings([device], Cause.DELETED)
-    device.delete()
-    assert registry.end_all()
-    assert only().state == EndingState.ENDED
 
 
 def test_nothing_is_asked_where_there_is_no_server(
