@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -26,6 +26,7 @@ from acl.analysis.what_if import Before, Consequences
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices import history
 from devices.models import Device, DeviceGroup, Membership
+from devices.values.json_text import is_deeper, named_once
 from devices.values.moments import parse_moment
 from devices.values.text import MAX_QUOTED
 
@@ -198,16 +199,29 @@ _Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _loader, node: nod
 
 
 def load(text: str) -> Any:
-    """Return the values of a YAML or JSON text, unchecked; JSON is YAML too.
+    """Return the values of a YAML or JSON text, unchecked.
 
-    The text is parsed twice: what nests deeper than a document ever does would exhaust the stack
-    of the parser that builds values.
+    YAML is parsed twice: what nests deeper than a document ever does would exhaust the stack of
+    the parser that builds values.
     """
+    with suppress(ValueError):  # what is wrong with JSON is told as of YAML, with its place
+        return _load_json(text)
     try:
         _bound_depth(yaml.parse(text, Loader=_Loader))
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader's child
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValidationError(_("This is neither YAML nor JSON: %s") % error) from None
+
+
+def _load_json(text: str) -> Any:
+    """Return the values of a JSON text; raises ValueError.
+
+    YAML takes most of JSON, but no pairs of escapes (emoji), no tabs between values and no control
+    characters such as U+0085, which it reads as a line break.
+    """
+    if is_deeper(text.encode(errors="surrogatepass"), MAX_DEPTH):
+        raise ValueError(_("it nests too deep"))
+    return json.loads(text, object_pairs_hook=named_once)
 
 
 def _bound_depth(events: Iterable[yaml.Event]) -> None:

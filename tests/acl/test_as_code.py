@@ -69,6 +69,34 @@ def test_what_is_imported_is_exported_again_letter_by_letter(devices: None) -> N
     assert rule.valid_from == datetime(2030, 1, 1, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    "description",
+    [
+        *("\x7f", "\x80 \x9f", "a\x85b", "\x85", "\ufffe\uffff", "\ufeffx", "a\u2028b"),
+        *("\x01\x0b\x1f", "\t", "a\r\nb", "😀", "NaN", "- x: #", "\\\"'"),
+    ],
+)
+def test_every_character_comes_back(db: None, description: str, as_json: bool) -> None:
+    group = DeviceGroup(name="group", description=description)
+    group.full_clean()
+    group.save()
+    text = dump(export_document(), as_json=as_json)
+
+    assert not import_document(load(text)).difference
+
+    group.refresh_from_db()
+    assert group.description == description
+
+
+def test_json_of_other_programs_is_read(db: None) -> None:
+    document = export_document() | {"groups": [{"name": "😀", "description": "\U0001f525\x7f"}]}
+    text = json.dumps(document, indent="\t")  # with escapes of both halves of a pair
+    assert r"\ud83d\ude00" in text
+    import_document(load(text))
+    assert DeviceGroup.objects.get().description == "\U0001f525\x7f"
+
+
 def test_a_second_import_changes_nothing(devices: None) -> None:
     import_document(load(DOCUMENT))
     before = everything()
