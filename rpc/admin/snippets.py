@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from devices.extension_points import Snippet
 from devices.models import Device
+from devices.values.addresses import written
 
 # The body is read from the terminal, not from the arguments, which others on the machine see.
 CURL = """curl --data-binary @- {url} <<'END'
@@ -24,7 +25,8 @@ def snippets(request: HttpRequest, device: Device, secret: str) -> Iterator[Snip
     """Yield the forms in which a device, or a part of the backend, takes its secret."""
     url = request.build_absolute_uri("/deviceverifier")
     if device.kind == Device.Kind.BACKEND:
-        named = f"{quote(device.identifier, safe='')}:{quote(secret, safe='')}"
+        name = _basic_name(device.identifier)
+        named = f"{quote(name, safe='')}:{quote(secret, safe='')}"
         parts = urlsplit(url)
         yield Snippet(
             _("URL of the device verifier, for RTIO"),
@@ -37,7 +39,7 @@ def snippets(request: HttpRequest, device: Device, secret: str) -> Iterator[Snip
             _("Try it: the answer NOT_FOUND means that the backend is let in"),
             CURL_AS.format(
                 url=url,
-                user=json.dumps(f"{device.identifier}:{secret}", ensure_ascii=False),
+                user=json.dumps(f"{name}:{secret}", ensure_ascii=False),
                 body=json.dumps(body),
             ),
         )
@@ -49,3 +51,9 @@ def snippets(request: HttpRequest, device: Device, secret: str) -> Iterator[Snip
         _("Try it, from a network of the backend: the answer is OK"),
         CURL.format(url=url, body=body),
     )
+
+
+def _basic_name(identifier: str) -> str:
+    """Return an ID as an address that HTTP Basic takes for a name: a colon would end it."""
+    address = written(identifier)
+    return address.replace(":", "%3A") if address.startswith("//") else address

@@ -1,0 +1,48 @@
+"""What staff paste once they have a secret lets in whom it names."""
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from django.test import Client, RequestFactory
+
+from devices.models import Device, PreSharedKey
+from rpc.admin.snippets import snippets
+
+
+@pytest.mark.parametrize(
+    ("address", "identifier"),
+    [
+        ("//rtio.example/one", "//rtio.example/one"),
+        ("//rtio.example:8443/one", "//rtio.example:8443/one"),
+        ("//[2001:db8::1]/one", "//[2001:db8::1]/one"),
+        ("//rtio.example/one%2Etwo", "//rtio.example/one.two"),
+        ("//rtio.example/50%25", "//rtio.example/50%"),
+        ("//rtio.example/%253A", "//rtio.example/%3A"),
+        ("//rtio.example/ü@&", "//rtio.example/ü@&"),
+        ("rtio-one.two", "rtio-one.two"),
+    ],
+)
+def test_a_backend_is_let_in_by_what_is_pasted(
+    client: Client, make_device: Callable[..., Device], address: str, identifier: str
+) -> None:
+    backend = make_device(address, kind="backend")
+    assert backend.identifier == identifier
+    _key, secret = PreSharedKey.objects.issue(device=backend)
+
+    url, command = (one.text for one in snippets(RequestFactory().get("/"), backend, secret))
+
+    parts = urlsplit(url)
+    in_url = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    match = re.search(r"^user = (.*)$", command, re.MULTILINE)
+    assert match
+    in_command: Any = json.loads(match[1])
+    assert in_url == in_command
+    shown = base64.b64encode(in_url.encode()).decode()
+    headers = {"authorization": f"Basic {shown}"}
+    answer = client.generic("POST", "/v1/Hello", "{}", headers=headers)
+    assert answer.status_code == 200
