@@ -17,7 +17,7 @@ from acl.models.command_permission import DestinationKind, Effect, SourceKind
 from devices.admin.base.pages import OwnPagesMixin, own_page
 from devices.admin.credentials.try_credential import MAX_SUGGESTED, SuggestingInput
 from devices.models import Device
-from devices.values.addresses import AddressError, entity_id
+from devices.values.addresses import AddressError
 
 DEVICES = reverse_lazy("admin:devices_device_suggestions")
 
@@ -30,7 +30,7 @@ class AddressField(forms.CharField):
 
     def clean(self, value: Any) -> str:
         try:
-            return entity_id(super().clean(value))
+            return Device.objects.id_of(super().clean(value))
         except AddressError as error:
             raise forms.ValidationError(str(error)) from None
 

@@ -31,7 +31,6 @@ from devices.credentials.hashing import weakness
 from devices.extension_points import WATCHES
 from devices.management.files import FileRefused, new_file
 from devices.models import CertificateAuthority, Device, DeviceGroup
-from devices.values.addresses import AddressError, entity_id
 from devices.values.moments import parse_moment, written
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
@@ -300,10 +299,11 @@ class RegistryCommand(BaseCommand):
             raise CommandError(f"{path} cannot be read: {error}", returncode=2) from error
 
     def device(self, address: str) -> Device:
-        """Return the registered device that an address names; ends with 1 where there is none."""
+        """Return the registered device of an ID or an address; ends with 1 where there is none."""
+        address.encode()  # or it is told as what it is, an argument that is not UTF-8
         try:
-            return Device.objects.get(identifier=entity_id(address))
-        except (AddressError, Device.DoesNotExist):
+            return Device.objects.at(address)
+        except ValidationError:
             raise CommandError(f"no device {address} is registered", returncode=1) from None
 
     def group(self, name: str) -> DeviceGroup:

@@ -57,10 +57,26 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         found = {device.identifier: device for device in rows}
         return found.get(text) or found.get(text.lower())
 
-    def at(self, address: str) -> "Device":
-        """Return the device that an address names; raises ValidationError where there is none."""
+    def id_of(self, text: str) -> str:
+        """Return the ID that staff mean: a registered one that is written so, else the address's.
+
+        Pages and commands show IDs as they are stored. One with a dot or a percent sign in its last
+        segment would otherwise be read as the address of another device. Raises AddressError.
+        """
         try:
-            identifier = addresses.entity_id(address)
+            identifier = addresses.entity_id(text)
+        except addresses.AddressError:
+            identifier = ""
+        if identifier == text:
+            return text
+        if addresses.is_storable(text) and self.filter(identifier=text).exists():
+            return text
+        return identifier or addresses.entity_id(text)
+
+    def at(self, address: str) -> "Device":
+        """Return the device of an ID or an address; raises ValidationError where there is none."""
+        try:
+            identifier = self.id_of(address)
         except addresses.AddressError as error:
             raise ValidationError(str(error)) from None
         rows = (

@@ -4,7 +4,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from acl.engine.explanations import explain
 from devices.management.base import RegistryCommand
-from devices.values.addresses import AddressError, entity_id
+from devices.models import Device
+from devices.values.addresses import AddressError
 
 
 class Command(RegistryCommand):
@@ -18,7 +19,7 @@ class Command(RegistryCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the explanation; exit with 1 where the command is denied."""
         try:
-            source, destination = entity_id(options["src"]), entity_id(options["dst"])
+            source, destination = map(Device.objects.id_of, (options["src"], options["dst"]))
         except AddressError as error:
             raise CommandError(str(error), returncode=2) from error
         explanation = explain(source, destination, options["cmd"])

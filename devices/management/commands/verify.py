@@ -4,7 +4,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from devices.authentication import authenticate
 from devices.management.base import RegistryCommand, fields_of
-from devices.values.addresses import AddressError, entity_id
+from devices.models import Device
+from devices.values.addresses import AddressError
 
 
 class Command(RegistryCommand):
@@ -28,7 +29,7 @@ class Command(RegistryCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            identifier = entity_id(options["identifier"])
+            identifier = Device.objects.id_of(options["identifier"])
         except AddressError as error:
             raise CommandError(str(error), returncode=2) from error
         if not options["secret_stdin"] and options["certificate"] is None:
