@@ -191,13 +191,24 @@ def test_a_state_is_not_restored_over_what_nobody_was_shown(admin_client: Client
     sent = inputs(admin_client.get(address))
     changed(row, enabled=False)  # by somebody else
     again = admin_client.post(address, sent | {"_change_reason": "a slip"})
-    assert "no longer what was shown" in again.content.decode()
+    assert "no longer what was shown; nothing was changed. Look again." in again.content.decode()
     row.refresh_from_db()
     assert (row.name, row.enabled) == ("two", False)
     assert admin_client.post(address, inputs(again)).status_code == 302
     row.refresh_from_db()
     assert (row.name, row.enabled) == ("one", True)
     assert Device.history.latest("history_id").history_change_reason.endswith(": a slip")
+
+
+def test_where_nothing_is_left_to_undo_nobody_is_asked_to_look_again(admin_client: Client) -> None:
+    row = changed(Device.objects.create(identifier="lamp", name="one"), name="two")
+    change = Device.history.filter(history_type="~").get()
+    address = reverse(url_name(row._meta, "undo"), args=[row.pk, change.history_id])
+    sent = inputs(admin_client.get(address))
+    changed(row, name="three")  # by somebody else
+    answer = admin_client.post(address, sent).content.decode()
+    assert "there is nothing to undo" in answer
+    assert "Look again" not in answer
 
 
 def test_what_others_save_at_the_same_moment_is_said(
