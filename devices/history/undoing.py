@@ -235,13 +235,16 @@ class Plan:
             fields: list[Any] = []
             if begun and (change.history_type == ChangeType.DELETED or row is None):
                 continue  # it is not there, as before
+            former = before.get(pk)
+            if not begun and _says(row, former, _restorable(change, former)):
+                continue  # it is as it was before already
             why = self._why_left(change, row, later, needed if begun else None)
             if not (why or begun):
-                why, fields = _way_back_of(row, change, before.get(pk))
+                why, fields = _way_back_of(row, change, former)
             if why:
                 self.leave(names.subject(change), why)
             elif fields:
-                self.set_back.setdefault(model, []).append((row, before[pk], fields))
+                self.set_back.setdefault(model, []).append((row, former, fields))
             elif begun:
                 self.deleted.setdefault(model, []).append(row)
 
@@ -376,15 +379,26 @@ def _way_back_of(row: Any, change: Any, former: Any) -> tuple[str, list[Any]]:
     """Return which fields are set back to what a row said before, or why none can be."""
     if former is None:
         return _("What it said before is not on record any more."), []
-    fields = [
+    fields = _restorable(change, former)
+    return ("", fields) if _says(row, change, fields) else (_("It says something else by now."), [])
+
+
+def _restorable(change: Any, former: Any) -> list[Any]:
+    """Return the fields in which a change differs from a former one, and which are set back."""
+    return [
         one
         for one in change.tracked_fields
         if one.name in change.instance_type.restored_fields
+        and former is not None
         and getattr(former, one.attname) != getattr(change, one.attname)
     ]
-    if any(getattr(row, one.attname) != getattr(change, one.attname) for one in fields):
-        return _("It says something else by now."), []
-    return "", fields
+
+
+def _says(row: Any, change: Any, fields: Iterable[Any]) -> bool:
+    """Whether a row says in these fields what it said at a change; both must be there."""
+    if row is None or change is None:
+        return False
+    return all(getattr(row, one.attname) == getattr(change, one.attname) for one in fields)
 
 
 def _later(historical: Any, last: Mapping[int, Any]) -> dict[int, str]:
