@@ -6,16 +6,15 @@ of its endpoint, reason and, where the registry knows them, caller and subject.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import chain
-from operator import attrgetter
 from typing import NamedTuple
 
 from django.conf import settings
 
 from acl.engine.decisions import Decision, Reason, Request
 from devices import telemetry
-from devices.database.write_behind import WriteBehindWorker, in_batches
+from devices.database.write_behind import Batches, WriteBehindWorker
 from devices.values.addresses import MAX_LENGTH
 from devices.verdicts import Verdict
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord, Question
@@ -164,13 +163,13 @@ class Journal(WriteBehindWorker[Batch]):
         """Return how many rows wait to be written."""
         return len(self._counts)
 
-    def drain(self) -> list[Batch]:
+    def drain(self) -> Iterable[Batch]:
         """Return what was counted, by BATCH_ROWS."""
         with self._lock:
             counts, self._counts = self._counts, {}
-        return in_batches(counts, BATCH_ROWS, order=attrgetter("subject"))
+        return Batches(counts, BATCH_ROWS, order=lambda entry: entry[0].subject)
 
-    def requeue(self, batches: Sequence[Batch]) -> None:
+    def requeue(self, batches: Iterable[Batch]) -> None:
         """Count again what was not written."""
         with self._lock:
             for key, counted in chain.from_iterable(batches):

@@ -4,8 +4,10 @@ Written behind the request, in bulk, by one thread of each process, and at most 
 a row. A crash loses what is not written yet, of twice EVIDENCE_INTERVAL at most, and nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple
 
 from django.apps import apps
@@ -14,11 +16,12 @@ from django.db import connections, router
 from devices.database.confirmation import WITHOUT_WAITING, without_waiting
 from devices.database.drivers import for_cursor
 from devices.database.statements import Statement
-from devices.database.write_behind import WriteBehindWorker, in_batches
+from devices.database.write_behind import Batches, WriteBehindWorker
 from devices.verdicts import Verdict
 
 EVERY = timedelta(minutes=1)  # one write a row and minute
 BATCH_ROWS = 200  # named in one statement
+DIGESTS = "digests"
 FIELDS = {"Device": "last_seen", "PreSharedKey": "last_used", "Certificate": "last_used"}
 
 
@@ -34,13 +37,6 @@ WRITE = """UPDATE {table} SET {field} = %s
 """
 
 
-class Uses(NamedTuple):
-    """When rows of a model were used last, by their primary keys."""
-
-    model: str
-    moments: dict[int, datetime]
-
-
 class NewDigest(NamedTuple):
     """A key's digest as it was verified, and the one that takes its place."""
 
@@ -49,73 +45,71 @@ class NewDigest(NamedTuple):
     pepper: str
 
 
-Digests = dict[int, NewDigest]
+Row = tuple[str, int]  # a model, or DIGESTS; and a primary key
+Left = datetime | NewDigest  # what a success leaves in a row
 
 
-class LastUsedWorker(WriteBehindWorker[Uses | Digests]):
+class LastUsedWorker(WriteBehindWorker[list[tuple[Row, Left]]]):
     """Collects uses from request threads and writes them every few seconds."""
 
     name = "last-used"
-    capacity = 40_000  # of twice as many rows a request as the journal's
 
     def __init__(self) -> None:
         super().__init__()
-        self._uses: dict[str, dict[int, datetime]] = {model: {} for model in FIELDS}
-        self._digests: Digests = {}
+        self._collected: dict[Row, Left] = {}
 
     def record_use(self, verdict: Verdict, moment: datetime) -> None:
         """Record that a credential was used and its device seen."""
         with self._lock:
-            for model, row in (
+            for model, pk in (
                 ("Device", verdict.device),
                 ("PreSharedKey", verdict.key),
                 ("Certificate", verdict.certificate),
             ):
-                if row is not None:
-                    self._uses[model][row] = moment
+                if pk is not None:
+                    self._collected[model, pk] = moment
         if self._thread is None:
             self._start()
 
     def replace_digest(self, key: int, *, old: str, new: str, pepper: str) -> None:
         """Have a key's digest replaced, if it is still `old` when that is written."""
         with self._lock:
-            self._digests[key] = NewDigest(old, new, pepper)
+            self._collected[DIGESTS, key] = NewDigest(old, new, pepper)
         self._start()
 
     def awaits_new_digest(self, key: int) -> bool:
-        return key in self._digests
+        return (DIGESTS, key) in self._collected
 
     def waiting(self) -> int:
-        return len(self._digests) + sum(map(len, self._uses.values()))
+        return len(self._collected)
 
-    def drain(self) -> list[Uses | Digests]:
-        """Return what was collected: the digests, then the uses of each model by BATCH_ROWS."""
+    def drain(self) -> Batches[Row, Left]:
+        """Return what was collected, by BATCH_ROWS."""
         with self._lock:
-            uses, self._uses = self._uses, {model: {} for model in FIELDS}
-            digests, self._digests = self._digests, {}
-        batches: list[Uses | Digests] = [digests] if digests else []
-        for model, moments in uses.items():
-            parts = in_batches(moments, BATCH_ROWS, order=int)
-            batches += [Uses(model, dict(part)) for part in parts]
-        return batches
+            collected, self._collected = self._collected, {}
+        return Batches(collected, BATCH_ROWS, order=itemgetter(0))
 
-    def requeue(self, batches: Sequence[Uses | Digests]) -> None:
+    def requeue(self, batches: Iterable[list[tuple[Row, Left]]]) -> None:
         """Collect again what was not written; what was collected since is newer."""
         with self._lock:
-            for batch in batches:
-                if isinstance(batch, Uses):
-                    self._uses[batch.model] = batch.moments | self._uses[batch.model]
-                else:
-                    self._digests = batch | self._digests
+            self._collected = dict(chain.from_iterable(batches)) | self._collected
 
-    def write(self, batch: Uses | Digests) -> None:
-        if isinstance(batch, Uses):
-            self._write_uses(*batch)
-        else:
-            self._write_digests(batch)
+    def write(self, batch: list[tuple[Row, Left]]) -> None:
+        """Write a batch: one statement for each model in it."""
+        digests = {key: left for (_, key), left in batch if isinstance(left, NewDigest)}
+        if digests:
+            self._write_digests(digests)
+        for model in FIELDS:
+            moments = {
+                pk: left
+                for (name, pk), left in batch
+                if name == model and isinstance(left, datetime)
+            }
+            if moments:
+                self._write_uses(model, moments)
 
     @staticmethod
-    def _write_digests(digests: Digests) -> None:
+    def _write_digests(digests: dict[int, NewDigest]) -> None:
         keys = apps.get_model("devices", "PreSharedKey")
         with without_waiting():
             for key, change in sorted(digests.items(), reverse=True):

@@ -4,12 +4,15 @@ A crash loses what its process collected since the last write, and nothing else.
 """
 
 import logging
+import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import suppress
+from heapq import merge
+from itertools import chain, islice
 from multiprocessing.util import Finalize
+from operator import length_hint
 from typing import Any, Generic, TypeVar
 
 from django.conf import settings
@@ -19,6 +22,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from devices.database.deadlines import guard
 from devices.database.outages import OutageLog
 
+RUN = 250  # entries that are sorted at once, while requests wait for the interpreter
+PAUSE = 0.002  # seconds between two of them
 WAL_WAIT = 100  # milliseconds that a truncation waits for readers
 STATEMENT_SECONDS = 30.0  # after which the connection of a database that stands still is given up
 READ_ONLY = "25006"  # SQLSTATE of a server that became, or still is, a standby
@@ -26,6 +31,7 @@ READ_ONLY = "25006"  # SQLSTATE of a server that became, or still is, a standby
 Batch = TypeVar("Batch")
 Name = TypeVar("Name")
 Record = TypeVar("Record")
+Entry = TypeVar("Entry")
 
 log = logging.getLogger(__name__)
 outages = OutageLog(log)
@@ -42,7 +48,7 @@ class WriteBehindWorker(Generic[Batch]):
     """
 
     name: str  # of the thread
-    capacity: int  # rows; once so many wait, it writes without pauses
+    capacity = math.inf  # rows; once so many wait, it writes without pauses
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,10 +61,13 @@ class WriteBehindWorker(Generic[Batch]):
         raise NotImplementedError
 
     def drain(self) -> Iterable[Batch]:
-        """Return what was collected until now, and forget it."""
+        """Return what was collected until now, and forget it.
+
+        Where it is much, batches are made one by one, and a length hint tells how many are left.
+        """
         raise NotImplementedError
 
-    def requeue(self, batches: Sequence[Batch]) -> None:
+    def requeue(self, batches: Iterable[Batch]) -> None:
         """Collect again what was not written; what was collected since is newer."""
         raise NotImplementedError
 
@@ -73,22 +82,24 @@ class WriteBehindWorker(Generic[Batch]):
 
     def _batches_written(self) -> Iterator[int]:
         """Write batch after batch; yield how many are left, which are kept if it ends there."""
-        waiting = deque(self.drain())
+        unwritten: list[Batch] = []
+        batches = iter(self.drain())
         try:
-            while waiting:
+            for batch in batches:
+                left = length_hint(batches)
                 try:
-                    self.write(waiting[0])
+                    self.write(batch)
                 except Exception as error:
                     if cannot_write(error):
+                        unwritten.append(batch)
                         outages.note(
-                            f"{self.name}: {len(waiting)} batches wait for the database", error
+                            f"{self.name}: {left + 1} batches wait for the database", error
                         )
                         return
                     log.exception("%s: a batch was not written", self.name)
-                waiting.popleft()
-                yield len(waiting)
+                yield left
         finally:
-            self.requeue(waiting)
+            self.requeue(chain(unwritten, batches))
 
     def _start(self) -> None:
         """Have the thread run; there is none where EVIDENCE_INTERVAL is 0."""
@@ -104,7 +115,8 @@ class WriteBehindWorker(Generic[Batch]):
     def _run(self) -> None:
         end = time.monotonic() + settings.EVIDENCE_INTERVAL
         while not self._ended:
-            self._wake.wait(max(0.0, end - time.monotonic()))
+            if self.waiting() < self.capacity / 2:
+                self._wake.wait(max(0.0, end - time.monotonic()))
             self._wake.clear()
             end = time.monotonic() + settings.EVIDENCE_INTERVAL
             try:
@@ -147,20 +159,50 @@ def cannot_write(error: Exception) -> bool:
     return getattr(error.__cause__, "sqlstate", None) == READ_ONLY
 
 
-def in_batches(
-    collected: Mapping[Name, Record], size: int, order: Callable[[Name], Any] | None = None
-) -> list[list[tuple[Name, Record]]]:
-    """Return what was collected in parts of at most `size` entries.
+class Batches(Iterator[list[tuple[Name, Record]]]):
+    """What was collected, in parts of at most `size` entries; the dictionary is emptied.
 
-    SQLite gets them in that order, if there is one: it writes whole pages, so rows that lie
+    Parts are made, and entries forgotten, one by one: requests wait for the interpreter meanwhile.
+    SQLite gets entries in their `order`, if there is one: it writes whole pages, so rows that lie
     together cost a third to a half when they are written together. PostgreSQL gets them as they
-    came: it keeps the newer version of a row in its page, where few rows of one page are written
-    at once, and then leaves the indexes alone.
+    came, the last ones first: it keeps the newer version of a row in its page, where few rows of
+    one page are written at once, and then leaves the indexes alone.
     """
-    entries = list(collected.items())
-    if order and connection.vendor == "sqlite":
-        entries.sort(key=lambda entry: order(entry[0]))
-    return [entries[start : start + size] for start in range(0, len(entries), size)]
+
+    def __init__(
+        self,
+        collected: dict[Name, Record],
+        size: int,
+        order: Callable[[tuple[Name, Record]], Any] | None = None,
+    ) -> None:
+        self._size, self._left = size, len(collected)
+        self._entries = came = _emptied(collected, collected.popitem)
+        if order and connection.vendor == "sqlite":
+            runs = iter(lambda: _sorted_run(came, order), [])
+            self._entries = merge(*(_emptied(run, run.pop) for run in runs), key=order)
+
+    def __next__(self) -> list[tuple[Name, Record]]:
+        batch = list(islice(self._entries, self._size))
+        if not batch:
+            raise StopIteration
+        self._left -= len(batch)
+        return batch
+
+    def __length_hint__(self) -> int:
+        return math.ceil(self._left / self._size)
+
+
+def _sorted_run(entries: Iterator[Entry], order: Callable[[Entry], Any]) -> list[Entry]:
+    """Return the next RUN entries, the last one in their order first."""
+    run = list(islice(entries, RUN))
+    if len(run) == RUN:
+        time.sleep(PAUSE)
+    return sorted(run, key=order, reverse=True)
+
+
+def _emptied(entries: Sized, pop: Callable[[], Entry]) -> Iterator[Entry]:
+    while entries:
+        yield pop()
 
 
 def truncate_wal(connection: BaseDatabaseWrapper) -> None:

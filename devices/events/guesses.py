@@ -5,7 +5,7 @@ and leaves one event in TOLD_EVERY for each, whichever process was asked.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from django.apps import apps
 from django.core.cache import cache
@@ -43,7 +43,7 @@ class GuessWorker(WriteBehindWorker[list[str]]):
             names, self._names = self._names, set()
         return [sorted(names)] if names else []
 
-    def requeue(self, batches: Sequence[list[str]]) -> None:
+    def requeue(self, batches: Iterable[list[str]]) -> None:
         with self._lock:
             self._names.update(name for batch in batches for name in batch)
 

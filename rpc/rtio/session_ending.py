@@ -25,7 +25,6 @@ from django.utils.translation import gettext as _
 from devices import history
 from devices.background import attempts
 from devices.credentials import hashing
-from devices.database.write_behind import in_batches
 from devices.extension_points import AccessEnd
 from devices.history.context import current_user
 from devices.models import Device, PreSharedKey
@@ -100,10 +99,11 @@ def request_endings(
         "due_at": now,
     }
     made: list[SessionEnding] = []
-    keys = {identifier: concerned[identifier].pk for identifier in sorted(concerned)}
+    keys = sorted((identifier, device.pk) for identifier, device in concerned.items())
     with transaction.atomic():
-        for chunk in in_batches(keys, CHUNK):
-            made += _request_chunk(dict(chunk), servers, circumstances)
+        for start in range(0, len(keys), CHUNK):
+            chunk = dict(keys[start : start + CHUNK])
+            made += _request_chunk(chunk, servers, circumstances)
         transaction.on_commit(ender.wake)
     return made
 

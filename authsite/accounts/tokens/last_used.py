@@ -4,7 +4,7 @@ Written behind the request, by one thread of each process, and at most once a mi
 that is used from one address.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -56,7 +56,7 @@ class TokenUseWorker(WriteBehindWorker[dict[int, Use]]):
             uses, self._uses = self._uses, {}
         return [uses] if uses else []
 
-    def requeue(self, batches: Sequence[dict[int, Use]]) -> None:
+    def requeue(self, batches: Iterable[dict[int, Use]]) -> None:
         with self._lock:
             for batch in batches:
                 self._uses = batch | self._uses

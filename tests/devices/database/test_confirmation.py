@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from devices.database import confirmation, last_used
 from devices.database.confirmation import bounded, without_waiting
-from devices.database.last_used import Uses
 from devices.models import Device
 from rpc.journal import journal
 from rpc.models import CallCount, CallKey, CallRecord
@@ -45,7 +44,7 @@ def test_a_statement_that_is_written_behind_requests_waits_for_nothing(table: st
             assert CallRecord.objects.get().count == 1
         else:
             device = Device.objects.create(identifier="one")
-            last_used.worker.write(Uses("Device", {device.pk: timezone.now()}))
+            last_used.worker.write([(("Device", device.pk), timezone.now())])
             device.refresh_from_db()
             assert device.last_seen is not None
         cursor.execute("SHOW synchronous_commit")

@@ -38,6 +38,7 @@ def test_the_writer_survives_every_failure(
         raise error
 
     monkeypatch.setattr(worker, "write", fail)
+    monkeypatch.setattr(last_used, "BATCH_ROWS", 1)
     worker.record_use(Verdict(Outcome.VERIFIED, device=1, key=1), NOW)  # a batch of each
     try:
         assert twice.wait(5)
@@ -52,7 +53,7 @@ def test_notes_that_arrive_while_others_are_written_are_kept(make_device: Factor
     worker.record_use(seen(first), NOW)
     write = worker.write
 
-    def write_slowly(batch: last_used.Uses | last_used.Digests) -> None:
+    def write_slowly(batch: list[tuple[last_used.Row, last_used.Left]]) -> None:
         worker.record_use(seen(second), NOW)
         write(batch)
 
@@ -112,7 +113,7 @@ def test_writers_of_the_same_rows_never_block_each_other_for_ever(make_device: F
         try:
             for round_ in range(30):
                 moment = NOW + timedelta(minutes=2 * round_)
-                worker.write(last_used.Uses("PreSharedKey", dict.fromkeys(keys[::order], moment)))
+                worker.write([(("PreSharedKey", key), moment) for key in keys[::order]])
         except OperationalError as error:
             failures.append(error)
         finally:

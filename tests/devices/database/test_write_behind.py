@@ -3,8 +3,9 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from operator import itemgetter, length_hint
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from django.db import connection, connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
-from devices.database.write_behind import WriteBehindWorker, in_batches, truncate_wal
+from devices.database import write_behind
+from devices.database.write_behind import Batches, WriteBehindWorker, truncate_wal
 
 pytestmark = pytest.mark.django_db
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}
@@ -42,7 +44,7 @@ class Numbers(WriteBehindWorker[int]):
         noted, self.noted = self.noted, []
         return noted
 
-    def requeue(self, batches: Sequence[int]) -> None:
+    def requeue(self, batches: Iterable[int]) -> None:
         self.noted = [*batches, *self.noted]
 
     def write(self, batch: int) -> None:
@@ -90,6 +92,10 @@ def test_the_more_is_collected_meanwhile_the_shorter_the_pauses(at_work: Numbers
     at_work.note(*range(150, 200))
     at_work._hurry()
     assert at_work.is_done.wait(2)
+    deadline = time.monotonic() + 2
+    while 100 not in at_work.written:  # the next ones are not left until 20 s are over
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_an_end_does_not_wait_for_the_pace_and_loses_nothing(at_work: Numbers) -> None:
@@ -100,12 +106,25 @@ def test_an_end_does_not_wait_for_the_pace_and_loses_nothing(at_work: Numbers) -
     assert at_work.noted == []
 
 
-def test_sqlite_gets_what_was_collected_in_order_and_postgresql_as_it_came() -> None:
-    parts = in_batches({3: "c", 1: "a", 2: "b"}, 2, order=int)
+@pytest.mark.parametrize("run", [1, 2, 10])
+def test_sqlite_gets_what_was_collected_in_order_and_postgresql_as_it_came(
+    monkeypatch: pytest.MonkeyPatch, run: int
+) -> None:
+    monkeypatch.setattr(write_behind, "RUN", run)
+    collected = {3: "c", 1: "a", 2: "b"}
+    ordered = Batches(dict(collected), 2, order=itemgetter(0))
+    as_they_came = [[(2, "b"), (1, "a")], [(3, "c")]]
+    assert length_hint(ordered) == 2
+    first = next(ordered)
+    assert length_hint(ordered) == 1
     if connection.vendor == "sqlite":
-        assert parts == [[(1, "a"), (2, "b")], [(3, "c")]]
+        assert [first, *ordered] == [[(1, "a"), (2, "b")], [(3, "c")]]
     else:
-        assert parts == [[(3, "c"), (1, "a")], [(2, "b")]]
+        assert [first, *ordered] == as_they_came
+    assert length_hint(ordered) == 0
+    assert list(Batches(collected, 2)) == as_they_came
+    assert not collected
+    assert not list(Batches({}, 2, order=itemgetter(0)))
 
 
 @pytest.fixture
