@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -26,7 +26,7 @@ from acl.analysis.what_if import Before, Consequences
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices import history
 from devices.models import Device, DeviceGroup, Membership
-from devices.values.json_text import is_deeper, named_once
+from devices.values.json_text import TWICE, DuplicateNameError, is_deeper, named_once
 from devices.values.moments import parse_moment
 from devices.values.text import MAX_QUOTED
 
@@ -204,13 +204,18 @@ def load(text: str) -> Any:
     YAML is parsed twice: what nests deeper than a document ever does would exhaust the stack of
     the parser that builds values.
     """
-    with suppress(ValueError):  # what is wrong with JSON is told as of YAML, with its place
+    twice = None
+    try:
         return _load_json(text)
+    except DuplicateNameError as error:
+        twice = ValidationError(TWICE, code="twice", params={"name": error.name[:MAX_QUOTED]})
+    except ValueError:
+        pass  # what is wrong with JSON is told as of YAML, with its place
     try:
         _bound_depth(yaml.parse(text, Loader=_Loader))
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader's child
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValidationError(_("This is neither YAML nor JSON: %s") % error) from None
+        raise twice or ValidationError(_("This is neither YAML nor JSON: %s") % error) from None
 
 
 def _load_json(text: str) -> Any:

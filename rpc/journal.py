@@ -143,6 +143,8 @@ class Journal(WriteBehindWorker[Batch]):
                     if not self._quota.admits(key, known=known):
                         key = among_others(key, known=known)
                     counted = self._count_of(key, moment)
+                    if len(self._counts) == self.capacity // 2:
+                        self._hurry()
                 counted.count += 1
                 counted.last, counted.rule, counted.request = moment, rule, request
         if self._thread is None:
@@ -153,9 +155,7 @@ class Journal(WriteBehindWorker[Batch]):
         counted = self._counts.get(key)
         if counted is not None:
             return counted
-        if len(self._counts) == self.capacity // 2:
-            self._hurry()
-        elif len(self._counts) >= self.capacity:
+        if len(self._counts) >= self.capacity:
             key = among_others(key._replace(caller=""), known=False)
         return self._counts.setdefault(key, CallCount(0, moment, moment))
 
@@ -167,7 +167,7 @@ class Journal(WriteBehindWorker[Batch]):
         """Return what was counted, by BATCH_ROWS."""
         with self._lock:
             counts, self._counts = self._counts, {}
-        return Batches(counts, BATCH_ROWS, order=lambda entry: entry[0].subject)
+        return Batches(counts, BATCH_ROWS, lambda entry: entry[0].subject, self._wake.wait)
 
     def requeue(self, batches: Iterable[Batch]) -> None:
         """Count again what was not written."""

@@ -28,7 +28,8 @@ from devices.api.base.serializers import (
     Serializer,
 )
 from devices.api.base.views import ApiView
-from devices.values.addresses import AddressError, entity_id
+from devices.models import Device
+from devices.values.addresses import AddressError
 
 VIEW = "acl.view_commandpermission"
 MAX_ADDRESS = 1000  # characters, percent signs included
@@ -42,7 +43,7 @@ class AddressField(CharField):
 
     def to_internal_value(self, data: Any) -> str:
         try:
-            return entity_id(super().to_internal_value(data))
+            return Device.objects.id_of(super().to_internal_value(data))
         except AddressError as error:
             raise exceptions.ValidationError(str(error)) from None
 

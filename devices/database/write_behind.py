@@ -113,19 +113,20 @@ class WriteBehindWorker(Generic[Batch]):
                 Finalize(None, self._finish, exitpriority=0)
 
     def _run(self) -> None:
-        end = time.monotonic() + settings.EVIDENCE_INTERVAL
+        end, may_write = time.monotonic() + settings.EVIDENCE_INTERVAL, False
         while not self._ended:
-            if self.waiting() < self.capacity / 2:
+            if not may_write or self.waiting() < self.capacity / 2:
                 self._wake.wait(max(0.0, end - time.monotonic()))
             self._wake.clear()
-            end = time.monotonic() + settings.EVIDENCE_INTERVAL
+            end, may_write = time.monotonic() + settings.EVIDENCE_INTERVAL, False
             try:
-                self._write_until(end)
+                may_write = self._write_until(end)
             except Exception:
                 log.exception("%s: it goes on in %d s", self.name, settings.EVIDENCE_INTERVAL)
 
-    def _write_until(self, end: float) -> None:
-        """Write what was collected, spread over the time until then at most."""
+    def _write_until(self, end: float) -> bool:
+        """Write what was collected, spread over the time until then at most; whether all of it."""
+        left = 1
         try:
             with connection.execute_wrapper(guard(STATEMENT_SECONDS)):
                 for left in self._batches_written():
@@ -138,6 +139,7 @@ class WriteBehindWorker(Generic[Batch]):
             truncate_wal(connection)
         finally:
             connection.close()
+        return not left
 
     def _hurry(self) -> None:
         """End a pause of the thread."""
@@ -166,7 +168,8 @@ class Batches(Iterator[list[tuple[Name, Record]]]):
     SQLite gets entries in their `order`, if there is one: it writes whole pages, so rows that lie
     together cost a third to a half when they are written together. PostgreSQL gets them as they
     came, the last ones first: it keeps the newer version of a row in its page, where few rows of
-    one page are written at once, and then leaves the indexes alone.
+    one page are written at once, and then leaves the indexes alone. `pause` waits between two
+    steps; where it says that there is no time, the rest stays as it came.
     """
 
     def __init__(
@@ -174,12 +177,18 @@ class Batches(Iterator[list[tuple[Name, Record]]]):
         collected: dict[Name, Record],
         size: int,
         order: Callable[[tuple[Name, Record]], Any] | None = None,
+        pause: Callable[[float], bool | None] = time.sleep,
     ) -> None:
         self._size, self._left = size, len(collected)
         self._entries = came = _emptied(collected, collected.popitem)
         if order and connection.vendor == "sqlite":
-            runs = iter(lambda: _sorted_run(came, order), [])
-            self._entries = merge(*(_emptied(run, run.pop) for run in runs), key=order)
+            runs: list[list[tuple[Name, Record]]] = []
+            while run := sorted(islice(came, RUN), key=order, reverse=True):
+                runs.append(run)
+                if pause(PAUSE):
+                    break
+            in_order = merge(*(_emptied(run, run.pop) for run in runs), key=order)
+            self._entries = chain(in_order, came)
 
     def __next__(self) -> list[tuple[Name, Record]]:
         batch = list(islice(self._entries, self._size))
@@ -190,14 +199,6 @@ class Batches(Iterator[list[tuple[Name, Record]]]):
 
     def __length_hint__(self) -> int:
         return math.ceil(self._left / self._size)
-
-
-def _sorted_run(entries: Iterator[Entry], order: Callable[[Entry], Any]) -> list[Entry]:
-    """Return the next RUN entries, the last one in their order first."""
-    run = list(islice(entries, RUN))
-    if len(run) == RUN:
-        time.sleep(PAUSE)
-    return sorted(run, key=order, reverse=True)
 
 
 def _emptied(entries: Sized, pop: Callable[[], Entry]) -> Iterator[Entry]:

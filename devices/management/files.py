@@ -38,9 +38,12 @@ def new_file(path: Path, *, replace: bool = False, mode: int = 0o600) -> Iterato
                 raise
         finally:
             os.close(written)
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        with suppress(OSError):  # the file is there: some folders can be written, and not synced
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:  # it names what was read
             raise FileRefused(f"{path}: {error.strerror}") from error

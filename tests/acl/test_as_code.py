@@ -193,6 +193,11 @@ def test_a_document_that_makes_no_sense_changes_nothing(
     assert everything() == before
 
 
+def test_a_name_that_stands_twice_is_told_where_only_json_can_be_read() -> None:
+    with pytest.raises(ValidationError, match="“a” stands twice in one object"):
+        load('{"a": "\\ud83d\\ude00", "a": 2}')
+
+
 @pytest.mark.parametrize("text", ["", "[]", "5", "null", '{"format": 1, "groups": 5}'])
 def test_other_values_are_no_document(db: None, text: str) -> None:
     with pytest.raises(ValidationError):

@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
+from acl.api.questions import QuestionSerializer
 from devices.models import Device
 
 pytestmark = pytest.mark.django_db
@@ -77,3 +78,12 @@ def test_questions_of_staff_are_about_the_id_that_is_shown(
     )
     assert page.context["form"].cleaned_data["source"] == "//h/a.b"
     assert page.context["form"].cleaned_data["destination"] == "//h/a.b.c"
+
+
+def test_questions_over_the_api_are_about_the_id_that_lists_give(
+    devices: dict[str, Device],
+) -> None:
+    asked = {"source": "//h/a.b", "destination": "//h/a.ui", "command": "/v1/X"}
+    question = QuestionSerializer(data=asked)
+    assert question.is_valid()
+    assert question.asked()[:2] == ("//h/a.b", "//h/a")

@@ -74,7 +74,7 @@ class Command(RegistryCommand):
         run.check()
         if run.is_sound and not options["dry_run"]:
             try:
-                with new_file(out) if out else nullcontext() as file:
+                with secrets_file(out) if out else nullcontext() as file:
                     self._write(run, file, out_kind)
             except CommandError:
                 raise
@@ -155,7 +155,7 @@ STAGES = {"check": "checked", "prepare": "prepared secrets", "write": "written"}
 
 
 @contextmanager
-def new_file(path: str) -> Iterator[BinaryIO]:
+def secrets_file(path: str) -> Iterator[BinaryIO]:
     """Open a new file that only its owner may read; it goes away if what uses it fails.
 
     Not so once it is written and the import is being committed: a signal, or a connection that

@@ -1,6 +1,7 @@
 """Evidence is written behind requests, whatever fails and whoever else writes."""
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from devices.database import last_used
+from devices.database import last_used, write_behind
 from devices.models import Device, PreSharedKey
 from devices.verdicts import Outcome, Verdict
 
@@ -45,6 +46,25 @@ def test_the_writer_survives_every_failure(
     finally:
         monkeypatch.setattr(worker, "write", lambda _: None)
         worker._finish()
+
+
+def test_an_end_while_much_is_sorted_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.EVIDENCE_INTERVAL = 0.05
+    monkeypatch.setattr(write_behind, "RUN", 10)
+    monkeypatch.setattr(write_behind, "PAUSE", 0.1)  # seconds: 3 in all, where nobody ends it
+    worker = last_used.LastUsedWorker()
+    written: list[last_used.Row] = []
+    monkeypatch.setattr(worker, "write", lambda batch: written.extend(row for row, _ in batch))
+    for pk in range(300):
+        worker.record_use(Verdict(Outcome.VERIFIED, device=pk), NOW)
+    while worker.waiting():
+        time.sleep(0.01)
+    began = time.monotonic()
+    worker._finish()
+    assert time.monotonic() - began < 1
+    assert sorted(written) == [("Device", pk) for pk in range(300)]
 
 
 def test_notes_that_arrive_while_others_are_written_are_kept(make_device: Factory) -> None:

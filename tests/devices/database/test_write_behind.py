@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from devices.database import write_behind
@@ -96,6 +96,26 @@ def test_the_more_is_collected_meanwhile_the_shorter_the_pauses(at_work: Numbers
     while 100 not in at_work.written:  # the next ones are not left until 20 s are over
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_in_an_outage_much_is_tried_once_in_a_while(
+    writer: Numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def fail(batch: int) -> None:
+        tried.append(batch)
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(writer, "write", fail)
+    writer.note(*range(1, 201))  # twice its capacity
+    writer._hurry()
+    time.sleep(1)
+    assert tried == [1]
+    assert writer.waiting() == 200
+    monkeypatch.undo()
+    writer._finish()
+    assert writer.written == list(range(1, 201))
 
 
 def test_an_end_does_not_wait_for_the_pace_and_loses_nothing(at_work: Numbers) -> None:

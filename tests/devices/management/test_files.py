@@ -1,7 +1,9 @@
 """What commands write is whole or as it was before, by one process at a time."""
 
+import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,22 @@ def test_a_file_is_there_once_it_is_whole(tmp_path: Path) -> None:
         part.write_text("half \ud800", "utf-8")
     assert path.read_text() == "whole"
     assert [one.name for one in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def refuse_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no folders")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    with new_file(tmp_path / "one") as part:
+        part.write_text("whole")
+    assert (tmp_path / "one").read_text() == "whole"
 
 
 def test_an_export_keeps_who_may_read_and_what_was_there(db: None, tmp_path: Path) -> None:
