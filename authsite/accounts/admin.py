@@ -12,9 +12,11 @@ from axes.admin import AccessAttemptAdmin, AccessLogAdmin
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Concat
@@ -36,7 +38,7 @@ from authsite.accounts.tokens.service_account import check_free
 from authsite.roles import EFFECTIVE
 from devices.admin.base.forms import CurrentForm, RowsField
 from devices.admin.base.mixins import ReadOnlyMixin, SaveChangedFieldsMixin
-from devices.admin.base.pages import OwnPagesMixin, confirmation, is_confirmed, own_page
+from devices.admin.base.pages import OwnPagesMixin, confirmation, is_confirmed, is_key, own_page
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.models.dependants import links
@@ -57,19 +59,15 @@ class PermissionsByRows(forms.models.ModelChoiceIterator):
     def __iter__(self) -> Iterator[Any]:
         """Yield each kind of rows with its permissions."""
         verbs = {verb: place for place, verb in enumerate(scopes.VERBS)}
-        models = {
-            model: sorted(permissions, key=lambda one: (verbs.get(_verb(one), len(verbs)), one.pk))
-            for model, permissions in groupby(
+        by_kind = [
+            (kind, sorted(permissions, key=lambda one: (verbs.get(_verb(one), len(verbs)), one.pk)))
+            for kind, permissions in groupby(
                 sorted(self.queryset, key=lambda one: one.content_type_id),
-                key=lambda one: one.content_type.model_class(),
+                key=lambda one: one.content_type,
             )
-            if model is not None
-        }
-        ours = {*scopes.APPS, "auth"}
-        for model in sorted(
-            models, key=lambda one: (one._meta.app_label not in ours, scopes.place(one))
-        ):
-            yield _rows(model), [self.choice(one) for one in models[model]]
+        ]
+        for kind, permissions in sorted(by_kind, key=lambda found: _place(found[0])):
+            yield _rows(kind), [self.choice(one) for one in permissions]
 
 
 class PermissionsField(RowsField):
@@ -78,26 +76,29 @@ class PermissionsField(RowsField):
     iterator = PermissionsByRows
     widget = forms.CheckboxSelectMultiple
 
-    def prepare_value(self, value: Any) -> Any:
-        """Leave out what a row has and no box offers, so that it makes no difference."""
-        prepared, rows = super().prepare_value(value), self.queryset
-        if rows is None or not isinstance(prepared, list):
-            return prepared
-        offered = {str(one.pk) for one in rows}
-        return [key for key in prepared if str(key) in offered]
-
     def label_from_instance(self, obj: Any) -> SafeString:
         """Return the action; a screen reader reads the kind of rows before it."""
         action = scopes.VERBS.get(_verb(obj), _(obj.name))
-        rows = _rows(obj.content_type.model_class())
+        rows = _rows(obj.content_type)
         return format_html('<span class="visually-hidden">{}: </span>{}', rows, action)
 
 
-def _rows(model: Any) -> str:
+def _place(kind: ContentType) -> tuple[Any, ...]:
+    """Return where a kind of rows stands: the registry's first, those of no model any more last."""
+    model = kind.model_class()
+    if model is None:
+        return True, True, (kind.pk,)
+    return False, kind.app_label not in {*scopes.APPS, "auth"}, scopes.place(model)
+
+
+def _rows(kind: ContentType) -> str:
     """Return what rows are called on their pages: Django's groups are roles here.
 
     Accounts are there twice: what opens their pages, and what changes them over the API.
     """
+    model: Any = kind.model_class()
+    if model is None:  # a role may still hold permissions of what an older release had
+        return kind.model
     if model is User:
         return _("Accounts, in the admin")
     if model is Account:
@@ -111,10 +112,20 @@ def _verb(permission: Any) -> str:
     return str(permission.codename.partition("_")[0])
 
 
-def permissions_field(db_field: Any) -> Any:
-    """Return the field for the permissions of a role, or those of an account beside its roles."""
+def permissions_field(db_field: Any, request: HttpRequest) -> Any:
+    """Return the field for the permissions of a role, or those of an account beside its roles.
+
+    It offers what has an effect, and what the row holds already: a form that left that out
+    could neither keep it nor take it away.
+    """
     full_name = Concat("content_type__app_label", Value("."), "codename")
-    rows = Permission.objects.alias(full_name=full_name).filter(full_name__in=EFFECTIVE)
+    offered = Q(full_name__in=EFFECTIVE)
+    match = request.resolver_match
+    key = unquote(str(match.kwargs.get("object_id", ""))) if match else ""
+    if is_key(key):  # of the row whose page it is; a new one holds nothing yet
+        held = Permission.objects.filter(**{db_field.related_query_name(): key})
+        offered |= Q(pk__in=held.values("pk"))
+    rows = Permission.objects.alias(full_name=full_name).filter(offered)
     rows = rows.select_related("content_type").order_by("content_type", "pk")
     return db_field.formfield(form_class=PermissionsField, queryset=rows, help_text="")
 
@@ -190,7 +201,7 @@ class RoleAdmin(NamedMixin, SaveChangedFieldsMixin, GroupAdmin):
 
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
         """Offer the permissions as boxes to tick."""
-        return permissions_field(db_field)
+        return permissions_field(db_field, request)
 
 
 class RoleFilter(admin.RelatedFieldListFilter):
@@ -267,7 +278,7 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
             field = db_field.formfield(**kwargs)
             field.label, field.help_text = _("Roles"), ""
             return field
-        return permissions_field(db_field)
+        return permissions_field(db_field, request)
 
     def save_related(self, request: Any, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)

@@ -1,10 +1,11 @@
-"""The page of a role offers what has an effect, and leaves alone what it does not offer."""
+"""The page of a role offers what has an effect, and what the role holds already."""
 
 from typing import Any
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 from django.urls import reverse
 
@@ -51,13 +52,69 @@ def test_what_has_an_effect_is_offered_and_nothing_else(
     assert asked - found == logins
 
 
-def test_what_a_role_has_without_effect_makes_no_difference(admin_client: Client) -> None:
-    role = Group.objects.create(name="Yard")
-    kept = Permission.objects.get(codename="view_device")
+@pytest.mark.parametrize("is_role", [True, False], ids=["role", "account"])
+def test_what_a_row_holds_without_effect_has_a_box(admin_client: Client, is_role: bool) -> None:
+    row: Any
+    if is_role:
+        row = Group.objects.create(name="Yard")
+        held, name, field, address = row.permissions, "name", "permissions", page_of(row)
+    else:
+        row = User.objects.create_user("yard", is_staff=True)
+        held, name, field = row.user_permissions, "username", "user_permissions"
+        address = reverse("admin:auth_user_change", args=[row.pk])
+    see, more, without_effect = (
+        Permission.objects.get(codename=one)
+        for one in ("view_device", "change_device", "add_historicaldevice")
+    )
+    gone = Permission.objects.create(
+        content_type=ContentType.objects.create(app_label="devices", model="shelf"),
+        codename="view_shelf",
+        name="Can view shelf",
+    )
+    held.set([see, without_effect, gone])
+
+    def keys(*permissions: Permission) -> set[str]:
+        return {str(one.pk) for one in permissions}
+
+    def save(**changed: Any) -> None:
+        saved = admin_client.post(address, sent | changed, follow=True)
+        assert [code for _page, code in saved.redirect_chain] == [302]
+        assert "others changed this" not in saved.content.decode()
+
+    page = admin_client.get(address)
+    sent: dict[str, Any] = inputs(page)
+    assert set(sent[field]) == keys(see, without_effect, gone)
+    assert "shelf: </span>see" in page.content.decode()
+    save(**{name: "Harbour"})
+    row.refresh_from_db()
+    assert (getattr(row, name), set(held.all())) == ("Harbour", {see, without_effect, gone})
+    sent = inputs(admin_client.get(address))
+    save(**{field: [*sent[field], str(more.pk)]})
+    assert set(held.all()) == {see, more, without_effect, gone}
+    sent = inputs(admin_client.get(address))
+    save(**{field: list(keys(see, more))})
+    assert set(held.all()) == {see, more}
+    assert "devices.add_historicaldevice" not in offered(admin_client, address, field)
+
+
+def test_what_another_row_holds_without_effect_is_not_offered(
+    admin_client: Client, admin_user: User
+) -> None:
     without_effect = Permission.objects.get(codename="add_historicaldevice")
-    role.permissions.set([kept, without_effect])
-    sent: dict[str, Any] = inputs(admin_client.get(page_of(role)))
-    assert sent["permissions"] == [str(kept.pk)]
-    assert admin_client.post(page_of(role), sent | {"name": "Harbour"}).status_code == 302
-    role.refresh_from_db()
-    assert (role.name, set(role.permissions.all())) == ("Harbour", {kept, without_effect})
+    role, other = Group.objects.get(name="Viewer"), Group.objects.create(name="Yard")
+    other.permissions.add(without_effect)
+    admin_user.groups.add(other)
+    name = "devices.add_historicaldevice"
+    assert name in offered(admin_client, page_of(other), "permissions")
+    account = reverse("admin:auth_user_change", args=[admin_user.pk])
+    for page, field in (
+        (page_of(role), "permissions"),
+        (reverse("admin:auth_group_add"), "permissions"),
+        (account, "user_permissions"),
+    ):
+        assert name not in offered(admin_client, page, field)
+    sent = inputs(admin_client.get(page_of(role)))
+    forged = [*sent["permissions"], str(without_effect.pk)]
+    refused = admin_client.post(page_of(role), sent | {"permissions": forged})
+    assert "not one of the available choices" in refused.content.decode()
+    assert without_effect not in role.permissions.all()
