@@ -48,10 +48,15 @@ def links(model: Any) -> set[str]:
 
 
 def not_deletable(found: list[Dependants], user: Any) -> list[str]:
-    """Name the dependants that the user may not delete, of those that staff keep."""
+    """Name the dependants that the user may not delete, of those that staff keep.
+
+    A model whose rows nobody deletes by hand has no permission for it, which none could lack:
+    its rows go with what they belong to.
+    """
     return [
         one.name
         for one in found
         if issubclass(one.model, Recorded)
+        and "delete" in one.model._meta.default_permissions
         and not user.has_perm(f"{one.model._meta.app_label}.delete_{one.model._meta.model_name}")
     ]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from rest_framework.test import APIClient
 
 from devices.history import history_of
 from devices.models import Device
@@ -243,10 +244,9 @@ def test_pages_of_servers_and_receipts_open(client: Client, make_rtio_server: Ma
         assert client.get(reverse(f"admin:rpc_{name}", args=args)).status_code == 200
 
 
-def test_deleting_a_server_counts_the_endings_of_its_sessions(
-    admin_client: Client, make_rtio_server: MakeServer
-) -> None:
-    server, now = make_rtio_server(), timezone.now()
+def end_sessions_of(server: RtioServer, many: int) -> None:
+    """Make the receipts of sessions that were ended at a server."""
+    now = timezone.now()
     about = {
         "state": EndingState.ENDED,
         "server": server,
@@ -254,11 +254,46 @@ def test_deleting_a_server_counts_the_endings_of_its_sessions(
         "requested_at": now,
         "due_at": now,
     }
-    endings = [SessionEnding(identifier=f"lamp-{n}", **about) for n in range(3)]
+    endings = [SessionEnding(identifier=f"lamp-{n}", **about) for n in range(many)]
     SessionEnding.objects.bulk_create(endings)
+
+
+def test_deleting_a_server_counts_the_endings_of_its_sessions(
+    admin_client: Client, make_rtio_server: MakeServer
+) -> None:
+    server = make_rtio_server()
+    end_sessions_of(server, 3)
     address = reverse("admin:rpc_rtioserver_delete", args=[server.pk])
     page = admin_client.get(address).content.decode()
     assert f"{SessionEnding._meta.verbose_name_plural}: 3".lower() in page.lower()
     assert "lamp-0" not in page
     admin_client.post(address, {"post": "yes"})
     assert not RtioServer.objects.exists()
+
+
+def test_security_deletes_servers_with_what_is_left_of_sessions(
+    client: Client, make_rtio_server: MakeServer
+) -> None:
+    """It may delete servers; ended sessions, which nobody deletes by hand, go with theirs."""
+    kim = User.objects.create_user("kim", is_staff=True)
+    kim.groups.add(Group.objects.get(name="Security"))
+    client.force_login(kim)
+    program = APIClient()
+    program.force_authenticate(kim)
+    for port, name in enumerate(("on its page", "in the list", "over the API"), start=8910):
+        end_sessions_of(make_rtio_server(name, port=port), 1)
+    server = RtioServer.objects.get(name="on its page")
+    address = reverse("admin:rpc_rtioserver_delete", args=[server.pk])
+    page = client.get(address)
+    assert page.context["perms_lacking"] == set()
+    assert "ended sessions: 1" in page.content.decode().lower()
+    assert client.post(address, {"post": "yes"}).status_code == 302
+    server = RtioServer.objects.get(name="in the list")
+    chosen = {"action": "delete_selected", "_selected_action": [server.pk], "post": "yes"}
+    client.post(reverse("admin:rpc_rtioserver_changelist"), chosen)
+    server = RtioServer.objects.get()
+    assert server.name == "over the API"
+    gone = program.delete(f"/api/v1/rtio-servers/{server.pk}", headers={"If-Match": "*"})
+    assert gone.status_code == 204
+    assert not RtioServer.objects.exists()
+    assert not SessionEnding.objects.exists()
