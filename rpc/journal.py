@@ -167,7 +167,7 @@ class Journal(WriteBehindWorker[Batch]):
         """Return what was counted, by BATCH_ROWS."""
         with self._lock:
             counts, self._counts = self._counts, {}
-        return Batches(counts, BATCH_ROWS, lambda entry: entry[0].subject, self._wake.wait)
+        return Batches(counts, BATCH_ROWS, lambda entry: entry[0].subject, self._pause)
 
     def requeue(self, batches: Iterable[Batch]) -> None:
         """Count again what was not written."""

@@ -87,7 +87,7 @@ class LastUsedWorker(WriteBehindWorker[list[tuple[Row, Left]]]):
         """Return what was collected, by BATCH_ROWS."""
         with self._lock:
             collected, self._collected = self._collected, {}
-        return Batches(collected, BATCH_ROWS, itemgetter(0), self._wake.wait)
+        return Batches(collected, BATCH_ROWS, itemgetter(0), self._pause)
 
     def requeue(self, batches: Iterable[list[tuple[Row, Left]]]) -> None:
         """Collect again what was not written; what was collected since is newer."""

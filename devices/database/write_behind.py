@@ -114,10 +114,12 @@ class WriteBehindWorker(Generic[Batch]):
 
     def _run(self) -> None:
         end, may_write = time.monotonic() + settings.EVIDENCE_INTERVAL, False
-        while not self._ended:
+        while True:
             if not may_write or self.waiting() < self.capacity / 2:
                 self._wake.wait(max(0.0, end - time.monotonic()))
             self._wake.clear()
+            if self._ended:
+                return
             end, may_write = time.monotonic() + settings.EVIDENCE_INTERVAL, False
             try:
                 may_write = self._write_until(end)
@@ -141,6 +143,11 @@ class WriteBehindWorker(Generic[Batch]):
             connection.close()
         return not left
 
+    def _pause(self, seconds: float) -> bool:
+        """Leave the interpreter to requests; whether the thread has no more time, since it ends."""
+        self._wake.wait(seconds)
+        return self._ended and threading.current_thread() is self._thread
+
     def _hurry(self) -> None:
         """End a pause of the thread."""
         self._wake.set()
@@ -150,6 +157,7 @@ class WriteBehindWorker(Generic[Batch]):
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=1)
+        self._wake.set()  # for no pauses
         self.flush()
         connection.close()
 
