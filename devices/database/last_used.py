@@ -4,6 +4,7 @@ Written behind the request, in bulk, by one thread of each process, and at most 
 a row. A crash loses what is not written yet, of twice EVIDENCE_INTERVAL at most, and nothing else.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import chain
@@ -46,17 +47,17 @@ class NewDigest(NamedTuple):
 
 
 Row = tuple[str, int]  # a model, or DIGESTS; and a primary key
-Left = datetime | NewDigest  # what a success leaves in a row
+Evidence = datetime | NewDigest  # what a success leaves in a row
 
 
-class LastUsedWorker(WriteBehindWorker[list[tuple[Row, Left]]]):
+class LastUsedWorker(WriteBehindWorker[list[tuple[Row, Evidence]]]):
     """Collects uses from request threads and writes them every few seconds."""
 
     name = "last-used"
 
     def __init__(self) -> None:
         super().__init__()
-        self._collected: dict[Row, Left] = {}
+        self._collected: dict[Row, Evidence] = {}
 
     def record_use(self, verdict: Verdict, moment: datetime) -> None:
         """Record that a credential was used and its device seen."""
@@ -83,30 +84,30 @@ class LastUsedWorker(WriteBehindWorker[list[tuple[Row, Left]]]):
     def waiting(self) -> int:
         return len(self._collected)
 
-    def drain(self) -> Batches[Row, Left]:
+    def drain(self) -> Batches[Row, Evidence]:
         """Return what was collected, by BATCH_ROWS."""
         with self._lock:
             collected, self._collected = self._collected, {}
         return Batches(collected, BATCH_ROWS, itemgetter(0), self._pause)
 
-    def requeue(self, batches: Iterable[list[tuple[Row, Left]]]) -> None:
+    def requeue(self, batches: Iterable[list[tuple[Row, Evidence]]]) -> None:
         """Collect again what was not written; what was collected since is newer."""
         with self._lock:
             self._collected = dict(chain.from_iterable(batches)) | self._collected
 
-    def write(self, batch: list[tuple[Row, Left]]) -> None:
+    def write(self, batch: list[tuple[Row, Evidence]]) -> None:
         """Write a batch: one statement for each model in it."""
-        digests = {key: left for (_, key), left in batch if isinstance(left, NewDigest)}
+        digests: dict[int, NewDigest] = {}
+        uses: defaultdict[str, dict[int, datetime]] = defaultdict(dict)
+        for (model, pk), evidence in batch:
+            if isinstance(evidence, NewDigest):
+                digests[pk] = evidence
+            else:
+                uses[model][pk] = evidence
         if digests:
             self._write_digests(digests)
-        for model in FIELDS:
-            moments = {
-                pk: left
-                for (name, pk), left in batch
-                if name == model and isinstance(left, datetime)
-            }
-            if moments:
-                self._write_uses(model, moments)
+        for model, moments in uses.items():
+            self._write_uses(model, moments)
 
     @staticmethod
     def _write_digests(digests: dict[int, NewDigest]) -> None:

@@ -113,16 +113,16 @@ class WriteBehindWorker(Generic[Batch]):
                 Finalize(None, self._finish, exitpriority=0)
 
     def _run(self) -> None:
-        end, may_write = time.monotonic() + settings.EVIDENCE_INTERVAL, False
+        end, is_all_written = time.monotonic() + settings.EVIDENCE_INTERVAL, False
         while True:
-            if not may_write or self.waiting() < self.capacity / 2:
+            if not is_all_written or self.waiting() < self.capacity / 2:
                 self._wake.wait(max(0.0, end - time.monotonic()))
             self._wake.clear()
             if self._ended:
                 return
-            end, may_write = time.monotonic() + settings.EVIDENCE_INTERVAL, False
+            end, is_all_written = time.monotonic() + settings.EVIDENCE_INTERVAL, False
             try:
-                may_write = self._write_until(end)
+                is_all_written = self._write_until(end)
             except Exception:
                 log.exception("%s: it goes on in %d s", self.name, settings.EVIDENCE_INTERVAL)
 

@@ -1,5 +1,7 @@
 """The kinds of events, of all apps: the words of the stream and of webhooks. (docs/events.md)"""
 
+from typing import Any
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -81,6 +83,11 @@ class Kind(models.TextChoices):
     WEBHOOK_DELETED = "webhook.deleted", _("Webhook deleted")
     WEBHOOK_TESTED = "webhook.tested", _("Webhook tested")
     WEBHOOK_SWITCHED_OFF = "webhook.switched_off", _("Webhook switched off after failures")
+
+
+def kinds() -> list[tuple[str, Any]]:
+    """Return every kind as a choice. By its name in migrations: a new kind needs none."""
+    return Kind.choices
 
 
 # The noun of each model whose changes are recorded; without one, a change is refused.

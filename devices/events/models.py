@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from devices.credentials import hashing
 from devices.credentials.sealing import SealedError
 from devices.events import addresses, signing_secrets
-from devices.events.kinds import Kind
+from devices.events.kinds import Kind, kinds
 from devices.history.context import circumstances
 from devices.history.models import Recorded, Records
 from devices.values.moments import written
@@ -55,7 +55,7 @@ class Event(models.Model):
 
     uid = models.UUIDField(default=uuid.uuid4, editable=False)
     position = models.BigIntegerField(_("position"), null=True, editable=False)
-    kind = models.CharField(_("kind"), max_length=64, choices=Kind, editable=False)
+    kind = models.CharField(_("kind"), max_length=64, choices=kinds, editable=False)
     moment = models.DateTimeField(_("time"), default=timezone.now, editable=False)
     groups = models.JSONField(default=list, editable=False)  # primary keys, of the devices in it
     data = models.JSONField(_("data"), encoder=DjangoJSONEncoder, editable=False)

@@ -74,7 +74,7 @@ def test_notes_that_arrive_while_others_are_written_are_kept(make_device: Factor
     worker.record_use(seen(first), NOW)
     write = worker.write
 
-    def write_slowly(batch: list[tuple[last_used.Row, last_used.Left]]) -> None:
+    def write_slowly(batch: list[tuple[last_used.Row, last_used.Evidence]]) -> None:
         worker.record_use(seen(second), NOW)
         write(batch)
 
