@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.utils import translation
 from pytest_django import DjangoDbBlocker
 
+from authsite import middleware
 from authsite.accounts.tokens import last_used as token_uses
 from devices.admin.base import figures
 from devices.credentials import hashing, throttle
@@ -34,6 +36,8 @@ numbers = itertools.count(1)
 ARGON2: dict[str, Any] = {
     name: getattr(hashing, name) for name in ("ARGON2_MEMORY_KIB", "ARGON2_PREFIX")
 }
+
+SESSION_WRITE_SECONDS = middleware.SESSION_WRITE_SECONDS
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -88,9 +92,20 @@ def production_cost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count for each page again, however busy the machine is: slow counts would be kept."""
-    monkeypatch.setattr(figures, "SLOW", 60.0)
+def _same_statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask the same for each page, whatever time passes between two of them.
+
+    What is slow to count would be kept, and a session that is in use is written once a minute: a
+    machine that stands still for so long, or a clock that is set, would change what a page asks.
+    """
+    monkeypatch.setattr(figures, "SLOW", math.inf)
+    monkeypatch.setattr(middleware, "SESSION_WRITE_SECONDS", math.inf)
+
+
+@pytest.fixture
+def prolonged_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prolong sessions as in production."""
+    monkeypatch.setattr(middleware, "SESSION_WRITE_SECONDS", SESSION_WRITE_SECONDS)
 
 
 @pytest.fixture(autouse=True)

@@ -190,6 +190,7 @@ def test_a_session_ends_twelve_hours_after_its_login(client: Client, kim: User) 
     assert client.get("/admin/").headers["Location"].startswith(LOGIN)
 
 
+@pytest.mark.usefixtures("prolonged_sessions")
 def test_a_session_is_prolonged_once_a_minute_while_it_is_used(client: Client, kim: User) -> None:
     sign_in(client)
     client.get("/admin/")
