@@ -110,8 +110,10 @@ class BackendCaller(BaseAuthentication):
             caller = _by_basic(meta["HTTP_AUTHORIZATION"], claim)
         if certificate := handed_on_certificate(meta):
             caller = _by_certificate(certificate, claim, caller)
-        if caller is not None:
-            return caller
+        return self.caller_by_address(meta) if caller is None else caller
+
+    def caller_by_address(self, meta: Mapping[str, Any]) -> Caller:
+        """Return the caller of a request that presents no credential; raises NotAuthenticated."""
         address = source_address(meta)
         if address is None or not is_within(address, settings.BACKEND_NETWORKS):
             raise NotAuthenticated

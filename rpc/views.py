@@ -61,7 +61,17 @@ REASONS = (
 class Exchange:
     """One request and what became of it so far: read, let in, answered."""
 
-    __slots__ = ("began", "caller", "content", "failure", "known", "meta", "method", "plan")
+    __slots__ = (
+        "began",
+        "caller",
+        "claim",
+        "content",
+        "failure",
+        "known",
+        "meta",
+        "method",
+        "plan",
+    )
 
     def __init__(self, meta: Mapping[str, Any]) -> None:
         self.began: float = meta.get(BEGAN) or perf_counter()
@@ -69,6 +79,7 @@ class Exchange:
         self.method: str = meta["REQUEST_METHOD"]
         self.content: Any = None  # the JSON value or the Frame that the body is
         self.failure: Exception | None = None  # why there is none
+        self.claim: Claim = NO_CLAIM  # what the body says of its sender, if its protocol has that
         self.caller: Caller | None = None
         self.plan: Plan | None = None  # of the calls of a Frame
         # What the database answered, or why it did not, where it was asked beforehand.
@@ -114,10 +125,9 @@ class MachineView(APIView):
                 if not self.asks_caller_first:
                     raise
                 exchange.failure = error
-            claim = self.claim(exchange)
             slots = exchange.meta.get(SLOTS) if self.needs_slot(exchange) else None
             with slots or NO_SLOT:
-                exchange.caller = self.authenticator.caller_of(meta, claim)
+                exchange.caller = self.authenticator.caller_of(meta, exchange.claim)
                 if exchange.failure is not None:
                     raise exchange.failure  # noqa: TRY301
                 reply, entries = self.answer(exchange)
@@ -133,10 +143,11 @@ class MachineView(APIView):
         exchange = Exchange(meta)
         try:
             exchange.content = self.read(exchange)
-            claim = self.claim(exchange)
-            if exchange.failure is not None or self.authenticator.needs_database(meta, claim):
+            if exchange.failure is not None:
                 return None
-            exchange.caller = self.authenticator.caller_of(meta, claim)
+            if self.authenticator.needs_database(meta, exchange.claim):
+                return None
+            exchange.caller = self.authenticator.caller_by_address(meta)
             questions = self.questions(exchange)
         except Exception:  # noqa: BLE001 - `respond` meets it again, and answers
             return None
@@ -170,10 +181,6 @@ class MachineView(APIView):
         if exchange.method != "POST":
             raise MethodNotAllowed(exchange.method)
         return decode(read_body(exchange.meta, limit=self.body_limit))
-
-    def claim(self, exchange: Exchange) -> Claim:
-        """Return what the body says of its sender; nothing, unless a protocol has such a thing."""
-        return NO_CLAIM
 
     def needs_slot(self, exchange: Exchange) -> bool:
         """Whether the answer is asked of the database, or may be."""
@@ -212,7 +219,7 @@ class MachineView(APIView):
             reason = next(reason for kinds, reason in REASONS if isinstance(error, kinds))
         if exchange.caller is not None:
             return Entry(Question.CALL, reason)
-        return Entry(Question.CALLER, reason, claimed(exchange.meta, self.claim(exchange)))
+        return Entry(Question.CALLER, reason, claimed(exchange.meta, exchange.claim))
 
 
 class Asked(NamedTuple):
@@ -371,16 +378,14 @@ class CommandEndpoint(MachineView):
     as_array = False  # whether replies come in an array, without being asked for by the query
 
     def read(self, exchange: Exchange) -> Frame:
-        return frames.parse(super().read(exchange))
-
-    def claim(self, exchange: Exchange) -> Claim:
-        frame: Frame | None = exchange.content
-        return NO_CLAIM if frame is None else Claim(frame.src, frame.key)
+        frame = frames.parse(super().read(exchange))
+        exchange.claim = Claim(frame.src, frame.key)
+        return frame
 
     def needs_slot(self, exchange: Exchange) -> bool:
         """Whether any command is asked of the database, or the caller shows a credential."""
         return self.authenticator.needs_database(
-            exchange.meta, self.claim(exchange)
+            exchange.meta, exchange.claim
         ) or execution.need_database(exchange.content.calls)
 
     def questions(self, exchange: Exchange) -> Questions | None:

@@ -95,11 +95,14 @@ class LoopApplication:
         if begun is None:
             return None
         exchange, questions = begun
-        if any(len(asked) > MAX_QUESTIONS for asked in questions.values()):
-            return None
-        asking = {name: self._askers[name].ask(asked) for name, asked in questions.items()}
+        for asked in questions.values():
+            if len(asked) > MAX_QUESTIONS:
+                return None
+        asking = []
+        for name, asked in questions.items():  # all of them, before the first answer is awaited
+            asking.append((name, self._askers[name].ask(asked)))
         known: dict[str, Mapping[Any, Any]] | Exception = {}
-        for name, future in asking.items():
+        for name, future in asking:
             try:
                 answers = await future
             except OperationalError as error:

@@ -28,7 +28,7 @@ from devices import telemetry
 from devices.database import answers, deadlines, drivers
 from devices.database.answers import Standby
 from devices.database.outages import OutageLog
-from devices.database.statements import MustWait, Query, Statement, Steps
+from devices.database.statements import MustWait, Query, Steps
 
 MAX_QUESTIONS = 200  # asked together, which holds up the others in the loop
 SOON = 0.5  # seconds within which a failure leaves time to ask again
@@ -60,6 +60,8 @@ class LoopAsker(Generic[Question, Answer]):
         self._connection = connection
         self._ask_all = ask_all
         self._statements = statements
+        self._texts = {one.statement: one.statement.sql[connection.vendor] for one in statements}
+        self._own_values: tuple[object, ...] = ()  # before those of each query
         self._driver: Any = None  # while the connection can be asked
         self._opening: asyncio.Future[None] | None = None
         self._open_again = 0.0
@@ -112,9 +114,6 @@ class LoopAsker(Generic[Question, Answer]):
             else:
                 future.set_exception(OperationalError(*error.args))
 
-    def _query(self, statement: Statement, values: Sequence[object]) -> tuple[str, list[object]]:
-        return statement.sql[self._connection.vendor], list(values)
-
     def _seconds(self) -> float:
         return deadlines.SECONDS
 
@@ -132,8 +131,9 @@ class LoopAsker(Generic[Question, Answer]):
     def _opened(self) -> None:
         self._connection.close()
         self._connection.connect()
-        for query in self._statements:
-            drivers.run(self._connection, *self._query(*query))  # so that it is prepared
+        for statement, values in self._statements:  # so that each is prepared
+            parameters = [*self._own_values, *values]
+            drivers.run(self._connection, self._texts[statement], parameters)
 
     def _take(self, opening: "asyncio.Future[None]") -> None:
         self._opening = None
@@ -171,8 +171,8 @@ class LoopAsker(Generic[Question, Answer]):
             return
         try:
             while True:
-                query = self._steps.send(rows)  # type: ignore[arg-type]
-                sql, parameters = self._query(*query)
+                statement, values = self._steps.send(rows)  # type: ignore[arg-type]
+                sql, parameters = self._texts[statement], [*self._own_values, *values]
                 if self._connection.vendor != "sqlite":
                     self._send(sql, parameters)
                     return
@@ -260,6 +260,8 @@ class StandbyAsker(LoopAsker[Question, Answer]):
         primary: LoopAsker[Question, Answer],
     ) -> None:
         super().__init__(connection, ask_all, statements)
+        self._texts = {one: answers.with_heartbeat(text) for one, text in self._texts.items()}
+        self._own_values = (standby.process,)
         self._standby = standby
         self._primary = primary
 
@@ -279,10 +281,6 @@ class StandbyAsker(LoopAsker[Question, Answer]):
             telemetry.listener.answered_by("primary")
         for questions, future in asked:
             self._primary.put(questions, future)
-
-    def _query(self, statement: Statement, values: Sequence[object]) -> tuple[str, list[object]]:
-        sql, parameters = super()._query(statement, values)
-        return answers.with_heartbeat(sql), [self._standby.process, *parameters]
 
     def _seconds(self) -> float:
         return answers.SECONDS
