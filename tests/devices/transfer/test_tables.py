@@ -25,8 +25,8 @@ def three(header: Iterable[str]) -> Sequence[str]:
     return ("identifier", "name", "enabled")
 
 
-def rows(content: bytes, kind: Format) -> list[Record]:
-    return list(read(content, kind, three))
+def rows(content: bytes, kind: Format, layout: formats.Layout = three) -> list[Record]:
+    return list(read(content, kind, layout))
 
 
 def table_of(columns: Sequence[str], lines: Iterable[Row], kind: Format) -> bytes:
@@ -39,9 +39,9 @@ def cells(content: bytes, kind: Format = Format.CSV) -> list[dict[str, Any]]:
     return [record.cells for record in rows(content, kind)]
 
 
-def refusal(content: bytes, kind: Format) -> str:
+def refusal(content: bytes, kind: Format, layout: formats.Layout = three) -> str:
     with pytest.raises(ValidationError) as caught:
-        rows(content, kind)
+        rows(content, kind, layout)
     return str(caught.value.messages[0])
 
 
@@ -229,6 +229,37 @@ def test_numbers_and_truth_values_elsewhere_are_what_they_look_like() -> None:
 def test_a_cell_beside_the_header_is_named() -> None:
     [record] = rows(workbook(["identifier"], ["a", None, "stray"]), Format.XLSX)
     assert "beside the columns" in record.problems[0].message
+
+
+WIDE = ["identifier", *map(str, range(formats.MAX_COLUMNS - 1))]
+
+
+@pytest.mark.parametrize("gap", [0, 9, 16_000])
+def test_columns_beyond_the_last_are_refused_and_cells_are_named(gap: int) -> None:
+    def wide(header: Iterable[str]) -> Sequence[str]:
+        return WIDE
+
+    filled = ["a", *["x"] * (len(WIDE) - 1)]
+    beyond = [*[None] * gap, "beyond"]
+    [record] = rows(workbook(WIDE, filled), Format.XLSX, wide)
+    assert [*record.cells.values()] == filled
+    assert refusal(workbook(WIDE + beyond, filled), Format.XLSX, wide) == (
+        "Row 1: A sheet has at most 64 columns, up to BL; this one has more."
+    )
+    [record] = rows(workbook(WIDE, filled + beyond), Format.XLSX, wide)
+    assert [problem.message for problem in record.problems] == [
+        "The row has a cell beside the columns of the header."
+    ]
+
+
+def test_empty_cells_beyond_the_last_column_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reach_far(text: str) -> str:
+        return text.replace("</row>", '<c r="XFD1" s="0"/></row>')
+
+    book = repacked(workbook(["identifier"], ["a"], ["b"]), SHEET, reach_far)
+    assert cells(book, Format.XLSX) == [{"identifier": "a"}, {"identifier": "b"}]
+    monkeypatch.setattr(workbooks, "MAX_BEYOND", 20_000)
+    assert "too many cells" in refusal(book, Format.XLSX)
 
 
 def repacked(content: bytes, part: str, change: Callable[[str], str]) -> bytes:
