@@ -32,6 +32,7 @@ from devices.values.text import MAX_QUOTED
 
 MAX_DEPTH = 10  # levels of lists and objects
 MAX_ERRORS = 20
+MERGE = "tag:yaml.org,2002:merge"  # what YAML 1.1 calls the key `<<`
 
 # What a database can store: no NUL, and no half of a surrogate pair.
 Text = Annotated[str, msgspec.Meta(pattern="^[^\x00\ud800-\udfff]*$")]
@@ -177,6 +178,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     """Reads moments as the text that they are, so that one parser judges them.
 
     A name that stands twice is refused: what the first one says would be lost, and be deleted.
+    So is a merge key (`<<: *name`), by which an object takes over what another one says: YAML 1.2
+    knows none, and an entry says itself all that it does.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -184,6 +187,15 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         for key, _value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
+            if key.tag == MERGE:
+                raise ValidationError(
+                    _(
+                        "Line %(line)d: merge keys (<<) are not read. Write out what the object "
+                        "takes over from another one."
+                    ),
+                    code="merge",
+                    params={"line": key.start_mark.line + 1},
+                )
             if key.value in names:
                 raise ValidationError(
                     _("Line %(line)d: “%(name)s” stands twice in one object."),

@@ -179,6 +179,7 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(devices: None) -> No
         ("permissions:\n", "groups: []\npermissions:\n", "“groups” stands twice"),
         ("- effect: deny", '- effect: deny\n  "effect": allow', "Line 18: “effect” stands"),
         ("groups:\n", "groups: !!python/object:os.system\n", "neither YAML nor JSON"),
+        ("- effect: deny", "- <<: {effect: allow}\n  effect: deny", "Line 17: merge keys (<<) are"),
     ],
 )
 def test_a_document_that_makes_no_sense_changes_nothing(
@@ -191,6 +192,12 @@ def test_a_document_that_makes_no_sense_changes_nothing(
         import_document(load(DOCUMENT.replace(old, new, 1)))
     assert any(message in text for text in caught.value.messages), caught.value.messages
     assert everything() == before
+
+
+def test_objects_that_take_over_from_others_do_not_multiply() -> None:
+    lines = ["- &a0 {note: x}", *(f"- &a{n}\n  <<: [*a{n - 1}, *a{n - 1}]" for n in range(1, 13))]
+    with pytest.raises(ValidationError, match="Line 3: merge keys"):
+        load("\n".join(lines))
 
 
 def test_a_name_that_stands_twice_is_told_where_only_json_can_be_read() -> None:
