@@ -74,7 +74,7 @@ class Environment(environ.FileAwareEnv):
         except KeyError:
             value = ""
         except OSError as error:
-            raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error}") from error
+            raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error.strerror}") from error
         if value:
             return value
         if default is None:

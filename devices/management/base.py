@@ -279,8 +279,11 @@ class RegistryCommand(BaseCommand):
                     shutil.copyfileobj(file, written)
                     if target.exists():
                         shutil.copymode(target, part)
-            except (FileRefused, OSError) as error:
+            except FileRefused as error:
                 raise CommandError(f"{output} cannot be written: {error}", returncode=2) from error
+            except OSError as error:  # of what is no file
+                text = f"{output} cannot be written: {error.strerror}"
+                raise CommandError(text, returncode=2) from error
             return
         with self.printing():
             raw = getattr(self.stdout, "buffer", None)
@@ -295,7 +298,9 @@ class RegistryCommand(BaseCommand):
         try:
             text: str = cls.stdin().read() if path == "-" else Path(path).read_text("utf-8")
             return text.removeprefix("\ufeff")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise CommandError(f"{path} cannot be read: {error.strerror}", returncode=2) from error
+        except UnicodeDecodeError as error:
             raise CommandError(f"{path} cannot be read: {error}", returncode=2) from error
 
     def device(self, address: str) -> Device:

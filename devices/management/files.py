@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+TAKEN = "%s exists: name another file"
+
 
 class FileRefused(Exception):
     """The file was not written; the text says why."""
@@ -30,9 +32,10 @@ def new_file(path: Path, *, replace: bool = False, mode: int = 0o600) -> Iterato
             try:
                 yield part
                 os.fsync(written)
-                if not replace:
-                    check_free(path)
-                part.replace(path)
+                if replace:
+                    part.replace(path)
+                else:
+                    _become(part, path)
             except BaseException:
                 _remove(part)
                 raise
@@ -52,7 +55,20 @@ def new_file(path: Path, *, replace: bool = False, mode: int = 0o600) -> Iterato
 
 def check_free(path: Path) -> None:
     if path.exists():
-        raise FileRefused(f"{path} exists: name another file")
+        raise FileRefused(TAKEN % path)
+
+
+def _become(part: Path, path: Path) -> None:
+    """Give a file its name, unless there is one of that name by now; raises FileRefused."""
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        raise FileRefused(TAKEN % path) from None
+    except OSError:  # a file system without hard links
+        check_free(path)
+        part.replace(path)
+    else:
+        part.unlink()
 
 
 def _hold(descriptor: int, part: Path) -> None:

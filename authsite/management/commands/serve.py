@@ -132,8 +132,9 @@ class Command(BaseCommand):
             try:
                 probe.bind((host, port))
             except (OSError, OverflowError) as error:
+                why = error.strerror if isinstance(error, OSError) else error
                 raise CommandError(
-                    f"cannot listen on {host} port {port}: {error}. Choose another with --port "
+                    f"cannot listen on {host} port {port}: {why}. Choose another with --port "
                     "or PORT.",
                     returncode=2,
                 ) from None

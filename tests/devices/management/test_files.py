@@ -33,6 +33,32 @@ def test_a_file_is_there_once_it_is_whole(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["one"]
 
 
+def test_a_file_that_comes_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come after the look for it, and before the file takes its name."""
+    path = tmp_path / "one"
+    monkeypatch.setattr(Path, "exists", lambda file: False)
+    with pytest.raises(FileRefused, match="name another file"), new_file(path):
+        path.write_text("another's")
+    monkeypatch.undo()
+    assert path.read_text() == "another's"
+    assert [one.name for one in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_file_system_without_hard_links_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "no hard links", str(target))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    with new_file(tmp_path / "one") as part:
+        part.write_text("first")
+    with pytest.raises(FileRefused, match="name another file"), new_file(tmp_path / "one") as part:
+        part.write_text("second")
+    assert (tmp_path / "one").read_text() == "first"
+    assert [one.name for one in tmp_path.iterdir()] == ["one"]
+
+
 def test_a_folder_that_cannot_be_synced_is_no_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,6 +73,18 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(
     with new_file(tmp_path / "one") as part:
         part.write_text("whole")
     assert (tmp_path / "one").read_text() == "whole"
+
+
+def test_what_is_no_file_and_cannot_be_written_is_told_in_words(db: None) -> None:
+    DeviceGroup.objects.create(name="yard")
+    _out, said = run("export_devices", "--format", "csv", "--output", "/dev/full", code=2)
+    assert said == "/dev/full cannot be written: No space left on device"
+
+
+def test_a_text_that_cannot_be_read_is_told_in_words(db: None, tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone")
+    _out, said = run("import_permissions", gone, code=2)
+    assert said == f"{gone} cannot be read: No such file or directory"
 
 
 def test_an_export_keeps_who_may_read_and_what_was_there(db: None, tmp_path: Path) -> None:
