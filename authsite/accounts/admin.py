@@ -41,7 +41,7 @@ from devices.admin.base.mixins import ReadOnlyMixin, SaveChangedFieldsMixin
 from devices.admin.base.pages import OwnPagesMixin, confirmation, is_confirmed, is_key, own_page
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
-from devices.models.dependants import links
+from devices.models.dependants import links, undeletable
 from devices.values.text import isolated
 
 LAST_LOGIN = moment_column("last_login", gettext_lazy("Last login"))
@@ -157,11 +157,15 @@ class NamedMixin(admin.ModelAdmin):
         return found
 
     def get_deleted_objects(self, objs: Any, request: Any) -> Any:
-        """Count what is deleted with the rows, and not the rows themselves."""
+        """Count what is deleted with the rows, and not the rows themselves.
+
+        Nobody deletes tokens or service accounts by hand, and no permission lets anybody: whoever
+        may delete an account deletes what is only there with it.
+        """
         shown, counts, lacking, protected = super().get_deleted_objects(objs, request)
         for hidden in (self.model._meta.verbose_name_plural, *links(self.model)):
             counts.pop(hidden, None)
-        return shown, counts, lacking, protected
+        return shown, counts, set(lacking) - undeletable(self.model), protected
 
 
 class LoginsMixin(NamedMixin):

@@ -47,6 +47,16 @@ def links(model: Any) -> set[str]:
     return {str(table.verbose_name_plural) for table in tables if table.auto_created}
 
 
+def undeletable(model: Any) -> set[str]:
+    """Name what goes with rows of a model, and has no permission to be deleted by hand."""
+    related = (relation.related_model._meta for relation in model._meta.related_objects)
+    return {str(meta.verbose_name) for meta in related if not _has_permission(meta)}
+
+
+def _has_permission(meta: Any) -> bool:
+    return "delete" in meta.default_permissions
+
+
 def not_deletable(found: list[Dependants], user: Any) -> list[str]:
     """Name the dependants that the user may not delete, of those that staff keep.
 
@@ -57,6 +67,6 @@ def not_deletable(found: list[Dependants], user: Any) -> list[str]:
         one.name
         for one in found
         if issubclass(one.model, Recorded)
-        and "delete" in one.model._meta.default_permissions
+        and _has_permission(one.model._meta)
         and not user.has_perm(f"{one.model._meta.app_label}.delete_{one.model._meta.model_name}")
     ]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.utils import timezone
 
@@ -203,6 +203,39 @@ def test_a_superuser_deletes_an_account_with_its_tokens(admin_client: Client) ->
     admin_client.post(f"/admin/auth/user/{kim.pk}/delete/", {"post": "yes"})
     assert not User.objects.filter(username="kim").exists()
     assert "ci" in admin_client.get("/admin/history/").content.decode()
+
+
+@pytest.mark.parametrize("page", ["one", "many"])
+def test_whoever_may_delete_accounts_deletes_those_of_services_and_tokens(
+    service: ServiceAccount, page: str
+) -> None:
+    kim, _client = staff("kim", "Viewer")
+    for owner in (kim, service.user):
+        ApiToken.objects.issue(owner=owner, name="ci", scopes=[VIEW])
+    sam, client = staff("sam")
+    verbs = ("view_user", "delete_user")
+    sam.user_permissions.set(Permission.objects.filter(codename__in=verbs))
+    keys = [kim.pk, service.user.pk]
+    if page == "many":
+        form = {"action": "delete_selected", "_selected_action": keys, "post": "yes"}
+        assert client.post("/admin/auth/user/", form).status_code == 302
+    else:
+        for key in keys:
+            address = f"/admin/auth/user/{key}/delete/"
+            assert "service account" not in client.get(address).context["perms_lacking"]
+            assert client.post(address, {"post": "yes"}).status_code == 302
+    assert not User.objects.filter(pk__in=keys).exists()
+    assert not ServiceAccount.objects.exists()
+    assert not ApiToken.objects.exists()
+
+
+def test_who_answers_for_a_service_account_is_not_deleted(
+    service: ServiceAccount, admin_user: User
+) -> None:
+    sam, client = staff("sam")
+    sam.user_permissions.set(Permission.objects.filter(codename__in=["view_user", "delete_user"]))
+    client.post(f"/admin/auth/user/{admin_user.pk}/delete/", {"post": "yes"})
+    assert ServiceAccount.objects.get().answerable == admin_user
 
 
 def test_a_service_account_is_made_and_kept() -> None:
