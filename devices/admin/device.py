@@ -244,9 +244,14 @@ class DeviceAdmin(
         return [(None, {"fields": fields}), place, *others]
 
     def save_model(self, request: HttpRequest, obj: Device, form: forms.Form, change: bool) -> None:  # type: ignore[override]
-        """Save a device; warn of a new one that is easily taken for another, or is not for RTIO."""
+        """Save a device; warn of a new one that is easily taken for another, or is not for RTIO.
+
+        And of a new backend that HTTP Basic cannot name.
+        """
         super().save_model(request, obj, form, change)
-        warnings = () if change else (*obj.identifier_warnings(), obj.rtio_warning())
+        warnings = [] if change else [*obj.identifier_warnings(), obj.rtio_warning()]
+        if not change or "kind" in form.changed_data:
+            warnings.append(obj.basic_warning())
         for warning in filter(None, warnings):
             self.message_user(request, warning, messages.WARNING)
 

@@ -280,7 +280,8 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
                 row = Certificate.objects.register(device=device, presented=presented)
             self.spend([row], "devices.add_certificate")
             more["certificate"] = CertificateSerializer(row).data
-        return self.created(device, **more, warnings=device.identifier_warnings())
+        warnings = filter(None, (*device.identifier_warnings(), device.basic_warning()))
+        return self.created(device, **more, warnings=list(warnings))
 
     @extend_schema(request=NewDevicesSerializer, responses={201: BulkCreatedSerializer})
     @action(detail=False, methods=["post"], url_path="bulk-create")

@@ -373,6 +373,22 @@ class Device(Recorded):
             )
         return [str(warning) for warning in found]
 
+    def basic_warning(self) -> str:
+        """Return why HTTP Basic cannot name this backend; empty where it can, or is not meant to.
+
+        A name ends at its first colon (RFC 7617). In an address, //HOST/NAME, it is written `%3A`.
+        """
+        if self.kind != self.Kind.BACKEND or self.identifier.startswith("//"):
+            return ""
+        if ":" not in self.identifier:
+            return ""
+        text = _(
+            "HTTP Basic, and so RTIO, cannot name this backend: a name ends at its first colon. It "
+            "can call with the key of a frame, with a certificate or from a network of the "
+            "backend; or register it as //HOST/NAME."
+        )
+        return str(text)
+
     def rtio_warning(self) -> str:
         """Return why RTIO cannot use this identifier; empty where it can, or is not meant to.
 

@@ -24,6 +24,21 @@ END"""
 def snippets(request: HttpRequest, device: Device, secret: str) -> Iterator[Snippet]:
     """Yield the forms in which a device, or a part of the backend, takes its secret."""
     url = request.build_absolute_uri("/deviceverifier")
+    if device.basic_warning():
+        body = json.dumps(
+            {
+                "v": 1,
+                "src": device.identifier,
+                "key": secret,
+                "cmds": [{"cmd": "/v1/Hello", "id": 1}],
+            },
+            ensure_ascii=False,
+        )
+        yield Snippet(
+            _("Try it: status 0 in the answer means that the backend is let in"),
+            CURL.format(url=request.build_absolute_uri("/rpc"), body=body),
+        )
+        return
     if device.kind == Device.Kind.BACKEND:
         name = _basic_name(device.identifier)
         named = f"{quote(name, safe='')}:{quote(secret, safe='')}"

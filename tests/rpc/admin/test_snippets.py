@@ -14,6 +14,20 @@ from devices.models import Device, PreSharedKey
 from rpc.admin.snippets import snippets
 
 
+def test_a_backend_that_basic_cannot_name_tries_its_key(
+    client: Client, make_device: Callable[..., Device]
+) -> None:
+    backend = make_device("rtio:one", kind="backend")
+    _key, secret = PreSharedKey.objects.issue(device=backend)
+    [pasted] = snippets(RequestFactory().get("/"), backend, secret)
+    [body] = re.findall(r"^{.*}$", pasted.text, re.MULTILINE)
+    assert "http://testserver/rpc" in pasted.text
+    for key, status in ((secret, 0), ("another", 401)):
+        frame = body.replace(secret, key)
+        answer = client.generic("POST", "/rpc", frame, REMOTE_ADDR="203.0.113.1")
+        assert answer.json()["resp"][0]["status"] == status
+
+
 @pytest.mark.parametrize(
     ("address", "identifier"),
     [
