@@ -32,6 +32,7 @@ from devices.api.base.serializers import (
 from devices.api.base.views import ChangeMixin, DeleteMixin, ReadMixin, RegistryViewSet, user_name
 from devices.credentials import hashing, x509
 from devices.models import Certificate, Device, PreSharedKey
+from devices.models.credentials.pre_shared_key import check_end
 from devices.verdicts import Outcome
 
 MAX_OVERLAP = 366 * 24 * 60 * 60  # seconds
@@ -130,6 +131,7 @@ class NewKeySerializer(Serializer):
         if begins is not None and ends is not None and begins >= ends:
             text = _("“Valid until” must lie after “valid from”.")
             raise serializers.ValidationError({"not_after": text})
+        check_end(ends)
         return attrs
 
 

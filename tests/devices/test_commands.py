@@ -163,6 +163,16 @@ def test_add_key_issues_or_registers(make_device: Factory) -> None:
     assert "must lie after" in complaint
 
 
+@pytest.mark.parametrize("secret", [[], ["--secret-stdin"]])
+def test_a_key_that_has_ended_is_not_issued(make_device: Factory, secret: list[str]) -> None:
+    make_device("x")
+    _, complaint = run(
+        "add_key", "x", "--not-after", "2020-01-01", *secret, stdin="a chosen secret", code=1
+    )
+    assert complaint == "not_after: This time is past: the key would never admit its device."
+    assert not PreSharedKey.objects.exists()
+
+
 def test_rotate_key_overlaps(make_device: Factory) -> None:
     device = make_device("x")
     old_key, old = PreSharedKey.objects.issue(device=device)

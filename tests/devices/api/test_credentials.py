@@ -60,6 +60,8 @@ KNOWN: list[tuple[dict[str, Any], int, str]] = [
     ({"random": "yes"}, 400, "#/random"),
     ({"not_after": "2030-01-01"}, 400, "#/not_after"),
     ({"not_after": 1893456000}, 400, "#/not_after"),
+    ({"not_after": "2020-01-01T00:00:00Z"}, 400, "#/not_after"),
+    ({"not_after": "2020-01-01T00:00:00Z", "secret": "a chosen secret"}, 400, "#/not_after"),
     ({"device": "1"}, 400, "#/device"),
     ({"device": None}, 400, "#/device"),
 ]
@@ -123,6 +125,12 @@ def test_provisions_a_device_in_one_step(api: APIClient, make_group: Any) -> Non
     assert made["Location"] == f"{V1}/devices/{device.pk}"
 
 
+def test_provisioning_tells_of_a_backend_that_basic_cannot_name(api: APIClient) -> None:
+    for identifier, is_told in (("rtio:one", True), ("rtio-two", False)):
+        answer = post(api, "devices/provision", {"identifier": identifier, "kind": "backend"})
+        assert any("first colon" in one for one in answer.data["warnings"]) == is_told
+
+
 WRONG_DEVICES = [
     ({"key": {"secret": "ab"}}, "#/key/secret"),
     ({"key": {"colour": "red"}}, "#/key/colour"),
@@ -131,6 +139,7 @@ WRONG_DEVICES = [
         {"key": {"not_after": "2020-01-01T00:00:00Z", "not_before": "2021-01-01T00:00:00Z"}},
         "#/key/not_after",
     ),
+    ({"key": {"not_after": "2020-01-01T00:00:00Z"}}, "#/key/not_after"),
     ({"certificate": "no certificate"}, "#/certificate"),
     ({"groups": [404]}, "#/groups/0"),
 ]

@@ -29,7 +29,9 @@ def now() -> datetime:
 
 
 def key(device: Device, ends: datetime | None, **fields: Any) -> PreSharedKey:
-    made, _secret = PreSharedKey.objects.issue(device=device, not_after=ends, label="key")
+    made, _secret = PreSharedKey.objects.issue(
+        device=device, not_after=ends, label="key", now=timezone.now() - DAY
+    )
     for name, value in fields.items():
         setattr(made, name, value)
     made.save()

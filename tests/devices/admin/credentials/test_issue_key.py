@@ -74,6 +74,16 @@ def test_a_known_secret_is_registered_once(admin_client: Client, make_device: Fa
     assert PreSharedKey.objects.count() == 1
 
 
+@pytest.mark.parametrize("secret", ["", "of the factory, unchanged"])
+def test_a_key_that_has_ended_is_not_issued(
+    admin_client: Client, make_device: Factory, secret: str
+) -> None:
+    form = {"not_after_0": "2020-01-01", "not_after_1": "00:00", "secret": secret}
+    answer = send(admin_client, url("device_issue_key", make_device().pk), form)
+    assert "This time is past" in answer.context["form"].errors["not_after"][0]
+    assert not PreSharedKey.objects.exists()
+
+
 def test_a_rotation_that_was_made_before_ends_no_key(make_device: Factory) -> None:
     from datetime import timedelta
     from uuid import uuid4
