@@ -102,16 +102,18 @@ def _write(
     """
     label = historical.instance_type._meta.label_lower
     fields = list(historical.tracked_fields)
+    columns = {
+        what: [field.attname for field in fields if _referred(field) == what] for what in NAMES
+    }
     shown = [
-        field
+        (field.name, field.attname, _referred(field))
         for field in fields
         if not isinstance(field, models.TextField) and (label, field.name) != (DEVICE, "attributes")
     ]
 
     def named(value: Any, what: str) -> set[int]:
         """Return the keys of the devices, or groups, that a row names."""
-        columns = (field.attname for field in fields if _referred(field) == what)
-        return {getattr(value, column) for column in columns} - {None}
+        return {getattr(value, column) for column in columns[what]} - {None}
 
     def devices_of(value: Any) -> set[int]:
         return {value.id} if label == DEVICE else named(value, DEVICE)
@@ -126,12 +128,12 @@ def _write(
     for row, value, change_type in changes:
         before = befores.get(row.pk)
         data: dict[str, Any] = {"model": label}
-        for field in shown:
-            said, what = getattr(value, field.attname), _referred(field)
+        for name, column, what in shown:
+            said = getattr(value, column)
             if what in NAMES and said is not None:
-                data[field.name] = {"id": said, NAMES[what]: names[what].get(said, "")}
+                data[name] = {"id": said, NAMES[what]: names[what].get(said, "")}
             else:
-                data[field.name] = said
+                data[name] = said
         if change_type is ChangeType.CHANGED:
             data["changed"] = None if before is None else _changed(fields, value, before)
         groups = named(value, GROUP) | ({value.id} if label == GROUP else set())
