@@ -34,7 +34,7 @@ def asker(
 
 decisions = partial(find_decisions_by_request, vendor=connections[DEFAULT_DB_ALIAS].vendor)
 askers = {
-    KEYS: asker(find_keys, Query(KEYS_OF_DEVICES, ([],))),
+    KEYS: asker(find_keys, Query(KEYS_OF_DEVICES, (timezone.now(), timezone.now(), []))),
     DECISIONS: asker(decisions, Query(CONTEXT, ([], [])), Query(RULES, ("[]", timezone.now()))),
 }
 # Seconds after which a thread that computes lets others go on: what writes behind requests would

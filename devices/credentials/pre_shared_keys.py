@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS
+from django.utils import timezone
 
 from devices.credentials import hashing, throttle
 from devices.credentials.hashing import Scheme
@@ -33,6 +34,7 @@ class StoredKey(NamedTuple):
     not_before: datetime | None
     not_after: datetime | None
     revoked_at: datetime | None
+    used_lately: bool | None  # both rows tell of a use within the last minute
 
     def outcome_at(self, now: datetime) -> Outcome:
         """Return VERIFIED where a secret that matches this key admits its device, else why not."""
@@ -42,14 +44,20 @@ class StoredKey(NamedTuple):
 
     def verdict(self, outcome: Outcome) -> Verdict:
         return Verdict(
-            outcome, device=self.device, kind=self.kind, key=self.key, valid_until=self.not_after
+            outcome,
+            device=self.device,
+            kind=self.kind,
+            key=self.key,
+            valid_until=self.not_after,
+            used_lately=bool(self.used_lately),
         )
 
 
 KEYS_OF_DEVICES = Statement(
     """
     SELECT d.identifier, d.id, d.kind, d.enabled, k.id, k.scheme, k.digest, k.pepper,
-           k.not_before, k.not_after, k.revoked_at
+           k.not_before, k.not_after, k.revoked_at,
+           d.last_seen > %s AND k.last_used > %s
       FROM devices_device d LEFT JOIN devices_presharedkey k ON k.device_id = d.id
      WHERE d.identifier {among}
     """
@@ -65,7 +73,8 @@ def find_keys(identifiers: Sequence[str]) -> Steps[StoredKeys]:
     They are such as a database can hold.
     """
     found: dict[str, list[StoredKey]] = {}
-    for row in map(StoredKey._make, (yield Query(KEYS_OF_DEVICES, (identifiers,)))):
+    lately = timezone.now() - last_used.EVERY
+    for row in map(StoredKey._make, (yield Query(KEYS_OF_DEVICES, (lately, lately, identifiers)))):
         found.setdefault(row.identifier, []).append(row)
     return found
 

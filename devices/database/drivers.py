@@ -30,6 +30,7 @@ __all__ = ["Overdue", "for_cursor", "is_lost", "run"]
 Rows = list[tuple[Any, ...]]
 Driver = psycopg.Connection[Any]
 
+PLAIN = {str, int, bool, type(None)}  # what SQLite takes as it is
 LOST_STATEMENT, KNOWN_STATEMENT = b"26000", b"42P05"  # SQLSTATE
 
 
@@ -63,7 +64,8 @@ def for_cursor(connection: BaseDatabaseWrapper, parameters: Sequence[Any]) -> li
 
 
 def _run_on_sqlite(driver: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Rows:
-    return aware(driver.execute(_with_question_marks(sql), list(map(_for_sqlite, parameters))))
+    values = [value if type(value) in PLAIN else _for_sqlite(value) for value in parameters]
+    return aware(driver.execute(_with_question_marks(sql), values))
 
 
 def aware(rows: Iterable[tuple[Any, ...]]) -> Rows:
@@ -162,6 +164,8 @@ def received(driver: Driver, sql: str) -> Rows | None:
 
 
 def _rows(driver: Driver, statement: Prepared, result: PGresult) -> Rows:
+    if result.status == ExecStatus.COMMAND_OK:
+        return []  # a statement that writes
     if result.status != ExecStatus.TUPLES_OK:
         _fail(driver.pgconn, result)
     reader = statement.reader
@@ -222,7 +226,7 @@ def _numbered(sql: str) -> bytes:
 
 
 def _code(result: PGresult) -> bytes | None:
-    if result.status == ExecStatus.TUPLES_OK:
+    if result.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
         return None
     return result.error_field(DiagnosticField.SQLSTATE)
 

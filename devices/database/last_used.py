@@ -15,9 +15,8 @@ from django.apps import apps
 from django.db import connections, router
 
 from devices.database.confirmation import WITHOUT_WAITING, without_waiting
-from devices.database.drivers import for_cursor
-from devices.database.statements import Statement
-from devices.database.write_behind import Batches, WriteBehindWorker
+from devices.database.statements import Statement, execute
+from devices.database.write_behind import STATEMENT_SECONDS, Batches, WriteBehindWorker
 from devices.verdicts import Verdict
 
 EVERY = timedelta(minutes=1)  # one write a row and minute
@@ -60,7 +59,9 @@ class LastUsedWorker(WriteBehindWorker[list[tuple[Row, Evidence]]]):
         self._collected: dict[Row, Evidence] = {}
 
     def record_use(self, verdict: Verdict, moment: datetime) -> None:
-        """Record that a credential was used and its device seen."""
+        """Record that a credential was used and its device seen, unless its rows say so."""
+        if verdict.used_lately:
+            return
         with self._lock:
             for model, pk in (
                 ("Device", verdict.device),
@@ -130,9 +131,7 @@ class LastUsedWorker(WriteBehindWorker[list[tuple[Row, Evidence]]]):
             without_waiting=WITHOUT_WAITING[connection.vendor],
         )
         now = max(moments.values())
-        moment, before = map(connection.ops.adapt_datetimefield_value, (now, now - EVERY))
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [moment, *for_cursor(connection, [list(moments)]), before])
+        execute(connection, sql, [now, list(moments), now - EVERY], STATEMENT_SECONDS)
 
 
 worker = LastUsedWorker()

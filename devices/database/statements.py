@@ -16,27 +16,31 @@ from django.db import (
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from devices.database import answers, drivers
+from devices.database import answers, deadlines, drivers
 
 Answer = TypeVar("Answer")
 
 
-def fetch(
-    connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any]
+def execute(
+    connection: BaseDatabaseWrapper,
+    sql: str,
+    parameters: Sequence[Any],
+    seconds: float = deadlines.SECONDS,
 ) -> list[tuple[Any, ...]]:
-    """Run one statement and return every row.
+    """Run one statement and return every row; none where it only writes.
 
-    A connection that was open and turns out lost (the server was restarted) is opened again once;
-    a server that cannot be reached, or does not answer in time, raises OperationalError.
+    `seconds` is how long PostgreSQL may take to answer. A connection that was open and turns out
+    lost (the server was restarted) is opened again once; a server that cannot be reached, or does
+    not answer in time, raises OperationalError.
     """
     if connection.in_atomic_block:  # which the driver's own cursors begin
         with connection.cursor() as cursor:
             cursor.execute(sql, drivers.for_cursor(connection, parameters))
-            rows = cursor.fetchall()
+            rows = cursor.fetchall() if cursor.description else []
         return drivers.aware(rows) if connection.vendor == "sqlite" else rows
     was_open = connection.connection is not None
     try:
-        return drivers.run(connection, sql, parameters)
+        return drivers.run(connection, sql, parameters, seconds)
     except (OperationalError, InterfaceError, NotSupportedError) as error:
         is_altered = isinstance(error, NotSupportedError)  # a table, since it was planned
         if not is_altered and not drivers.is_lost(connection):
@@ -44,7 +48,7 @@ def fetch(
         connection.close()
         if not was_open or isinstance(error.__cause__, drivers.Overdue):
             raise
-        return drivers.run(connection, sql, parameters)
+        return drivers.run(connection, sql, parameters, seconds)
 
 
 class Statement:
@@ -66,7 +70,7 @@ class Statement:
         }
 
     def rows(self, *values: object, using: str = DEFAULT_DB_ALIAS) -> list[tuple[Any, ...]]:
-        """Run with a value for each placeholder, in order; it fails as `fetch` does.
+        """Run with a value for each placeholder, in order; it fails as `execute` does.
 
         Values are texts, numbers, moments, and lists of texts or numbers. Moments come back aware.
         """
@@ -74,7 +78,7 @@ class Statement:
         rows = None
         if answers.standby is not None and using == DEFAULT_DB_ALIAS:
             rows = answers.standby.rows(self.sql[connection.vendor], values)
-        return fetch(connection, self.sql[connection.vendor], values) if rows is None else rows
+        return execute(connection, self.sql[connection.vendor], values) if rows is None else rows
 
 
 class Query(NamedTuple):

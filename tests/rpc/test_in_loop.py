@@ -70,7 +70,9 @@ def askers() -> Iterator[Askers]:
         return find_decisions_by_request(requests, vendor=connection.vendor)
 
     yield {
-        KEYS: LoopAsker(keys, find_keys, [Query(KEYS_OF_DEVICES, ([],))]),
+        KEYS: LoopAsker(
+            keys, find_keys, [Query(KEYS_OF_DEVICES, (timezone.now(), timezone.now(), []))]
+        ),
         DECISIONS: LoopAsker(
             rules, decisions, [Query(CONTEXT, ([], [])), Query(RULES, ("[]", timezone.now()))]
         ),

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from devices.authentication import authenticate
 from devices.credentials import hashing
@@ -319,6 +320,27 @@ def test_a_use_is_noted_once_a_minute(make_device: Factory, django_assert_num_qu
     assert key.last_used == NOW + timedelta(seconds=61)
     with django_assert_num_queries(0):
         last_used.worker.flush()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_use_that_its_rows_tell_already_does_not_wait_to_be_written(make_device: Factory) -> None:
+    device = make_device()
+    key, secret = PreSharedKey.objects.issue(device=device)
+    assert _waiting_after_a_use(device, secret) == 2
+    assert _waiting_after_a_use(device, secret) == 0
+    long_ago = timezone.now() - timedelta(seconds=61)
+    for model, pk, field in ((Device, device.pk, "last_seen"), (PreSharedKey, key.pk, "last_used")):
+        for told in (long_ago, None):
+            model.objects.filter(pk=pk).update(**{field: told})
+            assert _waiting_after_a_use(device, secret) == 2
+            assert model.objects.filter(pk=pk, **{f"{field}__gt": long_ago}).exists()
+
+
+def _waiting_after_a_use(device: Device, secret: str) -> int:
+    assert authenticate(device.identifier, secret=secret).verified
+    waiting = last_used.worker.waiting()
+    last_used.worker.flush()
+    return waiting
 
 
 def test_many_uses_are_written_in_few_statements(make_device: Factory) -> None:

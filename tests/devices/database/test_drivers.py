@@ -14,7 +14,7 @@ from django.db import OperationalError, connection
 
 from devices.database import deadlines, drivers
 from devices.database.deadlines import Overdue
-from devices.database.statements import Statement
+from devices.database.statements import Statement, execute
 
 MOMENT = datetime(2026, 6, 1, 12, 30, 0, 125, tzinfo=UTC)
 
@@ -91,13 +91,10 @@ def test_an_error_is_one_of_djangos(driver: Any) -> None:
 
 
 @needs_postgres
-def test_what_is_overdue_fails_and_is_not_asked_again(
-    driver: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(drivers.run, "__defaults__", (0.2,))
+def test_what_is_overdue_fails_and_is_not_asked_again(driver: Any) -> None:
     began = time.monotonic()
     with pytest.raises(OperationalError, match=r"within 0\.2 s"):
-        Statement("SELECT pg_sleep(%s)::text").rows(5)
+        execute(connection, "SELECT pg_sleep(%s)::text", [5], 0.2)
     assert time.monotonic() - began < 3
     assert connection.connection is None
     assert Statement("SELECT 1 + %s::int").rows(1) == [(2,)]
