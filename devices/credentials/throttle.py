@@ -319,6 +319,7 @@ class Guess(Marks):
         while True:
             if not queue.is_asked(question) and (known := recall()) is not None:
                 return known
+            equal_arrives = queue.is_arriving(question)
             with queue.arriving(question):
                 if queue.is_asked(question) or self.take():
                     may_add = self._taken is not None
@@ -331,8 +332,10 @@ class Guess(Marks):
                         )
                         break
                     continue
-            if not queue.is_arriving(question) or next(retries, None) is None:
-                return None
+            # The equal one may have been answered while the marks were looked at.
+            equal_arrives = equal_arrives or queue.is_arriving(question)
+            if not equal_arrives or next(retries, None) is None:
+                return recall()
             with released():
                 time.sleep(RETRY_AFTER)
             self.refusal = ""

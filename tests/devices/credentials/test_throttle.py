@@ -350,6 +350,7 @@ def test_equal_questions_share_a_hash_that_none_of_them_has_queued_yet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Five took every mark of the entity, and are not in the queue when three more come."""
+    monkeypatch.setattr(throttle, "RETRIES", 1000)  # on a machine that is slow
     taken, queued = threading.Semaphore(0), threading.Event()
     ask = throttle.HashQueue.ask
 
@@ -371,6 +372,26 @@ def test_equal_questions_share_a_hash_that_none_of_them_has_queued_yet(
         time.sleep(0.02)
         queued.set()
         assert [one.result() for one in first + later] == ["right"] * 8
+
+
+def test_an_equal_question_that_is_answered_while_marks_are_looked_at_locks_nobody_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guess, take = throttle.Guess("device", ["digest"]), throttle.Marks.take
+    cache.set_many(dict.fromkeys(guess._marks, True))
+    arriving = throttle.queue.arriving(throttle.remembered.digest(guess._marks[0], "secret"))
+    arriving.__enter__()
+
+    def take_while_others_end(marks: throttle.Marks) -> bool:
+        taken = take(marks)
+        monkeypatch.undo()
+        arriving.__exit__(None, None, None)
+        cache.delete_many(guess._marks)
+        return taken
+
+    monkeypatch.setattr(throttle.Marks, "take", take_while_others_end)
+    assert guess.hashed("secret", lambda: "right", lambda: None) == "right"
+    assert not guess.refusal
 
 
 @pytest.mark.usefixtures("quick")
