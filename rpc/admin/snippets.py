@@ -23,7 +23,20 @@ END"""
 
 def snippets(request: HttpRequest, device: Device, secret: str) -> Iterator[Snippet]:
     """Yield the forms in which a device, or a part of the backend, takes its secret."""
+    if device.kind == Device.Kind.BACKEND:
+        yield from _of_backend(request, device, secret)
+        return
     url = request.build_absolute_uri("/deviceverifier")
+    credential = {"deviceid": device.identifier, "devicesecret": secret}
+    yield Snippet(_("JSON"), json.dumps(credential, ensure_ascii=False))
+    body = json.dumps({"method": "verify", "id": 1, **credential}, ensure_ascii=False)
+    yield Snippet(
+        _("Try it, from a network of the backend: the answer is OK"),
+        CURL.format(url=url, body=body),
+    )
+
+
+def _of_backend(request: HttpRequest, device: Device, secret: str) -> Iterator[Snippet]:
     if device.basic_warning():
         body = json.dumps(
             {
@@ -39,32 +52,22 @@ def snippets(request: HttpRequest, device: Device, secret: str) -> Iterator[Snip
             CURL.format(url=request.build_absolute_uri("/rpc"), body=body),
         )
         return
-    if device.kind == Device.Kind.BACKEND:
-        name = _basic_name(device.identifier)
-        named = f"{quote(name, safe='')}:{quote(secret, safe='')}"
-        parts = urlsplit(url)
-        yield Snippet(
-            _("URL of the device verifier, for RTIO"),
-            urlunsplit(parts._replace(netloc=f"{named}@{parts.netloc}")),
-        )
-        body = json.dumps(
-            {"method": "verify", "id": 1, "deviceid": "-" * 36, "devicesecret": "-" * 24}
-        )
-        yield Snippet(
-            _("Try it: the answer NOT_FOUND means that the backend is let in"),
-            CURL_AS.format(
-                url=url,
-                user=json.dumps(f"{name}:{secret}", ensure_ascii=False),
-                body=json.dumps(body),
-            ),
-        )
-        return
-    credential = {"deviceid": device.identifier, "devicesecret": secret}
-    yield Snippet(_("JSON"), json.dumps(credential, ensure_ascii=False))
-    body = json.dumps({"method": "verify", "id": 1, **credential}, ensure_ascii=False)
+    url = request.build_absolute_uri("/deviceverifier")
+    name = _basic_name(device.identifier)
+    named = f"{quote(name, safe='')}:{quote(secret, safe='')}"
+    parts = urlsplit(url)
     yield Snippet(
-        _("Try it, from a network of the backend: the answer is OK"),
-        CURL.format(url=url, body=body),
+        _("URL of the device verifier, for RTIO"),
+        urlunsplit(parts._replace(netloc=f"{named}@{parts.netloc}")),
+    )
+    body = json.dumps({"method": "verify", "id": 1, "deviceid": "-" * 36, "devicesecret": "-" * 24})
+    yield Snippet(
+        _("Try it: the answer NOT_FOUND means that the backend is let in"),
+        CURL_AS.format(
+            url=url,
+            user=json.dumps(f"{name}:{secret}", ensure_ascii=False),
+            body=json.dumps(body),
+        ),
     )
 
 
