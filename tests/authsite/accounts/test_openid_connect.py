@@ -534,7 +534,10 @@ def test_a_slow_provider_is_waited_for_so_long(
         time.sleep(0.6)
         return 200, {}, b"{}"
 
-    for answers in (lambda: (503, {}, b""), slow):  # after the first, all that is drawn is ready
+    def refuse() -> Any:
+        return 503, {}, b""
+
+    for answers in (refuse, slow):  # after the first, all that is drawn is ready
         liar.responses[path] = answers
         began = time.monotonic()
         answer = client.get(BEGIN) if path == DISCOVERY else sign_on(client, liar)
