@@ -130,8 +130,7 @@ def _keys(device: Device, number: int, now: datetime) -> None:
     months = now + (40 + 7 * number) * DAY  # some end in each season of the year to come
     ends = {2: now + 9 * DAY, 4: months, 6: months, 8: now + 23 * DAY, 9: now - 3 * DAY}
     not_after = ends.get(number % 11)
-    made = now - 30 * DAY
-    PreSharedKey.objects.issue(device=device, label="factory", not_after=not_after, now=made)
+    PreSharedKey.objects.issue(device=device, label="factory", not_after=not_after)
     if number == ROTATED:  # its old key ends, another lasts
         PreSharedKey.objects.issue(device=device, label="rotated")
 

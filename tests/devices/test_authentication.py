@@ -81,9 +81,9 @@ def test_a_key_admits_within_its_window(
     device = make_device()
     secret = "a chosen secret"
     if chosen:
-        PreSharedKey.objects.register(device=device, secret=secret, now=NOW - 2 * HOUR, **window)
+        PreSharedKey.objects.register(device=device, secret=secret, **window)
     else:
-        _, secret = PreSharedKey.objects.issue(device=device, now=NOW - 2 * HOUR, **window)
+        _, secret = PreSharedKey.objects.issue(device=device, **window)
     assert outcome(device, secret) is expected
 
 
@@ -115,9 +115,7 @@ def test_a_secret_in_two_keys_counts_if_one_of_them_is_usable(make_device: Facto
     device = make_device()
     secret = hashing.generate()
     for end in (NOW, None):
-        PreSharedKey.objects.register(
-            device=device, secret=secret, random=True, not_after=end, now=NOW - HOUR
-        )
+        PreSharedKey.objects.register(device=device, secret=secret, random=True, not_after=end)
     assert outcome(device, secret) is Outcome.VERIFIED
     PreSharedKey.objects.get(not_after=None).revoke(by="ops")
     assert outcome(device, secret) in {Outcome.REVOKED, Outcome.EXPIRED}

@@ -158,7 +158,7 @@ def test_add_key_issues_or_registers(make_device: Factory) -> None:
     run("add_key", "x", "--random", code=2)
     run("add_key", "nobody", code=1)
     _, complaint = run(
-        "add_key", "x", "--not-before", "2999-01-01", "--not-after", "2026-01-01", code=1
+        "add_key", "x", "--not-before", "2999-01-02", "--not-after", "2999-01-01", code=1
     )
     assert "must lie after" in complaint
 

@@ -23,7 +23,7 @@ NOW = timezone.now()
 
 
 def key_of(device: Device, **fields: Any) -> PreSharedKey:
-    return PreSharedKey.objects.issue(device=device, now=NOW - 2 * DAY, **fields)[0]
+    return PreSharedKey.objects.issue(device=device, **fields)[0]
 
 
 def certificate_of(device: Device, pin: str = "certificate", **dates: Any) -> Certificate:

@@ -37,7 +37,7 @@ def groups_and_devices(now: datetime) -> None:
                 ends = (None, now + 9 * DAY, now + 400 * DAY, now - 3 * DAY)[number % 4]
                 if number % 5:
                     key, _secret = PreSharedKey.objects.issue(
-                        device=device, label="factory", not_after=ends, now=now - 30 * DAY
+                        device=device, label="factory", not_after=ends
                     )
                     if number == 6:
                         key.revoke(by="admin", reason="The device was stolen.")

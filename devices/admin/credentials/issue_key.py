@@ -20,7 +20,7 @@ from devices.admin.base.reauthentication import is_recent, recently_authenticate
 from devices.credentials import hashing
 from devices.extension_points import SNIPPETS
 from devices.models import Device, PreSharedKey
-from devices.models.credentials.pre_shared_key import ISSUED_BEFORE
+from devices.models.credentials.pre_shared_key import ISSUED_BEFORE, check_end
 
 ISSUE = "_issue"  # among what is sent: issue a key with the device
 OVERLAPS = {
@@ -75,6 +75,10 @@ class IssueKeyForm(OneTimeForm):
                 hashing.check_usable(cleaned["secret"], random=cleaned["random"])
             except ValidationError as error:
                 self.add_error("secret", error)
+        try:
+            check_end(cleaned.get("not_after"))
+        except ValidationError as error:
+            self.add_error(None, error)
         return cleaned
 
 

@@ -5,6 +5,7 @@ from django.db import transaction
 
 from devices.management.base import DeviceCommand, moment
 from devices.models import Device, PreSharedKey
+from devices.models.credentials.pre_shared_key import check_end
 
 
 class Command(DeviceCommand):
@@ -34,6 +35,7 @@ class Command(DeviceCommand):
 
     @transaction.atomic  # a secret that cannot be printed is not issued
     def handle_device(self, device: Device, **options: Any) -> None:
+        check_end(options["not_after"])
         wanted = {name: options[name] for name in ("label", "not_before", "not_after")}
         document: dict[str, Any] = {"identifier": device.identifier}
         if options["secret_stdin"]:

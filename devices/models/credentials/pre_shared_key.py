@@ -61,17 +61,14 @@ class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
         not_before: datetime | None = None,
         not_after: datetime | None = None,
         token: UUID | None = None,
-        now: datetime | None = None,
     ) -> tuple["PreSharedKey", str]:
         """Create a key with a generated secret; the secret exists nowhere else.
 
-        Raises ValidationError where a key was issued for `token` before, or it would end before
-        `now`, when it is issued.
+        Raises ValidationError where a key was issued for `token` before.
         """
         secret, generated = _generate()
         window = {"not_before": not_before, "not_after": not_after}
-        key = self._create(device, secret, now, label=label, token=token, **generated, **window)
-        return key, secret
+        return self._create(device, secret, label=label, token=token, **generated, **window), secret
 
     def register(
         self,
@@ -83,21 +80,18 @@ class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
         not_before: datetime | None = None,
         not_after: datetime | None = None,
         token: UUID | None = None,
-        now: datetime | None = None,
     ) -> "PreSharedKey":
         """Create a key with a secret that a person chose or that is known already.
 
         `random` is the caller's word that a machine made the secret with at least 128 bits: it
         is then stored and checked like a generated one. Raises ValidationError where the secret
-        cannot be used at all, or the key would end before `now`; whether the secret is weak,
-        `devices.credentials.hashing.weakness` says.
+        cannot be used at all; whether it is weak, `devices.credentials.hashing.weakness` says.
         """
         hashing.check_usable(secret, random=random)
         self._refuse_revoked(device, secret)
         return self._create(
             device,
             secret,
-            now,
             scheme=Scheme.HMAC_SHA256 if random else Scheme.ARGON2ID,
             hint="",
             label=label,
@@ -117,13 +111,10 @@ class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
                     params={"day": f"{key.revoked_at:%Y-%m-%d}"},
                 )
 
-    def _create(
-        self, device: Device, secret: str, now: datetime | None, **fields: Any
-    ) -> "PreSharedKey":
+    def _create(self, device: Device, secret: str, **fields: Any) -> "PreSharedKey":
         with transaction.atomic():
             _hold(device)
             key = self._checked(device, secret, **fields)
-            check_end(key.not_after, now)
             bulk_create([key])
         return key
 
@@ -172,9 +163,12 @@ class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
         return key, secret
 
 
-def check_end(not_after: datetime | None, now: datetime | None = None) -> None:
-    """Raise ValidationError where a key that is made now would have ended."""
-    if not_after is not None and not_after <= (now or timezone.now()):
+def check_end(not_after: datetime | None) -> None:
+    """Raise ValidationError where a key that staff or a program asks for would have ended.
+
+    Code may make such keys, as records of another registry.
+    """
+    if not_after is not None and not_after <= timezone.now():
         text = _("This time is past: the key would never admit its device.")
         raise ValidationError({"not_after": text}, code="past")
 

@@ -41,8 +41,7 @@ def _registry(make_device: Factory) -> None:
     make_device("without a credential".replace(" ", "-"))
     PreSharedKey.objects.issue(device=make_device("endless"))
     PreSharedKey.objects.issue(device=make_device("ending"), not_after=now + 9 * DAY)
-    before = now - 2 * DAY
-    PreSharedKey.objects.issue(device=make_device("expired"), not_after=now - DAY, now=before)
+    PreSharedKey.objects.issue(device=make_device("expired"), not_after=now - DAY)
     pinned = make_device("pinned")
     ending = pki.issue("pinned", ends=pki.NOW + 9 * DAY)
     Certificate.objects.register(device=pinned, presented=ending.pem)

@@ -238,7 +238,7 @@ def test_the_states_of_keys_are_told_apart(admin_client: Client, make_device: Fa
     device = make_device()
     for label, end in (("live", None), ("expiring", DAY), ("expired", -DAY), ("revoked", None)):
         key, _ = PreSharedKey.objects.issue(
-            device=device, label=label, not_after=now + end if end else None, now=now - 2 * DAY
+            device=device, label=label, not_after=now + end if end else None
         )
         if label == "revoked":
             key.revoke(by="ops")

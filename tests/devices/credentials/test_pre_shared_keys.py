@@ -183,7 +183,7 @@ def test_few_chosen_secrets_live_at_once_whoever_registers_them(make_device: Fac
 
 def test_rotation_lengthens_no_key(make_device: Factory) -> None:
     device = make_device()
-    ending, _ = PreSharedKey.objects.issue(device=device, not_after=NOW + DAY / 4, now=NOW)
+    ending, _ = PreSharedKey.objects.issue(device=device, not_after=NOW + DAY / 4)
     later, _ = PreSharedKey.objects.issue(device=device, not_before=NOW + 2 * DAY)
     PreSharedKey.objects.rotate(device=device, overlap=DAY, now=NOW)
     ending.refresh_from_db()

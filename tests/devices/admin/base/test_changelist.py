@@ -53,7 +53,7 @@ def _fleet(make_device: Factory, make_group: Any) -> None:
     later = make_device("later", kind="backend")
     PreSharedKey.objects.issue(device=later, not_after=now + 90 * DAY)
     expired = make_device("outlived")
-    PreSharedKey.objects.issue(device=expired, not_after=now - DAY, now=now - 2 * DAY)
+    PreSharedKey.objects.issue(device=expired, not_after=now - DAY)
 
 
 @pytest.mark.usefixtures("_fleet")

@@ -29,9 +29,7 @@ def now() -> datetime:
 
 
 def key(device: Device, ends: datetime | None, **fields: Any) -> PreSharedKey:
-    made, _secret = PreSharedKey.objects.issue(
-        device=device, not_after=ends, label="key", now=timezone.now() - DAY
-    )
+    made, _secret = PreSharedKey.objects.issue(device=device, not_after=ends, label="key")
     for name, value in fields.items():
         setattr(made, name, value)
     made.save()
