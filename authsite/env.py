@@ -74,7 +74,9 @@ class Environment(environ.FileAwareEnv):
         except KeyError:
             value = ""
         except OSError as error:
-            raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error.strerror}") from error
+            raise ImproperlyConfigured(
+                f"{name}_FILE cannot be read: {error.filename}: {error.strerror}"
+            ) from error
         if value:
             return value
         if default is None:

@@ -64,7 +64,7 @@ class Verdict(NamedTuple):
     key: int | None = None
     certificate: int | None = None
     valid_until: datetime | None = None
-    used_lately: bool = False  # the rows tell of a use within the last minute
+    used_lately: bool = False  # known: its rows tell of a use within the last minute
 
     @property
     def verified(self) -> bool:

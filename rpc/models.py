@@ -240,9 +240,10 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
         }
 
     def add(self, counts: Mapping[CallKey, CallCount]) -> None:
-        """Add what was counted to the rows that count it: one statement, a few hundred rows.
+        """Add what was counted to the rows that count it: one statement, 2,000 rows at most.
 
-        Every writer locks rows in the order of their digests, so that no two wait for each other.
+        (SQLite takes 32,766 values.) Every writer locks rows in the order of their digests, so that
+        no two wait for each other.
         """
         connection = connections[router.db_for_write(CallRecord)]
         rows = sorted(_columns(key, call_count) for key, call_count in counts.items())
@@ -254,7 +255,7 @@ class CallQuerySet(models.QuerySet["CallRecord"]):
 
 
 def _columns(key: CallKey, call_count: CallCount) -> list[Any]:
-    """Return the values of a row as JSON has them, in the order of ADD."""
+    """Return the values of a row, in the order of COLUMNS, as JSON and SQLite take them."""
     first = _text(call_count.first)
     return [
         key.digest,

@@ -246,7 +246,7 @@ class DeviceAdmin(
     def save_model(self, request: HttpRequest, obj: Device, form: forms.Form, change: bool) -> None:  # type: ignore[override]
         """Save a device; warn of a new one that is easily taken for another, or is not for RTIO.
 
-        And of a new backend that HTTP Basic cannot name.
+        And of a device that becomes a backend, and cannot be named by HTTP Basic.
         """
         super().save_model(request, obj, form, change)
         warnings = [] if change else [*obj.identifier_warnings(), obj.rtio_warning()]

@@ -321,7 +321,7 @@ class Guess(Marks):
                 return known
             equal_arrives = queue.is_arriving(question)
             with queue.arriving(question):
-                if queue.is_asked(question) or self.take():
+                if queue.is_asked(question) or super().take():
                     may_add = self._taken is not None
                     with released(), suppress(KeyError):  # the equal one was answered meanwhile
                         job = queue.ask(
@@ -334,11 +334,12 @@ class Guess(Marks):
                     continue
             # The equal one may have been answered while the marks were looked at.
             equal_arrives = equal_arrives or queue.is_arriving(question)
-            if not equal_arrives or next(retries, None) is None:
-                return recall()
+            if self.refusal or not equal_arrives or next(retries, None) is None:
+                if (known := recall()) is None:
+                    self._refuse()
+                return known
             with released():
                 time.sleep(RETRY_AFTER)
-            self.refusal = ""
         if job is None:
             telemetry.listener.turned_away("hash")
             self.refusal = _("too many secrets are being checked at once")
@@ -351,11 +352,15 @@ class Guess(Marks):
         """Take a mark; tell of the entity where there is none, since it is guessed at."""
         if super().take():
             return True
-        if not self.refusal:
-            if self._guessed:
-                guesses.worker.note(self._guessed)
-            self.refusal = _("%(failures)d failures within %(minutes)d minutes") % {
-                "failures": FAILURES,
-                "minutes": WINDOW // 60,
-            }
+        self._refuse()
         return False
+
+    def _refuse(self) -> None:
+        if self.refusal:
+            return
+        if self._guessed:
+            guesses.worker.note(self._guessed)
+        self.refusal = _("%(failures)d failures within %(minutes)d minutes") % {
+            "failures": FAILURES,
+            "minutes": WINDOW // 60,
+        }

@@ -44,7 +44,6 @@ INSERT INTO devices_heartbeat (process, number, written)
 SELECT %s::text, %s::bigint, now()
  WHERE (SELECT set_config('synchronous_commit', 'local', true)) = 'local'
 ON CONFLICT (process) DO UPDATE SET number = excluded.number, written = now()
-RETURNING number
 """
 # Rows of processes that are gone.
 FORGET = "DELETE FROM devices_heartbeat WHERE written < now() - interval '1 day'"

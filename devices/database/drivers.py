@@ -237,4 +237,8 @@ def _fail(server: PGconn, result: PGresult) -> NoReturn:
     code = _code(result)
     if server.status != ConnStatus.OK or code is None:
         raise psycopg.OperationalError(message)
-    raise psycopg.errors.lookup(code.decode())(message)
+    try:
+        kind = psycopg.errors.lookup(code.decode())
+    except KeyError:  # of a newer server, or of something between
+        kind = psycopg.OperationalError
+    raise kind(message)

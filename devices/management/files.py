@@ -61,14 +61,17 @@ def check_free(path: Path) -> None:
 def _become(part: Path, path: Path) -> None:
     """Give a file its name, unless there is one of that name by now; raises FileRefused."""
     try:
-        path.hardlink_to(part)
+        try:
+            path.hardlink_to(part)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links: the name is taken by an empty file
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            part.replace(path)
+        else:
+            part.unlink()
     except FileExistsError:
         raise FileRefused(TAKEN % path) from None
-    except OSError:  # a file system without hard links
-        check_free(path)
-        part.replace(path)
-    else:
-        part.unlink()
 
 
 def _hold(descriptor: int, part: Path) -> None:

@@ -32,7 +32,7 @@ from devices.transfer.formats import (
 MAX_UNPACKED = 256 * 1024 * 1024  # of a workbook; its shared strings are held in memory
 MAX_SHARED_STRINGS = 64 * 1024 * 1024
 MAX_ELEMENTS = 4_000_000  # of a workbook's part that are held in memory, 90 bytes each
-MAX_BEYOND = MAX_UNPACKED // 16  # cells beyond the last column: in a file, each takes more bytes
+BEYOND = 64  # columns beyond the last one in which a header or a cell is looked for
 MAX_SHEET_ROWS = 1_048_576  # a spreadsheet's own limit, the header included
 MAX_WRITTEN_ROWS = 20_000  # of a workbook: writing one takes a processor 0.17 ms a row
 MAX_CELL_UNITS = 32_767  # of UTF-16, in a cell: a spreadsheet's own limit, openpyxl cuts the rest
@@ -154,19 +154,23 @@ def _check_elements(part: IO[bytes]) -> None:
 
 
 def _read_sheet(sheet: Any, layout: Layout) -> Iterator[Record]:
+    sheet.reset_dimensions()
     header: list[str] | None = None
-    for row, cells in _rows(sheet):
+    for row, cells in enumerate(sheet.iter_rows(max_col=MAX_COLUMNS + BEYOND), 1):
+        if row > MAX_SHEET_ROWS:
+            raise refused(_("The sheet has too many rows."))
         if all(cell.value is None for cell in cells):
             continue
         if header is None:
-            if any(cell.value is not None for cell in cells[MAX_COLUMNS:]):
+            if any(str(cell.value or "").strip() for cell in cells[MAX_COLUMNS:]):
                 raise refused(
                     _("A sheet has at most %(most)d columns, up to %(last)s; this one has more."),
                     row=row,
                     most=MAX_COLUMNS,
                     last=get_column_letter(MAX_COLUMNS),
                 )
-            header = header_of([str(cell.value or "") for cell in cells], layout, row)
+            names = [str(cell.value or "") for cell in cells[:MAX_COLUMNS]]
+            header = header_of(names, layout, row)
             continue
         record = Record(row, {})
         for name, cell in zip(header, cells):  # noqa: B905
@@ -174,28 +178,10 @@ def _read_sheet(sheet: Any, layout: Layout) -> Iterator[Record]:
                 record.cells[name] = undefused_cell(name, _cell_text(name, cell))
             except ValueError as error:
                 record.problems.append(Problem(row, name, str(error)))
-        record.cells.update(dict.fromkeys(header[len(cells) :], ""))
         if any(cell.value is not None for cell in cells[len(header) :]):
             message = _("The row has a cell beside the columns of the header.")
             record.problems.append(Problem(row, "", message))
         yield record
-
-
-def _rows(sheet: Any) -> Iterator[tuple[int, Sequence[Any]]]:
-    """Yield each row's number and cells, up to the last one that the file has of it.
-
-    openpyxl makes up the cells before that one: of those beyond the last column, where somebody may
-    have formatted empty ones, no more are looked at than a file can hold. Raises ValidationError.
-    """
-    sheet.reset_dimensions()
-    beyond = 0
-    for row, cells in enumerate(sheet.iter_rows(), 1):
-        if row > MAX_SHEET_ROWS:
-            raise refused(_("The sheet has too many rows."))
-        beyond += max(len(cells) - MAX_COLUMNS, 0)
-        if beyond > MAX_BEYOND:
-            raise refused(_("The workbook has too many cells; split it or use CSV."))
-        yield row, cells
 
 
 EXACT = frozenset({"identifier", "secret", "certificate"})

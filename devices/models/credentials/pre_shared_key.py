@@ -170,7 +170,7 @@ def check_end(not_after: datetime | None) -> None:
     """
     if not_after is not None and not_after <= timezone.now():
         text = _("This time is past: the key would never admit its device.")
-        raise ValidationError({"not_after": text}, code="past")
+        raise ValidationError({"not_after": ValidationError(text, code="past")})
 
 
 def _generate() -> tuple[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Self
@@ -18,6 +19,7 @@ from django.db import connection
 from devices.authentication import authenticate
 from devices.credentials import hashing, throttle
 from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES
+from devices.events import guesses
 from devices.models import Device, PreSharedKey
 from devices.verdicts import Outcome
 
@@ -231,7 +233,7 @@ def test_a_throttled_answer_takes_its_time_whoever_is_asked_about(
     make_device: Factory, monkeypatch: pytest.MonkeyPatch, keys: int | None
 ) -> None:
     monkeypatch.setattr(throttle, "THROTTLED_TIME", (0.5, 0.5))
-    monkeypatch.setattr(throttle.Guess, "take", lambda guess: setattr(guess, "refusal", "spent"))
+    monkeypatch.setattr(throttle.Marks, "take", lambda guess: setattr(guess, "refusal", "spent"))
     identifier = "nobody"
     if keys is not None:
         device = make_device()
@@ -374,24 +376,31 @@ def test_equal_questions_share_a_hash_that_none_of_them_has_queued_yet(
         assert [one.result() for one in first + later] == ["right"] * 8
 
 
+@pytest.mark.parametrize("is_remembered", [True, False])
 def test_an_equal_question_that_is_answered_while_marks_are_looked_at_locks_nobody_out(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, is_remembered: bool
 ) -> None:
     guess, take = throttle.Guess("device", ["digest"]), throttle.Marks.take
+    question = throttle.remembered.digest(guess._marks[0], "secret")
     cache.set_many(dict.fromkeys(guess._marks, True))
-    arriving = throttle.queue.arriving(throttle.remembered.digest(guess._marks[0], "secret"))
-    arriving.__enter__()
+    known: list[str] = []
+    with ExitStack() as others:
+        if not is_remembered:
+            others.enter_context(throttle.queue.arriving(question))
 
-    def take_while_others_end(marks: throttle.Marks) -> bool:
-        taken = take(marks)
-        monkeypatch.undo()
-        arriving.__exit__(None, None, None)
-        cache.delete_many(guess._marks)
-        return taken
+        def take_while_others_end(marks: throttle.Marks) -> bool:
+            taken = take(marks)
+            others.close()
+            if is_remembered:
+                known.append("right")
+            else:
+                cache.delete_many(guess._marks)
+            return taken
 
-    monkeypatch.setattr(throttle.Marks, "take", take_while_others_end)
-    assert guess.hashed("secret", lambda: "right", lambda: None) == "right"
+        monkeypatch.setattr(throttle.Marks, "take", take_while_others_end)
+        assert guess.hashed("secret", lambda: "right", lambda: next(iter(known), None)) == "right"
     assert not guess.refusal
+    assert not guesses.worker.waiting(), "nobody is told that it is guessed at"
 
 
 @pytest.mark.usefixtures("quick")

@@ -52,7 +52,6 @@ def test_the_heartbeat_comes_with_the_rows_and_without_any(count: int) -> None:
 
 @postgres
 def test_a_heartbeat_waits_for_no_standby() -> None:
-    how = answers.WRITE.replace("RETURNING number", "RETURNING current_setting(%s)")
-    assert how != answers.WRITE
+    how = f"{answers.WRITE} RETURNING current_setting(%s)"
     rows = drivers.run(connection, how, ["a process", 1, "synchronous_commit"])
     assert rows == [("local",)]

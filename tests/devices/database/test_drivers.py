@@ -10,11 +10,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection
 
 from devices.database import deadlines, drivers
 from devices.database.deadlines import Overdue
 from devices.database.statements import Statement, execute
+from devices.database.write_behind import cannot_write
 
 MOMENT = datetime(2026, 6, 1, 12, 30, 0, 125, tzinfo=UTC)
 
@@ -88,6 +89,25 @@ def test_an_error_is_one_of_djangos(driver: Any) -> None:
     with pytest.raises(OperationalError, match="statement timeout"):
         Statement("SELECT pg_sleep(%s)::text").rows(5)
     assert connection.connection is driver, "the connection is as good as before"
+
+
+@needs_postgres
+@pytest.mark.parametrize(
+    ("setting", "statement"),
+    [
+        ("SET default_transaction_read_only = on", "UPDATE devices_device SET name = name"),
+        (None, "DO $$ BEGIN RAISE 'on the way' USING ERRCODE = '57Z99'; END $$"),
+    ],
+    ids=["a standby, which only reads", "a code that psycopg does not know"],
+)
+def test_a_writer_learns_that_it_has_to_wait(
+    driver: Any, setting: str | None, statement: str
+) -> None:
+    if setting:
+        driver.execute(setting)
+    with pytest.raises(DatabaseError) as caught:
+        execute(connection, statement, [])
+    assert cannot_write(caught.value)
 
 
 @needs_postgres

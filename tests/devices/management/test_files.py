@@ -33,30 +33,22 @@ def test_a_file_is_there_once_it_is_whole(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["one"]
 
 
-def test_a_file_that_comes_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may come after the look for it, and before the file takes its name."""
-    path = tmp_path / "one"
-    monkeypatch.setattr(Path, "exists", lambda file: False)
-    with pytest.raises(FileRefused, match="name another file"), new_file(path):
-        path.write_text("another's")
-    monkeypatch.undo()
-    assert path.read_text() == "another's"
-    assert [one.name for one in tmp_path.iterdir()] == ["one"]
-
-
-def test_a_file_system_without_hard_links_will_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_that_comes_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
 ) -> None:
     def refuse(path: Path, target: Path) -> None:
         raise PermissionError(errno.EPERM, "no hard links", str(target))
 
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    if not has_links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
     with new_file(tmp_path / "one") as part:
-        part.write_text("first")
-    with pytest.raises(FileRefused, match="name another file"), new_file(tmp_path / "one") as part:
-        part.write_text("second")
-    assert (tmp_path / "one").read_text() == "first"
-    assert [one.name for one in tmp_path.iterdir()] == ["one"]
+        part.write_text("ours")
+    assert (tmp_path / "one").read_text() == "ours"
+    with pytest.raises(FileRefused, match="name another file"), new_file(tmp_path / "two"):
+        (tmp_path / "two").write_text("theirs")
+    assert (tmp_path / "two").read_text() == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
 def test_a_folder_that_cannot_be_synced_is_no_failure(
