@@ -7,6 +7,7 @@ so that whoever waits for it fails at once.
 """
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
@@ -28,7 +29,8 @@ Server = tuple[str, int]  # host and port
 # opened before lead to a server that stands still.
 overdue: dict[Server, float] = {}
 _servers: WeakKeyDictionary["psycopg.Connection[Any]", Server] = WeakKeyDictionary()
-_due: dict[int, tuple[float, Any]] = {}  # by driver: when it must have answered, on this clock
+_due: dict[int, tuple[float, Any]] = {}  # by number: when which driver must have answered
+_numbers = itertools.count()  # of deadlines: a driver is soon asked again
 _lock = threading.Lock()
 _watcher: threading.Thread | None = None
 
@@ -40,16 +42,17 @@ class Overdue(psycopg.OperationalError):
 class Deadline:
     """`with Deadline(driver):` fails with Overdue where the block takes too long."""
 
-    __slots__ = ("_driver", "_seconds")
+    __slots__ = ("_driver", "_number", "_seconds")
 
     def __init__(self, driver: "psycopg.Connection[Any]", seconds: float = SECONDS) -> None:
         self._driver = driver
+        self._number = next(_numbers)
         self._seconds = seconds
 
     def __enter__(self) -> Self:
         if _watcher is None:
             _watch()
-        _due[id(self._driver)] = (time.monotonic() + self._seconds, self._driver)
+        _due[self._number] = (time.monotonic() + self._seconds, self._driver)
         return self
 
     def __exit__(
@@ -58,7 +61,7 @@ class Deadline:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if _due.pop(id(self._driver), None) is None:
+        if _due.pop(self._number, None) is None:
             note_overdue(self._driver)
             with _lock:  # its socket is being shut down: nothing may close it meanwhile
                 raise Overdue(f"the database did not answer within {self._seconds:g} s")
@@ -104,11 +107,11 @@ def _run() -> None:
     while True:
         time.sleep(INTERVAL)
         now = time.monotonic()
-        for key, (moment, _) in list(_due.items()):
+        for number, (moment, driver) in list(_due.items()):
             if now > moment:
                 with _lock:
-                    if (overdue := _due.pop(key, None)) is not None:
-                        _shut(overdue[1])
+                    if _due.pop(number, None) is not None:
+                        _shut(driver)
 
 
 def _shut(driver: "psycopg.Connection[Any]") -> None:

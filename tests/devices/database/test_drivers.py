@@ -121,6 +121,14 @@ def test_what_is_overdue_fails_and_is_not_asked_again(driver: Any) -> None:
 
 
 @needs_postgres
+def test_a_deadline_leaves_others_of_its_connection_alone(driver: Any) -> None:
+    with deadlines.Deadline(driver, 5):
+        with deadlines.Deadline(driver, 5):
+            pass
+        assert driver.execute("SELECT 1").fetchone() == (1,)
+
+
+@needs_postgres
 def test_a_cursor_has_a_deadline_too(driver: Any) -> None:
     with (
         connection.execute_wrapper(deadlines.guard(0.2)),
