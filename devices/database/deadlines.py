@@ -29,8 +29,10 @@ Server = tuple[str, int]  # host and port
 # opened before lead to a server that stands still.
 overdue: dict[Server, float] = {}
 _servers: WeakKeyDictionary["psycopg.Connection[Any]", Server] = WeakKeyDictionary()
-_due: dict[int, tuple[float, Any]] = {}  # by number: when which driver must have answered
-_numbers = itertools.count()  # of deadlines: a driver is soon asked again
+# By the number of a deadline: when a driver must have answered, on this clock, and the driver. It
+# may be asked again before the watcher has looked at all of them.
+_due: dict[int, tuple[float, Any]] = {}
+_numbers = itertools.count()
 _lock = threading.Lock()
 _watcher: threading.Thread | None = None
 

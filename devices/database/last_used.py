@@ -59,7 +59,10 @@ class LastUsedWorker(WriteBehindWorker[list[tuple[Row, Evidence]]]):
         self._collected: dict[Row, Evidence] = {}
 
     def record_use(self, verdict: Verdict, moment: datetime) -> None:
-        """Record that a credential was used and its device seen, unless its rows say so."""
+        """Record that a credential was used and its device seen.
+
+        Not where both rows tell of a use within the last minute (`Verdict.used_lately`).
+        """
         if verdict.used_lately:
             return
         with self._lock:

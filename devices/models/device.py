@@ -378,9 +378,8 @@ class Device(Recorded):
 
         A name ends at its first colon (RFC 7617). In an address, //HOST/NAME, it is written `%3A`.
         """
-        if self.kind != self.Kind.BACKEND or self.identifier.startswith("//"):
-            return ""
-        if ":" not in self.identifier:
+        is_named = self.identifier.startswith("//") or ":" not in self.identifier
+        if self.kind != self.Kind.BACKEND or is_named:
             return ""
         text = _(
             "HTTP Basic, and so RTIO, cannot name this backend: a name ends at its first colon. It "
