@@ -94,6 +94,8 @@ bench: $(VENV)/bench.stamp ## Measure beside others, under storms, and growth; W
 	@$(PY) -m benchmarks.storm
 	@$(PY) -m benchmarks.timing
 
+# Texts can be read without keys.
+messages: export DJANGO_SETTINGS_MODULE = tests.settings
 messages: $(VENV)/run.stamp ## Renew the translations' files from what is marked (needs GNU gettext)
 	@$(MANAGE) makemessages --all --no-obsolete --no-wrap --add-location file \
 		--ignore benchmarks --ignore tests --ignore var
