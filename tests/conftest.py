@@ -4,6 +4,7 @@ import gc
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import hypothesis
@@ -13,7 +14,7 @@ from django.core.cache import cache
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.sqlite3.base import DatabaseWrapper
-from django.utils import translation
+from django.utils import timezone, translation
 from pytest_django import DjangoDbBlocker
 
 from authsite import middleware
@@ -100,6 +101,14 @@ def _same_statements(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(figures, "SLOW", math.inf)
     monkeypatch.setattr(middleware, "SESSION_WRITE_SECONDS", math.inf)
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """Hold the clock, so that no hour, day or week ends between two looks at it."""
+    moment = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: moment)
+    return moment
 
 
 @pytest.fixture

@@ -34,9 +34,8 @@ def call(reason: str, *, ago: timedelta = timedelta(), calls: int = 1, caller: s
 
 
 @pytest.fixture
-def _registry(make_device: Factory) -> None:
+def _registry(make_device: Factory, now: datetime) -> None:
     """A device of each state, and a day of calls."""
-    now = timezone.now()
     make_device("disabled", enabled=False)
     make_device("without a credential".replace(" ", "-"))
     PreSharedKey.objects.issue(device=make_device("endless"))

@@ -13,7 +13,6 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.test import Client, RequestFactory
 from django.urls import reverse
-from django.utils import timezone
 
 from acl.engine.decisions import Reason
 from devices.models import Device
@@ -27,11 +26,6 @@ HOUR = timedelta(hours=1)
 Factory = Callable[..., Device]
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def now() -> datetime:
-    return timezone.now()
 
 
 def shown(client: Client, **query: str) -> list[str]:

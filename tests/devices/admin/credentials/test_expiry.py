@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
-from django.utils import timezone
 
 from devices.admin.base import figures
 from devices.admin.base.charts import Week, week_calendar
@@ -21,11 +20,6 @@ PAGE = "/admin/expiry/"
 Factory = Callable[..., Device]
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def now() -> datetime:
-    return timezone.now()
 
 
 def key(device: Device, ends: datetime | None, **fields: Any) -> PreSharedKey:
