@@ -172,7 +172,9 @@ class Records(HistoricalRecords):
 
     def get_extra_fields(self, model: type[models.Model], fields: Any) -> dict[str, Any]:
         extra: dict[str, Any] = super().get_extra_fields(model, fields)
-        return {**extra, "owners": (self._owner,) if self._owner else ()}
+        # The library names the app, as if that held it: `manage.py shell` would not find it there.
+        own = {"__module__": model.__module__, "owners": (self._owner,) if self._owner else ()}
+        return {**extra, **own}
 
     def get_change_reason_for_object(self, *_of: object) -> str:
         return current_reason()

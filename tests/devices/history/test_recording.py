@@ -6,6 +6,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import connection
@@ -318,3 +319,10 @@ def test_the_moment_is_that_of_the_change(make_device: Make) -> None:
     before = timezone.now()
     make_device()
     assert before <= last(Device).history_date <= timezone.now()
+
+
+def test_the_shell_begins_with_every_model(capsys: pytest.CaptureFixture[str]) -> None:
+    names = {model.__name__ for model in apps.get_models()}
+    call_command("shell", command=f"assert {names} <= {{*globals()}}, {{*globals()}}")
+    said = f"{len(names)} objects imported automatically (use -v 2 for details).\n\n"
+    assert capsys.readouterr().out == said
