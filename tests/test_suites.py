@@ -23,10 +23,10 @@ def run(folder: Path, **suites: str) -> tuple[int, str]:
     words = []
     for name, source in suites.items():
         (folder / f"test_{name}.py").write_text(source)
-        options = f"-c {folder}/none.ini -p no:cacheprovider -p no:django --rootdir {folder}"
         (folder / "none.ini").touch()
-        python = shlex.quote(sys.executable)
-        words.append(f"{name}={python} -m pytest {options} {folder}/test_{name}.py")
+        command = [sys.executable, "-m", "pytest", "-c", str(folder / "none.ini")]
+        command += ["--rootdir", str(folder), "-p", "no:cacheprovider", "-p", "no:django"]
+        words.append(f"{name}={shlex.join([*command, str(folder / f'test_{name}.py')])}")
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.suites", *words],
         cwd=settings.BASE_DIR,

@@ -32,14 +32,13 @@ KEY = "cloud-backend-key-0123456789"
 LOOPBACK = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
 OWN = device_certificate("front", extensions=[x509.SubjectAlternativeName([LOOPBACK])])
 HELLO = {"cmds": [{"cmd": "/v1/Hello"}]}
-VERIFY = {"id": 1, "method": "verify", "deviceid": "x" * 36, "devicesecret": "wrong"}
 FRAME = """
-daemon off; master_process off; pid {folder}/pid; error_log stderr;
+daemon off; master_process off; pid pid; error_log stderr;
 events {{}}
 http {{
     access_log off;
-    client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
-    uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
+    client_body_temp_path a; proxy_temp_path b; fastcgi_temp_path c;
+    uwsgi_temp_path d; scgi_temp_path e;
     {documented}
 }}
 """
@@ -59,13 +58,13 @@ class Front:
         (documented,) = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)
         for written, here in {
             "listen 8443 ssl": f"listen 127.0.0.1:{self.port} ssl",
-            "/etc/nginx/registry.crt": self.saved(OWN)[0],
-            "/etc/nginx/registry.key": str(self.folder / "front.key"),
+            "/etc/nginx/registry.crt": f'"{self.saved(OWN)[0]}"',
+            "/etc/nginx/registry.key": f'"{self.folder / "front.key"}"',
             "http://127.0.0.1:17217;": f"{self.server.url}; proxy_bind {FRONT};",
         }.items():
             assert documented.count(written) == 1, written
             documented = documented.replace(written, here)
-        return FRAME.format(folder=self.folder, documented=documented)
+        return FRAME.format(documented=documented)
 
     def saved(self, party: Party, name: str = "front") -> tuple[str, str]:
         """Write a certificate and its key, and return their paths."""

@@ -28,13 +28,13 @@ CONFIGURATION = """
 include {schemas}/core.schema
 include {schemas}/cosine.schema
 include {schemas}/inetorgperson.schema
-pidfile {folder}/pid
+pidfile "{folder}/pid"
 modulepath {modules}
 moduleload back_mdb
-TLSCertificateFile {folder}/ldap.crt
-TLSCertificateKeyFile {folder}/ldap.key
+TLSCertificateFile "{folder}/ldap.crt"
+TLSCertificateKeyFile "{folder}/ldap.key"
 database mdb
-directory {folder}/data
+directory "{folder}/data"
 suffix {base}
 rootdn {admin}
 rootpw {password}
