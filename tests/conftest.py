@@ -105,9 +105,10 @@ def _same_statements(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> datetime:
-    """Hold the clock, so that no hour, day or week ends between two looks at it."""
+    """Hold the clock, so that no minute, hour or week ends between two looks at it."""
     moment = timezone.now()
     monkeypatch.setattr(timezone, "now", lambda: moment)
+    monkeypatch.setattr("time.time", moment.timestamp)
     return moment
 
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-import time
+from datetime import datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,9 @@ def rows(**filters: Any) -> list[tuple[str, str, str, int, bool]]:
 
 
 @pytest.fixture(autouse=True)
-def _little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def _little_room(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
     monkeypatch.setattr(journal, "MAX_OF_STRANGERS", 3)
-    monkeypatch.setattr(journal, "MAX_OF_SUBJECT", 4)
+    monkeypatch.setattr(journal, "MAX_OF_SUBJECT", 4)  # in an hour, which does not end meanwhile
 
 
 @pytest.mark.django_db
@@ -109,11 +109,10 @@ def test_all_new_rows_of_an_hour_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.django_db
-def test_the_next_hour_has_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_hour_has_room_again(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
     writer = Journal()
-    now = time.time()
     for hour in range(2):
-        monkeypatch.setattr("rpc.journal.time.time", lambda hour=hour: now + 3600 * hour)
+        monkeypatch.setattr("time.time", (now + hour * timedelta(hours=1)).timestamp)
         for number in range(5):
             writer.record("verifier", "10.0.0.7", [unknown(number)])
     writer.flush()

@@ -123,6 +123,7 @@ def test_it_is_off_unless_a_header_is_named(client: Client, settings: Any) -> No
     assert ask(client, "kim", HTTP_="kim").status_code == 302
 
 
+@pytest.mark.usefixtures("now")
 def test_before_a_secret_the_second_factor_is_asked_for(client: Client, settings: Any) -> None:
     settings.STAFF_SECOND_FACTOR = "optional"
     ask(client, "kim")

@@ -74,6 +74,7 @@ def test_history_names_no_request_of_a_change_made_outside_of_one() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("now")
 def test_the_journal_names_the_last_request() -> None:
     for name in ("abc-1", "abc-2"):
         token = request_id.set(name)

@@ -1,6 +1,7 @@
 """Devices over the API: what may be sent, what comes back, and who may."""
 
 import json
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -387,12 +388,17 @@ def test_refuses_who_is_nobody_and_who_may_not(client_of: Client, make_device: A
     assert (abroad.status_code, "ALLOWED_HOSTS" in abroad.json()["detail"]) == (400, True)
 
 
-def test_limits_requests_by_the_minute(api: APIClient, settings: Any) -> None:
+def test_limits_requests_by_the_minute(
+    api: APIClient, settings: Any, monkeypatch: pytest.MonkeyPatch, now: datetime
+) -> None:
     settings.API_RATE = 2
     assert [api.get(LIST).status_code for _ in range(3)] == [200, 200, 429]
     refused = api.get(LIST)
     assert 1 <= int(refused["Retry-After"]) <= 60
     assert refused.json()["code"] == "throttled"
+    next_minute = now + timedelta(seconds=int(refused["Retry-After"]))
+    monkeypatch.setattr("time.time", next_minute.timestamp)
+    assert api.get(LIST).status_code == 200
 
 
 def test_asks_before_an_assertion_breaks(api: APIClient, make_device: Any, make_group: Any) -> None:
