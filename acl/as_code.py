@@ -12,13 +12,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Annotated, Any, Literal
 
 import msgspec
 import yaml
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from acl import notation
@@ -138,7 +138,7 @@ def export_document() -> dict[str, Any]:
 def entry_of(rule: CommandPermission) -> PermissionEntry:
     """Return a rule as the document says it."""
     moments = {
-        name: value.astimezone(timezone.get_default_timezone()).isoformat()
+        name: value.astimezone(UTC).isoformat()
         for name in ("valid_from", "valid_until")
         if (value := getattr(rule, name)) is not None
     }
@@ -184,9 +184,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = set()
-        for key, _value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
+        for key, _value in node.value if isinstance(node, yaml.MappingNode) else ():
             if key.tag == MERGE:
                 raise ValidationError(
                     _(
@@ -196,6 +194,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
                     code="merge",
                     params={"line": key.start_mark.line + 1},
                 )
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in names:
                 raise ValidationError(
                     _("Line %(line)d: “%(name)s” stands twice in one object."),
@@ -207,7 +207,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return found
 
 
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _loader, node: node.value)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_scalar)
+# What its constructors raise for texts such as `!!int ""` and `!!bool x`, beside YAMLError.
+UNREADABLE = (yaml.YAMLError, ValueError, LookupError, OverflowError, RecursionError)
 
 
 def load(text: str) -> Any:
@@ -226,7 +228,7 @@ def load(text: str) -> Any:
     try:
         _bound_depth(yaml.parse(text, Loader=_Loader))
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader's child
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise twice or ValidationError(_("This is neither YAML nor JSON: %s") % error) from None
 
 
@@ -386,6 +388,11 @@ class _Import:
         self._errors += twice("groups", (entry.name for entry in self._groups))
         self._errors += twice("command_sets", (entry.name for entry in self._sets))
         _refuse(self._errors)
+        doomed = DeviceGroup.objects.exclude(name__in=[entry.name for entry in self._groups])
+        within = list(doomed.exclude(parent=None))  # first, or they would count as levels
+        for group in within:
+            group.parent = None
+        history.bulk_update(within, ["parent"])
         self._make_groups()
         for position, entry in enumerate(self._sets):
             with self._at(f"command_sets[{position}]"):
@@ -393,11 +400,6 @@ class _Import:
         _refuse(self._errors)
         self._make_permissions()
         CommandSet.objects.exclude(name__in=[entry.name for entry in self._sets]).delete()
-        doomed = DeviceGroup.objects.exclude(name__in=[entry.name for entry in self._groups])
-        within = list(doomed.exclude(parent=None))
-        for group in within:
-            group.parent = None
-        history.bulk_update(within, ["parent"])
         doomed.delete()
 
     @contextmanager
@@ -413,8 +415,12 @@ class _Import:
 
     def _make_groups(self) -> None:
         existing = {group.name: group for group in DeviceGroup.objects.select_related("parent")}
+        groups = {
+            entry.name: existing.get(entry.name, DeviceGroup(name=entry.name))
+            for entry in self._groups
+        }
         for position, entry in enumerate(self._groups):
-            group = existing.setdefault(entry.name, DeviceGroup(name=entry.name))
+            group = groups[entry.name]
             if group.pk is None or (group.parent.name if group.parent else "") != entry.within:
                 group.parent = None
             elif group.description == entry.description:
@@ -424,7 +430,7 @@ class _Import:
                 _save(group)
         _refuse(self._errors)
         for position, entry in enumerate(self._groups):
-            group, parent = existing[entry.name], existing.get(entry.within)
+            group, parent = groups[entry.name], groups.get(entry.within)
             with self._at(f"groups[{position}]"):
                 if entry.within and parent is None:
                     text = _("There is no group named “%s”.") % entry.within

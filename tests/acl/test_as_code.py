@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from acl.as_code import dump, export_document, import_document, load
 from acl.models import Assertion, CommandPermission, CommandSet
 from devices.models import DeviceGroup
+from devices.models.group import MAX_DEPTH
 
 DOCUMENT = """\
 format: 1
@@ -144,6 +145,16 @@ def test_groups_can_change_places(devices: None) -> None:
     assert DeviceGroup.objects.get(name="site").parent == DeviceGroup.objects.get(name="building")
 
 
+def test_groups_that_go_do_not_count_as_levels(devices: None, make_group: Any) -> None:
+    building = inner = make_group("building")
+    for level in range(1, MAX_DEPTH):
+        inner = make_group(f"level {level}", parent=inner)
+    import_document(load(DOCUMENT))
+    building.refresh_from_db()
+    assert building.parent is not None
+    assert dump(export_document()) == DOCUMENT
+
+
 def test_a_dry_run_shows_the_difference_and_changes_nothing(devices: None) -> None:
     difference = import_document(load(DOCUMENT), dry_run=True).difference
     assert "+- name: building" in difference
@@ -168,6 +179,8 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(devices: None) -> No
         ("enabled: false", "enabled: 0", "permissions[1].enabled: Expected `bool`, got `int`"),
         ("2030-01-01T00:00:00+00:00", "tomorrow", "permissions[1].valid_from: must be a moment"),
         ("2030-01-01T00:00:00+00:00", "2030-13-01T00:00:00Z", "must be a moment"),
+        ("within: site", "within: rest", "groups[0].within: There is no group named “rest”"),
+        ("  - /v1/Sys.*", "  - set:rest", "command_sets[0].commands: Choose the command set"),
         ("within: site", "within: none", "groups[0].within: There is no group named “none”"),
         ("within: site", "within: building", "A group cannot lie within itself"),
         ("- name: building", "- name: site", "groups: “site” is there twice"),
@@ -183,9 +196,10 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(devices: None) -> No
     ],
 )
 def test_a_document_that_makes_no_sense_changes_nothing(
-    devices: None, make_rule: Any, old: str, new: str, message: str
+    devices: None, make_rule: Any, make_group: Any, old: str, new: str, message: str
 ) -> None:
     make_rule()
+    make_group("rest")  # which the document removes
     before = everything()
     assert old in DOCUMENT
     with pytest.raises(ValidationError) as caught:
@@ -194,8 +208,10 @@ def test_a_document_that_makes_no_sense_changes_nothing(
     assert everything() == before
 
 
-def test_objects_that_take_over_from_others_do_not_multiply() -> None:
-    lines = ["- &a0 {note: x}", *(f"- &a{n}\n  <<: [*a{n - 1}, *a{n - 1}]" for n in range(1, 13))]
+@pytest.mark.parametrize("merge", ["<<", "? !!merge []\n  "])
+def test_objects_that_take_over_from_others_do_not_multiply(merge: str) -> None:
+    lines = ["- &a0 {note: x}"]
+    lines += [f"- &a{n}\n  {merge}: [*a{n - 1}, *a{n - 1}]" for n in range(1, 13)]
     with pytest.raises(ValidationError, match="Line 3: merge keys"):
         load("\n".join(lines))
 
@@ -293,7 +309,12 @@ def test_an_export_that_breaks_off_leaves_the_file(
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"a":' * 50_000, "- " * 50_000 + "x", "a: &a [*a]", "\x00"]
+    "text",
+    [
+        *("[" * 100_000, '{"a":' * 50_000, "- " * 50_000 + "x", "a: &a [*a]", "\x00"),
+        *('a: !!int ""', "a: !!float _", "a: !!bool maybe", f"a: {'1:' * 300}1.5"),
+        *("!!map [a]", "!!map ab", "a: !!timestamp [b]"),
+    ],
 )
 def test_a_hostile_text_is_refused(db: None, text: str) -> None:
     with pytest.raises(ValidationError):
