@@ -5,6 +5,8 @@ Sender and receiver: an identifier, `group:NAME`, `everyone`; a receiver also `i
 Commands: a pattern, or `set:NAME`.
 """
 
+import re
+import shlex
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -18,6 +20,9 @@ from devices.values.addresses import is_storable
 DEVICE, GROUP, SET = "device:", "group:", "set:"
 EVERYONE, ITSELF, SAME_GROUP = "everyone", "itself", "same-group"
 MAX_NAMES = 500  # in one statement
+QUOTED = r"""(\\.|"(?:\\.|[^"\\])*"|'[^']*')"""  # by a backslash or by quotation marks
+REMARK = re.compile(rf"{QUOTED}|(?<!\S)\#.*")
+SPACES = re.compile(rf"{QUOTED}|\s+")
 Row = TypeVar("Row", Device, DeviceGroup, CommandSet)
 
 
@@ -56,6 +61,19 @@ def rows_by(model: type[Row], field: str, names: Iterable[str]) -> dict[str, Row
             **{f"{field}__in": wanted[start : start + MAX_NAMES]}
         )
     }
+
+
+def words_of(line: str) -> list[str]:
+    """Return the words of a line, as a shell does: `#` begins a remark where a word could begin.
+
+    Raises ValueError where a quotation mark is not closed.
+    """
+    return shlex.split(REMARK.sub(lambda found: found[1] or "", line))
+
+
+def with_single_spaces(line: str) -> str:
+    """Return a line with single spaces between its words; what is quoted stays as it is."""
+    return SPACES.sub(lambda found: found[1] or " ", line).strip()
 
 
 def _after(prefix: str, texts: Iterable[str]) -> set[str]:

@@ -28,6 +28,8 @@ def validate_pattern(pattern: str) -> None:
 def _complaint(pattern: str) -> str:
     if not pattern:
         return _("A pattern is needed: a command such as /v1/Config.Get, or * for every command.")
+    if pattern.startswith("set:"):
+        return _("Choose the command set instead of writing its name here, or write its commands.")
     if len(pattern) > MAX_LENGTH:
         return _("A pattern has at most %(longest)d characters; this one has %(length)d.") % {
             "longest": MAX_LENGTH,

@@ -11,7 +11,7 @@ sender, receiver and command there could be, and is decided by looking at every 
 such a command: it holds where each of them is denied in full by a wider rule or names nobody else.
 """
 
-import shlex
+import copy
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -156,6 +156,18 @@ class Universal:
             and any(patterns.overlap(one, self.pattern) for one in patterns_of(rule))
         ]
 
+    def aimed(self, rule: CommandPermission, registry: Registry) -> CommandPermission:
+        """Return a rule as it would be about the receiver of the assertion, where it has one.
+
+        What denies all of that denies all that the rule itself lets reach the receiver.
+        """
+        aimed = copy.copy(rule)
+        if self.destination is not None:
+            aimed.destination_device = aimed.destination_group = None
+            for name, value in notation.read_end("destination", self.destination, registry).items():
+                setattr(aimed, name, value)
+        return aimed
+
     def _receivers(self, registry: Registry) -> "_Receivers | None":
         """Return the devices and groups that the assertion is about; None: any."""
         if self.destination is None:
@@ -188,7 +200,7 @@ Parsed = Concrete | Universal
 def read(text: str) -> Parsed:
     """Return what a line means; raises ValidationError with how to mend it."""
     try:
-        words = shlex.split(text, comments=True)
+        words = notation.words_of(text)
     except ValueError:
         raise ValidationError(_("A quotation mark is not closed.")) from None
     match words:
@@ -213,7 +225,7 @@ def _universal(outside: str | None, pattern: str, receiver: list[str]) -> Univer
 
 
 def _concrete(source: str, destination: str, command: str, *, allowed: bool) -> Concrete:
-    if "*" in command or not patterns.candidates(command):
+    if "*" in command or command.startswith(notation.SET) or not patterns.candidates(command):
         raise ValidationError(
             _("Name one command, such as /v1/Config.Get. About patterns, write “nobody … may”.")
         )
@@ -227,18 +239,13 @@ def validated(text: str) -> str:
 
     That is what cannot be read, names what does not exist, or is about too many devices.
     """
-    text = with_single_spaces(text)
+    text = notation.with_single_spaces(text)
     parsed = read(text)
     try:
         parsed.resolve(Registry([parsed]))
     except ValidationError as error:  # at fields of a rule, which an assertion has not
         raise ValidationError(error.messages) from None
     return text
-
-
-def with_single_spaces(text: str) -> str:
-    """Return a line as it is saved."""
-    return " ".join(text.split())
 
 
 def check(texts: Iterable[str], *, now: datetime | None = None) -> list[Broken]:
@@ -337,13 +344,15 @@ def _leaks(
     ]
     reached = _any([senders for _text, _rule, senders in suspects])
     leaks = [(text, rule) for text, rule, _senders in compress(suspects, reached)]
+    aimed = [universals[text].aimed(rule, registry) for text, rule in leaks]
     denied = ShadowFinder(registry.tree, now).denials(
-        [rule for _text, rule in leaks], within=[universals[text].pattern for text, _rule in leaks]
+        [*(rule for _text, rule in leaks), *aimed],
+        within=2 * [universals[text].pattern for text, _rule in leaks],
     )
     return [
         (text, _("a rule allows it (%s)") % rule)
         for position, (text, rule) in enumerate(leaks)
-        if position not in denied
+        if denied.keys().isdisjoint({position, position + len(leaks)})
     ]
 
 

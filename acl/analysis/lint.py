@@ -14,7 +14,12 @@ from django.utils.translation import gettext_lazy as _
 from acl import patterns
 from acl.engine.group_tree import GroupTree
 from acl.engine.shadowing import ShadowFinder, patterns_of
-from acl.models.command_permission import CommandPermission, CommandPermissionQuerySet, Effect
+from acl.models.command_permission import (
+    CommandPermission,
+    CommandPermissionQuerySet,
+    Effect,
+    RuleState,
+)
 from acl.models.command_set import CommandSetPattern
 from devices.models import Device
 
@@ -130,7 +135,7 @@ def lint(
         shadows = {allowing[position].pk: denial for position, denial in denials.items()}
         for rule in chunk:
             yield from _findings(rule, tree, now)
-            if rule.effect == Effect.DENY and (other := evading(rule, tree)):
+            if rule.effect == Effect.DENY and (other := evading(rule, tree, now)):
                 yield Finding(rule, Fault.CAPITALS, other)
             if (twin := getattr(rule, "twin", None)) is not None:
                 yield Finding(rule, Fault.REPEATED, twins[twin])
@@ -139,7 +144,8 @@ def lint(
 
 
 def _findings(rule: CommandPermission, tree: GroupTree, now: datetime) -> Iterable[Finding]:
-    if rule.valid_until is not None and rule.valid_until <= now:
+    has_expired = rule.state_at(now) is RuleState.EXPIRED
+    if has_expired:
         yield Finding(rule, Fault.EXPIRED)
     for device in (rule.source_device, rule.destination_device):
         if device is not None and not device.enabled:
@@ -150,23 +156,25 @@ def _findings(rule: CommandPermission, tree: GroupTree, now: datetime) -> Iterab
         yield Finding(rule, Fault.EMPTY_GROUP)
     if rule.command_set_id is not None and not getattr(rule, "has_patterns", True):
         yield Finding(rule, Fault.EMPTY_SET)
-    if opens_everything(rule):
+    if opens_everything(rule) and not has_expired:
         yield Finding(rule, Fault.OPENS_EVERYTHING)
 
 
 def lint_saved(rule: CommandPermission) -> list[Finding]:
     """Return what is wrong with a rule that was just saved, and with those that it affects."""
-    findings = list(lint(CommandPermission.objects.filter(pk=rule.pk), now=timezone.now()))
-    if rule.enabled and rule.effect == Effect.ALLOW and (other := evading(rule, GroupTree())):
+    now = timezone.now()
+    findings = list(lint(CommandPermission.objects.filter(pk=rule.pk), now=now))
+    if rule.effect == Effect.ALLOW and (other := evading(rule, GroupTree(), now)):
         findings.append(Finding(rule, Fault.CAPITALS, other))
     return findings
 
 
-def evading(rule: CommandPermission, tree: GroupTree) -> CommandPermission | None:
+def evading(rule: CommandPermission, tree: GroupTree, now: datetime) -> CommandPermission | None:
     """Return a rule that, with this one, denies a command and allows it in other capitals.
 
     Names are literal here, while receivers such as Mongoose OS look commands up without case: with
-    `/v1/*` allowed and `/v1/Secret.*` denied, `/v1/secret.Get` is allowed, and run.
+    `/v1/*` allowed and `/v1/Secret.*` denied, `/v1/secret.Get` is allowed, and run. Rules that are
+    switched off or have expired count for nothing.
     """
     own, condition, denies = patterns_of(rule), Q(), rule.effect == Effect.DENY
     if denies:
@@ -177,10 +185,11 @@ def evading(rule: CommandPermission, tree: GroupTree) -> CommandPermission | Non
             if wide.endswith("*"):
                 condition |= Q(pattern__startswith=wide[:-1], pattern__gt="")
                 condition |= Q(command_set__patterns__pattern__startswith=wide[:-1])
-    if not condition:
+    if not condition or rule.state_at(now) in {RuleState.OFF, RuleState.EXPIRED}:
         return None
     others = (
         CommandPermission.objects.enabled()
+        .filter(Q(valid_until=None) | Q(valid_until__gt=now))
         .filter(condition, effect=Effect.ALLOW if denies else Effect.DENY)
         .filter(_overlapping("source", rule, tree), _overlapping("destination", rule, tree))
         .named()

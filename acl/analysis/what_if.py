@@ -5,7 +5,6 @@ within it: what a trial says is what will be.
 """
 
 import copy
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _, ngettext
 
+from acl import notation
 from acl.analysis import assertions
 from acl.analysis.assertions import Broken
 from acl.engine.decisions import Decision, Request, decide_many
@@ -148,7 +148,7 @@ def read_requests(lines: Iterable[str]) -> dict[Request, int]:
     requests: dict[Request, int] = {}
     for number, line in enumerate(lines, 1):
         try:
-            words = shlex.split(line, comments=True)
+            words = notation.words_of(line)
         except ValueError as error:
             words = [str(error)]
         if not words:

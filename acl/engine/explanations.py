@@ -156,19 +156,17 @@ def explain(
     candidates = patterns.candidates(request.command)
     context = answered(decisions.find_context([request], [candidates]), using=using)
     ends = [context.entities.get(end) for end in request[:2]]
-    names = dict(
-        DeviceGroup.objects.using(using)
-        .filter(pk__in={pk for entity in ends if entity for pk in entity.groups})
-        .values_list("pk", "name")
-    )
-    groups = [tuple(sorted(names[pk] for pk in e.groups)) if e else () for e in ends]
+    held = [entity.groups if entity else set() for entity in ends]
+    names = DeviceGroup.objects.using(using).filter(pk__in=held[0] | held[1])
+    named = dict(names.values_list("pk", "name"))  # without those that have just been deleted
+    groups = [tuple(sorted(named[pk] for pk in held_by & named.keys())) for held_by in held]
     parts: tuple[Part, ...] = ()
     if None not in ends and candidates:
         keys = context.keys(request, candidates)
         back = context.keys(
             Request(request.destination, request.source, request.command), candidates
         )
-        parts = (*_matching(keys, decision, now, using), *_near(keys, back, using))
+        parts = (*_matching(keys, decision, now, using), *_near(keys, back, now, using))
     return Explanation(request, decision, parts, *groups)
 
 
@@ -198,7 +196,7 @@ def _standing(rule: CommandPermission, decision: Decision, now: datetime) -> Sta
     return Standing.OVERRULED if rule.effect == Effect.ALLOW != decision.effect else Standing.AGREED
 
 
-def _near(keys: Keys, back: Keys, using: str) -> list[Part]:
+def _near(keys: Keys, back: Keys, now: datetime, using: str) -> list[Part]:
     command = Q(command_key__in=keys.commands)
     ends = Q(source_key__in=keys.sources, destination_key__in=keys.destinations)
     seen: set[int] = set()
@@ -213,7 +211,7 @@ def _near(keys: Keys, back: Keys, using: str) -> list[Part]:
             CommandPermission.objects.using(using)
             .filter(near)
             .exclude(_at(keys))
-            .enabled()
+            .in_force_at(now)
             .named()
             .order_by(order)[: MAX_NEAR_MISSES + len(seen)]
         )

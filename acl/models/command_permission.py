@@ -371,8 +371,6 @@ class CommandPermission(Recorded):
         """Refuse a rule with two senders or none, and so on, at the field that mends it."""
         super().clean()
         errors: dict[str, Any] = {}
-        if self.pattern.startswith("set:"):
-            errors["pattern"] = _("Choose the command set below instead of writing its name here.")
         for end in ("source", "destination"):
             errors |= self._end_errors(end)
         if self.pattern and self.command_set_id is not None:

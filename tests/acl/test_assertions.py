@@ -41,6 +41,9 @@ def holds(text: str) -> bool:
         ("everyone may /v1/X hub", "write “nobody … may”"),
         ("lamp may /v1/X same-group", "write “nobody … may”"),
         ("nobody may /v1/*/X", "only at the end"),
+        ("nobody may set:reading", "Choose the command set"),
+        ("lamp may not set:reading hub", "Name one command"),
+        ("lamp may not /v1/X hub#2", "No device “hub#2”"),
         ("nobody may /v1/X itself", "Write: SENDER may"),
         ("nobody outside hub may /v1/X", "Write the group as group:NAME"),
         ("lamp may /v1/X stranger", "No device “stranger”"),
@@ -54,6 +57,27 @@ def test_what_cannot_be_read_is_refused_and_checked_as_broken(
     with pytest.raises(ValidationError, match=message):
         assertions.validated(text)
     assert message in assertions.check([text])[0].why
+
+
+def test_a_line_is_saved_with_single_spaces_but_within_quotation_marks(
+    registry: dict[str, Any], make_group: Any
+) -> None:
+    make_group("two  spaces"), make_group("two spaces")
+    text = '"group:two  spaces" may /v1/X lamp # of  two'
+    written = f"  {text.replace(' may', '   may')} "
+    assert assertions.validated(written) == text.replace("of  ", "of ")
+    assert assertions.read(text) == assertions.Concrete("group:two  spaces", "lamp", "/v1/X", True)
+
+
+def test_a_remark_begins_where_a_word_could(registry: dict[str, Any], make_device: Any) -> None:
+    make_device("hub#2")
+    for quoted in ("hub#2", "'hub#2'", "hub\\#2", "'hub'#2"):
+        for remark in ("", " # of 'two", "  #2"):
+            parsed = assertions.read(f"lamp may not /v1/X {quoted}{remark}")
+            assert parsed == assertions.Concrete("lamp", "hub#2", "/v1/X", False)
+    assert list(what_if.read_requests(["lamp hub#2 /v1/X#y # no"])) == [
+        ("lamp", "hub#2", "/v1/X#y")
+    ]
 
 
 def test_an_assertion_of_devices_is_decided_by_the_engine(
@@ -139,6 +163,23 @@ def test_a_wider_denial_makes_it_hold(registry: dict[str, Any], make_rule: Any) 
     deny.enabled = False
     deny.save()
     assert not holds("nobody may /v1/Sys.*")
+
+
+def test_a_denial_of_all_that_reaches_the_receiver_makes_it_hold(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    make_rule("everyone", "everyone", "*")
+    make_rule("everyone", "itself", "*")
+    assert not holds("nobody may /v1/Sys.* lamp")
+    deny = make_rule("everyone", registry["building"], "/v1/Sys.*", effect="deny")
+    assert holds("nobody may /v1/Sys.* lamp")
+    assert holds("nobody may /v1/Sys.Reboot group:building")
+    assert not holds("nobody may /v1/Sys.* group:site")
+    assert not holds("nobody may /v1/Sys.* hub")
+    assert not holds("nobody may /v1/* lamp")
+    deny.source_kind, deny.source_device = "device", registry["hub"]
+    deny.save()
+    assert not holds("nobody may /v1/Sys.* lamp")
 
 
 def test_a_rule_about_disabled_devices_reaches_nobody(

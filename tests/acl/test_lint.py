@@ -7,7 +7,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from acl.analysis.lint import Fault, lint, suspects
+from acl.analysis.lint import Fault, lint, lint_saved, suspects
 from acl.models import CommandPermission
 
 COMMAND = "/v1/Config.Get"
@@ -78,6 +78,21 @@ def test_each_fault_has_its_suspects_and_few_others(
         if fault is not Fault.SHADOWED:
             assert [one.pk for one in listed] == [rule.pk]
     assert len(suspects(None, now=now)) == 10
+
+
+def test_rules_that_have_expired_open_nothing(make_device: Any, make_rule: Any) -> None:
+    past, future = timezone.now() - timedelta(1), timezone.now() + timedelta(1)
+    lamp = make_device("lamp")
+    ended = [make_rule(valid_until=past), make_rule(lamp, lamp, "/v1/A.*", effect="deny")]
+    assert found() == {(ended[0].pk, Fault.EXPIRED, None)}
+    ended[0].valid_until, ended[1].valid_until = future, past
+    for rule in ended:
+        rule.save()
+    assert found() == {
+        (ended[0].pk, Fault.OPENS_EVERYTHING, None),
+        (ended[1].pk, Fault.EXPIRED, None),
+    }
+    assert [finding.fault for finding in lint_saved(ended[0])] == [Fault.OPENS_EVERYTHING]
 
 
 def test_so_many_rules_are_examined_the_oldest_first(make_rule: Any) -> None:

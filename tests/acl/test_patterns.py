@@ -24,6 +24,7 @@ def test_patterns_that_are_right(pattern: str) -> None:
         ("/v1/**", "only at the end. Write /v1/*,"),
         ("/v1/Conf*", "Did you mean /v1/*?"),
         ("Conf*", "Did you mean *?"),
+        ("set:reading", "Choose the command set"),
         ("/v1/Config Get", "no spaces"),
         ("/v1/Config.Get\n", "no spaces"),
         ("/v1/\x00", "control characters"),

@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from acl.analysis import assertions
 from acl.models import Assertion
+from acl.notation import with_single_spaces
 from devices.management.base import RegistryCommand
 
 
@@ -14,7 +14,7 @@ class Command(RegistryCommand):
         parser.add_argument("text", help="the assertion, as one argument")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        wanted = {options["text"].strip(), assertions.with_single_spaces(options["text"])}
+        wanted = {options["text"].strip(), with_single_spaces(options["text"])}
         row = Assertion.objects.filter(text__in=wanted).first()
         if row is None:
             raise CommandError("there is no such assertion", returncode=1)

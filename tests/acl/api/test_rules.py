@@ -199,6 +199,7 @@ def test_assertions_are_checked_saved_or_not(api: APIClient, ends: list[Any]) ->
     lines = [f"{SENDER} may not /v1/X {RECEIVER}", "nonsense"]
     other = post(api, f"{ASSERTIONS}/check", {"texts": lines}).data
     assert [one["text"] for one in other["broken"]] == ["nonsense"]
+    assert post(api, f"{ASSERTIONS}/check", {"texts": [*lines, "# no"]}).data["checked"] == 2
     assert Assertion.objects.count() == 1
 
 

@@ -1,18 +1,21 @@
 """The engine against the oracle, on thousands of random registries."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 from unittest import mock
 
 from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
+from acl.analysis.assertions import check
+from acl.analysis.lint import Fault, lint
 from acl.engine.decisions import decide, decide_many
 from acl.engine.explanations import Standing, explain
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices.models import Device, DeviceGroup
 from tests.support.fuzz import TIMES
-from tests.support.oracle import Registry, Rule
+from tests.support.oracle import Registry, Rule, matches
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 GROUPS = ["g0", "g1", "g2", "g3"]
@@ -182,3 +185,58 @@ def test_an_explanation_names_what_the_oracle_finds(
         assert winning == {keys[n] for n in named}
         assert (explained.decider.pk if explained.decider else None) == explained.decision.rule
         transaction.set_rollback(True)
+
+
+PIECES = ["", "x", "x.y"]
+ANY = {p.removesuffix("*") + piece for p in PATTERNS if p.endswith("*") for piece in PIECES}
+
+
+@thorough(60)
+@given(
+    registry=registries(),
+    now=moments,
+    pattern=st.sampled_from(PATTERNS),
+    outside=st.sampled_from([None, *GROUPS]),
+    receiver=st.sampled_from([None, *DEVICES, *GROUPS]),
+)
+def test_what_nobody_may_is_allowed_to_nobody_where_it_holds(
+    db: None, registry: Registry, now: int, pattern: str, outside: str | None, receiver: str | None
+) -> None:
+    def is_in(device: str, group: str | None) -> bool:
+        return group in set(registry.groups_of(device))
+
+    words = ["nobody", *(["outside", f"group:{outside}"] if outside else []), "may", pattern]
+    if receiver is not None:
+        words.append(f"group:{receiver}" if receiver in GROUPS else receiver)
+    with transaction.atomic():
+        stored(registry)
+        broken = check([" ".join(words)], now=EPOCH + timedelta(hours=now))
+        transaction.set_rollback(True)
+    allowed = [
+        (source, destination, command)
+        for source, destination in product(DEVICES, DEVICES)
+        if not is_in(source, outside)
+        and (receiver in {None, destination} or is_in(destination, receiver))
+        for command in ANY.union(COMMANDS)
+        if matches(pattern, command) and registry.decide(source, destination, command, now)[0]
+    ]
+    assert broken or not allowed
+
+
+@thorough(60)
+@given(registry=registries(), now=moments)
+def test_a_shadowed_rule_allows_nothing_from_now_on(db: None, registry: Registry, now: int) -> None:
+    with transaction.atomic():
+        keys = stored(registry)
+        findings = lint(CommandPermission.objects.all(), now=EPOCH + timedelta(hours=now))
+        shadowed = {found.rule.pk for found in findings if found.fault is Fault.SHADOWED}
+        transaction.set_rollback(True)
+    denials = [rule for rule in registry.rules if rule.effect == "deny"]
+    for key, rule in zip(keys, registry.rules, strict=True):
+        alone = Registry(registry.parents, registry.devices, [rule, *denials])
+        assert key not in shadowed or not any(
+            alone.decide(source, destination, command, moment)[0]
+            for source, destination in product(DEVICES, DEVICES)
+            for command in ANY.union(COMMANDS)
+            for moment in range(now, 5)
+        )

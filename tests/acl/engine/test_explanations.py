@@ -33,6 +33,7 @@ def test_every_rule_has_its_standing(make_device: Any, make_group: Any, make_rul
         make_rule(lamp, hub, "/v1/Sys.*").pk: Standing.OTHER_COMMAND,
     }
     make_rule(other, other, COMMAND)
+    make_rule(other, hub, COMMAND, valid_until=now - hour)  # it lacks two things
     make_rule(lamp, other, "/v1/Sys.*")
     assert standings("lamp", "hub", COMMAND) == expected
     assert explain("lamp", "hub", COMMAND).parts[0].standing is Standing.DECIDED
