@@ -4,6 +4,7 @@ RTIO posts what a device sends to a URI: {"id":…,"method":"copost","deviceid":
 has no authorisation of its own, but `deviceid` is true: the registry verified it. Run it with
 REGISTRY=http://127.0.0.1:17217/v1/Auth.AuthorizeCommand, and a rule that allows what it asks:
 manage.py permit --source DEVICE --destination //services.example/echo --command /echo/Call
+From outside the backend networks, set CALLER=ID:SECRET of a backend, too.
 """
 
 import base64
@@ -12,13 +13,16 @@ import os
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-REGISTRY = os.environ["REGISTRY"]  # user and password of a backend, where it is not in its networks
+REGISTRY = os.environ["REGISTRY"]
+CALLER = os.environ.get("CALLER")
+BASIC = {"Authorization": f"Basic {base64.b64encode(CALLER.encode()).decode()}"} if CALLER else {}
 SERVICE, COMMAND = "//services.example/echo", "/echo/Call"
 
 
 def may(device: str) -> bool:
     question = json.dumps({"src": device, "dst": SERVICE, "cmd": COMMAND}).encode()
-    with urllib.request.urlopen(REGISTRY, question, timeout=5) as answer:  # noqa: S310
+    request = urllib.request.Request(REGISTRY, question, BASIC)  # noqa: S310 - the operator's
+    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
         return json.load(answer).get("result") is True
 
 

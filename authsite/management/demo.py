@@ -61,8 +61,8 @@ class Party(NamedTuple):
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def furnish(now: datetime) -> int:
-    """Add groups, devices, credentials, rules, calls and sessions; return how many devices."""
+def furnish(now: datetime) -> None:
+    """Add groups, devices, credentials, rules, calls and sessions."""
     dice = random.Random(SEED)  # noqa: S311 (a demo that is the same each time)
     with origin(Origin.ADMIN, user="grace", reason="The fleet of the demo"):
         _attributes()
@@ -77,7 +77,6 @@ def furnish(now: datetime) -> int:
         lobby.save(update_fields=["name"])
     _sessions(now, devices[STOLEN])
     _calls(now, dice, devices)
-    return len(devices)
 
 
 def _attributes() -> None:

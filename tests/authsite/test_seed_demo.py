@@ -61,7 +61,9 @@ def test_the_furnished_demo_shows_everything_that_needs_somebody(
 ) -> None:
     settings.HTTPS = False
     started = time.monotonic()
-    assert run(capsys, furnish=True)["devices"] == Device.objects.count() > 50
+    document = run(capsys, furnish=True)
+    assert document["devices"] == Device.objects.count() > 50
+    assert document["permissions"] == CommandPermission.objects.count() > 3
     assert time.monotonic() - started < 10
     page: Any = admin_client.get("/admin/").context
     assert len({item.label for item in page["attention"]}) == 6

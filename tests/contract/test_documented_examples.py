@@ -141,7 +141,7 @@ PLACE = re.compile(
 SETTING = re.compile(r"(?:^|`) *(?:export )?([A-Z][A-Z_]+)=", re.MULTILINE)
 OTHERS = {  # of make, of tests and examples; and a form of a value
     *("PYTHON", "UPGRADE", "FUZZ", "RTIO_SERVER"),
-    *("CLOUD_SECRET", "AUTHSITE_URL", "AUTHSITE_TOKEN", "REGISTRY", "VALUE"),
+    *("CLOUD_SECRET", "AUTHSITE_URL", "AUTHSITE_TOKEN", "REGISTRY", "CALLER", "VALUE"),
 }
 COMMANDS = get_commands()
 
@@ -167,13 +167,29 @@ def options(name: str) -> set[str]:
     return set(re.findall(r"--[\w-]+", command.create_parser("manage.py", name).format_help()))
 
 
-@pytest.mark.parametrize("page", TEXTS, ids=lambda page: f"{page.parent.name}/{page.name}")
-def test_what_a_page_names_is_there(page: Path) -> None:
-    text = TEXTS[page]
-    for target, anchor in LINK.findall(FENCE.sub("", text)):
+OTHER_PAGES = {  # of which the links alone are about what is there now
+    page: page.read_text()
+    for page in (
+        settings.BASE_DIR / "CHANGELOG.md",
+        settings.BASE_DIR / "docs" / "screenshots" / "README.md",
+    )
+}
+
+
+@pytest.mark.parametrize(
+    "page", [*TEXTS, *OTHER_PAGES], ids=lambda page: f"{page.parent.name}/{page.name}"
+)
+def test_links_lead_to_pages_and_headings_that_are_there(page: Path) -> None:
+    links = LINK.findall(FENCE.sub("", {**TEXTS, **OTHER_PAGES}[page]))
+    for target, anchor in links:
         place = (page.parent / target).resolve() if target else page
         assert place.exists(), target
         assert not anchor or anchor in anchors(place), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = TEXTS[page]
     for name in CODE.findall(text):
         if PLACE.fullmatch(name) and "/xx/" not in name:  # a language that is to be added
             assert (settings.BASE_DIR / name).exists(), name

@@ -277,7 +277,17 @@ def test_token_for_an_app(tmp_path: Path) -> None:
 
 @pytest.mark.once(on="sqlite")  # the same on any database
 def test_device_service_asks_whether_the_device_may(server: Server) -> None:
-    """The documented example, as it stands."""
+    """The documented example, as it stands, in a network of the backend."""
+    _ask_device_service(server)
+
+
+@pytest.mark.once(on="sqlite")
+def test_device_service_elsewhere_shows_who_it_is(tmp_path: Path) -> None:
+    with demo_server(tmp_path, BACKEND_NETWORKS="") as server:
+        _ask_device_service(server, CALLER="//api.cesanta.com/cloud:cloud-backend-key-0123456789")
+
+
+def _ask_device_service(server: Server, **variables: str) -> None:
     device, port = "//api.cesanta.com/device_123", free_port()
     program = subprocess.Popen(
         [sys.executable, "examples/device_service.py"],
@@ -286,6 +296,7 @@ def test_device_service_asks_whether_the_device_may(server: Server) -> None:
             **os.environ,
             "REGISTRY": f"{server.url}/v1/Auth.AuthorizeCommand",
             "SERVICE_PORT": str(port),
+            **variables,
         },
         stderr=subprocess.DEVNULL,
     )

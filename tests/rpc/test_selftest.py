@@ -61,6 +61,8 @@ def test_the_real_server_answers_as_documented(server: Server) -> None:
 
     assert printed.count("pass  ") == len(EXAMPLES)
     assert printed.endswith("12 of 12 answered as documented.\n")
+    assert printed.count("      for example  ") == 2  # routes and a token: the demo has neither
+    assert printed.count("      expected     ") == len(EXAMPLES) - 2
 
 
 def test_a_backend_may_ask_with_its_secret(server: Server) -> None:

@@ -57,9 +57,13 @@ class Command(RegistryCommand):
         with transaction.atomic():
             document = self._load(staff_user, if_empty=if_empty)
             if furnish and document["seeded"]:
-                document["devices"] += demo.furnish(timezone.now())
+                demo.furnish(timezone.now())
+                document |= {
+                    "devices": Device.objects.count(),
+                    "permissions": CommandPermission.objects.count(),
+                }
         if document["seeded"]:
-            text = "Loaded {devices} devices and {permissions} permissions.".format(**document)
+            text = "Loaded {devices} devices and {permissions} rules.".format(**document)
         else:
             text = "The registry is not empty: left as it is."
         sign_in = _how_to_sign_in(staff_user, document.get("password"))

@@ -23,7 +23,7 @@ class Command(DeviceCommand):
             type=duration,
             default=timedelta(days=1),
             metavar="SPAN",
-            help="how long the old keys go on: 15m, 12h, 30d, 2w; 0m ends them now (default: 1d)",
+            help="how long the old keys go on: 15m, 12h, 30d, 2w; 0m: revoked now (default: 1d)",
         )
         parser.add_argument("--label", default="", help="what staff call the new key")
 
@@ -33,9 +33,10 @@ class Command(DeviceCommand):
             device=device, overlap=options["overlap"], label=options["label"]
         )
         end = timezone.now() + options["overlap"]
+        old = f"end by {end:%Y-%m-%d %H:%M} UTC" if options["overlap"] else "are revoked"
         self.answer(
             options,
-            f"Issued key {key.pk} of {device.identifier}; its other keys end by "
-            f"{end:%Y-%m-%d %H:%M} UTC.\nSecret (shown once): {secret}",
+            f"Issued key {key.pk} of {device.identifier}; its other keys {old}.\n"
+            f"Secret (shown once): {secret}",
             {"identifier": device.identifier, "key": key.pk, "secret": secret},
         )
