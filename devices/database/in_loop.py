@@ -113,6 +113,7 @@ class LoopAsker(Generic[Question, Answer]):
                 future.set_result(None)
             else:
                 future.set_exception(OperationalError(*error.args))
+                future.exception()  # asyncio logs it otherwise where nobody waits any more
 
     def _seconds(self) -> float:
         return deadlines.SECONDS
@@ -241,7 +242,7 @@ class LoopAsker(Generic[Question, Answer]):
                 loop.remove_reader(self._driver.fileno())
                 loop.remove_writer(self._driver.fileno())
         self._driver = self._steps = None
-        is_late = time.monotonic() - self._began > SOON
+        is_late = bool(self._asked) and time.monotonic() - self._began > SOON
         failed, self._asked = [*self._asked, *self._waiting], []
         self._waiting.clear()
         self._hand_back(failed, error if is_late else None)

@@ -1,6 +1,7 @@
 """The event loop asks without waiting, shares statements, and hands back what it cannot ask."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
@@ -143,6 +144,43 @@ def test_a_lost_connection_hands_questions_back_and_is_opened_again(asker: Asker
         assert asker._driver.info.backend_pid != pid
 
     run(asker, body)
+
+
+@needs_postgres
+def test_a_question_just_put_is_handed_back_where_an_idle_connection_is_lost(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_loop, "SOON", 0.0)
+
+    async def body() -> None:
+        pid = asker._driver.info.backend_pid
+        with psycopg.connect(**connection.get_connection_params()) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        question = asker.ask(["one"])
+        asker._receive()  # as the loop calls it in the turn in which the question comes
+        assert await question is None
+
+    run(asker, body)
+
+
+def test_a_failure_that_nobody_waits_for_any_more_is_not_logged(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(in_loop, "SOON", -1.0)
+
+    def down(_names: Sequence[str]) -> Steps[dict[str, str]]:
+        raise OperationalError("down")
+        yield
+
+    async def body() -> None:
+        monkeypatch.setattr(asker, "_ask_all", down)
+        asker.ask(["one"])  # whoever asked has left: a thread answers, or the client is gone
+        while asker.is_open:
+            await asyncio.sleep(0)
+        gc.collect()
+
+    run(asker, body)
+    assert not caplog.records
 
 
 @needs_postgres
