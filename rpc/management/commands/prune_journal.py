@@ -31,7 +31,7 @@ class Command(RegistryCommand):
         old = CallRecord.objects.before(before)
         endings = SessionEnding.objects.done_before(before)
         rows = old.count() if options["dry_run"] else old.prune()
-        receipts = endings.count() if options["dry_run"] else endings.delete()[0]
+        receipts = endings.count() if options["dry_run"] else endings.prune()
         text = "{} rows would be deleted." if options["dry_run"] else "{} rows deleted."
         self.answer(
             options,

@@ -8,12 +8,14 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from devices import history
 from devices.history import ChangeType, Origin, Recorded, Records
 from devices.models import Device
 from devices.values.addresses import MAX_LENGTH
 from rpc.rtio.models.server import RtioServer
 
 ID_BYTES = 36  # RTIO's device port takes no other length
+PRUNED = 500  # receipts deleted at once
 GIVE_UP_AFTER = timedelta(hours=1)  # of trying to end a session
 ATTENTION = timedelta(days=7)  # how long the start page names what could not be ended
 
@@ -65,6 +67,14 @@ class SessionEndingQuerySet(models.QuerySet["SessionEnding"]):
             requested_at__gte=now - ATTENTION,
             requested_at__lte=now,
         )
+
+    def prune(self) -> int:
+        """Delete the receipts, the oldest first and a few hundred at a time; return how many."""
+        deleted = 0
+        while rows := list(self.order_by("requested_at", "pk")[:PRUNED]):
+            history.bulk_delete(rows)
+            deleted += len(rows)
+        return deleted
 
     def done_before(self, moment: datetime) -> "SessionEndingQuerySet":
         """Return the receipts of what was requested before a moment."""

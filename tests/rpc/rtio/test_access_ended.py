@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -299,6 +300,20 @@ def test_deleted_server_takes_its_endings_along_and_ends_nothing(
     assert not SessionEnding.objects.exists()
     told = Event.objects.filter(kind__startswith="session.")
     assert list(told.values_list("kind", "data__state")) == [("session.deleted", state)] * 2
+
+
+def test_receipts_are_pruned_in_short_transactions(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpc.rtio.models.session_ending.PRUNED", 2)
+    for _ in range(5):
+        request_endings([device], Cause.ASKED)
+        SessionEnding.objects.update(state=EndingState.ENDED)
+    with CaptureQueriesContext(connection) as asked:
+        assert SessionEnding.objects.all().prune() == 5
+    deleted = [query["sql"] for query in asked if query["sql"].startswith("DELETE")]
+    assert len(deleted) == 3
+    assert not SessionEnding.objects.exists()
 
 
 def test_pruned_receipts_are_no_sessions_ended_now(device: Device) -> None:
