@@ -461,4 +461,4 @@ def query_of(meta: Mapping[str, Any]) -> dict[str, str]:
     """Return the parts of the query; of duplicates the last one."""
     # Django refuses a query of more than a thousand parts, in HTML where a refusal is answered.
     query = meta.get("QUERY_STRING")
-    return dict(parse_qsl(query)) if query else {}
+    return dict(parse_qsl(query, keep_blank_values=True)) if query else {}
