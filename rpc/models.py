@@ -74,7 +74,7 @@ class CallReason(models.TextChoices):
     TOO_LARGE = "too-large", _("the body is too large")
     CUT_OFF = "cut-off", _("the body was not sent to its end")
     INVALID_BODY = "invalid-body", _("the body is not what the protocol describes")
-    UNKNOWN_METHOD = "unknown-method", _("the request's method is not “verify”")
+    UNKNOWN_METHOD = "unknown-method", _("the request's method is not that of its endpoint")
     IDENTIFIER_LENGTH = "identifier-length", _("RTIO's ids have 30 to 40 characters")
     SECRET_LENGTH = "secret-length", _("RTIO's secrets have 3 to 128 characters")
     UNKNOWN_COMMAND = "unknown-command", _("the registry has no such command")
