@@ -51,10 +51,15 @@ class Finding:
     fault: Fault
     other: CommandPermission | None = None
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """What is wrong, as it is said of the rule, with the other rule."""
         other = self.other
         because = f" (#{other.pk} {other.notation})" if other is not None else ""
-        return f"#{self.rule.pk} {self.rule.notation}: {self.fault.label}{because}"
+        return f"{self.fault.label}{because}"
+
+    def __str__(self) -> str:
+        return f"#{self.rule.pk} {self.rule.notation}: {self.text}"
 
     def as_document(self) -> dict[str, Any]:
         return {

@@ -6,7 +6,7 @@ within it: what a trial says is what will be.
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -69,7 +69,7 @@ class Consequences:
                 }
                 for changed in self.changed_decisions[:MAX_LISTED]
             ],
-            "broken_assertions": [{"text": one.text, "why": one.why} for one in self.broken],
+            "broken_assertions": [asdict(one) for one in self.broken],
         }
 
 
@@ -83,18 +83,19 @@ class Before:
         self._assertions = assertions.saved()
         self._broken = {one.text for one in assertions.check(self._assertions, now=self._now)}
 
-    def compare(self) -> Consequences:
+    def compare(self, *, records: bool = True) -> Consequences:
         """Return what has changed since, within the same transaction.
 
-        Each assertion that the change breaks leaves an event, which is rolled back with the change.
+        Each assertion that the change breaks leaves an event, which is rolled back with the change;
+        not where whoever makes the change around this one `records` it.
         """
         broken = [
             one
             for one in assertions.check(self._assertions, now=self._now)
             if one.text not in self._broken
         ]
-        for one in broken:
-            Event.objects.record(Kind.ASSERTION_BROKEN, {"text": one.text, "why": one.why})
+        for one in broken if records else ():
+            Event.objects.record(Kind.ASSERTION_BROKEN, asdict(one))
         after = decide_many(self._requests, now=self._now)
         answers = zip(self._requests.items(), self._decisions, after, strict=True)
         return Consequences(

@@ -107,7 +107,7 @@ class PermissionsDocumentView(ApiView):
                 raise problems.Stale
             try:
                 # Whether broken assertions are accepted, is asked around this view.
-                imported = as_code.import_document(request.data, break_assertions=True)
+                imported = as_code.import_document(request.data, is_watched=True)
             except ValidationError as error:
                 raise exceptions.ValidationError(_placed(error.messages)) from None
         return Response(

@@ -1,5 +1,6 @@
 """Assertions over the API, each with whether it holds."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -81,12 +82,10 @@ class AssertionViewSet(RowsViewSet):
 
     @extend_schema(request=LinesSerializer, responses=CheckedSerializer)
     @action(detail=False, methods=["post"])
-    def check(self, request: Request, **_kwargs: Any) -> Response:
+    def check(self, _request: Request, **_kwargs: Any) -> Response:
         """Check assertions: those of the body, or all that are saved."""
-        asked = LinesSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        texts = asked.validated_data.get("texts", None)
-        texts = assertions.saved() if texts is None else texts
-        broken = [{"text": one.text, "why": one.why} for one in assertions.check(texts)]
+        asked = self.asked(LinesSerializer)
+        texts = asked["texts"] if "texts" in asked else assertions.saved()
+        broken = list(map(asdict, assertions.check(texts)))
         checked = sum(map(assertions.says_something, texts))
         return Response({"checked": checked, "broken": broken})

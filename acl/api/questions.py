@@ -57,9 +57,6 @@ class QuestionSerializer(Serializer):
     destination = AddressField(help_text="The receiver.")
     command = CharField(max_length=MAX_ADDRESS, help_text="Such as /v1/Config.Get.")
 
-    def asked(self) -> Request:
-        return Request(**self.validated_data)
-
 
 class QuestionsSerializer(Serializer):
     """Questions, answered in their order."""
@@ -109,9 +106,7 @@ class DecideView(QuestionView):
 
         Up to 1,000 questions in a request; nothing is written into the journal.
         """
-        serializer = QuestionsSerializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        asked = [Request(**one) for one in serializer.validated_data["requests"]]
+        asked = [Request(**one) for one in self.asked(QuestionsSerializer)["requests"]]
         decided = zip(asked, decide_many(asked), strict=True)
         return Response({"results": [one.answered(decision) for one, decision in decided]})
 
@@ -150,7 +145,7 @@ class ExplainView(QuestionView):
         if not question.is_valid():
             name, errors = next(iter(question.errors.items()))
             raise ParameterError(str(name), errors[0])
-        return Response(explain(*question.asked()).as_document())
+        return Response(explain(**question.validated_data).as_document())
 
 
 class Change(TextChoices):
@@ -211,15 +206,13 @@ class WhatIfView(QuestionView):
 
         Needs the permission for the change itself, too. Nothing is changed.
         """
-        asked = ChangeSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        said = asked.validated_data
+        said = self.asked(ChangeSerializer)
         requests = {Request(**one): 0 for one in said["requests"]} if "requests" in said else None
         return Response(what_if.consequences_of(self._tried(request, said), requests).as_json())
 
     def _tried(self, request: HttpRequest, said: dict[str, Any]) -> Callable[[], object]:
         kind = Change(said["change"])
-        verb = {Change.CREATE: "add"}.get(kind, kind.value)
+        verb = "add" if kind is Change.CREATE else kind.value
         if not may(request, f"acl.{verb}_commandpermission"):
             raise exceptions.PermissionDenied
         is_new = kind is Change.CREATE

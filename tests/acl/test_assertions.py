@@ -295,8 +295,9 @@ def test_the_command_tries_a_rule(
     with pytest.raises(CommandError, match="cannot be read") as refused:
         call_command("try_permission", *arguments, "--requests", str(tmp_path))
     assert refused.value.returncode == 2
-    with pytest.raises(CommandError, match="--remove"):
-        call_command("try_permission")
+    for unclear in ([], arguments[:4], ["--remove", "1", "--source", "lamp"]):
+        with pytest.raises(CommandError, match="--remove"):
+            call_command("try_permission", *unclear)
     with pytest.raises(CommandError, match="no rule #99999"):
         call_command("try_permission", "--remove", "99999")
 

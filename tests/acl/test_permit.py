@@ -12,6 +12,8 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from acl.models import Assertion, CommandPermission
+from devices.events.kinds import Kind
+from devices.events.models import Event
 from devices.models import Device
 
 
@@ -188,8 +190,12 @@ def test_a_rule_that_breaks_an_assertion_is_added_only_on_purpose(make_device: A
         call_command("permit", *words)
     assert refused.value.returncode == 1
     assert not CommandPermission.objects.exists()
-    call_command("permit", *words, "--break-assertions")
+    assert not Event.objects.filter(kind=Kind.ASSERTION_BROKEN).exists()
+    complaints = io.StringIO()
+    call_command("permit", *words, "--break-expectations", stderr=complaints)
     assert CommandPermission.objects.count() == 1
+    assert Event.objects.filter(kind=Kind.ASSERTION_BROKEN).count() == 1
+    assert "does not hold any more: lamp may not" in complaints.getvalue()
 
 
 def test_a_rule_that_opens_everything_is_warned_of(db: None) -> None:

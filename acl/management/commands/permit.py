@@ -1,18 +1,18 @@
+from argparse import SUPPRESS
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from acl.analysis import what_if
 from acl.analysis.lint import lint_saved
 from acl.models import CommandPermission
 from acl.models.command_permission import Effect
 from acl.notation import read_rule
-from devices.management.base import RegistryCommand
+from devices.management.base import ChangeCommand
 
 
-class Command(RegistryCommand):
+class Command(ChangeCommand):
     help = (
         "Add a rule: whom it lets command whom, and what.\n\n"
         "X and Y: an identifier, group:NAME or everyone; Y also itself or same-group (the devices\n"
@@ -21,16 +21,15 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("--source", required=True, metavar="X", help="who sends")
         parser.add_argument("--destination", required=True, metavar="Y", help="who receives")
         parser.add_argument("--command", required=True, metavar="PATTERN", help="what is sent")
         parser.add_argument("--deny", action="store_true", help="deny it instead of allowing it")
         parser.add_argument("--note", default="", metavar="N", help="why the rule exists")
+        # The name of --break-assertions before assertions were called so everywhere.
         parser.add_argument(
-            "--break-assertions",
-            "--break-expectations",  # its name before assertions were called so everywhere
-            action="store_true",
-            help="add it even if a saved assertion then no longer holds",
+            "--break-expectations", dest="break_assertions", action="store_true", help=SUPPRESS
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -47,16 +46,10 @@ class Command(RegistryCommand):
             raise ValidationError(
                 _("This rule exists: #%(pk)d %(rule)s.") % {"pk": existing.pk, "rule": existing}
             )
-        broken = what_if.consequences_of(what_if.saving(rule), {}).broken
-        if broken and not options["break_assertions"]:
-            raise ValidationError(
-                [_("This breaks an assertion: %s") % one for one in broken]
-                + [_("Nothing was added; --break-assertions adds it all the same.")]
-            )
-        rule.save()
+        with self.change(options):
+            rule.save()
         for finding in lint_saved(rule):
-            because = f" (#{finding.other.pk} {finding.other.notation})" if finding.other else ""
-            self.stderr.write(f"warning: this rule {finding.fault.label}{because}")
+            self.stderr.write(f"warning: this rule {finding.text}")
         self.answer(
             options,
             f"Added #{rule.pk}: {rule.notation}",

@@ -60,16 +60,18 @@ class Command(RegistryCommand):
 
     @staticmethod
     def _change(options: dict[str, Any]) -> what_if.Change:
-        if options["remove"] is not None:
+        wanted = {name: options[name] for name in ("source", "destination", "command")}
+        given = [value for value in wanted.values() if value is not None]
+        is_removal = options["remove"] is not None
+        if len(given) != (0 if is_removal else len(wanted)):
+            raise CommandError(
+                "give --source, --destination and --command, or --remove", returncode=2
+            )
+        if is_removal:
             try:
                 return what_if.removing(CommandPermission.objects.get(pk=options["remove"]))
             except CommandPermission.DoesNotExist:
                 raise CommandError(f"there is no rule #{options['remove']}", returncode=1) from None
-        wanted = {name: options[name] for name in ("source", "destination", "command")}
-        if None in wanted.values():
-            raise CommandError(
-                "give --source, --destination and --command, or --remove", returncode=2
-            )
         rule = read_rule(**wanted, effect=Effect.DENY if options["deny"] else Effect.ALLOW)
         rule.full_clean()
         return what_if.saving(rule)

@@ -7,6 +7,8 @@ import pytest
 from rest_framework.test import APIClient
 
 from acl.models import Assertion, CommandPermission, CommandSet
+from devices.events.kinds import Kind
+from devices.events.models import Event
 from devices.models import DeviceGroup
 from tests.devices.api.conftest import Client, account
 
@@ -194,6 +196,7 @@ def test_a_document_that_breaks_an_assertion_is_asked_about(
     accepted = put(api, empty, read["ETag"], "?accept_broken_assertions=true")
     assert accepted.status_code == 200
     assert not CommandPermission.objects.exists()
+    assert Event.objects.filter(kind=Kind.ASSERTION_BROKEN).count() == 1
 
 
 class OnlyLab:
