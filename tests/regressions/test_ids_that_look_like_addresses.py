@@ -86,4 +86,4 @@ def test_questions_over_the_api_are_about_the_id_that_lists_give(
     asked = {"source": "//h/a.b", "destination": "//h/a.ui", "command": "/v1/X"}
     question = QuestionSerializer(data=asked)
     assert question.is_valid()
-    assert question.asked()[:2] == ("//h/a.b", "//h/a")
+    assert question.validated_data == {**asked, "destination": "//h/a"}
