@@ -17,7 +17,7 @@ MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 40  # of arrays and objects; attributes may have 32 of them
 MAX_DIGITS = 400  # of a number; no field takes more
 MAX_FAULT = 100  # characters of a fault that are quoted
-UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89abAB])")  # may be written so
+UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # may be written so
 
 
 class BytesParser(BaseParser):
