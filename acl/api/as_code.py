@@ -14,7 +14,7 @@ from acl import as_code
 from acl.api.questions import ConsequencesSerializer
 from devices.api.base import problems
 from devices.api.base.permissions import grant_of
-from devices.api.base.serializers import CharField, ChoiceField, Serializer
+from devices.api.base.serializers import CharField, ChoiceField, ListField, Serializer
 from devices.api.base.versions import entity_tags, matches
 from devices.api.base.views import ApiView
 
@@ -49,15 +49,15 @@ class DocumentSerializer(Serializer):
     """All groups, command sets and permissions. (docs/permissions.md)"""
 
     format = ChoiceField(choices=[1])
-    groups = serializers.ListField(child=serializers.JSONField())
-    command_sets = serializers.ListField(child=serializers.JSONField())
-    permissions = serializers.ListField(child=serializers.JSONField())
+    groups = ListField(child=serializers.JSONField())
+    command_sets = ListField(child=serializers.JSONField())
+    permissions = ListField(child=serializers.JSONField())
 
 
 class AppliedSerializer(Serializer):
     """What an import changed, as lines of a diff, and what that turned."""
 
-    difference = serializers.ListField(child=CharField())
+    difference = ListField(child=CharField())
     consequences = ConsequencesSerializer()
 
 

@@ -12,7 +12,13 @@ from rest_framework.response import Response
 
 from acl.analysis import assertions
 from acl.models import Assertion
-from devices.api.base.serializers import CharField, IntegerField, ModelSerializer, Serializer
+from devices.api.base.serializers import (
+    CharField,
+    IntegerField,
+    ListField,
+    ModelSerializer,
+    Serializer,
+)
 from devices.api.base.views import RowsViewSet
 
 MAX_CHECKED = 1000  # lines of one request
@@ -54,7 +60,7 @@ class AssertionSerializer(ModelSerializer):
 class LinesSerializer(Serializer):
     """Assertions to check, saved or not; without any, those that are saved."""
 
-    texts = serializers.ListField(
+    texts = ListField(
         child=CharField(max_length=1000), required=False, max_length=MAX_CHECKED
     )
 

@@ -24,6 +24,7 @@ from devices.api.base.serializers import (
     CharField,
     ChoiceField,
     IntegerField,
+    ListField,
     RowField,
     Serializer,
 )
@@ -61,7 +62,7 @@ class QuestionSerializer(Serializer):
 class QuestionsSerializer(Serializer):
     """Questions, answered in their order."""
 
-    requests = serializers.ListField(child=QuestionSerializer(), max_length=MAX_REQUESTS)
+    requests = ListField(child=QuestionSerializer(), max_length=MAX_REQUESTS)
 
 
 class AskedSerializer(Serializer):
@@ -122,8 +123,8 @@ class PartSerializer(Serializer):
 class ExplanationSerializer(DecisionSerializer):
     """A decision with its reasons: the rule that decided is first, near misses are last."""
 
-    source_groups = serializers.ListField(child=CharField())
-    destination_groups = serializers.ListField(child=CharField())
+    source_groups = ListField(child=CharField())
+    destination_groups = ListField(child=CharField())
     rules = PartSerializer(many=True)
 
 
@@ -168,7 +169,7 @@ class ChangeSerializer(Serializer):
     rule = serializers.JSONField(
         required=False, help_text="The fields of the rule, or those that would change."
     )
-    requests = serializers.ListField(
+    requests = ListField(
         child=QuestionSerializer(),
         required=False,
         max_length=MAX_REQUESTS,

@@ -19,6 +19,7 @@ from devices.api.base.serializers import (
     CharField,
     ChoiceField,
     IntegerField,
+    ListField,
     ModelSerializer,
     Serializer,
 )
@@ -90,7 +91,7 @@ class RuleViewSet(ExportMixin, RowsViewSet):
     filterset_class = RuleFilters
 
 
-class CommandsField(serializers.ListField):
+class CommandsField(ListField):
     """The patterns of a command set, as texts."""
 
     def __init__(self, **kwargs: Any) -> None:

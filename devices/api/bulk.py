@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from devices import history
 from devices.api.base.problems import Conflict, Stale
-from devices.api.base.serializers import CharField, IntegerField, Serializer
+from devices.api.base.serializers import CharField, IntegerField, ListField, Serializer
 from devices.models import Device
 from devices.transfer.columns import FIELDS
 from devices.transfer.formats import Record
@@ -26,7 +26,7 @@ MAX_HASHES = 50  # memory-hard ones, of 45 ms each, that a request may cost
 Faults = dict[int, dict[str, list[ErrorDetail]]]
 
 
-class Rows(serializers.ListField):
+class Rows(ListField):
     """One to MAX_ROWS objects, which another serializer reads."""
 
     child = serializers.JSONField()

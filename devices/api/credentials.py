@@ -24,6 +24,7 @@ from devices.api.base.serializers import (
     ChoiceField,
     DateTimeField,
     IntegerField,
+    ListField,
     ModelSerializer,
     ReasonSerializer,
     RowField,
@@ -145,7 +146,7 @@ class IssuedKeySerializer(KeySerializer):
     """A key that was just made; a generated secret is here, and never again."""
 
     secret = CharField(required=False, help_text="Missing where the secret was known already.")
-    warnings = serializers.ListField(child=CharField())
+    warnings = ListField(child=CharField())
 
     class Meta(KeySerializer.Meta):
         fields = [*KeySerializer.Meta.fields, "secret", "warnings"]

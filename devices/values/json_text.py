@@ -1,6 +1,7 @@
 """JSON texts, whoever reads them: how deep they nest, and that each name stands once."""
 
 import re
+from collections import Counter
 from itertools import accumulate
 from typing import Any
 
@@ -24,8 +25,8 @@ def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of its pairs, as json's `object_pairs_hook`; raises DuplicateNameError."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _value in pairs]
-        raise DuplicateNameError(next(name for name in names if names.count(name) > 1))
+        counts = Counter(name for name, _value in pairs)
+        raise DuplicateNameError(next(name for name, n in counts.items() if n > 1))
     return found
 
 

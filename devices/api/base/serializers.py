@@ -72,6 +72,15 @@ class UUIDField(OfType, serializers.UUIDField):
     json_type = str
 
 
+class ListField(serializers.ListField):
+    """A list; of one that is longer than `max_length`, no value is looked at."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if self.max_length is not None and isinstance(data, list) and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        return super().to_internal_value(data)
+
+
 class RowField(serializers.PrimaryKeyRelatedField):
     """The primary key of another row, among those that the request reaches."""
 
