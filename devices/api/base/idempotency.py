@@ -95,9 +95,13 @@ class Claim:
             raise problems.Conflict(_("The request took too long. Ask again."), code="in-progress")
 
     def release(self) -> None:
-        """Let the key be used again: nothing was done. Without a database the lease does."""
+        """Let the key be used again where nothing was done. Without a database the lease does.
+
+        A commit that was not confirmed may have been made: then there is an answer, which stays.
+        """
         with suppress(DatabaseError):
-            IdempotentAnswer.objects.filter(name=self._name, holder=self._holder).delete()
+            rows = IdempotentAnswer.objects.filter(name=self._name, holder=self._holder)
+            rows.filter(answer=None).delete()
 
     def _cipher(self, pepper: bytes) -> AESGCM:
         return AESGCM(hmac.digest(pepper, self._made_for("answer"), "sha256"))

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError, connection
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -503,6 +504,25 @@ class TestIdempotency:
     def test_what_failed_may_be_sent_again(self, api: APIClient) -> None:
         assert post(api, LIST, {"identifier": "a b"}, **self.KEY).status_code == 400
         assert post(api, LIST, {"identifier": "ab"}, **self.KEY).status_code == 201
+
+    @pytest.mark.django_db(transaction=True)
+    def test_what_was_committed_unheard_is_not_done_again(
+        self, api: APIClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        commit, heard = connection.commit, iter([True, False])  # of the key, of the change
+
+        def commit_and_be_lost() -> None:
+            commit()
+            if not next(heard, True):
+                raise OperationalError("the connection was closed unexpectedly")
+
+        monkeypatch.setattr(connection, "commit", commit_and_be_lost)
+        lost = post(api, "/api/v1/devices/provision", {"identifier": "one", "key": {}}, **self.KEY)
+        assert lost.status_code == 503
+        assert Device.objects.count() == 1
+        again = post(api, "/api/v1/devices/provision", {"identifier": "one", "key": {}}, **self.KEY)
+        assert (again.status_code, again["Idempotency-Replayed"]) == (201, "true")
+        assert again.data["key"]["secret"]
 
     def test_waits_for_the_first_and_takes_over_what_never_ended(self, api: APIClient) -> None:
         post(api, LIST, {"identifier": "one"}, **self.KEY)
