@@ -68,4 +68,4 @@ class CallViewSet(ReadMixin, ExportMixin, RegistryViewSet):
     @action(detail=False, pagination_class=None)
     def callers(self, _request: Request, **_kwargs: Any) -> Response:
         """List the callers that were ever let in, each with its latest call."""
-        return Response(CallSerializer(CallRecord.objects.callers(), many=True).data)
+        return Response(self.get_serializer(CallRecord.objects.callers(), many=True).data)

@@ -44,6 +44,13 @@ def count(hours: int = 0, **fields: Any) -> None:
     CallRecord.objects.add({key: CallCount(1, moment, moment)})
 
 
+def test_callers_are_told_of_by_the_fields_that_are_asked_for(api: APIClient) -> None:
+    count()
+    assert api.get(f"{CALLS}/callers?fields=caller").json() == [{"caller": "//example/rtio"}]
+    assert "question" in api.get(f"{CALLS}/callers").json()[0]
+    assert api.get(f"{CALLS}/callers?fields=colour").status_code == 400
+
+
 def test_calls_are_read_latest_first_and_found_by_what_they_are_about(api: APIClient) -> None:
     count()
     count(1, reason="unknown-device", subject="other")
