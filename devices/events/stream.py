@@ -24,6 +24,7 @@ from devices.events.models import NUMBERED, Event, EventStream, number
 __all__ = ["NUMBERED", "number"]
 
 READ = 1000  # rows that are looked at in one statement, however few a filter leaves
+MAX_READS = 20  # statements for one page: of more, the next page tells
 CURSOR = re.compile(r"([0-9]{1,18})-([0-9a-f]{8})\Z")
 BEGINNING = "0"  # the cursor before the first event of all
 LATEST = "latest"
@@ -65,13 +66,16 @@ def read(
 ) -> Page:
     """Return the events after a cursor, at most `limit` of them, of these kinds and groups.
 
+    Fewer, or none, where a filter leaves few of MAX_READS times READ: then there are `more`.
     `after` is a cursor, empty for the oldest event that is kept, or LATEST for none but those to
     come. Raises CursorError, or CursorGoneError where events after it are not kept any more.
     """
     stream = EventStream.objects.filter(pk=1).first() or EventStream()
     position, cursor = _place(after, stream)
     found: list[Event] = []
-    while position < stream.position and len(found) < limit:
+    for _read in range(MAX_READS):
+        if position >= stream.position or len(found) >= limit:
+            break
         rows = list(
             Event.objects.filter(position__gt=position, position__lte=stream.position).order_by(
                 "position"

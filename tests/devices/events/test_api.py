@@ -54,6 +54,20 @@ def test_events_in_pages(api: APIClient) -> None:
     assert ask(api, after=second.data["cursor"]).data["events"] == []
 
 
+def test_who_waits_for_what_a_filter_leaves_waits_through_other_events(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "READ", 2)
+    monkeypatch.setattr(stream, "MAX_READS", 1)
+    happen(5)
+    happen(1, Kind.DEVICE_DISABLED)
+    parts = ask(api, kinds="device.disabled")
+    assert (parts.data["events"], parts.data["more"]) == ([], True)
+    monkeypatch.setattr(events_api.watcher, "wait", lambda beyond, _seconds: beyond < 6)
+    found = ask(api, kinds="device.disabled", wait=10)
+    assert [event["position"] for event in found.data["events"]] == [6]
+
+
 def test_by_kind_and_group(api: APIClient, make_group: Any) -> None:
     site = make_group("site")
     lab = make_group("lab", parent=site)

@@ -42,6 +42,17 @@ def test_many_are_numbered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [stream.number() for _ in range(4)] == [4, 4, 2, 0]
 
 
+def test_a_filter_looks_at_so_many_events_for_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "READ", 3)
+    monkeypatch.setattr(stream, "MAX_READS", 2)
+    write(8)
+    write(1, Kind.DEVICE_DISABLED)
+    page = stream.read("", 5, kinds={Kind.DEVICE_DISABLED})
+    assert (positions(page), page.position, page.more) == ([], 6, True)
+    page = stream.read(page.cursor, 5, kinds={Kind.DEVICE_DISABLED})
+    assert (positions(page), page.more) == ([9], False)
+
+
 def test_a_reader_goes_on_where_it_was() -> None:
     write(5)
     page = stream.read("", 2)
