@@ -24,7 +24,7 @@ class AuthsiteConfig(AppConfig):
         from authsite.accounts import events  # noqa: F401
         from authsite.accounts.sessions import forget
         from authsite.models import ApiToken, RuleUse
-        from devices.extension_points import ENDINGS, FORGETS, PEPPERED
+        from devices.extension_points import ENDINGS, FORGETS, JOB_CHECKS, PEPPERED
         from devices.values.text import check_visible
 
         names = {User: ("username", "first_name", "last_name"), Group: ("name",)}
@@ -34,6 +34,7 @@ class AuthsiteConfig(AppConfig):
                 kept.validators.append(check_visible)
         PEPPERED["tokens"] = ApiToken
         ENDINGS.append(ApiToken.objects.ending)
+        JOB_CHECKS.append(ApiToken.objects.may_have_done)
         FORGETS["sessions"] = forget
         FORGETS["uses of tokens"] = RuleUse.objects.forget
 

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
 
-    from devices.models import Device, DeviceGroup
+    from devices.models import Device, DeviceGroup, Job
 
 
 class Place(IntEnum):
@@ -88,6 +88,11 @@ PEPPERED: "dict[str, type[Any]]" = {}
 # called; it returns how many. From devices: events, jobs, answers of the API. From authsite:
 # sessions, uses of tokens.
 FORGETS: dict[str, Callable[[datetime], int]] = {}
+
+
+# Whether what a job was asked for with may still ask for it, at a moment; one that says no refuses.
+# From authsite: the tokens of the API.
+JOB_CHECKS: "list[Callable[[Job, datetime], bool]]" = []
 
 
 class Ending(NamedTuple):

@@ -21,7 +21,7 @@ from devices.background.attempts import BackgroundThread
 from devices.background.housekeeping import Housekeeper
 from devices.credentials import hashing
 from devices.credentials.sealing import seal, unseal
-from devices.extension_points import WATCHES
+from devices.extension_points import JOB_CHECKS, WATCHES
 from devices.models import Device, Job
 from devices.models.job import LEASE, REQUIRED, JobKind, JobState
 from devices.transfer.columns import columns_of
@@ -143,6 +143,8 @@ def _do(job: Job, progress: ProgressWriter) -> None:
     origin = history.origin(history.Origin.API, user=job.owner, reason=job.reason)
     if not job.owner.is_active:
         raise ValidationError(_("The account that asked for it is disabled."))
+    if not all(may_have_done(job, timezone.now()) for may_have_done in JOB_CHECKS):
+        raise ValidationError(_("The token that asked for it may not be used any more."))
     if lost := [one for one in REQUIRED[JobKind(job.kind)] if not job.owner.has_perm(one)]:
         raise ValidationError(
             _("The account that asked for it may not do it any more: %(names)s."),

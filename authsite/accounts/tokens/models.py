@@ -83,6 +83,14 @@ class ApiTokenQuerySet(RevocableQuerySet["ApiToken"]):
             Job.objects.asked_by(*tokens).cancel(timezone.now())
         return ended
 
+    def may_have_done(self, job: Job, now: datetime) -> bool:
+        """Whether a job was asked for without a token, or with one that may be used then."""
+        kind, _space, pk = job.asked_with.partition(" ")
+        if kind != self.model.__name__:
+            return True
+        token = self.filter(pk=pk).select_related("owner__service_account__answerable").first()
+        return token is not None and token.state_at(now) is TokenOutcome.VERIFIED
+
     def of_services(self) -> "ApiTokenQuerySet":
         return self.exclude(owner__service_account=None)
 
