@@ -21,7 +21,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 
 from authsite.api.examples import samples
-from devices.api.base.views import READING
+from devices.api.base.views import ACCEPT_BROKEN, READING, VALIDATE_ONLY
 
 Schema = dict[str, Any]
 
@@ -84,6 +84,12 @@ class RegistrySchema(AutoSchema):
             return str(super().get_operation_id())
         return f"{self.get_tags()[0].replace('-', '_')}_{NAMES.get(action, action)}"
 
+    def get_filter_backends(self) -> list[Any]:
+        """Return what filters the rows of a list, or of an export, which is no list of JSON."""
+        if self.view.operation == "export":
+            return list(self.view.filter_backends)
+        return super().get_filter_backends()
+
     def get_override_parameters(self) -> list[Any]:
         """Add the headers and parameters that the base of the views reads."""
         common = (OpenApiParameter(**one) for one in self._common_parameters())
@@ -92,8 +98,11 @@ class RegistrySchema(AutoSchema):
     def _common_parameters(self) -> Iterator[Schema]:
         common = common_parts()["x-parameters"]
         if self.method not in READING:
+            if self._can_be_tried():
+                yield from common["of_tried_changes"]
             yield from common["of_changes"]
-            if self.view.asks_guards:
+            own = self.view.parameters.get(self.view.operation, ())
+            if self.view.asks_guards or ACCEPT_BROKEN in own:
                 yield from common["of_guarded_changes"]
             if self._has_version():
                 required = self.view.operation in {"partial_update", "destroy"}
@@ -121,6 +130,9 @@ class RegistrySchema(AutoSchema):
     def _names_fields(self) -> bool:
         return self.view.operation not in self.view.unnamed_fields
 
+    def _can_be_tried(self) -> bool:
+        return VALIDATE_ONLY in self.view.known_parameters()
+
     def _has_version(self) -> bool:
         """Whether the operation is about a row with an ETag."""
         return bool(getattr(self.view, "detail", False)) and hasattr(self._rows(), "Meta")
@@ -138,7 +150,10 @@ class RegistrySchema(AutoSchema):
         for status, answer in answers.items():
             answer["description"] = answer["description"] or HTTPStatus(int(status)).phrase
         if self.method not in READING:
-            _add_validation(answers)
+            if self._can_be_tried():
+                _add_validation(answers)
+            for answer in answers.values():
+                answer.setdefault("headers", {}).update(common_parts()["x-headers"]["of_changes"])
         elif self._has_version():
             answers["304"] = {"description": "The row is as `If-None-Match` says."}
             answers["304"]["headers"] = common_parts()["x-headers"]["of_rows"]["304"]
@@ -171,8 +186,6 @@ def _add_validation(answers: Schema) -> None:
     content = answer.setdefault("content", {})
     body = content.setdefault(JSON, {"schema": None})
     body["schema"] = {"anyOf": [body["schema"], described]} if body["schema"] else described
-    for answer in answers.values():
-        answer.setdefault("headers", {}).update(common_parts()["x-headers"]["of_changes"])
 
 
 class TokenScheme(OpenApiAuthenticationExtension):

@@ -14,7 +14,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied, Throttled, ValidationError
-from rest_framework.fields import ListField, get_error_detail
+from rest_framework.fields import get_error_detail
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -24,6 +24,7 @@ from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
 from devices.api.base.serializers import (
     CharField,
     IntegerField,
+    ListField,
     ModelSerializer,
     ReasonSerializer,
     Serializer,
@@ -185,6 +186,7 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
     serializer_class = DeviceSerializer
     filterset_class = DeviceFilters
     unnamed_fields = frozenset({"export"})  # its lines are those of the import's files
+    recorded = frozenset({"try_credential"})  # what it says, it says once, and the history keeps it
     permissions = {
         "enable": ("devices.change_device",),
         "disable": ("devices.change_device",),

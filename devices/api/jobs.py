@@ -28,7 +28,7 @@ from devices.api.base.serializers import (
     RowField,
     Serializer,
 )
-from devices.api.base.views import ReadMixin, RegistryViewSet
+from devices.api.base.views import ACCEPT_BROKEN, ReadMixin, RegistryViewSet
 from devices.background.jobs import DELETING, NEEDED, WRITING, sealed
 from devices.history.context import current_reason
 from devices.models import Device, DeviceGroup, Job
@@ -109,7 +109,10 @@ class JobViewSet(ReadMixin, RegistryViewSet):
         "import_devices": REQUIRED[JobKind.IMPORT_DEVICES],
         "delete_devices": REQUIRED[JobKind.DELETE_DEVICES],
     }
-    parameters = {"import_devices": ("format", *OPTIONS)}
+    parameters = {
+        "import_devices": ("format", *OPTIONS, ACCEPT_BROKEN),
+        "delete_devices": (ACCEPT_BROKEN,),
+    }
 
     def get_queryset(self) -> QuerySet[Job]:
         return Job.objects.defer("content").filter(asked_with=self._asks)
@@ -200,7 +203,7 @@ class JobViewSet(ReadMixin, RegistryViewSet):
             owner=owner,
             asked_with=self._asks,
             reason=current_reason(),
-            parameters={**parameters, "accept_broken": self.flag("accept_broken_assertions")},
+            parameters={**parameters, "accept_broken": self.flag(ACCEPT_BROKEN)},
             **fields,
         )
         response = self.created(job)

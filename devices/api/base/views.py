@@ -90,6 +90,7 @@ class ApiView(APIView):
     permissions: ClassVar[Mapping[str, Sequence[str]]] = {}
     parameters: ClassVar[Mapping[str, Sequence[str]]] = {}  # of an address, by operation
     asks_guards = True  # whether what it does can turn a decision about commands
+    recorded: ClassVar[frozenset[str]] = frozenset()  # operations that are never only tried
     names_row = False  # whether a body names a row that there may not be; an address, by its `{id}`
     changing = False  # whether this request runs in a transaction of its own
 
@@ -107,7 +108,7 @@ class ApiView(APIView):
         known = set(self.parameters.get(self.operation, ()))
         if self.request.method not in READING:
             known |= {VALIDATE_ONLY, ACCEPT_BROKEN}
-        return known
+        return known if self.operation not in self.recorded else known - {VALIDATE_ONLY}
 
     def get_exception_handler(self) -> Callable[..., Any]:
         return problems.handle
@@ -194,10 +195,11 @@ class ApiView(APIView):
     def because(self, said: str = "", *, field: str = "") -> AbstractContextManager[None]:
         """Put into the history who asks and why; the name of the token stands before the reason.
 
-        One that is too long is told of the field of the body that says it, else of the header.
+        Where nothing is said, the header's reason is kept. One that is too long is told of the
+        field of the body that says it, else of the header.
         """
         token = f"[{self.request.auth}]" if self.request.auth is not None else ""
-        reason = " ".join(filter(None, (token, said.strip())))
+        reason = " ".join(filter(None, (token, said.strip() or self._reason().strip())))
         try:
             check_reason(reason)
         except ReasonTooLong as error:
@@ -240,7 +242,7 @@ class ApiView(APIView):
                 return answer
         self.changing = True
         try:
-            with transaction.atomic(), self.because(self._reason()):
+            with transaction.atomic(), self.because():
                 watches = [watch() for watch in WATCHES] if self.asks_guards else []
                 response = handler(request, *args, **kw)
                 is_done = is_success(response.status_code)

@@ -5,9 +5,11 @@ import re
 from io import StringIO
 
 import pytest
+from django.contrib.auth.models import User
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
 from django.test import Client
+from rest_framework.test import APIClient
 
 from authsite.middleware import POLICY
 from devices.api.base.idempotency import HEADER as IDEMPOTENCY_KEY, REPLAYED
@@ -53,6 +55,32 @@ def test_its_parameters_are_those_of_the_code(client: Client) -> None:
     pages = {one["name"]: one["schema"] for one in listed["parameters"]}
     assert pages["limit"] == PAGE_SIZE
     assert "cursor" in pages
+
+
+def test_each_operation_describes_the_parameters_that_it_takes(
+    client: Client, django_user_model: type[User]
+) -> None:
+    asks = APIClient()
+    asks.force_authenticate(django_user_model.objects.create_superuser("admin"))
+    for path, item in client.get("/api/openapi.json").json()["paths"].items():
+        if not path.startswith("/api/v1/"):
+            continue
+        for method, operation in item.items():
+            parameters = operation.get("parameters", ())
+            described = {one["name"] for one in parameters if one["in"] == "query"}
+            ask = getattr(asks, method)
+            told = ask(path.replace("{id}", "1"), query_params={"none": "1"}).json()["errors"]
+            taken = {*re.findall(r"\w+", told[0]["detail"].partition("There are: ")[2])}
+            # Which operations can break an assertion, is described; all take that it is accepted.
+            assert taken - {ACCEPT_BROKEN} == described - {ACCEPT_BROKEN}, path
+            assert described <= taken, path
+
+
+def test_jobs_describe_that_they_may_break_an_assertion(client: Client) -> None:
+    paths = client.get("/api/openapi.json").json()["paths"]
+    for name in ("import-devices", "delete-devices"):
+        parameters = paths[f"/api/v1/jobs/{name}"]["post"]["parameters"]
+        assert ACCEPT_BROKEN in {one["name"] for one in parameters}
 
 
 def test_its_problems_are_those_of_the_code(client: Client) -> None:

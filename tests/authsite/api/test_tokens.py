@@ -77,6 +77,18 @@ def test_the_history_names_the_owner_and_the_token(make_device: Any) -> None:
     assert not change.enabled
 
 
+@pytest.mark.parametrize(("body", "kept"), [({}, "stolen"), ({"reason": "lost"}, "lost")])
+def test_the_history_keeps_the_header_s_reason_where_the_body_has_none(
+    body: dict[str, str], kept: str, make_device: Any
+) -> None:
+    path = f"{DEVICES}/{make_device().pk}/disable"
+    owner = owner_of("Operator")
+    _token, text = ApiToken.objects.issue(owner=owner, name="ci", scopes=[VIEW, CHANGE])
+    headers = {"Change-Reason": "stolen"}
+    assert client_of(text).post(path, body, format="json", headers=headers).status_code == 200
+    assert Device.history.latest("history_id").history_change_reason == f"[ci] {kept}"
+
+
 def test_a_token_disables_devices_of_its_group_and_so_many(
     make_device: Any, make_group: Any
 ) -> None:

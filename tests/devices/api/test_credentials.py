@@ -224,6 +224,13 @@ def test_tries_a_credential(api: APIClient, make_device: Any, settings: Any) -> 
         assert post(api, "devices/try-credential", body).status_code == 400
 
 
+def test_a_try_that_leaves_no_trace_cannot_be_had(api: APIClient, make_device: Any) -> None:
+    body = {"device": make_device("known").identifier, "secret": "guessed"}
+    refused = post(api, "devices/try-credential?validate_only=true", body)
+    assert refused.json()["errors"][0]["parameter"] == "validate_only"
+    assert "verified" not in refused.data
+
+
 def test_groups_hold_devices(api: APIClient, make_device: Any) -> None:
     site = post(api, "groups", {"name": "Site"}).data
     house = post(api, "groups", {"name": "House", "parent": site["id"]})
