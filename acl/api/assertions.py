@@ -60,9 +60,7 @@ class AssertionSerializer(ModelSerializer):
 class LinesSerializer(Serializer):
     """Assertions to check, saved or not; without any, those that are saved."""
 
-    texts = ListField(
-        child=CharField(max_length=1000), required=False, max_length=MAX_CHECKED
-    )
+    texts = ListField(child=CharField(max_length=1000), required=False, max_length=MAX_CHECKED)
 
 
 class BrokenSerializer(Serializer):
