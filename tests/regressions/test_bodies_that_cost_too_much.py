@@ -16,7 +16,7 @@ from tests.devices.api.conftest import api, client_of
 __all__ = ["api", "client_of"]  # fixtures that live elsewhere
 
 TOO_MANY = 1001
-LISTS = {
+LISTS: dict[str, dict[str, Any]] = {
     "decide": {"requests": [{}] * TOO_MANY},
     "what-if": {"change": "create", "requests": [{}] * TOO_MANY},
     "assertions/check": {"texts": [1] * TOO_MANY},
@@ -34,7 +34,7 @@ LISTS = {
 def test_of_a_list_that_is_too_long_no_value_is_read(
     path: str, api: APIClient, make_group: Any
 ) -> None:
-    body: dict[str, Any] = LISTS[path]
+    body = LISTS[path]
     answer = api.post(f"/api/v1/{path.format(group=make_group().pk)}", body, format="json")
     (name,) = (name for name, value in body.items() if isinstance(value, list))
     assert answer.status_code == 400
@@ -54,7 +54,7 @@ class Name(str):
 
 def test_a_name_that_stands_twice_is_found_in_one_pass() -> None:
     count = 1000
-    pairs = [(Name(n), n) for n in range(count)]
+    pairs: list[tuple[str, Any]] = [(Name(n), n) for n in range(count)]
     pairs.append((Name(count - 1), 0))
     with pytest.raises(DuplicateNameError) as raised:
         named_once(pairs)

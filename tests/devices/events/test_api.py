@@ -63,7 +63,7 @@ def test_who_waits_for_what_a_filter_leaves_waits_through_other_events(
     happen(1, Kind.DEVICE_DISABLED)
     parts = ask(api, kinds="device.disabled")
     assert (parts.data["events"], parts.data["more"]) == ([], True)
-    monkeypatch.setattr(events_api.watcher, "wait", lambda beyond, _seconds: beyond < 6)
+    monkeypatch.setattr(waiting.watcher, "wait", lambda beyond, _seconds: beyond < 6)
     found = ask(api, kinds="device.disabled", wait=10)
     assert [event["position"] for event in found.data["events"]] == [6]
 
