@@ -38,7 +38,14 @@ from authsite.accounts.tokens.service_account import check_free
 from authsite.roles import EFFECTIVE
 from devices.admin.base.forms import CurrentForm, RowsField
 from devices.admin.base.mixins import ReadOnlyMixin, SaveChangedFieldsMixin
-from devices.admin.base.pages import OwnPagesMixin, confirmation, is_confirmed, is_key, own_page
+from devices.admin.base.pages import (
+    OwnPagesMixin,
+    confirmation,
+    is_confirmed,
+    is_key,
+    own_page,
+    say_done,
+)
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.models.dependants import links, undeletable
@@ -392,7 +399,7 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
         for user in queryset:
             self.log_change(request, user, "Logged out everywhere.")
         text = ngettext("%(n)d session ended.", "%(n)d sessions ended.", ended)
-        self.message_user(request, text % {"n": ended}, messages.SUCCESS)
+        say_done(request, text % {"n": ended}, ended)
         return None
 
     def has_remove_factors_permission(self, request: HttpRequest) -> bool:
@@ -423,5 +430,5 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
         for user in queryset:
             self.log_change(request, user, "Removed the second factors.")
         text = ngettext("%(n)d account changed.", "%(n)d accounts changed.", changed)
-        self.message_user(request, text % {"n": changed}, messages.SUCCESS)
+        say_done(request, text % {"n": changed}, changed)
         return None

@@ -142,13 +142,14 @@ class RevokeAll(Revoke):
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
         return devices.filter(has_unrevoked_credential())
 
-    def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> str:
+    def apply(self, devices: Any, given: dict[str, Any], *, by: str) -> tuple[str, int]:
         keys, certificates = revoke_credentials(devices, by=by, reason=given["reason"])
         many = ngettext("%(n)d certificate", "%(n)d certificates", certificates)
-        return _("Revoked: %(keys)s, %(certificates)s.") % {
+        text = _("Revoked: %(keys)s, %(certificates)s.") % {
             "keys": ngettext("%(n)d key", "%(n)d keys", keys) % {"n": keys},
             "certificates": many % {"n": certificates},
         }
+        return text, keys + certificates
 
     def text_of_one(self, row: Device) -> str:
         text = _(

@@ -21,7 +21,7 @@ from devices.admin.base.filters import bounded_count_text, counts
 from devices.admin.base.forms import RowsField
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin
-from devices.admin.base.pages import DetailPageMixin, is_key, own_page
+from devices.admin.base.pages import DetailPageMixin, is_key, own_page, say_done
 from devices.admin.base.widgets import SuggestedRows
 from devices.admin.panels import panels_of
 from devices.extension_points import Panel, Place
@@ -55,6 +55,9 @@ class MembersForm(forms.Form):
     devices = RowsField(
         label=gettext_lazy("Devices"),
         queryset=Device.objects.all(),
+        error_messages={
+            "required": gettext_lazy("Choose the devices that come into the group.")
+        },
         widget=SuggestedRows(PreSharedKey._meta.get_field("device"), admin.site),
     )
 
@@ -183,16 +186,16 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
         leaving = request.POST.get("leaves", "")
         if is_key(leaving):
             left = Device.objects.filter(pk=leaving).remove_from_group(group)
-            text = ngettext("%(n)d device removed.", "%(n)d devices removed.", left) % {"n": left}
-            messages.success(request, text)
+            text = ngettext("%(n)d device removed.", "%(n)d devices removed.", left)
+            say_done(request, text % {"n": left}, left)
         else:
             form = MembersForm(request.POST)
             if form.is_valid():
                 joined = form.cleaned_data["devices"].add_to_group(group)
                 text = ngettext("%(n)d device added.", "%(n)d devices added.", joined)
-                messages.success(request, text % {"n": joined})
+                say_done(request, text % {"n": joined}, joined)
             else:
-                messages.error(request, _("Choose the devices that come into the group."))
+                messages.error(request, " ".join(form.errors["devices"]))
         return redirect("admin:devices_devicegroup_change", group.pk)
 
     @own_page("tree/", needs="view")

@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _, gettext_lazy, ngettext
 from devices.admin.base.forms import CurrentForm
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import CountsDeletedMixin, ReadOnlyMixin
-from devices.admin.base.pages import OwnPagesMixin, form_page, own_page
+from devices.admin.base.pages import OwnPagesMixin, form_page, own_page, say_done
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.events.kinds import Kind
@@ -296,7 +296,7 @@ class DeliveryAdmin(OwnPagesMixin, ReadOnlyMixin):
         """Have them sent again, under the ids that they had."""
         count = Delivery.objects.filter(pk__in=queryset.values("pk")).resend()
         text = ngettext("%(n)d event is sent again.", "%(n)d events are sent again.", count)
-        self.message_user(request, text % {"n": count}, messages.SUCCESS)
+        say_done(request, text % {"n": count}, count)
 
 
 @admin.register(Event)

@@ -16,7 +16,14 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from devices import history
 from devices.admin.base.forms import LineInput
-from devices.admin.base.pages import OwnPagesMixin, confirmation, form_page, set_digest, url_name
+from devices.admin.base.pages import (
+    OwnPagesMixin,
+    confirmation,
+    form_page,
+    say_done,
+    set_digest,
+    url_name,
+)
 
 MAX_SHOWN = 20  # devices that a confirmation lists by name
 
@@ -58,9 +65,10 @@ class BulkChange:
         """
         raise NotImplementedError
 
-    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> str:
-        """Make the change; return what was done, with its counts."""
-        return str(self.done % {**given, "n": self.change(rows, given, by=by)})
+    def apply(self, rows: Any, given: dict[str, Any], *, by: str) -> tuple[str, int]:
+        """Make the change; return what was done, with its counts, and how many rows it changed."""
+        count = self.change(rows, given, by=by)
+        return str(self.done % {**given, "n": count}), count
 
     def goes_with(self, rows: Any) -> list[str]:
         """Return what else is changed or deleted with the rows, in words."""
@@ -226,10 +234,10 @@ class BulkActionsMixin(OwnPagesMixin):
         reason = given.get("reason", "")
         try:
             with history.origin(history.Origin.ADMIN, reason=reason):
-                done = change.apply(rows, given, by=request.user.get_username())
+                done, count = change.apply(rows, given, by=request.user.get_username())
         except ValidationError as error:
             messages.error(request, " ".join(error.messages))
             return False
-        may_undo = offers_undo and change.can_be_undone
-        messages.success(request, with_undo(done) if may_undo else done)
+        may_undo = count and offers_undo and change.can_be_undone
+        say_done(request, with_undo(done) if may_undo else done, count)
         return True

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import IO, Any, TypeVar, cast
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.core.exceptions import PermissionDenied
@@ -68,6 +68,11 @@ def site_page(
     """Return a page of the admin site, with what all its pages show."""
     context = {**site.each_context(request), **context}
     return TemplateResponse(request, template, context, status=status, headers=headers)
+
+
+def say_done(request: HttpRequest, text: str, count: int) -> None:
+    """Say what was done to `count` rows; where that is none, as after others, it is no success."""
+    messages.add_message(request, messages.SUCCESS if count else messages.WARNING, text)
 
 
 def download(file: IO[bytes], name: str, kind: Format) -> FileResponse:

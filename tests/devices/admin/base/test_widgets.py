@@ -48,6 +48,16 @@ def test_devices_join_a_group_by_their_identifiers(admin_client: Client) -> None
     assert {str(device) for device in group.devices.all()} == {"lamp-1", "lamp-2"}
 
 
+def test_a_device_that_cannot_join_a_group_is_named(admin_client: Client) -> None:
+    address = "/admin/devices/devicegroup/{}/members/"
+    address = address.format(DeviceGroup.objects.get(name="Shenzhen").pk)
+    answer = admin_client.post(address, {"devices-typed": "lamp-1\r\nlmap-2"}, follow=True)
+    (message,) = answer.context["messages"]
+    assert (message.level_tag, "lmap-2" in str(message)) == ("error", True)
+    answer = admin_client.post(address, {}, follow=True)
+    assert "Choose the devices" in str(*answer.context["messages"])
+
+
 def test_a_device_keeps_its_groups_beside_those_that_are_typed(admin_client: Client) -> None:
     device = Device.objects.get(identifier="lamp-1")
     berlin = DeviceGroup.objects.get(name="Berlin, north")
