@@ -297,3 +297,34 @@ def test_one_device_is_switched_on_its_own_page(admin_client: Client, make_devic
         admin_client.post(address)
         device.refresh_from_db()
         assert device.enabled is expected
+
+
+@pytest.mark.parametrize("changed", ["disable", "revoke_credentials", "revoke", "leaves"])
+def test_what_somebody_else_did_before_is_no_success(
+    admin_client: Client, make_device: Factory, make_group: Callable[..., DeviceGroup], changed: str
+) -> None:
+    device, group = make_device(), make_group()
+    device.groups.add(group)
+    key, _secret = PreSharedKey.objects.issue(device=device)
+    address = {
+        "leaves": f"/admin/devices/devicegroup/{group.pk}/members/",
+        "revoke": f"/admin/devices/presharedkey/{key.pk}/revoke/",
+    }.get(changed, f"{LIST}{device.pk}/{changed}/")
+    for level in ("success", "warning"):
+        answer = admin_client.post(address, {"leaves": device.pk, "reason": "x"}, follow=True)
+        assert [message.level_tag for message in answer.context["messages"]] == [level]
+
+
+@pytest.mark.parametrize("page", ["delete", "revoke", "history"])
+def test_a_credential_is_named_with_its_device(
+    admin_client: Client, make_device: Factory, page: str
+) -> None:
+    device = make_device("lamp-in-the-yard")
+    key, _secret = PreSharedKey.objects.issue(device=device, label="factory")
+    pinned = Certificate.objects.register(
+        device=device, presented=pki.issue("lamp").pem, label="factory"
+    )
+    for row in (key, pinned):
+        address = f"/admin/devices/{row._meta.model_name}/{row.pk}/{page}/"
+        text = admin_client.get(address).content.decode()
+        assert "<h2><bdi>lamp-in-the-yard</bdi></h2>" in text
