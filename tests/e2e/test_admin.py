@@ -169,3 +169,21 @@ def test_pages_fit_a_phone_and_the_night(color_scheme: str, path: str, open_page
     else:
         assert background > 0.75
         assert heading < 0.5
+
+
+@pytest.mark.parametrize("theme", ["dark", "auto"])
+def test_a_page_is_printed_dark_on_light_and_without_what_is_clicked(
+    open_page: OpenPage, theme: str
+) -> None:
+    page = open_page("/admin/devices/device/1/change/", color_scheme="dark")
+    page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
+    page.reload()
+    expect(page.locator("#nav-sidebar")).to_be_visible()
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).colorScheme") == "light"
+    ink = page.evaluate("getComputedStyle(document.body).color.match(/\\d+/g).map(Number)")
+    assert max(ink) < 64
+    for clicked in ("#header", "#nav-sidebar", ".breadcrumbs", ".head-actions", ".row-foot a"):
+        expect(page.locator(clicked).first).to_be_hidden()
+    expect(page.locator("h1")).to_be_visible()
+    expect(page.locator("table.credentials").first).to_be_visible()
