@@ -55,9 +55,7 @@ class MembersForm(forms.Form):
     devices = RowsField(
         label=gettext_lazy("Devices"),
         queryset=Device.objects.all(),
-        error_messages={
-            "required": gettext_lazy("Choose the devices that come into the group.")
-        },
+        error_messages={"required": gettext_lazy("Choose the devices that come into the group.")},
         widget=SuggestedRows(PreSharedKey._meta.get_field("device"), admin.site),
     )
 
@@ -195,7 +193,7 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
                 text = ngettext("%(n)d device added.", "%(n)d devices added.", joined)
                 say_done(request, text % {"n": joined}, joined)
             else:
-                messages.error(request, " ".join(form.errors["devices"]))
+                messages.error(request, " ".join(map(str, form.errors["devices"])))
         return redirect("admin:devices_devicegroup_change", group.pk)
 
     @own_page("tree/", needs="view")
