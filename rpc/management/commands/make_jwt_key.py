@@ -1,4 +1,6 @@
+import re
 import time
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,17 @@ from django.core.management.base import CommandError, CommandParser
 from devices.management.base import RegistryCommand
 from devices.management.files import FileRefused, new_file
 from rpc.rtio import tokens
+
+KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")  # as JWT_SIGNING_KEYS takes it
+
+
+def key_id(text: str) -> str:
+    """Return what a key may be called: the server would not start with any other id."""
+    if not KEY_ID.fullmatch(text):
+        raise ArgumentTypeError(
+            f"“{text}” is no id of up to 32 letters, digits, dots, hyphens and underscores"
+        )
+    return text
 
 
 class Command(RegistryCommand):
@@ -19,6 +32,7 @@ class Command(RegistryCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--id",
+            type=key_id,
             default=time.strftime("%Y%m%d", time.gmtime()),
             help="what the key is called (default: today, %(default)s)",
         )

@@ -82,6 +82,24 @@ def test_setting_may_hold_two_keys_of_different_ids(
         Environment(tmp_path / "no.env").signing_keys("X_KEYS")
 
 
+@pytest.mark.parametrize(
+    "key_id", ["a:b", "a,b", "", " a", "ä", "-a", "a" * 33, "a\n", "a", "1.2_3-"]
+)
+def test_id_of_a_key_is_one_that_the_setting_takes(
+    key_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("X_KEYS", tokens.setting(key_id, Ed25519PrivateKey.generate()))
+    try:
+        taken = list(Environment(tmp_path / "no.env").signing_keys("X_KEYS")) == [key_id]
+    except ImproperlyConfigured:
+        taken = False
+    if taken:
+        assert made(f"--id={key_id}")["id"] == key_id
+    else:
+        with pytest.raises(CommandError, match="no id"):
+            made(f"--id={key_id}")
+
+
 def test_key_that_openssl_makes_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The line between BEGIN and END of its file is the setting."""
     line = tokens.setting("x", Ed25519PrivateKey.generate())
