@@ -18,8 +18,6 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from django.conf import settings
-from django.http import HttpRequest
-from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import (
     APIException,
     AuthenticationFailed,
@@ -72,7 +70,6 @@ class Caller(NamedTuple):
 
     identifier: str | None
     address: str | None = None
-    is_authenticated: bool = True
 
 
 class Claim(NamedTuple):
@@ -85,7 +82,7 @@ class Claim(NamedTuple):
 NO_CLAIM = Claim()
 
 
-class BackendCaller(BaseAuthentication):
+class BackendCaller:
     """Lets the backend in: by a frame's key, HTTP Basic, a certificate, or its source address.
 
     Every credential that is presented must hold, even from a backend network. Raises
@@ -93,13 +90,7 @@ class BackendCaller(BaseAuthentication):
     is known but is no backend, or speaks for another entity.
     """
 
-    def authenticate(self, request: HttpRequest) -> tuple[Caller, None]:
-        """Return the caller of a request whose body says nothing of its sender."""
-        return self.caller_of(request.META, NO_CLAIM), None
-
-    def authenticate_header(self, request: HttpRequest | None = None) -> str:
-        """Return the challenge of a 401."""
-        return 'Basic realm="authsite", charset="UTF-8"'
+    challenge = 'Basic realm="authsite", charset="UTF-8"'  # of a 401
 
     def caller_of(self, meta: Mapping[str, Any], claim: Claim) -> Caller:
         """Return the caller; `claim` is what the body says of its sender."""

@@ -21,15 +21,7 @@ from devices.database.statements import MustWait
 from devices.verdicts import Outcome
 from rpc import journal
 from rpc.authentication import NO_CLAIM, BackendCaller, Caller, Claim, claimed, source_address
-from rpc.codec import (
-    BodyCutOff,
-    BodyTooLarge,
-    NotJson,
-    Reply,
-    decode,
-    encode,
-    read_body,
-)
+from rpc.codec import BodyCutOff, BodyTooLarge, NotJson, Reply, decode, encode, read_body
 from rpc.commands import execution, frames
 from rpc.commands.execution import Plan
 from rpc.commands.frames import Frame, InvalidFrame, Result
@@ -91,8 +83,8 @@ class MachineView(APIView):
 
     `dispatch` answers Django; a server that knows `respond` calls it with the WSGI environment,
     since Django's request and response objects cost as much as the check itself. Of REST framework
-    stay APIView, authentication, exceptions and the hook for failures. Nothing is negotiated:
-    machines send no headers for it, or wrong ones (`rpc.codec`).
+    stay APIView, exceptions and the hook for failures. Nothing is negotiated: machines send no
+    headers for it, or wrong ones (`rpc.codec`).
 
     A subclass says how a request is read (`read`), answered (`answer`) and refused (`refuse`), and
     keeps nothing of it: one instance answers all, and what is known of a request is in its
@@ -201,8 +193,8 @@ class MachineView(APIView):
             reply = reply._replace(more=(("Allow", "POST"),))
         elif isinstance(exc, APIException):
             if exc.status_code == frames.UNAUTHORIZED:
-                challenge = self.authenticator.authenticate_header()
-                reply = reply._replace(more=(("WWW-Authenticate", challenge),))
+                more = (("WWW-Authenticate", self.authenticator.challenge),)
+                reply = reply._replace(more=more)
         elif isinstance(exc, UNREACHABLE):
             outages.note(f"{type(self).__name__} failed", exc)
             if not isinstance(exc, NoSlotError):
@@ -240,6 +232,13 @@ class RtioView(MachineView):
 
     method: str
     codes: ClassVar[Mapping[str, str]]  # what each says
+    failures: ClassVar[Mapping[str, str]] = {  # the codes that say the same of most questions
+        "BAD_REQUEST": (
+            "Not a JSON object; a field missing or of the wrong type; `id` out of its range; with "
+            "HTTP 401, 403 or 413: the caller is not allowed, or the body is too large."
+        ),
+        "INTERNAL_SERVER_ERROR": "The database cannot be reached, or something unexpected.",
+    }
     nothing: ClassVar[Mapping[str, object] | None] = None  # beside a code that is no success
     deviceid_length = range(30, 41)  # characters
     body_limit = 64 * 1024
@@ -311,11 +310,7 @@ class DeviceVerifier(RtioView):
             "device, too many failures, or a secret that is not 3 to 128 characters long."
         ),
         "METHOD_NOT_ALLOWED": "`method` is not `verify`; with HTTP 405: not a POST.",
-        "BAD_REQUEST": (
-            "Not a JSON object; a field missing or of the wrong type; `id` out of its range; with "
-            "HTTP 401, 403 or 413: the caller is not allowed, or the body is too large."
-        ),
-        "INTERNAL_SERVER_ERROR": "The database cannot be reached, or something unexpected.",
+        **RtioView.failures,
     }
     devicesecret_length = range(3, 129)
 

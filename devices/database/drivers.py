@@ -23,9 +23,7 @@ from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 
-from devices.database.deadlines import SECONDS, Deadline, Overdue
-
-__all__ = ["Overdue", "for_cursor", "is_lost", "run"]
+from devices.database.deadlines import SECONDS, Deadline
 
 Rows = list[tuple[Any, ...]]
 Driver = psycopg.Connection[Any]

@@ -60,7 +60,15 @@ class Slots:
             self._free.put([self.another(alias) for alias in aliases])
 
     def another(self, alias: str) -> BaseDatabaseWrapper:
-        return _connection(alias, self._session, self._deadline)
+        """Return one more connection as the slots have them, not opened yet."""
+        own = connections[alias]
+        del connections[alias]  # so that the next look-up makes another one
+        connection, connections[alias] = connections[alias], own
+        connection.execute_wrapper(guard(self._deadline)).__enter__()  # for good
+        connection.inc_thread_sharing()  # by one thread after another
+        if self._session and connection.vendor == "postgresql":
+            connection.settings_dict = _with_session(connection.settings_dict, self._session)
+        return connection
 
     def acquire(self) -> None:
         """Wait for a slot and let this thread's queries use its connections."""
@@ -136,19 +144,6 @@ def _is_overdue(connection: BaseDatabaseWrapper) -> bool:
     """Whether it leads to a server that has not answered in time since it was opened."""
     since = deadlines.overdue.get(getattr(connection, "server", ("", 0)), 0.0)
     return getattr(connection, "opened", inf) < since
-
-
-def _connection(
-    alias: str, session: Mapping[str, str | int] | None, deadline: float
-) -> BaseDatabaseWrapper:
-    own = connections[alias]
-    del connections[alias]  # so that the next look-up makes another one
-    connection, connections[alias] = connections[alias], own
-    connection.execute_wrapper(guard(deadline)).__enter__()  # for good
-    connection.inc_thread_sharing()  # by one thread after another
-    if session and connection.vendor == "postgresql":
-        connection.settings_dict = _with_session(connection.settings_dict, session)
-    return connection
 
 
 def _with_session(config: Mapping[str, Any], session: Mapping[str, str | int]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def execute(
         if not is_altered and not drivers.is_lost(connection):
             raise
         connection.close()
-        if not was_open or isinstance(error.__cause__, drivers.Overdue):
+        if not was_open or isinstance(error.__cause__, deadlines.Overdue):
             raise
         return drivers.run(connection, sql, parameters, seconds)
 

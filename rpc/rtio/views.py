@@ -26,11 +26,7 @@ class HubConfiger(RtioView):
     codes: ClassVar[Mapping[str, str]] = {
         "OK": "The routes, and the CRC-32 of their text.",
         "METHOD_NOT_ALLOWED": "`method` is not `getconfig`; with HTTP 405: not a POST.",
-        "BAD_REQUEST": (
-            "Not a JSON object; a field missing or of the wrong type; `id` out of its range; with "
-            "HTTP 401, 403 or 413: the caller is not allowed, or the body is too large."
-        ),
-        "INTERNAL_SERVER_ERROR": "The database cannot be reached, or something unexpected.",
+        **RtioView.failures,
     }
 
     def ask(self, content: Mapping[str, Any], exchange: Exchange) -> Asked:
