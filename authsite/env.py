@@ -6,6 +6,7 @@ variable, and take `maybe` for False.
 """
 
 import base64
+import io
 import logging
 import os
 import re
@@ -25,6 +26,8 @@ PEPPER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
 HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
 PEPPER_MIN_BYTES = 32
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?\Z")
+HOST_PATTERN = re.compile(r"\*|\[[0-9A-Fa-f:.]+\]|\.?[A-Za-z0-9_-][A-Za-z0-9._-]*")
+ASSIGNMENT = re.compile(r"(export )?[A-Za-z_0-9]+=")  # as django-environ reads a line of `.env`
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 POSTGRES_PORT = "5432"
 DATABASES = frozenset({"sqlite", "postgres", "postgresql", "psql", "pgsql"})
@@ -56,13 +59,37 @@ def starts_tls(addresses: str, *, wanted: bool) -> bool:
     return is_plain and wanted
 
 
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
+
+
 class Environment(environ.FileAwareEnv):
     """The environment of the process, over an optional file of defaults (`.env`)."""
 
     def __init__(self, dotenv: Path) -> None:
+        """Read the file; raises ImproperlyConfigured for one that cannot be read as a whole.
+
+        django-environ goes on without such a file, and without each line that it does not take.
+        """
         super().__init__()
-        if dotenv.exists():
-            environ.Env.read_env(dotenv)  # never overrides what the process was given
+        try:
+            text = dotenv.read_text("utf-8-sig")
+        except FileNotFoundError:
+            return
+        except (OSError, UnicodeDecodeError) as error:
+            raise ImproperlyConfigured(f"{dotenv} cannot be read: {_reason(error)}") from error
+        lines = [
+            (number, line)
+            for number, line in enumerate(text.splitlines(), 1)
+            if line.strip() and not line.lstrip().startswith("#")
+        ]
+        for number, line in lines:  # it may hold a secret: it is not repeated
+            if not ASSIGNMENT.match(line):
+                raise ImproperlyConfigured(
+                    f"{dotenv}, line {number}, is not NAME=value without spaces before the value."
+                )
+        # Never overrides what the process was given.
+        environ.Env.read_env(io.StringIO("\n".join(line for _number, line in lines)))
 
     def text(self, name: str, default: str | None = None, *, how: str = "") -> str:
         """Return the value of `name`, or the content of the file that `name_FILE` names.
@@ -70,12 +97,13 @@ class Environment(environ.FileAwareEnv):
         Raises ImproperlyConfigured, ending in `how`, where there is neither value nor default.
         """
         try:
-            value = str(self.ENVIRON[name]).strip()
+            value = str(self.ENVIRON[name]).removeprefix("\ufeff").strip()
         except KeyError:
             value = ""
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            file = os.environ[f"{name}_FILE"]
             raise ImproperlyConfigured(
-                f"{name}_FILE cannot be read: {error.filename}: {error.strerror}"
+                f"{name}_FILE cannot be read: {file}: {_reason(error)}"
             ) from error
         if value:
             return value
@@ -86,6 +114,17 @@ class Environment(environ.FileAwareEnv):
     def words(self, name: str) -> list[str]:
         """Return a comma-separated value as a list without empty items."""
         return [word for item in self.text(name, "").split(",") if (word := item.strip())]
+
+    def hosts(self, name: str) -> list[str]:
+        """Return a list of host names as Django takes them: no scheme, no port, no path."""
+        hosts = self.words(name)
+        for host in hosts:
+            if not HOST_PATTERN.fullmatch(host):
+                raise ImproperlyConfigured(
+                    f"{name} must list host names such as registry.example or [2001:db8::1], "
+                    f"without https:// and without a port; {host!r} is not one."
+                )
+        return hosts
 
     def choice(self, name: str, choices: Collection[str], default: str = "") -> str:
         """Return one of the choices; the first is the default unless another is given."""
@@ -250,15 +289,22 @@ class Environment(environ.FileAwareEnv):
         wants (`?target_session_attrs=read-write`) is connected to.
         """
         url = self.text(name, default)
-        scheme, _, rest = url.partition(":")
-        if scheme not in DATABASES:
+        scheme, separator, rest = url.partition("://")
+        if scheme not in DATABASES or not separator:
             raise ImproperlyConfigured(
                 f"{name} must be a URL such as postgres://user@host/name or sqlite:////path."
             )
-        place, slash, path = rest.removeprefix("//").partition("/")
+        place, slash, path = rest.partition("/")
         account, at, hosts = place.rpartition("@")
         if "," not in hosts:
-            return dict(self.db_url_config(url))
+            try:
+                return dict(self.db_url_config(url))
+            except ValueError:  # which may quote the password
+                raise ImproperlyConfigured(
+                    f"{name} must be a URL such as postgres://user:password@host:5432/name: its "
+                    "port is none, or a password has characters such as / and ? as they are; they "
+                    "are written as %2F and %3F."
+                ) from None
         found = [HOST.match(host) for host in hosts.split(",")]
         if scheme == "sqlite" or not all(found):
             raise ImproperlyConfigured(

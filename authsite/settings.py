@@ -24,7 +24,7 @@ SECRET_KEY = env.text(
 PEPPERS = env.peppers("PEPPERS")
 
 DEBUG = env.flag("DEBUG", default=False)
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 
 # Who may ask the machine endpoints without a credential, and whose forwarding header is believed.

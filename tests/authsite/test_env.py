@@ -246,3 +246,53 @@ def test_a_header_that_is_believed_has_one_spelling(make_env: MakeEnv) -> None:
     for wrong in ("Remote-User", "Remote_User", "Remote User"):
         with pytest.raises(ImproperlyConfigured, match="X_HEADER must be"):
             make_env(X_HEADER=wrong).plain_header("X_HEADER")
+
+
+@pytest.mark.parametrize(
+    "line", ["STAFF_SECOND_FACTOR = required", " HTTPS=on", "BACKEND-NETWORKS=10.0.0.0/8", "x"]
+)
+def test_a_line_of_the_file_that_would_be_ignored_stops_the_start(
+    line: str, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"# mine\n\n  # mine, too\n{line}\n")
+    with pytest.raises(ImproperlyConfigured, match=r"\.env, line 4, is not NAME=value") as error:
+        Environment(file)
+    assert line.partition("=")[2].strip() not in str(error.value) or not line.strip(" x")
+
+
+def test_a_file_that_cannot_be_read_stops_the_start(make_env: MakeEnv, tmp_path: Path) -> None:
+    folder, binary, marked = tmp_path / "folder", tmp_path / "binary", tmp_path / "marked"
+    folder.mkdir()
+    binary.write_bytes(b"X_KEY=\xff\n")
+    with pytest.raises(ImproperlyConfigured, match="folder cannot be read: Is a directory"):
+        Environment(folder)
+    with pytest.raises(ImproperlyConfigured, match="binary cannot be read: it is not UTF-8"):
+        Environment(binary)
+    with pytest.raises(ImproperlyConfigured, match=r"X_BINARY_FILE .*/binary: it is not UTF-8"):
+        make_env(X_BINARY_FILE=str(binary)).text("X_BINARY")
+    marked.write_bytes(b"\xef\xbb\xbfsecret\r\n")  # as some editors of Windows save it
+    assert make_env(X_OTHER_FILE=str(marked)).text("X_OTHER") == "secret"
+
+
+def test_a_database_url_with_a_bare_password_is_named_and_not_repeated(make_env: MakeEnv) -> None:
+    for password in ("hunter/2", "hunter?2"):
+        with pytest.raises(ImproperlyConfigured, match=r"X_DB must be a URL .* %2F") as error:
+            make_env(X_DB=f"postgres://me:{password}@db/name").database("X_DB", default="")
+        assert "hunter" not in str(error.value)
+        assert error.value.__suppress_context__
+    with pytest.raises(ImproperlyConfigured, match="X_DB must be a URL"):
+        make_env(X_DB="sqlite:db.sqlite3").database("X_DB", default="")  # "b.sqlite3" otherwise
+
+
+def test_hosts_are_names_without_scheme_and_port(make_env: MakeEnv) -> None:
+    right = "registry.example,.example.org,[2001:db8::1],10.0.0.1,*,my_host"
+    assert make_env(X_HOSTS=right).hosts("X_HOSTS") == right.split(",")
+    for wrong in (
+        "https://registry.example",
+        "registry.example:8443",
+        "a.example/x",
+        "2001:db8::1",
+    ):
+        with pytest.raises(ImproperlyConfigured, match="without https:// and without a port"):
+            make_env(X_HOSTS=f"a.example,{wrong}").hosts("X_HOSTS")
