@@ -6,6 +6,7 @@ such a file is refused.
 """
 
 import base64
+import fcntl
 import os
 import re
 import secrets
@@ -17,6 +18,7 @@ from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 OWN = ("DATABASE_URL", "ALLOWED_HOSTS", "BACKEND_NETWORKS")  # what a demo's .env never sets
+NOTHING = r"""[ \t]*(''|"")?[ \t]*$"""  # what stands behind the equals sign of an empty value
 HEADING = (
     "# Keys made by `make`. Back PEPPERS up, apart from the database; .env.example explains.\n"
 )
@@ -36,9 +38,8 @@ KEYS: dict[str, Callable[[], str]] = {"SECRET_KEY": _secret_key, "PEPPERS": _pep
 
 def is_set(text: str, name: str) -> bool:
     """Return whether the text of an `.env` gives a value, or a file that holds it."""
-    return bool(
-        re.search(rf"^[ \t]*(export[ \t]+)?{name}(_FILE)?[ \t]*=[ \t]*\S", text, re.MULTILINE)
-    )
+    given = rf"^[ \t]*(export[ \t]+)?{name}(_FILE)?[ \t]*=(?!{NOTHING})"
+    return re.search(given, text, re.MULTILINE) is not None
 
 
 def missing(text: str) -> list[str]:
@@ -56,7 +57,7 @@ def add(text: str, names: list[str]) -> str:
     for name in names:
         line = f"{name}={KEYS[name]()}\n"
         # The first line of a name counts, so that an empty one must not stay above the new one.
-        empty = re.compile(rf"^[ \t]*(export[ \t]+)?{name}[ \t]*=[ \t]*(\n|\Z)", re.MULTILINE)
+        empty = re.compile(rf"^[ \t]*(export[ \t]+)?{name}[ \t]*={NOTHING}\n?", re.MULTILINE)
         text, count = empty.subn(line, text, count=1)
         if not count:
             added.append(line)
@@ -78,8 +79,17 @@ def write(path: Path, text: str) -> None:
 
 
 def main(words: list[str], folder: Path = BASE_DIR) -> int:
-    """Add what is missing and say so; return the exit code."""
+    """Add what is missing and say so, one process at a time; return the exit code."""
     path = (folder / ".env").resolve()  # a link to the file stays one
+    held = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)  # two that begin together would make two sets of keys
+        return _add_missing(path, words, folder)
+    finally:
+        os.close(held)
+
+
+def _add_missing(path: Path, words: list[str], folder: Path) -> int:
     text = path.read_text() if path.exists() else ""
     own = any(is_set(text, name) for name in OWN)
     names = missing(text)
@@ -107,4 +117,7 @@ def _say(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (OSError, UnicodeDecodeError) as error:
+        sys.exit(_say(f".env cannot be read or written: {error}"))

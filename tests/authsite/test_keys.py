@@ -1,7 +1,12 @@
 """`python -m authsite.keys`: an `.env` gets the keys that it lacks, and loses nothing."""
 
+import fcntl
 import os
+import shutil
 import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from unittest import mock
 
@@ -43,6 +48,7 @@ def is_pepper(text: str) -> bool:
         "SECRET_KEY=\nPEPPERS=\n",
         "export SECRET_KEY=\nPEPPERS = ",
         "SECRET_KEY=\n",
+        "SECRET_KEY=''\nexport PEPPERS=\"\"",
         Path(keys.BASE_DIR, ".env.example").read_text(),
     ],
 )
@@ -59,7 +65,7 @@ def test_both_keys_are_made_where_there_are_none(text: str | None, tmp_path: Pat
     assert is_pepper(made["PEPPERS"])
     kept = (tmp_path / ".env").read_text().splitlines()
     for line in (text or "").splitlines():
-        assert line in kept or line.rstrip().endswith("=")
+        assert line in kept or line.rstrip(" '\"").endswith("=")
 
 
 def test_only_the_missing_one_is_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,3 +164,33 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
     assert (tmp_path / ".env").is_symlink()
     assert "SECRET_KEY=" in (tmp_path / "shared" / "env").read_text()
+
+
+def test_two_that_begin_together_make_one_set_of_keys(tmp_path: Path) -> None:
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    second = threading.Thread(target=keys.main, args=(["--demo"], tmp_path))
+    second.start()
+    second.join(0.2)
+    assert not (tmp_path / ".env").exists(), "it waits for whoever began before"
+    (tmp_path / ".env").write_text("SECRET_KEY=first\nPEPPERS=of:another\n")
+    os.close(other)
+    second.join(10)
+    assert (tmp_path / ".env").read_text() == "SECRET_KEY=first\nPEPPERS=of:another\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [("folder", "Is a directory"), ("binary", "can't decode")]
+)
+def test_a_file_that_cannot_be_read_is_said_in_a_line(kind: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "authsite").mkdir()
+    script = shutil.copy(keys.__file__, tmp_path / "authsite")
+    if kind == "folder":
+        (tmp_path / ".env").mkdir()
+    else:
+        (tmp_path / ".env").write_bytes(b"\xff")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(".env cannot be read or written: ")
+    assert why in done.stderr
+    assert done.stderr.count("\n") == 1
