@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -169,6 +170,31 @@ def test_what_cannot_be_served_is_refused(
 
     assert error.value.returncode == 2
     assert not executed
+
+
+@pytest.mark.parametrize(
+    ("host", "metrics_host"), [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "0.0.0.0"), ("::", "::1")]
+)
+def test_metrics_take_no_share_of_the_servers_port(
+    host: str, metrics_host: str, executed: list[str], settings: Any
+) -> None:
+    settings.METRICS_HOST, settings.METRICS_PORT = metrics_host, free_port()
+    with pytest.raises(CommandError, match="METRICS_PORT is the server's own port") as error:
+        call_command("serve", host=host, port=settings.METRICS_PORT)
+    assert error.value.returncode == 2
+    assert not executed
+
+
+def test_a_port_of_metrics_in_use_is_refused(
+    executed: list[str], taken: int, settings: Any
+) -> None:
+    settings.METRICS_HOST, settings.METRICS_PORT = "127.0.0.1", taken
+    with pytest.raises(CommandError, match="Choose another with METRICS_PORT or METRICS_HOST"):
+        call_command("serve", port=free_port())
+    assert not executed
+    settings.METRICS_HOST, settings.METRICS_PORT = "localhost", free_port()
+    with pytest.raises(Executed):
+        call_command("serve", port=free_port())
 
 
 @pytest.mark.parametrize("value", ["soon", "nan", "-1", "1e9"])

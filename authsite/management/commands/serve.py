@@ -87,7 +87,9 @@ class Command(BaseCommand):
             raise CommandError(
                 f"DRAIN_SECONDS must be a number of seconds from 0 to {MAX_DRAIN}", returncode=2
             )
-        self._check_free(host, port)
+        _check_free(_family(host), host, port, "--port or PORT")
+        if settings.METRICS_PORT:
+            _check_metrics(host, port)
         if not settings.JWT_SIGNING_KEYS:
             self.stdout.write("JWT_SIGNING_KEYS is not set: /jwtissuer is off (docs/rtio.md).")
         for complaint in pooler.complaints():
@@ -114,30 +116,39 @@ class Command(BaseCommand):
         program = [sys.executable, "-m", "authsite.operations.server", json.dumps(options)]
         os.execv(sys.executable, program)  # noqa: S606
 
-    @staticmethod
-    def _check_free(host: str, port: int) -> None:
-        """Refuse an address that something listens on.
 
-        The workers share their port (SO_REUSEPORT), so that a second server of the same user
-        would start beside the first and silently take half of its connections.
-        """
+def _family(host: str) -> socket.AddressFamily:
+    try:
+        return socket.AF_INET if ip_address(host).version == 4 else socket.AF_INET6  # noqa: PLR2004
+    except ValueError:
+        raise CommandError(f"--host must be an IP address, not {host!r}", returncode=2) from None
+
+
+def _check_metrics(host: str, port: int) -> None:
+    """Refuse an address of the metrics that is the server's, or that something listens on."""
+    metrics, number = settings.METRICS_HOST, settings.METRICS_PORT
+    if number == port and (metrics == host or {metrics, host} & WILDCARDS.keys()):
+        raise CommandError(f"METRICS_PORT is the server's own port {port}", returncode=2)
+    family = socket.AF_INET6 if ":" in metrics else socket.AF_INET  # it may be a name
+    _check_free(family, metrics, number, "METRICS_PORT or METRICS_HOST")
+
+
+def _check_free(family: socket.AddressFamily, host: str, port: int, chosen_by: str) -> None:
+    """Refuse an address that something listens on.
+
+    The workers share their port (SO_REUSEPORT), so that a second server of the same user
+    would start beside the first and silently take half of its connections.
+    """
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            family = socket.AF_INET if ip_address(host).version == 4 else socket.AF_INET6  # noqa: PLR2004
-        except ValueError:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             raise CommandError(
-                f"--host must be an IP address, not {host!r}", returncode=2
+                f"cannot listen on {host} port {port}: {why}. Choose another with {chosen_by}.",
+                returncode=2,
             ) from None
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except (OSError, OverflowError) as error:
-                why = error.strerror if isinstance(error, OSError) else error
-                raise CommandError(
-                    f"cannot listen on {host} port {port}: {why}. Choose another with --port "
-                    "or PORT.",
-                    returncode=2,
-                ) from None
 
 
 def _drain_seconds() -> float:
