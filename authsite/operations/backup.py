@@ -64,6 +64,9 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def manifest_of(file: Path) -> Path:
+    """Return where the manifest of a backup lies; raises BackupError for `/`, which has no name."""
+    if not file.name:
+        raise BackupError(f"{file} is a folder: name a file")
     return file.with_name(f"{file.name}.json")
 
 
@@ -220,11 +223,12 @@ def _tables_of(database: sqlite3.Connection) -> list[str]:
 
 def _restore_sqlite(file: Path, manifest: Manifest, replace: str | None) -> None:
     """Put a copy in the place of the database, with nothing of the old one beside it."""
-    target = _database_file()
+    named = _database_file()
+    target = named.resolve()  # a link to the database stays one, and its log lies beside the file
     connections.close_all()
     if target.exists() and target.stat().st_size:
-        if _holds_tables(target) and replace != target.name:
-            raise _not_empty(target.name)
+        if _holds_tables(target) and replace != named.name:
+            raise _not_empty(named.name)
         _end_write_ahead_log(target)
     with new_file(target, replace=True) as part:
         shutil.copyfile(file, part)

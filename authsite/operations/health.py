@@ -78,14 +78,13 @@ class Readiness:
             with self._slots:
                 self._question()
                 self._check_migrations()
+            self._peppers = peppers = self._peppers or PepperWatch()
         except (DatabaseError, InterfaceError) as error:
             reason = " ".join(str(error).split())
             raise NotReadyError(f"{type(error).__name__}: {reason}") from error
-        if self._peppers is None:
-            self._peppers = PepperWatch()
-        if missing := self._peppers.missing():
+        if missing := peppers.missing():
             raise NotReadyError(f"keys in use need the peppers {', '.join(sorted(missing))}")
-        return self._peppers
+        return peppers
 
     def _check_migrations(self) -> None:
         """Look for migrations that are not applied; once there are none, that stays so."""

@@ -148,6 +148,20 @@ def test_what_is_not_empty_is_lost_only_by_its_name(
 
 
 @pytest.mark.skipif(POSTGRES, reason="a file of SQLite")
+def test_a_link_to_the_database_stays_one(
+    taken: tuple[Path, dict[str, Any]], migrated: Server
+) -> None:
+    database = Path(migrated.database_url.removeprefix("sqlite:///"))
+    (database.parent / "volume").mkdir()
+    held = database.rename(database.parent / "volume" / "registry")
+    database.symlink_to(held)
+    done = manage(migrated, "restore", taken[0], "--replace", database.name)
+    assert done.returncode == 0, done.stderr
+    assert database.is_symlink()
+    assert manage(migrated, "show_device", "cfa09baa-4913-4ad7-a936-2e26f9671b05").returncode == 0
+
+
+@pytest.mark.skipif(POSTGRES, reason="a file of SQLite")
 def test_no_log_of_another_database_is_read_with_a_restored_one(
     taken: tuple[Path, dict[str, Any]], migrated: Server
 ) -> None:
@@ -243,6 +257,10 @@ def test_one_process_at_a_time_writes_a_backup_and_a_killed_one_leaves_nothing(
 
 
 def test_what_is_no_registry_or_no_file_is_not_backed_up(empty: Server, tmp_path: Path) -> None:
+    for command in ("backup", "restore"):
+        refused = manage(empty, command, "/")
+        assert refused.returncode == 1
+        assert refused.stderr == "CommandError: / is a folder: name a file\n"
     if not POSTGRES:
         Path(empty.database_url.removeprefix("sqlite:///")).touch()
     refused = manage(empty, "backup", tmp_path / "file")

@@ -122,3 +122,16 @@ def test_metrics_are_told_to_their_networks_alone(
     assert int(said[0].split()[0]) == status
     assert (dict(said[1])["Content-Type"] == metrics.MEDIA_TYPE) is (status == 200)
     assert (b"authsite_" in b"".join(answer)) is (status == 200)
+
+
+def test_a_database_that_fails_at_the_first_look_at_peppers_is_not_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> frozenset[str]:
+        raise OperationalError("gone")
+
+    judged = readiness()
+    with monkeypatch.context() as broken:
+        broken.setattr(health, "missing_peppers", fail)
+        assert judged.state() is State.UNAVAILABLE
+    assert judged.state() is State.READY
