@@ -7,10 +7,9 @@ are made and changed by superusers in the admin and on the command line alone. (
 from collections.abc import Iterable
 from typing import Any
 
-from django.contrib.auth.models import Group, Permission, User, UserManager
+from django.contrib.auth.models import Group, User, UserManager
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import Q
 from django.utils.translation import gettext as _, gettext_lazy
 
 from authsite.accounts.tokens.service_account import (
@@ -19,6 +18,7 @@ from authsite.accounts.tokens.service_account import (
     check_held,
     names_of,
     new_account,
+    permissions_of,
 )
 
 
@@ -36,7 +36,8 @@ class AccountQuerySet(models.QuerySet["Account"]):
         `maker` gives it no role that could do more than the maker could. None is somebody with
         access to the machine. It logs in by single sign-on, or after `changepassword`.
         """
-        account = new_account(self.model, username, **fields)
+        roles = list(roles)
+        account = new_account(self.model, username, is_staff=bool(roles), **fields)
         with transaction.atomic():
             account.save()
             account.set_roles(roles, maker=maker)
@@ -102,8 +103,7 @@ class Account(User):
 
     def enable(self, *, maker: Holder | None = None) -> None:
         """Let it log in again; raises ValidationError where it may do what `maker` may not."""
-        own = Permission.objects.filter(Q(group__user=self.pk) | Q(user=self.pk))
-        check_held(maker, names_of(own))
+        check_held(maker, permissions_of(self))
         if not self.is_active:
             with transaction.atomic():
                 self.is_active = True

@@ -100,6 +100,12 @@ def test_a_disabled_account_hands_over_its_services(kim: User) -> None:
     assert [one["owner"] for one in answer("list_tokens")["tokens"]] == ["factory"]
 
 
+def test_whoever_has_no_role_may_not_log_in() -> None:
+    created = answer("create_user", "kim")
+    assert (created["staff"], created["roles"]) == (False, [])
+    assert answer("set_roles", "kim", "Viewer")["staff"] is True
+
+
 def test_the_last_superuser_stays(admin_user: User) -> None:
     assert "the last active superuser" in run("disable_user", "admin", code=1)[1]
     User.objects.create_superuser("second")

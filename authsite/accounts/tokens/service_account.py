@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.signals import pre_save
 from django.dispatch import receiver
 from django.utils.translation import gettext as _, gettext_lazy
@@ -134,6 +134,11 @@ def names_of(permissions: "QuerySet[Permission]") -> set[str]:
     """Return permissions as they are named: `devices.change_device`."""
     pairs = permissions.order_by().values_list("content_type__app_label", "codename")
     return {f"{app}.{codename}" for app, codename in pairs}
+
+
+def permissions_of(user: User) -> set[str]:
+    """Return what an account may do by its roles and by itself, whether or not it is enabled."""
+    return names_of(Permission.objects.filter(Q(group__user=user.pk) | Q(user=user.pk)))
 
 
 def check_held(user: Holder | None, permissions: Iterable[str]) -> None:

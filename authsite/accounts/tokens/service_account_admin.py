@@ -17,6 +17,7 @@ from authsite.accounts.tokens.service_account import (
     check_free,
     check_held,
     names_of,
+    permissions_of,
 )
 from devices.admin.base.forms import CurrentForm, LineInput, RowsField
 from devices.admin.base.history import RecordedAdmin
@@ -85,6 +86,13 @@ class ServiceAccountForm(CurrentForm):
             if role not in had:
                 check_held(self.maker, names_of(role.permissions.all()))
         return roles
+
+    def clean_enabled(self) -> bool:
+        """Enable nothing that could do more than whoever enables it."""
+        enabled: bool = self.cleaned_data["enabled"]
+        if enabled and not self.instance.user.is_active:
+            check_held(self.maker, permissions_of(self.instance.user))
+        return enabled
 
     def _current(self, name: str) -> Any:
         if name == "roles":

@@ -1,11 +1,10 @@
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from authsite.accounts.tokens.service_account import new_account
+from authsite.accounts.account import Account
 from authsite.management.accounts import AccountCommand
 
 
@@ -25,13 +24,13 @@ class Command(AccountCommand):
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        roles = self.roles(options["role"])
-        user = new_account(User, options["username"], email=options["email"], is_staff=True)
+        user: Account = Account.objects.create_account(
+            options["username"], roles=self.roles(options["role"]), email=options["email"]
+        )
         if options["password_stdin"]:
             password = self.secret_from_stdin()
             validate_password(password, user)
             user.set_password(password)
-        user.save()
-        user.groups.set(roles)
+            user.save(update_fields=["password"])
         text = f"Created {user.get_username()}, {', '.join(options['role']) or 'without a role'}."
         self.answer(options, text, self.described(user))

@@ -271,6 +271,26 @@ def test_a_service_account_is_made_and_kept() -> None:
     assert ApiToken.objects.verify(text, None, timezone.now()).outcome == "revoked"
 
 
+def test_nobody_enables_a_service_that_may_do_more_than_they_may(
+    service: ServiceAccount, admin_client: Client
+) -> None:
+    _sam, client = staff("sam", "Security")
+    address = f"{ACCOUNTS}{service.pk}/change/"
+    kept = inputs(client.get(address))
+    del kept["enabled"]
+    assert client.post(address, kept).status_code == 302, "everybody may take away"
+    enabled = inputs(client.get(address)) | {"enabled": "on"}
+    refused = client.post(address, enabled)
+    assert "sam does not have these permissions" in refused.content.decode()
+    service.user.refresh_from_db()
+    assert not service.user.is_active
+    assert admin_client.post(address, enabled).status_code == 302
+    service.user.refresh_from_db()
+    assert service.user.is_active
+    purposeful = inputs(client.get(address)) | {"purpose": "audits"}
+    assert client.post(address, purposeful).status_code == 302, "what is enabled may stay so"
+
+
 def test_lists_cost_as_many_statements_for_many_rows(
     service: ServiceAccount, admin_client: Client, django_assert_max_num_queries: Any
 ) -> None:
