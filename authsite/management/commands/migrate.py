@@ -38,6 +38,14 @@ class Command(migrate.Command):
             help=f"PostgreSQL: how often to try (default: {ATTEMPTS}, for about three minutes)",
         )
 
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Exit with 2 where the database does not answer: checks of models ask it, too."""
+        try:
+            connections[options["database"]].ensure_connection()
+        except OperationalError as error:
+            raise CommandError(f"the registry cannot be asked: {error}", returncode=2) from error
+        return super().execute(*args, **options)
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Migrate; exit with 1 where a lock was not had in all attempts."""
         connection = connections[options["database"]]
