@@ -25,6 +25,21 @@ def staff_give_a_second_factor(**_kwargs: Any) -> list[CheckMessage]:
 
 
 @register(Tags.security, deploy=True)
+def hosts_are_named(**_kwargs: Any) -> list[CheckMessage]:
+    """Warn of staff's pages that answer under any name: addresses and passkeys follow it."""
+    if "*" not in settings.ALLOWED_HOSTS:
+        return []
+    return [
+        checks.Warning(
+            "ALLOWED_HOSTS holds *: staff's pages answer under every name that a stranger chooses, "
+            "and lead on to it.",
+            hint="List the host names that staff's browsers use.",
+            id="authsite.W002",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
 def tls_is_ended_somewhere(**_kwargs: Any) -> list[CheckMessage]:
     """Warn of a redirect to https where no proxy ends TLS."""
     if not settings.HTTPS or settings.TRUSTED_PROXIES:

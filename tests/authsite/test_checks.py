@@ -21,6 +21,14 @@ def test_a_password_alone_is_told(settings: Any, policy: str, is_told: bool) -> 
 
 
 @pytest.mark.parametrize(
+    ("hosts", "is_told"), [(["a.example", "*"], True), ([".a.example"], False)]
+)
+def test_hosts_that_anybody_names_are_told(settings: Any, hosts: list[str], is_told: bool) -> None:
+    settings.ALLOWED_HOSTS = hosts
+    assert ("authsite.W002" in told()) is is_told
+
+
+@pytest.mark.parametrize(
     ("https", "proxies", "is_told"),
     [(True, (), True), (True, (ip_network("10.0.0.1/32"),), False), (False, (), False)],
 )
