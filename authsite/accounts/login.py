@@ -17,8 +17,10 @@ from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django_otp import login as otp_login
 
 from authsite.accounts import second_factor
+from devices.admin.base import reauthentication
 from devices.admin.base.pages import site_page
 from rpc.authentication import source_address
 
@@ -104,6 +106,18 @@ def password_is_recent(request: HttpRequest) -> bool:
     """Whether the password was given within the last STAFF_CONFIRM_SECONDS."""
     given: float = request.session.get(PASSWORD_AT, 0)
     return 0 <= time.time() - given < settings.STAFF_CONFIRM_SECONDS
+
+
+def record_second_factor(request: HttpRequest, factor: Any) -> None:
+    """Record that the account's second factor was just given, after its password.
+
+    Whoever had the session's key before, with the password alone, has it no more.
+    """
+    otp_login(request, factor)
+    request.session.cycle_key()
+    forget_failures(request, request.user)
+    if password_is_recent(request):
+        reauthentication.confirm(request)
 
 
 @receiver(user_logged_in)

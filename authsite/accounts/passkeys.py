@@ -70,7 +70,12 @@ class BeginRegistration(RegistrationMixin, BeginCredentialRegistrationView):
 
 
 class CompleteRegistration(RegistrationMixin, CompleteCredentialRegistrationView):
-    pass
+    """Register a passkey, which counts as given: the session goes on under a new key."""
+
+    def post(self, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        answer: HttpResponseBase = super().post(*args, **kwargs)
+        self.request.session.cycle_key()
+        return answer
 
 
 class BeginAuthentication(StaffOnlyMixin, BeginCredentialAuthenticationView):
@@ -81,10 +86,7 @@ class CompleteAuthentication(StaffOnlyMixin, CompleteCredentialAuthenticationVie
     """Verify a passkey as the second factor of the account that gave its password."""
 
     def complete_auth(self, device: Any) -> None:
-        super().complete_auth(device)
-        login.forget_failures(self.request, self.request.user)
-        if login.password_is_recent(self.request):
-            reauthentication.confirm(self.request)
+        login.record_second_factor(self.request, device)
 
 
 VIEWS: dict[str, tuple[Any, str]] = {

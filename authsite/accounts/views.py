@@ -206,10 +206,7 @@ class AccountPages(admin.AdminSite):
             code = form.cleaned_data["code"]
             verified: Any = authenticate(request, username=user.get_username(), code=code)
             if verified is not None:
-                otp_login(request, verified.otp_device)
-                login.forget_failures(request, request.user)
-                if login.password_is_recent(request):
-                    reauthentication.confirm(request)
+                login.record_second_factor(request, verified.otp_device)
                 return HttpResponseRedirect(wanted_page(request))
             form.add_error("code", _why_refused(second_factor.wait_after(user, code)))
         return self._page(
@@ -235,8 +232,7 @@ class AccountPages(admin.AdminSite):
 
     @method_decorator(never_cache)
     def factors(self, request: HttpRequest) -> HttpResponse:
-        user = self._enrolling(request)
-        return self._factors(request, user)
+        return self._factors(request, self._enrolling(request))
 
     @method_decorator([never_cache, sensitive_post_parameters()])
     @recently_authenticated
@@ -249,8 +245,12 @@ class AccountPages(admin.AdminSite):
             app = second_factor.finish_enrolment(user, request.session, code)
             if app is not None:
                 otp_login(request, app)
+                request.session.cycle_key()
                 messages.success(request, _("Your app is set up. Its codes are asked from now on."))
-                return self._codes_or_factors(request, user)
+                if second_factor.recovery_device(user) is not None:
+                    return HttpResponseRedirect(reverse("admin:factors"))
+                codes = second_factor.issue_recovery_codes(user)
+                return self._factors(request, user, codes=codes)
             form.add_error("code", _("This is not the code that the app shows now. Try the next."))
         pending = second_factor.begin_enrolment(user, request.session)
         return self._page(
@@ -278,12 +278,6 @@ class AccountPages(admin.AdminSite):
         user = self._enrolling(request)
         second_factor.remove(user, request.POST.get("factor", ""))
         messages.success(request, _("Removed."))
-        return HttpResponseRedirect(reverse("admin:factors"))
-
-    def _codes_or_factors(self, request: HttpRequest, user: Any) -> HttpResponse:
-        """Show recovery codes to an account that has none yet."""
-        if second_factor.recovery_device(user) is None:
-            return self._factors(request, user, codes=second_factor.issue_recovery_codes(user))
         return HttpResponseRedirect(reverse("admin:factors"))
 
     def _factors(

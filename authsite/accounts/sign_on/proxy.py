@@ -10,10 +10,10 @@ from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponseBase
 
 from authsite.accounts import login, second_factor
-from authsite.accounts.login import client_address
 from authsite.accounts.sign_on import sessions
 from authsite.accounts.sign_on.models import ExternalIdentity, Person
-from authsite.accounts.sign_on.refusals import Reason, SignOnRefused, refusal_page
+from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
+from authsite.accounts.sign_on.views import refused
 from devices.admin.base import reauthentication
 from rpc.authentication import is_within
 
@@ -39,9 +39,8 @@ class ProxySignOn:
             try:
                 _sign_on(request)
             except SignOnRefused as refusal:
-                logger.warning("Sign-on refused, from %s: %s", client_address(request), refusal)
                 request.user = AnonymousUser()  # the proxy says so, whatever the session says
-                return refusal_page(request, refusal).render()
+                return refused(request, refusal).render()
         return self.get_response(request)
 
 
@@ -76,7 +75,7 @@ def _header(request: HttpRequest, header: str) -> str:
     if not value:
         return ""
     if not is_within(request.META.get("REMOTE_ADDR") or "", settings.TRUSTED_PROXIES):
-        logger.warning("%s came from %s, no proxy of ours", header, client_address(request))
+        logger.warning("%s came from %s, no proxy of ours", header, login.client_address(request))
         return ""
     try:
         return str(value.encode("latin-1").decode())  # a server hands bytes on as Latin-1

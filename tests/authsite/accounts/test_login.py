@@ -337,6 +337,29 @@ def test_who_has_an_app_gives_its_code(client: Client, kim: User) -> None:
     assert client.get(answer.headers["Location"]).status_code == 200
 
 
+def key_of(client: Client) -> str:
+    """Return the session key that the browser of a client holds."""
+    return client.cookies["sessionid"].value
+
+
+@pytest.mark.usefixtures("required")
+@pytest.mark.parametrize("enrols", [True, False])
+def test_a_key_from_before_the_second_factor_opens_nothing(kim: User, enrols: bool) -> None:
+    stranger, staff = Client(), Client()  # one knows the password, and plants the session's key
+    device = None if enrols else app(kim)
+    sign_in(stranger)
+    staff.cookies["sessionid"] = key_of(stranger)
+    if device is None:
+        staff.get("/admin/second-factor/app/")
+        code = code_of(TOTPDevice.objects.get())
+        staff.post("/admin/second-factor/app/", {"code": code})
+    else:
+        staff.post("/admin/second-factor/", {"code": code_of(device)})
+    assert staff.get("/admin/").status_code == 200
+    assert key_of(staff) != key_of(stranger)
+    assert stranger.get("/admin/").status_code == 302
+
+
 @pytest.mark.usefixtures("optional")
 def test_a_code_works_once(client: Client, kim: User) -> None:
     device = app(kim)
