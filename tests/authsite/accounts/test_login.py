@@ -10,7 +10,7 @@ from axes.models import AccessAttempt
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, identify_hasher
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
@@ -18,6 +18,7 @@ from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_otp_webauthn.models import WebAuthnCredential
+from django_otp_webauthn.views import CompleteCredentialRegistrationView
 
 from authsite.accounts import login, second_factor
 from devices.admin.base.reauthentication import CONFIRMED_AT, recently_authenticated
@@ -358,6 +359,20 @@ def test_a_key_from_before_the_second_factor_opens_nothing(kim: User, enrols: bo
     assert staff.get("/admin/").status_code == 200
     assert key_of(staff) != key_of(stranger)
     assert stranger.get("/admin/").status_code == 302
+
+
+@pytest.mark.usefixtures("optional")
+def test_a_passkey_that_is_registered_gives_the_session_a_new_key(
+    client: Client, kim: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered = CompleteCredentialRegistrationView  # what a browser proves to it: tests/e2e
+    monkeypatch.setattr(registered, "post", lambda *_given: JsonResponse({}))
+    sign_in(client)
+    before = key_of(client)
+    address = "/admin/passkeys/registration/complete/"
+    assert client.post(address, "{}", content_type="application/json").status_code == 200
+    assert key_of(client) != before
+    assert client.get("/admin/").status_code == 200
 
 
 @pytest.mark.usefixtures("optional")
