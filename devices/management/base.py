@@ -75,8 +75,8 @@ def named(text: str) -> str:
 
 
 def number(text: str) -> int:
-    """Return a number that counts rows, or is that of one."""
-    if not re.fullmatch(r"[0-9]{1,19}", text) or not 0 < int(text) <= BigIntegerField.MAX_BIGINT:
+    """Return a number that counts rows, or is that of one; a database can hold the next, too."""
+    if not re.fullmatch(r"[0-9]{1,19}", text) or not 0 < int(text) < BigIntegerField.MAX_BIGINT:
         raise ArgumentTypeError(f"“{text}” is no number such as 1 or 250")
     return int(text)
 
@@ -325,7 +325,7 @@ class RegistryCommand(BaseCommand):
 
     def devices(self, addresses: Sequence[str]) -> list[Device]:
         """Return the devices that addresses name; ends with 1 where one is not registered."""
-        return [self.device(address) for address in dict.fromkeys(addresses)]
+        return list(dict.fromkeys(map(self.device, addresses)))  # two may name the same
 
 
 class ChangeCommand(RegistryCommand):

@@ -16,6 +16,7 @@ from django.db import OperationalError
 
 from authsite.models import ApiToken
 from devices.authentication import authenticate
+from devices.history import ChangeType, history_of
 from devices.management.base import RegistryCommand, duration, moment
 from devices.models import Certificate, Device, PreSharedKey
 from tests.support import pki
@@ -118,6 +119,14 @@ def test_verify_says_why_and_leaves_no_trace(make_device: Factory) -> None:
     assert "no such device" in printed
     _, complaint = run("verify", "//h/a.b.c", "--secret-stdin", stdin="x", code=2)
     assert "%2E" in complaint
+
+
+def test_standard_input_is_not_read_twice(make_device: Factory) -> None:
+    make_device("x")
+    _, complaint = run(
+        "verify", "x", "--secret-stdin", "--certificate", "-", stdin="secret\n", code=2
+    )
+    assert "not both" in complaint
 
 
 def test_verify_tries_a_certificate_or_both(make_device: Factory, tmp_path: Path) -> None:
@@ -254,6 +263,15 @@ def test_pepper_status_counts_and_fails_on_a_lost_pepper(
 
 
 # --- Devices and groups ----------------------------------------------------------------------
+
+
+def test_a_device_that_is_named_twice_is_changed_once(make_device: Factory) -> None:
+    device = make_device("//h/x")
+    printed, _ = run("disable_device", "//h/x", "//h/x.ui")
+    assert printed == "Disabled //h/x.\n"
+    assert answer("delete_device", "//h/x", "//h/x.ui")["identifiers"] == ["//h/x"]
+    changes = history_of(Device).objects.filter(id=device.pk)
+    assert changes.filter(history_type=ChangeType.DELETED).count() == 1
 
 
 def test_devices_are_listed_and_shown(make_device: Factory, make_group: Any) -> None:
@@ -455,6 +473,7 @@ def test_a_signal_ends_a_command_as_an_error_does(
         ("import_permissions", "x.yaml", "--expect", ""),
         ("list_devices", "--limit", "-5"),
         ("list_devices", "--limit", "99999999999999999999"),
+        ("list_devices", "--limit", "9223372036854775807"),
         ("list_rules", "--device", ""),
         ("list_tokens", "--owner", ""),
         ("delete_rule", "99999999999999999999"),

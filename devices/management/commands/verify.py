@@ -34,6 +34,8 @@ class Command(RegistryCommand):
             raise CommandError(str(error), returncode=2) from error
         if not options["secret_stdin"] and options["certificate"] is None:
             raise CommandError("give --secret-stdin, --certificate or both", returncode=2)
+        if options["secret_stdin"] and options["certificate"] == "-":
+            raise CommandError("standard input holds one of them, not both", returncode=2)
         secret = self.secret_from_stdin() if options["secret_stdin"] else None
         file = options["certificate"]
         certificate = self.certificate(file) if file is not None else None
