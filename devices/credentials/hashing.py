@@ -38,9 +38,11 @@ ARGON2_LANES = 1
 ARGON2_SALT_BYTES = 16
 ARGON2_HASH_BYTES = 32
 ARGON2_PREFIX = f"$argon2id$v=19$m={ARGON2_MEMORY_KIB},t={ARGON2_ITERATIONS},p={ARGON2_LANES}$"
-# A salt of 16 bytes and a hash of 32, in base64 without padding.
+# A salt of 16 bytes and a hash of 32, in base64 without padding: bits that are left over are 0.
 ARGON2_PHC = re.compile(
-    r"\$argon2id\$v=19\$m=([1-9]\d{0,6}),t=([1-9]\d?),p=([1-9])\$[\w+/]{22}\$[\w+/]{43}", re.ASCII
+    r"\$argon2id\$v=19\$m=([1-9]\d{0,6}),t=([1-9]\d?),p=([1-9])"
+    r"\$[A-Za-z0-9+/]{21}[AQgw]\$[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]",
+    re.ASCII,
 )
 
 

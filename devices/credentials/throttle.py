@@ -210,6 +210,8 @@ class HashQueue:
                 finish = partial(job.set_result, job.work())
             except Exception as failure:  # noqa: BLE001 - raised in each of the threads
                 finish = partial(job.set_exception, failure)
+            except BaseException as failure:  # noqa: BLE001 - a panic of Rust code, say
+                finish = partial(job.set_exception, RuntimeError(repr(failure)))
             with self._lock:
                 del self._jobs[job.question]
             finish()

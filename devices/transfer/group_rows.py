@@ -36,6 +36,7 @@ class GroupRows:
         self._found = findings
         self._create = create
         self._rows: dict[str, GroupRow] = {}
+        self._levels: dict[str, int] = {}  # of those in rows, as the file makes the tree
         self._missing: dict[str, list[int]] = {}  # and the rows that name them
         self.pks: dict[str, int] = {}  # of those that the registry has
         self.new: set[str] = set()  # that rows only name
@@ -115,6 +116,7 @@ class GroupRows:
             if above not in parents:
                 self.new.add(above)
             above = parents.get(above, "")
+        self._levels[one.name] = len(path)
         if above in path:
             message = _("A group cannot lie within itself or a group below it.")
             self._found.add_problem(one.row, "parent", message, one.parent, group=True)
@@ -138,14 +140,7 @@ class GroupRows:
         """Save groups, upper ones before those within them, so that every place is checked."""
         for name in sorted(self.new):
             self.pks[name] = DeviceGroup.objects.create(name=name).pk
-        saved: set[str] = set()
-
-        def save(one: GroupRow) -> None:
-            if one.name in saved:
-                return
-            saved.add(one.name)
-            if one.parent in self._rows:
-                save(self._rows[one.parent])
+        for one in sorted(self._rows.values(), key=lambda row: self._levels[row.name]):
             group = DeviceGroup.objects.filter(name=one.name).first() or DeviceGroup(name=one.name)
             if one.parent is not None:
                 group.parent = DeviceGroup.objects.get(name=one.parent) if one.parent else None
@@ -153,6 +148,3 @@ class GroupRows:
                 group.description = one.description
             group.save()
             self.pks[one.name] = group.pk
-
-        for one in self._rows.values():
-            save(one)

@@ -469,6 +469,29 @@ def test_a_failure_of_the_hash_is_everybody_s(hashes: list[str]) -> None:
     assert ask("another", lambda: True)
 
 
+def test_a_panic_of_the_hash_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Panic(BaseException):
+        pass
+
+    def work() -> bool:
+        raise Panic("out of bounds")
+
+    monkeypatch.setattr(throttle, "WAIT", (0.2, 0.2))
+    raised: list[BaseException] = []
+
+    def asks() -> None:
+        try:
+            ask("one", work)
+        except BaseException as error:  # noqa: BLE001
+            raised.append(error)
+
+    thread = threading.Thread(target=asks, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert [type(error) for error in raised] == [RuntimeError]
+    assert ask("one", lambda: True)
+
+
 def test_the_thread_that_hashes_ends_and_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle, "IDLE", 0.01)
     for number in range(3):

@@ -314,6 +314,13 @@ def test_a_parent_and_its_child_may_change_places(make_group: Callable[..., Devi
     assert DeviceGroup.objects.get(name="Above").parent == DeviceGroup.objects.get(name="Below")
 
 
+def test_a_group_may_move_below_what_leaves_it(make_group: Callable[..., DeviceGroup]) -> None:
+    make_group("Low", parent=make_group("Middle", parent=make_group("Top")))
+    load("group,parent\nTop,Low\nMiddle,\n")  # where “Low” stays, no row says so
+    tree = dict(DeviceGroup.objects.values_list("name", "parent__name"))
+    assert tree == {"Middle": None, "Low": "Middle", "Top": "Low"}
+
+
 @pytest.mark.parametrize(
     ("lines", "wrong"),
     [
@@ -403,12 +410,14 @@ def test_a_secret_of_a_spreadsheet_is_taken_as_it_stands(db: None) -> None:
         "hmac-sha256$gone$" + "0" * 64,
         "hmac-sha256$test-2$" + "0" * 65,
         "hmac-sha256$test-2$" + "F" * 64,
-        "argon2id$test-2$v=19$m=4194304,t=2,p=1$" + "a" * 22 + "$" + "a" * 43,
-        "argon2id$test-2$v=19$m=32768,t=9,p=1$" + "a" * 22 + "$" + "a" * 43,
-        "argon2id$test-2$v=19$m=32768,t=2,p=2$" + "a" * 22 + "$" + "a" * 43,
-        "argon2id$test-2$v=19$m=32768,t=2,p=1$" + "a" * 22 + "$" + "a" * 42,
-        "argon2id$gone$v=19$m=32768,t=2,p=1$" + "a" * 22 + "$" + "a" * 43,
-        "$argon2id$v=19$m=32768,t=2,p=1$" + "a" * 22 + "$" + "a" * 64,
+        "argon2id$test-2$v=19$m=4194304,t=2,p=1$" + "A" * 22 + "$" + "A" * 43,
+        "argon2id$test-2$v=19$m=32768,t=9,p=1$" + "A" * 22 + "$" + "A" * 43,
+        "argon2id$test-2$v=19$m=32768,t=2,p=2$" + "A" * 22 + "$" + "A" * 43,
+        "argon2id$test-2$v=19$m=32768,t=2,p=1$" + "A" * 22 + "$" + "a" * 42,
+        "argon2id$test-2$v=19$m=32768,t=2,p=1$" + "A" * 21 + "B$" + "A" * 43,
+        "argon2id$test-2$v=19$m=32768,t=2,p=1$" + "A" * 22 + "$" + "A" * 42 + "B",
+        "argon2id$gone$v=19$m=32768,t=2,p=1$" + "A" * 22 + "$" + "A" * 43,
+        "$argon2id$v=19$m=32768,t=2,p=1$" + "A" * 22 + "$" + "a" * 64,
         "ab",
     ],
 )
