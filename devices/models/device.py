@@ -40,8 +40,9 @@ def _count_live(credentials: str) -> Coalesce:
 
 class DeviceQuerySet(models.QuerySet["Device"]):
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete them, and what depends on them; `delete_with_history` does so for staff."""
-        with devices_leave():
+        """Delete them, and what depends on them; `delete_with_history` does so in batches."""
+        with transaction.atomic(), devices_leave():
+            end_access(self, AccessEnd.DELETED)
             return super().delete()
 
     delete.queryset_only = True  # type: ignore[attr-defined]
@@ -153,7 +154,6 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         removed = 0
         with transaction.atomic():
             for batch in locked(self):
-                end_access(batch, AccessEnd.DELETED)
                 bulk_delete(batch)
                 removed += len(batch)
         return removed
@@ -306,9 +306,7 @@ class Device(Recorded):
         errors: dict[str, Any] = {}
         try:
             if "attributes" not in (exclude or ()):
-                attributes.check(self.attributes)
-                self._check_length_of_attributes()
-                AttributeDefinition.objects.check_values(self.attributes)
+                self._check_attributes()
         except ValidationError as error:
             errors["attributes"] = error
         try:
@@ -318,16 +316,24 @@ class Device(Recorded):
         if errors:
             raise ValidationError(errors)
 
-    def _check_length_of_attributes(self) -> None:
-        """Refuse more than a cell of a file holds; what is stored already stays as it is."""
+    def _check_attributes(self) -> None:
+        """Refuse what no database stores; and, but where it is stored, what is too long or untyped.
+
+        Too long is more than a cell of a file holds; types are those of AttributeDefinition.
+        """
+        attributes.check(self.attributes)
         try:
-            length = len(attributes.as_text(self.attributes))
+            written = attributes.as_text(self.attributes, sort_keys=True)
         except TypeError:  # no JSON at all, as the field will say
             return
-        if length > text.MAX_TEXT_LENGTH:
-            rows = Device.objects.filter(pk=self.pk).values_list("attributes", flat=True)
-            if self.pk is None or rows.first() != self.attributes:
-                raise text.too_long(length)
+        try:
+            if len(written) > text.MAX_TEXT_LENGTH:
+                raise text.too_long(len(written))
+            AttributeDefinition.objects.check_values(self.attributes)
+        except ValidationError:
+            stored = Device.objects.filter(pk=self.pk).values_list("attributes", flat=True).first()
+            if stored is None or attributes.as_text(stored, sort_keys=True) != written:
+                raise
 
     def clean(self) -> None:
         """Store IDs only: an address is reduced to what it names or refused with the ID to use."""

@@ -8,10 +8,11 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from devices.history import history_of, undoing
 from devices.models import AttributeDefinition, Device
 from tests.support.forms import inputs
 
@@ -130,6 +131,28 @@ def test_what_is_required_is_asked_of_who_changes_the_attributes(
     assert refused == {"attributes": ["“floor” has a field of its own: leave it out here."]}
     assert edit(admin_client, device, **{own: "4"}).status_code == 302
     assert Device.objects.get().attributes == {"floor": 4}
+
+
+def test_what_lacks_a_required_attribute_changes_otherwise(
+    define: Any, make_device: Factory
+) -> None:
+    device = make_device("lamp", attributes={"lit": 1})
+    device.name = "Lamp"
+    device.save()
+    define("floor", "number", required=True)
+    call_command("change_device", "lamp", "--name", "Other", stdout=StringIO())
+    device.refresh_from_db()
+    assert device.name == "Other"
+    change = history_of(Device).objects.filter(id=device.pk).latest("history_id")
+    with transaction.atomic():
+        back = undoing.way_back(Device, change.history_id, undoes_change=True)
+        assert back.check() is None
+        back.apply()
+    device.refresh_from_db()
+    assert device.name == "Lamp"
+    device.attributes = {"lit": True}  # which Python calls equal to 1
+    with pytest.raises(ValidationError, match="is missing"):
+        device.full_clean()
 
 
 def test_a_value_that_is_not_of_its_type_stays_until_another_is_said(

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from devices.authentication import authenticate
 from devices.models import Certificate, CertificateAuthority, Device
 from devices.verdicts import Outcome
-from tests.support.pki import NOW, Party, authority, device_certificate, pem
+from tests.support.pki import DAY, NOW, Party, authority, device_certificate, pem
 
 pytestmark = pytest.mark.django_db
 
@@ -46,6 +46,16 @@ def test_the_key_of_an_intermediate_is_revoked_with_it(device: Device) -> None:
     )
     again = authority("Between", ROOT, private_key=BETWEEN.key)
     assert ask(LEAF, again) is Outcome.REVOKED
+
+
+def test_the_key_of_what_has_expired_is_revoked_with_it(device: Device) -> None:
+    before = device_certificate("sensor-1", ROOT, ends=NOW - DAY)
+    renewed = device_certificate("sensor-1", ROOT, private_key=before.key)
+    assert ask(renewed) is Outcome.VERIFIED
+    Certificate.objects.revoke_presented(
+        device=device, presented=before.pem, by="ann", key_too=True
+    )
+    assert ask(renewed) is Outcome.REVOKED
 
 
 def test_another_path_that_nobody_revoked_still_holds(device: Device) -> None:

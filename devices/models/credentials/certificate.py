@@ -120,7 +120,9 @@ class CertificateQuerySet(RevocableQuerySet["Certificate"]):
             wanted = self.prepare(device=device, presented=presented)
             row = self.filter(device=device, fingerprint=wanted.fingerprint).first()
             if row is None:
-                row = self.register(device=device, presented=presented)
+                # A renewal may bear the key of what has expired.
+                pin = Pin.PUBLIC_KEY if key_too else Pin.CERTIFICATE
+                row = self.register(device=device, presented=presented, pin=pin)
             if not row.revoke(by=by, reason=reason, key_too=key_too):
                 raise ValidationError(_("The certificate was revoked before."), code="revoked")
         return row

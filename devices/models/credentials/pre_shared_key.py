@@ -20,7 +20,6 @@ from devices.models.credentials.revocation import (
     FIELDS as REVOCATION,
     Revocable,
     RevocableQuerySet,
-    end_access_of,
 )
 from devices.models.device import Device
 from devices.verdicts import Outcome, outcome_at
@@ -31,17 +30,6 @@ MAX_LIVE_CHOSEN = 4  # each costs a memory-hard hash when a wrong secret is pres
 
 
 class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
-    def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete the keys; the access of their devices ends as when they are revoked."""
-        with transaction.atomic():
-            devices = list(self.order_by().values_list("device", flat=True))
-            deleted = super().delete()
-            end_access_of(devices)
-        return deleted
-
-    delete.queryset_only = True  # type: ignore[attr-defined]
-    delete.alters_data = True  # type: ignore[attr-defined]
-
     def usable_at(self, now: datetime) -> "PreSharedKeyQuerySet":
         """Return the keys that admit their device at that moment, with the peppers configured."""
         return (

@@ -22,6 +22,21 @@ Row = TypeVar("Row", bound="Revocable")
 class RevocableQuerySet(models.QuerySet[Row]):
     """Credentials by their state at a moment, and how many are revoked at once."""
 
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete them; the access of their devices ends as when they are revoked."""
+        with transaction.atomic():
+            devices = (
+                list(self.order_by().values_list("device", flat=True))
+                if hasattr(self.model, "device")
+                else []
+            )
+            deleted = super().delete()
+            end_access_of(devices)
+        return deleted
+
+    delete.queryset_only = True  # type: ignore[attr-defined]
+    delete.alters_data = True  # type: ignore[attr-defined]
+
     def unrevoked(self) -> Self:
         """Return those that nobody revoked, expired ones among them."""
         return self.filter(revoked_at=None)

@@ -66,6 +66,7 @@ def rotate(device: Device) -> None:
         (lambda device: one(device).set_enabled(enabled=False), Cause.DISABLED),
         (save_disabled, Cause.DISABLED),
         (lambda device: one(device).delete_with_history(), Cause.DELETED),
+        (lambda device: one(device).delete(), Cause.DELETED),
         (lambda device: device.delete(), Cause.DELETED),
         (revoke_key, Cause.REVOKED),
         (lambda device: revoke_credentials(one(device), by="kim"), Cause.REVOKED),
@@ -114,6 +115,13 @@ def test_certificate_beside_a_key_is_no_concern_of_rtio(device: Device) -> None:
     assert causes() == []
     Certificate.objects.register(device=device, presented=pki.device_certificate("two").pem)
     revoke_key(device)
+    assert causes() == [Cause.REVOKED]
+
+
+def test_certificates_that_are_deleted_together_end_access(device: Device) -> None:
+    device.keys.update(revoked_at=timezone.now())
+    Certificate.objects.register(device=device, presented=pki.device_certificate("pump").pem)
+    device.certificates.all().delete()
     assert causes() == [Cause.REVOKED]
 
 
