@@ -1,6 +1,5 @@
 """`GET /api/v1/events`: what happened after a cursor, at once or as soon as it does."""
 
-import re
 import time
 from typing import Any
 
@@ -13,6 +12,8 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSetMixin
 
 from devices.api.base import problems
+from devices.api.base.filters import KEY
+from devices.api.base.pagination import PAGE_SIZE, KeyPagination, whole_number
 from devices.api.base.permissions import grant_of
 from devices.api.base.serializers import CharField, Serializer
 from devices.api.base.views import ApiView
@@ -24,9 +25,7 @@ from devices.events.waiting import TooManyError, watcher
 from devices.models import DeviceGroup
 
 MAX_WAIT = 50  # seconds; proxies give up on an answer after 60
-USUAL_LIMIT, MAX_LIMIT = 100, 1000
 RETRY_AFTER = 5  # seconds
-NUMBER = re.compile(r"[0-9]{1,9}\Z")
 
 
 class CursorGone(problems.Problem):
@@ -34,7 +33,7 @@ class CursorGone(problems.Problem):
 
     status_code = 410
     default_code = "cursor-gone"
-    default_detail = gettext_lazy("The events after this cursor are not kept any more.")
+    default_detail = stream.GONE
 
 
 class TooManyWait(problems.Unavailable):
@@ -79,12 +78,12 @@ class EventViewSet(ViewSetMixin, ApiView):
             ),
             OpenApiParameter(
                 "limit",
-                {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": USUAL_LIMIT},
+                PAGE_SIZE,
                 description="Events on a page.",
             ),
             OpenApiParameter("kinds", str, description="Kinds of events, separated by commas."),
             OpenApiParameter(
-                "group", int, description="A device group: events of devices in it or below it."
+                "group", KEY, description="A device group: events of devices in it or below it."
             ),
             OpenApiParameter("cursor", exclude=True),
         ],
@@ -97,8 +96,8 @@ class EventViewSet(ViewSetMixin, ApiView):
     )
     def list(self, request: Request) -> Response:
         """Return the events after a cursor; wait for some where there are none yet."""
-        wait = self._number("wait", 0, 0, MAX_WAIT)
-        limit = self._number("limit", USUAL_LIMIT, 1, MAX_LIMIT)
+        wait = whole_number(request, "wait", 0, least=0, most=MAX_WAIT)
+        limit = KeyPagination().get_page_size(request)
         kinds, groups = self._kinds(), self._groups()
         deadline = time.monotonic() + wait
         while stream.number() == stream.NUMBERED:
@@ -130,15 +129,6 @@ class EventViewSet(ViewSetMixin, ApiView):
         except stream.CursorGoneError as error:
             raise CursorGone(str(error)) from None
 
-    def _number(self, name: str, usual: int, least: int, most: int) -> int:
-        text = self.request.query_params.get(name, str(usual))
-        if not (NUMBER.match(text) and least <= int(text) <= most):
-            said = {"least": least, "most": most}
-            raise problems.ParameterError(
-                name, _("Write a whole number from %(least)d to %(most)d.") % said
-            )
-        return int(text)
-
     def _kinds(self) -> set[str]:
         text = self.request.query_params.get("kinds")
         if text is None:
@@ -160,7 +150,7 @@ class EventViewSet(ViewSetMixin, ApiView):
                 if reached is not None:
                     groups = reached if groups is None else groups & reached
         if "group" in self.request.query_params:
-            group = self._number("group", 0, 1, 10**9 - 1)
+            group = whole_number(self.request, "group", 0, least=1, most=KEY["maximum"])
             is_beyond = groups is not None and group not in groups  # as though there were none
             if is_beyond or not DeviceGroup.objects.filter(pk=group).exists():
                 raise problems.ParameterError("group", _("There is no such group."))

@@ -17,7 +17,7 @@ from itertools import takewhile
 
 from django.apps import apps
 from django.db import transaction
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.events.models import NUMBERED, Event, EventStream, number
 
@@ -28,6 +28,7 @@ MAX_READS = 20  # statements for one page: of more, the next page tells
 CURSOR = re.compile(r"([0-9]{1,18})-([0-9a-f]{8})\Z")
 BEGINNING = "0"  # the cursor before the first event of all
 LATEST = "latest"
+GONE = gettext_lazy("The events after this cursor are not kept any more.")
 
 
 class CursorError(Exception):
@@ -83,6 +84,8 @@ def read(
         )
         if not rows:
             break
+        if after and rows[0].position != position + 1:  # others were forgotten since
+            raise CursorGoneError(GONE)
         for row in rows:
             position, cursor = row.position or 0, cursor_of(row)
             if (not kinds or row.kind in kinds) and (
@@ -111,7 +114,7 @@ def _place(after: str, stream: EventStream) -> tuple[int, str]:
     if position == stream.pruned_position:
         uid = stream.pruned_uid
     elif position < stream.pruned_position:
-        raise CursorGoneError(_("The events after this cursor are not kept any more."))
+        raise CursorGoneError(GONE)
     else:
         uid = Event.objects.filter(position=position).values_list("uid", flat=True).first()
     if position and (uid is None or not uid.hex.startswith(begins)):

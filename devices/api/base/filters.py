@@ -32,7 +32,12 @@ class TruthFilter(filters.TypedChoiceFilter):
         super().__init__(choices=choices, coerce=lambda word: word == "true", **kwargs)
 
 
-KEY = {"type": "integer", "format": "int64", "minimum": 1, "maximum": BigIntegerField.MAX_BIGINT}
+KEY: dict[str, Any] = {
+    "type": "integer",
+    "format": "int64",
+    "minimum": 1,
+    "maximum": BigIntegerField.MAX_BIGINT,
+}
 
 
 @extend_schema_field(KEY)

@@ -15,6 +15,15 @@ USUAL_SIZE, MAX_SIZE = 100, 1000  # rows on a page
 PAGE_SIZE = {"type": "integer", "minimum": 1, "maximum": MAX_SIZE, "default": USUAL_SIZE}
 
 
+def whole_number(request: Request, name: str, usual: int, *, least: int, most: int) -> int:
+    """Return what a parameter of the address says, or `usual`; raises ParameterError."""
+    text = request.query_params.get(name, str(usual))
+    if not (POSITION.match(text) and least <= int(text) <= most):
+        wanted = _("Write a whole number from %(least)d to %(most)d.")
+        raise ParameterError(name, wanted % {"least": least, "most": most})
+    return int(text)
+
+
 class KeyPagination(CursorPagination):
     """Pages in the order of primary keys, which do not move while one reads."""
 
@@ -25,14 +34,7 @@ class KeyPagination(CursorPagination):
 
     def get_page_size(self, request: Request) -> int:
         """Return the size that the address names; raises ParameterError for none that can be."""
-        wanted = request.query_params.get(self.page_size_query_param or "")
-        if wanted is None:
-            return int(self.page_size or 0)
-        most = int(self.max_page_size or 0)
-        size = int(wanted) if POSITION.match(wanted) else 0
-        if not 1 <= size <= most:
-            raise ParameterError("limit", _("Write a number from 1 to %(most)d.") % {"most": most})
-        return size
+        return whole_number(request, "limit", USUAL_SIZE, least=1, most=MAX_SIZE)
 
     def decode_cursor(self, request: Request) -> Any:
         """Return what the cursor says; raises ParameterError for one that is made by hand."""

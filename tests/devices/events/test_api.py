@@ -68,6 +68,15 @@ def test_who_waits_for_what_a_filter_leaves_waits_through_other_events(
     assert [event["position"] for event in found.data["events"]] == [6]
 
 
+def test_by_a_group_with_a_large_key(api: APIClient, make_group: Any) -> None:
+    group = make_group("last", pk=2**63 - 1)
+    happen(1, groups=[group.pk])
+    kinds = [event["type"] for event in ask(api, group=group.pk).data["events"]]
+    assert kinds == ["group.created", "device.changed"]
+    for key in (2**63, 0, "x"):
+        assert ask(api, group=key).json()["errors"][0]["parameter"] == "group"
+
+
 def test_by_kind_and_group(api: APIClient, make_group: Any) -> None:
     site = make_group("site")
     lab = make_group("lab", parent=site)

@@ -53,6 +53,22 @@ def test_a_filter_looks_at_so_many_events_for_a_page(monkeypatch: pytest.MonkeyP
     assert (positions(page), page.more) == ([9], False)
 
 
+def test_what_is_forgotten_while_a_page_is_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(3)
+    cursor, place = stream.read("", 1).cursor, stream._place
+
+    def placed_before_it_is_forgotten(after: str, row: EventStream) -> tuple[int, str]:
+        found = place(after, row)
+        Event.objects.filter(position=1).update(moment=timezone.now() - timedelta(days=9))
+        Event.objects.filter(position=2).update(moment=timezone.now() - timedelta(days=9))
+        assert stream.prune(timezone.now() - timedelta(days=8)) == 2
+        return found
+
+    monkeypatch.setattr(stream, "_place", placed_before_it_is_forgotten)
+    with pytest.raises(CursorGoneError):
+        stream.read(cursor, 5)
+
+
 def test_a_reader_goes_on_where_it_was() -> None:
     write(5)
     page = stream.read("", 2)
