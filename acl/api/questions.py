@@ -18,7 +18,7 @@ from acl.engine.decisions import MAX_REQUESTS, Reason, Request, decide_many
 from acl.engine.explanations import Standing, explain
 from acl.models import CommandPermission
 from devices.api.base.permissions import may
-from devices.api.base.problems import ParameterError
+from devices.api.base.problems import ParameterError, within
 from devices.api.base.serializers import (
     BooleanField,
     CharField,
@@ -230,10 +230,8 @@ class WhatIfView(QuestionView):
         rule = RuleSerializer(
             row, data=said.get("rule", {}), partial=row is not None, context=context
         )
-        try:
+        with within("rule"):
             rule.is_valid(raise_exception=True)
-        except exceptions.ValidationError as error:
-            raise exceptions.ValidationError({"rule": error.detail}) from None
         return rule.save
 
 

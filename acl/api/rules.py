@@ -2,19 +2,18 @@
 
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django_filters import ChoiceFilter
 from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema_field
-from rest_framework import exceptions, serializers
-from rest_framework.fields import get_error_detail
+from rest_framework import serializers
 
 from acl.analysis.lint import Fault, lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import Effect, RuleState
 from devices.api.base.exporting import ExportMixin
 from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
+from devices.api.base.problems import within
 from devices.api.base.serializers import (
     CharField,
     ChoiceField,
@@ -127,10 +126,8 @@ class CommandSetSerializer(ModelSerializer):
 
     @staticmethod
     def _replace(command_set: CommandSet, commands: list[str]) -> None:
-        try:
+        with within("commands"):
             command_set.replace_commands(commands)
-        except ValidationError as error:
-            raise exceptions.ValidationError({"commands": get_error_detail(error)}) from None
 
 
 class CommandSetFilters(FilterSet):

@@ -36,7 +36,7 @@ from devices.api.base.serializers import (
     ReasonSerializer,
     RowField,
 )
-from devices.api.base.views import ChangeMixin, CreateMixin, ReadMixin, RegistryViewSet, user_name
+from devices.api.base.views import ChangeMixin, CreateMixin, ReadMixin, RegistryViewSet
 
 KINDS = [("staff", "staff"), ("service", "service")]
 CHANGING = ("authsite.change_account",)
@@ -296,5 +296,5 @@ class TokenViewSet(ReadMixin, RegistryViewSet):
         token = self.get_object()
         asked = self.asked(ReasonSerializer)
         with self.because(asked["reason"], field="reason"):
-            token.revoke(by=user_name(request), **asked)
+            token.revoke(by=self.get_username(), **asked)
         return self.row_response(token)

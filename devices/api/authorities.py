@@ -2,22 +2,19 @@
 
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django_filters.rest_framework import FilterSet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
-from rest_framework import exceptions
 from rest_framework.decorators import action
-from rest_framework.fields import get_error_detail
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api.base.exporting import ExportMixin
 from devices.api.base.filters import CharFilter, KeyFilter
 from devices.api.base.parsing import BytesParser
+from devices.api.base.problems import faults_of
 from devices.api.base.serializers import CharField, ModelSerializer
-from devices.api.base.views import ReadMixin, RegistryViewSet, RowsViewSet, user_name
-from devices.api.credentials import faults_of
+from devices.api.base.views import ReadMixin, RegistryViewSet, RowsViewSet
 from devices.credentials import crl, x509
 from devices.models import CertificateAuthority, RevocationList
 
@@ -82,10 +79,7 @@ class AuthorityViewSet(ExportMixin, RowsViewSet):
     def load_list(self, request: Request, **_kwargs: Any) -> Response:
         """Put a revocation list in force: the body, PEM or DER; it replaces the one before."""
         authority = self.get_object()
-        try:
-            loaded = authority.load_list(request.data or b"", by=user_name(request))
-        except ValidationError as error:
-            raise exceptions.ValidationError(get_error_detail(error)) from None
+        loaded = authority.load_list(request.data or b"", by=self.get_username())
         return Response(RevocationListSerializer(loaded).data)
 
 

@@ -8,11 +8,10 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _, gettext_lazy
 from rest_framework import exceptions, serializers
 from rest_framework.exceptions import ErrorDetail, PermissionDenied
-from rest_framework.fields import get_error_detail
 from rest_framework.response import Response
 
 from devices import history
-from devices.api.base.problems import Conflict, Stale
+from devices.api.base.problems import Conflict, Stale, within
 from devices.api.base.serializers import CharField, IntegerField, ListField, Serializer
 from devices.models import Device
 from devices.transfer.columns import FIELDS
@@ -96,10 +95,8 @@ COLUMNS = {"secret": ("key", "secret")}  # where a column of an import stands in
 def checked(rows: Sequence[tuple[str, Mapping[str, Any]]], options: Options) -> Import:
     """Return an import of rows that nothing is found against; raises ValidationError."""
     run = Import(records_of(rows), options, most_hashes=MAX_HASHES, origin=history.Origin.API)
-    try:
+    with within("devices"):
         run.check()
-    except ValidationError as error:
-        raise exceptions.ValidationError({"devices": get_error_detail(error)}) from None
     faults: dict[int, Any] = {}
     for problem in run.problems:
         at = faults.setdefault(problem.row - 1, {})

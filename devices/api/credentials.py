@@ -1,23 +1,19 @@
 """Keys and certificates over the API, and trying them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
-from rest_framework import exceptions, serializers
+from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.fields import get_error_detail
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api.base.exporting import ExportMixin
 from devices.api.base.filters import CharFilter, KeyFilter, MomentFilter
-from devices.api.base.problems import Conflict
+from devices.api.base.problems import Conflict, faults_of
 from devices.api.base.serializers import (
     BooleanField,
     CharField,
@@ -30,7 +26,7 @@ from devices.api.base.serializers import (
     RowField,
     Serializer,
 )
-from devices.api.base.views import ChangeMixin, DeleteMixin, ReadMixin, RegistryViewSet, user_name
+from devices.api.base.views import ChangeMixin, DeleteMixin, ReadMixin, RegistryViewSet
 from devices.credentials import hashing, x509
 from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credentials.pre_shared_key import check_end
@@ -38,35 +34,6 @@ from devices.verdicts import Outcome
 
 MAX_OVERLAP = 366 * 24 * 60 * 60  # seconds
 MAX_ADDRESS = 1000  # characters, percent signs included
-
-
-@contextmanager
-def faults_of(field: str, known: Any = ()) -> Iterator[None]:
-    """Turn errors of a model, about what was presented, into errors of that field.
-
-    Errors of the fields in `known` stay with them.
-    """
-    try:
-        yield
-    except ValidationError as error:
-        found = get_error_detail(error)
-        if not isinstance(found, dict):
-            raise exceptions.ValidationError({field: found}) from None
-        told: dict[str, Any] = {}
-        for name, texts in found.items():
-            told.setdefault(name if name in known else field, []).extend(texts)
-        raise exceptions.ValidationError(told) from None
-
-
-@contextmanager
-def within(field: str) -> Iterator[None]:
-    """Turn errors into errors within that field."""
-    try:
-        yield
-    except exceptions.ValidationError as error:
-        raise exceptions.ValidationError({field: error.detail}) from None
-    except ValidationError as error:
-        raise exceptions.ValidationError({field: get_error_detail(error)}) from None
 
 
 class RevocationSerializer(ReasonSerializer):
@@ -207,7 +174,7 @@ class CredentialViewSet(ExportMixin, ReadMixin, ChangeMixin, DeleteMixin, Regist
         row = self.get_object()
         asked = self.asked(serializer_class)
         with self.because(asked["reason"], field="reason"):
-            row.revoke(by=user_name(self.request), **asked)
+            row.revoke(by=self.get_username(), **asked)
         return self.row_response(row)
 
 
@@ -309,7 +276,7 @@ class CertificateViewSet(CredentialViewSet):
         presented = asked.pop("certificate")
         with self.because(asked["reason"], field="reason"), faults_of("certificate"):
             row = Certificate.objects.revoke_presented(
-                presented=presented, by=user_name(request), **asked
+                presented=presented, by=self.get_username(), **asked
             )
         self.reach(Certificate, [row.pk])
         self.spend([row])

@@ -5,7 +5,6 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import ValidationError as DjangoValidationError
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django_filters import ChoiceFilter
@@ -13,14 +12,14 @@ from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.exceptions import PermissionDenied, Throttled, ValidationError
-from rest_framework.fields import get_error_detail
+from rest_framework.exceptions import PermissionDenied, Throttled
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api import bulk
 from devices.api.base.exporting import ExportMixin
 from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
+from devices.api.base.problems import faults_of, within
 from devices.api.base.serializers import (
     CharField,
     IntegerField,
@@ -29,7 +28,7 @@ from devices.api.base.serializers import (
     ReasonSerializer,
     Serializer,
 )
-from devices.api.base.views import RowsViewSet, user_name
+from devices.api.base.views import RowsViewSet
 from devices.api.credentials import (
     CertificateSerializer,
     IssuedKeySerializer,
@@ -38,9 +37,7 @@ from devices.api.credentials import (
     RotationSerializer,
     TrySerializer,
     VerdictSerializer,
-    faults_of,
     make_key,
-    within,
 )
 from devices.credentials import throttle, x509
 from devices.models import Certificate, Device, PreSharedKey
@@ -54,10 +51,7 @@ class AttributesField(serializers.JSONField):
     """A JSON object that both databases store and give back."""
 
     def to_internal_value(self, data: Any) -> Any:
-        try:
-            return attributes.check(super().to_internal_value(data))
-        except DjangoValidationError as error:
-            raise ValidationError(get_error_detail(error)) from None
+        return attributes.check(super().to_internal_value(data))
 
 
 class DeviceSerializer(ModelSerializer):
@@ -231,7 +225,7 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
         device, reason = self.get_object(), self.asked(ReasonSerializer)["reason"]
         with self.because(reason, field="reason"):
             keys, certificates = revoke_credentials(
-                Device.objects.filter(pk=device.pk), by=user_name(request), reason=reason
+                Device.objects.filter(pk=device.pk), by=self.get_username(), reason=reason
             )
         return Response({"keys": keys, "certificates": certificates})
 

@@ -128,14 +128,12 @@ class SessionViewSet(ReadMixin, RegistryViewSet):
 
     @extend_schema(request=SessionSerializer, responses={202: AskedSerializer})
     @action(detail=False, methods=["post"])
-    def end(self, request: Request, **_kwargs: Any) -> Response:
+    def end(self, _request: Request, **_kwargs: Any) -> Response:
         """End the sessions of a device, which stays as it is: with a usable key it comes back.
 
         What becomes of it, its receipts say.
         """
-        asked = SessionSerializer(data=request.data, context=self.get_serializer_context())
-        asked.is_valid(raise_exception=True)
-        device = asked.validated_data["device"]
+        device = self.asked(SessionSerializer)["device"]
         if device.kind != Device.Kind.DEVICE or not can_be_ended(device.identifier):
             text = _("RTIO has no session under this ID: it takes devices with IDs of 36 bytes.")
             raise exceptions.ValidationError({"device": [text]})

@@ -5,7 +5,8 @@
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from math import ceil
 from typing import Any
@@ -234,6 +235,35 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         headers=headers,
         content_type=MEDIA_TYPE,
     )
+
+
+@contextmanager
+def faults_of(field: str, known: Collection[str] = ()) -> Iterator[None]:
+    """Turn errors of a model, about what was presented, into errors of that field.
+
+    Errors of the fields in `known` stay with them.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        found = get_error_detail(error)
+        if not isinstance(found, dict):
+            raise exceptions.ValidationError({field: found}) from None
+        told: dict[str, Any] = {}
+        for name, texts in found.items():
+            told.setdefault(name if name in known else field, []).extend(texts)
+        raise exceptions.ValidationError(told) from None
+
+
+@contextmanager
+def within(field: str) -> Iterator[None]:
+    """Turn errors into errors within that field."""
+    try:
+        yield
+    except exceptions.ValidationError as error:
+        raise exceptions.ValidationError({field: error.detail}) from None
+    except ValidationError as error:
+        raise exceptions.ValidationError({field: get_error_detail(error)}) from None
 
 
 # --- Outside of the API's views ---------------------------------------------------------------

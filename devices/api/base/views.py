@@ -12,7 +12,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models, transaction
 from django.db.models import Model, QuerySet
@@ -150,7 +149,8 @@ class ApiView(APIView):
 
     def get_username(self) -> str:
         """Return who asks, likewise."""
-        return user_name(self.request)
+        user: Any = self.request.user
+        return str(user.get_username())
 
     def check_deletable(self, rows: QuerySet[Any]) -> None:
         """Raise PermissionDenied where something goes with rows that may not be deleted."""
@@ -452,8 +452,3 @@ class DeleteMixin:
 
 class RowsViewSet(ReadMixin, CreateMixin, ChangeMixin, DeleteMixin, RegistryViewSet):
     """Rows that are read, created, changed and deleted."""
-
-
-def user_name(request: Request) -> str:
-    user = request.user
-    return "" if user is None or isinstance(user, AnonymousUser) else user.get_username()
