@@ -8,6 +8,18 @@ from authsite.accounts.token_text import redacted
 from devices.telemetry import request_id
 
 
+class RefusalFilter(logging.Filter):
+    """Keeps every record; those of requests that Django refuses lose their traceback.
+
+    A stranger can cause any number of them, by a wrong Host say, and the message says why.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("django.security."):
+            record.exc_info = None
+        return True
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time`, `level`, `logger`, `message`, `request`, `error`."""
 

@@ -1,11 +1,14 @@
 """Log lines, and what they name."""
 
+import io
 import json
 import logging
 import sys
 from collections.abc import Iterator
+from http import HTTPStatus
 
 import pytest
+from django.test import Client
 
 from authsite.operations.logging import JsonFormatter, LineFormatter
 from devices.authentication import authenticate
@@ -83,3 +86,18 @@ def test_the_journal_names_the_last_request() -> None:
         request_id.reset(token)
         journal.flush()
         assert CallRecord.objects.get().request == name
+
+
+def test_a_refused_host_is_told_in_one_line(client: Client) -> None:
+    (handler,) = (one for one in logging.getLogger().handlers if one.name == "stderr")
+    assert isinstance(handler, logging.StreamHandler)
+    told = io.StringIO()
+    before = handler.setStream(told)
+    try:
+        answer = client.get("/admin/login/", headers={"host": "stranger.example"})
+    finally:
+        handler.setStream(before)
+    lines = [line for line in told.getvalue().splitlines() if "stranger.example" in line]
+    assert answer.status_code == HTTPStatus.BAD_REQUEST
+    assert len(lines) == 1
+    assert "Traceback" not in told.getvalue()
