@@ -466,16 +466,21 @@ class _Import:
     def _make_permissions(self) -> None:
         ends = {end for entry in self._permissions for end in (entry.source, entry.destination)}
         names = notation.Names(ends, {entry.command for entry in self._permissions})
+        rules = CommandPermission.objects.named().order_by("pk")  # of equals, the oldest stays
+        existing = [(rule, entry_of(rule)) for rule in rules]
+        known = {entry for _rule, entry in existing}
         wanted: dict[PermissionEntry, list[CommandPermission]] = defaultdict(list)
         for position, entry in enumerate(self._permissions):
             with self._at(f"permissions[{position}]"):
                 rule = _rule_of(entry, names)
-                wanted[entry_of(rule)].append(rule)
+                said = entry_of(rule)
+                if said not in known:  # what was accepted before stays
+                    _check_rule(rule)
+                wanted[said].append(rule)
         _refuse(self._errors)
         surplus: list[CommandPermission] = []
-        for rule in CommandPermission.objects.named().order_by("pk"):
-            alike = wanted.get(entry_of(rule))
-            if alike:
+        for rule, said in existing:
+            if alike := wanted.get(said):
                 alike.pop()
             else:
                 surplus.append(rule)
@@ -515,13 +520,13 @@ def _make_set(entry: CommandSetEntry) -> None:
 
 
 def _rule_of(entry: PermissionEntry, names: notation.Names) -> CommandPermission:
-    """Return the rule that an entry says, checked and not saved; raises ValidationError."""
+    """Return the rule that an entry says, unchecked and not saved; raises ValidationError."""
     moments = {name: parse_moment(getattr(entry, name)) for name in ("valid_from", "valid_until")}
     for name, value in moments.items():
         if value is None and getattr(entry, name):
             text = _("must be a moment with its time zone, such as 2030-01-31T12:00:00+00:00")
             raise ValidationError({name: text})
-    rule = notation.read_rule(
+    return notation.read_rule(
         source=entry.source,
         destination=entry.destination,
         command=entry.command,
@@ -531,7 +536,9 @@ def _rule_of(entry: PermissionEntry, names: notation.Names) -> CommandPermission
         note=entry.note,
         **moments,
     )
-    relations = [field.name for field in CommandPermission._meta.fields if field.is_relation]
+
+
+def _check_rule(rule: CommandPermission) -> None:
+    relations = [field.name for field in rule._meta.fields if field.is_relation]
     rule.clean_fields(exclude=relations)
     rule.clean()
-    return rule

@@ -107,6 +107,16 @@ def test_a_second_import_changes_nothing(devices: None) -> None:
     assert everything() == before
 
 
+def test_rules_that_were_accepted_before_stay(devices: None) -> None:
+    import_document(load(DOCUMENT))
+    CommandPermission.objects.filter(note="never").update(note="never\u202e")
+    document = export_document()
+    assert import_document(document).difference == []
+    document["permissions"][0]["command"] = "/v1/Config.Set"
+    with pytest.raises(ValidationError, match=r"permissions\[0\].note: It holds U\+202E"):
+        import_document(document)
+
+
 def test_an_import_removes_what_the_document_does_not_name(
     devices: None, make_rule: Any, make_group: Any, make_set: Any
 ) -> None:
