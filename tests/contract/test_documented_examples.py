@@ -205,10 +205,26 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     assert not given - known - OTHERS
 
 
+OURS = sorted(
+    name for name, app in COMMANDS.items() if app in {"authsite", "devices", "acl", "rpc"}
+)
+
+
 def test_each_command_is_on_the_page_of_commands() -> None:
-    ours = {"authsite", "devices", "acl", "rpc"}
     page = TEXTS[settings.BASE_DIR / "docs" / "commands.md"]
-    assert not {name for name, app in COMMANDS.items() if app in ours} - set(CODE.findall(page))
+    assert not set(OURS) - set(CODE.findall(page))
+
+
+UNEXPLAINED = re.compile(r"^  (?! )\S+(?: \S+)*\n(?! {3})", re.MULTILINE)  # no text beside or below
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_help_explains_each_argument_and_fits_a_terminal(name: str) -> None:
+    command = load_command_class(COMMANDS[name], name)
+    assert max(len(line) for line in command.help.splitlines()) <= 90
+    printed = command.create_parser("manage.py", name).format_help()
+    _description, _, arguments = printed.replace(command.help, "").partition("\n\n")
+    assert not UNEXPLAINED.findall(arguments)
 
 
 DEPLOYED = re.compile(

@@ -16,7 +16,7 @@ class Command(RegistryCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("text", help="the assertion, as one argument")
-        parser.add_argument("--note", default="", help="why it is expected")
+        parser.add_argument("--note", default="", help="why it must hold")
 
     def handle(self, *args: Any, **options: Any) -> None:
         row = Assertion(text=assertions.validated(options["text"]), note=options["note"])

@@ -17,8 +17,10 @@ class Command(RegistryCommand):
         """Declare the command line; `--json` is the same as `--format json`."""
         where = parser.add_mutually_exclusive_group()
         where.add_argument("file", nargs="?", type=named, metavar="FILE", help="where to")
-        where.add_argument("--output", type=named, metavar="FILE", help="the same")
-        parser.add_argument("--format", choices=["yaml", "json"], default="yaml")
+        where.add_argument("--output", type=named, metavar="FILE", help="FILE, as an option")
+        parser.add_argument(
+            "--format", choices=["yaml", "json"], default="yaml", help="default: yaml"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         path = options["file"] or options["output"]

@@ -11,9 +11,9 @@ from devices.management.files import FileRefused
 
 class Command(RegistryCommand):
     help = (
-        "Write the whole database into FILE, as of one moment, and what is in it into FILE.json. "
-        "The file is checked before it gets its name. PEPPERS are not in it: keep them apart. For "
-        "PostgreSQL, pg_dump and pg_restore must be on PATH. Exit 1 where it was not done."
+        "Write the whole database into FILE, as of one moment, and what is in it into FILE.json.\n"
+        "The file is checked before it gets its name. PEPPERS are not in it: keep them apart.\n"
+        "For PostgreSQL, pg_dump and pg_restore must be on PATH. Exit 1 where it was not done."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

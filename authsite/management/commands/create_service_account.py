@@ -10,7 +10,7 @@ class Command(AccountCommand):
     help = "Create an account of a program: it cannot log in; create_token gives it tokens."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name")
+        parser.add_argument("name", help="name of the account")
         parser.add_argument(
             "--answerable", required=True, metavar="USERNAME", help="active staff who answer for it"
         )

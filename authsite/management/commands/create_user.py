@@ -15,9 +15,9 @@ class Command(AccountCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username")
+        parser.add_argument("username", help="name of the account")
         self.add_roles(parser)
-        parser.add_argument("--email", default="")
+        parser.add_argument("--email", default="", help="an address, for staff to read")
         parser.add_argument(
             "--password-stdin", action="store_true", help="read a password from standard input"
         )

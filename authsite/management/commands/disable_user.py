@@ -17,7 +17,7 @@ class Command(AccountCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username")
+        parser.add_argument("username", help="name of the account")
         parser.add_argument(
             "--hand-to",
             type=named,

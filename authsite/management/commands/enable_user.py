@@ -9,7 +9,7 @@ class Command(AccountCommand):
     help = "Let an account log in again, with the roles that it has. Its former tokens stay ended."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username")
+        parser.add_argument("username", help="name of the account")
 
     def handle(self, *args: Any, **options: Any) -> None:
         user = self.account(options["username"])

@@ -8,9 +8,9 @@ from authsite.management.accounts import AccountCommand
 
 class Command(AccountCommand):
     help = (
-        "Remove the app, the passkeys and the recovery codes of an account, which then logs in "
-        "with its password alone; where a second factor is required, it sets up a new one. Exit 1 "
-        "where there is none, or no such account."
+        "Remove the app, the passkeys and the recovery codes of an account, which then logs in\n"
+        "with its password alone; where a second factor is required, it sets up a new one. Exit\n"
+        "1 where there is none, or no such account."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -16,10 +16,11 @@ NOBODY = "no device has this identifier"
 
 class Command(RegistryCommand):
     help = (
-        "Restore FILE, which `backup` wrote, into the database that DATABASE_URL names. It must be "
-        "empty, or be named with --replace: then what it holds is lost. Stop the servers first. "
-        "Afterwards rows are counted, migrations and peppers compared, and questions asked. Exit 1 "
-        "where the backup was not restored, or where something is missing afterwards."
+        "Restore FILE, which `backup` wrote, into the database that DATABASE_URL names. It must\n"
+        "be empty, or be named with --replace: then what it holds is lost. Stop the servers\n"
+        "first. Afterwards rows are counted, migrations and peppers compared, and questions\n"
+        "asked. Exit 1 where the backup was not restored, or where something is missing\n"
+        "afterwards."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -21,7 +21,7 @@ REGISTRY = Path(settings.BASE_DIR, "authsite", "management", "demo_registry.json
 
 class Command(RegistryCommand):
     help = (
-        "Load the demo registry: devices whose secrets are printed in the documentation. Never "
+        "Load the demo registry: devices whose secrets are printed in the documentation. Never\n"
         "run it on a registry that is to be trusted; one that is not empty is refused."
     )
 

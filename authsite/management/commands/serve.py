@@ -29,9 +29,9 @@ class Command(BaseCommand):
     """Become a granian server in place of this process, so that signals reach it."""
 
     help = (
-        "Serve the registry. Runs in the foreground; SIGTERM and SIGINT end it once running "
-        "requests are answered. Options that are not given come from the environment: HOST, PORT, "
-        "WORKERS, THREADS."
+        "Serve the registry. Runs in the foreground; SIGTERM and SIGINT end it once running\n"
+        "requests are answered. Options that are not given come from the environment: HOST,\n"
+        "PORT, WORKERS, THREADS."
     )
     requires_system_checks = "__all__"
     stealth_options = ("notice",)  # for callers in Python: a password may be in it

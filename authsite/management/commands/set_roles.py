@@ -12,7 +12,7 @@ class Command(AccountCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username")
+        parser.add_argument("username", help="name of the account")
         parser.add_argument("roles", nargs="*", metavar="role", help="none: it has none then")
 
     def handle(self, *args: Any, **options: Any) -> None:

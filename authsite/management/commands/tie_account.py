@@ -12,10 +12,10 @@ Source = ExternalIdentity.Source
 
 class Command(AccountCommand):
     help = (
-        "Tie an account to a subject: that of OpenID Connect, in the directory or behind the "
-        "proxy, which then signs on as this account and decides its roles. Its password ends, "
-        "unless it is a break-glass account. When a sign-on is refused, the log names its subject. "
-        "Exit 1 where there is no such account, or the subject has one."
+        "Tie an account to a subject: that of OpenID Connect, in the directory or behind the\n"
+        "proxy, which then signs on as this account and decides its roles. Its password ends,\n"
+        "unless it is a break-glass account. When a sign-on is refused, the log names its\n"
+        "subject. Exit 1 where there is no such account, or the subject has one."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -14,8 +14,10 @@ class Command(ChangeCommand):
         super().add_arguments(parser)
         parser.add_argument("identifier", help="the device's ID")
         parser.add_argument("--name", help="what staff call it")
-        parser.add_argument("--description")
-        parser.add_argument("--kind", choices=Device.Kind.values)
+        parser.add_argument("--description", help="any text")
+        parser.add_argument(
+            "--kind", choices=Device.Kind.values, help="a backend may call the machine endpoints"
+        )
         parser.add_argument("--attributes", metavar="JSON", help="all of them, as an object")
 
     def handle(self, *args: Any, **options: Any) -> None:

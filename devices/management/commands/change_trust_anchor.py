@@ -11,13 +11,15 @@ class Command(ChangeCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("name")
+        parser.add_argument("name", help="the trust anchor's name")
         switch = parser.add_mutually_exclusive_group()
         switch.add_argument("--enable", action="store_true", help="let it vouch for devices")
         switch.add_argument(
             "--disable", action="store_true", help="it vouches for nobody from the next request on"
         )
-        parser.add_argument("--crl-policy", choices=CRLPolicy.values)
+        parser.add_argument(
+            "--crl-policy", choices=CRLPolicy.values, help="as for add_trust_anchor"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         anchor = self.anchor(options["name"])

@@ -11,11 +11,11 @@ class Command(ChangeCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("name", type=named)
+        parser.add_argument("name", type=named, help="the group's name")
         parser.add_argument(
             "--within", type=named, metavar="GROUP", help="an existing group that it lies in"
         )
-        parser.add_argument("--description", default="")
+        parser.add_argument("--description", default="", help="any text")
 
     def handle(self, *args: Any, **options: Any) -> None:
         parent = self.group(options["within"]) if options["within"] else None

@@ -14,7 +14,7 @@ class Command(ChangeCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("name")
+        parser.add_argument("name", help="the group's name")
 
     def handle(self, *args: Any, **options: Any) -> None:
         group = self.group(options["name"])

@@ -30,7 +30,7 @@ class Command(RegistryCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", metavar="FILE")
+        parser.add_argument("file", metavar="FILE", help="the table; - for standard input")
         parser.add_argument(
             "--format", choices=Format.values, help="what FILE is (default: as its name tells)"
         )

@@ -10,7 +10,7 @@ from devices.management.base import RegistryCommand, duration
 
 class Command(RegistryCommand):
     help = (
-        "Delete the changes of all models that are older than a span such as 365d. The rows "
+        "Delete the changes of all models that are older than a span such as 365d. The rows\n"
         "themselves stay as they are. Run it from a timer; it deletes in small batches."
     )
 

@@ -31,8 +31,8 @@ class Command(PeriodExportCommand):
             metavar="PREFIX",
             help="only calls about devices whose IDs begin so, at either end",
         )
-        parser.add_argument("--outcome", choices=CallOutcome.values)
-        parser.add_argument("--question", choices=Question.values)
+        parser.add_argument("--outcome", choices=CallOutcome.values, help="only such answers")
+        parser.add_argument("--question", choices=Question.values, help="only calls about that")
 
     def export(self, kind: Format, **options: Any) -> Export:
         self._check_known(options["caller"], options["about"])
