@@ -36,7 +36,7 @@ run: export STAFF_SECOND_FACTOR ?= optional
 run: $(VENV)/run.stamp ## Serve a demo registry on http://127.0.0.1:17217 (PORT and DATABASE_URL override)
 	@$(PY) -m authsite.keys --demo
 	@echo "A demo, not for production: it trusts every program on this machine as the backend,"
-	@echo "and speaks plain HTTP. docs/ says how to run it for real. Stop it with Ctrl-C."
+	@echo "and speaks plain HTTP. docs/operations.md says how to run it for real. Stop it with Ctrl-C."
 	@umask 077 && $(MANAGE) migrate --verbosity 0
 	@exec $(MANAGE) seed_demo --if-empty --furnish --staff-user admin --serve
 
