@@ -8,6 +8,7 @@ raises `Refused`, which says why, and nothing else leaves this module. (docs/cer
 import base64
 import binascii
 import codecs
+import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -242,9 +243,7 @@ def issuer_fingerprint(certificate: x509.Certificate) -> str:
 
 
 def _sha256(content: bytes) -> str:
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(content)
-    return digest.finalize().hex()
+    return hashlib.sha256(content).hexdigest()
 
 
 def validity_of(certificate: x509.Certificate) -> tuple[datetime, datetime]:
