@@ -33,6 +33,7 @@ def test_anybody_reads_the_page(open_page: OpenPage, look: str) -> None:
     assert faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= options["viewport"]["width"]
     host = page.url.partition("/api/")[0]
+    assert f"{host}/api/openapi.json" in asked
     assert all(url.startswith((host, "data:")) for url in asked)
 
 

@@ -96,6 +96,7 @@ def test_generated_secrets_are_the_answer_to_the_import_and_nowhere_else(
     assert "attachment" in answer["Content-Disposition"]
     assert "no-store" in answer["Cache-Control"]
     found = {row["identifier"]: row["secret"] for row in csv_rows(answer.getvalue())}
+    assert found.keys() == {"a", "b"}
     assert all(verified(identifier, secret) for identifier, secret in found.items())
     recorded = str([list(changes.objects.values()) for changes in all_histories()])
     assert "'b'" in recorded

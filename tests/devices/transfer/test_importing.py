@@ -548,7 +548,9 @@ def test_the_command_imports_and_writes_generated_secrets_to_a_file_of_ones_own(
 def test_secrets_may_be_written_as_json(db: None, devices_csv: Path, tmp_path: Path) -> None:
     out = tmp_path / "secrets.json"
     run("import_devices", str(devices_csv), "--create-groups", "--generate-secrets", str(out))
-    assert all(verified(row["identifier"], row["secret"]) for row in json.loads(out.read_text()))
+    found = {row["identifier"]: row["secret"] for row in json.loads(out.read_text())}
+    assert found.keys() == {"a", "b"}
+    assert all(verified(identifier, secret) for identifier, secret in found.items())
 
 
 def test_a_dry_run_writes_nothing(db: None, devices_csv: Path, tmp_path: Path) -> None:
