@@ -23,6 +23,7 @@ import psycopg
 import pytest
 from django.db import connection
 
+from tests.support.environment import NOT_SET
 from tests.support.postgres import SCHEMES, free_port
 
 PATIENCE = 20  # seconds, for an answer or a stop
@@ -58,6 +59,7 @@ class Server:
         self.database_url = database_url
         self.log_path = folder / f"server-{self.port}.log"
         self.environment = {
+            **NOT_SET,
             **{
                 name: os.environ[name] for name in ("PATH", "HOME", "WORKERS") if name in os.environ
             },

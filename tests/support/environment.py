@@ -1,0 +1,8 @@
+"""What a checkout's own `.env` says is nothing to the tests."""
+
+import re
+from pathlib import Path
+
+EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
+# Each variable that `.env` may set, as if it were not set: what a process is given goes before it.
+NOT_SET = dict.fromkeys(re.findall(r"^#?([A-Z_]+)=", EXAMPLE.read_text("utf-8"), re.MULTILINE), "")
