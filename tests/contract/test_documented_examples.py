@@ -139,8 +139,8 @@ PLACE = re.compile(
     r"/[\w./-]*(?:/|\.\w+)"
 )
 SETTING = re.compile(r"(?:^|`) *(?:export )?([A-Z][A-Z_]+)=", re.MULTILINE)
-OTHERS = {  # of make, of tests and examples; and a form of a value
-    *("PYTHON", "UPGRADE", "FUZZ", "RTIO_SERVER"),
+OTHERS = {  # of make, Django, tests and examples; and a form of a value
+    *("PYTHON", "UPGRADE", "FUZZ", "RTIO_SERVER", "DJANGO_SETTINGS_MODULE"),
     *("CLOUD_SECRET", "AUTHSITE_URL", "AUTHSITE_TOKEN", "REGISTRY", "CALLER", "VALUE"),
 }
 COMMANDS = get_commands()
