@@ -128,7 +128,8 @@ class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
     ) -> tuple["PreSharedKey", str]:
         """Issue a key with a generated secret; the device's live ones end after `overlap`.
 
-        Without an overlap they are revoked: *at once* is a state, whatever the clock says later.
+        Without an overlap they are revoked: *at once* is a state, whatever the clock says later. So
+        is a key that would only begin after the overlap.
         Returns the new key and its secret, which exists nowhere else. A key that ends earlier
         anyway keeps its end.
         """
@@ -139,14 +140,15 @@ class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
             live = list(self.select_for_update().filter(device=device).live_at(moment))
             key = self._checked(device, secret, label=label, token=token, **generated)
             key.is_rotation = True
-            if overlap:
-                ended = [old for old in live if old.end_by(moment + overlap)]
-                bulk_write(changed=ended, fields=["not_after", "not_before"], created=[key])
-            else:
-                for old in live:
-                    old.revoked_at = moment
-                    old.revoked_by, old.revoked_reason = current_user(), str(_("rotated"))
-                bulk_write(changed=live, fields=REVOCATION, created=[key])
+            end = moment + overlap
+            revoked = [old for old in live if not overlap or old.begins_at_or_after(end)]
+            for old in revoked:
+                old.revoked_at = moment
+                old.revoked_by, old.revoked_reason = current_user(), str(_("rotated"))
+            ended = [old for old in live if old not in revoked and old.end_by(end)]
+            fields = [*REVOCATION, "not_after"]
+            bulk_write(changed=[*revoked, *ended], fields=fields, created=[key])
+            if not overlap:
                 end_access([device], AccessEnd.ROTATED)
         return key, secret
 
@@ -281,6 +283,8 @@ class PreSharedKey(Revocable):
         if self.not_after is not None and self.not_after <= moment:
             return False
         self.not_after = moment
-        if self.not_before is not None and self.not_before >= moment:
-            self.not_before = None
         return True
+
+    def begins_at_or_after(self, moment: datetime) -> bool:
+        """Whether the key admits its device at no time before `moment`."""
+        return self.not_before is not None and self.not_before >= moment

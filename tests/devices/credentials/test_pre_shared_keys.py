@@ -185,12 +185,14 @@ def test_rotation_lengthens_no_key(make_device: Factory) -> None:
     device = make_device()
     ending, _ = PreSharedKey.objects.issue(device=device, not_after=NOW + DAY / 4)
     later, _ = PreSharedKey.objects.issue(device=device, not_before=NOW + 2 * DAY)
+    soon, _ = PreSharedKey.objects.issue(device=device, not_before=NOW + DAY / 2)
     PreSharedKey.objects.rotate(device=device, overlap=DAY, now=NOW)
-    ending.refresh_from_db()
-    later.refresh_from_db()
-    assert ending.not_after == NOW + DAY / 4
-    assert later.not_after == NOW + DAY
-    assert later.not_before is None
+    for key in (ending, later, soon):
+        key.refresh_from_db()
+    assert (ending.not_after, ending.revoked_at) == (NOW + DAY / 4, None)
+    assert (soon.not_before, soon.not_after, soon.revoked_at) == (NOW + DAY / 2, NOW + DAY, None)
+    assert (later.not_before, later.revoked_at) == (NOW + 2 * DAY, NOW)
+    assert later.state_at(NOW) is Outcome.REVOKED
 
 
 def test_a_revocation_says_who_when_and_why_and_the_first_one_stands(
