@@ -22,7 +22,7 @@ from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
 from acl import notation
-from acl.analysis.what_if import Before, Consequences
+from acl.analysis.what_if import Consequences, DecisionsBefore
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices import history
 from devices.models import Device, DeviceGroup, Membership
@@ -337,7 +337,7 @@ def import_document(
     """
     document = _checked(values)
     with locked(), history.origin(history.Origin.IMPORT):
-        before, state = dump(export_document()), Before()
+        before, state = dump(export_document()), DecisionsBefore()
         if expect and expect != digest_of(before):
             raise ValidationError(
                 _("The registry was changed since that dry run. Make another, and review it.")

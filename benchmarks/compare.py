@@ -154,10 +154,10 @@ class Results:
         question = contender.questions[0]
         for mode in LASTING.values() if contender.writes_behind else ():
             ask(mode)
-        for mode, rate in self.halves(contender.name):
+        for mode, rate in self.half_rates(contender.name):
             ask(mode, "--rate", str(rate))
 
-    def halves(self, name: str) -> list[tuple[str, float]]:
+    def half_rates(self, name: str) -> list[tuple[str, float]]:
         """Return at which rates somebody is asked evenly: half of those just reached, by name.
 
         The tuned competitor and an empty view are also asked at our rates of this round.
@@ -208,7 +208,7 @@ class Results:
             )
         return table([mode, *RATES], rows)
 
-    def calm(self, mode: str) -> str:
+    def at_half_load(self, mode: str) -> str:
         """Return the table of half the load."""
         rows = []
         for name, rounds in self.of(HALF[mode]):
@@ -252,7 +252,7 @@ class Results:
             self.rates(KEEP_ALIVE),
             self.rates(FRESH),
             *map(self.rates, LASTING.values()),
-            *map(self.calm, HALF),
+            *map(self.at_half_load, HALF),
             *(self.rates(mode) for mode in WRK if wrk.PROGRAM),
             self.decisions(),
         ]

@@ -51,7 +51,9 @@ def memory(kind: str, devices: int, requests: int, unknown: int) -> str:
             rows.append([what, *(f"{size:.0f}" for size in sizes), f"{sum(sizes):.0f}"])
 
         strangers = Path(folder, "unknown")
-        strangers.write_bytes(pickle.dumps([stranger() for _ in range(min(unknown, DIFFERENT))]))
+        strangers.write_bytes(
+            pickle.dumps([unknown_device() for _ in range(min(unknown, DIFFERENT))])
+        )
         note("idle")
         send(server, asked.folder / "verifier", requests, "verifications", note)
         send(server, strangers, unknown, "questions about unknown devices", note)
@@ -59,7 +61,7 @@ def memory(kind: str, devices: int, requests: int, unknown: int) -> str:
     return table([f"{kind}, {devices:,} devices", *workers, "together"], rows)
 
 
-def stranger() -> tuple[bytes, bytes]:
+def unknown_device() -> tuple[bytes, bytes]:
     """Return a question about a device that nobody knows, and its answer."""
     number = random.getrandbits(32)
     return question(number, str(uuid.uuid4()), "wrong"), answer(number, "NOT_FOUND")

@@ -87,7 +87,7 @@ async def until_done(
 
 
 @dataclass
-class Crowd:
+class Fleet:
     """What devices of one kind were answered, and after how many seconds each time."""
 
     answers: Counter[str] = field(default_factory=Counter)
@@ -101,7 +101,9 @@ class Crowd:
         self.waits.append(time.perf_counter() - began)
         return code
 
-    async def insist(self, port: int, identifier: str, secret: str, *, after: float = 0) -> int:
+    async def ask_until_admitted(
+        self, port: int, identifier: str, secret: str, *, after: float = 0
+    ) -> int:
         """Ask until admitted, first after so many seconds; return how often that took."""
         await asyncio.sleep(after)
         attempts = 1

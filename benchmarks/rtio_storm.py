@@ -21,7 +21,7 @@ from benchmarks import machine
 from benchmarks.contenders import Contender, chosen, everyone
 from benchmarks.registries import Registry, registry
 from benchmarks.report import publish, table
-from benchmarks.rtio import EVERY, Crowd, until_done
+from benchmarks.rtio import EVERY, Fleet, until_done
 from benchmarks.seed import COMMON_SECRET
 
 MAX_SECONDS = 120.0  # seconds that a fleet may take to be admitted
@@ -37,8 +37,8 @@ HEAD = (
 class Storm:
     """What a fleet and those beside it were answered."""
 
-    fleet: Crowd = field(default_factory=Crowd)
-    wrong: Crowd = field(default_factory=Crowd)
+    fleet: Fleet = field(default_factory=Fleet)
+    wrong: Fleet = field(default_factory=Fleet)
     attempts: Counter[int] = field(default_factory=Counter)
     seconds: float = 0.0
     cpu: float = 0.0
@@ -46,12 +46,14 @@ class Storm:
     async def run(self, port: int, fleet: Known, wrong: Known) -> None:
         """Let the fleet ask until the last device is in, or for as long as it may take."""
         beside = [
-            asyncio.create_task(self.wrong.insist(port, *one, after=random.uniform(0, EVERY)))
+            asyncio.create_task(
+                self.wrong.ask_until_admitted(port, *one, after=random.uniform(0, EVERY))
+            )
             for one in wrong
         ]
         await asyncio.sleep(BEFOREHAND if wrong else 0)
         began = time.perf_counter()
-        devices = [asyncio.create_task(self.fleet.insist(port, *one)) for one in fleet]
+        devices = [asyncio.create_task(self.fleet.ask_until_admitted(port, *one)) for one in fleet]
         admitted = await until_done(devices, *beside, seconds=MAX_SECONDS)
         self.seconds = time.perf_counter() - began
         self.attempts.update(device.result() for device in admitted)
@@ -59,7 +61,7 @@ class Storm:
     def row(self, name: str, devices: int, wrong: int) -> list[str]:
         admitted = self.attempts.total()
         after = f"{self.seconds:.1f}" if admitted == devices else f"never: {admitted:,} were"
-        failures = Crowd(self.fleet.answers - Counter(OK=admitted))
+        failures = Fleet(self.fleet.answers - Counter(OK=admitted))
         return [
             name,
             f"{devices:,}",

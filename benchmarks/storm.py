@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.rtio import EVERY, Crowd, exchange, request, until_done
+from benchmarks.rtio import EVERY, Fleet, exchange, request, until_done
 from tests.support.servers import Server, empty_registry
 
 STORMERS = 500
@@ -42,7 +42,7 @@ def seeded(folder: Path) -> Iterator[list[tuple[str, str]]]:
     return (pickle.loads((folder / name).read_bytes()) for name in ("known", "chosen"))
 
 
-async def verify_steadily(port: int, known: Sequence[tuple[str, str]], group: Crowd) -> None:
+async def verify_steadily(port: int, known: Sequence[tuple[str, str]], group: Fleet) -> None:
     """Ask for one device after another at a fixed rate, whatever became of those before."""
     async with asyncio.TaskGroup() as tasks:
         due = time.perf_counter()
@@ -52,7 +52,7 @@ async def verify_steadily(port: int, known: Sequence[tuple[str, str]], group: Cr
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
 
 
-async def guess(port: int, group: Crowd) -> None:
+async def guess(port: int, group: Fleet) -> None:
     """Guess at one unknown device after the other."""
     while True:
         await group.ask(port, str(uuid.uuid4()), "wrong")
@@ -65,7 +65,7 @@ def frame(number: int, **members: object) -> bytes:
     return request("/", {"v": 1, "cmds": [call]} | members)
 
 
-async def send_frame(port: int, group: Crowd, message: bytes) -> str:
+async def send_frame(port: int, group: Fleet, message: bytes) -> str:
     """Send a frame; note the status of the response."""
     began = time.perf_counter()
     status = (await exchange(port, message)).split(b" ", 2)[1].decode()
@@ -74,7 +74,7 @@ async def send_frame(port: int, group: Crowd, message: bytes) -> str:
     return status
 
 
-async def guess_as_caller(port: int, group: Crowd) -> None:
+async def guess_as_caller(port: int, group: Fleet) -> None:
     """Guess as one unknown caller after the other."""
     while True:
         await send_frame(port, group, frame(1, src=f"//h/{random.getrandbits(64):x}", key="wrong"))
@@ -85,8 +85,8 @@ async def guess_as_caller(port: int, group: Crowd) -> None:
 
 async def cold_start(port: int, chosen: Sequence[tuple[str, str]]) -> str:
     """Ask for all devices at one moment, until all are admitted."""
-    group, began = Crowd(), time.perf_counter()
-    tries = await asyncio.gather(*(group.insist(port, *one) for one in chosen))
+    group, began = Fleet(), time.perf_counter()
+    tries = await asyncio.gather(*(group.ask_until_admitted(port, *one) for one in chosen))
     return (
         f"{len(tries)} devices with right chosen secrets at once: all in after "
         f"{time.perf_counter() - began:.1f} s; {group.summary}; refused twice or more often: "
@@ -96,7 +96,7 @@ async def cold_start(port: int, chosen: Sequence[tuple[str, str]]) -> str:
 
 async def one_caller(port: int, connections: int) -> str:
     """Call over many connections with the same right secret at one moment."""
-    group = Crowd()
+    group = Fleet()
     pair = base64.b64encode(f"{CALLER}:{CALLERS_SECRET}".encode())
     message = frame(1).replace(b"\r\n", b"\r\nAuthorization: Basic " + pair + b"\r\n", 1)
     await asyncio.gather(*(send_frame(port, group, message) for _ in range(connections)))
@@ -110,7 +110,7 @@ async def both_kinds(
     port: int, known: Sequence[tuple[str, str]], connections: int, seconds: float
 ) -> str:
     """Guess at devices and at the caller; verify generated secrets meanwhile."""
-    steady, devices, callers = Crowd(), Crowd(), Crowd()
+    steady, devices, callers = Fleet(), Fleet(), Fleet()
     tasks = [asyncio.create_task(verify_steadily(port, known, steady))]
     tasks += [asyncio.create_task(guess(port, devices)) for _ in range(connections)]
     tasks += [asyncio.create_task(guess_as_caller(port, callers)) for _ in range(connections)]
@@ -149,8 +149,8 @@ class Phase:
     right: bool = False  # whether the stormers know their secrets
     storms: bool = True
     throttled: bool = True
-    generated: Crowd = field(default_factory=Crowd)
-    crowd: Crowd = field(default_factory=Crowd)
+    generated: Fleet = field(default_factory=Fleet)
+    fleet: Fleet = field(default_factory=Fleet)
     seconds: float = 0.0
     cpu: float = 0.0
     stormers: int = 0
@@ -181,7 +181,9 @@ class Phase:
         """Let both groups ask."""
         steady = asyncio.create_task(verify_steadily(port, generated, self.generated))
         storm = [
-            asyncio.create_task(self.crowd.insist(port, *one, after=random.uniform(0, EVERY)))
+            asyncio.create_task(
+                self.fleet.ask_until_admitted(port, *one, after=random.uniform(0, EVERY))
+            )
             for one in chosen
         ]
         if self.right:
@@ -194,12 +196,12 @@ class Phase:
     def row(self) -> str:
         refused = sum(count for code, count in self.generated.answers.items() if code != "OK")
         admitted = f"{self.seconds:.0f} s" if self.right else ""
-        if self.right and self.crowd.answers["OK"] < self.stormers:
-            admitted = f"{self.crowd.answers['OK']} in {self.seconds:.0f} s"
+        if self.right and self.fleet.answers["OK"] < self.stormers:
+            admitted = f"{self.fleet.answers['OK']} in {self.seconds:.0f} s"
         return (
             f"| {self.name} | {self.generated.milliseconds(0.5):.1f} "
-            f"| {self.generated.milliseconds(0.99):.1f} | {refused} | {self.crowd.summary} "
-            f"| {self.crowd.milliseconds(0.99):.0f} | {self.cpu / self.seconds:.2f} "
+            f"| {self.generated.milliseconds(0.99):.1f} | {refused} | {self.fleet.summary} "
+            f"| {self.fleet.milliseconds(0.99):.0f} | {self.cpu / self.seconds:.2f} "
             f"| {admitted or '—'} |"
         )
 

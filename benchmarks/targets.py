@@ -1,7 +1,7 @@
 """Hold what is measured against what was aimed at: `python -m benchmarks.targets`.
 
 The endpoints beside a tuned competitor (`benchmarks.compare`), company that must not be noticed
-(`benchmarks.bad_company`), how many devices may come at once before the first is lost
+(`benchmarks.mixed_load`), how many devices may come at once before the first is lost
 (`benchmarks.rtio_storm`), and what a server carries at full load for longer: memory of its workers,
 size of the database, its log. Prints a row for each target, with what was measured and whether it
 was reached. On two quiet cores it takes some ten minutes.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from benchmarks import bad_company, machine, rtio_storm
+from benchmarks import machine, mixed_load, rtio_storm
 from benchmarks.compare import (
     EMPTY,
     FRESH,
@@ -135,12 +135,12 @@ def decisions(results: Results) -> Iterator[Target]:
 
 def company(asked: Registry, kind: str, options: argparse.Namespace) -> Iterator[Target]:
     """Yield what verifications notice of slow clients, guesses and a large import."""
-    for _, beside, p50, p99, *_ in bad_company.measure(asked, kind, options):
+    for _, beside, p50, p99, *_ in mixed_load.measure(asked, kind, options):
         yield Target(
             f"{kind}, beside {beside}: p99 of {options.rate:g} verifications a second",
-            f"< {bad_company.TARGET} ms",
+            f"< {mixed_load.TARGET} ms",
             f"{p99} ms (median {p50})",
-            float(p99) < bad_company.TARGET,
+            float(p99) < mixed_load.TARGET,
         )
 
 

@@ -106,7 +106,7 @@ def exports(url: str, folder: Path) -> None:
     show("export of a tenth, csv", cost)
 
 
-class Rival(threading.Thread):
+class OtherWriter(threading.Thread):
     """Writes to a SQLite database over and over; `longest` is what it waited at most."""
 
     def __init__(self, path: Path) -> None:
@@ -116,10 +116,10 @@ class Rival(threading.Thread):
     def run(self) -> None:
         connection = sqlite3.connect(self.path, timeout=600, isolation_level=None)
         connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("CREATE TABLE rival (n INTEGER)")
+        connection.execute("CREATE TABLE other_writer (n INTEGER)")
         while not self.done.wait(0.1):
             before = time.monotonic()
-            connection.execute("INSERT INTO rival VALUES (1)")
+            connection.execute("INSERT INTO other_writer VALUES (1)")
             self.longest = max(self.longest, time.monotonic() - before)
         connection.close()
 
@@ -145,12 +145,12 @@ def main() -> None:
             exports(url, folder)
         database = folder / "bench.sqlite3"
         manage(f"sqlite:///{database}", "migrate")
-        rival = Rival(database)
-        rival.start()
+        other_writer = OtherWriter(database)
+        other_writer.start()
         imports(f"sqlite:///{database}", folder, "SQLite")
-        rival.done.set()
-        rival.join()
-        print(f"\nSQLite: another writer waited {rival.longest:.1f} s at most.")
+        other_writer.done.set()
+        other_writer.join()
+        print(f"\nSQLite: another writer waited {other_writer.longest:.1f} s at most.")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def try_credentials(user: object, device: Device, **presented: Any) -> Verdict |
     `user` is the primary key of whose tries are counted. That it was asked for is recorded, as
     coming from where changes come from now.
     """
-    tries = throttle.Marks(f"staff-try:{user}", MAX_FAILURES)
+    tries = throttle.FailureMarks(f"staff-try:{user}", MAX_FAILURES)
     if not tries.take():
         return None
     sorts = [name for name in ("secret", "certificate") if presented.get(name)]

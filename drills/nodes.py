@@ -139,11 +139,11 @@ class Node:
             self.process.wait(PATIENCE)
             self.process = None
 
-    def freeze(self) -> None:
+    def pause(self) -> None:
         """Stop its processes; the kernel goes on acknowledging what is sent to them."""
         self.signal(signal.SIGSTOP)
 
-    def thaw(self) -> None:
+    def resume(self) -> None:
         """Let its processes go on."""
         self.signal(signal.SIGCONT)
 
@@ -234,7 +234,7 @@ class Nodes:
 
     def close(self) -> None:
         for node in (self.primary, *self.standbys):
-            node.thaw()
+            node.resume()
             node.kill()
         for relay in self.relays:
             relay.mend()

@@ -149,7 +149,7 @@ def unconfirmed(folder: Path, report: Report) -> None:
             staff = Staff(server)
             staff.sign_in("admin", seeded["password"])
             known = devices[8]
-            nodes.standbys[0].freeze()
+            nodes.standbys[0].pause()
             began = time.monotonic()
             page = staff.disable(known.device)
             took = time.monotonic() - began
@@ -161,7 +161,7 @@ def unconfirmed(folder: Path, report: Report) -> None:
             report.must(found, "a process that began later did not follow it up")
             report.must(Client(server).ask(known).code != "OK", "it is not in force at the primary")
             report.must(took < 10, f"staff waited for {took:.1f} s")
-            nodes.standbys[0].thaw()
+            nodes.standbys[0].resume()
             confirmed = wait_until(lambda: "all changes are confirmed" in server.log, 40)
             report.must(confirmed, "it was not confirmed once the standby went on")
             began = time.monotonic()
@@ -302,7 +302,7 @@ def primary_frozen(folder: Path, report: Report) -> None:
         leased = answering_from(folder, nodes, nodes.standbys[1])
         with server, leased, Probe([server], devices) as probe, Probe([leased], devices) as beside:
             time.sleep(2)
-            nodes.primary.freeze()
+            nodes.primary.pause()
             frozen = time.monotonic()
             hung: list[float] = []
 

@@ -144,7 +144,7 @@ class Journal(WriteBehindWorker[Batch]):
                         key = among_others(key, known=known)
                     counted = self._count_of(key, moment)
                     if len(self._counts) == self.capacity // 2:
-                        self._hurry()
+                        self._end_pause()
                 counted.count += 1
                 counted.last, counted.rule, counted.request = moment, rule, request
         if self._thread is None:

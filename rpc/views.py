@@ -443,7 +443,7 @@ class CommandPath(CommandEndpoint):
         if exchange.method != "POST":
             raise MethodNotAllowed(exchange.method)
         name = exchange.meta["PATH_INFO"].encode("latin-1").decode(errors="replace")
-        frame = frames.of_rest(name, query_of(exchange.meta).get("id"))
+        frame = frames.from_rest(name, query_of(exchange.meta).get("id"))
         try:
             body = read_body(exchange.meta, limit=self.body_limit)
             return frame.with_arguments(decode(body)) if body else frame

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _, ngettext
 
-from acl.analysis.what_if import Before, Consequences
+from acl.analysis.what_if import Consequences, DecisionsBefore
 from devices.admin.base.mixins import EDIT
 from devices.extension_points import View
 
@@ -28,7 +28,7 @@ def guard(model_admin: "ModelAdmin[Any]", request: HttpRequest, view: View) -> H
     """Make a change and say what follows from it; roll it back where it must be confirmed first."""
     consequences = None
     with transaction.atomic():
-        before = Before()
+        before = DecisionsBefore()
         response = view()
         if response.status_code in HTTP_DONE:
             consequences = before.compare()

@@ -139,7 +139,7 @@ class Universal:
             notation.read_end("end", end, registry)
         return []
 
-    def suspects(
+    def possible_leaks(
         self, allowing: Iterable[CommandPermission], registry: Registry
     ) -> list[tuple[CommandPermission, DeviceQuerySet]]:
         """Return the rules that may allow it to somebody, each with who could send by it."""
@@ -255,7 +255,7 @@ def check(texts: Iterable[str], *, now: datetime | None = None) -> list[Broken]:
     for one in many hundreds.
     """
     moment = now or timezone.now()
-    failures: dict[str, list[str]] = {text: [] for text in filter(says_something, texts)}
+    failures: dict[str, list[str]] = {text: [] for text in filter(is_statement, texts)}
     parsed, registry, requests = _resolved(failures)
     if registry is not None:
         universals = {
@@ -337,13 +337,13 @@ def _leaks(
     if not universals:
         return []
     allowing = _allowing({one.pattern for one in universals.values()}, now)
-    suspects = [
-        (text, *suspect)
+    possible = [
+        (text, *leak)
         for text, universal in universals.items()
-        for suspect in universal.suspects(allowing, registry)
+        for leak in universal.possible_leaks(allowing, registry)
     ]
-    reached = _any([senders for _text, _rule, senders in suspects])
-    leaks = [(text, rule) for text, rule, _senders in compress(suspects, reached)]
+    reached = _any([senders for _text, _rule, senders in possible])
+    leaks = [(text, rule) for text, rule, _senders in compress(possible, reached)]
     aimed = [universals[text].aimed(rule, registry) for text, rule in leaks]
     denied = ShadowFinder(registry.tree, now).denials(
         [*(rule for _text, rule in leaks), *aimed],
@@ -367,7 +367,7 @@ def _any(querysets: Sequence[DeviceQuerySet]) -> list[bool]:
     return found
 
 
-def says_something(text: str) -> bool:
+def is_statement(text: str) -> bool:
     """Whether a line says anything: it is neither empty nor a remark."""
     stripped = text.strip()
     return bool(stripped) and not stripped.startswith("#")

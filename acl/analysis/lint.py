@@ -81,14 +81,14 @@ class Report(NamedTuple):
 def report(fault: Fault | None) -> Report:
     """Return what is wrong with the oldest rules: everything, or one fault."""
     now = timezone.now()
-    rules = suspects(fault, now=now)
+    rules = rules_to_examine(fault, now=now)
     found = (one for one in lint(rules, now=now, most=MAX_EXAMINED) if fault in {None, one.fault})
     findings = list(islice(found, MAX_FINDINGS + 1))
     more = rules.order_by("pk").values("pk")[MAX_EXAMINED : MAX_EXAMINED + 1].exists()
     return Report(findings[:MAX_FINDINGS], len(findings) > MAX_FINDINGS, more)
 
 
-def suspects(fault: Fault | None, *, now: datetime) -> CommandPermissionQuerySet:
+def rules_to_examine(fault: Fault | None, *, now: datetime) -> CommandPermissionQuerySet:
     """Return the rules that may have the fault: all that have it, and few others."""
     disabled = Device.objects.filter(enabled=False)
     widest = CommandSetPattern.objects.filter(pattern__in=WIDEST)
@@ -97,7 +97,7 @@ def suspects(fault: Fault | None, *, now: datetime) -> CommandPermissionQuerySet
         Fault.DISABLED_DEVICE: Q(source_device__in=disabled) | Q(destination_device__in=disabled),
         Fault.EMPTY_GROUP: Q(source_kind="group") | Q(destination_kind="group"),
         Fault.EMPTY_SET: Q(command_set__isnull=False) & ~Exists(_own_patterns()),
-        Fault.REPEATED: Exists(_twins()),
+        Fault.REPEATED: Exists(_older_equals()),
         Fault.SHADOWED: Q(effect=Effect.ALLOW),
         Fault.CAPITALS: Q(effect=Effect.DENY),
         Fault.OPENS_EVERYTHING: Q(
@@ -124,7 +124,9 @@ def lint(
     ordered = (
         rules.enabled()
         .named()
-        .annotate(twin=Subquery(_twins().values("pk")[:1]), has_patterns=Exists(_own_patterns()))
+        .annotate(
+            twin=Subquery(_older_equals().values("pk")[:1]), has_patterns=Exists(_own_patterns())
+        )
         .prefetch_related("command_set__patterns")
         .order_by("pk")
     )
@@ -140,7 +142,7 @@ def lint(
         shadows = {allowing[position].pk: denial for position, denial in denials.items()}
         for rule in chunk:
             yield from _findings(rule, tree, now)
-            if rule.effect == Effect.DENY and (other := evading(rule, tree, now)):
+            if rule.effect == Effect.DENY and (other := differing_by_case(rule, tree, now)):
                 yield Finding(rule, Fault.CAPITALS, other)
             if (twin := getattr(rule, "twin", None)) is not None:
                 yield Finding(rule, Fault.REPEATED, twins[twin])
@@ -157,7 +159,7 @@ def _findings(rule: CommandPermission, tree: GroupTree, now: datetime) -> Iterab
             yield Finding(rule, Fault.DISABLED_DEVICE)
             break
     groups = {rule.source_group_id, rule.destination_group_id} - {None}
-    if not groups <= tree.inhabited:
+    if not groups <= tree.with_members:
         yield Finding(rule, Fault.EMPTY_GROUP)
     if rule.command_set_id is not None and not getattr(rule, "has_patterns", True):
         yield Finding(rule, Fault.EMPTY_SET)
@@ -169,12 +171,14 @@ def lint_saved(rule: CommandPermission) -> list[Finding]:
     """Return what is wrong with a rule that was just saved, and with those that it affects."""
     now = timezone.now()
     findings = list(lint(CommandPermission.objects.filter(pk=rule.pk), now=now))
-    if rule.effect == Effect.ALLOW and (other := evading(rule, GroupTree(), now)):
+    if rule.effect == Effect.ALLOW and (other := differing_by_case(rule, GroupTree(), now)):
         findings.append(Finding(rule, Fault.CAPITALS, other))
     return findings
 
 
-def evading(rule: CommandPermission, tree: GroupTree, now: datetime) -> CommandPermission | None:
+def differing_by_case(
+    rule: CommandPermission, tree: GroupTree, now: datetime
+) -> CommandPermission | None:
     """Return a rule that, with this one, denies a command and allows it in other capitals.
 
     Names are literal here, while receivers such as Mongoose OS look commands up without case: with
@@ -241,7 +245,7 @@ def opens_everything(rule: CommandPermission) -> bool:
     )
 
 
-def _twins() -> CommandPermissionQuerySet:
+def _older_equals() -> CommandPermissionQuerySet:
     """Return the older rules that say what the outer one says, whenever it says it."""
     return (
         CommandPermission.objects.enabled()

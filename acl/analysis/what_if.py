@@ -73,7 +73,7 @@ class Consequences:
         }
 
 
-class Before:
+class DecisionsBefore:
     """The answers and the assertions before a change, for comparison."""
 
     def __init__(self, requests: Mapping[Request, int] | None = None) -> None:
@@ -112,7 +112,7 @@ class Before:
 def consequences_of(change: Change, requests: Mapping[Request, int] | None = None) -> Consequences:
     """Make a change, compare, undo the change; without `requests`, for those that are known."""
     with transaction.atomic():
-        before = Before(requests)
+        before = DecisionsBefore(requests)
         change()
         found = before.compare()
         transaction.set_rollback(True)

@@ -91,5 +91,5 @@ class AssertionViewSet(RowsViewSet):
         asked = self.asked(LinesSerializer)
         texts = asked["texts"] if "texts" in asked else assertions.saved()
         broken = list(map(asdict, assertions.check(texts)))
-        checked = sum(map(assertions.says_something, texts))
+        checked = sum(map(assertions.is_statement, texts))
         return Response({"checked": checked, "broken": broken})

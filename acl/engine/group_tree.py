@@ -9,7 +9,7 @@ from devices.models import Device, DeviceGroup
 
 
 class GroupTree:
-    """Which group lies in which; a statement when it is made, and one for what is inhabited."""
+    """Which group lies in which; a statement when it is made, and one for those with members."""
 
     def __init__(self) -> None:
         self._parents = dict(DeviceGroup.objects.values_list("pk", "parent_id"))
@@ -19,7 +19,7 @@ class GroupTree:
                 self._children[parent].append(pk)
 
     @cached_property
-    def inhabited(self) -> set[int]:
+    def with_members(self) -> set[int]:
         """The groups that hold a device, or lie above one that does."""
         members = Device.groups.through.objects.filter(devicegroup=OuterRef("pk"))
         # Each group is asked for a member: there are few of them, and a million memberships.

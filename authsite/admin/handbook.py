@@ -131,7 +131,7 @@ def chapter(name: str) -> Chapter | None:
     title, sections = name, []
     for opening, inline in pairwise(tokens):
         if inline.type == "inline":
-            _lead_within_the_handbook(inline)
+            _rewrite_link(inline)
         if opening.type != "heading_open":
             continue
         text = _text_of(inline)
@@ -158,7 +158,7 @@ def _text_of(inline: "Token") -> str:
     return "".join(one.content for one in inline.children or ())
 
 
-def _lead_within_the_handbook(inline: "Token") -> None:
+def _rewrite_link(inline: "Token") -> None:
     """Make links to documents lead to their pages, and those to other files lead nowhere.
 
     A picture is said in words: the pages show what the admin serves and nothing else.

@@ -137,9 +137,9 @@ def create(view: Any, serializer_class: Any) -> Response:
     written(run)
     made = [entries[at].device for at in range(len(rows))]
     view.reach(Device, [device.pk for device in made])
-    view.spend(made)
-    view.spend([one.key for one in entries.values() if one.key], "devices.add_presharedkey")
-    view.spend(
+    view.count_use(made)
+    view.count_use([one.key for one in entries.values() if one.key], "devices.add_presharedkey")
+    view.count_use(
         [one.certificate for one in entries.values() if one.certificate], "devices.add_certificate"
     )
     secrets = dict(run.generated)
@@ -218,7 +218,7 @@ def held(view: Any, rows: Sequence[Mapping[str, Any]]) -> list[Device]:
     if stale:
         raise Stale(errors=stale)
     devices = [found[key] for key in keys]
-    view.spend(devices)
+    view.count_use(devices)
     return devices
 
 

@@ -242,7 +242,7 @@ class ChangesViewSet(ViewSetMixin, ApiView):
         asked = self.asked(ChangeNameSerializer)
         model = self._model(asked["model"])
         try:
-            way = undoing.way_back(model, asked["id"], undoes_change=undoes_change)
+            way = undoing.reversal_of(model, asked["id"], undoes_change=undoes_change)
         except ObjectDoesNotExist:
             raise NotFound from None
         if not narrowed(request, model._default_manager.filter(pk=way.row.pk)).exists():
@@ -253,12 +253,12 @@ class ChangesViewSet(ViewSetMixin, ApiView):
                 _("Nothing is left of it to be set back: the row says so, or something newer."),
                 code="nothing-to-do",
             )
-        self.spend([way.row], _named(model, "change"))
+        self.count_use([way.row], _named(model, "change"))
         if (error := way.check()) is not None:
             raise error
         with self.because(way.reason(self._reason())):
             way.apply()
-        self.reach(model, [way.row.pk])
+        self.check_reached(model, [way.row.pk])
         fields = [one._asdict() for one in preview]
         return Response(
             {"model": model._meta.label_lower, "row": way.row.pk, "fields_changed": fields}

@@ -193,8 +193,8 @@ class KeyViewSet(CredentialViewSet):
         """
         fields = self.asked(IssueKeySerializer)
         key, said = make_key(fields.pop("device"), fields)
-        self.reach(PreSharedKey, [key.pk])
-        self.spend([key])
+        self.check_reached(PreSharedKey, [key.pk])
+        self.count_use([key])
         return self.created(key, **said)
 
     @extend_schema(request=ReasonSerializer, responses=KeySerializer)
@@ -278,8 +278,8 @@ class CertificateViewSet(CredentialViewSet):
             row = Certificate.objects.revoke_presented(
                 presented=presented, by=self.get_username(), **asked
             )
-        self.reach(Certificate, [row.pk])
-        self.spend([row])
+        self.check_reached(Certificate, [row.pk])
+        self.count_use([row])
         return self.row_response(row)
 
 

@@ -240,7 +240,7 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
         reached: Any = self.get_queryset()
         with within("device"):
             device = reached.at(asked.pop("device"))
-        self.spend([device])
+        self.count_use([device])
         verdict = try_credentials(getattr(request.user, "pk", None), device, **asked)
         if verdict is None:
             raise Throttled(
@@ -263,18 +263,18 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
             if one is not None and not self.may(f"devices.add_{name}"):
                 raise PermissionDenied
         device = asked.create(said)
-        self.reach(Device, [device.pk])
-        self.spend([device])
+        self.check_reached(Device, [device.pk])
+        self.count_use([device])
         more: dict[str, Any] = {}
         if wanted is not None:
             with within("key"):
                 key, besides = make_key(device, dict(wanted))
-            self.spend([key], "devices.add_presharedkey")
+            self.count_use([key], "devices.add_presharedkey")
             more["key"] = {**KeySerializer(key).data, **besides}
         if presented is not None:
             with faults_of("certificate"):
                 row = Certificate.objects.register(device=device, presented=presented)
-            self.spend([row], "devices.add_certificate")
+            self.count_use([row], "devices.add_certificate")
             more["certificate"] = CertificateSerializer(row).data
         warnings = filter(None, (*device.identifier_warnings(), device.basic_warning()))
         return self.created(device, **more, warnings=list(warnings))

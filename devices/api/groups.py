@@ -66,12 +66,12 @@ class GroupViewSet(ExportMixin, RowsViewSet):
         """Take devices out of a group."""
         group, devices = self._named()
         changed = devices.remove_from_group(group)
-        self.reach(Device, devices.values_list("pk", flat=True))
+        self.check_reached(Device, devices.values_list("pk", flat=True))
         return Response({"changed": changed})
 
     def _named(self) -> tuple[DeviceGroup, Any]:
         group = self.held()  # it is the devices that are changed, and counted
         named = self.asked(MembersSerializer)["devices"]
-        self.spend(named)
+        self.count_use(named)
         rows: QuerySet[Device] = Device.objects.filter(pk__in=[device.pk for device in named])
         return group, rows

@@ -179,7 +179,7 @@ class JobViewSet(ReadMixin, RegistryViewSet):
         self.check_deletable(named)
         grant = grant_of(request)
         if grant is not None and grant.narrows("devices.delete_device"):
-            self.spend(chosen)
+            self.count_use(chosen)
         return self._asked(JobKind.DELETE_DEVICES, parameters={"devices": keys})
 
     @extend_schema(request=None, responses=JobSerializer)

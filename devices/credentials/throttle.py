@@ -261,7 +261,7 @@ def hide_time(began: float) -> None:
             time.sleep(left)
 
 
-class Marks:
+class FailureMarks:
     """The marks in the cache that failures leave for WINDOW seconds; all taken, nothing is tried.
 
     A try takes one and gives it back where it was right: so tries at the same moment, in whatever
@@ -297,7 +297,7 @@ class Marks:
             log.exception("a guess that was right, or not hashed, was counted as a failure")
 
 
-class Guess(Marks):
+class Guess(FailureMarks):
     """One attempt at an entity whose secret matched nothing that is cheap to check."""
 
     def __init__(self, identifier: str, digests: Sequence[str], *, as_caller: bool = False) -> None:

@@ -78,10 +78,10 @@ def bounded(driver: "psycopg.Connection[Any]", seconds: float | None = None) -> 
         timer.finished.set()
         with is_over:
             if cancelled.is_set():
-                _swallow(driver)
+                _take_late_cancellation(driver)
 
 
-def _swallow(driver: "psycopg.Connection[Any]") -> None:
+def _take_late_cancellation(driver: "psycopg.Connection[Any]") -> None:
     """Take a cancellation that came too late, which would hit the next statement otherwise."""
     with suppress(psycopg.Error):
         driver.execute("SELECT 1")
@@ -89,7 +89,7 @@ def _swallow(driver: "psycopg.Connection[Any]") -> None:
         driver.rollback()
 
 
-def hear(notice: psycopg.errors.Diagnostic) -> None:
+def on_notice(notice: psycopg.errors.Diagnostic) -> None:
     """Take the server's word that a change is committed and not confirmed by every standby."""
     if notice.source_function != WAITED:
         return

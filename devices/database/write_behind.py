@@ -148,7 +148,7 @@ class WriteBehindWorker(Generic[Batch]):
         self._wake.wait(seconds)
         return self._ended and threading.current_thread() is self._thread
 
-    def _hurry(self) -> None:
+    def _end_pause(self) -> None:
         """End a pause of the thread."""
         self._wake.set()
 

@@ -166,7 +166,7 @@ def settle(attempts: Sequence[Attempt]) -> None:
         row, answer = attempt.delivery, attempt.answer or Answer(None, "unknown")
         row.code, row.problem = answer.code, answer.problem[:255]
         row.answer, row.duration = answer.text[:MAX_ANSWER], round(answer.seconds * 1000)
-        if answer.is_good:
+        if answer.is_success:
             row.state = DeliveryState.DELIVERED
         elif answer.code == GONE or now >= row.give_up_at:
             row.state = DeliveryState.FAILED
@@ -252,7 +252,7 @@ class Deliverer(attempts.Worker[Attempt]):
         return attempt.delivery.webhook_id
 
     def has_failed(self, attempt: Attempt) -> bool:
-        return attempt.answer is None or not attempt.answer.is_good
+        return attempt.answer is None or not attempt.answer.is_success
 
     async def attempt(self, attempt: Attempt) -> None:
         """Call the webhook, unless it is known already that it cannot be called."""

@@ -39,7 +39,7 @@ class Answer:
     retry_after: int | None = None
 
     @property
-    def is_good(self) -> bool:
+    def is_success(self) -> bool:
         return self.code is not None and 200 <= self.code < 300  # noqa: PLR2004
 
 

@@ -35,7 +35,7 @@ MAX_UNDONE = 20_000  # changes of one batch
 
 
 @dataclass(slots=True)
-class WayBack:
+class Reversal:
     """A row, locked, and what would set it back; `change` is the one that is undone or restored."""
 
     row: Any
@@ -77,11 +77,11 @@ class WayBack:
         """Save what `check` found nothing against; raises ValidationError where others did."""
         columns = {one.name for one in self.row._meta.concrete_fields}
         names = [one.name for one in self.fields]
-        with _told_of_others():
+        with _refusing_conflicts():
             self.row.save(update_fields=[*names, *columns & {"updated"}])
 
 
-def way_back(model: Any, change_id: int, *, undoes_change: bool) -> WayBack:
+def reversal_of(model: Any, change_id: int, *, undoes_change: bool) -> Reversal:
     """Return how a row goes back to what it said at a change, or how that change is undone.
 
     In a transaction: the row is locked. Raises ObjectDoesNotExist where there is no such change, no
@@ -102,7 +102,7 @@ def way_back(model: Any, change_id: int, *, undoes_change: bool) -> WayBack:
         fields = [
             one for one in fields if getattr(row, one.attname) != getattr(target, one.attname)
         ]
-    return WayBack(row, change, target, fields, undoes_change)
+    return Reversal(row, change, target, fields, undoes_change)
 
 
 def _fault(row: Any, target: Any, fields: Iterable[Any]) -> ValidationError | None:
@@ -125,7 +125,7 @@ def _fault(row: Any, target: Any, fields: Iterable[Any]) -> ValidationError | No
 
 
 @contextmanager
-def _told_of_others() -> Iterator[None]:
+def _refusing_conflicts() -> Iterator[None]:
     """Raise ValidationError where others saved at this moment what cannot stand beside it."""
     try:
         with transaction.atomic():
@@ -153,7 +153,7 @@ def _joined(*parts: str) -> str:
     return ": ".join(filter(None, parts))
 
 
-class Left(NamedTuple):
+class NotUndone(NamedTuple):
     """Rows that an undo leaves as they are, and why."""
 
     why: str
@@ -185,8 +185,8 @@ class Plan:
                 self._plan_links(historical, made)
 
     @property
-    def left(self) -> list[Left]:
-        return [Left(*one) for one in self._left.items()]
+    def left(self) -> list[NotUndone]:
+        return [NotUndone(*one) for one in self._left.items()]
 
     @property
     def total(self) -> int:
@@ -240,7 +240,7 @@ class Plan:
                 continue  # it is as it was before already
             why = self._why_left(change, row, later, needed if begun else None)
             if not (why or begun):
-                why, fields = _way_back_of(row, change, former)
+                why, fields = _fields_to_set_back(row, change, former)
             if why:
                 self.leave(names.subject(change), why)
             elif fields:
@@ -375,7 +375,7 @@ def plan(number: UUID, user: Any, *, lock: bool = False) -> Plan | None:
     return Plan(number, user, changes, lock=lock)
 
 
-def _way_back_of(row: Any, change: Any, former: Any) -> tuple[str, list[Any]]:
+def _fields_to_set_back(row: Any, change: Any, former: Any) -> tuple[str, list[Any]]:
     """Return which fields are set back to what a row said before, or why none can be."""
     if former is None:
         return _("What it said before is not on record any more."), []
@@ -422,7 +422,7 @@ def apply(plan_: Plan) -> None:
 
     Raises ValidationError where others change, at this moment, what it is about.
     """
-    with _told_of_others():
+    with _refusing_conflicts():
         if plan_.leaving:
             membership: Any = type(plan_.leaving[0])
             recording.record(plan_.leaving, ChangeType.DELETED)
@@ -464,7 +464,7 @@ def _set_back(plan_: Plan, model: Any, rows: Iterable[tuple[Any, Any, list[Any]]
                     continue
                 if (fault := _fault(row, former, fields)) is not None:
                     raise fault
-                with _told_of_others():
+                with _refusing_conflicts():
                     row.save(update_fields=names | (columns & {"updated"}))
             except ValidationError as error:
                 plan_.set_back[model].remove((row, former, fields))

@@ -262,7 +262,7 @@ class RegistryCommand(BaseCommand):
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}", returncode=2) from error
 
-    def hand_out(self, file: IO[bytes], output: str | None) -> None:
+    def write_output(self, file: IO[bytes], output: str | None) -> None:
         """Copy a complete file to where it goes (None and `-`: standard output).
 
         A file is then complete or as it was before; a pipe gets what there is. Bytes go where

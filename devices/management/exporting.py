@@ -42,7 +42,7 @@ class ExportCommand(RegistryCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         export = self.export(self._format(options), **options)
         with export.file as file:
-            self.hand_out(file, options["output"])
+            self.write_output(file, options["output"])
         self.stderr.write(f"{export.rows:,} {self.noun}")
 
     def _format(self, options: dict[str, Any]) -> Format:

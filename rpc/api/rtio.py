@@ -137,6 +137,6 @@ class SessionViewSet(ReadMixin, RegistryViewSet):
         if device.kind != Device.Kind.DEVICE or not can_be_ended(device.identifier):
             text = _("RTIO has no session under this ID: it takes devices with IDs of 36 bytes.")
             raise exceptions.ValidationError({"device": [text]})
-        self.spend([device])
+        self.count_use([device])
         rows = request_endings([device], Cause.ASKED)
         return Response({"asked": len(rows)}, status=HTTPStatus.ACCEPTED)

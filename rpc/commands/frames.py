@@ -137,7 +137,7 @@ def parse(content: Any) -> Frame:
     )
 
 
-def of_rest(name: str, call_id: str | None) -> Frame:
+def from_rest(name: str, call_id: str | None) -> Frame:
     """Return the frame that a command's own path stands for, its arguments still to come.
 
     `call_id` is the text of `?id=`. Raises InvalidFrame.

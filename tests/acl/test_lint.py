@@ -7,7 +7,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from acl.analysis.lint import Fault, lint, lint_saved, suspects
+from acl.analysis.lint import Fault, lint, lint_saved, rules_to_examine
 from acl.models import CommandPermission
 
 COMMAND = "/v1/Config.Get"
@@ -73,11 +73,11 @@ def test_each_fault_has_its_suspects_and_few_others(
     make_rule(hub, "itself", "/v1/Useful", effect="deny")
     assert {*rules, Fault.CAPITALS} == set(Fault)  # which the rule that opens everything brings
     for fault, rule in rules.items():
-        listed = suspects(fault, now=now)
+        listed = rules_to_examine(fault, now=now)
         assert {f.rule.pk for f in lint(listed, now=now) if f.fault is fault} == {rule.pk}
         if fault is not Fault.SHADOWED:
             assert [one.pk for one in listed] == [rule.pk]
-    assert len(suspects(None, now=now)) == 10
+    assert len(rules_to_examine(None, now=now)) == 10
 
 
 def test_rules_that_have_expired_open_nothing(make_device: Any, make_rule: Any) -> None:

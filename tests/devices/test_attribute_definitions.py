@@ -145,7 +145,7 @@ def test_what_lacks_a_required_attribute_changes_otherwise(
     assert device.name == "Other"
     change = history_of(Device).objects.filter(id=device.pk).latest("history_id")
     with transaction.atomic():
-        back = undoing.way_back(Device, change.history_id, undoes_change=True)
+        back = undoing.reversal_of(Device, change.history_id, undoes_change=True)
         assert back.check() is None
         back.apply()
     device.refresh_from_db()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import storm
-from benchmarks.rtio import Crowd
+from benchmarks.rtio import Fleet
 from tests.support.servers import Server, empty_registry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.once(on="sqlite")]
@@ -42,7 +42,7 @@ def test_right_chosen_secrets_are_admitted_at_once(tmp_path: Path) -> None:
 
 async def ask_at_once(port: int) -> Counter[str]:
     """Ask for all devices, eight times over at the same moment; count the answers."""
-    group = Crowd()
+    group = Fleet()
     answers = await asyncio.gather(
         *(group.ask(port, *one) for one in DEVICES for _again in range(8))
     )

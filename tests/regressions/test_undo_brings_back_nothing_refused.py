@@ -216,14 +216,14 @@ def test_what_others_save_at_the_same_moment_is_said(
 ) -> None:
     row = changed(DeviceGroup.objects.create(name="site"), name="yard")
     change = DeviceGroup.history.filter(history_type="~").get()
-    check = undoing.WayBack.check
+    check = undoing.Reversal.check
 
-    def check_and_take_the_name(way: undoing.WayBack) -> ValidationError | None:
+    def check_and_take_the_name(way: undoing.Reversal) -> ValidationError | None:
         found = check(way)
         DeviceGroup.objects.create(name="site")
         return found
 
-    monkeypatch.setattr(undoing.WayBack, "check", check_and_take_the_name)
+    monkeypatch.setattr(undoing.Reversal, "check", check_and_take_the_name)
     address = reverse(url_name(row._meta, "undo"), args=[row.pk, change.history_id])
     done = admin_client.post(address, follow=True).content.decode()
     assert "Somebody saved the same at this moment." in done

@@ -25,7 +25,7 @@ class Command(RegistryCommand):
         lines = self.text(path).splitlines() if path else assertions.saved()
         numbers: dict[str, int] = {}
         for number, line in enumerate(lines, 1):
-            if assertions.says_something(line):
+            if assertions.is_statement(line):
                 numbers.setdefault(line.strip(), number)
         broken = assertions.check(numbers)
         self.answer(

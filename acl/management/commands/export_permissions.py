@@ -27,6 +27,6 @@ class Command(RegistryCommand):
         with snapshot():
             document = export_document()
         text = dump(document, as_json=options["json"] or options["format"] == "json")
-        self.hand_out(io.BytesIO(text.encode()), path)
+        self.write_output(io.BytesIO(text.encode()), path)
         held = (f"{len(document[name]):,} {name.replace('_', ' ')}" for name in SECTIONS)
         self.stderr.write(f"{', '.join(held)}; digest {digest_of(dump(document))}")

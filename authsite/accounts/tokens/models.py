@@ -352,7 +352,7 @@ class ApiToken(Revocable):
             return None
         return frozenset(GroupTree().below(*groups))
 
-    def spend(self, permission: str, rows: Iterable[Model]) -> None:
+    def count_use(self, permission: str, rows: Iterable[Model]) -> None:
         """Count rows that a permission is used on against the rules about it.
 
         Call it in the transaction of the change: what is rolled back is not spent. Rows are as

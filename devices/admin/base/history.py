@@ -103,7 +103,7 @@ class HistoryMixin(OwnPagesMixin):
             | {
                 "others": sum(one.n for one in counts) - 1,
                 "others_shown": timeline.total_text(counts, besides=1),
-                **(self._ways_back(request, entry, row) if row else {}),
+                **(self._reversal_links(request, entry, row) if row else {}),
             }
             for entry in page.entries
             for counts in [together.get(entry.change.batch, [])]
@@ -118,7 +118,7 @@ class HistoryMixin(OwnPagesMixin):
             **(extra_context or {}),
         )
 
-    def _ways_back(self, request: HttpRequest, entry: Entry, row: Any) -> dict[str, str]:
+    def _reversal_links(self, request: HttpRequest, entry: Entry, row: Any) -> dict[str, str]:
         """Return where staff undo a change, and set its row back to what it said then.
 
         Each is offered where it would do something, to whoever may.
@@ -161,7 +161,7 @@ class HistoryMixin(OwnPagesMixin):
             if not (self.model.restored_fields and may):
                 raise PermissionDenied
             try:
-                way = undoing.way_back(self.model, change_id, undoes_change=undoes_change)
+                way = undoing.reversal_of(self.model, change_id, undoes_change=undoes_change)
             except ObjectDoesNotExist:
                 raise Http404 from None
             if way.row.pk != object_id:

@@ -39,7 +39,7 @@ class Grant(Protocol):
     def reached_groups(self, permission: str) -> frozenset[int] | None:
         """Return the groups, and those below them, that a permission is kept to; None: to none."""
 
-    def spend(self, permission: str, rows: Iterable[Model]) -> None:
+    def count_use(self, permission: str, rows: Iterable[Model]) -> None:
         """Count the use of a permission on rows; raises PermissionDenied or Throttled."""
 
 

@@ -172,7 +172,7 @@ class ApiView(APIView):
             raise problems.ParameterError(name, _("Write true or false."))
         return value == "true"
 
-    def spend(self, rows: Iterable[Model], *permissions: str) -> None:
+    def count_use(self, rows: Iterable[Model], *permissions: str) -> None:
         """Count the use of permissions, the operation's unless named, where the token has a rate.
 
         In the transaction of the change, so that what fails or is only tried spends nothing; on
@@ -182,9 +182,9 @@ class ApiView(APIView):
         if grant is not None:
             rows = list(rows)
             for permission in permissions or self.needed_permissions() or ():
-                grant.spend(permission, rows)
+                grant.count_use(permission, rows)
 
-    def reach(self, model: type[Model], keys: Iterable[int]) -> None:
+    def check_reached(self, model: type[Model], keys: Iterable[int]) -> None:
         """Raise PermissionDenied where rows are beyond what the token reaches, as they are now."""
         if grant_of(self.request) is not None:
             wanted = set(keys)
@@ -347,7 +347,7 @@ class RegistryViewSet(ApiView, GenericViewSet):
         """Return the row; one that is changed as `held` does, and counted."""
         row = self.held()
         if self.changing:
-            self.spend([row])
+            self.count_use([row])
         return row
 
     def held(self) -> Any:
@@ -387,8 +387,8 @@ class RegistryViewSet(ApiView, GenericViewSet):
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         row = serializer.save()
-        self.reach(type(row), [row.pk])
-        self.spend([row])
+        self.check_reached(type(row), [row.pk])
+        self.count_use([row])
         return self.created(row)
 
     def created(self, row: Model, **more: Any) -> Response:
@@ -431,7 +431,7 @@ class ChangeMixin:
         serializer = self.get_serializer(row, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
         row = serializer.save()
-        self.reach(type(row), [row.pk])
+        self.check_reached(type(row), [row.pk])
         return self.row_response(row)
 
 

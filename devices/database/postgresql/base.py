@@ -33,7 +33,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         driver = self._driver(conn_params)
         self.opened, self.server = time.monotonic(), deadlines.connected(driver)
         _opened[self.server] = self.opened
-        driver.add_notice_handler(confirmation.hear)
+        driver.add_notice_handler(confirmation.on_notice)
         return driver
 
     def _driver(self, conn_params: dict[str, Any]) -> Any:

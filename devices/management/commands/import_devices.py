@@ -128,8 +128,8 @@ class Command(RegistryCommand):
         else:
             lines.append(f"Nothing was imported. Errors: {run.problem_total:,}.")
         if not options["json"]:
-            self._complain("", run.problems, run.problem_total)
-            self._complain("warning: ", run.warnings, run.warning_total)
+            self._print_problems("", run.problems, run.problem_total)
+            self._print_problems("warning: ", run.warnings, run.warning_total)
         self.answer(
             options,
             "\n".join(lines),
@@ -142,7 +142,7 @@ class Command(RegistryCommand):
             yes=run.is_sound,
         )
 
-    def _complain(self, mark: str, problems: list[Problem], total: int) -> None:
+    def _print_problems(self, mark: str, problems: list[Problem], total: int) -> None:
         for problem in problems[:MAX_SHOWN]:
             column = f", {problem.column}" if problem.column else ""
             self.stderr.write(f"{mark}row {problem.row}{column}: {problem.message}")

@@ -401,12 +401,12 @@ def test_a_group_narrows_what_is_seen_and_what_is_done(
     assert seen == {lab[name].pk for name in admitted}
     for name in ("in lab", "in room", "outside", "alone"):
         if name in admitted:
-            token.spend(CHANGE, [lab[name]])
+            token.count_use(CHANGE, [lab[name]])
         else:
             with pytest.raises(PermissionDenied):
-                token.spend(CHANGE, [lab[name]])
+                token.count_use(CHANGE, [lab[name]])
     with pytest.raises(PermissionDenied):
-        token.spend(CHANGE, [lab["in lab"], lab["outside"]])
+        token.count_use(CHANGE, [lab["in lab"], lab["outside"]])
 
 
 def test_what_belongs_to_a_device_goes_by_its_groups(lab: dict[str, Any], staff: Any) -> None:
@@ -419,11 +419,11 @@ def test_what_belongs_to_a_device_goes_by_its_groups(lab: dict[str, Any], staff:
     token, _text = issue(staff("sam", "Security"), scopes=[see, end, groups], rules=rules)
     assert list(token.narrow(PreSharedKey.objects.all())) == [keys["in room"]]
     assert set(token.narrow(DeviceGroup.objects.all())) == {lab["lab"], lab["room"]}
-    token.spend(end, [keys["in room"]])
-    token.spend(groups, [lab["room"], DeviceGroup(name="new", parent=lab["room"])])
+    token.count_use(end, [keys["in room"]])
+    token.count_use(groups, [lab["room"], DeviceGroup(name="new", parent=lab["room"])])
     for row in (keys["outside"], lab["other"]):
         with pytest.raises(PermissionDenied):
-            token.spend(end if row is keys["outside"] else groups, [row])
+            token.count_use(end if row is keys["outside"] else groups, [row])
 
 
 def test_what_has_no_rule_is_not_narrowed(
@@ -434,7 +434,7 @@ def test_what_has_no_rule_is_not_narrowed(
     assert (token.narrows(VIEW), token.narrows(CHANGE)) == (False, True)
     assert token.reached_groups(CHANGE) is None
     with django_assert_num_queries(0):
-        token.spend(VIEW, [lab["alone"]])
+        token.count_use(VIEW, [lab["alone"]])
         rows = token.narrow(Device.objects.all())
     assert rows.count() == 4
 
@@ -442,20 +442,20 @@ def test_what_has_no_rule_is_not_narrowed(
 def test_a_rate_is_exact_and_says_when_to_come_back(lab: dict[str, Any], kim: User) -> None:
     token, _text = issue(kim, scopes=[CHANGE], rules=[Rule(CHANGE, per_hour=3)])
     row = lab["alone"]
-    token.spend(CHANGE, [row, row])
+    token.count_use(CHANGE, [row, row])
     with pytest.raises(Throttled):
-        token.spend(CHANGE, [row, row])
-    token.spend(CHANGE, [row])
+        token.count_use(CHANGE, [row, row])
+    token.count_use(CHANGE, [row])
     past = timezone.now() - timedelta(minutes=50)
     token.uses.filter(count=2).update(moment=past)
     with pytest.raises(Throttled) as refused:
-        token.spend(CHANGE, [row])
+        token.count_use(CHANGE, [row])
     assert 9 * 60 < int(getattr(refused.value, "wait", 0)) <= 10 * 60
     with pytest.raises(Throttled) as never:
-        token.spend(CHANGE, [row] * 4)
+        token.count_use(CHANGE, [row] * 4)
     assert getattr(never.value, "wait", 0) == 3600
     token.uses.filter(count=2).update(moment=past - timedelta(minutes=10))
-    token.spend(CHANGE, [row, row])
+    token.count_use(CHANGE, [row, row])
 
 
 def test_a_row_is_counted_for_a_rule_without_a_rate_if_one_admits_it(
@@ -464,10 +464,10 @@ def test_a_row_is_counted_for_a_rule_without_a_rate_if_one_admits_it(
     rules = [Rule(CHANGE, group=lab["other"].pk, per_hour=1), Rule(CHANGE, group=lab["lab"].pk)]
     token, _text = issue(kim, scopes=[CHANGE], rules=rules)
     for _ in range(3):
-        token.spend(CHANGE, [lab["in room"]])
-    token.spend(CHANGE, [lab["outside"]])
+        token.count_use(CHANGE, [lab["in room"]])
+    token.count_use(CHANGE, [lab["outside"]])
     with pytest.raises(Throttled):
-        token.spend(CHANGE, [lab["outside"]])
+        token.count_use(CHANGE, [lab["outside"]])
 
 
 def test_many_rows_cost_as_many_statements_as_one(
@@ -477,7 +477,7 @@ def test_many_rows_cost_as_many_statements_as_one(
     token, _text = issue(kim, scopes=[CHANGE], rules=rules)
     for rows in ([lab["in lab"]], [lab["in lab"], lab["in room"]] * 10):
         with django_assert_num_queries(8):  # the tree, memberships; savepoint, lock, count, insert
-            token.spend(CHANGE, rows)
+            token.count_use(CHANGE, rows)
 
 
 def test_a_rule_keeps_a_permission_to_one_deed(lab: dict[str, Any], kim: User) -> None:
@@ -487,10 +487,10 @@ def test_a_rule_keeps_a_permission_to_one_deed(lab: dict[str, Any], kim: User) -
     for operation, admitted in (("disable", True), ("partial_update", False), (None, False)):
         token.operation = operation
         if admitted:
-            token.spend(CHANGE, [lab["in lab"]])
+            token.count_use(CHANGE, [lab["in lab"]])
         else:
             with pytest.raises(PermissionDenied):
-                token.spend(CHANGE, [lab["in lab"]])
+                token.count_use(CHANGE, [lab["in lab"]])
 
 
 def test_a_device_is_put_into_no_group_beyond_the_rule(lab: dict[str, Any], kim: User) -> None:

@@ -126,7 +126,7 @@ class Nothing:
     def narrows(self, permission: str) -> bool:
         return False
 
-    def spend(self, permission: str, rows: Any) -> None:
+    def count_use(self, permission: str, rows: Any) -> None:
         raise AssertionError
 
 

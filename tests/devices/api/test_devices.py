@@ -344,7 +344,7 @@ class Lab:
             return queryset.filter(groups=self.group)
         return queryset.filter(pk=self.group.pk)
 
-    def spend(self, permission: str, rows: Any) -> None:
+    def count_use(self, permission: str, rows: Any) -> None:
         from rest_framework.exceptions import Throttled
 
         self.spent += len(list(rows))

@@ -233,7 +233,9 @@ def test_a_throttled_answer_takes_its_time_whoever_is_asked_about(
     make_device: Factory, monkeypatch: pytest.MonkeyPatch, keys: int | None
 ) -> None:
     monkeypatch.setattr(throttle, "THROTTLED_TIME", (0.5, 0.5))
-    monkeypatch.setattr(throttle.Marks, "take", lambda guess: setattr(guess, "refusal", "spent"))
+    monkeypatch.setattr(
+        throttle.FailureMarks, "take", lambda guess: setattr(guess, "refusal", "spent")
+    )
     identifier = "nobody"
     if keys is not None:
         device = make_device()
@@ -380,7 +382,7 @@ def test_equal_questions_share_a_hash_that_none_of_them_has_queued_yet(
 def test_an_equal_question_that_is_answered_while_marks_are_looked_at_locks_nobody_out(
     monkeypatch: pytest.MonkeyPatch, is_remembered: bool
 ) -> None:
-    guess, take = throttle.Guess("device", ["digest"]), throttle.Marks.take
+    guess, take = throttle.Guess("device", ["digest"]), throttle.FailureMarks.take
     question = throttle.remembered.digest(guess._marks[0], "secret")
     cache.set_many(dict.fromkeys(guess._marks, True))
     known: list[str] = []
@@ -388,7 +390,7 @@ def test_an_equal_question_that_is_answered_while_marks_are_looked_at_locks_nobo
         if not is_remembered:
             others.enter_context(throttle.queue.arriving(question))
 
-        def take_while_others_end(marks: throttle.Marks) -> bool:
+        def take_while_others_end(marks: throttle.FailureMarks) -> bool:
             taken = take(marks)
             others.close()
             if is_remembered:
@@ -397,7 +399,7 @@ def test_an_equal_question_that_is_answered_while_marks_are_looked_at_locks_nobo
                 cache.delete_many(guess._marks)
             return taken
 
-        monkeypatch.setattr(throttle.Marks, "take", take_while_others_end)
+        monkeypatch.setattr(throttle.FailureMarks, "take", take_while_others_end)
         assert guess.hashed("secret", lambda: "right", lambda: next(iter(known), None)) == "right"
     assert not guess.refusal
     assert not guesses.worker.waiting(), "nobody is told that it is guessed at"

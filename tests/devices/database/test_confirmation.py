@@ -72,7 +72,7 @@ def test_only_the_wait_for_standbys_makes_a_change_unconfirmed(
     awaited: list[bool] = []
     monkeypatch.setattr(confirmation, "_await_confirmation", lambda: awaited.append(True))
     for function in (None, "ExecVacuum", confirmation.WAITED):
-        confirmation.hear(SimpleNamespace(source_function=function))  # type: ignore[arg-type]
+        confirmation.on_notice(SimpleNamespace(source_function=function))  # type: ignore[arg-type]
     assert awaited == [True]
     assert confirmation.take_unconfirmed()
     assert not confirmation.take_unconfirmed(), "it is told once"

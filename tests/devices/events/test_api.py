@@ -142,7 +142,7 @@ class Grant:
     def narrow(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset
 
-    def spend(self, permission: str, rows: Iterable[Model]) -> None: ...
+    def count_use(self, permission: str, rows: Iterable[Model]) -> None: ...
 
     def reached_groups(self, permission: str) -> frozenset[int] | None:
         return self.groups.get(permission.partition("_")[2])

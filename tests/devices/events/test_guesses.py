@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from acl.analysis.what_if import Before, consequences_of
+from acl.analysis.what_if import DecisionsBefore, consequences_of
 from acl.models import Assertion, CommandPermission
 from devices.authentication import authenticate
 from devices.credentials import throttle
@@ -62,10 +62,10 @@ def test_an_assertion_that_a_change_breaks_is_an_event(make_device: Any) -> None
     broken = Event.objects.filter(kind=Kind.ASSERTION_BROKEN)
     assert not broken.exists(), "it was taken back"
     with transaction.atomic():
-        before = Before()
+        before = DecisionsBefore()
         permit()
         before.compare()
     assert broken.get().data["text"] == "pump may not /v1/Sys.Reboot itself"
     with transaction.atomic():
-        Before().compare()
+        DecisionsBefore().compare()
     assert broken.count() == 1, "it is broken already"

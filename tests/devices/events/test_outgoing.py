@@ -57,9 +57,9 @@ def send(url: str, body: bytes = b"{}") -> Answer:
 def test_what_hosts_do(host: Receiver, path: str, code: int | None, said: str) -> None:
     before = host.count()
     answer = send(host.url(path))
-    assert (answer.code, answer.is_good) == (code, code in {200, 204})
+    assert (answer.code, answer.is_success) == (code, code in {200, 204})
     assert said in answer.problem
-    assert bool(answer.problem) is not answer.is_good
+    assert bool(answer.problem) is not answer.is_success
     assert len(answer.text) <= outgoing.MAX_BODY
     assert "\x00" not in answer.text
     assert host.count() == before + 1, "asked once, and nobody else was asked"

@@ -1,4 +1,4 @@
-"""Trace one request and count the files of ours that it passes: `python -m benchmarks.way_down`.
+"""Trace one request and count our files on its way: `python -m benchmarks.request_path`.
 
 Loads the demo registry into a database of its own, puts the request a few times to warm up, then
 under a profiler, and prints each file of ours in the order of its first call, how often the way

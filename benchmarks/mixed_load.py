@@ -1,9 +1,9 @@
-"""What devices notice of bad company: `python -m benchmarks.bad_company`.
+"""What devices notice of other load: `python -m benchmarks.mixed_load`.
 
 Beside verifications that come evenly, over a new connection each, at once: slow clients, who
 announce a body and send a byte a second of it; guesses at devices that do not exist, one after the
 other; and an import of 100,000 devices by `manage.py`. For each kind of database, without and with
-them: the verifier's percentiles, which are to stay below TARGET, and what came of the company.
+them: the verifier's percentiles, which are to stay below TARGET, and what came of the others.
 """
 
 import argparse
@@ -31,7 +31,7 @@ HEAD = b"POST /deviceverifier HTTP/1.1\r\nHost: registry\r\nContent-Length: 150\
 GUESSERS = 8  # connections
 
 
-class Company:
+class OtherLoad:
     """Slow clients and guessers of one server, until the block ends."""
 
     def __init__(self, port: int, slow: int) -> None:
@@ -86,7 +86,7 @@ def rows_of(folder: Path, devices: int) -> Path:
 
 
 def measure(asked: Registry, database: str, options: argparse.Namespace) -> list[list[str]]:
-    """Return the rows of a kind of database: alone, and in company."""
+    """Return the rows of a kind of database: alone, and beside the other load."""
     words = ("--fresh", "--rate", str(options.rate))
     verifier = asked.folder / "verifier"
     rows = []
@@ -94,12 +94,12 @@ def measure(asked: Registry, database: str, options: argparse.Namespace) -> list
         load(server.port, verifier, options.seconds / 4)
         alone = load(server.port, verifier, options.seconds, *words)
         rows.append([database, "nobody", f"{alone['p50']:.1f}", f"{alone['p99']:.1f}", "", ""])
-        company = Company(server.port, options.slow)
+        others = OtherLoad(server.port, options.slow)
         file = rows_of(asked.folder, options.devices)
         command = [sys.executable, "manage.py", "import_devices", str(file), "--create-groups"]
         began = time.monotonic()
         with (
-            company.kept(),
+            others.kept(),
             subprocess.Popen(
                 command, env=environment(asked.url), stdout=subprocess.DEVNULL
             ) as importer,
@@ -111,7 +111,7 @@ def measure(asked: Registry, database: str, options: argparse.Namespace) -> list
                 state = f"done after {time.monotonic() - began:.0f} s"
             importer.terminate()
         figures = [f"{beside['p50']:.1f}", f"{beside['p99']:.1f}"]
-        rows.append([database, "all of them", *figures, f"{company.guesses:,}", state])
+        rows.append([database, "all of them", *figures, f"{others.guesses:,}", state])
     return rows
 
 

@@ -18,7 +18,7 @@ BOUNDS = {"verify": (12, 24, 0), "rotate": (30, 64, 15)}
 @pytest.mark.parametrize("request_", BOUNDS)
 def test_a_request_passes_few_files(request_: str) -> None:
     traced = subprocess.run(
-        [sys.executable, "-m", "benchmarks.way_down", request_],
+        [sys.executable, "-m", "benchmarks.request_path", request_],
         env=os.environ | {"EMPTY_SQLITE": migrated("sqlite://:memory:")},
         capture_output=True,
         text=True,
