@@ -37,7 +37,7 @@ class MembersSerializer(Serializer):
 
 
 class ChangedSerializer(Serializer):
-    """How many of the rows that were named were changed; the others were so already."""
+    """How many of the rows that were named were changed; the others were in that state already."""
 
     changed = IntegerField()
 

@@ -310,7 +310,7 @@ def test_devices_are_switched_together_or_not_at_all(make_device: Factory) -> No
     assert Device.objects.enabled().count() == 2
     assert answer("disable_device", "sensor-1", "--reason", "lost")["changed"] == 1
     printed, _ = run("disable_device", "sensor-1", "sensor-2")
-    assert printed == "Disabled 1 of 2; the others were so already.\n"
+    assert printed == "Disabled 1 of 2; the others were in that state already.\n"
     change = Device.history.filter(identifier="sensor-1").latest("history_id")
     assert (change.origin, change.history_change_reason) == ("command", "disable_device: lost")
     assert answer("enable_device", "sensor-1", "sensor-2")["changed"] == 2

@@ -17,7 +17,7 @@ class Command(DevicesCommand):
         identifiers = [device.identifier for device in devices]
         self.answer(
             options,
-            f"{done} {n} of {len(devices)}; the others were so already."
+            f"{done} {n} of {len(devices)}; the others were in that state already."
             if n < len(devices)
             else f"{done} {', '.join(identifiers)}.",
             {"identifiers": identifiers, "enabled": self.enables, "changed": n},

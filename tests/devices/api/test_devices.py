@@ -44,6 +44,21 @@ def test_creates_reads_changes_and_deletes(api: APIClient, make_group: Any) -> N
     assert (row.origin, row.history_user_id) == ("api", "admin")
 
 
+@pytest.mark.parametrize(
+    ("again", "changes"), [({"a": [1, {"b": True}]}, 0), ({"a": [True, {"b": 1}]}, 1)]
+)
+def test_attributes_that_say_the_same_are_no_change(
+    api: APIClient, make_device: Any, again: dict[str, Any], changes: int
+) -> None:
+    device = make_device("lamp", attributes={"a": [1, {"b": True}]})
+    before = Device.history.count()
+    path = f"{LIST}/{device.pk}"
+    version = api.get(path)["ETag"]
+    answer = api.patch(path, {"attributes": again}, format="json", headers={"If-Match": version})
+    assert answer.status_code == 200, answer.data
+    assert Device.history.count() == before + changes
+
+
 WRONG_BODIES: list[tuple[Any, str]] = [
     ([], "#"),
     ("text", "#"),
