@@ -11,6 +11,7 @@ from django.views.decorators.debug import sensitive_variables
 from devices import history
 from devices.authentication import authenticate
 from devices.credentials import throttle
+from devices.history.context import MAX_REASON_LENGTH, current_reason
 from devices.models import Device
 from devices.verdicts import Verdict
 
@@ -35,8 +36,8 @@ def try_credentials(user: object, device: Device, **presented: Any) -> Verdict |
         )
     if verdict.verified:
         tries.give_back()
-    with history.origin(
-        history.current_origin(), reason=f"tried {' and '.join(sorts)}: {verdict.outcome}"
-    ):
+    tried = f"tried {' and '.join(sorts)}: {verdict.outcome}"
+    said = current_reason()[: MAX_REASON_LENGTH - len(tried) - 2]
+    with history.origin(history.current_origin(), reason=f"{said}: {tried}" if said else tried):
         history.record([device], history.ChangeType.TRIED)
     return verdict

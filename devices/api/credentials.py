@@ -127,7 +127,8 @@ class RotationSerializer(Serializer):
         default=0,
         min_value=0,
         max_value=MAX_OVERLAP,
-        help_text="How long the old keys are still good for; 0 revokes them at once.",
+        help_text="How long the old keys are still good for; 0 revokes them at once. Those that "
+        "would only begin after it are revoked, too.",
     )
     label = CharField(  # type: ignore[assignment] # a declared field is no attribute
         required=False, default="", allow_blank=True, max_length=100

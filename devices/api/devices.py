@@ -208,7 +208,7 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
     @extend_schema(request=RotationSerializer, responses={201: IssuedKeySerializer})
     @action(detail=True, methods=["post"], url_path="rotate-keys")
     def rotate_keys(self, request: Request, **_kwargs: Any) -> Response:
-        """Issue a new key and let the live ones end; the new secret is in this answer only."""
+        """Issue a new key and let the live ones end, or be revoked; the new secret is here only."""
         device, asked = self.get_object(), self.asked(RotationSerializer)
         overlap = timedelta(seconds=asked["overlap_seconds"])
         key, secret = PreSharedKey.objects.rotate(

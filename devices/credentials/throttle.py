@@ -211,7 +211,9 @@ class HashQueue:
             except Exception as failure:  # noqa: BLE001 - raised in each of the threads
                 finish = partial(job.set_exception, failure)
             except BaseException as failure:  # noqa: BLE001 - a panic of Rust code, say
-                finish = partial(job.set_exception, RuntimeError(repr(failure)))
+                error = RuntimeError(repr(failure))
+                error.__cause__ = failure
+                finish = partial(job.set_exception, error)
             with self._lock:
                 del self._jobs[job.question]
             finish()

@@ -323,16 +323,16 @@ class Device(Recorded):
         """
         attributes.check(self.attributes)
         try:
-            written = attributes.as_text(self.attributes, sort_keys=True)
+            length = len(attributes.as_text(self.attributes))
         except TypeError:  # no JSON at all, as the field will say
             return
         try:
-            if len(written) > text.MAX_TEXT_LENGTH:
-                raise text.too_long(len(written))
+            if length > text.MAX_TEXT_LENGTH:
+                raise text.too_long(length)
             AttributeDefinition.objects.check_values(self.attributes)
         except ValidationError:
             stored = Device.objects.filter(pk=self.pk).values_list("attributes", flat=True).first()
-            if stored is None or attributes.as_text(stored, sort_keys=True) != written:
+            if not attributes.is_same(stored, self.attributes):
                 raise
 
     def clean(self) -> None:

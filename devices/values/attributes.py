@@ -59,6 +59,14 @@ def check(attributes: object) -> dict[str, Any]:
     return attributes
 
 
+def is_same(one: object, other: object) -> bool:
+    """Whether two values are the same JSON, where True is not 1; what is no JSON is no other."""
+    try:
+        return as_text(one, sort_keys=True) == as_text(other, sort_keys=True)
+    except TypeError:
+        return False
+
+
 def as_text(value: object, *, sort_keys: bool = False) -> str:
     """Return JSON as text that can be sent on: half of a surrogate pair is escaped.
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
+from devices.values.text import storable
+
 ESCAPED = re.compile(rb"\\.", re.DOTALL)  # outside of strings it ends what a decoder reads
 STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 NO_BRACKETS = bytes(set(range(256)) - STEPS.keys())
@@ -14,11 +16,14 @@ TWICE = _("“%(name)s” stands twice in one object.")
 
 
 class DuplicateNameError(ValueError):
-    """A name stands twice in one object: one of the two values would be lost."""
+    """A name stands twice in one object: one of the two values would be lost.
+
+    `name` can be kept and shown: no half of a surrogate pair is in it.
+    """
 
     def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
+        self.name = storable(name)
+        super().__init__(self.name)
 
 
 def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

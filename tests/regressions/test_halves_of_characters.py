@@ -19,6 +19,7 @@ __all__ = ["api", "client_of"]  # fixtures that live elsewhere
         ("devices", '{"HALF": 1}'),
         ("devices", '{"identifier": "a", "kind": "HALF"}'),
         ("devices", '{"identifier": "a", "attributes": {"HALF": "HALF"}}'),
+        ("devices", '{"HALF": 1, "HALF": 2}'),
         ("what-if", '{"change": "create", "rule": {"HALF": 1}}'),
         ("accounts", '{"username": "a", "roles": ["HALF"]}'),
     ],

@@ -5,4 +5,5 @@ from pathlib import Path
 
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 # Each variable that `.env` may set, as if it were not set: what a process is given goes before it.
-NOT_SET = dict.fromkeys(re.findall(r"^#?([A-Z_]+)=", EXAMPLE.read_text("utf-8"), re.MULTILINE), "")
+NAMES = re.findall(r"^#?([A-Z0-9_]+)=", EXAMPLE.read_text("utf-8"), re.MULTILINE)
+NOT_SET = dict.fromkeys([*NAMES, *(f"{name}_FILE" for name in NAMES)], "")

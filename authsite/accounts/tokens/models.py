@@ -84,12 +84,15 @@ class ApiTokenQuerySet(RevocableQuerySet["ApiToken"]):
         return ended
 
     def may_have_done(self, job: Job, now: datetime) -> bool:
-        """Whether a job was asked for without a token, or with one that may be used then."""
+        """Whether a job was asked for without a token, or with one that may be used then.
+
+        Whether this process knows the pepper of the token is nothing to the job.
+        """
         kind, _space, pk = job.asked_with.partition(" ")
         if kind != self.model.__name__:
             return True
         token = self.filter(pk=pk).select_related("owner__service_account__answerable").first()
-        return token is not None and token.state_at(now) is TokenOutcome.VERIFIED
+        return token is not None and token.admission_at(now) is TokenOutcome.VERIFIED
 
     def of_services(self) -> "ApiTokenQuerySet":
         return self.exclude(owner__service_account=None)
@@ -292,6 +295,10 @@ class ApiToken(Revocable):
         """Return VERIFIED where whoever has the token may use it at that moment, else why not."""
         if self.pepper not in hashing.peppers():
             return TokenOutcome.PEPPER_MISSING
+        return self.admission_at(now)
+
+    def admission_at(self, now: datetime) -> TokenOutcome:
+        """Return `state_at` as it is where the pepper of the token is known."""
         if self.revoked_at is not None:
             return TokenOutcome.REVOKED
         if self.not_after is not None and now >= self.not_after:

@@ -90,7 +90,10 @@ class RotateKeysForm(OneTimeForm):
         choices=OVERLAPS,
         coerce=int,
         initial=24,
-        help_text=gettext_lazy("Until then old and new secrets admit the device."),
+        help_text=gettext_lazy(
+            "Until then old and new secrets admit the device. A key that would only begin later is "
+            "revoked."
+        ),
     )
     label = forms.CharField(
         label=gettext_lazy("New label"), required=False, max_length=100, widget=LineInput

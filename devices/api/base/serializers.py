@@ -17,7 +17,7 @@ from rest_framework.fields import get_error_detail
 from devices.api.base.permissions import narrowed
 from devices.api.base.versions import version_of
 from devices.history.context import MAX_REASON_LENGTH
-from devices.values.attributes import as_text
+from devices.values.attributes import is_same
 from devices.values.moments import parse_moment
 
 MAX_LISTED = 1000  # keys of other rows in one field
@@ -346,6 +346,6 @@ def _placed(row: Any, error: ValidationError) -> dict[str, list[Any]]:
 
 def _same(before: object, wanted: object) -> bool:
     """Whether a value is there already; True and 1 are one in Python, and two in JSON."""
-    if isinstance(wanted, dict) and isinstance(before, dict):
-        return as_text(before, sort_keys=True) == as_text(wanted, sort_keys=True)
+    if isinstance(wanted, dict):
+        return is_same(before, wanted)
     return not isinstance(wanted, list) and before == wanted and type(before) is type(wanted)

@@ -23,7 +23,8 @@ class Command(DeviceCommand):
             type=duration,
             default=timedelta(days=1),
             metavar="SPAN",
-            help="how long the old keys go on: 15m, 12h, 30d, 2w; 0m: revoked now (default: 1d)",
+            help="how long the old keys go on: 15m, 12h, 30d, 2w (default: 1d); with 0m, and where "
+            "they would only begin later, they are revoked now",
         )
         parser.add_argument("--label", default="", help="what staff call the new key")
 

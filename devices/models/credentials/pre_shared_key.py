@@ -141,13 +141,16 @@ class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
             key = self._checked(device, secret, label=label, token=token, **generated)
             key.is_rotation = True
             end = moment + overlap
-            revoked = [old for old in live if not overlap or old.begins_at_or_after(end)]
-            for old in revoked:
-                old.revoked_at = moment
-                old.revoked_by, old.revoked_reason = current_user(), str(_("rotated"))
-            ended = [old for old in live if old not in revoked and old.end_by(end)]
+            changed = []
+            for old in live:
+                if not overlap or old.begins_at_or_after(end):
+                    old.revoked_at = moment
+                    old.revoked_by, old.revoked_reason = current_user(), str(_("rotated"))
+                elif not old.end_by(end):
+                    continue
+                changed.append(old)
             fields = [*REVOCATION, "not_after"]
-            bulk_write(changed=[*revoked, *ended], fields=fields, created=[key])
+            bulk_write(changed=changed, fields=fields, created=[key])
             if not overlap:
                 end_access([device], AccessEnd.ROTATED)
         return key, secret

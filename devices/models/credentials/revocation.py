@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Recorded, locked, record
 from devices.history.context import MAX_REASON_LENGTH, check_reason
+from devices.history.recording import BATCH_SIZE
 from devices.models.device import Device
 
 FIELDS = ["revoked_at", "revoked_by", "revoked_reason"]
@@ -24,14 +25,13 @@ class RevocableQuerySet(models.QuerySet[Row]):
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete them; the access of their devices ends as when they are revoked."""
+        if not hasattr(self.model, "device"):
+            return super().delete()
         with transaction.atomic():
-            devices = (
-                list(self.order_by().values_list("device", flat=True))
-                if hasattr(self.model, "device")
-                else []
-            )
+            devices = list(self.order_by().values_list("device", flat=True).distinct())
             deleted = super().delete()
-            end_access_of(devices)
+            for start in range(0, len(devices), BATCH_SIZE):
+                end_access_of(devices[start : start + BATCH_SIZE])
         return deleted
 
     delete.queryset_only = True  # type: ignore[attr-defined]

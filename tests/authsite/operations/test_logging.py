@@ -88,16 +88,20 @@ def test_the_journal_names_the_last_request() -> None:
         assert CallRecord.objects.get().request == name
 
 
-def test_a_refused_host_is_told_in_one_line(client: Client) -> None:
+@pytest.mark.parametrize(
+    ("path", "host"), [("/admin/login/", "stranger.example"), ("/admin/login/?x=%00", "testserver")]
+)
+def test_what_django_refuses_is_told_without_traceback(
+    client: Client, path: str, host: str
+) -> None:
     (handler,) = (one for one in logging.getLogger().handlers if one.name == "stderr")
     assert isinstance(handler, logging.StreamHandler)
     told = io.StringIO()
     before = handler.setStream(told)
     try:
-        answer = client.get("/admin/login/", headers={"host": "stranger.example"})
+        answer = client.get(path, headers={"host": host})
     finally:
         handler.setStream(before)
-    lines = [line for line in told.getvalue().splitlines() if "stranger.example" in line]
     assert answer.status_code == HTTPStatus.BAD_REQUEST
-    assert len(lines) == 1
+    assert 1 <= len(told.getvalue().splitlines()) <= 2  # why, and which request
     assert "Traceback" not in told.getvalue()

@@ -249,10 +249,8 @@ def test_what_is_withdrawn_meanwhile_is_not_done(client_of: Client, make_device:
     assert Device.objects.count() == 1
 
 
-@pytest.mark.parametrize("ends", [{"not_after": timezone.now()}, {"is_staff": False}], ids=str)
-def test_what_a_token_asked_for_is_not_done_once_it_may_not_be_used(
-    ends: dict[str, Any], make_device: Any
-) -> None:
+def asked_by_token(make_device: Any) -> None:
+    """Have a token ask for the device `old` to be deleted."""
     make_device("old")
     may = "devices.delete_device"
     owner = account("owner", [may])
@@ -261,11 +259,26 @@ def test_what_a_token_asked_for_is_not_done_once_it_may_not_be_used(
     _token, text = ApiToken.objects.issue(owner=owner, name="ci", scopes=[may])
     client = APIClient(HTTP_AUTHORIZATION=f"Bearer {text}")
     assert delete(client, {"identifier_prefix": "old", "expected": 1}).status_code == 202
+
+
+@pytest.mark.parametrize("ends", [{"not_after": timezone.now()}, {"is_staff": False}], ids=str)
+def test_what_a_token_asked_for_is_not_done_once_it_may_not_be_used(
+    ends: dict[str, Any], make_device: Any
+) -> None:
+    asked_by_token(make_device)
     (User if "is_staff" in ends else ApiToken).objects.update(**ends)
     assert jobs.worker.run_one()
     job = Job.objects.get()
     assert (job.state, "token" in job.error) == (JobState.FAILED, True)
     assert Device.objects.exists()
+
+
+def test_a_process_without_the_pepper_of_the_token_does_its_job(make_device: Any) -> None:
+    asked_by_token(make_device)
+    ApiToken.objects.update(pepper="of another process")
+    assert jobs.worker.run_one()
+    assert Job.objects.get().state == JobState.DONE
+    assert not Device.objects.exists()
 
 
 def test_a_job_is_seen_by_who_asked_for_it(
