@@ -41,10 +41,14 @@ class CursorGoneError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Events in order, the cursor after them, and whether there were more when it was read."""
+    """Events in order, the cursor after them, and whether there were more when it was read.
+
+    All events after `start` up to `position` were looked at.
+    """
 
     events: list[Event]
     cursor: str
+    start: int
     position: int
     more: bool
 
@@ -72,7 +76,8 @@ def read(
     come. Raises CursorError, or CursorGoneError where events after it are not kept any more.
     """
     stream = EventStream.objects.filter(pk=1).first() or EventStream()
-    position, cursor = _place(after, stream)
+    start, cursor = _place(after, stream)
+    position = start
     found: list[Event] = []
     for _read in range(MAX_READS):
         if position >= stream.position or len(found) >= limit:
@@ -84,7 +89,8 @@ def read(
         )
         if not rows:
             break
-        if after and rows[0].position != position + 1:  # others were forgotten since
+        may_jump = not after and position == start  # to the oldest event that is kept
+        if rows[0].position != position + 1 and not may_jump:  # others were forgotten since
             raise CursorGoneError(GONE)
         for row in rows:
             position, cursor = row.position or 0, cursor_of(row)
@@ -94,7 +100,7 @@ def read(
                 found.append(row)
                 if len(found) == limit:
                     break
-    return Page(found, cursor, position, more=position < stream.position)
+    return Page(found, cursor, start, position, more=position < stream.position)
 
 
 def cursor_of(event: Event) -> str:

@@ -69,6 +69,27 @@ def test_what_is_forgotten_while_a_page_is_read_is_told(monkeypatch: pytest.Monk
         stream.read(cursor, 5)
 
 
+@pytest.mark.parametrize("after", ["", BEGINNING])
+def test_what_is_forgotten_between_two_reads_of_a_page_is_told(
+    after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "READ", 2)
+    write(8)
+    cursor_of = stream.cursor_of
+
+    def forgotten_after_the_first_read(event: Event) -> str:
+        if event.position == 2:
+            moment = timezone.now() - timedelta(days=9)
+            Event.objects.filter(position__lte=6).update(moment=moment)
+            assert stream.prune(timezone.now() - timedelta(days=8)) == 6
+        return cursor_of(event)
+
+    monkeypatch.setattr(stream, "cursor_of", forgotten_after_the_first_read)
+    with pytest.raises(CursorGoneError):
+        stream.read(after, 8, kinds={Kind.DEVICE_CHANGED})
+    assert positions(stream.read(after="", limit=8)) == [7, 8]
+
+
 def test_a_reader_goes_on_where_it_was() -> None:
     write(5)
     page = stream.read("", 2)
