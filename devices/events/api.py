@@ -103,14 +103,18 @@ class EventViewSet(ViewSetMixin, ApiView):
         while stream.number() == stream.NUMBERED:
             pass
         page = self._read(request.query_params.get("after", ""), limit, kinds, groups)
+        start = page.start
         while not page.events and (left := deadline - time.monotonic()) > 0:
-            try:
-                with released():
-                    has_more = watcher.wait(page.position, left)
-            except TooManyError:
-                raise TooManyWait from None
-            if not has_more:
+            if watcher.is_stopping():
                 break
+            try:
+                with released():  # between two reads, too: others may wait for the slot
+                    if not page.more and not watcher.wait(page.position, left):
+                        break
+            except TooManyError:
+                if page.position > start:  # the client goes on after what was looked at
+                    break
+                raise TooManyWait from None
             page = self._read(page.cursor, limit, kinds, groups)
         return Response(
             {

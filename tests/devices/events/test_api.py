@@ -54,8 +54,8 @@ def test_events_in_pages(api: APIClient) -> None:
     assert ask(api, after=second.data["cursor"]).data["events"] == []
 
 
-def test_who_waits_for_what_a_filter_leaves_waits_through_other_events(
-    api: APIClient, monkeypatch: pytest.MonkeyPatch
+def test_who_waits_for_what_a_filter_leaves_reads_through_other_events(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     monkeypatch.setattr(stream, "READ", 2)
     monkeypatch.setattr(stream, "MAX_READS", 1)
@@ -63,7 +63,7 @@ def test_who_waits_for_what_a_filter_leaves_waits_through_other_events(
     happen(1, Kind.DEVICE_DISABLED)
     parts = ask(api, kinds="device.disabled")
     assert (parts.data["events"], parts.data["more"]) == ([], True)
-    monkeypatch.setattr(waiting.watcher, "wait", lambda beyond, _seconds: beyond < 6)
+    settings.EVENT_WAITERS = 0  # there is nothing to wait for
     found = ask(api, kinds="device.disabled", wait=10)
     assert [event["position"] for event in found.data["events"]] == [6]
 
@@ -234,6 +234,30 @@ def test_too_many_who_wait(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(events_api, "watcher", Woken(TooManyError()))
     answer = ask(api, wait=30)
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+
+
+def test_too_many_who_wait_have_a_cursor_past_what_was_left_out(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_api, "watcher", Woken(happen, TooManyError(), TooManyError()))
+    answer = ask(api, wait=30, kinds="device.disabled")
+    assert (answer.status_code, answer.data["events"], answer.data["more"]) == (200, [], False)
+    assert answer.data["cursor"].startswith("1-")
+    again = ask(api, wait=30, kinds="device.disabled", after=answer.data["cursor"])
+    assert again.status_code == 503
+
+
+def test_a_server_that_stops_reads_no_further(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "READ", 2)
+    monkeypatch.setattr(stream, "MAX_READS", 1)
+    watcher = Woken(lambda: happen(5))
+    watcher.is_stopping = lambda: not watcher.steps
+    monkeypatch.setattr(events_api, "watcher", watcher)
+    answer = ask(api, wait=30, kinds="device.disabled")
+    assert (answer.status_code, answer.data["events"], answer.data["more"]) == (200, [], True)
+    assert answer.data["cursor"].startswith("2-")
 
 
 # --- The watcher ----------------------------------------------------------------------------
