@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSetMixin
 
 from devices.api.base.filters import KEY, CharFilter, KeyFilter, MomentFilter, check
-from devices.api.base.pagination import KeyPagination
+from devices.api.base.pagination import limit_of
 from devices.api.base.permissions import grant_of, narrowed
 from devices.api.base.problems import Conflict, ParameterError
 from devices.api.base.serializers import (
@@ -144,7 +144,7 @@ class ChangesViewSet(ViewSetMixin, ApiView):
         after = None if text is None else Cursor.read(text)
         if text is not None and after is None:
             raise ParameterError("cursor", _("Take a cursor from the answer before."))
-        page = timeline.latest(where, KeyPagination().get_page_size(request), after)
+        page = timeline.latest(where, limit_of(request), after)
         changes = ChangeSerializer(page.entries, many=True)
         return Response({"next": self._next(request, page.older), "results": changes.data})
 

@@ -13,7 +13,7 @@ from rest_framework.viewsets import ViewSetMixin
 
 from devices.api.base import problems
 from devices.api.base.filters import KEY
-from devices.api.base.pagination import PAGE_SIZE, KeyPagination, whole_number
+from devices.api.base.pagination import PAGE_SIZE, limit_of, whole_number
 from devices.api.base.permissions import grant_of
 from devices.api.base.serializers import CharField, Serializer
 from devices.api.base.views import ApiView
@@ -97,7 +97,7 @@ class EventViewSet(ViewSetMixin, ApiView):
     def list(self, request: Request) -> Response:
         """Return the events after a cursor; wait for some where there are none yet."""
         wait = whole_number(request, "wait", 0, least=0, most=MAX_WAIT)
-        limit = KeyPagination().get_page_size(request)
+        limit = limit_of(request)
         kinds, groups = self._kinds(), self._groups()
         deadline = time.monotonic() + wait
         while stream.number() == stream.NUMBERED:

@@ -24,17 +24,19 @@ def whole_number(request: Request, name: str, usual: int, *, least: int, most: i
     return int(text)
 
 
+def limit_of(request: Request) -> int:
+    """Return how many rows the address wants on a page; raises ParameterError."""
+    return whole_number(request, "limit", USUAL_SIZE, least=1, most=MAX_SIZE)
+
+
 class KeyPagination(CursorPagination):
     """Pages in the order of primary keys, which do not move while one reads."""
 
-    page_size = USUAL_SIZE
-    max_page_size = MAX_SIZE
     page_size_query_param = "limit"
     ordering = "pk"
 
     def get_page_size(self, request: Request) -> int:
-        """Return the size that the address names; raises ParameterError for none that can be."""
-        return whole_number(request, "limit", USUAL_SIZE, least=1, most=MAX_SIZE)
+        return limit_of(request)
 
     def decode_cursor(self, request: Request) -> Any:
         """Return what the cursor says; raises ParameterError for one that is made by hand."""
