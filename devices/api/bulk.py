@@ -136,7 +136,7 @@ def create(view: Any, serializer_class: Any) -> Response:
                 setattr(entry.key, name, key[name])
     written(run)
     made = [entries[at].device for at in range(len(rows))]
-    view.reach(Device, [device.pk for device in made])
+    view.check_reached(Device, [device.pk for device in made])
     view.count_use(made)
     view.count_use([one.key for one in entries.values() if one.key], "devices.add_presharedkey")
     view.count_use(
@@ -237,7 +237,7 @@ def change(view: Any, serializer_class: Any) -> Response:
     devices = held(view, rows)
     named = [addresses.written(device.identifier) for device in devices]
     written(checked(list(zip(named, rows, strict=True)), Options()))
-    view.reach(Device, [device.pk for device in devices])
+    view.check_reached(Device, [device.pk for device in devices])
     return Response({"devices": shown_as_they_are(view, devices)})
 
 
