@@ -1,6 +1,7 @@
 """Groups of devices, which lie within each other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -10,7 +11,7 @@ from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext_lazy as _
 
 from devices.database.turns import take_turn
-from devices.history import Recorded, Records, bulk_delete
+from devices.history import Recorded, Records, bulk_create, bulk_delete, bulk_update
 
 MAX_DEPTH = 8  # levels of groups, the top one included
 
@@ -93,6 +94,27 @@ class DeviceGroup(Recorded):
             super().save(*args, **kwargs)
 
     @classmethod
+    def save_tree(cls, groups: Sequence["DeviceGroup"]) -> None:
+        """Save groups, new and changed, any of which may lie in any other.
+
+        The tree is checked as it is with all of them in their places: one after the other, a group
+        could be too deep until another has moved. Raises ValidationError, and saves none, where
+        one of them, or what lies in it, is misplaced.
+        """
+        with transaction.atomic():
+            take_turn(cls._meta.db_table)
+            placed = {group.name: group.parent.name if group.parent else None for group in groups}
+            parents = dict(cls.objects.order_by().values_list("name", "parent__name"))
+            for path, error in misplaced(parents | placed):
+                if not placed.keys().isdisjoint(path):
+                    raise error
+            changed = [group for group in groups if group.pk is not None]
+            created = sorted((group for group in groups if group.pk is None), key=_new_above)
+            for _level, rows in groupby(created, _new_above):
+                bulk_create(list(rows))
+            bulk_update(changed, ["parent", "description"])
+
+    @classmethod
     def delete_created(cls, rows: Sequence["DeviceGroup"]) -> None:
         """Delete groups whose creation is undone, those that lie within others first."""
         left = {row.pk: row for row in rows}
@@ -111,14 +133,9 @@ class DeviceGroup(Recorded):
     def _check_parent(self, parent: "DeviceGroup") -> None:
         above = [parent.pk, *parent.ancestor_ids()]
         if self.pk is not None and self.pk in above:
-            raise ValidationError(
-                {"parent": _("A group cannot lie within itself or a group below it.")}, code="cycle"
-            )
+            raise _cycle()
         if len(above) + self._height() > MAX_DEPTH:
-            raise ValidationError(
-                {"parent": _("Groups nest at most %(deepest)d deep.") % {"deepest": MAX_DEPTH}},
-                code="deep",
-            )
+            raise _too_deep()
 
     def ancestor_ids(self) -> list[int]:
         """Return the primary keys of the groups that this one lies in, nearest first."""
@@ -154,3 +171,39 @@ class DeviceGroup(Recorded):
             level = list(DeviceGroup.objects.filter(parent__in=level).values_list("pk", flat=True))
             height += bool(level)
         return height
+
+
+def misplaced(
+    parents: Mapping[str, str | None],
+) -> Iterator[tuple[list[str], ValidationError]]:
+    """Yield each group that is too deep or in a cycle: the way up from it, and what is wrong.
+
+    `parents` is a whole tree by names. A way ends at the first group too many, or as it closes.
+    """
+    for name in parents:
+        path, above = [name], parents[name]
+        while above and len(path) <= MAX_DEPTH and above not in path:
+            path.append(above)
+            above = parents.get(above)
+        if above and above in path:
+            yield path, _cycle()
+        elif len(path) > MAX_DEPTH:
+            yield path, _too_deep()
+
+
+def _cycle() -> ValidationError:
+    message = _("A group cannot lie within itself or a group below it.")
+    return ValidationError({"parent": message}, code="cycle")
+
+
+def _too_deep() -> ValidationError:
+    message = _("Groups nest at most %(deepest)d deep.") % {"deepest": MAX_DEPTH}
+    return ValidationError({"parent": message}, code="deep")
+
+
+def _new_above(group: DeviceGroup) -> int:
+    """Return how many groups above this one must be created before it."""
+    number, above = 0, group.parent
+    while above is not None and above.pk is None:
+        number, above = number + 1, above.parent
+    return number

@@ -8,8 +8,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from devices.database.turns import take_turn
 from devices.models import DeviceGroup
-from devices.models.group import MAX_DEPTH
+from devices.models.group import misplaced
 from devices.transfer.formats import Record
 from devices.transfer.rows import Findings
 
@@ -36,7 +37,6 @@ class GroupRows:
         self._found = findings
         self._create = create
         self._rows: dict[str, GroupRow] = {}
-        self._levels: dict[str, int] = {}  # of those in rows, as the file makes the tree
         self._missing: dict[str, list[int]] = {}  # and the rows that name them
         self.pks: dict[str, int] = {}  # of those that the registry has
         self.new: set[str] = set()  # that rows only name
@@ -79,6 +79,7 @@ class GroupRows:
     def _check_rows(self) -> None:
         found = {group.name: group for group in DeviceGroup.objects.select_related("parent")}
         parents = {name: group.parent.name if group.parent else "" for name, group in found.items()}
+        moved: set[str] = set()
         for one in self._rows.values():
             if one.row in self._found.rejected_groups:
                 continue
@@ -98,31 +99,39 @@ class GroupRows:
                     before.description,
                 )
                 self.counts["unchanged" if same else "changed"] += 1
-            if one.parent is not None:
+            if one.parent is not None and one.parent != parents.get(one.name):
+                moved.add(one.name)
                 parents[one.name] = one.parent
             else:
                 parents.setdefault(one.name, "")
         for one in self._rows.values():
-            self._check_place(one, parents)
+            self._check_parent(one, parents)
+        self._check_tree(parents, moved)
 
-    def _check_place(self, one: GroupRow, parents: dict[str, str]) -> None:
-        path, above = [one.name], parents.get(one.name, "")
-        while above and len(path) <= MAX_DEPTH and above not in path:
-            path.append(above)
-            if above not in parents and not self._create:
-                message = _("There is no group named “%(name)s”.") % {"name": above}
-                self._found.add_problem(one.row, "parent", message, one.parent, group=True)
-                return
-            if above not in parents:
-                self.new.add(above)
-            above = parents.get(above, "")
-        self._levels[one.name] = len(path)
-        if above in path:
-            message = _("A group cannot lie within itself or a group below it.")
+    def _check_parent(self, one: GroupRow, parents: dict[str, str]) -> None:
+        above = parents.get(one.name)
+        if not above or above in parents:
+            return
+        if self._create:
+            self.new.add(above)
+        else:
+            message = _("There is no group named “%(name)s”.") % {"name": above}
             self._found.add_problem(one.row, "parent", message, one.parent, group=True)
-        elif len(path) > MAX_DEPTH:
-            message = _("Groups nest at most %(deepest)d deep.") % {"deepest": MAX_DEPTH}
-            self._found.add_problem(one.row, "parent", message, one.parent, group=True)
+
+    def _check_tree(self, parents: dict[str, str], moved: set[str]) -> None:
+        """Look at the whole tree; what is wrong with it is a problem of the row that moves it.
+
+        A row can move groups that no row names: those that lie in its own.
+        """
+        wrong: dict[str, ValidationError] = {}
+        for path, error in misplaced(parents):
+            for name in [*(one for one in path if one in moved), *path]:
+                if name in self._rows:
+                    wrong.setdefault(name, error)
+                    break
+        for name, error in wrong.items():
+            one = self._rows[name]
+            self._found.add_errors(one.row, error, {"parent": one.parent}, group=True)
 
     def _check_missing(self) -> None:
         """Note the groups to create, or a problem where neither registry nor file has them."""
@@ -137,14 +146,32 @@ class GroupRows:
                 self._found.add_problem(row, "groups", message)
 
     def write(self) -> None:
-        """Save groups, upper ones before those within them, so that every place is checked."""
-        for name in sorted(self.new):
-            self.pks[name] = DeviceGroup.objects.create(name=name).pk
-        for one in sorted(self._rows.values(), key=lambda row: self._levels[row.name]):
-            group = DeviceGroup.objects.filter(name=one.name).first() or DeviceGroup(name=one.name)
+        """Save the groups that are new or changed; raises ValidationError where they cannot be."""
+        if not (self._rows or self.new):
+            return
+        take_turn(DeviceGroup._meta.db_table)  # a move that is made meanwhile would be undone
+        groups = {group.name: group for group in DeviceGroup.objects.select_related("parent")}
+        before = {name: _said_by(group) for name, group in groups.items()}
+        groups |= {name: DeviceGroup(name=name) for name in sorted(self.new)}
+        for name in self._rows:
+            groups.setdefault(name, DeviceGroup(name=name))
+        for one in self._rows.values():
+            group = groups[one.name]
+            if one.parent and one.parent not in groups:
+                raise ValidationError({"parent": _("The group does not exist any more.")})
             if one.parent is not None:
-                group.parent = DeviceGroup.objects.get(name=one.parent) if one.parent else None
+                group.parent = groups.get(one.parent)
             if one.description is not None:
                 group.description = one.description
-            group.save()
-            self.pks[one.name] = group.pk
+        DeviceGroup.save_tree(
+            [
+                group
+                for name, group in groups.items()
+                if name in self.new or _said_by(group) != before.get(name)
+            ]
+        )
+        self.pks |= {name: group.pk for name, group in groups.items()}
+
+
+def _said_by(group: DeviceGroup) -> tuple[str, str]:
+    return (group.parent.name if group.parent else "", group.description)

@@ -321,6 +321,73 @@ def test_a_group_may_move_below_what_leaves_it(make_group: Callable[..., DeviceG
     assert tree == {"Middle": None, "Low": "Middle", "Top": "Low"}
 
 
+def make_chain(make_group: Callable[..., DeviceGroup], *names: str) -> None:
+    parent = None
+    for name in names:
+        parent = make_group(name, parent=parent)
+
+
+@pytest.mark.parametrize("lines", [["X,R", "c1,R"], ["c1,R", "X,R"]])
+def test_levels_that_leave_a_group_do_not_count_as_it_moves(
+    make_group: Callable[..., DeviceGroup], lines: list[str]
+) -> None:
+    make_group("R")
+    make_chain(make_group, "X", *(f"c{level}" for level in range(1, 8)))
+    made = load("group,parent\n" + "\n".join(lines))
+    assert outcome(made) == {"groups_changed": 2}
+    tree = dict(DeviceGroup.objects.values_list("name", "parent__name"))
+    assert (tree["X"], tree["c1"], tree["c2"]) == ("R", "R", "c1")
+    changes = history.history_of(DeviceGroup).objects.filter(origin="import")
+    assert sorted(changes.values_list("name", "parent__name", "history_type")) == [
+        ("X", "R", "~"),
+        ("c1", "R", "~"),
+    ]
+
+
+def test_a_row_is_wrong_that_moves_too_deep_what_no_row_names(
+    make_group: Callable[..., DeviceGroup],
+) -> None:
+    make_chain(make_group, *(f"A{level}" for level in range(1, 6)))
+    make_chain(make_group, "X", *(f"c{level}" for level in range(1, 6)))
+    made = load("group,parent\nnew,\nX,A5\nc1,X\nc5,c4\n")
+    assert problems(made) == [(3, "parent")]
+    assert made.counts["groups_rejected"] == 1
+    assert outcome(load("group,parent\nX,A2\n")) == {"groups_changed": 1}
+
+
+def test_a_row_is_wrong_that_moves_a_group_below_one_that_no_row_names(
+    make_group: Callable[..., DeviceGroup],
+) -> None:
+    make_chain(make_group, "Top", "Middle", "Low")
+    assert problems(load("group,parent\nMiddle,Top\nTop,Low\n")) == [(3, "parent")]
+
+
+@pytest.mark.parametrize(
+    ("moved", "message"),
+    [
+        ({"A": "X"}, "within itself"),
+        ({"A": "1", "1": "2", "2": "3", "3": "4", "4": "5", "5": "6", "6": "7"}, "at most 8 deep"),
+        ({"A": None}, "does not exist any more"),
+    ],
+)
+def test_a_tree_that_changed_since_the_check_stops_the_import(
+    make_group: Callable[..., DeviceGroup], moved: dict[str, str | None], message: str
+) -> None:
+    groups = {name: make_group(name) for name in "XAY1234567"}
+    made = load("group,parent,description\nX,A,\nY,,new\n", write=False)
+    assert made.is_sound
+    for name, parent in reversed(moved.items()):
+        if parent is None:
+            groups[name].delete()
+        else:
+            groups[name].parent = groups[parent]
+            groups[name].save()
+    with pytest.raises(ValidationError, match=message):
+        made.write()
+    assert not DeviceGroup.objects.exclude(description="").exists()
+    assert DeviceGroup.objects.get(name="X").parent is None
+
+
 @pytest.mark.parametrize(
     ("lines", "wrong"),
     [
