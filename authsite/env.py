@@ -22,12 +22,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 from django.core.exceptions import ImproperlyConfigured
 
+logger = logging.getLogger("authsite.settings")
+
 PEPPER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
 HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
 PEPPER_MIN_BYTES = 32
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?\Z")
 HOST_PATTERN = re.compile(r"\*|\[[0-9A-Fa-f:.]+\]|\.?[A-Za-z0-9_-][A-Za-z0-9._-]*")
-ASSIGNMENT = re.compile(r"(export )?[A-Za-z_0-9]+=")  # as django-environ reads a line of `.env`
+# As django-environ reads a line of `.env`, which takes quotation marks after a space for the value.
+ASSIGNMENT = re.compile(r"""(export )?[A-Za-z_0-9]+=(?!\s+["'])""")
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 POSTGRES_PORT = "5432"
 DATABASES = frozenset({"sqlite", "postgres", "postgresql", "psql", "pgsql"})
@@ -70,11 +73,16 @@ class Environment(environ.FileAwareEnv):
         """Read the file; raises ImproperlyConfigured for one that cannot be read as a whole.
 
         django-environ goes on without such a file, and without each line that it does not take.
+        One that the process may not read is left out with a warning: a service manager gives its
+        services all settings, and `make setup` as root wrote an `.env` for root only.
         """
         super().__init__()
         try:
             text = dotenv.read_text("utf-8-sig")
         except FileNotFoundError:
+            return
+        except PermissionError as error:
+            logger.warning("%s is left out: %s", dotenv, _reason(error))
             return
         except (OSError, UnicodeDecodeError) as error:
             raise ImproperlyConfigured(f"{dotenv} cannot be read: {_reason(error)}") from error
@@ -86,7 +94,8 @@ class Environment(environ.FileAwareEnv):
         for number, line in lines:  # it may hold a secret: it is not repeated
             if not ASSIGNMENT.match(line):
                 raise ImproperlyConfigured(
-                    f"{dotenv}, line {number}, is not NAME=value without spaces before the value."
+                    f"{dotenv}, line {number}, is not NAME=value without spaces before the name or "
+                    "around the equals sign."
                 )
         # Never overrides what the process was given.
         environ.Env.read_env(io.StringIO("\n".join(line for _number, line in lines)))
@@ -120,9 +129,10 @@ class Environment(environ.FileAwareEnv):
         hosts = self.words(name)
         for host in hosts:
             if not HOST_PATTERN.fullmatch(host):
+                instead = f": write {host[1:]}" if host.startswith("*.") else ""
                 raise ImproperlyConfigured(
                     f"{name} must list host names such as registry.example or [2001:db8::1], "
-                    f"without https:// and without a port; {host!r} is not one."
+                    f"without https:// and without a port; {host!r} is not one{instead}."
                 )
         return hosts
 
