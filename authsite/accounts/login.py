@@ -15,6 +15,7 @@ from django.contrib.auth.signals import user_logged_in
 from django.db.models import QuerySet
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import rotate_token
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django_otp import login as otp_login
@@ -108,13 +109,19 @@ def password_is_recent(request: HttpRequest) -> bool:
     return 0 <= time.time() - given < settings.STAFF_CONFIRM_SECONDS
 
 
-def record_second_factor(request: HttpRequest, factor: Any) -> None:
-    """Record that the account's second factor was just given, after its password.
+def renew_session(request: HttpRequest) -> None:
+    """Give a session in which a second factor was just given a new key, and new CSRF tokens.
 
-    Whoever had the session's key before, with the password alone, has it no more.
+    Whoever had those from before, with the password alone, has nothing.
     """
-    otp_login(request, factor)
     request.session.cycle_key()
+    rotate_token(request)
+
+
+def record_second_factor(request: HttpRequest, factor: Any) -> None:
+    """Record that the account's second factor was just given, after its password."""
+    otp_login(request, factor)
+    renew_session(request)
     forget_failures(request, request.user)
     if password_is_recent(request):
         reauthentication.confirm(request)

@@ -74,7 +74,7 @@ class CompleteRegistration(RegistrationMixin, CompleteCredentialRegistrationView
 
     def post(self, *args: Any, **kwargs: Any) -> HttpResponseBase:
         answer: HttpResponseBase = super().post(*args, **kwargs)
-        self.request.session.cycle_key()
+        login.renew_session(self.request)  # what is refused raises an error above
         return answer
 
 

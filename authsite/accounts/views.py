@@ -245,7 +245,7 @@ class AccountPages(admin.AdminSite):
             app = second_factor.finish_enrolment(user, request.session, code)
             if app is not None:
                 otp_login(request, app)
-                request.session.cycle_key()
+                login.renew_session(request)
                 messages.success(request, _("Your app is set up. Its codes are asked from now on."))
                 if second_factor.recovery_device(user) is not None:
                     return HttpResponseRedirect(reverse("admin:factors"))

@@ -47,6 +47,8 @@ def begin(
     provider's own session answers for them meanwhile. None where nobody says.
     """
     auth.login(request, user, backend=BACKEND)
+    if has_second_factor:
+        login.renew_session(request)  # Django keeps the key where the account was logged in already
     session = request.session
     session[SOURCE], session[SUBJECT] = source.value, subject
     session[second_factor.BY_PROVIDER] = has_second_factor

@@ -207,6 +207,7 @@ def _confirmed(
     login.record_password(request)
     if has_second_factor:
         request.session[second_factor.BY_PROVIDER] = True
+        login.renew_session(request)
     elif second_factor.is_enrolled(user):
         query = {REDIRECT_FIELD_NAME: address}
         return HttpResponseRedirect(reverse("admin:second_factor", query=query))

@@ -18,7 +18,10 @@ from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_otp_webauthn.models import WebAuthnCredential
-from django_otp_webauthn.views import CompleteCredentialRegistrationView
+from django_otp_webauthn.views import (
+    CompleteCredentialAuthenticationView,
+    CompleteCredentialRegistrationView,
+)
 
 from authsite.accounts import login, second_factor
 from devices.admin.base.reauthentication import CONFIRMED_AT, recently_authenticated
@@ -343,6 +346,11 @@ def key_of(client: Client) -> str:
     return client.cookies["sessionid"].value
 
 
+def csrf_of(client: Client) -> str:
+    """Return the secret that the browser of a client proves with that its forms are ours."""
+    return client.cookies["csrftoken"].value
+
+
 @pytest.mark.usefixtures("required")
 @pytest.mark.parametrize("enrols", [True, False])
 def test_a_key_from_before_the_second_factor_opens_nothing(kim: User, enrols: bool) -> None:
@@ -350,6 +358,7 @@ def test_a_key_from_before_the_second_factor_opens_nothing(kim: User, enrols: bo
     device = None if enrols else app(kim)
     sign_in(stranger)
     staff.cookies["sessionid"] = key_of(stranger)
+    staff.cookies["csrftoken"] = csrf_of(stranger)
     if device is None:
         staff.get("/admin/second-factor/app/")
         code = code_of(TOTPDevice.objects.get())
@@ -358,6 +367,7 @@ def test_a_key_from_before_the_second_factor_opens_nothing(kim: User, enrols: bo
         staff.post("/admin/second-factor/", {"code": code_of(device)})
     assert staff.get("/admin/").status_code == 200
     assert key_of(staff) != key_of(stranger)
+    assert csrf_of(staff) != csrf_of(stranger)
     assert stranger.get("/admin/").status_code == 302
 
 
@@ -368,10 +378,44 @@ def test_a_passkey_that_is_registered_gives_the_session_a_new_key(
     registered = CompleteCredentialRegistrationView  # what a browser proves to it: tests/e2e
     monkeypatch.setattr(registered, "post", lambda *_given: JsonResponse({}))
     sign_in(client)
-    before = key_of(client)
+    before, csrf = key_of(client), csrf_of(client)
     address = "/admin/passkeys/registration/complete/"
     assert client.post(address, "{}", content_type="application/json").status_code == 200
     assert key_of(client) != before
+    assert csrf_of(client) != csrf
+    assert client.get("/admin/").status_code == 200
+
+
+@pytest.mark.usefixtures("optional")
+def test_a_passkey_that_is_refused_leaves_the_session_its_key(client: Client, kim: User) -> None:
+    sign_in(client)
+    before, csrf = key_of(client), csrf_of(client)
+    address = "/admin/passkeys/registration/complete/"
+    assert client.post(address, "{}", content_type="application/json").status_code == 400
+    assert (key_of(client), csrf_of(client)) == (before, csrf)
+    assert client.get("/admin/").status_code == 200
+
+
+@pytest.mark.usefixtures("required")
+def test_a_passkey_that_is_given_gives_the_session_a_new_key(
+    client: Client, kim: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passkey = WebAuthnCredential.objects.create(
+        user=kim, credential_id=b"1", public_key=b"2", aaguid="0" * 32, sign_count=0
+    )
+
+    def post(view: Any, *_given: object) -> JsonResponse:
+        view.complete_auth(passkey)
+        return JsonResponse({})
+
+    verified = CompleteCredentialAuthenticationView  # what a browser proves to it: tests/e2e
+    monkeypatch.setattr(verified, "post", post)
+    sign_in(client)
+    before, csrf = key_of(client), csrf_of(client)
+    address = "/admin/passkeys/authentication/complete/"
+    assert client.post(address, "{}", content_type="application/json").status_code == 200
+    assert key_of(client) != before
+    assert csrf_of(client) != csrf
     assert client.get("/admin/").status_code == 200
 
 

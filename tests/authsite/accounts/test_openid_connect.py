@@ -782,6 +782,22 @@ def test_a_second_factor_of_ours_is_asked_for_where_the_provider_asked_none(
     assert client.get("/admin/second-factor/settings/").status_code == 200
 
 
+@pytest.mark.parametrize("address", [BEGIN, CONFIRM])
+def test_a_key_from_before_the_second_factor_of_the_provider_opens_nothing(
+    client: Client, liar: LyingProvider, settings: Any, address: str
+) -> None:
+    settings.STAFF_SECOND_FACTOR = "required"
+    stranger = Client()
+    sign_on(client, liar)
+    stranger.cookies["sessionid"] = client.cookies["sessionid"].value
+    csrf = client.cookies["csrftoken"].value
+    liar.claims = {"amr": ["mfa"]}
+    assert sign_on(client, liar, address, next=GUARDED)["Location"] == GUARDED
+    assert client.get("/admin/").status_code == 200
+    assert client.cookies["csrftoken"].value != csrf
+    assert stranger.get("/admin/").status_code == 302
+
+
 def test_who_gave_a_second_factor_to_the_provider_registers_a_passkey(
     client: Client, liar: LyingProvider, settings: Any
 ) -> None:
