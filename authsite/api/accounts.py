@@ -246,6 +246,12 @@ class ServiceAccountSerializer(ModelSerializer):
         read_only_fields = ["created"]
         create_only = ["name", "roles"]  # roles are changed as those of any account
 
+    def validate_answerable(self, answerable: User) -> User:
+        """Bring nothing back that could do more than the request."""
+        if self.instance is not None:
+            self.instance.check_handed_on(maker=self.context["view"])
+        return answerable
+
     def create(self, validated_data: dict[str, Any]) -> ServiceAccount:
         user = validated_data.pop("user")
         with api_errors(username="name"):

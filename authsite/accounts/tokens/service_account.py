@@ -93,6 +93,14 @@ class ServiceAccount(Recorded):
     def __str__(self) -> str:
         return self.user.get_username()
 
+    def check_handed_on(self, *, maker: Holder | None) -> None:
+        """Raise ValidationError where `maker` may not name another account to answer for it.
+
+        While who answers for it is disabled its tokens are refused: another one brings it back.
+        """
+        if not is_staff_member(self.answerable):
+            check_held(maker, permissions_of(self.user))
+
     def clean(self) -> None:
         super().clean()
         if self.answerable_id is not None and not is_staff_member(self.answerable):

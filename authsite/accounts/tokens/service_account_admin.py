@@ -78,6 +78,12 @@ class ServiceAccountForm(CurrentForm):
             check_free(name)
         return name
 
+    def clean_answerable(self) -> Any:
+        """Bring nothing back that could do more than whoever names who answers for it."""
+        if self.instance.pk is not None:
+            self.instance.check_handed_on(maker=self.maker)
+        return self.cleaned_data["answerable"]
+
     def clean_roles(self) -> Any:
         """Give no role that could do more than whoever gives it; those it has may stay."""
         roles = self.cleaned_data["roles"]

@@ -291,6 +291,26 @@ def test_nobody_enables_a_service_that_may_do_more_than_they_may(
     assert client.post(address, purposeful).status_code == 302, "what is enabled may stay so"
 
 
+def test_nobody_brings_a_service_back_that_may_do_more_than_they_may(
+    service: ServiceAccount, admin_user: User, admin_client: Client
+) -> None:
+    sam, client = staff("sam", "Security")
+    left, _client = staff("left")
+    boss, _client = staff("boss")
+    address = f"{ACCOUNTS}{service.pk}/change/"
+    handed = inputs(client.get(address)) | {"answerable": left.pk}
+    assert client.post(address, handed).status_code == 302, "it is accepted already"
+    User.objects.filter(pk=left.pk).update(is_active=False)
+    taken = inputs(client.get(address)) | {"answerable": sam.pk}
+    refused = client.post(address, taken)
+    assert "sam does not have these permissions" in refused.content.decode()
+    service.refresh_from_db()
+    assert service.answerable == left
+    assert admin_client.post(address, taken | {"answerable": boss.pk}).status_code == 302
+    service.refresh_from_db()
+    assert service.answerable == boss
+
+
 def test_lists_cost_as_many_statements_for_many_rows(
     service: ServiceAccount, admin_client: Client, django_assert_max_num_queries: Any
 ) -> None:

@@ -95,6 +95,24 @@ def test_a_service_account_is_made_and_handed_on(security: APIClient) -> None:
     assert disabled.json()["kind"] == "service"
 
 
+def test_no_request_brings_a_service_back_that_may_do_more(security: APIClient) -> None:
+    lee, sec = person("lee", "Operator"), User.objects.get(username="sec")
+    roles = Group.objects.filter(name="Operator")
+    service = ServiceAccount.objects.create_account("line", answerable=lee, roles=roles)
+    path = f"/api/v1/service-accounts/{service.pk}"
+    assert ask(security, "patch", path, {"answerable": lee.pk}).status_code == 200
+    User.objects.filter(pk=lee.pk).update(is_active=False)
+    refused = ask(security, "patch", path, {"answerable": sec.pk})
+    assert refused.status_code == 400
+    (error,) = refused.json()["errors"]
+    assert error["pointer"] == "#/answerable"
+    assert "sec does not have these permissions" in error["detail"]
+    service.user.groups.set(Group.objects.filter(name="Viewer"))
+    assert ask(security, "patch", path, {"answerable": sec.pk}).status_code == 200
+    service.refresh_from_db()
+    assert service.answerable == sec
+
+
 def test_a_token_is_seen_and_ended(security: APIClient) -> None:
     lee = person("lee", "Viewer")
     token, text = ApiToken.objects.issue(owner=lee, name="ci", scopes=["devices.view_device"])
