@@ -14,11 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 OWN = ("DATABASE_URL", "ALLOWED_HOSTS", "BACKEND_NETWORKS")  # what a demo's .env never sets
-NOTHING = r"""[ \t]*(''|"")?[ \t]*$"""  # what stands behind the equals sign of an empty value
+NOTHING = r"""[ \t]*(?:''|"")?[ \t]*$"""  # what stands behind the equals sign of an empty value
 HEADING = (
     "# Keys made by `make`. Back PEPPERS up, apart from the database; .env.example explains.\n"
 )
@@ -52,14 +53,16 @@ def missing(text: str) -> list[str]:
 
 
 def add(text: str, names: list[str]) -> str:
-    """Return the text with new keys: in place of an empty line `NAME=`, otherwise at the end."""
+    """Return the text with new keys: in place of empty lines `NAME=`, otherwise at the end."""
     added: list[str] = []
     for name in names:
         line = f"{name}={KEYS[name]()}\n"
-        # The first line of a name counts, so that an empty one must not stay above the new one.
-        empty = re.compile(rf"^[ \t]*(export[ \t]+)?{name}[ \t]*={NOTHING}\n?", re.MULTILINE)
-        text, count = empty.subn(line, text, count=1)
-        if not count:
+        # The last line of a name counts, so that no empty one must stay below the new one.
+        empty = re.compile(rf"^[ \t]*(?:export[ \t]+)?{name}[ \t]*={NOTHING}\n?", re.MULTILINE)
+        first, *others = empty.split(text)
+        if others:
+            text = first + line + "".join(others)
+        else:
             added.append(line)
     if added and text and not text.endswith("\n"):
         text += "\n"
@@ -70,7 +73,7 @@ def write(path: Path, text: str) -> None:
     """Replace the file at once, readable by its owner only."""
     handle, name = tempfile.mkstemp(prefix=".env.", dir=path.parent)  # mode 0600
     try:
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         Path(name).replace(path)
     except BaseException:
@@ -81,24 +84,33 @@ def write(path: Path, text: str) -> None:
 def main(words: list[str], folder: Path = BASE_DIR) -> int:
     """Add what is missing and say so, one process at a time; return the exit code."""
     path = (folder / ".env").resolve()  # a link to the file stays one
-    held = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)  # two that begin together would make two sets of keys
-        return _add_missing(path, words, folder)
-    finally:
-        os.close(held)
-
-
-def _add_missing(path: Path, words: list[str], folder: Path) -> int:
-    text = path.read_text() if path.exists() else ""
+    text = _read(path)
     own = any(is_set(text, name) for name in OWN)
-    names = missing(text)
     if own and "--demo" in words:
         return _say(
             "This .env configures a registry of its own, which gets no demo data: use\n"
             ".venv/bin/python manage.py serve (docs/operations.md)."
         )
-    if own or not names:
+    if own or not missing(text):
+        return 0
+    held = os.open(path.parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # NFS locks no folders
+            fcntl.flock(held, fcntl.LOCK_EX)  # two that begin together would make two sets of keys
+        return _add_missing(path, folder)
+    finally:
+        os.close(held)
+
+
+def _read(path: Path) -> str:
+    """Return the text of an `.env`, without the byte order mark of some editors."""
+    return path.read_text("utf-8-sig") if path.exists() else ""
+
+
+def _add_missing(path: Path, folder: Path) -> int:
+    text = _read(path)  # another process may have added them meanwhile
+    names = missing(text)
+    if not names:
         return 0
     if "PEPPERS" in names and (folder / "db.sqlite3").exists():
         _say(

@@ -1,5 +1,6 @@
 """`python -m authsite.keys`: an `.env` gets the keys that it lacks, and loses nothing."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -49,6 +50,7 @@ def is_pepper(text: str) -> bool:
         "export SECRET_KEY=\nPEPPERS = ",
         "SECRET_KEY=\n",
         "SECRET_KEY=''\nexport PEPPERS=\"\"",
+        "PEPPERS=\n# more\nPEPPERS=\nSECRET_KEY=\nPORT=18000\nexport SECRET_KEY=''\n",
         Path(keys.BASE_DIR, ".env.example").read_text(),
     ],
 )
@@ -98,6 +100,19 @@ def test_what_is_there_is_left_alone(text: str, tmp_path: Path) -> None:
 
     assert path.read_text() == text
     assert path.stat() == before
+
+
+@pytest.mark.parametrize("text", ["PEPPERS=one:two\n", "SECRET_KEY=\nPEPPERS=one:two\n# Grüße\n"])
+def test_a_file_with_a_byte_order_mark_is_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(text, "utf-8-sig")
+
+    assert keys.main(["--demo"], tmp_path) == 0
+
+    written = (tmp_path / ".env").read_text("utf-8")
+    assert written.count("PEPPERS=") == 1
+    assert read(tmp_path)["PEPPERS"] == "one:two"
+    assert text.removeprefix("SECRET_KEY=\n") in written
+    assert len(read(tmp_path)["SECRET_KEY"]) >= 50
 
 
 def test_keys_of_the_environment_are_not_made(
@@ -177,6 +192,28 @@ def test_two_that_begin_together_make_one_set_of_keys(tmp_path: Path) -> None:
     os.close(other)
     second.join(10)
     assert (tmp_path / ".env").read_text() == "SECRET_KEY=first\nPEPPERS=of:another\n"
+
+
+@pytest.mark.parametrize("text", ["PORT=18000\n", "SECRET_KEY=mine\nPEPPERS=one:two\n"])
+def test_a_folder_that_cannot_be_locked_does_no_harm(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_folder: int, _how: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")  # as NFS says of a folder
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / ".env").write_text(text)
+
+    assert keys.main(["--demo"], tmp_path) == 0
+
+    assert not keys.missing((tmp_path / ".env").read_text())
+
+
+def test_a_folder_in_which_nothing_is_missing_is_not_locked(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SECRET_KEY=mine\nPEPPERS=one:two\n")
+    with mock.patch("fcntl.flock") as flock:
+        assert keys.main(["--demo"], tmp_path) == 0
+    flock.assert_not_called()
 
 
 @pytest.mark.parametrize(
