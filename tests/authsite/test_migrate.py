@@ -15,12 +15,14 @@ pytestmark = pytest.mark.once(on="sqlite")
     ("url", "why"),
     [
         ("sqlite:///{folder}/gone/db", "unable to open database file"),
+        ("sqlite:///{folder}/garbage", "file is not a database"),
         ("postgres://me@127.0.0.1:1/registry", "Connection refused"),
     ],
 )
 def test_a_database_that_does_not_answer_is_said_in_a_sentence(
     url: str, why: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "garbage").write_bytes(b"no database\n" * 1000)
     done = subprocess.run(
         [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
         cwd=settings.BASE_DIR,

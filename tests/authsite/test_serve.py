@@ -173,7 +173,14 @@ def test_what_cannot_be_served_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("host", "metrics_host"), [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "0.0.0.0"), ("::", "::1")]
+    ("host", "metrics_host"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("::", "::1"),
+        ("127.0.0.1", "localhost"),
+        ("::1", "0:0::1"),
+    ],
 )
 def test_metrics_take_no_share_of_the_servers_port(
     host: str, metrics_host: str, executed: list[str], settings: Any

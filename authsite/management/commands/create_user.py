@@ -11,7 +11,8 @@ from authsite.management.accounts import AccountCommand
 class Command(AccountCommand):
     help = (
         "Create an account of staff, with roles. Without a password it can log in only by single\n"
-        "sign-on, or after `changepassword`. createsuperuser creates one that may do everything."
+        "sign-on, or after `changepassword`; without a role it may not log in until it has one\n"
+        "(set_roles). createsuperuser creates one that may do everything."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,5 +33,8 @@ class Command(AccountCommand):
             validate_password(password, user)
             user.set_password(password)
             user.save(update_fields=["password"])
-        text = f"Created {user.get_username()}, {', '.join(options['role']) or 'without a role'}."
+        roles = ", ".join(options["role"]) or (
+            "without a role: it may not log in until it has one (set_roles)"
+        )
+        text = f"Created {user.get_username()}, {roles}."
         self.answer(options, text, self.described(user))

@@ -4,7 +4,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands import migrate
-from django.db import OperationalError, connections
+from django.db import DatabaseError, OperationalError, connections
 
 from devices.management.base import seconds
 
@@ -39,10 +39,10 @@ class Command(migrate.Command):
         )
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Exit with 2 where the database does not answer: checks of models ask it, too."""
+        """Exit with 2 where no database answers: checks of models ask it, too."""
         try:
             connections[options["database"]].ensure_connection()
-        except OperationalError as error:
+        except DatabaseError as error:
             raise CommandError(f"the registry cannot be asked: {error}", returncode=2) from error
         return super().execute(*args, **options)
 

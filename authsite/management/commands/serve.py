@@ -127,10 +127,20 @@ def _family(host: str) -> socket.AddressFamily:
 def _check_metrics(host: str, port: int) -> None:
     """Refuse an address of the metrics that is the server's, or that something listens on."""
     metrics, number = settings.METRICS_HOST, settings.METRICS_PORT
-    if number == port and (metrics == host or {metrics, host} & WILDCARDS.keys()):
+    own, asked = _resolved(host), _resolved(metrics)
+    if number == port and (own & asked or (own | asked) & WILDCARDS.keys()):
         raise CommandError(f"METRICS_PORT is the server's own port {port}", returncode=2)
     family = socket.AF_INET6 if ":" in metrics else socket.AF_INET  # it may be a name
     _check_free(family, metrics, number, "METRICS_PORT or METRICS_HOST")
+
+
+def _resolved(host: str) -> set[str]:
+    """Return the IP addresses of a name or an address, each spelled in one way."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # nothing can listen there, as is said next
+        return {host}
+    return {str(address[0]) for *_kind, address in found}
 
 
 def _check_free(family: socket.AddressFamily, host: str, port: int, chosen_by: str) -> None:
