@@ -20,9 +20,9 @@ from devices.values.addresses import is_storable
 DEVICE, GROUP, SET = "device:", "group:", "set:"
 EVERYONE, ITSELF, SAME_GROUP = "everyone", "itself", "same-group"
 MAX_NAMES = 500  # in one statement
-QUOTED = r"""(\\.|"(?:\\.|[^"\\])*"|'[^']*')"""  # by a backslash or by quotation marks
-REMARK = re.compile(rf"{QUOTED}|(?<!\S)\#.*")
-SPACES = re.compile(rf"{QUOTED}|\s+")
+QUOTED = r"""\\.|"(?:\\.|[^"\\])*"|'[^']*'"""  # by a backslash or by quotation marks
+REMARK = re.compile(rf"""\#.*|((?:{QUOTED}|[^\s"'\\])+)""")  # or a whole word, which is kept
+SPACES = re.compile(rf"({QUOTED})|\s+")
 Row = TypeVar("Row", Device, DeviceGroup, CommandSet)
 
 
@@ -73,7 +73,10 @@ def words_of(line: str) -> list[str]:
 
 def with_single_spaces(line: str) -> str:
     """Return a line with single spaces between its words; what is quoted stays as it is."""
-    return SPACES.sub(lambda found: found[1] or " ", line).strip()
+    ends = {0, len(line)}
+    return SPACES.sub(
+        lambda found: found[1] or (" " if ends.isdisjoint(found.span()) else ""), line
+    )
 
 
 def _after(prefix: str, texts: Iterable[str]) -> set[str]:

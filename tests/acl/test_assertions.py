@@ -1,5 +1,7 @@
 """Assertions: what can be expected, when it is broken, and by what."""
 
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 
+from acl import notation
 from acl.analysis import assertions, what_if
 from acl.models import Assertion, CommandPermission
 
@@ -78,6 +81,27 @@ def test_a_remark_begins_where_a_word_could(registry: dict[str, Any], make_devic
     assert list(what_if.read_requests(["lamp hub#2 /v1/X#y # no"])) == [
         ("lamp", "hub#2", "/v1/X#y")
     ]
+
+
+def test_an_escaped_space_ends_no_word() -> None:
+    text = "lamp may not /v1/X group:floor\\ #2"
+    assert assertions.read(text) == assertions.Concrete("lamp", "group:floor #2", "/v1/X", False)
+    assert assertions.read(f"{text} #3") == assertions.read(text)
+    assert notation.with_single_spaces(" lamp may /v1/X  hub\\  ") == "lamp may /v1/X hub\\ "
+    assert notation.words_of("hub\\ ") == ["hub "]
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["a", "'", '"', "\\", "' \"", "\\\"'", '" \\', "'a'\\\n\"", " #'"],
+)
+def test_a_hostile_line_is_read_at_once(part: str) -> None:
+    line = part * (100_000 // len(part))
+    began = time.process_time()
+    notation.with_single_spaces(line)
+    with suppress(ValueError):
+        notation.words_of(line)
+    assert time.process_time() - began < 5
 
 
 def test_an_assertion_of_devices_is_decided_by_the_engine(
@@ -295,8 +319,9 @@ def test_the_command_tries_a_rule(
     with pytest.raises(CommandError, match="cannot be read") as refused:
         call_command("try_permission", *arguments, "--requests", str(tmp_path))
     assert refused.value.returncode == 2
-    for unclear in ([], arguments[:4], ["--remove", "1", "--source", "lamp"]):
-        with pytest.raises(CommandError, match="--remove"):
+    removal = ["--remove", "1"]
+    for unclear in ([], arguments[:4], [*removal, *arguments[:2]], [*removal, "--deny"]):
+        with pytest.raises(CommandError, match="--remove alone"):
             call_command("try_permission", *unclear)
     with pytest.raises(CommandError, match="no rule #99999"):
         call_command("try_permission", "--remove", "99999")

@@ -63,9 +63,9 @@ class Command(RegistryCommand):
         wanted = {name: options[name] for name in ("source", "destination", "command")}
         given = [value for value in wanted.values() if value is not None]
         is_removal = options["remove"] is not None
-        if len(given) != (0 if is_removal else len(wanted)):
+        if len(given) != (0 if is_removal else len(wanted)) or (is_removal and options["deny"]):
             raise CommandError(
-                "give --source, --destination and --command, or --remove", returncode=2
+                "give --source, --destination and --command, or --remove alone", returncode=2
             )
         if is_removal:
             try:
