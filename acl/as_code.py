@@ -468,13 +468,15 @@ class _Import:
         names = notation.Names(ends, {entry.command for entry in self._permissions})
         rules = CommandPermission.objects.named().order_by("pk")  # of equals, the oldest stays
         existing = [(rule, entry_of(rule)) for rule in rules]
-        known = {entry for _rule, entry in existing}
+        unchanged = Counter(entry for _rule, entry in existing)
         wanted: dict[PermissionEntry, list[CommandPermission]] = defaultdict(list)
         for position, entry in enumerate(self._permissions):
             with self._at(f"permissions[{position}]"):
                 rule = _rule_of(entry, names)
                 said = entry_of(rule)
-                if said not in known:  # what was accepted before stays
+                if unchanged[said]:  # what was accepted before stays
+                    unchanged[said] -= 1
+                else:
                     _check_rule(rule)
                 wanted[said].append(rule)
         _refuse(self._errors)

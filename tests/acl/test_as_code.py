@@ -112,6 +112,9 @@ def test_rules_that_were_accepted_before_stay(devices: None) -> None:
     CommandPermission.objects.filter(note="never").update(note="never\u202e")
     document = export_document()
     assert import_document(document).difference == []
+    again = {**document, "permissions": [document["permissions"][0], *document["permissions"]]}
+    with pytest.raises(ValidationError, match=r"permissions\[1\].note: It holds U\+202E"):
+        import_document(again)
     document["permissions"][0]["command"] = "/v1/Config.Set"
     with pytest.raises(ValidationError, match=r"permissions\[0\].note: It holds U\+202E"):
         import_document(document)
