@@ -8,7 +8,8 @@ Two forms, a line each; words with spaces are quoted, `#` begins a remark:
 The first is about each device that SENDER and RECEIVER name (an identifier or `group:NAME`; the
 receiver also `itself`) and one command, and is decided by the engine. The second is about every
 sender, receiver and command there could be, and is decided by looking at every rule that allows
-such a command: it holds where each of them is denied in full by a wider rule or names nobody else.
+such a command: it holds where each of them names nobody else, or one rule denies all such commands
+that it allows; where a receiver is named, all that it lets reach that one.
 """
 
 import copy
@@ -156,16 +157,17 @@ class Universal:
             and any(patterns.overlap(one, self.pattern) for one in patterns_of(rule))
         ]
 
-    def aimed(self, rule: CommandPermission, registry: Registry) -> CommandPermission:
-        """Return a rule as it would be about the receiver of the assertion, where it has one.
+    def aimed(self, rule: CommandPermission, registry: Registry) -> CommandPermission | None:
+        """Return a rule as it would be about the receiver of the assertion; None: it names none.
 
         What denies all of that denies all that the rule itself lets reach the receiver.
         """
+        if self.destination is None:
+            return None
         aimed = copy.copy(rule)
-        if self.destination is not None:
-            aimed.destination_device = aimed.destination_group = None
-            for name, value in notation.read_end("destination", self.destination, registry).items():
-                setattr(aimed, name, value)
+        aimed.destination_device = aimed.destination_group = None
+        for name, value in notation.read_end("destination", self.destination, registry).items():
+            setattr(aimed, name, value)
         return aimed
 
     def _receivers(self, registry: Registry) -> "_Receivers | None":
@@ -344,15 +346,21 @@ def _leaks(
     ]
     reached = _any([senders for _text, _rule, senders in possible])
     leaks = [(text, rule) for text, rule, _senders in compress(possible, reached)]
-    aimed = [universals[text].aimed(rule, registry) for text, rule in leaks]
-    denied = ShadowFinder(registry.tree, now).denials(
-        [*(rule for _text, rule in leaks), *aimed],
-        within=2 * [universals[text].pattern for text, _rule in leaks],
+    narrowed = [
+        (position, universals[text].pattern, one)
+        for position, (text, rule) in enumerate(leaks)
+        for one in (rule, universals[text].aimed(rule, registry))
+        if one is not None
+    ]
+    found = ShadowFinder(registry.tree, now).denials(
+        [rule for _position, _pattern, rule in narrowed],
+        within=[pattern for _position, pattern, _rule in narrowed],
     )
+    denied = {narrowed[place][0] for place in found}
     return [
         (text, _("a rule allows it (%s)") % rule)
         for position, (text, rule) in enumerate(leaks)
-        if denied.keys().isdisjoint({position, position + len(leaks)})
+        if position not in denied
     ]
 
 
