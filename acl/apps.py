@@ -15,12 +15,12 @@ class AclConfig(AppConfig):
         from acl.admin.consequences import guard
         from acl.admin.panels import rules_panel
         from acl.analysis.assertions import validated
-        from acl.analysis.what_if import DecisionsBefore
+        from acl.analysis.what_if import watch
         from acl.models import Assertion
         from devices.extension_points import GROUP_PANELS, GUARDS, PANELS, RESTORED_CHECKS, WATCHES
 
         GUARDS.append(guard)
-        WATCHES.append(lambda: DecisionsBefore().compare)
+        WATCHES.append(watch)
         PANELS.append(rules_panel)
         GROUP_PANELS.append(rules_panel)
         RESTORED_CHECKS[Assertion] = lambda assertion: validated(assertion.text)

@@ -118,9 +118,19 @@ class Consequences(Protocol):
         """Return it for programs."""
 
 
-# Called within the transaction of a change of the API, before it; what each returns is called after
-# it. From acl: what the guard of the admin asks, too.
-WATCHES: list[Callable[[], Callable[[], Consequences]]] = []
+class Watch(Protocol):
+    """Looks at what a change may alter."""
+
+    def __call__(self, *, only_assertions: bool = False) -> Callable[[], Consequences]:
+        """Look before the change; return what is called after it, and says what has changed.
+
+        With `only_assertions` no decisions are compared but those that an assertion is about.
+        """
+
+
+# Called within the transaction of a change of the API, a job or a command, before it. From acl:
+# what the guard of the admin asks, too.
+WATCHES: list[Watch] = []
 
 
 class AccessEnd(StrEnum):

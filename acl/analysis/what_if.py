@@ -109,6 +109,11 @@ class DecisionsBefore:
         )
 
 
+def watch(*, only_assertions: bool = False) -> Callable[[], Consequences]:
+    """Return what compares, as `DecisionsBefore` does: a `Watch` of changes that others make."""
+    return DecisionsBefore({} if only_assertions else None).compare
+
+
 def consequences_of(change: Change, requests: Mapping[Request, int] | None = None) -> Consequences:
     """Make a change, compare, undo the change; without `requests`, for those that are known."""
     with transaction.atomic():

@@ -182,6 +182,14 @@ def test_rules_go_with_their_device_and_sets_stay_with_their_rules(
         reading.delete()
 
 
+def test_no_known_requests_are_decided_for_a_command(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acl.analysis.what_if.REQUEST_SOURCES", [lambda: pytest.fail("asked")])
+    permit("everyone", "itself", "/v1/*")
+    assert CommandPermission.objects.count() == 1
+
+
 def test_a_rule_that_breaks_an_assertion_is_added_only_on_purpose(make_device: Any) -> None:
     make_device("lamp")
     Assertion.objects.create(text="lamp may not /v1/Led.Set lamp")
