@@ -28,7 +28,7 @@ from devices import history
 from devices.models import Device, DeviceGroup, Membership
 from devices.values.json_text import TWICE, DuplicateNameError, is_deeper, named_once
 from devices.values.moments import parse_moment
-from devices.values.text import MAX_QUOTED
+from devices.values.text import MAX_QUOTED, storable
 
 MAX_DEPTH = 10  # levels of lists and objects
 MAX_ERRORS = 20
@@ -200,7 +200,10 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
                 raise ValidationError(
                     _("Line %(line)d: “%(name)s” stands twice in one object."),
                     code="twice",
-                    params={"line": key.start_mark.line + 1, "name": key.value[:MAX_QUOTED]},
+                    params={
+                        "line": key.start_mark.line + 1,
+                        "name": storable(key.value[:MAX_QUOTED]),
+                    },
                 )
             names.add(key.value)
         found: dict[Any, Any] = super().construct_mapping(node, deep)

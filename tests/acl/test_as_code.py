@@ -234,6 +234,11 @@ def test_a_name_that_stands_twice_is_told_where_only_json_can_be_read() -> None:
         load('{"a": "\\ud83d\\ude00", "a": 2}')
 
 
+def test_a_name_that_stands_twice_is_told_in_what_can_be_written() -> None:
+    with pytest.raises(ValidationError, match="“\ufffd” stands twice in one object"):
+        load(r'{"\udc00": 1, "\udc00": 2}')
+
+
 @pytest.mark.parametrize("text", ["", "[]", "5", "null", '{"format": 1, "groups": 5}'])
 def test_other_values_are_no_document(db: None, text: str) -> None:
     with pytest.raises(ValidationError):
