@@ -57,7 +57,7 @@ def add(text: str, names: list[str]) -> str:
     added: list[str] = []
     for name in names:
         line = f"{name}={KEYS[name]()}\n"
-        # The last line of a name counts, so that no empty one must stay below the new one.
+        # The last line of a name counts, so that no empty one may stay below the new one.
         empty = re.compile(rf"^[ \t]*(?:export[ \t]+)?{name}[ \t]*={NOTHING}\n?", re.MULTILINE)
         first, *others = empty.split(text)
         if others:

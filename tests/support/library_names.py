@@ -122,6 +122,7 @@ NAMES = [
         "devices/history/recording.py",
         "the same",
     ),
+    Name("django.middleware.csrf", "rotate_token", "authsite/accounts/login.py", "second factors"),
     Name("django.utils.formats", "number_format", "devices/admin/base/changelist.py", "10,000"),
     Name(
         "django.utils.http",
