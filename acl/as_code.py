@@ -26,6 +26,7 @@ from acl.analysis.what_if import Consequences, DecisionsBefore
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices import history
 from devices.models import Device, DeviceGroup, Membership
+from devices.models.group import misplaced
 from devices.values.json_text import TWICE, DuplicateNameError, is_deeper, named_once
 from devices.values.moments import parse_moment
 from devices.values.text import MAX_QUOTED, storable
@@ -428,34 +429,39 @@ class _Import:
             entry.name: existing.get(entry.name, DeviceGroup(name=entry.name))
             for entry in self._groups
         }
-        for position, entry in enumerate(self._groups):
-            group = groups[entry.name]
-            if group.pk is None or (group.parent.name if group.parent else "") != entry.within:
-                group.parent = None
-            elif group.description == entry.description:
-                continue
-            group.description = entry.description
-            with self._at(f"groups[{position}]"):
-                _save(group)
-        _refuse(self._errors)
+        changed: list[DeviceGroup] = []
         for position, entry in enumerate(self._groups):
             group, parent = groups[entry.name], groups.get(entry.within)
+            is_same = (group.parent, group.description) == (parent, entry.description)
+            if group.pk is None or not is_same:
+                group.parent, group.description = parent, entry.description
+                changed.append(group)
+                with self._at(f"groups[{position}]"):
+                    group.clean_fields(exclude=["parent"])
             with self._at(f"groups[{position}]"):
                 if entry.within and parent is None:
                     text = _("There is no group named “%s”.") % entry.within
                     raise ValidationError({"parent": text})
-                if group.parent != parent:
-                    group.parent = parent
-                    _save(group)
             with self._at(f"groups[{position}]"):
-                self._fill(group, entry)
+                self._check_members(entry)
+        positions = {entry.name: position for position, entry in enumerate(self._groups)}
+        for path, error in misplaced({entry.name: entry.within for entry in self._groups}):
+            with self._at(f"groups[{positions[path[0]]}]"):
+                raise error
+        if self._errors:  # the command sets may have some, too
+            return
+        DeviceGroup.save_tree(changed)
+        for entry in self._groups:
+            self._fill(groups[entry.name], entry)
 
-    def _fill(self, group: DeviceGroup, entry: GroupEntry) -> None:
+    def _check_members(self, entry: GroupEntry) -> None:
         unknown = sorted(set(entry.devices) - self._members.keys())
         if unknown:
             raise ValidationError(
                 {"devices": [_("No device “%s” is registered.") % name for name in unknown]}
             )
+
+    def _fill(self, group: DeviceGroup, entry: GroupEntry) -> None:
         wanted = {self._members[name].pk for name in entry.devices}
         held = {row.device_id: row for row in Membership.objects.filter(devicegroup=group)}
         history.bulk_delete([held[pk] for pk in sorted(held.keys() - wanted)])

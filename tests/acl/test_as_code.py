@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 
 from acl.as_code import dump, export_document, import_document, load
 from acl.models import Assertion, CommandPermission, CommandSet
+from devices import history
 from devices.models import DeviceGroup
 from devices.models.group import MAX_DEPTH
 
@@ -156,6 +157,28 @@ def test_groups_can_change_places(devices: None) -> None:
     )
     import_document(load(turned))
     assert DeviceGroup.objects.get(name="site").parent == DeviceGroup.objects.get(name="building")
+    changes = history.history_of(DeviceGroup).objects.filter(history_type="~")
+    assert list(changes.order_by("name").values_list("name", "parent__name")) == [
+        ("building", None),
+        ("site", "building"),
+    ]
+
+
+def test_every_group_that_is_too_deep_is_named_with_the_other_mistakes(devices: None) -> None:
+    groups: list[dict[str, Any]] = [
+        {"name": f"g{level}", "within": f"g{level - 1}" if level else ""}
+        for level in range(MAX_DEPTH + 1)
+    ]
+    groups.append({"name": "out", "within": "none", "devices": ["stranger"]})
+    sets = [{"name": "s", "commands": ["/v1/Sys*"]}]
+    with pytest.raises(ValidationError) as caught:
+        import_document({"format": 1, "groups": groups, "command_sets": sets, "permissions": []})
+    assert [text.partition(": ")[0] for text in caught.value.messages] == [
+        "groups[9].within",
+        "groups[9].devices",
+        "groups[8].within",
+        "command_sets[0].commands",
+    ]
 
 
 def test_groups_that_go_do_not_count_as_levels(devices: None, make_group: Any) -> None:

@@ -304,8 +304,11 @@ def test_a_table_of_groups_makes_a_tree_in_any_order(
     assert roof.description == "new"
     assert roof.parent is not None
     assert roof.parent.parent == DeviceGroup.objects.get(name="Site")
+    changes = history.history_of(DeviceGroup).objects
+    recorded = changes.count()
     assert outcome(load(content)) == {"groups_unchanged": 4}
     assert outcome(load("group\nRoof\n")) == {"groups_unchanged": 1}
+    assert changes.count() == recorded
 
 
 def test_a_parent_and_its_child_may_change_places(make_group: Callable[..., DeviceGroup]) -> None:
