@@ -25,6 +25,7 @@ from acl import notation
 from acl.analysis.what_if import Consequences, DecisionsBefore
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices import history
+from devices.database.turns import take_turn
 from devices.models import Device, DeviceGroup, Membership
 from devices.models.group import misplaced
 from devices.values.json_text import TWICE, DuplicateNameError, is_deeper, named_once
@@ -370,11 +371,13 @@ def difference(before: str, after: str) -> list[str]:
 def locked() -> Iterator[None]:
     """Lock others out of writing, since the import would overlook what they write; they may read.
 
-    SQLite has one writer anyway.
+    The turn with the groups comes first, as for whoever moves one: else two would wait for each
+    other. SQLite has one writer anyway.
     """
     models = (DeviceGroup, Membership, CommandSet, CommandSetPattern, CommandPermission)
     tables = ", ".join(connection.ops.quote_name(model._meta.db_table) for model in models)
     with transaction.atomic():
+        take_turn(DeviceGroup._meta.db_table)
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE")

@@ -183,8 +183,8 @@ def arguments() -> argparse.Namespace:
     words = parser(__doc__, rounds=2, seconds=3)
     words.add_argument("--long", type=float, default=40, help="seconds of full load")
     words.add_argument("--fleet", type=int, default=5_000, help="the first that comes at once")
-    words.add_argument("--rate", type=float, default=200, help="beside bad company")
-    words.add_argument("--slow", type=int, default=50, help="slow clients of the company")
+    words.add_argument("--rate", type=float, default=200, help="beside other load")
+    words.add_argument("--slow", type=int, default=50, help="slow clients of it")
     words.add_argument("--only", choices=DATABASES, help="one kind of database")
     return words.parse_args()
 

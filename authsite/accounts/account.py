@@ -18,6 +18,7 @@ from authsite.accounts.tokens.service_account import (
     check_held,
     names_of,
     new_account,
+    permissions_answered_for,
     permissions_of,
 )
 
@@ -87,9 +88,11 @@ class Account(User):
         wanted, held = set(roles), set(self.groups.all())
         for role in sorted(wanted - held, key=lambda one: one.name):
             check_held(maker, names_of(role.permissions.all()))
+        is_staff = bool(wanted) or self.user_permissions.exists()
+        if is_staff and not self.is_staff:
+            check_held(maker, permissions_answered_for(self))
         with transaction.atomic():
             self.groups.set(wanted)
-            is_staff = bool(wanted) or self.user_permissions.exists()
             if self.service is None and self.is_staff != is_staff and not self.is_superuser:
                 self.is_staff = is_staff
                 self.save(update_fields=["is_staff"])
@@ -102,8 +105,11 @@ class Account(User):
                 self.save(update_fields=["is_active"])
 
     def enable(self, *, maker: Holder | None = None) -> None:
-        """Let it log in again; raises ValidationError where it may do what `maker` may not."""
-        check_held(maker, permissions_of(self))
+        """Let it log in again; raises ValidationError where it may do what `maker` may not.
+
+        Services that it answers for come back with it.
+        """
+        check_held(maker, permissions_of(self) | permissions_answered_for(self))
         if not self.is_active:
             with transaction.atomic():
                 self.is_active = True

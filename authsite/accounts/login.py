@@ -27,6 +27,7 @@ from rpc.authentication import source_address
 
 SIGNED_IN_AT = "signed_in_at"  # in a session, like what follows: Unix seconds
 ACTIVE_AT = "active_at"
+RENEWED = "renewed"  # whether it has new CSRF tokens since its second factor was given
 PASSWORD_AT = "password_at"  # noqa: S105 (the name of a moment)
 IPV6_PREFIX = 64  # what one Internet connection has of IPv6 addresses
 
@@ -112,10 +113,13 @@ def password_is_recent(request: HttpRequest) -> bool:
 def renew_session(request: HttpRequest) -> None:
     """Give a session in which a second factor was just given a new key, and new CSRF tokens.
 
-    Whoever had those from before, with the password alone, has nothing.
+    Whoever had those from before, with the password alone, has nothing. Where it is given again the
+    tokens stay: forms that lie open in other tabs are still accepted.
     """
     request.session.cycle_key()
-    rotate_token(request)
+    if not request.session.get(RENEWED):
+        rotate_token(request)
+        request.session[RENEWED] = True
 
 
 def record_second_factor(request: HttpRequest, factor: Any) -> None:

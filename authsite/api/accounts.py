@@ -25,7 +25,7 @@ from rest_framework.response import Response
 
 from authsite.accounts.account import Account
 from authsite.accounts.tokens.models import ApiToken
-from authsite.accounts.tokens.service_account import ServiceAccount, names_of
+from authsite.accounts.tokens.service_account import ServiceAccount, names_of, permissions_of
 from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
 from devices.api.base.permissions import model_permissions
 from devices.api.base.serializers import (
@@ -248,8 +248,9 @@ class ServiceAccountSerializer(ModelSerializer):
 
     def validate_answerable(self, answerable: User) -> User:
         """Bring nothing back that could do more than the request."""
-        if self.instance is not None:
-            self.instance.check_handed_on(maker=self.context["view"])
+        if self.instance is not None and self.instance.user.is_active:
+            permissions = permissions_of(self.instance.user)
+            self.instance.check_handed_on(permissions, maker=self.context["view"])
         return answerable
 
     def create(self, validated_data: dict[str, Any]) -> ServiceAccount:

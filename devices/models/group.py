@@ -82,15 +82,16 @@ class DeviceGroup(Recorded):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save; a change of parent is checked again under a lock, so that no two moves cross."""
-        if self.parent_id is None:
+        if self.pk is None and self.parent_id is None:
             super().save(*args, **kwargs)
             return
         with transaction.atomic():
             take_turn(self._meta.db_table)  # two moves could each be right alone
-            parent = DeviceGroup.objects.filter(pk=self.parent_id).first()
-            if parent is None:
-                raise ValidationError({"parent": _("The group does not exist any more.")})
-            self._check_parent(parent)
+            if self.parent_id is not None:
+                parent = DeviceGroup.objects.filter(pk=self.parent_id).first()
+                if parent is None:
+                    raise ValidationError({"parent": _("The group does not exist any more.")})
+                self._check_parent(parent)
             super().save(*args, **kwargs)
 
     @classmethod
@@ -101,6 +102,8 @@ class DeviceGroup(Recorded):
         could be too deep until another has moved. Raises ValidationError, and saves none, where
         one of them, or what lies in it, is misplaced.
         """
+        if not groups:
+            return
         with transaction.atomic():
             take_turn(cls._meta.db_table)
             placed = {group.name: group.parent.name if group.parent else None for group in groups}

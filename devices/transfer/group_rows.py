@@ -14,7 +14,7 @@ from devices.models.group import misplaced
 from devices.transfer.formats import Record
 from devices.transfer.rows import Findings
 
-MAX_GROUPS = 2_000  # in a file; each is saved by itself
+MAX_GROUPS = 2_000  # in a file
 
 
 @dataclass(slots=True)

@@ -93,13 +93,14 @@ class ServiceAccount(Recorded):
     def __str__(self) -> str:
         return self.user.get_username()
 
-    def check_handed_on(self, *, maker: Holder | None) -> None:
+    def check_handed_on(self, permissions: Iterable[str], *, maker: Holder | None) -> None:
         """Raise ValidationError where `maker` may not name another account to answer for it.
 
-        While who answers for it is disabled its tokens are refused: another one brings it back.
+        While who answers for it is disabled its tokens are refused: another one brings it back,
+        with these permissions.
         """
         if not is_staff_member(self.answerable):
-            check_held(maker, permissions_of(self.user))
+            check_held(maker, permissions)
 
     def clean(self) -> None:
         super().clean()
@@ -147,6 +148,14 @@ def names_of(permissions: "QuerySet[Permission]") -> set[str]:
 def permissions_of(user: User) -> set[str]:
     """Return what an account may do by its roles and by itself, whether or not it is enabled."""
     return names_of(Permission.objects.filter(Q(group__user=user.pk) | Q(user=user.pk)))
+
+
+def permissions_answered_for(user: User) -> set[str]:
+    """Return what the enabled services may do that an account answers for."""
+    services = User.objects.filter(service_account__answerable=user.pk, is_active=True)
+    return names_of(
+        Permission.objects.filter(Q(group__user__in=services) | Q(user__in=services)).distinct()
+    )
 
 
 def check_held(user: Holder | None, permissions: Iterable[str]) -> None:

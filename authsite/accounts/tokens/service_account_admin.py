@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.db.models import Count, Model, Q, QuerySet
 from django.http import HttpRequest
@@ -78,12 +78,6 @@ class ServiceAccountForm(CurrentForm):
             check_free(name)
         return name
 
-    def clean_answerable(self) -> Any:
-        """Bring nothing back that could do more than whoever names who answers for it."""
-        if self.instance.pk is not None:
-            self.instance.check_handed_on(maker=self.maker)
-        return self.cleaned_data["answerable"]
-
     def clean_roles(self) -> Any:
         """Give no role that could do more than whoever gives it; those it has may stay."""
         roles = self.cleaned_data["roles"]
@@ -99,6 +93,15 @@ class ServiceAccountForm(CurrentForm):
         if enabled and not self.instance.user.is_active:
             check_held(self.maker, permissions_of(self.instance.user))
         return enabled
+
+    def clean(self) -> dict[str, Any]:
+        """Bring nothing back that could do more than whoever names who answers for it."""
+        cleaned = super().clean()
+        if self.instance.pk is not None and cleaned.get("enabled") and "roles" in cleaned:
+            user = self.instance.user
+            own = Permission.objects.filter(Q(user=user.pk) | Q(group__in=cleaned["roles"]))
+            self.instance.check_handed_on(names_of(own.distinct()), maker=self.maker)
+        return cleaned
 
     def _current(self, name: str) -> Any:
         if name == "roles":

@@ -417,6 +417,10 @@ def test_a_passkey_that_is_given_gives_the_session_a_new_key(
     assert key_of(client) != before
     assert csrf_of(client) != csrf
     assert client.get("/admin/").status_code == 200
+    given, csrf = key_of(client), csrf_of(client)
+    assert client.post(address, "{}", content_type="application/json").status_code == 200
+    assert key_of(client) != given
+    assert csrf_of(client) == csrf, "forms that lie open are still accepted"
 
 
 @pytest.mark.usefixtures("optional")

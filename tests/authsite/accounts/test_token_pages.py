@@ -304,9 +304,17 @@ def test_nobody_brings_a_service_back_that_may_do_more_than_they_may(
     taken = inputs(client.get(address)) | {"answerable": sam.pk}
     refused = client.post(address, taken)
     assert "sam does not have these permissions" in refused.content.decode()
+    assert "Only active staff can answer" not in refused.content.decode()
     service.refresh_from_db()
     assert service.answerable == left
-    assert admin_client.post(address, taken | {"answerable": boss.pk}).status_code == 302
+    off = {name: value for name, value in taken.items() if name not in {"enabled", "roles"}}
+    assert client.post(address, off).status_code == 302, "everybody may take away"
+    service.user.refresh_from_db()
+    assert (service.user.is_active, service.user.groups.count()) == (False, 0)
+    ServiceAccount.objects.update(answerable=left)
+    User.objects.filter(pk=service.user_id).update(is_active=True)
+    taken = inputs(admin_client.get(address)) | {"answerable": boss.pk}
+    assert admin_client.post(address, taken).status_code == 302
     service.refresh_from_db()
     assert service.answerable == boss
 

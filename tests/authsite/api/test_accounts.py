@@ -113,6 +113,27 @@ def test_no_request_brings_a_service_back_that_may_do_more(security: APIClient) 
     assert service.answerable == sec
 
 
+@pytest.mark.parametrize("left", [{"is_active": False}, {"is_staff": False}], ids=str)
+def test_a_service_comes_back_with_who_answers_for_it_only_by_who_may_do_as_much(
+    security: APIClient, left: dict[str, Any]
+) -> None:
+    lee = person("lee")
+    roles = Group.objects.filter(name="Operator")
+    service = ServiceAccount.objects.create_account("line", answerable=lee, roles=roles)
+    User.objects.filter(pk=lee.pk).update(**left)
+
+    def let_back() -> Any:
+        if "is_active" in left:
+            return ask(security, "post", f"{ACCOUNTS}/{lee.pk}/enable", {})
+        return ask(security, "patch", f"{ACCOUNTS}/{lee.pk}", {"roles": ["Viewer"]})
+
+    refused = let_back()
+    assert refused.status_code == 400, refused.data
+    assert "sec does not have these permissions" in str(refused.json())
+    service.user.groups.clear()
+    assert let_back().status_code == 200
+
+
 def test_a_token_is_seen_and_ended(security: APIClient) -> None:
     lee = person("lee", "Viewer")
     token, text = ApiToken.objects.issue(owner=lee, name="ci", scopes=["devices.view_device"])
