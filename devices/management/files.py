@@ -54,7 +54,7 @@ def new_file(path: Path, *, replace: bool = False, mode: int = 0o600) -> Iterato
 
 
 def check_free(path: Path) -> None:
-    if path.exists():
+    if os.path.lexists(path):
         raise FileRefused(TAKEN % path)
 
 

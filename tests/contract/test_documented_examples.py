@@ -78,6 +78,7 @@ def test_no_example_is_longer_than_a_glance() -> None:
 
 
 PAGES = [settings.BASE_DIR / "README.md", *sorted((settings.BASE_DIR / "docs").glob("*.md"))]
+needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl here")
 UNKNOWN = re.compile(r"^ *(?:manage\.py|python)\b|[( ]python (?:manage|examples)")
 
 
@@ -89,6 +90,7 @@ def test_what_a_page_has_typed_is_found_by_a_shell(page: Path) -> None:
     assert "alias manage=" in text or not [line for line in typed if line.startswith("manage ")]
 
 
+@needs_curl
 def test_the_first_call_of_the_api_is_answered(server: Server) -> None:
     page = (settings.BASE_DIR / "docs" / "api.md").read_text()
     (program, *_others) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
@@ -114,7 +116,7 @@ def test_the_first_call_of_the_api_is_answered(server: Server) -> None:
 README = re.findall(r"^\$ (curl .*)\n(.*)", PAGES[0].read_text(), re.MULTILINE)
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl on this machine")
+@needs_curl
 @pytest.mark.parametrize(("program", "printed"), README)
 def test_the_first_page_is_true(program: str, printed: str, server: Server) -> None:
     command = program.replace(WRITTEN, server.url).replace("curl ", "curl --silent ", 1)

@@ -1,5 +1,6 @@
 """The commands that keep devices and keys, as a script runs them."""
 
+import errno
 import io
 import json
 import os
@@ -561,6 +562,21 @@ def test_a_dash_is_the_screen(make_device: Factory, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_the_system_is_told_in_its_words(db: None) -> None:
-    said = run("backup", "x" * 300, code=2)[1]
-    assert said.startswith("[Errno 36] File name too long")
+def test_an_error_of_the_system_is_told_in_its_words(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(file: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", str(file))
+
+    monkeypatch.setattr("authsite.management.commands.backup.backup", fails)
+    said = run("backup", "registry", code=2)[1]
+    assert said.startswith("[Errno 24] Too many open files: '")
+
+
+def test_a_backup_that_cannot_have_its_name_is_refused_before_it_is_made(
+    db: None, tmp_path: Path
+) -> None:
+    assert run("backup", "x" * 300, code=1)[1].endswith("File name too long")
+    (tmp_path / "to nothing").symlink_to(tmp_path / "nothing")
+    assert "exists: name another file" in run("backup", str(tmp_path / "to nothing"), code=1)[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["to nothing"]

@@ -1,6 +1,7 @@
 """The examples of the API's document, in curl and in httpx, run as they stand at a real server."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -167,6 +168,7 @@ print(ApiToken.objects.issue(owner=User.objects.get(username="admin"), name="x",
 """
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl here")
 def test_every_example_of_the_document_is_answered(registry: Server, tmp_path: Path) -> None:
     failed = []
     with Examples(registry, tmp_path).opened() as examples:
