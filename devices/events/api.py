@@ -102,20 +102,23 @@ class EventViewSet(ViewSetMixin, ApiView):
         deadline = time.monotonic() + wait
         while stream.number() == stream.NUMBERED:
             pass
-        page = self._read(request.query_params.get("after", ""), limit, kinds, groups)
+        after = request.query_params.get("after", "")
+        page = self._read(after, limit, kinds, groups)
         start = page.start
         while not page.events and (left := deadline - time.monotonic()) > 0:
             if watcher.is_stopping():
                 break
             try:
                 with released():  # between two reads, too: others may wait for the slot
-                    if not page.more and not watcher.wait(page.position, left):
+                    if not page.more and not watcher.wait(page.head, left):
                         break
             except TooManyError:
                 if page.position > start:  # the client goes on after what was looked at
                     break
                 raise TooManyWait from None
-            page = self._read(page.cursor, limit, kinds, groups)
+            if after == stream.LATEST or page.position > start:
+                after = page.cursor
+            page = self._read(after, limit, kinds, groups)
         return Response(
             {
                 "events": [event.document() for event in page.events],

@@ -25,6 +25,7 @@ CONNECT_SECONDS = 5.0
 TOTAL_SECONDS = 15.0  # name, connection and answer together
 BODY_SECONDS = 1.0  # for the text of an answer, which only staff read
 MAX_BODY = 2048  # bytes of it that are read
+MAX_READ = 64 * 1024  # bytes of an answer; after as many nothing more is read
 FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 
@@ -41,6 +42,41 @@ class Answer:
     @property
     def is_success(self) -> bool:
         return self.code is not None and 200 <= self.code < 300  # noqa: PLR2004
+
+
+class BoundedStream(httpcore.AsyncNetworkStream):
+    """A connection that nothing more is read from after MAX_READ bytes.
+
+    The library bounds the head of an answer, but not how many interim answers (1xx) come before.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._read = 0
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._read >= MAX_READ:
+            raise httpcore.RemoteProtocolError(f"no answer in {self._read} bytes")
+        found = await self._stream.read(max_bytes, timeout)
+        self._read += len(found)
+        return found
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return BoundedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
@@ -70,10 +106,10 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
             raise refused or OSError("the name has no address")
         for address in permitted[:-1]:
             try:
-                return await self._network.connect_tcp(address, port, timeout)
+                return BoundedStream(await self._network.connect_tcp(address, port, timeout))
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
-        return await self._network.connect_tcp(permitted[-1], port, timeout)
+        return BoundedStream(await self._network.connect_tcp(permitted[-1], port, timeout))
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -43,13 +43,15 @@ class CursorGoneError(Exception):
 class Page:
     """Events in order, the cursor after them, and whether there were more when it was read.
 
-    All events after `start` up to `position` were looked at.
+    All events after `start` up to `position` were looked at. Where there are no `more`, those
+    beyond `head` are to come.
     """
 
     events: list[Event]
     cursor: str
     start: int
     position: int
+    head: int
     more: bool
 
 
@@ -77,7 +79,7 @@ def read(
     """
     stream = EventStream.objects.filter(pk=1).first() or EventStream()
     start, cursor = _place(after, stream)
-    position = start
+    position, more = start, True
     found: list[Event] = []
     for _read in range(MAX_READS):
         if position >= stream.position or len(found) >= limit:
@@ -88,6 +90,7 @@ def read(
             )[: READ if kinds or groups is not None else limit - len(found)]
         )
         if not rows:
+            more = False  # somebody deleted the rows up to the head, and not by `prune`
             break
         may_jump = not after and position == start  # to the oldest event that is kept
         if rows[0].position != position + 1 and not may_jump:  # others were forgotten since
@@ -100,7 +103,8 @@ def read(
                 found.append(row)
                 if len(found) == limit:
                     break
-    return Page(found, cursor, start, position, more=position < stream.position)
+    head = stream.position
+    return Page(found, cursor, start, position, head, more=more and position < head)
 
 
 def cursor_of(event: Event) -> str:

@@ -18,6 +18,8 @@ ANSWERS = {
     b"Content-Length: 0\r\n\r\n",
     "/close": b"",
     "/garbage": b"\x00\xff this is no HTTP\r\n\r\n",
+    "/interim": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "/half": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
 }
 
@@ -85,6 +87,9 @@ class Receiver:
             connection.sendall(b"HTTP/1.1 200 OK\r\n")
             while True:
                 connection.sendall(b"X-More: " + b"x" * 4000 + b"\r\n")
+        if path == "/endless-interim":
+            while True:
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 400)
         if path == "/dripping-headers":
             connection.sendall(b"HTTP/1.1 200 OK\r\n")
             while True:

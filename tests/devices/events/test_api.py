@@ -202,8 +202,10 @@ class Woken(Watcher):
     def __init__(self, *steps: Any) -> None:
         super().__init__()
         self.steps = list(steps)
+        self.beyond: list[int] = []  # what was waited for
 
     def wait(self, beyond: int, seconds: float) -> bool:
+        self.beyond.append(beyond)
         step = self.steps.pop(0)
         if isinstance(step, Exception):
             raise step
@@ -228,6 +230,29 @@ def test_a_wait_that_is_over_has_a_cursor_past_what_was_left_out(
     answer = ask(api, wait=30, kinds="device.disabled")
     assert answer.data["events"] == []
     assert answer.data["cursor"].startswith("1-")
+
+
+@pytest.mark.parametrize("after", ["", "0", "of the last"])
+def test_where_rows_were_deleted_by_hand_one_waits(
+    api: APIClient, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happen(3)
+    if after == "of the last":
+        after = ask(api, limit=1).data["cursor"]
+        Event.objects.exclude(position=1).delete()
+    else:
+        ask(api)
+        Event.objects.all().delete()
+    answer = ask(api, after=after)
+    assert (answer.data["events"], answer.data["more"]) == ([], False)
+    watcher = Woken(happen)
+    monkeypatch.setattr(events_api, "watcher", watcher)
+    answer = ask(api, after=after, wait=30)
+    assert watcher.beyond == [3]
+    if after:  # what was after it is not all there
+        assert answer.status_code == 410
+    else:
+        assert [event["position"] for event in answer.data["events"]] == [4]
 
 
 def test_too_many_who_wait(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,8 @@ def send(url: str, body: bytes = b"{}") -> Answer:
         ("/close", None, "disconnected"),
         ("/garbage", None, "Protocol"),
         ("/endless-headers", None, "Protocol"),
+        ("/endless-interim", None, "Protocol"),
+        ("/interim", 200, ""),
         ("/dripping-headers", None, "no answer within"),
         ("/hang", None, "no answer within"),
     ],
