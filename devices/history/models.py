@@ -1,10 +1,11 @@
 """The tables of history: a row beside each change of a row; which there are, and for whom."""
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
@@ -28,6 +29,11 @@ from devices.values.text import MAX_TEXT_LENGTH, hidden_in, refusal, too_long, u
 # Models whose deletions are being recorded in bulk, and not row by row.
 bulk_deleted: ContextVar[frozenset[type[models.Model]]] = ContextVar(
     "bulk_deleted", default=frozenset()
+)
+
+# What is stored of rows that are being checked, by model and primary key.
+_stored: ContextVar[Mapping[tuple[type[models.Model], Any], Mapping[str, Any]]] = ContextVar(
+    "stored", default=MappingProxyType({})
 )
 
 
@@ -77,9 +83,31 @@ class Recorded(models.Model):
             super().save(*args, **kwargs)
 
     @classmethod
-    def checking_many(cls) -> AbstractContextManager[None]:
-        """Return a context in which many rows are checked, with a few statements in all."""
-        return nullcontext()
+    @contextmanager
+    def checking_many(cls, rows: Iterable[Self]) -> Iterator[None]:
+        """Check rows within it with a few statements in all: what they say now is what is stored.
+
+        A row keeps what it holds already, though it would be refused from now on; without this
+        each row that is refused is asked for what is stored.
+        """
+        token = _stored.set({(cls, row.pk): dict(vars(row)) for row in rows})
+        try:
+            yield
+        finally:
+            _stored.reset(token)
+
+    def stored_value(self, field: str) -> Any:
+        """Return what is stored of a field; None where the row is new."""
+        noted = _stored.get().get((type(self), self.pk))
+        if noted is not None and field in noted:
+            return noted[field]
+        rows = type(self)._default_manager.order_by().filter(pk=self.pk)
+        return rows.values_list(field, flat=True).first()
+
+    @classmethod
+    def misfits(cls, _rows: Sequence[Self]) -> Mapping[Self, ValidationError]:
+        """Return which rows would make no sense if all of these were saved, and why."""
+        return {}
 
     @classmethod
     def set_back(cls, rows: Sequence[Any]) -> None:
@@ -124,8 +152,7 @@ class Recorded(models.Model):
     def _is_stored(self, field: str, written: str) -> bool:
         if self.pk is None or unstorable_in(written) is not None:
             return False
-        rows = type(self)._default_manager.filter(pk=self.pk)
-        return rows.filter(**{field: written}).exists()
+        return bool(self.stored_value(field) == written)
 
 
 class Records(HistoricalRecords):

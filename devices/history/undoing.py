@@ -107,6 +107,18 @@ def reversal_of(model: Any, change_id: int, *, undoes_change: bool) -> Reversal:
 
 def _fault(row: Any, target: Any, fields: Iterable[Any]) -> ValidationError | None:
     """Return why a row would not make sense with what these fields say of it now, as `target`."""
+    try:
+        _check_there(row, target, fields)
+        row.full_clean()
+        if check := RESTORED_CHECKS.get(type(row)):
+            check(row)
+    except ValidationError as error:
+        return error
+    return None
+
+
+def _check_there(row: Any, target: Any, fields: Iterable[Any]) -> None:
+    """Raise ValidationError where what these fields refer to is not there any more."""
     for one in fields:
         pk = getattr(row, one.attname)
         if not one.is_relation or pk is None:
@@ -114,14 +126,7 @@ def _fault(row: Any, target: Any, fields: Iterable[Any]) -> ValidationError | No
         if not one.related_model._default_manager.filter(pk=pk).exists():
             name = Names([target]).value(one, pk)
             text = _("“%(name)s” does not exist any more.") % {"name": name}
-            return ValidationError({one.name: text}, code="gone")
-    try:
-        row.full_clean()
-        if check := RESTORED_CHECKS.get(type(row)):
-            check(row)
-    except ValidationError as error:
-        return error
-    return None
+            raise ValidationError({one.name: text}, code="gone")
 
 
 @contextmanager
@@ -446,20 +451,23 @@ def _rank(model: type[models.Model]) -> int:
 
 def _set_back(plan_: Plan, model: Any, rows: Iterable[tuple[Any, Any, list[Any]]]) -> None:
     """Write former values: together where nothing but their own columns must hold."""
-    together: list[Any] = []
+    together: dict[Any, Any] = {}  # rows, and their places in the plan
     written: set[str] = set()
     columns = {one.name for one in model._meta.concrete_fields}
-    with model.checking_many():
-        for row, former, fields in list(rows):
+    with model.checking_many(row for row, _former, _fields in rows):
+        for planned in list(rows):
+            row, former, fields = planned
             for one in fields:
                 setattr(row, one.attname, getattr(former, one.attname))
             names = {one.name for one in fields}
             try:
                 if names <= set(model.bulk_fields):
-                    row.clean_fields(exclude=columns - names)
+                    _check_there(row, former, fields)
+                    own = {one.name for one in fields if not one.is_relation}
+                    row.clean_fields(exclude=columns - own)
                     if "updated" in columns:
                         row.updated = timezone.now()
-                    together.append(row)
+                    together[row] = planned
                     written |= names | (columns & {"updated"})
                     continue
                 if (fault := _fault(row, former, fields)) is not None:
@@ -467,8 +475,16 @@ def _set_back(plan_: Plan, model: Any, rows: Iterable[tuple[Any, Any, list[Any]]
                 with _refusing_conflicts():
                     row.save(update_fields=names | (columns & {"updated"}))
             except ValidationError as error:
-                plan_.set_back[model].remove((row, former, fields))
-                plan_.leave(str(model._default_manager.get(pk=row.pk)), " ".join(error.messages))
+                _leave(plan_, planned, error)
+    for row, misfit in model.misfits([*together]).items():
+        _leave(plan_, together.pop(row), misfit)
     if together:
-        recording.bulk_update(together, written)
-        model.set_back(together)
+        recording.bulk_update([*together], written)
+        model.set_back([*together])
+
+
+def _leave(plan_: Plan, planned: tuple[Any, Any, list[Any]], error: ValidationError) -> None:
+    """Leave a row, after all, as it is stored."""
+    row, model = planned[0], type(planned[0])
+    plan_.set_back[model].remove(planned)
+    plan_.leave(str(model._default_manager.get(pk=row.pk)), " ".join(error.messages))

@@ -37,7 +37,7 @@ class AttributeDefinitionManager(models.Manager["AttributeDefinition"]):
     @contextmanager
     def read_once(self) -> Iterator[None]:
         """Read the definitions once for all rows that are checked within."""
-        token = _known.set(list(self.all()))
+        token = _known.set(self.in_force())
         try:
             yield
         finally:

@@ -1,13 +1,13 @@
 """Devices: the entities of the registry."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import Exists, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import StartsWith
 from django.utils import timezone
@@ -17,7 +17,7 @@ from devices.events.recording import devices_leave
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Recorded, Records, bulk_delete, locked, record
 from devices.models.attribute_definition import AttributeDefinition
-from devices.models.group import DeviceGroup
+from devices.models.group import DeviceGroup, group_and_below
 from devices.values import addresses, attributes, text
 
 MAX_NAMED = 3  # identifiers in a warning
@@ -87,6 +87,16 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         if device is None:
             raise ValidationError(_("No device “%s” is registered.") % identifier)
         return device
+
+    def in_group_or_below(self, group: int) -> "DeviceQuerySet":
+        """Return those in the group of a key, or in one that lies in it, each once.
+
+        Rules on the group are about these. (docs/permissions.md)
+        """
+        members = Device.groups.through.objects.filter(
+            device=OuterRef("pk"), devicegroup__in=group_and_below(group)
+        )
+        return self.filter(Exists(members))
 
     def with_name_prefix(self, prefix: str) -> "DeviceQuerySet":
         """Return those whose name begins so, in upper or lower case; PostgreSQL has an index."""
@@ -287,8 +297,10 @@ class Device(Recorded):
         return super().event_verb(change_type, before)
 
     @classmethod
-    def checking_many(cls) -> AbstractContextManager[None]:
-        return AttributeDefinition.objects.read_once()
+    @contextmanager
+    def checking_many(cls, rows: Iterable["Device"]) -> Iterator[None]:
+        with super().checking_many(rows), AttributeDefinition.objects.read_once():
+            yield
 
     @classmethod
     def set_back(cls, rows: Sequence["Device"]) -> None:
@@ -331,8 +343,7 @@ class Device(Recorded):
                 raise text.too_long(length)
             AttributeDefinition.objects.check_values(self.attributes)
         except ValidationError:
-            stored = Device.objects.filter(pk=self.pk).values_list("attributes", flat=True).first()
-            if not attributes.is_same(stored, self.attributes):
+            if not attributes.is_same(self.stored_value("attributes"), self.attributes):
                 raise
 
     def clean(self) -> None:

@@ -15,15 +15,18 @@ from devices.history import Recorded, Records, bulk_create, bulk_delete, bulk_up
 
 MAX_DEPTH = 8  # levels of groups, the top one included
 
-# Memberships of a group and of those that lie in it.
+# A group and those that lie in it.
 BELOW = """
 WITH RECURSIVE below (id) AS (
     SELECT id FROM devices_devicegroup WHERE id = %s
     UNION
     SELECT g.id FROM devices_devicegroup g JOIN below ON g.parent_id = below.id
 )
-SELECT m.id FROM devices_device_groups m JOIN below ON m.devicegroup_id = below.id LIMIT %s
 """
+GROUPS_BELOW = f"{BELOW} SELECT id FROM below"  # noqa: S608 (nothing in it is a user's)
+MEMBERSHIPS_BELOW = f"""{BELOW}
+SELECT m.id FROM devices_device_groups m JOIN below ON m.devicegroup_id = below.id LIMIT %s
+"""  # noqa: S608 (nothing in it is a user's)
 
 # Level by level, so that a limit leaves out the lowest. No circle is below the top.
 TREE = """
@@ -57,7 +60,8 @@ class DeviceGroup(Recorded):
     description = models.TextField(_("description"), blank=True)
 
     history = Records()
-    restored_fields = ("name", "parent", "description")
+    bulk_fields = ("parent", "description")
+    restored_fields = ("name", *bulk_fields)
 
     class Meta:
         ordering = ["name"]
@@ -118,6 +122,35 @@ class DeviceGroup(Recorded):
             bulk_update(changed, ["parent", "description"])
 
     @classmethod
+    def misfits(cls, rows: Sequence["DeviceGroup"]) -> dict["DeviceGroup", ValidationError]:
+        """Return the groups, and why, that must stay for the others to be moved; few, where any.
+
+        The tree is looked at as it would be with all of them in their places. In a transaction: no
+        other group moves until it ends.
+        """
+        if not rows:
+            return {}
+        take_turn(cls._meta.db_table)
+        stored = {pk: found for pk, *found in cls.objects.values_list("pk", "name", "parent_id")}
+        moved = {
+            stored[row.pk][0]: row
+            for row in rows
+            if row.pk in stored and row.parent_id != stored[row.pk][1]
+        }
+        left: dict[DeviceGroup, ValidationError] = {}
+        while True:
+            places = dict(stored.values()) | {name: row.parent_id for name, row in moved.items()}
+            parents = {name: stored[pk][0] if pk in stored else None for name, pk in places.items()}
+            wrong: dict[str, ValidationError] = {}
+            for path, error in misplaced(parents):
+                blamed = next((name for name in path if name in moved), None)
+                if blamed and wrong.keys().isdisjoint(path):
+                    wrong[blamed] = error
+            if not wrong:
+                return left
+            left |= {moved.pop(name): error for name, error in wrong.items()}
+
+    @classmethod
     def delete_created(cls, rows: Sequence["DeviceGroup"]) -> None:
         """Delete groups whose creation is undone, those that lie within others first."""
         left = {row.pk: row for row in rows}
@@ -163,7 +196,7 @@ class DeviceGroup(Recorded):
 
         They are found by an index, however many there are. A device may be in several groups.
         """
-        below = RawSQL(BELOW, [self.pk, most])  # noqa: S611 (nothing in it is a user's)
+        below = RawSQL(MEMBERSHIPS_BELOW, [self.pk, most])  # noqa: S611 (the key is a parameter)
         rows: QuerySet[Any] = self.devices.through.objects.filter(pk__in=below)
         return rows
 
@@ -174,6 +207,14 @@ class DeviceGroup(Recorded):
             level = list(DeviceGroup.objects.filter(parent__in=level).values_list("pk", flat=True))
             height += bool(level)
         return height
+
+
+def group_and_below(pk: int) -> RawSQL:
+    """Return the expression of the keys of a group and of those that lie in it; none where none is.
+
+    It walks the tree by the index of parents, once a statement.
+    """
+    return RawSQL(GROUPS_BELOW, [pk])  # noqa: S611 (the key is a parameter)
 
 
 def misplaced(

@@ -162,10 +162,14 @@ class Import(Findings):
             self.admit_secrets()  # what is found of them says which are right
         columns = {name: frozenset(values) for name, (_record, values) in wanted.items()}
         known = Known.of(columns, generate=self.options.generate)
-        for identifier, (record, values) in wanted.items():
-            entry = self._entry(record, identifier, values, known)
+        with Device.checking_many(known.devices.values()):
+            entries = [
+                self._entry(record, identifier, values, known)
+                for identifier, (record, values) in wanted.items()
+            ]
+        for entry in entries:
             self._states.update(entry.state)
-            if record.row in self.rejected:
+            if entry.row in self.rejected:
                 continue
             if entry.is_new:
                 self.devices["new"] += 1

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Q
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -18,7 +18,7 @@ from django.utils.http import urlencode
 from acl.models import CommandPermission
 from devices import history
 from devices.admin.base.pages import set_digest
-from devices.history import history_of, timeline
+from devices.history import history_of, timeline, undoing
 from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.support.forms import inputs
 
@@ -213,6 +213,58 @@ def test_what_lies_around_a_changed_row_stays_with_it(admin_client: Client) -> N
     done = admin_client.post(page_of(batch), follow=True).content.decode()
     assert "1 row is as it was before: 1 device group." in done
     assert set(DeviceGroup.objects.all()) == {outer, middle, inner}
+
+
+def moved(*places: tuple[DeviceGroup, DeviceGroup | None]) -> Any:
+    """Give groups new places, as an import does; return the batch."""
+    with history.origin("import", user="kim", reason="groups.csv"):
+        for group, parent in places:
+            group.parent = parent
+        DeviceGroup.save_tree([group for group, _parent in places])
+        return history.current_batch()
+
+
+def places() -> dict[str, str | None]:
+    return dict(DeviceGroup.objects.values_list("name", "parent__name"))
+
+
+def test_groups_that_changed_places_go_back(admin_client: Client, make_group: Any) -> None:
+    a = make_group("a")
+    b = make_group("b", parent=a)
+    c, other = make_group("c", parent=b), make_group("other")
+    before = places()
+    batch = moved((a, c), (b, other), (c, None), (other, a))
+    assert places() == {"a": "c", "b": "other", "c": None, "other": "a"}
+    done = admin_client.post(page_of(batch), follow=True).content.decode()
+    assert "4 rows are as they were before: 4 device groups." in done
+    assert "left as" not in done
+    assert places() == before
+
+
+def test_a_group_that_cannot_go_back_stays_alone(admin_client: Client, make_group: Any) -> None:
+    top = make_group("top")
+    a, b = make_group("a", parent=top), make_group("b", parent=top)
+    c, d = make_group("c", parent=a), make_group("d")
+    batch = moved((a, None), (b, c), (d, top))
+    top.parent = a
+    top.save()
+    shown = admin_client.post(page_of(batch), follow=True).content.decode()
+    assert "2 rows are as they were before: 2 device groups." in shown
+    assert "1 row was left as it is." in shown
+    assert places() == {"top": "a", "a": None, "b": "top", "c": "a", "d": None}
+
+
+def test_a_group_stays_whose_former_place_is_gone(admin_user: User, make_group: Any) -> None:
+    site, other = make_group("site"), make_group("other")
+    a, b = make_group("a", parent=site), make_group("b")
+    batch = moved((a, None), (b, other))
+    site.delete()
+    with transaction.atomic():
+        plan = undoing.plan(batch, admin_user, lock=True)
+        assert plan is not None
+        undoing.apply(plan)
+    assert plan.left == [("“site” does not exist any more.", ["a"])]
+    assert places() == {"other": None, "a": None, "b": None}
 
 
 def test_an_import_nobody_used_is_gone(admin_client: Client) -> None:

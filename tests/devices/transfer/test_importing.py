@@ -22,7 +22,7 @@ from devices import history
 from devices.authentication import authenticate
 from devices.credentials import hashing
 from devices.credentials.hashing import HMAC_CONTEXT
-from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
+from devices.models import AttributeDefinition, Certificate, Device, DeviceGroup, PreSharedKey
 from devices.transfer import group_rows, rows
 from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
@@ -224,6 +224,20 @@ def test_queries_do_not_grow_with_rows(db: None) -> None:
 
     load("identifier,groups\nx,g0|g1|g2\n", create_groups=True)
     assert queries(40) == queries(4)
+
+
+def test_refused_values_of_many_devices_are_looked_up_together(make_device: Factory) -> None:
+    AttributeDefinition.objects.create(name="floor", type="number")
+    names = [make_device().identifier for _ in range(30)]
+
+    def queries(count: int, **said: Any) -> int:
+        with CaptureQueriesContext(connection) as captured:
+            made = load([{"identifier": name, **said} for name in names[:count]])
+        assert made.problem_total == count
+        return len(captured)
+
+    for said in ({"attributes": {"floor": "second"}}, {"name": "a\u200bb"}):
+        assert queries(30, **said) == queries(3, **said)
 
 
 def test_what_came_up_since_the_check_stops_the_import(make_device: Factory) -> None:
