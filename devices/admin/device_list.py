@@ -26,8 +26,10 @@ from devices.models.credentials.state import (
     lacks_usable_credential,
     next_expiry,
 )
+from devices.values.text import isolated
 
 MAX_GROUPS = 15  # that are choices of a filter
+OR_BELOW = "-or-below"  # after a group's key in an address: with the groups in it
 
 
 class DeviceChangeList(BoundedChangeList):
@@ -132,21 +134,38 @@ class SeenFilter(CountedFilter):
 
 
 class GroupFilter(CountedFilter):
-    """Devices by a group that they are in; the list of groups leads to those left out here."""
+    """Devices by a group that they are in, or in it or in one that lies in it.
+
+    The list of groups leads to those left out here.
+    """
 
     title = gettext_lazy("group")
     parameter_name = "group"
     more = False
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the first groups by name, and the one that was chosen."""
-        first = list(DeviceGroup.objects.values_list("pk", "name")[: MAX_GROUPS + 1])
+        """Return the first groups by name, and the one that was chosen.
+
+        One with groups in it is there twice: itself only, and with those.
+        """
+        within = DeviceGroup.objects.filter(parent=OuterRef("pk"))
+        groups = DeviceGroup.objects.values_list("pk", "name", Exists(within))
+        first = list(groups[: MAX_GROUPS + 1])
         self.more = len(first) > MAX_GROUPS
-        choices = [(str(pk), name) for pk, name in first[:MAX_GROUPS]]
-        chosen = self.value() or ""
-        if is_key(chosen) and chosen not in dict(choices):
-            rows = DeviceGroup.objects.filter(pk=chosen).values_list("pk", "name")
-            choices = [(str(pk), name) for pk, name in rows] + choices
+        listed, chosen = first[:MAX_GROUPS], self.value() or ""
+        key = chosen.removesuffix(OR_BELOW)
+        if is_key(key) and key not in {str(pk) for pk, *_row in listed}:
+            listed = [*groups.filter(pk=key), *listed]
+        choices: list[tuple[str, Any]] = []
+        for pk, name, holds_groups in listed:
+            if not (holds_groups or chosen == f"{pk}{OR_BELOW}"):
+                choices.append((str(pk), name))
+                continue
+            named = {"group": isolated(name)}
+            choices += [
+                (str(pk), _("%(group)s only") % named),
+                (f"{pk}{OR_BELOW}", _("%(group)s and the groups in it") % named),
+            ]
         return [*choices, ("none", _("In no group"))] if choices else []
 
     def has_output(self) -> bool:
@@ -156,7 +175,10 @@ class GroupFilter(CountedFilter):
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
         if value == "none":
             return queryset.filter(~Exists(Membership.objects.filter(device=OuterRef("pk"))))
-        return queryset.filter(groups=value) if is_key(value) else queryset.none()
+        key = value.removesuffix(OR_BELOW)
+        if not is_key(key):
+            return queryset.none()
+        return queryset.filter(groups=key) if key == value else queryset.in_group_or_below(int(key))
 
     def choices(self, changelist: Any) -> Any:
         """Lead to the list of groups where there are more of them."""

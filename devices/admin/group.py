@@ -23,6 +23,7 @@ from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin, CountsDeletedMixin
 from devices.admin.base.pages import DetailPageMixin, is_key, own_page, say_done
 from devices.admin.base.widgets import SuggestedRows
+from devices.admin.device_list import OR_BELOW
 from devices.admin.panels import panels_of
 from devices.extension_points import Panel, Place
 from devices.models import Device, DeviceGroup, Membership, PreSharedKey
@@ -130,10 +131,12 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
             "device_count": self.device_count(row),
             "form": form,
             "media": self.media + form.media if form else self.media,
-            "panels": panels_of(request, row, *self._members(request, row)),
+            "panels": panels_of(request, row, *self._members(request, row, below)),
         }
 
-    def _members(self, request: HttpRequest, group: DeviceGroup) -> list[Panel]:
+    def _members(
+        self, request: HttpRequest, group: DeviceGroup, below: Sequence[DeviceGroup]
+    ) -> list[Panel]:
         if not request.user.has_perm("devices.view_device"):
             return []
         found = list(group.devices.order_by("identifier")[: MAX_MEMBERS + 1])
@@ -146,6 +149,7 @@ class DeviceGroupAdmin(ChangeGuardMixin, CountsDeletedMixin, DetailPageMixin, Re
                     "group": group,
                     "rows": found[:MAX_MEMBERS],
                     "all": f"{address}?group={group.pk}",
+                    "all_below": f"{address}?group={group.pk}{OR_BELOW}" if below else "",
                     "is_cut": len(found) > MAX_MEMBERS,
                     "may_change": self._may_change_members(request),
                 },

@@ -170,7 +170,14 @@ class DeviceFilters(FilterSet):
     name_prefix = CharFilter(field_name="name", lookup_expr="istartswith")
     kind = ChoiceFilter(choices=Device.Kind.choices)
     enabled = TruthFilter()
-    group = KeyFilter(field_name="groups")
+    group = KeyFilter(field_name="groups", help_text="Devices in this group itself.")
+    group_or_below = KeyFilter(
+        method="in_group_or_below",
+        help_text="Devices in this group or in one that lies in it, at any depth.",
+    )
+
+    def in_group_or_below(self, devices: Any, _name: str, key: int) -> Any:
+        return devices.in_group_or_below(key)
 
 
 class DeviceViewSet(ExportMixin, RowsViewSet):

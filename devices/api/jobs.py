@@ -78,9 +78,16 @@ class JobSerializer(ModelSerializer):
 
 
 class DeletionSerializer(Serializer):
-    """Which devices are deleted: those of a group, or whose identifier begins so, or both."""
+    """Which devices are deleted: those for which all holds that is said here."""
 
-    group = RowField(queryset=DeviceGroup.objects.all(), required=False)
+    group = RowField(
+        queryset=DeviceGroup.objects.all(), required=False, help_text="They are in it itself."
+    )
+    group_or_below = RowField(
+        queryset=DeviceGroup.objects.all(),
+        required=False,
+        help_text="They are in it or in a group that lies in it.",
+    )
     identifier_prefix = CharField(required=False)
     expected = IntegerField(
         min_value=1,
@@ -89,7 +96,7 @@ class DeletionSerializer(Serializer):
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if not attrs.keys() & {"group", "identifier_prefix"}:
+        if not attrs.keys() & {"group", "group_or_below", "identifier_prefix"}:
             raise ValidationError(_("Name a group, how identifiers begin, or both."))
         return attrs
 
@@ -163,9 +170,11 @@ class JobViewSet(ReadMixin, RegistryViewSet):
     def delete_devices(self, request: Request, **_kwargs: Any) -> Response:
         """Delete the devices that are there now, with what hangs on them."""
         said = self.asked(DeletionSerializer)
-        chosen = narrowed(request, Device.objects.all())
+        chosen: Any = narrowed(request, Device.objects.all())
         if "group" in said:
             chosen = chosen.filter(groups=said["group"])
+        if "group_or_below" in said:
+            chosen = chosen.in_group_or_below(said["group_or_below"].pk)
         if "identifier_prefix" in said:
             chosen = chosen.filter(identifier__startswith=said["identifier_prefix"])
         keys = list(chosen.order_by("pk").values_list("pk", flat=True)[: MAX_DELETED + 1])

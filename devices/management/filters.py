@@ -16,7 +16,9 @@ from devices.models.device import DeviceQuerySet
 
 FILTERS = ("identifier", "kind", "name", "description", "groups", "enabled", "created", "last_seen")
 NO_FILTER = (ArgumentTypeError, FieldError, TypeError, ValidationError, ValueError, re.error)
-EXACT = ("", "exact", "in")  # look-ups that name something; the others are patterns and bounds
+OR_BELOW = "or_below"  # of groups: in the group of this name, or in one that lies in it
+# Look-ups that name something; the others are patterns and bounds.
+EXACT = ("", "exact", "in", OR_BELOW)
 
 
 def add_filter(parser: CommandParser) -> None:
@@ -26,7 +28,8 @@ def add_filter(parser: CommandParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help=f"only such devices; KEY is one of {', '.join(FILTERS)}, "
-        "with a lookup such as __startswith, __icontains or __lt if wanted",
+        "with a lookup such as __startswith, __icontains or __lt if wanted; "
+        "groups__or_below=NAME also finds those in the groups that lie in it",
     )
 
 
@@ -47,6 +50,9 @@ def chosen(conditions: list[str]) -> DeviceQuerySet:
         try:
             wanted = _wanted(field, lookup, value)
             _check_named(key, field, lookup, wanted)
+            if field == "groups" and lookup == OR_BELOW:
+                devices = devices.in_group_or_below(DeviceGroup.objects.get(name=wanted).pk)
+                continue
             if field == "groups":
                 key = f"groups__name__{lookup}" if lookup else "groups__name"
             devices = devices.filter(pk__in=Device.objects.filter(**{key: wanted}).values("pk"))

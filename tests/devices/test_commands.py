@@ -288,6 +288,12 @@ def test_devices_are_listed_and_shown(make_device: Factory, make_group: Any) -> 
     assert printed == "sensor-1  enabled   device   Sensor\n"
     assert "more than 1" in complaint
     assert answer("list_devices", "--filter", "groups=lab")["more"] is False
+    room = make_group("room", parent=lab)
+    make_device("sensor-3", groups=[room])
+    for name, found in (("lab", ["sensor-1", "sensor-3"]), ("room", ["sensor-3"])):
+        listed = answer("list_devices", "--filter", f"groups__or_below={name}")["devices"]
+        assert [device["identifier"] for device in listed] == found
+    run("list_devices", "--filter", "groups__or_below=attic", code=1)
     assert run("list_devices", "--filter", "name=none", code=1)[0] == "No device.\n"
     run("list_devices", "--filter", "colour=red", code=2)
     key, secret = PreSharedKey.objects.issue(

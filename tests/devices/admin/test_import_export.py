@@ -337,6 +337,11 @@ def test_the_list_is_exported_as_it_is_filtered_and_searched(
     assert exported(admin_client, q="lamp") == ["b", "c"]
     assert exported(admin_client, q="lamp", kind__exact="device") == ["c"]
     assert exported(admin_client, groups__id__exact=str(roof.pk), o="-1", p="1") == ["a", "c"]
+    room = make_group("Room", parent=roof)
+    make_device("d", groups=[room, roof])
+    make_device("e", groups=[room])
+    assert exported(admin_client, group=f"{roof.pk}-or-below") == ["a", "c", "d", "e"]
+    Device.objects.filter(identifier__in="de").delete()
     for module in (changelist, import_export):
         monkeypatch.setattr(module, "MAX_LISTED", 1)  # more than the list's pages reach
     assert exported(admin_client, q="lamp", credentials="none") == ["b", "c"]
@@ -400,6 +405,7 @@ def test_csv_is_exported_as_the_spreadsheet_wants_it_and_read_again(
     [
         ("group", "999"),
         ("group", "roof"),
+        ("group", "999-or-below"),
         ("groups__id__exact", "999"),
         ("kind__exact", "fridge"),
         ("credentials", "lost"),

@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 
 from devices.authentication import authenticate
 from devices.extension_points import ACCESS_ENDED
-from devices.models import Device, PreSharedKey
+from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.support import pki
 
 pytestmark = pytest.mark.django_db
@@ -170,6 +170,11 @@ def test_a_stream_says_when_it_is_complete(
     *rows, last = streamed(answer)
     assert [row["identifier"] for row in rows] == [f"device-{number}" for number in range(1, 5)]
     assert last == {"complete": True, "rows": 4}
+    make_device("device-5", groups=[make_group("room", parent=group)])
+    *rows, last = streamed(api.get(f"{DEVICES}/export?group_or_below={group.pk}"))
+    assert [row["identifier"] for row in rows] == [f"device-{number}" for number in range(1, 6)]
+    Device.objects.get(identifier="device-5").delete()
+    DeviceGroup.objects.get(name="room").delete()
     monkeypatch.setattr("devices.api.base.exporting.BATCH", 2)
     for number in range(5):
         make_group(f"group {number}")

@@ -238,6 +238,31 @@ def test_finds(api: APIClient, make_device: Any, query: str, expected: list[str]
     assert [row["identifier"] for row in found] == expected
 
 
+def test_finds_devices_of_a_group_and_of_those_below_it(
+    api: APIClient, make_device: Any, make_group: Any, django_assert_num_queries: Any
+) -> None:
+    site = make_group("site")
+    room = make_group("room", parent=make_group("floor", parent=site))
+    make_device("at-site", groups=[site])
+    make_device("in-both", groups=[site, room])
+    make_device("in-room", groups=[room])
+    make_device("elsewhere", groups=[make_group("elsewhere")])
+    found = {
+        f"group={site.pk}": ["at-site", "in-both"],
+        f"group_or_below={site.pk}": ["at-site", "in-both", "in-room"],
+        f"group_or_below={site.pk}&group={room.pk}": ["in-both", "in-room"],
+        f"group_or_below={room.pk + 99}": [],
+    }
+    api.get(LIST)
+    for query, expected in found.items():
+        with django_assert_num_queries(2 if expected else 1):
+            rows = api.get(f"{LIST}?{query}").json()["results"]
+        assert [row["identifier"] for row in rows] == expected
+    for odd in ("", "0", "site", f"{2**63}"):
+        answer = api.get(f"{LIST}?group_or_below={odd}")
+        assert answer.json()["errors"][0]["parameter"] == "group_or_below"
+
+
 def test_list_asks_little(
     api: APIClient, make_device: Any, make_group: Any, django_assert_num_queries: Any
 ) -> None:

@@ -14,7 +14,7 @@ from acl.models import Assertion
 from authsite.accounts.tokens.models import ApiToken
 from devices.authentication import authenticate
 from devices.background import jobs
-from devices.models import Device, Job
+from devices.models import Device, DeviceGroup, Job
 from devices.models.job import LEASE, MAX_ATTEMPTS, JobState
 from devices.transfer.importing import Import, Progress
 from tests.devices.api.conftest import Client, account
@@ -108,6 +108,18 @@ def test_deletes_what_was_counted(api: APIClient, make_device: Any, make_group: 
     job = finished(api, asked)
     assert (job["state"], job["result"]) == ("done", {"deleted": 3})
     assert [str(one) for one in Device.objects.all()] == ["new", "old-later"]
+
+
+def test_deletes_what_is_in_the_groups_below(
+    api: APIClient, make_device: Any, make_group: Any
+) -> None:
+    site = make_group("site")
+    make_device("a", groups=[site, make_group("room", parent=site)])
+    make_device("b", groups=[DeviceGroup.objects.get(name="room")])
+    make_device("c")
+    job = finished(api, delete(api, {"group_or_below": site.pk, "expected": 2}))
+    assert (job["state"], job["result"]) == ("done", {"deleted": 2})
+    assert [str(one) for one in Device.objects.all()] == ["c"]
 
 
 def test_asks_before_an_assertion_breaks(api: APIClient, make_device: Any, make_group: Any) -> None:

@@ -16,12 +16,13 @@ from django.utils import timezone
 from devices.admin.base import changelist, filters
 from devices.admin.credentials import credential
 from devices.admin.device import DeviceAdmin
-from devices.admin.device_list import MAX_GROUPS
+from devices.admin.device_list import MAX_GROUPS, OR_BELOW
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.models.credentials.state import (
     has_credential_ending_before,
     lacks_usable_credential,
 )
+from tests.support.forms import inputs
 
 Factory = Callable[..., Device]
 LIST = "/admin/devices/device/"
@@ -267,6 +268,73 @@ def test_groups_beyond_the_first_are_reached_by_their_list(
     listed = admin_client.get(reverse("admin:devices_devicegroup_changelist") + "?q=g16")
     assert f"{LIST}?group={groups[-1].pk}" in listed.content.decode()
     assert "and 14 more" in admin_client.get(LIST).content.decode()
+
+
+@pytest.fixture
+def site(make_device: Factory, make_group: Any) -> DeviceGroup:
+    """Return a site with a device in itself, one in a room, and one in several rooms."""
+    top: DeviceGroup = make_group("site")
+    floor = make_group("floor", parent=top)
+    room, other = make_group("room", parent=floor), make_group("other room", parent=floor)
+    make_device("at-site", groups=[top])
+    make_device("in-room", groups=[room])
+    make_device("in-two", groups=[room, other, top])
+    make_device("elsewhere", groups=[make_group("elsewhere")])
+    return top
+
+
+def test_devices_of_a_group_and_of_those_below_it(admin_client: Client, site: DeviceGroup) -> None:
+    assert choices(admin_client, "group") == [
+        "All",
+        "elsewhere (1)",
+        "floor only (0)",
+        "floor and the groups in it (2)",
+        "other room (1)",
+        "room (2)",
+        "site only (2)",
+        "site and the groups in it (3)",
+        "In no group (0)",
+    ]
+    with_below = f"{site.pk}{OR_BELOW}"
+    assert shown(admin_client, group=str(site.pk)) == ["at-site", "in-two"]
+    assert shown(admin_client, group=with_below) == ["at-site", "in-room", "in-two"]
+    assert shown(admin_client, group=with_below, q="in-") == ["in-room", "in-two"]
+    cl = admin_client.get(LIST, {"group": with_below}).context["cl"]
+    (chip,) = changelist.narrowed(cl)["chips"]
+    assert chip.value == "site and the groups in it (3)"
+    for odd in (f"x{OR_BELOW}", OR_BELOW, f"{2**70}{OR_BELOW}", f"{site.pk + 99}{OR_BELOW}"):
+        assert shown(admin_client, group=odd) == []
+
+
+def test_pages_of_groups_lead_to_the_devices_below_them(
+    admin_client: Client, site: DeviceGroup
+) -> None:
+    address = f"{LIST}?group={site.pk}{OR_BELOW}"
+    groups = "/admin/devices/devicegroup/"
+    assert f'href="{address}"' in admin_client.get(f"{groups}{site.pk}/change/").content.decode()
+    assert f'href="{address}"' in admin_client.get(f"{groups}tree/").content.decode()
+    room = DeviceGroup.objects.get(name="room")
+    assert OR_BELOW not in admin_client.get(f"{groups}{room.pk}/change/").content.decode()
+    # Of a group that holds none by now, what was chosen is still shown.
+    assert "room and the groups in it (2)" in choices(
+        admin_client, "group", group=f"{room.pk}{OR_BELOW}"
+    )
+
+
+def test_an_action_on_all_that_match_takes_the_groups_below(
+    admin_client: Client, site: DeviceGroup, make_device: Factory
+) -> None:
+    address = f"{LIST}?group={site.pk}{OR_BELOW}"
+    sent: dict[str, Any] = {
+        "action": "disable",
+        "select_across": "1",
+        "_selected_action": [Device.objects.get(identifier="at-site").pk],
+    }
+    page = admin_client.post(address, sent)
+    sent |= inputs(page) | {"confirmed": "yes"}
+    assert admin_client.post(address, sent).status_code == 302
+    disabled = set(Device.objects.disabled().values_list("identifier", flat=True))
+    assert disabled == {"at-site", "in-room", "in-two"}
 
 
 @pytest.mark.usefixtures("_fleet")
