@@ -1,5 +1,8 @@
 """System checks of a deployment: settings that work, but protect staff's accounts too little."""
 
+import os
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -8,6 +11,42 @@ from django.core.checks import CheckMessage, Tags, register
 
 from authsite.accounts.second_factor import Policy, policy
 from authsite.accounts.sign_on.break_glass import lack_second_factor
+from authsite.settings import env
+
+ALIKE = 0.9  # of two names, from 0 to 1
+
+
+@register(Tags.security)
+def variables_have_their_names(**_kwargs: Any) -> list[CheckMessage]:
+    """Warn of a variable that is not read and whose name is nearly that of one which is."""
+    unread = {name.removesuffix("_FILE") for name in os.environ} - env.names
+    alike = {name: get_close_matches(name, env.names, 1, ALIKE) for name in sorted(unread)}
+    return [
+        checks.Warning(
+            f"{name} is set, and no setting has this name; {found[0]} has nearly the same.",
+            hint="Correct the name, or take the variable away.",
+            id="authsite.W003",
+        )
+        for name, found in alike.items()
+        if found
+    ]
+
+
+@register(Tags.security)
+def the_database_has_a_folder(**_kwargs: Any) -> list[CheckMessage]:
+    """Report a file of SQLite that could not be opened: the server would start, and answer none."""
+    place = settings.DATABASES["default"]
+    path = Path(place["NAME"])
+    is_file = place["ENGINE"].endswith("sqlite3") and place["NAME"] != ":memory:"
+    if not is_file or (os.access(path.parent, os.W_OK) and not path.is_dir()):
+        return []
+    return [
+        checks.Error(
+            "DATABASE_URL must name a file in a folder that exists and may be written; "
+            f"it is {path}.",
+            id="authsite.E002",
+        )
+    ]
 
 
 @register(Tags.security, deploy=True)

@@ -11,13 +11,19 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from authsite.env import Environment, starts_tls
+from authsite.env import ATTRIBUTE, DIRECTORY_NAME, MAX_PORT, Environment, starts_tls
+
+# Bounds of what is chosen: values beyond them are slips of the hand.
+DAY = 24 * 60 * 60
+YEAR = 365 * DAY  # seconds
+MAX_WAIT = 60 * 60  # seconds
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR / ".env")
 
 SECRET_KEY = env.text(
     "SECRET_KEY",
+    secret=True,
     how="It signs sessions of staff. Make one with: "
     'python3 -c "import secrets; print(secrets.token_urlsafe(50))"',
 )
@@ -25,7 +31,7 @@ PEPPERS = env.peppers("PEPPERS")
 
 DEBUG = env.flag("DEBUG", default=False)
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
-CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
+CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
 
 # Who may ask the machine endpoints without a credential, and whose forwarding header is believed.
 BACKEND_NETWORKS = env.networks("BACKEND_NETWORKS")
@@ -35,7 +41,9 @@ CLIENT_CERT_HEADER = env.header("CLIENT_CERT_HEADER", "")
 
 # What `/jwtissuer` signs tokens for apps with: rpc/rtio/tokens.py. Without a key it is off.
 JWT_SIGNING_KEYS = env.signing_keys("JWT_SIGNING_KEYS")
-JWT_MAX_SECONDS = env.number("JWT_MAX_SECONDS", 7 * 24 * 60 * 60, minimum=1)
+JWT_MAX_SECONDS = env.number(
+    "JWT_MAX_SECONDS", 7 * DAY, minimum=1, maximum=10 * YEAR, unit="seconds"
+)
 
 INSTALLED_APPS = [
     "authsite.apps.AuthsiteConfig",
@@ -120,7 +128,7 @@ def database(name: str) -> dict[str, Any]:
         options.setdefault("keepalives_idle", 5)
         options.setdefault("keepalives_interval", 1)
         config["DISABLE_SERVER_SIDE_CURSORS"] = DATABASE_POOLER
-        if env.flag("PREPARED_STATEMENTS", default=not DATABASE_POOLER):
+        if PREPARED_STATEMENTS:
             options.setdefault("prepare_threshold", 5)  # Django's own default is never
     config["CONN_MAX_AGE"] = None
     config["CONN_HEALTH_CHECKS"] = True
@@ -129,13 +137,18 @@ def database(name: str) -> dict[str, Any]:
 
 # A pooler gives each transaction another connection: nothing may be set, or kept, for a session.
 DATABASE_POOLER = env.flag("DATABASE_POOLER", default=False)
+PREPARED_STATEMENTS = env.flag("PREPARED_STATEMENTS", default=not DATABASE_POOLER)
 DATABASES = {"default": database("DATABASE_URL")}
 # What machines ask is asked of a standby while it is no further behind than so many seconds.
-if env.text("ANSWERS_URL", ""):
+if env.text("ANSWERS_URL", "", secret=True):
     DATABASES["answers"] = database("ANSWERS_URL")
-ANSWERS_LEASE = env.number("ANSWERS_LEASE", 2, minimum=1)
+    if any(one["ENGINE"].endswith("sqlite3") for one in DATABASES.values()):
+        raise ImproperlyConfigured(
+            "ANSWERS_URL must be a URL of a standby of the PostgreSQL that DATABASE_URL names."
+        )
+ANSWERS_LEASE = env.number("ANSWERS_LEASE", 2, minimum=1, maximum=MAX_WAIT, unit="seconds")
 # Seconds that a change waits for standbys before it is shown as not confirmed; 0: without end.
-CONFIRM_SECONDS = env.number("CONFIRM_SECONDS", 3)
+CONFIRM_SECONDS = env.number("CONFIRM_SECONDS", 3, maximum=MAX_WAIT, unit="seconds")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Failures per entity are counted here; a cache shared by all processes makes the count exact.
@@ -184,12 +197,21 @@ SILENCED_SYSTEM_CHECKS = [
     "otp_webauthn.E030",  # authsite/accounts/passkeys.py takes the origin from the request
 ]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
-SESSION_COOKIE_AGE = env.number("STAFF_IDLE_MINUTES", 60, minimum=1) * 60
-STAFF_SESSION_SECONDS = env.number("STAFF_SESSION_HOURS", 12, minimum=1) * 60 * 60
-STAFF_CONFIRM_SECONDS = env.number("STAFF_CONFIRM_MINUTES", 15, minimum=1) * 60
 
-AXES_FAILURE_LIMIT = env.number("STAFF_LOGIN_FAILURES", 5, minimum=1)
-AXES_COOLOFF_TIME = timedelta(minutes=env.number("STAFF_LOCKOUT_MINUTES", 15, minimum=1))
+
+def minutes(name: str, default: int) -> int:
+    """Return the value of a variable: minutes, a year of them at most."""
+    return env.number(name, default, minimum=1, maximum=YEAR // 60, unit="minutes")
+
+
+SESSION_COOKIE_AGE = minutes("STAFF_IDLE_MINUTES", 60) * 60
+STAFF_SESSION_SECONDS = 3600 * env.number(
+    "STAFF_SESSION_HOURS", 12, minimum=1, maximum=YEAR // 3600, unit="hours"
+)
+STAFF_CONFIRM_SECONDS = minutes("STAFF_CONFIRM_MINUTES", 15) * 60
+
+AXES_FAILURE_LIMIT = env.number("STAFF_LOGIN_FAILURES", 5, minimum=1, maximum=1_000_000)
+AXES_COOLOFF_TIME = timedelta(minutes=minutes("STAFF_LOCKOUT_MINUTES", 15))
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # a stranger locks himself out, not staff
 AXES_CLIENT_IP_CALLABLE = "authsite.accounts.login.client_address"
 AXES_LOCKOUT_CALLABLE = "authsite.accounts.login.lockout_response"
@@ -201,10 +223,14 @@ AXES_VERBOSE = False
 # --- Sign-on with accounts of the company: docs/sign-on.md ---
 
 OIDC_ISSUER = env.web_address("OIDC_ISSUER")
-OIDC_CLIENT_ID = env.text("OIDC_CLIENT_ID", None if OIDC_ISSUER else "")
-OIDC_CLIENT_SECRET = env.text("OIDC_CLIENT_SECRET", "")
-OIDC_SCOPES = env.text("OIDC_SCOPES", "openid profile")
-OIDC_OTHER_HOSTS = env.words("OIDC_OTHER_HOSTS")
+OIDC_CLIENT_ID = env.text(
+    "OIDC_CLIENT_ID",
+    None if OIDC_ISSUER else "",
+    how="OIDC_ISSUER needs the name by which the provider knows the registry.",
+)
+OIDC_CLIENT_SECRET = env.text("OIDC_CLIENT_SECRET", "", secret=True)
+OIDC_SCOPES = env.scopes("OIDC_SCOPES", "openid profile")
+OIDC_OTHER_HOSTS = env.hosts_with_ports("OIDC_OTHER_HOSTS")
 OIDC_NAME_CLAIM = env.text("OIDC_NAME_CLAIM", "preferred_username")
 OIDC_ROLES_CLAIM = env.text("OIDC_ROLES_CLAIM", "groups")
 OIDC_ROLES = env.roles("OIDC_ROLES")
@@ -214,22 +240,31 @@ OIDC_SECOND_FACTOR = env.words("OIDC_SECOND_FACTOR") or ["mfa"]
 OIDC_LABEL = env.text("OIDC_LABEL", "")
 
 LDAP_URL = env.text("LDAP_URL", "")
+
+
+def directory_base(name: str) -> str:
+    """Return where in the directory is searched, by a variable that LDAP_URL needs."""
+    wanted, default = "a name such as ou=people,dc=example,dc=com", None if LDAP_URL else ""
+    return env.matching(name, default, DIRECTORY_NAME, wanted, how=f"It is {wanted}.")
+
+
 LDAP_START_TLS = env.flag("LDAP_START_TLS", default=True)
+if LDAP_URL:
+    starts_tls(LDAP_URL, wanted=LDAP_START_TLS)
 LDAP_CA_FILE = env.readable_file("LDAP_CA_FILE")
 LDAP_BIND_DN = env.text("LDAP_BIND_DN", "")
-LDAP_BIND_PASSWORD = env.text("LDAP_BIND_PASSWORD", "")
-LDAP_USER_BASE = env.text("LDAP_USER_BASE", None if LDAP_URL else "")
+LDAP_BIND_PASSWORD = env.text("LDAP_BIND_PASSWORD", "", secret=True)
+LDAP_USER_BASE = directory_base("LDAP_USER_BASE")
 LDAP_USER_FILTER = env.directory_filter("LDAP_USER_FILTER", "(uid=%(user)s)")
-LDAP_NAME_ATTRIBUTE = env.text("LDAP_NAME_ATTRIBUTE", "uid")
-LDAP_ID_ATTRIBUTE = env.text("LDAP_ID_ATTRIBUTE", "entryUUID")
-LDAP_GROUP_BASE = env.text("LDAP_GROUP_BASE", None if LDAP_URL else "")
+LDAP_NAME_ATTRIBUTE = env.matching("LDAP_NAME_ATTRIBUTE", "uid", ATTRIBUTE, "an attribute")
+LDAP_ID_ATTRIBUTE = env.matching("LDAP_ID_ATTRIBUTE", "entryUUID", ATTRIBUTE, "an attribute")
+LDAP_GROUP_BASE = directory_base("LDAP_GROUP_BASE")
 LDAP_GROUP_TYPE = env.choice(
     "LDAP_GROUP_TYPE", ["groupofnames", "groupofuniquenames", "posixgroup", "activedirectory"]
 )
 LDAP_NESTED_GROUPS = env.flag("LDAP_NESTED_GROUPS", default=False)
 LDAP_ROLES = env.roles("LDAP_ROLES")
 if LDAP_URL:
-    starts_tls(LDAP_URL, wanted=LDAP_START_TLS)
     if importlib.util.find_spec("django_auth_ldap") is None:
         raise ImproperlyConfigured(
             "LDAP_URL is set, and what asks a directory is not installed: docs/sign-on.md, LDAP."
@@ -241,7 +276,9 @@ PROXY_USER_HEADER = env.plain_header("PROXY_USER_HEADER")
 PROXY_GROUPS_HEADER = env.plain_header("PROXY_GROUPS_HEADER")
 PROXY_ROLES = env.roles("PROXY_ROLES")
 if PROXY_USER_HEADER and not TRUSTED_PROXIES:
-    raise ImproperlyConfigured("PROXY_USER_HEADER needs TRUSTED_PROXIES, which alone may send it.")
+    raise ImproperlyConfigured(
+        "PROXY_USER_HEADER needs TRUSTED_PROXIES, which alone may send it and names nobody."
+    )
 
 # The only accounts that log in with a password of this registry, where any are named.
 BREAK_GLASS_ACCOUNTS = env.words("BREAK_GLASS_ACCOUNTS")
@@ -282,7 +319,7 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 # Requests that a token may make in a minute; 0: any number.
-API_RATE = env.number("API_RATE", 600)
+API_RATE = env.number("API_RATE", 600, maximum=1_000_000)
 
 LANGUAGE_CODE = "en"  # of commands and logs; pages are in the reader's: docs/translation.md
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
@@ -301,28 +338,34 @@ WHITENOISE_USE_FINDERS = (
     True  # the admin's files are served from their packages: nothing to collect
 )
 
+HOST = env.ip("HOST", "127.0.0.1")
+PORT = env.number("PORT", 17217, minimum=1, maximum=MAX_PORT)
+WORKERS = env.number("WORKERS", 2, minimum=1, maximum=1024)
+DRAIN_SECONDS = env.seconds("DRAIN_SECONDS", 1, maximum=MAX_WAIT)
 # Of each server process. A guess at a chosen secret that waits for its turn holds one, and some are
 # kept free of them: devices/credentials/throttle.py.
-THREADS = env.number("THREADS", 8, minimum=1)
+THREADS = env.number("THREADS", 8, minimum=1, maximum=1024)
 
 JOURNAL = env.flag("JOURNAL", default=True)  # whether calls are counted: rpc/journal.py
 # Seconds between the writes of evidence and of the journal; 0: only on flush().
-EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10)
+EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10, maximum=MAX_WAIT, unit="seconds")
 
 # Events for other systems: docs/events.md.
-WEBHOOK_HOSTS = env.words("WEBHOOK_HOSTS")
+WEBHOOK_HOSTS = env.called_hosts("WEBHOOK_HOSTS")
 WEBHOOK_NETWORKS = env.networks("WEBHOOK_NETWORKS")
 WEBHOOK_HTTP = env.flag("WEBHOOK_HTTP", default=False)
-EVENT_DAYS = env.number("EVENT_DAYS", 30, minimum=4)  # a delivery is tried for three
-EVENT_WAITERS = env.number("EVENT_WAITERS", 64)
+EVENT_DAYS = env.number(
+    "EVENT_DAYS", 30, minimum=4, maximum=36_500, unit="days"
+)  # a delivery is tried for three
+EVENT_WAITERS = env.number("EVENT_WAITERS", 64, maximum=512)
 DELIVER = env.flag("DELIVER", default=False)  # whether `serve` sends webhooks itself
 
 DEFAULT_EXCEPTION_REPORTER = "authsite.operations.error_reports.TokenlessReporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "authsite.operations.error_reports.SecretFilter"
 
 # Metrics are counted where one of the two is set: authsite/operations/metrics.py.
-METRICS_PORT = env.number("METRICS_PORT", 0)
-METRICS_HOST = env.text("METRICS_HOST", env.text("HOST", "127.0.0.1"))
+METRICS_PORT = env.number("METRICS_PORT", 0, maximum=MAX_PORT)
+METRICS_HOST = env.host("METRICS_HOST", HOST)
 METRICS_NETWORKS = env.networks("METRICS_NETWORKS")
 
 LOG_LEVEL = env.level("LOG_LEVEL", "INFO")

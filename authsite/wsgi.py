@@ -16,6 +16,7 @@ from authsite.operations.garbage import collect_seldom  # noqa: E402
 from authsite.operations.health import Readiness, is_draining  # noqa: E402
 from authsite.operations.server import leave_group  # noqa: E402
 from authsite.operations.wsgi import Operations  # noqa: E402
+from authsite.settings import env  # noqa: E402
 from devices.background.jobs import worker  # noqa: E402
 from devices.credentials.pre_shared_keys import stored_keys  # noqa: E402
 from devices.database import answers  # noqa: E402
@@ -33,16 +34,7 @@ leave_group()
 
 # The settings are read: what follows, and each request's META where a server copies the
 # environment into it, has no need of the secrets.
-for name in (
-    "SECRET_KEY",
-    "PEPPERS",
-    "JWT_SIGNING_KEYS",
-    "OIDC_CLIENT_SECRET",
-    "LDAP_BIND_PASSWORD",
-    "DATABASE_URL",
-    "ANSWERS_URL",
-    "CACHE_URL",
-):
+for name in env.secrets:
     os.environ.pop(name, None)
 
 ender.serve()

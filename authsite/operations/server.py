@@ -28,8 +28,11 @@ METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def main(options: dict[str, Any]) -> None:
-    """Serve until a signal comes; `options` are Granian's, and `drain`: DRAIN_SECONDS."""
-    seconds = options.pop("drain")
+    """Serve until a signal comes.
+
+    `options` are Granian's, and `drain` and `log_format`: DRAIN_SECONDS and LOG_FORMAT.
+    """
+    seconds, log_format = options.pop("drain"), options.pop("log_format")
     options["log_level"] = LogLevels(options["log_level"])
     folder = Path(tempfile.mkdtemp(prefix="authsite-"))
     os.environ[RUNTIME] = str(folder)
@@ -42,7 +45,7 @@ def main(options: dict[str, Any]) -> None:
         # How long the head of a request may take, counted from the end of the one before.
         http1_settings=HTTP1Settings(header_read_timeout=IDLE_CONNECTION * 1000),
         respawn_failed_workers=True,
-        log_dictconfig=log_config(),
+        log_dictconfig=log_config(log_format),
         **options,
     )
     server.on_startup(lambda: drain_on_sigterm(folder, seconds))
@@ -58,10 +61,10 @@ def leave_group() -> None:
         os.setpgrp()
 
 
-def log_config() -> dict[str, Any]:
+def log_config(log_format: str) -> dict[str, Any]:
     """Return how granian's own lines are written: as the registry's are."""
     config: dict[str, Any] = copy.deepcopy(LOGGING_CONFIG)
-    if os.environ.get("LOG_FORMAT", "").lower() == "json":
+    if log_format == "json":
         config["formatters"]["generic"] = {"()": "authsite.operations.logging.JsonFormatter"}
     return config
 

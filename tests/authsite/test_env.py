@@ -76,7 +76,7 @@ def test_a_flag_that_is_neither_stops_the_start(make_env: MakeEnv) -> None:
 @pytest.mark.parametrize("value", ["-1", "1.5", "many", "٣", "0"])
 def test_a_number_that_is_none_stops_the_start(make_env: MakeEnv, value: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="at least 1"):
-        make_env(X_NUMBER=value).number("X_NUMBER", 5, minimum=1)
+        make_env(X_NUMBER=value).number("X_NUMBER", 5, minimum=1, maximum=9)
 
 
 def test_networks_are_read_and_mistakes_named(make_env: MakeEnv) -> None:

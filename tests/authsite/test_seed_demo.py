@@ -1,12 +1,10 @@
 """`manage.py seed_demo`: the whole demo registry, once, or nothing."""
 
 import json
-import os
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import pytest
 from django.contrib.auth.models import User
@@ -160,15 +158,13 @@ def test_serving_passes_on_how_to_sign_in(
 
 
 def test_a_password_is_not_lost_where_the_server_cannot_start(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], settings: Any
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with (
-            mock.patch.dict(os.environ, {"PORT": str(taken.getsockname()[1])}),
-            pytest.raises(CommandError, match="cannot listen"),
-        ):
+        settings.PORT = taken.getsockname()[1]
+        with pytest.raises(CommandError, match="cannot listen"):
             call_command("seed_demo", staff_user="ada", serve=True)
 
     *_, password = capsys.readouterr().out.split()

@@ -13,14 +13,11 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from authsite.operations import pooler
-from authsite.settings import env
 
-WORKERS = 2
 BACKLOG = 2048  # connections that wait for accept(), a worker; the kernel caps it at somaxconn
 CONNECTIONS = 4096  # open at once, a worker: idle ones of keep-alive clients count, too
 STOPPING = 5  # seconds that running requests get on SIGTERM: RTIO waits no longer for any
 FILES = 2 * CONNECTIONS
-DRAIN, MAX_DRAIN = 1, 3600  # seconds
 STARTING = 60  # seconds in which a server that starts is expected to answer
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask, not to listen
 
@@ -39,9 +36,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", help="IP address to listen on (default: 127.0.0.1)")
         parser.add_argument("--port", type=int, help="TCP port (default: 17217)")
-        parser.add_argument(
-            "--workers", type=int, help=f"processes, one a core (default: {WORKERS})"
-        )
+        parser.add_argument("--workers", type=int, help="processes, one a core (default: 2)")
         parser.add_argument(
             "--threads",
             type=int,
@@ -70,9 +65,9 @@ class Command(BaseCommand):
 
         The `notice` is printed last, once the server answers; {url} in it is the server's.
         """
-        host = host or env.text("HOST", "127.0.0.1")
-        port = env.number("PORT", 17217) if port is None else port
-        workers = env.number("WORKERS", WORKERS, minimum=1) if workers is None else workers
+        host = host or settings.HOST
+        port = settings.PORT if port is None else port
+        workers = settings.WORKERS if workers is None else workers
         threads = settings.THREADS if threads is None else threads
         for option, number, minimum in (
             ("--workers", workers, 1),
@@ -82,11 +77,6 @@ class Command(BaseCommand):
         ):
             if number < minimum:
                 raise CommandError(f"{option} must be at least {minimum}", returncode=2)
-        drain = _drain_seconds()
-        if not 0 <= drain <= MAX_DRAIN:
-            raise CommandError(
-                f"DRAIN_SECONDS must be a number of seconds from 0 to {MAX_DRAIN}", returncode=2
-            )
         _check_free(_family(host), host, port, "--port or PORT")
         if settings.METRICS_PORT:
             _check_metrics(host, port)
@@ -97,7 +87,7 @@ class Command(BaseCommand):
         _allow_files(FILES)
         # The server imports the project by name, from wherever it was started.
         paths = [str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")]
-        os.environ["THREADS"] = str(threads)
+        os.environ |= {"THREADS": str(threads), "THREADS_FILE": ""}
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         options = {
             "address": host,
@@ -106,7 +96,8 @@ class Command(BaseCommand):
             "backlog": backlog,
             "backpressure": CONNECTIONS,
             "workers_kill_timeout": STOPPING,
-            "drain": drain,
+            "drain": settings.DRAIN_SECONDS,
+            "log_format": settings.LOG_FORMAT,
             # Its warnings are about numbers chosen above. What else it tells is for a search.
             "log_level": "info" if settings.LOG_LEVEL == "DEBUG" else "error",
         }
@@ -159,13 +150,6 @@ def _check_free(family: socket.AddressFamily, host: str, port: int, chosen_by: s
                 f"cannot listen on {host} port {port}: {why}. Choose another with {chosen_by}.",
                 returncode=2,
             ) from None
-
-
-def _drain_seconds() -> float:
-    try:
-        return float(env.text("DRAIN_SECONDS", str(DRAIN)))
-    except ValueError:
-        return -1.0
 
 
 def announce(host: str, port: int, notice: str) -> None:

@@ -1,11 +1,11 @@
 import base64
 import http.client
 import json
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
 from devices.management.base import RegistryCommand
@@ -26,7 +26,7 @@ class Command(RegistryCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--url",
-            default=f"http://127.0.0.1:{os.environ.get('PORT') or 17217}",
+            default=f"http://127.0.0.1:{settings.PORT}",
             help="where the server answers (default: %(default)s)",
         )
         parser.add_argument(
