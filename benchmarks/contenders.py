@@ -20,6 +20,7 @@ from tests.support.postgres import free_port
 
 HERE = Path(__file__).parent / "competitors"
 PATIENCE = 60  # seconds, for a start
+WORKERS = 2  # processes of each server, as many as `manage.py serve` starts
 THREADS = 8
 
 
@@ -87,7 +88,7 @@ def handwritten(name: str, question: str = "verifier", **variables: str) -> Cont
     return Contender(
         [
             *(sys.executable, "-m", "uvicorn", "benchmarks.competitors.handwritten:app"),
-            *("--port", "{port}", "--workers", str(serve.WORKERS), "--log-level", "warning"),
+            *("--port", "{port}", "--workers", str(WORKERS), "--log-level", "warning"),
             *("--loop", "uvloop", "--http", "httptools", "--no-access-log"),
             *("--backlog", str(serve.BACKLOG)),
         ],
@@ -105,7 +106,7 @@ def stock(name: str, question: str) -> Contender:
         [
             *(sys.executable, "-m", "granian", "django.core.wsgi:get_wsgi_application"),
             *("--factory", "--port", "{port}", "--interface", "wsgi", "--http", "1", "--no-ws"),
-            *("--workers", str(serve.WORKERS), "--blocking-threads", str(THREADS)),
+            *("--workers", str(WORKERS), "--blocking-threads", str(THREADS)),
             *("--blocking-threads-idle-timeout", "600"),
             *("--backlog", str(serve.BACKLOG), "--backpressure", str(serve.CONNECTIONS)),
         ],

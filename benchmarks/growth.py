@@ -15,10 +15,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from authsite.management.commands.serve import WORKERS
 from benchmarks import machine
 from benchmarks.compare import Figures, cpu, load, measured, spread
-from benchmarks.contenders import Running, ours
+from benchmarks.contenders import WORKERS, Running, ours
 from benchmarks.registries import DATABASES, registry
 from benchmarks.report import publish, table
 from benchmarks.rtio import answer, question
