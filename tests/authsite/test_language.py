@@ -1,5 +1,6 @@
 """A reader chooses the language of the pages, or leaves it to the browser."""
 
+import re
 from typing import Any
 
 import pytest
@@ -40,3 +41,15 @@ def test_it_leads_to_no_other_site_and_needs_its_form(client: Client) -> None:
     assert answer["Location"] == "/"
     assert client.get(CHOOSE).status_code == 405
     assert Client(enforce_csrf_checks=True).post(CHOOSE, {"language": "en"}).status_code == 403
+
+
+def test_a_choice_leads_back_to_the_page_of_a_long_address(client: Client) -> None:
+    for query, way_back in (
+        ("a" * 1900, "/admin/login/?next=" + "a" * 1900),
+        ("a" * 2100, "/admin/login/"),
+    ):
+        content = client.get("/admin/login/", {"next": query}).content.decode()
+        chosen = re.search(r'id="language".*?name="next" value="([^"]*)"', content, re.DOTALL)
+        assert chosen is not None
+        assert chosen[1] == way_back
+        assert client.post(CHOOSE, {"language": "en", "next": chosen[1]})["Location"] == way_back
