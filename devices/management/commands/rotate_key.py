@@ -34,7 +34,9 @@ class Command(DeviceCommand):
             device=device, overlap=options["overlap"], label=options["label"]
         )
         end = timezone.now() + options["overlap"]
-        old = f"end by {end:%Y-%m-%d %H:%M} UTC" if options["overlap"] else "are revoked"
+        old = "are revoked"
+        if options["overlap"]:
+            old = f"end by {end:%Y-%m-%d %H:%M} UTC; those that would begin later are revoked"
         self.answer(
             options,
             f"Issued key {key.pk} of {device.identifier}; its other keys {old}.\n"
