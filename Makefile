@@ -7,7 +7,7 @@ PY := $(BIN)/python
 MANAGE := $(PY) manage.py
 # The interpreter to make .venv of, such as `make test PYTHON=python3.12`; otherwise one of these.
 PYTHON :=
-PYTHONS := python3.13 python3.12 python3.11 python3 python
+PYTHONS := python3.14 python3.13 python3.12 python3.11 python3 python
 # The lock names every package, with its extras: pip resolves nothing, whatever is released later.
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 export PIP_RETRIES ?= 1

@@ -153,29 +153,23 @@ def test_with_sqlite_locked_for_ten_seconds_all_is_answered_and_nothing_lost(
     )
 
 
-def workers(server: Server) -> set[int]:
-    """Return the process IDs of the server's workers."""
-    main = server.process.pid
-    return {int(pid) for pid in Path(f"/proc/{main}/task/{main}/children").read_text().split()}
-
-
 @pytest.mark.once(on="sqlite")
 def test_a_killed_worker_is_replaced_and_no_answer_is_wrong(
     tmp_path: Path, report: Callable[[str], None]
 ) -> None:
     with demo_server(tmp_path) as server, Load(server, asked(server)) as load:
         time.sleep(2)
-        first = workers(server)
+        first = server.workers
         assert len(first) == 2
         killed = min(first)
         os.kill(killed, signal.SIGKILL)
         at = time.monotonic()
-        while len(workers(server) - {killed}) < 2 and time.monotonic() - at < 15:
+        while len(server.workers - {killed}) < 2 and time.monotonic() - at < 15:
             time.sleep(0.05)
         replaced = time.monotonic() - at
         time.sleep(3)
         end = time.monotonic()
-        now = workers(server)
+        now = server.workers
 
     assert len(now - {killed}) == 2
     assert_all_right(load.answers)

@@ -142,6 +142,18 @@ class Server:
             raise
 
     @property
+    def workers(self) -> set[int]:
+        """The process IDs of its workers: all children but that of multiprocessing's own."""
+        main = self.process.pid
+        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        found = set()
+        for pid in children:
+            with suppress(FileNotFoundError):  # it has ended meanwhile
+                if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.add(int(pid))
+        return found
+
+    @property
     def log(self) -> str:
         """What the server wrote so far."""
         return self.log_path.read_text()
