@@ -17,7 +17,7 @@ from devices.events.recording import devices_leave
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Recorded, Records, bulk_delete, locked, record
 from devices.models.attribute_definition import AttributeDefinition
-from devices.models.group import DeviceGroup, group_and_below
+from devices.models.group import DeviceGroup, is_in_group_or_below
 from devices.values import addresses, attributes, text
 
 MAX_NAMED = 3  # identifiers in a warning
@@ -94,7 +94,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         Rules on the group are about these. (docs/permissions.md)
         """
         members = Device.groups.through.objects.filter(
-            device=OuterRef("pk"), devicegroup__in=group_and_below(group)
+            is_in_group_or_below("devicegroup", group), device=OuterRef("pk")
         )
         return self.filter(Exists(members))
 

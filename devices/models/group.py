@@ -5,8 +5,8 @@ from itertools import groupby
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
-from django.db.models import F, Q, QuerySet
+from django.db import connection, models, transaction
+from django.db.models import F, Func, Q, QuerySet
 from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext_lazy as _
 
@@ -209,12 +209,22 @@ class DeviceGroup(Recorded):
         return height
 
 
-def group_and_below(pk: int) -> RawSQL:
-    """Return the expression of the keys of a group and of those that lie in it; none where none is.
+def is_in_group_or_below(field: str, pk: int) -> Q | Func:
+    """Return the condition that a foreign key names the group of a key, or one that lies in it.
 
     It walks the tree by the index of parents, once a statement.
     """
-    return RawSQL(GROUPS_BELOW, [pk])  # noqa: S611 (the key is a parameter)
+    below = RawSQL(GROUPS_BELOW, [pk])  # noqa: S611 (the key is a parameter)
+    if connection.vendor == "postgresql":
+        # As an array: of a subquery the planner expects many rows, and reads all devices for few.
+        return Func(
+            F(field),
+            below,
+            template="%(expressions)s)",
+            arg_joiner=" = ANY(ARRAY",
+            output_field=models.BooleanField(),
+        )
+    return Q((f"{field}__in", below))
 
 
 def misplaced(
