@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef, Q, Subquery
+from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import StartsWith
 from django.utils import timezone
@@ -93,10 +93,8 @@ class DeviceQuerySet(models.QuerySet["Device"]):
 
         Rules on the group are about these. (docs/permissions.md)
         """
-        members = Device.groups.through.objects.filter(
-            is_in_group_or_below("devicegroup", group), device=OuterRef("pk")
-        )
-        return self.filter(Exists(members))
+        members = Device.groups.through.objects.filter(is_in_group_or_below("devicegroup", group))
+        return self.filter(pk__in=members.values("device"))  # SQLite begins with the members so
 
     def with_name_prefix(self, prefix: str) -> "DeviceQuerySet":
         """Return those whose name begins so, in upper or lower case; PostgreSQL has an index."""
