@@ -15,7 +15,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Model, Q, QuerySet, Sum
-from django.db.models.signals import post_save
+from django.db.models.signals import post_save, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.translation import gettext as _, gettext_lazy
@@ -432,3 +432,9 @@ def end_tokens_of_disabled(
         ApiToken.objects.filter(owner=instance).revoke(
             by=current_user(), reason=str(_("the account was disabled"))
         )
+
+
+@receiver(pre_delete, sender=ApiToken)
+def cancel_jobs_of_deleted(*, instance: ApiToken, **_signal: Any) -> None:
+    """Cancel what a token has asked for, however it is deleted: by itself or with others."""
+    Job.objects.asked_by(instance).cancel(timezone.now())

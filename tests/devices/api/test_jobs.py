@@ -250,6 +250,8 @@ def test_what_is_withdrawn_meanwhile_is_not_done(client_of: Client, make_device:
     for end in (
         lambda token: token.revoke(by="kim", reason="leaked"),
         lambda token: ApiToken.objects.filter(pk=token.pk).revoke(by="kim"),
+        lambda token: ApiToken.objects.filter(pk=token.pk).delete(),
+        lambda token: token.delete(),
     ):
         token, text = ApiToken.objects.issue(owner=owner, name="ci", scopes=[may])
         leaked = APIClient(HTTP_AUTHORIZATION=f"Bearer {text}")
