@@ -23,6 +23,7 @@ from devices.credentials import hashing
 from devices.credentials.sealing import seal, unseal
 from devices.extension_points import JOB_CHECKS, WATCHES
 from devices.models import Device, Job
+from devices.models.dependants import dependants, not_deletable
 from devices.models.job import LEASE, REQUIRED, JobKind, JobState
 from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
@@ -145,11 +146,7 @@ def _do(job: Job, progress: ProgressWriter) -> None:
         raise ValidationError(_("The account that asked for it is disabled."))
     if not all(may_have_done(job, timezone.now()) for may_have_done in JOB_CHECKS):
         raise ValidationError(_("The token that asked for it may not be used any more."))
-    if lost := [one for one in REQUIRED[JobKind(job.kind)] if not job.owner.has_perm(one)]:
-        raise ValidationError(
-            _("The account that asked for it may not do it any more: %(names)s."),
-            params={"names": ", ".join(lost)},
-        )
+    _refuse_lost([one for one in REQUIRED[JobKind(job.kind)] if not job.owner.has_perm(one)])
     if job.kind == JobKind.DELETE_DEVICES:
         progress.begin(DELETING, len(job.parameters["devices"]))
         with transaction.atomic(), origin:
@@ -181,11 +178,21 @@ def _do(job: Job, progress: ProgressWriter) -> None:
         _close(job, watches, {**result, "imported": True})
 
 
+def _refuse_lost(names: list[str]) -> None:
+    """Raise ValidationError where the account that asked lacks what it needs by now."""
+    if names:
+        raise ValidationError(
+            _("The account that asked for it may not do it any more: %(names)s."),
+            params={"names": ", ".join(names)},
+        )
+
+
 def _deleted(job: Job, tell: Callable[[Progress], None]) -> int:
     keys, deleted = job.parameters["devices"], 0
     for start in range(0, len(keys), BATCH):
         tell(Progress(DELETING, start, len(keys)))
         chosen = Device.objects.filter(pk__in=keys[start : start + BATCH])
+        _refuse_lost(not_deletable(dependants(chosen), job.owner))
         deleted += chosen.delete_with_history()
     return deleted
 

@@ -14,7 +14,7 @@ from acl.models import Assertion
 from authsite.accounts.tokens.models import ApiToken
 from devices.authentication import authenticate
 from devices.background import jobs
-from devices.models import Device, DeviceGroup, Job
+from devices.models import Device, DeviceGroup, Job, PreSharedKey
 from devices.models.job import LEASE, MAX_ATTEMPTS, JobState
 from devices.transfer.importing import Import, Progress
 from tests.devices.api.conftest import Client, account
@@ -261,6 +261,17 @@ def test_what_is_withdrawn_meanwhile_is_not_done(client_of: Client, make_device:
         assert Job.objects.get(pk=waits).state == JobState.CANCELLED
         assert Job.objects.get(pk=runs).cancel_requested
     assert Device.objects.count() == 1
+
+
+def test_what_hangs_on_a_device_is_asked_about_again(client_of: Client, make_device: Any) -> None:
+    PreSharedKey.objects.issue(device=make_device("old"))
+    names = ("devices.view_device", "devices.delete_device", "devices.delete_presharedkey")
+    robot = account("robot", [*names])
+    asked = delete(client := client_of(robot), {"identifier_prefix": "old", "expected": 1})
+    robot.user_permissions.remove(Permission.objects.get(codename="delete_presharedkey"))
+    job = finished(client, asked)
+    assert (job["state"], "not do it any more" in job["error"]) == ("failed", True)
+    assert Device.objects.count() == PreSharedKey.objects.count() == 1
 
 
 def asked_by_token(make_device: Any) -> None:
