@@ -155,6 +155,9 @@ class NamedMixin(admin.ModelAdmin):
 
     def __init__(self, model: Any, admin_site: Any) -> None:
         super().__init__(model, admin_site)
+        # Looked up before: a copy finds no rows that refer to the model's, and keeps for both of
+        # them what it finds. Then no query could name the tokens of an account any more.
+        self.opts.get_fields()
         self.opts = copy(self.opts)
         self.opts.verbose_name, self.opts.verbose_name_plural = self.names
 

@@ -1,5 +1,8 @@
 """The page of a role offers what has an effect, and what the role holds already."""
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -19,6 +22,21 @@ def offered(client: Client, page: str, field: str) -> set[str]:
     """Return the permissions that a page has boxes for."""
     rows = client.get(page).context["adminform"].form.fields[field].queryset
     return {f"{one.content_type.app_label}.{one.codename}" for one in rows}
+
+
+def test_what_belongs_to_an_account_is_known_whatever_was_asked_first() -> None:
+    """A look at the fields of a list made every page of tokens fail, until the server's end."""
+    asked = """
+import django
+django.setup()
+from django.contrib import admin
+from django.contrib.auth.models import User
+admin.autodiscover()
+admin.site.get_model_admin(User).opts.get_fields()
+assert {"tokens", "service_account"} <= {one.name for one in User._meta.get_fields()}
+"""
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"}
+    subprocess.run([sys.executable, "-c", asked], env=environment, check=True)
 
 
 def page_of(role: Group) -> str:
