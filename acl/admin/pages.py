@@ -20,6 +20,7 @@ from devices.models import Device
 from devices.values.addresses import AddressError
 
 DEVICES = reverse_lazy("admin:devices_device_suggestions")
+JOURNAL = "rpc.view_callrecord"  # of the requests that were made of late
 
 
 class AddressField(forms.CharField):
@@ -98,7 +99,8 @@ class RulePagesMixin(OwnPagesMixin):
     def commands(self, request: HttpRequest) -> HttpResponse:
         """Return the known commands with a beginning, for a combobox."""
         sought = request.GET.get("q", "").strip()
-        return JsonResponse({"found": _commands(sought) if sought and "\x00" not in sought else []})
+        found = _commands(request, sought) if sought and "\x00" not in sought else []
+        return JsonResponse({"found": found})
 
 
 def _next_step(request: HttpRequest, explanation: Explanation) -> tuple[Any, str] | None:
@@ -136,8 +138,11 @@ def _next_step(request: HttpRequest, explanation: Explanation) -> tuple[Any, str
     return _("Write the rule that allows it"), address
 
 
-def _commands(sought: str) -> list[str]:
-    known = {request.command for request in what_if.known_requests()}
+def _commands(request: HttpRequest, sought: str) -> list[str]:
+    if request.user.has_perm(JOURNAL):
+        known = {one.command for one in what_if.known_requests()}
+    else:
+        known = {one.command for one in assertions.saved_requests()}
     known.update(name for source in COMMAND_SOURCES for name in source())
     for rows in (CommandPermission.objects.order_by(), CommandSetPattern.objects.order_by()):
         named = rows.filter(pattern__startswith=sought).exclude(pattern__endswith="*")

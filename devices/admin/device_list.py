@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.changelist import BoundedChangeList
 from devices.admin.base.filters import ChoicesFilter, CountedFilter
-from devices.admin.base.pages import is_key
+from devices.admin.base.pages import is_key, may_view
 from devices.admin.base.rendering import SOON
 from devices.models import Device, DeviceGroup, Membership
 from devices.models.credentials.state import (
@@ -144,10 +144,12 @@ class GroupFilter(CountedFilter):
     more = False
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the first groups by name, and the one that was chosen.
+        """Return the first groups by name, and the one that was chosen, to whoever sees groups.
 
         One with groups in it is there twice: itself only, and with those.
         """
+        if not may_view(request, DeviceGroup):
+            return []
         within = DeviceGroup.objects.filter(parent=OuterRef("pk"))
         groups = DeviceGroup.objects.values_list("pk", "name", Exists(within))
         first = list(groups[: MAX_GROUPS + 1])

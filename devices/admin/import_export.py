@@ -178,12 +178,12 @@ class Upload:
         return not self.is_outdated
 
     def _check_secrets_permitted(self) -> None:
+        self._need("devices.add_presharedkey")
         if not is_recent(self.request):
             self.is_unconfirmed = True
             raise ValidationError(
                 _("Before secrets are issued, you have to show once more who you are.")
             )
-        self._need("devices.add_presharedkey")
 
     def _check_permitted(self) -> None:
         counts = self.run.counts
@@ -302,7 +302,7 @@ class ImportExportMixin(OwnPagesMixin):
             "new": f"{counts['new']:,}",
             "changed": f"{counts['changed']:,}",
         }
-        messages.success(request, with_undo(done))
+        messages.success(request, with_undo(done, request.user))
         return redirect("admin:devices_device_changelist")
 
     def _import_page(

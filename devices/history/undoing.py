@@ -159,10 +159,17 @@ def _joined(*parts: str) -> str:
 
 
 class NotUndone(NamedTuple):
-    """Rows that an undo leaves as they are, and why."""
+    """Rows that an undo leaves as they are, and why.
+
+    Those whose history the account may not read are counted, and have no names.
+    """
 
     why: str
     names: list[str]
+
+    def shown(self, most: int) -> list[str]:
+        """Return the first of the names."""
+        return [name for name in self.names if name][:most]
 
 
 class Plan:
@@ -213,6 +220,13 @@ class Plan:
     def leave(self, name: str, why: str) -> None:
         self._left[why].append(name)
 
+    def _leave(self, names: Names, change: Any, why: str) -> None:
+        """Leave the row of a change; tell nothing of one whose history the account may not read."""
+        if type(change) in self._visible:
+            self.leave(names.subject(change), why)
+        else:
+            self.leave("", _("Your account may not read their history."))
+
     def _may(self, verb: str, model: Any) -> bool:
         """Whether the account may change, or delete, rows of a model."""
         name = f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
@@ -227,7 +241,7 @@ class Plan:
             for change in last.values():
                 if not self._goes_with_owner(historical, change):
                     why = _("Keys, certificates and what belongs to them stay as they are.")
-                    self.leave(names.subject(change), why)
+                    self._leave(names, change, why)
             return
         stored = model._default_manager.order_by().filter(pk__in=last)
         if self._lock:
@@ -247,7 +261,7 @@ class Plan:
             if not (why or begun):
                 why, fields = _fields_to_set_back(row, change, former)
             if why:
-                self.leave(names.subject(change), why)
+                self._leave(names, change, why)
             elif fields:
                 self.set_back.setdefault(model, []).append((row, former, fields))
             elif begun:
@@ -353,9 +367,9 @@ class Plan:
             if key[0] in deleted or came != (key in there):
                 continue  # it goes with its device, or is as it was before already
             if newest[key] > change.history_id:
-                self.leave(names.subject(change), _("It was changed since."))
+                self._leave(names, change, _("It was changed since."))
             elif not self._may("change", owner):
-                self.leave(names.subject(change), _("Your account may not do this."))
+                self._leave(names, change, _("Your account may not do this."))
             elif came:
                 self.leaving.append(there[key])
             elif all(one in ids for one, ids in zip(key, known, strict=True)):

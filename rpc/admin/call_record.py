@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 from devices.admin.base.changelist import check_choices
 from devices.admin.base.history import EXPORTED, MAX_EXPORTED
 from devices.admin.base.mixins import ReadOnlyMixin
-from devices.admin.base.pages import OwnPagesMixin, download, is_key, own_page
+from devices.admin.base.pages import OwnPagesMixin, download, is_key, may_view, own_page
 from devices.admin.base.rendering import NOTHING, moment_column
 from devices.models import Device, DeviceGroup
 from devices.transfer.formats import Format
@@ -148,7 +148,8 @@ class GroupFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         asked = self.value() or ""
-        self.group = DeviceGroup.objects.filter(pk=asked).first() if is_key(asked) else None
+        is_known = is_key(asked) and may_view(request, DeviceGroup)
+        self.group = DeviceGroup.objects.filter(pk=asked).first() if is_known else None
         return [(asked, self.group)] if self.group else []
 
     def has_output(self) -> bool:

@@ -145,19 +145,24 @@ def last_calls(request: HttpRequest, device: Device) -> Panel | None:
 
 
 def sessions(request: HttpRequest, device: Device) -> Panel | None:
-    """Return the section of a device's page with its sessions at RTIO servers."""
+    """Return the section of a device's page with its sessions at RTIO servers.
+
+    Through which of them it was let in last is the journal's to tell, and to its readers only.
+    """
     if device.kind != Device.Kind.DEVICE or not request.user.has_perm("rpc.view_sessionending"):
         return None
     servers = RtioServer.objects.all().by_caller()
     if not servers:
         return None
     endings = list(SessionEnding.objects.all().of(device)[:MAX_ENDINGS])
-    connection = _connection(device)
+    reads_journal = request.user.has_perm("rpc.view_callrecord")
+    connection = _connection(device) if reads_journal else None
     return Panel(
         _("Sessions at RTIO servers"),
         "admin/rpc/sessions.html",
         {
             "device": device,
+            "reads_journal": reads_journal,
             "connection": connection,
             "server": servers.get(connection.caller) if connection is not None else None,
             "endings": [(row, ending_badge(row)) for row in endings],

@@ -22,7 +22,7 @@ from devices.admin.base.filters import CredentialStateFilter
 from devices.admin.base.forms import LineInput, LinesInput, MomentField
 from devices.admin.base.history import HistoryMixin
 from devices.admin.base.mixins import NoDeletingMixin
-from devices.admin.base.pages import REASON, is_key
+from devices.admin.base.pages import REASON, is_key, may_view
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import (
     CREATED,
@@ -114,10 +114,14 @@ class RuleForm(forms.Form):
         label=gettext_lazy("at most, an hour"), required=False, min_value=1, max_value=MAX_PER_HOUR
     )
 
-    def __init__(self, *args: Any, offered: scopes_of.Choices, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, offered: scopes_of.Choices, may_name_groups: bool, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         field: Any = self.fields["permission"]
         field.choices = [("", NOTHING), *offered]
+        if not may_name_groups:  # a page says what the group of a key is called
+            del self.fields["group"]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -133,7 +137,7 @@ class RuleForm(forms.Form):
         said = self.cleaned_data
         if not said.get("permission"):
             return None
-        group = said["group"].pk if said["group"] else None
+        group = said["group"].pk if said.get("group") else None
         permission, _colon, only = said["permission"].partition(":")
         return Rule(permission, only=only or None, group=group, per_hour=said["per_hour"])
 
@@ -146,6 +150,7 @@ class EndTokens(Revoke):
     button = gettext_lazy("End")
     title_of_one = gettext_lazy("End token")
     done = ngettext_lazy("%(n)d token ended.", "%(n)d tokens ended.", "n")
+    lacking_text = gettext_lazy("Your account may not end these tokens of others: %(names)s.")
 
     def lacking(self, rows: Any, user: Any) -> list[str]:
         """Name the tokens of others that the user may not end."""
@@ -321,7 +326,14 @@ class ApiTokenAdmin(NoDeletingMixin, BulkActionsMixin, HistoryMixin, admin.Model
         offered = scopes_of.choices(scopes_of.held_by(maker), with_actions=True)
         rule_forms = forms.formset_factory(
             RuleForm, extra=MAX_RULES_ON_FORM, max_num=MAX_RULES_ON_FORM
-        )(sent, prefix="rules", form_kwargs={"offered": offered})
+        )(
+            sent,
+            prefix="rules",
+            form_kwargs={
+                "offered": offered,
+                "may_name_groups": may_view(request, DeviceGroup),
+            },
+        )
         if form.is_valid() and rule_forms.is_valid():
             rules = [rule for one in rule_forms if (rule := one.rule()) is not None]
             try:

@@ -173,6 +173,15 @@ class ServiceAccountAdmin(NoDeletingMixin, RecordedAdmin):
         """Return the row; a new one gets its user when it is saved."""
         return form.save(commit=False)
 
+    # What the form has fields for that are not the row's: shown to those who may only look.
+    @admin.display(description=gettext_lazy("Name"))
+    def name(self, account: ServiceAccount) -> str:
+        return account.user.get_username()
+
+    @admin.display(description=gettext_lazy("Enabled"), boolean=True)
+    def enabled(self, account: ServiceAccount) -> bool:
+        return account.user.is_active
+
     @admin.display(description=gettext_lazy("State"))
     def is_enabled(self, account: ServiceAccount) -> SafeString:
         if account.user.is_active and not account.answerable.is_active:

@@ -53,6 +53,9 @@ class BulkChange:
     form_class: type[forms.Form] = forms.Form
     can_be_undone = True  # as a whole, from the history
     asks_first = False  # whether `affected` needs the form
+    lacking_text: Any = gettext_lazy(
+        "Your account may not delete what would go with them: %(names)s."
+    )
 
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Any]:
         """Return the rows that the change does change."""
@@ -75,7 +78,7 @@ class BulkChange:
         return []
 
     def lacking(self, rows: Any, user: Any) -> list[str]:
-        """Return what keeps the user from making the change, in words."""
+        """Return what keeps the user from making the change, in words; `lacking_text` says so."""
         return []
 
     def text_of_one(self, row: Any) -> str:
@@ -115,10 +118,13 @@ class Revoke(BulkChange):
         return rows.revoke(by=by, **given)
 
 
-def with_undo(done: str) -> str:
-    """Return the message of a change with a link to undo all that this request changed."""
+def with_undo(done: str, user: Any) -> str:
+    """Return the message of a change with a link to undo all that this request changed.
+
+    Without the link for whoever may read no history, and so undo nothing.
+    """
     number = history.current_batch()
-    if number is None:
+    if number is None or not history.visible_to(user):
         return done
     address = reverse("admin:batch", args=[number])
     return format_html('{} <a href="{}">{}</a>', done, address, _("Undo…"))
@@ -181,11 +187,16 @@ class BulkActionsMixin(OwnPagesMixin):
             selected=rows.count(),
             more=max(count - MAX_SHOWN, 0),
             goes_with=change.goes_with(affected),
-            lacking=lacks,
+            lacking=change.lacking_text % {"names": ", ".join(lacks)} if lacks else "",
             has_moved=confirmed is not None and confirmed != digest,
             shown=digest,
-            instead=change.instead.name if change.instead and count else "",
+            instead=self._instead(request, change) if count else "",
         )
+
+    def _instead(self, request: HttpRequest, change: BulkChange) -> str:
+        """Return the action that is offered before a change; empty where the user has none."""
+        name = change.instead.name if change.instead else ""
+        return name if name in self.get_actions(request) else ""
 
     def change_one(
         self, request: HttpRequest, object_id: int, *, change: BulkChange
@@ -239,5 +250,5 @@ class BulkActionsMixin(OwnPagesMixin):
             messages.error(request, " ".join(error.messages))
             return False
         may_undo = count and offers_undo and change.can_be_undone
-        say_done(request, with_undo(done) if may_undo else done, count)
+        say_done(request, with_undo(done, request.user) if may_undo else done, count)
         return True

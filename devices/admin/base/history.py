@@ -383,8 +383,20 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
         entries=[shown(entry) for entry in page.entries],
         older=page.older,
         plan=plan,
-        left=[(one.why, len(one.names), one.names[:MAX_NAMED]) for one in left if one.names],
+        lacking=_lacking(plan, request.user) if plan else [],
+        left=[(one.why, len(one.names), one.shown(MAX_NAMED)) for one in left if one.names],
     )
+
+
+def _lacking(plan: undoing.Plan, user: Any) -> list[str]:
+    """Name what would be deleted with what an undo deletes, and the user may not delete."""
+    return [
+        name
+        for model, rows in plan.deleted.items()
+        for name in not_deletable(
+            dependants(model._default_manager.filter(pk__in=[row.pk for row in rows])), user
+        )
+    ]
 
 
 def _undo(request: HttpRequest, number: UUID) -> HttpResponse:
@@ -393,10 +405,8 @@ def _undo(request: HttpRequest, number: UUID) -> HttpResponse:
     with transaction.atomic(), history.origin(Origin.ADMIN, reason=reason):
         plan = undoing.plan(number, request.user, lock=True)
         if plan is not None:
-            for model, rows in plan.deleted.items():
-                found = dependants(model._default_manager.filter(pk__in=[row.pk for row in rows]))
-                if not_deletable(found, request.user):
-                    raise PermissionDenied
+            if _lacking(plan, request.user):
+                raise PermissionDenied
             try:
                 undoing.apply(plan)
             except ValidationError as error:

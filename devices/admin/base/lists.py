@@ -98,7 +98,7 @@ class SavedFiltersMixin(OwnPagesMixin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """List rows; show the filters that are named, and which of them cannot be used any more."""
         own: Any = self  # the site gives every admin AddressParametersMixin
-        known = own.offered_lookups(request) | own.related_lookups()
+        known = own.offered_lookups(request) | own.related_lookups(request)
         known |= {SEARCH_VAR, ORDER_VAR, PAGE_VAR, "all", "_facets"}
         narrowing = request.GET.copy()
         for name in (PAGE_VAR, "all", "_facets", "e"):

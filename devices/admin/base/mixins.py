@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from devices.admin.base.pages import OwnPagesMixin, is_key
+from devices.admin.base.pages import OwnPagesMixin, is_key, may_view
 from devices.extension_points import GUARDS, View
 from devices.models.dependants import dependants, not_deletable
 
@@ -85,10 +85,11 @@ class AddressParametersMixin(admin.ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Allow what a filter of the list sends, and rows that belong to another row."""
-        if lookup in self.related_lookups():
+        if lookup in self.related_lookups(request):
             return is_key(value) and super().lookup_allowed(lookup, value, request)
         name, _separator, part = lookup.partition("__")
-        if part and lookup not in self.offered_lookups(request):
+        is_relation = any(one.is_relation and one.name == name for one in self.opts.get_fields())
+        if (part or is_relation) and lookup not in self.offered_lookups(request):
             return False
         if part in {"exact", "gte", "lt"}:
             wanted = self.initial_value(name, value)
@@ -98,11 +99,12 @@ class AddressParametersMixin(admin.ModelAdmin):
             return False
         return super().lookup_allowed(lookup, value, request)
 
-    def related_lookups(self) -> set[str]:
+    def related_lookups(self, request: HttpRequest) -> set[str]:
+        """Return those by rows that the user may see: a list names what narrows it."""
         return {
             f"{field.name}{end}"
             for field in self.opts.get_fields()
-            if field.is_relation
+            if field.is_relation and may_view(request, field.related_model)
             for end in ("", "__exact", "__id__exact")
         }
 

@@ -36,6 +36,11 @@ def url_name(opts: Any, page: str) -> str:
     return f"admin:{opts.app_label}_{opts.model_name}_{page}"
 
 
+def may_view(request: HttpRequest, model: Any) -> bool:
+    """Whether the user has the permission to see the rows of a model."""
+    return request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}")
+
+
 def own_page(route: str, name: str = "", *, needs: str = "") -> Callable[[Method], Method]:
     """Make a method of an OwnPagesMixin the view of a page, at a route below the list's.
 

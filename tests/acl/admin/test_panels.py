@@ -7,6 +7,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory
 
 from acl.admin.panels import MAX_IN_PANEL, rules_panel
+from acl.engine.decisions import Request
 from acl.models import CommandPermission
 
 LIST = "/admin/acl/commandpermission/"
@@ -207,6 +208,18 @@ def test_known_commands_are_suggested(
     assert "/v1/Auth.Authenticate" in admin_client.get(address, {"q": "/v1/A"}).json()["found"]
     client.force_login(staff("view_device"))
     assert client.get(address).status_code == 403
+
+
+def test_commands_of_the_journal_are_suggested_to_its_readers(
+    client: Client, monkeypatch: pytest.MonkeyPatch, db: None
+) -> None:
+    late = {Request("lamp", "lamp", "/v1/Late"): 3}
+    monkeypatch.setattr("acl.analysis.what_if.REQUEST_SOURCES", [lambda: late])
+    kim, address = staff("view_commandpermission"), f"{LIST}commands/?q=/v1/L"
+    client.force_login(kim)
+    assert client.get(address).json()["found"] == []
+    kim.user_permissions.add(Permission.objects.get(codename="view_callrecord"))
+    assert client.get(address).json()["found"] == ["/v1/Late"]
 
 
 def test_a_search_that_names_too_much_says_so(

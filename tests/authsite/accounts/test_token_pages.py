@@ -85,6 +85,32 @@ def test_staff_make_a_token_and_see_it_once(make_group: Any) -> None:
     assert ApiToken.objects.count() == 1
 
 
+def test_who_may_only_look_sees_what_the_form_of_a_service_says(service: ServiceAccount) -> None:
+    _kim, client = staff("kim", "Auditor")
+    fields = client.get(f"{ACCOUNTS}{service.pk}/change/").content.decode().split("form-row")
+    shown = {
+        name: next(one for one in fields if f"field-{name}" in one) for name in ("name", "enabled")
+    }
+    assert "factory" in shown["name"]
+    assert "icon-yes" in shown["enabled"]
+    User.objects.filter(pk=service.user_id).update(is_active=False)
+    assert "icon-no.svg" in client.get(f"{ACCOUNTS}{service.pk}/change/").content.decode()
+
+
+def test_who_may_not_end_the_tokens_of_others_is_told_so(
+    admin_user: User, service: ServiceAccount
+) -> None:
+    kim, client = staff("kim", "Auditor")
+    tokens = [
+        ApiToken.objects.issue(owner=owner, name=name, scopes=[VIEW])[0]
+        for owner, name in ((kim, "mine"), (admin_user, "laptop"))
+    ]
+    chosen = {"action": "end", "_selected_action": [token.pk for token in tokens]}
+    page = client.post(TOKENS, chosen).content.decode()
+    assert "may not end these tokens of others: laptop." in page
+    assert 'value="End"' not in page
+
+
 def test_the_page_of_a_service_leads_to_its_tokens(
     admin_client: Client, service: ServiceAccount
 ) -> None:

@@ -224,7 +224,7 @@ def test_page_says_through_which_server_it_was_let_in(
 ) -> None:
     from tests.rpc.rtio.test_session_ending import admit
 
-    staff(client, "view_device", "view_sessionending")
+    staff(client, "view_device", "view_sessionending", "view_callrecord")
     assert "no server that let it in" in page_of(client, device)
     backend = make_device("//rtio.example/b", kind="backend")
     RtioServer.objects.update(backend=backend)

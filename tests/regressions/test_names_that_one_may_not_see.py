@@ -1,0 +1,148 @@
+"""No page tells, beside what it is about, what a row is called that its reader may not see.
+
+CWE-200: a list that a link narrows names the row that it is narrowed by, a form that comes back
+names what was chosen, and the page that undoes names what it leaves, each for any key in the
+address or in the form. So staff without a role could read the names of all accounts and groups.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from authsite.models import ServiceAccount
+from devices import history
+from devices.models import Device, DeviceGroup, PreSharedKey, Webhook
+from rpc.rtio.models import RtioServer
+from tests.rpc.rtio.test_session_ending import admit
+
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
+
+TOKENS = "/admin/authsite/apitoken/"
+StaffClient = Callable[..., Client]
+
+
+@pytest.fixture
+def staff(client: Client) -> StaffClient:
+    """Return what logs somebody in with permissions, or with a role of the name."""
+
+    def log_in(*permissions: str, role: str = "") -> Client:
+        user = User.objects.create_user("kim", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        user.groups.set(Group.objects.filter(name=role))
+        client.force_login(user)
+        return client
+
+    return log_in
+
+
+@pytest.mark.parametrize("lookup", ["owner", "owner__exact", "owner__id__exact"])
+def test_no_list_names_an_account_to_staff_without_a_role(staff: StaffClient, lookup: str) -> None:
+    boss = User.objects.create_user("boss")
+    assert staff().get(TOKENS, {lookup: boss.pk}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("held", "address", "lookup"),
+    [
+        ("view_webhook", "/admin/devices/webhook/", "group__id__exact"),
+        ("view_devicegroup", "/admin/devices/devicegroup/", "devices"),
+        ("view_presharedkey", "/admin/devices/presharedkey/", "device__id__exact"),
+        ("view_commandpermission", "/admin/acl/commandpermission/", "source_group__id__exact"),
+    ],
+)
+def test_no_list_is_narrowed_by_a_row_that_one_may_not_see(
+    staff: StaffClient, make_group: Any, make_device: Any, held: str, address: str, lookup: str
+) -> None:
+    key = make_device("lamp").pk if "device" in lookup else make_group("yard").pk
+    assert staff(held).get(address, {lookup: key}).status_code == 400
+
+
+def test_a_list_is_narrowed_by_a_row_that_one_may_see(staff: StaffClient, make_device: Any) -> None:
+    key = make_device("lamp").pk
+    client = staff("view_presharedkey", "view_device")
+    page = client.get("/admin/devices/presharedkey/", {"device__id__exact": key})
+    assert "Device: lamp" in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("held", "address"),
+    [("view_callrecord", "/admin/rpc/callrecord/"), ("view_device", "/admin/devices/device/")],
+)
+def test_no_filter_names_a_group(
+    staff: StaffClient, make_group: Any, held: str, address: str
+) -> None:
+    group = make_group("yard")
+    client = staff(held)
+    for query in ({}, {"group": group.pk}):
+        assert "yard" not in client.get(address, query).content.decode()
+    client.get("/admin/")  # and who may see groups finds it there
+    kim = User.objects.get(username="kim")
+    kim.user_permissions.add(Permission.objects.get(codename="view_devicegroup"))
+    assert "yard" in client.get(address, {"group": group.pk}).content.decode()
+
+
+def test_the_form_of_a_token_names_no_group(staff: StaffClient, make_group: Any) -> None:
+    group: DeviceGroup = make_group("yard")
+    sent = {
+        "rules-TOTAL_FORMS": 3,
+        "rules-INITIAL_FORMS": 0,
+        "rules-0-group": group.pk,
+        "rules-0-per_hour": 1,
+    }
+    page = staff().post(f"{TOKENS}add/", sent)
+    assert page.status_code == 200
+    assert "yard" not in page.content.decode()
+
+
+def test_undoing_names_nothing_whose_history_is_not_ones_to_read(
+    staff: StaffClient, make_device: Any
+) -> None:
+    root, other = User.objects.create_superuser("root"), make_device("other")
+    with history.origin("admin", user="kim"):
+        device: Device = make_device("lamp")
+        PreSharedKey.objects.issue(device=other, label="spare key")
+        hook = Webhook(name="Pager", url="https://pager.example.com/")
+        hook.new_secret()
+        hook.save()
+        service = ServiceAccount.objects.create_account("line-3", answerable=root).user
+        batch = history.current_batch()
+    page = staff(role="Operator").get(reverse("admin:batch", args=[batch]))
+    text = page.content.decode()
+    assert device.identifier in text
+    for name in ("spare key", hook.name, service.get_username()):
+        assert name not in text
+    assert [one[1:] for one in page.context["left"]] == [(3, [])]
+
+
+def test_undoing_says_what_may_not_be_deleted_before_it_is_asked(
+    staff: StaffClient, make_device: Any
+) -> None:
+    with history.origin("import", user="kim"):
+        PreSharedKey.objects.issue(device=make_device("lamp"))
+        batch = history.current_batch()
+    client = staff(role="Operator")
+    page = client.get(reverse("admin:batch", args=[batch])).content.decode()
+    assert "may not delete what would go with them: keys" in page
+    assert 'value="Undo"' not in page
+    assert client.post(reverse("admin:batch", args=[batch])).status_code == 403
+
+
+def test_who_may_not_read_the_journal_learns_nothing_of_it(
+    staff: StaffClient, make_device: Any
+) -> None:
+    device: Device = make_device("0b9c2f6e-3a55-4a0c-8d3f-111111111111")
+    backend = make_device("//rtio.example/b", kind="backend")
+    RtioServer.objects.create(name="rtio-1", host="rtio.example.com", backend=backend)
+    admit(device, backend.identifier)
+    client = staff(role="Viewer")
+    address = reverse("admin:devices_device_change", args=[device.pk])
+    shown = client.get(address).content.decode()
+    assert "Sessions at RTIO servers" in shown
+    assert "let in" not in shown
+    assert "rtio-1" not in shown
+    User.objects.get(username="kim").groups.set(Group.objects.filter(name="Auditor"))
+    assert "through rtio-1" in client.get(address).content.decode()
