@@ -1,14 +1,22 @@
-"""The admin's lists: who may see them, and where they are."""
+"""The admin's lists and rows: who may see them, where they are, and links to them in pages."""
 
+import re
+from functools import cache
+from typing import Any
 from urllib.parse import urlencode
 
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.exceptions import NotRegistered
 from django.db.models import Model
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
+from devices.admin.base.history import HistoryMixin
 from devices.admin.base.pages import url_name
+
+# A link to a list, to a row or to its history, below the address of the admin.
+LINK = rb"""<a\b[^>]*?\shref="%s(\w+)/(\w+)/(?:[^/"]+/(change|history)/)?["?#][^>]*>(.*?)</a>"""
 
 
 def may_see(request: HttpRequest, model: type[Model]) -> bool:
@@ -33,3 +41,30 @@ def list_url(model: type[Model], **parameters: object) -> str:
 
 def row_url(row: Model) -> str:
     return reverse(url_name(row._meta, "change"), args=[row.pk])
+
+
+def without_refused_links(request: HttpRequest, page: HttpResponse) -> None:
+    """Leave what links to rows and lists say, and not the link, where the user may not see them.
+
+    Sentences of rules, columns of lists and Django's own read-only fields name rows of other models
+    and do not know who reads them. A page does.
+    """
+
+    @cache
+    def is_open(app: bytes, name: bytes, part: bytes | None) -> bool:
+        try:
+            model_admin: Any = admin.site.get_model_admin(
+                apps.get_model(app.decode(), name.decode())
+            )
+        except (LookupError, NotRegistered):
+            return True  # a page of another kind
+        if part == b"history" and isinstance(model_admin, HistoryMixin):
+            return model_admin.may_see_history(request) and model_admin.has_view_permission(request)
+        return model_admin.has_view_or_change_permission(request)
+
+    def kept(found: re.Match[bytes]) -> bytes:
+        app, name, part, text = found.groups()
+        return found[0] if is_open(app, name, part) else text
+
+    home = re.escape(reverse("admin:index").encode())
+    page.content = re.sub(LINK % home, kept, page.content, flags=re.DOTALL)

@@ -71,13 +71,19 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
         (None, {"fields": ["name", "url", "state", "off_because"]}),
         (gettext_lazy("What it is told of"), {"fields": ["kinds", "group"]}),
     ]
-    readonly_fields = ["off_because"]
+    readonly_fields = ["off_because", "named_kinds"]
     actions = ["send_test"]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is None or not obj.off_because:
-            return [(None, {"fields": ["name", "url", "state"]}), self.fieldsets[1]]
-        return self.fieldsets
+        """Leave out why it is off where it is not; name the kinds to those who may only look."""
+        first = ["name", "url", "state", *(["off_because"] if obj and obj.off_because else [])]
+        may_write = obj is None or self.has_change_permission(request, obj)
+        told = ["kinds" if may_write else "named_kinds", "group"]
+        return [(None, {"fields": first}), (self.fieldsets[1][0], {"fields": told})]
+
+    @admin.display(description=gettext_lazy("Kinds of events"))
+    def named_kinds(self, webhook: Webhook) -> str:
+        return ", ".join(str(Kind(kind).label) for kind in webhook.kinds) or _("all")
 
     @admin.display(description=gettext_lazy("Kinds"))
     def tells_of(self, webhook: Webhook) -> str:

@@ -158,7 +158,7 @@ class AttentionFilter(admin.SimpleListFilter):
 class SessionEndingAdmin(HistoryMixin, ReadOnlyMixin):
     list_display = [REQUESTED, "device_link", "server", "receipt", "cause", "attempts", "by"]
     list_display_links = [REQUESTED]
-    list_select_related = ["server"]
+    list_select_related = ["server", "device"]
     list_filter = [AttentionFilter, "state", "cause", "server"]
     search_fields = ["identifier__startswith"]
     purpose = gettext_lazy(
@@ -174,6 +174,10 @@ class SessionEndingAdmin(HistoryMixin, ReadOnlyMixin):
             {"fields": ["attempts", "detail", "ended_after", "intercepted", "admitted_here"]},
         ),
     ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[SessionEnding]:
+        """Join the device also for the page of one row: only so may the device be gone."""
+        return super().get_queryset(request).select_related(*self.list_select_related)
 
     @own_page("end/<int:device_id>/", "end")
     def end_now(self, request: HttpRequest, device_id: int) -> HttpResponse:
@@ -206,9 +210,12 @@ class SessionEndingAdmin(HistoryMixin, ReadOnlyMixin):
         )
 
     @admin.display(description=gettext_lazy("Device"))
-    def device_link(self, ending: SessionEnding) -> SafeString:
-        """Return the device, as a link to its page, which a deleted one has no more."""
-        url = reverse("admin:devices_device_history", args=[ending.device_id or 0])
+    def device_link(self, ending: SessionEnding) -> SafeString | str:
+        """Return the device, as a link to its page; of a deleted one, to its history."""
+        if ending.device_id is None:
+            return ending.identifier
+        page = "change" if ending.device else "history"
+        url = reverse(f"admin:devices_device_{page}", args=[ending.device_id])
         return format_html('<a href="{}">{}</a>', url, ending.identifier)
 
     @admin.display(description=gettext_lazy("State"), ordering="state")

@@ -44,14 +44,22 @@ NO_PAGE_ENDS = (
 )
 
 
-def addresses() -> dict[str, str]:
-    """Return the path of each page that an administrator can open, by the name of its URL."""
+# What a walk leaves out: it would end the session, or needs what no row has.
+NOT_WALKED = {"logout", "view_on_site"}
+
+
+def addresses(*, every: bool = False) -> dict[str, str]:
+    """Return the path of each page that an administrator can open, by the name of its URL.
+
+    With `every`, also of what is no page, and of what nobody may open.
+    """
     from django.contrib import admin
     from django.urls import NoReverseMatch, reverse
 
     found = {}
     for name, arguments in _names(admin.site.get_urls()):
-        if name in NO_PAGES or name.endswith(NO_PAGE_ENDS) or not _is_open(name):
+        is_page = not (name in NO_PAGES or name.endswith(NO_PAGE_ENDS)) and _is_open(name)
+        if name in NOT_WALKED or not (every or is_page):
             continue
         values = _values(name, arguments)
         if values is None:

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.template.loader import render_to_string
 from django.test import Client
 from django.urls import reverse
 
+from acl.models import CommandPermission
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment
-from devices.models import DeviceGroup
+from devices.models import Device, DeviceGroup
 
 EAST = timezone(timedelta(hours=8))
 
@@ -192,6 +193,31 @@ def test_rows_are_called_alike_wherever_they_are_deleted(
     assert heading(of_many) == "Delete accounts"
     assert "These accounts will be gone." in of_many
     assert "Users" not in of_many
+
+
+@pytest.mark.django_db
+def test_a_row_that_one_may_not_see_is_named_without_a_link(client: Client) -> None:
+    device, group = (
+        Device.objects.create(identifier="lamp"),
+        DeviceGroup.objects.create(name="yard"),
+    )
+    CommandPermission.objects.create(
+        source_kind="device",
+        source_device=device,
+        destination_kind="group",
+        destination_group=group,
+        pattern="*",
+    )
+    user = User.objects.create_user("reader", is_staff=True)
+    client.force_login(user)
+    link = f'href="{reverse("admin:devices_device_change", args=[device.pk])}"'
+    for held, is_linked in (("view_commandpermission", False), ("view_device", True)):
+        user.user_permissions.add(Permission.objects.get(codename=held))
+        page = client.get(reverse("admin:acl_commandpermission_changelist")).content.decode()
+        assert "<bdi>lamp</bdi>" in page
+        assert "<bdi>yard</bdi>" in page
+        assert (link in page) is is_linked
+        assert reverse("admin:devices_devicegroup_change", args=[group.pk]) not in page
 
 
 def test_the_address_of_an_app_leads_to_the_start_page(admin_client: Client) -> None:

@@ -66,6 +66,17 @@ def test_a_new_webhook_shows_its_secret_once(admin_client: Client) -> None:
     assert webhook.sealed not in again
 
 
+def test_who_may_only_look_reads_the_kinds_by_their_names() -> None:
+    webhook, client = hook(), role("Auditor")
+    kinds = "field-named_kinds"
+    page = client.get(url("webhook_change", webhook.pk)).content.decode()
+    assert ">all<" in page[page.index(kinds) :]
+    webhook.kinds = [Kind.DEVICE_DISABLED]
+    webhook.save()
+    page = client.get(url("webhook_change", webhook.pk)).content.decode()
+    assert str(Kind.DEVICE_DISABLED.label) in page[page.index(kinds) :]
+
+
 def test_an_address_that_may_not_be_called_is_an_error_of_the_form(admin_client: Client) -> None:
     page = admin_client.post(url("webhook_add"), {**ADDED, "url": "https://169.254.169.254/"})
     assert "url" in page.context["adminform"].form.errors
