@@ -1,7 +1,9 @@
 """Pages of the admin for login, confirmation of the identity, and the second factor."""
 
 import math
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial, wraps
 from typing import Any, cast
 
 from django import forms
@@ -13,6 +15,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse, reverse_lazy
 from django.utils.decorators import method_decorator
@@ -28,6 +31,7 @@ from authsite.accounts.sign_on import sessions
 from authsite.accounts.sign_on.models import MAX_NAME, ExternalIdentity
 from authsite.accounts.sign_on.refusals import SignOnRefused
 from authsite.accounts.sign_on.views import refused, signed_out_page, wanted_page
+from authsite.admin.links import without_refused_links
 from devices.admin.base import reauthentication
 from devices.admin.base.pages import site_page
 from devices.admin.base.reauthentication import recently_authenticated
@@ -108,7 +112,10 @@ class EnrolForm(forms.Form):
 
 
 class AccountPages(admin.AdminSite):
-    """Admin site with a second factor, and with the password again before a secret is shown."""
+    """Admin site with a second factor, and with the password again before a secret is shown.
+
+    A page links to nothing that the account may not see.
+    """
 
     login_form = LoginForm
     login_template = "admin/accounts/login.html"
@@ -116,6 +123,19 @@ class AccountPages(admin.AdminSite):
     def has_permission(self, request: HttpRequest) -> bool:
         """Whether the account is staff's and has given its second factor, where it must."""
         return super().has_permission(request) and second_factor.is_satisfied(request)
+
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
+        """Return the view of a page, which then links to nothing that its reader may not see."""
+        guarded = super().admin_view(view, cacheable)
+
+        @wraps(guarded)
+        def linked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            answer: HttpResponseBase = guarded(request, *args, **kwargs)
+            if isinstance(answer, TemplateResponse) and not request.user.is_superuser:
+                answer.add_post_render_callback(partial(without_refused_links, request))
+            return answer
+
+        return linked
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Say whether there is a page for the second factor."""

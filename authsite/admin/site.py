@@ -1,14 +1,13 @@
 """The admin site: names and titles. Each app registers its own models."""
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin import actions
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.translation import gettext_lazy as _
@@ -16,7 +15,6 @@ from django.utils.translation import gettext_lazy as _
 from authsite.accounts.views import AccountPages
 from authsite.admin import home
 from authsite.admin.handbook import chapter_view, contents_view, help_url
-from authsite.admin.links import without_refused_links
 from authsite.admin.search import device_named, search
 from authsite.admin.side_bar import side_bar
 from devices.admin.base.changelist import BoundedListMixin
@@ -66,19 +64,6 @@ class RegistrySite(AccountPages):
         mixins = (AddressParametersMixin, BoundedListMixin, SuggestedRowsMixin)
         guarded = type(given.__name__, (*mixins, given), {})
         super().register(model_or_iterable, guarded, **options)
-
-    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
-        """Return the view of a page, which then links to nothing that its reader may not see."""
-        guarded = super().admin_view(view, cacheable)
-
-        @wraps(guarded)
-        def linked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            answer: HttpResponseBase = guarded(request, *args, **kwargs)
-            if isinstance(answer, TemplateResponse) and not request.user.is_superuser:
-                answer.add_post_render_callback(partial(without_refused_links, request))
-            return answer
-
-        return linked
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Add the side bar, and the chapter of the handbook that a page belongs to."""
