@@ -58,9 +58,10 @@ def without_refused_links(request: HttpRequest, page: HttpResponse) -> None:
             )
         except (LookupError, NotRegistered):
             return True  # a page of another kind
+        may: bool = model_admin.has_view_or_change_permission(request)
         if part == b"history" and isinstance(model_admin, HistoryMixin):
-            return model_admin.may_see_history(request) and model_admin.has_view_permission(request)
-        return model_admin.has_view_or_change_permission(request)
+            return may and model_admin.may_see_history(request)
+        return may
 
     def kept(found: re.Match[bytes]) -> bytes:
         app, name, part, text = found.groups()

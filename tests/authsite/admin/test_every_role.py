@@ -4,7 +4,7 @@ A link or a button that leads to a refusal is clumsy; a form that a role may sen
 its pages has it is a fault.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -97,7 +97,7 @@ def walks() -> dict[str, Walk]:
 
 
 @pytest.fixture
-def walk_of(clients: dict[str, Client], walks: dict[str, Walk]) -> Iterator[WalkOf]:
+def walk_of(clients: dict[str, Client], walks: dict[str, Walk]) -> WalkOf:
     """Return what walks everywhere as somebody, once."""
 
     def walk(who: str) -> Walk:
