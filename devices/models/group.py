@@ -212,16 +212,18 @@ class DeviceGroup(Recorded):
 def is_in_group_or_below(field: str, pk: int) -> Q | Func:
     """Return the condition that a foreign key names the group of a key, or one that lies in it.
 
-    It walks the tree by the index of parents, once a statement.
+    It walks the tree by the index of parents: within the statement on SQLite, before on PostgreSQL.
     """
     below = RawSQL(GROUPS_BELOW, [pk])  # noqa: S611 (the key is a parameter)
     if connection.vendor == "postgresql":
-        # As an array: of a subquery the planner expects many rows, and reads all devices for few.
+        # The planner expects as many rows as these keys have, be they few or all there are. Of a
+        # subquery it expects the same number, whatever the group.
+        keys = list(DeviceGroup.objects.filter(pk__in=below).values_list("pk", flat=True))
         return Func(
             F(field),
-            below,
+            RawSQL("%s::bigint[]", [keys]),
             template="%(expressions)s)",
-            arg_joiner=" = ANY(ARRAY",
+            arg_joiner=" = ANY(",
             output_field=models.BooleanField(),
         )
     return Q((f"{field}__in", below))

@@ -255,7 +255,8 @@ def test_finds_devices_of_a_group_and_of_those_below_it(
     }
     api.get(LIST)
     for query, expected in found.items():
-        with django_assert_num_queries(2 if expected else 1):
+        walked = "below" in query and connection.vendor == "postgresql"
+        with django_assert_num_queries((2 if expected else 1) + walked):
             rows = api.get(f"{LIST}?{query}").json()["results"]
         assert [row["identifier"] for row in rows] == expected
     for odd in ("", "0", "site", f"{2**63}"):
