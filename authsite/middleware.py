@@ -88,9 +88,7 @@ class RecordHistoryContext(Middleware):
         By then a page has read its form: where a file in it is kept is the page's to choose.
         """
         with history.origin(
-            history.Origin.ADMIN,
-            user=request.user,
-            reason=partial(typed_reason, request),
+            history.Origin.ADMIN, user=request.user, reason=partial(typed_reason, request)
         ):
             return self.get_response(request)
 

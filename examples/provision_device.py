@@ -19,9 +19,7 @@ TOKEN = os.environ["AUTHSITE_TOKEN"]
 def post(path: str, body: object, **headers: str) -> dict[str, object]:
     """Return the answer to a POST; raises urllib.error.HTTPError for a refusal."""
     request = urllib.request.Request(  # noqa: S310 - the operator names the registry
-        REGISTRY + path,
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json", **headers},
+        REGISTRY + path, json.dumps(body).encode(), {"Content-Type": "application/json", **headers}
     )
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
         found: dict[str, object] = json.load(answer)

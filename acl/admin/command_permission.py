@@ -95,11 +95,7 @@ class SwitchOff(SwitchOn):
 
 @admin.register(CommandPermission)
 class CommandPermissionAdmin(
-    ChangeGuardMixin,
-    SavedFiltersMixin,
-    BulkActionsMixin,
-    RulePagesMixin,
-    RecordedAdmin,
+    ChangeGuardMixin, SavedFiltersMixin, BulkActionsMixin, RulePagesMixin, RecordedAdmin
 ):
     form = PermissionForm
 

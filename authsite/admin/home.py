@@ -94,10 +94,7 @@ def counts() -> Counts:
     now = timezone.now()
     allowed = CallRecord.objects.allowed().since(first_hour(now)).order_by().values_list("bucket")
     return Counts(
-        now,
-        _registry_at(now),
-        _refusals_at(now),
-        dict(allowed.annotate(calls=Sum("count"))),
+        now, _registry_at(now), _refusals_at(now), dict(allowed.annotate(calls=Sum("count")))
     )
 
 
@@ -149,11 +146,7 @@ def device_figures(counted: Counts) -> list[Figure]:
         Figure(_("Devices"), of["devices"], list_url(Device)),
         Figure(_("Enabled"), of["enabled"], list_url(Device, enabled__exact=1)),
         Figure(_("Disabled"), of["disabled"], list_url(Device, enabled__exact=0)),
-        Figure(
-            _("Seen in the last 24 hours"),
-            of["seen_lately"],
-            list_url(Device, seen="24h"),
-        ),
+        Figure(_("Seen in the last 24 hours"), of["seen_lately"], list_url(Device, seen="24h")),
         Figure(_("Never seen"), of["never_seen"], list_url(Device, seen="never")),
     ]
 
@@ -268,11 +261,7 @@ def calls(counted: Counts) -> dict[str, Any]:
                 "%(allowed)d calls were allowed and %(total)d refused in the last 24 hours; most "
                 "refused in one: %(most)d."
             )
-            % {
-                "allowed": allowed,
-                "total": refused,
-                "most": max(hour.refused for hour in hours),
-            },
+            % {"allowed": allowed, "total": refused, "most": max(hour.refused for hour in hours)},
         ),
         "hours": [
             (hour, list_url(CallRecord, **listed, bucket__exact=hour.begins.isoformat()))

@@ -63,7 +63,7 @@ class RolesList(serializers.ManyRelatedField):
 
     child_relation: RolesField
     default_error_messages = {
-        "too_many": gettext_lazy("At most %(most)d roles can be named.") % {"most": MAX_LISTED},
+        "too_many": gettext_lazy("At most %(most)d roles can be named.") % {"most": MAX_LISTED}
     }
 
     def to_internal_value(self, data: Any) -> list[Group]:

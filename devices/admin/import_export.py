@@ -38,12 +38,7 @@ from devices.background.jobs import NEEDED
 from devices.models import Device
 from devices.models.device import DeviceQuerySet
 from devices.transfer.columns import columns_of
-from devices.transfer.exporting import (
-    devices_in_pieces,
-    export_devices,
-    export_secrets,
-    template,
-)
+from devices.transfer.exporting import devices_in_pieces, export_devices, export_secrets, template
 from devices.transfer.formats import MAX_BYTES, SEPARATORS, Format, Problem, format_of
 from devices.transfer.importing import MAX_HASHES, Import, Options
 from devices.transfer.tables import read

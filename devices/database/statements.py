@@ -58,10 +58,7 @@ class Statement:
     one placeholder whatever its length, so that there is one text to parse and to plan.
     """
 
-    AMONG = {
-        "sqlite": "IN (SELECT value FROM json_each(%s))",
-        "postgresql": "= ANY(%s)",
-    }
+    AMONG = {"sqlite": "IN (SELECT value FROM json_each(%s))", "postgresql": "= ANY(%s)"}
 
     def __init__(self, sql: str | Mapping[str, str]) -> None:
         self.sql = {

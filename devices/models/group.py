@@ -229,9 +229,7 @@ def is_in_group_or_below(field: str, pk: int) -> Q | Func:
     return Q((f"{field}__in", below))
 
 
-def misplaced(
-    parents: Mapping[str, str | None],
-) -> Iterator[tuple[list[str], ValidationError]]:
+def misplaced(parents: Mapping[str, str | None]) -> Iterator[tuple[list[str], ValidationError]]:
     """Yield each group that is too deep or in a cycle: the way up from it, and what is wrong.
 
     `parents` is a whole tree by names. A way ends at the first group too many, or as it closes.

@@ -22,10 +22,7 @@ def parse(text: str) -> dict[str, Any]:
     """Return the attributes in a JSON text; raises ValidationError as `check` does."""
     try:
         found = json.loads(
-            text,
-            parse_int=_whole_number,
-            parse_constant=_no_number,
-            object_pairs_hook=named_once,
+            text, parse_int=_whole_number, parse_constant=_no_number, object_pairs_hook=named_once
         )
     except DuplicateNameError as error:
         params = {"name": error.name[:MAX_QUOTED]}

@@ -191,15 +191,7 @@ def device_link(row: CallRecord, identifier: str) -> SafeString | str:
 
 @admin.register(CallRecord)
 class CallRecordAdmin(OwnPagesMixin, ReadOnlyMixin):
-    list_display = [
-        LAST,
-        "answer",
-        "why",
-        "subject_link",
-        "asked",
-        "count",
-        "caller_link",
-    ]
+    list_display = [LAST, "answer", "why", "subject_link", "asked", "count", "caller_link"]
     list_display_links = [LAST]
     linked_lookups = ("bucket__exact", "bucket__gte", "bucket__lt")
     list_filter = [

@@ -64,9 +64,7 @@ def _of_backend(request: HttpRequest, device: Device, secret: str) -> Iterator[S
     yield Snippet(
         _("Try it: the answer NOT_FOUND means that the backend is let in"),
         CURL_AS.format(
-            url=url,
-            user=json.dumps(f"{name}:{secret}", ensure_ascii=False),
-            body=json.dumps(body),
+            url=url, user=json.dumps(f"{name}:{secret}", ensure_ascii=False), body=json.dumps(body)
         ),
     )
 

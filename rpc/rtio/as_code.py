@@ -97,8 +97,7 @@ def _import(document: Document) -> None:
     routes = {row.uri: row for row in DeviceServiceRoute.objects.all()}
     # What shrinks or is switched off first: the map must fit at every step.
     for position, route in sorted(
-        enumerate(document.routes),
-        key=lambda one: _room(one[1]) - _room(routes.get(one[1].uri)),
+        enumerate(document.routes), key=lambda one: _room(one[1]) - _room(routes.get(one[1].uri))
     ):
         fields = msgspec.structs.asdict(route)
         _write(routes.get(route.uri, DeviceServiceRoute()), fields, f"routes[{position}]")

@@ -24,15 +24,7 @@ from devices.admin.base.history import HistoryMixin
 from devices.admin.base.mixins import NoDeletingMixin
 from devices.admin.base.pages import REASON, is_key, may_view
 from devices.admin.base.reauthentication import recently_authenticated
-from devices.admin.base.rendering import (
-    CREATED,
-    LAST_USED,
-    NOTHING,
-    REVOKED,
-    Tone,
-    badge,
-    expiry,
-)
+from devices.admin.base.rendering import CREATED, LAST_USED, NOTHING, REVOKED, Tone, badge, expiry
 from devices.admin.base.widgets import SuggestedRow
 from devices.models import Device, DeviceGroup
 from devices.values.text import isolated

@@ -23,13 +23,7 @@ from devices.admin.base.forms import CurrentForm, LineInput, RowsField
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import NoDeletingMixin
 from devices.admin.base.pages import is_key
-from devices.admin.base.rendering import (
-    CREATED,
-    NOTHING,
-    Tone,
-    badge,
-    enabled_badge,
-)
+from devices.admin.base.rendering import CREATED, NOTHING, Tone, badge, enabled_badge
 
 
 class ServiceAccountForm(CurrentForm):

@@ -128,8 +128,7 @@ def _estimate(cl: Any) -> int:
         return 0
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass",
-            [cl.opts.db_table],
+            "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [cl.opts.db_table]
         )
         row: tuple[int] = cursor.fetchone()
     digits = max(len(str(row[0])) - 3, 0)  # what is estimated is not shown to the last digit

@@ -34,9 +34,7 @@ def is_recent(request: HttpRequest) -> bool:
     return 0 <= time.time() - confirmed < settings.STAFF_CONFIRM_SECONDS
 
 
-def recently_authenticated(
-    view: Callable[..., Answer],
-) -> Callable[..., Answer | HttpResponse]:
+def recently_authenticated(view: Callable[..., Answer]) -> Callable[..., Answer | HttpResponse]:
     """Make a view, or an action, ask for the password again where that was given long ago.
 
     It finds the request among the arguments, so that methods are decorated like functions. Staff

@@ -236,11 +236,7 @@ class IssueKeyMixin(OwnPagesMixin):
         return redirect("admin:devices_device_change", device.pk)
 
     def _secret_page(
-        self,
-        request: HttpRequest,
-        device: Device,
-        secret: str,
-        old_until: datetime | None = None,
+        self, request: HttpRequest, device: Device, secret: str, old_until: datetime | None = None
     ) -> HttpResponse:
         """Return the only page that ever shows a secret; like all of the admin, never cached.
 

@@ -16,11 +16,7 @@ from devices.credentials.hashing import Scheme
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Records, bulk_create, bulk_write
 from devices.history.context import current_user
-from devices.models.credentials.revocation import (
-    FIELDS as REVOCATION,
-    Revocable,
-    RevocableQuerySet,
-)
+from devices.models.credentials.revocation import FIELDS as REVOCATION, Revocable, RevocableQuerySet
 from devices.models.device import Device
 from devices.verdicts import Outcome, outcome_at
 
