@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _, gettext_lazy, ngettext
+from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from devices.admin.base.forms import CurrentForm
 from devices.admin.base.history import RecordedAdmin
@@ -35,23 +35,23 @@ TONES = {
     DeliveryState.FAILED: Tone.BAD,
 }
 STATES = {
-    WebhookState.ACTIVE: gettext_lazy("active"),
-    WebhookState.PAUSED: gettext_lazy("paused"),
-    WebhookState.OFF: gettext_lazy("off"),
+    WebhookState.ACTIVE: _("active"),
+    WebhookState.PAUSED: _("paused"),
+    WebhookState.OFF: _("off"),
 }
 NAMED_BY = ("identifier", "name", "text", "uri", "label", "pattern", "role")  # of an event's row
 NAMED_WITH = {"device": "identifier", "account": "username"}  # of a row that it belongs to
-HAPPENED = moment_column("moment", gettext_lazy("Time"))
-TRIED = moment_column("tried_at", gettext_lazy("Last attempt"))
+HAPPENED = moment_column("moment", _("Time"))
+TRIED = moment_column("tried_at", _("Last attempt"))
 
 
 class WebhookForm(CurrentForm):
     kinds = forms.MultipleChoiceField(
-        label=gettext_lazy("Kinds of events"),
+        label=_("Kinds of events"),
         choices=Kind.choices,
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text=gettext_lazy("None chosen: all of them."),
+        help_text=_("None chosen: all of them."),
     )
 
 
@@ -62,14 +62,12 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
     list_select_related = ["group"]
     list_filter = ["state"]
     search_fields = ["name", "url"]
-    purpose = gettext_lazy(
-        "A webhook is an address of another system, which is sent what happens here."
-    )
-    search_help_text = gettext_lazy("Search by any part of a name or a URL.")
+    purpose = _("A webhook is an address of another system, which is sent what happens here.")
+    search_help_text = _("Search by any part of a name or a URL.")
     autocomplete_fields = ["group"]
     fieldsets = [
         (None, {"fields": ["name", "url", "state", "off_because"]}),
-        (gettext_lazy("What it is told of"), {"fields": ["kinds", "group"]}),
+        (_("What it is told of"), {"fields": ["kinds", "group"]}),
     ]
     readonly_fields = ["off_because", "named_kinds"]
     actions = ["send_test"]
@@ -85,21 +83,21 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
     def named_kinds(self, webhook: Webhook) -> str:
         return ", ".join(str(Kind(kind).label) for kind in webhook.kinds) or _("all")
 
-    @admin.display(description=gettext_lazy("Kinds"))
+    @admin.display(description=_("Kinds"))
     def tells_of(self, webhook: Webhook) -> str:
         if not webhook.kinds:
-            return _("all")
+            return gettext("all")
         count = len(webhook.kinds)
         return ngettext("%(n)d kind", "%(n)d kinds", count) % {"n": count}
 
-    @admin.display(description=gettext_lazy("State"), ordering="state")
+    @admin.display(description=_("State"), ordering="state")
     def shown_state(self, webhook: Webhook) -> SafeString:
         state = WebhookState(webhook.state)
         if webhook.off_because:
-            return badge(Tone.BAD, _("off: %(why)s") % {"why": webhook.off_because})
+            return badge(Tone.BAD, gettext("off: %(why)s") % {"why": webhook.off_because})
         return badge(TONES[state], STATES[state])
 
-    @admin.display(description=gettext_lazy("Waiting"))
+    @admin.display(description=_("Waiting"))
     def waiting(self, webhook: Webhook) -> SafeString:
         count = webhook.deliveries.waiting().count()
         return format_html('<a href="{}">{}</a>', _deliveries_of(webhook, "waiting"), count)
@@ -119,7 +117,7 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
             request,
             "admin/devices/webhook_secret_page.html",
             original=webhook,
-            title=_("Signing secret"),
+            title=gettext("Signing secret"),
             secret=secret,
         )
 
@@ -140,14 +138,14 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
             if request.method == "POST" and shown == webhook.secrets_version:
                 return self._show_secret(request, webhook, webhook.new_secret())
         texts = [
-            _(
+            gettext(
                 "Messages are signed with the new secret and, for a day, with the one before as "
                 "well. Put the new one in place at the receiver within that day."
             )
         ]
         if webhook.former_until is not None and webhook.former_until > timezone.now():
             texts.append(
-                _(
+                gettext(
                     "A new secret was made within the last day already: if you make another, the "
                     "one before it ends at once."
                 )
@@ -157,11 +155,11 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
             request,
             forms.Form(),
             webhook,
-            title=_("New signing secret"),
+            title=gettext("New signing secret"),
             text=" ".join(texts),
             own_hidden=[("shown", webhook.secrets_version)],
             has_moved=request.method == "POST",
-            button=_("Make a new secret"),
+            button=gettext("Make a new secret"),
         )
 
     @own_page("<int:object_id>/test/")
@@ -175,14 +173,13 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
             request,
             forms.Form(),
             webhook,
-            title=_("Send a test event"),
-            text=_("%(url)s is sent an event of the kind webhook.tested.") % {"url": webhook.url},
-            button=_("Send it"),
+            title=gettext("Send a test event"),
+            text=gettext("%(url)s is sent an event of the kind webhook.tested.")
+            % {"url": webhook.url},
+            button=gettext("Send it"),
         )
 
-    @admin.action(
-        description=gettext_lazy("Send selected webhooks a test event"), permissions=["change"]
-    )
+    @admin.action(description=_("Send selected webhooks a test event"), permissions=["change"])
     def send_test(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
         for webhook in queryset:
             try:
@@ -190,7 +187,7 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
             except ValidationError as error:
                 self.message_user(request, " ".join(error.messages), messages.ERROR)
             else:
-                text = _(
+                text = gettext(
                     "The test of “%(name)s” is on its way. Load the list of deliveries again to "
                     "see what became of it."
                 ) % {"name": webhook.name}
@@ -238,10 +235,10 @@ class DeliveryAdmin(OwnPagesMixin, ReadOnlyMixin):
     fieldsets = [
         (None, {"fields": ["webhook", "event_link", "shown_state", "attempts", TRIED, "next"]}),
         (
-            gettext_lazy("The last answer"),
+            _("The last answer"),
             {"fields": ["code", "problem", "duration", "answer_text"]},
         ),
-        (gettext_lazy("What is sent"), {"fields": ["message"]}),
+        (_("What is sent"), {"fields": ["message"]}),
     ]
     actions = ["resend"]
 
@@ -262,42 +259,40 @@ class DeliveryAdmin(OwnPagesMixin, ReadOnlyMixin):
             self.resend(request, Delivery.objects.filter(pk=object_id))
         return HttpResponseRedirect(reverse("admin:devices_delivery_change", args=[object_id]))
 
-    @admin.display(description=gettext_lazy("Event"), ordering="event")
+    @admin.display(description=_("Event"), ordering="event")
     def event_kind(self, delivery: Delivery) -> str:
         return delivery.event.get_kind_display()
 
-    @admin.display(description=gettext_lazy("About"))
+    @admin.display(description=_("About"))
     def about(self, delivery: Delivery) -> str:
         return _about(delivery.event)
 
-    @admin.display(description=gettext_lazy("Event"))
+    @admin.display(description=_("Event"))
     def event_link(self, delivery: Delivery) -> SafeString | str:
         url = reverse("admin:devices_event_change", args=[delivery.event_id])
         return format_html('<a href="{}">{}</a>', url, delivery.event)
 
-    @admin.display(description=gettext_lazy("State"), ordering="state")
+    @admin.display(description=_("State"), ordering="state")
     def shown_state(self, delivery: Delivery) -> SafeString:
         state = DeliveryState(delivery.state)
         return badge(TONES[state], state.label)
 
-    @admin.display(description=gettext_lazy("Next attempt"), ordering="due_at")
+    @admin.display(description=_("Next attempt"), ordering="due_at")
     def next(self, delivery: Delivery) -> SafeString | str:
         return moment(delivery.due_at) if delivery.state == DeliveryState.WAITING else NOTHING
 
-    @admin.display(description=gettext_lazy("Text of the answer"))
+    @admin.display(description=_("Text of the answer"))
     def answer_text(self, delivery: Delivery) -> SafeString | str:
         return _preformatted(delivery.answer) if delivery.answer else NOTHING
 
-    @admin.display(description=gettext_lazy("Message"))
+    @admin.display(description=_("Message"))
     def message(self, delivery: Delivery) -> SafeString:
         return _as_text(delivery.event.document())
 
     def has_resend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("devices.resend_delivery")
 
-    @admin.action(
-        description=gettext_lazy("Send selected deliveries again"), permissions=["resend"]
-    )
+    @admin.action(description=_("Send selected deliveries again"), permissions=["resend"])
     def resend(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         """Have them sent again, under the ids that they had."""
         count = Delivery.objects.filter(pk__in=queryset.values("pk")).resend()
@@ -313,10 +308,10 @@ class EventAdmin(ReadOnlyMixin):
     actions = None
     fieldsets = [(None, {"fields": [HAPPENED, "kind", "position", "document"]})]
 
-    @admin.display(description=gettext_lazy("About"))
+    @admin.display(description=_("About"))
     def about(self, event: Event) -> str:
         return _about(event)
 
-    @admin.display(description=gettext_lazy("Event"))
+    @admin.display(description=_("Event"))
     def document(self, event: Event) -> SafeString:
         return _as_text(event.document())

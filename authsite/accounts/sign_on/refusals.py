@@ -7,7 +7,7 @@ from http import HTTPStatus
 from django.contrib import admin
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
-from django.utils.translation import gettext as _, gettext_lazy
+from django.utils.translation import gettext, gettext_lazy as _
 
 from devices.admin.base.pages import site_page
 from devices.telemetry import request_id
@@ -23,76 +23,72 @@ class Reason(Enum):
 
     UNREACHABLE = (
         HTTPStatus.SERVICE_UNAVAILABLE,
-        gettext_lazy("Your company's sign-on does not answer. Try again in a minute."),
+        _("Your company's sign-on does not answer. Try again in a minute."),
     )
     UNUSABLE_ANSWER = (
         HTTPStatus.BAD_GATEWAY,
-        gettext_lazy(
+        _(
             "Your company's sign-on answered with something that cannot be trusted or read. "
             "An administrator of the registry finds the cause in its log."
         ),
     )
     DECLINED = (
         HTTPStatus.FORBIDDEN,
-        gettext_lazy("Your company's sign-on did not let you in, or you cancelled there."),
+        _("Your company's sign-on did not let you in, or you cancelled there."),
     )
     NOT_BEGUN_HERE = (
         HTTPStatus.BAD_REQUEST,
-        gettext_lazy(
+        _(
             "This sign-on was not begun in this browser, took too long, or was used already. "
             "Begin again."
         ),
     )
     WEAK = (
         HTTPStatus.FORBIDDEN,
-        gettext_lazy(
+        _(
             "Your company's sign-on did not check you as strictly as this registry asks for. "
             "An administrator of the registry finds in its log what was missing."
         ),
     )
     NOT_FRESH = (
         HTTPStatus.FORBIDDEN,
-        gettext_lazy(
-            "Your company's sign-on did not ask you again who you are, so nothing was confirmed."
-        ),
+        _("Your company's sign-on did not ask you again who you are, so nothing was confirmed."),
     )
     OTHER_PERSON = (
         HTTPStatus.FORBIDDEN,
-        gettext_lazy(
-            "You confirmed with another account than the one that you are signed on with."
-        ),
+        _("You confirmed with another account than the one that you are signed on with."),
     )
     NO_NAME = (
         HTTPStatus.FORBIDDEN,
-        gettext_lazy(
+        _(
             "Your company's sign-on gave no name that an account can have. An administrator of "
             "the registry finds in its log what was missing."
         ),
     )
     NO_SUBJECT = (
         HTTPStatus.FORBIDDEN,
-        gettext_lazy(
+        _(
             "Your company's sign-on did not say by what your account is recognized. An "
             "administrator of the registry finds in its log what was missing."
         ),
     )
     NAME_TAKEN = (
         HTTPStatus.FORBIDDEN,
-        gettext_lazy(
+        _(
             "There is an account of this name already, and it is not tied to your company "
             "account. An administrator can tie them together: manage.py tie_account."
         ),
     )
     NO_ROLE = (
         HTTPStatus.FORBIDDEN,
-        gettext_lazy(
+        _(
             "Your company account brings no role in this registry. Ask whoever looks after it to "
             "put you into one of these groups:"
         ),
     )
     DISABLED = (
         HTTPStatus.FORBIDDEN,
-        gettext_lazy("Your account in this registry is disabled. Ask an administrator."),
+        _("Your account in this registry is disabled. Ask an administrator."),
     )
 
     @property
@@ -121,7 +117,7 @@ def refusal_page(request: HttpRequest, refusal: SignOnRefused) -> TemplateRespon
         admin.site,
         request,
         "admin/sign_on/refused.html",
-        title=_("Not signed on"),
+        title=gettext("Not signed on"),
         text=refusal.reason.text,
         wanted=refusal.wanted,
         request_id=request_id.get(),

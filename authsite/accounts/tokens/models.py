@@ -18,7 +18,7 @@ from django.db.models import Model, Q, QuerySet, Sum
 from django.db.models.signals import post_save, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
-from django.utils.translation import gettext as _, gettext_lazy
+from django.utils.translation import gettext, gettext_lazy as _
 from rest_framework import exceptions
 
 from acl.engine.group_tree import GroupTree
@@ -52,14 +52,14 @@ Network = IPv4Network | IPv6Network
 class TokenOutcome(models.TextChoices):
     """Why a token does, or does not, let its holder in. Only VERIFIED does."""
 
-    VERIFIED = "verified", gettext_lazy("usable")
-    MALFORMED = "malformed", gettext_lazy("mistyped or incomplete")
-    UNKNOWN = "unknown", gettext_lazy("no such token")
-    PEPPER_MISSING = "pepper-missing", gettext_lazy("pepper missing")
-    REVOKED = "revoked", gettext_lazy("ended")
-    EXPIRED = "expired", gettext_lazy("expired")
-    OWNER = "owner", gettext_lazy("owner disabled")
-    NETWORK = "network", gettext_lazy("not from this network")
+    VERIFIED = "verified", _("usable")
+    MALFORMED = "malformed", _("mistyped or incomplete")
+    UNKNOWN = "unknown", _("no such token")
+    PEPPER_MISSING = "pepper-missing", _("pepper missing")
+    REVOKED = "revoked", _("ended")
+    EXPIRED = "expired", _("expired")
+    OWNER = "owner", _("owner disabled")
+    NETWORK = "network", _("not from this network")
 
 
 class TokenVerdict(NamedTuple):
@@ -168,35 +168,29 @@ class ApiToken(Revocable):
     """What a program shows to use the API, in the name of a person or of a service account."""
 
     owner = models.ForeignKey(
-        User, verbose_name=gettext_lazy("owner"), on_delete=models.CASCADE, related_name="tokens"
+        User, verbose_name=_("owner"), on_delete=models.CASCADE, related_name="tokens"
     )
     name = models.CharField(
-        gettext_lazy("name"),
+        _("name"),
         max_length=100,
-        help_text=gettext_lazy("Which program holds it, and where; the history shows it."),
+        help_text=_("Which program holds it, and where; the history shows it."),
     )
-    identifier = models.CharField(
-        gettext_lazy("identifier"), max_length=16, unique=True, editable=False
-    )
-    digest = models.CharField(gettext_lazy("digest"), max_length=64, editable=False)
-    pepper = models.CharField(gettext_lazy("pepper"), max_length=32, editable=False)
-    scopes = models.JSONField(
-        gettext_lazy("scopes"), help_text=gettext_lazy("What it may do, as far as its owner may.")
-    )
+    identifier = models.CharField(_("identifier"), max_length=16, unique=True, editable=False)
+    digest = models.CharField(_("digest"), max_length=64, editable=False)
+    pepper = models.CharField(_("pepper"), max_length=32, editable=False)
+    scopes = models.JSONField(_("scopes"), help_text=_("What it may do, as far as its owner may."))
     networks = models.JSONField(
-        gettext_lazy("networks"),
+        _("networks"),
         default=list,
         blank=True,
-        help_text=gettext_lazy("From where it may be used (CIDR); from anywhere if there is none."),
+        help_text=_("From where it may be used (CIDR); from anywhere if there is none."),
     )
-    rules = models.JSONField(gettext_lazy("limits"), default=list, blank=True)
-    not_after = models.DateTimeField(gettext_lazy("valid until"), null=True, blank=True)
-    created = models.DateTimeField(gettext_lazy("created"), auto_now_add=True)
-    last_used = models.DateTimeField(
-        gettext_lazy("last used"), null=True, blank=True, editable=False
-    )
+    rules = models.JSONField(_("limits"), default=list, blank=True)
+    not_after = models.DateTimeField(_("valid until"), null=True, blank=True)
+    created = models.DateTimeField(_("created"), auto_now_add=True)
+    last_used = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
     last_used_from = models.GenericIPAddressField(
-        gettext_lazy("last used from"), null=True, blank=True, editable=False
+        _("last used from"), null=True, blank=True, editable=False
     )
 
     operation: str | None = None  # what the request does that it is used in, as the view names it
@@ -206,15 +200,15 @@ class ApiToken(Revocable):
 
     class Meta:
         ordering = ["-pk"]
-        verbose_name = gettext_lazy("API token")
-        verbose_name_plural = gettext_lazy("API tokens")
+        verbose_name = _("API token")
+        verbose_name_plural = _("API tokens")
         default_permissions = ("view", "add", "change")
         constraints = [
             models.UniqueConstraint(
                 fields=["owner", "name"],
                 condition=Q(revoked_at=None),
                 name="authsite_token_name_unique",
-                violation_error_message=gettext_lazy(
+                violation_error_message=_(
                     "The owner has a token of this name: end that one, or choose another name."
                 ),
             ),
@@ -243,18 +237,18 @@ class ApiToken(Revocable):
             except ValidationError as error:
                 errors[field] = error
         if self._state.adding and self.not_after is not None and self.not_after <= timezone.now():
-            errors["not_after"] = ValidationError(_("This lies in the past."))
+            errors["not_after"] = ValidationError(gettext("This lies in the past."))
         if errors:
             raise ValidationError(errors)
 
     def _check_scopes(self) -> None:
         if not (isinstance(self.scopes, list) and all(isinstance(one, str) for one in self.scopes)):
-            raise ValidationError(_("Scopes are a list of permissions."))
+            raise ValidationError(gettext("Scopes are a list of permissions."))
         if not self.scopes:
-            raise ValidationError(_("A token without scopes can do nothing: choose one."))
+            raise ValidationError(gettext("A token without scopes can do nothing: choose one."))
         if unknown := set(self.scopes) - names_of(Permission.objects.all()):
             raise ValidationError(
-                _("There is no such permission: %(names)s."),
+                gettext("There is no such permission: %(names)s."),
                 params={"names": ", ".join(sorted(unknown))},
             )
         if self._state.adding and self.owner_id is not None:
@@ -263,21 +257,21 @@ class ApiToken(Revocable):
     def _check_networks(self) -> None:
         if not isinstance(self.networks, list) or len(self.networks) > MAX_NETWORKS:
             raise ValidationError(
-                _("Networks are a list of at most %(most)d."), params={"most": MAX_NETWORKS}
+                gettext("Networks are a list of at most %(most)d."), params={"most": MAX_NETWORKS}
             )
         for text in self.networks:
             try:
                 ip_network(text if isinstance(text, str) else "")
             except ValueError:
                 raise ValidationError(
-                    _("“%(text)s” is no network such as 10.2.0.0/16 or 2001:db8::/64."),
+                    gettext("“%(text)s” is no network such as 10.2.0.0/16 or 2001:db8::/64."),
                     params={"text": str(text)[:64]},
                 ) from None
 
     def _check_rules(self) -> None:
         if not isinstance(self.rules, list) or len(self.rules) > MAX_RULES:
             raise ValidationError(
-                _("Limits are a list of at most %(most)d."), params={"most": MAX_RULES}
+                gettext("Limits are a list of at most %(most)d."), params={"most": MAX_RULES}
             )
         for stored in self.rules:
             Rule.read(stored).check(self.scopes if isinstance(self.scopes, list) else ())
@@ -371,7 +365,7 @@ class ApiToken(Revocable):
             return
         admitted = narrowing.admitting(about, list(rows), self.operation)
         if admitted is None:
-            raise exceptions.PermissionDenied(_("No limit of the token allows this."))
+            raise exceptions.PermissionDenied(gettext("No limit of the token allows this."))
         with transaction.atomic():
             for rule, count in admitted.items():
                 if rule.per_hour is not None:
@@ -430,7 +424,7 @@ def end_tokens_of_disabled(
     """End the tokens of an account that is disabled: they stay so if it is enabled again."""
     if not instance.is_active and (update_fields is None or "is_active" in update_fields):
         ApiToken.objects.filter(owner=instance).revoke(
-            by=current_user(), reason=str(_("the account was disabled"))
+            by=current_user(), reason=str(gettext("the account was disabled"))
         )
 
 
