@@ -28,8 +28,8 @@ from urllib.parse import quote, urljoin
 import httpx
 import psycopg
 
-from benchmarks.machine import demand_quiet, description
-from benchmarks.report import publish, table
+from benchmarks.machine import description
+from benchmarks.report import parsed, publish, table
 from tests.support import pki
 from tests.support.postgres import available
 from tests.support.servers import Server
@@ -256,13 +256,10 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=1_000_000)
     parser.add_argument("--times", type=int, default=5, help="requests of each page, after one")
     parser.add_argument("--shown", type=int, default=20, help="pages that the tables name")
-    parser.add_argument("--write", action="store_true", help="write to docs/performance.md")
     parser.add_argument("paths", nargs="*", metavar="PATH")
-    arguments = parser.parse_args()
-    if arguments.write:
-        demand_quiet()
+    options = parsed(parser)
     with available() as url:
-        run(url, arguments)
+        run(url, options)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from benchmarks import machine, wrk
 from benchmarks.chart import Bar, draw
 from benchmarks.contenders import Contender, Running, chosen, everyone
 from benchmarks.registries import Registry, registry
-from benchmarks.report import FOLDER, number, publish, table
+from benchmarks.report import FOLDER, number, parsed, publish, table
 from benchmarks.seed import FRAME
 
 Figures = dict[str, float]
@@ -292,7 +292,6 @@ def parser(description: str | None, *, rounds: int, seconds: float) -> argparse.
     )
     made.add_argument("--settle", type=float, default=SETTLE, help="seconds of an even rate before")
     made.add_argument("--connections", type=int, default=32)
-    made.add_argument("--write", action="store_true", help="into docs/performance.md, too")
     return made
 
 
@@ -301,11 +300,9 @@ def main() -> None:
     words = parser(__doc__, rounds=5, seconds=10)
     words.add_argument("--only", nargs="+", help="of the contenders, by short or whole names")
     words.add_argument("--quick", action="store_true", help="see that it works; no figures")
-    options = words.parse_args()
+    options = parsed(words)
     if options.quick:
         options.devices, options.rounds, options.seconds, options.settle = 1000, 1, 0.5, 0.1
-    if options.write:
-        machine.demand_quiet()
     results = Results()
     with ExitStack() as stack:
         registries = {"PostgreSQL": stack.enter_context(registry("PostgreSQL", options.devices))}

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -68,9 +68,9 @@ def device_name(number: int) -> str:
     return f"//devices.example.com/{number:06d}"
 
 
-def groups_of(number: int) -> list[int]:
+def group_of(number: int) -> int:
     """Return the group that a device is in; groups of 0..99 hold those above them by hundreds."""
-    return [number % GROUPS]
+    return number % GROUPS
 
 
 def parent_of(group: int) -> int | None:
@@ -161,9 +161,8 @@ def add_ends() -> dict[str, list[int]]:
     )
     Device.groups.through.objects.bulk_create(
         (
-            Device.groups.through(device_id=device.pk, devicegroup_id=groups[group].pk)
+            Device.groups.through(device_id=device.pk, devicegroup_id=groups[group_of(number)].pk)
             for number, device in enumerate(devices)
-            for group in groups_of(number)
         ),
         batch_size=CHUNK,
     )
@@ -297,7 +296,7 @@ m = keyMatch(r.cmd, p.cmd) && g(r.sub, p.sub) && g(r.dst, p.dst)
     )
     enforcer = casbin.Enforcer(model)
     enforcer.clear_policy()
-    links = [[name(("device", n)), name(("group", g))] for n in devices for g in groups_of(n)]
+    links = [[name(("device", n)), name(("group", group_of(n)))] for n in devices]
     links += [[link[0], "everyone 0"] for link in links]
     links += [
         [name(("group", n)), name(("group", parent))]
@@ -333,14 +332,12 @@ def cedar_with(size: int, devices: set[int]) -> Ask:
             else f'{variable} in Group::"{number}"'
         )
 
-    def entity(kind: str, number: int, groups: Iterable[int]) -> dict[str, Any]:
-        parents = [{"type": "Group", "id": str(group)} for group in groups]
+    def entity(kind: str, number: int, group: int | None) -> dict[str, Any]:
+        parents = [] if group is None else [{"type": "Group", "id": str(group)}]
         return {"uid": {"type": kind, "id": str(number)}, "attrs": {}, "parents": parents}
 
-    entities = [entity("Device", n, groups_of(n)) for n in devices]
-    for n in range(GROUPS):
-        parent = parent_of(n)
-        entities.append(entity("Group", n, [] if parent is None else [parent]))
+    entities = [entity("Device", n, group_of(n)) for n in devices]
+    entities += [entity("Group", n, parent_of(n)) for n in range(GROUPS)]
     graph = cedarpy.Entities.from_json_str(json.dumps(entities))
     policies = cedarpy.PolicySet.from_str(
         "\n".join(

@@ -19,7 +19,7 @@ from benchmarks.compare import Figures, load
 from benchmarks.contenders import ours
 from benchmarks.growth import resident
 from benchmarks.registries import DATABASES, Registry, registry
-from benchmarks.report import publish, table
+from benchmarks.report import parsed, publish, table
 
 STAGES = 12
 HEAD = (
@@ -104,10 +104,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=100_000)
     parser.add_argument("--rate", type=float, default=0, help="requests a second; 0: full load")
     parser.add_argument("--only", choices=DATABASES, help="one kind of database")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
-    options = parser.parse_args()
-    if options.write:
-        machine.demand_quiet()
+    options = parsed(parser)
     texts = [f"{options.devices:,} devices, {machine.description()}."]
     for kind in [options.only] if options.only else DATABASES:
         rows: list[list[str]] = []

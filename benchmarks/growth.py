@@ -19,7 +19,7 @@ from benchmarks import machine
 from benchmarks.compare import Figures, cpu, load, measured, spread
 from benchmarks.contenders import WORKERS, Running, ours
 from benchmarks.registries import DATABASES, registry
-from benchmarks.report import publish, table
+from benchmarks.report import parsed, publish, table
 from benchmarks.rtio import answer, question
 from benchmarks.seed import DIFFERENT
 
@@ -118,10 +118,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="for cost")
     parser.add_argument("--seconds", type=float, default=4, help="of each size in each round")
     parser.add_argument("--only", choices=DATABASES, help="one kind of database")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
-    options = parser.parse_args()
-    if options.write:
-        machine.demand_quiet()
+    options = parsed(parser)
     sizes = [int(size) for size in options.sizes.split(",")]
     kinds = [options.only] if options.only else DATABASES
     texts = [

@@ -1,8 +1,11 @@
 """Tables, and the places in docs/performance.md that benchmarks write them to."""
 
+import argparse
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from benchmarks.machine import demand_quiet
 
 FOLDER = Path(__file__).parent.parent / "docs"
 PAGE = FOLDER / "performance.md"
@@ -17,6 +20,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def number(value: float) -> str:
     """Return a number with as many digits as it is worth."""
     return f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return what the command line says, with `--write`, for which the machine must be quiet."""
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
+    options = parser.parse_args()
+    if options.write:
+        demand_quiet()
+    return options
 
 
 def publish(name: str, text: str, *, write: bool) -> None:

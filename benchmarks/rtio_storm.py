@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from benchmarks import machine
 from benchmarks.contenders import Contender, chosen, everyone
 from benchmarks.registries import Registry, registry
-from benchmarks.report import publish, table
+from benchmarks.report import parsed, publish, table
 from benchmarks.rtio import EVERY, Fleet, until_done
 from benchmarks.seed import COMMON_SECRET
 
@@ -99,10 +99,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", default=["postgresql,sqlite,fastapi"], help="of the contenders"
     )
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md, too")
-    options = parser.parse_args()
-    if options.write:
-        machine.demand_quiet()
+    options = parsed(parser)
     sizes = [int(size) for size in options.devices.split(",")]
     rows = []
     with ExitStack() as stack:

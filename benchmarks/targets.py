@@ -32,7 +32,7 @@ from benchmarks.compare import (
 from benchmarks.contenders import chosen, everyone, ours
 from benchmarks.endurance import MIB, stages
 from benchmarks.registries import DATABASES, Registry, registry
-from benchmarks.report import publish, table
+from benchmarks.report import parsed, publish, table
 from benchmarks.seed import FRAME
 
 OURS = (POSTGRESQL, SQLITE)
@@ -186,14 +186,12 @@ def arguments() -> argparse.Namespace:
     words.add_argument("--rate", type=float, default=200, help="beside other load")
     words.add_argument("--slow", type=int, default=50, help="slow clients of it")
     words.add_argument("--only", choices=DATABASES, help="one kind of database")
-    return words.parse_args()
+    return parsed(words)
 
 
 def main() -> None:
     """Measure, and print tables."""
     options = arguments()
-    if options.write:
-        machine.demand_quiet()
     results = Results()
     reached: list[Target] = []
     with ExitStack() as stack:
