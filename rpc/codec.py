@@ -3,11 +3,11 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from devices.values.json_text import is_deeper
+from devices.values.json_text import is_deeper, no_constant
 
 MAX_INTEGER_DIGITS = 1000  # digits
 MAX_DEPTH = 200  # arrays and objects within each other; what is asked here has five
@@ -93,10 +93,6 @@ def read_body(meta: Mapping[str, Any], *, limit: int) -> bytes:
     return body
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
 def decode(body: bytes) -> Any:
     """Return the value of a JSON text in UTF-8; of duplicate keys the last wins.
 
@@ -127,7 +123,7 @@ def _decode_leniently(body: bytes) -> Any:
     try:
         return json.loads(
             body.decode(),
-            parse_constant=_refuse_constant,
+            parse_constant=no_constant,
             parse_int=_integer,
             parse_float=_fraction,
         )

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
@@ -26,7 +25,7 @@ from devices.transfer.formats import (
     undefused_cell,
 )
 from devices.values import attributes
-from devices.values.json_text import TWICE, DuplicateNameError, named_once
+from devices.values.json_text import TWICE, DuplicateNameError, named_once, no_constant
 
 
 def _lines(content: bytes) -> Iterator[str]:
@@ -185,11 +184,7 @@ def _skip(text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(name)
-
-
-DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=named_once)
+DECODER = json.JSONDecoder(parse_constant=no_constant, object_pairs_hook=named_once)
 
 
 def _object(row: int, found: object, layout: Layout) -> Record:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from itertools import accumulate
-from typing import Any
+from typing import Any, NoReturn
 
 from django.utils.translation import gettext_lazy as _
 
@@ -33,6 +33,11 @@ def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         counts = Counter(name for name, _value in pairs)
         raise DuplicateNameError(next(name for name, n in counts.items() if n > 1))
     return found
+
+
+def no_constant(name: str) -> NoReturn:
+    """Refuse NaN and the infinities, as json's `parse_constant`."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def is_deeper(text: bytes, most: int) -> bool:

@@ -3,14 +3,14 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
 from devices.api.base.problems import BodyTooLarge
-from devices.values.json_text import TWICE, DuplicateNameError, is_deeper, named_once
+from devices.values.json_text import TWICE, DuplicateNameError, is_deeper, named_once, no_constant
 from devices.values.text import unstorable_in
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -60,7 +60,7 @@ def decoded(body: bytes) -> Any:
         value = json.loads(
             body.decode(),
             object_pairs_hook=named_once,
-            parse_constant=_no_constant,
+            parse_constant=no_constant,
             parse_int=_integer,
         )
     except DuplicateNameError as error:
@@ -72,10 +72,6 @@ def decoded(body: bytes) -> Any:
     if UNSTORABLE.search(body):
         _check_storable(value)
     return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _integer(digits: str) -> int:
