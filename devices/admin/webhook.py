@@ -79,9 +79,9 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
         told = ["kinds" if may_write else "named_kinds", "group"]
         return [(None, {"fields": first}), (self.fieldsets[1][0], {"fields": told})]
 
-    @admin.display(description=gettext_lazy("Kinds of events"))
+    @admin.display(description=_("Kinds of events"))
     def named_kinds(self, webhook: Webhook) -> str:
-        return ", ".join(str(Kind(kind).label) for kind in webhook.kinds) or _("all")
+        return ", ".join(str(Kind(kind).label) for kind in webhook.kinds) or gettext("all")
 
     @admin.display(description=_("Kinds"))
     def tells_of(self, webhook: Webhook) -> str:
