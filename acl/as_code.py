@@ -160,13 +160,29 @@ def _permission_order(entry: PermissionEntry) -> tuple[str, ...]:
     return entry.source, entry.destination, entry.command, entry.effect, whole
 
 
+def represent_text(dumper: Any, text: str) -> Any:
+    """Return the YAML node of a text: one with a NEL (U+0085) in double quotes, as an escape.
+
+    PyYAML without libyaml writes that character as it is, and reads it as a space.
+    """
+    style = '"' if "\x85" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    pass
+
+
+_Dumper.add_representer(str, represent_text)
+
+
 def dump(document: dict[str, Any], *, as_json: bool = False) -> str:
     """Return the document as YAML or JSON text, ending in a line break."""
     if as_json:
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     return yaml.dump(
         document,
-        Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper),
+        Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
         width=10_000,

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 
-from acl.as_code import dump, export_document, import_document, load
+from acl.as_code import dump, export_document, import_document, load, represent_text
 from acl.models import Assertion, CommandPermission, CommandSet
 from devices import history
 from devices.models import DeviceGroup
@@ -89,6 +90,15 @@ def test_every_character_comes_back(db: None, description: str, as_json: bool) -
 
     group.refresh_from_db()
     assert group.description == description
+
+
+def test_a_next_line_comes_back_where_yaml_has_no_compiled_part() -> None:
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    Dumper.add_representer(str, represent_text)
+    for text in ("a\x85b", "\x85", "a\x85\n b", "plain"):
+        assert yaml.safe_load(yaml.dump(text, Dumper=Dumper, allow_unicode=True)) == text
 
 
 def test_json_of_other_programs_is_read(db: None) -> None:
