@@ -41,11 +41,12 @@ HOST_PATTERN = re.compile(r"\*|\[[0-9A-Fa-f:.]+\]|\.?[A-Za-z0-9_-][A-Za-z0-9._-]
 SCOPES = re.compile(r"[!#-\[\]-~]+( +[!#-\[\]-~]+)*\Z")
 DIRECTORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]* *=.+\Z")
 ATTRIBUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.;-]*\Z")
-TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
+TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}\Z")
 # As django-environ reads a line of `.env`, which takes quotation marks after a space for the value.
 ASSIGNMENT = re.compile(r"""(?:export )?([A-Za-z_0-9]+)=(?!\s+["'])""")
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_PORT = 65_535
+ACCOUNT = re.compile(r"//[^/\s]*@")  # in a URL: a password may stand there
 MAX_SHOWN = 100  # characters of a wrong value
 POSTGRES_PORT = "5432"
 POSTGRES = frozenset({"postgres", "postgresql", "psql", "pgsql"})
@@ -132,6 +133,7 @@ def _reason(error: OSError | UnicodeDecodeError) -> str:
 
 
 def _shown(value: str) -> str:
+    value = ACCOUNT.sub("//…@", value)
     return repr(value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}…")
 
 
@@ -313,15 +315,6 @@ class Environment(environ.FileAwareEnv):
             raise ValueError
 
         return self._parsed(name, default, parse, "an IP address or the name of a host")
-
-    def ip(self, name: str, default: str) -> str:
-        """Return an IP address."""
-
-        def parse(value: str) -> str:
-            ip_address(value)
-            return value
-
-        return self._parsed(name, default, parse, "an IP address such as 127.0.0.1 or ::1")
 
     def choice(self, name: str, choices: Collection[str], default: str = "") -> str:
         """Return one of the choices; the first is the default unless another is given."""
@@ -591,7 +584,7 @@ class Environment(environ.FileAwareEnv):
                 raise FaultError("it names no table")
             if scheme == "filecache" and (place or not path):
                 raise FaultError("three slashes begin the path of a folder")
-            if scheme in REDIS and place:
+            if scheme in REDIS and place.rpartition("@")[2]:  # or it is a socket's path
                 for one in place.split(","):
                     split_url(f"{scheme}://{one}", REDIS)
                 if path and not WHOLE.match(path):
@@ -606,7 +599,7 @@ class Environment(environ.FileAwareEnv):
 
 def _host_and_port(text: str) -> tuple[str, str | None]:
     """Return a host, and its port where it has one; raises FaultError."""
-    found = HOST.match(text)
+    found = HOST.match(text.removesuffix(":") if text.count(":") == 1 else text)
     if found is None or not is_host(found[1].strip("[]")):
         raise FaultError("what stands for its host is none")
     if found[2] is not None and not 0 < int(found[2]) <= MAX_PORT:

@@ -338,13 +338,14 @@ WHITENOISE_USE_FINDERS = (
     True  # the admin's files are served from their packages: nothing to collect
 )
 
-HOST = env.ip("HOST", "127.0.0.1")
+HOST = env.host("HOST", "127.0.0.1")  # a shell may export its own: `serve` wants an address
 PORT = env.number("PORT", 17217, minimum=1, maximum=MAX_PORT)
 WORKERS = env.number("WORKERS", 2, minimum=1, maximum=1024)
 DRAIN_SECONDS = env.seconds("DRAIN_SECONDS", 1, maximum=MAX_WAIT)
 # Of each server process. A guess at a chosen secret that waits for its turn holds one, and some are
 # kept free of them: devices/credentials/throttle.py.
-THREADS = env.number("THREADS", 8, minimum=1, maximum=1024)
+MAX_THREADS = 1024
+THREADS = env.number("THREADS", 8, minimum=1, maximum=MAX_THREADS)
 
 JOURNAL = env.flag("JOURNAL", default=True)  # whether calls are counted: rpc/journal.py
 # Seconds between the writes of evidence and of the journal; 0: only on flush().

@@ -154,7 +154,8 @@ def test_a_port_in_use_is_refused_though_it_could_be_shared(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"host": "localhost"}, "--host must be an IP address, not 'localhost'"),
+        ({"host": "localhost"}, "--host or HOST must be an IP address, not 'localhost'"),
+        ({"threads": 1025}, "--threads must be at most 1024"),
         ({"host": "203.0.113.1"}, "cannot listen on 203.0.113.1"),
         ({"port": 70_000}, "cannot listen on 127.0.0.1 port 70000"),
         ({"port": 0}, "--port must be at least 1"),  # which is any port, for each process another

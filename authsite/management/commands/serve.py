@@ -77,6 +77,8 @@ class Command(BaseCommand):
         ):
             if number < minimum:
                 raise CommandError(f"{option} must be at least {minimum}", returncode=2)
+        if threads > settings.MAX_THREADS:  # its workers are told by THREADS
+            raise CommandError(f"--threads must be at most {settings.MAX_THREADS}", returncode=2)
         _check_free(_family(host), host, port, "--port or PORT")
         if settings.METRICS_PORT:
             _check_metrics(host, port)
@@ -112,7 +114,8 @@ def _family(host: str) -> socket.AddressFamily:
     try:
         return socket.AF_INET if ip_address(host).version == 4 else socket.AF_INET6  # noqa: PLR2004
     except ValueError:
-        raise CommandError(f"--host must be an IP address, not {host!r}", returncode=2) from None
+        text = f"--host or HOST must be an IP address, not {host!r}"
+        raise CommandError(text, returncode=2) from None
 
 
 def _check_metrics(host: str, port: int) -> None:
