@@ -103,7 +103,7 @@ def standby_cut_off(folder: Path, report: Report) -> None:
         devices = register(manager, 40)
         nodes.be_strict()
         leased = answering_from(folder, nodes, nodes.standbys[1])
-        naive = answering_from(folder, nodes, nodes.standbys[1], lease=100_000)
+        naive = answering_from(folder, nodes, nodes.standbys[1], lease=3600)
         for each in (leased, naive):
             stack.enter_context(each)
         primary = stack.enter_context(nodes.primary.connect())
