@@ -16,7 +16,10 @@ from devices.admin.base.history import HistoryMixin
 from devices.admin.base.pages import url_name
 
 # A link to a list, to a row or to its history, below the address of the admin.
-LINK = rb"""<a\b[^>]*?\shref="%s(\w+)/(\w+)/(?:[^/"]+/(change|history)/)?["?#][^>]*>(.*?)</a>"""
+LINK = (
+    rb"""<a\b[^<>]*?\shref="%s(\w+)/(\w+)/(?:[^/"]+/(change|history)/)?["?#][^<>]*>"""
+    rb"""((?:(?!<a\b).)*?)</a>"""
+)
 
 
 def may_see(request: HttpRequest, model: type[Model]) -> bool:

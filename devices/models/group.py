@@ -142,7 +142,9 @@ class DeviceGroup(Recorded):
             places = dict(stored.values()) | {name: row.parent_id for name, row in moved.items()}
             parents = {name: stored[pk][0] if pk in stored else None for name, pk in places.items()}
             wrong: dict[str, ValidationError] = {}
-            for path, error in misplaced(parents):
+            # Ways with few moved groups first: whoever stays may mend the longer ways through it.
+            ways = misplaced(parents)
+            for path, error in sorted(ways, key=lambda way: len(moved.keys() & set(way[0]))):
                 blamed = next((name for name in path if name in moved), None)
                 if blamed and wrong.keys().isdisjoint(path):
                     wrong[blamed] = error

@@ -13,6 +13,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 
+from acl.models import CommandSet
 from authsite.models import ServiceAccount
 from devices import history
 from devices.models import Device, DeviceGroup, PreSharedKey, Webhook
@@ -61,9 +62,52 @@ def test_no_list_is_narrowed_by_a_row_that_one_may_not_see(
     assert staff(held).get(address, {lookup: key}).status_code == 400
 
 
-def test_a_list_is_narrowed_by_a_row_that_one_may_see(staff: StaffClient, make_device: Any) -> None:
+@pytest.mark.parametrize("field", ["source_group", "source_device"])
+def test_no_form_begins_with_a_row_that_one_may_not_see(
+    staff: StaffClient, make_group: Any, make_device: Any, field: str
+) -> None:
+    row = make_device("secret-lamp") if field.endswith("device") else make_group("secret yard")
+    address = f"/admin/acl/commandpermission/add/?{field}={row.pk}"
+    client = staff("add_commandpermission")
+    assert "secret" not in _shown(client, address, row)
+    User.objects.get(username="kim").user_permissions.add(
+        Permission.objects.get(codename=f"view_{row._meta.model_name}")
+    )
+    assert str(row) in _shown(client, address, row)
+
+
+def _shown(client: Client, address: str, row: Any) -> str:
+    page = client.get(address)
+    assert page.status_code == 200
+    return page.content.decode()
+
+
+def test_no_filter_of_rules_names_a_command_set(staff: StaffClient) -> None:
+    found = CommandSet.objects.create(name="secret doors")
+    client = staff("view_commandpermission")
+    for query in ({}, {"command_set__id__exact": found.pk}):
+        page = client.get("/admin/acl/commandpermission/", query)
+        assert page.status_code in {200, 302, 400}
+        assert "secret doors" not in page.content.decode()
+
+
+def test_an_answer_names_no_groups_of_a_device(
+    staff: StaffClient, make_group: Any, make_device: Any
+) -> None:
+    make_device("lamp", groups=[make_group("secret yard")])
+    client = staff("view_commandpermission")
+    asked = {"source": "lamp", "destination": "lamp", "command": "/v1/On"}
+    page = client.get(reverse("admin:acl_commandpermission_explain"), asked)
+    assert "lamp" in page.content.decode()
+    assert "secret yard" not in page.content.decode()
+
+
+@pytest.mark.parametrize("may", ["view_device", "change_device"])
+def test_a_list_is_narrowed_by_a_row_that_one_may_see(
+    staff: StaffClient, make_device: Any, may: str
+) -> None:
     key = make_device("lamp").pk
-    client = staff("view_presharedkey", "view_device")
+    client = staff("view_presharedkey", may)
     page = client.get("/admin/devices/presharedkey/", {"device__id__exact": key})
     assert "Device: lamp" in page.content.decode()
 

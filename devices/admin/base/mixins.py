@@ -110,21 +110,40 @@ class AddressParametersMixin(admin.ModelAdmin):
 
     def offered_lookups(self, request: HttpRequest) -> set[str]:
         offered = set(getattr(self, "linked_lookups", ()))
+        hidden = self._hidden_relations(request) | {""}
         for one in self.get_list_filter(request):
             found = one[0] if isinstance(one, list | tuple) else one
             if isinstance(found, str):
                 offered |= {f"{found}__{part}" for part in FILTER_PARTS}
-            elif name := getattr(found, "parameter_name", None):
+            elif (name := getattr(found, "parameter_name", "")).partition("__")[0] not in hidden:
                 offered.add(name)
         if self.date_hierarchy:
             offered |= {f"{self.date_hierarchy}__{part}" for part in (*FILTER_PARTS, *DATE_PARTS)}
         return offered
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Return what the address says of a new row, as far as its fields can hold it."""
+        """Return what the address says of a new row, as far as its fields can hold it.
+
+        A form names the rows that it begins with: those that the user may not see are left out.
+        """
         initial = super().get_changeform_initial_data(request)
         usable = {name: self.initial_value(name, value) for name, value in initial.items()}
-        return {name: value for name, value in usable.items() if value is not None}
+        hidden = self._hidden_relations(request)
+        return {
+            name: value
+            for name, value in usable.items()
+            if value is not None and name not in hidden
+        }
+
+    def _hidden_relations(self, request: HttpRequest) -> set[str]:
+        """Return the fields that lead to rows which the user may not see."""
+        return {
+            field.name
+            for field in self.opts.get_fields()
+            if field.is_relation
+            and field.related_model
+            and not may_view(request, field.related_model)
+        }
 
     def initial_value(self, name: str, value: Any) -> Any:
         """Return a value as its field holds it; None where it cannot."""

@@ -37,8 +37,9 @@ def url_name(opts: Any, page: str) -> str:
 
 
 def may_view(request: HttpRequest, model: Any) -> bool:
-    """Whether the user has the permission to see the rows of a model."""
-    return request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}")
+    """Whether the user has the permission to see the rows of a model, or to change them."""
+    app, name = model._meta.app_label, model._meta.model_name
+    return any(request.user.has_perm(f"{app}.{verb}_{name}") for verb in ("view", "change"))
 
 
 def own_page(route: str, name: str = "", *, needs: str = "") -> Callable[[Method], Method]:

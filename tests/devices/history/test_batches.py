@@ -20,6 +20,7 @@ from devices import history
 from devices.admin.base.pages import set_digest
 from devices.history import history_of, timeline, undoing
 from devices.models import Device, DeviceGroup, PreSharedKey
+from devices.models.group import MAX_DEPTH
 from tests.support.forms import inputs
 
 LIST = "/admin/devices/device/"
@@ -429,3 +430,13 @@ def test_large_batches_are_one_entry_each_on_all_pages_and_are_read_once(
     assert found == expected
     assert max(statements) <= 12  # and not one for each row
     assert not [one["sql"] for one in asked.captured_queries if "EXISTS" in one["sql"]]
+
+
+def test_only_the_group_that_is_too_deep_stays(make_group: Any) -> None:
+    chain = [make_group("c0")]
+    while len(chain) < MAX_DEPTH:
+        chain.append(make_group(f"c{len(chain)}", parent=chain[-1]))
+    deep, harmless = make_group("y"), make_group("a")
+    deep.parent, harmless.parent = chain[-1], deep
+    with transaction.atomic():
+        assert list(DeviceGroup.misfits([deep, harmless])) == [deep]
