@@ -139,10 +139,9 @@ def _next_step(request: HttpRequest, explanation: Explanation) -> tuple[Any, str
 
 
 def _commands(request: HttpRequest, sought: str) -> list[str]:
-    if request.user.has_perm(JOURNAL):
-        known = {one.command for one in what_if.known_requests()}
-    else:
-        known = {one.command for one in assertions.saved_requests()}
+    may_read = request.user.has_perm(JOURNAL)
+    requests = what_if.known_requests() if may_read else assertions.saved_requests()
+    known = {one.command for one in requests}
     known.update(name for source in COMMAND_SOURCES for name in source())
     for rows in (CommandPermission.objects.order_by(), CommandSetPattern.objects.order_by()):
         named = rows.filter(pattern__startswith=sought).exclude(pattern__endswith="*")

@@ -101,21 +101,24 @@ class AddressParametersMixin(admin.ModelAdmin):
 
     def related_lookups(self, request: HttpRequest) -> set[str]:
         """Return those by rows that the user may see: a list names what narrows it."""
+        hidden = self._hidden_relations(request)
         return {
             f"{field.name}{end}"
             for field in self.opts.get_fields()
-            if field.is_relation and may_view(request, field.related_model)
+            if field.is_relation and field.name not in hidden
             for end in ("", "__exact", "__id__exact")
         }
 
     def offered_lookups(self, request: HttpRequest) -> set[str]:
         offered = set(getattr(self, "linked_lookups", ()))
-        hidden = self._hidden_relations(request) | {""}
+        hidden = self._hidden_relations(request)
         for one in self.get_list_filter(request):
             found = one[0] if isinstance(one, list | tuple) else one
             if isinstance(found, str):
                 offered |= {f"{found}__{part}" for part in FILTER_PARTS}
-            elif (name := getattr(found, "parameter_name", "")).partition("__")[0] not in hidden:
+            elif (name := getattr(found, "parameter_name", None)) and (
+                name.partition("__")[0] not in hidden
+            ):
                 offered.add(name)
         if self.date_hierarchy:
             offered |= {f"{self.date_hierarchy}__{part}" for part in (*FILTER_PARTS, *DATE_PARTS)}
@@ -140,9 +143,7 @@ class AddressParametersMixin(admin.ModelAdmin):
         return {
             field.name
             for field in self.opts.get_fields()
-            if field.is_relation
-            and field.related_model
-            and not may_view(request, field.related_model)
+            if field.is_relation and not may_view(request, field.related_model)
         }
 
     def initial_value(self, name: str, value: Any) -> Any:
