@@ -22,7 +22,7 @@ from acl.models.command_permission import (
     state_conditions,
 )
 from devices.admin.base.filters import ChoicesFilter, CountedFilter
-from devices.admin.base.pages import is_key, may_view
+from devices.admin.base.pages import is_key
 from devices.database.statements import answered
 from devices.models import Device, DeviceGroup
 
@@ -79,9 +79,7 @@ class CommandSetFilter(CountedFilter):
     parameter_name = "command_set__id__exact"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the first sets by name, and the one that was chosen, to those who may see them."""
-        if not may_view(request, CommandSet):
-            return []
+        """Return the first sets by name, and the one that was chosen."""
         sets = CommandSet.objects.values_list("pk", "name")
         choices = [(str(pk), name) for pk, name in sets[:MAX_SETS]]
         chosen = self.value() or ""

@@ -12,12 +12,13 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from acl.models import CommandSet
 from authsite.models import ServiceAccount
 from devices import history
 from devices.models import Device, DeviceGroup, PreSharedKey, Webhook
-from rpc.rtio.models import RtioServer
+from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
 from tests.rpc.rtio.test_session_ending import admit
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
@@ -60,6 +61,34 @@ def test_no_list_is_narrowed_by_a_row_that_one_may_not_see(
 ) -> None:
     key = make_device("lamp").pk if "device" in lookup else make_group("yard").pk
     assert staff(held).get(address, {lookup: key}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("held", "address", "sees"),
+    [
+        ("view_sessionending", "/admin/rpc/sessionending/", "view_rtioserver"),
+        ("view_user", "/admin/auth/user/", "view_group"),
+    ],
+)
+def test_no_filter_names_rows_that_one_may_not_see(
+    staff: StaffClient, held: str, address: str, sees: str
+) -> None:
+    for number in (1, 2):
+        RtioServer.objects.create(name=f"hidden-{number}", host=f"10.0.0.{number}")
+        Group.objects.create(name=f"hidden-{number}")
+    server = RtioServer.objects.create(name="shown", host="127.0.0.1")
+    SessionEnding.objects.create(  # a list without rows has no filters
+        identifier="lamp",
+        server=server,
+        cause=Cause.ASKED,
+        state=EndingState.ENDED,
+        requested_at=timezone.now(),
+        due_at=timezone.now(),
+    )
+    client = staff(held)
+    assert "hidden-1" not in client.get(address).content.decode()
+    User.objects.get(username="kim").user_permissions.add(Permission.objects.get(codename=sees))
+    assert "hidden-1" in client.get(address).content.decode()
 
 
 @pytest.mark.parametrize("field", ["source_group", "source_device"])

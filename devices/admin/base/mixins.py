@@ -25,6 +25,13 @@ DEADLOCK = "40P01"  # SQLSTATE: two transactions waited for each other, and this
 EDIT = "_edit"  # among what is sent: show the form as it was filled in, and save nothing
 
 
+def filtered_field(list_filter: Any) -> str:
+    """Return the field that an item of `list_filter` narrows a list by, as far as it says."""
+    found = list_filter[0] if isinstance(list_filter, list | tuple) else list_filter
+    path = found if isinstance(found, str) else getattr(found, "parameter_name", None)
+    return str(path or "").partition("__")[0]
+
+
 class NoDeletingMixin(admin.ModelAdmin):
     """Offers no deletion of many rows at once."""
 
@@ -111,18 +118,22 @@ class AddressParametersMixin(admin.ModelAdmin):
 
     def offered_lookups(self, request: HttpRequest) -> set[str]:
         offered = set(getattr(self, "linked_lookups", ()))
-        hidden = self._hidden_relations(request)
         for one in self.get_list_filter(request):
             found = one[0] if isinstance(one, list | tuple) else one
             if isinstance(found, str):
                 offered |= {f"{found}__{part}" for part in FILTER_PARTS}
-            elif (name := getattr(found, "parameter_name", None)) and (
-                name.partition("__")[0] not in hidden
-            ):
+            elif name := getattr(found, "parameter_name", None):
                 offered.add(name)
         if self.date_hierarchy:
             offered |= {f"{self.date_hierarchy}__{part}" for part in (*FILTER_PARTS, *DATE_PARTS)}
         return offered
+
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        """Leave out the filters by rows that the user may not see: their choices name those."""
+        hidden = self._hidden_relations(request)
+        return [
+            one for one in super().get_list_filter(request) if filtered_field(one) not in hidden
+        ]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Return what the address says of a new row, as far as its fields can hold it.
