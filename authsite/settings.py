@@ -1,7 +1,8 @@
 """The one settings file; every deployment difference comes from the environment.
 
-`.env.example` lists and explains each variable. Required ones have no default: a missing key
-stops the start with a message that says how to make it.
+`env.read(NAME, what it must be, default)` reads a variable; `.env.example` lists and explains each.
+Required ones have no default: a missing key stops the start with a message that says how to make
+it.
 """
 
 import importlib.util
@@ -11,7 +12,8 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from authsite.env import ATTRIBUTE, DIRECTORY_NAME, MAX_PORT, Environment, starts_tls
+from authsite import readers
+from authsite.env import Environment
 
 # Bounds of what is chosen: values beyond them are slips of the hand.
 DAY = 24 * 60 * 60
@@ -21,29 +23,29 @@ MAX_WAIT = 60 * 60  # seconds
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR / ".env")
 
-SECRET_KEY = env.text(
+SECRET_KEY = env.read(
     "SECRET_KEY",
-    secret=True,
-    how="It signs sessions of staff. Make one with: "
-    'python3 -c "import secrets; print(secrets.token_urlsafe(50))"',
+    readers.secret._replace(
+        how="It signs sessions of staff. Make one with: "
+        'python3 -c "import secrets; print(secrets.token_urlsafe(50))"'
+    ),
+    None,
 )
-PEPPERS = env.peppers("PEPPERS")
+PEPPERS = env.read("PEPPERS", readers.peppers, None)
 
-DEBUG = env.flag("DEBUG", default=False)
-ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
-CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
+DEBUG = env.read("DEBUG", readers.flag, "off")
+ALLOWED_HOSTS = env.read("ALLOWED_HOSTS", readers.hosts)
+CSRF_TRUSTED_ORIGINS = env.read("CSRF_TRUSTED_ORIGINS", readers.origins)
 
 # Who may ask the machine endpoints without a credential, and whose forwarding header is believed.
-BACKEND_NETWORKS = env.networks("BACKEND_NETWORKS")
-TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
-FORWARDED_FOR_HEADER = env.header("FORWARDED_FOR_HEADER", "X-Forwarded-For")
-CLIENT_CERT_HEADER = env.header("CLIENT_CERT_HEADER", "")
+BACKEND_NETWORKS = tuple(env.read("BACKEND_NETWORKS", readers.networks))
+TRUSTED_PROXIES = tuple(env.read("TRUSTED_PROXIES", readers.networks))
+FORWARDED_FOR_HEADER = env.read("FORWARDED_FOR_HEADER", readers.header, "X-Forwarded-For")
+CLIENT_CERT_HEADER = env.read("CLIENT_CERT_HEADER", readers.header)
 
 # What `/jwtissuer` signs tokens for apps with: rpc/rtio/tokens.py. Without a key it is off.
-JWT_SIGNING_KEYS = env.signing_keys("JWT_SIGNING_KEYS")
-JWT_MAX_SECONDS = env.number(
-    "JWT_MAX_SECONDS", 7 * DAY, minimum=1, maximum=10 * YEAR, unit="seconds"
-)
+JWT_SIGNING_KEYS = env.read("JWT_SIGNING_KEYS", readers.signing_keys)
+JWT_MAX_SECONDS = env.read("JWT_MAX_SECONDS", readers.number(1, 10 * YEAR, "seconds"), 7 * DAY)
 
 INSTALLED_APPS = [
     "authsite.apps.AuthsiteConfig",
@@ -111,7 +113,7 @@ TEMPLATES = [
 
 def database(name: str) -> dict[str, Any]:
     """Return a database: SQLite beside the code unless a variable of that name says another."""
-    config = env.database(name, default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
+    config = env.read(name, readers.database, f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
     options = config.setdefault("OPTIONS", {})
     if config["ENGINE"].endswith("sqlite3"):
         # Readers never wait for a writer (WAL); a writer takes its lock at BEGIN and waits for
@@ -136,23 +138,23 @@ def database(name: str) -> dict[str, Any]:
 
 
 # A pooler gives each transaction another connection: nothing may be set, or kept, for a session.
-DATABASE_POOLER = env.flag("DATABASE_POOLER", default=False)
-PREPARED_STATEMENTS = env.flag("PREPARED_STATEMENTS", default=not DATABASE_POOLER)
+DATABASE_POOLER = env.read("DATABASE_POOLER", readers.flag, "off")
+PREPARED_STATEMENTS = env.read("PREPARED_STATEMENTS", readers.flag, not DATABASE_POOLER)
 DATABASES = {"default": database("DATABASE_URL")}
 # What machines ask is asked of a standby while it is no further behind than so many seconds.
-if env.text("ANSWERS_URL", "", secret=True):
+if env.read("ANSWERS_URL", readers.secret):
     DATABASES["answers"] = database("ANSWERS_URL")
     if any(one["ENGINE"].endswith("sqlite3") for one in DATABASES.values()):
         raise ImproperlyConfigured(
             "ANSWERS_URL must be a URL of a standby of the PostgreSQL that DATABASE_URL names."
         )
-ANSWERS_LEASE = env.number("ANSWERS_LEASE", 2, minimum=1, maximum=MAX_WAIT, unit="seconds")
+ANSWERS_LEASE = env.read("ANSWERS_LEASE", readers.number(1, MAX_WAIT, "seconds"), 2)
 # Seconds that a change waits for standbys before it is shown as not confirmed; 0: without end.
-CONFIRM_SECONDS = env.number("CONFIRM_SECONDS", 3, maximum=MAX_WAIT, unit="seconds")
+CONFIRM_SECONDS = env.read("CONFIRM_SECONDS", readers.number(0, MAX_WAIT, "seconds"), 3)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Failures per entity are counted here; a cache shared by all processes makes the count exact.
-CACHES = {"default": env.cache("CACHE_URL", default="locmemcache://")}
+CACHES = {"default": env.read("CACHE_URL", readers.cache, "locmemcache://")}
 if CACHES["default"]["BACKEND"].endswith(("LocMemCache", "DatabaseCache", "FileBasedCache")):
     # Without room, a flood of unknown identifiers would push the counters of a victim out.
     CACHES["default"].setdefault("OPTIONS", {}).setdefault("MAX_ENTRIES", 100_000)
@@ -186,7 +188,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # On by default: cookies travel over TLS only, and browsers are sent there. The machine endpoints
 # never redirect, whatever this says.
-HTTPS = env.flag("HTTPS", default=True)
+HTTPS = env.read("HTTPS", readers.flag, "on")
 SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
@@ -198,20 +200,13 @@ SILENCED_SYSTEM_CHECKS = [
 ]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
 
+minutes, hours = readers.number(1, YEAR // 60, "minutes"), readers.number(1, YEAR // 3600, "hours")
+SESSION_COOKIE_AGE = env.read("STAFF_IDLE_MINUTES", minutes, 60) * 60
+STAFF_SESSION_SECONDS = env.read("STAFF_SESSION_HOURS", hours, 12) * 3600
+STAFF_CONFIRM_SECONDS = env.read("STAFF_CONFIRM_MINUTES", minutes, 15) * 60
 
-def minutes(name: str, default: int) -> int:
-    """Return the value of a variable: minutes, a year of them at most."""
-    return env.number(name, default, minimum=1, maximum=YEAR // 60, unit="minutes")
-
-
-SESSION_COOKIE_AGE = minutes("STAFF_IDLE_MINUTES", 60) * 60
-STAFF_SESSION_SECONDS = 3600 * env.number(
-    "STAFF_SESSION_HOURS", 12, minimum=1, maximum=YEAR // 3600, unit="hours"
-)
-STAFF_CONFIRM_SECONDS = minutes("STAFF_CONFIRM_MINUTES", 15) * 60
-
-AXES_FAILURE_LIMIT = env.number("STAFF_LOGIN_FAILURES", 5, minimum=1, maximum=1_000_000)
-AXES_COOLOFF_TIME = timedelta(minutes=minutes("STAFF_LOCKOUT_MINUTES", 15))
+AXES_FAILURE_LIMIT = env.read("STAFF_LOGIN_FAILURES", readers.number(1, 1_000_000), 5)
+AXES_COOLOFF_TIME = timedelta(minutes=env.read("STAFF_LOCKOUT_MINUTES", minutes, 15))
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # a stranger locks himself out, not staff
 AXES_CLIENT_IP_CALLABLE = "authsite.accounts.login.client_address"
 AXES_LOCKOUT_CALLABLE = "authsite.accounts.login.lockout_response"
@@ -222,48 +217,41 @@ AXES_VERBOSE = False
 
 # --- Sign-on with accounts of the company: docs/sign-on.md ---
 
-OIDC_ISSUER = env.web_address("OIDC_ISSUER")
-OIDC_CLIENT_ID = env.text(
+OIDC_ISSUER = env.read("OIDC_ISSUER", readers.web_address)
+OIDC_CLIENT_ID = env.read(
     "OIDC_CLIENT_ID",
+    readers.text._replace(
+        how="OIDC_ISSUER needs the name by which the provider knows the registry."
+    ),
     None if OIDC_ISSUER else "",
-    how="OIDC_ISSUER needs the name by which the provider knows the registry.",
 )
-OIDC_CLIENT_SECRET = env.text("OIDC_CLIENT_SECRET", "", secret=True)
-OIDC_SCOPES = env.scopes("OIDC_SCOPES", "openid profile")
-OIDC_OTHER_HOSTS = env.hosts_with_ports("OIDC_OTHER_HOSTS")
-OIDC_NAME_CLAIM = env.text("OIDC_NAME_CLAIM", "preferred_username")
-OIDC_ROLES_CLAIM = env.text("OIDC_ROLES_CLAIM", "groups")
-OIDC_ROLES = env.roles("OIDC_ROLES")
-OIDC_ACR = env.words("OIDC_ACR")
-OIDC_CONFIRM_ACR = env.words("OIDC_CONFIRM_ACR") or OIDC_ACR
-OIDC_SECOND_FACTOR = env.words("OIDC_SECOND_FACTOR") or ["mfa"]
-OIDC_LABEL = env.text("OIDC_LABEL", "")
+OIDC_CLIENT_SECRET = env.read("OIDC_CLIENT_SECRET", readers.secret)
+OIDC_SCOPES = env.read("OIDC_SCOPES", readers.scopes, "openid profile")
+OIDC_OTHER_HOSTS = env.read("OIDC_OTHER_HOSTS", readers.hosts_with_ports)
+OIDC_NAME_CLAIM = env.read("OIDC_NAME_CLAIM", readers.text, "preferred_username")
+OIDC_ROLES_CLAIM = env.read("OIDC_ROLES_CLAIM", readers.text, "groups")
+OIDC_ROLES = env.read("OIDC_ROLES", readers.roles)
+OIDC_ACR = env.read("OIDC_ACR", readers.words)
+OIDC_CONFIRM_ACR = env.read("OIDC_CONFIRM_ACR", readers.words) or OIDC_ACR
+OIDC_SECOND_FACTOR = env.read("OIDC_SECOND_FACTOR", readers.words) or ["mfa"]
+OIDC_LABEL = env.read("OIDC_LABEL", readers.text)
 
-LDAP_URL = env.text("LDAP_URL", "")
-
-
-def directory_base(name: str) -> str:
-    """Return where in the directory is searched, by a variable that LDAP_URL needs."""
-    wanted, default = "a name such as ou=people,dc=example,dc=com", None if LDAP_URL else ""
-    return env.matching(name, default, DIRECTORY_NAME, wanted, how=f"It is {wanted}.")
-
-
-LDAP_START_TLS = env.flag("LDAP_START_TLS", default=True)
-if LDAP_URL:
-    starts_tls(LDAP_URL, wanted=LDAP_START_TLS)
-LDAP_CA_FILE = env.readable_file("LDAP_CA_FILE")
-LDAP_BIND_DN = env.text("LDAP_BIND_DN", "")
-LDAP_BIND_PASSWORD = env.text("LDAP_BIND_PASSWORD", "", secret=True)
-LDAP_USER_BASE = directory_base("LDAP_USER_BASE")
-LDAP_USER_FILTER = env.directory_filter("LDAP_USER_FILTER", "(uid=%(user)s)")
-LDAP_NAME_ATTRIBUTE = env.matching("LDAP_NAME_ATTRIBUTE", "uid", ATTRIBUTE, "an attribute")
-LDAP_ID_ATTRIBUTE = env.matching("LDAP_ID_ATTRIBUTE", "entryUUID", ATTRIBUTE, "an attribute")
-LDAP_GROUP_BASE = directory_base("LDAP_GROUP_BASE")
-LDAP_GROUP_TYPE = env.choice(
-    "LDAP_GROUP_TYPE", ["groupofnames", "groupofuniquenames", "posixgroup", "activedirectory"]
-)
-LDAP_NESTED_GROUPS = env.flag("LDAP_NESTED_GROUPS", default=False)
-LDAP_ROLES = env.roles("LDAP_ROLES")
+LDAP_URL = env.read("LDAP_URL", readers.directory)
+LDAP_START_TLS = env.read("LDAP_START_TLS", readers.flag, "on")
+readers.starts_tls(LDAP_URL, wanted=LDAP_START_TLS)
+LDAP_CA_FILE = env.read("LDAP_CA_FILE", readers.readable_file)
+LDAP_BIND_DN = env.read("LDAP_BIND_DN", readers.text)
+LDAP_BIND_PASSWORD = env.read("LDAP_BIND_PASSWORD", readers.secret)
+needed_with_ldap = None if LDAP_URL else ""
+LDAP_USER_BASE = env.read("LDAP_USER_BASE", readers.directory_base, needed_with_ldap)
+LDAP_USER_FILTER = env.read("LDAP_USER_FILTER", readers.directory_filter, "(uid=%(user)s)")
+LDAP_NAME_ATTRIBUTE = env.read("LDAP_NAME_ATTRIBUTE", readers.attribute, "uid")
+LDAP_ID_ATTRIBUTE = env.read("LDAP_ID_ATTRIBUTE", readers.attribute, "entryUUID")
+LDAP_GROUP_BASE = env.read("LDAP_GROUP_BASE", readers.directory_base, needed_with_ldap)
+group_type = readers.choice("groupofnames", "groupofuniquenames", "posixgroup", "activedirectory")
+LDAP_GROUP_TYPE = env.read("LDAP_GROUP_TYPE", group_type, "groupofnames")
+LDAP_NESTED_GROUPS = env.read("LDAP_NESTED_GROUPS", readers.flag, "off")
+LDAP_ROLES = env.read("LDAP_ROLES", readers.roles)
 if LDAP_URL:
     if importlib.util.find_spec("django_auth_ldap") is None:
         raise ImproperlyConfigured(
@@ -272,18 +260,19 @@ if LDAP_URL:
     # Before the passwords of this registry, which may be for emergencies only.
     AUTHENTICATION_BACKENDS.insert(1, "authsite.accounts.sign_on.directory.DirectoryBackend")
 
-PROXY_USER_HEADER = env.plain_header("PROXY_USER_HEADER")
-PROXY_GROUPS_HEADER = env.plain_header("PROXY_GROUPS_HEADER")
-PROXY_ROLES = env.roles("PROXY_ROLES")
+PROXY_USER_HEADER = env.read("PROXY_USER_HEADER", readers.plain_header)
+PROXY_GROUPS_HEADER = env.read("PROXY_GROUPS_HEADER", readers.plain_header)
+PROXY_ROLES = env.read("PROXY_ROLES", readers.roles)
 if PROXY_USER_HEADER and not TRUSTED_PROXIES:
     raise ImproperlyConfigured(
         "PROXY_USER_HEADER needs TRUSTED_PROXIES, which alone may send it and names nobody."
     )
 
 # The only accounts that log in with a password of this registry, where any are named.
-BREAK_GLASS_ACCOUNTS = env.words("BREAK_GLASS_ACCOUNTS")
+BREAK_GLASS_ACCOUNTS = env.read("BREAK_GLASS_ACCOUNTS", readers.words)
 
-STAFF_SECOND_FACTOR = env.choice("STAFF_SECOND_FACTOR", ["off", "optional", "required"])
+second_factor = readers.choice("off", "optional", "required")
+STAFF_SECOND_FACTOR = env.read("STAFF_SECOND_FACTOR", second_factor, "off")
 OTP_TOTP_ISSUER = "Authsite"
 OTP_ADMIN_HIDE_SENSITIVE_DATA = True
 OTP_WEBAUTHN_RP_NAME = "Authsite"
@@ -319,7 +308,7 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 # Requests that a token may make in a minute; 0: any number.
-API_RATE = env.number("API_RATE", 600, maximum=1_000_000)
+API_RATE = env.read("API_RATE", readers.number(0, 1_000_000), 600)
 
 LANGUAGE_CODE = "en"  # of commands and logs; pages are in the reader's: docs/translation.md
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
@@ -338,39 +327,40 @@ WHITENOISE_USE_FINDERS = (
     True  # the admin's files are served from their packages: nothing to collect
 )
 
-HOST = env.host("HOST", "127.0.0.1")  # a shell may export its own: `serve` wants an address
-PORT = env.number("PORT", 17217, minimum=1, maximum=MAX_PORT)
-WORKERS = env.number("WORKERS", 2, minimum=1, maximum=1024)
-DRAIN_SECONDS = env.seconds("DRAIN_SECONDS", 1, maximum=MAX_WAIT)
+HOST = env.read(
+    "HOST", readers.host, "127.0.0.1"
+)  # a shell may export its own: `serve` wants an address
+PORT = env.read("PORT", readers.number(1, readers.MAX_PORT), 17217)
+WORKERS = env.read("WORKERS", readers.number(1, 1024), 2)
+DRAIN_SECONDS = env.read("DRAIN_SECONDS", readers.seconds(MAX_WAIT), 1)
 # Of each server process. A guess at a chosen secret that waits for its turn holds one, and some are
 # kept free of them: devices/credentials/throttle.py.
 MAX_THREADS = 1024
-THREADS = env.number("THREADS", 8, minimum=1, maximum=MAX_THREADS)
+THREADS = env.read("THREADS", readers.number(1, MAX_THREADS), 8)
 
-JOURNAL = env.flag("JOURNAL", default=True)  # whether calls are counted: rpc/journal.py
+JOURNAL = env.read("JOURNAL", readers.flag, "on")  # whether calls are counted: rpc/journal.py
 # Seconds between the writes of evidence and of the journal; 0: only on flush().
-EVIDENCE_INTERVAL = env.number("EVIDENCE_INTERVAL", 10, maximum=MAX_WAIT, unit="seconds")
+EVIDENCE_INTERVAL = env.read("EVIDENCE_INTERVAL", readers.number(0, MAX_WAIT, "seconds"), 10)
 
 # Events for other systems: docs/events.md.
-WEBHOOK_HOSTS = env.called_hosts("WEBHOOK_HOSTS")
-WEBHOOK_NETWORKS = env.networks("WEBHOOK_NETWORKS")
-WEBHOOK_HTTP = env.flag("WEBHOOK_HTTP", default=False)
-EVENT_DAYS = env.number(
-    "EVENT_DAYS", 30, minimum=4, maximum=36_500, unit="days"
-)  # a delivery is tried for three
-EVENT_WAITERS = env.number("EVENT_WAITERS", 64, maximum=512)
-DELIVER = env.flag("DELIVER", default=False)  # whether `serve` sends webhooks itself
+WEBHOOK_HOSTS = env.read("WEBHOOK_HOSTS", readers.called_hosts)
+WEBHOOK_NETWORKS = tuple(env.read("WEBHOOK_NETWORKS", readers.networks))
+WEBHOOK_HTTP = env.read("WEBHOOK_HTTP", readers.flag, "off")
+# A delivery is tried for three.
+EVENT_DAYS = env.read("EVENT_DAYS", readers.number(4, 36_500, "days"), 30)
+EVENT_WAITERS = env.read("EVENT_WAITERS", readers.number(0, 512), 64)
+DELIVER = env.read("DELIVER", readers.flag, "off")  # whether `serve` sends webhooks itself
 
 DEFAULT_EXCEPTION_REPORTER = "authsite.operations.error_reports.TokenlessReporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "authsite.operations.error_reports.SecretFilter"
 
 # Metrics are counted where one of the two is set: authsite/operations/metrics.py.
-METRICS_PORT = env.number("METRICS_PORT", 0, maximum=MAX_PORT)
-METRICS_HOST = env.host("METRICS_HOST", HOST)
-METRICS_NETWORKS = env.networks("METRICS_NETWORKS")
+METRICS_PORT = env.read("METRICS_PORT", readers.number(0, readers.MAX_PORT), 0)
+METRICS_HOST = env.read("METRICS_HOST", readers.host, HOST)
+METRICS_NETWORKS = tuple(env.read("METRICS_NETWORKS", readers.networks))
 
-LOG_LEVEL = env.level("LOG_LEVEL", "INFO")
-LOG_FORMAT = env.choice("LOG_FORMAT", ["text", "json"])
+LOG_LEVEL = env.read("LOG_LEVEL", readers.level, "INFO")
+LOG_FORMAT = env.read("LOG_FORMAT", readers.choice("text", "json"), "text")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -14,7 +14,7 @@ from unittest import mock
 import environ
 import pytest
 
-from authsite import keys
+from authsite import keys, readers
 from authsite.env import Environment
 
 pytestmark = pytest.mark.once(on="sqlite")
@@ -37,7 +37,7 @@ def read(folder: Path) -> dict[str, str]:
 def is_pepper(text: str) -> bool:
     """Return whether the settings take it."""
     with mock.patch.dict(os.environ, PEPPERS=text):
-        return len(Environment(Path("/nowhere/.env")).peppers("PEPPERS")) == 1
+        return len(Environment(Path("/nowhere/.env")).read("PEPPERS", readers.peppers)) == 1
 
 
 @pytest.mark.parametrize(

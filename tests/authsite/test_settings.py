@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from authsite import checks
 from authsite.env import Environment
+from authsite.readers import Reader
 from authsite.settings import env
 from tests.support.environment import EXAMPLE, NAMES, NOT_SET
 
@@ -260,18 +261,14 @@ def test_numbers_are_documented_with_their_bounds(
     read: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bounds: dict[str, str] = {}
-    number, seconds = Environment.number, Environment.seconds
+    read_one = Environment.read
 
-    def noted(self: Environment, name: str, default: int, **given: Any) -> int:
-        bounds[name] = f"{given.get('minimum', 0)} to {given['maximum']}"
-        return number(self, name, default, **given)
+    def noted(self: Environment, name: str, reader: Reader[Any], *default: Any) -> Any:
+        if found := re.search(r"at least (\d+) and at most (\d+)$", reader.must):
+            bounds[name] = f"{found[1]} to {found[2]}"
+        return read_one(self, name, reader, *default)
 
-    def seconds_noted(self: Environment, name: str, default: int, *, maximum: int) -> float:
-        bounds[name] = f"0 to {maximum}"
-        return seconds(self, name, default, maximum=maximum)
-
-    monkeypatch.setattr(Environment, "number", noted)
-    monkeypatch.setattr(Environment, "seconds", seconds_noted)
+    monkeypatch.setattr(Environment, "read", noted)
     made = read(**dict.fromkeys(("OIDC_ISSUER", "OIDC_CLIENT_ID"), ""))
     assert made["PORT"] == 17217
     paragraph = ""

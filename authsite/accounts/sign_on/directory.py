@@ -25,7 +25,7 @@ from django_auth_ldap.config import (
 from authsite.accounts.sign_on.models import ExternalIdentity, Person
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
 from authsite.accounts.sign_on.sessions import SignedOnBackend
-from authsite.env import starts_tls
+from authsite.readers import starts_tls
 from devices.database.slots import released
 
 logger = logging.getLogger("authsite.sign_on")

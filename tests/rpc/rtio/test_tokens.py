@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 
+from authsite import readers
 from authsite.env import Environment
 from rpc.rtio import tokens
 from tests.support.rtio_simulator import RtioError, check_token
@@ -29,7 +30,8 @@ def made(*words: str) -> dict[str, Any]:
 def pair(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     pair = made("--id", "2026a")
     monkeypatch.setenv("JWT_SIGNING_KEYS", pair["setting"])
-    settings.JWT_SIGNING_KEYS = Environment(tmp_path / "no.env").signing_keys("JWT_SIGNING_KEYS")
+    env = Environment(tmp_path / "no.env")
+    settings.JWT_SIGNING_KEYS = env.read("JWT_SIGNING_KEYS", readers.signing_keys)
     return pair
 
 
@@ -68,7 +70,7 @@ def test_setting_that_is_no_key_stops_the_start(
 ) -> None:
     monkeypatch.setenv("X_KEYS", text)
     with pytest.raises(ImproperlyConfigured, match="make_jwt_key"):
-        Environment(tmp_path / "no.env").signing_keys("X_KEYS")
+        Environment(tmp_path / "no.env").read("X_KEYS", readers.signing_keys)
 
 
 def test_setting_may_hold_two_keys_of_different_ids(
@@ -76,10 +78,10 @@ def test_setting_may_hold_two_keys_of_different_ids(
 ) -> None:
     first, second = made("--id", "b")["setting"], made("--id", "a")["setting"]
     monkeypatch.setenv("X_KEYS", f"{first},{second}")
-    assert list(Environment(tmp_path / "no.env").signing_keys("X_KEYS")) == ["b", "a"]
+    assert list(Environment(tmp_path / "no.env").read("X_KEYS", readers.signing_keys)) == ["b", "a"]
     monkeypatch.setenv("X_KEYS", f"{first},{first}")
     with pytest.raises(ImproperlyConfigured, match="twice"):
-        Environment(tmp_path / "no.env").signing_keys("X_KEYS")
+        Environment(tmp_path / "no.env").read("X_KEYS", readers.signing_keys)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +91,9 @@ def test_id_of_a_key_is_one_that_the_setting_takes(
     key_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("X_KEYS", tokens.setting(key_id, Ed25519PrivateKey.generate()))
+    env = Environment(tmp_path / "no.env")
     try:
-        taken = list(Environment(tmp_path / "no.env").signing_keys("X_KEYS")) == [key_id]
+        taken = list(env.read("X_KEYS", readers.signing_keys)) == [key_id]
     except ImproperlyConfigured:
         taken = False
     if taken:
