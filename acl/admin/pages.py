@@ -1,11 +1,14 @@
 """The pages beside the list of rules: why a command may pass, and what is wrong with rules."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse, reverse_lazy
+from django.utils.html import format_html
 from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
 from acl.analysis import assertions, lint, what_if
@@ -18,6 +21,7 @@ from devices.admin.base.pages import OwnPagesMixin, own_page
 from devices.admin.credentials.try_credential import MAX_SUGGESTED, SuggestingInput
 from devices.models import Device
 from devices.values.addresses import AddressError
+from devices.values.moments import parse_moment
 
 DEVICES = reverse_lazy("admin:devices_device_suggestions")
 JOURNAL = "rpc.view_callrecord"  # of the requests that were made of late
@@ -36,6 +40,40 @@ class AddressField(forms.CharField):
             raise forms.ValidationError(str(error)) from None
 
 
+class MomentInput(forms.DateTimeInput):
+    """One field for a date and a time; it says that it is UTC where no script changes that."""
+
+    input_type = "datetime-local"
+
+    def __init__(self) -> None:
+        super().__init__(format="%Y-%m-%dT%H:%M")  # as browsers write it
+
+    def render(self, *args: Any, **kwargs: Any) -> SafeString:
+        return format_html("{} <span data-utc>UTC</span>", super().render(*args, **kwargs))
+
+
+class MomentOfAddressField(forms.CharField):
+    """A moment in the address of a page, in UTC unless it has an offset."""
+
+    widget = MomentInput
+
+    def to_python(self, value: Any) -> Any:
+        """Return the moment, or None where there is none; a date alone means its midnight."""
+        text = super().to_python(value)
+        moment = self._read(text)
+        if text and moment is None:
+            raise forms.ValidationError(_("Write a moment such as 2027-01-31T12:00:00Z."))
+        return moment
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return what is in the field; what was typed and is no moment stays."""
+        return (self._read(value) or value) if isinstance(value, str) else value
+
+    @staticmethod
+    def _read(text: str) -> datetime | None:
+        return parse_moment(text.replace(" ", "+"), zone=UTC) if text else None
+
+
 class QuestionForm(forms.Form):
     source = AddressField(
         label=gettext_lazy("From"),
@@ -51,6 +89,13 @@ class QuestionForm(forms.Form):
         widget=SuggestingInput(reverse_lazy("admin:acl_commandpermission_commands")),
         help_text=gettext_lazy("Such as /v1/Config.Get."),
     )
+    at = MomentOfAddressField(
+        label=gettext_lazy("At"),
+        required=False,
+        help_text=gettext_lazy(
+            "Empty: now. Another moment is answered by the rules and devices as they are now."
+        ),
+    )
 
 
 class RulePagesMixin(OwnPagesMixin):
@@ -59,12 +104,13 @@ class RulePagesMixin(OwnPagesMixin):
     @own_page("explain/", needs="view")
     def explain(self, request: HttpRequest) -> HttpResponse:
         """Explain one decision; the question is in the address, so that it can be sent on."""
-        asked = set(request.GET) & set(QuestionForm.base_fields)
-        is_whole = asked == set(QuestionForm.base_fields)
+        needed = {name for name, field in QuestionForm.base_fields.items() if field.required}
+        is_whole = needed <= set(request.GET)
         form = QuestionForm(request.GET if is_whole else None, initial=request.GET.dict())
         explanation = None
         if form.is_valid():
-            explanation = explain(**form.cleaned_data)
+            question = dict(form.cleaned_data)
+            explanation = explain(now=question.pop("at"), **question)
         step = _next_step(request, explanation) if explanation is not None else None
         return self.page(
             request,

@@ -7,6 +7,7 @@ within it: what a trial says is what will be.
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -74,10 +75,12 @@ class Consequences:
 
 
 class DecisionsBefore:
-    """The answers and the assertions before a change, for comparison."""
+    """The answers and the assertions before a change, now or at another moment, to compare."""
 
-    def __init__(self, requests: Mapping[Request, int] | None = None) -> None:
-        self._now = timezone.now()
+    def __init__(
+        self, requests: Mapping[Request, int] | None = None, *, now: datetime | None = None
+    ) -> None:
+        self._now = now or timezone.now()
         self._requests = known_requests() if requests is None else requests
         self._decisions = decide_many(self._requests, now=self._now)
         self._assertions = assertions.saved()
@@ -114,10 +117,15 @@ def watch(*, only_assertions: bool = False) -> Callable[[], Consequences]:
     return DecisionsBefore({} if only_assertions else None).compare
 
 
-def consequences_of(change: Change, requests: Mapping[Request, int] | None = None) -> Consequences:
-    """Make a change, compare, undo the change; without `requests`, for those that are known."""
+def consequences_of(
+    change: Change, requests: Mapping[Request, int] | None = None, *, now: datetime | None = None
+) -> Consequences:
+    """Make a change, compare, undo the change; without `requests`, for those that are known.
+
+    `now` is the moment whose answers are compared, if it is another one.
+    """
     with transaction.atomic():
-        before = DecisionsBefore(requests)
+        before = DecisionsBefore(requests, now=now)
         change()
         found = before.compare()
         transaction.set_rollback(True)

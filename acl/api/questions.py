@@ -23,6 +23,7 @@ from devices.api.base.serializers import (
     BooleanField,
     CharField,
     ChoiceField,
+    DateTimeField,
     IntegerField,
     ListField,
     RowField,
@@ -34,6 +35,7 @@ from devices.values.addresses import AddressError
 
 VIEW = "acl.view_commandpermission"
 MAX_ADDRESS = 1000  # characters, percent signs included
+AT = "The moment that is asked about, by the rules and devices as they are; now unless given."
 
 
 class AddressField(CharField):
@@ -63,6 +65,7 @@ class QuestionsSerializer(Serializer):
     """Questions, answered in their order."""
 
     requests = ListField(child=QuestionSerializer(), max_length=MAX_REQUESTS)
+    at = DateTimeField(required=False, help_text=AT)
 
 
 class AskedSerializer(Serializer):
@@ -103,12 +106,13 @@ class DecideView(QuestionView):
         operation_id="decide", request=QuestionsSerializer, responses=DecisionsSerializer
     )
     def post(self, request: HttpRequest) -> Response:
-        """Decide whether commands may pass, as the machine endpoints would now.
+        """Decide whether commands may pass, as the machine endpoints would now, or at a moment.
 
         Up to 1,000 questions in a request; nothing is written into the journal.
         """
-        asked = [Request(**one) for one in self.asked(QuestionsSerializer)["requests"]]
-        decided = zip(asked, decide_many(asked), strict=True)
+        said = self.asked(QuestionsSerializer)
+        asked = [Request(**one) for one in said["requests"]]
+        decided = zip(asked, decide_many(asked, now=said.get("at")), strict=True)
         return Response({"results": [one.answered(decision) for one, decision in decided]})
 
 
@@ -120,9 +124,26 @@ class PartSerializer(Serializer):
     standing = ChoiceField(choices=Standing.choices)
 
 
-class ExplanationSerializer(DecisionSerializer):
-    """A decision with its reasons: the rule that decided is first, near misses are last."""
+class MomentOfAddressField(DateTimeField):
+    """A moment in an address, where a `+` that is not escaped means a space."""
 
+    def to_internal_value(self, value: Any) -> Any:
+        return super().to_internal_value(value.replace(" ", "+"))
+
+
+class QuestionAtSerializer(QuestionSerializer):
+    """A question, and the moment that it is about."""
+
+    at = MomentOfAddressField(required=False, help_text=AT)
+
+
+class ExplanationSerializer(DecisionSerializer):
+    """A decision with its reasons: the rule that decided is first, near misses are last.
+
+    `at` is the moment that was asked about, or null: it was now.
+    """
+
+    at = DateTimeField(allow_null=True)
     source_groups = ListField(child=CharField())
     destination_groups = ListField(child=CharField())
     rules = PartSerializer(many=True)
@@ -132,21 +153,24 @@ class ExplainView(QuestionView):
     """Explain."""
 
     permissions = {"get": (VIEW,)}
-    parameters = {"get": ("source", "destination", "command")}
+    parameters = {"get": ("source", "destination", "command", "at")}
 
     @extend_schema(
-        operation_id="explain", parameters=[QuestionSerializer], responses=ExplanationSerializer
+        operation_id="explain",
+        parameters=[QuestionAtSerializer],
+        responses=ExplanationSerializer,
     )
     def get(self, request: HttpRequest) -> Response:
         """Explain why a command may pass or not.
 
         Names the rules that took part, and those that would match but for one thing.
         """
-        question = QuestionSerializer(data=request.query_params.dict())
+        question = QuestionAtSerializer(data=request.query_params.dict())
         if not question.is_valid():
             name, errors = next(iter(question.errors.items()))
             raise ParameterError(str(name), errors[0])
-        return Response(explain(**question.validated_data).as_document())
+        asked = dict(question.validated_data)
+        return Response(explain(now=asked.pop("at", None), **asked).as_document())
 
 
 class Change(TextChoices):
@@ -175,6 +199,7 @@ class ChangeSerializer(Serializer):
         max_length=MAX_REQUESTS,
         help_text="Without any: what was asked of late, and what the assertions are about.",
     )
+    at = DateTimeField(required=False, help_text=AT)
 
 
 class TurnedSerializer(AskedSerializer):
@@ -209,7 +234,9 @@ class WhatIfView(QuestionView):
         """
         said = self.asked(ChangeSerializer)
         requests = {Request(**one): 0 for one in said["requests"]} if "requests" in said else None
-        return Response(what_if.consequences_of(self._tried(request, said), requests).as_json())
+        change = self._tried(request, said)
+        found = what_if.consequences_of(change, requests, now=said.get("at"))
+        return Response(found.as_json())
 
     def _tried(self, request: HttpRequest, said: dict[str, Any]) -> Callable[[], object]:
         kind = Change(said["change"])

@@ -19,6 +19,7 @@ from acl.engine.decisions import Decision, Keys, Reason, Request
 from acl.models.command_permission import CommandPermission, DestinationKind, Effect, RuleState
 from devices.database.statements import answered
 from devices.models import DeviceGroup
+from devices.values.moments import written
 from devices.values.text import isolated
 
 MAX_NEAR_MISSES = 10  # of each sort: a page is read by people
@@ -86,13 +87,17 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision with its reasons: `parts` begins with the rule that decided, if one did."""
+    """A decision with its reasons: `parts` begins with the rule that decided, if one did.
+
+    `at` is the moment that was asked about, by the rules and devices as they are; None: now.
+    """
 
     request: Request
     decision: Decision
     parts: tuple[Part, ...]
     source_groups: tuple[str, ...] = ()
     destination_groups: tuple[str, ...] = ()
+    at: datetime | None = None
 
     @property
     def decider(self) -> CommandPermission | None:
@@ -112,6 +117,8 @@ class Explanation:
         """Return the explanation as text, the answer first."""
         answer = _("allowed") if self.decision.allowed else _("denied")
         found = [str(self.request), f"{answer}: {self.decision.text}"]
+        if self.at is not None:
+            found.append(_("at %s, by the rules and devices as they are now") % written(self.at))
         for heading, groups in (
             (_("groups of the sender"), self.source_groups),
             (_("groups of the receiver"), self.destination_groups),
@@ -130,6 +137,7 @@ class Explanation:
     def as_document(self) -> dict[str, Any]:
         return {
             **self.request.answered(self.decision),
+            "at": None if self.at is None else written(self.at),
             "source_groups": list(self.source_groups),
             "destination_groups": list(self.destination_groups),
             "rules": [
@@ -151,7 +159,7 @@ def explain(
 
     A constant number of statements.
     """
-    request, now = Request(source, destination, command), now or timezone.now()
+    request, at, now = Request(source, destination, command), now, now or timezone.now()
     decision = decisions.decide_many([request], now=now, using=using)[0]
     candidates = patterns.candidates(request.command)
     context = answered(decisions.find_context([request], [candidates]), using=using)
@@ -167,7 +175,7 @@ def explain(
             Request(request.destination, request.source, request.command), candidates
         )
         parts = (*_matching(keys, decision, now, using), *_near(keys, back, now, using))
-    return Explanation(request, decision, parts, *groups)
+    return Explanation(request, decision, parts, *groups, at=at)
 
 
 def _at(keys: Keys) -> Q:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from acl.models import Assertion, CommandPermission
 from devices.models import Device
@@ -37,6 +38,9 @@ def test_rules_are_listed_by_what_they_name(rule: int, make_group: Any) -> None:
 # What breaks the assertion, each as a command.
 BREAKING = [
     ("delete_rule", "{rule}"),
+    ("change_rule", "{rule}", "--disable"),
+    ("change_rule", "{rule}", "--valid-until", "2001-01-01"),
+    ("change_rule", "{rule}", "--valid-from", "2126-01-01"),
     ("disable_device", "lamp"),
     ("delete_device", "hub"),
     ("remove_from_group", "lab", "lamp"),
@@ -44,15 +48,85 @@ BREAKING = [
 ]
 
 
-@pytest.mark.parametrize("words", BREAKING, ids=[words[0] for words in BREAKING])
+@pytest.mark.parametrize("words", BREAKING, ids=[words[0] + words[-1] for words in BREAKING])
 def test_a_change_that_breaks_an_assertion_is_refused(words: tuple[str, ...], rule: int) -> None:
     words = tuple(word.format(rule=rule) for word in words)
-    before = Device.objects.enabled().count(), CommandPermission.objects.count()
+    now = timezone.now()
+    in_force = CommandPermission.objects.in_force_at(now)
+    before = Device.objects.enabled().count(), in_force.count()
     _printed, complaint = run(*words, code=1)
     assert "This breaks an assertion: lamp may /v1/Config.Get hub" in complaint
-    assert (Device.objects.enabled().count(), CommandPermission.objects.count()) == before
+    assert (Device.objects.enabled().count(), in_force.count()) == before
     _printed, complaint = run(*words, "--break-assertions")
     assert "warning: an assertion does not hold any more" in complaint
+
+
+def test_a_rule_is_changed_by_its_number(rule: int, make_rule: Any) -> None:
+    other = make_rule("everyone", "everyone", "/v1/Sys.*").pk
+    several = answer("change_rule", str(rule), str(other), "--note", "", "--valid-from", "none")
+    assert several["rules"] == sorted([rule, other])
+    begin, end = "2126-01-31T12:00:00Z", "2126-02-01T00:00:00Z"
+    told = answer("change_rule", str(other), "--valid-from", begin, "--valid-until", "2126-02-01")
+    assert told["changed"] == {"valid_from": begin, "valid_until": end}
+    listed = answer("list_rules")["rules"][1]
+    assert [listed[name] for name in ("valid_from", "valid_until", "state")] == [
+        begin,
+        end,
+        "later",
+    ]
+    assert "(not valid yet)" in run("list_rules")[0]
+    row = CommandPermission.objects.get(pk=other)
+    assert row.history.first().history_change_reason == "change_rule"
+    run("change_rule", str(other), "--disable", "--reason", "a fault")
+    assert row.history.first().history_change_reason == "change_rule: a fault"
+    assert answer("list_rules")["rules"][1]["state"] == "off"
+    run("change_rule", str(other), "--enable", "--valid-from", "none", "--valid-until", "none")
+    assert answer("list_rules")["rules"][1]["state"] == "force"
+    _printed, complaint = run("change_rule", str(other), "--valid-until", "2001-01-01")
+    assert f"warning: #{other} " in complaint
+
+
+def test_a_change_of_rules_that_makes_no_sense_changes_none(rule: int) -> None:
+    said = run("change_rule", str(rule), "999", "--note", "x", code=1)[1]
+    assert said == "there is no rule #999"
+    ends = ("--valid-from", "2126-01-02", "--valid-until", "2126-01-01")
+    assert "must lie after" in run("change_rule", str(rule), *ends, code=1)[1]
+    run("change_rule", str(rule), code=2)
+    for words in (("--valid-from", ""), ("--valid-from", "soon"), ("--enable", "--disable")):
+        run("change_rule", str(rule), *words, code=1)
+    row = CommandPermission.objects.get(pk=rule)
+    assert (row.note, row.valid_from, row.valid_until) == ("", None, None)
+
+
+def test_command_sets_are_kept(rule: int) -> None:
+    made = answer("create_command_set", "reading", "/v1/Config.Get", "/v1/Sys.*")
+    assert made["commands"] == ["/v1/Config.Get", "/v1/Sys.*"]
+    run("permit", "--source", "lamp", "--destination", "hub", "--command", "set:reading")
+    run("delete_rule", str(rule))  # the set allows it, too
+    _printed, complaint = run("change_command_set", "reading", "--remove", "/v1/Config.Get", code=1)
+    assert "This breaks an assertion" in complaint
+    changed = answer(
+        *("change_command_set", "reading", "--name", "looking", "--description", "x"),
+        *("--add", "/v1/A.Get", "--add", "/v1/B.Get", "--remove", "/v1/Sys.*"),
+    )
+    assert changed == {
+        "set": "looking",
+        "description": "x",
+        "commands": ["/v1/A.Get", "/v1/B.Get", "/v1/Config.Get"],
+    }
+    assert answer("list_command_sets")["sets"] == [changed]
+    assert run("list_command_sets")[0] == "looking: /v1/A.Get, /v1/B.Get, /v1/Config.Get\n"
+    assert "is in use by #" in run("delete_command_set", "looking", code=1)[1]
+    for words in (("--add", "no command"), ("--remove", "/v1/C.Get"), ("--name", "x" * 101)):
+        run("change_command_set", "looking", "--description", "y", *words, code=1)
+    assert answer("list_command_sets")["sets"] == [changed]
+    run("change_command_set", "looking", code=2)
+    run("change_command_set", "nothing", "--name", "x", code=1)
+    run("create_command_set", "looking", code=1)
+    run("create_command_set", "wrong", "/v1/*/x", code=1)
+    run("create_command_set", "empty")
+    run("delete_command_set", "empty")
+    assert run("list_command_sets")[0].count("\n") == 1
 
 
 def test_rules_are_deleted_together_or_not_at_all(rule: int) -> None:

@@ -46,7 +46,9 @@ def test_permit_adds_the_rule_that_it_was_told(
         make_device(identifier)
     make_group("field ops")
     make_set("reading", "/v1/Config.Get")
-    permit(source, destination, command, "--deny", "--note", "because", "--json")
+    begin, end = "2126-01-31T12:00:00Z", "2126-02-01T00:00:00Z"
+    window = ("--valid-from", "2126-01-31T14:00+02:00", "--valid-until", "2126-02-01")
+    permit(source, destination, command, "--deny", "--note", "because", *window, "--json")
     rule = CommandPermission.objects.named().get()
     assert json.loads(capsys.readouterr().out) == {
         "rule": rule.pk,
@@ -54,6 +56,8 @@ def test_permit_adds_the_rule_that_it_was_told(
         "source": source,
         "destination": destination,
         "command": command,
+        "valid_from": begin,
+        "valid_until": end,
     }
     assert rule.notation == f"deny {source} → {destination}: {command}"
     assert rule.note == "because"

@@ -19,7 +19,7 @@ from authsite.models import ApiToken
 from devices.authentication import authenticate
 from devices.history import ChangeType, history_of
 from devices.management.base import RegistryCommand, duration, moment
-from devices.models import Certificate, Device, PreSharedKey
+from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from tests.support import pki
 
 Factory = Callable[..., Device]
@@ -356,6 +356,28 @@ def test_groups_are_kept(make_device: Factory) -> None:
     run("delete_group", "lab", code=1)
 
 
+def test_a_group_is_renamed_moved_and_described(db: None) -> None:
+    for words in (["site"], ["lab", "--within", "site"], ["yard"]):
+        run("create_group", *words)
+    told = answer("change_group", "lab", "--name", "laboratory", "--within", "yard")
+    assert told == {"group": "laboratory", "changed": {"name": "laboratory", "within": "yard"}}
+    run("change_group", "yard", "--description", "outside", "--reason", "a plan")
+    row = DeviceGroup.objects.get(name="yard")
+    assert row.history.first().history_change_reason == "change_group: a plan"
+    assert "within itself" in run("change_group", "yard", "--within", "laboratory", code=1)[1]
+    for wrong in (
+        ["nowhere", "--top"],
+        ["yard", "--within", "nowhere"],
+        ["yard", "--name", "site"],
+    ):
+        run("change_group", *wrong, code=1)
+    run("change_group", "yard", code=2)
+    run("change_group", "yard", "--top", "--within", "site", code=1)
+    run("change_group", "laboratory", "--top")
+    places = {one["group"]: one["within"] for one in answer("list_groups")["groups"]}
+    assert places == {"laboratory": None, "site": None, "yard": None}
+
+
 def test_trust_anchors_are_listed_and_switched(db: None, tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text(pki.authority("Factory").pem)
@@ -470,6 +492,9 @@ def test_a_signal_ends_a_command_as_an_error_does(
         ("deliver", "--seconds", "0"),
         ("migrate", "--lock-timeout", "-1"),
         ("create_group", " "),
+        ("change_group", "lab", "--name", ""),
+        ("change_group", "lab", "--within", ""),
+        ("change_command_set", "lab", "--name", " "),
         ("disable_user", "kim", "--hand-to", ""),
         ("end_sessions", "sensor", "--server", ""),
         ("end_token", "--owner", ""),

@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from acl.engine.explanations import explain
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, moment
 from devices.models import Device
 from devices.values.addresses import AddressError
 
@@ -15,6 +15,12 @@ class Command(RegistryCommand):
         parser.add_argument("src", help="the sender's ID; an address names its ID")
         parser.add_argument("dst", help="the receiver's ID; an address names its ID")
         parser.add_argument("cmd", help="the command, such as /v1/Config.Get")
+        parser.add_argument(
+            "--at",
+            type=moment,
+            metavar="TIME",
+            help="which of today's rules would count then (ISO 8601; UTC unless it says otherwise)",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the explanation; exit with 1 where the command is denied."""
@@ -22,7 +28,7 @@ class Command(RegistryCommand):
             source, destination = map(Device.objects.id_of, (options["src"], options["dst"]))
         except AddressError as error:
             raise CommandError(str(error), returncode=2) from error
-        explanation = explain(source, destination, options["cmd"])
+        explanation = explain(source, destination, options["cmd"], now=options["at"])
         self.answer(
             options,
             "\n".join(explanation.lines()),

@@ -2,8 +2,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 from django.db.models import Q
+from django.utils import timezone
 
 from acl.models import CommandPermission
+from acl.models.command_permission import RuleState
 from devices.management.base import RegistryCommand, fields_of, named
 
 
@@ -41,8 +43,13 @@ class Command(RegistryCommand):
             }
             for rule in found
         ]
+        now = timezone.now()
+        states = [rule.state_at(now) for rule in found]
+        for document, state in zip(documents, states, strict=True):
+            document["state"] = state
         lines = [
-            f"#{rule.pk} {rule.notation}" + ("" if rule.enabled else "  (switched off)")
-            for rule in found
+            f"#{rule.pk} {rule.notation}"
+            + ("" if state is RuleState.IN_FORCE else f"  ({state.label.lower()})")
+            for rule, state in zip(found, states, strict=True)
         ]
         self.answer(options, "\n".join(lines) or "No rule.", {"rules": documents})

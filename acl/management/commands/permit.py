@@ -9,7 +9,7 @@ from acl.analysis.lint import lint_saved
 from acl.models import CommandPermission
 from acl.models.command_permission import Effect
 from acl.notation import read_rule
-from devices.management.base import ChangeCommand
+from devices.management.base import ChangeCommand, fields_of, moment
 
 
 class Command(ChangeCommand):
@@ -26,6 +26,12 @@ class Command(ChangeCommand):
         parser.add_argument("--destination", required=True, metavar="Y", help="who receives")
         parser.add_argument("--command", required=True, metavar="PATTERN", help="what is sent")
         parser.add_argument("--deny", action="store_true", help="deny it instead of allowing it")
+        parser.add_argument(
+            "--valid-from", type=moment, metavar="TIME", help="decides from then on (ISO 8601)"
+        )
+        parser.add_argument(
+            "--valid-until", type=moment, metavar="TIME", help="decides until then (ISO 8601)"
+        )
         parser.add_argument("--note", default="", metavar="N", help="why the rule exists")
         # The name of --break-assertions before assertions were called so everywhere.
         parser.add_argument(
@@ -38,7 +44,7 @@ class Command(ChangeCommand):
             destination=options["destination"],
             command=options["command"],
             effect=Effect.DENY if options["deny"] else Effect.ALLOW,
-            note=options["note"],
+            **{name: options[name] for name in ("valid_from", "valid_until", "note")},
         )
         rule.full_clean()
         existing = CommandPermission.objects.like(rule).order_by("pk").first()
@@ -59,5 +65,6 @@ class Command(ChangeCommand):
                 "source": rule.source_text,
                 "destination": rule.destination_text,
                 "command": rule.command_text,
+                **fields_of(rule, "valid_from", "valid_until"),
             },
         )

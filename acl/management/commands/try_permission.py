@@ -6,7 +6,7 @@ from acl.analysis import what_if
 from acl.models import CommandPermission
 from acl.models.command_permission import Effect
 from acl.notation import read_rule
-from devices.management.base import RegistryCommand, named, number
+from devices.management.base import RegistryCommand, moment, named, number
 
 
 class Command(RegistryCommand):
@@ -26,12 +26,15 @@ class Command(RegistryCommand):
             "--remove", type=number, metavar="RULE", help="a rule's number: drop it"
         )
         parser.add_argument("--requests", type=named, metavar="FILE", help="more requests to try")
+        parser.add_argument(
+            "--at", type=moment, metavar="TIME", help="compare the answers of then, not of now"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         change = self._change(options)
         lines = self.text(options["requests"]).splitlines() if options["requests"] else []
         requests = what_if.read_requests(lines) | what_if.known_requests()
-        consequences = what_if.consequences_of(change, requests)
+        consequences = what_if.consequences_of(change, requests, now=options["at"])
         changed_decisions, broken = consequences.changed_decisions, consequences.broken
         self.answer(
             options,

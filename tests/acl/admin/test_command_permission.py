@@ -1,6 +1,7 @@
 """The admin: rules are kept, tried, explained and reported on; nothing typed is lost."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -147,6 +148,31 @@ def test_the_page_that_explains(staff: Any, make_device: Any, make_rule: Any) ->
     assert 'value="//api.example.com/lamp"' in page
     assert "errorlist" not in page
     assert "errorlist" not in client.get(LIST + "explain/").content.decode()
+
+
+def test_the_page_that_explains_another_moment(
+    staff: Any, make_device: Any, make_rule: Any
+) -> None:
+    make_device("lamp")
+    make_rule(valid_from=datetime(2126, 1, 3, 9, tzinfo=UTC))
+    client = staff("view_commandpermission")
+    asked = {"source": "lamp", "destination": "lamp", "command": "/v1/X"}
+
+    def page(**more: str) -> str:
+        text: str = client.get(LIST + "explain/", asked | more).content.decode()
+        return text
+
+    for moment in ("2126-01-03T09:00", "2126-01-03T10:00+01:00", "2126-01-04"):
+        assert "<strong>Allowed</strong>" in page(at=moment)
+    assert 'name="at" value="2126-01-03T09:00"' in page(at="2126-01-03T10:00:00+01:00")
+    assert 'datetime="2126-01-03T09:00:00Z"' in page(at="2126-01-03T09:00")
+    for now in ({}, {"at": ""}):
+        assert "<strong>Denied</strong>" in page(**now)
+        assert "rules and devices as they are now.</p>" not in page(**now)
+    for wrong in ("tomorrow", "2126-02-30T09:00", "9" * 500):
+        refused = page(at=wrong)
+        assert "errorlist" in refused
+        assert "verdict" not in refused
 
 
 def test_the_report_page(staff: Any, make_device: Any, make_rule: Any) -> None:

@@ -1,6 +1,7 @@
 """Questions about the rules over the API, and permissions as code."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -64,6 +65,28 @@ def test_explains_a_decision_with_near_misses(api: APIClient, rule: CommandPermi
     short = api.get("/api/v1/explain", {"source": SENDER, "destination": RECEIVER})
     assert (short.status_code, short.json()["errors"][0]["parameter"]) == (400, "command")
     assert api.get("/api/v1/explain", {**asked("/v1/X"), "more": "1"}).status_code == 400
+
+
+def test_answers_for_another_moment(api: APIClient, make_device: Make, make_rule: Make) -> None:
+    begin = datetime(2126, 1, 3, 9, tzinfo=UTC)
+    made = make_rule(make_device(SENDER), make_device(RECEIVER), "/v1/X", valid_from=begin)
+    later, before = "2126-01-03T10:00:00+01:00", "2126-01-03T08:59:59Z"
+    question = asked("/v1/X")
+    for moment, allowed in ((None, False), (before, False), (later, True)):
+        at = {} if moment is None else {"at": moment}
+        told = api.get("/api/v1/explain", {**question, **at}).data
+        assert (told["allowed"], told["rules"][0]["rule"]) == (allowed, made.pk)
+        decided = post(api, "decide", {"requests": [question], **at}).data["results"]
+        assert [one["allowed"] for one in decided] == [allowed]
+        tried = {"change": "delete", "id": made.pk, "requests": [question], **at}
+        assert post(api, "what-if", tried).data["changed_decisions_total"] == int(allowed)
+    path = f"/api/v1/explain?source={SENDER}&destination={RECEIVER}&command=/v1/X&at="
+    assert api.get(path + later).data["at"] == "2126-01-03T09:00:00Z"  # its + is not escaped
+    for wrong in ("", "tomorrow", "2126-01-03", "2126-02-30T00:00:00Z", "9" * 500):
+        refused = api.get(path + wrong)
+        assert (refused.status_code, refused.json()["errors"][0]["parameter"]) == (400, "at")
+    refused = post(api, "decide", {"requests": [question], "at": 7})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (400, "#/at")
 
 
 @pytest.mark.parametrize(

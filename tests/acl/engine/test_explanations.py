@@ -1,7 +1,7 @@
 """Explanations: the decision, who took part, who nearly did, and how it is rendered."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -37,6 +37,31 @@ def test_every_rule_has_its_standing(make_device: Any, make_group: Any, make_rul
     make_rule(lamp, other, "/v1/Sys.*")
     assert standings("lamp", "hub", COMMAND) == expected
     assert explain("lamp", "hub", COMMAND).parts[0].standing is Standing.DECIDED
+
+
+def test_another_moment_has_the_rules_of_then(
+    make_device: Any, make_rule: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lamp, hub = make_device("lamp"), make_device("hub")
+    begin, end = (datetime(2126, 1, day, 9, tzinfo=UTC) for day in (3, 5))
+    made = make_rule(lamp, hub, COMMAND, valid_from=begin, valid_until=end)
+    for moment, standing in (
+        (begin - timedelta(microseconds=1), Standing.NOT_YET),
+        (begin, Standing.DECIDED),
+        (end, Standing.EXPIRED),
+    ):
+        told = explain("lamp", "hub", COMMAND, now=moment)
+        assert [part.standing for part in told.parts] == [standing]
+        assert told.decision.allowed is (standing is Standing.DECIDED)
+    assert explain("lamp", "hub", COMMAND).as_document()["at"] is None
+    call_command("explain", "lamp", "hub", COMMAND, "--at", "2126-01-04")
+    printed = capsys.readouterr().out
+    assert "at 2126-01-04T00:00:00Z, by the rules and devices as they are now" in printed
+    call_command("explain", "lamp", "hub", COMMAND, "--at", "2126-01-03T11:00+02:00", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rule"], told["at"]) == (made.pk, "2126-01-03T09:00:00Z")
+    with pytest.raises(CommandError, match="no time such as"):
+        call_command("explain", "lamp", "hub", COMMAND, "--at", "tomorrow")
 
 
 def test_a_near_miss_says_in_words_what_the_receiver_would_have_to_be(

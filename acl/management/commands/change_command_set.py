@@ -1,0 +1,45 @@
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError, CommandParser
+
+from acl.management.sets import command_set, described
+from devices.management.base import ChangeCommand, named
+
+
+class Command(ChangeCommand):
+    help = "Rename a command set, describe it, or add and remove commands. Its rules follow."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("set", type=named, help="the set's name")
+        parser.add_argument("--name", type=named, metavar="NEW", help="what it is called then")
+        parser.add_argument("--description", help="any text")
+        for verb in ("add", "remove"):
+            parser.add_argument(
+                f"--{verb}",
+                action="append",
+                default=[],
+                metavar="COMMAND",
+                help="a command or a pattern; may be given again",
+            )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        fields = {
+            name: options[name] for name in ("name", "description") if options[name] is not None
+        }
+        if not (fields or options["add"] or options["remove"]):
+            raise CommandError("nothing to change: see --help", returncode=2)
+        row = command_set(options["set"])
+        for name, value in fields.items():
+            setattr(row, name, value)
+        row.full_clean()
+        with self.change(options):
+            if fields:
+                row.save(update_fields=[*fields])
+            has = {one.pattern for one in row.patterns.all()}
+            for pattern in options["remove"]:
+                if pattern not in has:
+                    raise ValidationError(f"“{pattern}” is not in the set")
+            row.replace_commands((has - {*options["remove"]}) | {*options["add"]})
+        self.answer(options, f"Changed the command set {row.name}.", described(row))

@@ -1,0 +1,76 @@
+from argparse import ArgumentTypeError
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from acl.analysis.lint import lint_saved
+from acl.models import CommandPermission
+from devices.management.base import ChangeCommand, moment, number
+
+NONE = "none"  # a text that is no moment: an empty one is what a script's unset variable leaves
+
+
+def moment_or_none(text: str) -> datetime | None:
+    """Return the moment that a text means; None for the word that takes a bound away."""
+    try:
+        return None if text == NONE else moment(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{error}, or {NONE}") from None
+
+
+class Command(ChangeCommand):
+    help = (
+        "Switch rules on or off, or change when they decide, by their numbers, as list_rules and\n"
+        "permit print them: all of them, or none. Whom a rule is about is changed in the admin\n"
+        "or with import_permissions; or delete it, and permit another."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("rules", nargs="+", type=number, metavar="rule", help="a rule's number")
+        switch = parser.add_mutually_exclusive_group()
+        switch.add_argument("--enable", action="store_true", help="let them decide")
+        switch.add_argument(
+            "--disable", action="store_true", help="they decide nothing from the next request on"
+        )
+        for end, what in (("from", "decide from then on"), ("until", "decide until then")):
+            parser.add_argument(
+                f"--valid-{end}",
+                type=moment_or_none,
+                default=...,
+                metavar="TIME",
+                help=f"{what} (ISO 8601); {NONE}: without this bound",
+            )
+        parser.add_argument("--note", metavar="N", help="why they exist")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        changed: dict[str, Any] = {}
+        if options["enable"] or options["disable"]:
+            changed["enabled"] = options["enable"]
+        for name in ("valid_from", "valid_until"):
+            if options[name] is not ...:
+                changed[name] = options[name]
+        if options["note"] is not None:
+            changed["note"] = options["note"]
+        if not changed:
+            raise CommandError("nothing to change: see --help", returncode=2)
+        wanted = sorted(set(options["rules"]))
+        with self.change(options):
+            rows = CommandPermission.objects.named().select_for_update(of=("self",), no_key=True)
+            rules = rows.in_bulk(wanted)
+            for pk in wanted:
+                if pk not in rules:
+                    raise CommandError(f"there is no rule #{pk}", returncode=1)
+                for name, value in changed.items():
+                    setattr(rules[pk], name, value)
+                rules[pk].full_clean()
+                rules[pk].save(update_fields=[*changed, "updated"])
+        for rule in rules.values():
+            for finding in lint_saved(rule):
+                self.stderr.write(f"warning: #{rule.pk} {finding.text}")
+        self.answer(
+            options,
+            "\n".join(f"Changed #{pk} {rules[pk].notation}" for pk in wanted),
+            {"rules": wanted, "changed": changed},
+        )

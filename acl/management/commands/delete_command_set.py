@@ -1,0 +1,25 @@
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db.models import ProtectedError
+
+from acl.management.sets import command_set
+from devices.management.base import ChangeCommand
+
+
+class Command(ChangeCommand):
+    help = "Delete a command set. One that a rule names is refused."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("set", help="the set's name")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        row = command_set(options["set"])
+        try:
+            with self.change(options):
+                row.delete()
+        except ProtectedError as error:
+            rules = ", ".join(sorted(f"#{one.pk}" for one in error.protected_objects))
+            raise CommandError(f"{row.name} is in use by {rules}", returncode=1) from error
+        self.answer(options, f"Deleted the command set {row.name}.", {"set": row.name})

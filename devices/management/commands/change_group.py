@@ -1,0 +1,42 @@
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from devices.management.base import ChangeCommand, named
+
+
+class Command(ChangeCommand):
+    help = "Rename a group, move it with all that lies in it, or describe it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("group", type=named, help="the group's name")
+        parser.add_argument("--name", type=named, metavar="NEW", help="what it is called then")
+        place = parser.add_mutually_exclusive_group()
+        place.add_argument(
+            "--within", type=named, metavar="GROUP", help="an existing group that it lies in then"
+        )
+        place.add_argument("--top", action="store_true", help="it lies in no group then")
+        parser.add_argument("--description", help="any text")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        changed = {
+            name: options[name] for name in ("name", "description") if options[name] is not None
+        }
+        moves = options["top"] or options["within"] is not None
+        if not (changed or moves):
+            raise CommandError("nothing to change: see --help", returncode=2)
+        group = self.group(options["group"])
+        for name, value in changed.items():
+            setattr(group, name, value)
+        if moves:
+            group.parent = None if options["top"] else self.group(options["within"])
+            changed["within"] = options["within"]
+        group.full_clean()
+        with self.change(options):
+            group.save(update_fields=["parent" if name == "within" else name for name in changed])
+        self.answer(
+            options,
+            f"Changed {', '.join(changed)} of {options['group']}.",
+            {"group": group.name, "changed": changed},
+        )
