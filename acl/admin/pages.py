@@ -70,7 +70,7 @@ class MomentOfAddressField(forms.CharField):
         return (self._read(value) or value) if isinstance(value, str) else value
 
     @staticmethod
-    def _read(text: str) -> datetime | None:
+    def _read(text: str | None) -> datetime | None:
         return parse_moment(text.replace(" ", "+"), zone=UTC) if text else None
 
 

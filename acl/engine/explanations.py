@@ -167,7 +167,9 @@ def explain(
     held = [entity.groups if entity else set() for entity in ends]
     names = DeviceGroup.objects.using(using).filter(pk__in=held[0] | held[1])
     named = dict(names.values_list("pk", "name"))  # without those that have just been deleted
-    groups = [tuple(sorted(named[pk] for pk in held_by & named.keys())) for held_by in held]
+    source_groups, destination_groups = (
+        tuple(sorted(named[pk] for pk in held_by & named.keys())) for held_by in held
+    )
     parts: tuple[Part, ...] = ()
     if None not in ends and candidates:
         keys = context.keys(request, candidates)
@@ -175,7 +177,7 @@ def explain(
             Request(request.destination, request.source, request.command), candidates
         )
         parts = (*_matching(keys, decision, now, using), *_near(keys, back, now, using))
-    return Explanation(request, decision, parts, *groups, at=at)
+    return Explanation(request, decision, parts, source_groups, destination_groups, at)
 
 
 def _at(keys: Keys) -> Q:

@@ -5,11 +5,13 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
+from django import forms
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django_filters import ChoiceFilter
+from django_filters import ChoiceFilter, Filter
 from django_filters.rest_framework import FilterSet
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied, Throttled
@@ -40,7 +42,7 @@ from devices.api.credentials import (
     make_key,
 )
 from devices.credentials import throttle, x509
-from devices.models import Certificate, Device, PreSharedKey
+from devices.models import AttributeDefinition, Certificate, Device, PreSharedKey
 from devices.models.credentials.state import revoke_credentials
 from devices.transfer.exporting import streamed, values_of
 from devices.trying import PERMISSION, try_credentials
@@ -164,6 +166,26 @@ class RevokedSerializer(Serializer):
     certificates = IntegerField()
 
 
+class AttributesFormField(forms.CharField):
+    """Attributes that have a type, as a JSON object."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return each definition with the value; raises ValidationError where one has no type."""
+        text = super().to_python(value)
+        found = {}
+        with AttributeDefinition.objects.read_once():
+            for name, said in attributes.parse(text or "{}").items():
+                definition = AttributeDefinition.objects.named(name)
+                definition.check_value(said)
+                found[definition] = said
+        return found
+
+
+@extend_schema_field(OpenApiTypes.STR)
+class AttributesFilter(Filter):
+    field_class = AttributesFormField
+
+
 class DeviceFilters(FilterSet):
     identifier = CharFilter()
     identifier_prefix = CharFilter(field_name="identifier", lookup_expr="startswith")
@@ -175,6 +197,17 @@ class DeviceFilters(FilterSet):
         method="in_group_or_below",
         help_text="Devices in this group or in one that lies in it, at any depth.",
     )
+
+    attributes = AttributesFilter(
+        method="with_attributes",
+        help_text='Their attributes have these values: a JSON object such as {"line": 7}, of '
+        "attributes that have a type.",
+    )
+
+    def with_attributes(self, devices: Any, _name: str, wanted: dict[Any, Any]) -> Any:
+        for definition, value in wanted.items():
+            devices = definition.holding(devices, value)
+        return devices
 
     def in_group_or_below(self, devices: Any, _name: str, key: int) -> Any:
         return devices.in_group_or_below(key)

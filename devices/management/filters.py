@@ -5,16 +5,18 @@ A condition that names what is not there is refused: nothing found would look li
 
 import re
 from argparse import ArgumentTypeError
+from contextlib import suppress
 from typing import Any
 
 from django.core.exceptions import FieldError, ValidationError
 from django.core.management.base import CommandError, CommandParser
 
 from devices.management.base import moment
-from devices.models import Device, DeviceGroup
+from devices.models import AttributeDefinition, Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
 
 FILTERS = ("identifier", "kind", "name", "description", "groups", "enabled", "created", "last_seen")
+ATTRIBUTES = "attributes"  # with the name of one that has a type, in place of a lookup
 NO_FILTER = (ArgumentTypeError, FieldError, TypeError, ValidationError, ValueError, re.error)
 OR_BELOW = "or_below"  # of groups: in the group of this name, or in one that lies in it
 # Look-ups that name something; the others are patterns and bounds.
@@ -29,7 +31,8 @@ def add_filter(parser: CommandParser) -> None:
         metavar="KEY=VALUE",
         help=f"only such devices; KEY is one of {', '.join(FILTERS)}, "
         "with a lookup such as __startswith, __icontains or __lt if wanted; "
-        "groups__or_below=NAME also finds those in the groups that lie in it",
+        "groups__or_below=NAME also finds those in the groups that lie in it, and "
+        f"{ATTRIBUTES}__NAME=VALUE those with that value of an attribute that has a type",
     )
 
 
@@ -42,6 +45,9 @@ def chosen(conditions: list[str]) -> DeviceQuerySet:
     for condition in conditions:
         key, equals, value = condition.partition("=")
         field, _underscores, lookup = key.partition("__")
+        if equals and lookup and field == ATTRIBUTES:
+            devices = _with_attribute(devices, condition, lookup, value)
+            continue
         if not equals or field not in FILTERS:
             raise CommandError(
                 f"“{condition}” is no filter: write KEY=VALUE, KEY one of {', '.join(FILTERS)}",
@@ -59,6 +65,21 @@ def chosen(conditions: list[str]) -> DeviceQuerySet:
         except NO_FILTER as error:
             raise CommandError(f"“{condition}” is no filter: {error}", returncode=2) from error
     return devices
+
+
+def _with_attribute(
+    devices: DeviceQuerySet, condition: str, name: str, text: str
+) -> DeviceQuerySet:
+    value: Any = text
+    try:
+        definition = AttributeDefinition.objects.named(name)
+        with suppress(ValueError, KeyError):  # of what is none, the check says so
+            value = definition.read(text)
+        definition.check_value(value)
+    except ValidationError as error:
+        raise CommandError(f"“{condition}”: {error.messages[0]}", returncode=2) from error
+    found: DeviceQuerySet = definition.holding(devices, value)
+    return found
 
 
 def _wanted(field: str, lookup: str, value: str) -> Any:

@@ -48,6 +48,15 @@ class AttributeDefinitionManager(models.Manager["AttributeDefinition"]):
         if errors := [error for _definition, error in faults(attributes, self.in_force())]:
             raise ValidationError(errors)
 
+    def named(self, name: str) -> "AttributeDefinition":
+        """Return the definition of an attribute; raises ValidationError where it has no type."""
+        known = {definition.name: definition for definition in self.in_force()}
+        if name not in known:
+            text = _("No attribute “%(name)s” has a type; those that have one: %(known)s.")
+            listed = ", ".join(sorted(known)) or "—"
+            raise ValidationError(text, params={"name": name, "known": listed})
+        return known[name]
+
 
 def faults(
     attributes: Mapping[str, Any], definitions: "Iterable[AttributeDefinition]"
@@ -170,9 +179,12 @@ class AttributeDefinition(Recorded):
     def keep(self, devices: Any, text: str) -> Any:
         """Return the devices whose attribute says so; by an index on PostgreSQL."""
         try:
-            value = self.read(text)
+            return self.holding(devices, self.read(text))
         except (ValueError, KeyError):
             return devices.none()
+
+    def holding(self, devices: Any, value: Any) -> Any:
+        """Return the devices whose attribute has this value; by an index on PostgreSQL."""
         if connection.vendor == "postgresql":
             return devices.filter(attributes__contains={self.name: value})
         # Django takes a key that is a number for a place in an array.
@@ -182,7 +194,7 @@ class AttributeDefinition(Recorded):
             **{kind: Func(*path, function="JSON_TYPE", output_field=models.CharField())}
         )
         if isinstance(value, bool):
-            return told.filter(**{kind: text})
+            return told.filter(**{kind: "true" if value else "false"})
         field, kinds = SQLITE_KINDS[type(value)]
         read = Func(*path, function="JSON_EXTRACT", output_field=field())
         return told.alias(**{said: read}).filter(**{f"{kind}__in": kinds, said: value})

@@ -1,6 +1,7 @@
 """Devices over the API: what may be sent, what comes back, and who may."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,10 +12,11 @@ from rest_framework.test import APIClient
 
 from acl.models import Assertion, CommandPermission
 from devices.api.base.idempotency import LEASE
-from devices.models import Device, IdempotentAnswer
+from devices.models import AttributeDefinition, Device, IdempotentAnswer
 from devices.models.idempotent_answer import KEPT
 from rpc.wsgi import too_busy
 from tests.devices.api.conftest import Client, account
+from tests.devices.test_commands import run
 
 pytestmark = pytest.mark.django_db
 LIST = "/api/v1/devices"
@@ -592,3 +594,44 @@ class TestIdempotency:
     def test_refuses_what_is_no_key(self, api: APIClient, key: str) -> None:
         answer = post(api, LIST, {"identifier": "one"}, **{"Idempotency-Key": key})
         assert (answer.status_code, answer.json()["code"]) == (400, "header")
+
+
+def identifiers(*conditions: str, code: int = 0) -> list[str]:
+    words = [word for one in conditions for word in ("--filter", f"attributes__{one}")]
+    printed, complaint = run("list_devices", *words, "--json", code=code)
+    return [one["identifier"] for one in json.loads(printed)["devices"]] if printed else [complaint]
+
+
+def test_commands_and_programs_filter_by_typed_attributes(
+    api: APIClient, make_device: Callable[..., Device]
+) -> None:
+    types = {"line": "number", "1": "text", "tested": "yes-no", "on": "date", "colour": "choice"}
+    for name, kind in types.items():
+        AttributeDefinition.objects.create(name=name, type=kind, choices="red\nblue")
+    said = {"line": 7, "1": "x=y", "tested": True, "on": "2027-01-31", "colour": "red"}
+    make_device("a", attributes=said)
+    make_device("b", attributes={"line": 7.5, "1": "7", "tested": False, "colour": "blue"})
+    make_device("c", attributes={"free": 7})
+
+    def listed(**wanted: Any) -> list[str]:
+        answer = api.get("/api/v1/devices", {"attributes": json.dumps(wanted)})
+        return [row["identifier"] for row in answer.data["results"]]
+
+    for name, value in said.items():
+        text = "true" if value is True else str(value)
+        assert (identifiers(f"{name}={text}"), listed(**{name: value})) == (["a"], ["a"])
+    assert (identifiers("line=7.5", "tested=false"), listed(line=7.5, tested=False)) == (
+        ["b"],
+        ["b"],
+    )
+    assert listed(line=10**30) == listed(line=7, tested=False) == []
+    assert identifiers(f"line={10**30}", code=1) == []
+    assert listed() == ["a", "b", "c"]
+    for wrong in ("free=7", "line=x", "tested=1", "colour=green", "on=31.1.2027", "line__lt=8"):
+        assert "attributes__" in identifiers(wrong, code=2)[0]
+    for refused in ('{"free": 7}', '{"line": "7"}', '{"tested": 1}', "[]", "7", "x", ""):
+        answer = api.get("/api/v1/devices", {"attributes": refused})
+        assert answer.json()["errors"][0]["parameter"] == "attributes"
+    exported = api.get("/api/v1/devices/export", {"attributes": '{"line": 7}'})
+    *_rows, last = b"".join(exported.streaming_content).splitlines()
+    assert json.loads(last) == {"complete": True, "rows": 1}
