@@ -6,9 +6,9 @@ within it: what a trial says is what will be.
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -23,25 +23,33 @@ from acl.extension_points import REQUEST_SOURCES
 from acl.models import CommandPermission
 from devices.events.kinds import Kind
 from devices.events.models import Event
+from devices.values.moments import written
 
 Change = Callable[[], object]
 
 MAX_LISTED = 100  # decisions in an answer to a program
+MAX_MOMENTS = 20  # at which rules that were changed begin
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedDecision:
-    """A request that is answered otherwise once the change is made, and how often it was made."""
+    """A request that is answered otherwise once the change is made, and how often it was made.
+
+    `begins` is when, if a rule that was changed begins later; None: at once.
+    """
 
     request: Request
     before: Decision
     after: Decision
     asked: int
+    begins: datetime | None = None
 
     def __str__(self) -> str:
         was = _("allowed") if self.before.allowed else _("denied")
         becomes = _("allowed") if self.after.allowed else _("denied")
         text = f"{self.request}: {was} → {becomes}"
+        if self.begins is not None:
+            text += f", {_from_then_on(self.begins)}"
         if self.asked:
             times = ngettext("asked %(n)d time of late", "asked %(n)d times of late", self.asked)
             text += f" ({times % {'n': self.asked}})"
@@ -67,6 +75,7 @@ class Consequences:
                     "allowed_before": changed.before.allowed,
                     "allowed": changed.after.allowed,
                     "asked": changed.asked,
+                    "begins": None if changed.begins is None else written(changed.begins),
                 }
                 for changed in self.changed_decisions[:MAX_LISTED]
             ],
@@ -80,36 +89,82 @@ class DecisionsBefore:
     def __init__(
         self, requests: Mapping[Request, int] | None = None, *, now: datetime | None = None
     ) -> None:
-        self._now = now or timezone.now()
+        self._started = timezone.now()
+        self._now = now or self._started
         self._requests = known_requests() if requests is None else requests
-        self._decisions = decide_many(self._requests, now=self._now)
         self._assertions = assertions.saved()
-        self._broken = {one.text for one in assertions.check(self._assertions, now=self._now)}
+        self._before = self._answers(self._now)
 
     def compare(self, *, records: bool = True) -> Consequences:
         """Return what has changed since, within the same transaction.
 
+        Of rules that were changed and begin later, also what changes then, against what would hold
+        then without them.
+
         Each assertion that the change breaks leaves an event, which is rolled back with the change;
         not where whoever makes the change around this one `records` it.
         """
-        broken = [
-            one
-            for one in assertions.check(self._assertions, now=self._now)
-            if one.text not in self._broken
-        ]
+        changed = self._changed(self._before, self._now)
+        broken = self._newly_broken(self._before, self._now)
+        for begins, without in self._without_later_rules().items():
+            seen = {one.request for one in changed}
+            later = self._changed(without, begins)
+            changed += [replace(one, begins=begins) for one in later if one.request not in seen]
+            known = {one.text for one in broken}
+            broken += [
+                Broken(one.text, f"{_from_then_on(begins)}: {one.why}")
+                for one in self._newly_broken(without, begins)
+                if one.text not in known
+            ]
         for one in broken if records else ():
             Event.objects.record(Kind.ASSERTION_BROKEN, asdict(one))
-        after = decide_many(self._requests, now=self._now)
-        answers = zip(self._requests.items(), self._decisions, after, strict=True)
-        return Consequences(
-            len(self._requests),
-            [
-                ChangedDecision(request, was, becomes, asked)
-                for (request, asked), was, becomes in answers
-                if was.allowed != becomes.allowed
-            ],
-            broken,
+        return Consequences(len(self._requests), changed, broken)
+
+    def _answers(self, now: datetime) -> "_Answers":
+        broken = assertions.check(self._assertions, now=now)
+        return _Answers(decide_many(self._requests, now=now), {one.text for one in broken})
+
+    def _changed(self, before: "_Answers", now: datetime) -> list[ChangedDecision]:
+        after = decide_many(self._requests, now=now)
+        answers = zip(self._requests.items(), before.decisions, after, strict=True)
+        return [
+            ChangedDecision(request, was, becomes, asked)
+            for (request, asked), was, becomes in answers
+            if was.allowed != becomes.allowed
+        ]
+
+    def _newly_broken(self, before: "_Answers", now: datetime) -> list[Broken]:
+        found = assertions.check(self._assertions, now=now)
+        return [one for one in found if one.text not in before.broken]
+
+    def _without_later_rules(self) -> "dict[datetime, _Answers]":
+        """Return what would hold without the changed rules that begin later, when they begin."""
+        if not (self._requests or self._assertions):
+            return {}
+        rows = CommandPermission.objects.enabled().filter(
+            valid_from__gt=self._now, updated__gte=self._started
         )
+        begins = dict(rows.order_by("valid_from").values_list("pk", "valid_from"))
+        moments = [moment for moment in dict.fromkeys(begins.values()) if moment is not None]
+        if not moments:
+            return {}
+        with transaction.atomic():
+            # Past the history: it is rolled back, as no more than a question.
+            CommandPermission.objects.filter(pk__in=begins).update(enabled=False)
+            found = {moment: self._answers(moment) for moment in moments[:MAX_MOMENTS]}
+            transaction.set_rollback(True)
+        return found
+
+
+class _Answers(NamedTuple):
+    """What holds at a moment: decisions in the order of the requests, assertions that do not."""
+
+    decisions: list[Decision]
+    broken: set[str]
+
+
+def _from_then_on(moment: datetime) -> str:
+    return _("from %(moment)s on") % {"moment": f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"}
 
 
 def watch(*, only_assertions: bool = False) -> Callable[[], Consequences]:

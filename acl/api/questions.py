@@ -203,11 +203,15 @@ class ChangeSerializer(Serializer):
 
 
 class TurnedSerializer(AskedSerializer):
-    """A request that would be answered otherwise; `asked` is how often it was made of late."""
+    """A request that would be answered otherwise; `asked` is how often it was made of late.
+
+    `begins` is when, if the rule begins later; null: at once.
+    """
 
     allowed_before = BooleanField()
     allowed = BooleanField()
     asked = IntegerField()
+    begins = DateTimeField(allow_null=True)
 
 
 class ConsequencesSerializer(Serializer):

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,31 @@ def test_a_trial_says_what_will_be_and_leaves_nothing(
     assert list(map(str, consequences.changed_decisions)) == ["lamp → hub: /v1/X: denied → allowed"]
     assert rule.pk is None
     assert not CommandPermission.objects.exists()
+
+
+def test_a_trial_of_a_rule_that_begins_later_says_what_will_be_then(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    begins = datetime(2126, 1, 31, tzinfo=UTC)
+    make_rule(registry["lamp"], registry["hub"], "/v2/X", valid_from=begins)  # not what is tried
+    nobody, broken_already = 'nobody outside "group:field ops" may /v1/X', "hub may /v1/Z hub"
+    for text in ("lamp may not /v1/X hub", nobody, broken_already):
+        Assertion.objects.create(text=text)
+    rule = CommandPermission(
+        source_kind="everyone", destination_kind="everyone", pattern="/v1/X", valid_from=begins
+    )
+    requests = what_if.read_requests(["lamp hub /v1/X", "lamp hub /v2/X"])
+    consequences = what_if.consequences_of(what_if.saving(rule), requests)
+    told = "lamp → hub: /v1/X: denied → allowed, from 2126-01-31 00:00 UTC on"
+    assert list(map(str, consequences.changed_decisions)) == [told]
+    assert [one["begins"] for one in consequences.as_json()["changed_decisions"]] == [
+        "2126-01-31T00:00:00Z"
+    ]
+    assert len(consequences.broken) == 2
+    assert all(one.why.startswith("from 2126-01-31 00:00 UTC on: ") for one in consequences.broken)
+    assert CommandPermission.objects.get().enabled
+    after = what_if.consequences_of(what_if.saving(rule), requests, now=begins)
+    assert [one.begins for one in after.changed_decisions] == [None]
 
 
 def test_a_trial_of_a_change_and_of_a_removal(registry: dict[str, Any], make_rule: Any) -> None:

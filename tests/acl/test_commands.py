@@ -61,6 +61,26 @@ def test_a_change_that_breaks_an_assertion_is_refused(words: tuple[str, ...], ru
     assert "warning: an assertion does not hold any more" in complaint
 
 
+def test_a_rule_that_begins_later_breaks_an_assertion_then(rule: int, make_rule: Any) -> None:
+    ends = ("--source", "everyone", "--destination", "hub", "--command", "/v1/*", "--deny")
+    later = ("--valid-from", "2126-01-31", "--valid-until", "2126-02-01")
+    text = "lamp may /v1/Config.Get hub: from 2126-01-31 00:00 UTC on: lamp → hub: a rule denies it"
+    assert text in run("permit", *ends, *later, code=1)[1]
+    assert CommandPermission.objects.count() == 1
+    assert "does not hold any more" in run("permit", *ends, *later, "--break-assertions")[1]
+    other = CommandPermission.objects.latest("pk")
+    assert list_assertions() == {"lamp may /v1/Config.Get hub": True}
+    run("create_group", "other")  # what was accepted is not asked about again
+    run("permit", "--source", "hub", "--destination", "lamp", "--command", "/v1/X", *later)
+    run("change_rule", str(other.pk), "--disable")
+    assert text in run("change_rule", str(other.pk), "--enable", code=1)[1]
+    run("change_rule", str(other.pk), "--enable", "--valid-until", "none", "--break-assertions")
+
+
+def list_assertions() -> dict[str, bool]:
+    return {one["text"]: one["holds"] for one in answer("list_assertions")["assertions"]}
+
+
 def test_a_rule_is_changed_by_its_number(rule: int, make_rule: Any) -> None:
     other = make_rule("everyone", "everyone", "/v1/Sys.*").pk
     several = answer("change_rule", str(rule), str(other), "--note", "", "--valid-from", "none")

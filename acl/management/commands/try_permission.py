@@ -6,7 +6,7 @@ from acl.analysis import what_if
 from acl.models import CommandPermission
 from acl.models.command_permission import Effect
 from acl.notation import read_rule
-from devices.management.base import RegistryCommand, moment, named, number
+from devices.management.base import RegistryCommand, fields_of, moment, named, number
 
 
 class Command(RegistryCommand):
@@ -52,7 +52,7 @@ class Command(RegistryCommand):
                         **changed.request._asdict(),
                         "before": changed.before.allowed,
                         "after": changed.after.allowed,
-                        "asked": changed.asked,
+                        **fields_of(changed, "asked", "begins"),
                     }
                     for changed in changed_decisions
                 ],

@@ -61,6 +61,21 @@ def test_what_breaks_nothing_is_done_and_what_it_turned_is_told(
     assert CommandPermission.objects.count() == 1
 
 
+def test_a_rule_that_begins_later_is_asked_about_before(
+    admin_client: Client, assertion: Assertion, make_rule: Any
+) -> None:
+    make_rule()
+    later = fields(effect="deny", valid_from_0="2126-01-31", valid_from_1="08:00")
+    page = text_of(admin_client.post(LIST + "add/", later))
+    assert ASKED in page
+    assert "lamp may /v1/X itself: from 2126-01-31 08:00 UTC on: lamp → lamp" in page
+    assert 'datetime="2126-01-31T08:00:00Z"' in page
+    assert CommandPermission.objects.count() == 1
+    page = text_of(admin_client.post(LIST + "add/", later | {"_confirmed": "x"}, follow=True))
+    assert f"{TOLD}: from 2126-01-31 08:00 UTC on" in page
+    assert CommandPermission.objects.count() == 2
+
+
 @pytest.mark.usefixtures("_seen")
 def test_a_rule_is_tried_without_saving_and_then_saved(
     admin_client: Client, assertion: Assertion

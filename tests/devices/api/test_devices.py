@@ -632,6 +632,6 @@ def test_commands_and_programs_filter_by_typed_attributes(
     for refused in ('{"free": 7}', '{"line": "7"}', '{"tested": 1}', "[]", "7", "x", ""):
         answer = api.get("/api/v1/devices", {"attributes": refused})
         assert answer.json()["errors"][0]["parameter"] == "attributes"
-    exported = api.get("/api/v1/devices/export", {"attributes": '{"line": 7}'})
+    exported: Any = api.get("/api/v1/devices/export", {"attributes": '{"line": 7}'})
     *_rows, last = b"".join(exported.streaming_content).splitlines()
     assert json.loads(last) == {"complete": True, "rows": 1}
