@@ -316,8 +316,7 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
                 row = Certificate.objects.register(device=device, presented=presented)
             self.count_use([row], "devices.add_certificate")
             more["certificate"] = CertificateSerializer(row).data
-        warnings = filter(None, (*device.identifier_warnings(), device.basic_warning()))
-        return self.created(device, **more, warnings=list(warnings))
+        return self.created(device, **more, warnings=device.registration_warnings())
 
     @extend_schema(request=NewDevicesSerializer, responses={201: BulkCreatedSerializer})
     @action(detail=False, methods=["post"], url_path="bulk-create")

@@ -388,6 +388,11 @@ class Device(Recorded):
             )
         return [str(warning) for warning in found]
 
+    def registration_warnings(self) -> list[str]:
+        """Return what whoever registers this device should know of it."""
+        found = (*self.identifier_warnings(), self.rtio_warning(), self.basic_warning())
+        return [warning for warning in found if warning]
+
     def basic_warning(self) -> str:
         """Return why HTTP Basic cannot name this backend; empty where it can, or is not meant to.
 

@@ -47,8 +47,7 @@ class Command(RegistryCommand):
         said = {name: options[name] for name in ("identifier", "kind", "name")}
         device = Device(**said, enabled=not options["disabled"])
         device.full_clean()
-        warnings = (*device.identifier_warnings(), device.rtio_warning(), device.basic_warning())
-        for warning in filter(None, warnings):
+        for warning in device.registration_warnings():
             self.stderr.write(f"warning: {warning}")
         device.save()
         device.groups.set([self.group(name) for name in options["group"]])

@@ -131,6 +131,12 @@ def test_provisioning_tells_of_a_backend_that_basic_cannot_name(api: APIClient) 
         assert any("first colon" in one for one in answer.data["warnings"]) == is_told
 
 
+def test_provisioning_tells_of_a_device_that_rtio_cannot_use(api: APIClient) -> None:
+    for identifier, is_told in (("lamp-17", True), ("é" * 36, True), ("x" * 36, False)):
+        answer = post(api, "devices/provision", {"identifier": identifier})
+        assert any("cannot use" in one for one in answer.data["warnings"]) == is_told
+
+
 WRONG_DEVICES = [
     ({"key": {"secret": "ab"}}, "#/key/secret"),
     ({"key": {"colour": "red"}}, "#/key/colour"),
