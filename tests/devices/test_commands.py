@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -376,6 +377,47 @@ def test_a_group_is_renamed_moved_and_described(db: None) -> None:
     run("change_group", "laboratory", "--top")
     places = {one["group"]: one["within"] for one in answer("list_groups")["groups"]}
     assert places == {"laboratory": None, "site": None, "yard": None}
+
+
+def test_what_a_command_did_to_many_is_undone(make_device: Factory) -> None:
+    for name in ("sensor-1", "sensor-2", "sensor-3"):
+        make_device(name)
+    run("disable_device", "sensor-1", "sensor-2", "sensor-3", "--reason", "a test")
+    run("change_device", "sensor-3", "--name", "since")
+    last, done = answer("list_changes", "--limit", "2")["changes"]
+    assert (last["what"], last["model"]) == ("Changed device sensor-3", "devices.device")
+    assert (done["what"], done["reason"]) == ("Changed 3 devices", "disable_device: a test")
+    assert done["batch"] in run("list_changes", "--device", "sensor-1")[0]
+    tried = answer("undo", done["batch"], "--dry-run")
+    assert (tried["undone"], Device.objects.enabled().count()) == (2, 0)
+    told = answer("undo", done["batch"], "--reason", "wrong ones")
+    assert (told["undone"], [one["rows"] for one in told["left"]]) == (2, [["sensor-3"]])
+    assert Device.objects.enabled().count() == 2
+    row = Device.history.filter(identifier="sensor-1").latest("history_id")
+    assert row.history_change_reason == "undo: undid what was changed together: wrong ones"
+    assert "nothing is left" in run("undo", done["batch"], code=1)[0].lower()
+    run("undo", str(UUID(int=1)), code=1)
+
+
+def test_one_change_is_undone_or_its_state_restored(make_device: Factory) -> None:
+    device = make_device("sensor-1", name="first")
+    for name in ("second", "third"):
+        run("change_device", "sensor-1", "--name", name)
+    numbers = [one["id"] for one in answer("list_changes", "--device", "sensor-1")["changes"]]
+    printed, _ = run("undo", "devices.device", str(numbers[0]), "--dry-run")
+    assert "name: third → second" in printed.lower()
+    run("undo", "devices.device", str(numbers[0]))
+    run("undo", "devices.device", str(numbers[0]), code=1)
+    device.refresh_from_db()
+    assert device.name == "second"
+    told = answer("undo", "devices.device", str(numbers[2]), "--restore")
+    assert told["fields_changed"][0]["new"] == "first"
+    run("undo", "devices.device", str(numbers[2]), code=1)  # before it there is nothing
+    for wrong in (["x"], ["devices.presharedkey", "1"], ["devices.device", "0"], ["a", "b", "c"]):
+        run("undo", *wrong, code=2)
+    run("undo", str(UUID(int=1)), "--restore", code=2)
+    for words in (("list_changes", "--limit", "0"), ("list_changes", "--device", "")):
+        run(*words, code=1)
 
 
 def test_trust_anchors_are_listed_and_switched(db: None, tmp_path: Path) -> None:
