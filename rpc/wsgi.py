@@ -16,8 +16,6 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
-from django.template.loader import render_to_string
-from django.utils import translation
 
 from devices.database.answers import ANSWERS
 from devices.database.slots import SLOTS, NoSlotError, Slots, released
@@ -33,7 +31,6 @@ STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HT
 MACHINE_WAIT = 1.0
 STAFF_WAIT = 5.0
 STAFF_DEADLINE = 120.0  # of one statement
-RETRY_AFTER = 5  # seconds
 MAX_READ_AHEAD = 64 * 1024  # bytes of a browser's body
 # What ends a machine's statement on PostgreSQL, in milliseconds, before its deadline does.
 SESSION: Mapping[str, str | int] = {
@@ -157,8 +154,4 @@ def too_busy(request: HttpRequest) -> HttpResponse:
     """Return the page for staff when all their slots stay taken; it asks the database nothing."""
     from devices.api.base import problems  # which needs the apps to be loaded
 
-    if problems.is_api(request):
-        return problems.too_busy()
-    with translation.override(translation.get_language_from_request(request)):
-        page = render_to_string("503.html", {"LANGUAGE_CODE": translation.get_language()})
-    return HttpResponse(page, status=503, headers={"Retry-After": str(RETRY_AFTER)})
+    return problems.unavailable(request, "503.html")

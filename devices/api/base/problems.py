@@ -5,6 +5,7 @@
 """
 
 import logging
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -18,9 +19,11 @@ from django.core.exceptions import (
     PermissionDenied,
     ValidationError,
 )
-from django.db import IntegrityError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.template.loader import render_to_string
+from django.utils import translation
 from django.utils.translation import gettext as _, gettext_lazy
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
@@ -28,6 +31,8 @@ from rest_framework import exceptions
 from rest_framework.fields import get_error_detail
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
+
+from devices.database.conflicts import is_conflict
 
 PREFIX = "/api/v1/"
 MEDIA_TYPE = "application/problem+json"
@@ -192,7 +197,7 @@ def as_api_exception(error: Exception) -> exceptions.APIException | None:
             return exceptions.ValidationError(get_error_detail(error))
         case ProtectedError() | RestrictedError():
             return Conflict(_("Other rows refer to it; nothing was deleted."), code="in-use")
-        case IntegrityError():
+        case DatabaseError() if is_conflict(error):
             return Conflict()
         case OperationalError():
             log.warning("an API request was not answered: %s", " ".join(str(error).split()))
@@ -291,11 +296,15 @@ def nothing_here(_request: HttpRequest, **_rest: str) -> HttpResponse:
     return answer(HTTPStatus.NOT_FOUND, _("There is nothing at this address."), "not-found")
 
 
-def too_busy() -> HttpResponse:
-    """Answer where no slot is free; it asks the database nothing."""
-    response = answer(
-        HTTPStatus.SERVICE_UNAVAILABLE, str(Unavailable.default_detail), "unavailable"
-    )
+def unavailable(request: HttpRequest, template: str) -> HttpResponse:
+    """Answer, staff with a page, where the database cannot be asked; this does not ask it."""
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    if is_api(request):
+        response: HttpResponse = answer(status, str(Unavailable.default_detail), "unavailable")
+    else:
+        with translation.override(translation.get_language_from_request(request)):
+            page = render_to_string(template, {"LANGUAGE_CODE": translation.get_language()})
+        response = HttpResponse(page, status=status)
     response["Retry-After"] = str(RETRY_AFTER)
     return response
 
@@ -325,7 +334,9 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """Answer a fault of ours, which is in the log (`handler500`)."""
+    """Answer a fault of ours or of the database, which is in the log (`handler500`)."""
+    if isinstance(sys.exception(), OperationalError | InterfaceError):
+        return unavailable(request, "database_failed.html")
     if is_api(request):
         text = _("The registry failed. Its log says why, under the X-Request-Id of this answer.")
         return answer(HTTPStatus.INTERNAL_SERVER_ERROR, text, "internal")
