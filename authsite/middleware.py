@@ -1,5 +1,6 @@
 """Middleware for browsers: content security, malformed URLs, length of sessions, history."""
 
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -10,13 +11,15 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth import logout
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from authsite.accounts.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
 from devices.admin.base.pages import REASON, site_page, typed_reason
+from devices.api.base.problems import is_api
 from devices.database import confirmation
+from devices.database.conflicts import CONFLICT, is_conflict
 from devices.history.context import ReasonTooLong, check_reason
 
 SESSION_WRITE_SECONDS = 60  # a busy session is written once in so many, not at each request
@@ -30,12 +33,17 @@ POLICY = (
     "base-uri 'none'"
 )
 
+log = logging.getLogger(__name__)
+
 
 class Middleware:
     """Keep the next middleware or the view, as Django hands it over."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
 
 
 class ContentSecurityPolicy(Middleware):
@@ -129,6 +137,18 @@ class RecordHistoryContext(Middleware):
             sent=sent,
             why=typed_reason(request),
         )
+
+
+class SayConflicts(Middleware):
+    """Tells staff of a change that failed since others changed the same at that moment."""
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
+        """Show the page again that asked for it: as it is now."""
+        if request.method != "POST" or is_api(request) or not is_conflict(error):
+            return None
+        log.warning("a change met another one at %s: %s", request.path, error)
+        messages.error(request, CONFLICT)
+        return HttpResponseRedirect(request.get_full_path())
 
 
 class SayUnconfirmed(Middleware):

@@ -86,6 +86,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "authsite.middleware.RecordHistoryContext",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "authsite.middleware.SayConflicts",
     "authsite.middleware.SayUnconfirmed",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",

@@ -15,9 +15,14 @@ from devices.management.base import RegistryCommand, fields_of
 class AccountCommand(RegistryCommand):
     """A command about accounts of staff and of services."""
 
-    def account(self, name: str) -> Account:
-        """Return the account of that name; ends with 1 where there is none."""
+    def account(self, name: str, *, lock: bool = False) -> Account:
+        """Return the account of that name; ends with 1 where there is none.
+
+        With `lock` nobody else changes it until the transaction ends.
+        """
         accounts = Account.objects.select_related("service_account__answerable")
+        if lock:
+            list(Account.objects.select_for_update(no_key=True).filter(username=name))
         account: Account | None = accounts.filter(username=name).first()
         if account is None:
             raise CommandError(f"there is no account {name}", returncode=1)

@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from devices import history
 from devices.api.base.problems import Conflict, Stale, within
 from devices.api.base.serializers import CharField, IntegerField, ListField, Serializer
+from devices.database.turns import hold
 from devices.models import Device
 from devices.transfer.columns import FIELDS
 from devices.transfer.formats import Record
@@ -200,8 +201,7 @@ def held(view: Any, rows: Sequence[Mapping[str, Any]]) -> list[Device]:
     Raises ValidationError for what is not there or named twice, Stale for what was changed.
     """
     keys = [row["id"] for row in rows]
-    locked = Device.objects.select_for_update(no_key=True).filter(pk__in=keys).order_by("pk")
-    list(locked.values_list("pk"))
+    hold(Device, keys)
     found = view.get_queryset().in_bulk(keys)
     faults: Faults = {}
     for at, key in enumerate(keys):

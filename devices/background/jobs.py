@@ -21,6 +21,7 @@ from devices.background.attempts import BackgroundThread
 from devices.background.housekeeping import Housekeeper
 from devices.credentials import hashing
 from devices.credentials.sealing import seal, unseal
+from devices.database.conflicts import is_conflict
 from devices.extension_points import JOB_CHECKS, WATCHES
 from devices.models import Device, Job
 from devices.models.dependants import dependants, not_deletable
@@ -134,9 +135,12 @@ def do(job: Job) -> None:
         job.finish(JobState.FAILED, timezone.now(), error=str(error), result=error.result)
     except ValidationError as error:
         job.finish(JobState.FAILED, timezone.now(), error=" ".join(error.messages))
-    except Exception:
-        log.exception("the job %s failed", job)
-        text = _("An unexpected failure; see the log.")
+    except Exception as error:
+        if is_conflict(error):
+            text = _("Somebody changed the same at this moment; nothing was changed. Try again.")
+        else:
+            log.exception("the job %s failed", job)
+            text = _("An unexpected failure; see the log.")
         job.finish(JobState.FAILED, timezone.now(), error=text)
 
 

@@ -1,4 +1,7 @@
-"""Changes that are made one after the other, since each is checked against all rows of a table."""
+"""Rows that are locked before they are changed, and tables that are changed in turns."""
+
+from collections.abc import Collection
+from typing import Any
 
 from django.db import connection
 
@@ -6,9 +9,27 @@ from django.db import connection
 def take_turn(table: str) -> None:
     """Wait until no other transaction has its turn with a table; ends with the transaction.
 
-    It locks no row: whoever changes one has locked that already, and two who did so and then asked
-    for all rows waited for each other. SQLite has one writer anyway.
+    Each of its changes is checked against all of its rows. The turn locks no row: whoever changes
+    one has locked that already, and two who did so and then asked for all rows waited for each
+    other. SQLite has one writer anyway.
     """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [table])
+
+
+def before_locks(model: Any) -> None:
+    """Take the turn with the table of a model that has `changes_in_turns`; before its rows.
+
+    An import has the turn and then locks rows: it and somebody who locked one of them, and then
+    asked for the turn, would wait for each other.
+    """
+    if getattr(model, "changes_in_turns", False):
+        take_turn(model._meta.db_table)
+
+
+def hold(model: Any, keys: Collection[Any]) -> list[Any]:
+    """Lock rows until the transaction ends, in the order of their keys; return those there are."""
+    before_locks(model)
+    rows = model._default_manager.select_for_update(of=("self",), no_key=True)
+    return list(rows.filter(pk__in=keys).order_by("pk").values_list("pk", flat=True))

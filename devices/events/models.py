@@ -252,8 +252,7 @@ class Webhook(Recorded):
         secret = signing_secrets.generate()
         with transaction.atomic():
             if not self._state.adding:
-                locked = Webhook.objects.select_for_update(of=("self",), no_key=True)
-                self.refresh_from_db(fields=SEALED_FIELDS, from_queryset=locked)
+                self.hold(*SEALED_FIELDS)
             try:
                 former = signing_secrets.unseal(self.sealed, self.pepper) if self.sealed else ""
             except SealedError:

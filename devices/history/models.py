@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
+from devices.database.turns import before_locks
 from devices.history.context import (
     MAX_REASON_LENGTH,
     Origin,
@@ -81,6 +82,18 @@ class Recorded(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         with transaction.atomic():
             super().save(*args, **kwargs)
+
+    def hold(self, *others: str) -> None:
+        """Lock the row until the transaction ends, and read what its history keeps of it again.
+
+        Others may have changed it since it was read, and the history of the next change records
+        all of it. `others` names fields that are read besides. Raises ObjectDoesNotExist where the
+        row was deleted.
+        """
+        before_locks(type(self))
+        rows = type(self)._default_manager.select_for_update(of=("self",), no_key=True).order_by()
+        kept = [field.name for field in history_of(type(self)).tracked_fields]
+        self.refresh_from_db(fields=[*kept, *others], from_queryset=rows)
 
     @classmethod
     @contextmanager

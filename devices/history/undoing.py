@@ -19,6 +19,8 @@ from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from devices.database.conflicts import CONFLICT
+from devices.database.turns import before_locks, hold
 from devices.extension_points import RESTORED_CHECKS
 from devices.history import recording
 from devices.history.differences import FieldChange, Names, former_rows
@@ -91,7 +93,8 @@ def reversal_of(model: Any, change_id: int, *, undoes_change: bool) -> Reversal:
         history_type__in=[ChangeType.CREATED, ChangeType.CHANGED]
     )
     change = target = kept.get(history_id=change_id)
-    row = model._default_manager.select_for_update(of=("self",)).get(pk=change.id)
+    hold(model, [change.id])
+    row = model._default_manager.get(pk=change.id)
     fields = [model._meta.get_field(name) for name in model.restored_fields]
     if undoes_change:
         target = kept.filter(id=change.id, history_id__lt=change_id).order_by("-history_id").first()
@@ -136,8 +139,7 @@ def _refusing_conflicts() -> Iterator[None]:
         with transaction.atomic():
             yield
     except IntegrityError as error:
-        text = _("Somebody saved the same at this moment. Nothing was saved: look again.")
-        raise ValidationError(text, code="conflict") from error
+        raise ValidationError(CONFLICT, code="conflict") from error
 
 
 def undone_fields(row: Any, change: Any, before: Any, fields: Iterable[Any]) -> list[Any]:
@@ -186,6 +188,8 @@ class Plan:
         self._number, self._user, self._lock = number, user, lock
         self._visible = visible_to(user)
         rows = {one: made for one, made in changes.items() if not one.is_link}
+        for historical in rows if lock else ():
+            before_locks(historical.instance_type)
         self._created: dict[Any, set[int]] = {
             one.instance_type: {row.id for row in made if row.history_type == ChangeType.CREATED}
             for one, made in rows.items()
@@ -243,9 +247,9 @@ class Plan:
                     why = _("Keys, certificates and what belongs to them stay as they are.")
                     self._leave(names, change, why)
             return
-        stored = model._default_manager.order_by().filter(pk__in=last)
         if self._lock:
-            stored = stored.select_for_update(of=("self",))
+            hold(model, last)
+        stored = model._default_manager.order_by().filter(pk__in=last)
         current = {row.pk: row for row in stored}
         later, needed = _later(historical, last), self._needed(model)
         before = former_rows(first.values())
@@ -350,8 +354,7 @@ class Plan:
         names = Names(changes)
         last = {pair(change): change for change in changes}
         if self._lock:  # whoever puts devices into groups locks them, too
-            owners = owner._default_manager.select_for_update(of=("self",), no_key=True)
-            list(owners.filter(pk__in={one[0] for one in last}).order_by("pk").values_list("pk"))
+            hold(owner, {one[0] for one in last})
         ends = [set(keys) for keys in zip(*last, strict=True)]
         of_these = {f"{name}__in": keys for name, keys in zip(fields, ends, strict=True)}
         there = {pair(row): row for row in membership._default_manager.filter(**of_these)}

@@ -5,6 +5,7 @@ command line makes no sense, or the registry cannot be asked.
 """
 
 import getpass
+import io
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ObjectDoesNotExist, ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, transaction
 from django.db.models import BigIntegerField
@@ -28,12 +29,15 @@ from django.db.models import BigIntegerField
 from devices import history
 from devices.credentials import x509
 from devices.credentials.hashing import weakness
+from devices.database.conflicts import is_conflict
 from devices.extension_points import WATCHES
 from devices.management.files import FileRefused, new_file
 from devices.models import CertificateAuthority, Device, DeviceGroup
 from devices.values.moments import parse_moment, written
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
+CHANGED_MEANWHILE = "others changed the same at this moment; nothing was changed: try again"
+DELETED_MEANWHILE = "others deleted at this moment what this is about; nothing was changed"
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 MAX_SECONDS = 10**8  # some years: longer than anybody waits, and as long as a timer can
@@ -150,6 +154,8 @@ class RegistryCommand(BaseCommand):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if sys.stderr is None:  # closed: whoever did so wants to hear of nothing
             sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the process)
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without UTF-8 shows escapes
+            sys.stdout.reconfigure(errors="backslashreplace")
         super().__init__(*args, **kwargs)
 
     @property
@@ -182,7 +188,11 @@ class RegistryCommand(BaseCommand):
             raise CommandError("interrupted", returncode=128 + signal.SIGINT) from None
         except ValidationError as error:
             raise CommandError("; ".join(faults(error)), returncode=1) from error
+        except ObjectDoesNotExist as error:
+            raise CommandError(DELETED_MEANWHILE, returncode=1) from error
         except DatabaseError as error:
+            if is_conflict(error):
+                raise CommandError(CHANGED_MEANWHILE, returncode=1) from error
             raise CommandError(f"the registry cannot be asked: {error}", returncode=2) from error
         except UnicodeEncodeError as error:  # Python's sign for a byte of an argument is no text
             raise CommandError(f"{error.object!a} is not UTF-8", returncode=2) from error

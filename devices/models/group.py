@@ -60,6 +60,7 @@ class DeviceGroup(Recorded):
     description = models.TextField(_("description"), blank=True)
 
     history = Records()
+    changes_in_turns = True
     bulk_fields = ("parent", "description")
     restored_fields = ("name", *bulk_fields)
 

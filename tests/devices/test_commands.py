@@ -617,6 +617,17 @@ def test_what_cannot_be_printed_is_not_done(
     assert Device.objects.count() == 1
 
 
+def test_what_a_terminal_cannot_show_is_an_escape(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_device("sensor", name="käme 中")
+    for encoding, shown in (("ascii", r"k\xe4me \u4e2d"), ("latin-1", r"käme \u4e2d")):
+        printed = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding=encoding))
+        call_command("list_devices")
+        assert shown in printed.getvalue().decode(encoding)
+
+
 def test_what_is_on_standard_input_is_text(
     make_device: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
 
 from acl.models import Assertion
 from acl.notation import with_single_spaces
@@ -18,5 +19,7 @@ class Command(RegistryCommand):
         row = Assertion.objects.filter(text__in=wanted).first()
         if row is None:
             raise CommandError("there is no such assertion", returncode=1)
-        row.delete()
+        with transaction.atomic():
+            row.hold()
+            row.delete()
         self.answer(options, f"Deleted: {row.text}", {"text": row.text})

@@ -1,3 +1,4 @@
+from operator import attrgetter
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -20,6 +21,7 @@ class Command(ChangeCommand):
                 raise CommandError(f"there is no rule #{wanted}", returncode=1)
         told = [f"Deleted #{number} {rule.notation}" for number, rule in rules.items()]
         with self.change(options):
-            for rule in rules.values():
+            for rule in sorted(rules.values(), key=attrgetter("pk")):
+                rule.hold()
                 rule.delete()
         self.answer(options, "\n".join(told), {"rules": sorted(set(options["rules"]))})

@@ -6,6 +6,7 @@ from django.db import transaction
 
 from authsite.accounts.tokens.service_account import ServiceAccount
 from authsite.management.accounts import AccountCommand
+from devices.database.turns import hold
 from devices.management.base import named
 
 
@@ -27,7 +28,9 @@ class Command(AccountCommand):
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        user = self.account(options["username"])
+        superusers = User.objects.filter(is_superuser=True)  # of two, one is the last
+        hold(User, list(superusers.values_list("pk", flat=True)))
+        user = self.account(options["username"], lock=True)
         others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk)
         if user.is_superuser and not others.exists():
             raise CommandError("this is the last active superuser", returncode=1)

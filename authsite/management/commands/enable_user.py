@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.db import transaction
 
 from authsite.management.accounts import AccountCommand
 
@@ -11,8 +12,9 @@ class Command(AccountCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username", help="name of the account")
 
+    @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        user = self.account(options["username"])
+        user = self.account(options["username"], lock=True)
         changed = not user.is_active
         user.enable()
         name = user.get_username()

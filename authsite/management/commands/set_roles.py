@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.db import transaction
 
 from authsite.management.accounts import AccountCommand
 
@@ -15,8 +16,9 @@ class Command(AccountCommand):
         parser.add_argument("username", help="name of the account")
         parser.add_argument("roles", nargs="*", metavar="role", help="none: it has none then")
 
+    @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        user = self.account(options["username"])
+        user = self.account(options["username"], lock=True)
         user.set_roles(self.roles(options["roles"]))
         had = ", ".join(sorted(options["roles"])) or "no role"
         self.answer(options, f"{user.get_username()} has {had}.", self.described(user))

@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import Model, Q
+from django.db.models import Model, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
@@ -31,6 +31,7 @@ from devices.admin.base.pages import (
     typed_reason,
     url_name,
 )
+from devices.database.turns import hold
 from devices.extension_points import Panel, Place
 from devices.history import ChangeType, Origin, history_of, timeline, undoing, visible_to
 from devices.history.timeline import Cursor, Entry
@@ -197,6 +198,16 @@ class RecordedAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
     """The admin of rows whose history is kept: nothing is overwritten, and everything recorded."""
 
     form: type[forms.ModelForm] = CurrentForm
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Delete rows, as they are once others are through with them; those gone are left out."""
+        with transaction.atomic():
+            held = hold(self.model, list(queryset.order_by().values_list("pk", flat=True)))
+            self.delete_held(self.model._default_manager.filter(pk__in=held))
+
+    def delete_held(self, rows: QuerySet[Any]) -> None:
+        """Delete rows that are locked."""
+        rows.delete()
 
 
 def _asking_why(answer: HttpResponse, model: type[Model]) -> HttpResponse:

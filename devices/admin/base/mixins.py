@@ -9,19 +9,19 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
-from django.db import IntegrityError, OperationalError, connection
+from django.db import connection
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from devices.admin.base.pages import OwnPagesMixin, is_key, may_view
+from devices.database.turns import hold
 from devices.extension_points import GUARDS, View
 from devices.models.dependants import dependants, not_deletable
 
 FILTER_PARTS = ("exact", "isnull", "id__exact", "gte", "lt", "in")  # that Django's filters use
 DATE_PARTS = ("year", "month", "day")
-DEADLOCK = "40P01"  # SQLSTATE: two transactions waited for each other, and this one was ended
 EDIT = "_edit"  # among what is sent: show the form as it was filled in, and save nothing
 
 
@@ -215,21 +215,12 @@ class SaveChangedFieldsMixin:
     """
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Add or change a row; say so where somebody else saved a moment before.
-
-        The same row, or one that conflicts with it: some models check again when they save.
-        """
-        text = _("Somebody saved the same at this moment. Nothing was saved: look again.")
+        """Add or change a row; say why a model, which checks again when it saves, refuses it."""
         try:
             return super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
         except ValidationError as error:
-            text = " ".join(error.messages)
-        except (IntegrityError, OperationalError) as error:
-            is_deadlock = getattr(error.__cause__, "sqlstate", None) == DEADLOCK
-            if not (isinstance(error, IntegrityError) or is_deadlock):
-                raise
-        messages.error(request, text)
-        return HttpResponseRedirect(request.get_full_path())
+            messages.error(request, " ".join(error.messages))
+            return HttpResponseRedirect(request.get_full_path())
 
     def save_model(self, request: HttpRequest, obj: Model, form: forms.Form, change: bool) -> None:
         """Save a new row whole, a changed one in its changed columns; say what others changed."""
@@ -246,8 +237,7 @@ class SaveChangedFieldsMixin:
         """Return the row; a POST locks it, and so waits for whoever is saving it just now."""
         row = super().get_object(request, object_id, from_field)  # type: ignore[misc]
         if row is not None and request.method == "POST" and connection.in_atomic_block:
-            rows = type(row)._default_manager.select_for_update(of=("self",), no_key=True)
-            list(rows.order_by().filter(pk=row.pk).values_list("pk"))
+            hold(type(row), [row.pk])
             return super().get_object(request, object_id, from_field)  # type: ignore[misc]
         return row
 

@@ -39,6 +39,7 @@ from devices.api.base.serializers import NothingSerializer
 from devices.api.base.throttling import TokenThrottle
 from devices.api.base.versions import describes, entity_tags, matches, version_of
 from devices.database import confirmation
+from devices.database.turns import hold
 from devices.extension_points import WATCHES, Consequences
 from devices.history.context import ReasonTooLong, check_reason
 from devices.models.dependants import dependants, not_deletable
@@ -355,8 +356,7 @@ class RegistryViewSet(ApiView, GenericViewSet):
         row = super().get_object()
         if not self.changing:
             return row
-        locked = type(row)._default_manager.select_for_update(of=("self",), no_key=True)
-        list(locked.order_by().filter(pk=row.pk).values_list("pk"))
+        hold(type(row), [row.pk])
         row = super().get_object()
         self._check_precondition(row)
         return row

@@ -31,10 +31,11 @@ class Command(ChangeCommand):
             raise CommandError("nothing to change: name a field", returncode=2)
         if "attributes" in changed:
             changed["attributes"] = attributes.parse(changed["attributes"])
-        for name, value in changed.items():
-            setattr(device, name, value)
-        device.full_clean()
         with self.change(options):
+            device.hold()
+            for name, value in changed.items():
+                setattr(device, name, value)
+            device.full_clean()
             device.save(update_fields=[*changed, "updated"])
         self.answer(
             options,

@@ -30,9 +30,10 @@ class Command(ChangeCommand):
             changed["crl_policy"] = options["crl_policy"]
         if not changed:
             raise CommandError("nothing to change: see --help", returncode=2)
-        for name, value in changed.items():
-            setattr(anchor, name, value)
         with self.change(options):
+            anchor.hold()
+            for name, value in changed.items():
+                setattr(anchor, name, value)
             anchor.save(update_fields=[*changed])
         told = ", ".join(f"{name} {value}" for name, value in changed.items())
         self.answer(options, f"{anchor.name}: {told}.", {"name": anchor.name, **changed})

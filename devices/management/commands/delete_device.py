@@ -1,4 +1,5 @@
 from collections import Counter
+from operator import attrgetter
 from typing import Any
 
 from devices.management.base import DevicesCommand, summary
@@ -15,6 +16,8 @@ class Command(DevicesCommand):
         identifiers = [device.identifier for device in devices]
         gone: Counter[str] = Counter()
         with self.change(options):
+            for device in sorted(devices, key=attrgetter("pk")):
+                device.hold()
             for device in devices:
                 gone.update(device.delete()[1])
         deleted, counts = summary(gone)

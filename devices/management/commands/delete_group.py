@@ -20,6 +20,7 @@ class Command(ChangeCommand):
         group = self.group(options["name"])
         try:
             with self.change(options):
+                group.hold()
                 deleted, counts = summary(group.delete()[1])
         except ProtectedError as error:
             others = ", ".join(sorted(str(one) for one in error.protected_objects))

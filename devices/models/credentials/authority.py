@@ -240,7 +240,7 @@ class CertificateAuthority(Recorded):
         """
         moment = now or timezone.now()
         with transaction.atomic():
-            CertificateAuthority.objects.select_for_update().get(pk=self.pk)
+            self.hold()
             read = self.read_list(content, now=moment)
             self._replace_serials(set(read.entries.values()), made=read.made)
             loaded, _created = RevocationList.objects.update_or_create(

@@ -97,8 +97,7 @@ class Revocable(Recorded):
         """
         check_reason(reason)
         with transaction.atomic():
-            rows = type(self)._default_manager.select_for_update()
-            self.refresh_from_db(fields=FIELDS, from_queryset=rows)
+            self.hold()
             if self.revoked_at is not None:
                 return False
             self.revoked_at = now or timezone.now()

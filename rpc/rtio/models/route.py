@@ -70,6 +70,7 @@ class DeviceServiceRoute(Recorded):
 
     objects = DeviceServiceRouteQuerySet.as_manager()
     history = Records(without=["crc"])
+    changes_in_turns = True
     restored_fields = ("uri", "url", "enabled", "note")
 
     class Meta:
@@ -155,8 +156,10 @@ class DeviceServiceRoute(Recorded):
 
     def refuse(self) -> None:
         """Point the route at an address that refuses, which RTIO learns within seconds."""
-        self.url, self.enabled = REFUSING_URL, True
-        self.save(update_fields=["url", "enabled"])
+        with transaction.atomic():
+            self.hold()
+            self.url, self.enabled = REFUSING_URL, True
+            self.save(update_fields=["url", "enabled"])
 
 
 def _is_plain(text: str) -> bool:

@@ -1,0 +1,292 @@
+"""Two who change the same at one moment: neither loses anything, and the history tells the truth.
+
+A command recorded what it had read before others changed it (and an event said that a device was
+enabled that had just been disabled), a row that two deleted was deleted twice, a move of a group
+and an import waited for each other, and what a database refused was an internal error.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
+from django.test import Client
+from rest_framework.test import APIClient
+
+from acl.models import CommandPermission
+from devices.database.turns import hold, take_turn
+from devices.events.models import Event
+from devices.history import history_of
+from devices.management.base import ChangeCommand
+from devices.models import CertificateAuthority, Device, DeviceGroup, Job, PreSharedKey
+from devices.models.job import JobKind, JobState, asked_with
+from rpc.rtio.models import DeviceServiceRoute
+from tests.support import pki
+from tests.support.forms import inputs
+
+Factory = Callable[..., Any]
+Meanwhile = Callable[[Callable[[], object]], None]
+WAIT = 20  # seconds, for a thread
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Return the function that has others do something once a command has read its rows."""
+
+    def have_done(act: Callable[[], object]) -> None:
+        change = ChangeCommand.change
+
+        @contextmanager
+        def late(command: ChangeCommand, options: dict[str, Any]) -> Iterator[None]:
+            act()
+            with change(command, options):
+                yield
+
+        monkeypatch.setattr(ChangeCommand, "change", late)
+
+    return have_done
+
+
+def last_change(row: Any) -> Any:
+    return history_of(type(row)).objects.filter(id=row.pk).latest("history_id")
+
+
+def refused(name: str, *args: str) -> str:
+    """Run a command that ends with 1; return why."""
+    with pytest.raises(CommandError) as refusal:
+        call_command(name, *args)
+    assert refusal.value.returncode == 1
+    return str(refusal.value)
+
+
+def test_a_command_records_what_others_changed_a_moment_before(
+    make_device: Factory, meanwhile: Meanwhile
+) -> None:
+    device = make_device("lamp")
+    meanwhile(lambda: Device.objects.filter(pk=device.pk).set_enabled(enabled=False))
+    call_command("change_device", "lamp", "--name", "Lamp")
+    device.refresh_from_db()
+    assert (device.name, device.enabled) == ("Lamp", False)
+    assert (last_change(device).name, last_change(device).enabled) == ("Lamp", False)
+    assert not Event.objects.filter(kind="device.enabled").exists()
+
+
+def test_a_trust_anchor_likewise(db: None, meanwhile: Meanwhile) -> None:
+    anchor = CertificateAuthority.objects.register(presented=pki.authority("CA").pem, name="CA")
+
+    def disable() -> None:
+        other = CertificateAuthority.objects.get()
+        other.enabled = False
+        other.save(update_fields=["enabled"])
+
+    meanwhile(disable)
+    call_command("change_trust_anchor", "CA", "--crl-policy", "require")
+    assert not last_change(anchor).enabled
+
+
+def test_a_revocation_records_the_end_that_a_rotation_set(make_device: Factory) -> None:
+    device = make_device()
+    PreSharedKey.objects.issue(device=device)
+    key = PreSharedKey.objects.get()
+    PreSharedKey.objects.rotate(device=device, overlap=timedelta(hours=1))
+    key.revoke(by="kim")
+    assert last_change(key).not_after == PreSharedKey.objects.get(pk=key.pk).not_after is not None
+
+
+def test_a_route_that_refuses_keeps_its_note(db: None) -> None:
+    route = DeviceServiceRoute.objects.create(uri="/time", url="http://127.0.0.1:9/", note="old")
+    other = DeviceServiceRoute.objects.get()
+    other.note = "new"
+    other.save(update_fields=["note"])
+    route.refuse()
+    assert last_change(route).note == "new"
+
+
+def command_of(what: str, device: Device, group: DeviceGroup) -> tuple[Any, list[str]]:
+    """Return a row, and the command that deletes it."""
+    rule = CommandPermission(
+        source_kind="device", source_device=device, destination_kind="itself", pattern="/v1/X"
+    )
+    rule.save()
+    return {
+        "device": (device, ["delete_device", "lamp"]),
+        "group": (group, ["delete_group", "yard"]),
+        "rule": (rule, ["delete_rule", str(rule.pk)]),
+    }[what]
+
+
+@pytest.mark.parametrize("what", ["device", "group", "rule"])
+def test_what_others_have_deleted_is_not_deleted_twice(
+    what: str, make_device: Factory, make_group: Factory, meanwhile: Meanwhile
+) -> None:
+    row, command = command_of(what, make_device("lamp"), make_group("yard"))
+    deletions = history_of(type(row)).objects.filter(id=row.pk, history_type="-")
+    meanwhile(lambda: type(row).objects.get(pk=row.pk).delete())
+    assert "others deleted" in refused(*command)
+    assert deletions.count() == 1
+    assert Event.objects.filter(kind__endswith=f"{what}.deleted").count() == 1
+
+
+def test_a_change_of_what_others_have_deleted_is_refused(
+    make_device: Factory, meanwhile: Meanwhile
+) -> None:
+    device = make_device("lamp")
+    meanwhile(lambda: Device.objects.get(pk=device.pk).delete())
+    assert "others deleted" in refused("change_device", "lamp", "--name", "Lamp")
+
+
+def test_a_command_says_what_met_another_change(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_device("lamp")
+
+    def conflict(*_args: Any, **_kw: Any) -> None:
+        raise IntegrityError("violates foreign key constraint")
+
+    monkeypatch.setattr(Device, "save", conflict)
+    assert "others changed the same" in refused("change_device", "lamp", "--name", "Lamp")
+
+
+def deadlock() -> OperationalError:
+    """Return the error of PostgreSQL that ends one of two who wait for each other."""
+    cause = Exception("deadlock detected")
+    cause.sqlstate = "40P01"  # type: ignore[attr-defined]
+    error = OperationalError("deadlock detected")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("error", [IntegrityError("violates"), deadlock()])
+@pytest.mark.parametrize("page", ["disable/", "delete/", "issue-key/"])
+def test_staff_are_told_what_met_another_change(
+    page: str,
+    error: Exception,
+    admin_client: Client,
+    make_device: Factory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def conflict(*_args: Any, **_kw: Any) -> None:
+        raise error
+
+    address = f"/admin/devices/device/{make_device().pk}/{page}"
+    sent = {**inputs(admin_client.get(address)), "post": "yes"}
+    monkeypatch.setattr("devices.models.device.record", conflict)
+    monkeypatch.setattr("devices.models.credentials.pre_shared_key.bulk_create", conflict)
+    monkeypatch.setattr(Device, "delete", conflict)
+    answer = admin_client.post(address, sent, follow=True)
+    assert answer.redirect_chain == [(address, 302)]
+    assert "Somebody saved the same at this moment" in answer.content.decode()
+
+
+def test_a_job_says_what_met_another_change(
+    admin_user: User, make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from devices.background import jobs
+
+    job = Job.objects.create(
+        kind=JobKind.DELETE_DEVICES,
+        owner=admin_user,
+        asked_with=asked_with(admin_user),
+        parameters={"devices": [make_device().pk], "may": [], "accept_broken": False},
+    )
+
+    def conflict(*_args: Any, **_kw: Any) -> None:
+        raise deadlock()
+
+    monkeypatch.setattr(jobs, "_deleted", conflict)
+    jobs.worker.run_one()
+    job.refresh_from_db()
+    assert job.state == JobState.FAILED
+    assert "Somebody changed the same" in job.error
+    assert Device.objects.count() == 1
+
+
+# --- Two at once, on PostgreSQL: SQLite has one writer anyway ---------------------------------
+
+only_postgresql = pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="SQLite has one writer anyway"
+)
+
+
+def beside(act: Callable[[], object]) -> threading.Thread:
+    """Do something in a thread, on a connection of its own."""
+
+    def run() -> None:
+        try:
+            act()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def await_waiting(kind: str) -> None:
+    """Return once somebody waits for a lock of that kind."""
+    for _ in range(WAIT * 20):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = %s", [kind])
+            if cursor.fetchone():
+                return
+        threading.Event().wait(0.05)
+    raise AssertionError("nobody waits")
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_who_has_the_turn_with_groups_waits_for_nobody_who_waits_for_it(
+    make_group: Factory, admin_user: User
+) -> None:
+    yard, site = make_group(), make_group()
+    api = APIClient()
+    api.force_authenticate(admin_user)
+    answers: list[Any] = []
+
+    def move() -> None:
+        path, known = f"/api/v1/groups/{yard.pk}", {"If-Match": "*"}
+        answers.append(api.patch(path, {"parent": site.pk}, format="json", headers=known))
+
+    with transaction.atomic():
+        take_turn(DeviceGroup._meta.db_table)  # as an import does
+        mover = beside(move)
+        await_waiting("advisory")
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '500ms'")
+        assert hold(DeviceGroup, [yard.pk]) == [yard.pk]
+    mover.join(WAIT)
+    assert [answer.status_code for answer in answers] == [200]
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_roles_are_given_one_after_the_other(django_user_model: Any) -> None:
+    user = django_user_model.objects.create_user("kim")
+    for name in ("one", "two"):
+        Group.objects.create(name=name)
+    with transaction.atomic():
+        call_command("set_roles", "kim", "one")
+        other = beside(lambda: call_command("set_roles", "kim", "two"))
+        other.join(0.5)
+        assert other.is_alive()
+    other.join(WAIT)
+    assert [role.name for role in user.groups.all()] == ["two"]
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_the_last_superuser_is_the_last(django_user_model: Any) -> None:
+    for name in ("ann", "bob"):
+        django_user_model.objects.create_superuser(name)
+    ended: list[str] = []
+    with transaction.atomic():
+        call_command("disable_user", "ann")
+        other = beside(lambda: ended.append(refused("disable_user", "bob")))
+        other.join(0.5)
+    other.join(WAIT)
+    assert ended == ["this is the last active superuser"]
