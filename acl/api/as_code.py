@@ -62,7 +62,7 @@ class AppliedSerializer(Serializer):
 
 
 class PermissionsDocumentView(ApiView):
-    """All groups, command sets and permissions as one document, as `export_permissions` writes."""
+    """All groups, command sets and rules as one document, as `export_permissions` writes."""
 
     permissions = {"get": READ, "put": WRITE}
 

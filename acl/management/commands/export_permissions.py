@@ -9,7 +9,7 @@ from devices.management.base import RegistryCommand, named
 
 class Command(RegistryCommand):
     help = (
-        "Write all groups, command sets and permissions as one document, to FILE or the screen.\n"
+        "Write all groups, command sets and rules as one document, to FILE or the screen.\n"
         "FILE is written whole or not at all. How much it holds is told on the error output."
     )
 

@@ -8,7 +8,7 @@ from devices.management.base import RegistryCommand, named
 
 class Command(RegistryCommand):
     help = (
-        "Make groups, command sets and permissions exactly what FILE says; - reads standard\n"
+        "Make groups, command sets and rules exactly what FILE says; - reads standard\n"
         "input. What FILE does not name is removed; devices are never made or removed. Either\n"
         "everything is done or nothing: nothing, too, where an assertion would break."
     )
