@@ -280,6 +280,21 @@ def test_numbers_are_documented_with_their_bounds(
     assert not bounds
 
 
+SAMPLES = {  # what is documented as an example, not as the default
+    *("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_LABEL", "LDAP_URL", "LDAP_USER_BASE"),
+    *("LDAP_GROUP_BASE", "PROXY_USER_HEADER", "PROXY_GROUPS_HEADER"),
+}
+
+
+def test_what_is_documented_is_the_default(read: Any) -> None:
+    documented = re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE.read_text("utf-8"), re.MULTILINE)
+    given = {name: value for name, value in documented if name not in SAMPLES}
+    assert len(given) > 50
+    defaults, said = (read(**values) for values in (dict.fromkeys(given, ""), given))
+    for name in filter(str.isupper, defaults):
+        assert repr(said[name]) == repr(defaults[name]), name
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

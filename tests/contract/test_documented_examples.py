@@ -12,8 +12,15 @@ from typing import NamedTuple
 import pytest
 from django.conf import settings
 from django.core.management import BaseCommand, get_commands, load_command_class
+from django.urls import resolve
 
+from authsite import roles
+from authsite.accounts.sign_on import refusals
 from authsite.admin.handbook import slug
+from devices.events.kinds import Kind
+from devices.transfer.columns import DEVICE_COLUMNS, GROUP_COLUMNS
+from devices.verdicts import Outcome
+from rpc.models import CallReason, Endpoint, reasons
 from tests.support.servers import Server
 
 pytestmark = pytest.mark.once(on="sqlite")
@@ -215,6 +222,98 @@ OURS = sorted(
 def test_each_command_is_on_the_page_of_commands() -> None:
     page = TEXTS[settings.BASE_DIR / "docs" / "commands.md"]
     assert not set(OURS) - set(CODE.findall(page))
+
+
+DOCS = settings.BASE_DIR / "docs"
+ROW = re.compile(r"^\| (`.*?) \|", re.MULTILINE)  # its first cell, where that is code
+
+
+def first_cells(text: str) -> list[str]:
+    """Return the code in the first cells of tables."""
+    return CODE.findall("\n".join(ROW.findall(text)))
+
+
+def test_each_kind_of_event_is_on_the_page_of_events_and_no_other() -> None:
+    named: set[str] = set()
+    noun = ""
+    text = TEXTS[DOCS / "events.md"].partition("| kinds |")[2]
+    for name in first_cells(text.partition("## ")[0]):
+        noun = name.partition(".")[0] or noun  # `.changed` goes on with the one before
+        kinds = {kind for kind in Kind.values if kind.startswith(f"{noun}.")}
+        found = kinds if name.endswith(".*") else kinds & {f"{noun}.{name.partition('.')[2]}"}
+        assert found, name
+        named |= found
+    assert named == set(Kind.values)
+
+
+def test_reasons_are_explained_and_are_none_that_nobody_sees() -> None:
+    journal = set(first_cells(TEXTS[DOCS / "journal.md"]))
+    assert not journal - {value for value, _label in reasons()}
+    assert not set(CallReason.values) - {CallReason.ANSWERED} - journal
+    assert all(str(label) in TEXTS[DOCS / "journal.md"] for label in Endpoint.labels)
+    outcomes = first_cells(TEXTS[DOCS / "certificates.md"].partition("## Reasons")[2])
+    assert not set(outcomes) - set(Outcome.values)
+    said = TEXTS[DOCS / "sign-on.md"].partition("## When it does not work")[2]
+    refused = {name.partition(":")[0] for name in first_cells(said)}
+    assert not {reason.name.lower() for reason in refusals.Reason} - refused
+
+
+def test_columns_of_files_are_on_the_page_of_files() -> None:
+    text = TEXTS[DOCS / "transfer.md"]
+    columns = text.partition("## Columns")[2].partition("A group in another group")[0]
+    assert set(first_cells(columns)) == set(DEVICE_COLUMNS)
+    assert f"`{','.join(GROUP_COLUMNS)}`" in text
+
+
+def test_addresses_of_the_api_are_there() -> None:
+    listed = re.findall(r"`((?:[a-z-]+/)+[a-z-]+)`", TEXTS[DOCS / "api.md"])
+    assert len(listed) > 5
+    for address in listed:
+        resolve(f"/api/v1/{address}")  # raises where there is none
+
+
+def test_metrics_of_pages_are_counted() -> None:
+    source = (settings.BASE_DIR / "authsite" / "operations" / "metrics.py").read_text()
+    named = set(re.findall(r"`(authsite_[a-z_]+)[`{]", "\n".join(TEXTS.values())))
+    assert len(named) > 5
+    assert not named - set(re.findall(r'"(authsite_\w+)"', source))
+
+
+def test_programs_and_targets_of_pages_are_there() -> None:
+    text = "\n".join(TEXTS.values())
+    for name in set(re.findall(r"python -m ((?:authsite|benchmarks|drills|tests)[\w.]*)", text)):
+        place = settings.BASE_DIR / name.replace(".", "/")
+        assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), name
+    targets = re.findall(r"^([a-z-]+):", (settings.BASE_DIR / "Makefile").read_text(), re.MULTILINE)
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    typed = re.findall(r"^make ([^#\n]*)", blocks, re.MULTILINE)
+    typed += re.findall(r"`make ([^`\n]*)`", text)
+    made = {word for words in typed for word in words.split() if "=" not in word}
+    assert len(made) > 5
+    assert not made - set(targets)
+
+
+CATALOGUE = settings.BASE_DIR / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
+LABEL = re.compile(r"(?<![\w*\\])\*([^*]+)\*(?![\w*])")
+OF_PAGES = ("admin", "accounts", "certificates", "credentials", "events", "history", "journal")
+OTHER_WORDS = {  # of a sentence; of commands; labels with a name in them
+    *("resend", "same-group", "same group", "Berlin only", "Berlin and the groups in it"),
+    *roles.ROLES,
+}
+
+
+@pytest.mark.parametrize("name", [*OF_PAGES, "rtio", "transfer"])
+def test_labels_that_a_page_names_are_on_pages(name: str) -> None:
+    texts = " ".join(
+        re.findall(r'^(?:msgid(?:_plural)? )?"(.*)"$', CATALOGUE.read_text(), re.MULTILINE)
+    )
+    texts = texts.casefold()
+    text = CODE.sub("", FENCE.sub("", TEXTS[DOCS / f"{name}.md"])).replace("**", "")
+    labels = {" ".join(found.split()) for found in LABEL.findall(text)} - OTHER_WORDS
+    assert labels
+    for label in labels:
+        for part in re.split(r" → |, through .*|…", label):
+            assert part.casefold() in texts, label
 
 
 UNEXPLAINED = re.compile(r"^  (?! )\S+(?: \S+)*\n(?! {3})", re.MULTILINE)  # no text beside or below
