@@ -40,8 +40,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--threads",
             type=int,
-            help="requests of machines that each process works on at once, and half as many of staff, "
-            "each with a database connection (default: 8)",
+            help="requests of machines that each process works on at once, and half as many of "
+            "staff, each with a database connection (default: 8)",
         )
         parser.add_argument(
             "--backlog",
