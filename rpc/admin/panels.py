@@ -139,6 +139,7 @@ def last_calls(request: HttpRequest, device: Device) -> Panel | None:
             **(_charted(counted, title) if rows or calls else {}),
             "connection": _connection(device),
             "all": f"{address}?{urlencode({'q': device.identifier, 'period': 'all'})}",
+            "made": f"{address}?{urlencode({'caller': device.identifier})}" if calls else "",
         },
         place=Place.CALLS,
     )

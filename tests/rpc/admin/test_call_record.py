@@ -227,6 +227,10 @@ def test_a_devices_page_draws_its_calls_by_hour(
     assert described in page
     assert '<svg class="chart"' in page
     assert "The chart as a table" in page
+    assert ("callrecord/?caller=lamp" in page) is (kind == "backend")
+    if kind == "backend":
+        made = admin_client.get("/admin/rpc/callrecord/?caller=lamp").context["cl"].result_list
+        assert [row.subject for row in made] == ["other"]
 
 
 def test_a_groups_page_draws_the_calls_about_its_devices(
