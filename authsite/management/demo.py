@@ -17,6 +17,8 @@ from cryptography.x509.oid import NameOID
 from acl.engine.decisions import Reason
 from acl.models import Assertion, CommandSet
 from acl.notation import read_rule
+from devices.events.kinds import Kind
+from devices.events.models import Delivery, DeliveryState, Event, Webhook
 from devices.history.context import Origin, origin
 from devices.models import (
     AttributeDefinition,
@@ -62,13 +64,13 @@ class Party(NamedTuple):
 
 
 def furnish(now: datetime) -> None:
-    """Add groups, devices, credentials, rules, calls and sessions."""
+    """Add groups, devices, credentials, rules, calls, sessions, and a webhook that fails."""
     dice = random.Random(SEED)  # noqa: S311 (a demo that is the same each time)
     with origin(Origin.ADMIN, user="grace", reason="The fleet of the demo"):
         _attributes()
         devices = _devices(now, dice)
         _certificates(now, devices)
-        _rules()
+        _rules(now)
     with origin(Origin.ADMIN, user="alan", reason="Reported as stolen"):
         devices[STOLEN].keys.get().revoke(by="alan", reason="Reported as stolen")
     with origin(Origin.ADMIN, user="alan"):
@@ -76,6 +78,7 @@ def furnish(now: datetime) -> None:
         lobby.name = "Thermostat of the lobby"
         lobby.save(update_fields=["name"])
     _sessions(now, devices[STOLEN])
+    _webhook(now)
     _calls(now, dice, devices)
 
 
@@ -195,7 +198,7 @@ def _certificates(now: datetime, devices: list[Device]) -> None:
         )
 
 
-def _rules() -> None:
+def _rules(now: datetime) -> None:
     reading = CommandSet.objects.create(name="reading", description="Changes nothing.")
     for pattern in ("/v1/Config.Get", "/v1/Sensors.*"):
         reading.patterns.create(pattern=pattern)
@@ -206,6 +209,16 @@ def _rules() -> None:
         ("deny", "everyone", "group:Berlin, south", "/v1/Door.Unlock"),
     ):
         add_rule(effect=effect, source=source, destination=destination, command=command)
+    monday = (now + (7 - now.weekday()) * DAY).replace(hour=0, minute=0, second=0, microsecond=0)
+    add_rule(
+        effect="allow",
+        source=DEVICE,
+        destination="group:Zürich",
+        command="/v1/OTA.Update",
+        valid_from=monday + 20 * HOUR,
+        valid_until=monday + 28 * HOUR,
+        note="The maintenance of next Monday night.",
+    )
     for text in (
         f"{DEVICE} may /v1/Config.Get {THERMOSTAT}",
         f"{DEVICE} may not /v1/Config.Erase {THERMOSTAT}",
@@ -242,6 +255,31 @@ def _sessions(now: datetime, stolen: Device) -> None:
             detail=detail,
             attempts=9 if detail else 1,
         )
+
+
+def _webhook(now: datetime) -> None:
+    """Add a webhook that was switched off, since nothing took its messages for three days."""
+    problem = "503 Service Unavailable"
+    kinds = [Kind.DEVICE_DISABLED, Kind.CREDENTIAL_REVOKED]
+    webhook = Webhook(name="Tickets", url="https://tickets.example.com/authsite", kinds=kinds)
+    with origin(Origin.ADMIN, user="grace", reason="Stolen devices become tickets"):
+        webhook.new_secret()
+        webhook.save()
+    for event in Event.objects.filter(kind__in=kinds):
+        Delivery.objects.create(
+            webhook=webhook,
+            event=event,
+            state=DeliveryState.FAILED,
+            attempts=19,
+            due_at=now - HOUR,
+            give_up_at=now - HOUR,
+            tried_at=now - HOUR,
+            code=503,
+            problem=problem,
+            answer="Down for maintenance.",
+            duration=212,
+        )
+    webhook.switch_off(problem)
 
 
 def _calls(now: datetime, dice: random.Random, devices: list[Device]) -> None:

@@ -10,10 +10,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
+from django.utils import timezone
 
 from acl.models import Assertion, CommandPermission
 from authsite.management.commands import seed_demo
 from devices.authentication import authenticate
+from devices.events.models import Delivery, DeliveryState
 from devices.models import Device, DeviceGroup, PreSharedKey
 from rpc.models import ALLOWING, CallRecord, reasons
 
@@ -64,11 +66,13 @@ def test_the_furnished_demo_shows_everything_that_needs_somebody(
     assert document["permissions"] == CommandPermission.objects.count() > 3
     assert time.monotonic() - started < 10
     page: Any = admin_client.get("/admin/").context
-    assert len({item.label for item in page["attention"]}) == 6
+    assert len({item.label for item in page["attention"]}) == 7
     found = set(CallRecord.objects.refused().values_list("reason", flat=True))
     assert found == {reason for reason, _label in reasons()} - ALLOWING
     assert Assertion.objects.count() == 2
     call_command("check_permissions")  # ends with 1 where an assertion does not hold
+    assert CommandPermission.objects.filter(valid_from__gt=timezone.now()).count() == 1
+    assert Delivery.objects.filter(state=DeliveryState.FAILED).exists()
 
 
 def test_a_demo_is_not_furnished_where_https_is_on(settings: Any) -> None:
