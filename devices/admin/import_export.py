@@ -71,6 +71,7 @@ class ImportForm(forms.Form):
 
     file = forms.FileField(
         label=gettext_lazy("File"),
+        error_messages={"required": gettext_lazy("Choose the file to import.")},
         help_text=gettext_lazy("CSV, JSON, NDJSON or XLSX, as the ending of its name says."),
         widget=forms.FileInput(attrs={"accept": ",".join(f".{kind}" for kind in Format.values)}),
     )
@@ -303,6 +304,9 @@ class ImportExportMixin(OwnPagesMixin):
     def _import_page(
         self, request: HttpRequest, form: ImportForm, **context: Any
     ) -> TemplateResponse:
+        if not request.user.has_perm("devices.add_presharedkey"):
+            for name in ("generate", "random"):  # choices that would be refused
+                del form.fields[name]
         return self.page(
             request,
             "admin/devices/transfer/import.html",

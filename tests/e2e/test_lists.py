@@ -107,3 +107,16 @@ def test_the_side_bar_is_there_without_scripts_and_on_a_phone(open_page: OpenPag
     expect(page.get_by_role("link", name="Try a credential")).to_be_visible()
     page.get_by_role("link", name="Close").click()
     expect(page.get_by_role("link", name="Try a credential")).to_be_hidden()
+
+
+def test_a_short_list_does_not_cut_its_filters_off(open_page: OpenPage) -> None:
+    page = open_page(f"{DEVICES}?q=Valve+north+2", **LAPTOP)
+    page.locator("#filters > summary").click()
+    sheet = page.locator("#filters > .menu-sheet")
+    box = sheet.bounding_box()
+    assert box is not None
+    is_seen = sheet.evaluate(
+        "(sheet, [x, y]) => sheet.contains(document.elementFromPoint(x, y))",
+        [box["x"] + box["width"] / 2, box["y"] + box["height"] - 4],
+    )
+    assert is_seen

@@ -17,6 +17,7 @@ from rest_framework.fields import get_error_detail
 from devices.api.base.permissions import narrowed
 from devices.api.base.versions import version_of
 from devices.history.context import MAX_REASON_LENGTH
+from devices.models.uniqueness import unique_texts
 from devices.values.attributes import is_same
 from devices.values.moments import parse_moment
 
@@ -324,11 +325,7 @@ def _placed(row: Any, error: ValidationError) -> dict[str, list[Any]]:
     others only where nothing is wrong with those.
     """
     found: Any = get_error_detail(error)
-    unique = {
-        str(one.violation_error_message): one.fields[0]
-        for one in row._meta.constraints
-        if isinstance(one, models.UniqueConstraint) and len(one.fields) == 1
-    }
+    unique = unique_texts(row)
     derived = {one.name for one in row._meta.concrete_fields if not one.editable}
     placed: dict[str, list[Any]] = {}
     of_none: list[Any] = []

@@ -47,7 +47,8 @@ def test_each_group_is_drawn_below_the_one_that_it_lies_in(
     text = page.content.decode()
     assert "&lt;floor&gt;" in text
     assert f'href="/admin/devices/device/?group={groups["floor"].pk}">4 devices</a>' in text
-    assert "+ 5 in the groups in it" in text
+    assert "+ 5 in the groups in it</span>" in text  # a sum; its list has each device once
+    assert f'href="/admin/devices/device/?group={groups["Berlin"].pk}-or-below"' in text
     assert 'viewBox="0 0 6 1"' in text  # the scale ends with six
     assert '<rect class="own" width="4"' in text
     assert "style=" not in text.split('id="content-main"')[1].split("</main>")[0]
