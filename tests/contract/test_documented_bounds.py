@@ -102,7 +102,7 @@ BOUNDS = [  # a page, and what it says, with what is so
     ("waiting", f"{deadlines.SECONDS} s in all; 2 s to connect"),
     ("waiting", f"| half of `THREADS`, {settings.THREADS // 2} | {wsgi.STAFF_WAIT:.0f} s |"),
     ("waiting", f"| `THREADS`, {settings.THREADS} | {wsgi.MACHINE_WAIT:.0f} s |"),
-    ("waiting", f"| {wsgi.STAFF_DEADLINE / 60:.0f} minutes | a page with HTTP 500"),
+    ("waiting", f"| {wsgi.STAFF_DEADLINE / 60:.0f} minutes | a page with HTTP 503"),
     ("waiting", f"| journal | {journal.Journal.capacity:,} rows |"),
     (
         "waiting",
