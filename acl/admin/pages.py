@@ -170,7 +170,12 @@ def _next_step(request: HttpRequest, explanation: Explanation) -> tuple[Any, str
     is_disabled = reason in {Reason.DISABLED_SOURCE, Reason.DISABLED_DESTINATION}
     if is_disabled and end in ends and may("devices.change_device"):
         return _("Enable it"), reverse("admin:devices_device_enable", args=[ends[end]])
-    if reason is not Reason.NO_RULE or not may("acl.add_commandpermission"):
+    if reason is not Reason.NO_RULE:
+        return None
+    if (idle := explanation.out_of_force) and may("acl.change_commandpermission"):
+        address = reverse("admin:acl_commandpermission_change", args=[idle.pk])
+        return _("Change the rule that would allow it"), address
+    if not may("acl.add_commandpermission"):
         return None
     filled: dict[str, Any] = {
         "effect": Effect.ALLOW,

@@ -104,6 +104,12 @@ class Explanation:
         return next((p.rule for p in self.parts if p.standing is Standing.DECIDED), None)
 
     @property
+    def out_of_force(self) -> CommandPermission | None:
+        """The first rule that would allow it, but is switched off, not valid yet or expired."""
+        idle = (p.rule for p in self.parts if p.standing in OUT_OF_FORCE.values())
+        return next((rule for rule in idle if rule.effect == Effect.ALLOW), None)
+
+    @property
     def took_part(self) -> list[Part]:
         """The rules that match."""
         return [part for part in self.parts if part.standing in TOOK_PART]

@@ -1,5 +1,6 @@
 """The admin: rules are kept, tried, explained and reported on; nothing typed is lost."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -173,6 +174,33 @@ def test_the_page_that_explains_another_moment(
         refused = page(at=wrong)
         assert "errorlist" in refused
         assert "verdict" not in refused
+
+
+@pytest.mark.parametrize(
+    ("permissions", "step"),
+    [
+        (["change_commandpermission", "add_commandpermission"], "Change the rule that would allow"),
+        (["add_commandpermission"], "Write the rule that allows it"),
+        ([], ""),
+    ],
+)
+@pytest.mark.parametrize(
+    "idle", [{"enabled": False}, {"valid_from": datetime(2126, 1, 3, tzinfo=UTC)}]
+)
+def test_a_refusal_offers_the_rule_that_is_not_in_force(
+    staff: Any, make_device: Any, make_rule: Any, permissions: list[str], step: str, idle: Any
+) -> None:
+    make_device("lamp")
+    make_rule(effect="deny", **idle)
+    rule = make_rule(**idle)
+    client = staff("view_commandpermission", *permissions)
+    asked = {"source": "lamp", "destination": "lamp", "command": "/v1/X"}
+    page = client.get(LIST + "explain/", asked).content.decode()
+    offered = re.search(r'<a class="button default" href="([^"]*)">([^<]*)</a>', page)
+    assert bool(offered) is bool(step)
+    if offered:
+        assert offered[2].startswith(step)
+        assert (offered[1] == f"{LIST}{rule.pk}/change/") is step.startswith("Change")
 
 
 def test_the_report_page(staff: Any, make_device: Any, make_rule: Any) -> None:
