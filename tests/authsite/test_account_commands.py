@@ -39,6 +39,15 @@ def test_accounts_are_created_and_listed(kim: User) -> None:
     assert [one["username"] for one in answer("list_users", "--role", "Viewer")["users"]] == ["sam"]
     printed, _ = run("list_users", "--services")
     assert printed == "factory  active    Operator  (service, kim answers for it)\n"
+    roles = {one["role"]: one for one in answer("list_roles")["roles"]}
+    assert {name: one["accounts"] for name, one in roles.items()} == {
+        **dict.fromkeys(("Auditor", "Security"), 0),
+        "Operator": 2,
+        "Viewer": 1,
+    }
+    assert CHANGE in roles["Operator"]["permissions"]
+    assert CHANGE not in roles["Viewer"]["permissions"]
+    assert "Operator  (2 accounts, " in run("list_roles")[0]
 
 
 @pytest.mark.parametrize(
