@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,12 +59,14 @@ def quoted(column: str, value: object) -> str:
     return _(" It says “%(value)s”.") % {"value": cut}
 
 
-def columns_of(header: Iterable[str]) -> Sequence[str]:
-    """Return the columns of groups where a header names `group`, else those of devices.
+def is_about_group(names: Container[str]) -> bool:
+    """Whether rows with these columns are groups: beside `identifier`, `group` means `groups`."""
+    return "group" in names and "identifier" not in names
 
-    The one that is needed is first.
-    """
-    return GROUP_COLUMNS if "group" in header else DEVICE_COLUMNS
+
+def columns_of(header: Container[str]) -> Sequence[str]:
+    """Return the columns of groups or of devices, as a header tells; the one needed is first."""
+    return GROUP_COLUMNS if is_about_group(header) else DEVICE_COLUMNS
 
 
 # --- What cells mean ------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What tables in files have in common: CSV, JSON, NDJSON and XLSX. (docs/transfer.md)"""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -118,7 +118,7 @@ class Record:
 
 
 # Returns the columns of the table that a header belongs to, the one that it needs first.
-Layout = Callable[[Iterable[str]], Sequence[str]]
+Layout = Callable[[Collection[str]], Sequence[str]]
 
 
 def refused(message: str, *, row: int = 0, **params: object) -> ValidationError:

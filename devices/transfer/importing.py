@@ -25,7 +25,7 @@ from devices.extension_points import AccessEnd, end_access
 from devices.history.context import check_reason
 from devices.models import AttributeDefinition, Certificate, Device
 from devices.models.credentials.pre_shared_key import HINT_CHARACTERS
-from devices.transfer.columns import EMPTY, FIELDS, READERS, is_damaged
+from devices.transfer.columns import EMPTY, FIELDS, READERS, is_about_group, is_damaged
 from devices.transfer.credential_cells import CredentialCells
 from devices.transfer.formats import Record
 from devices.transfer.group_rows import GroupRows
@@ -151,7 +151,7 @@ class Import(Findings):
     def _check_batch(self, records: Sequence[Record]) -> None:
         wanted: dict[str, tuple[Record, dict[str, Any]]] = {}
         for record in records:
-            if "group" in record.cells:
+            if is_about_group(record.cells):
                 self.groups.read(record, self._values_of(record))
                 continue
             values = self._values_of(record)
@@ -180,7 +180,7 @@ class Import(Findings):
 
     def _values_of(self, record: Record) -> dict[str, Any]:
         """Return what the cells of a row mean; what cannot be read is a problem of the row."""
-        group = "group" in record.cells
+        group = is_about_group(record.cells)
         for problem in record.problems:
             self.add_problem(*problem, group=group)
         values: dict[str, Any] = {}

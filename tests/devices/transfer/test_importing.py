@@ -741,6 +741,21 @@ def test_progress_is_told(db: None, devices_csv: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
+    ("kind", "content"),
+    [(Format.CSV, "identifier,group\nd,Roof\n"), (Format.JSON, '[{"identifier":"d","group":"x"}]')],
+)
+def test_group_for_groups_is_told_as_an_unknown_column_of_devices(
+    db: None, kind: Format, content: str
+) -> None:
+    try:
+        told = str(load(content, kind).problems[0].message)
+    except ValidationError as error:  # a header refuses the file as a whole
+        told = error.messages[0]
+
+    assert "There is no column “group”. Known are: identifier, kind, name, groups," in told
+
+
+@pytest.mark.parametrize(
     ("content", "complaint"),
     [
         ('[{"identifier": "d", "\\ud800": 1}]', "There is no column “\ufffd”."),
