@@ -16,7 +16,12 @@ from devices.credentials.hashing import Scheme
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Records, bulk_create, bulk_write
 from devices.history.context import current_user
-from devices.models.credentials.revocation import FIELDS as REVOCATION, Revocable, RevocableQuerySet
+from devices.models.credentials.revocation import (
+    FIELDS as REVOCATION,
+    Revocable,
+    RevocableQuerySet,
+    end_access_of,
+)
 from devices.models.device import Device
 from devices.verdicts import Outcome, outcome_at
 
@@ -245,6 +250,17 @@ class PreSharedKey(Revocable):
 
     def __str__(self) -> str:
         return self.label or self.hint or f"key {self.pk}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; where a usable key is given times that refuse it now, its access ends."""
+        now = timezone.now()
+        usable = PreSharedKey.objects.usable_at(now).filter(pk=self.pk)
+        refused = not self._state.adding and outcome_at(self, now) is not Outcome.VERIFIED
+        with transaction.atomic():
+            ends = refused and usable.exists()
+            super().save(*args, **kwargs)
+            if ends and not usable.exists():
+                end_access_of([self.device_id])
 
     def event_verb(self, change_type: ChangeType, before: Mapping[str, Any] | None) -> str:
         """Return the verb, which says of a new key where its secret comes from."""

@@ -56,6 +56,13 @@ def revoke_key(device: Device) -> None:
     device.keys.get().revoke(by="kim")
 
 
+def set_times(device: Device, **times: timedelta) -> None:
+    key = device.keys.get()
+    for name, span in times.items():
+        setattr(key, name, timezone.now() + span)
+    key.save()
+
+
 def rotate(device: Device) -> None:
     PreSharedKey.objects.rotate(device=device, overlap=NOW)
 
@@ -72,6 +79,8 @@ def rotate(device: Device) -> None:
         (lambda device: revoke_credentials(one(device), by="kim"), Cause.REVOKED),
         (lambda device: device.keys.get().delete(), Cause.REVOKED),
         (lambda device: device.keys.all().delete(), Cause.REVOKED),
+        (lambda device: set_times(device, not_after=-timedelta(seconds=1)), Cause.REVOKED),
+        (lambda device: set_times(device, not_before=timedelta(hours=1)), Cause.REVOKED),
         (rotate, Cause.ROTATED),
     ],
 )
@@ -89,6 +98,7 @@ def test_change_that_ends_access_ends_the_session(
     [
         lambda device: one(device).set_enabled(enabled=True),
         lambda device: device.save(),
+        lambda device: set_times(device, not_after=timedelta(hours=1)),
         lambda device: PreSharedKey.objects.issue(device=device),
         lambda device: PreSharedKey.objects.rotate(device=device, overlap=timedelta(days=1)),
     ],
@@ -107,6 +117,14 @@ def test_revoking_one_of_two_keys_leaves_the_session(device: Device) -> None:
     assert causes() == []
     second.revoke(by="kim")
     assert causes() == [Cause.REVOKED]
+
+
+def test_key_that_ended_before_ends_nothing_when_it_is_changed(device: Device) -> None:
+    device.keys.update(not_after=timezone.now())
+    key = device.keys.get()
+    key.label = "the old one"
+    key.save()
+    assert causes() == []
 
 
 def test_certificate_beside_a_key_is_no_concern_of_rtio(device: Device) -> None:
