@@ -27,6 +27,11 @@ def account_data(user: User) -> dict[str, Any]:
     return {"id": user.pk, "username": user.get_username()}
 
 
+def record_about(kind: Kind, user: User, **details: str | None) -> None:
+    """Leave an event about an account, in the transaction of what happened."""
+    Event.objects.record(kind, {"account": account_data(user), **details})
+
+
 @receiver(pre_save, sender=User)
 @receiver(pre_save, sender="authsite.Account")
 @receiver(pre_save, sender=Group)
@@ -76,7 +81,7 @@ def record_account(*, instance: User, created: bool, raw: bool = False, **_signa
 @receiver(post_delete, sender=User)
 @receiver(post_delete, sender="authsite.Account")
 def record_deleted_account(*, instance: User, **_signal: Any) -> None:
-    Event.objects.record(Kind.ACCOUNT_DELETED, {"account": account_data(instance)})
+    record_about(Kind.ACCOUNT_DELETED, instance)
 
 
 # --- Roles ----------------------------------------------------------------------------------
@@ -118,7 +123,7 @@ def _record_roles(kind: Kind, users: Iterable[User], roles: Iterable[Group]) -> 
     roles = list(roles)
     for user in users:
         for role in roles:
-            Event.objects.record(kind, {"account": account_data(user), "role": role.name})
+            record_about(kind, user, role=role.name)
 
 
 @receiver(m2m_changed, sender=Group.permissions.through)

@@ -28,6 +28,9 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_otp_webauthn.models import WebAuthnCredential
 
+from authsite.accounts.events import record_about
+from devices.events.kinds import Kind
+
 FACTORS = (TOTPDevice, StaticDevice, WebAuthnCredential)
 BY_PROVIDER = "second_factor_by_provider"  # in a session: a provider of sign-on asked for it
 ENROLLING = "enrolling_app"  # likewise: the app that is being set up in it
@@ -259,6 +262,8 @@ def remove_all(user: User) -> int:
             rows = model.objects.filter(user=user)
             gone += rows.count()
             rows.delete()
+        if gone:
+            record_about(Kind.ACCOUNT_SECOND_FACTOR_REMOVED, user)
     return gone
 
 

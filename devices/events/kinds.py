@@ -73,6 +73,12 @@ class Kind(models.TextChoices):
     ACCOUNT_DISABLED = "account.disabled", _("Account disabled")
     ACCOUNT_DELETED = "account.deleted", _("Account deleted")
     ACCOUNT_EMERGENCY_LOGIN = "account.emergency_login", _("Login with an emergency account")
+    ACCOUNT_SECOND_FACTOR_REMOVED = (
+        "account.second_factor_removed",
+        _("Second factors of an account removed"),
+    )
+    ACCOUNT_TIED = "account.tied", _("Account tied to a sign-on")
+    ACCOUNT_UNTIED = "account.untied", _("Account untied from its sign-on")
     ROLE_GIVEN = "role.given", _("Role given")
     ROLE_TAKEN = "role.taken", _("Role taken away")
     ROLE_CREATED = "role.created", _("Role created")

@@ -109,6 +109,11 @@ def signature() -> str:
     return f"{os_user()} (command line)".lstrip()
 
 
+def because(cause: str, reason: str) -> str:
+    """Return the reason that the history keeps: what made the change, and why if that was said."""
+    return ": ".join(filter(None, (cause, reason)))
+
+
 def as_json(value: object) -> str:
     """Return what JSON has no form for, as the documents of commands write it."""
     return written(value) if isinstance(value, datetime) else str(value)
@@ -150,6 +155,7 @@ class RegistryCommand(BaseCommand):
     """A command that answers people in text and machines in JSON."""
 
     requires_system_checks = []
+    takes_reason = False  # whether the history keeps what it does, and says why
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if sys.stderr is None:  # closed: whoever did so wants to hear of nothing
@@ -174,14 +180,17 @@ class RegistryCommand(BaseCommand):
         parser.add_argument(
             "--json", action="store_true", help="print one JSON object, for scripts"
         )
+        if self.takes_reason:
+            parser.add_argument("--reason", default="", help="why, for the record")
         return parser
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run; a rule's refusal ends with 1 and its message, an unreachable database with 2."""
+        reason = because(self.name, options.get("reason", ""))
         try:
             with (
                 ends_in_order(),
-                history.origin(history.Origin.COMMAND, user=os_user(), reason=self.name),
+                history.origin(history.Origin.COMMAND, user=os_user(), reason=reason),
             ):
                 return super().execute(*args, **options)
         except KeyboardInterrupt:
@@ -341,8 +350,9 @@ class RegistryCommand(BaseCommand):
 class ChangeCommand(RegistryCommand):
     """A command whose change may break an assertion: it is then refused, as in the admin."""
 
+    takes_reason = True
+
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--reason", default="", help="why, for the record")
         parser.add_argument(
             "--break-assertions",
             action="store_true",
@@ -352,8 +362,7 @@ class ChangeCommand(RegistryCommand):
     @contextmanager
     def change(self, options: dict[str, Any]) -> Iterator[None]:
         """Make a change within the block, all or nothing; raises ValidationError if refused."""
-        reason = ": ".join(filter(None, (self.name, options["reason"])))
-        with transaction.atomic(), history.origin(history.Origin.COMMAND, reason=reason):
+        with transaction.atomic():
             watches = [watch(only_assertions=True) for watch in WATCHES]
             yield
             broken = [str(one) for compare in watches for one in compare().broken]

@@ -13,6 +13,7 @@ class Command(RegistryCommand):
         "nobody [outside group:NAME] may PATTERN [RECEIVER]. Changes that break it then need a\n"
         "confirmation. One that does not hold now is saved, with a warning."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("text", help="the assertion, as one argument")

@@ -10,6 +10,7 @@ from devices.management.base import RegistryCommand
 
 class Command(RegistryCommand):
     help = "Delete an assertion, named by its text, as list_assertions prints it."
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("text", help="the assertion, as one argument")

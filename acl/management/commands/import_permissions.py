@@ -12,6 +12,7 @@ class Command(RegistryCommand):
         "input. What FILE does not name is removed; devices are never made or removed. Either\n"
         "everything is done or nothing: nothing, too, where an assertion would break."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", metavar="FILE", help="a YAML or JSON document")

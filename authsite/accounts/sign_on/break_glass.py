@@ -11,11 +11,10 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 
 from authsite.accounts import second_factor
-from authsite.accounts.events import account_data
+from authsite.accounts.events import record_about
 from authsite.accounts.login import client_address
 from authsite.accounts.sign_on.sessions import is_signed_on
 from devices.events.kinds import Kind
-from devices.events.models import Event
 
 logger = logging.getLogger("authsite.sign_on")
 
@@ -70,6 +69,4 @@ def record_break_glass(*, request: HttpRequest, user: User, **_signal: object) -
             user.get_username(),
             address,
         )
-        Event.objects.record(
-            Kind.ACCOUNT_EMERGENCY_LOGIN, {"account": account_data(user), "address": address}
-        )
+        record_about(Kind.ACCOUNT_EMERGENCY_LOGIN, user, address=address)

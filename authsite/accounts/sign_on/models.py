@@ -13,8 +13,10 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from authsite.accounts.events import record_about
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
 from authsite.accounts.tokens.service_account import is_taken
+from devices.events.kinds import Kind
 from devices.values.text import hidden_in, unstorable_in
 
 logger = logging.getLogger("authsite.sign_on")
@@ -80,6 +82,7 @@ class ExternalIdentityQuerySet(models.QuerySet["ExternalIdentity"]):
         """
         self.filter(user=user).delete()
         self.create(user=user, source=source, issuer=issuer, subject=subject)
+        record_about(Kind.ACCOUNT_TIED, user, source=source, issuer=issuer, subject=subject)
         if user.get_username() not in settings.BREAK_GLASS_ACCOUNTS:
             _end_password(user)
 
@@ -101,9 +104,12 @@ class ExternalIdentityQuerySet(models.QuerySet["ExternalIdentity"]):
 
         Its sessions end, unless it has a usable password.
         """
-        gone, _each = self.filter(user=user).delete()
-        if gone and not user.has_usable_password():
-            _end_password(user)
+        with transaction.atomic():
+            gone, _each = self.filter(user=user).delete()
+            if gone:
+                record_about(Kind.ACCOUNT_UNTIED, user)
+            if gone and not user.has_usable_password():
+                _end_password(user)
         return gone > 0
 
     def spelling(self, name: str) -> str:

@@ -8,6 +8,7 @@ from authsite.management.accounts import AccountCommand
 
 class Command(AccountCommand):
     help = "Create an account of a program: it cannot log in; create_token gives it tokens."
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="name of the account")

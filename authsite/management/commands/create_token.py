@@ -20,6 +20,7 @@ class Command(AccountCommand):
         "    --scope devices.change_device --network 10.2.0.0/16 \\\n"
         "    --limit 'devices.change_device:disable in lab, 20 an hour'"
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("owner", help="the account that it asks for")

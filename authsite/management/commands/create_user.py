@@ -14,6 +14,7 @@ class Command(AccountCommand):
         "sign-on, or after `changepassword`; without a role it may not log in until it has one\n"
         "(set_roles). createsuperuser creates one that may do everything."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username", help="name of the account")

@@ -16,6 +16,7 @@ class Command(AccountCommand):
         "good. Services that it answers for are refused until somebody else does; --hand-to names\n"
         "who. The last active superuser is not disabled."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username", help="name of the account")

@@ -8,6 +8,7 @@ from authsite.management.accounts import AccountCommand
 
 class Command(AccountCommand):
     help = "Let an account log in again, with the roles that it has. Its former tokens stay ended."
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username", help="name of the account")

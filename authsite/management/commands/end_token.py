@@ -13,6 +13,7 @@ class Command(AccountCommand):
         "End a token, named by its identifier, which stands between its first two underscores;\n"
         "or all tokens of an account. It is refused at its next request, in every process."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
@@ -20,7 +21,6 @@ class Command(AccountCommand):
         which.add_argument(
             "--owner", type=named, metavar="USERNAME", help="all tokens of this account"
         )
-        parser.add_argument("--reason", default="", help="why, for the record")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["owner"]:

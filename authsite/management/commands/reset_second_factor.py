@@ -12,6 +12,7 @@ class Command(AccountCommand):
         "with its password alone; where a second factor is required, it sets up a new one. Exit\n"
         "1 where there is none, or no such account."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username", help="name of the account")

@@ -11,6 +11,7 @@ class Command(AccountCommand):
         "Give an account exactly these roles, and take all others away. It holds at the next\n"
         "request, of its tokens, too. Roles that single sign-on gives come back at the next one."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username", help="name of the account")

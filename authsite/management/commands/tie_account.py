@@ -17,6 +17,7 @@ class Command(AccountCommand):
         "unless it is a break-glass account. When a sign-on is refused, the log names its\n"
         "subject. Exit 1 where there is no such account, or the subject has one."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username", help="name of the account")

@@ -13,6 +13,7 @@ class Command(DeviceCommand):
         "Pin a certificate, or its public key, to a device; what it has stays.\n\n"
         "A certificate that a trust anchor vouches for needs no pin."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

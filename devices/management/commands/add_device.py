@@ -14,6 +14,7 @@ class Command(RegistryCommand):
         "and never printed. Prefer --secret-stdin to --secret: a command line can be read by\n"
         "other users of the machine and stays in the shell's history."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("identifier", help="the ID, exactly as the device presents it")

@@ -13,6 +13,7 @@ class Command(DeviceCommand):
         "Add a pre-shared key to a device; the ones that it has stay.\n\n"
         "Without --secret-stdin a secret is generated and printed once."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

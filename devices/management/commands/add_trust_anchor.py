@@ -16,6 +16,7 @@ class Command(RegistryCommand):
         "that share {id}: --name-pattern 'urn:factory:{id}' \\\n"
         "--identifier-pattern '//api.example.com/{id}'."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="what staff call the authority")

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from devices.background.jobs import report
-from devices.management.base import RegistryCommand, named
+from devices.management.base import RegistryCommand, because, named
 from devices.management.exporting import format_by_name
 from devices.transfer.columns import columns_of
 from devices.transfer.exporting import export_secrets
@@ -28,6 +28,7 @@ class Command(RegistryCommand):
         "removed. Either the whole file is imported or nothing of it. docs/transfer.md explains\n"
         "the columns: identifier, kind, name, groups, enabled, secret and more."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", metavar="FILE", help="the table; - for standard input")
@@ -67,7 +68,7 @@ class Command(RegistryCommand):
             Options(
                 create_groups=options["create_groups"], generate=bool(out), random=options["random"]
             ),
-            reason=Path(options["file"]).name,
+            reason=because(Path(options["file"]).name, options["reason"]),
             progress=self._tell,
         )
         self._told = time.monotonic()

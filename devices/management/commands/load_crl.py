@@ -12,6 +12,7 @@ class Command(RegistryCommand):
         "Run it from a timer, well before the list in force is due: fetch the file, then load it.\n"
         "A list that is not the anchor's, not complete or older than the one in force is refused."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("anchor", help="the trust anchor's name")

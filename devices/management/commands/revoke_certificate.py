@@ -11,6 +11,7 @@ class Command(DeviceCommand):
         "Revoke a certificate of a device, whether it was registered or a trust anchor vouches\n"
         "for it. It admits nobody from its next use on, and cannot be registered again."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -23,7 +24,6 @@ class Command(DeviceCommand):
         parser.add_argument(
             "--key-too", action="store_true", help="and every other certificate with its key"
         )
-        parser.add_argument("--reason", default="", help="why, for the record")
 
     def handle_device(self, device: Device, **options: Any) -> None:
         how = {"by": signature(), "reason": options["reason"], "key_too": options["key_too"]}

@@ -13,13 +13,13 @@ class Command(DeviceCommand):
         "A device with one live key needs no --key. When the last usable key is revoked, the live\n"
         "session of the device is ended at the RTIO servers that are on record: docs/rtio.md."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         which = parser.add_mutually_exclusive_group()
         which.add_argument("--key", type=number, metavar="N", help="the number of the key")
         which.add_argument("--all", action="store_true", help="every live key of the device")
-        parser.add_argument("--reason", default="", help="why, for the record")
 
     def handle_device(self, device: Device, **options: Any) -> None:
         live = PreSharedKey.objects.filter(device=device).live_at(timezone.now())

@@ -15,6 +15,7 @@ class Command(DeviceCommand):
         "Until then old and new secrets admit the device. Look at “last used” in the admin, or\n"
         "revoke the old key earlier, once the device has changed over."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

@@ -13,6 +13,7 @@ class Command(RegistryCommand):
         "input. What FILE does not name is removed; RTIO servers keep a route that was removed\n"
         "until they restart. Either everything is done or nothing."
     )
+    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", metavar="FILE", help="a YAML or JSON document")

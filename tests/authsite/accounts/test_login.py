@@ -25,6 +25,7 @@ from django_otp_webauthn.views import (
 
 from authsite.accounts import login, second_factor
 from devices.admin.base.reauthentication import CONFIRMED_AT, recently_authenticated
+from devices.events.models import Event
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 PASSWORD = "a long enough password"
@@ -640,8 +641,12 @@ def test_no_page_shows_what_apps_make_codes_with(admin_client: Client, kim: User
 def test_a_lost_factor_is_taken_off_from_the_shell(kim: User, capsys: Any) -> None:
     app(kim)
     second_factor.issue_recovery_codes(kim)
-    call_command("reset_second_factor", "kim")
+    call_command("reset_second_factor", "kim", "--reason", "lost")
+    event = Event.objects.get(kind="account.second_factor_removed")
+    assert event.data["account"]["username"] == "kim"
+    assert event.data["reason"] == "reset_second_factor: lost"
     assert "2" in capsys.readouterr().out
     assert not second_factor.has_codes(kim)
     with pytest.raises(SystemExit):
         call_command("reset_second_factor", "kim")
+    assert Event.objects.filter(kind=event.kind).count() == 1, "nothing was removed"

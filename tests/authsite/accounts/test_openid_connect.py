@@ -28,6 +28,7 @@ from authsite.accounts.sign_on.pending_sign_on import COOKIE, PATH
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
 from authsite.accounts.tokens.service_account import ServiceAccount
 from devices.admin.base.reauthentication import CONFIRMED_AT
+from devices.events.models import Event
 from tests.support.lying_provider import (
     KEY,
     NEXT_KEY,
@@ -985,7 +986,10 @@ def test_an_account_is_tied_to_a_subject_and_untied(
     for name in ("kim", "glass"):
         User.objects.create_superuser(name, password=PASSWORD)
     assert sign_on(client, liar).status_code == 403
-    call_command("tie_account", "kim", "--subject", "subject-1")
+    call_command("tie_account", "kim", "--subject", "subject-1", "--reason", "ticket 7")
+    tied = Event.objects.get(kind="account.tied").data
+    assert (tied["account"]["username"], tied["subject"]) == ("kim", "subject-1")
+    assert tied["reason"] == "tie_account: ticket 7"
     assert sign_on(client, liar).status_code == 302
     assert roles() == {"Viewer"}
     assert not User.objects.get(username="kim").has_usable_password()
@@ -1009,6 +1013,8 @@ def test_an_account_is_tied_to_a_subject_and_untied(
     assert is_anonymous(client), "whoever it was is signed out"
     with pytest.raises(SystemExit):
         call_command("tie_account", "kim", "--untie")
+    untied = Event.objects.get(kind="account.untied").data
+    assert untied["account"]["username"] == "kim"
     assert sign_on(client, liar).status_code == 403
     settings.OIDC_ISSUER = ""
     with pytest.raises(CommandError, match="OIDC_ISSUER"):
