@@ -164,6 +164,40 @@ def test_certificates_are_checked() -> None:
     assert "pinned" in run("certificates", "--rounds", "1", "--rsa", "2048")
 
 
+def test_pages_of_the_admin_are_asked() -> None:
+    path = "/admin/devices/device/"
+    printed = run("admin_pages", "--devices", "300", "--times", "1", path)
+
+    (measured,) = (line.split() for line in printed.splitlines() if line.endswith(path))
+    assert float(measured[-2]) > 0
+
+
+def test_lists_of_the_api_are_asked_and_devices_are_made_in_bulk() -> None:
+    printed = run(
+        "management_api", "--devices", "300", "--times", "1", "--bulk", "1000", "--stream"
+    )
+
+    assert len(cells(printed, "`devices`")) == 1
+    assert "1,300 devices as one stream" in printed
+
+
+def test_files_are_imported_and_exported() -> None:
+    printed = run("transfer", "--imported", "50", "--exported", "60")
+
+    for what in ("PostgreSQL: import again, unchanged", "export, ndjson", "SQLite: import again"):
+        assert what in printed
+    assert "MISSED" not in printed
+
+
+def test_verifications_are_measured_beside_other_load() -> None:
+    words = ("--seconds", "0.5", "--rate", "20", "--slow", "2", "--only", "SQLite", "--wait")
+    printed = run("mixed_load", "--devices", "50", *words)
+
+    alone, beside = cells(printed, "SQLite")
+    assert (alone[1], beside[1]) == ("nobody", "all of them")
+    assert beside[-1].startswith("done after")
+
+
 def test_the_page_has_a_place_for_every_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

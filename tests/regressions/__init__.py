@@ -1,1 +1,1 @@
-"""What this kind of software gets wrong: one short file a fault, held by tests."""
+"""What this kind of software gets wrong: one short file a fault, with a public report of its kind."""

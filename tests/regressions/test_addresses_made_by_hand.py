@@ -3,6 +3,8 @@
 Reported of Django admins again and again: a number that no column holds, a NUL, a look-up that runs
 a regular expression (`?name__regex=[`) or a date of the year 0 ended as an error page. A regular
 expression that a link brings runs in the process on SQLite, and one with `(a+)+` never ends there.
+
+The kind: CWE-1333.
 """
 
 import itertools

@@ -2,6 +2,8 @@
 
 PostgreSQL refuses that and NUL at once ("unsupported Unicode escape sequence"), as users of every
 framework with a JSON column have reported; `NaN` and `1e999` are no JSON, and Python reads both.
+
+Public reports of this kind: https://github.com/intelowlproject/IntelOwl/issues/138.
 """
 
 import json

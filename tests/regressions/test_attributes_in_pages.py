@@ -2,6 +2,8 @@
 
 `{"x": NaN}` and a number of 5,000 digits ended the form on an error page, and what was typed was
 lost. Rows with half of a surrogate pair, from before those were refused, broke pages and exports.
+
+A public report of this kind: https://github.com/encode/django-rest-framework/issues/6895.
 """
 
 import io

@@ -2,6 +2,8 @@
 
 A list that is too long is refused before its values are looked at, and a name that stands twice is
 found in one pass.
+
+The kind: CWE-407, CWE-770.
 """
 
 import json

@@ -1,6 +1,8 @@
 """One slow thing stopped every answer: a lock, a page that hangs, a database that stands still.
 
 RTIO waits 5 s, and a device with the C SDK that is refused once never comes back.
+
+A public report of this kind: https://github.com/jpmens/mosquitto-auth-plug/issues/351.
 """
 
 import http.client

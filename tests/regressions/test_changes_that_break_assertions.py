@@ -1,6 +1,8 @@
 """Whatever would break an assertion in the admin asks first, and is nothing until it is confirmed.
 
 An import of devices, of all ways, did not ask, while the documents said that every change does.
+
+The kind: CWE-693.
 """
 
 import io

@@ -2,6 +2,8 @@
 
 A server that was just started remembers nobody, so that each device costs a memory-hard hash; what
 is refused comes back every 2 s, for ever (RTIO's Go SDK), or never (its C SDK).
+
+A public report of this kind: https://github.com/vernemq/vernemq/issues/579.
 """
 
 import asyncio

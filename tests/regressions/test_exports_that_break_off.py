@@ -3,6 +3,8 @@
 When the database went away in the middle, a browser got status 200 and a proper end after 1,001 of
 6,222 lines. Streamed exports of other registries have been reported to end so, too. What is
 streamed here has no proper end then: tests/contract/test_streams.py sees it over a socket.
+
+A public report of this kind: https://github.com/paradisec-archive/nabu/issues/613.
 """
 
 from collections.abc import Callable, Iterator

@@ -4,6 +4,8 @@ A workbook in Strict Open XML has other namespaces, and openpyxl finds no sheet 
 tracker says it is not supported): an import said "Imported." of nothing. Spreadsheets leave empty
 cells out at the end of a row, write truth values in their users' language, and start a formula
 after any separator that they expect (OWASP, CSV injection).
+
+A public report of this kind: https://github.com/python-excel/xlrd/issues/92.
 """
 
 import io

@@ -1,6 +1,8 @@
 """Some proxies append the port to an address that they forward: all came from the proxy then.
 
 Azure's front ends write `203.0.113.10:51234`; IPv6 addresses come in brackets.
+
+A public report of this kind: https://github.com/rack/rack/issues/1227.
 """
 
 from ipaddress import ip_network

@@ -3,6 +3,8 @@
 CWE-307. The page for a new password tried old ones without limit, beside a login page and a
 confirmation that locked at the fifth; a right password reset the count, so that a thief of one
 had any number of codes to try.
+
+A public report of this kind: https://github.com/pennersr/django-allauth/issues/1872.
 """
 
 from typing import Any

@@ -1,6 +1,8 @@
 r"""A body with `"\udc00"`, the second half of a surrogate pair, was answered with 500.
 
 Only first halves were looked for; an answer that quotes the second cannot be written as UTF-8.
+
+A public report of this kind: https://github.com/encode/django-rest-framework/issues/7026.
 """
 
 import pytest

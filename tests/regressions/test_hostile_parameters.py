@@ -2,6 +2,8 @@
 
 `GET /api/v1/changes?user=%00` on PostgreSQL: the name went into the statement unread, as no field
 of a form had looked at it. Every text parameter of every list is asked here.
+
+A public report of this kind: https://code.djangoproject.com/ticket/28201.
 """
 
 import json

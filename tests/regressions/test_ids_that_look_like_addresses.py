@@ -1,6 +1,8 @@
 """Lists print the ID `//h/a.b` as it is stored; commands took it for the address of `//h/a`.
 
 `disable_device` and `delete_device` of what `list_devices` had printed were about another device.
+
+The kind: CWE-706.
 """
 
 import io

@@ -2,6 +2,8 @@
 
 A credential that was revoked between the preview and the import came back, and a device that was
 disabled meanwhile could be enabled again, where the numbers of the preview happened to agree.
+
+The kind: CWE-367.
 """
 
 from collections.abc import Callable

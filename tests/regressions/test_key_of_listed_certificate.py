@@ -1,4 +1,7 @@
-"""The authority lists a certificate that is pinned by its key: another with that key was let in."""
+"""The authority lists a certificate that is pinned by its key: another with that key was let in.
+
+A public report of this kind: https://github.com/mirleft/ocaml-x509/issues/68.
+"""
 
 from collections.abc import Callable
 

@@ -1,4 +1,7 @@
-"""A certificate on a loaded revocation list was refused, and shown as usable on five pages."""
+"""A certificate on a loaded revocation list was refused, and shown as usable on five pages.
+
+A public report of this kind: https://github.com/operacle/checkcle/issues/167.
+"""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -1,6 +1,8 @@
 """A long text that was exported did not come back: a workbook cut it, an import refused it.
 
 openpyxl cuts what goes beyond a spreadsheet's limit of 32,767 characters in a cell, without a word.
+
+A public report of this kind: https://github.com/odoo/odoo/issues/25653.
 """
 
 from collections.abc import Callable

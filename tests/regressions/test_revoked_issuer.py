@@ -1,4 +1,7 @@
-"""Revoking an intermediate said "Revoked" and revoked nothing: its leaves were still let in."""
+"""Revoking an intermediate said "Revoked" and revoked nothing: its leaves were still let in.
+
+A public report of this kind: https://github.com/open62541/open62541/pull/6692.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

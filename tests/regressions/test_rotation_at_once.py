@@ -1,4 +1,7 @@
-"""Rotating at once was a time: a clock that stepped back admitted the old secret again."""
+"""Rotating at once was a time: a clock that stepped back admitted the old secret again.
+
+A public report of this kind: https://github.com/pendulum-project/ntpd-rs/issues/196.
+"""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -2,6 +2,8 @@
 
 "10 hits." stood above a list of 500; SQLite compares letters of English only without case (Django
 documents it for `icontains`), so that `öltank` did not find `Öltank`.
+
+A public report of this kind: https://github.com/axllent/mailpit/issues/239.
 """
 
 from collections.abc import Callable

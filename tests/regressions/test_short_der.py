@@ -1,4 +1,7 @@
-"""A minimal Ed25519 certificate has 236 bytes: its DER was "not a certificate"."""
+"""A minimal Ed25519 certificate has 236 bytes: its DER was "not a certificate".
+
+The kind: CWE-1284.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

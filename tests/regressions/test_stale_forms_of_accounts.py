@@ -2,6 +2,8 @@
 
 A lost update: an administrator took *Active* away while another had the form open, who saved a
 first name, and the account was active again.
+
+A public report of this kind: https://github.com/etianen/django-reversion/issues/79.
 """
 
 import re

@@ -3,6 +3,8 @@
 A group that went back into one that was deleted meanwhile was an error page; a batch brought
 attributes back that are not of their type any more; an assertion came back about a device that is
 gone; and a state was restored over a change that nobody had been shown.
+
+The kind: CWE-754.
 """
 
 from collections.abc import Callable

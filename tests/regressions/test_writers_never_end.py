@@ -1,4 +1,7 @@
-"""One failure outside a batch ended the thread that writes the journal, silently and for good."""
+"""One failure outside a batch ended the thread that writes the journal, silently and for good.
+
+A public report of this kind: https://github.com/camunda-community-hub/pyzeebe/issues/80.
+"""
 
 import logging
 import threading
