@@ -1,1 +1,1 @@
-"""What this kind of software gets wrong: one short file a fault, with a public report of its kind."""
+"""What this kind of software gets wrong: a short file a fault, with a report of its kind."""
