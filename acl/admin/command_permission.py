@@ -26,6 +26,7 @@ from acl.admin.pages import RulePagesMixin
 from acl.analysis.lint import lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import NAMED, DestinationKind, SourceKind, state_order
+from acl.patterns import wider
 from devices import history
 from devices.admin.base.actions import BulkActionsMixin, BulkChange
 from devices.admin.base.changelist import BoundedChangeList
@@ -130,8 +131,9 @@ class CommandPermissionAdmin(
         "refused; a rule that denies wins over one that allows."
     )
     search_help_text = gettext_lazy(
-        "The beginning of a device or a command; part of a group, a command set or a note; #12 for "
-        "rule 12. Where nothing is found so, any part of a device."
+        "The beginning of a device or a command, which finds the patterns that cover it, too; part "
+        "of a group, a command set or a note; #12 for rule 12. Where nothing is found so, any part "
+        "of a device."
     )
     autocomplete_fields = NAMED
     radio_fields = {
@@ -221,7 +223,9 @@ class CommandPermissionAdmin(
         begins = Device.objects.filter(identifier__startswith=word)
         devices = self._keys(request, word, begins)
         groups = self._keys(request, word, DeviceGroup.objects.filter(name__icontains=word))
-        named = Q(name__icontains=word) | Q(patterns__pattern__startswith=word)
+        covering = wider(word) if word.startswith("/") and not word.startswith("//") else ()
+        listed = Q(patterns__pattern__startswith=word) | Q(patterns__pattern__in=covering)
+        named = Q(name__icontains=word) | listed
         sets = self._keys(request, word, CommandSet.objects.filter(named))
         rules = CommandPermission.objects.order_by()
         noted = self._keys(request, word, rules.filter(~Q(note=""), note__icontains=word))
@@ -232,6 +236,7 @@ class CommandPermissionAdmin(
             devices = self._keys(request, word, anywhere)
         return (
             Q(pattern__startswith=word)
+            | Q(pattern__in=covering)
             | Q(source_device__in=devices)
             | Q(destination_device__in=devices)
             | Q(source_group__in=groups)

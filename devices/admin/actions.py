@@ -5,10 +5,13 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils.translation import gettext as _, gettext_lazy, ngettext, ngettext_lazy
 
 from devices.admin.base.actions import BulkChange, Revoke
+from devices.admin.base.pages import is_key, may_view
 from devices.admin.base.widgets import SuggestedRow
+from devices.admin.device_list import GroupFilter
 from devices.models import Device, DeviceGroup
 from devices.models.credentials.state import has_unrevoked_credential, revoke_credentials
 from devices.models.dependants import dependants, not_deletable
@@ -96,6 +99,11 @@ class Leave(BulkChange):
     is_destructive = True
     form_class = GroupForm
     asks_first = True
+
+    def initial(self, request: HttpRequest) -> dict[str, Any]:
+        """Begin with the group that the list shows."""
+        group = request.GET.get(GroupFilter.parameter_name, "")
+        return {"group": group} if is_key(group) and may_view(request, DeviceGroup) else {}
 
     def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
         return devices.filter(groups=given["group"])

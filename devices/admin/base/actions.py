@@ -57,6 +57,10 @@ class BulkChange:
         "Your account may not delete what would go with them: %(names)s."
     )
 
+    def initial(self, request: HttpRequest) -> dict[str, Any]:
+        """Return what its form begins with, as the list is filtered."""
+        return {}
+
     def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Any]:
         """Return the rows that the change does change."""
         return rows
@@ -147,7 +151,8 @@ class BulkActionsMixin(OwnPagesMixin):
         self, request: HttpRequest, queryset: QuerySet[Any], change: BulkChange
     ) -> HttpResponse | None:
         """Ask, show what will change, and change it once that is confirmed as shown."""
-        form = change.form_class(request.POST if "confirmed" in request.POST else None)
+        sent = request.POST if "confirmed" in request.POST else None
+        form = change.form_class(sent, initial=change.initial(request))
         given: dict[str, Any] | None = {} if not form.fields else None
         if form.is_valid():
             given = form.cleaned_data

@@ -324,6 +324,15 @@ def _on(day: Any, at: time) -> datetime:
     return timezone.make_aware(datetime.combine(day, at))
 
 
+def _is_undone_there(site: admin.AdminSite, request: HttpRequest, entry: Entry) -> bool:
+    """Whether this user undoes such a change in the history of its row, where that can be."""
+    model: Any = entry.page[0]
+    is_of_row = not entry.batch and entry.kind is ChangeType.CHANGED and entry.model is model
+    if not (is_of_row and model.restored_fields and site.is_registered(model)):
+        return False
+    return site.get_model_admin(model).has_change_permission(request)
+
+
 def all_changes(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
     """Show every change that somebody may read, filtered, a page at a time."""
     histories = visible_to(request.user)
@@ -340,7 +349,10 @@ def all_changes(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
         "admin/history/all.html",
         title=_("History"),
         form=form,
-        entries=[shown(entry) for entry in page.entries],
+        entries=[
+            shown(entry) | {"leads_to_undo": _is_undone_there(site, request, entry)}
+            for entry in page.entries
+        ],
         older=page.older,
         query=query.urlencode(),
         formats=EXPORTED,

@@ -85,6 +85,25 @@ def test_the_list_shows_searches_and_filters(
         assert f"{number} rule" in page
 
 
+@pytest.mark.parametrize(
+    ("searched", "expected"),
+    [
+        ("/v1/Config.Get", {"*", "/v1/*", "/v1/Config.*", "/v1/Config.Get", "a set"}),
+        ("/v1/Config.*", {"*", "/v1/*", "/v1/Config.*", "a set"}),
+        ("/v1/Sys", {"*", "/v1/*", "/v1/Sys.Reboot"}),
+        ("//api.example.com/lamp", set()),
+    ],
+)
+def test_a_search_for_a_command_finds_the_rules_that_cover_it(
+    admin_client: Any, make_rule: Any, make_set: Any, searched: str, expected: set[str]
+) -> None:
+    make_rule("everyone", "everyone", make_set("reading", "/v1/Config.*"))
+    for pattern in ("*", "/v1/*", "/v1/Config.*", "/v1/Config.Get", "/v1/Sys.Reboot", "/v2/*"):
+        make_rule("everyone", "everyone", pattern)
+    listed = admin_client.get(LIST, {"q": searched}).context["cl"].result_list
+    assert {rule.pattern or "a set" for rule in listed} == expected
+
+
 def test_rules_are_switched_off_and_on(staff: Any, make_rule: Any) -> None:
     rule = make_rule()
     client = staff()

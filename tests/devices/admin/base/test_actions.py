@@ -133,6 +133,21 @@ def test_devices_come_into_a_group_and_leave_it(
     assert recorded(Membership, "-") == 2
 
 
+@pytest.mark.parametrize("may_see_groups", [True, False])
+def test_whoever_takes_devices_out_of_a_group_begins_with_the_group_of_the_list(
+    client: Client, make_device: Factory, make_group: Any, may_see_groups: bool
+) -> None:
+    group = make_group("yard")
+    held = ["view_device", "change_device", *(["view_devicegroup"] if may_see_groups else [])]
+    staff = User.objects.create_user("kim", is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(codename__in=held))
+    client.force_login(staff)
+    chosen = {"action": "leave", "_selected_action": [make_device(groups=[group]).pk]}
+    page = client.post(f"{LIST}?group={group.pk}", chosen)
+    assert page.context["title"] == "Remove devices from a group"
+    assert (">yard</option>" in page.content.decode()) is may_see_groups
+
+
 def test_a_group_must_be_chosen(admin_client: Client, make_device: Factory) -> None:
     page = confirm(admin_client, act(admin_client, "join", [make_device()]))
     assert "This field is required." in page.content.decode()

@@ -447,3 +447,20 @@ def test_what_is_done_without_a_form_asks_why_and_keeps_it(
         assert newest.change.history_change_reason == f"why {number}", address
     assert not PreSharedKey.objects.exists()
     assert [*DeviceGroup.objects.all()] == [group] == [*device.groups.all()]
+
+
+@pytest.mark.parametrize(("who", "expected"), [("Security", 1), ("Auditor", 0)])
+def test_the_history_of_everything_leads_to_where_a_change_is_undone(
+    who: str, expected: int, make_group: Any
+) -> None:
+    rule = CommandPermission.objects.create(
+        effect="allow", source_kind="everyone", destination_kind="everyone", pattern="/v1/*"
+    )
+    rule.note = "why"
+    rule.save()
+    group = make_group("site")
+    group.description = "told"
+    group.save()
+    page = role(who).get(ALL).content.decode()
+    way = f'<a href="/admin/acl/commandpermission/{rule.pk}/history/">See and undo…</a>'
+    assert page.count(way) == page.count("See and undo…") == expected
