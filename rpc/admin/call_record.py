@@ -25,7 +25,7 @@ from devices.admin.base.rendering import NOTHING, moment_column
 from devices.models import Device, DeviceGroup
 from devices.transfer.formats import Format
 from devices.values.moments import parse_moment
-from rpc.admin.panels import MAX_MEMBERS, answer_badge
+from rpc.admin.panels import MAX_MEMBERS, answer_badge, calls_made_by
 from rpc.exporting import export_calls
 from rpc.models import ALLOWING, CallRecord, reasons
 
@@ -247,9 +247,14 @@ class CallRecordAdmin(OwnPagesMixin, ReadOnlyMixin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Say what the list does not show: calls without a row of their own, calls not counted."""
+        """Say what the list does not show: calls without a row of their own, calls not counted.
+
+        The calls of one caller are drawn by hour above it.
+        """
         others = CallRecord.objects.filter(others=True).since(timezone.now() - DAY)
+        caller = request.GET.get(CallerFilter.parameter_name)
         extra = {
+            "shown": calls_made_by(caller) if caller else {},
             "title": _("Journal of calls"),
             "others_total": others.total(),
             "query": request.GET.urlencode(),

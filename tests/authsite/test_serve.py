@@ -1,11 +1,13 @@
 """`manage.py serve`: which server it becomes. What that server does, tests/contract shows."""
 
+import http.server
 import json
 import os
 import resource
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -129,6 +131,25 @@ def test_how_to_sign_in_is_printed_though_the_server_never_answers() -> None:
     lines = announced("-c", "raise SystemExit", port=port).splitlines()
 
     assert lines == [f"Sign in at http://127.0.0.1:{port}/admin/ with SECRET"]
+
+
+def test_the_journal_does_not_count_the_look_whether_the_server_answers() -> None:
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *args: object) -> None: ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        reading, writing = os.pipe()
+        assert serve.answers("127.0.0.1", server.server_port, reading)
+    os.close(reading)
+    os.close(writing)
+    assert asked == ["/livez"]
 
 
 @pytest.fixture

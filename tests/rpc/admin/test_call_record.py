@@ -233,6 +233,31 @@ def test_a_devices_page_draws_its_calls_by_hour(
         assert [row.subject for row in made] == ["other"]
 
 
+def test_the_journal_draws_the_calls_of_one_caller_by_hour(
+    admin_client: Client, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = "203.0.113.9"
+
+    def page(**query: str) -> str:
+        return admin_client.get(LIST, query).content.decode()
+
+    monkeypatch.setattr("devices.admin.base.figures.SLOW", 0)  # what is kept where it takes long
+    count(subject="lamp", at=now, caller=caller)
+    count(subject="lamp", at=now - HOUR, reason=Outcome.REVOKED, caller=caller)
+    count(subject="lamp", at=now - 30 * HOUR, caller=caller)
+    count(subject="other", at=now, caller="//backend/rtio")
+    drawn = page(caller=caller)
+    assert "1 were allowed and 1 refused" in drawn
+    assert '<svg class="chart"' in drawn
+    assert "are kept for a minute" not in drawn
+    count(subject="lock", at=now, caller=caller)
+    drawn = page(caller=caller, outcome__exact="refused")
+    assert "1 were allowed and 1 refused" in drawn
+    assert "are kept for a minute" in drawn
+    for query in ({}, {"caller": "nobody"}, {"caller": ""}, {"caller": "x" * 999}):
+        assert '<svg class="chart"' not in page(**query)
+
+
 def test_a_groups_page_draws_the_calls_about_its_devices(
     admin_client: Client, make_device: Factory, make_group: Any, now: datetime
 ) -> None:
