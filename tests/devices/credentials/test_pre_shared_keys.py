@@ -97,6 +97,13 @@ def test_a_secret_that_cannot_be_used_is_refused_with_a_reason(
     assert not PreSharedKey.objects.exists()
 
 
+@pytest.mark.parametrize("secret", ["abc", "x" * 128])
+def test_the_shortest_and_the_longest_secret_can_be_used(make_device: Factory, secret: str) -> None:
+    device = make_device()
+    PreSharedKey.objects.register(device=device, secret=secret)
+    assert verified(device, secret)
+
+
 def test_a_secret_that_a_machine_made_elsewhere_is_checked_like_a_generated_one(
     make_device: Factory,
 ) -> None:
@@ -115,7 +122,10 @@ def test_a_secret_that_a_machine_made_elsewhere_is_checked_like_a_generated_one(
         ("1234567890123456", True),
         ("iloveyou12345678", False),
         ("christopher", True),
+        ("1q2w3e4r5t6y7u8i9o0p", True),
         ("abababababababab", True),
+        ("abcdeabcdeabcdea", True),
+        ("abcdefabcdefabcd", False),
         ("my device-7 secret", True),
         ("correct horse battery staple", False),
         ("mb6bgso4EChvyzA05thF9+wH", False),

@@ -18,6 +18,7 @@ NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
         ("2030-01-31 14:00+02:00", NOON, NOON),
         ("2030-01-31T12:00", None, NOON),
         ("2030-01-31", None, NOON.replace(hour=0)),
+        ("2030-1-31", None, NOON.replace(hour=0)),
         ("2030-02-30T12:00Z", None, None),
         ("2030-02-30", None, None),
         ("0001-01-01T00:00+01:00", None, None),
