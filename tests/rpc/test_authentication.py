@@ -64,6 +64,7 @@ def ask(client: Client) -> Callable[..., Any]:
         ({"authorization": "Basic " + base64.b64encode(b"nocolon").decode()}, 401),
         ({"authorization": "Basic " + base64.b64encode(b"\xff:\xff").decode()}, 401),
         ({"authorization": "Bearer abc"}, 401),
+        ({"authorization": "Bearer " + basic(BACKEND, SECRET)["authorization"][6:]}, 401),
         ({"authorization": "basic " + basic(BACKEND, SECRET)["authorization"][6:]}, 200),
     ],
 )
@@ -147,7 +148,29 @@ def test_the_source_is_what_a_configured_proxy_says_or_nothing(
 
 
 @pytest.mark.parametrize(
-    "header", ["Forwarded-For", "X-Forwarded", "X-Forwarded-Port", "Fly-Client-IP", "Via"]
+    "header",
+    [
+        "CF-Connecting-IP",
+        "Fastly-Client-IP",
+        "Fly-Client-IP",
+        "Forwarded",
+        "Forwarded-For",
+        "True-Client-IP",
+        "Via",
+        "X-Client-IP",
+        "X-Cluster-Client-IP",
+        "X-Envoy-External-Address",
+        "X-Forwarded",
+        "X-Forwarded-By",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Server",
+        "X-Original-Forwarded-For",
+        "X-ProxyUser-IP",
+        "X-Real-IP",
+    ],
 )
 def test_any_sign_of_a_proxy_takes_a_request_out_of_the_networks(
     ask: Callable[..., Any], header: str
