@@ -83,7 +83,8 @@ def verification(**changes: Any) -> dict[str, Any]:
     [
         ({}, "credential", "verified"),
         ({"devicesecret": "wrong"}, "credential", "wrong-secret"),
-        ({"devicesecret": "x"}, "credential", "secret-length"),
+        ({"devicesecret": "xy"}, "credential", "secret-length"),
+        ({"devicesecret": "x" * 129}, "credential", "secret-length"),
         ({"deviceid": "x" * 36}, "credential", "unknown-device"),
         ({"deviceid": "x" * 29}, "credential", "identifier-length"),
         ({"deviceid": 1}, "call", "invalid-body"),

@@ -157,6 +157,25 @@ def test_escapes_and_raw_characters_are_the_same_secret(
         assert ask(body.encode()) == {"id": 1, "code": "OK"}
 
 
+@pytest.mark.parametrize(
+    ("length", "code"), [(29, "NOT_FOUND"), (30, "OK"), (40, "OK"), (41, "NOT_FOUND")]
+)
+def test_devices_have_30_to_40_characters(
+    ask: Ask, make_device: Callable[..., Device], length: int, code: str
+) -> None:
+    device = make_device("é" * length)
+    _, secret = PreSharedKey.objects.issue(device=device)
+    assert ask(deviceid=device.identifier, devicesecret=secret)["code"] == code
+
+
+@pytest.mark.parametrize("length", [3, 128])
+def test_secrets_have_3_to_128_characters(
+    ask: Ask, make_device: Callable[..., Device], length: int
+) -> None:
+    PreSharedKey.objects.register(device=make_device(IDENTIFIER), secret="é" * length)
+    assert ask(devicesecret="é" * length)["code"] == "OK"
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD", "TRACE"])
 def test_other_http_methods_are_not_allowed(client: Client, db: None, method: str) -> None:
     response = client.generic(method, "/deviceverifier", b'{"id":5}', content_type="")
