@@ -191,9 +191,11 @@ def test_without_the_setting_the_header_says_nothing(
 
 
 def test_every_credential_that_is_shown_must_hold(ask: Ask, pinned: Party, settings: Any) -> None:
-    def basic(secret: str) -> str:
-        return "Basic " + base64.b64encode(f"{CLOUD}:{secret}".encode()).decode()
+    def basic(secret: str, name: str = CLOUD) -> str:
+        return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
 
+    rtio = Device.objects.get(identifier=RTIO)
+    PreSharedKey.objects.register(device=rtio, secret=SECRET, random=True)
     wrong = device_certificate("another")
     right_key = {"src": CLOUD, "key": SECRET}
     assert ask(pinned, right_key) == 200
@@ -202,6 +204,8 @@ def test_every_credential_that_is_shown_must_hold(ask: Ask, pinned: Party, setti
     assert ask(pinned, authorization=basic(SECRET)) == 200
     assert ask(pinned, authorization=basic("wrong")) == 401
     assert ask(wrong, authorization=basic(SECRET)) == 401
+    assert ask(pinned, authorization=basic(SECRET, RTIO)) == 401
+    assert ask(address="203.0.113.9", authorization=basic(SECRET, RTIO)) == 200
     settings.BACKEND_NETWORKS = (ip_network("203.0.113.0/24"),)
     assert ask() == 200
     assert ask(wrong) == 401

@@ -195,6 +195,13 @@ def test_what_waits_or_is_refused_is_left_to_a_thread(
     assert ask(commands, meta(content, **headers)) is None
 
 
+def test_a_certificate_of_the_caller_is_left_to_a_thread(ask: Ask, settings: Any) -> None:
+    frame = {"cmds": [authorize()]}
+    assert ask(commands, meta(frame, HTTP_CLIENTCERT="any")) is not None
+    settings.CLIENT_CERT_HEADER = "ClientCert"
+    assert ask(commands, meta(frame, HTTP_CLIENTCERT="any")) is None
+
+
 def test_a_command_at_its_own_path_is_answered_in_the_loop(ask: Ask) -> None:
     arguments = authorize()["args"]
 
