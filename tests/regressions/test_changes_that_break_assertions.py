@@ -150,6 +150,8 @@ def test_import_asks_before_an_assertion_breaks(admin_client: Client, ids: dict[
     token = preview.context["upload"].token
     asked = admin_client.post(page, sent({"confirmed": token}))
     assert ASKED in asked.content.decode()
+    chinese = admin_client.post(page, sent({"confirmed": token}), headers={"accept-language": "zh"})
+    assert "这会使 1 条断言不成立" in chinese.content.decode()
     assert state() == before
     admin_client.post(page, sent({"confirmed": token, "_confirmed": "yes"}))
     assert [group.name for group in Device.objects.get().groups.all()] == ["other"]
