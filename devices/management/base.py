@@ -362,7 +362,8 @@ class ChangeCommand(RegistryCommand):
     @contextmanager
     def change(self, options: dict[str, Any]) -> Iterator[None]:
         """Make a change within the block, all or nothing; raises ValidationError if refused."""
-        with transaction.atomic():
+        reason = because(self.name, options["reason"])
+        with transaction.atomic(), history.origin(history.Origin.COMMAND, reason=reason):
             watches = [watch(only_assertions=True) for watch in WATCHES]
             yield
             broken = [str(one) for compare in watches for one in compare().broken]
