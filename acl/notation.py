@@ -41,7 +41,10 @@ class Names:
 
     def device(self, identifier: str, field: str) -> Device:
         row = self.devices.get(identifier)
-        return row or _refuse(field, _("No device “%s” is registered."), identifier)
+        text = _("No device “%s” is registered.")
+        if identifier in {ITSELF, SAME_GROUP}:
+            text = _("No device “%s” is registered. Only a receiver is itself or same-group.")
+        return row or _refuse(field, text, identifier)
 
     def group(self, name: str, field: str) -> DeviceGroup:
         return self.groups.get(name) or _refuse(field, _("There is no group named “%s”."), name)

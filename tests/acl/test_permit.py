@@ -69,7 +69,7 @@ def test_permit_adds_the_rule_that_it_was_told(
         ("nobody-known", "everyone", "*", "No device “nobody-known” is registered"),
         ("la\x00mp", "everyone", "*", "No device"),
         ("group:none", "everyone", "*", "There is no group named “none”"),
-        ("itself", "everyone", "*", "No device “itself”"),
+        ("itself", "everyone", "*", "No device “itself” is registered. Only a receiver is"),
         ("everyone", "everyone", "set:none", "no command set named “none”"),
         ("everyone", "everyone", "/v1/*/Get", "only at the end. Write /v1/*"),
         ("everyone", "everyone", "", "Which command?"),

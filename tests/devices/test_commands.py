@@ -357,6 +357,13 @@ def test_groups_are_kept(make_device: Factory) -> None:
     run("delete_group", "lab", code=1)
 
 
+def test_groups_that_stand_in_the_way_are_told_apart(db: None) -> None:
+    answer("create_group", "site")
+    for name in ("attic, east", "lab"):
+        answer("create_group", name, "--within", "site")
+    assert "in use by attic, east; lab" in run("delete_group", "site", code=1)[1]
+
+
 def test_a_group_is_renamed_moved_and_described(db: None) -> None:
     for words in (["site"], ["lab", "--within", "site"], ["yard"]):
         run("create_group", *words)

@@ -23,7 +23,7 @@ class Command(ChangeCommand):
                 group.hold()
                 deleted, counts = summary(group.delete()[1])
         except ProtectedError as error:
-            others = ", ".join(sorted(str(one) for one in error.protected_objects))
+            others = "; ".join(sorted(str(one) for one in error.protected_objects))
             raise CommandError(f"{group.name} is in use by {others}", returncode=1) from error
         self.answer(
             options,
