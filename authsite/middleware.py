@@ -146,7 +146,7 @@ class SayConflicts(Middleware):
         """Show the page again that asked for it: as it is now."""
         if request.method != "POST" or is_api(request) or not is_conflict(error):
             return None
-        log.warning("a change met another one at %s: %s", request.path, error)
+        log.warning("a change met another one at %s: %r", request.path, error)
         messages.error(request, CONFLICT)
         return HttpResponseRedirect(request.get_full_path())
 

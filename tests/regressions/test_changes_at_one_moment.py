@@ -18,7 +18,7 @@ from django.db import IntegrityError, OperationalError, connection, connections,
 from django.test import Client
 from rest_framework.test import APIClient
 
-from acl.models import CommandPermission
+from acl.models import CommandPermission, CommandSet
 from devices.database.turns import hold, take_turn
 from devices.events.models import Event
 from devices.history import history_of
@@ -89,6 +89,24 @@ def test_a_trust_anchor_likewise(db: None, meanwhile: Meanwhile) -> None:
     assert not last_change(anchor).enabled
 
 
+@pytest.mark.parametrize(
+    ("model", "command"), [(DeviceGroup, "change_group"), (CommandSet, "change_command_set")]
+)
+def test_groups_and_command_sets_likewise(
+    model: Any, command: str, db: None, meanwhile: Meanwhile
+) -> None:
+    row = model.objects.create(name="yard", description="old")
+
+    def describe() -> None:
+        other = model.objects.get()
+        other.description = "new"
+        other.save(update_fields=["description"])
+
+    meanwhile(describe)
+    call_command(command, "yard", "--name", "Yard")
+    assert (last_change(row).name, last_change(row).description) == ("Yard", "new")
+
+
 def test_a_revocation_records_the_end_that_a_rotation_set(make_device: Factory) -> None:
     device = make_device()
     PreSharedKey.objects.issue(device=device)
@@ -113,14 +131,16 @@ def command_of(what: str, device: Device, group: DeviceGroup) -> tuple[Any, list
         source_kind="device", source_device=device, destination_kind="itself", pattern="/v1/X"
     )
     rule.save()
+    command_set = CommandSet.objects.create(name="reading")
     return {
         "device": (device, ["delete_device", "lamp"]),
         "group": (group, ["delete_group", "yard"]),
         "rule": (rule, ["delete_rule", str(rule.pk)]),
+        "command-set": (command_set, ["delete_command_set", "reading"]),
     }[what]
 
 
-@pytest.mark.parametrize("what", ["device", "group", "rule"])
+@pytest.mark.parametrize("what", ["device", "group", "rule", "command-set"])
 def test_what_others_have_deleted_is_not_deleted_twice(
     what: str, make_device: Factory, make_group: Factory, meanwhile: Meanwhile
 ) -> None:
@@ -129,7 +149,8 @@ def test_what_others_have_deleted_is_not_deleted_twice(
     meanwhile(lambda: type(row).objects.get(pk=row.pk).delete())
     assert "others deleted" in refused(*command)
     assert deletions.count() == 1
-    assert Event.objects.filter(kind__endswith=f"{what}.deleted").count() == 1
+    kind = f"{what.replace('-', '_')}.deleted"
+    assert Event.objects.filter(kind__endswith=kind).count() == 1
 
 
 def test_a_change_of_what_others_have_deleted_is_refused(
@@ -261,6 +282,31 @@ def test_who_has_the_turn_with_groups_waits_for_nobody_who_waits_for_it(
         assert hold(DeviceGroup, [yard.pk]) == [yard.pk]
     mover.join(WAIT)
     assert [answer.status_code for answer in answers] == [200]
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", ["devices/{}/rotate-keys", "keys"])
+def test_a_key_for_a_device_that_goes_at_that_moment_is_a_conflict(
+    path: str, make_device: Factory, admin_user: User
+) -> None:
+    device = make_device()
+    api = APIClient()
+    api.force_authenticate(admin_user)
+    answers: list[Any] = []
+
+    def issue() -> None:
+        body = {"device": device.pk} if path == "keys" else {}
+        answers.append(api.post(f"/api/v1/{path.format(device.pk)}", body, format="json"))
+
+    with transaction.atomic():
+        assert hold(Device, [device.pk])
+        other = beside(issue)
+        await_waiting("transactionid")
+        Device.objects.get(pk=device.pk).delete()
+    other.join(WAIT)
+    assert [answer.status_code for answer in answers] == [409 if path == "keys" else 404]
+    assert not PreSharedKey.objects.exists()
 
 
 @only_postgresql

@@ -31,10 +31,11 @@ class Command(ChangeCommand):
         if not (fields or options["add"] or options["remove"]):
             raise CommandError("nothing to change: see --help", returncode=2)
         row = command_set(options["set"])
-        for name, value in fields.items():
-            setattr(row, name, value)
-        row.full_clean()
         with self.change(options):
+            row.hold()
+            for name, value in fields.items():
+                setattr(row, name, value)
+            row.full_clean()
             if fields:
                 row.save(update_fields=[*fields])
             has = {one.pattern for one in row.patterns.all()}

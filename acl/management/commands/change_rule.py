@@ -6,6 +6,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from acl.analysis.lint import lint_saved
 from acl.models import CommandPermission
+from devices.database.turns import hold
 from devices.management.base import ChangeCommand, moment, number
 
 NONE = "none"  # a text that is no moment: an empty one is what a script's unset variable leaves
@@ -57,8 +58,7 @@ class Command(ChangeCommand):
             raise CommandError("nothing to change: see --help", returncode=2)
         wanted = sorted(set(options["rules"]))
         with self.change(options):
-            rows = CommandPermission.objects.named().select_for_update(of=("self",), no_key=True)
-            rules = rows.in_bulk(wanted)
+            rules = CommandPermission.objects.named().in_bulk(hold(CommandPermission, wanted))
             for pk in wanted:
                 if pk not in rules:
                     raise CommandError(f"there is no rule #{pk}", returncode=1)

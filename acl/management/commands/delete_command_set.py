@@ -18,6 +18,7 @@ class Command(ChangeCommand):
         row = command_set(options["set"])
         try:
             with self.change(options):
+                row.hold()
                 row.delete()
         except ProtectedError as error:
             rules = ", ".join(sorted(f"#{one.pk}" for one in error.protected_objects))

@@ -19,7 +19,7 @@ from django.core.exceptions import (
     PermissionDenied,
     ValidationError,
 )
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.template.loader import render_to_string
@@ -197,7 +197,8 @@ def as_api_exception(error: Exception) -> exceptions.APIException | None:
             return exceptions.ValidationError(get_error_detail(error))
         case ProtectedError() | RestrictedError():
             return Conflict(_("Other rows refer to it; nothing was deleted."), code="in-use")
-        case DatabaseError() if is_conflict(error):
+        case Exception() if is_conflict(error):
+            log.warning("a change met another one: %r", error)
             return Conflict()
         case OperationalError():
             log.warning("an API request was not answered: %s", " ".join(str(error).split()))

@@ -27,13 +27,15 @@ class Command(ChangeCommand):
         if not (changed or moves):
             raise CommandError("nothing to change: see --help", returncode=2)
         group = self.group(options["group"])
-        for name, value in changed.items():
-            setattr(group, name, value)
-        if moves:
-            group.parent = None if options["top"] else self.group(options["within"])
-            changed["within"] = options["within"]
-        group.full_clean()
+        parent = self.group(options["within"]) if moves and not options["top"] else None
         with self.change(options):
+            group.hold()
+            for name, value in changed.items():
+                setattr(group, name, value)
+            if moves:
+                group.parent = parent
+                changed["within"] = options["within"]
+            group.full_clean()
             group.save(update_fields=["parent" if name == "within" else name for name in changed])
         self.answer(
             options,

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
+from devices.database.turns import hold
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Records, bulk_create, bulk_write
 from devices.history.context import current_user
@@ -174,8 +175,12 @@ def _generate() -> tuple[str, dict[str, Any]]:
 
 
 def _hold(device: Device) -> None:
-    """Lock the device, so that each change of its keys sees what the one before it left."""
-    Device.objects.select_for_update(no_key=True).filter(pk=device.pk).exists()
+    """Lock the device, so that each change of its keys sees what the one before it left.
+
+    Raises ObjectDoesNotExist where it was deleted.
+    """
+    if not hold(Device, [device.pk]):
+        raise Device.DoesNotExist
 
 
 class PreSharedKey(Revocable):
