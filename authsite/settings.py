@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from authsite import readers
 from authsite.env import Environment
 
-# Bounds of what is chosen: values beyond them are slips of the hand.
+# Bounds of what may be chosen: a number beyond them is a typing error.
 DAY = 24 * 60 * 60
 YEAR = 365 * DAY  # seconds
 MAX_WAIT = 60 * 60  # seconds
@@ -334,8 +334,7 @@ HOST = env.read(
 PORT = env.read("PORT", readers.number(1, readers.MAX_PORT), 17217)
 WORKERS = env.read("WORKERS", readers.number(1, 1024), 2)
 DRAIN_SECONDS = env.read("DRAIN_SECONDS", readers.seconds(MAX_WAIT), 1)
-# Of each server process. A guess at a chosen secret that waits for its turn holds one, and some are
-# kept free of them: devices/credentials/throttle.py.
+# Slots of machines' requests in each server process; staff have half as many: rpc/wsgi.py.
 MAX_THREADS = 1024
 THREADS = env.read("THREADS", readers.number(1, MAX_THREADS), 8)
 

@@ -43,7 +43,7 @@ SESSION: Mapping[str, str | int] = {
 def machine_views() -> "Callable[[str, str], MachineView | None]":
     """Return the function that finds the view of a machine's request by its method and path.
 
-    A browser's GET of `/` is a person, and has none.
+    A GET of `/` comes from a browser, and has none.
     """
     from rpc.urls import MACHINE_PATHS, command_path  # the views need the apps to be loaded
 

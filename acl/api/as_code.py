@@ -116,7 +116,7 @@ class PermissionsDocumentView(ApiView):
         )
 
     def _ask_for_all(self) -> None:
-        """Refuse a token that rules keep to some rows, or to so many: the document is about all."""
+        """Refuse a token whose limits name rows or a rate: the document is about everything."""
         grant = grant_of(self.request)
         if grant is not None and any(map(grant.narrows, self.needed_permissions() or ())):
             raise PermissionDenied

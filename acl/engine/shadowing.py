@@ -24,7 +24,7 @@ class ShadowFinder:
     def denials(
         self, rules: Sequence[CommandPermission], within: str | Sequence[str] = "*"
     ) -> dict[int, CommandPermission]:
-        """Return a denial for each rule of which denials cover everything, by position.
+        """Return a denial for each rule that denials cover as a whole, by the rule's position.
 
         `within` narrows what a rule is taken to be about to that pattern, or each to its own. A
         denial counts where it covers a pattern alone, with the rule's whole window; what several

@@ -94,7 +94,7 @@ COLUMNS = {"secret": ("key", "secret")}  # where a column of an import stands in
 
 
 def checked(rows: Sequence[tuple[str, Mapping[str, Any]]], options: Options) -> Import:
-    """Return an import of rows that nothing is found against; raises ValidationError."""
+    """Return an import of these rows; raises ValidationError where anything is wrong with them."""
     run = Import(records_of(rows), options, most_hashes=MAX_HASHES, origin=history.Origin.API)
     with within("devices"):
         run.check()

@@ -194,7 +194,7 @@ class JobViewSet(ReadMixin, RegistryViewSet):
     @extend_schema(request=None, responses=JobSerializer)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, **_kwargs: Any) -> Response:
-        """Have a job end without a trace; one that is over stays as it is."""
+        """End a job so that it changes nothing; one that is over stays as it is."""
         self.asked(NothingSerializer)
         job = self.get_object()
         job.cancel(timezone.now())

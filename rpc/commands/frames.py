@@ -98,7 +98,7 @@ class Frame(NamedTuple):
 
 
 def _item(call: Call, result: Result) -> dict[str, Any]:
-    """Return an item of a version 1 reply: these keys and no others, for the Java client throws."""
+    """Return an item of a version 1 reply. The Java client fails at keys beside these."""
     item: dict[str, Any] = {"id": call.id or 0, "status": result.status}
     if result.status != OK:
         item["status_msg"] = result.message

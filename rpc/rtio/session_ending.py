@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 
 def end_sessions_of(devices: Iterable[Device], why: AccessEnd) -> None:
-    """Have the sessions of devices ended whose access ends; one statement without servers.
+    """Have the sessions of devices ended whose access ends. Without servers it is one statement.
 
     RTIO knows no certificates: a device whose credential was revoked loses its session once it has
     no usable key.

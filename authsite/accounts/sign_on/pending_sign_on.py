@@ -16,7 +16,7 @@ from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
 
 COOKIE = "sign_on"
 PATH = "/admin/sign-on/"
-SECONDS = 600  # for the password, the second factor and a slow telephone
+SECONDS = 600  # for the password, the second factor and a code that comes late
 MAX_NEXT = 1000  # characters of the address to come back to; a cookie holds 4 KB
 SALT = "authsite.sign_on"
 

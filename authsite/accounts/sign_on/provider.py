@@ -92,7 +92,8 @@ class Provider(DjangoOAuth2App):
     def load_server_metadata(self) -> dict[str, Any]:
         """Return the provider's configuration, asked for at most every METADATA_SECONDS.
 
-        One that cannot be had again is used on: a provider that is down has said nothing else.
+        Where it cannot be asked for again, what is known is used further: a provider that is down
+        has said nothing else.
         """
         try:
             return self._renewed_metadata(METADATA_SECONDS)
