@@ -5,6 +5,8 @@ from django.core.management.base import CommandParser
 from acl.as_code import load
 from devices.management.base import RegistryCommand
 from rpc.rtio.as_code import import_document
+from rpc.rtio.models import DeviceServiceRoute
+from rpc.rtio.models.route import REFUSING_URL
 
 
 class Command(RegistryCommand):
@@ -21,9 +23,21 @@ class Command(RegistryCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         document = load(self.text(options["file"]))
+        served = set(DeviceServiceRoute.objects.enabled().values_list("uri", flat=True))
         difference = import_document(document, dry_run=options["dry_run"])
+        left = {route["uri"] for route in document["routes"] if route.get("enabled", True)}
+        for uri in sorted(served - left):
+            self.stderr.write(
+                f"warning: RTIO servers keep the route {uri} until they restart; with the URL\n"
+                f"{REFUSING_URL} in place of its own they refuse it within seconds."
+            )
         self.answer(
             options,
             "\n".join(difference) or "Nothing to change.",
-            {"dry_run": options["dry_run"], "changed": bool(difference), "difference": difference},
+            {
+                "dry_run": options["dry_run"],
+                "changed": bool(difference),
+                "difference": difference,
+                "kept_by_rtio": sorted(served - left),
+            },
         )

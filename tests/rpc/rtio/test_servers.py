@@ -170,6 +170,18 @@ def test_what_is_imported_is_exported(tmp_path: Path, make_device: Callable[...,
     assert not DeviceServiceRoute.objects.exists()
 
 
+def test_routes_that_rtio_keeps_are_named(tmp_path: Path, db: None) -> None:
+    empty = "format: 1\nroutes: []\nservers: []\n"
+    told = io.StringIO()
+    assert imported(tmp_path, DOCUMENT.partition("servers:")[0] + "servers: []\n", stderr=told)
+    assert told.getvalue() == ""
+
+    for dry_run in (True, False):
+        answer = imported(tmp_path, empty, stderr=told, dry_run=dry_run)
+        assert answer["kept_by_rtio"] == ["/aa/bb"], "/aa/cc was not enabled"
+    assert told.getvalue().count("keep the route /aa/bb until they restart") == 2
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
