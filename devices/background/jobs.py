@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
-from django.db import Error, connection, transaction
+from django.db import Error, InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -135,6 +135,9 @@ def do(job: Job) -> None:
         job.finish(JobState.FAILED, timezone.now(), error=str(error), result=error.result)
     except ValidationError as error:
         job.finish(JobState.FAILED, timezone.now(), error=" ".join(error.messages))
+    except (OperationalError, InterfaceError) as error:
+        # It is busy, full or gone for a while: another try begins once the lease is over.
+        log.warning("the job %s is broken off and will be tried again: %s", job, error)
     except Exception as error:
         if is_conflict(error):
             text = _("Somebody changed the same at this moment; nothing was changed. Try again.")

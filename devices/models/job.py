@@ -57,7 +57,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             if job is None:
                 return None
             if job.attempts >= MAX_ATTEMPTS:
-                text = _("The process that did it ended, again and again.")
+                text = _("Its process ended, or the database failed, again and again.")
                 job.finish(JobState.FAILED, now, error=str(text))
                 return None
             job.state, job.claim, job.lease_until = JobState.RUNNING, uuid4(), now + LEASE

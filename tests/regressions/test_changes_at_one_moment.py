@@ -14,11 +14,20 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, OperationalError, connection, connections, transaction
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.test import Client
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from acl.models import CommandPermission, CommandSet
+from devices.background import jobs
 from devices.database.turns import hold, take_turn
 from devices.events.models import Event
 from devices.history import history_of
@@ -204,20 +213,19 @@ def test_staff_are_told_what_met_another_change(
     assert "Somebody saved the same at this moment" in answer.content.decode()
 
 
-def test_a_job_says_what_met_another_change(
-    admin_user: User, make_device: Factory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from devices.background import jobs
-
-    job = Job.objects.create(
+@pytest.fixture
+def job(admin_user: User, make_device: Factory) -> Job:
+    return Job.objects.create(
         kind=JobKind.DELETE_DEVICES,
         owner=admin_user,
         asked_with=asked_with(admin_user),
         parameters={"devices": [make_device().pk], "may": [], "accept_broken": False},
     )
 
+
+def test_a_job_says_what_met_another_change(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     def conflict(*_args: Any, **_kw: Any) -> None:
-        raise deadlock()
+        raise IntegrityError("violates foreign key constraint")
 
     monkeypatch.setattr(jobs, "_deleted", conflict)
     jobs.worker.run_one()
@@ -225,6 +233,28 @@ def test_a_job_says_what_met_another_change(
     assert job.state == JobState.FAILED
     assert "Somebody changed the same" in job.error
     assert Device.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [deadlock(), OperationalError("database is locked"), InterfaceError("connection closed")],
+    ids=str,
+)
+def test_a_job_that_the_database_breaks_off_is_tried_again(
+    error: Exception, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any, **_kw: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "_deleted", fail)
+        assert jobs.worker.run_one()
+        assert not jobs.worker.run_one()  # its lease is not over
+    Job.objects.update(lease_until=timezone.now())
+    assert jobs.worker.run_one()
+    job.refresh_from_db()
+    assert (job.state, job.attempts) == (JobState.DONE, 2)
+    assert not Device.objects.exists()
 
 
 # --- Two at once, on PostgreSQL: SQLite has one writer anyway ---------------------------------
