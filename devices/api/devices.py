@@ -172,9 +172,11 @@ class AttributesFormField(forms.CharField):
     def to_python(self, value: Any) -> Any:
         """Return each definition with the value; raises ValidationError where one has no type."""
         text = super().to_python(value)
-        found = {}
+        found: dict[AttributeDefinition, Any] = {}
+        if not text:
+            return found
         with AttributeDefinition.objects.read_once():
-            for name, said in attributes.parse(text or "{}").items():
+            for name, said in attributes.parse(text).items():
                 definition = AttributeDefinition.objects.named(name)
                 definition.check_value(said)
                 found[definition] = said

@@ -6,8 +6,9 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
+from devices import history
 from devices.history import all_histories, undoing
-from devices.management.base import ChangeCommand, number
+from devices.management.base import ChangeCommand, because, number
 
 NOTHING = "nothing is left of it to be undone"
 
@@ -51,7 +52,7 @@ class Command(ChangeCommand):
 
     def _undo_batch(self, batch: UUID, options: dict[str, Any]) -> None:
         reason = undoing.batch_reason(options["reason"])
-        with self.change(options | {"reason": reason}):
+        with self.change(options), self._because(reason):
             plan = undoing.plan(batch, _Everything(), lock=True)
             if plan is None:
                 text = f"there is no such batch, or one of more than {undoing.MAX_UNDONE:,} changes"
@@ -78,11 +79,14 @@ class Command(ChangeCommand):
             if (error := way.check()) is not None:
                 raise error
             if not options["dry_run"]:
-                with self.change(options | {"reason": way.reason(options["reason"])}):
+                with self.change(options), self._because(way.reason(options["reason"])):
                     way.apply()
         lines = [f"{way.row}: {one['name']}: {one['old']} → {one['new']}" for one in fields]
         document = {"model": model._meta.label_lower, "row": way.row.pk, "fields_changed": fields}
         self._answer(options, lines, document, yes=True)
+
+    def _because(self, reason: str) -> Any:
+        return history.origin(history.Origin.COMMAND, reason=because(self.name, reason))
 
     def _answer(
         self, options: dict[str, Any], lines: list[str], document: dict[str, Any], *, yes: bool
