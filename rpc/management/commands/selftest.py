@@ -32,7 +32,8 @@ class Command(RegistryCommand):
         parser.add_argument(
             "--user",
             metavar="ID",
-            help="call as this backend with HTTP Basic, from outside the backend networks",
+            help="call as this backend with HTTP Basic, from outside the backend networks; frames "
+            "are from the demo's //api.cesanta.com/cloud, and no other backend may send them",
         )
         parser.add_argument(
             "--password-stdin", action="store_true", help="read its secret from standard input"
