@@ -39,7 +39,8 @@ STATES = {
     WebhookState.PAUSED: _("paused"),
     WebhookState.OFF: _("off"),
 }
-NAMED_BY = ("identifier", "name", "text", "uri", "label", "pattern", "role")  # of an event's row
+# Of an event's row; a service account is told by what it is for.
+NAMED_BY = ("identifier", "name", "text", "uri", "label", "pattern", "role", "purpose")
 NAMED_WITH = {"device": "identifier", "account": "username"}  # of a row that it belongs to
 HAPPENED = moment_column("moment", _("Time"))
 TRIED = moment_column("tried_at", _("Last attempt"))

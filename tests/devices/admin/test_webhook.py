@@ -154,8 +154,10 @@ def test_deliveries_are_seen_and_sent_again(
 def test_events_are_seen(admin_client: Client) -> None:
     row = delivered(hook())
     Event.objects.create(kind=Kind.ACCOUNT_CREATED, data={"account": {"id": 1, "username": "lee"}})
+    Event.objects.create(kind=Kind.SERVICE_ACCOUNT_CREATED, data={"purpose": "counts"})
     page = admin_client.get(url("event_changelist")).content.decode()
     assert '<td class="field-about">lee</td>' in page
+    assert '<td class="field-about">counts</td>' in page
     assert "d&lt;b&gt;" in page
     assert admin_client.get(url("event_change", row.event_id)).status_code == 200
 
