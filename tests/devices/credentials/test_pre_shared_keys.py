@@ -289,6 +289,13 @@ def test_a_wrong_secret_makes_nothing_anew(make_device: Factory, settings: Any) 
     assert key.pepper == "test-2"
 
 
+def test_a_digest_of_today_s_cost_and_pepper_stays(make_device: Factory) -> None:
+    device = make_device()
+    key = PreSharedKey.objects.register(device=device, secret="a chosen secret")
+    assert verified(device, "a chosen secret")
+    assert not last_used.worker.awaits_new_digest(key.pk)
+
+
 def test_a_digest_that_changed_meanwhile_is_not_overwritten(
     make_device: Factory, settings: Any
 ) -> None:
