@@ -63,7 +63,6 @@ class Verdict(NamedTuple):
     kind: str | None = None
     key: int | None = None
     certificate: int | None = None
-    valid_until: datetime | None = None
     used_lately: bool = False  # known: its rows tell of a use within the last minute
 
     @property

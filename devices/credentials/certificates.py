@@ -47,15 +47,9 @@ class Verification:
         """Return whether the certificate is the device's; a refusal is a verdict, too."""
         if not self.rows:
             return Verdict(Outcome.UNKNOWN_DEVICE)
-        leaf = self.presented.leaf
         row = self._matching()
-        certificate = row.certificate if row.pins(leaf) else None
-        try:
-            found = row.verdict(
-                Outcome.VERIFIED, certificate=certificate, valid_until=x509.validity_of(leaf)[1]
-            )
-        except Refused as refusal:
-            return refusal.verdict
+        certificate = row.certificate if row.pins(self.presented.leaf) else None
+        found = row.verdict(certificate)
         try:
             return found._replace(detail=self._check(row, pinned=certificate is not None))
         except Refused as refusal:

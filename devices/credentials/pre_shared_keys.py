@@ -48,7 +48,6 @@ class StoredKey(NamedTuple):
             device=self.device,
             kind=self.kind,
             key=self.key,
-            valid_until=self.not_after,
             used_lately=bool(self.used_lately),
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cryptography.x509 import Certificate as X509Certificate
 
@@ -115,8 +115,10 @@ class Registered(NamedTuple):
             return self.fingerprint == x509.fingerprint(leaf)
         return self.public_key_fingerprint == x509.public_key_fingerprint(leaf)
 
-    def verdict(self, outcome: Outcome, **more: Any) -> Verdict:
-        return Verdict(outcome, device=self.device, kind=self.kind, **more)
+    def verdict(self, certificate: int | None) -> Verdict:
+        return Verdict(
+            Outcome.VERIFIED, device=self.device, kind=self.kind, certificate=certificate
+        )
 
 
 # The index that holds backends alone bears the condition as it stands here, as a literal.

@@ -180,6 +180,14 @@ def test_a_chosen_secret_is_hashed_once_and_then_remembered(
     assert outcome(device, "a chosen secret") is Outcome.WRONG_SECRET
 
 
+def test_of_several_chosen_secrets_the_one_presented_is_named(make_device: Factory) -> None:
+    device = make_device()
+    for end in (NOW + HOUR, None):
+        secret = f"a chosen secret until {end}"
+        key = PreSharedKey.objects.register(device=device, secret=secret, not_after=end)
+        assert authenticate(device.identifier, secret=secret, now=NOW).key == key.pk
+
+
 def test_what_is_remembered_holds_no_secret() -> None:
     memory = throttle.Remembered(most=2)
     for number in range(3):

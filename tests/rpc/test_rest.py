@@ -91,7 +91,9 @@ def test_what_a_command_refuses_stands_in_the_frame(
     assert call(f"{path}?id=3", args) == (200, {"v": 2, "id": 3, "error": error})
 
 
-@pytest.mark.parametrize("number", ["", "-1", "1.0", "x", "1e3", "٣", "%D9%A3", str(2**63), "9" * 5000])
+@pytest.mark.parametrize(
+    "number", ["", "-1", "1.0", "x", "1e3", "٣", "%D9%A3", str(2**63), "9" * 5000]
+)
 def test_an_id_is_a_whole_number(call: Call, number: str) -> None:
     status, answer = call(f"/v1/Hello?id={number}", {})
     assert (status, answer["error"]["code"]) == (400, 400)

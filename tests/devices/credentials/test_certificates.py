@@ -516,7 +516,6 @@ def test_a_pinned_certificate_needs_no_path_and_no_name(device: Device, party: P
     verdict = ask(party.pem)
     assert verdict.verified, verdict
     assert verdict.certificate == row.pk
-    assert verdict.valid_until == NOW + YEAR or verdict.valid_until == row.not_after
     assert ask(party.pem, now=NOW + 20 * YEAR).outcome is Outcome.EXPIRED
     assert ask(party.pem, now=NOW - 20 * YEAR).outcome is Outcome.NOT_YET_VALID
 
@@ -543,7 +542,6 @@ def test_a_pinned_public_key_accepts_a_renewal_within_its_validity(device: Devic
     verdict = ask(renewed.pem)
     assert verdict.verified
     assert verdict.certificate == row.pk
-    assert verdict.valid_until == NOW + DAY
     later = device_certificate("x", private_key=key(-3), begins=NOW + DAY, ends=NOW + YEAR)
     assert ask(later.pem).outcome is Outcome.NOT_YET_VALID
     other = device_certificate("x", private_key=key(-4))
