@@ -257,15 +257,17 @@ def test_what_is_read_is_what_is_documented(read: Any) -> None:
     assert read()["env"].names == set(NAMES)
 
 
-def test_numbers_are_documented_with_their_bounds(
+def test_numbers_are_documented_with_their_bounds_and_defaults(
     read: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bounds: dict[str, str] = {}
+    defaults: dict[str, str] = {}
     read_one = Environment.read
 
     def noted(self: Environment, name: str, reader: Reader[Any], *default: Any) -> Any:
         if found := re.search(r"at least (\d+) and at most (\d+)$", reader.must):
             bounds[name] = f"{found[1]} to {found[2]}"
+            defaults[name] = str(*default)
         return read_one(self, name, reader, *default)
 
     monkeypatch.setattr(Environment, "read", noted)
@@ -275,8 +277,9 @@ def test_numbers_are_documented_with_their_bounds(
     for line in EXAMPLE.read_text("utf-8").splitlines():
         is_text = line.startswith("# ")
         paragraph = "" if not line else paragraph + line[1:] if is_text else paragraph
-        if (found := re.match(r"#?([A-Z_]+)=", line)) and found[1] in bounds:
+        if (found := re.match(r"#?([A-Z_]+)=(.*)", line)) and found[1] in bounds:
             assert bounds.pop(found[1]) in paragraph, line
+            assert (found[2] or "0") == defaults[found[1]], line
     assert not bounds
 
 
