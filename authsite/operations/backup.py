@@ -23,7 +23,7 @@ from urllib.parse import quote
 import msgspec
 from django.apps import apps
 from django.conf import settings
-from django.db import connection, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from psycopg.conninfo import make_conninfo
 
 from devices.extension_points import PEPPERED
@@ -323,26 +323,34 @@ def _restore_postgresql(file: Path, manifest: Manifest, replace: str | None) -> 
     """Restore an archive in one transaction, once the database is empty."""
     name = connection.settings_dict["NAME"]
     _check_archive(file, manifest.rows)
-    with transaction.atomic(durable=True), connection.cursor() as cursor:
-        if tables := connection.introspection.table_names(cursor):
-            if replace != name:
-                raise _not_empty(name)
-            cursor.execute(
-                "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() "
-                "AND usename = current_user AND pid <> pg_backend_pid()"
-            )
-            if cursor.fetchone()[0]:
-                raise BackupError(f"{name} is in use: stop the servers first")
-            quoted = ", ".join(map(connection.ops.quote_name, tables))
-            cursor.execute(f"DROP TABLE {quoted} CASCADE")
-    connection.ensure_connection()
     words = ("--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges")
+    state = ""
     try:
+        with transaction.atomic(durable=True), connection.cursor() as cursor:
+            if tables := connection.introspection.table_names(cursor):
+                if replace != name:
+                    raise _not_empty(name)
+                _check_unused(cursor, name)
+                quoted = ", ".join(map(connection.ops.quote_name, tables))
+                state = "may be empty now"  # a commit that is not answered may have been made
+                cursor.execute(f"DROP TABLE {quoted} CASCADE")
+        state = "is empty now"
         _run("pg_restore", *words, _conninfo(), str(file))
-    except BackupError as error:
-        raise BackupError(
-            f"{error}\n{name} is empty now: restore again once this is mended"
-        ) from error
+    except (BackupError, DatabaseError) as error:
+        if not state:
+            raise
+        raise BackupError(f"{error}\n{name} {state}: restore again once this is mended") from error
+
+
+def _check_unused(cursor: Any, name: str) -> None:
+    """Raise BackupError where somebody else is connected to the database."""
+    others = _fetch(
+        cursor,
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND usename = current_user AND pid <> pg_backend_pid()",
+    )
+    if others[0][0]:
+        raise BackupError(f"{name} is in use: stop the servers first")
 
 
 def _check_archive(archive: Path, tables: dict[str, int]) -> None:

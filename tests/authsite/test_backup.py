@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
@@ -269,6 +270,25 @@ def test_what_is_no_registry_or_no_file_is_not_backed_up(empty: Server, tmp_path
     assert not list(tmp_path.glob("*file*"))
     with pytest.raises(CommandError, match="two files"):
         call_command("backup", "-")
+
+
+ENDS_WHO_DROPS = """
+CREATE FUNCTION end_it() RETURNS event_trigger LANGUAGE plpgsql
+    AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END';
+CREATE EVENT TRIGGER ends_who_drops ON sql_drop EXECUTE FUNCTION end_it();
+"""
+
+
+@pytest.mark.skipif(not POSTGRES, reason="PostgreSQL's programs")
+def test_a_server_that_ends_while_tables_are_dropped_may_have_dropped_them(
+    taken: tuple[Path, dict[str, Any]], migrated: Server
+) -> None:
+    name, (file, _said) = name_of(migrated), taken
+    with psycopg.connect(migrated.database_url) as server:
+        server.execute(ENDS_WHO_DROPS)
+    refused = manage(migrated, "restore", file, "--replace", name)
+    assert refused.returncode == 1
+    assert f"{name} may be empty now: restore again" in refused.stderr
 
 
 @pytest.mark.skipif(not POSTGRES, reason="PostgreSQL's programs")

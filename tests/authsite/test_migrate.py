@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.core.management.commands import migrate
+from django.db import OperationalError
 
 pytestmark = pytest.mark.once(on="sqlite")
 
@@ -39,3 +42,15 @@ def test_a_database_that_does_not_answer_is_said_in_a_sentence(
     assert done.stderr.startswith("CommandError: the registry cannot be asked: ")
     assert why in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_database_that_fails_on_the_way_is_said_in_a_sentence(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object, **_kw: object) -> None:
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(migrate.Command, "handle", fail)
+    with pytest.raises(CommandError, match="run it again") as failure:
+        call_command("migrate")
+    assert failure.value.returncode == 2

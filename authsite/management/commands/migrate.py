@@ -1,10 +1,11 @@
 import time
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands import migrate
-from django.db import DatabaseError, OperationalError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from devices.management.base import seconds
 
@@ -39,12 +40,16 @@ class Command(migrate.Command):
         )
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Exit with 2 where no database answers: checks of models ask it, too."""
+        """Exit with 2 where no database answers, or it fails on the way: checks ask it, too."""
         try:
             connections[options["database"]].ensure_connection()
         except DatabaseError as error:
             raise CommandError(f"the registry cannot be asked: {error}", returncode=2) from error
-        return super().execute(*args, **options)
+        try:
+            return super().execute(*args, **options)
+        except (OperationalError, InterfaceError) as error:
+            text = f"the database failed: {error}\nWhat is done is kept: run it again."
+            raise CommandError(text, returncode=2) from error
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Migrate; exit with 1 where a lock was not had in all attempts."""
@@ -60,7 +65,7 @@ class Command(migrate.Command):
         try:
             self._migrate(*args, **options)
         finally:
-            with connection.cursor() as cursor:
+            with suppress(DatabaseError, InterfaceError), connection.cursor() as cursor:
                 cursor.execute("RESET lock_timeout")
 
     def _migrate(self, *args: Any, **options: Any) -> None:
