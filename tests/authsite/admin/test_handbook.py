@@ -11,7 +11,7 @@ from django.urls import get_resolver, resolve
 from authsite.admin import handbook
 from tests.e2e.pages import PAGES
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]  # it asks no rows
 
 
 @pytest.mark.parametrize("name", sorted(handbook.CHAPTERS))
