@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from html.parser import HTMLParser
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -147,6 +148,7 @@ def error_of(answer: Any) -> str:
     return repr(raised[1]) if answer.status_code >= 500 else ""
 
 
+@cache
 def view_of(address: str) -> str:
     """Return the name of the view at an address of the admin; empty where there is none."""
     path = urlsplit(address).path
