@@ -106,6 +106,13 @@ def test_the_owner_asks(kim: User, django_assert_num_queries: Any) -> None:
     assert answer.data == {"user": "kim", "token": "ci"}
 
 
+@pytest.mark.parametrize("scheme", ["Basic", "Token", "BearerX"])
+def test_a_token_after_another_scheme_is_none(kim: User, scheme: str) -> None:
+    _token, text = issue(kim)
+    answer = ask(None, HTTP_AUTHORIZATION=f"{scheme} {text}")
+    assert answer.status_code == 401
+
+
 def test_a_checksum_that_is_wrong_costs_no_statement(
     kim: User, django_assert_num_queries: Any
 ) -> None:
