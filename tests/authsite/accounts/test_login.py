@@ -433,6 +433,21 @@ def test_a_code_works_once(client: Client, kim: User) -> None:
 
 
 @pytest.mark.usefixtures("optional")
+def test_a_right_password_buys_no_more_codes(client: Client, kim: User) -> None:
+    app(kim)
+    fail(client, 4)
+    sign_in(client)
+    assert client.post("/admin/second-factor/", {"code": "000000"}).status_code == 429
+
+
+@pytest.mark.usefixtures("optional")
+def test_an_app_that_no_code_has_confirmed_is_no_second_factor(kim: User) -> None:
+    app(kim)
+    TOTPDevice.objects.update(confirmed=False)
+    assert second_factor.verify_code(kim, code_of(TOTPDevice.objects.get())) is None
+
+
+@pytest.mark.usefixtures("optional")
 def test_wrong_codes_make_the_next_ones_wait(client: Client, kim: User) -> None:
     device = app(kim)
     sign_in(client)
