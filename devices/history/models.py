@@ -201,12 +201,12 @@ class Records(HistoricalRecords):
     def get_meta_options(self, model: type[models.Model]) -> dict[str, Any]:
         """Return the table's options: the indexes of the pages that show it, the known origins."""
         rows = [model._meta.pk.name, *([self._owner] if self._owner else [])]
+        name = f"{model._meta.app_label}_{model._meta.model_name}"
         known = models.CheckConstraint(
             condition=Q(origin__in=["admin", "api", "command", "import", "shell"]),
-            name=f"{model._meta.app_label}_{model._meta.model_name}_history_origin_known",
+            name=f"{name}_history_origin_known",
         )
         options: dict[str, Any] = super().get_meta_options(model)
-        name = f"{model._meta.app_label}_{model._meta.model_name}"
         indexes = [*indexes_of(*rows), index_of_batches(name)]
         return {**options, "indexes": indexes, "constraints": [known]}
 

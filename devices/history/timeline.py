@@ -286,13 +286,10 @@ def _standing_before(where: Mapping[Any, Q], numbers: set[UUID], after: Cursor) 
 
 def _first_of_batches(found: Sequence[Any]) -> list[Any]:
     """Return the changes without those whose batch stands further up."""
-    seen: set[UUID] = set()
-    kept = []
+    first: dict[UUID | Cursor, Any] = {}
     for change in found:
-        if change.batch is None or change.batch not in seen:
-            kept.append(change)
-            seen.add(change.batch)
-    return kept
+        first.setdefault(change.batch or Cursor.at(change), change)
+    return list(first.values())
 
 
 def _with_batches(where: Mapping[Any, Q], entries: list[Entry]) -> list[Entry]:

@@ -102,9 +102,7 @@ def reversal_of(model: Any, change_id: int, *, undoes_change: bool) -> Reversal:
             raise model.DoesNotExist
         fields = undone_fields(row, change, target, fields)
     else:
-        fields = [
-            one for one in fields if getattr(row, one.attname) != getattr(target, one.attname)
-        ]
+        fields = differing(row, target, fields)
     return Reversal(row, change, target, fields, undoes_change)
 
 
@@ -142,13 +140,15 @@ def _refusing_conflicts() -> Iterator[None]:
         raise ValidationError(CONFLICT, code="conflict") from error
 
 
-def undone_fields(row: Any, change: Any, before: Any, fields: Iterable[Any]) -> list[Any]:
+def differing(row: Any, other: Any, fields: Iterable[Any]) -> list[Any]:
+    """Return the fields of which two rows, or what changes left of one, say different things."""
+    return [one for one in fields if getattr(row, one.attname) != getattr(other, one.attname)]
+
+
+def undone_fields(row: Any, change: Any, before: Any, fields: Sequence[Any]) -> list[Any]:
     """Return the fields that a change changed, and whose values still stand."""
-    return [
-        one
-        for one in fields
-        if getattr(before, one.attname) != getattr(change, one.attname) == getattr(row, one.attname)
-    ]
+    changed_since = differing(row, change, fields)
+    return [one for one in differing(before, change, fields) if one not in changed_since]
 
 
 def batch_reason(typed: str) -> str:
@@ -407,20 +407,15 @@ def _fields_to_set_back(row: Any, change: Any, former: Any) -> tuple[str, list[A
 
 def _restorable(change: Any, former: Any) -> list[Any]:
     """Return the fields in which a change differs from a former one, and which are set back."""
-    return [
-        one
-        for one in change.tracked_fields
-        if one.name in change.instance_type.restored_fields
-        and former is not None
-        and getattr(former, one.attname) != getattr(change, one.attname)
-    ]
+    if former is None:
+        return []
+    restored = change.instance_type.restored_fields
+    return differing(change, former, [one for one in change.tracked_fields if one.name in restored])
 
 
 def _says(row: Any, change: Any, fields: Iterable[Any]) -> bool:
     """Whether a row says in these fields what it said at a change; both must be there."""
-    if row is None or change is None:
-        return False
-    return all(getattr(row, one.attname) == getattr(change, one.attname) for one in fields)
+    return row is not None and change is not None and not differing(row, change, fields)
 
 
 def _later(historical: Any, last: Mapping[int, Any]) -> dict[int, str]:

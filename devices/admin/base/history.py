@@ -131,7 +131,7 @@ class HistoryMixin(OwnPagesMixin):
         fields: list[Any] = [self.opts.get_field(name) for name in restored]
         then, before = entry.change, entry.before
         ways = {}
-        if any(getattr(row, one.attname) != getattr(then, one.attname) for one in fields):
+        if undoing.differing(row, then, fields):
             ways["restore"] = self._page_of_change("restore", then)
         if before is not None and undoing.undone_fields(row, then, before, fields):
             ways["undo"] = self._page_of_change("undo", then)
