@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from acl.models import CommandPermission, CommandSet
+from devices.database.batches import batched
 from devices.models import Device, DeviceGroup
 from devices.values.addresses import is_storable
 
@@ -59,10 +60,8 @@ def rows_by(model: type[Row], field: str, names: Iterable[str]) -> dict[str, Row
     wanted = sorted(filter(is_storable, names))
     return {
         getattr(row, field): row
-        for start in range(0, len(wanted), MAX_NAMES)
-        for row in model._default_manager.filter(
-            **{f"{field}__in": wanted[start : start + MAX_NAMES]}
-        )
+        for some in batched(wanted, MAX_NAMES)
+        for row in model._default_manager.filter(**{f"{field}__in": some})
     }
 
 

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from acl.engine.decisions import Decision, Reason, Request
 from devices import telemetry
-from devices.database.write_behind import Batches, WriteBehindWorker
+from devices.database.write_behind import CollectingWorker
 from devices.values.addresses import MAX_LENGTH
 from devices.verdicts import Verdict
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord, Question
@@ -23,13 +23,11 @@ from rpc.models import BUCKET, CallCount, CallKey, CallRecord, Question
 MAX_ROWS = 100_000  # new rows an hour, those below included
 MAX_OF_STRANGERS = 1_000  # about callers that were not let in; about unknown names, of each caller
 MAX_OF_SUBJECT = 10_000  # about the commands of one registered device
-BATCH_ROWS = 100  # rows written by one statement
 
 STRANGE_ENDS = frozenset(
     {Reason.UNKNOWN_SOURCE, Reason.UNKNOWN_DESTINATION, Reason.MALFORMED_COMMAND}
 )
 
-CallCounts = dict[CallKey, CallCount]
 Batch = list[tuple[CallKey, CallCount]]
 
 
@@ -105,15 +103,15 @@ class RowQuota:
         return True
 
 
-class Journal(WriteBehindWorker[Batch]):
+class Journal(CollectingWorker[CallKey, CallCount]):
     """Counts calls in request threads and adds the counts to the journal every few seconds."""
 
     name = "journal"
     capacity = 20_000  # beyond them, calls are counted among others
+    batch_rows = 100  # written by one statement
 
     def __init__(self) -> None:
         super().__init__()
-        self._counts: CallCounts = {}
         self._quota = RowQuota()
 
     def record(self, endpoint: str, caller: str, entries: Iterable[Entry]) -> None:
@@ -138,12 +136,12 @@ class Journal(WriteBehindWorker[Batch]):
                     command and readable(command),
                     reason,
                 )
-                counted = self._counts.get(key)
+                counted = self._collected.get(key)
                 if counted is None:
                     if not self._quota.admits(key, known=known):
                         key = among_others(key, known=known)
                     counted = self._count_of(key, moment)
-                    if len(self._counts) == self.capacity // 2:
+                    if len(self._collected) == self.capacity // 2:
                         self._end_pause()
                 counted.count += 1
                 counted.last, counted.rule, counted.request = moment, rule, request
@@ -152,22 +150,15 @@ class Journal(WriteBehindWorker[Batch]):
 
     def _count_of(self, key: CallKey, moment: float) -> CallCount:
         """Return what counts the key's calls, or, where too many rows wait, those of others."""
-        counted = self._counts.get(key)
+        counted = self._collected.get(key)
         if counted is not None:
             return counted
-        if len(self._counts) >= self.capacity:
+        if len(self._collected) >= self.capacity:
             key = among_others(key._replace(caller=""), known=False)
-        return self._counts.setdefault(key, CallCount(0, moment, moment))
+        return self._collected.setdefault(key, CallCount(0, moment, moment))
 
-    def waiting(self) -> int:
-        """Return how many rows wait to be written."""
-        return len(self._counts)
-
-    def drain(self) -> Iterable[Batch]:
-        """Return what was counted, by BATCH_ROWS."""
-        with self._lock:
-            counts, self._counts = self._counts, {}
-        return Batches(counts, BATCH_ROWS, lambda entry: entry[0].subject, self._pause)
+    def order(self, entry: tuple[CallKey, CallCount]) -> str:
+        return entry[0].subject
 
     def requeue(self, batches: Iterable[Batch]) -> None:
         """Count again what was not written."""

@@ -31,6 +31,7 @@ from acl.engine.group_tree import GroupTree
 from acl.engine.shadowing import ShadowFinder, patterns_of
 from acl.models import Assertion, CommandPermission
 from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
+from devices.database.batches import batched
 from devices.models import Device, DeviceGroup
 from devices.models.device import DeviceQuerySet
 from devices.values.text import isolated
@@ -367,10 +368,9 @@ def _leaks(
 def _any(querysets: Sequence[DeviceQuerySet]) -> list[bool]:
     """Return whether each finds a row, many in a statement."""
     found: list[bool] = []
-    for start in range(0, len(querysets), MAX_QUESTIONS):
-        questions = map(Exists, querysets[start : start + MAX_QUESTIONS])
+    for some in batched(querysets, MAX_QUESTIONS):
         # One row of the rules, which are there where a rule is suspected.
-        rows = CommandPermission.objects.order_by().values_list(*questions)
+        rows = CommandPermission.objects.order_by().values_list(*map(Exists, some))
         found += map(bool, rows[0])
     return found
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import product
+from itertools import product, starmap
 from operator import neg
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy as _
 
 from acl import patterns
 from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
+from devices.database.batches import batched
 from devices.database.coalescing import Coalescer
 from devices.database.statements import MustWait, Query, Statement, Steps, answered
 from devices.values import addresses
@@ -316,15 +317,11 @@ def decide_many(
     using: str = DEFAULT_DB_ALIAS,
 ) -> list[Decision]:
     """Answer requests (source, destination, command) in their order; two statements a thousand."""
-    moment, asked = now or timezone.now(), [Request(*request) for request in requests]
-    vendor = connections[using].vendor
+    moment, vendor = now or timezone.now(), connections[using].vendor
     return [
         decision
-        for start in range(0, len(asked), MAX_REQUESTS)
-        for decision in answered(
-            find_decisions(asked[start : start + MAX_REQUESTS], now=moment, vendor=vendor),
-            using=using,
-        )
+        for some in batched(starmap(Request, requests), MAX_REQUESTS)
+        for decision in answered(find_decisions(some, now=moment, vendor=vendor), using=using)
     ]
 
 

@@ -5,10 +5,7 @@ a row. A crash loses what is not written yet, of twice EVIDENCE_INTERVAL at most
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
 from datetime import datetime, timedelta
-from itertools import chain
-from operator import itemgetter
 from typing import NamedTuple
 
 from django.apps import apps
@@ -16,11 +13,10 @@ from django.db import connections, router
 
 from devices.database.confirmation import WITHOUT_WAITING, without_waiting
 from devices.database.statements import Statement, execute
-from devices.database.write_behind import STATEMENT_SECONDS, Batches, WriteBehindWorker
+from devices.database.write_behind import STATEMENT_SECONDS, CollectingWorker
 from devices.verdicts import Verdict
 
 EVERY = timedelta(minutes=1)  # one write a row and minute
-BATCH_ROWS = 200  # named in one statement
 DIGESTS = "digests"
 FIELDS = {"Device": "last_seen", "PreSharedKey": "last_used", "Certificate": "last_used"}
 
@@ -49,14 +45,10 @@ Row = tuple[str, int]  # a model, or DIGESTS; and a primary key
 Evidence = datetime | NewDigest  # what a success leaves in a row
 
 
-class LastUsedWorker(WriteBehindWorker[list[tuple[Row, Evidence]]]):
+class LastUsedWorker(CollectingWorker[Row, Evidence]):
     """Collects uses from request threads and writes them every few seconds."""
 
     name = "last-used"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._collected: dict[Row, Evidence] = {}
 
     def record_use(self, verdict: Verdict, moment: datetime) -> None:
         """Record that a credential was used and its device seen.
@@ -84,20 +76,6 @@ class LastUsedWorker(WriteBehindWorker[list[tuple[Row, Evidence]]]):
 
     def awaits_new_digest(self, key: int) -> bool:
         return (DIGESTS, key) in self._collected
-
-    def waiting(self) -> int:
-        return len(self._collected)
-
-    def drain(self) -> Batches[Row, Evidence]:
-        """Return what was collected, by BATCH_ROWS."""
-        with self._lock:
-            collected, self._collected = self._collected, {}
-        return Batches(collected, BATCH_ROWS, itemgetter(0), self._pause)
-
-    def requeue(self, batches: Iterable[list[tuple[Row, Evidence]]]) -> None:
-        """Collect again what was not written; what was collected since is newer."""
-        with self._lock:
-            self._collected = dict(chain.from_iterable(batches)) | self._collected
 
     def write(self, batch: list[tuple[Row, Evidence]]) -> None:
         """Write a batch: one statement for each model in it."""

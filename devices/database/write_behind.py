@@ -214,6 +214,32 @@ def _emptied(entries: Sized, pop: Callable[[], Entry]) -> Iterator[Entry]:
         yield pop()
 
 
+class CollectingWorker(WriteBehindWorker[list[tuple[Name, Record]]], Generic[Name, Record]):
+    """Collects one record under each name, the newest one, and writes them in batches."""
+
+    batch_rows = 200
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._collected: dict[Name, Record] = {}
+
+    def waiting(self) -> int:
+        return len(self._collected)
+
+    def order(self, entry: tuple[Name, Record]) -> Any:
+        """Return what SQLite gets entries sorted by (`Batches`)."""
+        return entry[0]
+
+    def drain(self) -> Batches[Name, Record]:
+        with self._lock:
+            collected, self._collected = self._collected, {}
+        return Batches(collected, self.batch_rows, self.order, self._pause)
+
+    def requeue(self, batches: Iterable[list[tuple[Name, Record]]]) -> None:
+        with self._lock:
+            self._collected = dict(chain.from_iterable(batches)) | self._collected
+
+
 def truncate_wal(connection: BaseDatabaseWrapper) -> None:
     """Have SQLite begin its write-ahead log again, if its readers allow that at once.
 

@@ -384,6 +384,20 @@ class DevicesCommand(ChangeCommand):
         parser.add_argument("identifiers", nargs="+", metavar="identifier", help="a device's ID")
 
 
+class PruneCommand(RegistryCommand):
+    """A command that deletes what is older than a span, or only counts it."""
+
+    span_help: str
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--older-than", type=duration, required=True, metavar="SPAN", help=self.span_help
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only count what would be deleted"
+        )
+
+
 class DeviceCommand(RegistryCommand):
     """A command about one registered device, which its first argument names."""
 

@@ -8,10 +8,9 @@ digests, `write` is one transaction. No query is made for a row; batches share t
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
@@ -21,6 +20,7 @@ from django.utils.translation import gettext as _
 
 from devices import history
 from devices.credentials import hashing
+from devices.database.batches import batched
 from devices.extension_points import AccessEnd, end_access
 from devices.history.context import check_reason
 from devices.models import AttributeDefinition, Certificate, Device
@@ -51,13 +51,6 @@ class Options:
     create_groups: bool = False
     generate: bool = False
     random: bool = False
-
-
-def batches(rows: Iterable[Any], size: int = BATCH) -> Iterator[list[Any]]:
-    """Yield the rows in lists of a size."""
-    iterator = iter(rows)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 class Import(Findings):
@@ -136,7 +129,7 @@ class Import(Findings):
         self.groups.look_up()
         done = 0
         with AttributeDefinition.objects.read_once():
-            for records in batches(self.records):
+            for records in batched(self.records, BATCH):
                 self._check_batch(records)
                 done += len(records)
                 self.progress(Progress("check", done))
@@ -278,7 +271,7 @@ class Import(Findings):
             with transaction.atomic(), origin:
                 self.groups.write()
                 done = 0
-                for entries in batches(self.entries):
+                for entries in batched(self.entries, BATCH):
                     self._check_unchanged(entries)
                     self._write_batch(entries)
                     done += len(entries)

@@ -25,6 +25,7 @@ from django.utils.translation import gettext as _
 from devices import history
 from devices.background import attempts
 from devices.credentials import hashing
+from devices.database.batches import batched
 from devices.extension_points import AccessEnd
 from devices.history.context import current_user
 from devices.models import Device, PreSharedKey
@@ -72,7 +73,6 @@ def request_endings(
     devices: Iterable[Device],
     cause: str,
     *,
-    by: str = "",
     servers: Collection[RtioServer] | None = None,
 ) -> list[SessionEnding]:
     """Have the sessions of devices ended, at these servers or at all that are enabled.
@@ -94,16 +94,15 @@ def request_endings(
     circumstances = {
         "cause": cause,
         "requested_at": now,
-        "requested_by": by or current_user(),
+        "requested_by": current_user(),
         "origin": history.current_origin(),
         "due_at": now,
     }
     made: list[SessionEnding] = []
     keys = sorted((identifier, device.pk) for identifier, device in concerned.items())
     with transaction.atomic():
-        for start in range(0, len(keys), CHUNK):
-            chunk = dict(keys[start : start + CHUNK])
-            made += _request_chunk(chunk, servers, circumstances)
+        for chunk in batched(keys, CHUNK):
+            made += _request_chunk(dict(chunk), servers, circumstances)
         transaction.on_commit(ender.wake)
     return made
 

@@ -130,7 +130,7 @@ def test_what_waits_for_the_database_is_bounded(monkeypatch: pytest.MonkeyPatch)
             "10.0.0.7",
             [of_verdict(f"known-{number}", Verdict(Outcome.VERIFIED, device=number))],
         )
-    assert len(writer._counts) == 5
+    assert len(writer._collected) == 5
     writer.flush()
     assert rows(others=True) == [("", "", "", 6, True)]
     assert CallRecord.objects.callers()[0].caller == "10.0.0.7"
@@ -140,7 +140,7 @@ def test_what_waits_for_the_database_is_bounded(monkeypatch: pytest.MonkeyPatch)
 def test_what_the_database_cannot_take_waits_and_is_not_counted_twice(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(journal, "BATCH_ROWS", 2)
+    monkeypatch.setattr(Journal, "batch_rows", 2)
     writer = Journal()
     for number in range(6):
         writer.record(
@@ -163,7 +163,7 @@ def test_what_the_database_cannot_take_waits_and_is_not_counted_twice(
     writer.record("frames", "10.0.0.7", [Entry(Question.CALL, CallReason.ANSWERED, "2")])
     writer.flush()
     assert CallRecord.objects.total() == 7
-    assert not writer._counts
+    assert not writer._collected
 
 
 def test_rows_of_neighbours_lie_together_and_every_row_is_told_from_the_others() -> None:
@@ -181,7 +181,7 @@ def test_rows_of_neighbours_lie_together_and_every_row_is_told_from_the_others()
 def test_a_batch_that_cannot_be_written_at_all_is_lost_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(journal, "BATCH_ROWS", 1)
+    monkeypatch.setattr(Journal, "batch_rows", 1)
     writer = Journal()
     writer.record("no such endpoint", "10.0.0.7", [VERIFIED._replace(subject="x" * 10)])
     writer.record("verifier", "10.0.0.7", [VERIFIED])
@@ -234,8 +234,8 @@ def test_writers_of_the_same_rows_never_block_each_other_for_ever() -> None:
             for _ in range(20):
                 for number in range(200)[::order]:
                     writer.record("verifier", "10.0.0.7", [command(number, f"known-{number}")])
-                CallRecord.objects.add(writer._counts)
-                writer._counts = {}
+                CallRecord.objects.add(writer._collected)
+                writer._collected = {}
         except OperationalError as error:
             failures.append(error)
         finally:
@@ -260,7 +260,7 @@ for round in range(20):
         verdict = Verdict(Outcome.VERIFIED, device=number)
         journal.record("verifier", "10.0.0.7", [of_verdict(f"device-{number}", verdict)])
     journal.flush()
-assert not journal._counts
+assert not journal._collected
 """
 
 

@@ -352,5 +352,4 @@ def _add_errors(form: forms.Form, error: ValidationError) -> None:
     """Show what a model refused, beside the field where the form has it."""
     found = getattr(error, "error_dict", {"": [error]})
     for field, errors in found.items():
-        for one in errors:
-            form.add_error(field if field in form.fields else None, one)
+        form.add_error(field if field in form.fields else None, errors)

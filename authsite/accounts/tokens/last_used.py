@@ -4,7 +4,6 @@ Written behind the request, by one thread of each process, and at most once a mi
 that is used from one address.
 """
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from django.db.models import Q
 from authsite.accounts.tokens.models import ApiToken, digest_of
 from devices.credentials import hashing
 from devices.database.confirmation import without_waiting
-from devices.database.write_behind import WriteBehindWorker
+from devices.database.write_behind import CollectingWorker
 
 EVERY = timedelta(minutes=1)
 
@@ -26,14 +25,10 @@ class Use(NamedTuple):
     digest: tuple[str, str, str] | None = None  # the former digest, the new one, its pepper
 
 
-class TokenUseWorker(WriteBehindWorker[dict[int, Use]]):
+class TokenUseWorker(CollectingWorker[int, Use]):
     """Collects uses of tokens from request threads and writes them every few seconds."""
 
     name = "token-uses"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._uses: dict[int, Use] = {}
 
     def record(self, token: ApiToken, text: str, moment: datetime, address: str | None) -> None:
         """Record that a token was verified, unless its row says as much already."""
@@ -44,27 +39,13 @@ class TokenUseWorker(WriteBehindWorker[dict[int, Use]]):
         if is_fresh and token.last_used_from == address and digest is None:
             return
         with self._lock:
-            self._uses[token.pk] = Use(moment, address, digest)
+            self._collected[token.pk] = Use(moment, address, digest)
         self._start()
 
-    def waiting(self) -> int:
-        return len(self._uses)
-
-    def drain(self) -> list[dict[int, Use]]:
-        """Return what was collected, in one batch: tokens are few."""
-        with self._lock:
-            uses, self._uses = self._uses, {}
-        return [uses] if uses else []
-
-    def requeue(self, batches: Iterable[dict[int, Use]]) -> None:
-        with self._lock:
-            for batch in batches:
-                self._uses = batch | self._uses
-
-    def write(self, batch: dict[int, Use]) -> None:
+    def write(self, batch: list[tuple[int, Use]]) -> None:
         """Write the uses, in one short transaction."""
         with without_waiting():
-            for pk, use in sorted(batch.items()):
+            for pk, use in sorted(batch):
                 row = ApiToken.objects.filter(pk=pk)
                 row.filter(Q(last_used=None) | Q(last_used__lt=use.moment)).update(
                     last_used=use.moment, last_used_from=use.address

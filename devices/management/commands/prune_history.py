@@ -1,30 +1,18 @@
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from devices.history.recording import prune
-from devices.management.base import RegistryCommand, duration
+from devices.management.base import PruneCommand
 
 
-class Command(RegistryCommand):
+class Command(PruneCommand):
     help = (
         "Delete the changes of all models that are older than a span such as 365d. The rows\n"
         "themselves stay as they are. Run it from a timer; it deletes in small batches."
     )
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--older-than",
-            type=duration,
-            required=True,
-            metavar="SPAN",
-            help="age from which changes are deleted, such as 365d or 52w",
-        )
-        parser.add_argument(
-            "--dry-run", action="store_true", help="only count what would be deleted"
-        )
+    span_help = "age from which changes are deleted, such as 365d or 52w"
 
     def handle(self, *, older_than: timedelta, dry_run: bool, **options: Any) -> None:
         moment = timezone.now() - older_than

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from devices.credentials import crl, x509
 from devices.credentials.crl import RevokedEntry
 from devices.credentials.x509 import NameSource, Refused
+from devices.database.batches import batched
 from devices.history import Recorded, Records
 from devices.history.recording import BATCH_SIZE
 
@@ -266,8 +267,8 @@ class CertificateAuthority(Recorded):
         rows = RevokedSerial.objects.filter(authority=self).exclude(serial__in=expired)
         known = {RevokedEntry(*row) for row in rows.values_list("serial", "date", "reason")}
         gone = [entry.serial for entry in known - wanted]
-        for start in range(0, len(gone), BATCH_SIZE):
-            rows.filter(serial__in=gone[start : start + BATCH_SIZE]).delete()
+        for serials in batched(gone, BATCH_SIZE):
+            rows.filter(serial__in=serials).delete()
         RevokedSerial.objects.bulk_create(
             (RevokedSerial(authority=self, **entry._asdict()) for entry in wanted - known),
             batch_size=BATCH_SIZE,

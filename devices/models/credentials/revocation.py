@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from devices.database.batches import batched
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Recorded, locked, record
 from devices.history.context import MAX_REASON_LENGTH, check_reason
@@ -30,8 +31,8 @@ class RevocableQuerySet(models.QuerySet[Row]):
         with transaction.atomic():
             devices = list(self.order_by().values_list("device", flat=True).distinct())
             deleted = super().delete()
-            for start in range(0, len(devices), BATCH_SIZE):
-                end_access_of(devices[start : start + BATCH_SIZE])
+            for batch in batched(devices, BATCH_SIZE):
+                end_access_of(batch)
         return deleted
 
     delete.queryset_only = True  # type: ignore[attr-defined]

@@ -39,7 +39,7 @@ def test_the_writer_survives_every_failure(
         raise error
 
     monkeypatch.setattr(worker, "write", fail)
-    monkeypatch.setattr(last_used, "BATCH_ROWS", 1)
+    monkeypatch.setattr(worker, "batch_rows", 1)
     worker.record_use(Verdict(Outcome.VERIFIED, device=1, key=1), NOW)  # a batch of each
     try:
         assert twice.wait(5)

@@ -39,7 +39,8 @@ def server(make_rtio_server: MakeServer, rtio: RtioSimulator) -> RtioServer:
 
 def disable(*devices: Device) -> list[SessionEnding]:
     Device.objects.filter(pk__in=[device.pk for device in devices]).update(enabled=False)
-    return request_endings(devices, Cause.DISABLED, by="kim")
+    with origin(Origin.SHELL, user="kim"):
+        return request_endings(devices, Cause.DISABLED)
 
 
 def only() -> SessionEnding:
@@ -508,8 +509,10 @@ def test_session_that_staff_end_on_purpose_ends_though_the_device_is_enabled(
 
 def test_two_staff_members_make_one_ending(server: RtioServer, keyed: Keyed) -> None:
     device, _secret = keyed()
-    assert len(request_endings([device], Cause.ASKED, by="kim")) == 1
-    assert request_endings([device], Cause.DISABLED, by="sam") == []
+    with origin(Origin.SHELL, user="kim"):
+        assert len(request_endings([device], Cause.ASKED)) == 1
+    with origin(Origin.SHELL, user="sam"):
+        assert request_endings([device], Cause.DISABLED) == []
     assert (only().requested_by, only().cause) == ("sam", Cause.DISABLED)
 
 
