@@ -71,7 +71,7 @@ class MomentOfAddressField(forms.CharField):
 
     @staticmethod
     def _read(text: str | None) -> datetime | None:
-        return parse_moment(text.replace(" ", "+"), zone=UTC) if text else None
+        return parse_moment(text.strip().replace(" ", "+"), zone=UTC) if text else None
 
 
 class QuestionForm(forms.Form):

@@ -21,6 +21,7 @@ from acl.analysis.assertions import Broken
 from acl.engine.decisions import Decision, Request, decide_many
 from acl.extension_points import REQUEST_SOURCES
 from acl.models import CommandPermission
+from acl.models.command_permission import IDENTITY
 from devices.events.kinds import Kind
 from devices.events.models import Event
 from devices.values.moments import written
@@ -29,6 +30,7 @@ Change = Callable[[], object]
 
 MAX_LISTED = 100  # decisions in an answer to a program
 MAX_MOMENTS = 20  # at which rules that were changed begin
+DECIDING = (*IDENTITY, "enabled", "valid_from", "valid_until")  # all of a rule but its note
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +141,33 @@ class DecisionsBefore:
 
     def _without_later_rules(self) -> "dict[datetime, _Answers]":
         """Return what would hold without the changed rules that begin later, when they begin."""
-        if not (self._requests or self._assertions):
+        begins = self._begins() if self._requests or self._assertions else {}
+        if not begins:
             return {}
-        rows = CommandPermission.objects.enabled().filter(
-            valid_from__gt=self._now, updated__gte=self._started
-        )
-        begins = dict(rows.order_by("valid_from").values_list("pk", "valid_from"))
-        moments = [moment for moment in dict.fromkeys(begins.values()) if moment is not None]
-        if not moments:
-            return {}
+        moments = list(dict.fromkeys(begins.values()))[:MAX_MOMENTS]
         with transaction.atomic():
             # Past the history: it is rolled back, as no more than a question.
             CommandPermission.objects.filter(pk__in=begins).update(enabled=False)
-            found = {moment: self._answers(moment) for moment in moments[:MAX_MOMENTS]}
+            found = {moment: self._answers(moment) for moment in moments}
             transaction.set_rollback(True)
         return found
+
+    def _begins(self) -> dict[int, datetime]:
+        """Return when the changed rules begin that begin later, the earliest first.
+
+        Those of which only the note was changed are none of them: they decide what they did.
+        """
+        rows = CommandPermission.objects.enabled().filter(
+            valid_from__gt=self._now, updated__gte=self._started
+        )
+        found = {row["id"]: row for row in rows.order_by("valid_from").values("id", *DECIDING)}
+        if not found:
+            return {}
+        earlier = CommandPermission.history.filter(
+            id__in=rows.values("pk"), history_date__lt=self._started
+        )
+        before = {row["id"]: row for row in earlier.order_by("pk").values("id", *DECIDING)}
+        return {pk: row["valid_from"] for pk, row in found.items() if row != before.get(pk)}
 
 
 class _Answers(NamedTuple):

@@ -71,6 +71,7 @@ def test_a_rule_that_begins_later_breaks_an_assertion_then(rule: int, make_rule:
     other = CommandPermission.objects.latest("pk")
     assert list_assertions() == {"lamp may /v1/Config.Get hub": True}
     run("create_group", "other")  # what was accepted is not asked about again
+    run("change_rule", str(other.pk), "--note", "why")  # it decides what it did
     run("permit", "--source", "hub", "--destination", "lamp", "--command", "/v1/X", *later)
     run("change_rule", str(other.pk), "--disable")
     assert text in run("change_rule", str(other.pk), "--enable", code=1)[1]
