@@ -1,4 +1,7 @@
-"""A database that fails is told as that: a full disk was told as a fault of ours."""
+"""A database that fails is told as that: a full disk was told as a fault of ours.
+
+The kind: CWE-755.
+"""
 
 from typing import Any
 

@@ -3,6 +3,8 @@
 A command recorded what it had read before others changed it (and an event said that a device was
 enabled that had just been disabled), a row that two deleted was deleted twice, a move of a group
 and an import waited for each other, and what a database refused was an internal error.
+
+The kind: CWE-362, CWE-833.
 """
 
 import threading

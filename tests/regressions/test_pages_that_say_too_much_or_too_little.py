@@ -2,6 +2,8 @@
 
 Looked at as each role, the admin had menus without an entry, a start page without a word, choices
 that are refused, and errors above a form that were about one field of it.
+
+The kind: CWE-446.
 """
 
 from collections.abc import Callable
