@@ -257,10 +257,14 @@ class PreSharedKey(Revocable):
         return self.label or self.hint or f"key {self.pk}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save; where a usable key is given times that refuse it now, its access ends."""
+        """Save; where a usable key is given times that refuse it now, its access ends.
+
+        A revocation tells so itself.
+        """
         now = timezone.now()
         usable = PreSharedKey.objects.usable_at(now).filter(pk=self.pk)
-        refused = not self._state.adding and outcome_at(self, now) is not Outcome.VERIFIED
+        may_end = not self._state.adding and self.revoked_at is None
+        refused = may_end and outcome_at(self, now) is not Outcome.VERIFIED
         with transaction.atomic():
             ends = refused and usable.exists()
             super().save(*args, **kwargs)

@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from devices.events.models import Event
+from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Origin, origin, record, timeline
 from devices.models import Certificate, Device, PreSharedKey
 from devices.models.credentials.state import revoke_credentials
@@ -119,6 +120,17 @@ def test_revoking_one_of_two_keys_leaves_the_session(device: Device) -> None:
     assert causes() == [Cause.REVOKED]
 
 
+@pytest.mark.parametrize("change", [revoke_key, lambda device: set_times(device, not_after=NOW)])
+def test_an_end_of_access_is_told_once(
+    device: Device, change: Callable[[Device], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[AccessEnd] = []
+    listeners = [lambda _devices, why: told.append(why)]
+    monkeypatch.setattr("devices.extension_points.ACCESS_ENDED", listeners)
+    change(device)
+    assert told == [AccessEnd.REVOKED]
+
+
 def test_key_that_ended_before_ends_nothing_when_it_is_changed(device: Device) -> None:
     device.keys.update(not_after=timezone.now())
     key = device.keys.get()
@@ -163,8 +175,6 @@ def test_without_servers_a_change_costs_one_statement_more(
     RtioServer.objects.update(enabled=False)
     key = device.keys.get()
     with django_assert_num_queries(1):
-        from devices.extension_points import AccessEnd, end_access
-
         end_access([device], AccessEnd.DISABLED)
     key.revoke(by="kim")
     assert causes() == []
