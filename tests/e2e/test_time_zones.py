@@ -73,6 +73,20 @@ def test_a_filter_takes_the_readers_time(open_page: OpenPage) -> None:
     expect(page.locator("#period-from")).to_have_value("2030-01-02T03:04")
 
 
+def test_a_question_about_another_moment_takes_the_readers_time(open_page: OpenPage) -> None:
+    asked = "source=lamp&destination=lamp&command=/v1/X&at=2030-01-01T19:04"
+    page = open_page(f"/admin/acl/commandpermission/explain/?{asked}", **EAST)
+    assert page.locator("[data-utc]").count() == 0
+    expect(page.locator("#id_at")).to_have_value("2030-01-02T03:04")
+    expect(page.locator(".answer time.moment")).to_have_text("2030-01-02 03:04")
+    page.get_by_role("button", name="Ask").click()
+    page.wait_for_url("**at=2030-01-01T19%3A04")
+    page.locator("#id_at").fill("")
+    page.get_by_role("button", name="Ask").click()
+    page.wait_for_url("**at=")
+    assert page.locator(".answer time.moment").count() == 0
+
+
 def test_lists_of_other_packages_say_when_in_the_same_zone(open_page: OpenPage) -> None:
     page = open_page("/admin/axes/accesslog/", **EAST)
     moment = page.locator("#result_list time.moment").first
