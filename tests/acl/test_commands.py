@@ -150,6 +150,16 @@ def test_command_sets_are_kept(rule: int) -> None:
     assert run("list_command_sets")[0].count("\n") == 1
 
 
+def test_a_command_set_in_use_names_some_of_its_rules_in_their_order(
+    make_rule: Any, make_set: Any
+) -> None:
+    reading = make_set("reading", "/v1/Config.Get")
+    rules = [make_rule("everyone", "everyone", reading, note=str(n)).pk for n in range(12)]
+    named = ", ".join(f"#{pk}" for pk in rules[:10])
+    complaint = run("delete_command_set", "reading", code=1)[1]
+    assert complaint == f"reading is in use by {named} and 2 more"
+
+
 def test_rules_are_deleted_together_or_not_at_all(rule: int) -> None:
     run("delete_rule", str(rule), "999999", code=1)
     assert CommandPermission.objects.count() == 1

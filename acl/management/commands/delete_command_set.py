@@ -6,6 +6,8 @@ from django.db.models import ProtectedError
 from acl.management.sets import command_set
 from devices.management.base import ChangeCommand
 
+MAX_SHOWN = 10  # rules in a refusal
+
 
 class Command(ChangeCommand):
     help = "Delete a command set. One that a rule names is refused."
@@ -21,6 +23,9 @@ class Command(ChangeCommand):
                 row.hold()
                 row.delete()
         except ProtectedError as error:
-            rules = ", ".join(sorted(f"#{one.pk}" for one in error.protected_objects))
+            keys = sorted(one.pk for one in error.protected_objects)
+            rules = ", ".join(f"#{pk}" for pk in keys[:MAX_SHOWN])
+            if more := len(keys[MAX_SHOWN:]):
+                rules += f" and {more} more"
             raise CommandError(f"{row.name} is in use by {rules}", returncode=1) from error
         self.answer(options, f"Deleted the command set {row.name}.", {"set": row.name})
