@@ -5,6 +5,10 @@ from typing import Any
 
 from django.db import connection
 
+from devices.database.batches import batched
+
+MOST = 1000  # keys in one statement: SQLite takes no more values than it was built for
+
 
 def take_turn(table: str) -> None:
     """Wait until no other transaction has its turn with a table; ends with the transaction.
@@ -31,5 +35,6 @@ def before_locks(model: Any) -> None:
 def hold(model: Any, keys: Collection[Any]) -> list[Any]:
     """Lock rows until the transaction ends, in the order of their keys; return those there are."""
     before_locks(model)
-    rows = model._default_manager.select_for_update(of=("self",), no_key=True)
-    return list(rows.filter(pk__in=keys).order_by("pk").values_list("pk", flat=True))
+    rows = model._default_manager.select_for_update(of=("self",), no_key=True).order_by("pk")
+    held = rows.values_list("pk", flat=True)
+    return [pk for batch in batched(sorted(keys), MOST) for pk in held.filter(pk__in=batch)]

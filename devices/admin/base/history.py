@@ -202,8 +202,8 @@ class RecordedAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Delete rows, as they are once others are through with them; those gone are left out."""
         with transaction.atomic():
-            held = hold(self.model, list(queryset.order_by().values_list("pk", flat=True)))
-            self.delete_held(self.model._default_manager.filter(pk__in=held))
+            hold(self.model, list(queryset.order_by().values_list("pk", flat=True)))
+            self.delete_held(queryset.all())  # asked again, and not by keys: they may be many
 
     def delete_held(self, rows: QuerySet[Any]) -> None:
         """Delete rows that are locked."""

@@ -1,6 +1,7 @@
 """The admin: rules are kept, tried, explained and reported on; nothing typed is lost."""
 
 import re
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -139,6 +140,24 @@ def test_many_rules_are_deleted_with_as_many_statements_as_few(staff: Any, make_
         return len(asked)
 
     assert delete(2) == delete(20)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="it is a limit of SQLite")
+def test_more_rules_are_deleted_than_a_statement_of_sqlite_has_values(staff: Any) -> None:
+    anybody = {"effect": "allow", "source_kind": "everyone", "destination_kind": "everyone"}
+    texts = [f"/v1/Relay{number}" for number in range(1200)]
+    CommandPermission.objects.bulk_create(
+        CommandPermission(**anybody, pattern=text, command_key=text) for text in texts
+    )
+    client = staff("view_commandpermission", "delete_commandpermission")
+    keys = [CommandPermission.objects.latest("pk").pk]
+    sent = {"action": "delete_selected", "_selected_action": keys, "select_across": "1"}
+    most = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 1100)
+    try:
+        client.post(LIST, sent | {"post": "yes"})
+    finally:
+        connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, most)
+    assert not CommandPermission.objects.exists()
 
 
 def test_the_page_that_explains(staff: Any, make_device: Any, make_rule: Any) -> None:
