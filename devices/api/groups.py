@@ -70,7 +70,7 @@ class GroupViewSet(ExportMixin, RowsViewSet):
         return Response({"changed": changed})
 
     def _named(self) -> tuple[DeviceGroup, Any]:
-        group = self.held()  # it is the devices that are changed, and counted
+        group = self.held(changes=False)  # it is the devices that are changed, and counted
         named = self.asked(MembersSerializer)["devices"]
         self.count_use(named)
         rows: QuerySet[Device] = Device.objects.filter(pk__in=[device.pk for device in named])

@@ -32,9 +32,13 @@ def before_locks(model: Any) -> None:
         take_turn(model._meta.db_table)
 
 
-def hold(model: Any, keys: Collection[Any]) -> list[Any]:
-    """Lock rows until the transaction ends, in the order of their keys; return those there are."""
-    before_locks(model)
+def hold(model: Any, keys: Collection[Any], *, changes: bool = True) -> list[Any]:
+    """Lock rows until the transaction ends, in the order of their keys; return those there are.
+
+    Where it `changes` none of them, but only what belongs to them, it waits for no turn.
+    """
+    if changes:
+        before_locks(model)
     rows = model._default_manager.select_for_update(of=("self",), no_key=True).order_by("pk")
     held = rows.values_list("pk", flat=True)
     return [pk for batch in batched(sorted(keys), MOST) for pk in held.filter(pk__in=batch)]

@@ -318,6 +318,29 @@ def test_who_has_the_turn_with_groups_waits_for_nobody_who_waits_for_it(
 
 @only_postgresql
 @pytest.mark.django_db(transaction=True)
+def test_members_come_and_go_while_others_have_the_turn_with_groups(
+    make_group: Factory, make_device: Factory, admin_user: User
+) -> None:
+    path, body = f"/api/v1/groups/{make_group().pk}/members", {"devices": [make_device().pk]}
+    api = APIClient()
+    api.force_authenticate(admin_user)
+    answers: list[Any] = []
+
+    def come_and_go() -> None:
+        ways = (path, f"{path}/remove")
+        answers.extend(api.post(way, body, format="json") for way in ways)
+
+    with transaction.atomic():
+        take_turn(DeviceGroup._meta.db_table)  # an import has it for minutes
+        other = beside(come_and_go)
+        other.join(WAIT)
+        told = [(answer.status_code, answer.data["changed"]) for answer in answers]
+    other.join(WAIT)
+    assert told == [(200, 1), (200, 1)]
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("path", ["devices/{}/rotate-keys", "keys"])
 def test_a_key_for_a_device_that_goes_at_that_moment_is_a_conflict(
     path: str, make_device: Factory, admin_user: User

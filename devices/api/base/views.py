@@ -351,12 +351,15 @@ class RegistryViewSet(ApiView, GenericViewSet):
             self.count_use([row])
         return row
 
-    def held(self) -> Any:
-        """Return the row; one that is changed under its lock, and only as the client knows it."""
+    def held(self, *, changes: bool = True) -> Any:
+        """Return the row; one that is changed under its lock, and only as the client knows it.
+
+        `changes` is False where only what belongs to it is changed (`hold`).
+        """
         row = super().get_object()
         if not self.changing:
             return row
-        hold(type(row), [row.pk])
+        hold(type(row), [row.pk], changes=changes)
         row = super().get_object()
         self._check_precondition(row)
         return row
