@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 LEASE = timedelta(seconds=60)  # after which another process may take a job over
-MAX_ATTEMPTS = 3  # of a job whose processes died
+MAX_ATTEMPTS = 3  # of a job whose processes died, or whose database failed
 KEPT = timedelta(days=7)  # what is over, to be asked about
 MAX_UNFINISHED = 20  # of one token or account
 
@@ -46,7 +46,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(state__in=UNFINISHED)
 
     def claim(self, now: datetime) -> "Job | None":
-        """Take the oldest job that waits, or whose process is gone; None where there is none."""
+        """Take the oldest job that waits, or that nobody works on any more; None where none is."""
         free = self.filter(
             Q(state=JobState.WAITING) | Q(state=JobState.RUNNING, lease_until__lt=now)
         ).order_by("pk")
