@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from django.db import connection, models, transaction
 from django.utils import timezone
 
-from devices.database.batches import batched
 from devices.history import context
 from devices.history.models import ChangeType, all_histories, bulk_deleted, history_of
 
@@ -70,8 +69,8 @@ def record_stored(rows: Sequence[models.Model], change_type: str) -> None:
     values = [
         models.Value(value, output_field=meta.get_field(name)) for name, value in common.items()
     ]
-    for batch in batched(rows, BATCH_SIZE):
-        keys = [row.pk for row in batch]
+    for start in range(0, len(rows), BATCH_SIZE):
+        keys = [row.pk for row in rows[start : start + BATCH_SIZE]]
         stored = model._default_manager.order_by().filter(pk__in=keys).values_list(*names, *values)
         select, parameters = stored.query.sql_with_params()
         with connection.cursor() as cursor:
@@ -85,15 +84,16 @@ def _record_events(
     from devices.events import recording as events  # whose tables are recorded, too
 
     made = [change for change in changes if change[1] is not ChangeType.TRIED]
-    for batch in batched(made, BATCH_SIZE):
-        events.record_changes(historical, batch, circumstances)
+    for start in range(0, len(made), BATCH_SIZE):
+        events.record_changes(historical, made[start : start + BATCH_SIZE], circumstances)
 
 
 def locked(rows: "models.QuerySet[Row]") -> Iterator[list[Row]]:
     """Yield the rows, a batch at a time, locked until the transaction ends and still as asked."""
     manager: Any = rows.model._default_manager
     keys = list(rows.order_by("pk").values_list("pk", flat=True))
-    for batch in batched(keys, BATCH_SIZE):
+    for start in range(0, len(keys), BATCH_SIZE):
+        batch = keys[start : start + BATCH_SIZE]
         held = set(
             manager.select_for_update().filter(pk__in=batch).order_by("pk").values_list("pk")
         )
@@ -147,8 +147,9 @@ def bulk_delete(rows: Sequence[models.Model]) -> None:
     try:
         with transaction.atomic(savepoint=False):
             record(rows, ChangeType.DELETED)
-            for batch in batched(rows, BATCH_SIZE):
-                model._default_manager.filter(pk__in=[row.pk for row in batch]).delete()
+            for start in range(0, len(rows), BATCH_SIZE):
+                keys = [row.pk for row in rows[start : start + BATCH_SIZE]]
+                model._default_manager.filter(pk__in=keys).delete()
     finally:
         bulk_deleted.reset(token)
 
