@@ -180,6 +180,13 @@ def attention(request: HttpRequest, counted: Counts) -> list[Attention]:
             % {"n": GUESSES},
             {"reason": "wrong-secret", "bucket__gte": since},
         ),
+        Attention(
+            Webhook,
+            Tone.BAD,
+            of["webhooks_failing"],
+            _("Webhooks that fail, or were switched off for failing"),
+            _("What they tell others of is late or lost."),
+        ),
         *_rises(counted),
         Attention(
             Device,
@@ -196,13 +203,6 @@ def attention(request: HttpRequest, counted: Counts) -> list[Attention]:
             _("Revocation lists that lapse within 7 days"),
             _("Load newer ones. A trust anchor may refuse everyone once its list is old."),
             {"list": "lapsing"},
-        ),
-        Attention(
-            Webhook,
-            Tone.BAD,
-            of["webhooks_failing"],
-            _("Webhooks that fail, or were switched off for failing"),
-            _("What they tell others of is late or lost."),
         ),
     ]
     return [one for one in found if one.value and may_see(request, one.model)]
