@@ -5,7 +5,6 @@ names what was chosen, and the page that undoes names what it leaves, each for a
 address or in the form. So staff without a role could read the names of all accounts and groups.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,26 +18,12 @@ from authsite.models import ServiceAccount
 from devices import history
 from devices.models import Device, DeviceGroup, PreSharedKey, Webhook
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
+from tests.regressions.conftest import StaffClient
 from tests.rpc.rtio.test_session_ending import admit
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 TOKENS = "/admin/authsite/apitoken/"
-StaffClient = Callable[..., Client]
-
-
-@pytest.fixture
-def staff(client: Client) -> StaffClient:
-    """Return what logs somebody in with permissions, or with a role of the name."""
-
-    def log_in(*permissions: str, role: str = "") -> Client:
-        user = User.objects.create_user("kim", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-        user.groups.set(Group.objects.filter(name=role))
-        client.force_login(user)
-        return client
-
-    return log_in
 
 
 @pytest.mark.parametrize("lookup", ["owner", "owner__exact", "owner__id__exact"])

@@ -6,33 +6,17 @@ that are refused, and errors above a form that were about one field of it.
 The kind: CWE-446.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
 from devices.models import Device, DeviceGroup, PreSharedKey
+from tests.regressions.conftest import StaffClient
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
 DEVICES = "/admin/devices/device/"
-StaffClient = Callable[..., Client]
-
-
-@pytest.fixture
-def staff(client: Client) -> StaffClient:
-    """Return what logs somebody in with permissions, or with a role of the name."""
-
-    def log_in(*permissions: str, role: str = "") -> Client:
-        user = User.objects.create_user("kim", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-        user.groups.set(Group.objects.filter(name=role))
-        client.force_login(user)
-        return client
-
-    return log_in
 
 
 @pytest.mark.parametrize(("role", "expected"), [("", False), ("Viewer", True)])
