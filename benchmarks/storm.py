@@ -1,12 +1,11 @@
-"""What a storm of devices does to a device with a generated secret: `python -m benchmarks.storm`.
+"""What storms of devices and guesses do to a generated secret: `python -m benchmarks.storm`.
 
 500 devices with a *chosen* secret each ask the running server every 2 s, each time over a new
-connection, as RTIO does; beside them devices with *generated* ones are verified at a steady rate.
-Every phase begins with a server that was just started and remembers nobody. Printed is how long
-the generated ones waited (from the moment at which each was due), what the stormers were answered,
-and the CPU time of the server's processes. Then three bursts: 200 devices with right chosen secrets
-at one moment, 160 connections with one right chosen secret of a caller, and guesses of both kinds
-over 40 connections each. DATABASE_URL chooses the kind of database.
+connection, as RTIO does; beside them devices with *generated* ones are verified at a steady rate:
+with wrong secrets for a while, then with right ones until all are in. Then 200 devices with right
+chosen secrets ask at one moment, a caller over 160 connections with its right chosen secret, and
+guesses of both kinds over 40 connections each. Each of the five meets a server that was just
+started and remembers nobody. DATABASE_URL chooses the kind of database.
 """
 
 import argparse
@@ -19,7 +18,6 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +50,14 @@ async def verify_steadily(port: int, known: Sequence[tuple[str, str]], group: Fl
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
 
 
+def waits_of(group: Fleet) -> str:
+    """Return how long the generated secrets waited for what answers."""
+    p50, p99, longest = (group.milliseconds(share) for share in (0.5, 0.99, 1))
+    return (
+        f"generated p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {longest:.0f} ms ({group.summary})"
+    )
+
+
 async def guess(port: int, group: Fleet) -> None:
     """Guess at one unknown device after the other."""
     while True:
@@ -80,7 +86,30 @@ async def guess_as_caller(port: int, group: Fleet) -> None:
         await send_frame(port, group, frame(1, src=f"//h/{random.getrandbits(64):x}", key="wrong"))
 
 
-# --- The bursts -----------------------------------------------------------------------------
+# --- The storms -----------------------------------------------------------------------------
+
+
+async def keep_asking(
+    port: int,
+    known: Sequence[tuple[str, str]],
+    stormers: Sequence[tuple[str, str]],
+    said: str,
+    seconds: float,
+) -> str:
+    """Let all of them ask until they are admitted, or for so long; verify others meanwhile."""
+    steady, storm, began = Fleet(), Fleet(), time.perf_counter()
+    verifying = asyncio.create_task(verify_steadily(port, known, steady))
+    asking = [
+        asyncio.create_task(storm.ask_until_admitted(port, *one, after=random.uniform(0, EVERY)))
+        for one in stormers
+    ]
+    await until_done(asking, verifying, seconds=seconds)
+    if not verifying.cancelled():
+        verifying.result()  # raises: it never ends by itself
+    return (
+        f"{len(stormers)} devices with {said}, for {time.perf_counter() - began:.0f} s: "
+        f"{waits_of(steady)}; of the others {storm.summary}"
+    )
 
 
 async def cold_start(port: int, chosen: Sequence[tuple[str, str]]) -> str:
@@ -117,115 +146,35 @@ async def both_kinds(
     for task in await until_done(tasks, seconds=seconds):
         task.result()  # raises: none ends by itself
     return (
-        f"guesses of both kinds, {connections} + {connections} connections: generated p50 "
-        f"{steady.milliseconds(0.5):.1f} ms, p99 {steady.milliseconds(0.99):.1f} ms, longest "
-        f"{steady.milliseconds(1):.0f} ms ({steady.summary}); devices {devices.summary}; "
-        f"caller {callers.summary}"
+        f"guesses of both kinds, {connections} + {connections} connections: {waits_of(steady)}; "
+        f"devices {devices.summary}; caller {callers.summary}"
     )
 
 
-def bursts(folder: Path, url: str, seconds: float) -> Iterator[str]:
-    """Yield what each burst came to; each begins with a server that was just started."""
+def storms(folder: Path, url: str, seconds: float) -> Iterator[str]:
+    """Yield what each storm came to; each meets a server that was just started."""
     known, chosen = seeded(folder)
-    all_bursts: list[Callable[[int], Coroutine[None, None, str]]] = [
+    wrong = [(identifier, "wrong") for identifier, _ in chosen]
+    of_devices = partial(keep_asking, known=known)
+    all_storms: list[Callable[[int], Coroutine[None, None, str]]] = [
+        partial(of_devices, stormers=wrong, said="wrong secrets", seconds=seconds),
+        partial(of_devices, stormers=chosen, said="right secrets", seconds=MAX_LENGTH),
         partial(cold_start, chosen=chosen[:COLD]),
         partial(one_caller, connections=CONNECTIONS),
         partial(both_kinds, known=known, connections=GUESSING, seconds=seconds),
     ]
-    for burst in all_bursts:
+    for storm in all_storms:
         with Server(folder, url, LOG_LEVEL="ERROR") as server:
             time.sleep(1)  # the other worker
-            yield asyncio.run(burst(server.port))
-
-
-# --- The phases -----------------------------------------------------------------------------
-
-
-@dataclass
-class Phase:
-    """One server, one crowd, and what was measured."""
-
-    name: str
-    right: bool = False  # whether the stormers know their secrets
-    storms: bool = True
-    throttled: bool = True
-    generated: Fleet = field(default_factory=Fleet)
-    fleet: Fleet = field(default_factory=Fleet)
-    seconds: float = 0.0
-    cpu: float = 0.0
-    stormers: int = 0
-
-    def run(self, folder: Path, url: str, seconds: float) -> None:
-        """Start a server and measure; where the stormers are right, until all are admitted."""
-        generated, chosen = seeded(folder)
-        chosen = [
-            (name, secret if self.right else "wrong") for name, secret in chosen if self.storms
-        ]
-        self.stormers = len(chosen)
-        settings = "authsite.settings" if self.throttled else "benchmarks.storm_settings"
-        variables = {"DJANGO_SETTINGS_MODULE": settings, "LOG_LEVEL": "ERROR"}
-        with Server(folder, url, **variables) as server:
-            time.sleep(1)  # the other worker
-            before, began = machine.cpu_seconds(server.process.pid), time.perf_counter()
-            asyncio.run(self.measure(server.port, generated, chosen, seconds))
-            self.seconds = time.perf_counter() - began
-            self.cpu = machine.cpu_seconds(server.process.pid) - before
-
-    async def measure(
-        self,
-        port: int,
-        generated: Sequence[tuple[str, str]],
-        chosen: Sequence[tuple[str, str]],
-        seconds: float,
-    ) -> None:
-        """Let both groups ask."""
-        steady = asyncio.create_task(verify_steadily(port, generated, self.generated))
-        storm = [
-            asyncio.create_task(
-                self.fleet.ask_until_admitted(port, *one, after=random.uniform(0, EVERY))
-            )
-            for one in chosen
-        ]
-        if self.right:
-            await until_done(storm, steady, seconds=MAX_LENGTH)
-        else:
-            await until_done([steady], *storm, seconds=seconds)
-        if not steady.cancelled():
-            steady.result()  # raises: it never ends by itself
-
-    def row(self) -> str:
-        refused = sum(count for code, count in self.generated.answers.items() if code != "OK")
-        admitted = f"{self.seconds:.0f} s" if self.right else ""
-        if self.right and self.fleet.answers["OK"] < self.stormers:
-            admitted = f"{self.fleet.answers['OK']} in {self.seconds:.0f} s"
-        return (
-            f"| {self.name} | {self.generated.milliseconds(0.5):.1f} "
-            f"| {self.generated.milliseconds(0.99):.1f} | {refused} | {self.fleet.summary} "
-            f"| {self.fleet.milliseconds(0.99):.0f} | {self.cpu / self.seconds:.2f} "
-            f"| {admitted or '—'} |"
-        )
-
-
-HEAD = """
-| | generated p50 ms | p99 ms | not OK | stormers' answers | their p99 ms | CPU s/s | all in after |
-|---|---:|---:|---:|---|---:|---:|---:|"""
-
-
-def phases() -> list[Phase]:
-    return [
-        Phase("nobody storms", storms=False),
-        Phase("wrong secrets, no throttle", throttled=False),
-        Phase("wrong secrets"),
-        Phase("right secrets, no throttle", right=True, throttled=False),
-        Phase("right secrets", right=True),
-    ]
+            yield asyncio.run(storm(server.port))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20, help="of a storm of wrong secrets")
+    parser.add_argument(
+        "--seconds", type=float, default=20, help="of wrong secrets, and of guesses"
+    )
     parser.add_argument("--stormers", type=int, default=STORMERS)
-    parser.add_argument("--bursts", action="store_true", help="the bursts alone")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")  # for this process only
     with tempfile.TemporaryDirectory() as name, empty_registry(Path(name)) as url:
@@ -237,14 +186,9 @@ def main() -> None:
             f"{options.stormers} devices, every {EVERY:.0f} s; {RATE} generated secrets a second; "
             f"{url.partition(':')[0]}; {machine.description()}"
         )
-        if not options.bursts:
-            print(HEAD, flush=True)
-        for phase in () if options.bursts else phases():
-            phase.run(folder, url, options.seconds)
-            print(phase.row(), flush=True)
         caller = ("add_device", CALLER, "--kind", "backend", "--secret", CALLERS_SECRET)
         registry.manage(*caller)
-        for line in bursts(folder, url, options.seconds):
+        for line in storms(folder, url, options.seconds):
             print(f"\n{line}", flush=True)
 
 
