@@ -3,13 +3,13 @@
     python -m benchmarks.decisions [--sizes 100,10000,1000000] [--peers SECONDS]
 
 On a SQLite file and a PostgreSQL of its own, which are gone afterwards. Prints a Markdown table.
-DECISIONS_DEVICES, DECISIONS_QUESTIONS and DECISIONS_SECONDS make it smaller, to see that it works.
+DECISIONS_DEVICES and DECISIONS_QUESTIONS make it smaller, to see that it works. How many decisions
+a second a server makes over HTTP is in `benchmarks.compare`.
 """
 
 import argparse
 import json
 import os
-import pickle
 import random
 import statistics
 import subprocess
@@ -22,17 +22,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.compare import load
-from benchmarks.contenders import ours
 from benchmarks.registries import DATABASES, database, environment
-from benchmarks.rtio import request
 
 DEVICES = int(os.environ.get("DECISIONS_DEVICES", "100000"))
 GROUPS = 1_000
 QUESTIONS = int(os.environ.get("DECISIONS_QUESTIONS", "3000"))
 FRAME = 100
 CHUNK = 5_000
-SECONDS = float(os.environ.get("DECISIONS_SECONDS", "5"))  # of load over HTTP
 SERVICES = [
     f"/v1/{name}" for name in ("Config", "Sys", "Led", "Motor", "Log", "Vars", "Wifi", "OTA")
 ]
@@ -60,8 +56,6 @@ class Figures(NamedTuple):
     asked: int
     allowed: int
     batched: float | None = None
-    over_http: float | None = None  # decisions a second, one in a request
-    in_frames: float | None = None  # decisions a second, FRAME in a request
 
 
 def device_name(number: int) -> str:
@@ -210,36 +204,7 @@ def measure_ours(sizes: Sequence[int]) -> Iterator[Figures]:
             decide_many((device_name(s), device_name(d), c) for s, d, c in frame)
         batched = (time.perf_counter() - began) * 1000 / QUESTIONS
         name = f"Authsite, {connection.vendor}"
-        yield Figures(name, size, load, *singly, batched, *throughput(asked))
-
-
-def throughput(asked: Sequence[tuple[int, int, str]]) -> tuple[float, float]:
-    """Return how many decisions a second the real server makes: singly, and in frames."""
-
-    def exchange(questions: Sequence[tuple[int, int, str]]) -> tuple[bytes, bytes]:
-        calls = [
-            {
-                "cmd": "/v1/Auth.AuthorizeCommand",
-                "id": number,
-                "args": {"src": device_name(s), "dst": device_name(d), "cmd": c},
-            }
-            for number, (s, d, c) in enumerate(questions)
-        ]
-        last = b'{"id":%d,"status":0,"resp":' % (len(calls) - 1)
-        return request("/", {"v": 1, "cmds": calls}), last
-
-    per_second = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ours("").serving(os.environ["DATABASE_URL"]) as server,
-    ):
-        for number in (1, FRAME):
-            frames = [asked[start : start + number] for start in range(0, QUESTIONS, number)]
-            exchanges = Path(folder, str(number))
-            exchanges.write_bytes(pickle.dumps([exchange(frame) for frame in frames]))
-            load(server.port, exchanges, 1)
-            per_second.append(load(server.port, exchanges, SECONDS)["rate"] * number)
-    return per_second[0], per_second[1]
+        yield Figures(name, size, load, *singly, batched)
 
 
 @contextmanager
@@ -364,11 +329,9 @@ def cedar_with(size: int, devices: set[int]) -> Ask:
 
 def print_row(figures: Figures) -> None:
     batched = "" if figures.batched is None else f"{figures.batched:.3f}"
-    http = ["" if n is None else f"{n:,.0f}" for n in (figures.over_http, figures.in_frames)]
     print(
         f"| {figures.engine} | {figures.rules:,} | {figures.load:.1f} | {figures.median:.3f} | "
-        f"{figures.p99:.3f} | {batched} | {http[0]} | {http[1]} | {figures.asked:,} | "
-        f"{figures.allowed:,} |",
+        f"{figures.p99:.3f} | {batched} | {figures.asked:,} | {figures.allowed:,} |",
         flush=True,
     )
 
@@ -388,10 +351,10 @@ def main() -> None:
             print_row(figures)
         return
     print(
-        "| engine | rules | load s | median ms | p99 ms | in frames of 100, ms each | HTTP/s "
-        "| HTTP/s, frames of 100 | asked | allowed |"
+        "| engine | rules | load s | median ms | p99 ms | in frames of 100, ms each | asked "
+        "| allowed |"
     )
-    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
+    print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
     command = ["-m", "benchmarks.decisions", "--measure", "--sizes", options.sizes]
     for kind in [options.only] if options.only else reversed(DATABASES):
         with tempfile.TemporaryDirectory() as folder, database(kind, Path(folder)) as (url, _):

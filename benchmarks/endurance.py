@@ -16,8 +16,7 @@ import psycopg
 
 from benchmarks import machine
 from benchmarks.compare import Figures, load
-from benchmarks.contenders import ours
-from benchmarks.growth import resident
+from benchmarks.contenders import WORKERS, Running, ours
 from benchmarks.registries import DATABASES, Registry, registry
 from benchmarks.report import parsed, publish, table
 
@@ -81,6 +80,14 @@ def stages(
                 server.port, asked.folder / "verifier", seconds / count, "--rate", str(rate)
             )
             yield Stage(time.monotonic() - began, resident(server), sizes(asked), figures)
+
+
+def resident(server: Running) -> list[float]:
+    """Return the resident memory of each worker in MiB, the largest first."""
+    processes = machine.family(server.process)
+    del processes[server.process]
+    found = sorted((process.resident for process in processes.values()), reverse=True)
+    return [size / MIB for size in found[:WORKERS]]
 
 
 def sizes(asked: Registry) -> Sizes:

@@ -5,9 +5,8 @@ one after the other: first on fresh entities, so that each guess is hashed, then
 Once through the model, once through the command endpoint, which answers `false` to all of them,
 of one process over one connection. DATABASE_URL chooses the kind of database.
 
-For each kind the median is printed, how far it lies from that of unknown identifiers (with the
-95 % confidence interval of a bootstrap), and the chance to tell which is which from one answer of
-either (Mann-Whitney's statistic over the number of pairs: 0.5 is a coin) with its p-value.
+For each kind the median is printed, and how far it lies from that of unknown identifiers (with the
+95 % confidence interval of a bootstrap).
 """
 
 import argparse
@@ -20,8 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import NormalDist, median
-from typing import NamedTuple
+from statistics import median
 
 import django
 
@@ -113,56 +111,31 @@ class Endpoint:
 # --- The statistics -------------------------------------------------------------------------
 
 
-class Comparison(NamedTuple):
-    """How the times of one kind lie beside those of unknown identifiers; seconds."""
-
-    difference: float
-    low: float
-    high: float
-    chance: float
-    p_value: float
-
-
-def compare(known: Sequence[float], unknown: Sequence[float]) -> Comparison:
-    differences = sorted(
+def difference(known: Sequence[float], unknown: Sequence[float]) -> str:
+    """Return how far a median lies from that of unknown identifiers, and its interval, in ms."""
+    found = sorted(
         median(random.choices(known, k=len(known)))
         - median(random.choices(unknown, k=len(unknown)))
         for _ in range(RESAMPLES)
     )
-    chance = superiority(known, unknown)
-    pairs = len(known) * len(unknown)
-    deviation = ((len(known) + len(unknown) + 1) / (12 * pairs)) ** 0.5
-    p_value = 2 * NormalDist().cdf(-abs(chance - 0.5) / deviation)
-    return Comparison(
-        median(known) - median(unknown),
-        differences[int(RESAMPLES * 0.025)],
-        differences[int(RESAMPLES * 0.975)],
-        max(chance, 1 - chance),
-        p_value,
-    )
-
-
-def superiority(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return the share of pairs in which the first is longer: Mann-Whitney's U over the pairs.
-
-    Times of this resolution have no ties worth correcting for.
-    """
-    ranked = sorted([(value, True) for value in first] + [(value, False) for value in second])
-    ranks = sum(rank for rank, (_, is_first) in enumerate(ranked, start=1) if is_first)
-    return (ranks - len(first) * (len(first) + 1) / 2) / (len(first) * len(second))
+    low, high = found[int(RESAMPLES * 0.025)], found[int(RESAMPLES * 0.975)]
+    between = median(known) - median(unknown)
+    return f"{between * 1000:+.3f} ({low * 1000:+.3f} to {high * 1000:+.3f})"
 
 
 def report(title: str, times: Times) -> None:
-    unknown, rows = times[UNKNOWN], []
-    for kind, known in times.items():
-        compared = ["", "", ""]
-        if known is not unknown:
-            found = compare(known, unknown)
-            low, high = f"{found.low * 1000:+.3f}", f"{found.high * 1000:+.3f}"
-            distance = f"{found.difference * 1000:+.3f} ({low} to {high})"
-            compared = [distance, f"{found.chance:.2f}", f"{found.p_value:.2g}"]
-        rows.append([kind, f"{len(known)}", f"{median(known) * 1000:.3f}", *compared])
-    head = (title, "n", "median ms", "minus unknown, ms (95 %)", "betrayed by one", "p")
+    """Print the table of one series."""
+    unknown = times[UNKNOWN]
+    rows = [
+        [
+            kind,
+            f"{len(known)}",
+            f"{median(known) * 1000:.3f}",
+            "" if known is unknown else difference(known, unknown),
+        ]
+        for kind, known in times.items()
+    ]
+    head = (title, "n", "median ms", "minus unknown, ms (95 %)")
     print(f"\n{table(head, rows)}", flush=True)
 
 

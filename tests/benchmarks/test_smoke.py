@@ -119,14 +119,9 @@ def test_a_small_fleet_is_admitted_at_once() -> None:
     assert "VERIFICATION_FAILED" in beside
 
 
-def test_growth_measures_memory_and_cost() -> None:
-    printed = run(
-        "growth",
-        *("--requests", "300", "--unknown", "20", "--devices", "100", "--sizes", "50,100"),
-        *("--only", "SQLite", *TINY),
-    )
+def test_growth_measures_cost_by_size() -> None:
+    printed = run("growth", "--sizes", "50,100", "--only", "SQLite", *TINY)
 
-    assert cells(printed, "idle")
     assert len(cells(printed, "SQLite")) == 2
 
 
@@ -151,10 +146,11 @@ def test_timing_compares_every_kind_of_device() -> None:
     printed = run("timing", "--hashed", "2", "--throttled", "4")
 
     assert len(cells(printed, "chosen secret")) == 4
+    assert cells(printed, "chosen secret")[0][-1].endswith(")")
 
 
 def test_decisions_are_made_by_all_engines() -> None:
-    small = {"DECISIONS_DEVICES": "2000", "DECISIONS_QUESTIONS": "100", "DECISIONS_SECONDS": "0.5"}
+    small = {"DECISIONS_DEVICES": "2000", "DECISIONS_QUESTIONS": "100"}
     printed = run("decisions", "--only", "SQLite", "--sizes", "20", "--peers", "5", **small)
 
     for engine in ("Authsite, sqlite", "pycasbin", "cedarpy"):
