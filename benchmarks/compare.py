@@ -17,12 +17,12 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from benchmarks import machine, wrk
-from benchmarks.chart import Bar, draw
 from benchmarks.contenders import Contender, Running, chosen, everyone
 from benchmarks.registries import Registry, registry
-from benchmarks.report import FOLDER, number, parsed, publish, table
+from benchmarks.report import number, parsed, publish, table
 from benchmarks.seed import FRAME
 
 Figures = dict[str, float]
@@ -82,10 +82,18 @@ def with_cost(server: Running, asked: Registry, ask: Callable[[], Figures]) -> F
     return figures
 
 
-def spread(rounds: list[Figures], name: str = "rate") -> Bar:
-    """Return the median of a figure, the least and the most; 0 where there is none."""
+class Spread(NamedTuple):
+    """The median of a figure, and the least and the most that it was in any round."""
+
+    value: float
+    least: float
+    most: float
+
+
+def spread(rounds: list[Figures], name: str = "rate") -> Spread:
+    """Return what a figure was; 0 where there is none."""
     values = [figures.get(name, 0.0) for figures in rounds]
-    return Bar(median(values), min(values), max(values))
+    return Spread(median(values), min(values), max(values))
 
 
 class Results:
@@ -257,19 +265,6 @@ class Results:
             self.decisions(),
         ]
 
-    def draw(self, path: Path) -> None:
-        """Draw the rates of everyone."""
-        draw(
-            path,
-            "Requests per second (logarithmic); the lines go from the least to the most",
-            [KEEP_ALIVE, FRESH],
-            [
-                (name, [spread(rounds), spread(fresh) if fresh else None])
-                for name, rounds in self.of(KEEP_ALIVE)
-                for fresh in [self.rounds.get((FRESH, name))]
-            ],
-        )
-
 
 def cpu(rounds: list[Figures]) -> float:
     """Return the CPU time of a request, the server's and the database's, in microseconds."""
@@ -317,8 +312,6 @@ def main() -> None:
         f"{machine.description()}."
     )
     publish("compare", "\n\n".join([conditions, *results.tables()]), write=options.write)
-    if options.write:
-        results.draw(FOLDER / "performance.svg")
 
 
 if __name__ == "__main__":

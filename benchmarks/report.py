@@ -7,8 +7,7 @@ from pathlib import Path
 
 from benchmarks.machine import demand_quiet
 
-FOLDER = Path(__file__).parent.parent / "docs"
-PAGE = FOLDER / "performance.md"
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -14,7 +14,6 @@ from statistics import median
 import pytest
 
 from benchmarks import compare, machine, report, targets, wrk
-from benchmarks.chart import Bar, draw
 from benchmarks.compare import load, measured
 from benchmarks.contenders import Contender, everyone
 from benchmarks.registries import Registry, registry
@@ -208,17 +207,6 @@ def test_the_page_has_a_place_for_every_table(
     assert [page.read_text().count(f"figures of {name}\n<!-- end") for name in PARTS] == [1] * len(
         PARTS
     )
-
-
-def test_a_chart_is_an_image_with_a_bar_for_each_value(tmp_path: Path) -> None:
-    path = tmp_path / "chart.svg"
-
-    draw(path, "T & t", ["a", "b"], [("one", [Bar(20, 10, 30), None]), ("two", [Bar(5, 5, 5)] * 2)])
-
-    drawn = path.read_text()
-    assert "T &amp; t" in drawn
-    assert drawn.count('<path class="s0"') == 2
-    assert drawn.count('<path class="s1"') == 1
 
 
 def test_figures_of_a_busy_machine_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
