@@ -185,15 +185,6 @@ def test_files_are_imported_and_exported() -> None:
     assert "MISSED" not in printed
 
 
-def test_verifications_are_measured_beside_other_load() -> None:
-    words = ("--seconds", "0.5", "--rate", "20", "--slow", "2", "--only", "SQLite", "--wait")
-    printed = run("mixed_load", "--devices", "50", *words)
-
-    alone, beside = cells(printed, "SQLite")
-    assert (alone[1], beside[1]) == ("nobody", "all of them")
-    assert beside[-1].startswith("done after")
-
-
 def test_the_page_has_a_place_for_every_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
