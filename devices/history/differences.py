@@ -18,12 +18,18 @@ NOTHING = "—"
 
 
 class FieldChange(NamedTuple):
-    """A field, as its column and as staff call it, and what it said before and says now."""
+    """A field, as its column and as staff call it, and what it said before and says now.
+
+    Both are empty where it said nothing; pages and lines of text show a dash there.
+    """
 
     field: str
     name: str
     old: str
     new: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.old or NOTHING} → {self.new or NOTHING}"
 
 
 def changes_before(changes: Iterable[Any]) -> dict[tuple[Any, int], Any]:
@@ -140,7 +146,7 @@ class Names:
 
     def value(self, field: Any, value: Any) -> str:
         if _is_empty(value):
-            return NOTHING
+            return ""
         if field.is_relation:
             row = self._rows.get((field.related_model, value))
             return str(row or f"{field.related_model._meta.verbose_name} {value}")

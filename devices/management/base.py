@@ -360,20 +360,28 @@ class ChangeCommand(RegistryCommand):
         )
 
     @contextmanager
-    def change(self, options: dict[str, Any]) -> Iterator[None]:
-        """Make a change within the block, all or nothing; raises ValidationError if refused."""
-        reason = because(self.name, options["reason"])
+    def change(self, options: dict[str, Any]) -> Iterator[list[str]]:
+        """Make a change within the block, all or nothing; raises ValidationError if refused.
+
+        Yields a list that then holds the assertions that it breaks. A dry run is rolled back, and
+        refused for none of them.
+        """
+        reason, dry_run = because(self.name, options["reason"]), options.get("dry_run", False)
+        broken: list[str] = []
         with transaction.atomic(), history.origin(history.Origin.COMMAND, reason=reason):
             watches = [watch(only_assertions=True) for watch in WATCHES]
-            yield
-            broken = [str(one) for compare in watches for one in compare().broken]
-            if broken and not options["break_assertions"]:
+            yield broken
+            broken += [str(one) for compare in watches for one in compare().broken]
+            if broken and not (dry_run or options["break_assertions"]):
                 raise ValidationError(
                     [f"This breaks an assertion: {one}" for one in broken]
                     + ["Nothing was changed; --break-assertions does it all the same."]
                 )
+            said = "would break" if dry_run else "does not hold any more"
             for one in broken:
-                self.stderr.write(f"warning: an assertion does not hold any more: {one}")
+                self.stderr.write(f"warning: an assertion {said}: {one}")
+            if dry_run:
+                transaction.set_rollback(True)
 
 
 class DevicesCommand(ChangeCommand):

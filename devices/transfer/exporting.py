@@ -220,5 +220,5 @@ def _change_values(entry: Entry) -> dict[str, Any]:
 
 
 def _change_cells(entry: Entry) -> dict[str, Any]:
-    told = "; ".join(f"{one.name}: {one.old} → {one.new}" for one in entry.fields)
+    told = "; ".join(map(str, entry.fields))
     return {**_change_values(entry), "fields": told}

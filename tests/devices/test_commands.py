@@ -413,6 +413,8 @@ def test_one_change_is_undone_or_its_state_restored(make_device: Factory) -> Non
     numbers = [one["id"] for one in answer("list_changes", "--device", "sensor-1")["changes"]]
     printed, _ = run("undo", "devices.device", str(numbers[0]), "--dry-run")
     assert "name: third → second" in printed.lower()
+    device.refresh_from_db()
+    assert device.name == "third"
     run("undo", "devices.device", str(numbers[0]))
     run("undo", "devices.device", str(numbers[0]), code=1)
     device.refresh_from_db()
@@ -423,6 +425,20 @@ def test_one_change_is_undone_or_its_state_restored(make_device: Factory) -> Non
     for wrong in (["x"], ["devices.presharedkey", "1"], ["devices.device", "0"], ["a", "b", "c"]):
         run("undo", *wrong, code=2)
     run("undo", str(UUID(int=1)), "--restore", code=2)
+
+
+def test_what_was_empty_is_a_dash_for_people_and_nothing_for_programs(
+    make_device: Factory,
+) -> None:
+    make_device("sensor-1", name="")
+    run("change_device", "sensor-1", "--name", "—")  # a name that is no sign of its absence
+    change = ["devices.device", str(answer("list_changes")["changes"][0]["id"])]
+    printed, _ = run("undo", *change, "--dry-run")
+    assert "name: — → —" in printed.lower()
+    tried = answer("undo", *change, "--dry-run")["fields_changed"]
+    assert [(one["old"], one["new"]) for one in tried] == [("—", "")]
+    exported = json.loads(run("export_changes", "--json")[0].splitlines()[0])
+    assert exported["fields"] == [{"field": "Name", "from": "", "to": "—"}]
     for words in (("list_changes", "--limit", "0"), ("list_changes", "--device", "")):
         run(*words, code=1)
 

@@ -1,17 +1,21 @@
 """Whatever would break an assertion in the admin asks first, and is nothing until it is confirmed.
 
-An import of devices, of all ways, did not ask, while the documents said that every change does.
+An import of devices, of all ways, did not ask, while the documents said that every change does. A
+dry run of `undo` said nothing of the assertions for which the undo was then refused.
 
 The kind: CWE-693.
 """
 
 import io
+import json
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.test import Client
 
 from acl.models import Assertion, CommandPermission, CommandSet
+from devices.history import history_of
 from devices.models import Device, DeviceGroup
 from tests.support.forms import inputs
 
@@ -155,3 +159,28 @@ def test_import_asks_before_an_assertion_breaks(admin_client: Client, ids: dict[
     assert state() == before
     admin_client.post(page, sent({"confirmed": token, "_confirmed": "yes"}))
     assert [group.name for group in Device.objects.get().groups.all()] == ["other"]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_dry_run_of_an_undo_names_what_it_would_break(ids: dict[str, Any], whole: bool) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    Device.objects.create(identifier="fan")
+    if whole:
+        call_command("disable_device", "fan", "lamp", "--break-assertions", stdout=out, stderr=err)
+        call_command("enable_device", "fan", "lamp", stdout=out)
+        words = [history_of(Device).objects.latest("history_id").batch]
+    else:
+        change = history_of(CommandPermission).objects.latest("history_id")
+        words = ["acl.commandpermission", change.history_id]
+    undo = ["undo", *map(str, words)]
+    before, out, err = state(), io.StringIO(), io.StringIO()
+    call_command(*undo, "--dry-run", "--json", stdout=out, stderr=err)
+    assert "an assertion would break" in err.getvalue()
+    assert len(json.loads(out.getvalue())["broken"]) == 1
+    assert state() == before
+    with pytest.raises(CommandError, match="This breaks an assertion"):
+        call_command(*undo, stdout=out)
+    assert state() == before
+    call_command(*undo, "--break-assertions", stdout=out, stderr=err)
+    assert "does not hold any more" in err.getvalue()
+    assert state() != before

@@ -52,18 +52,17 @@ class Command(ChangeCommand):
 
     def _undo_batch(self, batch: UUID, options: dict[str, Any]) -> None:
         reason = undoing.batch_reason(options["reason"])
-        with self.change(options), self._because(reason):
+        with self.change(options) as broken, self._because(reason):
             plan = undoing.plan(batch, _Everything(), lock=True)
             if plan is None:
                 text = f"there is no such batch, or one of more than {undoing.MAX_UNDONE:,} changes"
                 raise CommandError(text, returncode=1)
-            if not options["dry_run"]:
-                undoing.apply(plan)
+            undoing.apply(plan)
         left = [{"why": one.why, "rows": one.names} for one in plan.left]
         done = "would be" if options["dry_run"] else "are"
         lines = [f"{plan.what} {done} as before." if plan.total else f"{NOTHING.capitalize()}."]
         lines += [f"left: {', '.join(one['rows'])}: {one['why']}" for one in left]
-        document = {"batch": batch, "undone": plan.total, "left": left}
+        document = {"batch": batch, "undone": plan.total, "left": left, "broken": broken}
         self._answer(options, lines, document, yes=plan.total > 0)
 
     def _undo_one(self, model: Any, change: int, options: dict[str, Any]) -> None:
@@ -73,16 +72,18 @@ class Command(ChangeCommand):
             except ObjectDoesNotExist:
                 text = "there is no such change, nothing before it, or no such row any more"
                 raise CommandError(text, returncode=1) from None
-            fields = [one._asdict() for one in way.preview()]
-            if not fields:
+            preview = way.preview()
+            if not preview:
                 raise CommandError(NOTHING, returncode=1)
             if (error := way.check()) is not None:
                 raise error
-            if not options["dry_run"]:
-                with self.change(options), self._because(way.reason(options["reason"])):
-                    way.apply()
-        lines = [f"{way.row}: {one['name']}: {one['old']} → {one['new']}" for one in fields]
+            reason = way.reason(options["reason"])
+            with self.change(options) as broken, self._because(reason):
+                way.apply()
+        lines = [f"{way.row}: {one}" for one in preview]
+        fields = [one._asdict() for one in preview]
         document = {"model": model._meta.label_lower, "row": way.row.pk, "fields_changed": fields}
+        document["broken"] = broken
         self._answer(options, lines, document, yes=True)
 
     def _because(self, reason: str) -> Any:
