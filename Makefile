@@ -12,6 +12,10 @@ PYTHONS := python3.14 python3.13 python3.12 python3.11 python3 python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 export PIP_RETRIES ?= 1
 export PIP_DEFAULT_TIMEOUT ?= 10
+# What a shell exports for other projects: whose modules and settings count, where pip installs.
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONINSPECT PYTHONSTARTUP DJANGO_SETTINGS_MODULE
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT PIP_PYTHON PIP_DRY_RUN
+export PIP_USER := 0
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-emit-index-url --custom-compile-command "make lock" --quiet
 
@@ -109,11 +113,13 @@ lock: $(VENV)/dev.stamp ## Lock the requirements anew, with hashes; UPGRADE=1 ta
 	@$(LOCK) $(if $(UPGRADE),--upgrade) --group drill --constraint requirements-dev.txt \
 		--output-file requirements-drill.txt
 
-# .venv is made once, and again where it no longer works or PYTHON asks for another interpreter.
+# .venv is made once, and again where it no longer works, where that was broken off before it had
+# pip, or where PYTHON asks for another interpreter.
 # A version manager may put names on PATH that lead to no Python: each is tried before it is used.
 IDENTITY := import sys; print(sys.base_prefix, sys.version); sys.exit(sys.version_info < (3, 11))
 $(VENV)/pyvenv.cfg: FORCE
-	@if [ -f $@ ] && have=$$($(PY) -c '$(IDENTITY)' 2>/dev/null); then \
+	@if [ -f $@ ] && have=$$($(PY) -c '$(IDENTITY)' 2>/dev/null) && \
+		{ [ -f $(VENV)/run.stamp ] || $(PY) -m pip --version >/dev/null 2>&1; }; then \
 		[ "$(PYTHON)" ] || exit 0; \
 		[ "$$have" = "$$($(PYTHON) -c '$(IDENTITY)' 2>/dev/null)" ] && exit 0; \
 	fi; \
