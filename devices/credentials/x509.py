@@ -93,6 +93,7 @@ def parsing(what: str) -> Iterator[None]:
         raise
     except (
         ValueError,
+        InvalidSignature,
         UnsupportedAlgorithm,
         x509.InvalidVersion,
         x509.DuplicateExtension,
@@ -412,6 +413,6 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
     try:
         with parsing(_("the signature")):
             certificate.verify_directly_issued_by(issuer)
-    except (Refused, InvalidSignature):
+    except Refused:
         return False
     return True
