@@ -265,7 +265,6 @@ def _read(presented: str) -> Presented | Verdict:
     """Return the certificates of a text that have what every look-up needs, else why not."""
     try:
         certificates = x509.read(presented)
-        x509.content_fingerprint(certificates.leaf)
         x509.public_key_fingerprint(certificates.leaf)
     except Refused as refusal:
         return refusal.verdict

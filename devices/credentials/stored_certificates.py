@@ -46,8 +46,7 @@ class Authority(NamedTuple):
         names = x509.names_in(leaf, source)
         if source is NameSource.COMMON_NAME and len(names) != 1:
             return False
-        expected = name_of(identifier, self.identifier_pattern, self.name_pattern)
-        return expected is not None and expected in names
+        return name_of(identifier, self.identifier_pattern, self.name_pattern) in names
 
     def devices_named_in(self, leaf: X509Certificate) -> list[str]:
         """Return the identifiers that this anchor's rule makes of the names in a certificate."""

@@ -39,6 +39,18 @@ def test_every_certificate_with_the_key_is_refused(
     )
 
 
+def test_a_list_that_names_another_certificate_refuses_no_key(
+    make_device: Callable[..., Device],
+) -> None:
+    Certificate.objects.register(
+        device=make_device("lamp"), presented=LISTED.pem, pin=Pin.PUBLIC_KEY
+    )
+    root = CertificateAuthority.objects.register(presented=ROOT.pem, name="Root")
+    root.load_list(revocation_list(ROOT, 5), by="ann", now=NOW)
+    for party in (LISTED, SELF_SIGNED, RENEWED):
+        assert authenticate("lamp", certificate=party.pem, now=NOW, record=False).verified
+
+
 def test_the_key_of_a_listed_certificate_that_is_pinned_itself_stays_good(
     make_device: Callable[..., Device],
 ) -> None:

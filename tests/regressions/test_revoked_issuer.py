@@ -51,6 +51,12 @@ def test_the_key_of_an_intermediate_is_revoked_with_it(device: Device) -> None:
     assert ask(LEAF, again) is Outcome.REVOKED
 
 
+def test_the_key_of_an_anchor_is_revoked_with_it(device: Device) -> None:
+    again = authority("Root", private_key=ROOT.key)
+    Certificate.objects.revoke_presented(device=device, presented=again.pem, by="ann", key_too=True)
+    assert ask(LEAF, BETWEEN) is Outcome.REVOKED
+
+
 def test_the_key_of_what_has_expired_is_revoked_with_it(device: Device) -> None:
     before = device_certificate("sensor-1", ROOT, ends=NOW - DAY)
     renewed = device_certificate("sensor-1", ROOT, private_key=before.key)
@@ -69,7 +75,12 @@ def test_another_path_that_nobody_revoked_still_holds(device: Device) -> None:
     assert ask(LEAF, BETWEEN, crossed) is Outcome.VERIFIED
 
 
-def test_a_revoked_stranger_beside_the_path_does_no_harm(device: Device) -> None:
+@pytest.mark.parametrize("key_too", [False, True])
+def test_a_revoked_stranger_beside_the_path_does_no_harm(device: Device, key_too: bool) -> None:
     stranger = authority("Stranger")
-    Certificate.objects.revoke_presented(device=device, presented=stranger.pem, by="ann")
+    Certificate.objects.revoke_presented(
+        device=device, presented=stranger.pem, by="ann", key_too=key_too
+    )
     assert ask(LEAF, BETWEEN, stranger) is Outcome.VERIFIED
+    late = authority("Between", ROOT, ends=NOW - DAY)
+    assert ask(LEAF, late, stranger) is Outcome.EXPIRED

@@ -14,7 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from devices.credentials import throttle
-from devices.credentials.certificates import backends_named
+from devices.credentials.certificates import MAX_NAMED, backends_named
 from devices.credentials.stored_certificates import CERTIFICATES_OF_BACKENDS
 from devices.credentials.x509 import Refused
 from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey
@@ -136,6 +136,16 @@ def test_a_certificate_with_names_of_several_lets_in_the_backend_among_them(
     CertificateAuthority.objects.update(name_source="san-uri", name_pattern="urn:{id}")
     assert ask(device_certificate("x", root, uris=[f"urn:{LAMP}", f"urn:{RTIO}"])) == 200
     assert ask(device_certificate("x", root, uris=[f"urn:{n}" for n in "abcd"])) == 401
+
+
+def test_the_certificate_of_one_backend_among_many_is_found(
+    ask: Ask, pinned: Party, make_device: Callable[..., Device]
+) -> None:
+    for number in range(MAX_NAMED):
+        other = device_certificate(f"other {number}")
+        device = make_device(f"//a/{number}", kind="backend")
+        Certificate.objects.register(device=device, presented=other.pem, pin=Pin.PUBLIC_KEY)
+    assert ask(pinned) == 200
 
 
 def test_a_pin_by_public_key_lets_a_renewed_certificate_in(ask: Ask) -> None:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
     encode_dss_signature,
 )
+from cryptography.hazmat.primitives.hashes import SHA224
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -107,6 +108,38 @@ def constrained(root: Party, *, dns: str = "", permitted: str = "example.org") -
     return [below(intermediate, dns=[dns] if dns else []), intermediate]
 
 
+def excluding(names: int) -> x.NameConstraints:
+    return x.NameConstraints(None, [x.DNSName(f"h{n}.example") for n in range(names)])
+
+
+def rsa_key(bits: int) -> rsa.RSAPublicKey:
+    """Return a public key of a size; nobody has the private one."""
+    return rsa.RSAPublicNumbers(65537, (1 << bits) - 1).public_key()
+
+
+def dear() -> rsa.RSAPrivateKey:
+    """Return a key of 2048 bits whose public exponent has more than 32."""
+    made = rsa.generate_private_key(65537, 2048).private_numbers()
+    p, q, e = made.p, made.q, 2**32 + 15
+    d = pow(e, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(e, p * q)
+    coefficients = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
+    return rsa.RSAPrivateNumbers(p, q, d, *coefficients, public).private_key()
+
+
+def beside(root: Party, *, ends: datetime = NOW + DAY, **overrides: Any) -> list[Party]:
+    """Return a leaf of a stranger, who has the overrides, and an issuer below the root."""
+    stranger = authority("Stranger", **overrides)
+    return [below(stranger), stranger, authority("Between", root, ends=ends)]
+
+
+def two_up(root: Party, **overrides: Any) -> list[Party]:
+    """Return a leaf, its issuer, and the issuer's, which has the overrides."""
+    upper = authority("Upper", root, **overrides)
+    lower = authority("Lower", upper)
+    return [below(lower), lower, upper]
+
+
 def leaf_as_issuer(root: Party) -> list[Party]:
     other = below(root)
     return [device_certificate(ID, other), other]
@@ -120,6 +153,11 @@ PATHS = [
     Hanging("the anchor itself brought along", Outcome.VERIFIED, lambda r: [*through(r), r]),
     Hanging("no extended key usage", Outcome.VERIFIED, lambda r: [below(r, extensions=[usage()])]),
     Hanging("no usages at all", Outcome.VERIFIED, lambda r: [below(r, extensions=[])]),
+    Hanging(
+        "says that it is no authority",
+        Outcome.VERIFIED,
+        lambda r: [below(r, constraints=x.BasicConstraints(ca=False, path_length=None))],
+    ),
     Hanging(
         "client and server",
         Outcome.VERIFIED,
@@ -163,6 +201,7 @@ PATHS = [
         lambda r: [below(r, ends=NOW - timedelta(seconds=1))],
         "CN=sensor-1 was valid until",
     ),
+    Hanging("leaf at its first second", Outcome.VERIFIED, lambda r: [below(r, begins=NOW)]),
     Hanging("leaf at its last second", Outcome.VERIFIED, lambda r: [below(r, ends=NOW)]),
     Hanging("leaf not yet valid", Outcome.NOT_YET_VALID, lambda r: [below(r, begins=NOW + DAY)]),
     Hanging(
@@ -170,6 +209,12 @@ PATHS = [
         Outcome.EXPIRED,
         lambda r: through(r, ends=NOW - DAY),
         "CN=Between was valid until",
+    ),
+    Hanging(
+        "intermediate further up expired",
+        Outcome.EXPIRED,
+        lambda r: two_up(r, ends=NOW - DAY),
+        "CN=Upper was valid until",
     ),
     Hanging(
         "intermediate not yet valid",
@@ -226,6 +271,16 @@ PATHS = [
         lambda r: [below(authority("Elsewhere"))],
         "issued by CN=Elsewhere",
     ),
+    Hanging(
+        "an expired one beside another anchor's",
+        Outcome.UNTRUSTED_ISSUER,
+        lambda r: beside(r, ends=NOW - DAY),
+    ),
+    Hanging(
+        "an anchor's own weak signature",
+        Outcome.UNTRUSTED_ISSUER,
+        lambda r: beside(r, hash_algorithm=SHA224()),
+    ),
     Hanging("self-signed", Outcome.UNTRUSTED_ISSUER, lambda r: [device_certificate(ID)]),
     Hanging("the anchor itself", Outcome.UNSUITABLE, lambda r: [r], "authority's certificate"),
     Hanging("for servers only", Outcome.UNSUITABLE, lambda r: [below(r, extensions=[SERVER])]),
@@ -269,6 +324,18 @@ PATHS = [
         "too many name constraints",
     ),
     Hanging(
+        "too many excluded names",
+        Outcome.UNTRUSTED_ISSUER,
+        lambda r: through(r, critical=[excluding(65)]),
+        "too many name constraints",
+    ),
+    Hanging(
+        "as many excluded names as are looked at",
+        Outcome.UNTRUSTED_ISSUER,
+        lambda r: through(r, critical=[excluding(64)]),
+        "hold only for DNS names",
+    ),
+    Hanging(
         "issuer with an Ed25519 key",
         Outcome.UNSUITABLE,
         lambda r: through(r, private_key=ed25519.Ed25519PrivateKey.generate()),
@@ -280,11 +347,30 @@ PATHS = [
         lambda r: [below(r, public_key=rsa.generate_private_key(65537, 1024).public_key())],
         "RSA 1024",
     ),
+    Hanging("RSA of 8192 bits", Outcome.VERIFIED, lambda r: [below(r, public_key=rsa_key(8192))]),
+    Hanging(
+        "RSA of more than 8192 bits",
+        Outcome.UNSUITABLE,
+        lambda r: [below(r, public_key=rsa_key(8193))],
+        "RSA 8193",
+    ),
     Hanging(
         "issuer with RSA of 1024 bits",
         Outcome.UNSUITABLE,
         lambda r: through(r, private_key=rsa.generate_private_key(65537, 1024)),
         "RSA 1024",
+    ),
+    Hanging(
+        "issuer with an exponent of more than 32 bits",
+        Outcome.UNSUITABLE,
+        lambda r: through(r, private_key=dear()),
+        "RSA 2048",
+    ),
+    Hanging(
+        "issuer signed with a weak hash",
+        Outcome.UNSUITABLE,
+        lambda r: through(r, hash_algorithm=SHA224()),
+        "SHA224",
     ),
     Hanging(
         "curve without a place here",
@@ -301,6 +387,7 @@ def test_a_path_is_judged(device: Device, root: Party, case: Hanging) -> None:
     verdict = ask(pem(*case.build(root)), now=case.at)
     assert (verdict.outcome, verdict.device) == (case.outcome, device.pk), verdict
     assert case.says in verdict.detail
+    assert "switched off" not in verdict.detail
     assert verdict.certificate is None
 
 
@@ -366,6 +453,11 @@ def test_a_switched_off_anchor_vouches_for_nobody(device: Device, root: Party) -
     verdict = ask(presented)
     assert verdict.outcome is Outcome.UNTRUSTED_ISSUER
     assert "“CN=Root” is switched off" in verdict.detail
+    in_use = authority("Root", private_key=key("in use"))
+    trust(in_use, name="In use")
+    assert "“CN=Root” is switched off" in ask(presented).detail
+    late = ask(pem(*through(in_use, ends=NOW - DAY)))
+    assert (late.outcome, "switched off" in late.detail) == (Outcome.EXPIRED, False)
 
 
 def test_the_moment_counts_whatever_its_time_zone(device: Device, root: Party) -> None:
@@ -467,6 +559,16 @@ def test_a_certificate_must_name_its_device_as_the_anchor_says(
         assert str(source.label) in verdict.detail
 
 
+@pytest.mark.parametrize(
+    ("subject", "says"), [("sensor-2", "which says sensor-2"), ([], "which says nothing")]
+)
+def test_a_refusal_says_what_the_certificate_names(
+    device: Device, root: Party, subject: Any, says: str
+) -> None:
+    trust(root)
+    assert says in ask(device_certificate(subject, root).pem).detail
+
+
 @pytest.mark.parametrize("permitted", ["example", "sensor-1.example"])
 def test_name_constraints_hold_for_dns_names(device: Device, root: Party, permitted: str) -> None:
     trust(root, name_source=DNS, name_pattern="{id}.example")
@@ -546,6 +648,12 @@ def test_a_pinned_public_key_accepts_a_renewal_within_its_validity(device: Devic
     assert ask(later.pem).outcome is Outcome.NOT_YET_VALID
     other = device_certificate("x", private_key=key(-4))
     assert ask(other.pem).outcome is Outcome.UNTRUSTED_ISSUER
+
+
+def test_a_pinned_key_counts_beside_the_pin_of_another_certificate(device: Device) -> None:
+    pinned(device, device_certificate("other"))
+    row = pinned(device, device_certificate("x", private_key=key(-3)), Pin.PUBLIC_KEY)
+    assert ask(device_certificate("x", private_key=key(-3)).pem).certificate == row.pk
 
 
 def test_the_exact_pin_is_the_one_that_is_noted(device: Device) -> None:

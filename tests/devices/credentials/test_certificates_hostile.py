@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from devices.authentication import authenticate
 from devices.credentials import crl, x509
 from devices.credentials.x509 import NameSource, Refused
-from devices.models import CertificateAuthority, Device
+from devices.models import Certificate, CertificateAuthority, Device
+from devices.models.credentials.certificate import Pin
 from devices.verdicts import Outcome, Verdict
 from tests.support.pki import (
     NOW,
@@ -190,6 +191,11 @@ def test_hostile_input_is_refused(make: Callable[[], str], outcome: Outcome, say
     assert "\x00" not in verdict.detail
 
 
+def test_an_unreadable_key_is_refused_of_a_device_whose_key_is_pinned(registry: Device) -> None:
+    Certificate.objects.register(device=registry, presented=LEAF.pem, pin=Pin.PUBLIC_KEY)
+    assert ask(unknown_key()).outcome is MALFORMED
+
+
 def test_every_truncation_is_refused() -> None:
     for length in range(len(LEAF.der)):
         with pytest.raises(Refused):
@@ -266,6 +272,7 @@ def test_terminal_escapes_in_a_name_are_shown_harmlessly() -> None:
     party = issue("a\x1b[31mred\u202e\n")
     assert x509.subject_of(party.certificate) == r"CN=a\x1b[31mred\u202e\n"
     assert len(x509.shown("\n" * 5000)) <= x509.MAX_SHOWN_LENGTH
+    assert x509.shown("x" * 1001) == "x" * 999 + "…"
 
 
 def test_a_panic_of_the_parser_is_a_refusal_and_an_interrupt_is_not(

@@ -1,12 +1,14 @@
 """Revocation lists: what may be loaded, what a loaded one refuses, what an old one means."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509 as x
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.hashes import SHA256
 from django.core.exceptions import ValidationError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -28,6 +30,7 @@ from tests.support.pki import (
     Party,
     authority,
     device_certificate,
+    key,
     name,
     pem,
     revocation_list,
@@ -116,6 +119,26 @@ def test_an_anchor_s_list_says_nothing_of_other_authorities_serials(
     assert ask(leaf, between).verified
 
 
+@pytest.mark.parametrize("same", ["name", "key"])
+def test_who_shares_only_a_name_or_a_key_with_the_issuer_is_another_authority(
+    anchor: CertificateAuthority, root: Party, same: str
+) -> None:
+    """Its list names other certificates, and that it has none is nobody else's lack."""
+    twin = (
+        authority("Root", private_key=key("another"))
+        if same == "name"
+        else authority("Twin", private_key=root.key)
+    )
+    row = CertificateAuthority.objects.register(
+        presented=twin.pem, name="Twin", crl_policy=CRLPolicy.REQUIRE
+    )
+    leaf = device_certificate(ID, root)
+    asked_about = authority("Beside", twin)  # makes the twin one of those that have a say
+    assert ask(leaf, asked_about).verified
+    load(row, revocation_list(twin, leaf))
+    assert ask(leaf, asked_about).verified
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_an_intermediate_that_is_registered_brings_its_own_list(
     anchor: CertificateAuthority, root: Party, enabled: bool
@@ -143,12 +166,13 @@ def test_a_pin_does_not_stand_in_for_a_revocation(
 
 
 def test_a_pinned_certificate_that_only_claims_the_issuer_is_not_on_its_list(
-    anchor: CertificateAuthority, root: Party, device: Device
+    anchor: CertificateAuthority, root: Party, device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
     claims = device_certificate("x", issuer_name=root.certificate.subject, serial=5)
     Certificate.objects.register(device=device, presented=claims.pem)
     load(anchor, revocation_list(root, 5))
     assert ask(claims).verified
+    assert not caplog.text  # a signature of somebody else is nothing that could not be read
 
 
 @pytest.mark.parametrize(
@@ -159,6 +183,7 @@ def test_a_pinned_certificate_that_only_claims_the_issuer_is_not_on_its_list(
         (CRLPolicy.REQUIRE, True, 2, Outcome.CRL_EXPIRED, "due to be renewed by"),
         (CRLPolicy.REFUSE, False, 0, Outcome.VERIFIED, ""),
         (CRLPolicy.REFUSE, True, 0, Outcome.VERIFIED, ""),
+        (CRLPolicy.REFUSE, True, 1, Outcome.VERIFIED, ""),  # at its last moment
         (CRLPolicy.REFUSE, True, 2, Outcome.CRL_EXPIRED, "due to be renewed by"),
         (CRLPolicy.WARN, False, 0, Outcome.VERIFIED, ""),
         (CRLPolicy.WARN, True, 0, Outcome.VERIFIED, ""),
@@ -277,8 +302,38 @@ def test_what_is_not_the_anchor_s_own_complete_list_is_refused(
 def test_extensions_that_are_not_critical_do_no_harm(
     anchor: CertificateAuthority, root: Party
 ) -> None:
-    load(anchor, revocation_list(root, 5, extensions=[(UNKNOWN, False)]))
+    more = [(UNKNOWN, False)]
+    load(anchor, revocation_list(root, 5, extensions=more, entry_extensions=more))
     assert RevokedSerial.objects.count() == 1
+
+
+def element(tag: int, content: bytes) -> bytes:
+    """Return a short element of DER."""
+    assert len(content) < 0x80
+    return bytes([tag, len(content)]) + content
+
+
+def moment(at: datetime) -> bytes:
+    return element(0x17, f"{at:%y%m%d%H%M%SZ}".encode())
+
+
+def dated(root: Party, next_update: bytes) -> bytes:
+    """Return a list with another next update, signed again: the library makes no such list."""
+    made = x.load_pem_x509_crl(revocation_list(root, number=None))
+    signed = element(0x30, made.tbs_certlist_bytes[2:].replace(moment(NOW + DAY), next_update))
+    algorithm = element(0x30, element(6, bytes.fromhex("2a8648ce3d040302")))
+    signature = element(3, b"\x00" + root.key.sign(signed, ECDSA(SHA256())))
+    content = signed + algorithm + signature
+    return b"\x30\x81" + bytes([len(content)]) + content
+
+
+@pytest.mark.parametrize("next_update", [b"", moment(NOW - 2 * DAY)], ids=["none", "before"])
+def test_a_list_that_does_not_say_until_when_it_holds_is_refused(
+    anchor: CertificateAuthority, root: Party, next_update: bytes
+) -> None:
+    load(anchor, dated(root, moment(NOW + DAY)))
+    with pytest.raises(ValidationError, match="until when it holds"):
+        load(anchor, dated(root, next_update))
 
 
 @pytest.mark.parametrize("other", [authority("Root"), authority("Another")])
