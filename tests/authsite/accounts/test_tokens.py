@@ -30,6 +30,7 @@ from authsite.accounts.tokens.service_account import ServiceAccount
 from authsite.operations.logging import JsonFormatter, LineFormatter
 from devices import history
 from devices.api.base.permissions import Grant
+from devices.events.models import Event
 from devices.history import timeline
 from devices.models import Device, DeviceGroup, PreSharedKey
 
@@ -328,6 +329,7 @@ def test_a_role_taken_away_holds_at_the_next_request(kim: User) -> None:
     assert found is not None
     assert found[0].has_perm(CHANGE)
     kim.groups.clear()
+    ApiToken.objects.get().full_clean()  # it can be edited on
     again = verifier.authenticate(request)
     assert again is not None
     assert not again[0].has_perm(CHANGE)
@@ -365,7 +367,8 @@ def test_a_name_is_free_again_once_its_token_ended(kim: User) -> None:
     token, _text = issue(kim)
     with pytest.raises(ValidationError, match="has a token of this name"):
         issue(kim)
-    token.revoke(by="ops")
+    assert token.revoke(by="ops")
+    assert not token.revoke(by="ops")  # it had ended
     issue(kim)
 
 
@@ -446,6 +449,27 @@ def test_what_has_no_rule_is_not_narrowed(
     assert rows.count() == 4
 
 
+@pytest.mark.parametrize(
+    ("more", "seen", "reached"), [([], 2, {"lab", "room"}), ([Rule(VIEW, per_hour=1)], 4, None)]
+)
+def test_a_rule_without_a_group_narrows_nothing_whatever_stands_beside_it(
+    lab: dict[str, Any], kim: User, more: list[Rule], seen: int, reached: set[str] | None
+) -> None:
+    token, _text = issue(kim, rules=[Rule(VIEW, group=lab["lab"].pk), *more])
+    assert token.narrow(Device.objects.all()).count() == seen
+    groups = None if reached is None else {lab[name].pk for name in reached}
+    assert token.reached_groups(VIEW) == groups
+
+
+def test_of_what_lies_in_no_group_a_rule_about_a_group_shows_nothing(
+    lab: dict[str, Any], admin_user: User
+) -> None:
+    see = "devices.view_event"
+    token, _text = issue(admin_user, scopes=[see], rules=[Rule(see, group=lab["lab"].pk)])
+    assert Event.objects.exists()
+    assert not token.narrow(Event.objects.all()).exists()
+
+
 def test_a_rate_is_exact_and_says_when_to_come_back(lab: dict[str, Any], kim: User) -> None:
     token, _text = issue(kim, scopes=[CHANGE], rules=[Rule(CHANGE, per_hour=3)])
     row = lab["alone"]
@@ -463,6 +487,16 @@ def test_a_rate_is_exact_and_says_when_to_come_back(lab: dict[str, Any], kim: Us
     assert getattr(never.value, "wait", 0) == 3600
     token.uses.filter(count=2).update(moment=past - timedelta(minutes=10))
     token.count_use(CHANGE, [row, row])
+
+
+def test_a_rate_is_of_one_rule_of_one_token(lab: dict[str, Any], kim: User) -> None:
+    rules = [Rule(CHANGE, per_hour=1), Rule(ADD, per_hour=1)]
+    for name in ("one", "two"):
+        token, _text = issue(kim, name=name, scopes=[CHANGE, ADD], rules=rules)
+        for permission in (CHANGE, ADD):
+            token.count_use(permission, [lab["alone"]])
+            with pytest.raises(Throttled):
+                token.count_use(permission, [lab["alone"]])
 
 
 def test_a_row_is_counted_for_a_rule_without_a_rate_if_one_admits_it(

@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 from django.urls import resolve
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.test import APIClient, APIRequestFactory, force_authenticate
 
 from acl.models import CommandPermission
 from authsite import roles
 from devices import history
-from devices.api.base.views import router
+from devices.api.base.views import ApiView, router
 from devices.models import (
     Certificate,
     CertificateAuthority,
@@ -19,7 +22,7 @@ from devices.models import (
     PreSharedKey,
 )
 from devices.models.job import JobKind
-from tests.devices.api.conftest import Client
+from tests.devices.api.conftest import Client, account
 from tests.support import pki
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
@@ -182,6 +185,25 @@ def test_role(
         assert 200 <= answer.status_code < 300, answer.json()
     else:
         assert (answer.status_code, answer.json()["code"]) == (403, "permission-denied")
+
+
+@pytest.mark.parametrize(("method", "path"), sorted({operation[:2] for operation in OPERATIONS}))
+def test_nobody(rows: dict[str, Any], method: str, path: str) -> None:
+    address = f"/api/v1/{path.format(**rows, job=1)}"
+    assert getattr(APIClient(), method)(address).status_code == 401
+
+
+class Unnamed(ApiView):
+    """Says of no operation which permissions it needs."""
+
+    def get(self, _request: Request) -> Response:
+        return Response({})
+
+
+def test_an_operation_without_permissions_of_its_own_is_nobody_s(db: None) -> None:
+    request = APIRequestFactory().get("/")
+    force_authenticate(request, account("admin", superuser=True))
+    assert Unnamed.as_view()(request).status_code == 403
 
 
 def test_the_table_has_every_operation(rows: dict[str, Any]) -> None:
