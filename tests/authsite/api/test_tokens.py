@@ -1,5 +1,6 @@
 """Tokens at the API itself: every role and scope at every operation on devices, rules, history."""
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from rest_framework.test import APIClient
 from authsite import roles
 from authsite.accounts.tokens.models import ApiToken
 from authsite.accounts.tokens.rules import Rule
-from devices.models import Device
+from devices.history import all_histories
+from devices.models import Certificate, Device, PreSharedKey
+from tests.support.pki import device_certificate
 
 pytestmark = pytest.mark.django_db
 
@@ -112,6 +115,153 @@ def test_a_token_disables_devices_of_its_group_and_so_many(
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert 3500 < int(answers[-1]["Retry-After"]) <= 3600
     assert Device.objects.filter(enabled=True).count() == 2
+
+
+# --- What a rule about a group keeps it from -----------------------------------------------------
+
+KEPT = [
+    *(f"devices.{verb}_{model}"
+      for verb in ("view", "add", "change", "delete")
+      for model in ("device", "presharedkey", "certificate", "devicegroup")),
+    "devices.try_credential",
+    "rpc.end_session",
+]  # fmt: skip
+NEW = {"identifier": "new"}
+# What is asked about a row outside; what is answered where the row is not seen, and where it is
+# seen and only nothing is to be done to it.
+BEYOND: list[tuple[str, str, Any, int, int]] = [
+    ("patch", "devices/{device}", {"name": "x"}, 404, 403),
+    ("delete", "devices/{device}", None, 404, 403),
+    ("post", "devices/{device}/disable", {}, 404, 403),
+    ("post", "devices/{device}/enable", {}, 404, 403),
+    ("post", "devices/{device}/rotate-keys", {}, 404, 403),
+    ("post", "devices/{device}/revoke-credentials", {}, 404, 403),
+    ("post", "devices/try-credential", {"device": "{name}", "secret": "no"}, 400, 403),
+    ("post", "devices/bulk-change", {"devices": [{"id": "{device}", "if_match": "*"}]}, 400, 403),
+    ("post", "devices/bulk-delete", {"devices": [{"id": "{device}", "if_match": "*"}]}, 400, 403),
+    ("post", "groups/{lab}/members", {"devices": ["{device}"]}, 400, 403),
+    ("post", "groups/{lab}/members/remove", {"devices": ["{device}"]}, 400, 403),
+    ("post", "groups/{group}/members", {"devices": ["{inside}"]}, 404, 404),
+    ("post", "keys", {"device": "{device}"}, 400, 403),
+    ("patch", "keys/{key}", {"label": "x"}, 404, 403),
+    ("delete", "keys/{key}", None, 404, 403),
+    ("post", "keys/{key}/revoke", {}, 404, 403),
+    ("post", "certificates", {"device": "{device}", "certificate": "{pem}"}, 400, 403),
+    ("patch", "certificates/{certificate}", {"label": "x"}, 404, 403),
+    ("delete", "certificates/{certificate}", None, 404, 403),
+    ("post", "certificates/{certificate}/revoke", {}, 404, 403),
+    ("post", "certificates/revoke-presented", {"device": "{device}", "certificate": "{pem}"},
+     400, 403),
+    ("patch", "groups/{group}", {"name": "x"}, 404, 404),
+    ("delete", "groups/{group}", None, 404, 404),
+    ("post", "rtio-sessions/end", {"device": "{device}"}, 400, 403),
+    ("post", "jobs/delete-devices", {"identifier_prefix": "{name}", "expected": 1}, 409, 403),
+    ("post", "devices", NEW, 403, 403),
+    ("post", "devices/provision", NEW, 403, 403),
+    ("post", "devices/bulk-create", {"devices": [NEW]}, 403, 403),
+    ("post", "groups", {"name": "new"}, 403, 403),
+    ("patch", "devices/{inside}", {"groups": []}, 403, 200),
+    ("post", "groups/{lab}/members/remove", {"devices": ["{inside}"]}, 403, 200),
+    ("patch", "groups/{inner}", {"parent": None}, 403, 403),
+]  # fmt: skip
+
+
+@pytest.fixture
+def sides(make_device: Any, make_group: Any) -> dict[str, Any]:
+    """Return what lies outside the group "lab", some of what lies in it, and a certificate."""
+    lab, other = make_group("lab"), make_group("other")
+    inside, outside = (
+        make_device(f"{1:036d}", groups=[lab]),
+        make_device(f"{2:036d}", groups=[other]),
+    )
+    for device in (inside, outside):
+        PreSharedKey.objects.issue(device=device)
+        Certificate.objects.register(device=device, presented=device_certificate("x").pem)
+    return {
+        "name": outside.identifier,
+        "device": outside.pk,
+        "key": outside.keys.get().pk,
+        "certificate": outside.certificates.get().pk,
+        "group": other.pk,
+        "lab": lab.pk,
+        "inner": make_group("inner", parent=lab).pk,
+        "inside": inside.pk,
+        "key inside": inside.keys.get().pk,
+        "certificate inside": inside.certificates.get().pk,
+        "pem": device_certificate("y").pem,
+    }
+
+
+def kept_to_lab(permissions: list[str]) -> APIClient:
+    """Return a client that may do it all, and what the permissions are for, only in the group."""
+    _token, text = ApiToken.objects.issue(
+        owner=User.objects.create_superuser("root"),
+        name="ci",
+        scopes=KEPT,
+        rules=[Rule.parse(f"{permission} in lab") for permission in permissions],
+    )
+    return client_of(text)
+
+
+def changes_made() -> int:
+    return sum(historical.objects.count() for historical in all_histories())
+
+
+def filled(body: Any, rows: dict[str, Any]) -> Any:
+    """Return a body with rows in the places of their names."""
+    if isinstance(body, dict):
+        return {name: filled(value, rows) for name, value in body.items()}
+    if isinstance(body, list):
+        return [filled(value, rows) for value in body]
+    return rows[body[1:-1]] if isinstance(body, str) and body[:1] == "{" else body
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["unseen", "seen"])
+@pytest.mark.parametrize(
+    ("method", "path", "body", "unseen_status", "seen_status"),
+    BEYOND,
+    ids=[f"{at} {row[0]} {row[1]}" for at, row in enumerate(BEYOND)],
+)
+def test_a_token_that_is_kept_to_a_group_changes_nothing_beyond_it(
+    sides: dict[str, Any],
+    seen: bool,
+    method: str,
+    path: str,
+    body: Any,
+    unseen_status: int,
+    seen_status: int,
+) -> None:
+    client = kept_to_lab([one for one in KEPT if not seen or "view_" not in one])
+    changes = changes_made()
+    answer = getattr(client, method)(
+        f"/api/v1/{path.format(**sides)}",
+        filled(body, sides),
+        format="json",
+        headers={"If-Match": "*"},
+    )
+    assert answer.status_code == (seen_status if seen else unseen_status), answer.json()
+    assert (changes_made() == changes) is (answer.status_code >= 400)
+
+
+@pytest.mark.parametrize(
+    ("path", "inside", "outside"),
+    [
+        ("devices", "inside", "device"),
+        ("groups", "lab", "group"),
+        ("keys", "key inside", "key"),
+        ("certificates", "certificate inside", "certificate"),
+    ],
+)
+def test_a_token_that_is_kept_to_a_group_sees_nothing_beyond_it(
+    sides: dict[str, Any], path: str, inside: str, outside: str
+) -> None:
+    client = kept_to_lab(KEPT)
+    shown = {row["id"] for row in client.get(f"/api/v1/{path}").json()["results"]}
+    assert (sides[inside] in shown, sides[outside] in shown) == (True, False)
+    statuses = [client.get(f"/api/v1/{path}/{sides[one]}").status_code for one in (inside, outside)]
+    assert statuses == [200, 404]
+    stream: Any = client.get(f"/api/v1/{path}/export")
+    assert json.loads(stream.getvalue().splitlines()[-1])["rows"] == len(shown)
 
 
 @pytest.mark.parametrize("text", ["", "x", "authsite_0000000000_" + "0" * 38])
