@@ -6,6 +6,7 @@ a registry that is to be trusted: `seed_demo` puts it into an empty one alone.
 
 import math
 import random
+from contextvars import Context
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -64,20 +65,33 @@ class Party(NamedTuple):
 
 
 def furnish(now: datetime) -> None:
-    """Add groups, devices, credentials, rules, calls, sessions, and a webhook that fails."""
+    """Add groups, devices, credentials, rules, calls, sessions, and a webhook that fails.
+
+    The history has them as requests of staff, not as one change of the command that calls this.
+    """
+    Context().run(_furnish, now)  # without the origin, and so the batch, of that command
+
+
+def _furnish(now: datetime) -> None:
     dice = random.Random(SEED)  # noqa: S311 (a demo that is the same each time)
     with origin(Origin.ADMIN, user="grace", reason="The fleet of the demo"):
         _attributes()
         devices = _devices(now, dice)
+    with origin(Origin.ADMIN, user="grace", reason="Certificates of the factory"):
         _certificates(now, devices)
+    with origin(Origin.ADMIN, user="grace"):
         _rules(now)
-    with origin(Origin.ADMIN, user="alan", reason="Reported as stolen"):
-        devices[STOLEN].keys.get().revoke(by="alan", reason="Reported as stolen")
+    with origin(Origin.ADMIN, user="grace"):
+        server = RtioServer.objects.create(
+            name="RTIO, Berlin", host="127.0.0.1", backend=Device.objects.get(identifier=CLOUD)
+        )
     with origin(Origin.ADMIN, user="alan"):
         lobby = Device.objects.get(identifier=THERMOSTAT)
         lobby.name = "Thermostat of the lobby"
         lobby.save(update_fields=["name"])
-    _sessions(now, devices[STOLEN])
+    with origin(Origin.ADMIN, user="alan", reason="Reported as stolen"):
+        devices[STOLEN].keys.get().revoke(by="alan", reason="Reported as stolen")
+        _sessions(now, server, devices[STOLEN])
     _webhook(now)
     _calls(now, dice, devices)
 
@@ -233,11 +247,8 @@ def add_rule(**fields: Any) -> None:
     rule.save()
 
 
-def _sessions(now: datetime, stolen: Device) -> None:
-    """Add an RTIO server, and the session of a stolen device that could not be ended there."""
-    server = RtioServer.objects.create(
-        name="RTIO, Berlin", host="127.0.0.1", backend=Device.objects.get(identifier=CLOUD)
-    )
+def _sessions(now: datetime, server: RtioServer, stolen: Device) -> None:
+    """Add a session that was ended, and that of a stolen device that could not be."""
     for device, state, detail in (
         (stolen, EndingState.GIVEN_UP, "the server could not be reached"),
         (Device.objects.get(identifier=DEVICE), EndingState.ENDED, ""),
@@ -334,3 +345,8 @@ def _calls(now: datetime, dice: random.Random, devices: list[Device]) -> None:
     for identifier, last in seen.items():
         moment = datetime.fromtimestamp(last, now.tzinfo)
         Device.objects.filter(identifier=identifier).update(last_seen=moment)
+        for model in (PreSharedKey, Certificate):
+            newest = model.objects.usable_at(now).filter(device__identifier=identifier)
+            model.objects.filter(pk=newest.order_by("-pk").values("pk")[:1]).update(
+                last_used=moment
+            )

@@ -16,7 +16,7 @@ from acl.models import Assertion, CommandPermission
 from authsite.management.commands import seed_demo
 from devices.authentication import authenticate
 from devices.events.models import Delivery, DeliveryState
-from devices.models import Device, DeviceGroup, PreSharedKey
+from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from rpc.models import ALLOWING, CallRecord, reasons
 
 pytestmark = pytest.mark.django_db
@@ -73,6 +73,9 @@ def test_the_furnished_demo_shows_everything_that_needs_somebody(
     call_command("check_permissions")  # ends with 1 where an assertion does not hold
     assert CommandPermission.objects.filter(valid_from__gt=timezone.now()).count() == 1
     assert Delivery.objects.filter(state=DeliveryState.FAILED).exists()
+    assert len(page["changes"]) >= 5
+    assert PreSharedKey.objects.exclude(last_used=None).exists()
+    assert Certificate.objects.exclude(last_used=None).exists()
 
 
 def test_a_demo_is_not_furnished_where_https_is_on(settings: Any) -> None:
