@@ -1,9 +1,10 @@
 """Picture the main pages: `python -m tests.e2e.screenshots FOLDER`.
 
-It serves a furnished demo and writes FOLDER/NAME-LOOK.jpg for each page, in light, dark, narrow
-and, of some pages, Chinese.
+It serves the demo of `make run` and writes FOLDER/NAME-LOOK.jpg for each page, in light, dark,
+narrow and, of some pages, Chinese.
 """
 
+import json
 import os
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from playwright.sync_api import sync_playwright
 from tests.e2e.conftest import sign_in
 from tests.e2e.pages import PAGES
 from tests.support.browser import ARGUMENTS, install
-from tests.support.servers import demo_server
+from tests.support.servers import Server, Staff, empty_registry
 
 PICTURED = [
     "home",
@@ -35,7 +36,11 @@ PICTURED = [
     "search",
     "second-factor",
 ]
-SECOND_FACTOR = {"second-factor": "/admin/second-factor/app/"}  # tests mostly have it switched off
+OTHERS = {  # than those that tests look at, in a registry of their own
+    "device": "/admin/devices/device/21/change/",
+    "edit-device": "/admin/devices/device/21/change/?edit=1",
+    "second-factor": "/admin/second-factor/app/",
+}
 WIDE = {"viewport": {"width": 1366, "height": 850}}
 LOOKS: dict[str, dict[str, Any]] = {
     "light": WIDE,
@@ -54,10 +59,10 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        demo_server(Path(scratch), STAFF_SECOND_FACTOR="optional") as server,
+        empty_registry(Path(scratch)) as database_url,
+        demo(Path(scratch), database_url) as server,
         sync_playwright() as playwright,
     ):
-        server.furnish()
         browser = playwright.chromium.launch(executable_path=install(), args=ARGUMENTS)
         session = sign_in(browser, server)
         for look, options_of_look in LOOKS.items():
@@ -65,7 +70,7 @@ def main(folder: Path) -> None:
             page = browser.new_context(**options).new_page()
             width = page.viewport_size["width"]  # type: ignore[index]
             for name in IN_CHINESE if look == "chinese" else PICTURED:
-                page.goto((PAGES | SECOND_FACTOR)[name])
+                page.goto((PAGES | OTHERS)[name])
                 height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
                 page.screenshot(
                     path=folder / f"{name}-{look}.jpg",
@@ -75,6 +80,14 @@ def main(folder: Path) -> None:
                     clip={"x": 0, "y": 0, "width": width, "height": height},
                 )
         browser.close()
+
+
+def demo(folder: Path, database_url: str) -> Server:
+    """Return a server, not started yet, on what `make run` fills an empty registry with."""
+    server = Server(folder, database_url, STAFF_SECOND_FACTOR="optional")
+    seeded = server.manage("seed_demo", "--furnish", "--staff-user", "admin", "--json")
+    server.staff = Staff("admin", json.loads(seeded)["password"])
+    return server
 
 
 if __name__ == "__main__":
