@@ -105,7 +105,7 @@ messages: $(VENV)/run.stamp ## Renew the translations' files from what is marked
 		--ignore benchmarks --ignore tests --ignore var
 	@$(MANAGE) compilemessages --ignore $(VENV)
 
-lock: $(VENV)/dev.stamp ## Lock the requirements anew, with hashes; UPGRADE=1 takes newer versions
+lock: $(VENV)/dev.stamp ## Lock the requirements again, with hashes; UPGRADE=1 takes newer versions
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.txt
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra ldap --output-file requirements-ldap.txt
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --output-file requirements-dev.txt

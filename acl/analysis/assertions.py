@@ -275,6 +275,7 @@ def check(texts: Iterable[str], *, now: datetime | None = None) -> list[Broken]:
 
 
 def check_saved() -> list[Broken]:
+    """Return the saved assertions that do not hold now, or that cannot be read."""
     return check(saved())
 
 

@@ -91,6 +91,7 @@ class Counts(Figures):
 
 
 def counts() -> Counts:
+    """Count what the start page tells of the registry and of the calls of the last 24 hours."""
     now = timezone.now()
     allowed = CallRecord.objects.allowed().since(first_hour(now)).order_by().values_list("bucket")
     return Counts(

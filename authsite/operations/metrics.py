@@ -332,6 +332,7 @@ _collector = RegistryCollector()
 
 
 def exposition() -> bytes:
+    """Return the metrics of all processes of this server, in the text format of Prometheus."""
     return generate_latest(registry())
 
 

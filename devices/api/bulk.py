@@ -223,6 +223,7 @@ def held(view: Any, rows: Sequence[Mapping[str, Any]]) -> list[Device]:
 
 
 def change(view: Any, serializer_class: Any) -> Response:
+    """Change all devices of the body, or none; raises the faults of each by its position."""
     context = {**view.get_serializer_context(), "known_rows": {}}
     said = view.asked(Body)["devices"]
     rows = read(serializer_class(data=said, many=True, partial=True, context=context))
@@ -242,6 +243,7 @@ def change(view: Any, serializer_class: Any) -> Response:
 
 
 def delete(view: Any) -> Response:
+    """Delete all devices of the body, or none; raises the faults of each by its position."""
     rows = read(NamedDeviceSerializer(data=view.asked(Body)["devices"], many=True))
     devices = held(view, rows)
     chosen = Device.objects.filter(pk__in=[device.pk for device in devices])

@@ -64,6 +64,7 @@ def sealed(content: bytes) -> tuple[str, bytes]:
 
 
 def unsealed(job: Job) -> bytes:
+    """Return the uploaded file of a job; raises ValidationError where its pepper is missing."""
     if job.pepper not in hashing.peppers():
         raise ValidationError(_("The pepper that the file was encrypted with is missing."))
     return unseal(bytes(job.content or b""), job.pepper, PURPOSE)

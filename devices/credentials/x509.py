@@ -239,6 +239,7 @@ def subject_fingerprint(certificate: x509.Certificate) -> str:
 
 
 def issuer_fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of the issuer's name (DER) in hexadecimal."""
     with parsing(_("the issuer")):
         return _sha256(certificate.issuer.public_bytes())
 

@@ -35,7 +35,7 @@ ANSWERS = "answers"  # the standby's alias in DATABASES
 INTERVAL = 0.5  # seconds between two heartbeats
 KEPT = 60  # numbers whose moments are remembered
 SECONDS = 0.5  # for an answer: then the primary has time to give it
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds without asking a standby that failed
+MIN_PAUSE, MAX_PAUSE = 0.5, 8.0  # seconds without asking a standby that failed
 
 # In no transaction: the condition, which always holds, says that it waits for no standby. For the
 # disk it waits: standbys are sent what is written there.
@@ -84,7 +84,7 @@ class Standby:
     def __init__(self, heartbeats: Heartbeats, lease: float) -> None:
         self._heartbeats = heartbeats
         self._lease = lease
-        self._pause = SHORTEST_PAUSE
+        self._pause = MIN_PAUSE
         self._asked_again = 0.0
         self.process = heartbeats.process
         self.age = float("inf")  # as it was last seen
@@ -122,14 +122,14 @@ class Standby:
         outages.note("the standby did not answer, the primary is asked", error)
         telemetry.listener.database_failed(ANSWERS)
         self._asked_again = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._pause = min(2 * self._pause, MAX_PAUSE)
 
     def fresh(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]] | None:
         """Return the rows of a statement from those that came with its heartbeat.
 
         None where the lease has lapsed: the primary must be asked, and is until the next heartbeat.
         """
-        self._pause = SHORTEST_PAUSE
+        self._pause = MIN_PAUSE
         self.age = age = self._heartbeats.age(rows[0][0])
         if age > self._lease:
             self._asked_again = time.monotonic() + INTERVAL

@@ -233,7 +233,7 @@ class LoopAsker(Generic[Question, Answer]):
         self._fail(deadlines.Overdue(f"no answer within {self._seconds():g} s"))
 
     def _fail(self, error: Exception) -> None:
-        """Hand back what was asked, and give the connection up: the next one is opened anew."""
+        """Hand back what was asked, and give the connection up: the next question opens another."""
         if self._deadline is not None:
             self._deadline.cancel()
         if isinstance(self._driver, psycopg.Connection):

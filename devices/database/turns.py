@@ -7,7 +7,7 @@ from django.db import connection
 
 from devices.database.batches import batched
 
-MOST = 1000  # keys in one statement: SQLite takes no more values than it was built for
+MAX_KEYS = 1000  # keys in one statement: SQLite takes no more values than it was built for
 
 
 def take_turn(table: str) -> None:
@@ -41,4 +41,4 @@ def hold(model: Any, keys: Collection[Any], *, changes: bool = True) -> list[Any
         before_locks(model)
     rows = model._default_manager.select_for_update(of=("self",), no_key=True).order_by("pk")
     held = rows.values_list("pk", flat=True)
-    return [pk for batch in batched(sorted(keys), MOST) for pk in held.filter(pk__in=batch)]
+    return [pk for batch in batched(sorted(keys), MAX_KEYS) for pk in held.filter(pk__in=batch)]

@@ -201,6 +201,7 @@ def pause(attempts: int, asked: int | None = None) -> timedelta:
 
 
 def seal_again() -> None:
+    """Encrypt signing secrets under the newest pepper; log those whose pepper is missing."""
     for webhook in Webhook.objects.all():
         try:
             webhook.seal_again()

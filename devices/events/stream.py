@@ -56,6 +56,7 @@ class Page:
 
 
 def head() -> int:
+    """Return the position of the newest event that has one; 0 before the first."""
     return EventStream.objects.filter(pk=1).values_list("position", flat=True).first() or 0
 
 

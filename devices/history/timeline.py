@@ -392,6 +392,7 @@ def knows(name: str) -> bool:
 
 
 def entries_of(changes: Sequence[Any]) -> list[Entry]:
+    """Return changes ready to be shown, each compared with the one before it of its row."""
     before = changes_before(changes)
     names = Names([*changes, *before.values()])
     return [

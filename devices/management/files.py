@@ -54,6 +54,7 @@ def new_file(path: Path, *, replace: bool = False, mode: int = 0o600) -> Iterato
 
 
 def check_free(path: Path) -> None:
+    """Raise FileRefused where there is a file of that name, or a link, if only a dangling one."""
     if os.path.lexists(path):
         raise FileRefused(TAKEN % path)
 

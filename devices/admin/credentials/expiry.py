@@ -39,6 +39,7 @@ def monday(moment: datetime) -> date:
 
 
 def midnight(day: date) -> datetime:
+    """Return the beginning of a day in UTC."""
     return datetime.combine(day, time.min, UTC)
 
 
@@ -164,6 +165,7 @@ def sections(request: HttpRequest, now: datetime) -> list[Section]:
 
 
 def calendar_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
+    """Draw what locks devices out within a year; PermissionDenied where its reader may see none."""
     now = timezone.now()
     found = sections(request, now)
     if not found:
