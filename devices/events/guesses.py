@@ -14,6 +14,7 @@ from devices.database.write_behind import CollectingWorker
 from devices.events.kinds import Kind
 from devices.events.models import Event
 from devices.events.recording import with_groups
+from devices.values.addresses import is_storable
 
 TOLD_EVERY = 15 * 60  # seconds
 MAX_NAMES = 1000  # that a process collects between two writes
@@ -26,6 +27,9 @@ class GuessWorker(CollectingWorker[str, None]):
     batch_rows = MAX_NAMES
 
     def note(self, identifier: str) -> None:
+        """Collect a name; one that no database stores is no device's, and would spoil its batch."""
+        if not is_storable(identifier):
+            return
         with self._lock:
             if len(self._collected) < MAX_NAMES:
                 self._collected[identifier] = None

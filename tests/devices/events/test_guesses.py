@@ -49,6 +49,17 @@ def test_of_strangers_nothing_is_told_and_little_is_kept() -> None:
     assert guesses.worker.waiting() == 0
 
 
+@pytest.mark.parametrize("name", ["\ud800", "nobody\x00"])
+def test_a_name_that_no_database_stores_hides_no_guesses(make_device: Any, name: str) -> None:
+    """Its batch was not written: whoever guesses could keep all events of guesses from staff."""
+    device = make_device()
+    for guessed in (name, device.identifier):
+        for number in range(throttle.FAILURES + 1):
+            authenticate(guessed, secret=f"wrong {number}")
+
+    assert told() == [device.identifier]
+
+
 def test_an_assertion_that_a_change_breaks_is_an_event(make_device: Any) -> None:
     device = make_device("pump")
     Assertion.objects.create(text="pump may not /v1/Sys.Reboot itself")
