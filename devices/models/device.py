@@ -8,7 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Lower
 from django.db.models.lookups import StartsWith
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -87,6 +87,28 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         if device is None:
             raise ValidationError(_("No device “%s” is registered.") % identifier)
         return device
+
+    def easily_taken_for(self, identifiers: Iterable[str]) -> dict[str, list[str]]:
+        """Return which of these identifiers look like others of these devices, and like which.
+
+        Alike are texts that differ in case, in accents composed or not, in letters of other
+        scripts (`text.variants`). One query; it reads all identifiers, which have no index without
+        case.
+        """
+        looks: dict[str, list[str]] = {}  # how a device may be called, and what looks so
+        for identifier in identifiers:
+            for look in {*text.variants(identifier), identifier.lower()}:
+                looks.setdefault(look, []).append(identifier)
+        lower = [look for look in looks if look == look.lower()]
+        rows = self.annotate(lower=Lower("identifier")).filter(
+            Q(identifier__in=looks) | Q(lower__in=lower)
+        )
+        found: dict[str, list[str]] = {}
+        for registered in rows.values_list("identifier", flat=True):
+            alike = {*looks.get(registered, ()), *looks.get(registered.lower(), ())}
+            for identifier in alike - {registered}:
+                found.setdefault(identifier, []).append(registered)
+        return found
 
     def in_group_or_below(self, group: int) -> "DeviceQuerySet":
         """Return those in the group of a key, or in one that lies in it, each once.
@@ -373,15 +395,17 @@ class Device(Recorded):
                 code="unstorable",
             )
 
-    def identifier_warnings(self) -> list[str]:
-        """Return what staff should know before they register this identifier."""
+    def identifier_warnings(self, similar: Sequence[str] | None = None) -> list[str]:
+        """Return what staff should know before they register this identifier.
+
+        `similar` are those that it is easily taken for, where whoever asks has looked already.
+        """
         found: list[object] = []
         if text.mixes_scripts(self.identifier):
             found.append(_("The identifier mixes letters of several scripts that look alike."))
-        similar = Device.objects.exclude(identifier=self.identifier).filter(
-            Q(identifier__in=text.variants(self.identifier)) | Q(identifier__iexact=self.identifier)
-        )
-        names = "”, “".join(similar.values_list("identifier", flat=True)[:MAX_NAMED])
+        if similar is None:
+            similar = Device.objects.easily_taken_for([self.identifier]).get(self.identifier, [])
+        names = "”, “".join(similar[:MAX_NAMED])
         if names:
             found.append(
                 _("It is easily taken for “%(names)s”, which is registered.") % {"names": names}

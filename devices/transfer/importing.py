@@ -30,6 +30,7 @@ from devices.transfer.credential_cells import CredentialCells
 from devices.transfer.formats import Record
 from devices.transfer.group_rows import GroupRows
 from devices.transfer.rows import Entry, Findings, Known
+from devices.values.text import skeleton
 
 BATCH = 2_000
 NAMING = {"", "identifier", "group"}  # columns of problems that say why a row names nothing
@@ -91,6 +92,7 @@ class Import(Findings):
         )
         self._states = hashlib.sha256()
         self._seen: dict[str, int] = {}
+        self._looks: dict[str, int] = {}  # of new identifiers: what is left of them, and a row
 
     # --- Checking ---------------------------------------------------------------------------
 
@@ -139,7 +141,8 @@ class Import(Findings):
         for entry in self.entries:
             if entry.row in self.rejected:
                 self.devices["new" if entry.is_new else "changed"] -= 1
-        self.problems.sort(key=lambda problem: problem.row)
+        for found in (self.problems, self.warnings):
+            found.sort(key=lambda problem: problem.row)
 
     def _check_batch(self, records: Sequence[Record]) -> None:
         wanted: dict[str, tuple[Record, dict[str, Any]]] = {}
@@ -160,6 +163,9 @@ class Import(Findings):
                 self._entry(record, identifier, values, known)
                 for identifier, (record, values) in wanted.items()
             ]
+        self._warn_of_new(
+            [entry for entry in entries if entry.is_new and entry.row not in self.rejected]
+        )
         for entry in entries:
             self._states.update(entry.state)
             if entry.row in self.rejected:
@@ -170,6 +176,23 @@ class Import(Findings):
                 self.devices["changed" if entry.changes else "unchanged"] += 1
             if entry.changes:
                 self.entries.append(entry)
+
+    def _warn_of_new(self, entries: Sequence[Entry]) -> None:
+        """Warn of new identifiers that are easily taken for others, here or in the registry.
+
+        Not of those that RTIO cannot use: a whole fleet may have such, and hide the others.
+        """
+        if not entries:
+            return
+        alike = Device.objects.easily_taken_for(entry.device.identifier for entry in entries)
+        for entry in entries:
+            row, device = entry.row, entry.device
+            warnings = device.identifier_warnings(alike.get(device.identifier, []))
+            if (before := self._looks.setdefault(skeleton(device.identifier), row)) != row:
+                message = _("It is easily taken for the identifier in row %(row)d.")
+                warnings.append(message % {"row": before})
+            for warning in filter(None, [*warnings, device.basic_warning()]):
+                self.warn(row, "identifier", warning)
 
     def _values_of(self, record: Record) -> dict[str, Any]:
         """Return what the cells of a row mean; what cannot be read is a problem of the row."""

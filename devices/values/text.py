@@ -104,6 +104,8 @@ def variants(text: str) -> set[str]:
 
 def mixes_scripts(text: str) -> bool:
     """Whether letters of several scripts stand together that look alike."""
+    if text.isascii():
+        return False
     names = {unicodedata.name(char, "").partition(" ")[0] for char in text if char.isalpha()}
     return len(names.intersection(SCRIPTS)) > 1
 

@@ -197,6 +197,26 @@ def test_an_identifier_may_be_in_a_file_once(db: None) -> None:
     ]
 
 
+def test_new_identifiers_that_look_like_others_are_warned_of(make_device: Factory) -> None:
+    make_device("Lamp-1")
+    make_device("o\u0308l")
+    make_device("pump")
+    made = load("identifier\nlamp-1\n\xf6l\np\u0443mp-2\nvalve\npump\nVALVE\nPUMP-3\nother\n")
+    assert [(warning.row, warning.message) for warning in made.warnings] == [
+        (2, "It is easily taken for “Lamp-1”, which is registered."),
+        (3, "It is easily taken for “o\u0308l”, which is registered."),
+        (4, "The identifier mixes letters of several scripts that look alike."),
+        (7, "It is easily taken for the identifier in row 5."),
+    ]
+    assert load("identifier\nlamp-1\nLamp-1\n").warnings == [], "they are not new"
+
+
+def test_a_new_backend_that_http_basic_cannot_name_is_warned_of(db: None) -> None:
+    (warning,) = load("identifier,kind\nrtio:one,backend\nrtio:two,device\n").warnings
+    assert warning.row == 2
+    assert "HTTP Basic" in warning.message
+
+
 @pytest.mark.parametrize("identifier", ["1.0", "TRUE", "8.61234567890123E+17"])
 def test_what_a_spreadsheet_may_have_made_is_warned_of(db: None, identifier: str) -> None:
     made = load(f"identifier\n{identifier}\n")
