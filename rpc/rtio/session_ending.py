@@ -13,8 +13,10 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -56,17 +58,35 @@ def end_sessions_of(devices: Iterable[Device], why: AccessEnd) -> None:
     """Have the sessions of devices ended whose access ends. Without servers it is one statement.
 
     RTIO knows no certificates: a device whose credential was revoked loses its session once it has
-    no usable key.
+    no usable key. Somebody else may be ending that key at this moment, and each of the two sees
+    the key of the other: so it is asked again once the change is committed, which one of them is
+    last.
     """
     servers = list(RtioServer.objects.enabled().order_by("pk"))
     if not servers:
         return
     listed = list(devices)
     if why is AccessEnd.REVOKED:
-        usable = PreSharedKey.objects.usable_at(timezone.now()).filter(device__in=listed)
-        keyed = set(usable.values_list("device", flat=True))
+        keyed = _with_usable_key(listed)
+        if keyed:
+            later = partial(copy_context().run, _end_sessions_without_key, keyed, servers)
+            transaction.on_commit(later, robust=True)
         listed = [device for device in listed if device.pk not in keyed]
     request_endings(listed, Cause(why.value), servers=servers)
+
+
+def _with_usable_key(devices: Collection[Device] | set[int]) -> set[int]:
+    """Return which of these devices a key admits now, by primary key."""
+    usable = PreSharedKey.objects.usable_at(timezone.now()).filter(device__in=devices)
+    return set(usable.order_by().values_list("device", flat=True))
+
+
+def _end_sessions_without_key(keys: set[int], servers: Collection[RtioServer]) -> None:
+    """Have the sessions ended of those devices, by primary key, that no key admits any more."""
+    without = keys - _with_usable_key(keys)
+    if without:
+        devices = Device.objects.filter(pk__in=without)
+        request_endings(devices, Cause.REVOKED, servers=servers)
 
 
 def request_endings(
