@@ -36,13 +36,19 @@ class AssertionAdmin(RecordedAdmin):
     def get_list_display(self, request: HttpRequest) -> list[str | Callable[[Any], Any]]:
         """Check the assertions of a page together, once the state of the first is asked for."""
         checked: dict[str, str] = {}
+        later: dict[str, str] = {}
 
         @admin.display(description=gettext_lazy("State"))
         def state(assertion: Assertion) -> SafeString:
             if not checked:
-                checked.update({one.text: one.why for one in assertions.check_saved()})
+                texts = assertions.saved()
+                checked.update({one.text: one.why for one in assertions.check(texts)})
+                later.update({one.text: one.why for one in assertions.check_later(texts)})
                 checked.setdefault("", "")
             if (why := checked.get(assertion.text)) is None:
+                if assertion.text in later:
+                    badge_ = badge(Tone.SOON, _("holds for now"))
+                    return format_html("{} {}", badge_, later[assertion.text])
                 return badge(Tone.GOOD, _("holds"))
             return format_html("{} {}", badge(Tone.BAD, _("broken")), why)
 

@@ -15,7 +15,7 @@ from acl.analysis import assertions, lint, what_if
 from acl.engine.decisions import Reason
 from acl.engine.explanations import Explanation, explain
 from acl.extension_points import COMMAND_SOURCES
-from acl.models import Assertion, CommandPermission, CommandSetPattern
+from acl.models import CommandPermission, CommandSetPattern
 from acl.models.command_permission import DestinationKind, Effect, SourceKind
 from devices.admin.base.pages import OwnPagesMixin, own_page
 from devices.admin.credentials.try_credential import MAX_SUGGESTED, SuggestingInput
@@ -127,6 +127,7 @@ class RulePagesMixin(OwnPagesMixin):
         """List rules that decide nothing or open everything, and assertions that do not hold."""
         chosen = request.GET.get("fault")
         fault = lint.Fault(chosen) if chosen in lint.Fault.values else None
+        saved = assertions.saved()
         return self.page(
             request,
             "admin/acl/report.html",
@@ -137,8 +138,9 @@ class RulePagesMixin(OwnPagesMixin):
             chosen=fault,
             may_change=self.has_change_permission(request),
             may_delete=self.has_delete_permission(request),
-            broken=assertions.check_saved(),
-            assertions=Assertion.objects.count(),
+            broken=assertions.check(saved),
+            broken_later=assertions.check_later(saved),
+            assertions=len(saved),
         )
 
     @own_page("commands/", needs="view")

@@ -15,8 +15,9 @@ that it allows; where a receiver is named, all that it lets reach that one.
 import copy
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import compress
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ from devices.values.text import isolated
 MAX_PAIRS = 10_000  # of devices that one assertion may be about
 MAX_SHOWN = 3  # reasons for one broken assertion
 MAX_QUESTIONS = 100  # in one statement
+MAX_MOMENTS = 20  # at which rules begin or end
 USAGE = gettext_lazy(
     "Write: SENDER may COMMAND RECEIVER, SENDER may not COMMAND RECEIVER, or nobody [outside "
     "group:NAME] may PATTERN [RECEIVER]."
@@ -105,6 +107,11 @@ class Concrete:
     destination: str
     command: str
     allowed: bool
+
+    @property
+    def pattern(self) -> str:
+        """What it is about, as that of a rule."""
+        return self.command
 
     def ends(self) -> list[str]:
         return [self.source, self.destination]
@@ -279,6 +286,48 @@ def check_saved() -> list[Broken]:
     return check(saved())
 
 
+def check_later(texts: Iterable[str], *, now: datetime | None = None) -> list[Broken]:
+    """Return the assertions that hold and will not hold later, if no rule is changed until then.
+
+    Each with when that is, and why. They are checked at the `moments` when the answer may change.
+    """
+    moment, listed = now or timezone.now(), list(texts)
+    coming = moments(listed, now=moment)
+    known = {one.text for one in check(listed, now=moment)} if coming else set()
+    found = []
+    for begins in coming:
+        for one in check(listed, now=begins):
+            if one.text not in known:
+                known.add(one.text)
+                found.append(later(one, begins))
+    return found
+
+
+def moments(texts: Iterable[str], *, now: datetime) -> list[datetime]:
+    """Return when a rule that assertions may depend on begins or ends: the first MAX_MOMENTS."""
+    wanted = set()
+    for text in filter(is_statement, texts):
+        with suppress(ValidationError):
+            wanted.add(read(text).pattern)
+    if not wanted:
+        return []
+    rules = CommandPermission.objects.enabled().filter(_about(wanted))
+    found: set[datetime] = set()
+    for name in ("valid_from", "valid_until"):
+        coming = rules.filter(**{f"{name}__gt": now}).order_by(name).values_list(name, flat=True)
+        found.update(coming.distinct()[:MAX_MOMENTS])
+    return sorted(found)[:MAX_MOMENTS]
+
+
+def later(broken: Broken, moment: datetime) -> Broken:
+    """Return an assertion that does not hold from that moment on, which its reason says."""
+    return Broken(broken.text, f"{from_then_on(moment)}: {broken.why}")
+
+
+def from_then_on(moment: datetime) -> str:
+    return _("from %(moment)s on") % {"moment": f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"}
+
+
 def _resolved(
     failures: dict[str, list[str]],
 ) -> tuple[dict[str, Parsed], Registry | None, dict[str, list[Request]]]:
@@ -392,10 +441,10 @@ def saved_requests() -> list[Request]:
     return [request for requests in resolved.values() for request in requests]
 
 
-def _allowing(wanted: Iterable[str], now: datetime) -> list[CommandPermission]:
-    """Return the rules in force that allow a command which one of the patterns matches, and more.
+def _about(wanted: Iterable[str]) -> Q:
+    """Return the condition that a rule is about a command which one of the patterns matches.
 
-    More: SQLite's LIKE knows no case.
+    And more: SQLite's LIKE knows no case.
     """
     wide = Q()
     for pattern in wanted:
@@ -404,9 +453,14 @@ def _allowing(wanted: Iterable[str], now: datetime) -> list[CommandPermission]:
         if pattern.endswith("*"):
             wide |= Q(pattern__startswith=pattern[:-1]) & ~Q(pattern="")
             wide |= Q(command_set__patterns__pattern__startswith=pattern[:-1])
+    return wide
+
+
+def _allowing(wanted: Iterable[str], now: datetime) -> list[CommandPermission]:
+    """Return the rules in force that allow a command which one of the patterns matches."""
     return list(
         CommandPermission.objects.in_force_at(now)
-        .filter(wide, effect=Effect.ALLOW)
+        .filter(_about(wanted), effect=Effect.ALLOW)
         .named()
         .prefetch_related("command_set__patterns")
         .order_by("pk")

@@ -5,9 +5,9 @@ within it: what a trial says is what will be.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _, ngettext
 
 from acl import notation
 from acl.analysis import assertions
-from acl.analysis.assertions import Broken
+from acl.analysis.assertions import MAX_MOMENTS, Broken, from_then_on
 from acl.engine.decisions import Decision, Request, decide_many
 from acl.extension_points import REQUEST_SOURCES
 from acl.models import CommandPermission
@@ -29,7 +29,6 @@ from devices.values.moments import written
 Change = Callable[[], object]
 
 MAX_LISTED = 100  # decisions in an answer to a program
-MAX_MOMENTS = 20  # at which rules that were changed begin
 DECIDING = (*IDENTITY, "enabled", "valid_from", "valid_until")  # all of a rule but its note
 
 
@@ -51,7 +50,7 @@ class ChangedDecision:
         becomes = _("allowed") if self.after.allowed else _("denied")
         text = f"{self.request}: {was} → {becomes}"
         if self.begins is not None:
-            text += f", {_from_then_on(self.begins)}"
+            text += f", {from_then_on(self.begins)}"
         if self.asked:
             times = ngettext("asked %(n)d time of late", "asked %(n)d times of late", self.asked)
             text += f" ({times % {'n': self.asked}})"
@@ -96,28 +95,34 @@ class DecisionsBefore:
         self._requests = known_requests() if requests is None else requests
         self._assertions = assertions.saved()
         self._before = self._answers(self._now)
+        self._later = {
+            moment: {one.text for one in assertions.check(self._assertions, now=moment)}
+            for moment in assertions.moments(self._assertions, now=self._now)
+        }
 
     def compare(self, *, records: bool = True) -> Consequences:
         """Return what has changed since, within the same transaction.
 
         Of rules that were changed and begin later, also what changes then, against what would hold
-        then without them.
+        then without them. Of assertions also those that hold now, and no longer once another rule
+        begins or one ends, but would have held then without the change.
 
         Each assertion that the change breaks leaves an event, which is rolled back with the change;
         not where whoever makes the change around this one `records` it.
         """
         changed = self._changed(self._before, self._now)
-        broken = self._newly_broken(self._before, self._now)
+        broken = self._newly_broken(self._before.broken, self._now)
         for begins, without in self._without_later_rules().items():
             seen = {one.request for one in changed}
             later = self._changed(without, begins)
             changed += [replace(one, begins=begins) for one in later if one.request not in seen]
             known = {one.text for one in broken}
             broken += [
-                Broken(one.text, f"{_from_then_on(begins)}: {one.why}")
-                for one in self._newly_broken(without, begins)
+                assertions.later(one, begins)
+                for one in self._newly_broken(without.broken, begins)
                 if one.text not in known
             ]
+        broken += self._broken_later({one.text for one in broken})
         for one in broken if records else ():
             Event.objects.record(Kind.ASSERTION_BROKEN, asdict(one))
         return Consequences(len(self._requests), changed, broken)
@@ -135,9 +140,26 @@ class DecisionsBefore:
             if was.allowed != becomes.allowed
         ]
 
-    def _newly_broken(self, before: "_Answers", now: datetime) -> list[Broken]:
+    def _newly_broken(self, before: Collection[str], now: datetime) -> list[Broken]:
         found = assertions.check(self._assertions, now=now)
-        return [one for one in found if one.text not in before.broken]
+        return [one for one in found if one.text not in before]
+
+    def _broken_later(self, known: set[str]) -> list[Broken]:
+        """Return the other assertions that the change breaks later, when a rule begins or ends.
+
+        Between two moments when one did before the change, the answers then were the same.
+        """
+        found: list[Broken] = []
+        before, asked = self._before.broken, sorted(self._later)
+        for moment in assertions.moments(self._assertions, now=self._now):
+            while asked and asked[0] <= moment:
+                before = self._later[asked.pop(0)]
+            if not asked and len(self._later) == MAX_MOMENTS and moment not in self._later:
+                break  # what would have held then was not asked
+            newly = self._newly_broken({*before, *known}, moment)
+            known.update(one.text for one in newly)
+            found += [assertions.later(one, moment) for one in newly]
+        return found
 
     def _without_later_rules(self) -> "dict[datetime, _Answers]":
         """Return what would hold without the changed rules that begin later, when they begin."""
@@ -175,10 +197,6 @@ class _Answers(NamedTuple):
 
     decisions: list[Decision]
     broken: set[str]
-
-
-def _from_then_on(moment: datetime) -> str:
-    return _("from %(moment)s on") % {"moment": f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"}
 
 
 def watch(*, only_assertions: bool = False) -> Callable[[], Consequences]:

@@ -1,14 +1,18 @@
 """Assertions: what can be expected, when it is broken, and by what."""
 
+import json
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils import timezone
 
 from acl import notation
 from acl.analysis import assertions, what_if
@@ -277,6 +281,101 @@ def test_a_trial_of_a_rule_that_begins_later_says_what_will_be_then(
     assert CommandPermission.objects.get().enabled
     after = what_if.consequences_of(what_if.saving(rule), requests, now=begins)
     assert [one.begins for one in after.changed_decisions] == [None]
+
+
+ENDS = datetime(2126, 1, 31, tzinfo=UTC)
+FROM_THEN_ON = "from 2126-01-31 00:00 UTC on: "
+
+
+def end(rule: CommandPermission) -> what_if.Change:
+    rule.valid_until = ENDS
+    return what_if.saving(rule)
+
+
+def disable(rule: CommandPermission) -> what_if.Change:
+    rule.enabled = False
+    return what_if.saving(rule)
+
+
+@pytest.mark.parametrize("text", ["lamp may /v1/X hub", "hub may not /v1/X hub"])
+def test_a_rule_in_force_that_gets_an_end_breaks_an_assertion_then(
+    text: str, registry: dict[str, Any], make_rule: Any
+) -> None:
+    Assertion.objects.create(text=text)
+    allowed = make_rule("everyone", registry["hub"], "/v1/X")
+    denied = make_rule(registry["hub"], registry["hub"], "/v1/*", effect="deny")
+    deciding, other = (denied, allowed) if "not" in text else (allowed, denied)
+    assert not what_if.consequences_of(end(other), {}).broken
+    consequences = what_if.consequences_of(end(deciding), {})
+    assert [one.text for one in consequences.broken] == [text]
+    assert consequences.broken[0].why.startswith(FROM_THEN_ON)
+
+
+def test_a_change_is_told_what_it_breaks_once_another_rule_ends_or_begins(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    Assertion.objects.create(text="lamp may /v1/X hub")
+    make_rule(registry["lamp"], registry["hub"], "/v1/X", valid_until=ENDS)
+    lasting = make_rule(registry["lamp"], registry["hub"], "/v1/*")
+    assert assertions.check_later(assertions.saved()) == []
+    for change in (disable(lasting), what_if.removing(lasting)):
+        (broken,) = what_if.consequences_of(change, {}).broken
+        assert broken.why.startswith(FROM_THEN_ON)
+    make_rule(registry["site"], registry["hub"], "/v1/X", effect="deny", valid_from=ENDS)
+    groups = registry["lamp"].groups
+    assert not what_if.consequences_of(groups.clear, {}).broken
+    groups.clear()
+    (broken,) = what_if.consequences_of(partial(groups.add, registry["site"]), {}).broken
+    assert broken.why.startswith(FROM_THEN_ON)
+
+
+def test_a_change_is_not_told_what_breaks_without_it(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    Assertion.objects.create(text="lamp may /v1/X hub")
+    make_rule(registry["lamp"], registry["hub"], "/v1/X", valid_until=ENDS)
+    rule = make_rule(registry["hub"], registry["lamp"], "/v1/X")
+    assert not what_if.consequences_of(end(rule), {}).broken
+    assert not what_if.consequences_of(disable(rule), {}).broken
+
+
+def test_moments_are_asked_up_to_a_number_of_them(
+    registry: dict[str, Any], make_rule: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (assertions, what_if):
+        monkeypatch.setattr(module, "MAX_MOMENTS", 1)
+    Assertion.objects.create(text="lamp may /v1/X hub")
+    make_rule(registry["lamp"], registry["hub"], "/v1/X", valid_until=ENDS)
+    earlier = make_rule(
+        registry["hub"], registry["lamp"], "/v1/X", valid_until=ENDS - timedelta(days=1)
+    )
+    assert len(assertions.moments(assertions.saved(), now=timezone.now())) == 1
+    assert not what_if.consequences_of(disable(earlier), {}).broken  # what was then is not known
+
+
+def test_what_will_not_hold_is_told_before(
+    registry: dict[str, Any],
+    make_rule: Any,
+    admin_client: Client,
+    capsys: pytest.CaptureFixture[str],
+    django_assert_num_queries: Any,
+) -> None:
+    texts = ["lamp may /v1/X hub", "lamp may not /v1/Y hub", "hub may /v1/X hub", "nonsense"]
+    for text in texts[:3]:
+        Assertion.objects.create(text=text)
+    make_rule(registry["lamp"], registry["hub"], "/v1/X", valid_until=ENDS)
+    make_rule(registry["hub"], registry["lamp"], "/v2/Z", valid_until=ENDS - timedelta(days=1))
+    (later,) = assertions.check_later(texts)
+    assert (later.text, later.why[: len(FROM_THEN_ON)]) == (texts[0], FROM_THEN_ON)
+    with django_assert_num_queries(0):
+        assert assertions.check_later([]) == []
+    with pytest.raises(SystemExit):
+        call_command("check_permissions", "--json")
+    answer = json.loads(capsys.readouterr().out)
+    assert [one["text"] for one in answer["broken"]] == [texts[2]]
+    assert [one["text"] for one in answer["broken_later"]] == [texts[0]]
+    for page in ("/admin/acl/assertion/", "/admin/acl/commandpermission/report/"):
+        assert FROM_THEN_ON in admin_client.get(page).content.decode()
 
 
 def test_a_trial_of_a_change_and_of_a_removal(registry: dict[str, Any], make_rule: Any) -> None:

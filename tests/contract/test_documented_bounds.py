@@ -3,7 +3,7 @@
 import pytest
 from django.conf import settings
 
-from acl.analysis import what_if
+from acl.analysis import assertions
 from authsite.accounts import second_factor
 from authsite.accounts.sign_on import calls
 from authsite.accounts.tokens import authentication as tokens
@@ -76,7 +76,7 @@ BOUNDS = [  # a page, and what it says, with what is so
     ("journal", f"{journal.MAX_OF_STRANGERS:,} new rows an hour about callers"),
     ("journal", f"{journal.MAX_OF_SUBJECT:,} new rows an hour about the commands"),
     ("journal", f"{journal.MAX_ROWS:,} new rows an hour but for"),
-    ("permissions", f"at the first {what_if.MAX_MOMENTS} moments"),
+    ("permissions", f"at the first {assertions.MAX_MOMENTS} moments"),
     ("protocols", f"Up to {frames.MAX_COMMANDS:,} commands fit in a frame"),
     ("protocols", f"{execution.GUESSING_SECONDS:.0f} seconds on those at most"),
     ("rtio", f"into the {route.MAX_CONFIG_LENGTH:,} characters"),

@@ -14,7 +14,8 @@ class Command(RegistryCommand):
         "  SENDER may not COMMAND RECEIVER\n"
         "  nobody [outside group:NAME] may PATTERN [RECEIVER]\n"
         "Words with spaces are quoted; # begins a remark.\n"
-        "Exit code 1: one does not hold, or there is none."
+        "One that holds now and not later, since a rule begins or ends, is named with the moment.\n"
+        "Exit code 1: one does not hold now, or there is none."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -28,11 +29,22 @@ class Command(RegistryCommand):
             if assertions.is_statement(line):
                 numbers.setdefault(line.strip(), number)
         broken = assertions.check(numbers)
+        later = assertions.check_later(numbers)
+
+        def listed(found: list[assertions.Broken]) -> list[dict[str, Any]]:
+            return [
+                {"text": one.text, "why": one.why, "line": numbers[one.text] if path else None}
+                for one in found
+            ]
+
         self.answer(
             options,
             "\n".join(
                 [
-                    *(f"{path}:{numbers[one.text]}: {one}" if path else str(one) for one in broken),
+                    *(
+                        f"{path}:{numbers[one.text]}: {one}" if path else str(one)
+                        for one in (*broken, *later)
+                    ),
                     f"{len(numbers) - len(broken)} of {len(numbers)} hold."
                     if numbers
                     else "There are no assertions: nothing was checked.",
@@ -40,10 +52,8 @@ class Command(RegistryCommand):
             ),
             {
                 "checked": len(numbers),
-                "broken": [
-                    {"text": one.text, "why": one.why, "line": numbers[one.text] if path else None}
-                    for one in broken
-                ],
+                "broken": listed(broken),
+                "broken_later": listed(later),
             },
             yes=bool(numbers) and not broken,
         )
