@@ -8,9 +8,16 @@ CONFLICT = gettext_lazy("Somebody saved the same at this moment. Nothing was sav
 DEADLOCK = "40P01"  # SQLSTATE: two transactions waited for each other, and this one was ended
 
 
+class Gone(ObjectDoesNotExist):
+    """A row that is being changed was there a moment ago: others have deleted it."""
+
+
 def is_conflict(error: BaseException) -> bool:
-    """Whether a change failed since others made theirs at that moment, or deleted what it needs."""
+    """Whether a change failed since others made theirs at that moment, or deleted what it needs.
+
+    That some other row was looked for and not found is a fault of ours, and no conflict.
+    """
     is_deadlock = getattr(error.__cause__, "sqlstate", None) == DEADLOCK
     # One that is of no narrower class is Django's own: the row that a save was to update is gone.
     is_gone = type(error) is DatabaseError and error.__cause__ is None
-    return isinstance(error, IntegrityError | ObjectDoesNotExist) or is_deadlock or is_gone
+    return isinstance(error, IntegrityError | Gone) or is_deadlock or is_gone

@@ -14,7 +14,9 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
-from devices.database.turns import before_locks
+from devices.database.batches import batched
+from devices.database.conflicts import Gone
+from devices.database.turns import MOST, before_locks
 from devices.history.context import (
     MAX_REASON_LENGTH,
     Origin,
@@ -87,13 +89,22 @@ class Recorded(models.Model):
         """Lock the row until the transaction ends, and read what its history keeps of it again.
 
         Others may have changed it since it was read, and the history of the next change records
-        all of it. `others` names fields that are read besides. Raises ObjectDoesNotExist where the
-        row was deleted.
+        all of it. `others` names fields that are read besides. Raises Gone where the row was
+        deleted.
         """
         before_locks(type(self))
         rows = type(self)._default_manager.select_for_update(of=("self",), no_key=True).order_by()
         kept = [field.name for field in history_of(type(self)).tracked_fields]
-        self.refresh_from_db(fields=[*kept, *others], from_queryset=rows)
+        try:
+            self.refresh_from_db(fields=[*kept, *others], from_queryset=rows)
+        except type(self).DoesNotExist as error:
+            raise Gone from error
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Delete the row, and what goes with it as others leave it."""
+        with transaction.atomic():
+            hold_dependants(type(self), [self.pk])
+            return super().delete(*args, **kwargs)
 
     @classmethod
     @contextmanager
@@ -266,6 +277,27 @@ def history_of(model: type[models.Model]) -> Any:
 def keeps_history(model: type[models.Model]) -> bool:
     """Whether changes of a model's rows are recorded; those of accounts are not."""
     return model in _histories()
+
+
+def hold_dependants(model: Any, keys: Collection[Any]) -> None:
+    """Lock what goes with rows that are about to be deleted, and has a history.
+
+    Django finds it first and deletes it later, and what it found is recorded: what others deleted
+    meanwhile would be so twice, and a certificate that others revoked would be deleted. All who
+    delete lock the models in one order, and the rows of each in that of their keys.
+    """
+    fields: dict[Any, list[str]] = {}
+    for relation in model._meta.get_fields(include_hidden=True):
+        if not (relation.one_to_many and relation.auto_created):
+            continue
+        stays = relation.on_delete in (models.PROTECT, models.DO_NOTHING)
+        if not stays and keeps_history(relation.related_model):
+            fields.setdefault(relation.related_model, []).append(f"{relation.field.name}__in")
+    for batch in batched(sorted(keys), MOST):
+        for other in sorted(fields, key=lambda one: one._meta.label):
+            of_these = Q(*((name, batch) for name in fields[other]), _connector=Q.OR)
+            rows = other._default_manager.select_for_update(of=("self",)).filter(of_these)
+            list(rows.order_by("pk").values_list("pk"))
 
 
 def visible_to(user: Any) -> list[Any]:

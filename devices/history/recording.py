@@ -11,7 +11,13 @@ from django.db import connection, models, transaction
 from django.utils import timezone
 
 from devices.history import context
-from devices.history.models import ChangeType, all_histories, bulk_deleted, history_of
+from devices.history.models import (
+    ChangeType,
+    all_histories,
+    bulk_deleted,
+    history_of,
+    hold_dependants,
+)
 
 BATCH_SIZE = 1000  # rows in one statement
 
@@ -146,12 +152,18 @@ def bulk_delete(rows: Sequence[models.Model]) -> None:
     token = bulk_deleted.set(bulk_deleted.get() | {model})
     try:
         with transaction.atomic(savepoint=False):
+            hold_dependants(model, [row.pk for row in rows])
             record(rows, ChangeType.DELETED)
             for start in range(0, len(rows), BATCH_SIZE):
                 keys = [row.pk for row in rows[start : start + BATCH_SIZE]]
                 model._default_manager.filter(pk__in=keys).delete()
     finally:
         bulk_deleted.reset(token)
+
+
+def delete_together(model: Any, rows: Sequence[models.Model]) -> None:
+    """Delete rows of a model as `bulk_delete` does, or in the order that it asks for."""
+    getattr(model, "delete_in_order", bulk_delete)(rows)
 
 
 def prune(moment: datetime, *, dry_run: bool = False) -> dict[str, int]:

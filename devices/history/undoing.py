@@ -357,7 +357,10 @@ class Plan:
             hold(owner, {one[0] for one in last})
         ends = [set(keys) for keys in zip(*last, strict=True)]
         of_these = {f"{name}__in": keys for name, keys in zip(fields, ends, strict=True)}
-        there = {pair(row): row for row in membership._default_manager.filter(**of_these)}
+        linked = membership._default_manager.filter(**of_these)
+        if self._lock:  # a group may be deleted at this moment, with who is in it
+            linked = linked.select_for_update().order_by("pk")
+        there = {pair(row): row for row in linked}
         numbered = historical.objects.filter(**of_these).order_by().values_list(*fields)
         newest = {tuple(row[:-1]): row[-1] for row in numbered.annotate(Max("history_id"))}
         known = [
@@ -452,7 +455,7 @@ def apply(plan_: Plan) -> None:
             )
             recording.record(plan_.joining, ChangeType.CREATED)
         for model, rows in sorted(plan_.deleted.items(), key=lambda one: _rank(one[0])):
-            getattr(model, "delete_created", recording.bulk_delete)(rows)
+            recording.delete_together(model, rows)
 
 
 def _rank(model: type[models.Model]) -> int:

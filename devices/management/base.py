@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from django.core.exceptions import NON_FIELD_ERRORS, ObjectDoesNotExist, ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, transaction
 from django.db.models import BigIntegerField
@@ -29,7 +29,7 @@ from django.db.models import BigIntegerField
 from devices import history
 from devices.credentials import x509
 from devices.credentials.hashing import weakness
-from devices.database.conflicts import is_conflict
+from devices.database.conflicts import Gone, is_conflict
 from devices.extension_points import WATCHES
 from devices.management.files import FileRefused, new_file
 from devices.models import CertificateAuthority, Device, DeviceGroup
@@ -197,7 +197,7 @@ class RegistryCommand(BaseCommand):
             raise CommandError("interrupted", returncode=128 + signal.SIGINT) from None
         except ValidationError as error:
             raise CommandError("; ".join(faults(error)), returncode=1) from error
-        except ObjectDoesNotExist as error:
+        except Gone as error:
             raise CommandError(DELETED_MEANWHILE, returncode=1) from error
         except DatabaseError as error:
             if is_conflict(error):

@@ -175,7 +175,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
                 rows = membership.objects.filter(
                     devicegroup=group, device__in=[device.pk for device in batch]
                 )
-                record(list(rows), ChangeType.DELETED)
+                record(list(rows.select_for_update().order_by("pk")), ChangeType.DELETED)
                 left += rows.delete()[0]
         return left
 
@@ -327,11 +327,6 @@ class Device(Recorded):
         """End the access of those that are disabled again."""
         if disabled := [row for row in rows if not row.enabled]:
             end_access(disabled, AccessEnd.DISABLED)
-
-    @classmethod
-    def delete_created(cls, rows: Sequence["Device"]) -> None:
-        """Delete devices whose creation is undone; their access ends."""
-        cls.objects.filter(pk__in=[row.pk for row in rows]).delete_with_history()
 
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Refuse attributes that a database would not store, or that their types do not allow."""

@@ -154,8 +154,8 @@ class DeviceGroup(Recorded):
             left |= {moved.pop(name): error for name, error in wrong.items()}
 
     @classmethod
-    def delete_created(cls, rows: Sequence["DeviceGroup"]) -> None:
-        """Delete groups whose creation is undone, those that lie within others first."""
+    def delete_in_order(cls, rows: Sequence["DeviceGroup"]) -> None:
+        """Delete groups with their history, those that lie within others first."""
         left = {row.pk: row for row in rows}
         while left:
             above = {row.parent_id for row in left.values()}
@@ -179,10 +179,10 @@ class DeviceGroup(Recorded):
     def ancestor_ids(self) -> list[int]:
         """Return the primary keys of the groups that this one lies in, nearest first."""
         found: list[int] = []
-        above = self.parent_id
+        above, parents = self.parent_id, DeviceGroup.objects.order_by().values_list("parent_id")
         while above is not None and above not in found:
             found.append(above)
-            above = DeviceGroup.objects.values_list("parent_id", flat=True).get(pk=above)
+            (above,) = parents.filter(pk=above).first() or (None,)  # deleted at this moment
         return found
 
     @classmethod

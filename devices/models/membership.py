@@ -94,7 +94,8 @@ def record_memberships(
         leaving = Membership.objects.filter(**{own: instance})
         if pk_set is not None:
             leaving = leaving.filter(**{f"{other}__in": pk_set})
-        record(list(leaving), ChangeType.DELETED)
+        held = leaving.select_for_update().order_by("pk")  # a group may be deleted at this moment
+        record(list(held), ChangeType.DELETED)
 
 
 @receiver(pre_delete, sender=Device)

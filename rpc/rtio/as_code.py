@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from acl.as_code import Entry, Text, complaint, difference, dump, twice
 from devices import history
+from devices.database.turns import hold
 from devices.models import Device
 from rpc.rtio.models import DeviceServiceRoute, RtioServer, TlsMode
 from rpc.rtio.models.route import config_text
@@ -92,8 +93,10 @@ def _import(document: Document) -> None:
     ]
     if faults:
         raise ValidationError(faults[0])
-    DeviceServiceRoute.objects.exclude(uri__in=[one.uri for one in document.routes]).delete()
-    RtioServer.objects.exclude(name__in=[one.name for one in document.servers]).delete()
+    kept = [one.uri for one in document.routes]
+    _delete(DeviceServiceRoute.objects.exclude(uri__in=kept))
+    kept = [one.name for one in document.servers]
+    _delete(RtioServer.objects.exclude(name__in=kept))
     routes = {row.uri: row for row in DeviceServiceRoute.objects.all()}
     # What shrinks or is switched off first: the map must fit at every step.
     for position, route in sorted(
@@ -142,6 +145,12 @@ def _backend(identifier: str, where: str) -> Device | None:
             % {"where": where, "identifier": identifier}
         )
     return device
+
+
+def _delete(rows: "QuerySet[Any]") -> None:
+    """Delete rows, but those that others delete at this moment."""
+    keys = hold(rows.model, list(rows.values_list("pk", flat=True)))
+    history.bulk_delete(list(rows.filter(pk__in=keys)))
 
 
 def _write(row: DeviceServiceRoute | RtioServer, fields: dict[str, Any], where: str) -> None:

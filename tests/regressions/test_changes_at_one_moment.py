@@ -1,8 +1,10 @@
 """Two who change the same at one moment: neither loses anything, and the history tells the truth.
 
 A command recorded what it had read before others changed it (and an event said that a device was
-enabled that had just been disabled), a row that two deleted was deleted twice, a move of a group
-and an import waited for each other, and what a database refused was an internal error.
+enabled that had just been disabled), a row that two deleted was deleted twice, by itself or with
+what it belongs to, a move of a group and an import waited for each other, what a database refused
+was an internal error, and a fault of ours somebody else's change. Two who ended the last two keys
+of a device each left its session to the other.
 
 The kind: CWE-362, CWE-833.
 """
@@ -14,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.db import (
@@ -24,19 +27,30 @@ from django.db import (
     connections,
     transaction,
 )
+from django.http import HttpRequest
 from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from acl.models import CommandPermission, CommandSet
+from devices.admin.base.history import RecordedAdmin
 from devices.background import jobs
+from devices.database import turns
+from devices.database.conflicts import Gone
 from devices.database.turns import hold, take_turn
 from devices.events.models import Event
-from devices.history import history_of
+from devices.history import Origin, bulk_delete, history_of, origin
 from devices.management.base import ChangeCommand
-from devices.models import CertificateAuthority, Device, DeviceGroup, Job, PreSharedKey
+from devices.models import (
+    Certificate,
+    CertificateAuthority,
+    Device,
+    DeviceGroup,
+    Job,
+    PreSharedKey,
+)
 from devices.models.job import JobKind, JobState, asked_with
-from rpc.rtio.models import DeviceServiceRoute
+from rpc.rtio.models import DeviceServiceRoute, RtioServer, SessionEnding
 from tests.support import pki
 from tests.support.forms import inputs
 
@@ -215,6 +229,73 @@ def test_staff_are_told_what_met_another_change(
     assert "Somebody saved the same at this moment" in answer.content.decode()
 
 
+def test_a_fault_of_ours_is_nobody_elses_change(
+    client: Client, admin_user: User, make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_args: Any, **_kw: Any) -> None:
+        DeviceGroup.objects.get(name="nowhere")
+
+    client.force_login(admin_user)
+    client.raise_request_exception = False
+    address = f"/admin/devices/device/{make_device().pk}/disable/"
+    sent = {**inputs(client.get(address)), "post": "yes"}
+    monkeypatch.setattr("devices.models.device.record", fault)
+    assert client.post(address, sent).status_code == 500
+    with pytest.raises(DeviceGroup.DoesNotExist):
+        call_command("disable_device", Device.objects.get().identifier)
+
+
+def test_what_a_row_was_locked_for_is_gone(make_device: Factory) -> None:
+    device = make_device()
+    Device.objects.get().delete()
+    with pytest.raises(Gone):
+        device.hold()
+    with pytest.raises(Gone):
+        PreSharedKey.objects.issue(device=device)
+
+
+def test_groups_that_lie_in_each_other_are_deleted_together(
+    admin_client: Client, make_group: Factory
+) -> None:
+    site = make_group("site")
+    chosen = [site.pk, make_group("hall", parent=site).pk]
+    sent = {"action": "delete_selected", "_selected_action": chosen, "post": "yes"}
+    admin_client.post("/admin/devices/devicegroup/", sent)
+    assert not DeviceGroup.objects.exists()
+
+
+@pytest.mark.parametrize("model", [Device, DeviceGroup, CommandPermission])
+def test_rows_that_came_to_match_meanwhile_are_not_deleted(
+    model: Any, make_device: Factory, make_group: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {Device: make_device, DeviceGroup: make_group, CommandPermission: everyones_rule}
+    chosen, other = rows[model](), rows[model]()
+    marks = {Device: "enabled", DeviceGroup: "description", CommandPermission: "enabled"}
+    mark = marks[model]
+    wanted, unwanted = (False, True) if mark == "enabled" else ("old", "new")
+    model.objects.filter(pk=chosen.pk).update(**{mark: wanted})
+    model.objects.filter(pk=other.pk).update(**{mark: unwanted})
+    held = turns.hold
+
+    def late(*args: Any, **kwargs: Any) -> list[Any]:
+        found = held(*args, **kwargs)
+        model.objects.filter(pk=other.pk).update(**{mark: wanted})
+        return found
+
+    monkeypatch.setattr("devices.admin.base.history.hold", late)
+    listed = site._registry[model]
+    assert isinstance(listed, RecordedAdmin)
+    listed.delete_queryset(HttpRequest(), model.objects.filter(**{mark: wanted}))
+    assert list(model.objects.all()) == [other]
+
+
+def everyones_rule() -> CommandPermission:
+    pattern = f"/v1/X{CommandPermission.objects.count()}"
+    rule = CommandPermission(source_kind="everyone", destination_kind="itself", pattern=pattern)
+    rule.save()
+    return rule
+
+
 @pytest.fixture
 def job(admin_user: User, make_device: Factory) -> Job:
     return Job.objects.create(
@@ -362,6 +443,126 @@ def test_a_key_for_a_device_that_goes_at_that_moment_is_a_conflict(
     other.join(WAIT)
     assert [answer.status_code for answer in answers] == [409 if path == "keys" else 404]
     assert not PreSharedKey.objects.exists()
+
+
+def two_keys(device: Device) -> tuple[PreSharedKey, PreSharedKey]:
+    for _ in range(2):
+        PreSharedKey.objects.issue(device=device)
+    first, second = PreSharedKey.objects.filter(device=device)
+    return first, second
+
+
+def refuse_from_now_on(key: PreSharedKey) -> None:
+    key.not_after = timezone.now()
+    key.save()
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda key: key.revoke(by="kim"),
+        lambda key: PreSharedKey.objects.filter(pk=key.pk).revoke(by="kim"),
+        lambda key: key.delete(),
+        lambda key: PreSharedKey.objects.filter(pk=key.pk).delete(),
+        refuse_from_now_on,
+    ],
+    ids=["revoke", "revoke many", "delete", "delete many", "edit"],
+)
+def test_two_who_end_the_last_two_keys_end_the_session(
+    end: Callable[[PreSharedKey], object], make_device: Factory
+) -> None:
+    RtioServer.objects.create(name="RTIO", host="127.0.0.1")
+    first, second = two_keys(make_device("cfa09baa-4913-4ad7-a936-2e26f9671b05"))
+    with origin(Origin.ADMIN, user="ann"), transaction.atomic():
+        end(first)
+        beside(lambda: end(second)).join(WAIT)
+        assert not SessionEnding.objects.exists()  # each sees the key of the other
+    row = SessionEnding.objects.get()
+    assert (row.cause, row.requested_by, row.origin) == ("revoked", "ann", "admin")
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("where", ["by itself", "in bulk", "in a list"])
+@pytest.mark.parametrize("what", ["rule", "key", "certificate", "membership", "rule of a group"])
+def test_what_goes_along_is_deleted_once(
+    what: str, where: str, make_device: Factory, make_group: Factory
+) -> None:
+    group = make_group()
+    device = make_device(groups=[group])
+    PreSharedKey.objects.issue(device=device)
+    Certificate.objects.register(device=device, presented=pki.device_certificate("one").pem)
+    rule = everyones_rule()
+    of_group = what == "rule of a group"
+    source = {"source_group": group} if of_group else {"source_device": device}
+    for name, value in {"source_kind": "group" if of_group else "device", **source}.items():
+        setattr(rule, name, value)
+    rule.save()
+    row: Any = {
+        "key": device.keys.first(),
+        "certificate": device.certificates.first(),
+        "membership": Device.groups.through.objects.first(),
+    }.get(what, rule)
+    owner: Any = group if of_group else device
+
+    def delete_owner() -> None:
+        rows = type(owner).objects.filter(pk=owner.pk)
+        if where == "in a list":
+            site._registry[type(owner)].delete_queryset(HttpRequest(), rows)
+        elif where == "in bulk":
+            bulk_delete(list(rows))
+        else:
+            owner.delete()
+
+    with transaction.atomic():
+        if what == "membership":
+            group.delete()
+        else:
+            row.delete()
+        other = beside(delete_owner)
+        await_waiting("transactionid")
+    other.join(WAIT)
+    assert not type(owner).objects.filter(pk=owner.pk).exists()
+    deleted = history_of(type(row)).objects.filter(history_type="-")
+    assert deleted.count() == 1
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_who_leaves_a_group_that_is_deleted_leaves_it_once(
+    make_device: Factory, make_group: Factory
+) -> None:
+    group = make_group()
+    device = make_device(groups=[group])
+    with transaction.atomic():
+        DeviceGroup.objects.get().delete()
+        others = [
+            beside(lambda: Device.objects.filter(pk=device.pk).remove_from_group(group)),
+            beside(device.groups.clear),
+        ]
+        await_waiting("transactionid")
+        others[1].join(0.5)
+    for other in others:
+        other.join(WAIT)
+    left = history_of(Device.groups.through).objects.filter(history_type="-")
+    assert left.count() == 1
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_certificate_that_is_revoked_while_its_device_goes_stays(make_device: Factory) -> None:
+    device = make_device()
+    presented = pki.device_certificate("one").pem
+    certificate = Certificate.objects.register(device=device, presented=presented)
+    with transaction.atomic():
+        certificate.revoke(by="kim")
+        other = beside(device.delete)
+        await_waiting("transactionid")
+    other.join(WAIT)
+    assert Certificate.objects.get().revoked_by == "kim"
+    assert not Device.objects.exists()
 
 
 @only_postgresql

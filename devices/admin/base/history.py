@@ -31,9 +31,11 @@ from devices.admin.base.pages import (
     typed_reason,
     url_name,
 )
-from devices.database.turns import hold
+from devices.database.batches import batched
+from devices.database.turns import MOST, hold
 from devices.extension_points import Panel, Place
 from devices.history import ChangeType, Origin, history_of, timeline, undoing, visible_to
+from devices.history.recording import delete_together
 from devices.history.timeline import Cursor, Entry
 from devices.models import Device
 from devices.models.dependants import dependants, links, not_deletable
@@ -200,14 +202,16 @@ class RecordedAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
     form: type[forms.ModelForm] = CurrentForm
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Delete rows, as they are once others are through with them; those gone are left out."""
-        with transaction.atomic():
-            hold(self.model, list(queryset.order_by().values_list("pk", flat=True)))
-            self.delete_held(queryset.all())  # asked again, and not by keys: they may be many
+        """Delete rows, as they are once others are through with them; those gone are left out.
 
-    def delete_held(self, rows: QuerySet[Any]) -> None:
-        """Delete rows that are locked."""
-        rows.delete()
+        So are rows that do not match any more, and those that came to match meanwhile: nobody was
+        asked about them.
+        """
+        with transaction.atomic():
+            keys = hold(self.model, list(queryset.order_by().values_list("pk", flat=True)))
+            batches = batched(keys, MOST)
+            rows = [row for batch in batches for row in queryset.filter(pk__in=batch)]
+            delete_together(self.model, rows)
 
 
 def _asking_why(answer: HttpResponse, model: type[Model]) -> HttpResponse:
