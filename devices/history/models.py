@@ -16,7 +16,7 @@ from simple_history.models import HistoricalRecords
 
 from devices.database.batches import batched
 from devices.database.conflicts import Gone
-from devices.database.turns import MOST, before_locks
+from devices.database.turns import MAX_KEYS, before_locks
 from devices.history.context import (
     MAX_REASON_LENGTH,
     Origin,
@@ -293,7 +293,7 @@ def hold_dependants(model: Any, keys: Collection[Any]) -> None:
         stays = relation.on_delete in (models.PROTECT, models.DO_NOTHING)
         if not stays and keeps_history(relation.related_model):
             fields.setdefault(relation.related_model, []).append(f"{relation.field.name}__in")
-    for batch in batched(sorted(keys), MOST):
+    for batch in batched(sorted(keys), MAX_KEYS):
         for other in sorted(fields, key=lambda one: one._meta.label):
             of_these = Q(*((name, batch) for name in fields[other]), _connector=Q.OR)
             rows = other._default_manager.select_for_update(of=("self",)).filter(of_these)

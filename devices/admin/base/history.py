@@ -32,7 +32,7 @@ from devices.admin.base.pages import (
     url_name,
 )
 from devices.database.batches import batched
-from devices.database.turns import MOST, hold
+from devices.database.turns import MAX_KEYS, hold
 from devices.extension_points import Panel, Place
 from devices.history import ChangeType, Origin, history_of, timeline, undoing, visible_to
 from devices.history.recording import delete_together
@@ -209,7 +209,7 @@ class RecordedAdmin(HistoryMixin, SaveChangedFieldsMixin, admin.ModelAdmin):
         """
         with transaction.atomic():
             keys = hold(self.model, list(queryset.order_by().values_list("pk", flat=True)))
-            batches = batched(keys, MOST)
+            batches = batched(keys, MAX_KEYS)
             rows = [row for batch in batches for row in queryset.filter(pk__in=batch)]
             delete_together(self.model, rows)
 
