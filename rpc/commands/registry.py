@@ -97,7 +97,7 @@ def _checked(
         noun, fits = TYPES[member["type"]]
         if not fits(value):
             raise InvalidArguments(f"{prefix}{name} must be {noun}")
-        if member["type"] == "object" and "properties" in member:
+        if "properties" in member:
             value = _checked(f"{prefix}{name}", member, value, required="required")
         arguments[name] = value
     return arguments

@@ -12,7 +12,7 @@ from django.test import Client
 
 from devices.authentication import authenticate
 from devices.models import Device, PreSharedKey
-from rpc.authentication import source_address
+from rpc.authentication import RequestIds, source_address
 
 BACKEND = "//api.cesanta.com/cloud"
 SECRET = "cloud-backend-key-0123456789"
@@ -74,8 +74,7 @@ def test_outside_the_networks_a_backend_shows_its_secret(
     response = ask(**headers)
     assert response.status_code == status
     assert json.loads(response.content) == {"id": 0, "code": "BAD_REQUEST"}
-    if status == 401:
-        assert response["WWW-Authenticate"].startswith("Basic ")
+    assert response.headers.get("WWW-Authenticate", "").startswith("Basic ") is (status == 401)
 
 
 def test_a_wrong_credential_is_refused_even_from_a_backend_network(
@@ -177,6 +176,29 @@ def test_any_sign_of_a_proxy_takes_a_request_out_of_the_networks(
 ) -> None:
     assert ask("127.0.0.1").status_code == 200
     assert ask("127.0.0.1", **{header: "127.0.0.1"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("given", "peer", "kept"),
+    [
+        ("a-1.b_2:c", "10.0.0.5", True),
+        ("a-1.b_2:c", "10.0.0.6", False),
+        ("a-1.b_2:c", None, False),
+        ("two\nlines", "10.0.0.5", False),
+        ("a b", "10.0.0.5", False),
+        ("", "10.0.0.5", False),
+        (None, "10.0.0.5", False),
+    ],
+)
+def test_a_request_is_named_by_a_configured_proxy_alone(
+    settings: Any, given: str | None, peer: str | None, kept: bool
+) -> None:
+    settings.TRUSTED_PROXIES = (ip_network("10.0.0.5/32"),)
+    meta = {"HTTP_X_REQUEST_ID": given, "REMOTE_ADDR": peer}
+    asked = RequestIds()
+    named = asked.of({name: text for name, text in meta.items() if text is not None})
+    assert (named == given) is kept
+    assert named != asked.of({})
 
 
 def test_settings_that_trust_the_world_are_warned_of(settings: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rpc.codec import BodyCutOff, BodyTooLarge, NotJson, decode, encode, read_body
+from rpc.codec import BodyCutOff, BodyTooLarge, NotJson, Reply, decode, encode, read_body
 
 pytestmark = pytest.mark.once(on="sqlite")
 
@@ -28,8 +28,10 @@ def test_without_a_usable_length_there_is_no_body(length: str | None) -> None:
 def test_a_chunked_body_is_read_to_its_end() -> None:
     headers = {"HTTP_TRANSFER_ENCODING": "Chunked"}
     assert read_body(meta(b"hello", **headers), limit=5) == b"hello"
+    described = meta(b"hello" * 1000, **headers)
     with pytest.raises(BodyTooLarge):
-        read_body(meta(b"hello!", **headers), limit=5)
+        read_body(described, limit=5)
+    assert described["wsgi.input"].tell() == 6  # and no further
 
 
 def test_a_body_that_announces_too_much_is_not_read() -> None:
@@ -51,6 +53,12 @@ def test_a_connection_that_breaks_is_a_cut() -> None:
 
     with pytest.raises(BodyCutOff):
         read_body({"wsgi.input": Broken(), "CONTENT_LENGTH": "5"}, limit=5)
+
+
+def test_an_answer_without_content_has_no_headers_of_it() -> None:
+    more = (("Allow", "POST"),)
+    assert Reply(b"", 204, more).headers == [*more]
+    assert dict(Reply(b"{}", 200, more).headers)["Content-Length"] == "2"
 
 
 @pytest.mark.parametrize(
@@ -100,6 +108,7 @@ def test_a_number_of_any_length_is_json() -> None:
         b'["\\ud800",' + b"[" * 100_000,
         b'"\\ud800\xff"',
         b'"\\ud800\n"',
+        b'{"a":"\xff"}',
     ],
     ids=lambda body: repr(body[:20]),
 )

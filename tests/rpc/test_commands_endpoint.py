@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.db import InterfaceError, OperationalError
 from django.test import Client
 
 from acl.models import CommandPermission
+from devices.database.slots import SLOTS, NoSlotError
 from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey
 from rpc.commands.registry import COMMANDS, Command, InvalidArguments
 from tests.support.pki import authority, device_certificate
@@ -395,6 +397,53 @@ def test_a_frame_full_of_guesses_ends_in_bounded_time(
     assert [item["resp"] for item in reply["resp"]] == [False] * 300 + [True]
 
 
+def test_an_object_without_known_properties_is_taken_as_it_is(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = {"args": {"any": {"type": "object"}}}
+    monkeypatch.setitem(COMMANDS, "/v1/Any", Command("/v1/Any", definition, lambda any: any))  # noqa: A006
+    assert one(post, cmd="/v1/Any", args={"any": {"x": [1]}})["resp"] == {"x": [1]}
+
+
+@pytest.mark.parametrize("seconds", [0.0, 4.0])
+def test_where_the_time_for_guesses_is_spent_no_chosen_secret_is_checked(
+    post: Post, make_device: Callable[..., Device], monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    PreSharedKey.objects.register(device=make_device("//h/chosen"), secret="a chosen secret")
+    monkeypatch.setattr("rpc.commands.execution.GUESSING_SECONDS", seconds)
+    chosen = authentication("//h/chosen", psk="a chosen secret")
+    _, reply = post({"cmds": [chosen, authentication(SENSOR, psk=SENSOR_SECRET)]})
+    assert [item["resp"] for item in reply["resp"]] == [seconds > 0, True]
+
+
+class AllTaken(AbstractContextManager[None]):
+    """Slots of which none becomes free."""
+
+    def __enter__(self) -> None:
+        raise NoSlotError
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("frame", "status"),
+    [
+        ({"cmds": [{"cmd": "/v1/Hello"}, {"cmd": "/v1/Nothing"}]}, 200),
+        ({"cmds": []}, 200),
+        ({"cmds": [{"cmd": "/v1/Hello"}, authorize()]}, 503),
+        ({"cmds": [{"cmd": "/v1/Hello"}], "src": CLOUD, "key": SECRET}, 503),
+    ],
+)
+def test_what_asks_the_database_nothing_waits_for_no_connection(
+    client: Client, frame: Any, status: int
+) -> None:
+    answer = client.generic(
+        "POST", "/", json.dumps(frame), REMOTE_ADDR="127.0.0.1", **{SLOTS: AllTaken()}
+    )
+    assert answer.status_code == status
+
+
 def test_many_authorizations_cost_as_many_statements_as_one(
     post: Post, django_assert_num_queries: Any
 ) -> None:
@@ -469,8 +518,10 @@ def test_a_deadline_that_passes_before_a_batch_is_run_counts(
     right = authentication(SENSOR, psk=SENSOR_SECRET)
     late = right | {"deadline": time.time() + 0.1}
     with django_assert_num_queries(1):
-        _, reply = post({"cmds": [{"cmd": "/v1/Slow"}, right, late, right]})
-    assert [item["status"] for item in reply["resp"]] == [0, 0, 504, 0]
+        wrong = authentication(SENSOR, psk="wrong")
+        _, reply = post({"cmds": [{"cmd": "/v1/Slow"}, right, late, wrong, right]})
+    assert [item["status"] for item in reply["resp"]] == [0, 0, 504, 0, 0]
+    assert [item.get("resp") for item in reply["resp"][1:]] == [True, None, False, True]
 
 
 class TestCallers:
@@ -594,6 +645,17 @@ class TestVersion2:
                 },
             },
         )
+
+    def test_of_args_and_params_the_latter_win(self, post: Post) -> None:
+        args, frame = authorize("/v1/Nuke.Launch")["args"], {"method": AUTHORIZE}
+        params = authorize()["args"]
+        assert post(frame | {"params": params}) == (200, {"v": 2, "result": True})
+        assert post(frame | {"params": params, "args": args}) == (200, {"v": 2, "result": True})
+
+    @pytest.mark.parametrize("tag", ["x", {"deep": [1]}, None])
+    def test_a_tag_comes_back_as_it_came(self, post: Post, tag: Any) -> None:
+        assert post({"method": "/v1/Hello", "tag": tag}) == (200, {"v": 2, "tag": tag})
+        assert post({"cmds": [], "tag": tag}) == (200, {"v": 1, "resp": []})
 
     def test_everything_but_the_method_may_be_left_out(self, post: Post) -> None:
         assert post({"method": "/v1/Hello"}) == (200, {"v": 2})

@@ -18,7 +18,8 @@ from devices.database.in_loop import LoopAsker
 from devices.database.slots import Slots
 from devices.database.statements import MustWait, Query
 from devices.models import Device, PreSharedKey
-from rpc.commands.registry import DECISIONS, KEYS
+from rpc.commands.registry import COMMANDS, DECISIONS, KEYS
+from rpc.rtio import session_ending
 from rpc.urls import command_path, commands, verifier
 from rpc.views import MachineView
 
@@ -26,6 +27,7 @@ PATIENCE = 10.0  # seconds
 SENSOR, LAMP, CLOUD = "//api.cesanta.com/sensor", "//api.cesanta.com/lamp", "//api.cesanta.com/c"
 SECRET = "sensor secret 0123456789 abcdef"
 AUTHORIZE, AUTHENTICATE = "/v1/Auth.AuthorizeCommand", "/v1/Auth.Authenticate"
+QUESTION = {"id": 1, "method": "verify", "deviceid": "x" * 36, "devicesecret": "wrong"}
 Askers = Mapping[str, LoopAsker[Any, Any]]
 Reply = tuple[int, Any]
 Ask = Callable[[MachineView, dict[str, Any]], Reply | None]
@@ -195,6 +197,14 @@ def test_what_waits_or_is_refused_is_left_to_a_thread(
     assert ask(commands, meta(content, **headers)) is None
 
 
+def test_a_batch_that_fails_is_left_to_a_thread(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(COMMANDS[AUTHORIZE], "run_many", fail)
+    assert ask(commands, meta({"cmds": [authorize()]})) is None
+
+
 def test_a_certificate_of_the_caller_is_left_to_a_thread(ask: Ask, settings: Any) -> None:
     frame = {"cmds": [authorize()]}
     assert ask(commands, meta(frame, HTTP_CLIENTCERT="any")) is not None
@@ -223,6 +233,36 @@ def test_what_the_database_does_not_answer_is_unavailable_to_those_who_asked_it(
     assert b"secret detail" not in reply.body
 
 
+def test_a_verification_that_the_database_does_not_answer_is_an_internal_error(
+    recorded: Any,
+) -> None:
+    begun = verifier.begin(meta(QUESTION, "/deviceverifier"))
+    assert begun is not None
+
+    reply = verifier.finish(begun[0], OperationalError("gone"))
+
+    assert json.loads(reply.body) == {"id": 1, "code": "INTERNAL_SERVER_ERROR"}
+    assert [entry.reason for entry in recorded] == ["unavailable"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "questions"),
+    [
+        ({}, {KEYS: ["x" * 36]}),
+        ({"deviceid": "x" * 29}, None),
+        ({"deviceid": "x" * 41}, None),
+        ({"deviceid": "x" * 35 + "\x00"}, None),  # no database takes it
+        ({"deviceid": 36}, None),
+        ({"devicesecret": f"{session_ending.PREFIX}x"}, None),  # it may end a session
+    ],
+)
+def test_the_loop_asks_for_the_keys_of_what_can_be_a_device(
+    changes: dict[str, Any], questions: Any
+) -> None:
+    begun = verifier.begin(meta({**QUESTION, **changes}, "/deviceverifier"))
+    assert (None if begun is None else begun[1]) == questions
+
+
 def test_what_the_loop_answers_is_counted_once(ask: Ask, recorded: Any) -> None:
     frame = {"cmds": [authorize(), authenticate(), authenticate("wrong, so a thread asks again")]}
 
@@ -230,8 +270,7 @@ def test_what_the_loop_answers_is_counted_once(ask: Ask, recorded: Any) -> None:
     assert not recorded
     assert ask(commands, meta({"cmds": frame["cmds"][:2]})) is not None
     assert [entry.reason for entry in recorded] == ["allowed", "verified"]
-    question = {"id": 1, "method": "verify", "deviceid": "x" * 36, "devicesecret": "wrong"}
-    assert ask(verifier, meta(question, "/deviceverifier")) is None
+    assert ask(verifier, meta(QUESTION, "/deviceverifier")) is None
     assert len(recorded) == 2
 
 
