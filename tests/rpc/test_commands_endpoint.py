@@ -438,9 +438,8 @@ class AllTaken(AbstractContextManager[None]):
 def test_what_asks_the_database_nothing_waits_for_no_connection(
     client: Client, frame: Any, status: int
 ) -> None:
-    answer = client.generic(
-        "POST", "/", json.dumps(frame), REMOTE_ADDR="127.0.0.1", **{SLOTS: AllTaken()}
-    )
+    environ: Any = {"REMOTE_ADDR": "127.0.0.1", SLOTS: AllTaken()}
+    answer = client.generic("POST", "/", json.dumps(frame), **environ)
     assert answer.status_code == status
 
 

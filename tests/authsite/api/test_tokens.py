@@ -120,11 +120,17 @@ def test_a_token_disables_devices_of_its_group_and_so_many(
 # --- What a rule about a group keeps it from -----------------------------------------------------
 
 KEPT = [
-    *(f"devices.{verb}_{model}"
-      for verb in ("view", "add", "change", "delete")
-      for model in ("device", "presharedkey", "certificate", "devicegroup")),
+    *(
+        f"devices.{verb}_{model}"
+        for verb in ("view", "add", "change", "delete")
+        for model in ("device", "presharedkey", "certificate", "devicegroup")
+    ),
     "devices.try_credential",
     "rpc.end_session",
+]
+HISTORIES = [
+    f"devices.view_historical{model}"
+    for model in ("device", "membership", "presharedkey", "certificate", "devicegroup")
 ]  # fmt: skip
 NEW = {"identifier": "new"}
 # What is asked about a row outside; what is answered where the row is not seen, and where it is
@@ -197,7 +203,7 @@ def kept_to_lab(permissions: list[str]) -> APIClient:
     _token, text = ApiToken.objects.issue(
         owner=User.objects.create_superuser("root"),
         name="ci",
-        scopes=KEPT,
+        scopes=[*KEPT, *HISTORIES],
         rules=[Rule.parse(f"{permission} in lab") for permission in permissions],
     )
     return client_of(text)
@@ -262,6 +268,33 @@ def test_a_token_that_is_kept_to_a_group_sees_nothing_beyond_it(
     assert statuses == [200, 404]
     stream: Any = client.get(f"/api/v1/{path}/export")
     assert json.loads(stream.getvalue().splitlines()[-1])["rows"] == len(shown)
+
+
+@pytest.mark.parametrize("path", ["provision", "bulk-create"])
+@pytest.mark.parametrize("kind", ["presharedkey", "certificate"])
+def test_a_new_device_gets_no_credential_that_may_be_added_elsewhere_only(
+    sides: dict[str, Any], path: str, kind: str
+) -> None:
+    client = kept_to_lab([f"devices.add_{kind}"])
+    more = {"key": {}} if kind == "presharedkey" else {"certificate": sides["pem"]}
+    for group, status in (("group", 403), ("lab", 201)):
+        device = {**NEW, "groups": [sides[group]], **more}
+        body = device if path == "provision" else {"devices": [device]}
+        assert client.post(f"{DEVICES}/{path}", body, format="json").status_code == status
+
+
+def test_a_token_that_is_kept_to_a_group_sees_no_change_beyond_it(sides: dict[str, Any]) -> None:
+    client = kept_to_lab(KEPT)
+    shown = client.get("/api/v1/changes").json()["results"]
+    assert {(row["model"], row["row"]) for row in shown} == {
+        ("devices.certificate", sides["certificate inside"]),
+        ("devices.device", sides["inside"]),
+        ("devices.device_groups", None),
+        ("devices.devicegroup", sides["lab"]),
+        ("devices.devicegroup", sides["inner"]),
+        ("devices.presharedkey", sides["key inside"]),
+    }
+    assert sides["name"] not in str(shown)
 
 
 @pytest.mark.parametrize("text", ["", "x", "authsite_0000000000_" + "0" * 38])
