@@ -99,6 +99,10 @@ HELP = {
 }
 
 
+# Around what programs write into a document: HTML is escaped, so readers would see them.
+COMMENTS = re.compile(r"^<!--.*-->\n", re.MULTILINE)
+
+
 class Chapter(NamedTuple):
     """A document as a page: its title, its sections (anchor and title), and its HTML."""
 
@@ -127,7 +131,7 @@ def chapter(name: str) -> Chapter | None:
     from markdown_it import MarkdownIt  # for readers: commands start without it
 
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = markdown.parse(path.read_text("utf-8"))
+    tokens = markdown.parse(COMMENTS.sub("", path.read_text("utf-8")))
     title, sections = name, []
     for opening, inline in pairwise(tokens):
         if inline.type == "inline":
