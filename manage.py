@@ -3,11 +3,25 @@
 
 import gc
 import os
+import signal
 import sys
 
 
 def main() -> None:
-    """Run one management command with the project's settings."""
+    """Run one management command with the project's settings.
+
+    Where the pipe is closed that it prints to, as by `head`, it ends as other programs do then.
+    """
+    try:
+        _run()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # else Python tries once more
+            os.dup2(nowhere, stream.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _run() -> None:
     gc.set_threshold(50_000, 20, 20)  # of what is loaded little is garbage: it is looked for seldom
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "authsite.settings")
     from django.core.exceptions import ImproperlyConfigured
@@ -17,6 +31,19 @@ def main() -> None:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(_said(f"configuration error: {error}"))
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Print what is left; raises BrokenPipeError. What else fails, Python says as it ends."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
 
 
 def _said(complaint: str) -> int:

@@ -151,10 +151,9 @@ def ends_in_order() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-class RegistryCommand(BaseCommand):
-    """A command that answers people in text and machines in JSON."""
+class RecordedCommand(BaseCommand):
+    """A command whose changes are recorded as its own, and that ends as all do."""
 
-    requires_system_checks = []
     takes_reason = False  # whether the history keeps what it does, and says why
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -176,9 +175,6 @@ class RegistryCommand(BaseCommand):
             epilog=EXIT_CODES,
             formatter_class=RawDescriptionHelpFormatter,
             **kwargs,
-        )
-        parser.add_argument(
-            "--json", action="store_true", help="print one JSON object, for scripts"
         )
         if self.takes_reason:
             parser.add_argument("--reason", default="", help="why, for the record")
@@ -205,8 +201,23 @@ class RegistryCommand(BaseCommand):
             raise CommandError(f"the registry cannot be asked: {error}", returncode=2) from error
         except UnicodeEncodeError as error:  # Python's sign for a byte of an argument is no text
             raise CommandError(f"{error.object!a} is not UTF-8", returncode=2) from error
+        except BrokenPipeError:  # manage.py ends it
+            raise
         except OSError as error:
             raise CommandError(str(error), returncode=2) from error
+
+
+class RegistryCommand(RecordedCommand):
+    """A command that answers people in text and machines in JSON."""
+
+    requires_system_checks = []
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser.add_argument(
+            "--json", action="store_true", help="print one JSON object, for scripts"
+        )
+        return parser
 
     def answer(
         self, options: dict[str, Any], text: str, document: dict[str, Any], *, yes: bool = True
@@ -221,13 +232,16 @@ class RegistryCommand(BaseCommand):
     def printing(self) -> Iterator[None]:
         """Print within the block, to the last byte; ends with 2 where nobody can read it.
 
-        What is printed once, a secret, is printed before it is committed.
+        What is printed once, a secret, is printed before it is committed. Raises BrokenPipeError
+        where whoever reads has read enough.
         """
         if sys.stdout is None:
             raise CommandError("standard output is closed", returncode=2)
         try:
             yield
             self.stdout.flush()
+        except BrokenPipeError:
+            raise
         except OSError as error:
             with suppress(OSError):  # or Python tries once more, and complains, when it ends
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

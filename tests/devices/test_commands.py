@@ -601,10 +601,14 @@ def test_a_refusal_names_its_field(make_device: Factory) -> None:
 
 
 class Full(io.StringIO):
-    """A screen that takes nothing, as a pipe whose reader is gone and a full disk."""
+    """A screen that takes nothing, as a full disk and a pipe whose reader is gone."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
     def write(self, text: str) -> int:
-        raise BrokenPipeError(32, "Broken pipe")
+        raise OSError(self.number, os.strerror(self.number))
 
 
 @pytest.mark.parametrize(
@@ -629,11 +633,13 @@ def test_what_cannot_be_printed_is_not_done(
 ) -> None:
     make_device("sensor")
     django_user_model.objects.create_superuser("root")
+    with pytest.raises(BrokenPipeError):  # who closes a pipe has read enough: tests/test_manage.py
+        call_command(*words, stdout=Full(errno.EPIPE), stderr=io.StringIO())
     for closed in (False, True):
         if closed:
             monkeypatch.setattr("sys.stdout", None)
         with pytest.raises(CommandError, match="standard output") as refused:
-            call_command(*words, stdout=Full(), stderr=io.StringIO())
+            call_command(*words, stdout=Full(errno.ENOSPC), stderr=io.StringIO())
         assert refused.value.returncode == 2
     assert not PreSharedKey.objects.exists()
     assert not ApiToken.objects.exists()

@@ -1,0 +1,58 @@
+"""What `manage.py` does around commands."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.environment import NOT_SET
+from tests.support.servers import PEPPERS
+
+pytestmark = pytest.mark.once(on="sqlite")
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("streams", [("stdout",), ("stdout", "stderr")], ids="+".join)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("migrate", "--plan"),  # Django's, whose few lines are written at the end
+        ("help",),
+        ("make_jwt_key",),
+        ("export_rtio",),  # without the tables
+    ],
+    ids=" ".join,
+)
+def test_whoever_has_read_enough_is_told_no_more(
+    words: tuple[str, ...], streams: tuple[str, ...], tmp_path: Path
+) -> None:
+    environment = {
+        **os.environ,
+        **NOT_SET,
+        "DJANGO_SETTINGS_MODULE": "authsite.settings",
+        "SECRET_KEY": "for tests only",
+        "PEPPERS": PEPPERS,
+        "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
+    }
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=PROJECT,
+            env=environment,
+            stdout=writing,
+            stderr=writing if "stderr" in streams else subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    told_elsewhere = streams == ("stdout",) and words[0] == "export_rtio"
+    assert done.returncode == (2 if told_elsewhere else 128 + signal.SIGPIPE), done.stderr
+    assert b"Traceback" not in (done.stderr or b"")
+    assert bool(done.stderr) == told_elsewhere
