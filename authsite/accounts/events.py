@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.models import Group, User
+from django.contrib.auth.password_validation import MinimumLengthValidator
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 from django.dispatch import receiver
@@ -82,6 +83,16 @@ def record_account(*, instance: User, created: bool, raw: bool = False, **_signa
 @receiver(post_delete, sender="authsite.Account")
 def record_deleted_account(*, instance: User, **_signal: Any) -> None:
     record_about(Kind.ACCOUNT_DELETED, instance)
+
+
+class RecordedMinimumLength(MinimumLengthValidator):
+    """Django's rule; it leaves an event, too, of each password that somebody set.
+
+    Django tells rules of passwords alone whenever one was set, and not where a hash is renewed.
+    """
+
+    def password_changed(self, _password: str, user: User) -> None:
+        record_about(Kind.ACCOUNT_PASSWORD_CHANGED, user)
 
 
 # --- Roles ----------------------------------------------------------------------------------

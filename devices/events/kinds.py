@@ -72,6 +72,7 @@ class Kind(models.TextChoices):
     ACCOUNT_ENABLED = "account.enabled", _("Account enabled")
     ACCOUNT_DISABLED = "account.disabled", _("Account disabled")
     ACCOUNT_DELETED = "account.deleted", _("Account deleted")
+    ACCOUNT_PASSWORD_CHANGED = "account.password_changed", _("Password of an account set")
     ACCOUNT_EMERGENCY_LOGIN = "account.emergency_login", _("Login with an emergency account")
     ACCOUNT_SECOND_FACTOR_REMOVED = (
         "account.second_factor_removed",

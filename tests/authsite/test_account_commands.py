@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.utils import timezone
 
 from authsite.accounts.tokens.models import ApiToken
 from devices import history
+from devices.events.models import Event
 from tests.devices.test_commands import answer, run
 
 pytestmark = pytest.mark.django_db
@@ -170,3 +172,29 @@ def test_a_refusal_repeats_no_token(kim: User) -> None:
     _printed, complaint = run("end_token", wrong, code=1)
     assert "authsite_0000000000_…" in complaint
     assert "aaaa" not in complaint + json.dumps(complaint)
+
+
+def test_commands_of_django_are_recorded_as_all_are(
+    kim: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getpass", lambda *_prompt, **_more: "Jq7-plaster")
+    monkeypatch.setattr("getpass.getuser", lambda: "alan")
+    Event.objects.all().delete()
+    run("changepassword", kim.get_username(), "--reason", "it was lost")
+    run("createsuperuser", "--noinput", "--username", "root", "--email", "root@example.com")
+    said = Event.objects.order_by("pk").values_list("kind", "data__by", "data__reason")
+    assert [*said] == [
+        ("account.password_changed", "alan", "changepassword: it was lost"),
+        ("account.created", "alan", "createsuperuser"),
+    ]
+    assert {*Event.objects.values_list("data__origin", flat=True)} == {"command"}
+    assert "Jq7" not in str([*Event.objects.values_list("data", flat=True)])
+
+
+def test_commands_of_django_end_as_all_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_given: Any, **_more: Any) -> Any:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(User.objects, "get_by_natural_key", unreachable)
+    words = ("--noinput", "--username", "root", "--email", "root@example.com")
+    assert "cannot be asked" in run("createsuperuser", *words, code=2)[1]

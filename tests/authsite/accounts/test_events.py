@@ -5,9 +5,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Group, Permission, User
 from django.db import transaction
-from django.test import Client
+from django.test import Client, override_settings
 from django.utils import timezone
 
 from authsite.accounts.tokens.models import ApiToken
@@ -17,6 +18,7 @@ from devices.events.models import Event
 pytestmark = pytest.mark.django_db
 
 PASSWORD = "a long pass phrase of nobody"
+PBKDF2 = "django.contrib.auth.hashers.PBKDF2PasswordHasher"
 Deed = Callable[[User, Group], None]
 
 
@@ -64,10 +66,17 @@ def make_superuser(user: User, _role: Group) -> None:
 @deed()
 def nothing(user: User, _role: Group) -> None:
     saved(user)
-    user.set_password("x")
-    user.save()
+    with override_settings(PASSWORD_HASHERS=[PBKDF2, *settings.PASSWORD_HASHERS]):
+        assert user.check_password(PASSWORD)  # its hash is renewed
+    assert fresh(user).password.startswith("pbkdf2")
     User.objects.get(pk=user.pk).save(update_fields=["last_login"])
     user.groups.remove(Group.objects.get(name="Viewer"))
+
+
+@deed(("account.password_changed", {}))
+def set_a_password(user: User, _role: Group) -> None:
+    user.set_password("x")
+    user.save()
 
 
 @deed(("account.deleted", {}))
