@@ -29,6 +29,7 @@ T_co = TypeVar("T_co", covariant=True)
 MAX_PORT = 65_535
 MAX_SHOWN = 100  # characters of a wrong value
 PEPPER_MIN_BYTES = 32
+IPV4_MAPPED = IPv6Network("::ffff:0:0/96")
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 ACCOUNT = re.compile(r"//[^/\s]*@")  # in a URL: a password may stand there
 KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
@@ -215,13 +216,25 @@ def origins(origin: str) -> str:
     return origin.lower()
 
 
-@listed("networks such as 10.0.0.0/8")
-def networks(word: str) -> IPv4Network | IPv6Network:
-    network = ip_network(word, strict=False)
+def network(text: str) -> IPv4Network | IPv6Network:
+    """Return a network (CIDR) that callers can be in; raises ValueError, or FaultError to say why.
+
+    An IPv4 address is compared as such, however it came, and without the link it came by.
+    """
+    found = ip_network(text, strict=False)
+    if isinstance(found, IPv6Network):
+        if found.network_address.scope_id is not None:
+            raise FaultError("a network has no link: write it without % and what follows")
+        if found.subnet_of(IPV4_MAPPED):
+            mapped, length = found.network_address.ipv4_mapped, found.prefixlen - 96
+            raise FaultError(f"it is one of IPv4; write {mapped}/{length}")
     try:
-        return ip_network(word)
+        return ip_network(text)
     except ValueError:
-        raise FaultError(f"it has host bits set; write {network}") from None
+        raise FaultError(f"it has host bits set; write {found}") from None
+
+
+networks = listed("networks such as 10.0.0.0/8")(network)
 
 
 # --- Hosts and addresses --------------------------------------------------------------------

@@ -92,6 +92,23 @@ def test_networks_are_read_and_mistakes_named(make_env: MakeEnv) -> None:
         env.read("X_BAD", readers.networks)
 
 
+@pytest.mark.parametrize(
+    ("value", "mended"),
+    [
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:192.0.2.1", "192.0.2.1/32"),
+        ("10.0.0.0/8,::ffff:0:0/96", "0.0.0.0/0"),
+        ("fe80::1%eth0", "without %"),
+    ],
+)
+def test_a_network_that_no_caller_is_in_stops_the_start(
+    make_env: MakeEnv, value: str, mended: str
+) -> None:
+    """Callers' addresses are compared as IPv4 where they are, and without their link."""
+    with pytest.raises(ImproperlyConfigured, match=mended):
+        make_env(X_NETS=value).read("X_NETS", readers.networks)
+
+
 def test_peppers_keep_their_order_and_their_bytes(make_env: MakeEnv) -> None:
     env = make_env(X_PEPPERS=f"new:{PEPPER},old:{PEPPER}")
     peppers = env.read("X_PEPPERS", readers.peppers)

@@ -32,6 +32,7 @@ from authsite.accounts.tokens.service_account import (
     is_staff_member,
     names_of,
 )
+from authsite.readers import network
 from devices.credentials import hashing
 from devices.extension_points import Ending
 from devices.history import Records
@@ -261,7 +262,7 @@ class ApiToken(Revocable):
             )
         for text in self.networks:
             try:
-                ip_network(text if isinstance(text, str) else "")
+                network(text if isinstance(text, str) else "")
             except ValueError:
                 raise ValidationError(
                     gettext("“%(text)s” is no network such as 10.2.0.0/16 or 2001:db8::/64."),

@@ -344,6 +344,7 @@ def test_a_role_taken_away_holds_at_the_next_request(kim: User) -> None:
         ({"scopes": ["acl.add_commandset"]}, "does not have these"),
         ({"networks": ["somewhere"]}, "no network such as"),
         ({"networks": ["10.0.0.1/8"]}, "no network such as"),
+        ({"networks": ["::ffff:10.0.0.0/104"]}, "no network such as"),
         ({"networks": ["10.0.0.0/8"] * 51}, "at most 50"),
         ({"name": ""}, "blank"),
         ({"name": "x" * 101}, "100"),
