@@ -32,7 +32,7 @@ from devices.credentials.hashing import weakness
 from devices.database.conflicts import Gone, is_conflict
 from devices.extension_points import WATCHES
 from devices.management.files import FileRefused, new_file
-from devices.models import CertificateAuthority, Device, DeviceGroup
+from devices.models import CertificateAuthority, Device, DeviceGroup, PreSharedKey
 from devices.values.moments import parse_moment, written
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
@@ -41,6 +41,7 @@ DELETED_MEANWHILE = "others deleted at this moment what this is about; nothing w
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 MAX_SECONDS = 10**8  # some years: longer than anybody waits, and as long as a timer can
+NONE = "none"  # a text that is no moment: an empty one is what a script's unset variable leaves
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -69,6 +70,14 @@ def moment(text: str) -> datetime:
     if parsed is None:
         raise ArgumentTypeError(f"“{text}” is no time such as 2027-01-31 or 2027-01-31T12:00Z")
     return parsed
+
+
+def moment_or_none(text: str) -> datetime | None:
+    """Return the moment that a text means; None for the word that takes a bound away."""
+    try:
+        return None if text == NONE else moment(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{error}, or {NONE}") from None
 
 
 def named(text: str) -> str:
@@ -432,3 +441,26 @@ class DeviceCommand(RegistryCommand):
 
     def handle_device(self, device: Device, **options: Any) -> None:
         raise NotImplementedError
+
+
+class KeyCommand(DeviceCommand):
+    """A command that changes a key of a device; where one is live, it need not be named."""
+
+    takes_reason = True
+
+    @staticmethod
+    def only(device: Device, keys: Sequence[PreSharedKey], *, others: str = "") -> PreSharedKey:
+        """Return the one key of these; ends with 1 where there is none, with 2 where are several.
+
+        `others` says what else than a choice the command takes.
+        """
+        if not keys:
+            raise CommandError(f"{device.identifier} has no such live key", returncode=1)
+        if len(keys) > 1:
+            numbers = ", ".join(f"{key.pk} ({key})" for key in keys)
+            raise CommandError(
+                f"{device.identifier} has several live keys; choose one with --key{others}: "
+                f"{numbers}",
+                returncode=2,
+            )
+        return keys[0]

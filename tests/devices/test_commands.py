@@ -221,6 +221,37 @@ def test_revoke_key_asks_which_and_says_what_it_did(make_device: Factory) -> Non
     run("revoke_key", "x", "--all", code=1)
 
 
+def test_change_key_sets_what_it_is_called_and_when_it_admits(make_device: Factory) -> None:
+    device = make_device("x")
+    key, secret = PreSharedKey.objects.issue(device=device, label="first")
+    document = answer("change_key", "x", "--label", "second", "--not-after", "2100-01-01")
+    assert (document["key"], list(document["changed"])) == (key.pk, ["label", "not_after"])
+    key.refresh_from_db()
+    assert (key.label, key.not_after) == ("second", datetime(2100, 1, 1, tzinfo=UTC))
+    run("change_key", "x", "--not-after", "2000-01-01")
+    assert not verified("x", secret)
+    run("change_key", "x", "--not-after", "none", code=1)  # it is not live any more
+    printed, _ = run("change_key", "x", "--key", str(key.pk), "--not-after", "none")
+    assert printed == f"Changed not_after of key {key.pk} of x.\n"
+    assert verified("x", secret)
+    change = PreSharedKey.history.latest("history_id")
+    assert (change.origin, change.history_change_reason) == ("command", "change_key")
+
+
+def test_change_key_refuses_what_makes_no_sense(make_device: Factory) -> None:
+    device = make_device("x")
+    first, _secret = PreSharedKey.objects.issue(device=device)
+    PreSharedKey.objects.issue(device=device)
+    run("change_key", "x", "--key", str(first.pk), code=2)
+    run("change_key", "x", "--label", "which", code=2)
+    window = ("--not-before", "2100-01-02", "--not-after", "2100-01-01")
+    _, complaint = run("change_key", "x", "--key", str(first.pk), *window, code=1)
+    assert "must lie after" in complaint
+    run("revoke_key", "x", "--key", str(first.pk))
+    run("change_key", "x", "--key", str(first.pk), "--not-after", "none", code=1)
+    run("change_key", "y", "--label", "nobody's", code=1)
+
+
 def test_expiring_lists_what_ends_soon_and_still_counts(make_device: Factory) -> None:
     device = make_device("x")
     now = datetime.now(UTC)

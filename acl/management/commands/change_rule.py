@@ -1,5 +1,3 @@
-from argparse import ArgumentTypeError
-from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -7,17 +5,7 @@ from django.core.management.base import CommandError, CommandParser
 from acl.analysis.lint import lint_saved
 from acl.models import CommandPermission
 from devices.database.turns import hold
-from devices.management.base import ChangeCommand, moment, number
-
-NONE = "none"  # a text that is no moment: an empty one is what a script's unset variable leaves
-
-
-def moment_or_none(text: str) -> datetime | None:
-    """Return the moment that a text means; None for the word that takes a bound away."""
-    try:
-        return None if text == NONE else moment(text)
-    except ArgumentTypeError as error:
-        raise ArgumentTypeError(f"{error}, or {NONE}") from None
+from devices.management.base import NONE, ChangeCommand, moment_or_none, number
 
 
 class Command(ChangeCommand):

@@ -1,19 +1,18 @@
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from devices.management.base import DeviceCommand, number, signature
+from devices.management.base import KeyCommand, number, signature
 from devices.models import Device, PreSharedKey
 
 
-class Command(DeviceCommand):
+class Command(KeyCommand):
     help = (
         "Revoke a key of a device: it admits nobody from its next use on.\n\n"
         "A device with one live key needs no --key. When the last usable key is revoked, the live\n"
         "session of the device is ended at the RTIO servers that are on record: docs/rtio.md."
     )
-    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -24,15 +23,8 @@ class Command(DeviceCommand):
     def handle_device(self, device: Device, **options: Any) -> None:
         live = PreSharedKey.objects.filter(device=device).live_at(timezone.now())
         keys = list(live.filter(pk=options["key"]) if options["key"] is not None else live)
-        if not keys:
-            raise CommandError(f"{device.identifier} has no such live key", returncode=1)
-        if len(keys) > 1 and not options["all"]:
-            numbers = ", ".join(f"{key.pk} ({key})" for key in keys)
-            raise CommandError(
-                f"{device.identifier} has several live keys; choose one with --key, or --all: "
-                f"{numbers}",
-                returncode=2,
-            )
+        if not (keys and options["all"]):
+            keys = [self.only(device, keys, others=", or --all")]
         by = signature()
         revoked = [key.pk for key in keys if key.revoke(by=by, reason=options["reason"])]
         self.answer(

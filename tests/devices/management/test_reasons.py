@@ -25,6 +25,7 @@ CHANGES = [
     "add_device sensor-1",
     "change_device sensor-1 --name Lamp",
     "add_key sensor-1",
+    "change_key sensor-1 --label spare",
     "rotate_key sensor-1",
     "revoke_key sensor-1 --all",
     "add_certificate sensor-1 leaf.pem",
