@@ -1,20 +1,14 @@
 """What checking a certificate costs, in CPU: `python -m benchmarks.certificates`.
 
-Runs on a throw-away database beside the one that DATABASE_URL names. The last rows are what a
-stranger can make one check cost.
+The last rows are what a stranger can make one check cost.
 """
 
 import argparse
-import os
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
-import django
-
-from tests.support.servers import empty_registry
+from benchmarks.registries import DATABASES, empty, set_up
 
 ROUNDS = 200
 
@@ -86,11 +80,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each check in a series")
     parser.add_argument("--rsa", type=int, default=8192, help="bits of the largest key")
+    parser.add_argument("--kind", choices=DATABASES, default="SQLite", help="of database")
     options = parser.parse_args()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
-    with tempfile.TemporaryDirectory() as name, empty_registry(Path(name)) as url:
-        os.environ["DATABASE_URL"] = url
-        django.setup()
+    with empty(options.kind) as asked:
+        set_up(asked.url)
         measure(options.rounds, options.rsa)
 
 

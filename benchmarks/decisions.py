@@ -12,17 +12,13 @@ import json
 import os
 import random
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.registries import DATABASES, database, environment
+from benchmarks.registries import DATABASES, empty, run
 
 DEVICES = int(os.environ.get("DECISIONS_DEVICES", "100000"))
 GROUPS = 1_000
@@ -164,18 +160,15 @@ def add_ends() -> dict[str, list[int]]:
 
 
 def measure_ours(sizes: Sequence[int]) -> Iterator[Figures]:
-    """Load and measure in the database that DATABASE_URL names."""
-    os.environ["DJANGO_SETTINGS_MODULE"] = "authsite.settings"
+    """Load and measure in the empty registry that DATABASE_URL names."""
     import django
 
     django.setup()
-    from django.core.management import call_command
     from django.db import connection, transaction
 
     from acl.engine.decisions import decide, decide_many
     from acl.models import CommandPermission
 
-    call_command("migrate", verbosity=0)
     keys = add_ends()
 
     def row(rule: Rule) -> CommandPermission:
@@ -355,10 +348,10 @@ def main() -> None:
         "| allowed |"
     )
     print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
-    command = ["-m", "benchmarks.decisions", "--measure", "--sizes", options.sizes]
+    command = ("-m", "benchmarks.decisions", "--measure", "--sizes", options.sizes)
     for kind in [options.only] if options.only else reversed(DATABASES):
-        with tempfile.TemporaryDirectory() as folder, database(kind, Path(folder)) as (url, _):
-            subprocess.run([sys.executable, *command], env=environment(url), check=True)
+        with empty(kind) as registry:
+            run(registry.url, *command)
     peers = (("pycasbin", casbin_with), ("cedarpy", cedar_with)) if options.peers else ()
     for engine, load_engine in peers:
         for figures in measure_peer(engine, load_engine, sizes, options.peers):

@@ -6,11 +6,9 @@ are written, read by a client and sent to nobody. Load and writers share the mac
 """
 
 import argparse
-import os
 import pickle
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +16,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import django
 import httpx
 
 from benchmarks.compare import load
-from benchmarks.registries import database
+from benchmarks.contenders import Running, ours
+from benchmarks.registries import empty, set_up
 from benchmarks.report import table
 from benchmarks.seed import verification
 from tests.support.receiver import receiver
-from tests.support.servers import Server
 
 DEVICES = 500
 EVENTS = 1000  # a second
@@ -78,9 +75,9 @@ def write_until(end: float) -> int:
 class Client:
     """A program that reads the stream of events."""
 
-    def __init__(self, server: Server, token: str) -> None:
-        self._address = f"{server.url}/api/v1/events"
-        self._headers = {"Authorization": f"Bearer {token}"}
+    def __init__(self, server: Running, token: str) -> None:
+        self._address = f"http://127.0.0.1:{server.port}/api/v1/events"
+        self._headers = {"Authorization": f"Bearer {token}", "Host": "registry"}
         self.cursor = "latest"
 
     def read(self, wait: int) -> float:
@@ -97,7 +94,7 @@ class Client:
             self.read(1)
 
 
-def delays(server: Server, client: Client, rounds: int) -> dict[str, list[float]]:
+def delays(client: Client, rounds: int) -> dict[str, list[float]]:
     """Return the seconds from commits to a client that waits, and to a webhook."""
     from devices.models import Device
 
@@ -105,7 +102,7 @@ def delays(server: Server, client: Client, rounds: int) -> dict[str, list[float]
     deliver = [sys.executable, "manage.py", "deliver"]
     with receiver() as host, ThreadPoolExecutor() as threads:
         add_webhook(host.url("/ok"))
-        with subprocess.Popen(deliver, cwd=server.base, env=server.environment) as delivering:
+        with subprocess.Popen(deliver) as delivering:
             time.sleep(3)  # it starts
             for number in range(rounds):
                 client.read(0)
@@ -122,7 +119,7 @@ def delays(server: Server, client: Client, rounds: int) -> dict[str, list[float]
 
 
 def rates(
-    server: Server, client: Client, verifier: Path, options: argparse.Namespace
+    server: Running, client: Client, verifier: Path, options: argparse.Namespace
 ) -> Sequence[list[float]]:
     """Return how many devices are verified a second without events and beside them, and those."""
     quiet, busy, written = [], [], []
@@ -145,20 +142,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
-    webhooks = {"WEBHOOK_HTTP": "on", "WEBHOOK_NETWORKS": "127.0.0.0/8"}
-    with tempfile.TemporaryDirectory() as name, database("PostgreSQL", Path(name)) as (url, _):
-        server = Server(Path(name), url, API_RATE="0", WORKERS="2", **webhooks)
-        server.manage("migrate", "--verbosity", "0")
-        os.environ |= server.environment
-        django.setup()
+    variables = {"API_RATE": "0", "WORKERS": "2"}
+    variables |= {"WEBHOOK_HTTP": "on", "WEBHOOK_NETWORKS": "127.0.0.0/8"}
+    with empty("PostgreSQL") as registry:
+        set_up(registry.url, **variables)
         secret, token = fill()
-        verifier = Path(name, "verifier")
+        verifier = registry.folder / "verifier"
         verifier.write_bytes(pickle.dumps([verification(KNOWN, secret)]))
-        with server:
+        with ours("PostgreSQL").serving(registry.url) as server:
             client = Client(server, token)
             rows = [
                 [to, f"{median(took) * 1000:.0f}", f"{max(took) * 1000:.0f}"]
-                for to, took in delays(server, client, options.rounds).items()
+                for to, took in delays(client, options.rounds).items()
             ]
             print(table(["from commit to", "median, ms", "slowest, ms"], rows), "\n")
             quiet, busy, written = rates(server, client, verifier, options)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import django
 import psycopg
 
 from benchmarks import machine
@@ -75,11 +76,23 @@ def server_of(url: str) -> int:
 
 
 @contextmanager
-def registry(kind: str, devices: int, *seeding: str) -> Iterator[Registry]:
-    """Yield a registry in a database of that kind; `seeding` are options of `benchmarks.seed`."""
+def empty(kind: str) -> Iterator[Registry]:
+    """Yield a registry without devices in a database of that kind."""
     with tempfile.TemporaryDirectory() as name, database(kind, Path(name)) as (url, process):
-        folder = Path(name)
         if not given_registry(url):
             run(url, "manage.py", "migrate", "--verbosity", "0")
-        run(url, "-m", "benchmarks.seed", str(devices), str(folder), *seeding)
-        yield Registry(url, folder, process)
+        yield Registry(url, Path(name), process)
+
+
+@contextmanager
+def registry(kind: str, devices: int, *seeding: str) -> Iterator[Registry]:
+    """Yield a registry in a database of that kind; `seeding` are options of `benchmarks.seed`."""
+    with empty(kind) as made:
+        run(made.url, "-m", "benchmarks.seed", str(devices), str(made.folder), *seeding)
+        yield made
+
+
+def set_up(url: str, **more: str) -> None:
+    """Have this process work on that database by Django, and with these variables besides."""
+    os.environ |= environment(url) | more
+    django.setup()

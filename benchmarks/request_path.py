@@ -14,13 +14,11 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.registries import database, environment
-from tests.support.servers import given_registry
+from benchmarks.registries import empty, set_up
 
 ROOT = Path(__file__).resolve().parent.parent
 Prepare = Callable[[], Callable[[], object]]  # returns a request that is ready to be sent
@@ -126,19 +124,13 @@ def main() -> None:
     parser.add_argument("request", nargs="?", choices=REQUESTS, default="verify")
     parser.add_argument("--steps", action="store_true", help="print each change of file")
     options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="way-down-") as folder,
-        database("SQLite", Path(folder)) as (url, _process),
-    ):
-        trace_request(url, REQUESTS[options.request], steps=options.steps)
+    with empty("SQLite") as registry:
+        set_up(registry.url, ALLOWED_HOSTS="testserver", EVIDENCE_INTERVAL="10")
+        trace_request(REQUESTS[options.request], steps=options.steps)
 
 
-def trace_request(url: str, prepare: Callable[[], Prepare], *, steps: bool) -> None:
-    """Print what one request passes on that database."""
-    os.environ |= environment(url) | {"ALLOWED_HOSTS": "testserver", "EVIDENCE_INTERVAL": "10"}
-    import django
-
-    django.setup()
+def trace_request(prepare: Callable[[], Prepare], *, steps: bool) -> None:
+    """Print what one request passes."""
     from django.core.management import call_command
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
@@ -146,8 +138,6 @@ def trace_request(url: str, prepare: Callable[[], Prepare], *, steps: bool) -> N
     from devices.database import last_used
     from rpc.journal import journal
 
-    if not given_registry(url):
-        call_command("migrate", verbosity=0)
     call_command("seed_demo", stdout=io.StringIO())
     ready = prepare()
     for _ in range(WARM):  # each connection of the pool, the writers' threads, what is loaded late

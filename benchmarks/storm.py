@@ -5,25 +5,22 @@ connection, as RTIO does; beside them devices with *generated* ones are verified
 with wrong secrets for a while, then with right ones until all are in. Then 200 devices with right
 chosen secrets ask at one moment, a caller over 160 connections with its right chosen secret, and
 guesses of both kinds over 40 connections each. Each of the five meets a server that was just
-started and remembers nobody. DATABASE_URL chooses the kind of database.
+started and remembers nobody.
 """
 
 import argparse
 import asyncio
 import base64
-import os
-import pickle
 import random
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 from benchmarks import machine
+from benchmarks.contenders import ours
+from benchmarks.registries import DATABASES, Registry, registry, run
 from benchmarks.rtio import EVERY, Fleet, exchange, request, until_done
-from tests.support.servers import Server, empty_registry
 
 STORMERS = 500
 VERIFIED = 1000  # devices with generated secrets
@@ -33,11 +30,6 @@ COLD = 200  # devices that ask at one moment
 CONNECTIONS = 160  # of one caller
 GUESSING = 40  # connections with guesses of each kind
 CALLER, CALLERS_SECRET = "//storm/caller", "a secret that was chosen"
-
-
-def seeded(folder: Path) -> Iterator[list[tuple[str, str]]]:
-    """Yield the devices with generated secrets, then those with chosen ones, and the secrets."""
-    return (pickle.loads((folder / name).read_bytes()) for name in ("known", "chosen"))
 
 
 async def verify_steadily(port: int, known: Sequence[tuple[str, str]], group: Fleet) -> None:
@@ -151,9 +143,9 @@ async def both_kinds(
     )
 
 
-def storms(folder: Path, url: str, seconds: float) -> Iterator[str]:
+def storms(asked: Registry, kind: str, seconds: float) -> Iterator[str]:
     """Yield what each storm came to; each meets a server that was just started."""
-    known, chosen = seeded(folder)
+    known, chosen = asked.read("known"), asked.read("chosen")
     wrong = [(identifier, "wrong") for identifier, _ in chosen]
     of_devices = partial(keep_asking, known=known)
     all_storms: list[Callable[[int], Coroutine[None, None, str]]] = [
@@ -164,8 +156,7 @@ def storms(folder: Path, url: str, seconds: float) -> Iterator[str]:
         partial(both_kinds, known=known, connections=GUESSING, seconds=seconds),
     ]
     for storm in all_storms:
-        with Server(folder, url, LOG_LEVEL="ERROR") as server:
-            time.sleep(1)  # the other worker
+        with ours(kind).serving(asked.url) as server:
             yield asyncio.run(storm(server.port))
 
 
@@ -175,20 +166,16 @@ def main() -> None:
         "--seconds", type=float, default=20, help="of wrong secrets, and of guesses"
     )
     parser.add_argument("--stormers", type=int, default=STORMERS)
+    parser.add_argument("--kind", choices=DATABASES, default="SQLite", help="of database")
     options = parser.parse_args()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")  # for this process only
-    with tempfile.TemporaryDirectory() as name, empty_registry(Path(name)) as url:
-        folder = Path(name)
-        registry = Server(folder, url)
-        words = (str(VERIFIED), str(folder), "--chosen", str(options.stormers))
-        registry.run("-m", "benchmarks.seed", *words)
+    with registry(options.kind, VERIFIED, "--chosen", str(options.stormers)) as asked:
         print(
             f"{options.stormers} devices, every {EVERY:.0f} s; {RATE} generated secrets a second; "
-            f"{url.partition(':')[0]}; {machine.description()}"
+            f"{options.kind}; {machine.description()}"
         )
         caller = ("add_device", CALLER, "--kind", "backend", "--secret", CALLERS_SECRET)
-        registry.manage(*caller)
-        for line in storms(folder, url, options.seconds):
+        run(asked.url, "manage.py", *caller)
+        for line in storms(asked, options.kind, options.seconds):
             print(f"\n{line}", flush=True)
 
 

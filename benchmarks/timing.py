@@ -3,7 +3,7 @@
 Wrong secrets are tried on unknown identifiers and on devices of several kinds, in random order,
 one after the other: first on fresh entities, so that each guess is hashed, then on throttled ones.
 Once through the model, once through the command endpoint, which answers `false` to all of them,
-of one process over one connection. DATABASE_URL chooses the kind of database.
+of one process over one connection.
 
 For each kind the median is printed, and how far it lies from that of unknown identifiers (with the
 95 % confidence interval of a bootstrap).
@@ -12,20 +12,16 @@ For each kind the median is printed, and how far it lies from that of unknown id
 import argparse
 import http.client
 import json
-import os
 import random
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 
-import django
-
 from benchmarks import machine
+from benchmarks.contenders import ours
+from benchmarks.registries import DATABASES, empty, set_up
 from benchmarks.report import table
-from tests.support.servers import Server, empty_registry
 
 UNKNOWN = "unknown identifier"
 KINDS = {  # and how many generated and chosen keys a device of it has
@@ -102,7 +98,7 @@ class Endpoint:
         args = {"id": identifier, "credentials": {"psk": "wrong"}}
         command = {"cmd": "/v1/Auth.Authenticate", "id": 1, "args": args}
         frame = {"v": 1, "src": "//api.cesanta.com/cloud", "cmds": [command]}
-        self.connection.request("POST", "/", json.dumps(frame))
+        self.connection.request("POST", "/", json.dumps(frame), {"Host": "registry"})
         answer = json.loads(self.connection.getresponse().read())
         if answer["resp"][0].get("resp") is not False:
             raise SystemExit(f"not the answer to a wrong secret: {answer}")
@@ -152,17 +148,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hashed", type=int, default=40, help="hashed guesses of each kind")
     parser.add_argument("--throttled", type=int, default=1500, help="throttled ones")
+    parser.add_argument("--kind", choices=DATABASES, default="SQLite", help="of database")
     options = parser.parse_args()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "authsite.settings")
-    with tempfile.TemporaryDirectory() as name, empty_registry(Path(name)) as url:
-        os.environ.setdefault("SECRET_KEY", "of a benchmark")
-        os.environ.setdefault("PEPPERS", "unused:" + "00" * 32)
-        server = Server(Path(name), url, WORKERS="1", LOG_LEVEL="ERROR")
-        os.environ.update(server.environment)
-        django.setup()
-        print(f"{url.partition(':')[0]}; {machine.description()}")
+    with empty(options.kind) as asked:
+        set_up(asked.url, WORKERS="1")
+        print(f"{options.kind}; {machine.description()}")
         measure("model", ask_model, options)
-        with server:
+        with ours(options.kind).serving(asked.url) as server:
             measure("HTTP", Endpoint(server.port), options)
 
 

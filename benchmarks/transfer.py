@@ -14,7 +14,6 @@ import random
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -24,7 +23,7 @@ from typing import NamedTuple
 import psycopg
 
 from benchmarks import machine
-from tests.support import postgres
+from benchmarks.registries import empty, environment
 
 IMPORT_TARGET = 60  # seconds, for 100,000 devices
 EXPORT_TARGET = 200  # MiB, for 1,000,000
@@ -54,7 +53,7 @@ def manage(url: str, *words: str) -> Cost:
     before = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "manage.py", *words],
-        env=os.environ | {"DATABASE_URL": url},
+        env=environment(url),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -132,25 +131,22 @@ def main() -> None:
     sizes = f"{options.imported:,} imported, {options.exported:,} exported"
     print(f"{sizes}, {machine.description()}\n")
     print("| what | seconds | CPU seconds | MiB at most | |\n|---|---:|---:|---:|---|")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with empty("PostgreSQL") as registry:
+        folder, url = registry.folder, registry.url
         write_devices(folder / "devices.csv", options.imported)
-        with postgres.running(settings=()) as url:
-            manage(url, "migrate")
-            imports(url, folder, "PostgreSQL")
-            with psycopg.connect(url, autocommit=True) as connection:
-                cursor = psycopg.ClientCursor(connection)
-                cursor.execute(SEED, [max(0, options.exported - options.imported)])
-                cursor.execute("VACUUM ANALYZE")
-            exports(url, folder)
-        database = folder / "bench.sqlite3"
-        manage(f"sqlite:///{database}", "migrate")
-        other_writer = OtherWriter(database)
-        other_writer.start()
-        imports(f"sqlite:///{database}", folder, "SQLite")
-        other_writer.done.set()
-        other_writer.join()
-        print(f"\nSQLite: another writer waited {other_writer.longest:.1f} s at most.")
+        imports(url, folder, "PostgreSQL")
+        with psycopg.connect(url, autocommit=True) as connection:
+            cursor = psycopg.ClientCursor(connection)
+            cursor.execute(SEED, [max(0, options.exported - options.imported)])
+            cursor.execute("VACUUM ANALYZE")
+        exports(url, folder)
+        with empty("SQLite") as other:
+            writer = OtherWriter(Path(other.url.removeprefix("sqlite:///")))
+            writer.start()
+            imports(other.url, folder, "SQLite")
+            writer.done.set()
+            writer.join()
+        print(f"\nSQLite: another writer waited {writer.longest:.1f} s at most.")
 
 
 if __name__ == "__main__":

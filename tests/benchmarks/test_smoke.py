@@ -46,11 +46,9 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(benchmark: str, *words: str, **variables: str) -> str:
     """Run a benchmark and return what it printed."""
     own = ("DATABASE_URL", "TEST_DATABASE_URL", "DJANGO_SETTINGS_MODULE")
-    kept = own if benchmark in {"storm", "timing"} else ()
     with subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.{benchmark}", *words],
-        env={name: os.environ[name] for name in os.environ if name in kept or name not in own}
-        | variables,
+        env={name: os.environ[name] for name in os.environ if name not in own} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
