@@ -4,7 +4,8 @@ The endpoints beside a tuned competitor (`benchmarks.compare`), company that mus
 (`benchmarks.mixed_load`), how many devices may come at once before the first is lost
 (`benchmarks.rtio_storm`), and what a server carries at full load for longer: memory of its workers,
 size of the database, its log. Prints a row for each target, with what was measured and whether it
-was reached. On two quiet cores it takes some ten minutes.
+was reached. On two quiet cores it takes some ten minutes. The rates themselves, and those of other
+competitors, are what `benchmarks.compare` prints.
 """
 
 import argparse
@@ -228,7 +229,6 @@ def main() -> None:
         table(head, [target.row() for target in reached]),
         table(carry, long),
         table(("devices at once, each over a new connection, 5 s", ""), limits),
-        *results.tables(),
     ]
     publish("targets", "\n\n".join(texts), write=options.write)
 

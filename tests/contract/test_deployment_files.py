@@ -1,4 +1,4 @@
-"""What `deploy/` says, as far as it takes no tool to read it; `make deploy-check` asks the tools."""
+"""What `deploy/` says, as far as it takes no tool to read it (`make deploy-check` has those)."""
 
 import json
 import re
