@@ -406,6 +406,22 @@ class ChangeCommand(RegistryCommand):
             if dry_run:
                 transaction.set_rollback(True)
 
+    @staticmethod
+    def given(options: dict[str, Any], *names: str) -> dict[str, Any]:
+        """Return those of these options that the command line says."""
+        return {name: options[name] for name in names if options[name] is not None}
+
+    @staticmethod
+    def set_fields(row: Any, changed: Mapping[str, Any]) -> None:
+        """Change fields of a row, as it is once others are through with it, within `change`."""
+        row.hold()
+        for name, value in changed.items():
+            setattr(row, name, value)
+        row.full_clean()
+        if changed:
+            updated = {"updated"} & {field.name for field in row._meta.concrete_fields}
+            row.save(update_fields=[*changed, *updated])
+
 
 class DevicesCommand(ChangeCommand):
     """A change of registered devices, which its arguments name."""

@@ -25,19 +25,12 @@ class Command(ChangeCommand):
             )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        fields = {
-            name: options[name] for name in ("name", "description") if options[name] is not None
-        }
+        fields = self.given(options, "name", "description")
         if not (fields or options["add"] or options["remove"]):
             raise CommandError("nothing to change: see --help", returncode=2)
         row = command_set(options["set"])
         with self.change(options):
-            row.hold()
-            for name, value in fields.items():
-                setattr(row, name, value)
-            row.full_clean()
-            if fields:
-                row.save(update_fields=[*fields])
+            self.set_fields(row, fields)
             has = {one.pattern for one in row.patterns.all()}
             for pattern in options["remove"]:
                 if pattern not in has:

@@ -22,21 +22,13 @@ class Command(ChangeCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         device = self.device(options["identifier"])
-        changed = {
-            name: options[name]
-            for name in ("name", "description", "kind", "attributes")
-            if options[name] is not None
-        }
+        changed = self.given(options, "name", "description", "kind", "attributes")
         if not changed:
             raise CommandError("nothing to change: name a field", returncode=2)
         if "attributes" in changed:
             changed["attributes"] = attributes.parse(changed["attributes"])
         with self.change(options):
-            device.hold()
-            for name, value in changed.items():
-                setattr(device, name, value)
-            device.full_clean()
-            device.save(update_fields=[*changed, "updated"])
+            self.set_fields(device, changed)
         self.answer(
             options,
             f"Changed {', '.join(changed)} of {device.identifier}.",

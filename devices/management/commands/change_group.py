@@ -20,23 +20,16 @@ class Command(ChangeCommand):
         parser.add_argument("--description", help="any text")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        changed = {
-            name: options[name] for name in ("name", "description") if options[name] is not None
-        }
+        changed = self.given(options, "name", "description")
         moves = options["top"] or options["within"] is not None
         if not (changed or moves):
             raise CommandError("nothing to change: see --help", returncode=2)
         group = self.group(options["group"])
         parent = self.group(options["within"]) if moves and not options["top"] else None
         with self.change(options):
-            group.hold()
-            for name, value in changed.items():
-                setattr(group, name, value)
-            if moves:
-                group.parent = parent
-                changed["within"] = options["within"]
-            group.full_clean()
-            group.save(update_fields=["parent" if name == "within" else name for name in changed])
+            self.set_fields(group, changed | ({"parent": parent} if moves else {}))
+        if moves:
+            changed["within"] = options["within"]
         self.answer(
             options,
             f"Changed {', '.join(changed)} of {options['group']}.",

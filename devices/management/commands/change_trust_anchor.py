@@ -23,17 +23,12 @@ class Command(ChangeCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         anchor = self.anchor(options["name"])
-        changed: dict[str, Any] = {}
-        if options["enable"] or options["disable"]:
-            changed["enabled"] = options["enable"]
-        if options["crl_policy"]:
-            changed["crl_policy"] = options["crl_policy"]
+        switched = options["enable"] or options["disable"]
+        changed = {"enabled": options["enable"]} if switched else {}
+        changed |= self.given(options, "crl_policy")
         if not changed:
             raise CommandError("nothing to change: see --help", returncode=2)
         with self.change(options):
-            anchor.hold()
-            for name, value in changed.items():
-                setattr(anchor, name, value)
-            anchor.save(update_fields=[*changed])
+            self.set_fields(anchor, changed)
         told = ", ".join(f"{name} {value}" for name, value in changed.items())
         self.answer(options, f"{anchor.name}: {told}.", {"name": anchor.name, **changed})
