@@ -1,3 +1,5 @@
+"""The admin of devices: their list, their page, their form, and what leads on from there."""
+
 import uuid
 from functools import reduce
 from operator import or_

@@ -54,9 +54,7 @@ class StateFilter(CountedFilter):
 
     title = gettext_lazy("state")
     parameter_name = "enabled__exact"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("1", _("Enabled")), ("0", _("Disabled"))]
+    labels = {"1": gettext_lazy("Enabled"), "0": gettext_lazy("Disabled")}
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
         return queryset.enabled() if value == "1" else queryset.disabled()
@@ -73,16 +71,14 @@ class CredentialsFilter(CountedFilter):
 
     title = gettext_lazy("credentials")
     parameter_name = "credentials"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [
-            ("usable", _("A usable one")),
-            ("ending", _("One ends within 30 days")),
-            ("locking", _("The last one ends within 30 days")),
-            ("unusable", _("No usable one")),
-            ("expired", _("Only expired ones")),
-            ("none", _("None on record")),
-        ]
+    labels = {
+        "usable": gettext_lazy("A usable one"),
+        "ending": gettext_lazy("One ends within 30 days"),
+        "locking": gettext_lazy("The last one ends within 30 days"),
+        "unusable": gettext_lazy("No usable one"),
+        "expired": gettext_lazy("Only expired ones"),
+        "none": gettext_lazy("None on record"),
+    }
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
         now = timezone.now()
@@ -113,14 +109,12 @@ class CredentialsFilter(CountedFilter):
 class SeenFilter(CountedFilter):
     title = gettext_lazy("last seen")
     parameter_name = "seen"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [
-            ("24h", _("Within 24 hours")),
-            ("7d", _("Within 7 days")),
-            ("before-30d", _("Over 30 days ago")),
-            ("never", _("Never")),
-        ]
+    labels = {
+        "24h": gettext_lazy("Within 24 hours"),
+        "7d": gettext_lazy("Within 7 days"),
+        "before-30d": gettext_lazy("Over 30 days ago"),
+        "never": gettext_lazy("Never"),
+    }
 
     def keep(self, queryset: Any, value: str) -> QuerySet[Device]:
         now = timezone.now()

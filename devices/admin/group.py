@@ -1,3 +1,5 @@
+"""The admin of groups of devices: their list and tree, and the page of one."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

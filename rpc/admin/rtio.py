@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext_lazy
 
 from devices.admin.base.actions import BulkActionsMixin, BulkChange
+from devices.admin.base.filters import LabelledFilter
 from devices.admin.base.history import HistoryMixin, RecordedAdmin
 from devices.admin.base.mixins import CountsDeletedMixin, NoDeletingMixin, ReadOnlyMixin
 from devices.admin.base.pages import form_page, own_page
@@ -143,12 +144,10 @@ class DeviceServiceRouteAdmin(NoDeletingMixin, BulkActionsMixin, RecordedAdmin):
         self.message_user(request, text % {"uri": uri}, messages.WARNING)
 
 
-class AttentionFilter(admin.SimpleListFilter):
+class AttentionFilter(LabelledFilter):
     title = gettext_lazy("attention")
     parameter_name = "attention"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("open", _("Could not be ended, or a secret was used by others"))]
+    labels = {"open": gettext_lazy("Could not be ended, or a secret was used by others")}
 
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[SessionEnding]:
         return queryset.unresolved_at(timezone.now()) if self.value() else queryset

@@ -158,10 +158,9 @@ class EndTokens(Revoke):
 
 
 class TokenStateFilter(CredentialStateFilter):
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        """Return the choices; a token is not revoked, it ends."""
-        given = dict(super().lookups(request, model_admin))
-        return [*(given | {"revoked": _("Ended")}).items()]
+    """Tokens by their state; a token is not revoked, it ends."""
+
+    labels = {**CredentialStateFilter.labels, "revoked": gettext_lazy("Ended")}
 
 
 class OwnerFilter(admin.SimpleListFilter):

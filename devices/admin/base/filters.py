@@ -1,6 +1,6 @@
 """Filters of lists that count what each of their choices would leave."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.contrib import admin
@@ -9,7 +9,7 @@ from django.db import connection
 from django.db.models import Q, QuerySet, TextChoices
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.translation import gettext as _, gettext_lazy
+from django.utils.translation import gettext_lazy
 
 from devices.admin.base.rendering import SOON
 from devices.values.text import count_text
@@ -44,7 +44,16 @@ def bounded_count_text(count: int) -> str:
     return count_text(min(count, MAX_COUNTED), is_cut=count > MAX_COUNTED)
 
 
-class CountedFilter(admin.SimpleListFilter):
+class LabelledFilter(admin.SimpleListFilter):
+    """Choices that are always the same: `labels` has what each is called, by its value."""
+
+    labels: Mapping[str, Any] = {}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [*self.labels.items()]
+
+
+class CountedFilter(LabelledFilter):
     """Choices with the number of rows that each would leave, counted in one statement."""
 
     is_deferred = False  # whether the list applies the filter, by `narrowed`
@@ -92,19 +101,17 @@ class ChoicesFilter(CountedFilter):
         return Q((str(self.parameter_name), value))
 
 
-class CredentialStateFilter(admin.SimpleListFilter):
+class CredentialStateFilter(LabelledFilter):
     """Credentials by whether they admit their device; their QuerySet has `live_at`."""
 
     title = gettext_lazy("state")
     parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [
-            ("live", _("Live")),
-            ("expiring", _("Expires within 30 days")),
-            ("expired", _("Expired")),
-            ("revoked", _("Revoked")),
-        ]
+    labels = {
+        "live": gettext_lazy("Live"),
+        "expiring": gettext_lazy("Expires within 30 days"),
+        "expired": gettext_lazy("Expired"),
+        "revoked": gettext_lazy("Revoked"),
+    }
 
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Any]:
         now = timezone.now()

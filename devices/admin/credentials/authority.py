@@ -1,3 +1,5 @@
+"""The admin of trust anchors, and the page that loads a revocation list."""
+
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
+from devices.admin.base.filters import LabelledFilter
 from devices.admin.base.forms import LinesInput
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.pages import form_page, own_page
@@ -95,17 +98,15 @@ class LoadListForm(PresentedForm):
         return cleaned
 
 
-class ListFilter(admin.SimpleListFilter):
+class ListFilter(LabelledFilter):
     title = gettext_lazy("list in force")
     parameter_name = "list"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [
-            ("none", _("None")),
-            ("current", _("Current")),
-            ("lapsing", _("Out of date within 7 days")),
-            ("outdated", _("Out of date")),
-        ]
+    labels = {
+        "none": gettext_lazy("None"),
+        "current": gettext_lazy("Current"),
+        "lapsing": gettext_lazy("Out of date within 7 days"),
+        "outdated": gettext_lazy("Out of date"),
+    }
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[CertificateAuthority]

@@ -1,3 +1,5 @@
+"""The admin of registered certificates: pinned from a file or a text, revoked, never changed."""
+
 from typing import Any
 
 from django import forms

@@ -1,3 +1,5 @@
+"""The admin of pre-shared keys: listed, labelled, bounded in time, revoked; issued elsewhere."""
+
 from typing import Any
 
 from django.contrib import admin
