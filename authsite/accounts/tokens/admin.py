@@ -21,7 +21,7 @@ from devices.admin.base.actions import BulkActionsMixin, Revoke
 from devices.admin.base.filters import CredentialStateFilter
 from devices.admin.base.forms import LineInput, LinesInput, MomentField
 from devices.admin.base.history import HistoryMixin
-from devices.admin.base.mixins import NoDeletingMixin
+from devices.admin.base.mixins import NoDeletingMixin, RevocableMixin
 from devices.admin.base.pages import REASON, is_key, may_view
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import CREATED, LAST_USED, NOTHING, REVOKED, Tone, badge, expiry
@@ -180,7 +180,7 @@ class OwnerFilter(admin.SimpleListFilter):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(NoDeletingMixin, BulkActionsMixin, HistoryMixin, admin.ModelAdmin):
+class ApiTokenAdmin(NoDeletingMixin, RevocableMixin, BulkActionsMixin, HistoryMixin):
     """Tokens: staff see and end their own, those with the permission everybody's."""
 
     list_display = ["name", "owner", "state", "summary", "ends", LAST_USED, "used_from", CREATED]
@@ -233,18 +233,8 @@ class ApiTokenAdmin(NoDeletingMixin, BulkActionsMixin, HistoryMixin, admin.Model
         tokens = super().get_queryset(request)
         return tokens if self.sees_all(request) else tokens.filter(owner=request.user.pk)
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        """Return every field: what a token was given never changes."""
-        return [field for _title, part in self.fieldsets or () for field in part["fields"]]
-
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Write nothing: a form that somebody made by hand would write the whole row back."""
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        fieldsets = super().get_fieldsets(request, obj)
-        if obj is not None and obj.revoked_at is None:
-            return [one for one in fieldsets if REVOKED not in one[1]["fields"]]
-        return fieldsets
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         context |= dict.fromkeys(

@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from devices.admin.base.pages import OwnPagesMixin, is_key, may_view
+from devices.admin.base.rendering import REVOKED
 from devices.database.turns import hold
 from devices.extension_points import GUARDS, View
 from devices.models.dependants import dependants, not_deletable
@@ -39,6 +40,23 @@ class NoDeletingMixin(admin.ModelAdmin):
         actions = super().get_actions(request)
         actions.pop("delete_selected", None)
         return actions
+
+
+class RevocableMixin(admin.ModelAdmin):
+    """Shows rows that are revoked instead of changed: of one that is there, few fields change."""
+
+    editable: tuple[str, ...] = ()  # the only fields of `fieldsets` that may be changed later
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out who revoked it, when and why, while nobody has."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is not None and obj.revoked_at is None:
+            return [one for one in fieldsets if REVOKED not in one[1]["fields"]]
+        return fieldsets
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        shown = [field for _title, part in self.fieldsets or () for field in part["fields"]]
+        return [field for field in shown if field not in self.editable] if obj else []
 
 
 class ReadOnlyMixin(admin.ModelAdmin):

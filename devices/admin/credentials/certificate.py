@@ -109,24 +109,20 @@ class CertificateAdmin(ChosenColumnsMixin, CertificatePreviewMixin, CredentialMi
     autocomplete_fields = ["device"]
     changes = (RevokeCertificates(),)
     actions = [change.action() for change in changes]
-    READ = (
-        "subject",
-        "names",
-        "issuer",
-        "serial",
-        VALID_FROM,
-        VALID_UNTIL,
-        "key",
-        "fingerprint",
-        "public_key_fingerprint",
-        "pem",
-    )
-    SETTLED = (REVOKED, "revoked_by", "revoked_reason", LAST_USED, CREATED)
+    editable = ("label",)
     fieldsets = [
         (None, {"fields": ["device", "label", "state", "pin"]}),
-        (gettext_lazy("What was read"), {"fields": READ}),
-        (gettext_lazy("Revocation"), {"fields": SETTLED[:3]}),
-        (gettext_lazy("Evidence"), {"fields": SETTLED[3:]}),
+        (
+            gettext_lazy("What was read"),
+            {
+                "fields": [
+                    *("subject", "names", "issuer", "serial", VALID_FROM, VALID_UNTIL, "key"),
+                    *("fingerprint", "public_key_fingerprint", "pem"),
+                ]
+            },
+        ),
+        (gettext_lazy("Revocation"), {"fields": [REVOKED, "revoked_by", "revoked_reason"]}),
+        (gettext_lazy("Evidence"), {"fields": [LAST_USED, CREATED]}),
     ]
     add_fieldsets = [
         (None, {"fields": ["device", "label"]}),
@@ -135,12 +131,6 @@ class CertificateAdmin(ChosenColumnsMixin, CertificatePreviewMixin, CredentialMi
 
     def get_fieldsets(self, request: HttpRequest, obj: Certificate | None = None) -> Any:
         return super().get_fieldsets(request, obj) if obj else self.add_fieldsets
-
-    def get_readonly_fields(
-        self, request: HttpRequest, obj: Certificate | None = None
-    ) -> list[Any]:
-        """Keep everything but the label of a registered certificate."""
-        return ["device", "pin", "state", *self.READ, *self.SETTLED] if obj else []
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Certificate]:
         """Ask with the rows which of them revocation lists name."""

@@ -14,12 +14,13 @@ from django.utils.translation import gettext_lazy
 
 from devices.admin.base.actions import BulkActionsMixin
 from devices.admin.base.changelist import MAX_LISTED, is_large, keys_of
-from devices.admin.base.rendering import REVOKED, expiry_in_list, moment, state_badge
+from devices.admin.base.mixins import RevocableMixin
+from devices.admin.base.rendering import expiry_in_list, moment, state_badge
 from devices.models import Device
 from devices.verdicts import Outcome
 
 
-class CredentialMixin(BulkActionsMixin):
+class CredentialMixin(RevocableMixin, BulkActionsMixin):
     """Shows a credential's state, and keeps a revoked one from being deleted."""
 
     begins: tuple[str, ...] = ()  # fields that a search of many looks up by how they begin
@@ -69,13 +70,6 @@ class CredentialMixin(BulkActionsMixin):
         if credential.revoked_at is not None:
             return moment(ends, "moment day")
         return expiry_in_list(ends, timezone.now())
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave out who revoked it, when and why, while nobody has."""
-        fieldsets = super().get_fieldsets(request, obj)
-        if obj is not None and obj.revoked_at is None:
-            return [one for one in fieldsets if REVOKED not in one[1]["fields"]]
-        return fieldsets
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is not None and obj.revoked_at is not None:

@@ -79,18 +79,7 @@ class PreSharedKeyAdmin(ChosenColumnsMixin, CredentialMixin, RecordedAdmin):
     autocomplete_fields = ["device"]
     changes = (RevokeKeys(),)
     actions = [change.action() for change in changes]
-    readonly_fields = [
-        "device",
-        "state",
-        "scheme",
-        "shown_hint",
-        "pepper",
-        CREATED,
-        LAST_USED,
-        REVOKED,
-        "revoked_by",
-        "revoked_reason",
-    ]
+    editable = ("label", "not_before", "not_after")
     fieldsets = [
         (None, {"fields": ["device", "label", "state"]}),
         (gettext_lazy("Validity"), {"fields": ["not_before", "not_after"]}),
