@@ -28,7 +28,7 @@ from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import NAMED, DestinationKind, SourceKind, state_order
 from acl.patterns import wider
 from devices import history
-from devices.admin.base.actions import BulkActionsMixin, BulkChange
+from devices.admin.base.actions import BulkActionsMixin, Switch
 from devices.admin.base.changelist import BoundedChangeList
 from devices.admin.base.forms import CurrentForm
 from devices.admin.base.history import RecordedAdmin
@@ -61,24 +61,13 @@ class PermissionForm(CurrentForm):
                 self.fields[name].choices = kinds.choices  # type: ignore[attr-defined]
 
 
-class SwitchOn(BulkChange):
+class SwitchOn(Switch):
     name = "enable"
     description = gettext_lazy("Switch selected rules on")
     title = gettext_lazy("Switch rules on")
     text = gettext_lazy("These rules will decide again.")
     button = gettext_lazy("Switch on")
     done = ngettext_lazy("%(n)d rule switched on.", "%(n)d rules switched on.", "n")
-    enabled = True
-
-    def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[CommandPermission]:
-        return rows.filter(enabled=not self.enabled)
-
-    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
-        rules = list(rows)
-        for rule in rules:
-            rule.enabled, rule.updated = self.enabled, timezone.now()
-        history.bulk_update(rules, ["enabled", "updated"])
-        return len(rules)
 
 
 class SwitchOff(SwitchOn):
@@ -91,7 +80,7 @@ class SwitchOff(SwitchOn):
     button = gettext_lazy("Switch off")
     done = ngettext_lazy("%(n)d rule switched off.", "%(n)d rules switched off.", "n")
     is_destructive = True
-    enabled = False
+    enables = False
 
 
 @admin.register(CommandPermission)

@@ -4,14 +4,16 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Cast, Coalesce, Concat
+from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy as _
 
 from acl import sentences
 from acl.models.command_set import CommandSet, well_formed
 from acl.patterns import MAX_LENGTH, validate_pattern
+from devices import history
 from devices.history import Recorded, Records
 from devices.models import Device, DeviceGroup
 from devices.values.text import isolated
@@ -93,6 +95,17 @@ class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
     def named(self) -> "CommandPermissionQuerySet":
         """Return the rules with everything that their text needs."""
         return self.select_related(*NAMED)
+
+    def set_enabled(self, *, enabled: bool) -> int:
+        """Let these rules decide from now on, or nothing any more; return how many changed."""
+        changed = 0
+        with transaction.atomic():
+            for batch in history.locked(self.filter(enabled=not enabled)):
+                for rule in batch:
+                    rule.enabled, rule.updated = enabled, timezone.now()
+                history.bulk_update(batch, ["enabled", "updated"])
+                changed += len(batch)
+        return changed
 
 
 NAMED = ("source_device", "source_group", "destination_device", "destination_group", "command_set")

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _, gettext_lazy, ngettext, ngettext_lazy
 
-from devices.admin.base.actions import BulkChange, Revoke
+from devices.admin.base.actions import BulkChange, Revoke, Switch
 from devices.admin.base.pages import is_key, may_view
 from devices.admin.base.widgets import SuggestedRow
 from devices.admin.device_list import GroupFilter
@@ -26,7 +26,7 @@ class GroupForm(forms.Form):
     )
 
 
-class Enable(BulkChange):
+class Enable(Switch):
     name = "enable"
     description = gettext_lazy("Enable selected devices")
     title = gettext_lazy("Enable devices")
@@ -37,13 +37,6 @@ class Enable(BulkChange):
     about_one = gettext_lazy(
         "“%(identifier)s” may connect again, with the credentials that it has."
     )
-    enables = True
-
-    def affected(self, devices: Any, given: dict[str, Any]) -> QuerySet[Device]:
-        return devices.filter(enabled=not self.enables)
-
-    def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
-        return devices.set_enabled(enabled=self.enables)
 
     def text_of_one(self, row: Device) -> str:
         return self.about_one % {"identifier": row.identifier}

@@ -33,6 +33,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from acl.models import CommandPermission, CommandSet
+from acl.models.command_permission import CommandPermissionQuerySet
+from acl.notation import read_rule
 from devices.admin.base.history import RecordedAdmin
 from devices.background import jobs
 from devices.database import turns
@@ -130,6 +132,20 @@ def test_groups_and_command_sets_likewise(
     meanwhile(describe)
     call_command(command, "yard", "--name", "Yard")
     assert (last_change(row).name, last_change(row).description) == ("Yard", "new")
+
+
+def test_rules_that_are_switched_off_likewise(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = read_rule(effect="allow", source="everyone", destination="itself", command="/v1/Led.*")
+    rule.save()
+    select = CommandPermissionQuerySet.select_for_update
+
+    def late(rows: Any, *args: Any, **kwargs: Any) -> Any:
+        CommandPermission.objects.filter(pk=rule.pk).update(note="theirs")
+        return select(rows, *args, **kwargs)
+
+    monkeypatch.setattr(CommandPermissionQuerySet, "select_for_update", late)
+    assert CommandPermission.objects.all().set_enabled(enabled=False) == 1
+    assert (last_change(rule).enabled, last_change(rule).note) == (False, "theirs")
 
 
 def test_a_revocation_records_the_end_that_a_rotation_set(make_device: Factory) -> None:

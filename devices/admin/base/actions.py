@@ -106,6 +106,18 @@ class BulkChange:
         return act
 
 
+class Switch(BulkChange):
+    """Switches rows on, or off."""
+
+    enables = True
+
+    def affected(self, rows: Any, given: dict[str, Any]) -> QuerySet[Any]:
+        return rows.filter(enabled=not self.enables)
+
+    def change(self, rows: Any, given: dict[str, Any], *, by: str) -> int:
+        return rows.set_enabled(enabled=self.enables)
+
+
 class Revoke(BulkChange):
     """Revokes credentials, from their next use on and for good."""
 
