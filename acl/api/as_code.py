@@ -10,7 +10,7 @@ from rest_framework import exceptions, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from acl import as_code
+from acl import as_code, documents
 from acl.api.questions import ConsequencesSerializer
 from devices.api.base import problems
 from devices.api.base.permissions import grant_of
@@ -123,7 +123,7 @@ class PermissionsDocumentView(ApiView):
 
 
 def _tag(document: dict[str, Any]) -> str:
-    return f'"{as_code.digest_of(as_code.dump(document))}"'
+    return f'"{documents.digest_of(documents.dump(document))}"'
 
 
 def _placed(messages: list[str]) -> dict[str, Any]:

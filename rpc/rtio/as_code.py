@@ -9,7 +9,7 @@ from django.db.models import QuerySet, Value
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
-from acl.as_code import Entry, Text, complaint, difference, dump, twice
+from acl.documents import Entry, Text, complaint, difference, dump, twice
 from devices import history
 from devices.database.turns import hold
 from devices.models import Device

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 
-from acl.as_code import dump, export_document, import_document, load, represent_text
+from acl.as_code import export_document, import_document
+from acl.documents import dump, load
 from acl.models import Assertion, CommandPermission, CommandSet
 from devices import history
 from devices.models import DeviceGroup
@@ -90,15 +90,6 @@ def test_every_character_comes_back(db: None, description: str, as_json: bool) -
 
     group.refresh_from_db()
     assert group.description == description
-
-
-def test_a_next_line_comes_back_where_yaml_has_no_compiled_part() -> None:
-    class Dumper(yaml.SafeDumper):
-        pass
-
-    Dumper.add_representer(str, represent_text)
-    for text in ("a\x85b", "\x85", "a\x85\n b", "plain"):
-        assert yaml.safe_load(yaml.dump(text, Dumper=Dumper, allow_unicode=True)) == text
 
 
 def test_json_of_other_programs_is_read(db: None) -> None:
@@ -252,24 +243,6 @@ def test_a_document_that_makes_no_sense_changes_nothing(
         import_document(load(DOCUMENT.replace(old, new, 1)))
     assert any(message in text for text in caught.value.messages), caught.value.messages
     assert everything() == before
-
-
-@pytest.mark.parametrize("merge", ["<<", "? !!merge []\n  "])
-def test_objects_that_take_over_from_others_do_not_multiply(merge: str) -> None:
-    lines = ["- &a0 {note: x}"]
-    lines += [f"- &a{n}\n  {merge}: [*a{n - 1}, *a{n - 1}]" for n in range(1, 13)]
-    with pytest.raises(ValidationError, match="Line 3: merge keys"):
-        load("\n".join(lines))
-
-
-def test_a_name_that_stands_twice_is_told_where_only_json_can_be_read() -> None:
-    with pytest.raises(ValidationError, match="“a” stands twice in one object"):
-        load('{"a": "\\ud83d\\ude00", "a": 2}')
-
-
-def test_a_name_that_stands_twice_is_told_in_what_can_be_written() -> None:
-    with pytest.raises(ValidationError, match="“\ufffd” stands twice in one object"):
-        load(r'{"\udc00": 1, "\udc00": 2}')
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", "null", '{"format": 1, "groups": 5}'])

@@ -3,7 +3,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from acl.as_code import SECTIONS, digest_of, dump, export_document, snapshot
+from acl.as_code import SECTIONS, export_document, snapshot
+from acl.documents import digest_of, dump
 from devices.management.base import RegistryCommand, named
 
 

@@ -2,7 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from acl.as_code import import_document, load
+from acl.as_code import import_document
+from acl.documents import load
 from devices.management.base import RegistryCommand, named
 
 

@@ -1,6 +1,6 @@
 from typing import Any
 
-from acl.as_code import dump
+from acl.documents import dump
 from devices.management.base import RegistryCommand
 from rpc.rtio.as_code import export_document
 

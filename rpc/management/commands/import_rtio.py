@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from acl.as_code import load
+from acl.documents import load
 from devices.management.base import RegistryCommand
 from rpc.rtio.as_code import import_document
 from rpc.rtio.models import DeviceServiceRoute

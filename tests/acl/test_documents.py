@@ -1,0 +1,34 @@
+"""Documents as texts: whatever is written is read as it was; what would be lost is refused."""
+
+import pytest
+import yaml
+from django.core.exceptions import ValidationError
+
+from acl.documents import load, represent_text
+
+
+def test_a_next_line_comes_back_where_yaml_has_no_compiled_part() -> None:
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    Dumper.add_representer(str, represent_text)
+    for text in ("a\x85b", "\x85", "a\x85\n b", "plain"):
+        assert yaml.safe_load(yaml.dump(text, Dumper=Dumper, allow_unicode=True)) == text
+
+
+@pytest.mark.parametrize("merge", ["<<", "? !!merge []\n  "])
+def test_objects_that_take_over_from_others_do_not_multiply(merge: str) -> None:
+    lines = ["- &a0 {note: x}"]
+    lines += [f"- &a{n}\n  {merge}: [*a{n - 1}, *a{n - 1}]" for n in range(1, 13)]
+    with pytest.raises(ValidationError, match="Line 3: merge keys"):
+        load("\n".join(lines))
+
+
+def test_a_name_that_stands_twice_is_told_where_only_json_can_be_read() -> None:
+    with pytest.raises(ValidationError, match="“a” stands twice in one object"):
+        load('{"a": "\\ud83d\\ude00", "a": 2}')
+
+
+def test_a_name_that_stands_twice_is_told_in_what_can_be_written() -> None:
+    with pytest.raises(ValidationError, match="“\ufffd” stands twice in one object"):
+        load(r'{"\udc00": 1, "\udc00": 2}')
