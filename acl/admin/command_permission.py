@@ -27,7 +27,6 @@ from acl.analysis.lint import lint_saved
 from acl.models import CommandPermission, CommandSet
 from acl.models.command_permission import NAMED, DestinationKind, SourceKind, state_order
 from acl.patterns import wider
-from devices import history
 from devices.admin.base.actions import BulkActionsMixin, Switch
 from devices.admin.base.changelist import BoundedChangeList
 from devices.admin.base.forms import CurrentForm
