@@ -69,6 +69,15 @@ def test_the_right_chosen_secret_passes_a_throttle_if_it_was_verified_before(
     assert attempt(fresh.identifier, "a chosen secret") is Outcome.THROTTLED
 
 
+def test_what_was_verified_longest_ago_is_forgotten_first() -> None:
+    remembered = throttle.Remembered(most=2)
+    for stored in ("first", "second", "first", "third"):
+        remembered.note(stored, "secret")
+    assert [remembered.recalls(one, "secret") for one in ("first", "second", "third")] == [
+        True, False, True,
+    ]  # fmt: skip
+
+
 def test_a_generated_secret_always_passes(make_device: Factory, hashes: list[str]) -> None:
     device = make_device()
     _, secret = PreSharedKey.objects.issue(device=device)
