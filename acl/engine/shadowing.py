@@ -24,7 +24,7 @@ class ShadowFinder:
     def denials(
         self, rules: Sequence[CommandPermission], within: str | Sequence[str] = "*"
     ) -> dict[int, CommandPermission]:
-        """Return a denial for each rule that denials cover as a whole, by the rule's position.
+        """Return a denial for each allowance that denials cover as a whole, by its position.
 
         `within` narrows what a rule is taken to be about to that pattern, or each to its own. A
         denial counts where it covers a pattern alone, with the rule's whole window; what several
@@ -45,7 +45,7 @@ class ShadowFinder:
         covered: dict[int, list[CommandPermission]] = defaultdict(list)
         for (position, _pattern), found in zip(narrowed, candidates, strict=True):
             for denial in found:
-                if outlasts(denial, rules[position]) and denial.pk != rules[position].pk:
+                if outlasts(denial, rules[position]):
                     covered[position].append(denial)
                     break
         return {

@@ -142,6 +142,55 @@ def test_a_denial_on_the_sender_covers_what_it_sends_itself(
     assert found() == {(allow.pk, Fault.SHADOWED, deny.pk)}
 
 
+@pytest.mark.parametrize(
+    ("denied", "allowed", "shadowed"),
+    [
+        ((None, None), (-1, 1), True),
+        ((-2, None), (None, None), False),
+        ((-2, None), (-3, None), False),
+        ((-2, None), (-2, None), True),
+        ((-2, None), (-1, None), True),
+        ((None, 2), (None, None), False),
+        ((None, 2), (None, 3), False),
+        ((None, 2), (None, 2), True),
+        ((None, 2), (None, 1), True),
+        ((-2, 2), (-3, 1), False),
+        ((-2, 2), (-1, 3), False),
+        ((-2, 2), (-1, 1), True),
+    ],
+)
+def test_a_denial_covers_an_allowance_only_with_its_whole_window(
+    make_device: Any,
+    make_rule: Any,
+    denied: tuple[int | None, int | None],
+    allowed: tuple[int | None, int | None],
+    shadowed: bool,
+) -> None:
+    now = timezone.now()
+
+    def window(days: tuple[int | None, int | None]) -> dict[str, Any]:
+        begin, end = (None if day is None else now + timedelta(day) for day in days)
+        return {"valid_from": begin, "valid_until": end}
+
+    lamp = make_device("lamp")
+    allow = make_rule(lamp, "itself", COMMAND, **window(allowed))
+    deny = make_rule(lamp, "itself", "*", effect="deny", **window(denied))
+    assert found() == ({(allow.pk, Fault.SHADOWED, deny.pk)} if shadowed else set())
+
+
+@pytest.mark.parametrize(
+    ("end", "shadowed"), [("lamp", True), ("room", False), ("everyone", False)]
+)
+def test_a_denial_to_itself_covers_what_one_device_may_send_to_itself(
+    make_device: Any, make_group: Any, make_rule: Any, end: str, shadowed: bool
+) -> None:
+    room = make_group("room")
+    named = {"lamp": make_device("lamp", groups=[room]), "room": room, "everyone": "everyone"}[end]
+    allow = make_rule(named, named, COMMAND)
+    deny = make_rule("everyone", "itself", COMMAND, effect="deny")
+    assert found() == ({(allow.pk, Fault.SHADOWED, deny.pk)} if shadowed else set())
+
+
 def test_an_allowance_within_groups_is_shadowed_by_a_denial_of_the_same(
     make_device: Any, make_rule: Any
 ) -> None:

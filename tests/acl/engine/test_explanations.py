@@ -64,6 +64,17 @@ def test_another_moment_has_the_rules_of_then(
         call_command("explain", "lamp", "hub", COMMAND, "--at", "tomorrow")
 
 
+def test_near_misses_neither_decide_nor_take_part(make_device: Any, make_rule: Any) -> None:
+    lamp = make_device("lamp")
+    hub = make_device("hub")
+    near = make_rule(hub, lamp, COMMAND)
+    rule = make_rule("everyone", lamp, COMMAND)
+    told = explain("lamp", "hub", COMMAND)
+    assert (told.decider, told.out_of_force, told.took_part) == (None, None, [])
+    assert [part.rule for part in told.near_misses] == [near, rule]  # each once
+    assert told.lines()[1].startswith("denied: ")
+
+
 def test_a_near_miss_says_in_words_what_the_receiver_would_have_to_be(
     make_device: Any, make_rule: Any
 ) -> None:
