@@ -4,7 +4,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from devices.models import Device
-from devices.values.addresses import AddressError, entity_id, is_storable, split
+from devices.values.addresses import AddressError, entity_id, is_storable, split, written
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,21 @@ def test_an_address_is_an_id_and_perhaps_a_component(
 ) -> None:
     assert split(address) == (identifier, component)
     assert entity_id(address) == identifier
+
+
+@pytest.mark.parametrize(
+    ("identifier", "address"),
+    [
+        ("//h/dev.1", "//h/dev%2E1"),
+        ("//h/a.b/c.d.e", "//h/a.b/c%2Ed%2Ee"),
+        ("//h/50%2E", "//h/50%252E"),
+        ("//api.cesanta.com", "//api.cesanta.com"),
+        ("device.with.dots%2E", "device.with.dots%2E"),
+    ],
+)
+def test_an_id_is_written_so_that_it_is_read_again(identifier: str, address: str) -> None:
+    assert written(identifier) == address
+    assert split(address) == (identifier, None)
 
 
 @pytest.mark.parametrize("address", ["//h/a.b.c", "//h/x/a..b", "//h/%FF", "//h/%C3.ui"])
