@@ -87,6 +87,16 @@ def named(text: str) -> str:
     return text
 
 
+def trimmed(text: str) -> str:
+    """Return a text as forms take it: without white space at its ends."""
+    return text.strip()
+
+
+def new_name(text: str) -> str:
+    """Return what something is to be called: as forms take it, and not empty."""
+    return named(text).strip()
+
+
 def number(text: str) -> int:
     """Return a number that counts rows, or is that of one; a database can hold the next, too."""
     if not re.fullmatch(r"[0-9]{1,19}", text) or not 0 < int(text) < BigIntegerField.MAX_BIGINT:
@@ -126,6 +136,11 @@ def because(cause: str, reason: str) -> str:
 def as_json(value: object) -> str:
     """Return what JSON has no form for, as the documents of commands write it."""
     return written(value) if isinstance(value, datetime) else str(value)
+
+
+def counted(n: int, one: str, many: str = "") -> str:
+    """Return how many there are of what, as `1 device` and `1,200 devices`."""
+    return f"{n:,} {one if n == 1 else many or f'{one}s'}"
 
 
 def fields_of(row: object, *names: str) -> dict[str, Any]:
@@ -186,7 +201,7 @@ class RecordedCommand(BaseCommand):
             **kwargs,
         )
         if self.takes_reason:
-            parser.add_argument("--reason", default="", help="why, for the record")
+            parser.add_argument("--reason", type=trimmed, default="", help="why, for the record")
         return parser
 
     def execute(self, *args: Any, **options: Any) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
-from devices.management.base import RegistryCommand, moment, named
+from devices.management.base import RegistryCommand, counted, moment, named
 from devices.transfer.exporting import Export
 from devices.transfer.formats import Format, format_of
 
@@ -22,7 +22,7 @@ def format_by_name(path: str) -> Format:
 class ExportCommand(RegistryCommand):
     """Writes what `export` returns, and how many rows on standard error."""
 
-    noun: str
+    noun: tuple[str, ...]  # of one, and of many where that is not with an s
     formats: tuple[Format, ...] = (Format.CSV, Format.NDJSON)
     json_format = Format.NDJSON  # that `--json` means
 
@@ -43,7 +43,7 @@ class ExportCommand(RegistryCommand):
         export = self.export(self._format(options), **options)
         with export.file as file:
             self.write_output(file, options["output"])
-        self.stderr.write(f"{export.rows:,} {self.noun}")
+        self.stderr.write(counted(export.rows, *self.noun))
 
     def _format(self, options: dict[str, Any]) -> Format:
         if options["format"]:

@@ -286,7 +286,7 @@ def test_the_commands_export_and_import(
     call_command("export_permissions")
     exported = capsys.readouterr()
     assert exported.out == DOCUMENT
-    assert exported.err.startswith("2 groups, 1 command sets, 3 permissions; digest ")
+    assert exported.err.startswith("2 groups, 1 command set, 3 permissions; digest ")
     call_command("export_permissions", str(file), "--format", "json")
     assert json.loads(file.read_text())["format"] == 1
     with pytest.raises(CommandError) as refused:

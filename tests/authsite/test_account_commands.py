@@ -198,3 +198,17 @@ def test_commands_of_django_end_as_all_do(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(User.objects, "get_by_natural_key", unreachable)
     words = ("--noinput", "--username", "root", "--email", "root@example.com")
     assert "cannot be asked" in run("createsuperuser", *words, code=2)[1]
+
+
+def test_a_token_that_ends_at_once_is_refused(kim: User) -> None:
+    said = run("create_token", "kim", "ci", "--scope", VIEW, "--within", "0d", code=1)[1]
+    assert "lies in the past" in said
+    assert not ApiToken.objects.exists()
+
+
+def test_a_role_that_is_named_twice_is_said_once(kim: User) -> None:
+    assert run("set_roles", "kim", "Operator", "Operator")[0] == "kim has Operator.\n"
+    printed, _ = run("create_user", "sam", "--role", "Viewer", "--role", "Viewer")
+    assert printed == "Created sam, Viewer.\n"
+    words = ("--answerable", "kim", "--role", "Operator", "--role", "Operator")
+    assert run("create_service_account", "ci", *words)[0] == "Created ci, Operator.\n"

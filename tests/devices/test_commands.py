@@ -19,7 +19,7 @@ from django.db import OperationalError
 from authsite.models import ApiToken
 from devices.authentication import authenticate
 from devices.history import ChangeType, history_of
-from devices.management.base import RegistryCommand, duration, moment
+from devices.management.base import RegistryCommand, counted, duration, moment
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from tests.support import pki
 
@@ -381,7 +381,7 @@ def test_groups_are_kept(make_device: Factory) -> None:
     assert answer("add_to_group", "lab", "sensor-1")["changed"] == 0
     run("add_to_group", "lab", "sensor-9", code=1)
     printed, _ = run("list_groups")
-    assert printed == "lab  (1 devices, within site)\nsite  (0 devices)\n"
+    assert printed == "lab  (1 device, within site)\nsite  (0 devices)\n"
     assert "in use by lab" in run("delete_group", "site", code=1)[1]
     assert answer("remove_from_group", "lab", "sensor-1")["changed"] == 1
     assert answer("delete_group", "lab")["deleted"] == {"devices.devicegroup": 1}
@@ -621,6 +621,37 @@ def test_an_empty_name_and_a_number_of_nothing_are_refused(
     name, *rest = words
     with pytest.raises(CommandError, match=r"argument .*: (it is empty|“|not allowed)"):
         call_command(name, *rest)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("create_group", " lab "), {"group": "lab"}),
+        (("change_group", "yard", "--name", "lab "), {"group": "lab"}),
+        (("create_command_set", " ab "), {"set": "ab", "description": ""}),
+        (("create_command_set", "ab", "--description", " "), {"description": ""}),
+        (("change_device", "sensor", "--name", " a b "), {"changed": {"name": "a b"}}),
+        (("add_device", "new", "--group", "yard", "--group", "yard"), {"groups": ["yard"]}),
+    ],
+)
+def test_texts_are_taken_as_forms_take_them(
+    words: tuple[str, ...], said: dict[str, Any], make_device: Factory, make_group: Any
+) -> None:
+    make_device("sensor")
+    make_group("yard")
+    assert said.items() <= answer(*words).items()
+
+
+def test_one_is_not_said_as_many(make_device: Factory, make_group: Any) -> None:
+    make_device("sensor").groups.add(make_group("lab"))
+    assert run("list_groups")[0] == "lab  (1 device)\n"
+    assert run("export_devices")[1] == "1 device\n"
+    held = run("export_permissions")[1]
+    assert held.startswith("1 group, 0 command sets, 0 permissions; digest ")
+    assert (counted(1, "row"), counted(1200, "row of calls", "rows of calls")) == (
+        "1 row",
+        "1,200 rows of calls",
+    )
 
 
 def test_a_refusal_names_its_field(make_device: Factory) -> None:

@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 
 from acl.analysis import assertions
 from acl.models import Assertion
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, trimmed
 
 
 class Command(RegistryCommand):
@@ -17,7 +17,7 @@ class Command(RegistryCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("text", help="the assertion, as one argument")
-        parser.add_argument("--note", default="", help="why it must hold")
+        parser.add_argument("--note", type=trimmed, default="", help="why it must hold")
 
     def handle(self, *args: Any, **options: Any) -> None:
         row = Assertion(text=assertions.validated(options["text"]), note=options["note"])

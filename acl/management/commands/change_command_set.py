@@ -4,7 +4,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
 from acl.management.sets import command_set, described
-from devices.management.base import ChangeCommand, named
+from devices.management.base import ChangeCommand, named, new_name, trimmed
 
 
 class Command(ChangeCommand):
@@ -13,8 +13,8 @@ class Command(ChangeCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("set", type=named, help="the set's name")
-        parser.add_argument("--name", type=named, metavar="NEW", help="what it is called then")
-        parser.add_argument("--description", help="any text")
+        parser.add_argument("--name", type=new_name, metavar="NEW", help="what it is called then")
+        parser.add_argument("--description", type=trimmed, help="any text")
         for verb in ("add", "remove"):
             parser.add_argument(
                 f"--{verb}",

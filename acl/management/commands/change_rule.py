@@ -5,7 +5,7 @@ from django.core.management.base import CommandError, CommandParser
 from acl.analysis.lint import lint_saved
 from acl.models import CommandPermission
 from devices.database.turns import hold
-from devices.management.base import NONE, ChangeCommand, moment_or_none, number
+from devices.management.base import NONE, ChangeCommand, moment_or_none, number, trimmed
 
 
 class Command(ChangeCommand):
@@ -31,7 +31,7 @@ class Command(ChangeCommand):
                 metavar="TIME",
                 help=f"{what} (ISO 8601); {NONE}: without this bound",
             )
-        parser.add_argument("--note", metavar="N", help="why they exist")
+        parser.add_argument("--note", type=trimmed, metavar="N", help="why they exist")
 
     def handle(self, *args: Any, **options: Any) -> None:
         changed: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 
 from acl.management.sets import described
 from acl.models import CommandSet
-from devices.management.base import ChangeCommand, named
+from devices.management.base import ChangeCommand, new_name, trimmed
 
 
 class Command(ChangeCommand):
@@ -12,11 +12,11 @@ class Command(ChangeCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("name", type=named, help="the set's name")
+        parser.add_argument("name", type=new_name, help="the set's name")
         parser.add_argument(
             "commands", nargs="*", metavar="command", help="a command or a pattern: /v1/Config.*"
         )
-        parser.add_argument("--description", default="", help="any text")
+        parser.add_argument("--description", type=trimmed, default="", help="any text")
 
     def handle(self, *args: Any, **options: Any) -> None:
         row = CommandSet(name=options["name"], description=options["description"])

@@ -5,7 +5,7 @@ from django.core.management.base import CommandParser
 
 from acl.as_code import SECTIONS, export_document, snapshot
 from acl.documents import digest_of, dump
-from devices.management.base import RegistryCommand, named
+from devices.management.base import RegistryCommand, counted, named
 
 
 class Command(RegistryCommand):
@@ -29,5 +29,8 @@ class Command(RegistryCommand):
             document = export_document()
         text = dump(document, as_json=options["json"] or options["format"] == "json")
         self.write_output(io.BytesIO(text.encode()), path)
-        held = (f"{len(document[name]):,} {name.replace('_', ' ')}" for name in SECTIONS)
+        held = (
+            counted(len(document[name]), name.replace("_", " ").removesuffix("s"))
+            for name in SECTIONS
+        )
         self.stderr.write(f"{', '.join(held)}; digest {digest_of(dump(document))}")

@@ -9,7 +9,7 @@ from acl.analysis.lint import lint_saved
 from acl.models import CommandPermission
 from acl.models.command_permission import Effect
 from acl.notation import read_rule
-from devices.management.base import ChangeCommand, fields_of, moment
+from devices.management.base import ChangeCommand, fields_of, moment, trimmed
 
 
 class Command(ChangeCommand):
@@ -32,7 +32,9 @@ class Command(ChangeCommand):
         parser.add_argument(
             "--valid-until", type=moment, metavar="TIME", help="decides until then (ISO 8601)"
         )
-        parser.add_argument("--note", default="", metavar="N", help="why the rule exists")
+        parser.add_argument(
+            "--note", type=trimmed, default="", metavar="N", help="why the rule exists"
+        )
         # The name of --break-assertions before assertions were called so everywhere.
         parser.add_argument(
             "--break-expectations", dest="break_assertions", action="store_true", help=SUPPRESS

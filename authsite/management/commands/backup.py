@@ -5,7 +5,7 @@ import msgspec
 from django.core.management.base import CommandError, CommandParser
 
 from authsite.operations.backup import BackupError, backup, manifest_of
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, counted
 from devices.management.files import FileRefused
 
 
@@ -26,10 +26,12 @@ class Command(RegistryCommand):
             manifest = backup(file.absolute())
         except (BackupError, FileRefused) as error:
             raise CommandError(str(error), returncode=1) from error
-        needed = ", ".join(f"{one} ({keys} keys)" for one, keys in manifest.peppers.items())
+        needed = ", ".join(
+            f"{one} ({counted(keys, 'key')})" for one, keys in manifest.peppers.items()
+        )
         self.answer(
             options,
-            f"Wrote {file} ({manifest.size:,} bytes, {manifest.total:,} rows) and "
-            f"{manifest_of(file)}.\nPeppers that its keys need: {needed or 'none'}.",
+            f"Wrote {file} ({counted(manifest.size, 'byte')}, {counted(manifest.total, 'row')}) "
+            f"and {manifest_of(file)}.\nPeppers that its keys need: {needed or 'none'}.",
             {"file": str(file), **msgspec.to_builtins(manifest)},
         )

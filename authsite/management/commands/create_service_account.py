@@ -4,6 +4,7 @@ from django.core.management.base import CommandParser
 
 from authsite.accounts.tokens.service_account import ServiceAccount
 from authsite.management.accounts import AccountCommand
+from devices.management.base import trimmed
 
 
 class Command(AccountCommand):
@@ -15,7 +16,9 @@ class Command(AccountCommand):
         parser.add_argument(
             "--answerable", required=True, metavar="USERNAME", help="active staff who answer for it"
         )
-        parser.add_argument("--purpose", default="", help="what the program does, and where")
+        parser.add_argument(
+            "--purpose", type=trimmed, default="", help="what the program does, and where"
+        )
         self.add_roles(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -25,5 +28,6 @@ class Command(AccountCommand):
             purpose=options["purpose"],
             roles=self.roles(options["role"]),
         )
-        roles = ", ".join(options["role"]) or "without a role"
-        self.answer(options, f"Created {account}, {roles}.", self.described(account.user))
+        document = self.described(account.user)
+        roles = ", ".join(document["roles"]) or "without a role"
+        self.answer(options, f"Created {account}, {roles}.", document)

@@ -9,7 +9,7 @@ from authsite.accounts.tokens import scopes
 from authsite.accounts.tokens.models import ApiToken
 from authsite.accounts.tokens.rules import Rule
 from authsite.management.accounts import AccountCommand
-from devices.management.base import duration, moment
+from devices.management.base import duration, moment, new_name
 
 
 class Command(AccountCommand):
@@ -24,7 +24,7 @@ class Command(AccountCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("owner", help="the account that it asks for")
-        parser.add_argument("name", help="which program holds it, and where")
+        parser.add_argument("name", type=new_name, help="which program holds it, and where")
         what = parser.add_argument_group("what it may do")
         what.add_argument(
             "--scope",
@@ -52,7 +52,13 @@ class Command(AccountCommand):
             help="from where it may be used; may be given again (default: from anywhere)",
         )
         end = parser.add_mutually_exclusive_group()
-        end.add_argument("--within", type=duration, metavar="SPAN", help="it ends after 12h, 30d")
+        end.add_argument(
+            "--within",
+            type=duration,
+            default=timedelta(days=90),
+            metavar="SPAN",
+            help="it ends after 12h, 30d (default: 90d)",
+        )
         end.add_argument("--not-after", type=moment, metavar="TIME", help="it ends then")
         end.add_argument("--no-end", action="store_true", help="it does not end by itself")
 
@@ -66,7 +72,7 @@ class Command(AccountCommand):
             raise CommandError("what may it do? Name --scope, or --read-only", returncode=2)
         ends = options["not_after"]
         if ends is None and not options["no_end"]:
-            ends = timezone.now() + (options["within"] or timedelta(days=90))
+            ends = timezone.now() + options["within"]
         token, text = ApiToken.objects.issue(
             owner=owner,
             name=options["name"],

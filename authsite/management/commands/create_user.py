@@ -34,8 +34,9 @@ class Command(AccountCommand):
             validate_password(password, user)
             user.set_password(password)
             user.save(update_fields=["password"])
-        roles = ", ".join(options["role"]) or (
+        document = self.described(user)
+        roles = ", ".join(document["roles"]) or (
             "without a role: it may not log in until it has one (set_roles)"
         )
         text = f"Created {user.get_username()}, {roles}."
-        self.answer(options, text, self.described(user))
+        self.answer(options, text, document)

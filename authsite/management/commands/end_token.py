@@ -5,7 +5,7 @@ from django.core.management.base import CommandError, CommandParser
 from authsite.accounts.token_text import IDENTIFIER_LENGTH, redacted
 from authsite.accounts.tokens.models import ApiToken
 from authsite.management.accounts import AccountCommand
-from devices.management.base import named, signature
+from devices.management.base import counted, named, signature
 
 
 class Command(AccountCommand):
@@ -33,5 +33,5 @@ class Command(AccountCommand):
                 said = redacted(options["identifier"])[:64]
                 raise CommandError(f"there is no token {said}", returncode=1)
         n = tokens.revoke(by=signature(), reason=options["reason"])
-        text = f"Ended {n} token{'' if n == 1 else 's'}." if n else "Nothing was left to end."
+        text = f"Ended {counted(n, 'token')}." if n else "Nothing was left to end."
         self.answer(options, text, {"ended": n})

@@ -3,7 +3,7 @@ from typing import Any
 from django.contrib.auth.models import Group
 from django.db.models import Count
 
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, counted
 
 
 class Command(RegistryCommand):
@@ -22,7 +22,8 @@ class Command(RegistryCommand):
             for role in roles.prefetch_related("permissions__content_type")
         ]
         lines = [
-            f"{one['role']}  ({one['accounts']:,} accounts, {len(one['permissions'])} permissions)"
+            f"{one['role']}  ({counted(one['accounts'], 'account')}, "
+            f"{counted(len(one['permissions']), 'permission')})"
             for one in documents
         ]
         self.answer(options, "\n".join(lines) or "No role.", {"roles": documents})

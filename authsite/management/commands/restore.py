@@ -7,7 +7,7 @@ from acl.engine.decisions import decide
 from authsite.operations.backup import BackupError, differences, missing_peppers, restore
 from authsite.operations.health import missing_migrations
 from devices.authentication import authenticate
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, counted
 from devices.management.files import FileRefused
 from devices.verdicts import Outcome
 
@@ -45,7 +45,7 @@ class Command(RegistryCommand):
         if not migrations and not _answers():
             problems.append("questions to the registry are not answered as they must be")
         lines = [
-            f"Restored {manifest.total:,} rows of {manifest.created} from {file}.",
+            f"Restored {counted(manifest.total, 'row')} of {manifest.created} from {file}.",
             *problems,
             *([f"Run `manage.py migrate`: {len(migrations)} to apply."] if migrations else []),
         ]

@@ -21,5 +21,6 @@ class Command(AccountCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         user = self.account(options["username"], lock=True)
         user.set_roles(self.roles(options["roles"]))
-        had = ", ".join(sorted(options["roles"])) or "no role"
-        self.answer(options, f"{user.get_username()} has {had}.", self.described(user))
+        document = self.described(user)
+        roles = ", ".join(document["roles"]) or "no role"
+        self.answer(options, f"{user.get_username()} has {roles}.", document)

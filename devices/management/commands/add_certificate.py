@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from devices.credentials import x509
-from devices.management.base import DeviceCommand, fields_of
+from devices.management.base import DeviceCommand, fields_of, trimmed
 from devices.models import Certificate, Device
 from devices.models.credentials.certificate import Pin
 
@@ -28,7 +28,9 @@ class Command(DeviceCommand):
             help="what must come back: this certificate, or any with its public key, such as a "
             "renewal (default: certificate)",
         )
-        parser.add_argument("--label", default="", help="what staff call the certificate")
+        parser.add_argument(
+            "--label", type=trimmed, default="", help="what staff call the certificate"
+        )
 
     def handle_device(self, device: Device, **options: Any) -> None:
         certificate = Certificate.objects.register(

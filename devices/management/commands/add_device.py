@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from devices.management.base import RegistryCommand, fields_of
+from devices.management.base import RegistryCommand, fields_of, trimmed
 from devices.models import Device, PreSharedKey
 
 
@@ -24,7 +24,7 @@ class Command(RegistryCommand):
             default=Device.Kind.DEVICE.value,
             help="a backend may call the machine endpoints; a device never (default: device)",
         )
-        parser.add_argument("--name", default="", help="what staff call it")
+        parser.add_argument("--name", type=trimmed, default="", help="what staff call it")
         parser.add_argument(
             "--group",
             action="append",
@@ -54,7 +54,7 @@ class Command(RegistryCommand):
         device.groups.set([self.group(name) for name in options["group"]])
         document = {
             **fields_of(device, "identifier", "kind", "enabled"),
-            "groups": sorted(options["group"]),
+            "groups": sorted(set(options["group"])),
             "key": None,
         }
         lines = [f"Registered {device.kind} {device.identifier}."]

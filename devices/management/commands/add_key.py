@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
-from devices.management.base import DeviceCommand, moment
+from devices.management.base import DeviceCommand, moment, trimmed
 from devices.models import Device, PreSharedKey
 from devices.models.credentials.pre_shared_key import check_end
 
@@ -17,7 +17,7 @@ class Command(DeviceCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--label", default="", help="what staff call the key")
+        parser.add_argument("--label", type=trimmed, default="", help="what staff call the key")
         parser.add_argument(
             "--not-before", type=moment, metavar="TIME", help="admits from then on (ISO 8601)"
         )

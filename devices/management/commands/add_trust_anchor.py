@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 
 from devices.credentials import x509
 from devices.credentials.x509 import NameSource
-from devices.management.base import RegistryCommand, fields_of
+from devices.management.base import RegistryCommand, fields_of, new_name
 from devices.models import CertificateAuthority
 from devices.models.credentials.authority import PLACEHOLDER, CRLPolicy
 
@@ -19,7 +19,7 @@ class Command(RegistryCommand):
     takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", help="what staff call the authority")
+        parser.add_argument("name", type=new_name, help="what staff call the authority")
         parser.add_argument("file", help="its certificate, PEM or DER; - for standard input")
         parser.add_argument(
             "--name-source",

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from devices.management.base import ChangeCommand
+from devices.management.base import ChangeCommand, trimmed
 from devices.models import Device
 from devices.values import attributes
 
@@ -13,8 +13,8 @@ class Command(ChangeCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("identifier", help="the device's ID")
-        parser.add_argument("--name", help="what staff call it")
-        parser.add_argument("--description", help="any text")
+        parser.add_argument("--name", type=trimmed, help="what staff call it")
+        parser.add_argument("--description", type=trimmed, help="any text")
         parser.add_argument(
             "--kind", choices=Device.Kind.values, help="a backend may call the machine endpoints"
         )

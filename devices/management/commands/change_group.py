@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from devices.management.base import ChangeCommand, named
+from devices.management.base import ChangeCommand, named, new_name, trimmed
 
 
 class Command(ChangeCommand):
@@ -11,13 +11,13 @@ class Command(ChangeCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("group", type=named, help="the group's name")
-        parser.add_argument("--name", type=named, metavar="NEW", help="what it is called then")
+        parser.add_argument("--name", type=new_name, metavar="NEW", help="what it is called then")
         place = parser.add_mutually_exclusive_group()
         place.add_argument(
             "--within", type=named, metavar="GROUP", help="an existing group that it lies in then"
         )
         place.add_argument("--top", action="store_true", help="it lies in no group then")
-        parser.add_argument("--description", help="any text")
+        parser.add_argument("--description", type=trimmed, help="any text")
 
     def handle(self, *args: Any, **options: Any) -> None:
         changed = self.given(options, "name", "description")

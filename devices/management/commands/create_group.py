@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from devices.management.base import ChangeCommand, named
+from devices.management.base import ChangeCommand, named, new_name, trimmed
 from devices.models import DeviceGroup
 
 
@@ -11,11 +11,11 @@ class Command(ChangeCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("name", type=named, help="the group's name")
+        parser.add_argument("name", type=new_name, help="the group's name")
         parser.add_argument(
             "--within", type=named, metavar="GROUP", help="an existing group that it lies in"
         )
-        parser.add_argument("--description", default="", help="any text")
+        parser.add_argument("--description", type=trimmed, default="", help="any text")
 
     def handle(self, *args: Any, **options: Any) -> None:
         parent = self.group(options["within"]) if options["within"] else None

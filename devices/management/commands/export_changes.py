@@ -16,7 +16,7 @@ class Command(PeriodExportCommand):
         "after.\n\n"
         "  export_changes --since 2026-01-01 --until 2026-02-01 --by kim --output january.ndjson"
     )
-    noun = "changes"
+    noun = ("change",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

@@ -17,7 +17,7 @@ class Command(ExportCommand):
         "  --filter groups=Roof --filter enabled=false --filter identifier__startswith=//h/\n"
         "  --filter last_seen__lt=2026-01-31 --filter last_seen=none"
     )
-    noun = "devices"
+    noun = ("device",)
     formats = tuple(Format)
     json_format = Format.JSON
 
@@ -33,7 +33,7 @@ class Command(ExportCommand):
             raise CommandError("--filter chooses devices, not groups", returncode=2)
         try:
             if options["groups"]:
-                self.noun = "groups"
+                self.noun = ("group",)
                 return export_groups(DeviceGroup.objects.all(), kind)
             return export_devices(chosen(options["filter"]), kind)
         except ValidationError as error:

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.db.models import Count
 
-from devices.management.base import RegistryCommand
+from devices.management.base import RegistryCommand, counted
 from devices.models import DeviceGroup
 
 
@@ -10,7 +10,7 @@ class Command(RegistryCommand):
     help = "List groups: their names, the group that each lies in, and how many devices are in it."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"group": group.name, "within": group.parent and group.parent.name, "devices": n}
             for group in DeviceGroup.objects.select_related("parent")
             .annotate(members=Count("devices"))
@@ -18,7 +18,7 @@ class Command(RegistryCommand):
             for n in [group.members]
         ]
         lines = [
-            f"{one['group']}  ({one['devices']:,} devices"
+            f"{one['group']}  ({counted(one['devices'], 'device')}"
             + (f", within {one['within']})" if one["within"] else ")")
             for one in groups
         ]

@@ -4,7 +4,7 @@ from typing import Any
 from django.utils import timezone
 
 from devices.history.recording import prune
-from devices.management.base import PruneCommand
+from devices.management.base import PruneCommand, counted
 
 
 class Command(PruneCommand):
@@ -18,6 +18,7 @@ class Command(PruneCommand):
         moment = timezone.now() - older_than
         changes = prune(moment, dry_run=dry_run)
         done = "Would delete" if dry_run else "Deleted"
-        text = f"{done} {sum(changes.values())} changes made before {moment:%Y-%m-%d %H:%M} UTC."
+        n = counted(sum(changes.values()), "change")
+        text = f"{done} {n} made before {moment:%Y-%m-%d %H:%M} UTC."
         key = "would_delete" if dry_run else "deleted"
         self.answer(options, text, {"before": moment, key: changes})

@@ -5,7 +5,7 @@ from django.core.management.base import CommandParser
 from django.db import transaction
 from django.utils import timezone
 
-from devices.management.base import DeviceCommand, duration
+from devices.management.base import DeviceCommand, duration, trimmed
 from devices.models import Device, PreSharedKey
 
 
@@ -27,7 +27,7 @@ class Command(DeviceCommand):
             help="how long the old keys go on: 15m, 12h, 30d, 2w (default: 1d); with 0m, and where "
             "they would only begin later, they are revoked now",
         )
-        parser.add_argument("--label", default="", help="what staff call the new key")
+        parser.add_argument("--label", type=trimmed, default="", help="what staff call the new key")
 
     @transaction.atomic  # a secret that cannot be printed is not issued
     def handle_device(self, device: Device, **options: Any) -> None:

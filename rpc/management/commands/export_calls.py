@@ -18,7 +18,7 @@ class Command(PeriodExportCommand):
         "--until choose whole hours. Secrets are not in the journal.\n\n"
         "  export_calls --since 2026-01-01 --outcome refused --output refused.csv"
     )
-    noun = "rows of calls"
+    noun = ("row of calls", "rows of calls")
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

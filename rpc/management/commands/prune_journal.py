@@ -2,7 +2,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from devices.management.base import PruneCommand
+from devices.management.base import PruneCommand, counted
 from rpc.models import CallRecord, SessionEnding
 
 
@@ -20,10 +20,10 @@ class Command(PruneCommand):
         endings = SessionEnding.objects.done_before(before)
         rows = old.count() if options["dry_run"] else old.prune()
         receipts = endings.count() if options["dry_run"] else endings.prune()
-        text = "{} rows would be deleted." if options["dry_run"] else "{} rows deleted."
+        done = "would be deleted" if options["dry_run"] else "deleted"
         self.answer(
             options,
-            text.format(rows + receipts),
+            f"{counted(rows + receipts, 'row')} {done}.",
             {
                 "rows": rows,
                 "receipts": receipts,

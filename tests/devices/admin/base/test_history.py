@@ -416,10 +416,10 @@ def test_old_changes_are_forgotten_and_rows_stay(make_device: Any, capsys: Any) 
     histories = history.history_of(Device).objects
     histories.filter(id=old.pk).update(history_date=timezone.now() - timedelta(days=400))
     call_command("prune_history", "--older-than", "365d", "--dry-run")
-    assert "Would delete 1 changes" in capsys.readouterr().out
+    assert "Would delete 1 change made" in capsys.readouterr().out
     assert histories.count() == 2
     call_command("prune_history", "--older-than", "365d")
-    assert "Deleted 1 changes" in capsys.readouterr().out
+    assert "Deleted 1 change made" in capsys.readouterr().out
     assert list(histories.values_list("id", flat=True)) == [new.pk]
     assert Device.objects.count() == 2
 
