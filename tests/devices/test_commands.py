@@ -339,6 +339,7 @@ def test_devices_are_listed_and_shown(make_device: Factory, make_group: Any) -> 
     assert re.fullmatch(r"[0-9-]{10}T[0-9:.]+Z", document["created"])
     printed, _ = run("show_device", "sensor-1")
     assert f"key {key.pk}: verified, factory" in printed
+    assert f"  {json.dumps(document['attributes'])}\n" in printed  # can be given to change_device
     assert secret not in printed + json.dumps(document)
     assert key.digest not in printed + json.dumps(document)
     run("show_device", "sensor-9", code=1)

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 from django.utils import timezone
@@ -31,6 +32,7 @@ class Command(DeviceCommand):
         shown = {
             **document,
             "groups": ", ".join(document["groups"]) or "-",
+            "attributes": json.dumps(device.attributes, ensure_ascii=False),  # as change_device
             "keys": len(keys),
             "certificates": len(certificates),
         }
