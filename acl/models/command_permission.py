@@ -87,10 +87,8 @@ class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
         return self.filter(state_conditions(now)[RuleState.IN_FORCE])
 
     def like(self, permission: "CommandPermission") -> "CommandPermissionQuerySet":
-        """Return other rules with the same effect, ends and command."""
-        return self.exclude(pk=permission.pk).filter(
-            **{name: getattr(permission, name) for name in IDENTITY}
-        )
+        """Return the rules with the effect, ends and command of one that is not stored."""
+        return self.filter(**{name: getattr(permission, name) for name in IDENTITY})
 
     def named(self) -> "CommandPermissionQuerySet":
         """Return the rules with everything that their text needs."""
