@@ -9,9 +9,16 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from acl.engine.decisions import Reason, decide, decide_many
+from acl.engine.decisions import (
+    Reason,
+    Request,
+    decide,
+    decide_many,
+    find_decisions_by_request,
+)
 from acl.models import CommandPermission, CommandSetPattern
 from acl.models.command_permission import Effect
+from devices.database.statements import MustWait, answered
 from devices.models import DeviceGroup
 
 COMMAND = "/v1/Config.Get"
@@ -273,3 +280,14 @@ def test_large_frames_scan_no_rules(
         decide(*pair, COMMAND)
     _context, rules = (plan_of(query["sql"]) for query in captured.captured_queries)
     assert not re.search("BLOOM FILTER ON|SCAN p|SCAN acl_|Seq Scan", rules), rules
+
+
+def test_the_loop_leaves_many_combinations_on_sqlite_to_a_thread(
+    pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(*pair, COMMAND)
+    found = answered(find_decisions_by_request([request], vendor="sqlite"))
+    assert found == {request: decide(*pair, COMMAND)}
+    monkeypatch.setattr("acl.engine.decisions.MAX_COMBINATIONS", 0)
+    with pytest.raises(MustWait):
+        answered(find_decisions_by_request([request], vendor="sqlite"))
