@@ -1,4 +1,4 @@
-# The front door. `make help` lists what there is; every target sets up what it needs.
+# What is done most often. `make help` lists what there is; every target sets up what it needs.
 
 MAKEFLAGS += --no-print-directory
 VENV := .venv

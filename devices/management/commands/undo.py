@@ -23,8 +23,9 @@ class _Everything:
 class Command(ChangeCommand):
     help = (
         "Undo what one request, command or import changed (undo BATCH), or one change of a row\n"
-        "(undo MODEL ID), as list_changes prints them. What others changed since stays, and so do\n"
-        "credentials; what was deleted does not come back.\n\n"
+        "(undo MODEL N, where N is the id of the change, not of the row), as list_changes --json\n"
+        "has them. What others changed since stays, and so do credentials; what was deleted does\n"
+        "not come back.\n\n"
         "  undo 74fc468d-b5b8-4329-9900-2708b0c5ccc3 --dry-run\n"
         "  undo devices.device 17"
     )
