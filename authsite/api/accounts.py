@@ -1,8 +1,9 @@
 """Accounts, roles and tokens over the API: joiners, leavers, and what leaked.
 
 No answer raises what the request may do: a role is given, and an account enabled, only by who may
-do all that it may, as far as the token grants it. Superusers, passwords and permissions of roles
-are left to the admin and the command line; tokens are ended here, and made there. (docs/tokens.md)
+do all that it may, as far as the token grants it without a limit. Superusers, passwords and
+permissions of roles are left to the admin and the command line; tokens are ended here, and made
+there. (docs/tokens.md)
 """
 
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from authsite.accounts.account import Account
 from authsite.accounts.tokens.models import ApiToken
 from authsite.accounts.tokens.service_account import ServiceAccount, names_of, permissions_of
 from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
-from devices.api.base.permissions import model_permissions
+from devices.api.base.permissions import grant_of, model_permissions
 from devices.api.base.serializers import (
     MAX_LISTED,
     BooleanField,
@@ -151,13 +152,23 @@ class AccountFilters(FilterSet):
         return accounts.filter(service_account__isnull=kind == "staff")
 
 
-class AccountViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):
+class GivingViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):
+    """Accounts, to which a request gives what it may do itself."""
+
+    asks_guards = False  # no decision about commands depends on it
+
+    def has_perm(self, permission: str) -> bool:
+        """Whether the request may do it, and within no limit: who is given it has none."""
+        grant = grant_of(self.request)
+        return self.may(permission) and (grant is None or not grant.narrows(permission))
+
+
+class AccountViewSet(GivingViewSet):
     """Accounts of staff and of services: made, given roles, disabled."""
 
     queryset = Account.objects.select_related("service_account").prefetch_related("groups")
     serializer_class = AccountSerializer
     filterset_class = AccountFilters
-    asks_guards = False  # no decision about commands depends on it
     permissions = {"enable": CHANGING, "disable": CHANGING}
 
     def get_object(self) -> Any:
@@ -261,12 +272,11 @@ class ServiceAccountSerializer(ModelSerializer):
             )
 
 
-class ServiceAccountViewSet(ReadMixin, CreateMixin, ChangeMixin, RegistryViewSet):
+class ServiceAccountViewSet(GivingViewSet):
     """Service accounts: of programs, and each with somebody who answers for it."""
 
     queryset = ServiceAccount.objects.select_related("user").prefetch_related("user__groups")
     serializer_class = ServiceAccountSerializer
-    asks_guards = False
 
 
 class TokenSerializer(ModelSerializer):

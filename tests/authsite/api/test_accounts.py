@@ -8,6 +8,7 @@ from django.contrib.auth.models import Group, User
 from rest_framework.test import APIClient
 
 from authsite.accounts.tokens.models import ApiToken
+from authsite.accounts.tokens.rules import Rule
 from authsite.accounts.tokens.service_account import ServiceAccount, names_of
 from devices.events.models import Event
 from tests.devices.api.conftest import Client, account, api, client_of
@@ -226,6 +227,39 @@ def test_a_token_gives_no_role_beyond_its_scopes(client_of: Client) -> None:
         answer = ask(client, "patch", f"{ACCOUNTS}/{lee.pk}", {"roles": ["Viewer"]})
         assert answer.status_code == status, answer.content
     assert ask(client, "post", ACCOUNTS, {"username": "x", "roles": []}).status_code == 403
+
+
+@pytest.mark.parametrize("limit", ["devices.view_device in lab", "devices.view_device 9 an hour"])
+def test_a_token_gives_nothing_that_it_may_do_only_within_a_limit(
+    make_group: Any, limit: str
+) -> None:
+    make_group("lab")
+    owner, lee = person("sec", "Security"), person("lee")
+    gone = person("gone", "Viewer", is_active=False)
+    viewer = names_of(Group.objects.get(name="Viewer").permissions.all())
+    service = ServiceAccount.objects.create_account(
+        "line", answerable=owner, roles=Group.objects.filter(name="Viewer")
+    )
+    ServiceAccount.objects.update(answerable=gone)
+    scopes = [f"authsite.{verb}_{model}" for verb in ("view", "add", "change")
+              for model in ("account", "serviceaccount")]  # fmt: skip
+    asked: list[tuple[str, str, Any, int]] = [
+        ("patch", f"accounts/{lee.pk}", {"roles": ["Viewer"]}, 200),
+        ("post", "accounts", {"username": "x", "roles": ["Viewer"]}, 201),
+        ("post", f"accounts/{gone.pk}/enable", {}, 200),
+        ("patch", f"service-accounts/{service.pk}", {"answerable": owner.pk}, 200),
+        ("post", "service-accounts",
+         {"name": "y", "answerable": owner.pk, "roles": ["Viewer"]}, 201),
+    ]  # fmt: skip
+    for name, rules in (("limited", [Rule.parse(limit)]), ("whole", [])):
+        _token, text = ApiToken.objects.issue(
+            owner=owner, name=name, scopes=[*scopes, *viewer], rules=rules
+        )
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {text}")
+        for method, path, body, status in asked:
+            answer = ask(client, method, f"/api/v1/{path}", body)
+            assert answer.status_code == (400 if rules else status), answer.content
 
 
 def test_the_first_account_gives_every_role(api: APIClient) -> None:
