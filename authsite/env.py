@@ -14,6 +14,7 @@ import environ
 from cryptography.exceptions import UnsupportedAlgorithm
 from django.core.exceptions import ImproperlyConfigured
 
+from authsite.operations import RUNTIME
 from authsite.readers import FaultError, ItemError, Reader, T, shown
 
 logger = logging.getLogger("authsite.settings")
@@ -35,11 +36,14 @@ class Environment(environ.FileAwareEnv):
         django-environ goes on without such a file, without each line that it does not take, and
         with the last of two lines for one name. A file that the process may not read is left out
         with a warning: a service manager gives its services all settings, and `make setup` as root
-        wrote an `.env` for root only.
+        wrote an `.env` for root only. The processes of a server have what it said when that
+        was started.
         """
         super().__init__()
         self.names: set[str] = set()
         self.secrets: set[str] = set()
+        if RUNTIME in os.environ:  # `serve` has read it: a worker in place of another one is alike
+            return
         try:
             text = dotenv.read_text("utf-8-sig")
         except FileNotFoundError:

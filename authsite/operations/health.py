@@ -21,7 +21,8 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from authsite.operations.server import DRAINING, RUNTIME
+from authsite.operations import RUNTIME
+from authsite.operations.server import DRAINING
 from devices.credentials import hashing
 from devices.database.slots import Slots
 from devices.extension_points import PEPPERED

@@ -1,7 +1,8 @@
 """The main process of `manage.py serve`: granian, with an orderly stop around it.
 
-On SIGTERM `/readyz` says first that no request should come, for DRAIN_SECONDS in which every one
-that comes is answered; only then do the workers stop. A second signal ends the wait.
+On SIGTERM, and on SIGHUP as of a terminal that closes, `/readyz` says first that no request should
+come, for DRAIN_SECONDS in which every one that comes is answered; only then do the workers stop. A
+second signal ends the wait.
 """
 
 import copy
@@ -21,7 +22,8 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LOGGING_CONFIG, LogLevels
 
-RUNTIME = "AUTHSITE_RUNTIME"  # a folder that the processes of this server share
+from authsite.operations import RUNTIME
+
 DRAINING = "draining"  # a file in it: the server was told to stop
 IDLE_CONNECTION = 600  # seconds: RTIO keeps connections, and loses what it asks as one is closed
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -48,7 +50,8 @@ def main(options: dict[str, Any]) -> None:
         log_dictconfig=log_config(log_format),
         **options,
     )
-    server.on_startup(lambda: drain_on_sigterm(folder, seconds))
+    hangup_counts = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as it is under nohup
+    server.on_startup(lambda: drain_on_signal(folder, seconds, hangup_counts=hangup_counts))
     try:
         server.serve()
     finally:
@@ -69,8 +72,12 @@ def log_config(log_format: str) -> dict[str, Any]:
     return config
 
 
-def drain_on_sigterm(folder: Path, seconds: float) -> None:
-    """Let the first SIGTERM be answered by draining, and what it did before follow."""
+def drain_on_signal(folder: Path, seconds: float, *, hangup_counts: bool) -> None:
+    """Let the first SIGTERM be answered by draining, and what it did before follow.
+
+    So is SIGHUP, unless it is ignored. Granian would start the workers again, with settings that
+    are the same: the environment of a process does not change.
+    """
     stop = signal.getsignal(signal.SIGTERM)
     main_process = os.getpid()
 
@@ -92,6 +99,7 @@ def drain_on_sigterm(folder: Path, seconds: float) -> None:
             interrupt(number, frame)
 
     signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGHUP, drain if hangup_counts else signal.SIG_IGN)
     signal.signal(signal.SIGINT, end)
 
 

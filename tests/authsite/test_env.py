@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from authsite import readers
 from authsite.env import Environment
+from authsite.operations import RUNTIME
 from authsite.readers import starts_tls
 
 pytestmark = pytest.mark.once(on="sqlite")
@@ -354,3 +355,15 @@ def test_hosts_are_names_without_scheme_and_port(make_env: MakeEnv) -> None:
         ImproperlyConfigured, match=r"'\*\.b\.example' is not one: write \.b\.example\."
     ):
         make_env(X_HOSTS="a.example,*.b.example").read("X_HOSTS", readers.hosts)
+
+
+def test_processes_of_a_server_do_not_read_the_file_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that takes the place of another would have other settings than those beside it."""
+    (tmp_path / ".env").write_text("X_LATER=added while the server ran\nnonsense\n")
+    monkeypatch.setenv(RUNTIME, str(tmp_path))
+    monkeypatch.setenv("X_GIVEN", "when it was started")
+    env = Environment(tmp_path / ".env")
+    assert env.read("X_LATER", readers.text) == ""
+    assert env.read("X_GIVEN", readers.text) == "when it was started"

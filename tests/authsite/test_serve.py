@@ -195,6 +195,22 @@ def test_what_cannot_be_served_is_refused(
     assert not executed
 
 
+def test_too_few_files_are_told_in_a_sentence(
+    executed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its processes would end as they start, one after the other."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (30, 30))
+    with pytest.raises(CommandError, match="may have 30 files open, and needs 81") as error:
+        call_command("serve", port=free_port(), threads=8)
+
+    assert error.value.returncode == 2
+    assert not executed
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (30, 81))
+    with pytest.raises(Executed):
+        call_command("serve", port=free_port(), threads=8)
+
+
 @pytest.mark.parametrize(
     ("host", "metrics_host"),
     [

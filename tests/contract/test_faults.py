@@ -193,7 +193,7 @@ def read_whole(connection: socket.socket) -> bytes:
     return answer
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stop_loses_no_evidence(how: signal.Signals, tmp_path: Path) -> None:
     with demo_server(tmp_path, EVIDENCE_INTERVAL="3600") as server:
         assert code(server) == "OK"

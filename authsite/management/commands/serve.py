@@ -18,6 +18,8 @@ BACKLOG = 2048  # connections that wait for accept(), a worker; the kernel caps 
 CONNECTIONS = 4096  # open at once, a worker: idle ones of keep-alive clients count, too
 STOPPING = 5  # seconds that running requests get on SIGTERM: RTIO waits no longer for any
 FILES = 2 * CONNECTIONS
+OWN_FILES = 64  # of a process that answers nobody yet: it has about 40
+OWN_CONNECTIONS = 5  # of a process to the database, beside those of its threads
 STARTING = 60  # seconds in which a server that starts is expected to answer
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask, not to listen
 
@@ -26,9 +28,9 @@ class Command(BaseCommand):
     """Become a granian server in place of this process, so that signals reach it."""
 
     help = (
-        "Serve the registry. Runs in the foreground; SIGTERM and SIGINT end it once running\n"
-        "requests are answered. Options that are not given come from the environment: HOST,\n"
-        "PORT, WORKERS, THREADS."
+        "Serve the registry. Runs in the foreground; SIGTERM, SIGINT and SIGHUP end it once\n"
+        "running requests are answered. Options that are not given come from the environment:\n"
+        "HOST, PORT, WORKERS, THREADS."
     )
     requires_system_checks = "__all__"
     stealth_options = ("notice",)  # for callers in Python: a password may be in it
@@ -86,7 +88,7 @@ class Command(BaseCommand):
             self.stdout.write("JWT_SIGNING_KEYS is not set: /jwtissuer is off (docs/rtio.md).")
         for complaint in pooler.complaints():
             self.stderr.write(complaint)
-        _allow_files(FILES)
+        _allow_files(FILES, OWN_FILES + threads + threads // 2 + OWN_CONNECTIONS)
         # The server imports the project by name, from wherever it was started.
         paths = [str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")]
         os.environ |= {"THREADS": str(threads), "THREADS_FILE": ""}
@@ -199,10 +201,19 @@ def answers(host: str, port: int, alive: int) -> bool:
     return False
 
 
-def _allow_files(wanted: int) -> None:
-    """Raise this process's limit of open files, as far as it may: each connection is one."""
+def _allow_files(wanted: int, needed: int) -> None:
+    """Raise this process's limit of open files, as far as it may: each connection is one.
+
+    Refuses to serve where not even those of a process are allowed that nobody asks.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise CommandError(
+            f"each process may have {hard} files open, and needs {needed} before anybody asks it: "
+            "raise the limit (ulimit -n; LimitNOFILE of systemd), or lower THREADS.",
+            returncode=2,
+        )

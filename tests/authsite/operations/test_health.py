@@ -10,9 +10,9 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from authsite.accounts.tokens.models import ApiToken
-from authsite.operations import health, metrics
+from authsite.operations import RUNTIME, health, metrics
 from authsite.operations.health import Readiness, State
-from authsite.operations.server import DRAINING, RUNTIME
+from authsite.operations.server import DRAINING
 from authsite.operations.wsgi import Operations
 from devices.database.slots import Slots
 from devices.events.models import Webhook
