@@ -17,11 +17,13 @@ from django.core.exceptions import (
     NON_FIELD_ERRORS,
     DisallowedHost,
     PermissionDenied,
+    SuspiciousOperation,
     ValidationError,
 )
 from django.db import InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http.multipartparser import MultiPartParserError
 from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.translation import gettext as _, gettext_lazy
@@ -332,7 +334,10 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
     """Answer an address that leads nowhere (`handler404`)."""
     if is_api(request):
         return nothing_here(request)
-    return defaults.page_not_found(request, exception)
+    try:
+        return defaults.page_not_found(request, exception)
+    except (MultiPartParserError, SuspiciousOperation) as error:  # the page reads the form's token
+        return bad_request(request, error)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:

@@ -1,0 +1,77 @@
+"""A Content-Type that names no charset of texts, or a form that cannot be read, ended as a 500.
+
+Django reads query and form in the charset that a header names: before any middleware, so that the
+server answered by itself, and logged fifty lines. Pages for "not found" read the form once more.
+
+The kind: CWE-248.
+"""
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from django.core.handlers.wsgi import WSGIRequest
+from django.test import Client, RequestFactory
+
+from rpc.wsgi import MachineFastPath
+
+FORM = "application/x-www-form-urlencoded"
+PART = '--B\r\nContent-Disposition: form-data; name="a%d"\r\n\r\né\r\n'
+
+
+class Read(Exception):
+    """What was read: nothing is answered."""
+
+
+def read(kind: str, body: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the query `?q=é` and the form as Django reads them, behind what serves."""
+
+    def django(environ: Any, _start: object) -> Any:
+        request = WSGIRequest(environ)
+        raise Read(request.GET.dict(), request.POST.dict())
+
+    application = MachineFastPath(django)
+    application.staff = nullcontext()  # type: ignore[assignment]
+    environ = RequestFactory().post("/admin/?q=%C3%A9", body.encode(), "text/plain").environ
+    environ["CONTENT_TYPE"] = kind
+    with pytest.raises(Read) as found:
+        application(environ, lambda *_: lambda _: None)
+    query, form = found.value.args
+    return query, form
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "; charset=utf-16",
+        "; charset=utf8",
+        "; charset=rot13",
+        '; charset="undefined"',
+        "; charset*=utf-8''idna",
+        "; x*=nope''y",
+        "; x*=''; x*0=a",
+        "; x*9=a; x*8*=undefined''%41",
+        ";;=;*=1",
+    ],
+)
+def test_query_and_form_are_utf8_whatever_a_parameter_says(parameters: str) -> None:
+    assert read(FORM + parameters, "a=%C3%A9") == ({"q": "é"}, {"a": "é"})
+    assert read(f"text/html{parameters}", "a=b") == ({"q": "é"}, {})
+    kind = f"multipart/form-data; boundary=B{parameters}"
+    assert read(kind, PART % 1 + "--B--\r\n") == ({"q": "é"}, {"a1": "é"})
+
+
+@pytest.mark.parametrize("boundary", ["boundary=B", 'Boundary="B"', 'x="y"; boundary=B ; z=1'])
+def test_a_form_is_read_by_its_boundary(boundary: str) -> None:
+    _query, form = read(f"multipart/form-data; {boundary}", PART % 1 + PART % 2 + "--B--\r\n")
+    assert form == {"a1": "é", "a2": "é"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/nothing/", "/admin/login/"])
+def test_a_form_of_too_many_fields_is_refused_wherever_it_goes(path: str) -> None:
+    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    client.get("/admin/login/")  # for the cookie without which no token is looked for
+    form = "".join(PART % number for number in range(2000)) + "--B--\r\n"
+    answer = client.post(path, form, content_type="multipart/form-data; boundary=B")
+    assert answer.status_code == 400
