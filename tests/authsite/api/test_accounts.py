@@ -161,6 +161,17 @@ def test_faults_in_a_list_of_roles_have_their_positions(security: APIClient) -> 
     assert (made.status_code, made.json()["roles"]) == (201, ["Viewer"])
 
 
+def test_who_gets_another_name_keeps_their_roles(security: APIClient) -> None:
+    lee = person("lee", "Viewer")
+    named = ask(security, "patch", f"{ACCOUNTS}/{lee.pk}", {"first_name": "Lee"})
+    said = named.json()
+    assert (named.status_code, said["first_name"], said["roles"]) == (200, "Lee", ["Viewer"])
+    lee.refresh_from_db()
+    assert lee.is_staff
+    logged = LogEntry.objects.latest("pk").change_message
+    assert logged == "Changed over the API; roles: Viewer."
+
+
 # --- Nobody raises rights -------------------------------------------------------------------
 
 # Who asks (a role), how, of whom, with which body, and what is answered.
@@ -168,6 +179,7 @@ ATTEMPTS: list[tuple[str, str, str, Any, int]] = [
     ("a role with more", "post", "", {"username": "x", "roles": ["Operator"]}, 400),
     ("no such role", "post", "", {"username": "x", "roles": ["King"]}, 400),
     ("a role by number", "post", "", {"username": "x", "roles": [1]}, 400),
+    ("a role in a list", "post", "", {"username": "x", "roles": [["Viewer"]]}, 400),
     ("a superuser", "post", "", {"username": "x", "roles": [], "superuser": True}, 400),
     ("as Django calls it", "post", "", {"username": "x", "roles": [], "is_superuser": True}, 400),
     ("a password", "post", "", {"username": "x", "roles": [], "password": "y"}, 400),
@@ -182,6 +194,7 @@ ATTEMPTS: list[tuple[str, str, str, Any, int]] = [
     ("somebody with more again", "post", "off/enable", {}, 400),
     ("somebody with less again", "post", "weak/enable", {}, 200),
     ("a superuser's name", "patch", "root", {"email": "mine@example.com"}, 400),
+    ("a superuser read", "get", "root", None, 200),
     ("a superuser out", "post", "root/disable", {}, 400),
     ("a superuser in", "post", "root/enable", {}, 400),
     ("a superuser without roles", "patch", "root", {"roles": []}, 400),
@@ -260,6 +273,9 @@ def test_a_token_gives_nothing_that_it_may_do_only_within_a_limit(
         for method, path, body, status in asked:
             answer = ask(client, method, f"/api/v1/{path}", body)
             assert answer.status_code == (400 if rules else status), answer.content
+    assert LogEntry.objects.filter(object_id=str(gone.pk)).latest("pk").change_message == (
+        "Enabled over the API. [whole]"
+    )
 
 
 def test_the_first_account_gives_every_role(api: APIClient) -> None:
