@@ -89,8 +89,7 @@ class Request(NamedTuple):
         }
 
 
-@dataclass(slots=True)
-class Entity:
+class Entity(msgspec.Struct):
     """A registered device as the engine sees it; `groups` holds those above its own too."""
 
     pk: int
@@ -102,8 +101,7 @@ class Entity:
 Block = tuple[tuple[int, ...], tuple[int, ...]]  # each of these sources, each of these destinations
 
 
-@dataclass(slots=True)
-class Keys:
+class Keys(msgspec.Struct):
     """The values under which the rules that match a request lie in the index."""
 
     sources: list[int]  # the device's own first; likewise of the destinations
@@ -168,7 +166,7 @@ class Context:
         return Keys(
             [source.pk, *map(neg, source.groups), EVERYONE],
             destinations,
-            [*candidates, *(set_key(pk) for pk in self.matching_sets(candidates))],
+            [*candidates, *map(set_key, self.matching_sets(candidates))],
         )
 
     def matching_sets(self, candidates: Iterable[str]) -> dict[int, int]:
@@ -180,7 +178,8 @@ class Context:
         }  # candidates come widest first: the last one stays
 
 
-# The devices, each beside every group that it is in; the groups above those; the sets. Few groups
+# The devices, each beside every group that it is in; the groups above those; the sets. Devices are
+# looked up one by one: held against a list, PostgreSQL puts them into a bitmap first. Few groups
 # have one above: the walk up begins with those alone, looks up one parent at a time where a join
 # would read all groups, and ends with a NULL above the top. `UNION` drops what was found before, so
 # that it ends even in a tree with a cycle.
@@ -188,10 +187,11 @@ CONTEXT = Statement(
     """
     WITH RECURSIVE direct AS MATERIALIZED (
         SELECT d.identifier, d.id, d.enabled, g.id AS grp, g.parent_id AS parent
-          FROM devices_device d
+          FROM {each} AS value
+               CROSS JOIN devices_device d
                LEFT JOIN devices_device_groups m ON m.device_id = d.id
                LEFT JOIN devices_devicegroup g ON g.id = m.devicegroup_id
-         WHERE d.identifier {among}
+         WHERE d.identifier = value
     ), above (device, grp) AS (
         SELECT id, parent FROM direct WHERE parent IS NOT NULL
         UNION

@@ -55,14 +55,18 @@ class Statement:
     """A query in SQL, one text for both vendors or one for each, with %s for its parameters.
 
     `{among}` in the text stands for membership of a list that is given when the statement is run:
-    one placeholder whatever its length, so that there is one text to parse and to plan.
+    one placeholder whatever its length, so that there is one text to parse and to plan. `{each}`
+    stands for a table of such a list, of texts, with a column `value`.
     """
 
     AMONG = {"sqlite": "IN (SELECT value FROM json_each(%s))", "postgresql": "= ANY(%s)"}
+    EACH = {"sqlite": "json_each(%s)", "postgresql": "unnest(%s::text[])"}
 
     def __init__(self, sql: str | Mapping[str, str]) -> None:
         self.sql = {
-            vendor: (sql if isinstance(sql, str) else sql[vendor]).format(among=among)
+            vendor: (sql if isinstance(sql, str) else sql[vendor]).format(
+                among=among, each=self.EACH[vendor]
+            )
             for vendor, among in self.AMONG.items()
         }
 
