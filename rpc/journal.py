@@ -55,8 +55,8 @@ def of_verdict(identifier: str, verdict: Verdict) -> Entry:
 
 def of_decision(request: Request, decision: Decision) -> Entry:
     """Return what is kept of a decision."""
-    known = decision.reason not in STRANGE_ENDS
-    return Entry(Question.COMMAND, decision.reason, *request, rule=decision.rule, known=known)
+    reason, rule = decision
+    return Entry(Question.COMMAND, reason, *request, rule, reason not in STRANGE_ENDS)
 
 
 def readable(text: str) -> str:

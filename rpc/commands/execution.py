@@ -4,10 +4,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
 from django.db import InterfaceError, OperationalError
 
 from devices.credentials import throttle
@@ -120,8 +120,7 @@ def entry_of(call: Call, result: Result) -> Entry:
     return result.entry or Entry(Question.CALL, REASONS[result.status], command=call.name)
 
 
-@dataclass(slots=True)
-class _Runnable:
+class _Runnable(msgspec.Struct):
     """A call that may be run: its place in the frame, its arguments, its deadline if it has one.
 
     `question` is what it asks, once that was looked at.
@@ -172,10 +171,12 @@ def _answers(
     results = _guarded(
         command, partial(_together, command.run_many, together, known), len(together)
     )
-    if any(result.status == INTERNAL_ERROR for result in results):
+    if INTERNAL_ERROR in [result.status for result in results]:
         if known is not None:
             raise MustWait
         return [_answer(command, one) for one in batch]
+    if True not in late:
+        return results
     answers = iter(results)
     return [Result.failure(DEADLINE_EXCEEDED) if is_late else next(answers) for is_late in late]
 

@@ -5,7 +5,10 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from rpc.journal import Entry
 
@@ -35,7 +38,7 @@ class InvalidFrame(ValueError):
     """The body is no frame; the text says why."""
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True):
     """One command of a frame as it stands there. `id` is None where it is missing."""
 
     name: str
@@ -44,7 +47,7 @@ class Call(NamedTuple):
     deadline: Any
 
 
-class Result(NamedTuple):
+class Result(msgspec.Struct, frozen=True):
     """What became of one call: a status, and a value (None for none) or a message.
 
     `entry` is what the journal keeps of a question that was answered.
@@ -61,7 +64,7 @@ class Result(NamedTuple):
         return cls(status, message=message or MESSAGES[status])
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True):
     """A request frame. `src` and `dst` are addresses, None where they are missing.
 
     `echoed` are the members that the reply repeats as they are.
@@ -77,7 +80,7 @@ class Frame(NamedTuple):
 
     def with_arguments(self, arguments: Any) -> "Frame":
         """Return the frame of one command with its arguments."""
-        return self._replace(calls=[self.calls[0]._replace(args=arguments)])
+        return replace(self, calls=[replace(self.calls[0], args=arguments)])
 
     def reply(self, results: Sequence[Result]) -> dict[str, Any]:
         """Return the reply frame that carries the results, one a call and in their order."""
@@ -125,7 +128,7 @@ def parse(content: Any) -> Frame:
         calls = _calls(content["cmds"])
     else:
         call = _call(content, content["method"], "method")
-        calls = [call._replace(args=content["params"]) if "params" in content else call]
+        calls = [replace(call, args=content["params"]) if "params" in content else call]
     return Frame(
         version,
         src=_address(content, "src"),
