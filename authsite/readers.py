@@ -46,6 +46,25 @@ POSTGRES = frozenset({"postgres", "postgresql", "psql", "pgsql"})
 POSTGRES_OPTIONS = frozenset(
     {"assume_role", "isolation_level", "pool", "prepare_threshold", "server_side_binding"}
 )
+# What libpq judges as it connects, or when it sets up a connection: then no database would answer.
+TLS_VERSIONS = frozenset({"", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"})
+POSTGRES_WORDS = {
+    "channel_binding": frozenset({"disable", "prefer", "require"}),
+    "gssencmode": frozenset({"disable", "prefer", "require"}),
+    "load_balance_hosts": frozenset({"disable", "random"}),
+    "ssl_max_protocol_version": TLS_VERSIONS,
+    "ssl_min_protocol_version": TLS_VERSIONS,
+    "sslcertmode": frozenset({"disable", "allow", "require"}),
+    "sslmode": frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}),
+    "sslnegotiation": frozenset({"postgres", "direct"}),
+    "target_session_attrs": frozenset(
+        {"any", "read-write", "read-only", "primary", "standby", "prefer-standby"}
+    ),
+}
+POSTGRES_NUMBERS = frozenset(
+    {"connect_timeout", "prepare_threshold", "tcp_user_timeout"}
+    | {"keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"}
+)
 REDIS = ("rediscache", "redis", "rediss")
 CACHES = (*REDIS, "dbcache", "filecache", "locmemcache", "dummycache")
 
@@ -439,11 +458,12 @@ def database(url: str) -> dict[str, Any]:
 
 
 def _postgres(scheme: str, rest: str) -> dict[str, Any]:
+    rest, mark, query = rest.partition("?")
     place, _slash, path = rest.partition("/")
     account, at, listed = place.rpartition("@")
     found = [_host_and_port(one) for one in listed.split(",")] if listed else []
-    demand("@" not in path.partition("?")[0], "an @ follows its host")
-    url = f"{scheme}://{account}{at}{'host' if found else ''}/{path}"
+    demand("@" not in path, "an @ follows its host")
+    url = f"{scheme}://{account}{at}{'host' if found else ''}/{path}{mark}{query}"
     config: dict[str, Any] = environ.Env.db_url_config(url)
     options = config.get("OPTIONS", {})
     demand(config["NAME"] or "service" in options, "it names no database")
@@ -451,6 +471,8 @@ def _postgres(scheme: str, rest: str) -> dict[str, Any]:
         make_conninfo(**dict.fromkeys(options.keys() - POSTGRES_OPTIONS, "1"))
     except ProgrammingError:
         raise FaultError("what follows its question mark is no option of libpq") from None
+    for name, value in options.items():
+        _check_option(name, str(value))
     demand(not found or config["HOST"] == "host")
     if len(found) > 1:
         config["HOST"] = ",".join(name for name, _port in found)
@@ -459,6 +481,15 @@ def _postgres(scheme: str, rest: str) -> dict[str, Any]:
         name, port = found[0]
         config["HOST"], config["PORT"] = name, int(port) if port else ""
     return config
+
+
+def _check_option(name: str, value: str) -> None:
+    """Raise FaultError for a value that libpq would refuse at each connection."""
+    if words := POSTGRES_WORDS.get(name):
+        value = f"TLSv{value[4:]}" if value.lower().startswith("tlsv") else value
+        demand(value in words, f"its {name} is none of {', '.join(sorted(words - {''}))}")
+    if name in POSTGRES_NUMBERS:
+        demand(WHOLE.match(value.removeprefix("-")), f"its {name} is no whole number")
 
 
 def _host_and_port(place: str) -> tuple[str, str | None]:

@@ -330,6 +330,9 @@ def test_a_right_value_is_taken_as_it_is(name: str, value: str, read: Any) -> No
         ("postgres://me@db.internal./n", "db.internal.", "", "n", ""),
         ("postgres:////run/postgresql/n", "/run/postgresql", "", "n", ""),
         ("postgres:///?service=registry", "", "", "", ""),
+        ("postgres://?service=registry", "", "", "", ""),  # as libpq takes it
+        ("postgres://db?service=registry&connect_timeout=3", "db", "", "", ""),
+        ("postgres://db/n?ssl_min_protocol_version=tlsv1.3&connect_timeout=-1", "db", "", "n", ""),
         ("sqlite:////data/a.db?timeout=7", "", "", "/data/a.db", ""),
     ],
 )
@@ -343,6 +346,28 @@ def test_a_right_url_of_a_database_is_taken(
         name,
         password,
     ]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("sslmode=foo", "its sslmode is none of allow, disable, prefer, require, verify-ca"),
+        ("sslmode=Require", "its sslmode is none of"),
+        ("target_session_attrs=master", "its target_session_attrs is none of"),
+        ("ssl_min_protocol_version=1.2", "its ssl_min_protocol_version is none of TLSv1, TLSv1.1"),
+        ("connect_timeout=abc", "its connect_timeout is no whole number"),
+        ("keepalives_idle=1.5", "its keepalives_idle is no whole number"),
+        ("tcp_user_timeout=3s", "its tcp_user_timeout is no whole number"),
+        ("prepare_threshold=never", "its prepare_threshold is no whole number"),
+    ],
+)
+def test_an_option_that_libpq_would_refuse_stops_the_start(
+    query: str, said: str, read: Any
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL must be") as refused:
+        read(DATABASE_URL=f"postgres://me:hunter2@db/n?{query}")
+    assert said in str(refused.value)
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
