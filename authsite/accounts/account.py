@@ -4,7 +4,7 @@ Nobody gives a role, or enables an account, that may do what they may not do the
 are made and changed by superusers in the admin and on the command line alone. (docs/tokens.md)
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.contrib.auth.models import Group, User, UserManager
@@ -21,6 +21,19 @@ from authsite.accounts.tokens.service_account import (
     permissions_answered_for,
     permissions_of,
 )
+from devices.database.turns import take_turn
+
+
+def check_superuser_remains(leaving: Collection[int]) -> None:
+    """Raise ValidationError where no active superuser would be left without these accounts (keys).
+
+    Whoever asks in a transaction has a turn until it ends: of two superusers, one is the last.
+    """
+    take_turn("superusers")
+    superusers = User.objects.filter(is_superuser=True, is_active=True)
+    remaining = superusers.exclude(pk__in=leaving)
+    if superusers.filter(pk__in=leaving).exists() and not remaining.exists():
+        raise ValidationError(_("No other active superuser would be left."), code="last")
 
 
 class AccountQuerySet(models.QuerySet["Account"]):

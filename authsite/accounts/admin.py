@@ -17,7 +17,7 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Concat
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -30,7 +30,7 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from authsite.accounts import login, second_factor
-from authsite.accounts.account import Account
+from authsite.accounts.account import Account, check_superuser_remains
 from authsite.accounts.sessions import end_sessions
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.tokens import scopes
@@ -146,6 +146,17 @@ class StaffForm(CurrentForm, UserChangeForm):
         if "username" in self.changed_data:
             check_free(name, besides=self.instance.pk)
         return name
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse to take the last active superuser away."""
+        cleaned = super().clean()
+        for name in ("is_active", "is_superuser"):
+            if name in self.changed_data and not cleaned.get(name):
+                try:
+                    check_superuser_remains([self.instance.pk])
+                except ValidationError as error:
+                    self.add_error(name, error)
+        return cleaned
 
 
 class NamedMixin(admin.ModelAdmin):
@@ -272,6 +283,16 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
             (title, {**options, "fields": [one for one in options["fields"] if one != "standing"]})
             for title, options in found
         ]
+
+    def get_deleted_objects(self, objs: Any, request: Any) -> Any:
+        """Let nobody delete the last active superuser."""
+        *found, protected = super().get_deleted_objects(objs, request)
+        try:
+            check_superuser_remains([user.pk for user in objs])
+        except ValidationError:
+            last = _("the registry: no other active superuser would be left")
+            return *found, [*protected, last]
+        return *found, protected
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         with_factor = (

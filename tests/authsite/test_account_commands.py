@@ -118,7 +118,7 @@ def test_whoever_has_no_role_may_not_log_in() -> None:
 
 
 def test_the_last_superuser_stays(admin_user: User) -> None:
-    assert "the last active superuser" in run("disable_user", "admin", code=1)[1]
+    assert "No other active superuser would be left" in run("disable_user", "admin", code=1)[1]
     User.objects.create_superuser("second")
     run("disable_user", "admin")
 

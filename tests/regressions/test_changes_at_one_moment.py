@@ -607,4 +607,4 @@ def test_the_last_superuser_is_the_last(django_user_model: Any) -> None:
         other = beside(lambda: ended.append(refused("disable_user", "bob")))
         other.join(0.5)
     other.join(WAIT)
-    assert ended == ["this is the last active superuser"]
+    assert ended == ["No other active superuser would be left."]

@@ -1,12 +1,11 @@
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
+from authsite.accounts.account import check_superuser_remains
 from authsite.accounts.tokens.service_account import ServiceAccount
 from authsite.management.accounts import AccountCommand
-from devices.database.turns import hold
 from devices.management.base import named
 
 
@@ -29,12 +28,8 @@ class Command(AccountCommand):
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        superusers = User.objects.filter(is_superuser=True)  # of two, one is the last
-        hold(User, list(superusers.values_list("pk", flat=True)))
         user = self.account(options["username"], lock=True)
-        others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk)
-        if user.is_superuser and not others.exists():
-            raise CommandError("this is the last active superuser", returncode=1)
+        check_superuser_remains([user.pk])
         services = list(ServiceAccount.objects.filter(answerable=user).select_related("user"))
         heir = self.account(options["hand_to"]) if options["hand_to"] else None
         if heir == user:

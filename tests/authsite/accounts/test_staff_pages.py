@@ -49,6 +49,32 @@ def test_a_role_makes_somebody_staff_and_the_loss_of_the_last_one_ends_it(
     assert kim.is_staff
 
 
+@pytest.mark.parametrize("field", ["is_active", "is_superuser"])
+def test_the_last_active_superuser_stays(
+    admin_client: Client, admin_user: User, kim: User, field: str
+) -> None:
+    address = f"{LIST}{admin_user.pk}/"
+    form = inputs(admin_client.get(f"{address}change/"))
+    del form[field]
+    refused = admin_client.post(f"{address}change/", form)
+    assert field in refused.context["adminform"].form.errors
+    for selected in ([admin_user], [admin_user, kim]):
+        action = {"action": "delete_selected", "_selected_action": [one.pk for one in selected]}
+        for confirmed in ({}, {"post": "yes"}):
+            page = admin_client.post(LIST, action | confirmed).content.decode()
+            assert "no other active superuser would be left" in page
+    for answer in (admin_client.get, admin_client.post):
+        page = answer(f"{address}delete/", {"post": "yes"}).content.decode()
+        assert "no other active superuser would be left" in page
+    assert User.objects.filter(is_active=True, is_superuser=True).get() == admin_user
+
+    second = User.objects.create_superuser("second")
+    assert admin_client.post(f"{address}change/", form).status_code == 302
+    admin_user.refresh_from_db()
+    assert not getattr(admin_user, field)
+    assert User.objects.filter(is_active=True, is_superuser=True).get() == second
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
