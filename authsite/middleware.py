@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from authsite.accounts.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
 from devices.admin.base.pages import REASON, site_page, typed_reason
-from devices.api.base.problems import is_api
+from devices.api.base.problems import check_parts, is_api
 from devices.database import confirmation
 from devices.database.conflicts import CONFLICT, is_conflict
 from devices.history.context import ReasonTooLong, check_reason
@@ -55,16 +55,25 @@ class ContentSecurityPolicy(Middleware):
         return response
 
 
-class RejectMalformedURLs(Middleware):
+class RejectMalformed(Middleware):
     """Refuse a URL with a NUL or a number of 1,000 digits: no database holds such a thing.
 
-    Filters of lists pass on what they are given, and each would fail on it.
+    Filters of lists pass on what they are given, and each would fail on it. Refuse, too, a form
+    whose parts have headers that Python fails on, where its token is about to be looked for.
     """
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if MALFORMED.search(request.path_info + "?" + request.META.get("QUERY_STRING", "")):
             raise BadRequest("no such thing can be asked for")
         return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], *_given: Any
+    ) -> HttpResponseBase | None:
+        """Read a form in parts, but for a page that chooses where a file in it is kept."""
+        if not getattr(view, "csrf_exempt", False):
+            check_parts(request)
+        return None
 
 
 class SessionLimits(Middleware):

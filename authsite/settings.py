@@ -72,7 +72,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "rpc.wsgi.MachineEndpoints",  # first: what follows is for browsers
     "authsite.middleware.ContentSecurityPolicy",
-    "authsite.middleware.RejectMalformedURLs",
+    "authsite.middleware.RejectMalformed",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

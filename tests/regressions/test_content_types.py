@@ -16,6 +16,7 @@ from django.test import Client, RequestFactory
 from rpc.wsgi import MachineFastPath
 
 FORM = "application/x-www-form-urlencoded"
+UNREADABLE = "x*=''; x*0=a"  # on which Python's own parser fails, with a TypeError
 PART = '--B\r\nContent-Disposition: form-data; name="a%d"\r\n\r\né\r\n'
 
 
@@ -75,3 +76,30 @@ def test_a_form_of_too_many_fields_is_refused_wherever_it_goes(path: str) -> Non
     form = "".join(PART % number for number in range(2000)) + "--B--\r\n"
     answer = client.post(path, form, content_type="multipart/form-data; boundary=B")
     assert answer.status_code == 400
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/nothing/", "/admin/login/", "/admin/language/"])
+@pytest.mark.parametrize("header", ["Content-Disposition: form-data", "Content-Type: text/plain"])
+def test_a_part_with_a_header_that_cannot_be_read_is_refused(path: str, header: str) -> None:
+    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    client.get("/admin/login/")
+    form = PART % 1 + f"--B\r\n{header}; {UNREADABLE}; name=b\r\n"
+    if not header.startswith("Content-Disposition"):
+        form += 'Content-Disposition: form-data; name="b"\r\n'
+    kind = "multipart/form-data; boundary=B"
+    assert client.post(path, form + "\r\n1\r\n--B--\r\n", content_type=kind).status_code == 400
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("kinds", "status"),
+    [
+        (f"application/json; {UNREADABLE}", 401),
+        (f"*/*; {UNREADABLE}", 401),
+        (f"text/html; {UNREADABLE}", 406),
+    ],
+)
+def test_parameters_of_an_accept_header_are_no_failure(kinds: str, status: int) -> None:
+    client = Client(raise_request_exception=False)
+    assert client.get("/api/v1/devices", headers={"accept": kinds}).status_code == status

@@ -12,9 +12,11 @@ from http import HTTPStatus
 from math import ceil
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import (
     NON_FIELD_ERRORS,
+    BadRequest,
     DisallowedHost,
     PermissionDenied,
     SuspiciousOperation,
@@ -335,9 +337,23 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
     if is_api(request):
         return nothing_here(request)
     try:
+        check_parts(request)
         return defaults.page_not_found(request, exception)
-    except (MultiPartParserError, SuspiciousOperation) as error:  # the page reads the form's token
+    except (BadRequest, MultiPartParserError, SuspiciousOperation) as error:
         return bad_request(request, error)
+
+
+def check_parts(request: HttpRequest) -> None:
+    """Read a form in parts, where its token is about to be looked for; raises BadRequest.
+
+    Django lets pass what Python fails with on parameters of a part's header (`x*=''; x*0=a`).
+    """
+    is_read = request.method == "POST" and settings.CSRF_COOKIE_NAME in request.COOKIES
+    if is_read and request.content_type == "multipart/form-data":
+        try:
+            request.POST  # noqa: B018
+        except TypeError as error:
+            raise BadRequest("a part of the form has a header that cannot be read") from error
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:

@@ -65,6 +65,11 @@ class Renderer(JSONRenderer):
 class Negotiation(DefaultContentNegotiation):
     """Takes an empty `Accept` header as none; answers others that do not fit with what there is."""
 
+    def get_accept_list(self, request: Request) -> list[str]:
+        """Return the types without parameters: none is served, and Python fails on some."""
+        tokens = super().get_accept_list(request)
+        return [token.partition(";")[0].strip() for token in tokens]
+
     def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> Any:
         if not request.headers.get("Accept", "").strip(" \t,"):
             return renderers[0], renderers[0].media_type
