@@ -175,6 +175,28 @@ def test_nobody_waits_for_ever(
     assert registry.batches == [["a"], ["d"]]
 
 
+def test_who_follows_waits_for_an_answer_only_so_long(
+    registry: Registry, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coalescing, "MAX_WAIT", 0.3)
+    first, leader, follower = ask("a"), ask("b"), ask("c")
+    registry.may_answer.release()
+    assert first.result(PATIENCE) == "a v1"
+    with pytest.raises(OperationalError, match="in time"):
+        follower.result(PATIENCE)
+    registry.may_answer.release()
+    assert leader.result(PATIENCE) == "b v1"
+
+
+def test_a_question_that_fails_alone_is_not_asked_again(registry: Registry, ask: Ask) -> None:
+    registry.failure = ValueError("bad")
+    alone = ask("bad")
+    registry.may_answer.release(2)
+    with pytest.raises(ValueError, match="bad"):
+        alone.result(PATIENCE)
+    assert registry.batches == [["bad"]]
+
+
 def test_databases_are_asked_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     server = SimpleNamespace(vendor="postgresql", in_atomic_block=False)
     monkeypatch.setattr(coalescing, "connections", {"default": server, "standby": server})
@@ -200,9 +222,13 @@ def test_it_is_asked_alone(
     server = {"vendor": "postgresql", "in_atomic_block": False} | alone
     monkeypatch.setattr(coalescing, "connections", {"default": SimpleNamespace(**server)})
     coalescer = Coalescer(registry.ask_all)
-    registry.may_answer.release(20)
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(coalescer.ask, "abcdefgh"))
+        asked = [pool.submit(coalescer.ask, question) for question in "abcdefgh"]
+        all_at_once = [registry.asked.acquire(timeout=PATIENCE) for _ in asked]
+        registry.may_answer.release(8)
+        answers = [one.result(PATIENCE) for one in asked]
+
+    assert all(all_at_once)
 
     assert answers == [f"{question} v1" for question in "abcdefgh"]
     assert [len(batch) for batch in registry.batches] == [1] * 8
