@@ -1,4 +1,4 @@
-"""The Makefile: what a shell exports for other projects, and a set-up that was broken off."""
+"""Set-up: what a shell exports for other projects, and an environment that was broken off."""
 
 import os
 import shutil
@@ -6,8 +6,11 @@ import subprocess
 import venv
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.conf import settings
+
+from tests.support.postgres import running
 
 pytestmark = pytest.mark.once(on="sqlite")
 
@@ -71,3 +74,11 @@ def test_an_environment_that_was_broken_off_is_made_again(
     make(tmp_path, ".venv/pyvenv.cfg", PATH=f"{tmp_path}:{os.environ['PATH']}")
 
     assert (tmp_path / "made").exists() is not finished
+
+
+def test_a_server_of_the_tests_own_is_none_of_the_shells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With PGSSLMODE=require it was waited for in vain, and then said not to have started."""
+    monkeypatch.setenv("PGSSLMODE", "require")
+    monkeypatch.setenv("PGOPTIONS", "-c nothing.such")
+    with running() as url:
+        psycopg.connect(url).close()

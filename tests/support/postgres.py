@@ -66,7 +66,13 @@ class Cluster:
 
 @contextmanager
 def cluster(settings: Sequence[str] = FAST) -> Iterator[Cluster]:
-    """Yield a new server that runs, which ends with the block; `settings` are NAME=VALUE."""
+    """Yield a new server that runs, which ends with the block; `settings` are NAME=VALUE.
+
+    What a shell exports for other servers (PGSSLMODE, PGSERVICE) is forgotten: libpq takes from it
+    what a URL leaves open.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="authsite-postgres-") as folder:
         made = Cluster(Path(folder), settings)
         try:
