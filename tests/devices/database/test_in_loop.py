@@ -275,7 +275,7 @@ def test_the_primary_is_asked_what_the_standby_must_not_answer(
     )
     monkeypatch.setattr(in_loop, "PAUSE", 0.0)
     monkeypatch.setattr(answers, "INTERVAL", 0.0)
-    monkeypatch.setattr(answers, "SHORTEST_PAUSE", 0.0)
+    monkeypatch.setattr(answers, "MIN_PAUSE", 0.0)
 
     async def until(expected: str) -> None:
         while await asker.ask(["one"]) != {"one": expected}:
