@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from acl.models import CommandSet
+from acl.models import CommandPermission, CommandSet
 from authsite.models import ServiceAccount
 from devices import history
 from devices.models import Device, DeviceGroup, PreSharedKey, Webhook
@@ -88,6 +88,55 @@ def test_no_form_begins_with_a_row_that_one_may_not_see(
         Permission.objects.get(codename=f"view_{row._meta.model_name}")
     )
     assert str(row) in _shown(client, address, row)
+
+
+@pytest.mark.parametrize("field", ["source_group", "source_device", "command_set"])
+@pytest.mark.parametrize("names_row", [True, False], ids=["by its key", "by its name"])
+def test_no_form_that_comes_back_names_a_row_that_one_may_not_see(
+    staff: StaffClient, make_group: Any, make_device: Any, field: str, names_row: bool
+) -> None:
+    name = "secret-lamp"
+    make = {"source_device": make_device, "source_group": make_group}
+    row = make[field](name) if field in make else CommandSet.objects.create(name=name)
+    sent = {"effect": "allow", field: row.pk, "valid_from_0": "never"}
+    if not names_row:
+        sent |= {field: "", f"{field}-typed": "secret-lamp"}
+    client = staff("add_commandpermission")
+    page = client.post("/admin/acl/commandpermission/add/", sent).content.decode()
+    assert f">#{row.pk}</option>" in page
+    assert "secret-lamp" not in page
+    User.objects.get(username="kim").user_permissions.add(
+        Permission.objects.get(codename=f"view_{row._meta.model_name}")
+    )
+    page = client.post("/admin/acl/commandpermission/add/", sent).content.decode()
+    assert ">secret-lamp</option>" in page
+
+
+def test_a_form_that_comes_back_names_what_its_row_is_about(
+    staff: StaffClient, make_device: Any
+) -> None:
+    lamp, other = make_device("lamp"), make_device("secret-hub")
+    rule = CommandPermission.objects.create(
+        source_kind="device", source_device=lamp, destination_kind="itself", pattern="/v1/X"
+    )
+    client = staff("change_commandpermission")
+    address = f"/admin/acl/commandpermission/{rule.pk}/change/"
+    sent = {"source_device": lamp.pk, "destination_device": other.pk, "valid_from_0": "never"}
+    page = client.post(address, sent).content.decode()
+    assert ">lamp</option>" in page
+    assert f">#{other.pk}</option>" in page
+    assert "secret-hub" not in page
+
+
+def test_no_form_of_a_device_that_comes_back_names_a_group(
+    staff: StaffClient, make_group: Any
+) -> None:
+    group = make_group("secret yard")
+    page = staff("add_device").post(
+        "/admin/devices/device/add/", {"groups": [group.pk], "identifier": ""}
+    )
+    assert "secret yard" not in page.content.decode()
+    assert f">#{group.pk}</option>" in page.content.decode()
 
 
 def _shown(client: Client, address: str, row: Any) -> str:

@@ -1,5 +1,6 @@
 """Fields that suggest rows as one types, with a plain way where no script runs."""
 
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib import admin
@@ -10,7 +11,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
 from devices.admin.base.forms import RowsField
-from devices.admin.base.pages import is_key
+from devices.admin.base.pages import is_key, may_view
 from devices.values.addresses import is_storable
 
 TYPED = "-typed"  # ends the name of the field into which a row's name is typed
@@ -25,6 +26,7 @@ class TypedMixin:
 
     field: Any
     allow_multiple_selected: bool
+    named: Collection[str] | None = None  # the keys of rows that may be named; None: any
 
     @property
     def _model(self) -> type[Model]:
@@ -58,9 +60,19 @@ class TypedMixin:
         return False
 
     def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
-        """Return the rows that are chosen; a name that was typed is none."""
+        """Return the rows that are chosen; a name that was typed is none.
+
+        One that may not be named goes by its key, which whoever chose it knows.
+        """
         keys = [one for one in value if is_key(one)]
-        return super().optgroups(name, keys, attr)  # type: ignore[misc]
+        groups = super().optgroups(name, keys, attr)  # type: ignore[misc]
+        if self.named is None:
+            return groups
+        for _name, options, _index in groups:
+            for option in options:
+                if option["value"] and str(option["value"]) not in self.named:
+                    option["label"] = f"#{option['value']}"
+        return groups
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
         """Draw both; what named no row stands in the second."""
@@ -89,11 +101,27 @@ class SuggestedRowsMixin(admin.ModelAdmin):
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name in self.get_autocomplete_fields(request):
-            kwargs.setdefault("widget", SuggestedRow(db_field, self.admin_site))
+            widget = SuggestedRow(db_field, self.admin_site)
+            widget.named = self._named_rows(db_field, request)
+            kwargs.setdefault("widget", widget)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name in self.get_autocomplete_fields(request):
-            kwargs.setdefault("widget", SuggestedRows(db_field, self.admin_site))
+            widget = SuggestedRows(db_field, self.admin_site)
+            widget.named = self._named_rows(db_field, request)
+            kwargs.setdefault("widget", widget)
         kwargs.setdefault("form_class", RowsField)
         return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def _named_rows(self, db_field: Any, request: HttpRequest) -> Collection[str] | None:
+        """Return the keys of rows that a form may name; None: any.
+
+        One that comes back names what was sent: to whoever may not see such rows, no others than
+        those that the row is stored with.
+        """
+        if request.method != "POST" or may_view(request, db_field.related_model):
+            return None
+        key = str(getattr(request.resolver_match, "kwargs", {}).get("object_id", ""))
+        rows = self.model._default_manager.order_by().filter(pk=key if is_key(key) else None)
+        return {str(found) for found in rows.values_list(db_field.name, flat=True)}
