@@ -298,7 +298,7 @@ class ImportExportMixin(OwnPagesMixin):
             "new": f"{counts['new']:,}",
             "changed": f"{counts['changed']:,}",
         }
-        messages.success(request, with_undo(done, request.user))
+        messages.success(request, with_undo(done, request.user, Device))
         return redirect("admin:devices_device_changelist")
 
     def _import_page(

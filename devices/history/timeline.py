@@ -29,9 +29,10 @@ CHANGES = ~Q(history_type=ChangeType.TRIED)  # and not what left its row as it w
 
 
 class Counted(NamedTuple):
-    """How many changes of one sort a batch has, at least where `is_cut`."""
+    """How many changes of one sort a batch has in a history, at least where `is_cut`."""
 
     kind: ChangeType
+    historical: Any
     what: str
     n: int
     is_cut: bool = False
@@ -329,8 +330,10 @@ def counts_of(
     for (number, label), kinds in _kinds_of_first(histories, numbers, most + 1).items():
         is_cut = sum(kinds.values()) > most
         for kind, n in kinds.items():
-            what = noun(histories[label], 2 if is_cut else n)
-            found[number].append(Counted(ChangeType(kind), what, min(n, most), is_cut))
+            historical = histories[label]
+            what = noun(historical, 2 if is_cut else n)
+            counted = Counted(ChangeType(kind), historical, what, min(n, most), is_cut)
+            found[number].append(counted)
     return found
 
 

@@ -233,8 +233,7 @@ class Plan:
 
     def _may(self, verb: str, model: Any) -> bool:
         """Whether the account may change, or delete, rows of a model."""
-        name = f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
-        return history_of(model) in self._visible and self._user.has_perm(name)
+        return history_of(model) in self._visible and _has_perm(self._user, verb, model)
 
     def _plan_rows(self, historical: Any, changes: Sequence[Any]) -> None:
         """Plan what becomes of the rows of one model."""
@@ -380,6 +379,25 @@ class Plan:
                 self.leaving.append(there[key])
             elif all(one in ids for one, ids in zip(key, known, strict=True)):
                 self.joining.append(membership(**dict(zip(fields, key, strict=True))))
+
+
+def _has_perm(user: Any, verb: str, model: Any) -> bool:
+    return bool(user.has_perm(f"{model._meta.app_label}.{verb}_{model._meta.model_name}"))
+
+
+def may_undo(user: Any, histories: Iterable[Any]) -> bool:
+    """Whether somebody may undo any changes of these histories; `plan` says which can be."""
+    visible = visible_to(user)
+    models = {
+        one.tracked_fields[0].related_model if one.is_link else one.instance_type
+        for one in histories
+    }
+    return any(
+        getattr(model, "restored_fields", ())
+        and history_of(model) in visible
+        and (_has_perm(user, "change", model) or _has_perm(user, "delete", model))
+        for model in models
+    )
 
 
 def plan(number: UUID, user: Any, *, lock: bool = False) -> Plan | None:

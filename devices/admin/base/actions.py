@@ -24,6 +24,7 @@ from devices.admin.base.pages import (
     set_digest,
     url_name,
 )
+from devices.history import undoing
 
 MAX_SHOWN = 20  # devices that a confirmation lists by name
 
@@ -134,13 +135,13 @@ class Revoke(BulkChange):
         return rows.revoke(by=by, **given)
 
 
-def with_undo(done: str, user: Any) -> str:
+def with_undo(done: str, user: Any, model: Any) -> str:
     """Return the message of a change with a link to undo all that this request changed.
 
-    Without the link for whoever may read no history, and so undo nothing.
+    Without the link for whoever may not read the history of the model, and so undo nothing.
     """
     number = history.current_batch()
-    if number is None or not history.visible_to(user):
+    if number is None or not undoing.may_undo(user, [history.history_of(model)]):
         return done
     address = reverse("admin:batch", args=[number])
     return format_html('{} <a href="{}">{}</a>', done, address, _("Undo…"))
@@ -267,5 +268,7 @@ class BulkActionsMixin(OwnPagesMixin):
             messages.error(request, " ".join(error.messages))
             return False
         may_undo = count and offers_undo and change.can_be_undone
-        say_done(request, with_undo(done, request.user) if may_undo else done, count)
+        if may_undo:
+            done = with_undo(done, request.user, rows.model)
+        say_done(request, done, count)
         return True

@@ -1,6 +1,7 @@
 """The pages of the history: of one row, of everything, and back to what a row said before."""
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime, time
 from typing import Any
 from uuid import UUID
@@ -36,7 +37,7 @@ from devices.database.turns import MAX_KEYS, hold
 from devices.extension_points import Panel, Place
 from devices.history import ChangeType, Origin, history_of, timeline, undoing, visible_to
 from devices.history.recording import delete_together
-from devices.history.timeline import Cursor, Entry
+from devices.history.timeline import Counted, Cursor, Entry
 from devices.models import Device
 from devices.models.dependants import dependants, links, not_deletable
 from devices.transfer.exporting import export_changes
@@ -104,6 +105,7 @@ class HistoryMixin(OwnPagesMixin):
         entries = [
             shown(entry)
             | {
+                "leads_to_undo": bool(entry.batch and _may_undo(request, entry.batch.counts)),
                 "others": sum(one.n for one in counts) - 1,
                 "others_shown": timeline.total_text(counts, besides=1),
                 **(self._reversal_links(request, entry, row) if row else {}),
@@ -328,13 +330,19 @@ def _on(day: Any, at: time) -> datetime:
     return timezone.make_aware(datetime.combine(day, at))
 
 
-def _is_undone_there(site: admin.AdminSite, request: HttpRequest, entry: Entry) -> bool:
-    """Whether this user undoes such a change in the history of its row, where that can be."""
+def _leads_to_undo(site: admin.AdminSite, request: HttpRequest, entry: Entry) -> bool:
+    """Whether this user may undo such a change where the entry leads, where that can be."""
+    if entry.batch:
+        return _may_undo(request, entry.batch.counts)
     model: Any = entry.page[0]
-    is_of_row = not entry.batch and entry.kind is ChangeType.CHANGED and entry.model is model
+    is_of_row = entry.kind is ChangeType.CHANGED and entry.model is model
     if not (is_of_row and model.restored_fields and site.is_registered(model)):
         return False
     return site.get_model_admin(model).has_change_permission(request)
+
+
+def _may_undo(request: HttpRequest, counts: Iterable[Counted]) -> bool:
+    return undoing.may_undo(request.user, {one.historical for one in counts})
 
 
 def all_changes(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
@@ -354,7 +362,7 @@ def all_changes(site: admin.AdminSite, request: HttpRequest) -> HttpResponse:
         title=_("History"),
         form=form,
         entries=[
-            shown(entry) | {"leads_to_undo": _is_undone_there(site, request, entry)}
+            shown(entry) | {"leads_to_undo": _leads_to_undo(site, request, entry)}
             for entry in page.entries
         ],
         older=page.older,
@@ -396,7 +404,8 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
     after = Cursor.read(request.GET.get("after", ""))
     page = timeline.latest(where, after=after, of_batch=True)
     total = sum(one.n for one in counts)
-    is_planned = total <= MAX_PLANNED or PLAN in request.GET
+    may_undo = _may_undo(request, counts)
+    is_planned = may_undo and (total <= MAX_PLANNED or PLAN in request.GET)
     plan = undoing.plan(number, request.user) if is_planned else None
     left = plan.left if plan else []
     return site_page(
@@ -405,6 +414,7 @@ def batch_view(site: admin.AdminSite, request: HttpRequest, number: UUID) -> Htt
         "admin/history/batch.html",
         title=_("Changed together"),
         counts=counts,
+        may_undo=may_undo,
         can_be_planned=not is_planned and total <= undoing.MAX_UNDONE,
         first=page.entries[0] if page.entries else None,
         entries=[shown(entry) for entry in page.entries],

@@ -343,3 +343,18 @@ def test_a_credential_is_named_with_its_device(
         address = f"/admin/devices/{row._meta.model_name}/{row.pk}/{page}/"
         text = admin_client.get(address).content.decode()
         assert "<h2><bdi>lamp-in-the-yard</bdi></h2>" in text
+
+
+@pytest.mark.parametrize(
+    ("history_of", "offers"), [("historicaldevice", True), ("historicalpresharedkey", False)]
+)
+def test_a_message_leads_to_undoing_whoever_may_read_that_history(
+    history_of: str, offers: bool, make_device: Any, client: Client
+) -> None:
+    rights = ["change_device", "view_device", f"view_{history_of}"]
+    kim = User.objects.create_user("kim", is_staff=True)
+    kim.user_permissions.set(Permission.objects.filter(codename__in=rights))
+    client.force_login(kim)
+    page = confirm(client, act(client, "disable", [make_device()])).content.decode()
+    assert not Device.objects.get().enabled
+    assert ("Undo…" in page) is offers

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from acl.models import CommandPermission, CommandSet
 from devices import history
-from devices.history import timeline
+from devices.history import Origin, timeline
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey, Webhook
 from tests.support import pki
 
@@ -465,3 +465,22 @@ def test_the_history_of_everything_leads_to_where_a_change_is_undone(
     page = role(who).get(ALL).content.decode()
     way = f'<a href="/admin/acl/commandpermission/{rule.pk}/history/">See and undo…</a>'
     assert page.count(way) == page.count("See and undo…") == expected
+
+
+@pytest.mark.parametrize(("who", "may"), [("Operator", True), ("Auditor", False)])
+def test_what_was_changed_together_offers_to_be_undone_to_whoever_may(
+    who: str, may: bool, make_device: Any
+) -> None:
+    devices = [make_device(), make_device()]
+    with history.origin(Origin.ADMIN, user="kim"):
+        Device.objects.set_enabled(enabled=False)
+        batch = history.current_batch()
+    client = role(who)
+    address = reverse("admin:batch", args=[batch])
+    shown = client.get(ALL).content.decode()
+    assert f'<a href="{address}">See {"and undo…" if may else "all of it"}</a>' in shown
+    for page in (ALL, page_of(devices[0])):
+        assert ("undo" in client.get(page).content.decode().lower()) is may
+    shown = client.get(address).content.decode()
+    assert devices[1].identifier in shown
+    assert ('<h2 id="undo">' in shown) is may
