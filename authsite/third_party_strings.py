@@ -10,7 +10,6 @@ DJANGO = (
     _("Model name"),
     _("Add link"),
     _("Change or view list link"),
-    _("After you’ve created a user, you’ll be able to edit more user options."),  # noqa: RUF001
     _("Error:"),
     ngettext_lazy(
         "This password is too short. It must contain at least %d character.",

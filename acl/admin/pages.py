@@ -76,11 +76,11 @@ class MomentOfAddressField(forms.CharField):
 
 class QuestionForm(forms.Form):
     source = AddressField(
-        label=gettext_lazy("From"),
+        label=gettext_lazy("Sender"),
         help_text=gettext_lazy("The sender's ID; an address names its ID."),
     )
     destination = AddressField(
-        label=gettext_lazy("To"),
+        label=gettext_lazy("Receiver"),
         help_text=gettext_lazy("The receiver's ID; an address names its ID."),
     )
     command = forms.CharField(
@@ -138,6 +138,7 @@ class RulePagesMixin(OwnPagesMixin):
             chosen=fault,
             may_change=self.has_change_permission(request),
             may_delete=self.has_delete_permission(request),
+            rules=CommandPermission.objects.enabled().exists(),
             broken=assertions.check(saved),
             broken_later=assertions.check_later(saved),
             assertions=len(saved),

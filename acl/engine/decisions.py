@@ -36,10 +36,10 @@ class Reason(models.TextChoices):
     ALLOWED = "allowed", _("a rule allows it and none denies it")
     DENIED = "denied", _("a rule denies it")
     NO_RULE = "no-rule", _("no rule allows it")
-    UNKNOWN_SOURCE = "unknown-source", _("the source is not registered")
-    UNKNOWN_DESTINATION = "unknown-destination", _("the destination is not registered")
-    DISABLED_SOURCE = "disabled-source", _("the source is disabled")
-    DISABLED_DESTINATION = "disabled-destination", _("the destination is disabled")
+    UNKNOWN_SOURCE = "unknown-source", _("the sender is not registered")
+    UNKNOWN_DESTINATION = "unknown-destination", _("the receiver is not registered")
+    DISABLED_SOURCE = "disabled-source", _("the sender is disabled")
+    DISABLED_DESTINATION = "disabled-destination", _("the receiver is disabled")
     MALFORMED_COMMAND = "malformed-command", _("malformed command: no rule can match it")
 
 

@@ -137,8 +137,20 @@ def permissions_field(db_field: Any, request: HttpRequest) -> Any:
     return db_field.formfield(form_class=PermissionsField, queryset=rows, help_text="")
 
 
+HELP = {
+    "is_active": gettext_lazy("Disable an account instead of deleting it."),
+    "is_superuser": gettext_lazy("The account may do everything, without a role."),
+}
+
+
 class StaffForm(CurrentForm, UserChangeForm):
     """Change an account, and undo nothing that others changed meanwhile."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, text in HELP.items():
+            if name in self.fields:
+                self.fields[name].help_text = text
 
     def clean_username(self) -> str:
         """Refuse the name of another account, in whatever capitals."""

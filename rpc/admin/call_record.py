@@ -301,7 +301,7 @@ class CallRecordAdmin(OwnPagesMixin, ReadOnlyMixin):
             return row.command or NOTHING
         return format_html("{} → {}", row.command, device_link(row, row.destination))
 
-    @admin.display(description=gettext_lazy("Destination"))
+    @admin.display(description=gettext_lazy("Receiver"))
     def destination_link(self, row: CallRecord) -> SafeString | str:
         return device_link(row, row.destination)
 

@@ -73,8 +73,8 @@ def test_the_tester_by_keyboard(open_page: OpenPage) -> None:
 
 def test_the_tester_without_scripts(open_page: OpenPage) -> None:
     page = open_page(f"{RULES}explain/?source={DEVICE}", java_script_enabled=False)
-    expect(page.get_by_label("From:")).to_have_value(DEVICE)
-    page.get_by_label("To:").fill(THERMOSTAT)
+    expect(page.get_by_label("Sender:")).to_have_value(DEVICE)
+    page.get_by_label("Receiver:").fill(THERMOSTAT)
     page.get_by_label("Command:").fill("/v1/Config.Get")
     page.get_by_role("button", name="Ask").click()
     expect(page.locator(".answer")).to_contain_text("Allowed")

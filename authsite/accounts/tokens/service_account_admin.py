@@ -136,6 +136,14 @@ class ServiceAccountAdmin(NoDeletingMixin, RecordedAdmin):
             return super().get_fieldsets(request, obj)
         return [(None, {"fields": ["name", "answerable", "purpose", "roles"]})]
 
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Choose who answers for it, and make or change no account from here."""
+        field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "answerable":
+            for verb in ("add", "change", "delete", "view"):
+                setattr(field.widget, f"can_{verb}_related", False)
+        return field
+
     def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, *args, **kwargs)
         return type(form.__name__, (form,), {"maker": request.user})

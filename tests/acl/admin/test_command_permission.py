@@ -246,8 +246,13 @@ def test_the_report_page(staff: Any, make_device: Any, make_rule: Any) -> None:
     make_device("lamp")
     client = staff("view_commandpermission")
     page = client.get(LIST + "report/").content.decode()
-    assert "Every rule can decide something" in page
+    assert "No rule is switched on." in page
     assert "No assertions are saved." in page
+    rule = make_rule("everyone", make_device(), "/v1/X")
+    assert "Every rule can decide something" in client.get(LIST + "report/").content.decode()
+    rule.enabled = False
+    rule.save()
+    assert "No rule is switched on." in client.get(LIST + "report/").content.decode()
     make_rule()
     Assertion.objects.create(text="nobody may *")
     page = client.get(LIST + "report/").content.decode()

@@ -191,3 +191,13 @@ def test_failed_logins_offer_no_action_that_cannot_be_done(admin_client: Client)
     sent = {"action": "cleanup_expired_attempts", "_selected_action": "1"}
     answer = admin_client.post("/admin/axes/accessattempt/", sent, follow=True)
     assert "No action selected" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["/admin/auth/user/add/", "/admin/auth/user/{}/change/", "/admin/authsite/serviceaccount/add/"],
+)
+def test_pages_of_accounts_call_them_accounts(page: str, admin_client: Client) -> None:
+    shown = admin_client.get(page.format(User.objects.get().pk)).content.decode()
+    for of_django in ("created a user", "this user", "selected user", "another user"):
+        assert of_django not in shown
