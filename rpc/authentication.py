@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 from django.conf import settings
 from rest_framework.exceptions import (
     APIException,
@@ -65,14 +66,14 @@ REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID_LENGTH}}}\Z")
 WITH_PORT = re.compile(r"([\d.]+):\d{1,5}|\[([^\[\]]+)\](?::\d{1,5})?", re.ASCII)
 
 
-class Caller(NamedTuple):
+class Caller(msgspec.Struct, frozen=True):
     """Who asks: a backend by its ID, or whatever calls from an address in a backend network."""
 
     identifier: str | None
     address: str | None = None
 
 
-class Claim(NamedTuple):
+class Claim(msgspec.Struct, frozen=True):
     """What a request says of its sender besides HTTP: a frame's `src`, as an address, and `key`."""
 
     address: str | None = None

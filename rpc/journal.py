@@ -8,8 +8,8 @@ of its endpoint, reason and, where the registry knows them, caller and subject.
 import time
 from collections.abc import Iterable
 from itertools import chain
-from typing import NamedTuple
 
+import msgspec
 from django.conf import settings
 
 from acl.engine.decisions import Decision, Reason, Request
@@ -31,7 +31,7 @@ STRANGE_ENDS = frozenset(
 Batch = list[tuple[CallKey, CallCount]]
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True):
     """What the journal keeps of one question and its answer; who asked comes to it.
 
     Texts are as they were sent. `known`: the registry knows what they name, so that they can only
@@ -125,26 +125,26 @@ class Journal(CollectingWorker[CallKey, CallCount]):
         moment, request, caller = time.time(), telemetry.request_id.get(), readable(caller)
         bucket = int(moment) // BUCKET
         with self._lock:
-            for question, reason, subject, destination, command, rule, known in entries:
+            for entry in entries:
                 key = CallKey(
                     bucket,
                     endpoint,
-                    question,
+                    entry.question,
                     caller,
-                    subject and readable(subject),
-                    destination and readable(destination),
-                    command and readable(command),
-                    reason,
+                    entry.subject and readable(entry.subject),
+                    entry.destination and readable(entry.destination),
+                    entry.command and readable(entry.command),
+                    entry.reason,
                 )
                 counted = self._collected.get(key)
                 if counted is None:
-                    if not self._quota.admits(key, known=known):
-                        key = among_others(key, known=known)
+                    if not self._quota.admits(key, known=entry.known):
+                        key = among_others(key, known=entry.known)
                     counted = self._count_of(key, moment)
                     if len(self._collected) == self.capacity // 2:
                         self._end_pause()
                 counted.count += 1
-                counted.last, counted.rule, counted.request = moment, rule, request
+                counted.last, counted.rule, counted.request = moment, entry.rule, request
         if self._thread is None:
             self._start()
 

@@ -123,7 +123,7 @@ class Keys(msgspec.Struct):
         return len(self.sources) * len(self.destinations) * len(self.commands)
 
 
-class Rule(NamedTuple):
+class Rule(msgspec.Struct, frozen=True):
     """A matching rule as the index knows it."""
 
     pk: int
@@ -412,7 +412,7 @@ def find_rules(keys: Sequence[Keys], *, now: datetime) -> Steps[list[list[Rule]]
     if keys:
         rows = yield Query(RULES, (msgspec.json.encode(keys).decode(), now))
         for row in rows:
-            matching[row[0]].append(Rule._make(row[1:]))
+            matching[row[0]].append(Rule(*row[1:]))
     return matching
 
 
@@ -437,7 +437,7 @@ def find_deciding(keys: Sequence[Keys], *, now: datetime, vendor: str) -> Steps[
         found_in_blocks = yield Query(RULES, (msgspec.json.encode(blocks).decode(), now))
         rows = {row[1:] for row in found_in_blocks}
     between: dict[tuple[int, int], list[tuple[Any, Rule]]] = defaultdict(list)
-    for rule in map(Rule._make, rows):
+    for rule in starmap(Rule, rows):
         closeness = rule.effect, rank(rule.source_key), rank(rule.destination_key)
         between[rule.source_key, rule.destination_key].append((closeness, rule))
     found: dict[Block, dict[str, dict[Any, Rule]]] = {block: {} for block in commands}

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from django.db import InterfaceError, OperationalError
@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 outages = OutageLog(log)
 
 
-class Plan(NamedTuple):
+class Plan(msgspec.Struct, frozen=True):
     """The calls of a frame: what is refused of them already, and what can be run, by command."""
 
     results: list[Result | None]
@@ -101,9 +101,9 @@ def run(planned: Plan, known: Known | Exception | None = None) -> list[Result]:
     statements does not grow with their number. Nothing is asked where the answers are `known`, or
     why there are none; MustWait is raised where they are not enough.
     """
-    results, runnable = planned
+    results = planned.results
     with throttle.within(GUESSING_SECONDS) if known is None else NO_GUESS:
-        for name, batch in runnable.items():
+        for name, batch in planned.runnable.items():
             answers = _answers(COMMANDS[name], batch, known)
             for one, answer in zip(batch, answers, strict=True):
                 results[one.position] = answer

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from django.conf import settings as django_settings
 from django.db import OperationalError, connection
+from msgspec.structs import replace
 
 from acl.engine.decisions import Decision, Reason, Request
 from devices.verdicts import Outcome, Verdict
@@ -183,7 +184,7 @@ def test_a_batch_that_cannot_be_written_at_all_is_lost_alone(
 ) -> None:
     monkeypatch.setattr(Journal, "batch_rows", 1)
     writer = Journal()
-    writer.record("no such endpoint", "10.0.0.7", [VERIFIED._replace(subject="x" * 10)])
+    writer.record("no such endpoint", "10.0.0.7", [replace(VERIFIED, subject="x" * 10)])
     writer.record("verifier", "10.0.0.7", [VERIFIED])
     with monkeypatch.context() as patch:
         patch.setattr("rpc.models.CallQuerySet.add", _refusing(CallQuerySet.add))
