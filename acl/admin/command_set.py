@@ -9,13 +9,13 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy
 
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
 from devices.admin.base.forms import CurrentForm, CurrentFormSet
 from devices.admin.base.history import RecordedAdmin
 from devices.admin.base.mixins import ChangeGuardMixin
+from devices.values.text import capitalized
 
 
 class PatternInline(admin.TabularInline):
@@ -28,7 +28,7 @@ class PatternInline(admin.TabularInline):
         """Name the field, which has no label of its own in a table, for screen readers."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if field is not None:
-            field.widget.attrs.setdefault("aria-label", capfirst(str(db_field.verbose_name)))
+            field.widget.attrs.setdefault("aria-label", capitalized(str(db_field.verbose_name)))
         return field
 
 

@@ -24,7 +24,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -49,7 +48,7 @@ from devices.admin.base.pages import (
 from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.models.dependants import links, undeletable
-from devices.values.text import isolated
+from devices.values.text import capitalized, isolated
 
 LAST_LOGIN = moment_column("last_login", gettext_lazy("Last login"))
 JOINED = moment_column("date_joined", gettext_lazy("Created"))
@@ -111,7 +110,7 @@ def _rows(kind: ContentType) -> str:
     if model is Account:
         return _("Accounts, over the API")
     if admin.site.is_registered(model):
-        return capfirst(str(admin.site.get_model_admin(model).opts.verbose_name_plural))
+        return capitalized(str(admin.site.get_model_admin(model).opts.verbose_name_plural))
     return scopes.rows_of(model)
 
 

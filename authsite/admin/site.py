@@ -37,8 +37,9 @@ def delete_selected(
         context: Any = answer.context_data
         many = model_admin.opts.verbose_name_plural
         context |= {"opts": model_admin.opts, "objects_name": many}
-        if not (context["perms_lacking"] or context["protected"]):
-            context["title"] = _("Delete %(kind)s") % {"kind": many}
+        stays = context["perms_lacking"] or context["protected"]
+        title = _("Cannot delete %(kind)s") if stays else _("Delete %(kind)s")
+        context["title"] = title % {"kind": many}
     return answer
 
 

@@ -9,12 +9,12 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
-from django.utils.text import capfirst
 
 from devices.admin.base.pages import url_name
 from devices.admin.base.rendering import expiry, moment, state_badge
 from devices.extension_points import FACTS, GROUP_PANELS, PANELS, Fact, Panel, Place
 from devices.models import Device, DeviceGroup
+from devices.values.text import capitalized
 
 MAX_CREDENTIALS = 20  # of each kind, on a device's page
 
@@ -52,7 +52,7 @@ def _credential_panel(request: HttpRequest, device: Device, rows: QuerySet[Any])
     listed = reverse(url_name(meta, "changelist"))
     has_more = len(newest) > MAX_CREDENTIALS
     return Panel(
-        title=capfirst(str(meta.verbose_name_plural)),
+        title=capitalized(str(meta.verbose_name_plural)),
         template="admin/devices/device/credentials.html",
         context={
             "rows": shown,

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 from django.db import models
 from django.db.models import OuterRef, Subquery
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from devices.history.models import ChangeType, history_of, keeps_history
 from devices.values import attributes
-from devices.values.text import isolated
+from devices.values.text import capitalized, isolated
 
 NOTHING = "—"
 
@@ -84,7 +83,7 @@ def differences(old: Any, new: Any, names: "Names") -> list[FieldChange]:
         said = was if now is None else now
         if was != now and not (old is None and (_is_empty(said) or said == field.get_default())):
             told = (
-                capfirst(str(field.verbose_name)),
+                capitalized(str(field.verbose_name)),
                 names.value(field, was),
                 names.value(field, now),
             )

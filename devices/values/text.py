@@ -31,6 +31,11 @@ ISOLATE = "\u2068"  # begins what stands apart, whatever its direction
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")  # whose letters look alike
 
 
+def capitalized(text: str) -> str:
+    """Return a text with its first letter as a capital, and the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def is_blank(char: str) -> bool:
     """Whether nobody sees a character, or it only changes how others are shown."""
     return char in BLANK or not (char.isprintable() or char == " ")

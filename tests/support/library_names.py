@@ -56,12 +56,6 @@ class Name(NamedTuple):
 ADMIN, BACKENDS, MODELS = "django.contrib.admin", "django.db.backends.base.base", "django.db.models"
 NAMES = [
     Name("axes.apps", "AppConfig", "authsite/apps.py", "gives the app a name for staff"),
-    Name(
-        "authlib.integrations.base_client.sync_app",
-        "OAuth2Mixin._get_session",
-        "authsite/accounts/sign_on/provider.py",
-        "asks the provider by the bounded session",
-    ),
     Name(f"{ADMIN}.forms", "AdminPasswordChangeForm", "authsite/accounts/views.py", "asks again"),
     Name(
         f"{ADMIN}.options",
@@ -130,7 +124,6 @@ NAMES = [
         "authsite/accounts/sign_on/views.py",
         "next",
     ),
-    Name("django.utils.text", "capfirst", "devices/history/differences.py", "names of fields"),
     Name(
         "django.forms.forms",
         "BaseForm.add_initial_prefix",

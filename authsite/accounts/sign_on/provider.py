@@ -111,7 +111,7 @@ class Provider(DjangoOAuth2App):
 
     def _fetch_metadata(self) -> dict[str, Any]:
         address = settings.OIDC_ISSUER.rstrip("/") + "/.well-known/openid-configuration"
-        with self._get_session() as session:
+        with BoundedSession() as session:
             response = session.request("GET", address, withhold_token=True)
             response.raise_for_status()
             found = response.json()
@@ -147,7 +147,7 @@ class Provider(DjangoOAuth2App):
         age = now - self._keys_at
         if self._keys is None or age > METADATA_SECONDS or (force and age > KEYS_REST_SECONDS):
             address = self.load_server_metadata()["jwks_uri"]
-            with self._get_session() as session:
+            with BoundedSession() as session:
                 response = session.request("GET", address, withhold_token=True)
                 response.raise_for_status()
                 self._keys, self._keys_at = {"keys": _readable(response.json())}, now

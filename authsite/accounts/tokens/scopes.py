@@ -5,11 +5,11 @@ from functools import cache
 from typing import Any
 
 from django.apps import apps
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _, gettext_lazy
 
 from authsite.accounts.tokens.rules import ACTIONS
 from authsite.roles import CREDENTIALS, DEVICES, GRANTED, RTIO, RULES
+from devices.values.text import capitalized
 
 ORDER = (*DEVICES, *CREDENTIALS, *RULES, *RTIO)
 APPS = ("devices", "acl", "rpc", "authsite")  # whose rows the API has
@@ -50,7 +50,7 @@ def rows_of(model: Any) -> str:
     """Return what the rows of a model are called; of a history, whose it is."""
     about = getattr(model, "instance_type", None)
     if about is None or model.is_link:
-        return capfirst(str(model._meta.verbose_name_plural))
+        return capitalized(str(model._meta.verbose_name_plural))
     return _("History: %(rows)s") % {"rows": about._meta.verbose_name_plural}
 
 

@@ -188,11 +188,15 @@ def test_rows_are_called_alike_wherever_they_are_deleted(
     of_one = admin_client.get(reverse("admin:auth_group_delete", args=[role.pk])).content.decode()
     assert heading(of_one) == "Delete role"
     assert "relationships" not in of_one
-    chosen = {"action": "delete_selected", "_selected_action": [admin_user.pk]}
-    of_many = admin_client.post(reverse("admin:auth_user_changelist"), chosen).content.decode()
-    assert heading(of_many) == "Delete accounts"
-    assert "These accounts will be gone." in of_many
-    assert "Users" not in of_many
+    for user, told, text in (
+        (User.objects.create_user("kim"), "Delete accounts", "These accounts will be gone."),
+        (admin_user, "Cannot delete accounts", "These accounts stay while others need them."),
+    ):
+        chosen = {"action": "delete_selected", "_selected_action": [user.pk]}
+        of_many = admin_client.post(reverse("admin:auth_user_changelist"), chosen).content.decode()
+        assert heading(of_many) == told
+        assert text in of_many
+        assert "Users" not in of_many
 
 
 @pytest.mark.django_db
