@@ -122,6 +122,48 @@ def test_who_asks_for_what_takes_long_is_handed_back_and_the_next_is_answered(
     run(asker, body)
 
 
+def down(_names: Sequence[str]) -> Steps[dict[str, str]]:
+    raise OperationalError("down")
+    yield
+
+
+def test_what_waits_while_a_statement_fails_is_handed_back_and_later_ones_are_answered(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_loop, "MAX_QUESTIONS", 1)
+
+    async def body() -> None:
+        monkeypatch.setattr(asker, "_ask_all", down)
+        found = await asyncio.gather(asker.ask(["one"]), asker.ask(["two"]))
+        assert list(found) == [None, None]
+        monkeypatch.setattr(asker, "_ask_all", describe)
+        while await asker.ask(["one"]) is None:
+            await asyncio.sleep(0.01)
+
+    run(asker, body)
+
+
+def test_a_database_that_is_gone_is_tried_again_only_after_a_pause(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[None] = []
+
+    def gone() -> None:
+        tries.append(None)
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(in_loop, "PAUSE", 60.0)
+    monkeypatch.setattr(asker, "_opened", gone)
+
+    async def body() -> None:
+        for _ in range(5):
+            assert await asker.ask(["one"]) is None
+            await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(body(), PATIENCE))
+    assert len(tries) == 1
+
+
 @needs_postgres
 def test_more_than_a_socket_takes_at_once_is_sent_in_the_end(asker: Asker) -> None:
     names = [f"{number:0100}" for number in range(60_000)]
@@ -129,6 +171,20 @@ def test_more_than_a_socket_takes_at_once_is_sent_in_the_end(asker: Asker) -> No
 
     async def body() -> None:
         assert await asker.ask(names) == {names[-1]: "last"}
+
+    run(asker, body)
+
+
+@needs_postgres
+def test_the_deadline_of_an_answer_that_came_ends_with_it(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "SECONDS", 0.5)
+
+    async def body() -> None:
+        assert await asker.ask(["one"]) == {}
+        await asyncio.sleep(0.7)
+        assert asker.is_open
 
     run(asker, body)
 
@@ -167,10 +223,6 @@ def test_a_failure_that_nobody_waits_for_any_more_is_not_logged(
     asker: Asker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(in_loop, "SOON", -1.0)
-
-    def down(_names: Sequence[str]) -> Steps[dict[str, str]]:
-        raise OperationalError("down")
-        yield
 
     async def body() -> None:
         monkeypatch.setattr(asker, "_ask_all", down)
