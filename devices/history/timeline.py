@@ -32,10 +32,10 @@ class Counted(NamedTuple):
     """How many changes of one sort a batch has in a history, at least where `is_cut`."""
 
     kind: ChangeType
-    historical: Any
     what: str
     n: int
-    is_cut: bool = False
+    is_cut: bool
+    historical: Any
 
     @property
     def shown(self) -> str:
@@ -332,7 +332,7 @@ def counts_of(
         for kind, n in kinds.items():
             historical = histories[label]
             what = noun(historical, 2 if is_cut else n)
-            counted = Counted(ChangeType(kind), historical, what, min(n, most), is_cut)
+            counted = Counted(ChangeType(kind), what, min(n, most), is_cut, historical)
             found[number].append(counted)
     return found
 

@@ -386,15 +386,14 @@ def _has_perm(user: Any, verb: str, model: Any) -> bool:
 
 
 def may_undo(user: Any, histories: Iterable[Any]) -> bool:
-    """Whether somebody may undo any changes of these histories; `plan` says which can be."""
+    """Whether somebody may change rows of these histories; `plan` says what can be undone."""
     visible = visible_to(user)
     models = {
         one.tracked_fields[0].related_model if one.is_link else one.instance_type
         for one in histories
     }
     return any(
-        getattr(model, "restored_fields", ())
-        and history_of(model) in visible
+        history_of(model) in visible
         and (_has_perm(user, "change", model) or _has_perm(user, "delete", model))
         for model in models
     )

@@ -64,7 +64,7 @@ def test_a_bulk_action_is_one_entry_and_is_undone_as_one(
     assert not Device.objects.enabled().exists()
     entry = entries(admin_client)[0]
     assert entry.batch.total == 12
-    assert [tuple(one) for one in entry.batch.counts] == [("~", "devices", 12, False)]
+    assert [one[:4] for one in entry.batch.counts] == [("~", "devices", 12, False)]
     assert entry.change.history_change_reason == "moved house"
     batch = newest_batch()
     assert (
