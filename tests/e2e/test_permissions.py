@@ -49,10 +49,10 @@ def suggests(page: Page, field: str, text: str) -> None:
 
 def test_the_tester_by_keyboard(open_page: OpenPage) -> None:
     page = open_page(RULES + "explain/")
-    page.get_by_role("combobox", name="From:").focus()
+    page.get_by_role("combobox", name="Sender:").focus()
     page.keyboard.type("//api.cesanta.com/dev")
     suggests(page, "source", DEVICE)
-    page.get_by_role("combobox", name="From:").fill(DEVICE)
+    page.get_by_role("combobox", name="Sender:").fill(DEVICE)
     page.keyboard.press("Tab")
     page.keyboard.type("//api.cesanta.com/th")
     suggests(page, "destination", THERMOSTAT)
