@@ -103,18 +103,20 @@ def delays(client: Client, rounds: int) -> dict[str, list[float]]:
     with receiver() as host, ThreadPoolExecutor() as threads:
         add_webhook(host.url("/ok"))
         with subprocess.Popen(deliver) as delivering:
-            time.sleep(3)  # it starts
-            for number in range(rounds):
-                client.read(0)
-                waiting = threads.submit(client.read, 10)
-                time.sleep(0.3)
-                Device.objects.create(identifier=f"one-{number}")
-                committed = time.time()
-                took["a client that waits"].append(waiting.result() - committed)
-                host.await_requests(number + 1)
-                came = time.time() - (time.monotonic() - host.times[-1])
-                took["a webhook"].append(came - committed)
-            delivering.terminate()
+            try:
+                time.sleep(3)  # it starts
+                for number in range(rounds):
+                    client.read(0)
+                    waiting = threads.submit(client.read, 10)
+                    time.sleep(0.3)
+                    Device.objects.create(identifier=f"one-{number}")
+                    committed = time.time()
+                    took["a client that waits"].append(waiting.result() - committed)
+                    host.await_requests(number + 1)
+                    came = time.time() - (time.monotonic() - host.times[-1])
+                    took["a webhook"].append(came - committed)
+            finally:
+                delivering.terminate()
     return took
 
 

@@ -91,5 +91,10 @@ def measure(
                 command, env=environment(asked.url), stdout=subprocess.DEVNULL
             ) as importer,
         ):
-            yield "all of them", load(server.port, verifier, seconds, *words)
-            importer.terminate()
+            try:
+                beside = load(server.port, verifier, seconds, *words)
+                if importer.poll():
+                    raise SystemExit("the import failed")
+                yield "all of them", beside
+            finally:
+                importer.terminate()
