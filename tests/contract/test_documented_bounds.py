@@ -77,6 +77,7 @@ BOUNDS = [  # a page, and what it says, with what is so
     ("journal", f"{journal.MAX_OF_SUBJECT:,} new rows an hour about the commands"),
     ("journal", f"{journal.MAX_ROWS:,} new rows an hour but for"),
     ("permissions", f"at the first {assertions.MAX_MOMENTS} moments"),
+    ("permissions", f"at the next {assertions.MAX_MOMENTS} moments"),
     ("protocols", f"Up to {frames.MAX_COMMANDS:,} commands fit in a frame"),
     ("protocols", f"{execution.GUESSING_SECONDS:.0f} seconds on those at most"),
     ("rtio", f"into the {route.MAX_CONFIG_LENGTH:,} characters"),
