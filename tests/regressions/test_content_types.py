@@ -7,6 +7,7 @@ The kind: CWE-248.
 """
 
 from contextlib import nullcontext
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -89,6 +90,24 @@ def test_a_part_with_a_header_that_cannot_be_read_is_refused(path: str, header: 
         form += 'Content-Disposition: form-data; name="b"\r\n'
     kind = "multipart/form-data; boundary=B"
     assert client.post(path, form + "\r\n1\r\n--B--\r\n", content_type=kind).status_code == 400
+
+
+class BrokenOff(BytesIO):
+    """A body whose sender has gone."""
+
+    def read(self, *_size: int | None) -> bytes:
+        raise ConnectionResetError
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("path", "status"), [("/nothing/", 404), ("/admin/login/", 403)])
+def test_a_form_whose_sender_breaks_off_is_no_failure(path: str, status: int) -> None:
+    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    client.get("/admin/login/")
+    kind = "multipart/form-data; boundary=B"
+    sent: dict[str, Any] = {"content_type": kind, "wsgi.input": BrokenOff()}
+    answer = client.post(path, PART % 1, **sent)
+    assert answer.status_code == status
 
 
 @pytest.mark.django_db

@@ -24,7 +24,14 @@ from django.core.exceptions import (
 )
 from django.db import InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    JsonResponse,
+    UnreadablePostError,
+)
 from django.http.multipartparser import MultiPartParserError
 from django.template.loader import render_to_string
 from django.utils import translation
@@ -346,12 +353,15 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
 def check_parts(request: HttpRequest) -> None:
     """Read a form in parts, where its token is about to be looked for; raises BadRequest.
 
-    Django lets pass what Python fails with on parameters of a part's header (`x*=''; x*0=a`).
+    Django lets pass what Python fails with on parameters of a part's header (`x*=''; x*0=a`). A
+    sender that breaks off waits for no answer: Django looks for its token in vain.
     """
     is_read = request.method == "POST" and settings.CSRF_COOKIE_NAME in request.COOKIES
     if is_read and request.content_type == "multipart/form-data":
         try:
             request.POST  # noqa: B018
+        except UnreadablePostError:
+            pass
         except TypeError as error:
             raise BadRequest("a part of the form has a header that cannot be read") from error
 
