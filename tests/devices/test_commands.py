@@ -224,7 +224,7 @@ def test_revoke_key_asks_which_and_says_what_it_did(make_device: Factory) -> Non
 def test_change_key_sets_what_it_is_called_and_when_it_admits(make_device: Factory) -> None:
     device = make_device("x")
     key, secret = PreSharedKey.objects.issue(device=device, label="first")
-    document = answer("change_key", "x", "--label", "second", "--not-after", "2100-01-01")
+    document = answer("change_key", "x", "--label", " second ", "--not-after", "2100-01-01")
     assert (document["key"], list(document["changed"])) == (key.pk, ["label", "not_after"])
     key.refresh_from_db()
     assert (key.label, key.not_after) == ("second", datetime(2100, 1, 1, tzinfo=UTC))

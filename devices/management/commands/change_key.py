@@ -4,7 +4,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
-from devices.management.base import NONE, KeyCommand, moment_or_none, number
+from devices.management.base import NONE, KeyCommand, moment_or_none, number, trimmed
 from devices.models import Device, PreSharedKey
 
 
@@ -19,7 +19,7 @@ class Command(KeyCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--key", type=number, metavar="N", help="the number of the key")
-        parser.add_argument("--label", default=..., help="what staff call the key")
+        parser.add_argument("--label", type=trimmed, default=..., help="what staff call the key")
         for end, what in (("before", "from then on"), ("after", "until then")):
             parser.add_argument(
                 f"--not-{end}",
