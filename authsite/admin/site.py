@@ -1,11 +1,13 @@
 """The admin site: names and titles. Each app registers its own models."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin import actions
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -32,7 +34,9 @@ def delete_selected(
     model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, queryset: QuerySet[Any]
 ) -> Any:
     """Delete rows once that is confirmed, as Django does; call them as their other pages do."""
-    answer = actions.delete_selected(model_admin, request, queryset)
+    # What may be deleted is asked in the transaction that deletes, as where one row is.
+    with transaction.atomic() if request.POST.get("post") else nullcontext():
+        answer = actions.delete_selected(model_admin, request, queryset)
     if answer is not None:
         context: Any = answer.context_data
         many = model_admin.opts.verbose_name_plural

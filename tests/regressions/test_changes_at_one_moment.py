@@ -608,3 +608,26 @@ def test_the_last_superuser_is_the_last(django_user_model: Any) -> None:
         other.join(0.5)
     other.join(WAIT)
     assert ended == ["No other active superuser would be left."]
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_the_last_superuser_is_the_last_in_a_list_too(
+    admin_client: Client, django_user_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = django_user_model.objects.create_superuser("bob")
+    ended: list[str] = []
+    others: list[threading.Thread] = []
+    delete = type(site._registry[User]).delete_queryset
+
+    def late(*args: Any) -> None:
+        others.append(beside(lambda: ended.append(refused("disable_user", "admin"))))
+        others[0].join(0.5)
+        delete(*args)
+
+    monkeypatch.setattr(type(site._registry[User]), "delete_queryset", late)
+    sent = {"action": "delete_selected", "_selected_action": [chosen.pk], "post": "yes"}
+    admin_client.post("/admin/auth/user/", sent)
+    others[0].join(WAIT)
+    assert ended == ["No other active superuser would be left."]
+    assert User.objects.get(is_superuser=True, is_active=True).username == "admin"
