@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -295,7 +296,7 @@ def hold_dependants(model: Any, keys: Collection[Any]) -> None:
             fields.setdefault(relation.related_model, []).append(f"{relation.field.name}__in")
     for batch in batched(sorted(keys), MAX_KEYS):
         for other in sorted(fields, key=lambda one: one._meta.label):
-            of_these = Q(*((name, batch) for name in fields[other]), _connector=Q.OR)
+            of_these = reduce(or_, (Q((name, batch)) for name in fields[other]))
             rows = other._default_manager.select_for_update(of=("self",)).filter(of_these)
             list(rows.order_by("pk").values_list("pk"))
 
