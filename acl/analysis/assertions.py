@@ -295,28 +295,43 @@ def check_later(texts: Iterable[str], *, now: datetime | None = None) -> list[Br
     coming = moments(listed, now=moment)
     known = {one.text for one in check(listed, now=moment)} if coming else set()
     found = []
-    for begins in coming:
-        for one in check(listed, now=begins):
+    for begins, concerned in coming.items():
+        for one in check(concerned, now=begins):
             if one.text not in known:
                 known.add(one.text)
                 found.append(later(one, begins))
     return found
 
 
-def moments(texts: Iterable[str], *, now: datetime) -> list[datetime]:
-    """Return when a rule that assertions may depend on begins or ends: the first MAX_MOMENTS."""
-    wanted = set()
+def moments(texts: Iterable[str], *, now: datetime) -> dict[datetime, list[str]]:
+    """Return the first MAX_MOMENTS when rules begin or end, with the assertions that these concern.
+
+    The others hold from such a moment on, or do not, as they did before it.
+    """
+    about: dict[str, str] = {}
     for text in filter(is_statement, texts):
         with suppress(ValidationError):
-            wanted.add(read(text).pattern)
-    if not wanted:
-        return []
-    rules = CommandPermission.objects.enabled().filter(_about(wanted))
-    found: set[datetime] = set()
+            about[text] = read(text).pattern
+    if not about:
+        return {}
+    rules = CommandPermission.objects.enabled().filter(_about(set(about.values()))).order_by()
+    found: dict[datetime, set[str]] = defaultdict(set)
     for name in ("valid_from", "valid_until"):
         coming = rules.filter(**{f"{name}__gt": now}).order_by(name).values_list(name, flat=True)
-        found.update(coming.distinct()[:MAX_MOMENTS])
-    return sorted(found)[:MAX_MOMENTS]
+        if some := list(coming.distinct()[:MAX_MOMENTS]):
+            named = rules.filter(**{f"{name}__in": some}).values_list(
+                name, "pattern", "command_set__patterns__pattern"
+            )
+            for moment, pattern, of_set in named.distinct():
+                found[moment].add(pattern if of_set is None else of_set)
+    return {
+        moment: [
+            text
+            for text, pattern in about.items()
+            if any(patterns.overlap(one, pattern) for one in found[moment])
+        ]
+        for moment in sorted(found)[:MAX_MOMENTS]
+    }
 
 
 def later(broken: Broken, moment: datetime) -> Broken:

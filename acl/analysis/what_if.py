@@ -95,10 +95,11 @@ class DecisionsBefore:
         self._requests = known_requests() if requests is None else requests
         self._assertions = assertions.saved()
         self._before = self._answers(self._now)
-        self._later = {
-            moment: {one.text for one in assertions.check(self._assertions, now=moment)}
-            for moment in assertions.moments(self._assertions, now=self._now)
-        }
+        self._later: dict[datetime, set[str]] = {}  # what is broken from then on
+        broken = self._before.broken
+        for moment, concerned in assertions.moments(self._assertions, now=self._now).items():
+            found = {one.text for one in assertions.check(concerned, now=moment)}
+            self._later[moment] = broken = broken.difference(concerned) | found
 
     def compare(self, *, records: bool = True) -> Consequences:
         """Return what has changed since, within the same transaction.
@@ -111,7 +112,7 @@ class DecisionsBefore:
         not where whoever makes the change around this one `records` it.
         """
         changed = self._changed(self._before, self._now)
-        broken = self._newly_broken(self._before.broken, self._now)
+        broken = self._newly_broken(self._before.broken, self._assertions, self._now)
         for begins, without in self._without_later_rules().items():
             seen = {one.request for one in changed}
             later = self._changed(without, begins)
@@ -119,7 +120,7 @@ class DecisionsBefore:
             known = {one.text for one in broken}
             broken += [
                 assertions.later(one, begins)
-                for one in self._newly_broken(without.broken, begins)
+                for one in self._newly_broken(without.broken, self._assertions, begins)
                 if one.text not in known
             ]
         broken += self._broken_later({one.text for one in broken})
@@ -140,8 +141,11 @@ class DecisionsBefore:
             if was.allowed != becomes.allowed
         ]
 
-    def _newly_broken(self, before: Collection[str], now: datetime) -> list[Broken]:
-        found = assertions.check(self._assertions, now=now)
+    @staticmethod
+    def _newly_broken(
+        before: Collection[str], concerned: Iterable[str], now: datetime
+    ) -> list[Broken]:
+        found = assertions.check(concerned, now=now)
         return [one for one in found if one.text not in before]
 
     def _broken_later(self, known: set[str]) -> list[Broken]:
@@ -151,12 +155,12 @@ class DecisionsBefore:
         """
         found: list[Broken] = []
         before, asked = self._before.broken, sorted(self._later)
-        for moment in assertions.moments(self._assertions, now=self._now):
+        for moment, concerned in assertions.moments(self._assertions, now=self._now).items():
             while asked and asked[0] <= moment:
                 before = self._later[asked.pop(0)]
             if not asked and len(self._later) == MAX_MOMENTS and moment not in self._later:
                 break  # what would have held then was not asked
-            newly = self._newly_broken({*before, *known}, moment)
+            newly = self._newly_broken({*before, *known}, concerned, moment)
             known.update(one.text for one in newly)
             found += [assertions.later(one, moment) for one in newly]
         return found

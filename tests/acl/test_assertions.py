@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from acl import notation
 from acl.analysis import assertions, what_if
-from acl.models import Assertion, CommandPermission
+from acl.models import Assertion, CommandPermission, CommandSet
 
 
 @pytest.fixture
@@ -351,6 +351,22 @@ def test_moments_are_asked_up_to_a_number_of_them(
     )
     assert len(assertions.moments(assertions.saved(), now=timezone.now())) == 1
     assert not what_if.consequences_of(disable(earlier), {}).broken  # what was then is not known
+
+
+def test_each_moment_is_asked_about_what_its_rules_concern(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    texts = ["lamp may /v1/X hub", "nobody may /v2/*", "hub may /v2/Y lamp", "lamp may /x hub"]
+    commands = CommandSet.objects.create(name="commands")
+    for pattern in ("/v2/Y", "/other"):
+        commands.patterns.create(pattern=pattern)
+    make_rule("everyone", "everyone", "/v1/*", valid_from=ENDS)
+    make_rule("everyone", "everyone", commands, valid_until=ENDS + timedelta(days=1))
+    make_rule("everyone", "everyone", "*", enabled=False, valid_until=ENDS)
+    assert assertions.moments(texts, now=timezone.now()) == {
+        ENDS: texts[:1],
+        ENDS + timedelta(days=1): texts[1:3],
+    }
 
 
 def test_what_will_not_hold_is_told_before(
