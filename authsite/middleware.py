@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from authsite.accounts.login import ACTIVE_AT, SIGNED_IN_AT
 from devices import history
 from devices.admin.base.pages import REASON, site_page, typed_reason
-from devices.api.base.problems import check_parts, is_api
+from devices.api.base.problems import IN_PARTS, check_parts, is_api
 from devices.database import confirmation
 from devices.database.conflicts import CONFLICT, is_conflict
 from devices.history.context import ReasonTooLong, check_reason
@@ -71,7 +71,7 @@ class RejectMalformed(Middleware):
         self, request: HttpRequest, view: Callable[..., Any], *_given: Any
     ) -> HttpResponseBase | None:
         """Read a form in parts, but for a page that chooses where a file in it is kept."""
-        if not getattr(view, "csrf_exempt", False):
+        if request.content_type == IN_PARTS and not getattr(view, "csrf_exempt", False):
             check_parts(request)
         return None
 

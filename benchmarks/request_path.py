@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from benchmarks.registries import empty, set_up
 
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 Prepare = Callable[[], Callable[[], object]]  # returns a request that is ready to be sent
 FOLDERS = tuple(f"{ROOT / name}{os.sep}" for name in ("acl", "authsite", "devices", "rpc"))
 WARM = 10
+FORM = "application/x-www-form-urlencoded"  # as a browser sends a form without files
 KNOWN = "cfa09baa-4913-4ad7-a936-2e26f9671b05"
 
 
@@ -111,7 +113,7 @@ def rotation() -> Prepare:
         if token is None:
             raise SystemExit("the page to rotate a key has no token")
         content = {"label": "traced", "overlap": "0", "token": token[1]}
-        return lambda: client.post(path, content)
+        return lambda: client.post(path, urlencode(content), content_type=FORM)
 
     return ready
 

@@ -37,7 +37,8 @@ def make(folder: Path, target: str, **environment: str) -> str:
 
 def test_what_other_projects_need_is_not_handed_on(tmp_path: Path) -> None:
     """Modules of theirs would be imported, settings of theirs read, packages installed there."""
-    (tmp_path / "Makefile").write_text(f"show:\n\t@env\n\ninclude {MAKEFILE}\n")
+    (tmp_path / "ours").symlink_to(MAKEFILE)  # whose folder may have a space in its name
+    (tmp_path / "Makefile").write_text("show:\n\t@env\n\ninclude ours\n")
     theirs = {
         "DJANGO_SETTINGS_MODULE": "shop.settings",
         "PIP_CONSTRAINT": "/shop/constraints.txt",

@@ -8,8 +8,6 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from devices.values.text import capitalized
-
 HISTORY = "history"
 # A subject's lists, by their models; pages that are no list, with the permission that they need.
 SUBJECTS: tuple[tuple[Any, tuple[Any, ...]], ...] = (
@@ -95,7 +93,7 @@ def side_bar(request: HttpRequest, apps: list[Any], *, may_see_history: bool) ->
     """
     models = {
         f"{app['app_label']}.{model['object_name'].lower()}": Entry(
-            capitalized(model["name"]), model["admin_url"], model["add_url"] or ""
+            model["name"], model["admin_url"], model["add_url"] or ""
         )
         for app in apps
         for model in app["models"]

@@ -47,6 +47,7 @@ from devices.database.conflicts import is_conflict
 
 PREFIX = "/api/v1/"
 MEDIA_TYPE = "application/problem+json"
+IN_PARTS = "multipart/form-data"  # a form with files
 RETRY_AFTER = 5  # seconds
 MAX_ERRORS = 100  # that an answer lists
 
@@ -344,7 +345,8 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
     if is_api(request):
         return nothing_here(request)
     try:
-        check_parts(request)
+        if request.content_type == IN_PARTS:
+            check_parts(request)
         return defaults.page_not_found(request, exception)
     except (BadRequest, MultiPartParserError, SuspiciousOperation) as error:
         return bad_request(request, error)
@@ -356,8 +358,7 @@ def check_parts(request: HttpRequest) -> None:
     Django lets pass what Python fails with on parameters of a part's header (`x*=''; x*0=a`). A
     sender that breaks off waits for no answer: Django looks for its token in vain.
     """
-    is_read = request.method == "POST" and settings.CSRF_COOKIE_NAME in request.COOKIES
-    if is_read and request.content_type == "multipart/form-data":
+    if request.method == "POST" and settings.CSRF_COOKIE_NAME in request.COOKIES:
         try:
             request.POST  # noqa: B018
         except UnreadablePostError:
