@@ -371,7 +371,7 @@ def _finish(rows: Sequence[SessionEnding], state: EndingState) -> None:
     """Write the receipts of rows that are done, and their history, as who asked for them."""
     if not rows:
         return
-    finished: dict[tuple[str, str], list[SessionEnding]] = {}
+    finished: dict[tuple[str, str, str], list[SessionEnding]] = {}
     with transaction.atomic():
         for row in rows:
             mine = _mine(row)
@@ -384,9 +384,9 @@ def _finish(rows: Sequence[SessionEnding], state: EndingState) -> None:
                 ended_after=row.ended_after,
             )
             if written:
-                finished.setdefault((row.origin, row.requested_by), []).append(row)
-        for (origin, by), group in finished.items():
-            with history.origin(origin, user=by, reason=str(Cause(group[0].cause).label)):
+                finished.setdefault((row.origin, row.requested_by, row.cause), []).append(row)
+        for (origin, by, cause), group in finished.items():
+            with history.origin(origin, user=by, reason=str(Cause(cause).label)):
                 history.record(group, history.ChangeType.CREATED)
 
 

@@ -153,6 +153,19 @@ def test_receipt_is_in_the_history_of_the_device_as_who_asked(
     assert change.history_user_id == "kim"
 
 
+def test_each_receipt_names_its_own_cause(server: RtioServer, keyed: Keyed) -> None:
+    causes = {keyed()[0].identifier: cause for cause in (Cause.ROTATED, Cause.ASKED)}
+    with origin(Origin.SHELL, user="kim"):
+        for identifier, cause in causes.items():
+            request_endings(Device.objects.filter(identifier=identifier), cause)
+    RtioServer.objects.update(enabled=False)
+    session_ending.give_up()
+    changes = history_of(SessionEnding).objects.all()
+    assert {one.identifier: one.history_change_reason for one in changes} == {
+        identifier: cause.label for identifier, cause in causes.items()
+    }
+
+
 def test_deleted_device_loses_its_session(
     registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
 ) -> None:
