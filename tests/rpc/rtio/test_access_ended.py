@@ -169,13 +169,14 @@ def test_change_that_is_taken_back_ends_nothing(device: Device) -> None:
     assert causes() == []
 
 
+@pytest.mark.parametrize("why", [AccessEnd.DISABLED, AccessEnd.REVOKED])
 def test_without_servers_a_change_costs_one_statement_more(
-    device: Device, django_assert_num_queries: Any
+    device: Device, django_assert_num_queries: Any, why: AccessEnd
 ) -> None:
     RtioServer.objects.update(enabled=False)
     key = device.keys.get()
     with django_assert_num_queries(1):
-        end_access([device], AccessEnd.DISABLED)
+        end_access([device], why)
     key.revoke(by="kim")
     assert causes() == []
 
@@ -290,6 +291,7 @@ def test_command_ends_sessions_at_the_server_that_is_named(
         make_rtio_server("two", port=rtio.port)
         (receipt,) = ended(device.identifier, "--server", "two", "--wait", "0")["receipts"]
     assert receipt["server"] == "two"
+    assert SessionEnding.objects.get().server.name == "two"
 
 
 @pytest.mark.parametrize(

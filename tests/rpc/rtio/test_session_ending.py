@@ -113,9 +113,9 @@ def test_server_that_let_the_device_in_last_is_asked_first(
     }
 
 
-def admit(device: Device, caller: str) -> None:
-    """Have the journal say that a caller let the device in just now."""
-    now = timezone.now()
+def admit(device: Device, caller: str, *, ago: timedelta = timedelta()) -> None:
+    """Have the journal say that a caller let the device in, just now or so long ago."""
+    now = timezone.now() - ago
     CallRecord.objects.create(
         digest=uuid4(),
         bucket=now.replace(minute=0, second=0, microsecond=0),
@@ -129,6 +129,39 @@ def admit(device: Device, caller: str) -> None:
         first=now,
         last=now,
     )
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_of_several_callers_the_last_one_let_it_in(
+    first: str, make_device: Callable[..., Device]
+) -> None:
+    device = make_device()
+    for caller in ("a", "b"):
+        admit(device, caller, ago=timedelta(minutes=2 if caller == first else 1))
+    last = "b" if first == "a" else "a"
+    assert session_ending.last_admitted([device.identifier]) == {device.identifier: last}
+
+
+def test_what_let_it_in_a_month_ago_says_nothing(make_device: Callable[..., Device]) -> None:
+    device = make_device()
+    admit(device, "a", ago=timedelta(days=31))
+    assert session_ending.last_admitted([device.identifier]) == {}
+
+
+def test_a_server_s_own_devices_come_first_then_the_oldest(
+    make_rtio_server: MakeServer, keyed: Keyed, make_device: Callable[..., Device]
+) -> None:
+    backend = make_device("//rtio.example/b", kind="backend")
+    server = make_rtio_server("a", backend=backend)
+    other = make_rtio_server("b", port=free_port())
+    devices = [keyed()[0] for _ in range(3)]
+    admit(devices[2], backend.identifier)
+    for device in devices:
+        disable(device)
+    taken = [one.row for _ in devices for one in claim({server.pk: 1})]
+    assert [row.identifier for row in taken] == [devices[n].identifier for n in (2, 0, 1)]
+    assert {row.server_id for row in taken} == {server.pk}
+    assert {one.row.server_id for one in claim({other.pk: 5})} == {other.pk}
 
 
 def test_server_where_it_was_not_says_not_connected(
@@ -178,9 +211,10 @@ def test_deleted_device_loses_its_session(
     assert only().device_id is not None  # the history of the deleted device has its receipt
 
 
-def test_nothing_is_asked_where_there_is_no_server(
-    keyed: Keyed, django_assert_num_queries: Any
+def test_nothing_is_asked_where_no_server_is_switched_on(
+    keyed: Keyed, make_rtio_server: MakeServer, django_assert_num_queries: Any
 ) -> None:
+    make_rtio_server(enabled=False)
     device, _secret = keyed()
     with django_assert_num_queries(1):
         assert request_endings([device], Cause.ASKED) == []
@@ -264,7 +298,7 @@ def test_odd_servers_leave_a_clear_problem_and_are_asked_again(
     disable(device)
     assert not registry.end_all(0.8)
     row = only()
-    assert (row.state, row.detail) == (EndingState.WAITING, problem)
+    assert (row.state, row.detail, row.intercepted) == (EndingState.WAITING, problem, 0)
     assert row.attempts >= 1
     rtio.misbehave = None
     SessionEnding.objects.update(due_at=timezone.now())
@@ -529,6 +563,34 @@ def test_two_staff_members_make_one_ending(server: RtioServer, keyed: Keyed) -> 
     assert (only().requested_by, only().cause) == ("sam", Cause.DISABLED)
 
 
+def test_asking_again_leaves_other_devices_and_servers_alone(
+    server: RtioServer, make_rtio_server: MakeServer, keyed: Keyed
+) -> None:
+    other = make_rtio_server("other", port=free_port())
+    one, two = (keyed()[0] for _ in range(2))
+    with origin(Origin.SHELL, user="kim"):
+        request_endings([one, two], Cause.ASKED)
+    with origin(Origin.SHELL, user="sam"):
+        request_endings([two], Cause.DISABLED, servers=[other])
+    rows = SessionEnding.objects.filter(requested_by="sam", cause=Cause.DISABLED)
+    assert [(row.identifier, row.server) for row in rows] == [(two.identifier, other)]
+
+
+def test_the_thread_that_ends_sessions_is_woken_at_the_commit(
+    server: RtioServer,
+    keyed: Keyed,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    woken: list[bool] = []
+    monkeypatch.setattr(session_ending.ender, "wake", lambda: woken.append(True))
+    device, _secret = keyed()
+    with django_capture_on_commit_callbacks(execute=True):
+        request_endings([device], Cause.ASKED)
+        assert not woken
+    assert woken
+
+
 def test_what_is_asked_for_again_meanwhile_is_done_again(
     registry: Registry, rtio: RtioSimulator, server: RtioServer, keyed: Keyed
 ) -> None:
@@ -542,6 +604,24 @@ def test_what_is_asked_for_again_meanwhile_is_done_again(
     assert only().state == EndingState.WAITING
     assert registry.end_all()
     assert only().state == EndingState.ENDED
+
+
+def test_receipt_tells_the_time_until_the_answer(server: RtioServer, keyed: Keyed) -> None:
+    device, _secret = keyed(last_seen=timezone.now())
+    request_endings([device], Cause.ASKED)
+    (attempt,) = claim({server.pk: 1})
+    use(device.identifier, attempt.secret, ANYWHERE)
+    attempt.code, attempt.answered_at = PASSED, only().requested_at + timedelta(seconds=1.5)
+    session_ending.settle([attempt])
+    assert (only().state, only().ended_after) == (EndingState.ENDED, 1500)
+
+
+def test_what_is_being_attempted_is_not_given_up(server: RtioServer, keyed: Keyed) -> None:
+    disable(keyed()[0])
+    claim({server.pk: 1})
+    SessionEnding.objects.update(requested_at=timezone.now() - timedelta(hours=2))
+    session_ending.give_up()
+    assert only().state == EndingState.WAITING
 
 
 def test_row_is_claimed_by_one_process_only(server: RtioServer, keyed: Keyed) -> None:
