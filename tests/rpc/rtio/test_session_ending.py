@@ -1,7 +1,9 @@
 """Ending sessions: taken over once, by nobody else, with a receipt for whatever happens."""
 
+import queue
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -576,19 +578,22 @@ def test_asking_again_leaves_other_devices_and_servers_alone(
     assert [(row.identifier, row.server) for row in rows] == [(two.identifier, other)]
 
 
-def test_the_thread_that_ends_sessions_is_woken_at_the_commit(
+@pytest.mark.parametrize("thread", [None, threading.current_thread()])
+def test_a_thread_that_ends_sessions_is_woken_at_the_commit(
     server: RtioServer,
     keyed: Keyed,
     monkeypatch: pytest.MonkeyPatch,
     django_capture_on_commit_callbacks: Any,
+    thread: threading.Thread | None,
 ) -> None:
-    woken: list[bool] = []
-    monkeypatch.setattr(session_ending.ender, "wake", lambda: woken.append(True))
+    done: queue.SimpleQueue[None] = queue.SimpleQueue()
+    monkeypatch.setattr(session_ending.ender, "_done", done)
+    monkeypatch.setattr(session_ending.ender, "_thread", thread)
     device, _secret = keyed()
     with django_capture_on_commit_callbacks(execute=True):
         request_endings([device], Cause.ASKED)
-        assert not woken
-    assert woken
+        assert done.empty()
+    assert done.empty() is (thread is None)
 
 
 def test_what_is_asked_for_again_meanwhile_is_done_again(
@@ -602,8 +607,39 @@ def test_what_is_asked_for_again_meanwhile_is_done_again(
     attempt.code = PASSED
     session_ending.settle([attempt])
     assert only().state == EndingState.WAITING
+    assert not history_of(SessionEnding).objects.exists()
     assert registry.end_all()
     assert only().state == EndingState.ENDED
+
+
+def test_of_two_servers_the_one_that_let_it_in_had_the_session(
+    make_rtio_server: MakeServer, keyed: Keyed, make_device: Callable[..., Device]
+) -> None:
+    backend = make_device("//rtio.example/b", kind="backend")
+    own = make_rtio_server("own", backend=backend)
+    other = make_rtio_server("other", port=free_port())
+    device, _secret = keyed()
+    admit(device, backend.identifier)
+    request_endings([device], Cause.ASKED)
+    attempts = claim({own.pk: 1, other.pk: 1})
+    for attempt in attempts:
+        use(device.identifier, attempt.secret, backend.identifier)
+        attempt.code = PASSED
+    session_ending.settle(attempts)
+    states = dict(SessionEnding.objects.values_list("server__name", "state"))
+    assert states == {"own": EndingState.ENDED, "other": EndingState.NOT_CONNECTED}
+
+
+def test_secret_used_by_others_is_told_until_the_next_attempt(
+    server: RtioServer, due: tuple[Device, str]
+) -> None:
+    SessionEnding.objects.update(due_at=timezone.now())
+    (attempt,) = claim({server.pk: 1})
+    use(due[0].identifier, attempt.secret, ANYWHERE)
+    attempt.code = takeover.FAILED
+    session_ending.settle([attempt])
+    assert only().detail == "somebody else used the secret"
+    assert len(claim({server.pk: 1})) == 1
 
 
 def test_receipt_tells_the_time_until_the_answer(server: RtioServer, keyed: Keyed) -> None:
