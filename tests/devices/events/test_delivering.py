@@ -126,7 +126,10 @@ def test_during_a_rotation_both_secrets_sign(settings: Any) -> None:
     body, headers = delivering.message(event, webhook.secrets(now), now)
     for secret in (first, second):
         Verifier(secret).verify(body, headers)
-    later = now + timedelta(days=2)
+    later = webhook.former_until
+    assert later is not None
+    assert timedelta(hours=23) < later - now < timedelta(hours=25)
+    assert len(webhook.secrets(later - timedelta(seconds=1))) == 2
     assert len(webhook.secrets(later)) == 1
     body, headers = delivering.message(event, webhook.secrets(later), now)
     Verifier(second).verify(body, headers)
@@ -136,9 +139,11 @@ def test_during_a_rotation_both_secrets_sign(settings: Any) -> None:
 
 def test_secrets_are_sealed_and_move_to_the_newest_pepper(settings: Any) -> None:
     webhook = hook()
+    webhook.new_secret()
     old = dict(settings.PEPPERS)
     now = timezone.now()
     keys = webhook.secrets(now)
+    assert len(keys) == 2
     stored = Webhook.objects.values().get()
     assert SECRETS[webhook.pk] not in str(stored)
     settings.PEPPERS = {"test-3": bytes(32), **old}
@@ -181,6 +186,14 @@ def test_who_is_told_of_what(make_group: Make) -> None:
     assert fan_out() == 0, "once"
 
 
+def test_many_events_are_fanned_out_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivering, "MAX_FANNED", 2)
+    hook(kinds=[Kind.DEVICE_DISABLED])
+    for kind in (Kind.RULE_CREATED, Kind.RULE_CREATED, *[Kind.DEVICE_DISABLED] * 3):
+        happen(kind)
+    assert [fan_out() for _ in range(4)] == [0, 2, 1, 0]
+
+
 def test_a_webhook_begins_with_what_happens_after_it_was_made() -> None:
     happen()
     webhook = hook()
@@ -199,6 +212,30 @@ def test_a_webhook_begins_with_what_happens_after_it_was_made() -> None:
     assert fan_out() == 0
     happen()
     assert fan_out() == 1
+
+
+def test_a_webhook_switched_on_forgets_why_it_was_off() -> None:
+    webhook = hook(kinds=[Kind.DEVICE_DISABLED])
+    webhook.switch_off("HTTP 500")
+    happen()
+    webhook.state = WebhookState.PAUSED
+    webhook.save(update_fields=["state"])
+    webhook.refresh_from_db()
+    assert (webhook.state, webhook.off_because) == ("paused", "")
+    assert fan_out() == 0
+    happen()
+    assert fan_out() == 1
+
+
+def test_saving_an_active_webhook_sends_nothing_again() -> None:
+    webhook = hook()
+    happen()
+    fan_out()
+    (attempt,) = claim({webhook.pk: 1})
+    webhook.name = "renamed"
+    webhook.save()
+    assert only().claim == attempt.delivery.claim
+    assert claim({webhook.pk: 1}) == []
 
 
 def test_what_happens_during_a_pause_is_sent_afterwards(
@@ -261,6 +298,19 @@ def test_it_is_tried_again_ever_later_and_given_up_after_three_days(
     assert told.data["name"] == "hook"
 
 
+def test_several_that_are_given_up_switch_off_once() -> None:
+    webhook = hook()
+    for _ in range(2):
+        happen()
+    fan_out()
+    attempts = claim({webhook.pk: 2})
+    for attempt in attempts:
+        attempt.answer = Answer(delivering.GONE, "HTTP 410")
+    settle(attempts)
+    assert Delivery.objects.filter(state=DeliveryState.FAILED).count() == 2
+    assert Event.objects.filter(kind=Kind.WEBHOOK_SWITCHED_OFF).count() == 1
+
+
 def test_pauses_double_by_chance_and_heed_the_host() -> None:
     chosen = {pause(4).total_seconds() for _ in range(50)}
     assert len(chosen) > 10
@@ -316,14 +366,24 @@ def test_a_host_that_fails_is_left_alone_ever_longer(host: Receiver, deliverer: 
     assert came <= delivering.MAX_PER_WEBHOOK + 3
 
 
+def test_an_end_waits_for_what_is_under_way(host: Receiver, deliverer: Deliverer) -> None:
+    webhook = hook(host.url("/ok"))
+    happen()
+    fan_out()
+    (attempt,) = claim({webhook.pk: 1})
+    deliverer.begin(attempt)
+    deliverer.close()
+    assert only().state == DeliveryState.DELIVERED
+
+
 def test_what_is_claimed_is_nobody_elses_until_the_lease_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     webhook = hook()
-    for _ in range(3):
-        happen()
+    events = [happen() for _ in range(3)]
     fan_out()
     first = claim({webhook.pk: 2})
+    assert [one.delivery.event for one in first] == events[:2]
     second = claim({webhook.pk: 5})
     assert (len(first), len(second), claim({webhook.pk: 5})) == (2, 1, [])
     later = timezone.now() + delivering.LEASE + timedelta(seconds=1)

@@ -302,6 +302,8 @@ def test_odd_servers_leave_a_clear_problem_and_are_asked_again(
     row = only()
     assert (row.state, row.detail, row.intercepted) == (EndingState.WAITING, problem, 0)
     assert row.attempts >= 1
+    is_down = not problem.startswith("RTIO")
+    assert bool(registry.ender._loads[server.pk].failures) is is_down
     rtio.misbehave = None
     SessionEnding.objects.update(due_at=timezone.now())
     assert registry.end_all()
