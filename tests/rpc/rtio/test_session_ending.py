@@ -95,6 +95,21 @@ def test_our_connection_stays_about_a_second_then_rtio_forgets_the_id(
     assert takeover.HOLD_SECONDS == 1.0
 
 
+def test_an_end_of_the_process_waits_for_the_last_connection(
+    registry: Registry,
+    rtio: RtioSimulator,
+    server: RtioServer,
+    keyed: Keyed,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_ending, "HOLD_SECONDS", 0.6)
+    disable(keyed()[0])
+    assert registry.end_all()
+    began = time.monotonic()
+    registry.ender.close()
+    assert time.monotonic() - began > 0.3
+
+
 def test_server_that_let_the_device_in_last_is_asked_first(
     registry: Registry,
     rtio: RtioSimulator,
