@@ -31,10 +31,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def written() -> Heartbeats:
+def written(clock: list[float]) -> Heartbeats:
     """Return the heartbeats of a process that has written its first number just now."""
     heartbeats = Heartbeats()
-    heartbeats._moments[1] = answers.time.monotonic()
+    heartbeats._moments[1] = clock[0]
     Heartbeat.objects.create(process=heartbeats.process, number=1, written=timezone.now())
     return heartbeats
 
