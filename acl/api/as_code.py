@@ -119,7 +119,7 @@ class PermissionsDocumentView(ApiView):
         """Refuse a token whose limits name rows or a rate: the document is about everything."""
         grant = grant_of(self.request)
         if grant is not None and any(map(grant.narrows, self.needed_permissions() or ())):
-            raise PermissionDenied
+            raise PermissionDenied(_("A limit of the token keeps it to some devices."))
 
 
 def _tag(document: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from acl.api.rules import FindingSerializer, RuleSerializer
 from acl.engine.decisions import MAX_REQUESTS, Reason, Request, decide_many
 from acl.engine.explanations import Standing, explain
 from acl.models import CommandPermission
-from devices.api.base.permissions import may
+from devices.api.base.permissions import demand
 from devices.api.base.problems import ParameterError, within
 from devices.api.base.serializers import (
     BooleanField,
@@ -245,8 +245,7 @@ class WhatIfView(QuestionView):
     def _tried(self, request: HttpRequest, said: dict[str, Any]) -> Callable[[], object]:
         kind = Change(said["change"])
         verb = "add" if kind is Change.CREATE else kind.value
-        if not may(request, f"acl.{verb}_commandpermission"):
-            raise exceptions.PermissionDenied
+        demand(request, f"acl.{verb}_commandpermission")
         is_new = kind is Change.CREATE
         if is_new is ("id" in said):
             text = _("A new rule has no key.") if is_new else _("Name the rule that is meant.")

@@ -7,10 +7,11 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _, gettext_lazy
 from rest_framework import exceptions, serializers
-from rest_framework.exceptions import ErrorDetail, PermissionDenied
+from rest_framework.exceptions import ErrorDetail
 from rest_framework.response import Response
 
 from devices import history
+from devices.api.base.permissions import demand
 from devices.api.base.problems import Conflict, Stale, within
 from devices.api.base.serializers import CharField, IntegerField, ListField, Serializer
 from devices.database.turns import hold
@@ -164,8 +165,8 @@ def _options_of(view: Any, rows: Sequence[Mapping[str, Any]]) -> Options:
         ("presharedkey", keys),
         ("certificate", [row for row in rows if "certificate" in row]),
     ):
-        if wanted and not view.may(f"devices.add_{name}"):
-            raise PermissionDenied
+        if wanted:
+            demand(view.request, f"devices.add_{name}")
     known = [key["random"] for key in keys if "secret" in key]
     if any(known) and not all(known):
         text = _("Send random secrets and chosen ones in separate requests.")

@@ -17,7 +17,7 @@ from rest_framework.viewsets import ViewSetMixin
 
 from devices.api.base.filters import KEY, CharFilter, KeyFilter, MomentFilter, check
 from devices.api.base.pagination import limit_of
-from devices.api.base.permissions import grant_of, narrowed
+from devices.api.base.permissions import demand, grant_of, narrowed
 from devices.api.base.problems import Conflict, ParameterError
 from devices.api.base.serializers import (
     CharField,
@@ -176,7 +176,7 @@ class ChangesViewSet(ViewSetMixin, ApiView):
         number, grant = self.asked(BatchSerializer)["batch"], grant_of(request)
         visible = visible_to(self)
         if not visible:
-            raise PermissionDenied
+            raise PermissionDenied(_no_history())
         if not any(one.objects.filter(batch=number).exists() for one in visible):
             raise NotFound
         touched = [_named(one.instance_type, verb) for one in visible for verb in VERBS]
@@ -204,7 +204,7 @@ class ChangesViewSet(ViewSetMixin, ApiView):
     def _where(self, request: Request, asked: dict[str, Any]) -> dict[Any, Q]:
         visible = {one: self._reached(request, one) for one in visible_to(self)}
         if not visible:
-            raise PermissionDenied
+            raise PermissionDenied(_no_history())
         if asked["device"] is not None:
             visible = _both(visible, timeline.of(Device, asked["device"]))
         if (name := request.query_params.get("model")) is not None:
@@ -271,9 +271,13 @@ class ChangesViewSet(ViewSetMixin, ApiView):
         if historical is None or not getattr(historical.instance_type, "restored_fields", ()):
             raise ValidationError({"model": [_("No change of such rows can be undone.")]})
         model = historical.instance_type
-        if not (self.may(_named(historical, "view")) and self.may(_named(model, "change"))):
-            raise PermissionDenied
+        demand(self.request, _named(historical, "view"), _named(model, "change"))
         return model
+
+
+def _no_history() -> str:
+    text = _("To see changes, a permission such as %(name)s is needed.")
+    return text % {"name": "devices.view_historicaldevice"}
 
 
 def _named(model: Any, verb: str) -> str:

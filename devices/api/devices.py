@@ -14,13 +14,14 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.exceptions import PermissionDenied, Throttled
+from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api import bulk
 from devices.api.base.exporting import ExportMixin
 from devices.api.base.filters import CharFilter, KeyFilter, TruthFilter
+from devices.api.base.permissions import demand
 from devices.api.base.problems import faults_of, within
 from devices.api.base.serializers import (
     CharField,
@@ -302,8 +303,8 @@ class DeviceViewSet(ExportMixin, RowsViewSet):
         said = dict(asked.validated_data)
         wanted, presented = said.pop("key", None), said.pop("certificate", None)
         for name, one in (("presharedkey", wanted), ("certificate", presented)):
-            if one is not None and not self.may(f"devices.add_{name}"):
-                raise PermissionDenied
+            if one is not None:
+                demand(request, f"devices.add_{name}")
         device = asked.create(said)
         self.check_reached(Device, [device.pk])
         self.count_use([device])

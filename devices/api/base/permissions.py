@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from django.db.models import Model, QuerySet
 from django.utils.translation import gettext as _
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
@@ -62,6 +63,25 @@ def may(request: Request, permission: str) -> bool:
     )
 
 
+def lacks(request: Request, permission: str) -> str:
+    """Return in words that a permission is lacking, and to whom; nothing where it is there."""
+    if may(request, permission):
+        return ""
+    text = (
+        _("This token does not grant the permission %(name)s.")
+        if request.user and request.user.has_perm(permission)
+        else _("This account does not have the permission %(name)s.")
+    )
+    return text % {"name": permission}
+
+
+def demand(request: Request, *permissions: str) -> None:
+    """Raise PermissionDenied, which says what is lacking, unless all permissions are there."""
+    for permission in permissions:
+        if text := lacks(request, permission):
+            raise PermissionDenied(text)
+
+
 def narrowed(request: Request, rows: "QuerySet[Row]") -> "QuerySet[Row]":
     """Return those of the rows that the request reaches."""
     grant = grant_of(request)
@@ -77,13 +97,6 @@ class IsPermitted(BasePermission):
         needed = view.needed_permissions()
         if not (request.user and request.user.is_authenticated) or needed is None:
             return False
-        lacking = next((one for one in needed if not may(request, one)), None)
-        if lacking is None:
-            return True
-        text = (
-            _("This token does not grant the permission %(name)s.")
-            if request.user.has_perm(lacking)
-            else _("This account does not have the permission %(name)s.")
-        )
-        self.message = text % {"name": lacking}
-        return False
+        said = (lacks(request, one) for one in needed)
+        self.message = next(filter(None, said), None)
+        return self.message is None

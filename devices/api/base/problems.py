@@ -205,7 +205,7 @@ def as_api_exception(error: Exception) -> exceptions.APIException | None:
         case Http404():
             return exceptions.NotFound()
         case PermissionDenied():
-            return exceptions.PermissionDenied()
+            return exceptions.PermissionDenied(*error.args)
         case ValidationError():
             return exceptions.ValidationError(get_error_detail(error))
         case ProtectedError() | RestrictedError():

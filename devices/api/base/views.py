@@ -196,7 +196,7 @@ class ApiView(APIView):
             wanted = set(keys)
             rows: QuerySet[Any] = model._default_manager.filter(pk__in=wanted)
             if narrowed(self.request, rows).count() != len(wanted):
-                raise PermissionDenied
+                raise PermissionDenied(_("No limit of the token allows this."))
 
     def because(self, said: str = "", *, field: str = "") -> AbstractContextManager[None]:
         """Put into the history who asks and why; the name of the token stands before the reason.

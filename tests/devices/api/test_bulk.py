@@ -9,6 +9,7 @@ from rest_framework.test import APIClient
 from devices.authentication import authenticate
 from devices.extension_points import ACCESS_ENDED
 from devices.models import Device, DeviceGroup, PreSharedKey
+from tests.devices.api.conftest import Client, account
 from tests.support import pki
 
 pytestmark = pytest.mark.django_db
@@ -199,3 +200,33 @@ def test_a_stream_that_fails_has_no_last_line(
     with pytest.raises(RuntimeError):
         got.extend(answer.streaming_content)
     assert got == [b'{"name":"one"}\n']
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("bulk-create", {"devices": [{"identifier": "//h/a", "key": {}}]}),
+        ("provision", {"identifier": "//h/a", "key": {}}),
+    ],
+)
+def test_says_which_permission_credentials_need(
+    client_of: Client, path: str, body: dict[str, Any]
+) -> None:
+    client = client_of(account("line", ["devices.add_device"]))
+    answer = client.post(f"/api/v1/devices/{path}", body, format="json")
+    assert answer.status_code == 403
+    assert answer.json()["detail"] == (
+        "This account does not have the permission devices.add_presharedkey."
+    )
+
+
+def test_says_what_goes_with_a_device_and_may_not_be_deleted(
+    client_of: Client, make_device: Any
+) -> None:
+    device = make_device()
+    PreSharedKey.objects.issue(device=device)
+    client = client_of(account("line", ["devices.view_device", "devices.delete_device"]))
+    path = f"{DEVICES}/{device.pk}"
+    answer = client.delete(path, headers={"If-Match": client.get(path)["ETag"]})
+    assert answer.status_code == 403
+    assert "you may not delete: " in answer.json()["detail"]

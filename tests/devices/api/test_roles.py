@@ -1,5 +1,6 @@
 """Every role on every operation of the devices' resources, from one table."""
 
+import re
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.support import pki
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
+LACKING = r"\b[a-z]+\.[a-z]+_[a-z]+\b|you may not delete: "  # a refusal names a permission, or rows
 EVERYBODY = {"Viewer", "Operator", "Security", "Auditor"}
 OPERATOR, SECURITY = {"Operator"}, {"Security"}
 NOBODY: set[str] = set()
@@ -185,6 +187,7 @@ def test_role(
         assert 200 <= answer.status_code < 300, answer.json()
     else:
         assert (answer.status_code, answer.json()["code"]) == (403, "permission-denied")
+        assert re.search(LACKING, answer.json()["detail"])
 
 
 @pytest.mark.parametrize(("method", "path"), sorted({operation[:2] for operation in OPERATIONS}))
