@@ -401,7 +401,7 @@ def by_id(items: Iterable[str], parse: Callable[[str], T]) -> dict[str, T]:
     f"be entries ID:BASE64 with at least {PEPPER_MIN_BYTES} bytes each, separated by commas",
     how="It holds the keys that digests of secrets are made with, newest first, as "
     "ID:BASE64[,ID:BASE64…]. Make one with: "
-    "python3 -c \"import base64,os,time; print(time.strftime('%Y%m')+':'"
+    "python3 -c \"import base64,os,time; print(time.strftime('%Y%m-')+os.urandom(3).hex()+':'"
     '+base64.urlsafe_b64encode(os.urandom(32)).decode())"',
     is_secret=True,
 )

@@ -26,6 +26,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection, connections, transaction
 from psycopg.conninfo import make_conninfo
 
+from devices.credentials.hashing import check_of
 from devices.extension_points import PEPPERED
 from devices.management.files import check_free, new_file
 from devices.models import PreSharedKey
@@ -56,6 +57,7 @@ class Manifest(msgspec.Struct, frozen=True):
     migrations: list[tuple[str, str]]
     rows: dict[str, int]
     peppers: dict[str, int]  # keys, tokens and webhooks by the ID of the pepper that they need
+    checks: dict[str, str] = {}  # of these peppers, as `hashing.check_of`; none in older backups
 
     @property
     def total(self) -> int:
@@ -86,6 +88,7 @@ def backup(file: Path) -> Manifest:
             vendor=connection.vendor,
             size=part.stat().st_size,
             sha256=_digest(part),
+            checks=_checks(described["peppers"]),
             **described,
         )
         with new_file(manifest_of(file)) as beside:
@@ -153,6 +156,17 @@ def differences(manifest: Manifest) -> list[str]:
 def missing_peppers(manifest: Manifest) -> list[str]:
     """Return the IDs of the peppers that something needs and PEPPERS does not have."""
     return sorted(manifest.peppers.keys() - settings.PEPPERS.keys())
+
+
+def other_peppers(manifest: Manifest) -> list[str]:
+    """Return the IDs under which PEPPERS has another pepper than where the backup was made."""
+    here = _checks(manifest.checks)
+    return sorted(name for name in here if here[name] != manifest.checks[name])
+
+
+def _checks(names: Iterable[str]) -> dict[str, str]:
+    """Return what tells the configured ones of these peppers from others of the same ID."""
+    return {name: check_of(settings.PEPPERS[name]) for name in names if name in settings.PEPPERS}
 
 
 # --- What is in a database ------------------------------------------------------------------
@@ -362,10 +376,15 @@ def _check_archive(archive: Path, tables: dict[str, int]) -> None:
 
 
 def _conninfo() -> str:
-    """Return where the connection leads, without its password, as PostgreSQL's programs read it."""
-    info = connection.connection.info
+    """Return where the connection leads, without its password, as PostgreSQL's programs read it.
+
+    It holds what the settings say and nothing that only the driver's libpq has by itself: programs of
+    an older release refuse options that they do not know (`sslcertmode`, before 16).
+    """
+    info, given = connection.connection.info, {"hostaddr", *connection.get_connection_params()}
+    said = {name: value for name, value in info.get_parameters().items() if name in given}
     here = {"host": info.host, "port": info.port, "dbname": info.dbname, "user": info.user}
-    return f"--dbname={make_conninfo(**{**info.get_parameters(), **here})}"
+    return f"--dbname={make_conninfo(**{**said, **here})}"
 
 
 def _run(program: str, *words: str) -> str:

@@ -30,6 +30,7 @@ MIN_LENGTH, MAX_LENGTH = 3, 128  # characters; the RTIO specification's `devices
 RANDOM_SHORTEST, RANDOM_DISTINCT = 22, 8  # 128 bits in base64; repetition is no randomness
 CHOSEN_ADVISABLE, CHOSEN_DISTINCT = 16, 6
 HMAC_CONTEXT = b"authsite pre-shared key v1\x00"
+CHECK_CONTEXT = b"authsite check of a pepper v1\x00"
 
 # Argon2id, RFC 9106: one lane, so that a check holds one core; measured in docs/performance.md.
 ARGON2_MEMORY_KIB = 32 * 1024
@@ -80,6 +81,11 @@ def peppers() -> Mapping[str, bytes]:
 def newest_pepper() -> str:
     """Return the id of the pepper that new digests are made with."""
     return next(iter(peppers()))
+
+
+def check_of(pepper: bytes) -> str:
+    """Return 16 hexadecimal digits that tell one pepper from another and do not reveal it."""
+    return hmac.digest(pepper, CHECK_CONTEXT, hashlib.sha256)[:8].hex()
 
 
 def hmac_digest(secret: str, pepper: bytes) -> str:

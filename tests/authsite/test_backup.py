@@ -1,5 +1,6 @@
 """Backup and restoration of a real database, beside and without a running server."""
 
+import base64
 import fcntl
 import importlib.util
 import json
@@ -118,6 +119,17 @@ def test_a_restored_registry_answers_as_the_specifications_say(
     assert told["rows"] == said["rows"]
     with empty:
         assert empty.manage("selftest", "--url", empty.url).endswith("answered as documented.\n")
+
+
+def test_another_pepper_of_the_same_id_is_told(
+    taken: tuple[Path, dict[str, Any]], empty: Server
+) -> None:
+    """A machine that was set up anew may have one: every secret would be refused, without a word."""
+    file, _said = taken
+    another = base64.b64encode(b"of another machine".ljust(32)).decode()
+    done = manage(empty, "restore", file, PEPPERS=f"test-2:{another}")
+    assert done.returncode == 1
+    assert "pepper test-2 is another one here than where the backup was made" in done.stdout
 
 
 def test_what_is_not_empty_is_lost_only_by_its_name(
@@ -299,3 +311,18 @@ def test_without_postgresql_s_programs_it_says_what_to_install(
     assert refused.returncode == 1
     assert "pg_dump is not on PATH" in refused.stderr
     assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.skipif(not POSTGRES, reason="PostgreSQL's programs")
+def test_programs_of_older_releases_are_told_nothing_that_they_do_not_know(
+    migrated: Server, tmp_path: Path
+) -> None:
+    """The driver's libpq names `sslcertmode` among its parameters, which came with 16."""
+    (program := tmp_path / "pg_dump").write_text(
+        '#!/bin/sh\ncase "$*" in\n*sslcertmode*) echo invalid connection option >&2; exit 1;;\n'
+        f'esac\nPATH="{path_with_programs()}" exec pg_dump "$@"\n'
+    )
+    program.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), path_with_programs()])
+    done = manage(migrated, "backup", tmp_path / "file", PATH=path)
+    assert done.returncode == 0, done.stderr

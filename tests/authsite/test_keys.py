@@ -232,3 +232,8 @@ def test_a_file_that_cannot_be_read_is_said_in_a_line(kind: str, why: str, tmp_p
     assert done.stderr.startswith(".env cannot be read or written: ")
     assert why in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_no_two_peppers_have_one_id() -> None:
+    """Of one month, or of two machines: a restored database would take one for the other."""
+    assert len({keys.KEYS["PEPPERS"]().partition(":")[0] for _ in range(9)}) == 9

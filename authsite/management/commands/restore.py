@@ -4,7 +4,13 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from acl.engine.decisions import decide
-from authsite.operations.backup import BackupError, differences, missing_peppers, restore
+from authsite.operations.backup import (
+    BackupError,
+    differences,
+    missing_peppers,
+    other_peppers,
+    restore,
+)
 from authsite.operations.health import missing_migrations
 from devices.authentication import authenticate
 from devices.management.base import RegistryCommand, counted
@@ -41,6 +47,11 @@ class Command(RegistryCommand):
         problems += [
             f"pepper {pepper} is not configured: its {manifest.peppers[pepper]} keys are refused"
             for pepper in missing_peppers(manifest)
+        ]
+        problems += [
+            f"pepper {pepper} is another one here than where the backup was made: put that into "
+            f"PEPPERS; its {manifest.peppers[pepper]} keys are refused"
+            for pepper in other_peppers(manifest)
         ]
         if not migrations and not _answers():
             problems.append("questions to the registry are not answered as they must be")
