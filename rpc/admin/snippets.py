@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from django.http import HttpRequest
@@ -9,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from devices.extension_points import Snippet
 from devices.models import Device
+from devices.models.device import RTIO_MAX_LENGTH, RTIO_MIN_LENGTH
 from devices.values.addresses import written
 
 # The body is read from the terminal, not from the arguments, which others on the machine see.
@@ -29,11 +31,15 @@ def snippets(request: HttpRequest, device: Device, secret: str) -> Iterator[Snip
     url = request.build_absolute_uri("/deviceverifier")
     credential = {"deviceid": device.identifier, "devicesecret": secret}
     yield Snippet(_("JSON"), json.dumps(credential, ensure_ascii=False))
-    body = json.dumps({"method": "verify", "id": 1, **credential}, ensure_ascii=False)
-    yield Snippet(
-        _("Try it, from a network of the backend: the answer is OK"),
-        CURL.format(url=url, body=body),
-    )
+    characters = len(device.identifier)
+    if RTIO_MIN_LENGTH <= characters <= RTIO_MAX_LENGTH:  # else its answer is NOT_FOUND
+        question: dict[str, Any] = {"method": "verify", "id": 1, **credential}
+        title = _("Try it, from a network of the backend: the answer is OK")
+    else:
+        url = request.build_absolute_uri("/v1/Auth.Authenticate")
+        question = {"id": written(device.identifier), "credentials": {"psk": secret}}
+        title = _("Try it, from a network of the backend: the result is true")
+    yield Snippet(title, CURL.format(url=url, body=json.dumps(question, ensure_ascii=False)))
 
 
 def _of_backend(request: HttpRequest, device: Device, secret: str) -> Iterator[Snippet]:

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -11,6 +12,7 @@ import pytest
 from django.test import Client, RequestFactory
 
 from devices.models import Device, PreSharedKey
+from devices.values.addresses import written
 from rpc.admin.snippets import snippets
 
 
@@ -60,3 +62,31 @@ def test_a_backend_is_let_in_by_what_is_pasted(
     headers = {"authorization": f"Basic {shown}"}
     answer = client.generic("POST", "/v1/Hello", "{}", headers=headers)
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("identifier", "answer"),
+    [
+        ("cfa09baa-4913-4ad7-a936-000000000001", {"id": 1, "code": "OK"}),
+        ("//api.example.com/lamps-of-the-hall-one", {"id": 1, "code": "OK"}),
+        ("my-lamp", {"v": 2, "result": True}),
+        ("//h/a.b", {"v": 2, "result": True}),
+        ("a-name-of-more-than-forty-characters-has-no-place-in-rtio", {"v": 2, "result": True}),
+    ],
+)
+def test_a_device_is_let_in_by_what_is_pasted(
+    client: Client,
+    make_device: Callable[..., Device],
+    identifier: str,
+    answer: dict[str, Any],
+    settings: Any,
+) -> None:
+    settings.BACKEND_NETWORKS = (ip_network("203.0.113.0/24"),)
+    device = make_device(written(identifier))
+    assert device.identifier == identifier
+    _key, secret = PreSharedKey.objects.issue(device=device)
+    _json, pasted = snippets(RequestFactory().get("/"), device, secret)
+    [path] = re.findall(r"http://testserver(\S+)", pasted.text)
+    [body] = re.findall(r"^{.*}$", pasted.text, re.MULTILINE)
+    assert client.generic("POST", path, body, REMOTE_ADDR="203.0.113.1").json() == answer
+    assert ("OK" if "code" in answer else "true") in pasted.name
