@@ -133,7 +133,8 @@ $(VENV)/pyvenv.cfg: FORCE
 	if [ "$$found" ]; then \
 		echo "$$found cannot make virtual environments. On Debian: apt-get install python3-venv" >&2; \
 	elif [ "$(PYTHON)" ]; then \
-		echo "PYTHON=$(PYTHON) is no Python 3.11 or newer." >&2; \
+		echo "PYTHON=$(PYTHON) is no Python 3.11 or newer. Asked for its version, it says:" >&2; \
+		$(PYTHON) --version >&2; \
 	else \
 		echo "Python 3.11 or newer is needed, and there is none on PATH." >&2; \
 	fi; \

@@ -3,6 +3,7 @@
 
 import gc
 import os
+import pathlib
 import signal
 import sys
 
@@ -24,15 +25,35 @@ def main() -> None:
 def _run() -> None:
     gc.set_threshold(50_000, 20, 20)  # of what is loaded little is garbage: it is looked for seldom
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "authsite.settings")
-    from django.core.exceptions import ImproperlyConfigured
-    from django.core.management import execute_from_command_line
+    try:
+        from django.core.exceptions import ImproperlyConfigured
+        from django.core.management import execute_from_command_line
+    except ModuleNotFoundError as error:
+        sys.exit(_said(_missing(error)))
 
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(_said(f"configuration error: {error}"))
+    except ModuleNotFoundError as error:
+        if _is_ours(error):
+            raise
+        sys.exit(_said(_missing(error)))
     finally:
         _flush()
+
+
+def _is_ours(error: ModuleNotFoundError) -> bool:
+    """Whether a module of this project is missing, or none is named: a fault of the code."""
+    top = (error.name or "").partition(".")[0]
+    return not top or (pathlib.Path(__file__).parent / top).exists()
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    return (
+        f"{error.name} is not installed for {sys.executable}: run `make setup`, and then "
+        ".venv/bin/python manage.py"
+    )
 
 
 def _flush() -> None:

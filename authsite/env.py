@@ -49,7 +49,8 @@ class Environment(environ.FileAwareEnv):
         except FileNotFoundError:
             return
         except PermissionError as error:
-            logger.warning("%s is left out: %s", dotenv, _reason(error))
+            text = "%s is left out: %s. What it sets must be in the environment."
+            logger.warning(text, dotenv, _reason(error))
             return
         except (OSError, UnicodeDecodeError) as error:
             raise ImproperlyConfigured(f"{dotenv} cannot be read: {_reason(error)}") from error

@@ -77,6 +77,17 @@ def test_an_environment_that_was_broken_off_is_made_again(
     assert (tmp_path / "made").exists() is not finished
 
 
+def test_an_interpreter_that_cannot_be_used_says_why_itself(tmp_path: Path) -> None:
+    """A version manager has names on PATH that lead to none, and says how to mend it."""
+    shutil.copy(MAKEFILE, tmp_path)
+    (tmp_path / "chosen").write_text("#!/bin/sh\necho choose a version first >&2\nexit 127\n")
+    (tmp_path / "chosen").chmod(0o755)
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        make(tmp_path, ".venv/pyvenv.cfg", PYTHON=str(tmp_path / "chosen"), MAKEFLAGS="-e")
+    assert "is no Python 3.11 or newer" in failed.value.stderr
+    assert "choose a version first" in failed.value.stderr
+
+
 def test_a_server_of_the_tests_own_is_none_of_the_shells(monkeypatch: pytest.MonkeyPatch) -> None:
     """With PGSSLMODE=require it was waited for in vain, and then said not to have started."""
     monkeypatch.setenv("PGSSLMODE", "require")

@@ -56,3 +56,20 @@ def test_whoever_has_read_enough_is_told_no_more(
     assert done.returncode == (2 if told_elsewhere else 128 + signal.SIGPIPE), done.stderr
     assert b"Traceback" not in (done.stderr or b"")
     assert bool(done.stderr) == told_elsewhere
+
+
+@pytest.mark.parametrize("words", [("check",), ("serve",)], ids=" ".join)
+def test_without_its_packages_it_says_what_to_run(words: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "manage.py", *words],  # as an interpreter outside of .venv
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "django is not installed for " in done.stderr
+    assert "run `make setup`" in done.stderr
+    assert "Traceback" not in done.stderr
