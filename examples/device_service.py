@@ -10,6 +10,7 @@ From outside the backend networks, set CALLER=ID:SECRET of a backend, too.
 import base64
 import json
 import os
+import sys
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -41,6 +42,6 @@ class Echo(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer(
-        ("127.0.0.1", int(os.environ.get("SERVICE_PORT", "17517"))), Echo
-    ).serve_forever()
+    server = ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("SERVICE_PORT", "17517"))), Echo)
+    sys.stderr.write(f"Listening on http://127.0.0.1:{server.server_port}\n")
+    server.serve_forever()

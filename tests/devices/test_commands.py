@@ -338,7 +338,10 @@ def test_devices_are_listed_and_shown(make_device: Factory, make_group: Any) -> 
     assert [(one["key"], one["state"]) for one in document["keys"]] == [(key.pk, "verified")]
     assert re.fullmatch(r"[0-9-]{10}T[0-9:.]+Z", document["created"])
     printed, _ = run("show_device", "sensor-1")
-    assert f"key {key.pk}: verified, factory" in printed
+    assert f"key {key.pk}: verified, factory\n" in printed
+    run("rotate_key", "sensor-1", "--overlap", "1d")
+    rotated, _ = run("show_device", "sensor-1")
+    assert re.search(rf"key {key.pk}: verified, factory, until 20[-0-9]+ [0-9:]+ UTC\n", rotated)
     assert f"  {json.dumps(document['attributes'])}\n" in printed  # can be given to change_device
     assert secret not in printed + json.dumps(document)
     assert key.digest not in printed + json.dumps(document)
@@ -353,6 +356,8 @@ def test_devices_are_switched_together_or_not_at_all(make_device: Factory) -> No
     assert answer("disable_device", "sensor-1", "--reason", "lost")["changed"] == 1
     printed, _ = run("disable_device", "sensor-1", "sensor-2")
     assert printed == "Disabled 1 of 2; the others were in that state already.\n"
+    printed, _ = run("disable_device", "sensor-1")
+    assert printed == "Nothing to change: disabled already.\n"
     change = Device.history.filter(identifier="sensor-1").latest("history_id")
     assert (change.origin, change.history_change_reason) == ("command", "disable_device: lost")
     assert answer("enable_device", "sensor-1", "sensor-2")["changed"] == 2

@@ -15,10 +15,14 @@ class Command(DevicesCommand):
             n = rows.set_enabled(enabled=self.enables)
         done = "Enabled" if self.enables else "Disabled"
         identifiers = [device.identifier for device in devices]
+        if n == len(devices):
+            text = f"{done} {', '.join(identifiers)}."
+        elif n:
+            text = f"{done} {n} of {len(devices)}; the others were in that state already."
+        else:
+            text = f"Nothing to change: {done.lower()} already."
         self.answer(
             options,
-            f"{done} {n} of {len(devices)}; the others were in that state already."
-            if n < len(devices)
-            else f"{done} {', '.join(identifiers)}.",
+            text,
             {"identifiers": identifiers, "enabled": self.enables, "changed": n},
         )

@@ -1,4 +1,5 @@
 import json
+from datetime import UTC
 from typing import Any
 
 from django.utils import timezone
@@ -37,9 +38,13 @@ class Command(DeviceCommand):
             "certificates": len(certificates),
         }
         lines = [self.lines(shown)]
-        lines += [f"  key {one['key']}: {one['state']}, {one['label'] or '-'}" for one in keys]
-        lines += [
-            f"  certificate {one['certificate']}: {one['state']}, {one['label'] or '-'}"
-            for one in certificates
-        ]
+        lines += [f"  key {one['key']}: {_described(one)}" for one in keys]
+        lines += [f"  certificate {one['certificate']}: {_described(one)}" for one in certificates]
         self.answer(options, "\n".join(lines), document)
+
+
+def _described(credential: dict[str, Any]) -> str:
+    """Return its state, its label and when it ends, as after a rotation, in UTC."""
+    end = credential["not_after"]
+    until = f", until {end.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if end else ""
+    return f"{credential['state']}, {credential['label'] or '-'}{until}"
