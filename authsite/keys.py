@@ -30,7 +30,7 @@ def _secret_key() -> str:
 
 
 def _peppers() -> str:
-    """Return one pepper. Its ID is no other one's: not of the same month, not on another machine."""
+    """Return one pepper; no other one has its ID, of the same month or on another machine."""
     pepper = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     return f"{time.strftime('%Y%m')}-{secrets.token_hex(3)}:{pepper}"
 

@@ -378,8 +378,8 @@ def _check_archive(archive: Path, tables: dict[str, int]) -> None:
 def _conninfo() -> str:
     """Return where the connection leads, without its password, as PostgreSQL's programs read it.
 
-    It holds what the settings say and nothing that only the driver's libpq has by itself: programs of
-    an older release refuse options that they do not know (`sslcertmode`, before 16).
+    It holds what the settings say, and nothing that only the driver's libpq adds: programs of an
+    older release refuse options that they do not know (`sslcertmode`, before 16).
     """
     info, given = connection.connection.info, {"hostaddr", *connection.get_connection_params()}
     said = {name: value for name, value in info.get_parameters().items() if name in given}

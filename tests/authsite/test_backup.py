@@ -124,7 +124,7 @@ def test_a_restored_registry_answers_as_the_specifications_say(
 def test_another_pepper_of_the_same_id_is_told(
     taken: tuple[Path, dict[str, Any]], empty: Server
 ) -> None:
-    """A machine that was set up anew may have one: every secret would be refused, without a word."""
+    """A machine that was set up anew may have one: every secret would be refused."""
     file, _said = taken
     another = base64.b64encode(b"of another machine".ljust(32)).decode()
     done = manage(empty, "restore", file, PEPPERS=f"test-2:{another}")
