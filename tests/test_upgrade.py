@@ -14,6 +14,16 @@ TAKEN = json.dumps(
         "devicesecret": earlier_release.SECRET,
     }
 ).encode()
+MADE = """
+from devices.history import by_itself
+from devices.models import DeviceGroup
+with by_itself():
+    DeviceGroup.objects.create(name="made by the registry")
+"""
+ORIGIN = """
+from devices.models import DeviceGroup
+print(DeviceGroup.history.get(name="made by the registry").origin)
+"""
 
 
 def test_a_database_of_an_earlier_release_is_upgraded(tmp_path: Path) -> None:
@@ -24,6 +34,15 @@ def test_a_database_of_an_earlier_release_is_upgraded(tmp_path: Path) -> None:
         cookie = server.run("-m", "tests.support.earlier_release")
         server.manage("migrate", "--verbosity", "0")
         server.manage("migrate", "--check")
+
+        def run(program: str) -> str:
+            return server.manage("shell", "--verbosity", "0", "--no-imports", "-c", program).strip()
+
+        run(MADE)
+        assert run(ORIGIN) == "registry"
+        server.manage("migrate", "devices", "0034_kinds_of_events_by_name", "--verbosity", "0")
+        assert run(ORIGIN) == "shell", "the release before knows no other"
+        server.manage("migrate", "--verbosity", "0")
 
         with server:
             assert b'"code":"OK"' in server.ask("POST", "/deviceverifier", TAKEN).body

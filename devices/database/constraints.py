@@ -1,9 +1,13 @@
 """Constraints that migrations add to large tables. Migrations name what is here."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from django.db.migrations import AddConstraint
-from django.db.models import CheckConstraint
+from django.db.migrations import AddConstraint, AlterField, RemoveConstraint, RunPython
+from django.db.migrations.operations.base import Operation
+from django.db.models import CharField, CheckConstraint, Q
+
+from devices.history.context import current_origin
 
 
 class AddWiderCheck(AddConstraint):
@@ -25,3 +29,39 @@ class AddWiderCheck(AddConstraint):
         if self.allow_migrate_model(schema_editor.connection.alias, model):
             sql = self.constraint.create_sql(model, schema_editor)
             schema_editor.execute(f"{sql} NOT VALID", params=None)
+
+
+def know_origin(
+    app_label: str, names: Sequence[str], origins: Sequence[tuple[str, str]]
+) -> list[Operation]:
+    """Return what lets the histories of an app's models have the last of these origins, too.
+
+    Backwards, changes from there are told as those of a shell, which every release knows.
+    """
+    new = origins[-1][0]
+    checks = {f"historical{name}": f"{app_label}_{name}_history_origin_known" for name in names}
+
+    def tell_otherwise(apps: Any, _schema_editor: Any) -> None:
+        for model in checks:
+            rows = apps.get_model(app_label, model)._default_manager
+            rows.filter(origin=new).update(origin="shell")
+
+    def field() -> Any:
+        return CharField(
+            choices=origins,
+            default=current_origin,
+            editable=False,
+            max_length=16,
+            verbose_name="from",
+        )
+
+    condition = Q(origin__in=[value for value, _label in origins])
+    return [
+        *(RemoveConstraint(model, name) for model, name in checks.items()),
+        *(AlterField(model, "origin", field()) for model in checks),
+        *(
+            AddWiderCheck(model, CheckConstraint(condition=condition, name=name))
+            for model, name in checks.items()
+        ),
+        RunPython(RunPython.noop, tell_otherwise),
+    ]

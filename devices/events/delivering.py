@@ -41,6 +41,7 @@ from devices.events.models import (
     WebhookState,
 )
 from devices.events.outgoing import Answer
+from devices.history.context import by_itself
 
 AGENT = "Authsite-Webhooks/1"
 POLL = 0.2  # seconds between two looks
@@ -186,7 +187,8 @@ def _give_up(row: Delivery, answer: Answer) -> None:
     webhook = Webhook.objects.select_for_update(of=("self",), no_key=True).get(pk=row.webhook_id)
     if webhook.state == WebhookState.OFF:
         return
-    webhook.switch_off(answer.problem)
+    with by_itself():
+        webhook.switch_off(answer.problem)
     log.warning("the webhook %s is switched off: %s", webhook, answer.problem)
 
 

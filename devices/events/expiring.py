@@ -14,7 +14,7 @@ from django.db import transaction
 from devices.events.kinds import Kind
 from devices.events.models import Event, EventStream
 from devices.events.recording import with_groups
-from devices.history.context import circumstances
+from devices.history.context import by_itself, circumstances
 
 DAYS = (30, 7, 1)
 MODELS = ("devices.presharedkey", "devices.certificate")
@@ -25,7 +25,7 @@ def announce(now: datetime) -> int:
 
     A row whose later announcement is due as well has that one alone.
     """
-    with transaction.atomic():
+    with transaction.atomic(), by_itself():
         stream = EventStream.held()
         events: list[Event] = []
         for days, nearer in zip(DAYS, (*DAYS[1:], 0), strict=True):

@@ -14,6 +14,7 @@ from devices.database.write_behind import CollectingWorker
 from devices.events.kinds import Kind
 from devices.events.models import Event
 from devices.events.recording import with_groups
+from devices.history.context import by_itself
 from devices.values.addresses import is_storable
 
 TOLD_EVERY = 15 * 60  # seconds
@@ -39,7 +40,7 @@ class GuessWorker(CollectingWorker[str, None]):
         """Leave an event for each registered device that has had none for TOLD_EVERY seconds."""
         devices = apps.get_model("devices.Device")._default_manager
         found = with_groups(devices.filter(identifier__in=dict(batch)))
-        with transaction.atomic():
+        with transaction.atomic(), by_itself():
             for pk, (identifier, groups) in found.items():
                 if cache.add(f"guessed:{_digest(identifier)}", True, TOLD_EVERY):
                     Event.objects.record(

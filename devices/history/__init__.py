@@ -6,7 +6,7 @@ record themselves; what Django does in bulk does not, and is done through `bulk_
 `current_origin`.
 """
 
-from devices.history.context import Origin, current_batch, current_origin, origin
+from devices.history.context import Origin, by_itself, current_batch, current_origin, origin
 from devices.history.models import (
     ChangeType,
     Recorded,
@@ -35,6 +35,7 @@ __all__ = [
     "bulk_delete",
     "bulk_update",
     "bulk_write",
+    "by_itself",
     "current_batch",
     "current_origin",
     "history_of",

@@ -22,6 +22,7 @@ class Origin(models.TextChoices):
     COMMAND = "command", _("Command")
     IMPORT = "import", _("Import")
     SHELL = "shell", _("Shell or script")
+    REGISTRY = "registry", _("The registry itself")
 
 
 class ReasonTooLong(ValidationError):
@@ -76,6 +77,19 @@ def origin(
             around.batch or uuid4(),
         )
     )
+    try:
+        yield
+    finally:
+        _source.reset(token)
+
+
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """Say that the registry makes the changes within by itself; they are a batch of their own.
+
+    Nobody asked for them: neither whoever runs `deliver`, say, nor for the reason of that.
+    """
+    token = _source.set(Source(Origin.REGISTRY, batch=uuid4()))
     try:
         yield
     finally:

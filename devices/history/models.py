@@ -215,7 +215,7 @@ class Records(HistoricalRecords):
         rows = [model._meta.pk.name, *([self._owner] if self._owner else [])]
         name = f"{model._meta.app_label}_{model._meta.model_name}"
         known = models.CheckConstraint(
-            condition=Q(origin__in=["admin", "api", "command", "import", "shell"]),
+            condition=Q(origin__in=["admin", "api", "command", "import", "shell", "registry"]),
             name=f"{name}_history_origin_known",
         )
         options: dict[str, Any] = super().get_meta_options(model)
@@ -289,7 +289,7 @@ def hold_dependants(model: Any, keys: Collection[Any]) -> None:
     """
     fields: dict[Any, list[str]] = {}
     for relation in model._meta.get_fields(include_hidden=True):
-        if not (relation.one_to_many and relation.auto_created):
+        if not ((relation.one_to_many or relation.one_to_one) and relation.auto_created):
             continue
         stays = relation.on_delete in (models.PROTECT, models.DO_NOTHING)
         if not stays and keeps_history(relation.related_model):

@@ -62,7 +62,7 @@ class HistoricalMembership(Change):
         indexes = [*indexes_of("device", "devicegroup"), index_of_batches("devices_membership")]
         constraints = [
             models.CheckConstraint(
-                condition=Q(origin__in=["admin", "api", "command", "import", "shell"]),
+                condition=Q(origin__in=["admin", "api", "command", "import", "shell", "registry"]),
                 name="devices_membership_history_origin_known",
             )
         ]

@@ -294,6 +294,7 @@ def test_it_is_tried_again_ever_later_and_given_up_after_three_days(
     assert (row.state, row.code, row.answer) == ("failed", 500, "sad")
     webhook.refresh_from_db()
     assert (webhook.state, webhook.off_because) == ("off", "HTTP 500")
+    assert webhook.history.latest().origin == "registry", "nobody asked for it"
     told = Event.objects.get(kind=Kind.WEBHOOK_SWITCHED_OFF)
     assert told.data["name"] == "hook"
 

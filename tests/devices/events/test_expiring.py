@@ -32,7 +32,8 @@ def test_each_is_announced_three_times(make_device: Make, make_group: Make) -> N
     PreSharedKey.objects.issue(device=device, label="for ever")
     assert expiring.announce(now) == 2
     assert said() == [("20", 30), ("3", 7)]
-    assert Event.objects.latest("pk").groups == [group.pk]
+    event = Event.objects.latest("pk")
+    assert (event.groups, event.data["origin"]) == ([group.pk], "registry")
     assert Event.objects.latest("pk").data["device"]["identifier"] == device.identifier
     assert expiring.announce(now) == 0
     assert expiring.announce(now + timedelta(minutes=1)) == 0

@@ -35,7 +35,8 @@ def test_a_device_is_told_of_once_its_guesses_are_used_up(
     for number in range(3):
         authenticate(device.identifier, secret=f"more {number}")
     assert told() == [device.identifier]
-    assert Event.objects.latest("pk").groups == [group.pk]
+    event = Event.objects.latest("pk")
+    assert (event.groups, event.data["origin"]) == ([group.pk], "registry")
     authenticate(device.identifier, secret="and more")
     assert told() == [device.identifier], "once in a while"
     assert "more" not in str(Event.objects.latest("pk").data)

@@ -125,6 +125,17 @@ def test_where_a_change_comes_from(make_device: Make) -> None:
     assert found[bare.pk] == ("shell", "", "")
 
 
+def test_what_the_registry_does_by_itself_nobody_asked_for(make_device: Make) -> None:
+    with history.origin("command", user="ops", reason="deliver"):
+        asked = make_device()
+        with history.by_itself():
+            made = make_device()
+    changes = {row.id: row for row in history.history_of(Device).objects.all()}
+    row = changes[made.pk]
+    assert (row.origin, row.history_user_id, row.history_change_reason) == ("registry", "", "")
+    assert row.batch not in {None, changes[asked.pk].batch}
+
+
 def test_an_origin_nobody_knows_is_refused() -> None:
     with pytest.raises(ValueError, match="nowhere"), history.origin("nowhere"):
         pass
