@@ -4,7 +4,7 @@ Nobody gives a role, or enables an account, that may do what they may not do the
 are made and changed by superusers in the admin and on the command line alone. (docs/tokens.md)
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.models import Group, User, UserManager
@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils.translation import gettext as _, gettext_lazy
 
+from authsite.accounts.tokens.models import ApiToken
 from authsite.accounts.tokens.service_account import (
     Holder,
     ServiceAccount,
@@ -21,19 +22,9 @@ from authsite.accounts.tokens.service_account import (
     permissions_answered_for,
     permissions_of,
 )
-from devices.database.turns import take_turn
-
-
-def check_superuser_remains(leaving: Collection[int]) -> None:
-    """Raise ValidationError where no active superuser would be left without these accounts (keys).
-
-    Whoever asks in a transaction has a turn until it ends: of two superusers, one is the last.
-    """
-    take_turn("superusers")
-    superusers = User.objects.filter(is_superuser=True, is_active=True)
-    remaining = superusers.exclude(pk__in=leaving)
-    if superusers.filter(pk__in=leaving).exists() and not remaining.exists():
-        raise ValidationError(_("No other active superuser would be left."), code="last")
+from devices.database.turns import hold
+from devices.history.context import current_user
+from devices.history.models import hold_dependants
 
 
 class AccountQuerySet(models.QuerySet["Account"]):
@@ -56,6 +47,19 @@ class AccountQuerySet(models.QuerySet["Account"]):
             account.save()
             account.set_roles(roles, maker=maker)
         return account
+
+    def delete_with_tokens(self) -> None:
+        """Delete them, as others leave them; their tokens end first, as those of a disabled one.
+
+        So what these have asked for is cancelled, and whoever listens to tokens that end is told.
+        """
+        with transaction.atomic():
+            keys = hold(User, list(self.values_list("pk", flat=True)))
+            ApiToken.objects.filter(owner__in=keys).revoke(
+                by=current_user(), reason=_("the account was deleted")
+            )
+            hold_dependants(User, keys)
+            User.objects.filter(pk__in=keys).delete()
 
 
 class AccountManager(UserManager.from_queryset(AccountQuerySet)):  # type: ignore[misc] # made here

@@ -29,9 +29,10 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from authsite.accounts import login, second_factor
-from authsite.accounts.account import Account, check_superuser_remains
+from authsite.accounts.account import Account
 from authsite.accounts.sessions import end_sessions
 from authsite.accounts.sign_on.models import ExternalIdentity
+from authsite.accounts.superusers import check_superuser_remains
 from authsite.accounts.tokens import scopes
 from authsite.accounts.tokens.service_account import check_free
 from authsite.roles import EFFECTIVE
@@ -304,6 +305,13 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
             last = _("the registry: no other active superuser would be left")
             return *found, [*protected, last]
         return *found, protected
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        self.delete_queryset(request, User.objects.filter(pk=obj.pk))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        chosen = list(queryset.values_list("pk", flat=True))
+        Account.objects.filter(pk__in=chosen).delete_with_tokens()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         with_factor = (

@@ -78,6 +78,7 @@ class Kind(models.TextChoices):
         "account.second_factor_removed",
         _("Second factors of an account removed"),
     )
+    ACCOUNT_SUPERUSER_KEPT = "account.superuser_kept", _("Last superuser kept at a sign-on")
     ACCOUNT_TIED = "account.tied", _("Account tied to a sign-on")
     ACCOUNT_UNTIED = "account.untied", _("Account untied from its sign-on")
     ROLE_GIVEN = "role.given", _("Role given")

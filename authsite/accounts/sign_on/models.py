@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from authsite.accounts.events import record_about
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
+from authsite.accounts.superusers import check_superuser_remains
 from authsite.accounts.tokens.service_account import is_taken
 from devices.events.kinds import Kind
 from devices.values.text import hidden_in, unstorable_in
@@ -197,7 +198,10 @@ def _email(text: str) -> str:
 
 
 def _give(user: User, wanted: set[str]) -> bool:
-    """Give an account these roles and no others; return whether it has any."""
+    """Give an account these roles and no others; return whether it has any.
+
+    The last active superuser stays one, and gets in by a role alone.
+    """
     found = set(Group.objects.filter(name__in=wanted))
     if missing := wanted - {group.name for group in found} - {SUPERUSER}:
         logger.error("There is no role named %s: see the settings of sign-on", sorted(missing))
@@ -207,6 +211,14 @@ def _give(user: User, wanted: set[str]) -> bool:
             user.groups.set(found)
         is_superuser = SUPERUSER in wanted
         flags = {"is_staff": bool(found or is_superuser), "is_superuser": is_superuser}
+        if user.is_superuser and not is_superuser and _is_last_superuser(user):
+            flags["is_superuser"] = True
+            record_about(Kind.ACCOUNT_SUPERUSER_KEPT, user)
+            logger.warning(
+                "%r is no superuser any more by its groups, and is left one: no other active "
+                "superuser would be left",
+                user.get_username(),
+            )
         changed = [name for name, value in flags.items() if getattr(user, name) != value]
         if changed:
             for name in changed:
@@ -217,9 +229,17 @@ def _give(user: User, wanted: set[str]) -> bool:
             "The roles of %r are now %s%s",
             user.get_username(),
             sorted(group.name for group in found),
-            ", superuser" if is_superuser else "",
+            ", superuser" if flags["is_superuser"] else "",
         )
     return flags["is_staff"]
+
+
+def _is_last_superuser(user: User) -> bool:
+    try:
+        check_superuser_remains([user.pk])
+    except ValidationError:
+        return True
+    return False
 
 
 class ExternalIdentity(models.Model):

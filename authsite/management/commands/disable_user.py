@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
-from authsite.accounts.account import check_superuser_remains
+from authsite.accounts.superusers import check_superuser_remains
 from authsite.accounts.tokens.service_account import ServiceAccount
 from authsite.management.accounts import AccountCommand
 from devices.management.base import named

@@ -28,6 +28,7 @@ from authsite.accounts.sign_on.pending_sign_on import COOKIE, PATH
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
 from authsite.accounts.tokens.service_account import ServiceAccount
 from devices.admin.base.reauthentication import CONFIRMED_AT
+from devices.events.kinds import Kind
 from devices.events.models import Event
 from tests.support.lying_provider import (
     KEY,
@@ -153,6 +154,7 @@ def test_another_address_than_of_this_site_leads_to_the_start_page(
 
 
 def test_roles_follow_the_claim_at_every_sign_on(client: Client, liar: LyingProvider) -> None:
+    User.objects.create_superuser("emergency")
     sign_on(client, liar)
     user = User.objects.get(username="kim")
     user.groups.add(Group.objects.create(name="given by hand"))
@@ -164,6 +166,29 @@ def test_roles_follow_the_claim_at_every_sign_on(client: Client, liar: LyingProv
     sign_on(Client(), liar)
     assert roles() == {"Viewer"}
     assert not User.objects.get(username="kim").is_superuser
+
+
+@pytest.mark.parametrize(("groups", "status"), [(["registry-viewers"], 302), ([], 403)])
+def test_the_last_superuser_stays_one_and_gets_in_by_a_role_alone(
+    client: Client, liar: LyingProvider, groups: list[str], status: int, caplog: Any
+) -> None:
+    liar.claims = {"groups": ["registry-admins"]}
+    sign_on(client, liar)
+    User.objects.create_superuser("gone", is_active=False)
+    liar.claims = {"groups": groups}
+
+    assert sign_on(Client(), liar).status_code == status
+
+    user = User.objects.get(username="kim")
+    assert (user.is_superuser, user.is_staff) == (True, status == 302)
+    assert "'kim' is no superuser any more by its groups, and is left one" in caplog.text
+    told = Event.objects.get(kind=Kind.ACCOUNT_SUPERUSER_KEPT)
+    assert told.data["account"]["username"] == "kim"
+    assert (client.get("/admin/auth/user/").status_code == 200) is user.is_staff
+    User.objects.create_superuser("alex")
+    sign_on(Client(), liar)
+    user.refresh_from_db()
+    assert not user.is_superuser, "somebody else is one now"
 
 
 @pytest.mark.parametrize("groups", [[], ["others"], None, {"registry-viewers": 1}, ["misspelt"]])

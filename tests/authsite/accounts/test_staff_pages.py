@@ -11,6 +11,8 @@ from django.test import Client
 
 from authsite.accounts import login
 from authsite.accounts.sign_on.models import ExternalIdentity
+from authsite.accounts.tokens.models import ApiToken
+from devices.events.models import Event
 from tests.support.forms import inputs
 
 LIST = "/admin/auth/user/"
@@ -73,6 +75,37 @@ def test_the_last_active_superuser_stays(
     admin_user.refresh_from_db()
     assert not getattr(admin_user, field)
     assert User.objects.filter(is_active=True, is_superuser=True).get() == second
+
+
+@pytest.mark.parametrize("where", ["page", "list"])
+def test_a_deleted_account_ends_its_tokens_as_a_disabled_one(
+    admin_client: Client, kim: User, where: str
+) -> None:
+    kim.groups.set(Group.objects.filter(name="Viewer"))
+    live, ended = (
+        ApiToken.objects.issue(owner=kim, name=name, scopes=["devices.view_device"])[0]
+        for name in ("live", "ended")
+    )
+    ended.revoke(by="kim", reason="leaked")
+    Event.objects.all().delete()
+
+    if where == "page":
+        admin_client.post(f"{LIST}{kim.pk}/delete/", {"post": "yes"})
+    else:
+        sent = {"action": "delete_selected", "_selected_action": [kim.pk], "post": "yes"}
+        admin_client.post(LIST, sent)
+
+    assert not User.objects.filter(pk=kim.pk).exists()
+    told = Event.objects.filter(kind__startswith="token.").order_by("pk")
+    kinds = [(one.kind, one.data["name"]) for one in told]
+    assert kinds[0] == ("token.revoked", "live")
+    assert sorted(kinds[1:]) == [("token.deleted", "ended"), ("token.deleted", "live")]
+    for token, by, reason in (
+        (live, "admin", "the account was deleted"),
+        (ended, "kim", "leaked"),
+    ):
+        last = ApiToken.history.filter(id=token.pk).latest()
+        assert (last.history_type, last.revoked_by, last.revoked_reason) == ("-", by, reason)
 
 
 @pytest.mark.parametrize(
