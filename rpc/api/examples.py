@@ -14,6 +14,14 @@ import msgspec
 
 Judge = Callable[[int, Any], Iterator[str]]  # yields what is wrong with a status and an answer
 APP_S_DEVICE = "cfa09baa-4913-4ad7-a936-3e26f9671b09"
+# The documented refusals of a token, by HTTP status, id and code, and what each says of a registry.
+REFUSALS = {
+    (200, 12667, "INTERNAL_SERVER_ERROR"): "the server has no key to sign with (JWT_SIGNING_KEYS)",
+    (200, 12667, "NOT_FOUND"): "the device is not registered, or is disabled",
+    (401, 0, "BAD_REQUEST"): "the call shows no right credential; an app has its own (--user)",
+    (403, 0, "BAD_REQUEST"): "what the caller shows is the credential of no backend",
+    (403, 12667, "BAD_REQUEST"): "no rule lets the caller send /rtio/Jwt.Issue to the device",
+}
 
 
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,21 +52,20 @@ def judge_hub(status: int, answer: Any) -> Iterator[str]:
 
 def judge_token(status: int, answer: Any) -> Iterator[str]:
     """Yield what is wrong with a token, or with a refusal: without a key, a credential, a rule."""
-    refusals = {
-        (200, 12667, "INTERNAL_SERVER_ERROR"),
-        (200, 12667, "NOT_FOUND"),
-        (401, 0, "BAD_REQUEST"),
-        (403, 0, "BAD_REQUEST"),
-        (403, 12667, "BAD_REQUEST"),
-    }
     if answer.get("code") != "OK" or not isinstance(answer.get("jwt"), str):
-        if (status, answer.get("id"), answer.get("code")) not in refusals or len(answer) != 2:  # noqa: PLR2004
+        if not why_refused(status, answer) or len(answer) != 2:  # noqa: PLR2004
             yield "it should be a token, or a documented refusal"
         return
     parts = [*(_decoded(part) for part in answer["jwt"].split(".")), {}, {}]
     header, claims = parts[0], parts[1]
     if header.get("alg") != "EdDSA" or claims.get("sub") != APP_S_DEVICE:
         yield f"the token should be for {APP_S_DEVICE}, and signed with EdDSA"
+
+
+def why_refused(status: int, answer: Mapping[str, Any]) -> str:
+    """Return why a server may rightly give no token; empty where it should have answered."""
+    said = (status, answer.get("id"), answer.get("code"))
+    return next((why for refusal, why in REFUSALS.items() if refusal == said), "")
 
 
 def _decoded(part: str) -> Mapping[str, Any]:

@@ -63,6 +63,9 @@ def test_the_real_server_answers_as_documented(server: Server) -> None:
     assert printed.endswith("12 of 12 answered as documented.\n")
     assert printed.count("      for example  ") == 2  # routes and a token: the demo has neither
     assert printed.count("      expected     ") == len(EXAMPLES) - 2
+    asked = printed[printed.index("POST /jwtissuer") :]
+    assert "      refused      rightly: the call shows no right credential" in asked
+    assert printed.count("      refused  ") == 1
 
 
 def test_a_backend_may_ask_with_its_secret(server: Server) -> None:
@@ -123,6 +126,7 @@ def wrong(field: str, value: object) -> Answering:
         (wrong("jwt", "a.b.c"), "the token should be for cfa09baa-4913-4ad7-a936-3e26f9671b09"),
         (wrong("jwt", 7), "it should be a token, or a documented refusal"),
         (wrong("code", "FAIL"), "it should be a token, or a documented refusal"),
+        (wrong("id", [12667]), "id should be"),
         (lambda *_: (200, "application/json", b"{}"), "code is missing"),
         (lambda *_: (200, "application/json", b"[]"), "the body should be {"),
         (lambda *_: (200, "text/html", b"<html>"), 'Content-Type should be "application/json"'),

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
 from devices.management.base import RegistryCommand
-from rpc.api.examples import EXAMPLES, JUDGES, Example
+from rpc.api.examples import EXAMPLES, JUDGES, Example, why_refused
 
 PATIENCE = 5  # seconds for an answer: RTIO's
 MAX_SHOWN = 200  # characters of a body that is not JSON
@@ -20,7 +20,8 @@ class Command(RegistryCommand):
         "Ask a running server the documented examples of the RTIO and Cesanta specifications\n"
         "and compare its answers. They are about the devices that `manage.py seed_demo` loads.\n"
         "What is right depends on the registry for routes and tokens: their documented answer\n"
-        "is printed “for example”, and what was answered is checked by its form."
+        "is printed “for example”, and what was answered is checked by its form. A refusal may be\n"
+        "right, too: without a key to sign with, a credential or a rule there is no token."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -81,8 +82,10 @@ def _try_out(
     except ValueError:
         answer = body.decode(errors="replace")[:MAX_SHOWN]
     differences = [*_differences("Content-Type", "application/json", content_type)]
+    refused = ""
     if example.judge and isinstance(answer, dict):
         differences += JUDGES[example.judge](status, answer)
+        refused = why_refused(status, answer) if example.judge == "token" else ""
     else:
         differences += _differences("HTTP status", 200, status)
         differences += _differences("", example.expected, answer)
@@ -93,6 +96,7 @@ def _try_out(
         "expected": example.expected,
         "may_differ": example.judge is not None,
         "answer": answer,
+        "refused_because": refused,
         "differences": differences,
     }
 
@@ -150,6 +154,7 @@ def _describe(outcome: dict[str, Any]) -> str:
         f"      {outcome['request']}",
         f"      {documented}  {json.dumps(outcome['expected'])}",
         f"      answered     {json.dumps(outcome['answer'])}",
+        *(f"      refused      rightly: {why}" for why in [outcome["refused_because"]] if why),
         *(f"      -> {difference}" for difference in outcome["differences"]),
     ]
     if outcome["passed"] and outcome["may_differ"] and outcome["answer"].get("code") != "OK":
