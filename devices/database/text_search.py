@@ -1,7 +1,7 @@
 """Search without regard to case on SQLite, whose own knows the letters of English only.
 
 A text of other letters is compared by Python's case folding. Other searches, and PostgreSQL's, stay
-what they were: they may use an index.
+what they were: they may use an index. Also texts without regard to the script of their letters.
 """
 
 import unicodedata
@@ -12,6 +12,8 @@ from django.db.backends.signals import connection_created
 from django.db.models import CharField, Func, TextField, lookups
 from django.dispatch import receiver
 
+from devices.values.text import LOOKALIKES, in_latin
+
 
 def fold(text: str | None) -> str | None:
     """Return a text as it is compared: composed characters, without a difference of case."""
@@ -20,9 +22,10 @@ def fold(text: str | None) -> str | None:
 
 @receiver(connection_created)
 def add_functions(*, connection: BaseDatabaseWrapper, **_signal: Any) -> None:
-    """Give a connection to SQLite the function that folds."""
+    """Give a connection to SQLite the functions that fold."""
     if connection.vendor == "sqlite":
         connection.connection.create_function("FOLD", 1, fold, deterministic=True)
+        connection.connection.create_function("IN_LATIN", 1, in_latin, deterministic=True)
 
 
 class FoldsOnSqlite(lookups.Lookup):
@@ -41,3 +44,32 @@ for lookup in (lookups.IExact, lookups.IContains, lookups.IStartsWith, lookups.I
     folding = type(lookup.__name__, (FoldsOnSqlite, lookup), {})
     CharField.register_lookup(folding)
     TextField.register_lookup(folding)
+
+
+class InLatin(Func):
+    """A column as `in_latin` returns it; most rows hold ASCII, of which only the case is changed.
+
+    PostgreSQL lowers other letters as its locale says, SQLite as Python does.
+    """
+
+    arity = 1
+    output_field = TextField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(
+            compiler,
+            connection,
+            **context,
+            template="CASE WHEN LENGTH(%(expressions)s) = LENGTH(CAST(%(expressions)s AS BLOB)) "
+            "THEN LOWER(%(expressions)s) ELSE IN_LATIN(%(expressions)s) END",
+        )
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        others, latin = ("".join(map(chr, codes)) for codes in (LOOKALIKES, LOOKALIKES.values()))
+        return self.as_sql(
+            compiler,
+            connection,
+            **context,
+            template="LOWER(CASE WHEN LENGTH(%(expressions)s) = OCTET_LENGTH(%(expressions)s) "
+            f"THEN %(expressions)s ELSE TRANSLATE(%(expressions)s, '{others}', '{latin}') END)",
+        )

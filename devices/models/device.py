@@ -8,11 +8,12 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce, Lower
+from django.db.models.functions import Coalesce
 from django.db.models.lookups import StartsWith
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from devices.database.text_search import InLatin
 from devices.events.recording import devices_leave
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Recorded, Records, bulk_delete, locked, record
@@ -92,20 +93,21 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Return which of these identifiers look like others of these devices, and like which.
 
         Alike are texts that differ in case, in accents composed or not, in letters of other
-        scripts (`text.variants`). One query; it reads all identifiers, which have no index without
-        case.
+        scripts (`text.variants`), whichever of the two has them. One query; it reads all
+        identifiers, which have no index without case.
         """
         looks: dict[str, list[str]] = {}  # how a device may be called, and what looks so
         for identifier in identifiers:
             for look in {*text.variants(identifier), identifier.lower()}:
                 looks.setdefault(look, []).append(identifier)
         lower = [look for look in looks if look == look.lower()]
-        rows = self.annotate(lower=Lower("identifier")).filter(
-            Q(identifier__in=looks) | Q(lower__in=lower)
+        rows = self.annotate(latin=InLatin("identifier")).filter(
+            Q(identifier__in=looks) | Q(latin__in=lower)
         )
         found: dict[str, list[str]] = {}
         for registered in rows.values_list("identifier", flat=True):
-            alike = {*looks.get(registered, ()), *looks.get(registered.lower(), ())}
+            forms = {registered, registered.lower(), text.in_latin(registered)}
+            alike = {identifier for form in forms for identifier in looks.get(form, ())}
             for identifier in alike - {registered}:
                 found.setdefault(identifier, []).append(registered)
         return found
@@ -177,6 +179,16 @@ class DeviceQuerySet(models.QuerySet["Device"]):
                 )
                 record(list(rows.select_for_update().order_by("pk")), ChangeType.DELETED)
                 left += rows.delete()[0]
+        return left
+
+    def move_to_group(self, group: DeviceGroup, *, leaving: DeviceGroup) -> int:
+        """Put those of these devices that are in a group into another one; return how many left."""
+        left = 0
+        with transaction.atomic():
+            for batch in locked(self.filter(groups=leaving)):
+                devices = Device.objects.filter(pk__in=[device.pk for device in batch])
+                devices.add_to_group(group)
+                left += devices.remove_from_group(leaving)
         return left
 
     def delete_with_history(self) -> int:

@@ -94,6 +94,11 @@ def check_visible(text: str) -> None:
         raise refusal(char)
 
 
+def in_latin(text: str) -> str:
+    """Return a text in lower case, with Latin letters for those of other scripts that look so."""
+    return text.translate(LOOKALIKES).lower()
+
+
 def skeleton(text: str) -> str:
     """Return a text without what is easily overlooked: accents, case, look-alikes of Latin."""
     apart = unicodedata.normalize("NFKD", text)

@@ -102,6 +102,8 @@ def test_a_description_holds_lines_and_no_nul() -> None:
         ("\xf6l", "o\u0308l"),
         ("o\u0308l", "\xf6l"),
         ("lamp", "l\u0430mp"),
+        ("l\u0430mp", "lamp"),
+        ("\u0410\u0440\u0441-\xe9", "apc-\xc9"),
         ("lamp", "\uff4camp"),
         ("file", "\ufb01le"),
     ],
