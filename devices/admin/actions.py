@@ -18,12 +18,28 @@ from devices.models.dependants import dependants, not_deletable
 from devices.values.text import isolated
 
 
-class GroupForm(forms.Form):
-    group = forms.ModelChoiceField(
-        label=gettext_lazy("Group"),
+def group_field(label: Any) -> forms.Field:
+    return forms.ModelChoiceField(
+        label=label,
         queryset=DeviceGroup.objects.all(),
         widget=SuggestedRow(Device._meta.get_field("groups"), admin.site),
     )
+
+
+class GroupForm(forms.Form):
+    group = group_field(gettext_lazy("Group"))
+
+
+class MoveForm(forms.Form):
+    group = group_field(gettext_lazy("From the group"))
+    to = group_field(gettext_lazy("To the group"))
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse one group twice: its devices would leave it."""
+        said = super().clean() or {}
+        if "to" in said and said["to"] == said.get("group"):
+            self.add_error("to", _("Choose another group than that which they leave."))
+        return said
 
 
 class Enable(Switch):
@@ -90,7 +106,7 @@ class Leave(BulkChange):
         "%(n)d device removed from “%(group)s”.", "%(n)d devices removed from “%(group)s”.", "n"
     )
     is_destructive = True
-    form_class = GroupForm
+    form_class: type[forms.Form] = GroupForm
     asks_first = True
 
     def initial(self, request: HttpRequest) -> dict[str, Any]:
@@ -103,6 +119,25 @@ class Leave(BulkChange):
 
     def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
         return devices.remove_from_group(given["group"])
+
+
+class Move(Leave):
+    name = "move"
+    description = gettext_lazy("Move selected devices to another group")
+    title = gettext_lazy("Move devices to another group")
+    text = gettext_lazy(
+        "The rules of the one group will no longer concern these, and those of the other will:"
+    )
+    button = gettext_lazy("Move")
+    done = ngettext_lazy(
+        "%(n)d device moved from “%(group)s” to “%(to)s”.",
+        "%(n)d devices moved from “%(group)s” to “%(to)s”.",
+        "n",
+    )
+    form_class = MoveForm
+
+    def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
+        return devices.move_to_group(given["to"], leaving=given["group"])
 
 
 class Delete(BulkChange):

@@ -18,7 +18,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from devices.admin.actions import Delete, Disable, Enable, Join, Leave, RevokeAll
+from devices.admin.actions import Delete, Disable, Enable, Join, Leave, Move, RevokeAll
 from devices.admin.attribute import (
     attribute_columns,
     attribute_filters,
@@ -60,6 +60,7 @@ from devices.models import AttributeDefinition, CredentialState, Device
 from devices.models.credentials.state import credential_state, next_expiry
 from devices.models.device import first_group
 from devices.values.addresses import is_storable
+from devices.values.text import visible
 
 CREDENTIAL_TONES = {
     CredentialState.NONE: Tone.BAD,
@@ -118,7 +119,7 @@ class DeviceAdmin(
     autocomplete_fields = ["groups"]
     readonly_fields = [CREATED, UPDATED, LAST_SEEN]
     list_per_page = 50
-    changes = (Enable(), Disable(), Join(), Leave(), RevokeAll(), Delete())
+    changes = (Enable(), Disable(), Join(), Leave(), Move(), RevokeAll(), Delete())
     actions = [change.action() for change in changes]
     fieldsets = [
         (None, {"fields": ["identifier", "name", "kind"]}),
@@ -272,7 +273,9 @@ class DeviceAdmin(
             "facts": facts_of(request, row),
             "history_is_hidden": not self.may_see_history(request),
             "groups": row.groups.all(),
-            "attributes": [(name, value_text(value)) for name, value in row.attributes.items()],
+            "attributes": [
+                (visible(name), value_text(value)) for name, value in row.attributes.items()
+            ],
             "has_keys": row.keys.live_at(now).exists(),
             "panels": panels_of(request, row, *credential_panels(request, row)),
         }

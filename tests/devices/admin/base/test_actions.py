@@ -133,6 +133,25 @@ def test_devices_come_into_a_group_and_leave_it(
     assert recorded(Membership, "-") == 2
 
 
+def test_devices_move_to_another_group_in_one_step(
+    admin_client: Client, make_device: Factory, make_group: Any
+) -> None:
+    yard, roof = make_group("yard"), make_group("roof")
+    both, one = make_device("both", groups=[yard, roof]), make_device("one", groups=[yard])
+    other = make_device("other", groups=[roof])
+    page = act(admin_client, "move", [both, one, other])
+    again = confirm(admin_client, page, group=yard.pk, to=yard.pk)
+    assert "Choose another group" in again.content.decode()
+    page = confirm(admin_client, page, group=yard.pk, to=roof.pk)
+    assert page.context["count"] == 2
+    done = confirm(admin_client, page, group=yard.pk, to=roof.pk)
+    assert said(done) == ["2 devices moved from “yard” to “roof”."]
+    assert not yard.devices.exists()
+    assert set(roof.devices.all()) == {both, one, other}
+    batches = history.history_of(Membership).objects.values_list("batch", flat=True)
+    assert len({*batches} - {None}) == 1, "it is undone as a whole"
+
+
 @pytest.mark.parametrize("may_see_groups", [True, False])
 def test_whoever_takes_devices_out_of_a_group_begins_with_the_group_of_the_list(
     client: Client, make_device: Factory, make_group: Any, may_see_groups: bool
@@ -267,6 +286,7 @@ PERMISSIONS = {
     "disable": ["change_device"],
     "join": ["change_device"],
     "leave": ["change_device"],
+    "move": ["change_device"],
     "revoke_credentials": ["change_presharedkey", "change_certificate"],
     "delete_selected": ["delete_device"],
 }
