@@ -26,6 +26,7 @@ from devices.admin.base.rendering import NOTHING
 from devices.models import AttributeDefinition, AttributeType, Device
 from devices.models.attribute_definition import faults
 from devices.values import attributes
+from devices.values.text import visible
 
 NOT_SET = gettext_lazy("not set")
 
@@ -257,7 +258,7 @@ def value_text(value: Any) -> str:
     """Return the value of an attribute as pages show it."""
     if isinstance(value, bool):
         return _("Yes") if value else _("No")
-    return value if isinstance(value, str) else attributes.as_text(value)
+    return visible(value) if isinstance(value, str) else attributes.as_text(value)
 
 
 def attribute_columns(known: list[AttributeDefinition]) -> list[Any]:

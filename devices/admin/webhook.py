@@ -25,6 +25,7 @@ from devices.admin.base.reauthentication import recently_authenticated
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment, moment_column
 from devices.events.kinds import Kind
 from devices.events.models import Delivery, DeliveryState, Event, Webhook, WebhookState
+from devices.values.text import visible
 
 TONES = {
     WebhookState.ACTIVE: Tone.GOOD,
@@ -216,7 +217,8 @@ def _preformatted(text: str) -> SafeString:
 
 
 def _as_text(data: Any) -> SafeString:
-    return _preformatted(json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
+    text = json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
+    return _preformatted(visible(text))
 
 
 @admin.register(Delivery)

@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from devices.values.json_text import TWICE, DuplicateNameError, named_once
-from devices.values.text import MAX_QUOTED, unstorable_in
+from devices.values.text import MAX_QUOTED, unstorable_in, visible
 
 MAX_DEPTH = 32  # levels of lists and objects
 MAX_DIGITS = 300  # of a number; PostgreSQL gives a large one back as a whole number
@@ -65,11 +65,12 @@ def is_same(one: object, other: object) -> bool:
 
 
 def as_text(value: object, *, sort_keys: bool = False) -> str:
-    """Return JSON as text that can be sent on: half of a surrogate pair is escaped.
+    """Return JSON as text that can be sent on and read: half of a surrogate pair is escaped.
 
-    Rows from before those were refused may hold one.
+    Rows from before those were refused may hold one. So is what only controls the direction of
+    text: it would turn round what staff read, and edit, of the object around it.
     """
-    text = json.dumps(value, ensure_ascii=False, sort_keys=sort_keys)
+    text = visible(json.dumps(value, ensure_ascii=False, sort_keys=sort_keys))
     return text if unstorable_in(text) is None else json.dumps(value, sort_keys=sort_keys)
 
 

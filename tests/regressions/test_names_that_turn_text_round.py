@@ -4,15 +4,19 @@ CVE-2021-42574, Trojan Source: with a group named U+202E…, the sentence of a r
 read as one that denies.
 """
 
+import json
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.core.management import call_command
 from django.test import Client
 
 from acl.models import Assertion, CommandPermission, CommandSet
-from devices.models import DeviceGroup
+from devices.models import AttributeDefinition, DeviceGroup
 from devices.values.text import isolated
+from tests.support.forms import inputs
 
 TURNED = "sensors\u202e ton yam"
 HEBREW = "\u05d7\u05d9\u05d9\u05e9\u05e0\u05d9\u05dd"
@@ -63,3 +67,31 @@ def test_names_and_assertions_with_hidden_characters_are_refused(db: None) -> No
         CommandSet(name=TURNED).full_clean()
     with pytest.raises(ValidationError):
         Assertion(text=f'nobody outside "group:{TURNED}" may *').full_clean()
+
+
+def test_attributes_are_shown_and_edited_as_they_are_stored(
+    make_device: Any, admin_client: Client
+) -> None:
+    AttributeDefinition.objects.create(name="site", type="text")
+    stored = {"site": "a\u202eb", "no\u2066te": {"x": ["\u202dcd"]}, HEBREW: HEBREW}
+    device = make_device("lamp", attributes=stored)
+    address = f"/admin/devices/device/{device.pk}/change/"
+
+    page = admin_client.get(address).content.decode()
+    form = admin_client.get(f"{address}?edit=1")
+    history = admin_client.get(f"/admin/devices/device/{device.pk}/history/").content.decode()
+    printed = StringIO()
+    call_command("show_device", "lamp", stdout=printed)
+
+    for shown in (page, history, printed.getvalue()):
+        assert not {"\u202d", "\u202e", "\u2066"} & {*shown}
+        assert "a\\u202eb" in shown
+        assert HEBREW in shown
+    sent = inputs(form)
+    assert json.loads(sent["attributes"]) == {
+        name: stored[name] for name in stored if name != "site"
+    }
+    assert "no\\u2066te" in sent["attributes"]
+    admin_client.post(address, sent | {"name": "Lamp"})
+    device.refresh_from_db()
+    assert (device.name, device.attributes) == ("Lamp", stored)
