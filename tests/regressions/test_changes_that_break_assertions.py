@@ -1,13 +1,15 @@
 """Whatever would break an assertion in the admin asks first, and is nothing until it is confirmed.
 
-An import of devices, of all ways, did not ask, while the documents said that every change does. A
-dry run of `undo` said nothing of the assertions for which the undo was then refused.
+An import of devices, of all ways, did not ask, while the documents said that every change does; nor
+did the commands that add and import devices. A dry run of `undo` said nothing of the assertions for
+which the undo was then refused.
 
 The kind: CWE-693.
 """
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +17,10 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from acl.models import Assertion, CommandPermission, CommandSet
+from devices.events.kinds import Kind
+from devices.events.models import Event
 from devices.history import history_of
-from devices.models import Device, DeviceGroup
+from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.support.forms import inputs
 
 DEVICES, GROUPS = "/admin/devices/device/", "/admin/devices/devicegroup/"
@@ -184,3 +188,28 @@ def test_a_dry_run_of_an_undo_names_what_it_would_break(ids: dict[str, Any], who
     call_command(*undo, "--break-assertions", stdout=out, stderr=err)
     assert "does not hold any more" in err.getvalue()
     assert state() != before
+
+
+@pytest.mark.parametrize("words", [["add_device", "fan"], ["import_devices"]])
+def test_who_adds_devices_by_a_command_is_refused_what_breaks_an_assertion(
+    ids: dict[str, Any], words: list[str], tmp_path: Path
+) -> None:
+    Assertion.objects.create(text="group:other may not /v1/X lamp")
+    out, err, secrets = io.StringIO(), io.StringIO(), tmp_path / "secrets.csv"
+    if words[0] == "add_device":
+        words = [*words, "--group", "room", "--group", "other", "--generate-secret"]
+    else:
+        table = tmp_path / "fan.csv"
+        table.write_text("identifier,groups\nfan,other|room\n")
+        words = [*words, str(table), "--generate-secrets", str(secrets)]
+    before = state()
+
+    with pytest.raises(CommandError, match="This breaks an assertion: group:other may not"):
+        call_command(*words, stdout=out, stderr=err)
+    assert (state(), out.getvalue(), secrets.exists()) == (before, "", False)
+    assert "is kept" not in err.getvalue()
+
+    call_command(*words, "--break-assertions", stdout=out, stderr=err)
+    assert "an assertion does not hold any more: group:other may not" in err.getvalue()
+    assert PreSharedKey.objects.get().device.identifier == "fan"
+    assert Event.objects.filter(kind=Kind.ASSERTION_BROKEN).count() == 1

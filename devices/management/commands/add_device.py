@@ -3,20 +3,20 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from devices.management.base import RegistryCommand, fields_of, trimmed
+from devices.management.base import ChangeCommand, fields_of, trimmed
 from devices.models import Device, PreSharedKey
 
 
-class Command(RegistryCommand):
+class Command(ChangeCommand):
     help = (
         "Register a device, with a first key if one is asked for.\n\n"
         "A generated secret is printed once and stored nowhere; a given one is stored one-way\n"
         "and never printed. Prefer --secret-stdin to --secret: a command line can be read by\n"
         "other users of the machine and stays in the shell's history."
     )
-    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("identifier", help="the ID, exactly as the device presents it")
         parser.add_argument(
             "--kind",
@@ -50,8 +50,9 @@ class Command(RegistryCommand):
         device.full_clean()
         for warning in device.registration_warnings():
             self.stderr.write(f"warning: {warning}")
-        device.save()
-        device.groups.set([self.group(name) for name in options["group"]])
+        with self.change(options):
+            device.save()
+            device.groups.set([self.group(name) for name in options["group"]])
         document = {
             **fields_of(device, "identifier", "kind", "enabled"),
             "groups": sorted(set(options["group"])),

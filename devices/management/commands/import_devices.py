@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from devices.background.jobs import report
-from devices.management.base import RegistryCommand, because, named
+from devices.management.base import ChangeCommand, because, named
 from devices.management.exporting import format_by_name
 from devices.transfer.columns import columns_of
 from devices.transfer.exporting import export_secrets
@@ -21,16 +21,16 @@ from devices.transfer.tables import read
 MAX_SHOWN = 50  # problems printed; --json has them all, up to 1,000
 
 
-class Command(RegistryCommand):
+class Command(ChangeCommand):
     help = (
         "Import devices, groups and credentials from a CSV, JSON, NDJSON or XLSX file; - reads\n"
         "standard input. Devices are found by their identifier and created or changed; none is\n"
         "removed. Either the whole file is imported or nothing of it. docs/transfer.md explains\n"
         "the columns: identifier, kind, name, groups, enabled, secret and more."
     )
-    takes_reason = True
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("file", metavar="FILE", help="the table; - for standard input")
         parser.add_argument(
             "--format", choices=Format.values, help="what FILE is (default: as its name tells)"
@@ -76,7 +76,7 @@ class Command(RegistryCommand):
         if run.is_sound and not options["dry_run"]:
             try:
                 with secrets_file(out) if out else nullcontext() as file:
-                    self._write(run, file, out_kind)
+                    self._write(run, file, out_kind, options)
             except CommandError:
                 raise
             except BaseException:
@@ -85,11 +85,14 @@ class Command(RegistryCommand):
                 raise
         self._report(run, options)
 
-    def _write(self, run: Import, out: BinaryIO | None, kind: Format) -> None:
+    def _write(
+        self, run: Import, out: BinaryIO | None, kind: Format, options: dict[str, Any]
+    ) -> None:
         """Write to the registry and, before that is committed, the secrets to their file."""
         run.prepare()
         with transaction.atomic():
-            run.write()
+            with self.change(options):
+                run.write()
             if out is not None:
                 export_secrets(out, run.generated, kind)
                 out.flush()
