@@ -34,6 +34,7 @@ from devices.extension_points import WATCHES
 from devices.management.files import FileRefused, new_file
 from devices.models import CertificateAuthority, Device, DeviceGroup, PreSharedKey
 from devices.values.moments import parse_moment, written
+from devices.verdicts import Outcome
 
 EXIT_CODES = "exit codes: 0 done or yes; 1 no or refused; 2 bad usage or no database"
 CHANGED_MEANWHILE = "others changed the same at this moment; nothing was changed: try again"
@@ -143,6 +144,11 @@ def counted(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or f'{one}s'}"
 
 
+def state_text(state: str) -> str:
+    """Return the state of a credential for people; JSON has its code, as over the API."""
+    return "usable" if state == Outcome.VERIFIED else state
+
+
 def fields_of(row: object, *names: str) -> dict[str, Any]:
     """Return these fields of a row, by their names."""
     return {name: getattr(row, name) for name in names}
@@ -175,14 +181,23 @@ def ends_in_order() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def closed_streams() -> dict[str, IO[str]]:
+    """Return what takes the place of standard output for a command, where that is closed.
+
+    Whoever closes it, or standard error, wants to hear of nothing.
+    """
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the process)
+    return {"stdout": io.StringIO()} if sys.stdout is None else {}
+
+
 class RecordedCommand(BaseCommand):
     """A command whose changes are recorded as its own, and that ends as all do."""
 
     takes_reason = False  # whether the history keeps what it does, and says why
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if sys.stderr is None:  # closed: whoever did so wants to hear of nothing
-            sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the process)
+        kwargs |= closed_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without UTF-8 shows escapes
             sys.stdout.reconfigure(errors="backslashreplace")
         super().__init__(*args, **kwargs)

@@ -142,7 +142,7 @@ def test_a_token_is_created_listed_and_ended(kim: User, make_group: Any) -> None
     assert answer("list_tokens", "--owner", "kim")["tokens"] == [document]
     printed, _ = run("list_tokens")
     assert text not in printed
-    assert f"{document['identifier']}  verified  kim: ci, until" in printed
+    assert f"{document['identifier']}  usable    kim: ci, until" in printed
     ending = answer("expiring", "--within", "1d")["expiring"]
     assert [(one["what"], one["name"]) for one in ending] == [("token", "kim ci")]
     assert answer("end_token", text, "--reason", "leaked")["ended"] == 1

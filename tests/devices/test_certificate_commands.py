@@ -12,7 +12,7 @@ from django.core.management import call_command
 
 from devices.authentication import authenticate
 from devices.credentials import x509
-from devices.models import Certificate, CertificateAuthority, Device
+from devices.models import Certificate, CertificateAuthority, Device, RevocationList
 from devices.models.credentials.certificate import Pin
 from devices.verdicts import Outcome
 from tests.devices.test_commands import answer, run
@@ -172,6 +172,22 @@ def test_add_trust_anchor_refuses_with_a_reason(
     _, said = run("add_trust_anchor", "Factory", path(content), *options, code=1)
     assert complaint in said
     assert not CertificateAuthority.objects.exists()
+
+
+def test_a_trust_anchor_is_deleted_with_its_list(path: Write) -> None:
+    run("add_trust_anchor", "Factory", path(ROOT))
+    run("load_crl", "Factory", path(revocation_list(ROOT, 0xDEF)))
+    assert outcome() is Outcome.VERIFIED
+
+    document = answer("delete_trust_anchor", "Factory", "--reason", "the factory is closed")
+
+    assert document["deleted"]["devices.revocationlist"] == 1
+    assert outcome() is not Outcome.VERIFIED
+    for model in (CertificateAuthority, RevocationList):
+        last = model.history.latest()
+        assert (last.history_type, last.origin) == ("-", "command")
+        assert last.history_change_reason == "delete_trust_anchor: the factory is closed"
+    run("delete_trust_anchor", "Factory", code=1)
 
 
 def test_revoke_certificate_revokes_what_an_anchor_vouches_for(path: Write) -> None:

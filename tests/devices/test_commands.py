@@ -338,14 +338,53 @@ def test_devices_are_listed_and_shown(make_device: Factory, make_group: Any) -> 
     assert [(one["key"], one["state"]) for one in document["keys"]] == [(key.pk, "verified")]
     assert re.fullmatch(r"[0-9-]{10}T[0-9:.]+Z", document["created"])
     printed, _ = run("show_device", "sensor-1")
-    assert f"key {key.pk}: verified, factory\n" in printed
+    assert f"key {key.pk}: usable, factory\n" in printed
     run("rotate_key", "sensor-1", "--overlap", "1d")
     rotated, _ = run("show_device", "sensor-1")
-    assert re.search(rf"key {key.pk}: verified, factory, until 20[-0-9]+ [0-9:]+ UTC\n", rotated)
+    assert re.search(rf"key {key.pk}: usable, factory, until 20[-0-9]+ [0-9:]+ UTC\n", rotated)
     assert f"  {json.dumps(document['attributes'])}\n" in printed  # can be given to change_device
     assert secret not in printed + json.dumps(document)
     assert key.digest not in printed + json.dumps(document)
     run("show_device", "sensor-9", code=1)
+
+
+def test_keys_and_certificates_are_listed(make_device: Factory, make_group: Any) -> None:
+    pump, lamp = make_device("pump", groups=[make_group("roof")]), make_device("lamp")
+    live, secret = PreSharedKey.objects.issue(device=pump, label="live")
+    gone = PreSharedKey.objects.issue(device=pump, label="gone")[0]
+    gone.revoke(by="kim")
+    ends = datetime.now(UTC) + timedelta(days=400)
+    PreSharedKey.objects.issue(device=lamp, label="soon", not_after=ends)
+    pinned = Certificate.objects.register(
+        device=lamp, presented=pki.device_certificate("lamp").pem, label="first"
+    )
+
+    keys = answer("list_keys")["keys"]
+    assert [(one["device"], one["label"], one["state"]) for one in keys] == [
+        ("lamp", "soon", "verified"),
+        ("pump", "live", "verified"),
+    ]
+    assert keys[0]["not_after"].startswith(f"{ends:%Y-%m-%dT%H:%M:%S}")
+    everything = answer("list_keys", "--all", "--filter", "groups=roof")["keys"]
+    assert [(one["key"], one["state"]) for one in everything] == [
+        (live.pk, "verified"),
+        (gone.pk, "revoked"),
+    ]
+    printed, complaint = run("list_keys", "--limit", "1")
+    until = f"{ends:%Y-%m-%d %H:%M} UTC"
+    assert printed == f"lamp  key {keys[0]['key']}: usable, soon, until {until}\n"
+    assert complaint == "There are more than 1; --limit shows more.\n"
+    printed, _ = run("list_keys")
+    assert f"pump  key {live.pk}: usable, live\n" in printed
+    assert secret not in printed + json.dumps(everything)
+    certificates = answer("list_certificates", "--filter", "identifier=lamp")["certificates"]
+    assert [(one["certificate"], one["fingerprint"]) for one in certificates] == [
+        (pinned.pk, pinned.fingerprint)
+    ]
+    pinned.revoke(by="kim")
+    assert run("list_certificates", code=1)[0] == "No certificate.\n"
+    assert answer("list_certificates", "--all")["certificates"][0]["state"] == "revoked"
+    run("list_keys", "--filter", "groups=attic", code=1)
 
 
 def test_devices_are_switched_together_or_not_at_all(make_device: Factory) -> None:

@@ -1,11 +1,15 @@
-import json
-from datetime import UTC
 from typing import Any
 
 from django.utils import timezone
 
 from devices.management.base import DeviceCommand, fields_of
+from devices.management.credentials import (
+    credential_text,
+    described_certificate,
+    described_key,
+)
 from devices.models import Certificate, Device, PreSharedKey
+from devices.values import attributes
 
 
 class Command(DeviceCommand):
@@ -13,16 +17,9 @@ class Command(DeviceCommand):
 
     def handle_device(self, device: Device, **options: Any) -> None:
         now = timezone.now()
-        keys = [
-            {"key": key.pk, "label": key.label, "state": key.state_at(now).value}
-            | fields_of(key, "scheme", "not_before", "not_after", "last_used")
-            for key in PreSharedKey.objects.filter(device=device)
-        ]
-        certificates = [
-            {"certificate": one.pk, "label": one.label, "state": one.state_at(now).value}
-            | fields_of(one, "fingerprint", "not_after", "last_used")
-            for one in Certificate.objects.filter(device=device)
-        ]
+        keys = [described_key(key, now) for key in PreSharedKey.objects.filter(device=device)]
+        pinned = Certificate.objects.filter(device=device).with_list_state()
+        certificates = [described_certificate(one, now) for one in pinned]
         document = {
             **fields_of(device, "identifier", "kind", "enabled", "name", "description"),
             "groups": list(device.groups.order_by("name").values_list("name", flat=True)),
@@ -33,18 +30,10 @@ class Command(DeviceCommand):
         shown = {
             **document,
             "groups": ", ".join(document["groups"]) or "-",
-            "attributes": json.dumps(device.attributes, ensure_ascii=False),  # as change_device
+            "attributes": attributes.as_text(device.attributes),  # as change_device takes them
             "keys": len(keys),
             "certificates": len(certificates),
         }
         lines = [self.lines(shown)]
-        lines += [f"  key {one['key']}: {_described(one)}" for one in keys]
-        lines += [f"  certificate {one['certificate']}: {_described(one)}" for one in certificates]
+        lines += [f"  {credential_text(one)}" for one in (*keys, *certificates)]
         self.answer(options, "\n".join(lines), document)
-
-
-def _described(credential: dict[str, Any]) -> str:
-    """Return its state, its label and when it ends, as after a rotation, in UTC."""
-    end = credential["not_after"]
-    until = f", until {end.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if end else ""
-    return f"{credential['state']}, {credential['label'] or '-'}{until}"

@@ -1,0 +1,20 @@
+from datetime import datetime
+from typing import Any
+
+from devices.management.credentials import ListCredentialsCommand, described_key
+from devices.models import PreSharedKey
+
+
+class Command(ListCredentialsCommand):
+    help = (
+        "List keys that live, by device: until when, and whether each is usable now. expiring has\n"
+        "those that end soon.\n\n"
+        "  --filter groups=Roof --filter enabled=true"
+    )
+    noun = "key"
+
+    def rows(self) -> Any:
+        return PreSharedKey.objects.all()
+
+    def described(self, row: PreSharedKey, now: datetime) -> dict[str, Any]:
+        return described_key(row, now)

@@ -1,0 +1,85 @@
+"""Credentials of devices as commands print them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils import timezone
+
+from devices.management.base import RegistryCommand, fields_of, number, state_text
+from devices.management.filters import add_filter, chosen
+from devices.models import Certificate, PreSharedKey
+
+
+def described_key(key: PreSharedKey, now: datetime) -> dict[str, Any]:
+    """Return a key as a document: nothing of its secret."""
+    return {
+        "key": key.pk,
+        "label": key.label,
+        "state": key.state_at(now).value,
+        **fields_of(key, "scheme", "not_before", "not_after", "last_used"),
+    }
+
+
+def described_certificate(certificate: Certificate, now: datetime) -> dict[str, Any]:
+    return {
+        "certificate": certificate.pk,
+        "label": certificate.label,
+        "state": certificate.state_at(now).value,
+        **fields_of(certificate, "pin", "fingerprint", "not_before", "not_after", "last_used"),
+    }
+
+
+def credential_text(credential: dict[str, Any]) -> str:
+    """Return a line of its number, its state, its label and when it ends, in UTC."""
+    noun = "key" if "key" in credential else "certificate"
+    end = credential["not_after"]
+    until = f", until {end.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if end else ""
+    label = credential["label"] or "-"
+    return f"{noun} {credential[noun]}: {state_text(credential['state'])}, {label}{until}"
+
+
+class ListCredentialsCommand(RegistryCommand):
+    """A command that lists credentials by device: those that live, or all."""
+
+    noun: str
+
+    def rows(self) -> Any:
+        """Return all credentials of the sort."""
+        raise NotImplementedError
+
+    def described(self, row: Any, now: datetime) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_filter(parser)
+        parser.add_argument("--all", action="store_true", help="those that have ended, too")
+        parser.add_argument(
+            "--limit",
+            type=number,
+            default=1000,
+            metavar="N",
+            help="at most so many (default: 1000)",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        now, limit = timezone.now(), options["limit"]
+        rows = self.rows() if options["all"] else self.rows().live_at(now)
+        if options["filter"]:
+            rows = rows.filter(device__in=chosen(options["filter"]).values("pk"))
+        rows = rows.select_related("device").order_by("device__identifier", "pk")
+        found = list(rows[: limit + 1])
+        documents = [
+            {"device": row.device and row.device.identifier, **self.described(row, now)}
+            for row in found[:limit]
+        ]
+        lines = [f"{one['device'] or '-'}  {credential_text(one)}" for one in documents]
+        more = len(found) > limit
+        if more:
+            self.stderr.write(f"There are more than {limit:,}; --limit shows more.")
+        self.answer(
+            options,
+            "\n".join(lines) or f"No {self.noun}.",
+            {f"{self.noun}s": documents, "more": more},
+            yes=bool(found),
+        )
