@@ -508,6 +508,9 @@ def _sqlite(url: str, rest: str) -> dict[str, Any]:
     demand(is_path, "three slashes begin the path of a file, or four from the root")
     demand("#" not in path, "a # in a path is written as %23")
     config: dict[str, Any] = environ.Env.db_url_config(url)
+    place = Path(config["NAME"])
+    is_special = os.access(place, os.F_OK) and not (place.is_file() or place.is_dir())
+    demand(not is_special, "what it names is no file, but a device, a pipe or a socket")
     timeout = config.get("OPTIONS", {}).get("timeout", 0)
     demand(isinstance(timeout, int), "its timeout is no whole number of seconds")
     return config

@@ -44,6 +44,23 @@ def test_a_database_that_does_not_answer_is_said_in_a_sentence(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_whoever_closes_its_output_hears_of_nothing(closed: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "manage.py", "migrate", "--plan"],
+        cwd=settings.BASE_DIR,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DATABASE_URL": f"sqlite:///{tmp_path}/db",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_database_that_fails_on_the_way_is_said_in_a_sentence(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

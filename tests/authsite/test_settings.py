@@ -65,7 +65,7 @@ DATABASE = [
 ]
 SQLITE = [
     *("sqlite://db.sqlite3", "sqlite://", "sqlite:///", "sqlite:db.sqlite3"),
-    *("sqlite:////a#b", "sqlite:////a?timeout=5s"),
+    *("sqlite:////a#b", "sqlite:////a?timeout=5s", "sqlite:////dev/full"),
 ]
 CACHE = [
     *("foo://", "hunter2", "rediscache://", "rediscache:", "valkey://cache", "memcache://cache"),

@@ -7,7 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands import migrate
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
-from devices.management.base import seconds
+from devices.management.base import closed_streams, seconds
 
 LOCK_SECONDS = 1.0  # that others may be kept waiting behind a lock which is not had
 ATTEMPTS = 60
@@ -21,6 +21,9 @@ class Command(migrate.Command):
     Whatever asks for a table that an `ALTER TABLE` waits for waits behind it: an open transaction
     would so stop every verification. (docs/operations.md, "Upgrades")
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs | closed_streams())
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
