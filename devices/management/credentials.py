@@ -9,6 +9,7 @@ from django.utils import timezone
 from devices.management.base import RegistryCommand, fields_of, number, state_text
 from devices.management.filters import add_filter, chosen
 from devices.models import Certificate, PreSharedKey
+from devices.models.credentials.certificate import Pin
 
 
 def described_key(key: PreSharedKey, now: datetime) -> dict[str, Any]:
@@ -31,9 +32,12 @@ def described_certificate(certificate: Certificate, now: datetime) -> dict[str, 
 
 
 def credential_text(credential: dict[str, Any]) -> str:
-    """Return a line of its number, its state, its label and when it ends, in UTC."""
+    """Return a line of its number, its state, its label and when it ends, in UTC.
+
+    The pin of a public key never does.
+    """
     noun = "key" if "key" in credential else "certificate"
-    end = credential["not_after"]
+    end = None if credential.get("pin") == Pin.PUBLIC_KEY else credential["not_after"]
     until = f", until {end.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if end else ""
     label = credential["label"] or "-"
     return f"{noun} {credential[noun]}: {state_text(credential['state'])}, {label}{until}"
