@@ -1,7 +1,7 @@
 """Groups of devices, which lie within each other."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -117,9 +117,12 @@ class DeviceGroup(Recorded):
                 if not placed.keys().isdisjoint(path):
                     raise error
             changed = [group for group in groups if group.pk is not None]
-            created = sorted((group for group in groups if group.pk is None), key=_new_above)
-            for _level, rows in groupby(created, _new_above):
-                bulk_create(list(rows))
+            created: dict[int, list[DeviceGroup]] = defaultdict(list)
+            for group in groups:
+                if group.pk is None:
+                    created[_new_above(group)].append(group)
+            for level in sorted(created):
+                bulk_create(created[level])
             bulk_update(changed, ["parent", "description"])
 
     @classmethod
