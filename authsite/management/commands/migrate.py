@@ -7,6 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands import migrate
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
+from devices.database.indexes import remake_invalid
 from devices.management.base import closed_streams, seconds
 
 LOCK_SECONDS = 1.0  # that others may be kept waiting behind a lock which is not had
@@ -74,6 +75,8 @@ class Command(migrate.Command):
     def _migrate(self, *args: Any, **options: Any) -> None:
         for left in reversed(range(options["lock_attempts"])):
             try:
+                if not (options["plan"] or options["check_unapplied"]):
+                    self._remake_indexes(options)
                 super().handle(*args, **options)
             except OperationalError as error:
                 if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
@@ -85,3 +88,9 @@ class Command(migrate.Command):
                 self.stderr.write(f"Trying again in {PAUSE:g} s, {left} times more.")
                 time.sleep(PAUSE)
         raise CommandError("No lock was had in all attempts. What is done is kept: run it again.")
+
+    def _remake_indexes(self, options: dict[str, Any]) -> None:
+        """Make the indexes anew that an attempt before has left half-made."""
+        for name in remake_invalid(connections[options["database"]]):
+            if options["verbosity"]:
+                self.stdout.write(f"Made {name} anew, which an interrupted migration had left.")
