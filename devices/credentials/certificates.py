@@ -29,6 +29,14 @@ from devices.verdicts import Outcome, Verdict
 MAX_NAMED = 4  # entities that a caller's certificate is held against where it names several
 
 
+class UnfitIssuer(Refused):
+    """A path does not hold because of one certificate in it; one without that may hold."""
+
+    def __init__(self, outcome: Outcome, detail: str, issuer: X509Certificate) -> None:
+        super().__init__(outcome, detail)
+        self.issuer = issuer
+
+
 @dataclass
 class Verification:
     """The check of one certificate, presented for one identifier."""
@@ -89,7 +97,8 @@ class Verification:
             for authority in self.issuers.of([leaf])
             if authority.list_pk and x509.is_issued_by(leaf, authority.certificate)
         ]
-        self._check_serials([(leaf, authority) for authority in issuers])
+        if self._listed([(leaf, authority) for authority in issuers], self.issuers) is not None:
+            raise Refused(Outcome.REVOKED_BY_CRL, x509.subject_of(leaf))
 
     def _verify_path(self) -> str:
         """Return what staff should know of a path that holds; Refused where none does.
@@ -104,7 +113,7 @@ class Verification:
         trusted = [one for one in known if one.enabled]
         revoked += [one.certificate for one in trusted if one.revoked]
         anchors = {one.certificate: one for one in trusted if not one.revoked}
-        refusal: Refused | None = None
+        refusal = self._drop_listed(anchors)
         while True:
             try:
                 path = path_validation.find_path(Presented(leaf, others), list(anchors), self.now)
@@ -112,12 +121,35 @@ class Verification:
                 if revoked and error.outcome is Outcome.UNTRUSTED_ISSUER:
                     error = Refused(Outcome.REVOKED, x509.subject_of(revoked[0]))
                 raise refusal or self._name_disabled_anchor(error, known) from None
-            anchor = anchors.pop(path[-1])
             try:
-                self._check_name(anchor, path)
+                self._check_name(anchors[path[-1]], path)
                 return self._check_lists(path, known)
+            except UnfitIssuer as error:  # another certificate of that issuer may do
+                if error.issuer == leaf:
+                    raise refusal or error from None
+                refusal = refusal or error
+                others = [one for one in others if one != error.issuer]
+                anchors.pop(error.issuer, None)
             except Refused as error:
                 refusal = refusal or error
+                del anchors[path[-1]]
+
+    def _drop_listed(self, anchors: dict[X509Certificate, Authority]) -> Refused | None:
+        """Take away the anchors that the list of their own issuer names; return why, if any is."""
+        above = self.issuers.above
+        refusal = None
+        for anchor in list(anchors):
+            signers = [
+                (anchor, authority)
+                for authority in above.of([anchor])
+                if authority.list_pk
+                and not authority.has_issued_as(anchor)
+                and x509.is_issued_by(anchor, authority.certificate)
+            ]
+            if self._listed(signers, above) is not None:
+                refusal = refusal or Refused(Outcome.REVOKED_BY_CRL, x509.subject_of(anchor))
+                del anchors[anchor]
+        return refusal
 
     def _name_disabled_anchor(self, error: Refused, known: Sequence[Authority]) -> Refused:
         """Name the switched-off anchor, where there is one and nothing else is wrong."""
@@ -131,10 +163,13 @@ class Verification:
         )
 
     def _check_name(self, anchor: Authority, path: Sequence[X509Certificate]) -> None:
-        if anchor.name_source != NameSource.DNS and path_validation.is_name_constrained(path):
-            raise Refused(
+        if anchor.name_source != NameSource.DNS and (
+            constrained := path_validation.name_constrained(path)
+        ):
+            raise UnfitIssuer(
                 Outcome.UNTRUSTED_ISSUER,
                 gettext("an issuer has name constraints, which hold only for DNS names"),
+                constrained,
             )
         if not anchor.names_device(self.presented.leaf, self.identifier):
             source = NameSource(anchor.name_source)
@@ -152,18 +187,22 @@ class Verification:
     def _check_lists(self, path: Sequence[X509Certificate], known: Sequence[Authority]) -> str:
         """Hold each link of the path against the list of whoever issued it; return warnings."""
         links = [
-            (certificate, authority)
+            (certificate, issuer, authority)
             for certificate, issuer in pairwise(path)
             for authority in known
             if authority.has_issued_as(issuer)
         ]
-        self._check_serials(links)
+        listed = self._listed(
+            [(certificate, authority) for certificate, _issuer, authority in links], self.issuers
+        )
+        if listed is not None:
+            raise UnfitIssuer(Outcome.REVOKED_BY_CRL, x509.subject_of(listed), listed)
         warnings = []
-        for authority in dict.fromkeys(authority for _link, authority in links):
+        for authority, issuer in {authority: issuer for _link, issuer, authority in links}.items():
             if (warning := self._stale(authority)) is None:
                 continue
             if authority.crl_policy != CRLPolicy.WARN:
-                raise Refused(Outcome.CRL_EXPIRED, warning)
+                raise UnfitIssuer(Outcome.CRL_EXPIRED, warning, issuer)
             warnings.append(warning)
         return "; ".join(warnings)
 
@@ -179,18 +218,17 @@ class Verification:
             "moment": f"{authority.next_update:%Y-%m-%d %H:%M} UTC",
         }
 
-    def _check_serials(self, links: Sequence[tuple[X509Certificate, Authority]]) -> None:
-        """Refuse if a link is on its issuer's list."""
-        listed = {
-            (authority.pk, x509.serial_of(certificate)): certificate
-            for certificate, authority in links
-            if authority.list_pk
-        }
-        if not listed:
-            return
-        for link, certificate in listed.items():
-            if self.issuers.have_revoked(link):
-                raise Refused(Outcome.REVOKED_BY_CRL, x509.subject_of(certificate))
+    @staticmethod
+    def _listed(
+        links: Sequence[tuple[X509Certificate, Authority]], issuers: Issuers
+    ) -> X509Certificate | None:
+        """Return the first certificate that the list of the authority beside it names."""
+        for certificate, authority in links:
+            if authority.list_pk and issuers.have_revoked(
+                (authority.pk, x509.serial_of(certificate))
+            ):
+                return certificate
+        return None
 
 
 def verify_certificates(

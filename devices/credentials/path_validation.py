@@ -142,11 +142,10 @@ def _reason(error: VerificationError) -> str:
     return shown(text.partition(" (encountered")[0], 200)
 
 
-def is_name_constrained(path: Sequence[x509.Certificate]) -> bool:
-    """Whether an issuer in the path may speak for some names only."""
+def name_constrained(path: Sequence[x509.Certificate]) -> x509.Certificate | None:
+    """Return the first issuer in the path that may speak for some names only."""
     with parsing(_("the extensions")):
-        return any(
-            isinstance(extension.value, x509.NameConstraints)
-            for certificate in path[1:]
-            for extension in certificate.extensions
-        )
+        for certificate in path[1:]:
+            if any(isinstance(one.value, x509.NameConstraints) for one in certificate.extensions):
+                return certificate
+    return None

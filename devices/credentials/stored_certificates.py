@@ -1,5 +1,6 @@
 """What is on record of certificates and of who issues them, as a check reads it."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -228,8 +229,28 @@ class Issuers:
         return link in self._revoked
 
     @cached_property
+    def above(self) -> "Issuers":
+        """The authorities that may have issued those that vouch and are no roots."""
+        keys: dict[str, set[str]] = defaultdict(set)
+        for one in self._authorities:
+            keys[one.subject_fingerprint].add(one.public_key_fingerprint)
+        issued = [
+            Presented(certificate, [])
+            for one in self._authorities
+            if one.enabled
+            # Of an issuer with its own name it has another key.
+            and (
+                (certificate := one.certificate).issuer != certificate.subject
+                or len(keys[one.subject_fingerprint]) > 1
+            )
+        ]
+        return Issuers(issued, self._using)
+
+    @cached_property
     def _authorities(self) -> list[Authority]:
         names = self._readable(x509.issuer_fingerprint)
+        if not names:
+            return []
         return [Authority(*row) for row in AUTHORITIES.rows(names, using=self._using)]
 
     @cached_property

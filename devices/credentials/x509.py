@@ -127,11 +127,11 @@ def read(presented: str) -> Presented:
             _("more than %(most)d certificates follow the first") % {"most": MAX_ISSUERS},
         )
     with parsing(_("not a certificate")):
-        text = presented.encode("ascii")
-        if b"-----BEGIN " in text:
+        if "-----BEGIN " in presented:
+            text = presented.encode("ascii", errors="replace")  # beside it stand names as well
             leaf, *others = x509.load_pem_x509_certificates(text)
         else:
-            leaf, others = x509.load_der_x509_certificate(_unbase64(text)), []
+            leaf, others = x509.load_der_x509_certificate(_unbase64(presented.encode("ascii"))), []
     return Presented(leaf, others)
 
 
