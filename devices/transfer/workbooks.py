@@ -1,13 +1,18 @@
 """Workbooks: their bounds, what is read of them, and how they are written."""
 
 import io
+import posixpath
 import re
+import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
+from operator import itemgetter
 from typing import IO, Any
+from xml.etree import ElementTree
 from xml.etree.ElementTree import ParseError
 from xml.parsers import expat
 
@@ -15,7 +20,7 @@ import openpyxl
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from openpyxl.cell import WriteOnlyCell
-from openpyxl.utils import get_column_letter
+from openpyxl.utils import get_column_letter, range_boundaries
 
 from devices.transfer.formats import (
     MAX_COLUMNS,
@@ -55,9 +60,9 @@ def read(content: bytes, layout: Layout) -> Iterator[Record]:
     Sheets that are hidden are left out; a second sheet that looks like a table is refused.
     """
     try:
-        _check_unpacked(content)
+        merged = _check_unpacked(content)
         book = openpyxl.load_workbook(
-            io.BytesIO(content), read_only=True, data_only=False, keep_links=False
+            io.BytesIO(_with_escapes(content)), read_only=True, data_only=False, keep_links=False
         )
     except BROKEN_WORKBOOK:
         raise refused(
@@ -78,7 +83,7 @@ def read(content: bytes, layout: Layout) -> Iterator[Record]:
         if not tables:
             raise refused(_("No sheet that is shown has any cell."))
         for sheet in [*groups, *([first] if first else [])]:
-            yield from _read_sheet(sheet, layout)
+            yield from _read_sheet(sheet, layout, merged.get(sheet.title, ()))
     except BROKEN_WORKBOOK:
         raise refused(_("The workbook is damaged.")) from None
     finally:
@@ -100,15 +105,20 @@ def _looks_like_table(sheet: Any, layout: Layout) -> bool:
     return layout(header)[0] in header
 
 
-def _check_unpacked(content: bytes) -> None:
-    """Refuse a workbook that unpacks to far more than it is."""
+def _check_unpacked(content: bytes) -> dict[str, list[str]]:
+    """Refuse a workbook that unpacks to far more than it is.
+
+    Return the ranges of merged cells, by the title of their sheet: openpyxl does not tell them of a
+    workbook that is only read.
+    """
+    merged: dict[str, list[str]] = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         sizes = {part.filename.lower(): part.file_size for part in archive.infolist()}
         total = sum(part.file_size for part in archive.infolist())
         if total <= MAX_UNPACKED:
             for part in archive.infolist():
                 with archive.open(part) as content_of_part:
-                    _check_elements(content_of_part)
+                    merged[part.filename] = _check_elements(content_of_part)
                 with archive.open(part) as content_of_part:
                     if STRICT in content_of_part.read(4096):
                         raise refused(
@@ -120,20 +130,48 @@ def _check_unpacked(content: bytes) -> None:
             _("The workbook unpacks to more than %(most)d MiB; split it or use CSV."),
             most=MAX_UNPACKED // 1024**2,
         )
+    return {title: merged.get(path, []) for title, path in _sheets_of(content).items()}
 
 
-def _check_elements(part: IO[bytes]) -> None:
+WORKBOOK = "xl/workbook.xml"
+LINKS = "xl/_rels/workbook.xml.rels"
+
+
+def _sheets_of(content: bytes) -> dict[str, str]:
+    """Return the parts of the sheets by their titles; none where they lie elsewhere than usual."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if not {WORKBOOK, LINKS} <= set(archive.namelist()):
+            return {}
+        sheets, links = (
+            ElementTree.fromstring(archive.read(name))  # noqa: S314 - expat bounds entities
+            for name in (WORKBOOK, LINKS)
+        )
+    targets = {link.get("Id"): link.get("Target", "") for link in links}
+    return {
+        sheet.get("name", ""): posixpath.join("/xl", targets.get(own, "")).removeprefix("/")
+        for sheet in sheets.iter()
+        if sheet.tag.endswith("}sheet")
+        for name, own in sheet.items()
+        if name.endswith("}id")
+    }
+
+
+def _check_elements(part: IO[bytes]) -> list[str]:
     """Refuse a part that a few bytes of file make millions of elements of.
 
-    openpyxl keeps every element of a sheet but those within rows that it is done with.
+    openpyxl keeps every element of a sheet but those within rows that it is done with. Return the
+    ranges of merged cells in it.
     """
     parser = expat.ParserCreate()
     depth = kept = before = 0
+    merged: list[str] = []
 
-    def begin(_name: str, _attributes: object) -> None:
+    def begin(name: str, attributes: Mapping[str, str]) -> None:
         nonlocal depth, kept, before
         depth += 1
         kept += 1
+        if name.endswith("mergeCell") and "ref" in attributes:
+            merged.append(attributes["ref"])
         if depth == ROW_DEPTH:
             before = kept
         if kept > MAX_ELEMENTS:
@@ -147,15 +185,45 @@ def _check_elements(part: IO[bytes]) -> None:
 
     parser.StartElementHandler = begin
     parser.EndElementHandler = end
-    try:
+    with suppress(expat.ExpatError):  # a picture; or it is refused when it is read
         parser.ParseFile(part)
-    except expat.ExpatError:
-        return  # a picture; or it is refused when it is read
+    return merged
 
 
-def _read_sheet(sheet: Any, layout: Layout) -> Iterator[Record]:
+# What openpyxl takes out of shared strings is the escape of an underscore: without it, a name that
+# only looks like an escape becomes one. It leaves other spellings of the same.
+TAKEN_OUT = b"x005F_"
+ESCAPES = re.compile(rb"_x[0-9A-Fa-f]{4}_|x005F(?=_)")
+SPARED = {b"_x005F_": b"_x005f_", b"x005F": b"_x0078_005F"}
+
+
+def _with_escapes(content: bytes) -> bytes:
+    """Return a workbook of whose shared strings openpyxl takes nothing away."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        texts = {
+            name: archive.read(name)
+            for name in archive.namelist()
+            if "sharedstrings" in name.lower()
+        }
+        if not any(TAKEN_OUT in text for text in texts.values()):
+            return content
+        spared = io.BytesIO()
+        with zipfile.ZipFile(spared, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as copy:
+            for name in archive.namelist():
+                with copy.open(name, "w") as to:
+                    if name in texts:
+                        to.write(ESCAPES.sub(lambda one: SPARED.get(one[0], one[0]), texts[name]))
+                        continue
+                    with archive.open(name) as part:
+                        shutil.copyfileobj(part, to)
+    return spared.getvalue()
+
+
+def _read_sheet(sheet: Any, layout: Layout, merged: Sequence[str]) -> Iterator[Record]:
     sheet.reset_dimensions()
     header: list[str] | None = None
+    ranges = sorted(map(range_boundaries, merged), key=itemgetter(1), reverse=True)
+    reach: Any = (0, 0, 0, 0)  # of those that begin above, the one that ends last
     for row, cells in enumerate(sheet.iter_rows(max_col=MAX_COLUMNS + BEYOND), 1):
         if row > MAX_SHEET_ROWS:
             raise refused(_("The sheet has too many rows."))
@@ -172,6 +240,21 @@ def _read_sheet(sheet: Any, layout: Layout) -> Iterator[Record]:
             names = [str(cell.value or "") for cell in cells[:MAX_COLUMNS]]
             header = header_of(names, layout, row)
             continue
+        while ranges and ranges[-1][1] <= row:
+            one = ranges.pop()
+            if one[0] <= len(header):
+                reach = max(reach, one, key=itemgetter(3))
+        if reach[3] >= row:
+            left, top, right, bottom = reach
+            raise refused(
+                _(
+                    "The cells %(first)s to %(last)s are merged, so that only the first has a "
+                    "value; unmerge them and fill each."
+                ),
+                row=row,
+                first=f"{get_column_letter(left)}{top}",
+                last=f"{get_column_letter(right)}{bottom}",
+            )
         record = Record(row, {})
         for name, cell in zip(header, cells):  # noqa: B905
             try:
@@ -216,8 +299,8 @@ def _cell_text(column: str, cell: Any) -> str:
 
 # --- Writing ---
 
-CODED = re.compile(r"_x([0-9A-F]{4})_")
-CODED_SIGNS = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-F]{4}_)")
+CODED = re.compile(r"_x([0-9A-Fa-f]{4})_")
+CODED_SIGNS = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 
 
 def write(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> int:

@@ -5,10 +5,16 @@ tracker says it is not supported): an import said "Imported." of nothing. Spread
 cells out at the end of a row, write truth values in their users' language, and start a formula
 after any separator that they expect (OWASP, CSV injection).
 
-A public report of this kind: https://github.com/python-excel/xlrd/issues/92.
+A workbook writes a character that XML cannot hold as an escape, and an underscore that only looks
+like the beginning of one as an escape, too, in small letters as in capitals. Of merged cells only
+the first has a value.
+
+Public reports of this kind: https://github.com/python-excel/xlrd/issues/92,
+https://github.com/jmcnamara/XlsxWriter/issues/807, https://github.com/wireservice/csvkit/issues/293.
 """
 
 import io
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -22,7 +28,7 @@ from devices.models import Device
 from devices.transfer.columns import columns_of, is_damaged
 from devices.transfer.formats import Format, defused, format_of, undefused
 from devices.transfer.importing import Import, Options
-from devices.transfer.tables import read
+from devices.transfer.tables import read, write
 
 ROWS = [["identifier", "name"], ["lamp", "Lamp"]]
 
@@ -232,3 +238,96 @@ def test_devices_are_what_an_import_of_nothing_leaves(db: None) -> None:
     with pytest.raises(ValidationError):
         checked(changed(PLAIN, strict), Format.XLSX)
     assert not Device.objects.exists()
+
+
+def shared(content: bytes) -> bytes:
+    """Return a workbook as a spreadsheet saves it again: its texts are in a table of their own."""
+    texts: list[bytes] = []
+
+    def index(cell: re.Match[bytes]) -> bytes:
+        texts.append(cell[1])
+        return b't="s"><v>%d</v></c>' % (len(texts) - 1)
+
+    def moved(part: bytes) -> bytes:
+        kind = b"application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+        part = part.replace(
+            b"</Types>",
+            b'<Override PartName="/xl/sharedStrings.xml" ContentType="%b"/></Types>' % kind,
+        )
+        return re.sub(rb't="inlineStr"[^>]*><is>(.*?)</is></c>', index, part, flags=re.DOTALL)
+
+    file = io.BytesIO(changed(content, moved))
+    with zipfile.ZipFile(file, "a") as book:
+        table = b"".join(b"<si>%b</si>" % text for text in texts)
+        book.writestr(
+            "xl/sharedStrings.xml",
+            b'<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">%b</sst>'
+            % table,
+        )
+    assert texts
+    return file.getvalue()
+
+
+ESCAPES = [
+    "_x000D_",
+    "_x000d_",
+    "a_x00e4_",
+    "x005F_",
+    "_x005F_",
+    "_x0041_x005F_",
+    "__x005F_x005F_",
+    "\r",
+]
+
+
+@given(st.lists(st.text("_x05FfdD\r", min_size=1, max_size=9), min_size=1, max_size=4))
+@example(ESCAPES)
+def test_a_workbook_that_was_saved_again_says_the_same(names: list[str]) -> None:
+    wanted = [{"identifier": f"d{n}", "name": name} for n, name in enumerate(names)]
+    file = io.BytesIO()
+    write(file, ("identifier", "name"), wanted, Format.XLSX)
+    assert cells(shared(file.getvalue())) == wanted
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("_x000d_", "\r"), ("_x005f_x000D_", "_x000D_"), ("x005F_", "x005F_")]
+)
+def test_an_escape_is_read_as_spreadsheets_write_it(written: str, read: str) -> None:
+    book = workbook(("one", [*ROWS, ["wall", written]], "visible"))
+    assert cells(book)[1] == {"identifier": "wall", "name": read}
+
+
+def merged(*ranges: str, rows: Sequence[Sequence[Any]], sheet: str = "one") -> bytes:
+    other = "two" if sheet == "one" else "one"
+    content = workbook(("one", rows, "visible"), ("two", [["any text"]], "visible"))
+    book = openpyxl.load_workbook(io.BytesIO(content))
+    for each in ranges:
+        book[sheet].merge_cells(each)
+    assert not book[other].merged_cells.ranges
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+TABLE = [
+    ["identifier", "name", "groups"],
+    ["a", "Lamp", "Roof"],
+    ["b", "Lamp", "Roof"],
+    ["c", "", ""],
+]
+
+
+@pytest.mark.parametrize("area", ["C2:C4", "B3:C3", "B3:D9", "A1:A3"])
+def test_merged_cells_are_not_read_as_empty_ones(area: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        cells(merged(area, rows=TABLE))
+    first, last = area.split(":")
+    assert f"The cells {first} to {last} are merged" in refusal.value.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("areas", "sheet"), [(["A6:C6"], "one"), (["D2:D4"], "one"), (["A1:C4"], "two")]
+)
+def test_cells_that_are_merged_beside_the_table_do_no_harm(areas: list[str], sheet: str) -> None:
+    book = merged(*areas, rows=TABLE, sheet=sheet)
+    assert [one["groups"] for one in cells(book)] == ["Roof", "Roof", ""]
