@@ -191,8 +191,23 @@ def closed_streams() -> dict[str, IO[str]]:
     return {"stdout": io.StringIO()} if sys.stdout is None else {}
 
 
+# What every command of Django takes. It works, and stands in the way in the help of ours.
+DJANGO_S_OPTIONS = {
+    "--force-color",
+    "--no-color",
+    "--pythonpath",
+    "--settings",
+    "--skip-checks",
+    "--traceback",
+    "--verbosity",
+    "--version",
+}
+
+
 class RecordedCommand(BaseCommand):
     """A command whose changes are recorded as its own, and that ends as all do."""
+
+    suppressed_base_arguments = DJANGO_S_OPTIONS
 
     takes_reason = False  # whether the history keeps what it does, and says why
 

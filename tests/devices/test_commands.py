@@ -562,6 +562,7 @@ def test_help_explains_and_names_the_exit_codes(
     printed = capsys.readouterr().out
     assert "exit codes: 0 done or yes; 1 no or refused; 2" in printed
     assert "--json" in printed
+    assert "--pythonpath" not in printed  # nor Django's others, which nobody looks for
 
 
 @pytest.mark.parametrize(
