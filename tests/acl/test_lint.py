@@ -1,6 +1,6 @@
 """Rules that decide nothing, and rules that open everything."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -142,40 +142,62 @@ def test_a_denial_on_the_sender_covers_what_it_sends_itself(
     assert found() == {(allow.pk, Fault.SHADOWED, deny.pk)}
 
 
-@pytest.mark.parametrize(
-    ("denied", "allowed", "shadowed"),
-    [
-        ((None, None), (-1, 1), True),
-        ((-2, None), (None, None), False),
-        ((-2, None), (-3, None), False),
-        ((-2, None), (-2, None), True),
-        ((-2, None), (-1, None), True),
-        ((None, 2), (None, None), False),
-        ((None, 2), (None, 3), False),
-        ((None, 2), (None, 2), True),
-        ((None, 2), (None, 1), True),
-        ((-2, 2), (-3, 1), False),
-        ((-2, 2), (-1, 3), False),
-        ((-2, 2), (-1, 1), True),
-    ],
-)
-def test_a_denial_covers_an_allowance_only_with_its_whole_window(
-    make_device: Any,
-    make_rule: Any,
-    denied: tuple[int | None, int | None],
-    allowed: tuple[int | None, int | None],
-    shadowed: bool,
-) -> None:
-    now = timezone.now()
+# Days from now at which two rules begin and end, and whether the first lasts as long at least.
+WINDOWS = [
+    ((None, None), (-1, 1), True),
+    ((-2, None), (None, None), False),
+    ((-2, None), (-3, None), False),
+    ((-2, None), (-2, None), True),
+    ((-2, None), (-1, None), True),
+    ((None, 2), (None, None), False),
+    ((None, 2), (None, 3), False),
+    ((None, 2), (None, 2), True),
+    ((None, 2), (None, 1), True),
+    ((-2, 2), (-3, 1), False),
+    ((-2, 2), (-1, 3), False),
+    ((-2, 2), (-1, 1), True),
+]
+Window = tuple[int | None, int | None]
 
-    def window(days: tuple[int | None, int | None]) -> dict[str, Any]:
-        begin, end = (None if day is None else now + timedelta(day) for day in days)
-        return {"valid_from": begin, "valid_until": end}
 
+@pytest.fixture
+def make_timed_rule(make_device: Any, make_rule: Any, now: datetime) -> Any:
     lamp = make_device("lamp")
-    allow = make_rule(lamp, "itself", COMMAND, **window(allowed))
-    deny = make_rule(lamp, "itself", "*", effect="deny", **window(denied))
+
+    def make(days: Window, command: str = COMMAND, **fields: Any) -> CommandPermission:
+        begin, end = (None if day is None else now + timedelta(day) for day in days)
+        rule: CommandPermission = make_rule(
+            lamp, "itself", command, valid_from=begin, valid_until=end, **fields
+        )
+        return rule
+
+    return make
+
+
+@pytest.mark.parametrize(("denied", "allowed", "shadowed"), WINDOWS)
+def test_a_denial_covers_an_allowance_only_with_its_whole_window(
+    make_timed_rule: Any, denied: Window, allowed: Window, shadowed: bool
+) -> None:
+    allow = make_timed_rule(allowed)
+    deny = make_timed_rule(denied, "*", effect="deny")
     assert found() == ({(allow.pk, Fault.SHADOWED, deny.pk)} if shadowed else set())
+
+
+@pytest.mark.parametrize(("before", "after", "repeated"), WINDOWS)
+def test_a_rule_repeats_an_older_one_only_within_its_window(
+    make_timed_rule: Any, before: Window, after: Window, repeated: bool
+) -> None:
+    older, newer = make_timed_rule(before), make_timed_rule(after)
+    assert found() == ({(newer.pk, Fault.REPEATED, older.pk)} if repeated else set())
+
+
+@pytest.mark.parametrize("older", [{"enabled": False}, {"effect": "deny"}])
+def test_what_is_off_or_says_the_opposite_is_not_repeated(
+    make_timed_rule: Any, older: dict[str, Any]
+) -> None:
+    make_timed_rule((None, None), **older)
+    make_timed_rule((None, None))
+    assert Fault.REPEATED not in {fault for _rule, fault, _other in found()}
 
 
 @pytest.mark.parametrize(
