@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -401,9 +402,7 @@ def test_a_passkey_that_is_refused_leaves_the_session_its_key(client: Client, ki
 def test_a_passkey_that_is_given_gives_the_session_a_new_key(
     client: Client, kim: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passkey = WebAuthnCredential.objects.create(
-        user=kim, credential_id=b"1", public_key=b"2", aaguid="0" * 32, sign_count=0
-    )
+    passkey = passkey_of(kim)
 
     def post(view: Any, *_given: object) -> JsonResponse:
         view.complete_auth(passkey)
@@ -546,12 +545,86 @@ def test_removing_the_last_factor_takes_the_recovery_codes_along(client: Client,
     assert not StaticToken.objects.exists()
 
 
+def passkey_of(user: User) -> WebAuthnCredential:
+    passkey: WebAuthnCredential = WebAuthnCredential.objects.create(
+        user=user, credential_id=b"1", public_key=b"2", aaguid="0" * 32, sign_count=0
+    )
+    return passkey
+
+
+def test_recovery_codes_stay_while_a_factor_is_left(kim: User) -> None:
+    app(kim)
+    passkey = passkey_of(kim)
+    second_factor.issue_recovery_codes(kim)
+    second_factor.remove(kim, "app")
+    assert StaticToken.objects.exists()
+    second_factor.remove(kim, str(passkey.pk))
+    assert not StaticToken.objects.exists()
+
+
+def set_up_another_app(user: User) -> None:
+    session = Client().session
+    pending = second_factor.begin_enrolment(user, session)
+    assert second_factor.finish_enrolment(user, session, code_of(pending)) == pending
+
+
+def test_a_new_app_replaces_the_one_before(kim: User) -> None:
+    before = app(kim)
+    set_up_another_app(kim)
+    (after,) = TOTPDevice.objects.all()
+    assert after != before
+    assert after.confirmed
+
+
+@pytest.mark.usefixtures("optional")
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_up_another_app,
+        second_factor.issue_recovery_codes,
+        second_factor.end_waits,
+        second_factor.remove_all,
+        lambda user: second_factor.remove(user, "app"),
+    ],
+    ids=["another app", "codes", "waits", "all", "app"],
+)
+def test_a_change_of_factors_concerns_one_account_alone(
+    kim: User, change: Callable[[User], object]
+) -> None:
+    lee = User.objects.create_user("lee")
+    code = second_factor.issue_recovery_codes(lee)[0]
+    pending = TOTPDevice.objects.create(user=lee, name="pending", confirmed=False)
+    waiting = app(lee)
+    waiting.throttle_increment()
+    app(kim)
+    change(kim)
+    waiting.refresh_from_db()
+    assert waiting.throttling_failure_count == 1
+    assert TOTPDevice.objects.filter(pk=pending.pk).exists()
+    assert second_factor.verify_code(kim, code) is None
+    assert second_factor.verify_code(lee, code) is not None
+
+
+@pytest.mark.usefixtures("optional", "now")
+def test_new_recovery_codes_replace_those_before(client: Client, kim: User) -> None:
+    page = "/admin/second-factor/codes/"
+    sign_in(client)
+    assert client.post(page).status_code == 403, "there is nothing to recover"
+    device = app(kim)
+    before = second_factor.issue_recovery_codes(kim)
+    client.post("/admin/second-factor/", {"code": code_of(device)})
+    shown = client.post(page).content.decode()
+    after = re.findall(r"<code>([a-z2-9]{5}-[a-z2-9]{5})</code>", shown)
+    assert len({*before, *after}) == 2 * second_factor.RECOVERY_CODES
+    assert second_factor.verify_code(kim, before[0]) is None
+    StaticDevice.objects.get().throttle_reset()
+    assert second_factor.verify_code(kim, after[0]) is not None
+
+
 @pytest.mark.usefixtures("optional")
 def test_nobody_removes_the_passkey_of_another(kim: User) -> None:
     lee = User.objects.create_user("lee")
-    passkey = WebAuthnCredential.objects.create(
-        user=lee, credential_id=b"1", public_key=b"2", aaguid="0" * 32, sign_count=0
-    )
+    passkey = passkey_of(lee)
     second_factor.remove(kim, str(passkey.pk))
     assert WebAuthnCredential.objects.exists()
     second_factor.remove(lee, str(passkey.pk))
