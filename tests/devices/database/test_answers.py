@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 from devices.database import answers, drivers
@@ -136,7 +136,9 @@ def test_a_standby_that_failed_is_not_asked_at_once_again(
 
     with Slots(1, max_wait=1.0):
         monkeypatch.setattr(drivers, "run", down)
+        connections[DEFAULT_DB_ALIAS].ensure_connection()
         assert standby.rows(SQL, ["lamp"]) is None
+        assert connections[DEFAULT_DB_ALIAS].connection is None, "it was given up"
         assert standby.rows(SQL, ["lamp"]) is None
         assert len(asked) == 1
         clock[0] += answers.MIN_PAUSE
