@@ -114,7 +114,7 @@ class WriteBehindWorker(Generic[Batch]):
 
     def _run(self) -> None:
         end, is_all_written = time.monotonic() + settings.EVIDENCE_INTERVAL, False
-        while True:
+        while not self._ended:
             if not is_all_written or self.waiting() < self.capacity / 2:
                 self._wake.wait(max(0.0, end - time.monotonic()))
             self._wake.clear()

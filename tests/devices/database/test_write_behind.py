@@ -98,6 +98,32 @@ def test_the_more_is_collected_meanwhile_the_shorter_the_pauses(at_work: Numbers
         time.sleep(0.01)
 
 
+def test_where_half_of_what_may_wait_is_there_writing_goes_on_at_once(
+    writer: Numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = writer.write
+
+    def write_while_more_comes(batch: int) -> None:
+        if batch == 1:
+            writer.noted += [0, *range(2, 51)]
+        write(batch)
+
+    monkeypatch.setattr(writer, "write", write_while_more_comes)
+    writer.note(1)
+    writer._end_pause()
+    assert writer.is_done.wait(5)
+
+
+def test_the_log_begins_anew_right_after_the_last_batch(
+    writer: Numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+    monkeypatch.setattr(write_behind, "truncate_wal", lambda _connection: begun.set())
+    writer.note(0)
+    writer._end_pause()
+    assert begun.wait(5)
+
+
 def test_in_an_outage_much_is_tried_once_in_a_while(
     writer: Numbers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +150,8 @@ def test_an_end_does_not_wait_for_the_pace_and_loses_nothing(at_work: Numbers) -
     assert time.monotonic() - began < 5
     assert at_work.written == list(range(50, -1, -1))
     assert at_work.noted == []
+    assert at_work._thread is not None
+    assert not at_work._thread.is_alive()
 
 
 @pytest.mark.parametrize("run", [1, 2, 10])
