@@ -137,7 +137,9 @@ def test_during_a_rotation_both_secrets_sign(settings: Any) -> None:
         Verifier(first).verify(body, headers)
 
 
-def test_secrets_are_sealed_and_move_to_the_newest_pepper(settings: Any) -> None:
+def test_secrets_are_sealed_and_move_to_the_newest_pepper(
+    settings: Any, deliverer: Deliverer
+) -> None:
     webhook = hook()
     webhook.new_secret()
     old = dict(settings.PEPPERS)
@@ -148,7 +150,7 @@ def test_secrets_are_sealed_and_move_to_the_newest_pepper(settings: Any) -> None
     assert SECRETS[webhook.pk] not in str(stored)
     settings.PEPPERS = {"test-3": bytes(32), **old}
     assert Webhook.objects.get().secrets(now) == keys
-    delivering.seal_again()
+    assert deliverer.run(lambda: True)
     moved = Webhook.objects.get()
     assert moved.pepper == "test-3"
     settings.PEPPERS = {"test-3": bytes(32)}
@@ -212,6 +214,28 @@ def test_a_webhook_begins_with_what_happens_after_it_was_made() -> None:
     assert fan_out() == 0
     happen()
     assert fan_out() == 1
+
+
+def test_events_that_are_gone_hold_up_no_webhook() -> None:
+    webhook = hook()
+    happen()
+    Event.objects.all().delete()
+    assert fan_out() == 0
+    webhook.refresh_from_db()
+    assert webhook.position == stream.head()
+
+
+def test_what_expires_is_looked_for_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[datetime] = []
+    monkeypatch.setattr(delivering.expiring, "announce", looks.append)
+    deliverer, rounds = Deliverer(), iter([False] * 3 + [True] + [False, True])
+    assert deliverer.run(lambda: next(rounds))
+    assert len(looks) == 1
+    monkeypatch.setattr(delivering, "ANNOUNCING", 0.0)
+    deliverer._next_look = 0.0
+    assert deliverer.run(lambda: next(rounds))
+    assert len(looks) == 2
+    deliverer.close()
 
 
 def test_a_webhook_switched_on_forgets_why_it_was_off() -> None:
