@@ -227,16 +227,14 @@ class Webhook(Recorded):
         stored = None
         if not self._state.adding:
             stored = Webhook.objects.filter(pk=self.pk).values_list("state", flat=True).first()
-        fields = kwargs.get("update_fields")
         changes = stored != self.state
-        begins = self.state != WebhookState.OFF and stored in {None, WebhookState.OFF}
-        if begins and (fields is None or "state" in fields):
+        if changes and stored in {None, WebhookState.OFF}:
             while number():  # what happened before is not sent
                 pass
             row = EventStream.objects.filter(pk=1).first()
             self.position = row.position if row else 0
             self.off_because = ""
-            if fields is not None:
+            if fields := kwargs.get("update_fields"):
                 kwargs["update_fields"] = {*fields, "position", "off_because"}
         with transaction.atomic():
             super().save(*args, **kwargs)

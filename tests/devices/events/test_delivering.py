@@ -120,6 +120,7 @@ def test_a_message_is_what_standard_webhooks_says(host: Receiver, deliverer: Del
 
 def test_during_a_rotation_both_secrets_sign(settings: Any) -> None:
     webhook = hook()
+    assert webhook.former_until is None
     first = SECRETS[webhook.pk]
     second = webhook.new_secret()
     event, now = happen(), timezone.now()
@@ -227,7 +228,7 @@ def test_events_that_are_gone_hold_up_no_webhook() -> None:
 
 def test_what_expires_is_looked_for_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[datetime] = []
-    monkeypatch.setattr(delivering.expiring, "announce", looks.append)
+    monkeypatch.setattr("devices.events.expiring.announce", looks.append)
     deliverer, rounds = Deliverer(), iter([False] * 3 + [True] + [False, True])
     assert deliverer.run(lambda: next(rounds))
     assert len(looks) == 1
@@ -251,15 +252,68 @@ def test_a_webhook_switched_on_forgets_why_it_was_off() -> None:
     assert fan_out() == 1
 
 
-def test_saving_an_active_webhook_sends_nothing_again() -> None:
+def test_what_was_not_numbered_before_a_webhook_began_is_not_sent() -> None:
+    webhook = hook(kinds=[Kind.DEVICE_DISABLED], state=WebhookState.OFF)
+    Event.objects.create(kind=Kind.DEVICE_DISABLED, data={})
+    webhook.state = WebhookState.ACTIVE
+    webhook.save()
+    stream.number()
+    assert fan_out() == 0
+
+
+def test_saving_an_active_webhook_leaves_out_and_repeats_nothing() -> None:
+    webhook = hook(kinds=[Kind.DEVICE_DISABLED])
+    happen()
+    fan_out()
+    (attempt,) = claim({webhook.pk: 1})
+    happen()
+    webhook.refresh_from_db()
+    webhook.name = "renamed"
+    webhook.save()
+    assert only().claim == attempt.delivery.claim
+    assert fan_out() == 1
+
+
+def test_a_pause_that_ends_leaves_out_nothing() -> None:
+    webhook = hook(kinds=[Kind.DEVICE_DISABLED], state=WebhookState.PAUSED)
+    happen()
+    webhook.state = WebhookState.ACTIVE
+    webhook.save()
+    assert fan_out() == 1
+
+
+def test_a_webhook_that_is_off_stays_off_for_its_reason() -> None:
     webhook = hook()
     happen()
     fan_out()
     (attempt,) = claim({webhook.pk: 1})
+    stale = Webhook.objects.get()
+    webhook.switch_off("x" * 300)
     webhook.name = "renamed"
     webhook.save()
+    stale.new_secret()  # by somebody who saw it active
+    webhook.refresh_from_db()
+    assert (webhook.state, webhook.off_because) == ("off", "x" * 255)
     assert only().claim == attempt.delivery.claim
-    assert claim({webhook.pk: 1}) == []
+
+
+def test_a_secret_that_cannot_be_read_is_replaced(settings: Any) -> None:
+    webhook = hook()
+    settings.PEPPERS = {"other": bytes(32)}
+    secret = webhook.new_secret()
+    assert webhook.secrets(timezone.now()) == [signing_secrets.key_of(secret)]
+
+
+def test_what_is_sent_again_is_due_at_once_whoever_is_at_it() -> None:
+    webhook = hook()
+    happen()
+    fan_out()
+    (attempt,) = claim({webhook.pk: 1})
+    Delivery.objects.all().resend()
+    attempt.answer = Answer(500, "late")
+    settle([attempt])
+    assert only().problem == ""
+    assert len(claim({webhook.pk: 1})) == 1
 
 
 def test_what_happens_during_a_pause_is_sent_afterwards(
@@ -438,6 +492,7 @@ def test_what_a_webhook_may_be() -> None:
         hook(name=f"hook {n}")
     with pytest.raises(ValidationError, match=str(MAX_WEBHOOKS)):
         hook(name="one too many")
+    Webhook.objects.get(name="hook 1").clean()
 
 
 def test_old_events_are_forgotten_with_what_was_sent_of_them() -> None:
