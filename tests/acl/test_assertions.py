@@ -329,6 +329,52 @@ def test_a_change_is_told_what_it_breaks_once_another_rule_ends_or_begins(
     assert broken.why.startswith(FROM_THEN_ON)
 
 
+def test_what_breaks_at_several_moments_is_told_once(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    Assertion.objects.create(text="lamp may /v1/X hub")
+    make_rule(registry["lamp"], registry["hub"], "/v1/X", valid_until=ENDS)
+    make_rule(registry["hub"], registry["lamp"], "/v1/X", valid_until=ENDS + timedelta(days=1))
+    lasting = make_rule(registry["lamp"], registry["hub"], "/v1/*")
+    (broken,) = what_if.consequences_of(disable(lasting), {}).broken
+    assert broken.why.startswith(FROM_THEN_ON)
+    lasting.save()
+    assert assertions.check_later(assertions.saved()) == [broken]
+
+
+def test_what_a_change_turns_now_and_again_later_is_told_once(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    Assertion.objects.create(text="hub may not /v1/Y lamp")
+
+    def change() -> None:
+        for window in ({"valid_until": ENDS}, {"valid_from": ENDS}):
+            make_rule(registry["hub"], registry["lamp"], "/v1/Y", **window)
+
+    requests = what_if.read_requests(["hub lamp /v1/Y"])
+    consequences = what_if.consequences_of(change, requests)
+    assert [one.begins for one in consequences.changed_decisions] == [None]
+    (broken,) = consequences.broken
+    assert not broken.why.startswith(FROM_THEN_ON)
+
+
+def test_a_later_rule_is_told_again_where_more_than_its_note_changes(
+    registry: dict[str, Any], make_rule: Any
+) -> None:
+    Assertion.objects.create(text="hub may not /v1/Y lamp")
+    rule = make_rule(registry["hub"], registry["lamp"], "/v1/Z", valid_from=ENDS)
+    rule.pattern = "/v1/Y"
+    rule.save()
+    requests = what_if.read_requests(["hub lamp /v1/Y"])
+    rule.note = "why it is there"
+    told = what_if.consequences_of(what_if.saving(rule), requests)
+    assert (told.changed_decisions, told.broken) == ([], [])
+    rule.valid_until = ENDS + timedelta(days=1)
+    told = what_if.consequences_of(what_if.saving(rule), requests)
+    assert [one.begins for one in told.changed_decisions] == [ENDS]
+    assert [one.text for one in told.broken] == ["hub may not /v1/Y lamp"]
+
+
 def test_a_change_is_not_told_what_breaks_without_it(
     registry: dict[str, Any], make_rule: Any
 ) -> None:
@@ -409,6 +455,21 @@ def test_a_trial_of_a_change_and_of_a_removal(registry: dict[str, Any], make_rul
 def test_a_line_that_is_no_request_is_named(line: str) -> None:
     with pytest.raises(ValidationError, match="Line 2 is not SOURCE DESTINATION COMMAND: a"):
         what_if.read_requests(["a b c", line])
+
+
+def test_an_assertion_is_about_the_enabled_devices_of_a_group(
+    registry: dict[str, Any], make_device: Any
+) -> None:
+    make_device("off", enabled=False, groups=[registry["building"]])
+    Assertion.objects.create(text="group:site may not /v1/X hub")
+    assert [tuple(request) for request in assertions.saved_requests()] == [("lamp", "hub", "/v1/X")]
+
+
+@pytest.mark.django_db
+def test_an_unknown_name_is_no_fault_of_a_field() -> None:
+    with pytest.raises(ValidationError) as refused:
+        assertions.validated("group:none may /v1/X hub")
+    assert not hasattr(refused.value, "error_dict")
 
 
 def test_an_assertion_is_about_a_bounded_number_of_devices(
