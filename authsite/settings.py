@@ -209,11 +209,12 @@ STAFF_CONFIRM_SECONDS = env.read("STAFF_CONFIRM_MINUTES", minutes, 15) * 60
 AXES_FAILURE_LIMIT = env.read("STAFF_LOGIN_FAILURES", readers.number(1, 1_000_000), 5)
 AXES_COOLOFF_TIME = timedelta(minutes=env.read("STAFF_LOCKOUT_MINUTES", minutes, 15))
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # a stranger locks himself out, not staff
+AXES_USERNAME_CALLABLE = "authsite.accounts.views.counted_as"
 AXES_CLIENT_IP_CALLABLE = "authsite.accounts.login.client_address"
 AXES_LOCKOUT_CALLABLE = "authsite.accounts.login.lockout_response"
 AXES_RESET_ON_SUCCESS = False  # a second factor may still be missing: accounts/login.py
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # a wait that was promised ends
-AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code", "csrfmiddlewaretoken"]
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address"]  # in the log; no form is kept
 AXES_VERBOSE = False
 
 # --- Sign-on with accounts of the company: docs/sign-on.md ---

@@ -19,10 +19,9 @@ DJANGO = (
 )
 AXES = (
     _("access attempt"), _("access attempts"), _("access log"), _("access logs"), _("User Agent"),
-    _("IP Address"), _("Username"), _("HTTP Accept"), _("Path"), _("Attempt Time"), _("GET Data"),
-    _("POST Data"), _("Failed Logins"), _("Logout Time"), _("Session key hash (sha256)"),
-    _("Form Data"), _("Meta Data"), _("Locked Out"), _("Attempt Remaining"),
-    _("Clean up expired attempts"), _("Not set"),
+    _("IP Address"), _("Username"), _("HTTP Accept"), _("Path"), _("Attempt Time"),
+    _("Failed Logins"), _("Logout Time"), _("Session key hash (sha256)"), _("Meta Data"),
+    _("Locked Out"), _("Attempt Remaining"), _("Clean up expired attempts"), _("Not set"),
 )  # fmt: skip
 WEBAUTHN = (
     _("Error processing WebAuthn request."),

@@ -219,6 +219,11 @@ class FailedLoginAdmin(LoginsMixin, AccessAttemptAdmin):  # type: ignore[misc]
         "page unlocks."
     )
     names = (gettext_lazy("failed login"), gettext_lazy("failed logins"))
+    # Not what was sent: none of it is kept.
+    fieldsets = [
+        (None, {"fields": ["username", "path_info", "failures_since_start", "expiration"]}),
+        (gettext_lazy("Meta Data"), {"fields": ["user_agent", "ip_address", "http_accept"]}),
+    ]
     actions = ()  # django-axes' own forgets what a request lacks here; logins forget by themselves
 
 

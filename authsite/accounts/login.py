@@ -13,6 +13,7 @@ from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in
 from django.db.models import QuerySet
+from django.db.models.signals import pre_save
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import rotate_token
@@ -74,6 +75,16 @@ def lockout_response(request: HttpRequest, *_details: object) -> HttpResponse:
         status=429,
         headers={"Retry-After": str(seconds), "Cache-Control": "no-store"},
     ).render()
+
+
+@receiver(pre_save, sender=AccessAttempt)
+def keep_nothing_typed(*, instance: AccessAttempt, **_signal: object) -> None:
+    """Keep of a failure who and from where, and nothing that was sent with it.
+
+    django-axes keeps whole forms but for fields that settings name: on the page for a new password
+    that was the old one as it was typed, and the new one.
+    """
+    instance.get_data = instance.post_data = ""
 
 
 def lockouts() -> QuerySet[AccessAttempt]:

@@ -4,15 +4,19 @@ CWE-307. The page for a new password tried old ones without limit, beside a logi
 confirmation that locked at the fifth; a right password reset the count, so that a thief of one
 had any number of codes to try.
 
-A public report of this kind: https://github.com/pennersr/django-allauth/issues/1872.
+A public report of this kind: https://github.com/pennersr/django-allauth/issues/1872. And a
+directory that overlooks accents finds a person by many spellings: each had five guesses of its own.
 """
 
 from typing import Any
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 from django.test import Client
 from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from authsite.accounts.sign_on.models import ExternalIdentity
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "a long enough password"
@@ -95,3 +99,31 @@ def test_the_right_old_password_changes_it(kim: User) -> None:
     assert answer.headers["Location"] == "/admin/password_change/done/"
     kim.refresh_from_db()
     assert kim.check_password("quite another one")
+
+
+@pytest.mark.parametrize("account", [None, "kim", "Kim"])
+def test_what_a_directory_overlooks_buys_no_guesses(settings: Any, account: str | None) -> None:
+    settings.LDAP_URL = "ldaps://ldap.example.com"  # its backend is not set: all are wrong
+    if account is not None:
+        user = User.objects.create_user(account, is_staff=True)
+        ExternalIdentity.objects.create(
+            user=user, source=ExternalIdentity.Source.LDAP, subject="entry-1"
+        )
+    spellings = ["kim", "kím", "KÏM", "k\u00adim", "ki\u0302m"]
+    answers = [
+        Client().post("/admin/login/", {"username": name, "password": "wrong"}).status_code
+        for name in spellings
+    ]
+    assert answers == [200] * 4 + [429]
+    assert {row.username for row in AccessAttempt.objects.all()} == {account or "kim"}
+
+
+def test_an_account_whose_name_has_accents_is_counted_by_itself(settings: Any) -> None:
+    settings.LDAP_URL = "ldaps://ldap.example.com"
+    User.objects.create_superuser("jos\u00e9", password=PASSWORD)
+    for name in ("jose", "jos\u00e9"):
+        Client().post("/admin/login/", {"username": name, "password": "wrong"})
+    assert {row.username for row in AccessAttempt.objects.all()} == {"jose", "jos\u00e9"}
+    right = Client().post("/admin/login/", {"username": "jos\u00e9", "password": PASSWORD})
+    assert right.status_code == 302
+    assert {row.username for row in AccessAttempt.objects.all()} == {"jose"}
