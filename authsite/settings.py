@@ -324,6 +324,12 @@ USE_TZ = True
 USE_I18N = True
 FORMAT_MODULE_PATH = "authsite.formats"
 
+FILE_UPLOAD_HANDLERS = [
+    "authsite.uploads.UploadLimit",  # first: the others take whatever it hands on
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
+
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = (
     True  # the admin's files are served from their packages: nothing to collect
