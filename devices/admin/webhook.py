@@ -104,6 +104,14 @@ class WebhookAdmin(CountsDeletedMixin, RecordedAdmin):
         count = webhook.deliveries.waiting().count()
         return format_html('<a href="{}">{}</a>', _deliveries_of(webhook, "waiting"), count)
 
+    @recently_authenticated
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Add a webhook; its secret is on the answer."""
+        answer: HttpResponse = super().add_view(request, form_url, extra_context)
+        return answer
+
     def save_model(self, request: HttpRequest, obj: Any, form: forms.Form, change: bool) -> None:
         """Save; a new webhook is given a secret, which the next page shows."""
         if not change:
