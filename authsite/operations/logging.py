@@ -7,6 +7,12 @@ from datetime import UTC, datetime
 from authsite.accounts.token_text import redacted
 from devices.telemetry import request_id
 
+# What ends a line, or moves what a terminal shows (C0, DEL, C1, U+2028, U+2029), as it is escaped.
+CONTROLS = {
+    number: chr(number).encode("unicode_escape").decode()
+    for number in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+}
+
 
 class RefusalFilter(logging.Filter):
     """Keeps every record; those of requests that Django refuses lose their traceback.
@@ -40,12 +46,15 @@ class JsonFormatter(logging.Formatter):
 
 
 class LineFormatter(logging.Formatter):
-    """One readable line, with the request's id where there is one."""
+    """One readable line, with the request's id where there is one.
+
+    What strangers sent, such as a name or an address, may be in a message: it begins no line.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
-        line = super().formatMessage(record)
+        line = super().formatMessage(record).translate(CONTROLS)
         current = request_id.get()
         return f"{line} [{current}]" if current else line
