@@ -37,6 +37,8 @@ from devices.transfer.formats import (
 MAX_UNPACKED = 256 * 1024 * 1024  # of a workbook; its shared strings are held in memory
 MAX_SHARED_STRINGS = 64 * 1024 * 1024
 MAX_ELEMENTS = 4_000_000  # of a workbook's part that are held in memory, 90 bytes each
+MAX_TAG = 128 * 1024  # bytes of a tag: expat before 2.6 reads it anew with each piece of a part
+PIECE = 64 * 1024
 BEYOND = 64  # columns beyond the last one in which a header or a cell is looked for
 MAX_SHEET_ROWS = 1_048_576  # a spreadsheet's own limit, the header included
 MAX_WRITTEN_ROWS = 20_000  # of a workbook: writing one takes a processor 0.17 ms a row
@@ -143,7 +145,7 @@ def _sheets_of(content: bytes) -> dict[str, str]:
         if not {WORKBOOK, LINKS} <= set(archive.namelist()):
             return {}
         sheets, links = (
-            ElementTree.fromstring(archive.read(name))  # noqa: S314 - expat bounds entities
+            ElementTree.fromstring(archive.read(name))  # noqa: S314 - no part has entities
             for name in (WORKBOOK, LINKS)
         )
     targets = {link.get("Id"): link.get("Target", "") for link in links}
@@ -157,10 +159,11 @@ def _sheets_of(content: bytes) -> dict[str, str]:
 
 
 def _check_elements(part: IO[bytes]) -> list[str]:
-    """Refuse a part that a few bytes of file make millions of elements of.
+    """Refuse a part of which a few bytes make millions of elements, or gigabytes of text.
 
-    openpyxl keeps every element of a sheet but those within rows that it is done with. Return the
-    ranges of merged cells in it.
+    openpyxl keeps every element of a sheet but those within rows that it is done with. Text that
+    entities stand for is in no part's size; the parser bounds it to a hundred times that. Return
+    the ranges of merged cells in it.
     """
     parser = expat.ParserCreate()
     depth = kept = before = 0
@@ -183,10 +186,19 @@ def _check_elements(part: IO[bytes]) -> list[str]:
             kept = before
         depth -= 1
 
+    def declare(*_entity: object) -> None:
+        raise refused(_("The workbook is damaged."))  # no spreadsheet declares any
+
+    parser.EntityDeclHandler = declare
     parser.StartElementHandler = begin
     parser.EndElementHandler = end
+    fed = 0
     with suppress(expat.ExpatError):  # a picture; or it is refused when it is read
-        parser.ParseFile(part)
+        while piece := part.read(PIECE):
+            parser.Parse(piece, False)
+            fed += len(piece)
+            if fed - parser.CurrentByteIndex > MAX_TAG:  # where what it waits for the end of begins
+                raise refused(_("The workbook has too many cells; split it or use CSV."))
     return merged
 
 
