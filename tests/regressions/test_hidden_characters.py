@@ -103,7 +103,7 @@ def test_a_description_holds_lines_and_no_nul() -> None:
         ("o\u0308l", "\xf6l"),
         ("lamp", "l\u0430mp"),
         ("l\u0430mp", "lamp"),
-        ("\u0410\u0440\u0441-\xe9", "apc-\xc9"),
+        ("//h/\u0410\u0440\u0441-1", "//h/apc-1"),
         ("lamp", "\uff4camp"),
         ("file", "\ufb01le"),
     ],
