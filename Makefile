@@ -49,8 +49,9 @@ run: $(VENV)/run.stamp ## Serve a demo registry on http://127.0.0.1:17217 (PORT 
 # `processes` has browsers and trial runs of benchmarks.
 PYTEST := $(PY) -m pytest -p tests.support.traced --cov --cov-report= --cov-fail-under=0
 
-test: browser ## Run every test on SQLite and on PostgreSQL, browser tests included
-	@echo "Testing on SQLite and on PostgreSQL at once; failures are shown whole at the end."
+test: browser ## Run every test on SQLite and on PostgreSQL, browser tests included (a quarter of an hour)
+	@echo "Testing on SQLite and on PostgreSQL at once, for about a quarter of an hour; failures are"
+	@echo "shown whole at the end."
 	@$(PY) -m tests.support.suites sqlite="$(MAKE) test-sqlite" postgres="$(MAKE) test-postgres" \
 		processes="$(MAKE) test-processes"
 	@$(BIN)/coverage combine --quiet .coverage.sqlite .coverage.postgres

@@ -104,6 +104,7 @@ def test_a_disabled_account_hands_over_its_services(kim: User) -> None:
     _printed, complaint = run("disable_user", "kim")
     assert "nobody answers for the service factory now" in complaint
     assert [one["state"] for one in answer("list_tokens")["tokens"]] == ["owner"]
+    assert "  owner disabled  factory: " in run("list_tokens")[0]
     assert answer("disable_user", "kim", "--hand-to", "sam")["services"] == ["factory"]
     assert [one["state"] for one in answer("list_tokens")["tokens"]] == ["verified"]
     assert answer("enable_user", "kim")["changed"] is True

@@ -3,9 +3,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from authsite.accounts.tokens.models import ApiToken
+from authsite.accounts.tokens.models import ApiToken, TokenOutcome
 from authsite.management.accounts import AccountCommand
-from devices.management.base import named, state_text
+from devices.management.base import named
 
 
 class Command(AccountCommand):
@@ -27,7 +27,8 @@ class Command(AccountCommand):
         )
         documents = [self.described_token(token, token.state_at(now).value) for token in tokens]
         lines = [
-            f"{one['identifier']}  {state_text(one['state']):<8}  {one['owner']}: {one['name']}, "
+            f"{one['identifier']}  {TokenOutcome(one['state']).label:<8}  "
+            f"{one['owner']}: {one['name']}, "
             + (f"until {one['not_after']:%Y-%m-%d}" if one["not_after"] else "without end")
             + (
                 f", last used {one['last_used']:%Y-%m-%d %H:%M} from {one['last_used_from']}"
