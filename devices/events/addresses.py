@@ -15,7 +15,10 @@ ORDINARY_IPV6 = ip_network("2000::/3")
 # Tunnels, through which IPv6 addresses lead to IPv4 ones, past a rule about those (6to4, Teredo);
 # and what releases of Python disagree about.
 SPECIAL = tuple(
-    map(ip_network, ("2002::/16", "2001::/32", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15"))
+    map(
+        ip_network,
+        ("2002::/16", "2001::/32", "3fff::/20", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15"),
+    )
 )
 
 Address = IPv4Address | IPv6Address
