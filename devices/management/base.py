@@ -210,6 +210,7 @@ class RecordedCommand(BaseCommand):
     suppressed_base_arguments = DJANGO_S_OPTIONS
 
     takes_reason = False  # whether the history keeps what it does, and says why
+    has_printed = False  # an answer, before its change is committed
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs |= closed_streams()
@@ -252,7 +253,10 @@ class RecordedCommand(BaseCommand):
         except DatabaseError as error:
             if is_conflict(error):
                 raise CommandError(CHANGED_MEANWHILE, returncode=1) from error
-            raise CommandError(f"the registry cannot be asked: {error}", returncode=2) from error
+            text = f"the registry cannot be asked: {str(error).strip()}"
+            if self.has_printed:
+                text += "\nWhat is printed above may not be stored: look before you use it."
+            raise CommandError(text, returncode=2) from error
         except UnicodeEncodeError as error:  # Python's sign for a byte of an argument is no text
             raise CommandError(f"{error.object!a} is not UTF-8", returncode=2) from error
         except BrokenPipeError:  # manage.py ends it
@@ -294,6 +298,7 @@ class RegistryCommand(RecordedCommand):
         try:
             yield
             self.stdout.flush()
+            self.has_printed = True
         except BrokenPipeError:
             raise
         except OSError as error:

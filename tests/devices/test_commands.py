@@ -155,6 +155,23 @@ def test_an_unreachable_database_ends_with_2(db: None, monkeypatch: pytest.Monke
     assert "the registry cannot be asked: gone" in complaint
 
 
+def test_a_secret_that_is_printed_and_then_not_stored_is_called_so(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is printed before it is committed, and a full disk is noticed at the commit."""
+    say = RegistryCommand.answer
+
+    def fail(command: RegistryCommand, *args: Any, **kwargs: Any) -> None:
+        say(command, *args, **kwargs)
+        raise OperationalError("database or disk is full")
+
+    monkeypatch.setattr(RegistryCommand, "answer", fail)
+    printed, complaint = run("add_device", "x", "--generate-secret", code=2)
+    assert "Secret (shown once): " in printed
+    assert "What is printed above may not be stored" in complaint
+    assert not Device.objects.exists()
+
+
 def test_add_key_issues_or_registers(make_device: Factory) -> None:
     make_device("x")
     issued = answer("add_key", "x", "--label", "2026", "--not-after", "2999-01-31")
