@@ -267,7 +267,7 @@ class Plan:
                 self._leave(names, change, why)
             elif fields:
                 self.set_back.setdefault(model, []).append((row, former, fields))
-            elif begun:
+            else:
                 self.deleted.setdefault(model, []).append(row)
 
     def _why_left(

@@ -199,7 +199,8 @@ def test_a_state_is_not_restored_over_what_nobody_was_shown(admin_client: Client
     assert admin_client.post(address, inputs(again)).status_code == 302
     row.refresh_from_db()
     assert (row.name, row.enabled) == ("one", True)
-    assert Device.history.latest("history_id").history_change_reason.endswith(": a slip")
+    reason = Device.history.latest("history_id").history_change_reason
+    assert reason == f"restored the state of {first.history_date:%Y-%m-%d %H:%M:%S} UTC: a slip"
 
 
 def test_where_nothing_is_left_to_undo_nobody_is_asked_to_look_again(admin_client: Client) -> None:

@@ -430,6 +430,25 @@ def test_a_refused_question_is_not_hashed_afterwards(hashes: list[str]) -> None:
     assert not hashes
 
 
+def test_who_joined_a_question_and_leaves_takes_nobody_along() -> None:
+    with Busy() as busy, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, "the same", lambda: "yes")
+        while throttle.queue.waiting < 2:
+            time.sleep(0.001)
+        with throttle.within(0.1):
+            assert ask("the same", lambda: "yes") is None
+        busy.ends.set()
+        job = first.result()
+    assert job is not None
+    assert job.result() == "yes"
+
+
+def test_who_brings_no_work_asks_only_what_others_ask() -> None:
+    with pytest.raises(KeyError):
+        throttle.queue.ask(b"nobody's", None, face="device", failures=0)
+    assert throttle.queue.waiting == 0
+
+
 def test_who_comes_when_too_many_wait_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle, "MAX_WAITING", 1)
     with Busy():

@@ -202,6 +202,34 @@ def test_an_import_is_undone_but_for_what_is_in_use(admin_client: Client) -> Non
     assert set(Device.objects.all()) == {used, ruled, grouped, revoked}
 
 
+def test_keys_go_with_a_device_of_the_batch_and_stay_with_others(
+    admin_user: User, make_device: Factory, make_group: Any
+) -> None:
+    before, room = make_device("before", last_seen=timezone.now()), make_group("room")
+    with history.origin("import", user="kim"):
+        before.name = "renamed"
+        before.save()
+        before.groups.add(room)
+        for device in (before, Device.objects.create(identifier="new")):
+            PreSharedKey.objects.issue(device=device, label=f"key of {device}")
+        batch = history.current_batch()
+    plan = undoing.plan(batch, admin_user)
+    assert plan is not None
+    why = "Keys, certificates and what belongs to them stay as they are."
+    assert plan.left == [(why, ["key of before"])]
+    assert (plan.total, plan.what) == (3, "2 devices, 1 membership")
+
+
+def test_a_group_of_the_same_key_keeps_no_device(admin_user: User, make_device: Factory) -> None:
+    with history.origin("import", user="kim"):
+        device = Device.objects.create(identifier="new")
+        batch = history.current_batch()
+    make_device().groups.add(DeviceGroup.objects.create(pk=device.pk, name="other"))
+    plan = undoing.plan(batch, admin_user)
+    assert plan is not None
+    assert (plan.what, plan.left) == ("1 device", [])
+
+
 def test_what_lies_around_a_changed_row_stays_with_it(admin_client: Client) -> None:
     with history.origin("admin", user="kim"):
         outer = DeviceGroup.objects.create(name="outer")
