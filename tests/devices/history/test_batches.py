@@ -212,8 +212,7 @@ def test_keys_go_with_a_device_of_the_batch_and_stay_with_others(
         before.groups.add(room)
         for device in (before, Device.objects.create(identifier="new")):
             PreSharedKey.objects.issue(device=device, label=f"key of {device}")
-        batch = history.current_batch()
-    plan = undoing.plan(batch, admin_user)
+    plan = undoing.plan(newest_batch(), admin_user)
     assert plan is not None
     why = "Keys, certificates and what belongs to them stay as they are."
     assert plan.left == [(why, ["key of before"])]
@@ -223,7 +222,7 @@ def test_keys_go_with_a_device_of_the_batch_and_stay_with_others(
 def test_a_group_of_the_same_key_keeps_no_device(admin_user: User, make_device: Factory) -> None:
     with history.origin("import", user="kim"):
         device = Device.objects.create(identifier="new")
-        batch = history.current_batch()
+    batch = newest_batch()
     make_device().groups.add(DeviceGroup.objects.create(pk=device.pk, name="other"))
     plan = undoing.plan(batch, admin_user)
     assert plan is not None
