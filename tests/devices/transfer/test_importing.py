@@ -548,6 +548,19 @@ def test_a_secret_that_the_device_has_is_not_added_again(make_device: Factory) -
     assert PreSharedKey.objects.count() == 2
 
 
+def end_keys(device: Device) -> None:
+    past = timezone.now() - timedelta(days=1)
+    device.keys.update(not_after=past, not_before=past - timedelta(days=1))
+
+
+def test_a_secret_that_ended_may_be_set_anew(make_device: Factory) -> None:
+    device = make_device("x")
+    _key, secret = PreSharedKey.objects.issue(device=device)
+    end_keys(device)
+    made = load([{"identifier": "x", "secret": secret}], random=True)
+    assert outcome(made) == {"changed": 1, "secrets": 1}
+
+
 def test_keys_of_a_device_whose_pepper_is_gone_do_not_stand_in_the_way(
     make_device: Factory,
 ) -> None:
@@ -567,6 +580,15 @@ def test_chosen_secrets_are_few_for_a_device_and_for_an_upload(
     made = load([{"identifier": "x", "secret": "one more of them"}])
     assert "at most 4 live chosen" in made.problems[0].message
 
+    assert load([{"identifier": "x", "secret": RANDOM}], random=True, write=False).is_sound
+    end_keys(device)
+    assert load([{"identifier": "x", "secret": "one more of them"}]).is_sound
+    for _ in range(3):
+        PreSharedKey.objects.issue(device=device)
+    wanted = [{"identifier": "x", "secret": "and another"}]
+    assert not load(wanted, most_hashes=1, write=False).is_sound  # it is held against the one
+    assert load(wanted, most_hashes=2).is_sound
+
     content = "identifier,secret\n" + "".join(f"d{n},secret {n}\n" for n in range(3))
     made = load(content, most_hashes=2, write=False)
     assert problems(made) == [(4, "secret")]
@@ -584,7 +606,13 @@ def test_a_weak_secret_is_warned_of_and_never_shown(db: None) -> None:
 def test_a_secret_may_end(db: None) -> None:
     load([{"identifier": "x", "secret": RANDOM, "secret_until": "2999-01-31"}], random=True)
     assert PreSharedKey.objects.get().not_after == datetime(2999, 1, 31, tzinfo=UTC)
-    made = load([{"identifier": "y", "secret_until": "2999-01-31"}])
+    wanted = [{"identifier": "y", "secret_until": "2999-01-31"}]
+    assert problems(load(wanted)) == [(1, "secret_until")]
+    assert len(load(wanted, generate=True).generated) == 1
+
+
+def test_a_secret_that_would_end_now_is_refused(db: None, now: datetime) -> None:
+    made = load([{"identifier": "x", "secret": RANDOM, "secret_until": now.isoformat()}])
     assert problems(made) == [(1, "secret_until")]
 
 
@@ -606,7 +634,40 @@ def test_secrets_are_generated_where_there_is_no_live_credential(make_device: Fa
     assert load(content, generate=True).generated == []
 
 
+@pytest.mark.parametrize(
+    ("pin", "state", "generates"),
+    [
+        ("certificate", "live", False),
+        ("certificate", "ended", True),
+        ("certificate", "revoked", True),
+        ("public-key", "ended", False),
+        ("public-key", "revoked", True),
+        ("", "live", False),
+        ("", "ended", True),
+    ],
+)
+def test_no_secret_is_generated_beside_what_is_live(
+    make_device: Factory, pin: str, state: str, generates: bool
+) -> None:
+    device, past = make_device("x"), timezone.now() - timedelta(days=1)
+    if pin:
+        Certificate.objects.register(device=device, presented=pki.issue("x").pem)
+        ended = {"not_after": past, "not_before": past - timedelta(days=1)}
+        changes = {"live": {}, "ended": ended, "revoked": {"revoked_at": past}}[state]
+        device.certificates.update(pin=pin, **changes)
+    else:
+        PreSharedKey.objects.issue(device=device)
+        if state == "ended":
+            end_keys(device)
+    assert bool(load("identifier,secret\nx,\n", generate=True).generated) is generates
+
+
 # --- Certificates ---------------------------------------------------------------------------
+
+
+def test_no_secret_is_generated_beside_a_certificate_of_the_file(db: None) -> None:
+    made = load([{"identifier": "x", "certificate": pki.issue("x").pem}], generate=True)
+    assert (made.is_sound, made.generated) == (True, [])
 
 
 def test_certificates_are_pinned_once_and_never_after_their_revocation(db: None) -> None:
