@@ -7,11 +7,13 @@ The kind: CWE-367.
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.test import Client
+from django.utils import timezone
 
 from acl.models import Assertion, CommandPermission
 from devices.models import Certificate, Device, PreSharedKey
@@ -40,8 +42,10 @@ CHANGES: dict[str, Callable[[Device], object]] = {
     "deleted": lambda device: device.delete(),
     "moved": lambda device: device.groups.clear(),
     "key revoked": lambda device: device.keys.get().revoke(by="kim"),
+    "key ended": lambda device: device.keys.update(not_after=timezone.now() + timedelta(days=1)),
     "key issued": lambda device: PreSharedKey.objects.issue(device=device),
     "certificate revoked": lambda device: device.certificates.get().revoke(by="kim"),
+    "pinned otherwise": lambda device: device.certificates.update(pin="public-key"),
 }
 
 

@@ -230,6 +230,8 @@ def test_problems_are_counted_beyond_what_is_kept(
     monkeypatch.setattr(rows, "MAX_PROBLEMS", 2)
     made = load("identifier\n" + "a b\n" * 5)
     assert (len(made.problems), made.problem_total, made.counts["rejected"]) == (2, 5, 5)
+    made = load("identifier,secret\n" + "".join(f"d{n},qwerty\n" for n in range(5)), write=False)
+    assert (len(made.warnings), made.warning_total, made.is_sound) == (2, 5, True)
 
 
 def test_queries_do_not_grow_with_rows(db: None) -> None:
@@ -313,7 +315,9 @@ def test_groups_of_a_device_are_those_of_its_cell(
 ) -> None:
     top = make_group("Site")
     make_device("d", groups=[make_group("Roof", parent=top), make_group("Old")])
-    assert outcome(load("identifier,groups\nd,Site | Roof\n")) == {"changed": 1}
+    made = load("identifier,groups\nd,Site | Roof\n")
+    assert outcome(made) == {"changed": 1}
+    assert [entry.summary for entry in made.entries] == ["groups"]
     assert members("d") == {"Site", "Roof"}
     assert outcome(load("identifier,groups\nd,Roof|Site|\n")) == {"unchanged": 1}
 
