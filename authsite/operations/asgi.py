@@ -82,12 +82,16 @@ class LoopApplication:
                 return
             environ["wsgi.input"] = io.BytesIO(body)
         loop = asyncio.get_running_loop()
-        if not is_whole:
-            environ["wsgi.input"] = Rest(body, receive, loop)
+        rest = None if is_whole else Rest(body, receive, loop, announced_in(environ))
+        if rest is not None:
+            environ["wsgi.input"] = rest
         client = Client(scope, receive, send, loop)
         answer = await loop.run_in_executor(self._threads, self._in_thread, environ, client)
         if answer is not None:
-            await _send(send, *answer)
+            status, headers, content = answer
+            if rest is not None and not rest.is_read:  # the server closes the connection: say so
+                headers = [*headers, ("Connection", "close")]
+            await _send(send, status, headers, content)
 
     async def _in_loop(self, view: MachineView, environ: WSGIEnvironment) -> Answer | None:
         """Return a view's answer, None where a thread is needed for it."""
@@ -200,22 +204,43 @@ def _unmapped(host: str) -> str:
 class Rest:
     """A body's `wsgi.input`: what was read ahead, and then whatever comes."""
 
-    def __init__(self, read: bytes, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        read: bytes,
+        receive: Receive,
+        loop: asyncio.AbstractEventLoop,
+        announced: int | None,
+    ) -> None:
         self._read = bytearray(read)
         self._receive = receive
         self._loop = loop
+        self._left = None if announced is None else announced - len(read)
         self._has_more = True
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all of the body has come."""
+        return not self._has_more or (self._left is not None and self._left <= 0)
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes; fewer only where the body ends."""
         while self._has_more and len(self._read) < size:
             received = asyncio.run_coroutine_threadsafe(_received(self._receive), self._loop)
             message = received.result()
-            self._read += message.get("body", b"")
+            part = message.get("body", b"")
+            self._read += part
+            if self._left is not None:
+                self._left -= len(part)
             self._has_more = message.get("more_body", False)
         part = bytes(self._read[:size])
         del self._read[:size]
         return part
+
+
+def announced_in(environ: WSGIEnvironment) -> int | None:
+    """Return the length of its body that a request announces; None where it announces none."""
+    announced: str = environ.get("CONTENT_LENGTH", "")
+    return int(announced) if announced.isdecimal() else None
 
 
 async def read_ahead(environ: WSGIEnvironment, receive: Receive) -> tuple[bytes, bool]:
@@ -223,10 +248,9 @@ async def read_ahead(environ: WSGIEnvironment, receive: Receive) -> tuple[bytes,
 
     One that is cut off ends where it does.
     """
-    announced = environ.get("CONTENT_LENGTH")
-    if announced is None and "HTTP_TRANSFER_ENCODING" not in environ:
+    if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
         return b"", True
-    expected = int(announced) if announced is not None and announced.isdecimal() else None
+    expected = announced_in(environ)
     if expected is not None and expected > MAX_READ_AHEAD:
         return b"", False
     body = b""
