@@ -35,7 +35,9 @@ def asker(
 decisions = partial(find_decisions_by_request, vendor=connections[DEFAULT_DB_ALIAS].vendor)
 askers = {
     KEYS: asker(find_keys, Query(KEYS_OF_DEVICES, (timezone.now(), timezone.now(), []))),
-    DECISIONS: asker(decisions, Query(CONTEXT, ([], [])), Query(RULES, ("[]", timezone.now()))),
+    DECISIONS: asker(
+        decisions, Query(CONTEXT, ([], [])), Query(RULES, ("[]", timezone.now(), None))
+    ),
 }
 # Seconds after which a thread that computes lets others go on: what writes behind requests would
 # keep the loop waiting whenever it comes back from a wait (docs/performance.md, "The tail").

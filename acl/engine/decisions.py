@@ -3,19 +3,21 @@
 Both ends must be registered and enabled. Any rule that matches and denies wins; else any that
 matches and allows; else the answer is no. Two statements, whatever the number of rules and of
 requests: one finds the devices, the groups they are in and the command sets that match; the other
-finds the rules, by equality in one index. Nothing is remembered between two decisions.
+finds the rules, by equality in one index. Both read the same state of the registry: where somebody
+committed a change between them, it is asked again what groups and sets were then. Nothing is
+remembered between two decisions.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import product, starmap
 from operator import neg
 from typing import Any, NamedTuple
 
 import msgspec
-from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -28,6 +30,7 @@ from devices.values import addresses
 from devices.values.text import isolated
 
 MAX_REQUESTS = 1000  # in one statement
+MAX_ROUNDS = 8  # in which groups, sets or rules may change while they are read
 
 
 class Reason(models.TextChoices):
@@ -138,7 +141,8 @@ class Context:
     """What the first statement finds: devices by identifier, and command sets by pattern."""
 
     entities: dict[str, Entity]
-    sets: dict[str, list[int]]
+    sets: dict[str, set[int]]
+    state: object = field(default=None, compare=False)  # of the registry, as `{state}` has it
 
     def verdict_on_ends(self, request: Request) -> Reason | None:
         """Return why the ends alone refuse the request, or None where rules must decide."""
@@ -207,6 +211,8 @@ CONTEXT = Statement(
     SELECT pattern, command_set_id, NULL, NULL
       FROM acl_commandsetpattern
      WHERE pattern {among}
+    UNION ALL
+    SELECT {state}, NULL, NULL, NULL
     """
 )
 
@@ -214,7 +220,8 @@ CONTEXT = Statement(
 # Planners with statistics know tricks that would read the whole table: given three lists, SQLite
 # looks up the sources alone, and it fills a Bloom filter where conditions stand beside the
 # look-up; PostgreSQL joins by hashing. LIMIT -1 and OFFSET 0 are the fences that they respect.
-# What no rule is about at all is dropped before its combinations are looked up.
+# What no rule is about at all is dropped before its combinations are looked up. A row without a
+# rule tells that the state is another one than that of the context, which it is given.
 RULES = Statement(
     {
         "sqlite": """
@@ -236,6 +243,8 @@ RULES = Statement(
       (SELECT %s AS now)
      WHERE enabled AND (valid_from IS NULL OR valid_from <= now)
        AND (valid_until IS NULL OR valid_until > now)
+    UNION ALL
+    SELECT NULL, NULL, {state}, NULL, NULL, NULL WHERE {state} <> %s
     """,
         "postgresql": """
     SELECT r.nth - 1, p.*
@@ -252,6 +261,8 @@ RULES = Statement(
            AND (valid_until IS NULL OR valid_until > now)
         OFFSET 0
    ) p
+    UNION ALL
+    SELECT NULL, NULL, {state}, NULL, NULL, NULL WHERE {state} <> %s
     """,
     }
 )
@@ -281,6 +292,8 @@ RULES_BETWEEN = Statement(
      WHERE enabled AND (valid_from IS NULL OR valid_from <= now)
        AND (valid_until IS NULL OR valid_until > now)
        AND command_key {among}
+    UNION ALL
+    SELECT NULL, {state}, NULL, NULL, NULL WHERE {state} <> %s
     """
 )
 MAX_COMBINATIONS = 2_000  # for each request on average, that are looked up one by one
@@ -349,24 +362,36 @@ def find_decisions(
     """Return the decisions of at most MAX_REQUESTS requests in their order."""
     candidates = [patterns.candidates(request.command) for request in requests]
     context = yield from find_context(requests, candidates)
-    decisions: list[Decision | None] = []
-    open_keys: list[Keys] = []
-    positions: list[int] = []
-    for position, request in enumerate(requests):
-        refusal = (
-            context.verdict_on_ends(request) if candidates[position] else Reason.MALFORMED_COMMAND
-        )
-        decisions.append(Decision(refusal) if refusal else None)
-        if refusal is None:
-            open_keys.append(context.keys(request, candidates[position]))
-            positions.append(position)
-    if sum(map(Keys.size, open_keys)) <= MAX_COMBINATIONS * len(open_keys):
-        matching = yield from find_rules(open_keys, now=now)
-    elif may_wait or vendor != "sqlite":
-        matching = yield from find_deciding(open_keys, now=now, vendor=vendor)
+    for _round in range(MAX_ROUNDS):
+        decisions: list[Decision | None] = []
+        open_keys: list[Keys] = []
+        positions: list[int] = []
+        for position, request in enumerate(requests):
+            refusal = (
+                context.verdict_on_ends(request)
+                if candidates[position]
+                else Reason.MALFORMED_COMMAND
+            )
+            decisions.append(Decision(refusal) if refusal else None)
+            if refusal is None:
+                open_keys.append(context.keys(request, candidates[position]))
+                positions.append(position)
+        if sum(map(Keys.size, open_keys)) <= MAX_COMBINATIONS * len(open_keys):
+            found = yield from find_rules(open_keys, now=now, state=context.state)
+        elif may_wait or vendor != "sqlite":
+            found = yield from find_deciding(open_keys, now=now, vendor=vendor, state=context.state)
+        else:
+            raise MustWait
+        if found.other_state is None:
+            break
+        before, context = context, (yield from find_context(requests, candidates))
+        if context == before and context.state == found.other_state:
+            break
     else:
-        raise MustWait
-    for position, rules in zip(positions, matching, strict=True):
+        if not may_wait:
+            raise MustWait
+        raise OperationalError("the rules changed too often while they were read")
+    for position, rules in zip(positions, found.matching, strict=True):
         decisions[position] = verdict_of(rules, context, candidates[position])
     return [decision for decision in decisions if decision is not None]
 
@@ -382,17 +407,20 @@ def find_context(
             identifiers.update(filter(addresses.is_storable, request[:2]))
             commands.update(possible)
     entities: dict[str, Entity] = {}
-    sets: dict[str, list[int]] = {}
+    sets: dict[str, set[int]] = {}
+    state = None
     if not identifiers:
         return Context(entities, sets)
     by_key: dict[int, Entity] = {}
     above: list[tuple[int, int]] = []
     rows = yield Query(CONTEXT, (list(identifiers), list(commands)))
     for text, pk, enabled, group in rows:
-        if text is None:
+        if pk is None:
+            state = text
+        elif text is None:
             above.append((pk, group))
         elif enabled is None:
-            sets.setdefault(text, []).append(pk)
+            sets.setdefault(text, set()).add(pk)
         else:
             entity = by_key.get(pk)
             if entity is None:
@@ -403,20 +431,36 @@ def find_context(
     for pk, group in above:
         if group is not None:
             by_key[pk].groups = by_key[pk].groups | {group}
-    return Context(entities, sets)
+    return Context(entities, sets, state)
 
 
-def find_rules(keys: Sequence[Keys], *, now: datetime) -> Steps[list[list[Rule]]]:
-    """Return the rules in force that match, for each of the keys."""
+class Found(NamedTuple):
+    """The rules in force that match, for each of some keys.
+
+    `other_state` is that of the registry where it was another one than it was asked about.
+    """
+
+    matching: list[list[Rule]]
+    other_state: object = None
+
+
+def find_rules(keys: Sequence[Keys], *, now: datetime, state: object = None) -> Steps[Found]:
+    """Return the rules in force that match; `state` is that in which the keys were made."""
     matching: list[list[Rule]] = [[] for _ in keys]
+    other_state = None
     if keys:
-        rows = yield Query(RULES, (msgspec.json.encode(keys).decode(), now))
+        rows = yield Query(RULES, (msgspec.json.encode(keys).decode(), now, state))
         for row in rows:
-            matching[row[0]].append(Rule(*row[1:]))
-    return matching
+            if row[0] is None:
+                other_state = row[2]
+            else:
+                matching[row[0]].append(Rule(*row[1:]))
+    return Found(matching, other_state)
 
 
-def find_deciding(keys: Sequence[Keys], *, now: datetime, vendor: str) -> Steps[list[list[Rule]]]:
+def find_deciding(
+    keys: Sequence[Keys], *, now: datetime, vendor: str, state: object = None
+) -> Steps[Found]:
     """Return, of the rules that `find_rules` would, those that a verdict can depend on.
 
     Of rules for one command that are equally close and of one effect, that is the oldest.
@@ -428,16 +472,17 @@ def find_deciding(keys: Sequence[Keys], *, now: datetime, vendor: str) -> Steps[
     if vendor == "sqlite":
         every = sorted(set().union(*commands.values()))
         ends = msgspec.json.encode(list(commands)).decode()
-        rows = set((yield Query(RULES_BETWEEN, (ends, now, every))))
+        rows = set((yield Query(RULES_BETWEEN, (ends, now, every, state))))
     else:
         blocks = [
             Keys(list(sources), list(destinations), sorted(named))
             for (sources, destinations), named in commands.items()
         ]
-        found_in_blocks = yield Query(RULES, (msgspec.json.encode(blocks).decode(), now))
+        found_in_blocks = yield Query(RULES, (msgspec.json.encode(blocks).decode(), now, state))
         rows = {row[1:] for row in found_in_blocks}
+    other_state = next((row[1] for row in rows if row[0] is None), None)
     between: dict[tuple[int, int], list[tuple[Any, Rule]]] = defaultdict(list)
-    for rule in starmap(Rule, rows):
+    for rule in (Rule(*row) for row in rows if row[0] is not None):
         closeness = rule.effect, rank(rule.source_key), rank(rule.destination_key)
         between[rule.source_key, rule.destination_key].append((closeness, rule))
     found: dict[Block, dict[str, dict[Any, Rule]]] = {block: {} for block in commands}
@@ -447,7 +492,7 @@ def find_deciding(keys: Sequence[Keys], *, now: datetime, vendor: str) -> Steps[
                 oldest = by_command.setdefault(rule.command_key, {})
                 if closeness not in oldest or rule.pk < oldest[closeness].pk:
                     oldest[closeness] = rule
-    return [
+    matching = [
         [
             rule
             for block in one.blocks()
@@ -456,6 +501,7 @@ def find_deciding(keys: Sequence[Keys], *, now: datetime, vendor: str) -> Steps[
         ]
         for one in keys
     ]
+    return Found(matching, other_state)
 
 
 def verdict_of(rules: Sequence[Rule], context: Context, candidates: Sequence[str]) -> Decision:

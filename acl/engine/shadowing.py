@@ -57,7 +57,7 @@ class ShadowFinder:
     def _denying(self, keys: Sequence[Keys]) -> list[list[CommandPermission]]:
         found = [
             [rule.pk for rule in rules if rule.effect == Effect.DENY]
-            for rules in answered(decisions.find_rules(keys, now=self._now))
+            for rules in answered(decisions.find_rules(keys, now=self._now)).matching
         ]
         rules = CommandPermission.objects.named().in_bulk({pk for pks in found for pk in pks})
         return [[rules[pk] for pk in sorted(pks)] for pks in found]

@@ -56,16 +56,22 @@ class Statement:
 
     `{among}` in the text stands for membership of a list that is given when the statement is run:
     one placeholder whatever its length, so that there is one text to parse and to plan. `{each}`
-    stands for a table of such a list, of texts, with a column `value`.
+    stands for a table of such a list, of texts, with a column `value`. `{state}` stands for a value
+    that is another one after others have committed a change: what two statements read of one
+    connection belongs together where it has stayed the same.
     """
 
     AMONG = {"sqlite": "IN (SELECT value FROM json_each(%s))", "postgresql": "= ANY(%s)"}
     EACH = {"sqlite": "json_each(%s)", "postgresql": "unnest(%s::text[])"}
+    STATE = {
+        "sqlite": "(SELECT data_version FROM pragma_data_version AS file)",
+        "postgresql": "pg_current_snapshot()::text",
+    }
 
     def __init__(self, sql: str | Mapping[str, str]) -> None:
         self.sql = {
             vendor: (sql if isinstance(sql, str) else sql[vendor]).format(
-                among=among, each=self.EACH[vendor]
+                among=among, each=self.EACH[vendor], state=self.STATE[vendor]
             )
             for vendor, among in self.AMONG.items()
         }

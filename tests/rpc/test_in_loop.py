@@ -76,7 +76,7 @@ def askers() -> Iterator[Askers]:
             keys, find_keys, [Query(KEYS_OF_DEVICES, (timezone.now(), timezone.now(), []))]
         ),
         DECISIONS: LoopAsker(
-            rules, decisions, [Query(CONTEXT, ([], [])), Query(RULES, ("[]", timezone.now()))]
+            rules, decisions, [Query(CONTEXT, ([], [])), Query(RULES, ("[]", timezone.now(), None))]
         ),
     }
     keys.close()
