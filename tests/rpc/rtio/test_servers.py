@@ -164,6 +164,10 @@ def test_what_is_imported_is_exported(tmp_path: Path, make_device: Callable[...,
     assert not RtioServer.objects.exists()
     assert imported(tmp_path, DOCUMENT)["changed"]
     assert exported() == DOCUMENT
+    for words in (["all.yaml"], ["--output", "again.yaml"]):
+        file = tmp_path / words.pop()
+        call_command("export_rtio", *words, str(file))
+        assert file.read_text() == DOCUMENT
     assert not imported(tmp_path, DOCUMENT)["changed"]
     imported(tmp_path, "format: 1\nroutes: []\nservers: []\n")
     assert not RtioServer.objects.exists()
