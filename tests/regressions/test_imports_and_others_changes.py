@@ -69,6 +69,14 @@ def test_what_changed_since_the_check_is_not_written_over(
     assert not Device.objects.filter(name="mine").exists()
 
 
+def test_of_many_changed_rows_the_first_are_named(make_device: Factory) -> None:
+    names = [make_device().identifier for _ in range(11)]
+    run = prepared("identifier,name\n" + "".join(f"{name},mine\n" for name in names))
+    Device.objects.update(name="theirs")
+    with pytest.raises(ValidationError, match=r"rows 2, .*, 11…\."):
+        run.write()
+
+
 def test_a_preview_of_the_same_numbers_is_void(admin_client: Client, make_device: Factory) -> None:
     one, two = make_device("one", name="new"), make_device("two", name="old")
     content = "identifier,name\none,new\ntwo,new\n"

@@ -7,6 +7,7 @@ import json
 import stat
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,41 @@ def test_problems_are_counted_beyond_what_is_kept(
     assert (len(made.problems), made.problem_total, made.counts["rejected"]) == (2, 5, 5)
     made = load("identifier,secret\n" + "".join(f"d{n},qwerty\n" for n in range(5)), write=False)
     assert (len(made.warnings), made.warning_total, made.is_sound) == (2, 5, True)
+
+
+def test_what_is_found_late_is_told_in_the_order_of_rows(make_device: Factory) -> None:
+    make_device("a")
+    made = load("identifier,groups,enabled\na,nowhere,\nb,nowhere,\nc,,perhaps\n")
+    assert problems(made) == [(2, "groups"), (3, "groups"), (4, "enabled")]
+    assert outcome(made) == {"rejected": 3}
+
+
+def test_a_file_that_says_nothing_new_has_no_changes(make_device: Factory) -> None:
+    make_device("a", name="A")
+    assert not load("identifier,name\na,A\n").has_changes
+    assert load("identifier,name\na,B\n", write=False).has_changes
+
+
+def test_who_may_add_no_secrets_imports_the_rest(db: None) -> None:
+    def refuse() -> None:
+        raise ValidationError("no secrets")
+
+    for content, is_refused in (
+        ("identifier\na\n", False),
+        (f"identifier,secret\na,{RANDOM}\n", True),
+    ):
+        made = Import(
+            read(content.encode(), Format.CSV, columns_of),
+            Options(random=True),
+            admit_secrets=refuse,
+        )
+        with pytest.raises(ValidationError) if is_refused else nullcontext():
+            made.check()
+
+
+def test_a_secret_is_not_kept_beside_its_digest(db: None) -> None:
+    made = load([{"identifier": "x", "secret": RANDOM}], random=True)
+    assert [entry.secret for entry in made.entries] == [""]
 
 
 def test_queries_do_not_grow_with_rows(db: None) -> None:
