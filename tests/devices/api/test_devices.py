@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import OperationalError, connection
@@ -11,7 +12,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from acl.models import Assertion, CommandPermission
-from devices.api.base.idempotency import LEASE
+from devices.api.base.idempotency import LEASE, Claim
 from devices.models import AttributeDefinition, Device, IdempotentAnswer
 from devices.models.idempotent_answer import KEPT
 from rpc.wsgi import too_busy
@@ -588,7 +589,22 @@ class TestIdempotency:
         settings.PEPPERS = {"other": b"x" * 32, **peppers}  # rotated
         assert post(api, LIST, {"identifier": "one"}, **self.KEY).status_code == 201
         IdempotentAnswer.objects.update(created=timezone.now() - KEPT)
+        assert post(api, LIST, {"identifier": "a b"}, **self.KEY).status_code == 400
         assert post(api, LIST, {"identifier": "two"}, **self.KEY).status_code == 201
+
+    def test_who_was_too_slow_and_taken_over_does_nothing(
+        self, api: APIClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keep = Claim.keep
+
+        def keep_late(claim: Claim, response: Any) -> None:
+            IdempotentAnswer.objects.update(holder=uuid4())  # by the same request, sent again
+            keep(claim, response)
+
+        monkeypatch.setattr(Claim, "keep", keep_late)
+        slow = post(api, LIST, {"identifier": "one"}, **self.KEY)
+        assert (slow.status_code, slow.json()["code"]) == (409, "in-progress")
+        assert not Device.objects.exists()
 
     @pytest.mark.parametrize("key", ["short", "with a space inside it", "x" * 256])
     def test_refuses_what_is_no_key(self, api: APIClient, key: str) -> None:
