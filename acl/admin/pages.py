@@ -17,6 +17,7 @@ from acl.engine.explanations import Explanation, explain
 from acl.extension_points import COMMAND_SOURCES
 from acl.models import CommandPermission, CommandSetPattern
 from acl.models.command_permission import DestinationKind, Effect, SourceKind
+from devices.admin.base.forms import focus_first_empty
 from devices.admin.base.pages import OwnPagesMixin, own_page
 from devices.admin.credentials.try_credential import MAX_SUGGESTED, SuggestingInput
 from devices.models import Device
@@ -107,6 +108,7 @@ class RulePagesMixin(OwnPagesMixin):
         needed = {name for name, field in QuestionForm.base_fields.items() if field.required}
         is_whole = needed <= set(request.GET)
         form = QuestionForm(request.GET if is_whole else None, initial=request.GET.dict())
+        focus_first_empty(form)
         explanation = None
         if form.is_valid():
             question = dict(form.cleaned_data)

@@ -307,7 +307,7 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
         try:
             check_superuser_remains([user.pk for user in objs])
         except ValidationError:
-            last = _("the registry: no other active superuser would be left")
+            last = _("No other active superuser would be left.")
             return *found, [*protected, last]
         return *found, protected
 

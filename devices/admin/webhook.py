@@ -231,6 +231,10 @@ def _as_text(data: Any) -> SafeString:
 
 @admin.register(Delivery)
 class DeliveryAdmin(OwnPagesMixin, ReadOnlyMixin):
+    purpose = _(
+        "A delivery is what a webhook was sent, and what was answered. The list fills once a "
+        "webhook is told of something."
+    )
     list_display = [
         "event_kind",
         "about",

@@ -162,5 +162,16 @@
         return [...found];
     };
 
-    window.bounds = { sideways, cut, lost, turned, unreachable };
+    // Where the reader's system draws its own colours, a button has a line around it.
+    const flat = () => {
+        const found = new Set();
+        for (const element of document.querySelectorAll(".button, .addlink, #content input[type=submit]")) {
+            if (shown(element) && !aside(element) && getComputedStyle(element).borderTopStyle === "none") {
+                found.add(say(element, "without a line around it"));
+            }
+        }
+        return [...found];
+    };
+
+    window.bounds = { sideways, cut, lost, turned, unreachable, flat };
 })();

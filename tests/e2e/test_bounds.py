@@ -25,6 +25,7 @@ CHECKS = Path(__file__).with_name("bounds.js")
 WIDTHS = (2560, 1366, 768, 683, 390, 360)  # 683: a window of 1366 pixels at a zoom of 200 %
 HEIGHT = 850
 USUAL = 1366
+PAPER = 718  # as wide as A4 is between usual margins
 # What addresses do not say: a list that is narrowed, found nothing, a window over another page.
 MORE = {
     "device, edited": "/admin/devices/device/1/change/?edit=1",
@@ -71,6 +72,12 @@ def faults(page: Page) -> Iterator[str]:
     page.evaluate("document.documentElement.style.fontSize = ''")
     page.keyboard.press("Tab")
     yield from checked(page, "turned", "unreachable")
+    page.emulate_media(forced_colors="active")
+    yield from (f"forced colours: {one}" for one in checked(page, "flat"))
+    page.set_viewport_size({"width": PAPER, "height": HEIGHT})
+    page.emulate_media(forced_colors="none", media="print")
+    yield from (f"on paper: {one}" for one in checked(page, "sideways"))
+    page.emulate_media(media="screen")
 
 
 def test_no_name_no_label_and_no_width_breaks_a_page(hostile: Server, browser: Browser) -> None:

@@ -109,6 +109,28 @@ def test_the_side_bar_is_there_without_scripts_and_on_a_phone(open_page: OpenPag
     expect(page.get_by_role("link", name="Try a credential")).to_be_hidden()
 
 
+def test_on_a_tablet_a_table_has_the_whole_width_and_no_word_falls_into_letters(
+    open_page: OpenPage,
+) -> None:
+    page = open_page(DEVICES, viewport={"width": 768, "height": 1024})
+    expect(page.locator("#nav-sidebar")).to_be_hidden()
+    page.get_by_role("link", name="Menu").click()
+    expect(page.get_by_role("link", name="Try a credential")).to_be_visible()
+    page.goto("/admin/devices/device/1/change/")
+    button = page.locator("table.credentials .button.revoke").first
+    assert button.evaluate("button => button.getClientRects().length") == 1
+    assert button.bounding_box()["height"] < 36  # type: ignore[index]
+
+
+def test_the_first_control_after_the_name_of_the_site_is_the_search(open_page: OpenPage) -> None:
+    page = open_page("/admin/", **LAPTOP)
+    for _ in range(3):  # past the link that skips to the page, and that of the start page
+        page.keyboard.press("Tab")
+    expect(page.locator("#search-everything")).to_be_focused()
+    page.goto("/admin/acl/commandpermission/explain/?source=b")
+    expect(page.locator("#id_destination")).to_be_focused()
+
+
 def test_a_short_list_does_not_cut_its_filters_off(open_page: OpenPage) -> None:
     page = open_page(f"{DEVICES}?q=Valve+north+2", **LAPTOP)
     page.locator("#filters > summary").click()

@@ -147,10 +147,16 @@ function labelCells() {
             }
             cell.setAttribute("role", cell.matches("th") ? "rowheader" : "cell");
             cell.dataset.label = cell.matches(".action-checkbox") ? "" : labels[position] || "";
-            cell.classList.toggle("nothing", cell.textContent.trim() === "—");
         });
     }
     table.classList.add("labelled");
+}
+
+// On a card a value that says nothing is left out.
+function markNothing() {
+    for (const cell of document.querySelectorAll("table.labelled tbody td")) {
+        cell.classList.toggle("nothing", cell.textContent.trim() === "—");
+    }
 }
 
 // A menu closes when something else is pointed at, and by Esc, which leads back to what opened it.
@@ -246,6 +252,7 @@ function goToError() {
 markMoments();
 sayTimeZone(localiseMoments() + localiseFields());
 labelCells();
+markNothing();
 closeMenus();
 searchByKey();
 goToError();

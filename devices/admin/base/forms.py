@@ -37,6 +37,12 @@ class LinesInput(forms.Textarea):
         super().__init__({"class": "vLargeTextField", **(attrs or {})})
 
 
+def focus_first_empty(form: forms.Form) -> None:
+    """Have the page of a form that was not sent yet begin in its first empty field, if any is."""
+    if not form.is_bound and (field := next((one for one in form if not one.value()), None)):
+        field.field.widget.attrs["autofocus"] = True
+
+
 class RowsField(forms.ModelMultipleChoiceField):
     """Rows by their keys. What cannot be a key is refused without asking the database."""
 

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from devices.admin.base.forms import LineInput, LinesInput
+from devices.admin.base.forms import LineInput, LinesInput, focus_first_empty
 from devices.admin.base.pages import OwnPagesMixin, own_page
 from devices.credentials import hashing, x509
 from devices.models import Certificate, Device, PreSharedKey
@@ -95,6 +95,7 @@ class TryCredentialMixin(OwnPagesMixin):
     def try_credential(self, request: HttpRequest) -> HttpResponse:
         """Show the form, and after a POST the verdict; what was presented is never shown again."""
         form = CredentialForm(request.POST or None, initial={"device": request.GET.get("device")})
+        focus_first_empty(form)
         verdict = None
         if form.is_valid():
             verdict = try_credentials(request.user.pk, **form.cleaned_data)

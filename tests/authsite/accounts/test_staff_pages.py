@@ -64,10 +64,10 @@ def test_the_last_active_superuser_stays(
         action = {"action": "delete_selected", "_selected_action": [one.pk for one in selected]}
         for confirmed in ({}, {"post": "yes"}):
             page = admin_client.post(LIST, action | confirmed).content.decode()
-            assert "no other active superuser would be left" in page
+            assert "No other active superuser would be left." in page
     for answer in (admin_client.get, admin_client.post):
         page = answer(f"{address}delete/", {"post": "yes"}).content.decode()
-        assert "no other active superuser would be left" in page
+        assert "No other active superuser would be left." in page
     assert User.objects.filter(is_active=True, is_superuser=True).get() == admin_user
 
     second = User.objects.create_superuser("second")

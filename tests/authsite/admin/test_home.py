@@ -7,16 +7,19 @@ from html import unescape
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from authsite.admin import home
 from devices import history
 from devices.admin.base import figures
 from devices.admin.base.charts import Hour, hourly_bars, scale
+from devices.events.models import Delivery
 from devices.models import Certificate, Device, PreSharedKey, Webhook
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord
 from tests.support import pki
@@ -251,6 +254,18 @@ def test_an_empty_registry_says_what_to_do_first(
     assert "Begin here" not in page
     assert "Nobody has called yet" not in page
     assert "There are no rules yet" in page
+
+
+def test_a_list_without_rows_says_what_it_is_for_and_offers_no_file(admin_client: Client) -> None:
+    empty = []
+    for model in filter(admin.site.is_registered, apps.get_models()):
+        name = f"{model._meta.app_label}_{model._meta.model_name}"
+        page = text_of(admin_client.get(reverse(f"admin:{name}_changelist")))
+        if f"There are no {model._meta.verbose_name_plural} yet." in page:
+            assert str(admin.site.get_model_admin(model).purpose) in page  # type: ignore[attr-defined]
+            assert not {"Export", "NDJSON"} & set(page.split())
+            empty.append(model)
+    assert {Device, PreSharedKey, Delivery, CallRecord} <= set(empty)
 
 
 HOURS = [

@@ -483,4 +483,5 @@ def test_what_was_changed_together_offers_to_be_undone_to_whoever_may(
         assert ("undo" in client.get(page).content.decode().lower()) is may
     shown = client.get(address).content.decode()
     assert devices[1].identifier in shown
+    assert shown.count("kim") == 1  # and not once a row
     assert ('<h2 id="undo">' in shown) is may
