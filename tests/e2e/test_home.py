@@ -40,7 +40,7 @@ def test_each_figure_leads_to_as_many_rows(open_page: OpenPage) -> None:
     assert len(figures) == 5
     for text, address in figures:
         page.goto(address)
-        shown = page.locator("#changelist-form .paginator").inner_text()
+        shown = page.locator(".list-tools .hits").inner_text()
         assert number_in(shown) == number_in(text), f"{text}: {address}"
 
 
