@@ -176,8 +176,43 @@ def test_a_guess_that_cannot_be_counted_is_not_hashed(
         raise ConnectionError("no cache")
 
     monkeypatch.setattr(cache, "add", down)
-    assert attempt(device.identifier, "a chosen secret") is Outcome.THROTTLED
+    verdict = authenticate(device.identifier, secret="a chosen secret")
+    assert verdict.outcome is Outcome.THROTTLED
+    assert "cannot be counted" in verdict.reason
     assert not hashes
+
+
+def test_a_right_guess_passes_where_its_mark_stays(
+    make_device: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = make_device()
+    PreSharedKey.objects.register(device=device, secret="a chosen secret")
+
+    def down(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("no cache")
+
+    monkeypatch.setattr(cache, "delete", down)
+    assert attempt(device.identifier, "a chosen secret") is Outcome.VERIFIED
+
+
+def test_staff_use_up_the_guesses_of_nobody_else() -> None:
+    with throttle.tried_by("kim"):
+        taken = [throttle.Guess("lamp", []).take() for _ in range(throttle.FAILURES + 1)]
+    assert taken == [True] * throttle.FAILURES + [False]
+    with throttle.tried_by("lee"):
+        assert throttle.Guess("lamp", []).take()
+    assert throttle.Guess("lamp", [], as_caller=True).take()
+    assert throttle.Guess("lamp", []).take()
+
+
+def test_guesses_of_staff_are_their_own(make_device: Factory) -> None:
+    device = make_device()
+    PreSharedKey.objects.register(device=device, secret="a chosen secret")
+    with throttle.tried_by("kim"):
+        outcomes = [attempt(device.identifier, f"guess {n}") for n in range(6)]
+    assert outcomes[-1] is Outcome.THROTTLED
+    assert attempt(device.identifier, "a chosen secret") is Outcome.VERIFIED
+    assert not guesses.worker.waiting(), "nobody is told that it is guessed at"
 
 
 @pytest.fixture
@@ -485,6 +520,13 @@ def test_devices_and_callers_take_turns() -> None:
     assert order.index("device 1") < order.index("caller 3")
 
 
+def test_who_asked_nothing_for_a_while_does_not_catch_up() -> None:
+    for number in range(10):
+        assert ask(f"earlier {number}", lambda: True, face="caller")
+    order = served(("caller", "caller", 0), *((f"device {n}", "device", 0) for n in range(3)))
+    assert order.index("caller") < order.index("device 1")
+
+
 def test_entities_that_failed_lately_go_behind() -> None:
     order = served(("failed", "device", 1), ("first", "device", 0), ("second", "device", 0))
     assert order == ["first", "second", "failed"]
@@ -534,9 +576,10 @@ def test_a_guess_that_finds_no_turn_says_so(make_device: Factory) -> None:
     device = make_device()
     PreSharedKey.objects.register(device=device, secret="a chosen secret")
     with Busy():
-        verdict = authenticate(device.identifier, secret="a chosen secret")
-        assert verdict.outcome is Outcome.THROTTLED
-        assert "at once" in verdict.reason
+        for _ in range(throttle.FAILURES):  # none of which counts
+            verdict = authenticate(device.identifier, secret="a chosen secret")
+            assert verdict.outcome is Outcome.THROTTLED
+            assert "at once" in verdict.reason
     for _ in range(throttle.FAILURES + 1):
         throttle.remembered = throttle.Remembered()
         assert attempt(device.identifier, "a chosen secret") is Outcome.VERIFIED
