@@ -10,7 +10,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
 
-from acl.engine.decisions import CONTEXT, RULES, find_decisions_by_request
+from acl.engine.decisions import find_decisions_by_request, statements_in_loop
 from authsite.operations.asgi import LoopApplication
 from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES, find_keys
 from devices.database import answers
@@ -32,12 +32,11 @@ def asker(
     return StandbyAsker(own, ask_all, statements, standby=answers.standby, primary=primary)
 
 
-decisions = partial(find_decisions_by_request, vendor=connections[DEFAULT_DB_ALIAS].vendor)
+vendor = connections[DEFAULT_DB_ALIAS].vendor
+decisions = partial(find_decisions_by_request, vendor=vendor)
 askers = {
     KEYS: asker(find_keys, Query(KEYS_OF_DEVICES, (timezone.now(), timezone.now(), []))),
-    DECISIONS: asker(
-        decisions, Query(CONTEXT, ([], [])), Query(RULES, ("[]", timezone.now(), None))
-    ),
+    DECISIONS: asker(decisions, *statements_in_loop(vendor)),
 }
 # Seconds after which a thread that computes lets others go on: what writes behind requests would
 # keep the loop waiting whenever it comes back from a wait (docs/performance.md, "The tail").

@@ -4,8 +4,9 @@ Both ends must be registered and enabled. Any rule that matches and denies wins;
 matches and allows; else the answer is no. Two statements, whatever the number of rules and of
 requests: one finds the devices, the groups they are in and the command sets that match; the other
 finds the rules, by equality in one index. Both read the same state of the registry: where somebody
-committed a change between them, it is asked again what groups and sets were then. Nothing is
-remembered between two decisions.
+committed a change between them, it is asked again what groups and sets were then. An event loop
+asks PostgreSQL both in one statement where they are few. Nothing is remembered between two
+decisions.
 """
 
 from collections import defaultdict
@@ -31,6 +32,8 @@ from devices.values.text import isolated
 
 MAX_REQUESTS = 1000  # in one statement
 MAX_ROUNDS = 8  # in which groups, sets or rules may change while they are read
+# Of requests that an event loop asks PostgreSQL in one statement, and of rules that come with them.
+MAX_AT_ONCE, MAX_RULES_AT_ONCE = 16, 500
 
 
 class Reason(models.TextChoices):
@@ -125,6 +128,15 @@ class Keys(msgspec.Struct):
     def size(self) -> int:
         return len(self.sources) * len(self.destinations) * len(self.commands)
 
+    def matching(self, rules: "RulesBySource") -> list["Rule"]:
+        """Return those of some rules that match."""
+        return [
+            rule
+            for source in self.sources
+            for rule in rules.get(source, ())
+            if rule.destination_key in self.destinations and rule.command_key in self.commands
+        ]
+
 
 class Rule(msgspec.Struct, frozen=True):
     """A matching rule as the index knows it."""
@@ -134,6 +146,9 @@ class Rule(msgspec.Struct, frozen=True):
     source_key: int
     destination_key: int
     command_key: str
+
+
+RulesBySource = dict[int, list[Rule]]  # by the key of their source
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +202,7 @@ class Context:
 # have one above: the walk up begins with those alone, looks up one parent at a time where a join
 # would read all groups, and ends with a NULL above the top. `UNION` drops what was found before, so
 # that it ends even in a tree with a cycle.
-CONTEXT = Statement(
-    """
+DEVICES_AND_GROUPS = """
     WITH RECURSIVE direct AS MATERIALIZED (
         SELECT d.identifier, d.id, d.enabled, g.id AS grp, g.parent_id AS parent
           FROM {each} AS value
@@ -201,7 +215,9 @@ CONTEXT = Statement(
         UNION
         SELECT device, (SELECT parent_id FROM devices_devicegroup WHERE id = grp)
           FROM above WHERE grp IS NOT NULL
-    )
+    )"""
+CONTEXT = Statement(
+    f"""{DEVICES_AND_GROUPS}
     SELECT identifier, id, enabled, grp
       FROM direct
     UNION ALL
@@ -210,10 +226,58 @@ CONTEXT = Statement(
     UNION ALL
     SELECT pattern, command_set_id, NULL, NULL
       FROM acl_commandsetpattern
-     WHERE pattern {among}
+     WHERE pattern {{among}}
     UNION ALL
-    SELECT {state}, NULL, NULL, NULL
-    """
+    SELECT {{state}}, NULL, NULL, NULL
+    """  # noqa: S608 - constants
+)
+
+# The same with, beside it, every rule in force from any of the senders to any of the receivers, or
+# what they are in, for any of the commands: which of them match a request, its keys tell
+# (`Keys.matching`). That spares a round trip, which costs as much as the rules of few requests.
+CONTEXT_AND_RULES = Statement(
+    {
+        "postgresql": f"""{DEVICES_AND_GROUPS}, asked AS MATERIALIZED (
+        SELECT %s::text[] AS sources, %s::text[] AS destinations, %s::text[] AS commands,
+               %s::timestamptz AS now
+    ), sets AS MATERIALIZED (
+        SELECT pattern, command_set_id
+          FROM acl_commandsetpattern
+         WHERE pattern = ANY((SELECT commands FROM asked)::text[])
+    ), ends AS MATERIALIZED (
+        SELECT id, grp, identifier = ANY(sources) AS sends,
+               identifier = ANY(destinations) AS receives
+          FROM direct CROSS JOIN asked
+    ), named (key, sends, receives) AS MATERIALIZED (
+        SELECT id, sends, receives FROM ends
+         UNION ALL
+        SELECT -grp, sends, receives FROM ends
+         UNION ALL
+        SELECT -above.grp, sends, receives FROM above JOIN ends ON ends.id = above.device
+    )
+    SELECT identifier, id, enabled, grp, NULL::bigint, NULL::text
+      FROM direct
+    UNION ALL
+    SELECT NULL, device, NULL, grp, NULL, NULL
+      FROM above
+    UNION ALL
+    SELECT pattern, command_set_id, NULL, NULL, NULL, NULL
+      FROM sets
+    UNION ALL
+    SELECT {{state}}, NULL, NULL, NULL, NULL, NULL
+    UNION ALL
+    (SELECT effect, id, NULL, source_key, destination_key, command_key
+       FROM acl_commandpermission
+      WHERE source_key = ANY(ARRAY(SELECT key FROM named WHERE sends) || {EVERYONE}::bigint)
+        AND destination_key = ANY(ARRAY(SELECT key FROM named WHERE receives)
+                                  || ARRAY[{EVERYONE}, {ITSELF}, {SAME_GROUP}]::bigint[])
+        AND command_key = ANY((SELECT commands FROM asked)
+                              || ARRAY(SELECT '*' || command_set_id FROM sets))
+        AND enabled AND (valid_from IS NULL OR valid_from <= (SELECT now FROM asked))
+        AND (valid_until IS NULL OR valid_until > (SELECT now FROM asked))
+      LIMIT {MAX_RULES_AT_ONCE})
+    """  # noqa: S608 - constants
+    }
 )
 
 # Both spell out one equality in the index for each source, destination and command of a request.
@@ -345,6 +409,15 @@ def _decide_together(requests: Sequence[Request], *, using: str) -> dict[Request
 DECISIONS = Coalescer(_decide_together)
 
 
+def statements_in_loop(vendor: str) -> list[Query]:
+    """Return what `find_decisions_by_request` asks, with values that show what they are."""
+    now = timezone.now()
+    queries = [Query(CONTEXT, ([], [])), Query(RULES, ("[]", now, None))]
+    if vendor == "postgresql":
+        queries.append(Query(CONTEXT_AND_RULES, ([], [], [], [], now)))
+    return queries
+
+
 def find_decisions_by_request(
     requests: Sequence[Request], *, vendor: str
 ) -> Steps[Mapping[Request, Decision]]:
@@ -359,24 +432,21 @@ def find_decisions_by_request(
 def find_decisions(
     requests: Sequence[Request], *, now: datetime, vendor: str, may_wait: bool = True
 ) -> Steps[list[Decision]]:
-    """Return the decisions of at most MAX_REQUESTS requests in their order."""
+    """Return the decisions of at most MAX_REQUESTS requests in their order.
+
+    Without `may_wait` as in an event loop, whose round trips cost more than few requests do.
+    """
     candidates = [patterns.candidates(request.command) for request in requests]
-    context = yield from find_context(requests, candidates)
+    rules: RulesBySource | None = None
+    if not may_wait and vendor == "postgresql" and len(requests) <= MAX_AT_ONCE:
+        context, rules = yield from find_context_and_rules(requests, candidates, now=now)
+    else:
+        context = yield from find_context(requests, candidates)
     for _round in range(MAX_ROUNDS):
-        decisions: list[Decision | None] = []
-        open_keys: list[Keys] = []
-        positions: list[int] = []
-        for position, request in enumerate(requests):
-            refusal = (
-                context.verdict_on_ends(request)
-                if candidates[position]
-                else Reason.MALFORMED_COMMAND
-            )
-            decisions.append(Decision(refusal) if refusal else None)
-            if refusal is None:
-                open_keys.append(context.keys(request, candidates[position]))
-                positions.append(position)
-        if sum(map(Keys.size, open_keys)) <= MAX_COMBINATIONS * len(open_keys):
+        decisions, open_keys, positions = _refused(requests, candidates, context)
+        if rules is not None:  # of one statement, so of one state
+            found = Found([one.matching(rules) for one in open_keys])
+        elif sum(map(Keys.size, open_keys)) <= MAX_COMBINATIONS * len(open_keys):
             found = yield from find_rules(open_keys, now=now, state=context.state)
         elif may_wait or vendor != "sqlite":
             found = yield from find_deciding(open_keys, now=now, vendor=vendor, state=context.state)
@@ -391,29 +461,76 @@ def find_decisions(
         if not may_wait:
             raise MustWait
         raise OperationalError("the rules changed too often while they were read")
-    for position, rules in zip(positions, found.matching, strict=True):
-        decisions[position] = verdict_of(rules, context, candidates[position])
+    for position, matching in zip(positions, found.matching, strict=True):
+        decisions[position] = verdict_of(matching, context, candidates[position])
     return [decision for decision in decisions if decision is not None]
+
+
+def _refused(
+    requests: Sequence[Request], candidates: Sequence[Sequence[str]], context: Context
+) -> tuple[list[Decision | None], list[Keys], list[int]]:
+    """Return the decisions that need no rule, None in place of the others; their keys and places."""
+    decisions: list[Decision | None] = []
+    open_keys: list[Keys] = []
+    positions: list[int] = []
+    for position, request in enumerate(requests):
+        refusal = (
+            context.verdict_on_ends(request) if candidates[position] else Reason.MALFORMED_COMMAND
+        )
+        decisions.append(Decision(refusal) if refusal else None)
+        if refusal is None:
+            open_keys.append(context.keys(request, candidates[position]))
+            positions.append(position)
+    return decisions, open_keys, positions
 
 
 def find_context(
     requests: Sequence[Request], candidates: Sequence[Sequence[str]]
 ) -> Steps[Context]:
     """Return the devices that the well-formed requests name, and the sets that match."""
-    identifiers: set[str] = set()
-    commands: set[str] = set()
-    for request, possible in zip(requests, candidates, strict=True):
-        if possible:
-            identifiers.update(filter(addresses.is_storable, request[:2]))
-            commands.update(possible)
+    sources, destinations, commands = _named(requests, candidates)
+    identifiers = list(sources | destinations)
+    return _context((yield Query(CONTEXT, (identifiers, list(commands)))) if identifiers else [])
+
+
+def find_context_and_rules(
+    requests: Sequence[Request], candidates: Sequence[Sequence[str]], *, now: datetime
+) -> Steps[tuple[Context, RulesBySource | None]]:
+    """Return the same, and the rules in force that may match.
+
+    None in place of the rules where there are too many, so that some did not come.
+    """
+    named = _named(requests, candidates)
+    identifiers = list(named[0] | named[1])
+    values = identifiers, *map(list, named), now
+    rows = (yield Query(CONTEXT_AND_RULES, values)) if identifiers else []
+    rules: RulesBySource = {}
+    found = 0
+    for effect, pk, _enabled, source, destination, command in rows:
+        if command is not None:
+            rules.setdefault(source, []).append(Rule(pk, effect, source, destination, command))
+            found += 1
+    context = _context([row[:4] for row in rows if row[5] is None])
+    return context, rules if found < MAX_RULES_AT_ONCE else None
+
+
+def _named(
+    requests: Sequence[Request], candidates: Sequence[Sequence[str]]
+) -> tuple[set[str], set[str], set[str]]:
+    """Return the senders and receivers in well-formed requests, and what patterns can match."""
+    formed = [request for request, possible in zip(requests, candidates, strict=True) if possible]
+    sources = {one.source for one in formed if addresses.is_storable(one.source)}
+    destinations = {one.destination for one in formed if addresses.is_storable(one.destination)}
+    return sources, destinations, set().union(*candidates)
+
+
+def _context(rows: Iterable[tuple[Any, ...]]) -> Context:
+    """Return what rows of CONTEXT say."""
     entities: dict[str, Entity] = {}
     sets: dict[str, set[int]] = {}
     state = None
-    if not identifiers:
-        return Context(entities, sets)
     by_key: dict[int, Entity] = {}
     above: list[tuple[int, int]] = []
-    rows = yield Query(CONTEXT, (list(identifiers), list(commands)))
     for text, pk, enabled, group in rows:
         if pk is None:
             state = text

@@ -204,14 +204,13 @@ def _for_postgres(value: object) -> bytes | None:
 
 def _as_array(value: object) -> object:
     """Return a list in the server's own notation: psycopg takes longer to write one."""
-    return "{" + ",".join(map(_quoted, value)) + "}" if isinstance(value, list) else value
-
-
-def _quoted(item: object) -> str:
-    text = str(item)
+    if not isinstance(value, list):
+        return value
+    items = list(map(str, value))
+    text = "".join(items)
     if "\\" in text or '"' in text:
-        text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+        items = [item.replace("\\", "\\\\").replace('"', '\\"') for item in items]
+    return '{"' + '","'.join(items) + '"}' if items else "{}"
 
 
 @cache

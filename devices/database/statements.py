@@ -52,7 +52,7 @@ def execute(
 
 
 class Statement:
-    """A query in SQL, one text for both vendors or one for each, with %s for its parameters.
+    """A query in SQL, with %s for its parameters: one text for both vendors, or texts by vendor.
 
     `{among}` in the text stands for membership of a list that is given when the statement is run:
     one placeholder whatever its length, so that there is one text to parse and to plan. `{each}`
@@ -74,6 +74,7 @@ class Statement:
                 among=among, each=self.EACH[vendor], state=self.STATE[vendor]
             )
             for vendor, among in self.AMONG.items()
+            if isinstance(sql, str) or vendor in sql
         }
 
     def rows(self, *values: object, using: str = DEFAULT_DB_ALIAS) -> list[tuple[Any, ...]]:

@@ -3,8 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -40,7 +38,6 @@ from rpc.models import CallReason, Question
 # How long one frame may spend on checking secrets that may be weak: what is left of them then is
 # answered as throttled.
 GUESSING_SECONDS = 4.0
-NO_GUESS = nullcontext()  # what is answered by what is known hashes nothing
 
 # Why a call has no answer, or none worth more than that.
 REASONS = {
@@ -101,13 +98,20 @@ def run(planned: Plan, known: Known | Exception | None = None) -> list[Result]:
     statements does not grow with their number. Nothing is asked where the answers are `known`, or
     why there are none; MustWait is raised where they are not enough.
     """
-    results = planned.results
-    with throttle.within(GUESSING_SECONDS) if known is None else NO_GUESS:
-        for name, batch in planned.runnable.items():
-            answers = _answers(COMMANDS[name], batch, known)
-            for one, answer in zip(batch, answers, strict=True):
-                results[one.position] = answer
-    return [result for result in results if result is not None]
+    if known is None:
+        with throttle.within(GUESSING_SECONDS):
+            _run(planned, known)
+    else:  # what is answered by what is known hashes nothing
+        _run(planned, known)
+    return [result for result in planned.results if result is not None]
+
+
+def _run(planned: Plan, known: Known | Exception | None) -> None:
+    """Put the answers to what can be run among the results."""
+    for name, batch in planned.runnable.items():
+        answers = _answers(COMMANDS[name], batch, known)
+        for one, answer in zip(batch, answers, strict=True):
+            planned.results[one.position] = answer
 
 
 def need_database(calls: Sequence[Call]) -> bool:
@@ -167,15 +171,15 @@ def _answers(
     if command.run_many is None or (len(batch) == 1 and known is None):
         return [_answer(command, one) for one in batch]
     late = [one.is_late() for one in batch]
-    together = [one for one, is_late in zip(batch, late, strict=True) if not is_late]
-    results = _guarded(
-        command, partial(_together, command.run_many, together, known), len(together)
-    )
-    if INTERNAL_ERROR in [result.status for result in results]:
+    in_time = batch
+    if True in late:
+        in_time = [one for one, is_late in zip(batch, late, strict=True) if not is_late]
+    results = _guarded(command, len(in_time), _together, command.run_many, in_time, known)
+    if results and results[0].status == INTERNAL_ERROR:  # so have all
         if known is not None:
             raise MustWait
         return [_answer(command, one) for one in batch]
-    if True not in late:
+    if in_time is batch:
         return results
     answers = iter(results)
     return [Result.failure(DEADLINE_EXCEEDED) if is_late else next(answers) for is_late in late]
@@ -202,13 +206,16 @@ def _together(
 def _answer(command: Command, one: _Runnable) -> Result:
     if one.is_late():
         return Result.failure(DEADLINE_EXCEEDED)
-    return _guarded(command, lambda: [command.run(**one.arguments)], 1)[0]
+    return _guarded(command, 1, lambda: [command.run(**one.arguments)])[0]
 
 
-def _guarded(command: Command, answer: Callable[[], Sequence[Any]], expected: int) -> list[Result]:
+def _guarded(
+    command: Command, expected: int, answer: Callable[..., Sequence[Any]], *given: Any
+) -> list[Result]:
     """Return the answers as results; a failure is logged whole and told without detail."""
     try:
-        return [value if isinstance(value, Result) else Result(OK, value) for value in answer()]
+        values = answer(*given)
+        return [value if isinstance(value, Result) else Result(OK, value) for value in values]
     except InvalidArguments as error:
         return [Result.failure(BAD_REQUEST, str(error))] * expected
     except MustWait:

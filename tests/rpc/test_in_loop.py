@@ -11,7 +11,7 @@ import pytest
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connection
 from django.utils import timezone
 
-from acl.engine.decisions import CONTEXT, RULES, find_decisions_by_request
+from acl.engine.decisions import find_decisions_by_request, statements_in_loop
 from acl.models import CommandPermission
 from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES, find_keys
 from devices.database.in_loop import LoopAsker
@@ -75,9 +75,7 @@ def askers() -> Iterator[Askers]:
         KEYS: LoopAsker(
             keys, find_keys, [Query(KEYS_OF_DEVICES, (timezone.now(), timezone.now(), []))]
         ),
-        DECISIONS: LoopAsker(
-            rules, decisions, [Query(CONTEXT, ([], [])), Query(RULES, ("[]", timezone.now(), None))]
-        ),
+        DECISIONS: LoopAsker(rules, decisions, statements_in_loop(connection.vendor)),
     }
     keys.close()
     rules.close()

@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from acl.engine.decisions import (
+    CONTEXT_AND_RULES,
     Reason,
     Request,
     decide,
@@ -264,6 +265,69 @@ def test_nothing_is_scanned_whatever_the_statistics(pair: tuple[str, str], make_
     assert not re.search("BLOOM FILTER ON|SCAN [pg]|Seq Scan", rules), rules
     look_up = next(line for line in rules.splitlines() if re.search("SEARCH p |Index Cond", line))
     assert {"source_key", "destination_key", "command_key"} <= set(re.findall(r"\w+", look_up))
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite is asked two statements")
+def test_the_loop_finds_few_decisions_by_one_statement_that_scans_nothing(
+    make_device: Any, make_group: Any, make_rule: Any
+) -> None:
+    upper = make_group()
+    lower = make_group(parent=upper)
+    make_device("lamp", groups=[lower])
+    make_device("hub", groups=[lower])
+    allow = make_rule(upper, "same-group", "/v1/Config.*")
+    CommandPermission.objects.bulk_create(
+        CommandPermission(source_kind="everyone", destination_kind="itself", pattern=f"/{n}")
+        for n in range(20_000)
+    )
+    DeviceGroup.objects.bulk_create(DeviceGroup(name=f"g{n}", parent=upper) for n in range(5_000))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    requests = [Request("lamp", "hub", COMMAND), Request("hub", "lamp", "/v1/Valve.Open")]
+
+    with CaptureQueriesContext(connection) as captured:
+        found = answered(find_decisions_by_request(requests, vendor="postgresql"))
+
+    assert list(found.values()) == [(Reason.ALLOWED, allow.pk), (Reason.NO_RULE, None)]
+    plan = plan_of(captured.captured_queries[0]["sql"])
+    assert len(captured) == 1
+    assert not re.search(r"Seq Scan on (acl_commandpermission|devices_devicegroup)\b", plan), plan
+    look_up = next(line for line in plan.splitlines() if "Index Cond: (((command_key" in line)
+    assert {"source_key", "destination_key", "command_key"} <= set(re.findall(r"\w+", look_up))
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite is asked two statements")
+def test_the_loop_asks_again_where_more_rules_may_match_than_come_at_once(
+    make_device: Any, make_rule: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lamp, hub = make_device("lamp"), make_device("hub")
+    for device in (lamp, hub):
+        make_rule(device, "everyone", "*")
+    deny = make_rule(lamp, hub, COMMAND, effect="deny")
+    requests = [Request("lamp", "hub", COMMAND), Request("hub", "lamp", COMMAND)]
+    for most, statements in ((4, 1), (3, 2)):
+        sql = CONTEXT_AND_RULES.sql["postgresql"].replace("LIMIT 500", f"LIMIT {most}")
+        assert sql != CONTEXT_AND_RULES.sql["postgresql"]
+        monkeypatch.setitem(CONTEXT_AND_RULES.sql, "postgresql", sql)
+        monkeypatch.setattr("acl.engine.decisions.MAX_RULES_AT_ONCE", most)
+        with CaptureQueriesContext(connection) as captured:
+            found = answered(find_decisions_by_request(requests, vendor="postgresql"))
+        assert len(captured) == statements
+        assert found[requests[0]] == (Reason.DENIED, deny.pk)
+        assert found[requests[1]].allowed
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("number", [16, 17])
+def test_the_loop_asks_the_same_of_few_and_of_many(
+    number: int, pair: tuple[str, str], make_rule: Any, django_assert_num_queries: Any
+) -> None:
+    rule = make_rule()
+    requests = [Request(*pair, f"/v1/Config.{n}") for n in range(number)]
+    at_once = connection.vendor == "postgresql" and number == 16
+    with django_assert_num_queries(1 if at_once else 2):
+        found = answered(find_decisions_by_request(requests, vendor=connection.vendor))
+    assert found == dict.fromkeys(requests, (Reason.ALLOWED, rule.pk))
 
 
 def test_large_frames_scan_no_rules(

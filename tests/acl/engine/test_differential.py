@@ -1,18 +1,19 @@
 """The engine against the oracle, on thousands of random registries."""
 
 from datetime import UTC, datetime, timedelta
-from itertools import product
+from itertools import product, starmap
 from typing import Any
 from unittest import mock
 
-from django.db import transaction
+from django.db import connection, transaction
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from acl.analysis.assertions import check
 from acl.analysis.lint import Fault, lint
-from acl.engine.decisions import decide, decide_many
+from acl.engine.decisions import Decision, Request, decide, decide_many, find_decisions
 from acl.engine.explanations import Standing, explain
 from acl.models import CommandPermission, CommandSet, CommandSetPattern
+from devices.database.statements import answered
 from devices.models import Device, DeviceGroup
 from tests.support.fuzz import TIMES
 from tests.support.oracle import Registry, Rule, matches
@@ -146,6 +147,13 @@ def thorough(examples: int) -> settings:
     )
 
 
+def in_loop(asked: list[tuple[str, str, str]], moment: datetime) -> list[Decision]:
+    """Return what an event loop finds: on PostgreSQL by one statement, if rules are few."""
+    requests = list(starmap(Request, asked))
+    steps = find_decisions(requests, now=moment, vendor=connection.vendor, may_wait=False)
+    return answered(steps)
+
+
 @thorough(500)
 @given(registry=registries(), asked=st.lists(questions, min_size=8, max_size=8), now=moments)
 def test_the_engine_answers_as_the_oracle(
@@ -158,6 +166,9 @@ def test_the_engine_answers_as_the_oracle(
         assert decide(*asked[0], now=moment) == decisions[0]
         with mock.patch("acl.engine.decisions.MAX_COMBINATIONS", 0):
             assert decide_many(asked, now=moment) == decisions
+        assert in_loop(asked, moment) == decisions
+        with mock.patch("acl.engine.decisions.MAX_RULES_AT_ONCE", 1):
+            assert in_loop(asked, moment) == decisions
         for question, decision in zip(asked, decisions, strict=True):
             allowed, named = registry.decide(*question, now)
             assert decision.allowed is allowed, question
