@@ -469,7 +469,7 @@ def find_decisions(
 def _refused(
     requests: Sequence[Request], candidates: Sequence[Sequence[str]], context: Context
 ) -> tuple[list[Decision | None], list[Keys], list[int]]:
-    """Return the decisions that need no rule, None in place of the others; their keys and places."""
+    """Return the decisions that need no rule, None for each of the others; their keys and places."""
     decisions: list[Decision | None] = []
     open_keys: list[Keys] = []
     positions: list[int] = []
