@@ -443,7 +443,7 @@ def find_decisions(
     else:
         context = yield from find_context(requests, candidates)
     for _round in range(MAX_ROUNDS):
-        decisions, open_keys, positions = _refused(requests, candidates, context)
+        decisions, open_keys, positions = _without_rules(requests, candidates, context)
         if rules is not None:  # of one statement, so of one state
             found = Found([one.matching(rules) for one in open_keys])
         elif sum(map(Keys.size, open_keys)) <= MAX_COMBINATIONS * len(open_keys):
@@ -466,10 +466,10 @@ def find_decisions(
     return [decision for decision in decisions if decision is not None]
 
 
-def _refused(
+def _without_rules(
     requests: Sequence[Request], candidates: Sequence[Sequence[str]], context: Context
 ) -> tuple[list[Decision | None], list[Keys], list[int]]:
-    """Return the decisions that need no rule, None for each of the others; their keys and places."""
+    """Return decisions, those that need rules as None; of the latter, the keys and the places."""
     decisions: list[Decision | None] = []
     open_keys: list[Keys] = []
     positions: list[int] = []

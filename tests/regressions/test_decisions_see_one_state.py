@@ -101,6 +101,19 @@ def test_what_concerns_nobody_costs_a_statement_more(moved: Iterator[list[str]],
     assert decide(lambda: None)[1] == 2
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite is asked two statements")
+def test_the_loop_sees_one_state_by_one_statement(moved: Iterator[list[str]], run: Run) -> None:
+    request = Request("lamp", "wall", "/v1/Config.Get")
+    for _ in range(4):
+        steps = decisions.find_decisions_by_request([request], vendor=connection.vendor)
+        query = next(steps)
+        rows = query.statement.rows(*query.values)
+        run(*next(moved))
+        with pytest.raises(StopIteration) as end:
+            steps.send(rows)
+        assert end.value.value[request].reason is Reason.DENIED
+
+
 def test_what_changes_all_the_time_is_no_answer(moved: Iterator[list[str]], run: Run) -> None:
     with pytest.raises(OperationalError, match="too often"):
         decide(lambda: run(*next(moved)))
