@@ -38,6 +38,7 @@ MAX_UNPACKED = 256 * 1024 * 1024  # of a workbook; its shared strings are held i
 MAX_SHARED_STRINGS = 64 * 1024 * 1024
 MAX_ELEMENTS = 4_000_000  # of a workbook's part that are held in memory, 90 bytes each
 MAX_TAG = 128 * 1024  # bytes of a tag: expat before 2.6 reads it anew with each piece of a part
+MAX_MERGED = 100_000  # ranges of merged cells of a sheet, 500 bytes each
 PIECE = 64 * 1024
 BEYOND = 64  # columns beyond the last one in which a header or a cell is looked for
 MAX_SHEET_ROWS = 1_048_576  # a spreadsheet's own limit, the header included
@@ -177,7 +178,7 @@ def _check_elements(part: IO[bytes]) -> list[str]:
             merged.append(attributes["ref"])
         if depth == ROW_DEPTH:
             before = kept
-        if kept > MAX_ELEMENTS:
+        if kept > MAX_ELEMENTS or len(merged) > MAX_MERGED:
             raise refused(_("The workbook has too many cells; split it or use CSV."))
 
     def end(name: str) -> None:

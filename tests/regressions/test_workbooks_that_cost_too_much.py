@@ -115,6 +115,28 @@ def test_a_long_tag_is_refused_before_it_ends(tag: str) -> None:
     assert "use CSV" in refusal(lengthened(tag, 3 * workbooks.MAX_TAG))
 
 
+def merging(ranges: int) -> bytes:
+    """Return a workbook with so many merged cells beside its table."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, part in parts().items():
+            text = part.replace("TEXT", "Lamp")
+            if name == SHEET:
+                cells = '<mergeCell ref="Y1:Z1"/>' * ranges
+                end = "</sheetData>"
+                text = text.replace(end, f"{end}<mergeCells>{cells}</mergeCells>")
+            archive.writestr(name, text)
+    return made.getvalue()
+
+
+def test_so_are_far_too_many_merged_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million took 500 MB: 250 KB in the file."""
+    monkeypatch.setattr(workbooks, "MAX_MERGED", 10)
+    (row,) = read(merging(10), Format.XLSX, columns_of)
+    assert row.cells["identifier"] == "lamp"
+    assert "use CSV" in refusal(merging(11))
+
+
 def test_a_long_text_is_no_tag() -> None:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
