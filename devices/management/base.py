@@ -105,6 +105,17 @@ def number(text: str) -> int:
     return int(text)
 
 
+def add_limit(parser: CommandParser, default: int) -> None:
+    """Let a command that lists rows be told how many at most."""
+    parser.add_argument(
+        "--limit",
+        type=number,
+        default=default,
+        metavar="N",
+        help=f"at most so many (default: {default})",
+    )
+
+
 def faults(error: ValidationError) -> list[str]:
     """Return what is wrong, each with the name of its field where it has one."""
     if not hasattr(error, "error_dict"):

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from devices.management.base import RegistryCommand, fields_of, number, state_text
+from devices.management.base import RegistryCommand, add_limit, fields_of, state_text
 from devices.management.filters import add_filter, chosen
 from devices.models import Certificate, PreSharedKey
 from devices.models.credentials.certificate import Pin
@@ -58,13 +58,7 @@ class ListCredentialsCommand(RegistryCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         add_filter(parser)
         parser.add_argument("--all", action="store_true", help="those that have ended, too")
-        parser.add_argument(
-            "--limit",
-            type=number,
-            default=1000,
-            metavar="N",
-            help="at most so many (default: 1000)",
-        )
+        add_limit(parser, 1000)
 
     def handle(self, *args: Any, **options: Any) -> None:
         now, limit = timezone.now(), options["limit"]

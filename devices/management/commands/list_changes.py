@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from devices.history import all_histories, timeline
-from devices.management.base import RegistryCommand, named, number
+from devices.management.base import RegistryCommand, add_limit, named
 from devices.models import Device
 from devices.values.moments import written
 
@@ -18,9 +18,7 @@ class Command(RegistryCommand):
         parser.add_argument(
             "--device", type=named, metavar="ID", help="only of this device and what belongs to it"
         )
-        parser.add_argument(
-            "--limit", type=number, default=20, metavar="N", help="at most so many (default: 20)"
-        )
+        add_limit(parser, 20)
 
     def handle(self, *args: Any, **options: Any) -> None:
         where: Any = dict.fromkeys(all_histories(), timeline.CHANGES)

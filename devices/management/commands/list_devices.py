@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db.models import Prefetch
 
-from devices.management.base import RegistryCommand, fields_of, number
+from devices.management.base import RegistryCommand, add_limit, fields_of
 from devices.management.filters import add_filter, chosen
 from devices.models import DeviceGroup
 
@@ -16,13 +16,7 @@ class Command(RegistryCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_filter(parser)
-        parser.add_argument(
-            "--limit",
-            type=number,
-            default=1000,
-            metavar="N",
-            help="at most so many (default: 1000)",
-        )
+        add_limit(parser, 1000)
 
     def handle(self, *args: Any, **options: Any) -> None:
         limit = options["limit"]
