@@ -157,8 +157,4 @@ def _describe(outcome: dict[str, Any]) -> str:
         *(f"      refused      rightly: {why}" for why in [outcome["refused_because"]] if why),
         *(f"      -> {difference}" for difference in outcome["differences"]),
     ]
-    if outcome["passed"] and outcome["may_differ"] and outcome["answer"].get("code") != "OK":
-        lines.append(
-            "      -> a refusal: no key to sign with, no such device, no credential, or no rule"
-        )
     return "\n".join(lines)
