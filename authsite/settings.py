@@ -214,7 +214,6 @@ AXES_CLIENT_IP_CALLABLE = "authsite.accounts.login.client_address"
 AXES_LOCKOUT_CALLABLE = "authsite.accounts.login.lockout_response"
 AXES_RESET_ON_SUCCESS = False  # a second factor may still be missing: accounts/login.py
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # a wait that was promised ends
-AXES_SENSITIVE_PARAMETERS = ["username", "ip_address"]  # in the log; no form is kept
 AXES_VERBOSE = False
 
 # --- Sign-on with accounts of the company: docs/sign-on.md ---
