@@ -206,11 +206,9 @@ def _give(user: User, wanted: set[str]) -> bool:
     if missing := wanted - {group.name for group in found} - {SUPERUSER}:
         logger.error("There is no role named %s: see the settings of sign-on", sorted(missing))
     with transaction.atomic():
-        had = set(user.groups.all())
-        if had != found:
-            user.groups.set(found)
         is_superuser = SUPERUSER in wanted
         flags = {"is_staff": bool(found or is_superuser), "is_superuser": is_superuser}
+        # Before any row is locked: whoever deletes an account takes the turn first, then its row.
         if user.is_superuser and not is_superuser and _is_last_superuser(user):
             flags["is_superuser"] = True
             record_about(Kind.ACCOUNT_SUPERUSER_KEPT, user)
@@ -219,6 +217,9 @@ def _give(user: User, wanted: set[str]) -> bool:
                 "superuser would be left",
                 user.get_username(),
             )
+        had = set(user.groups.all())
+        if had != found:
+            user.groups.set(found)
         changed = [name for name, value in flags.items() if getattr(user, name) != value]
         if changed:
             for name in changed:
