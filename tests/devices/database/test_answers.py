@@ -1,6 +1,8 @@
 """Questions to a standby, and the lease that they hold by. `make drill` asks real standbys."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from math import inf
 from types import SimpleNamespace
@@ -37,6 +39,14 @@ def written(clock: list[float]) -> Heartbeats:
     heartbeats._moments[1] = clock[0]
     Heartbeat.objects.create(process=heartbeats.process, number=1, written=timezone.now())
     return heartbeats
+
+
+@contextmanager
+def slot_held() -> Iterator[None]:
+    """Hold a slot within the block, whose connections are closed after it."""
+    with Slots(1, max_wait=1.0):
+        yield
+        connections[DEFAULT_DB_ALIAS].close()
 
 
 def test_only_a_number_of_late_is_fresh(clock: list[float]) -> None:
@@ -105,7 +115,7 @@ def test_a_standby_that_fails_is_left_alone_ever_longer_until_it_answers(
 def test_whoever_holds_no_slot_of_machines_is_answered_by_the_primary(written: Heartbeats) -> None:
     standby = Standby(written, 100.0)
     assert standby.rows(SQL, ["x"]) is None
-    with Slots(1, max_wait=1.0):
+    with slot_held():
         assert standby.rows(SQL, ["x"]) is None
 
 
@@ -115,7 +125,7 @@ def test_machines_are_answered_by_the_standby_but_in_no_transaction(
     monkeypatch.setattr(answers, "ANSWERS", DEFAULT_DB_ALIAS)
     Device.objects.create(identifier="lamp", name="Lamp")
     standby = Standby(written, 100.0)
-    with Slots(1, max_wait=1.0):
+    with slot_held():
         assert standby.rows(SQL, ["lamp"]) == [("lamp", "Lamp")]
         with transaction.atomic():
             assert standby.rows(SQL, ["lamp"]) is None
@@ -134,7 +144,7 @@ def test_a_standby_that_failed_is_not_asked_at_once_again(
         asked.append(1)
         raise OperationalError("down")
 
-    with Slots(1, max_wait=1.0):
+    with slot_held():
         monkeypatch.setattr(drivers, "run", down)
         connections[DEFAULT_DB_ALIAS].ensure_connection()
         assert standby.rows(SQL, ["lamp"]) is None
