@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from django.conf import settings
 from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import AddIndex, RemoveIndex
@@ -37,7 +38,14 @@ COPY = re.compile(r'_cc(new|old)\d*"?\Z')
 
 @contextmanager
 def patience(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Wait for locks for up to PATIENCE within the block, whatever was set before."""
+    """Wait for locks for up to PATIENCE within the block, whatever was set before.
+
+    Behind a pooler, where `migrate` sets no shorter wait, none is set: the connection to the server
+    is another one at each statement, and somebody else's would be left with it.
+    """
+    if settings.DATABASE_POOLER:
+        yield
+        return
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('lock_timeout')")
         before = cursor.fetchone()[0]

@@ -17,7 +17,7 @@ from django.db.migrations.state import ProjectState
 from psycopg import sql
 
 from authsite.management.commands import migrate
-from devices.database.indexes import AddIndexMeanwhile, RemoveIndexMeanwhile
+from devices.database.indexes import AddIndexMeanwhile, RemoveIndexMeanwhile, patience
 from devices.models import Device
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -134,3 +134,19 @@ def test_an_index_waits_for_those_who_write_and_nobody_for_it(
         assert is_there()
     finally:
         call_command("migrate", verbosity=0)
+
+
+@needs_postgres
+@pytest.mark.parametrize(("pooler", "waits"), [(False, "10min"), (True, "7s")])
+def test_no_connection_of_a_pooler_is_left_with_a_setting(
+    settings: Any, pooler: bool, waits: str
+) -> None:
+    settings.DATABASE_POOLER = pooler
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '7s'")
+        try:
+            with patience(connection):
+                cursor.execute("SHOW lock_timeout")
+                assert cursor.fetchone() == (waits,)
+        finally:
+            cursor.execute("RESET lock_timeout")
