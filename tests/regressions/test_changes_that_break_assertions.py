@@ -9,6 +9,8 @@ The kind: CWE-693.
 
 import io
 import json
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from devices.events.kinds import Kind
 from devices.events.models import Event
 from devices.history import history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
+from tests.devices.admin.test_import_export import sent as sent_file, token
 from tests.support.forms import inputs
 
 DEVICES, GROUPS = "/admin/devices/device/", "/admin/devices/devicegroup/"
@@ -116,10 +119,14 @@ def state() -> list[Any]:
 
 def is_asked_and_then_done(client: Client, address: str, sent: dict[str, Any]) -> None:
     before = state()
-    asked = client.post(address, sent)
-    assert ASKED in asked.content.decode()
+    page = unescape(client.post(address, sent).content.decode())
+    assert ASKED in page
+    assert re.search("lamp may /v1/X itself: (lamp → lamp: |No device “lamp”)", page)
+    assert "successfully" not in page
     assert state() == before
-    client.post(address, {**sent, "_confirmed": "x"})
+    assert "messagelist" not in client.get(RULES).content.decode()
+    page = unescape(client.post(address, {**sent, "_confirmed": "x"}, follow=True).content.decode())
+    assert "An assertion does not hold any more: lamp may /v1/X itself" in page
     assert state() != before
 
 
@@ -148,21 +155,20 @@ def test_action_asks_before_an_assertion_breaks(
 
 
 def test_import_asks_before_an_assertion_breaks(admin_client: Client, ids: dict[str, Any]) -> None:
-    def sent(more: dict[str, Any]) -> dict[str, Any]:
-        file = io.BytesIO(b"identifier,groups\nlamp,other\n")
-        file.name = "devices.csv"
-        return {"file": file} | more
-
     page, before = DEVICES + "import/", state()
-    preview = admin_client.post(page, sent({}))
-    token = preview.context["upload"].token
-    asked = admin_client.post(page, sent({"confirmed": token}))
+    content = "identifier,groups,enabled\nlamp,other,false\n"
+    confirmed = token(sent_file(admin_client, page, content))
+    asked = sent_file(admin_client, page, content, confirmed=confirmed)
     assert ASKED in asked.content.decode()
-    chinese = admin_client.post(page, sent({"confirmed": token}), headers={"accept-language": "zh"})
+    assert "Import all the same" in asked.content.decode()
+    admin_client.defaults["HTTP_ACCEPT_LANGUAGE"] = "zh"
+    chinese = sent_file(admin_client, page, content, confirmed=confirmed)
     assert "这会使 1 条断言不成立" in chinese.content.decode()
     assert state() == before
-    admin_client.post(page, sent({"confirmed": token, "_confirmed": "yes"}))
-    assert [group.name for group in Device.objects.get().groups.all()] == ["other"]
+    done = sent_file(admin_client, page, content, confirmed=token(asked), _confirmed="yes")
+    assert done.status_code == 302
+    lamp = Device.objects.get()
+    assert ([group.name for group in lamp.groups.all()], lamp.enabled) == (["other"], False)
 
 
 @pytest.mark.parametrize("whole", [False, True])

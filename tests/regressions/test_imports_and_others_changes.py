@@ -1,4 +1,4 @@
-"""An import writes over nothing that it has not seen, and asks before it breaks an assertion.
+"""An import writes over nothing that it has not seen.
 
 A credential that was revoked between the preview and the import came back, and a device that was
 disabled meanwhile could be enabled again, where the numbers of the preview happened to agree.
@@ -15,7 +15,6 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.utils import timezone
 
-from acl.models import Assertion, CommandPermission
 from devices.models import Certificate, Device, PreSharedKey
 from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
@@ -87,23 +86,3 @@ def test_a_preview_of_the_same_numbers_is_void(admin_client: Client, make_device
     assert "changed since the preview" in answer.content.decode()
     one.refresh_from_db()
     assert one.name == "old"
-
-
-def test_an_import_that_breaks_an_assertion_asks(
-    admin_client: Client, make_device: Factory
-) -> None:
-    lamp = make_device("lamp")
-    CommandPermission.objects.create(
-        source_kind="device", source_device=lamp, destination_kind="itself", pattern="/v1/X"
-    )
-    Assertion.objects.create(text="lamp may /v1/X itself")
-    content = "identifier,enabled\nlamp,false\n"
-    confirmed = token(sent(admin_client, PAGE, content))
-    asked = sent(admin_client, PAGE, content, confirmed=confirmed)
-    page = asked.content.decode()
-    assert "breaks an assertion" in page
-    assert "Import all the same" in page
-    assert Device.objects.get().enabled
-    done = sent(admin_client, PAGE, content, confirmed=token(asked), _confirmed="yes")
-    assert done.status_code == 302
-    assert not Device.objects.get().enabled
