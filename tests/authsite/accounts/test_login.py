@@ -93,7 +93,7 @@ def test_an_older_hash_is_made_anew_at_the_next_login(client: Client, settings: 
     assert identify_hasher(user.password).algorithm == "argon2"
 
 
-# --- Lock-out -------------------------------------------------------------------------------
+# --- Lock-out; each place that counts: tests/regressions/test_guesses_at_staff_passwords.py ---
 
 
 def fail(client: Client, times: int, **extra: Any) -> Any:
@@ -247,13 +247,6 @@ def test_a_guarded_page_asks_for_the_password_again(
 
 def test_a_guarded_page_stays_shut_where_nobody_confirmed_anything(client: Client) -> None:
     assert visit(client).status_code == 302
-
-
-def test_guesses_at_the_password_again_are_counted_like_logins(client: Client, kim: User) -> None:
-    sign_in(client)
-    for _ in range(4):
-        client.post("/admin/confirm/", {"password": "wrong"})
-    assert client.post("/admin/confirm/", {"password": "wrong"}).status_code == 429
 
 
 def test_no_page_leads_to_another_site(client: Client, kim: User) -> None:
@@ -429,14 +422,6 @@ def test_a_code_works_once(client: Client, kim: User) -> None:
     code = code_of(device)
     assert second_factor.verify_code(kim, code) == device
     assert second_factor.verify_code(kim, code) is None
-
-
-@pytest.mark.usefixtures("optional")
-def test_a_right_password_buys_no_more_codes(client: Client, kim: User) -> None:
-    app(kim)
-    fail(client, 4)
-    sign_in(client)
-    assert client.post("/admin/second-factor/", {"code": "000000"}).status_code == 429
 
 
 @pytest.mark.usefixtures("optional")
