@@ -17,6 +17,7 @@ from devices.admin.base.pages import set_digest
 from devices.models import Device, PreSharedKey
 from tests.support import pki
 from tests.support.forms import inputs
+from tests.support.staff import browser_of, staff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
@@ -67,15 +68,6 @@ MATRIX: list[tuple[str, str, set[str]]] = [
 ]
 
 
-def staff(*groups: str) -> Client:
-    """Return the browser of a member of staff who is in these groups."""
-    user = User.objects.create_user("kim", is_staff=True)
-    user.groups.set(Group.objects.filter(name__in=groups))
-    client = Client()
-    client.force_login(user)
-    return client
-
-
 @pytest.fixture(scope="module")
 def rows(kept_rows: None) -> dict[str, int]:
     device, bare = (Device.objects.create(identifier=name) for name in ("known", "bare"))
@@ -93,7 +85,7 @@ def rows(kept_rows: None) -> dict[str, int]:
 def test_who_may(
     role: str, method: str, address: str, allowed: set[str], rows: dict[str, int]
 ) -> None:
-    answer = getattr(staff(role), method)(address.format(**rows))
+    answer = getattr(browser_of(staff(role=role)), method)(address.format(**rows))
     assert answer.status_code in (YES if role in allowed else NO)
 
 
@@ -107,14 +99,14 @@ def test_a_superuser_may_everything(
 
 
 def test_staff_without_a_role_see_nothing(rows: dict[str, int]) -> None:
-    client = staff()
+    client = browser_of(staff())
     assert client.get("/admin/").status_code == 200
     for method, address, _allowed in MATRIX:
         assert getattr(client, method)(address.format(**rows)).status_code in NO, address
 
 
 def test_a_refused_form_changes_nothing(rows: dict[str, int]) -> None:
-    client = staff("Operator")
+    client = browser_of(staff(role="Operator"))
     client.post(f"/admin/acl/commandpermission/{rows['rule']}/change/", {"effect": "deny"})
     client.post(f"/admin/devices/device/{rows['device']}/issue-key/", {"label": "mine"})
     assert CommandPermission.objects.get().effect == "allow"
@@ -122,7 +114,8 @@ def test_a_refused_form_changes_nothing(rows: dict[str, int]) -> None:
 
 
 def test_who_may_not_write_finds_no_buttons_for_it(rows: dict[str, int]) -> None:
-    page = staff("Viewer").get(f"/admin/devices/device/{rows['device']}/change/").content.decode()
+    client = browser_of(staff(role="Viewer"))
+    page = client.get(f"/admin/devices/device/{rows['device']}/change/").content.decode()
     assert "Issue a key" not in page
     assert 'name="_save"' not in page
 
@@ -131,12 +124,13 @@ def test_who_may_not_write_finds_no_buttons_for_it(rows: dict[str, int]) -> None
 def test_actions_are_refused_like_pages(action: str, rows: dict[str, int]) -> None:
     sent = {"action": action, "_selected_action": [rows["device"]], "confirmed": "yes"}
     sent["shown"] = set_digest(Device.objects.filter(pk=rows["device"]))
-    staff("Auditor").post("/admin/devices/device/", sent)
+    browser_of(staff(role="Auditor")).post("/admin/devices/device/", sent)
     assert Device.objects.filter(enabled=True).count() == 2
 
 
 def test_an_operator_deletes_no_device_whose_credentials_would_go(rows: dict[str, int]) -> None:
-    client, address = staff("Operator"), f"/admin/devices/device/{rows['device']}/delete/"
+    client = browser_of(staff(role="Operator"))
+    address = f"/admin/devices/device/{rows['device']}/delete/"
     page = client.get(address).content.decode()
     assert "Your account may not delete what would go with it: keys" in page
     client.post(address, {"post": "yes"})
@@ -217,7 +211,7 @@ def test_who_may_look_after_a_device_sees_why_it_was_refused(rows: dict[str, int
     address = f"/admin/devices/device/{rows['device']}/change/"
     for role, sees in (("Operator", True), ("Security", True), ("Viewer", False)):
         User.objects.filter(username="kim").delete()
-        page = staff(role).get(address).content.decode()
+        page = browser_of(staff(role=role)).get(address).content.decode()
         assert ("Last calls" in page) is sees, role
 
 
@@ -241,7 +235,7 @@ def test_a_certificate_is_security_s_to_revoke(make_device: Any) -> None:
     party = pki.device_certificate("pump", pki.authority("CA"))
     row = Certificate.objects.register(device=make_device(), presented=party.pem)
     address = f"/admin/devices/certificate/{row.pk}/revoke/"
-    client = staff("Operator")
+    client = browser_of(staff(role="Operator"))
     assert client.get(address).status_code == 403
     User.objects.get(username="kim").groups.set(Group.objects.filter(name="Security"))
     assert client.get(address).status_code == 200
@@ -249,7 +243,8 @@ def test_a_certificate_is_security_s_to_revoke(make_device: Any) -> None:
 
 def test_a_command_set_is_read_by_everybody() -> None:
     command_set = CommandSet.objects.create(name="read")
-    assert staff("Viewer").get(f"/admin/acl/commandset/{command_set.pk}/change/").status_code == 200
+    address = f"/admin/acl/commandset/{command_set.pk}/change/"
+    assert browser_of(staff(role="Viewer")).get(address).status_code == 200
 
 
 def test_a_role_is_given_permissions_by_ticking_boxes(admin_client: Client) -> None:

@@ -5,7 +5,6 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import connection, transaction
@@ -15,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from devices.history import history_of, undoing
 from devices.models import AttributeDefinition, Device
 from tests.support.forms import inputs
+from tests.support.staff import browser_of, staff
 
 LIST = "/admin/devices/device/"
 Factory = Callable[..., Device]
@@ -183,12 +183,10 @@ def test_two_people_change_two_attributes_of_a_device(
 
 
 def test_who_may_only_look_sees_attributes_as_they_are(
-    fields: dict[str, str], make_device: Factory, client: Client
+    fields: dict[str, str], make_device: Factory
 ) -> None:
     device = make_device(attributes={"number": 1})
-    user = User.objects.create_user("viewer", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename="view_device"))
-    client.force_login(user)
+    client = browser_of(staff("view_device"))
     page = client.get(f"{LIST}{device.pk}/change/?edit=1").content.decode()
     assert "number&quot;: 1" in page
     assert fields["number"] not in page

@@ -6,7 +6,6 @@ The kind: CWE-755.
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError
 from django.test import Client
 
@@ -32,21 +31,19 @@ def assert_told(answer: Any) -> None:
 
 
 def test_a_page_that_cannot_be_saved_says_so(
-    client: Client, admin_user: User, make_device: Any, fail: Any, monkeypatch: pytest.MonkeyPatch
+    admin_client: Client, make_device: Any, fail: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client.force_login(admin_user)
-    client.raise_request_exception = False
+    admin_client.raise_request_exception = False
     monkeypatch.setattr("devices.models.device.record", fail)
-    assert_told(client.post(f"/admin/devices/device/{make_device().pk}/disable/"))
+    assert_told(admin_client.post(f"/admin/devices/device/{make_device().pk}/disable/"))
     assert Device.objects.get().enabled
 
 
 def test_so_does_a_page_whose_session_cannot_be_read(
-    client: Client, admin_user: User, fail: Any, monkeypatch: pytest.MonkeyPatch
+    admin_client: Client, fail: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client.force_login(admin_user)
-    client.raise_request_exception = False
+    admin_client.raise_request_exception = False
     monkeypatch.setattr(SessionStore, "load", fail)
-    assert_told(client.get("/admin/"))
-    answer = client.get("/api/v1/devices", headers={"Authorization": "Bearer x"})
+    assert_told(admin_client.get("/admin/"))
+    answer = admin_client.get("/api/v1/devices", headers={"Authorization": "Bearer x"})
     assert answer["Content-Type"] == "application/problem+json"

@@ -246,17 +246,16 @@ def test_staff_are_told_what_met_another_change(
 
 
 def test_a_fault_of_ours_is_nobody_elses_change(
-    client: Client, admin_user: User, make_device: Factory, monkeypatch: pytest.MonkeyPatch
+    admin_client: Client, make_device: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fault(*_args: Any, **_kw: Any) -> None:
         DeviceGroup.objects.get(name="nowhere")
 
-    client.force_login(admin_user)
-    client.raise_request_exception = False
+    admin_client.raise_request_exception = False
     address = f"/admin/devices/device/{make_device().pk}/disable/"
-    sent = {**inputs(client.get(address)), "post": "yes"}
+    sent = {**inputs(admin_client.get(address)), "post": "yes"}
     monkeypatch.setattr("devices.models.device.record", fault)
-    assert client.post(address, sent).status_code == 500
+    assert admin_client.post(address, sent).status_code == 500
     with pytest.raises(DeviceGroup.DoesNotExist):
         call_command("disable_device", Device.objects.get().identifier)
 

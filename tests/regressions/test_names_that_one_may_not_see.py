@@ -18,8 +18,8 @@ from authsite.models import ServiceAccount
 from devices import history
 from devices.models import Device, DeviceGroup, PreSharedKey, Webhook
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
-from tests.regressions.conftest import StaffClient
 from tests.rpc.rtio.test_session_ending import admit
+from tests.support.staff import browser_of, staff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
@@ -27,9 +27,9 @@ TOKENS = "/admin/authsite/apitoken/"
 
 
 @pytest.mark.parametrize("lookup", ["owner", "owner__exact", "owner__id__exact"])
-def test_no_list_names_an_account_to_staff_without_a_role(staff: StaffClient, lookup: str) -> None:
+def test_no_list_names_an_account_to_staff_without_a_role(lookup: str) -> None:
     boss = User.objects.create_user("boss")
-    assert staff().get(TOKENS, {lookup: boss.pk}).status_code == 400
+    assert browser_of(staff()).get(TOKENS, {lookup: boss.pk}).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def test_no_list_names_an_account_to_staff_without_a_role(staff: StaffClient, lo
     ],
 )
 def test_no_list_is_narrowed_by_a_row_that_one_may_not_see(
-    staff: StaffClient, make_group: Any, make_device: Any, held: str, address: str, lookup: str
+    make_group: Any, make_device: Any, held: str, address: str, lookup: str
 ) -> None:
     key = make_device("lamp").pk if "device" in lookup else make_group("yard").pk
-    assert staff(held).get(address, {lookup: key}).status_code == 400
+    assert browser_of(staff(held)).get(address, {lookup: key}).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,7 @@ def test_no_list_is_narrowed_by_a_row_that_one_may_not_see(
         ("view_user", "/admin/auth/user/", "view_group"),
     ],
 )
-def test_no_filter_names_rows_that_one_may_not_see(
-    staff: StaffClient, held: str, address: str, sees: str
-) -> None:
+def test_no_filter_names_rows_that_one_may_not_see(held: str, address: str, sees: str) -> None:
     for number in (1, 2):
         RtioServer.objects.create(name=f"hidden-{number}", host=f"10.0.0.{number}")
         Group.objects.create(name=f"hidden-{number}")
@@ -70,7 +68,7 @@ def test_no_filter_names_rows_that_one_may_not_see(
         requested_at=timezone.now(),
         due_at=timezone.now(),
     )
-    client = staff(held)
+    client = browser_of(staff(held))
     assert "hidden-1" not in client.get(address).content.decode()
     User.objects.get(username="kim").user_permissions.add(Permission.objects.get(codename=sees))
     assert "hidden-1" in client.get(address).content.decode()
@@ -78,11 +76,11 @@ def test_no_filter_names_rows_that_one_may_not_see(
 
 @pytest.mark.parametrize("field", ["source_group", "source_device"])
 def test_no_form_begins_with_a_row_that_one_may_not_see(
-    staff: StaffClient, make_group: Any, make_device: Any, field: str
+    make_group: Any, make_device: Any, field: str
 ) -> None:
     row = make_device("secret-lamp") if field.endswith("device") else make_group("secret yard")
     address = f"/admin/acl/commandpermission/add/?{field}={row.pk}"
-    client = staff("add_commandpermission")
+    client = browser_of(staff("add_commandpermission"))
     assert "secret" not in _shown(client, address, row)
     User.objects.get(username="kim").user_permissions.add(
         Permission.objects.get(codename=f"view_{row._meta.model_name}")
@@ -93,7 +91,7 @@ def test_no_form_begins_with_a_row_that_one_may_not_see(
 @pytest.mark.parametrize("field", ["source_group", "source_device", "command_set"])
 @pytest.mark.parametrize("names_row", [True, False], ids=["by its key", "by its name"])
 def test_no_form_that_comes_back_names_a_row_that_one_may_not_see(
-    staff: StaffClient, make_group: Any, make_device: Any, field: str, names_row: bool
+    make_group: Any, make_device: Any, field: str, names_row: bool
 ) -> None:
     name = "secret-lamp"
     make = {"source_device": make_device, "source_group": make_group}
@@ -101,7 +99,7 @@ def test_no_form_that_comes_back_names_a_row_that_one_may_not_see(
     sent = {"effect": "allow", field: row.pk, "valid_from_0": "never"}
     if not names_row:
         sent |= {field: "", f"{field}-typed": "secret-lamp"}
-    client = staff("add_commandpermission")
+    client = browser_of(staff("add_commandpermission"))
     page = client.post("/admin/acl/commandpermission/add/", sent).content.decode()
     assert f">#{row.pk}</option>" in page
     assert "secret-lamp" not in page
@@ -112,14 +110,12 @@ def test_no_form_that_comes_back_names_a_row_that_one_may_not_see(
     assert ">secret-lamp</option>" in page
 
 
-def test_a_form_that_comes_back_names_what_its_row_is_about(
-    staff: StaffClient, make_device: Any
-) -> None:
+def test_a_form_that_comes_back_names_what_its_row_is_about(make_device: Any) -> None:
     lamp, other = make_device("lamp"), make_device("secret-hub")
     rule = CommandPermission.objects.create(
         source_kind="device", source_device=lamp, destination_kind="itself", pattern="/v1/X"
     )
-    client = staff("change_commandpermission")
+    client = browser_of(staff("change_commandpermission"))
     address = f"/admin/acl/commandpermission/{rule.pk}/change/"
     sent = {"source_device": lamp.pk, "destination_device": other.pk, "valid_from_0": "never"}
     page = client.post(address, sent).content.decode()
@@ -128,11 +124,9 @@ def test_a_form_that_comes_back_names_what_its_row_is_about(
     assert "secret-hub" not in page
 
 
-def test_no_form_of_a_device_that_comes_back_names_a_group(
-    staff: StaffClient, make_group: Any
-) -> None:
+def test_no_form_of_a_device_that_comes_back_names_a_group(make_group: Any) -> None:
     group = make_group("secret yard")
-    page = staff("add_device").post(
+    page = browser_of(staff("add_device")).post(
         "/admin/devices/device/add/", {"groups": [group.pk], "identifier": ""}
     )
     assert "secret yard" not in page.content.decode()
@@ -145,20 +139,18 @@ def _shown(client: Client, address: str, row: Any) -> str:
     return page.content.decode()
 
 
-def test_no_filter_of_rules_names_a_command_set(staff: StaffClient) -> None:
+def test_no_filter_of_rules_names_a_command_set() -> None:
     found = CommandSet.objects.create(name="secret doors")
-    client = staff("view_commandpermission")
+    client = browser_of(staff("view_commandpermission"))
     for query in ({}, {"command_set__id__exact": found.pk}):
         page = client.get("/admin/acl/commandpermission/", query)
         assert page.status_code in {200, 302, 400}
         assert "secret doors" not in page.content.decode()
 
 
-def test_an_answer_names_no_groups_of_a_device(
-    staff: StaffClient, make_group: Any, make_device: Any
-) -> None:
+def test_an_answer_names_no_groups_of_a_device(make_group: Any, make_device: Any) -> None:
     make_device("lamp", groups=[make_group("secret yard")])
-    client = staff("view_commandpermission")
+    client = browser_of(staff("view_commandpermission"))
     asked = {"source": "lamp", "destination": "lamp", "command": "/v1/On"}
     page = client.get(reverse("admin:acl_commandpermission_explain"), asked)
     assert "lamp" in page.content.decode()
@@ -166,11 +158,9 @@ def test_an_answer_names_no_groups_of_a_device(
 
 
 @pytest.mark.parametrize("may", ["view_device", "change_device"])
-def test_a_list_is_narrowed_by_a_row_that_one_may_see(
-    staff: StaffClient, make_device: Any, may: str
-) -> None:
+def test_a_list_is_narrowed_by_a_row_that_one_may_see(make_device: Any, may: str) -> None:
     key = make_device("lamp").pk
-    client = staff("view_presharedkey", may)
+    client = browser_of(staff("view_presharedkey", may))
     page = client.get("/admin/devices/presharedkey/", {"device__id__exact": key})
     assert "Device: lamp" in page.content.decode()
 
@@ -179,11 +169,9 @@ def test_a_list_is_narrowed_by_a_row_that_one_may_see(
     ("held", "address"),
     [("view_callrecord", "/admin/rpc/callrecord/"), ("view_device", "/admin/devices/device/")],
 )
-def test_no_filter_names_a_group(
-    staff: StaffClient, make_group: Any, held: str, address: str
-) -> None:
+def test_no_filter_names_a_group(make_group: Any, held: str, address: str) -> None:
     group = make_group("yard")
-    client = staff(held)
+    client = browser_of(staff(held))
     for query in ({}, {"group": group.pk}):
         assert "yard" not in client.get(address, query).content.decode()
     client.get("/admin/")  # and who may see groups finds it there
@@ -192,7 +180,7 @@ def test_no_filter_names_a_group(
     assert "yard" in client.get(address, {"group": group.pk}).content.decode()
 
 
-def test_the_form_of_a_token_names_no_group(staff: StaffClient, make_group: Any) -> None:
+def test_the_form_of_a_token_names_no_group(make_group: Any) -> None:
     group: DeviceGroup = make_group("yard")
     sent = {
         "rules-TOTAL_FORMS": 3,
@@ -200,14 +188,12 @@ def test_the_form_of_a_token_names_no_group(staff: StaffClient, make_group: Any)
         "rules-0-group": group.pk,
         "rules-0-per_hour": 1,
     }
-    page = staff().post(f"{TOKENS}add/", sent)
+    page = browser_of(staff()).post(f"{TOKENS}add/", sent)
     assert page.status_code == 200
     assert "yard" not in page.content.decode()
 
 
-def test_undoing_names_nothing_whose_history_is_not_ones_to_read(
-    staff: StaffClient, make_device: Any
-) -> None:
+def test_undoing_names_nothing_whose_history_is_not_ones_to_read(make_device: Any) -> None:
     root, other = User.objects.create_superuser("root"), make_device("other")
     with history.origin("admin", user="kim"):
         device: Device = make_device("lamp")
@@ -217,7 +203,7 @@ def test_undoing_names_nothing_whose_history_is_not_ones_to_read(
         hook.save()
         service = ServiceAccount.objects.create_account("line-3", answerable=root).user
         batch = history.current_batch()
-    page = staff(role="Operator").get(reverse("admin:batch", args=[batch]))
+    page = browser_of(staff(role="Operator")).get(reverse("admin:batch", args=[batch]))
     text = page.content.decode()
     assert device.identifier in text
     for name in ("spare key", hook.name, service.get_username()):
@@ -225,27 +211,23 @@ def test_undoing_names_nothing_whose_history_is_not_ones_to_read(
     assert [one[1:] for one in page.context["left"]] == [(3, [])]
 
 
-def test_undoing_says_what_may_not_be_deleted_before_it_is_asked(
-    staff: StaffClient, make_device: Any
-) -> None:
+def test_undoing_says_what_may_not_be_deleted_before_it_is_asked(make_device: Any) -> None:
     with history.origin("import", user="kim"):
         PreSharedKey.objects.issue(device=make_device("lamp"))
         batch = history.current_batch()
-    client = staff(role="Operator")
+    client = browser_of(staff(role="Operator"))
     page = client.get(reverse("admin:batch", args=[batch])).content.decode()
     assert "may not delete what would go with them: keys" in page
     assert 'value="Undo"' not in page
     assert client.post(reverse("admin:batch", args=[batch])).status_code == 403
 
 
-def test_who_may_not_read_the_journal_learns_nothing_of_it(
-    staff: StaffClient, make_device: Any
-) -> None:
+def test_who_may_not_read_the_journal_learns_nothing_of_it(make_device: Any) -> None:
     device: Device = make_device("0b9c2f6e-3a55-4a0c-8d3f-111111111111")
     backend = make_device("//rtio.example/b", kind="backend")
     RtioServer.objects.create(name="rtio-1", host="rtio.example.com", backend=backend)
     admit(device, backend.identifier)
-    client = staff(role="Viewer")
+    client = browser_of(staff(role="Viewer"))
     address = reverse("admin:devices_device_change", args=[device.pk])
     shown = client.get(address).content.decode()
     assert "Sessions at RTIO servers" in shown

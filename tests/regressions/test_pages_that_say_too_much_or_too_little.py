@@ -12,7 +12,7 @@ import pytest
 from django.test import Client
 
 from devices.models import Device, DeviceGroup, PreSharedKey
-from tests.regressions.conftest import StaffClient
+from tests.support.staff import browser_of, staff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
@@ -20,17 +20,15 @@ DEVICES = "/admin/devices/device/"
 
 
 @pytest.mark.parametrize(("role", "expected"), [("", False), ("Viewer", True)])
-def test_a_device_has_no_menu_without_an_entry(
-    staff: StaffClient, make_device: Any, role: str, expected: bool
-) -> None:
-    client = staff("view_device", role=role)
+def test_a_device_has_no_menu_without_an_entry(make_device: Any, role: str, expected: bool) -> None:
+    client = browser_of(staff("view_device", role=role))
     page = client.get(f"{DEVICES}{make_device().pk}/change/").content.decode()
     assert ('<details class="more">' in page) is expected
 
 
-def test_the_start_page_says_why_it_is_empty(staff: StaffClient, make_device: Any) -> None:
+def test_the_start_page_says_why_it_is_empty(make_device: Any) -> None:
     make_device()
-    client = staff()
+    client = browser_of(staff())
     for _time in range(2):  # the second time figures are kept, of which it shows none
         page = client.get("/admin/").content.decode()
         assert "Nothing on this page is for your account." in page
@@ -38,11 +36,9 @@ def test_the_start_page_says_why_it_is_empty(staff: StaffClient, make_device: An
 
 
 @pytest.mark.parametrize(("role", "expected"), [("Operator", False), ("", True)])
-def test_an_import_offers_secrets_to_whoever_may_issue_them(
-    staff: StaffClient, role: str, expected: bool
-) -> None:
+def test_an_import_offers_secrets_to_whoever_may_issue_them(role: str, expected: bool) -> None:
     held = ("add_device", "change_device", "view_device", "add_presharedkey")
-    client = staff(role=role) if role else staff(*held)
+    client = browser_of(staff(role=role)) if role else browser_of(staff(*held))
     for page in (client.get(f"{DEVICES}import/"), client.post(f"{DEVICES}import/")):
         assert ('name="generate"' in page.content.decode()) is expected
     assert "Choose the file to import." in page.content.decode()
@@ -66,12 +62,10 @@ def test_a_value_that_is_taken_is_told_at_its_field(
     assert "exists" in form.errors[field][0]
 
 
-def test_what_may_not_be_deleted_can_be_disabled_instead(
-    staff: StaffClient, make_device: Any
-) -> None:
+def test_what_may_not_be_deleted_can_be_disabled_instead(make_device: Any) -> None:
     device: Device = make_device()
     PreSharedKey.objects.issue(device=device)
-    page = staff(role="Operator").get(f"{DEVICES}{device.pk}/delete/").content.decode()
+    page = browser_of(staff(role="Operator")).get(f"{DEVICES}{device.pk}/delete/").content.decode()
     assert "Your account may not delete what would go with it: keys." in page
     assert f'href="{DEVICES}{device.pk}/disable/"' in page
 

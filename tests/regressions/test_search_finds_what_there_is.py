@@ -7,13 +7,13 @@ A public report of this kind: https://github.com/axllent/mailpit/issues/239.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import Client
 
 from devices.models import Device, DeviceGroup
+from tests.support.staff import browser_of, staff
 
 Factory = Callable[..., Device]
 on_sqlite = pytest.mark.skipif(
@@ -50,12 +50,9 @@ def test_a_whole_identifier_opens_its_device(
     assert answer.headers["Location"] == f"/admin/devices/device/{device.pk}/change/"
 
 
-def test_nobody_learns_of_a_device_that_he_may_not_see(
-    client: Client, make_device: Factory, django_user_model: Any
-) -> None:
+def test_nobody_learns_of_a_device_that_he_may_not_see(make_device: Factory) -> None:
     make_device("0b9c2f6e-3a55-4a0c")
-    client.force_login(django_user_model.objects.create_user("reader", is_staff=True))
-    assert client.get("/admin/search/?q=0b9c2f6e-3a55-4a0c").status_code == 200
+    assert browser_of(staff()).get("/admin/search/?q=0b9c2f6e-3a55-4a0c").status_code == 200
 
 
 @on_sqlite

@@ -14,15 +14,14 @@ from django.test import Client
 
 from authsite.accounts.tokens.service_account import ServiceAccount
 from tests.support.forms import inputs
+from tests.support.staff import staff
 
 PASSWORD = "a long enough password"
 
 
 @pytest.fixture
 def lee(admin_user: User) -> User:
-    user = User.objects.create_user("lee", password=PASSWORD, is_staff=True)
-    user.groups.set([Group.objects.get(name="Viewer")])
-    return user
+    return staff(name="lee", role="Viewer", password=PASSWORD)
 
 
 def test_an_account_that_was_disabled_meanwhile_stays_disabled(

@@ -2,12 +2,10 @@
 
 import re
 import sqlite3
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -17,20 +15,12 @@ from django.utils.http import urlencode
 from acl.models import Assertion, CommandPermission, CommandSet
 from devices.admin.base.pages import set_digest
 from devices.events.models import Event
+from tests.support.staff import browser_of, staff
 
 ADD = "/admin/acl/commandpermission/add/"
 LIST = "/admin/acl/commandpermission/"
 
-
-@pytest.fixture
-def staff(db: None, client: Client) -> Callable[..., Client]:
-    def login(*codenames: str) -> Client:
-        user = User.objects.create_user("sam", is_staff=True, is_superuser=not codenames)
-        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        client.force_login(user)
-        return client
-
-    return login
+pytestmark = pytest.mark.django_db
 
 
 def fields(**overrides: Any) -> dict[str, Any]:
@@ -44,15 +34,17 @@ def fields(**overrides: Any) -> dict[str, Any]:
     } | overrides
 
 
-def test_a_rule_is_added(staff: Any, make_device: Any) -> None:
+def test_a_rule_is_added(admin_client: Client, make_device: Any) -> None:
     lamp = make_device("lamp")
-    response = staff().post(ADD, fields(source_kind="device", source_device=lamp.pk), follow=True)
+    response = admin_client.post(
+        ADD, fields(source_kind="device", source_device=lamp.pk), follow=True
+    )
     assert "was added successfully" in response.content.decode()
     assert CommandPermission.objects.named().get().notation == "allow lamp → everyone: /v1/Config.*"
 
 
-def test_a_mistake_is_told_at_its_field_and_nothing_typed_is_lost(staff: Any) -> None:
-    page = staff().post(ADD, fields(source_kind="device", pattern="/v1/*/x")).content.decode()
+def test_a_mistake_is_told_at_its_field_and_nothing_typed_is_lost(admin_client: Client) -> None:
+    page = admin_client.post(ADD, fields(source_kind="device", pattern="/v1/*/x")).content.decode()
     assert "Which device? Choose one, or choose another kind." in page
     assert "Write /v1/*, or one pattern for each command." in page
     assert 'value="/v1/*/x"' in page
@@ -60,29 +52,28 @@ def test_a_mistake_is_told_at_its_field_and_nothing_typed_is_lost(staff: Any) ->
     assert not CommandPermission.objects.exists()
 
 
-def test_saving_warns_of_a_rule_that_opens_everything(staff: Any) -> None:
-    page = staff().post(ADD, fields(pattern="*"), follow=True).content.decode()
+def test_saving_warns_of_a_rule_that_opens_everything(admin_client: Client) -> None:
+    page = admin_client.post(ADD, fields(pattern="*"), follow=True).content.decode()
     assert "This rule lets everyone send every command to everyone." in page
 
 
 def test_the_list_shows_searches_and_filters(
-    staff: Any, make_device: Any, make_rule: Any, django_assert_max_num_queries: Any
+    admin_client: Client, make_device: Any, make_rule: Any, django_assert_max_num_queries: Any
 ) -> None:
-    client = staff()
     for _ in range(20):
         make_rule(make_device(), make_device(), "/v1/Config.*")
     rule = make_rule(make_device("lamp"), "same-group", "/v1/Sys.*", enabled=False)
     with django_assert_max_num_queries(14):
-        assert client.get(LIST).status_code == 200
-    page = client.get(LIST, {"q": "lamp"}).content.decode()
+        assert admin_client.get(LIST).status_code == 200
+    page = admin_client.get(LIST, {"q": "lamp"}).content.decode()
     assert f"#{rule.pk}</a>" in page
     assert "1 rule" in page
     for word in (f"%23{rule.pk}", "/v1/Sys", "'/v1/Sys.*'"):
-        page = client.get(f"{LIST}?q={word}").content.decode()
+        page = admin_client.get(f"{LIST}?q={word}").content.decode()
         assert f"#{rule.pk}</a>" in page
         assert "1 rule" in page
     for state, number in (("off", 1), ("force", 20), ("later", 0), ("expired", 0)):
-        page = client.get(LIST, {"state": state}).content.decode()
+        page = admin_client.get(LIST, {"state": state}).content.decode()
         assert f"{number} rule" in page
 
 
@@ -105,51 +96,52 @@ def test_a_search_for_a_command_finds_the_rules_that_cover_it(
     assert {rule.pattern or "a set" for rule in listed} == expected
 
 
-def test_rules_are_switched_off_and_on(staff: Any, make_rule: Any) -> None:
+def test_rules_are_switched_off_and_on(admin_client: Client, make_rule: Any) -> None:
     rule = make_rule()
-    client = staff()
     for action, said, enabled in (("disable", "off", False), ("enable", "on", True)):
         sent = {"_selected_action": [rule.pk], "action": action}
-        asked = client.post(LIST, sent).content.decode()
+        asked = admin_client.post(LIST, sent).content.decode()
         assert "Reason for the history" in asked
         rule.refresh_from_db()
         assert rule.enabled is not enabled
         shown = set_digest(CommandPermission.objects.filter(pk=rule.pk))
         sent |= {"confirmed": "yes", "shown": shown, "_change_reason": f"why {said}"}
         form = "application/x-www-form-urlencoded"
-        answer = client.post(LIST, urlencode(sent, doseq=True), content_type=form, follow=True)
+        answer = admin_client.post(
+            LIST, urlencode(sent, doseq=True), content_type=form, follow=True
+        )
         assert f"1 rule switched {said}." in answer.content.decode()
         rule.refresh_from_db()
         assert rule.enabled is enabled
         assert rule.history.first().history_change_reason == f"why {said}"
 
 
-def test_many_rules_are_deleted_with_as_many_statements_as_few(staff: Any, make_rule: Any) -> None:
-    client = staff()
-
+def test_many_rules_are_deleted_with_as_many_statements_as_few(
+    admin_client: Client, make_rule: Any
+) -> None:
     def delete(rules: int) -> int:
         keys = [make_rule(pattern=f"/v1/Sys.{number}").pk for number in range(rules)]
         sent = {"action": "delete_selected", "_selected_action": keys, "post": "yes"}
         sent["shown"] = set_digest(CommandPermission.objects.all())
         with CaptureQueriesContext(connection) as asked:
-            client.post(LIST, sent)
+            admin_client.post(LIST, sent)
         assert not CommandPermission.objects.exists()
         gone = CommandPermission.history.filter(history_type="-", id__in=keys)
-        assert gone.filter(history_user_id="sam").count() == rules
-        assert Event.objects.filter(kind="rule.deleted", data__by="sam").count() >= rules
+        assert gone.filter(history_user_id="admin").count() == rules
+        assert Event.objects.filter(kind="rule.deleted", data__by="admin").count() >= rules
         return len(asked)
 
     assert delete(2) == delete(20)
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="it is a limit of SQLite")
-def test_more_rules_are_deleted_than_a_statement_of_sqlite_has_values(staff: Any) -> None:
+def test_more_rules_are_deleted_than_a_statement_of_sqlite_has_values() -> None:
     anybody = {"effect": "allow", "source_kind": "everyone", "destination_kind": "everyone"}
     texts = [f"/v1/Relay{number}" for number in range(1200)]
     CommandPermission.objects.bulk_create(
         CommandPermission(**anybody, pattern=text, command_key=text) for text in texts
     )
-    client = staff("view_commandpermission", "delete_commandpermission")
+    client = browser_of(staff("view_commandpermission", "delete_commandpermission"))
     keys = [CommandPermission.objects.latest("pk").pk]
     sent = {"action": "delete_selected", "_selected_action": keys, "select_across": "1"}
     most = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 1100)
@@ -160,11 +152,11 @@ def test_more_rules_are_deleted_than_a_statement_of_sqlite_has_values(staff: Any
     assert not CommandPermission.objects.exists()
 
 
-def test_the_page_that_explains(staff: Any, make_device: Any, make_rule: Any) -> None:
+def test_the_page_that_explains(make_device: Any, make_rule: Any) -> None:
     make_device("//api.example.com/lamp")
     rule = make_rule(command="/v1/*", note="<b>careful</b>")
     make_rule(enabled=False)
-    client = staff("view_commandpermission")
+    client = browser_of(staff("view_commandpermission"))
     listed = client.get(LIST).content.decode()
     assert reverse("admin:acl_commandpermission_explain") in listed
     assert reverse("admin:acl_commandpermission_report") in listed
@@ -189,12 +181,10 @@ def test_the_page_that_explains(staff: Any, make_device: Any, make_rule: Any) ->
     assert "errorlist" not in client.get(LIST + "explain/").content.decode()
 
 
-def test_the_page_that_explains_another_moment(
-    staff: Any, make_device: Any, make_rule: Any
-) -> None:
+def test_the_page_that_explains_another_moment(make_device: Any, make_rule: Any) -> None:
     make_device("lamp")
     make_rule(valid_from=datetime(2126, 1, 3, 9, tzinfo=UTC))
-    client = staff("view_commandpermission")
+    client = browser_of(staff("view_commandpermission"))
     asked = {"source": "lamp", "destination": "lamp", "command": "/v1/X"}
 
     def page(**more: str) -> str:
@@ -227,12 +217,12 @@ def test_the_page_that_explains_another_moment(
     "idle", [{"enabled": False}, {"valid_from": datetime(2126, 1, 3, tzinfo=UTC)}]
 )
 def test_a_refusal_offers_the_rule_that_is_not_in_force(
-    staff: Any, make_device: Any, make_rule: Any, permissions: list[str], step: str, idle: Any
+    make_device: Any, make_rule: Any, permissions: list[str], step: str, idle: Any
 ) -> None:
     make_device("lamp")
     make_rule(effect="deny", **idle)
     rule = make_rule(**idle)
-    client = staff("view_commandpermission", *permissions)
+    client = browser_of(staff("view_commandpermission", *permissions))
     asked = {"source": "lamp", "destination": "lamp", "command": "/v1/X"}
     page = client.get(LIST + "explain/", asked).content.decode()
     offered = re.search(r'<a class="button default" href="([^"]*)">([^<]*)</a>', page)
@@ -242,9 +232,9 @@ def test_a_refusal_offers_the_rule_that_is_not_in_force(
         assert (offered[1] == f"{LIST}{rule.pk}/change/") is step.startswith("Change")
 
 
-def test_the_report_page(staff: Any, make_device: Any, make_rule: Any) -> None:
+def test_the_report_page(make_device: Any, make_rule: Any) -> None:
     make_device("lamp")
-    client = staff("view_commandpermission")
+    client = browser_of(staff("view_commandpermission"))
     page = client.get(LIST + "report/").content.decode()
     assert "No rule is switched on." in page
     assert "No assertions are saved." in page
@@ -261,87 +251,85 @@ def test_the_report_page(staff: Any, make_device: Any, make_rule: Any) -> None:
 
 
 def test_the_report_shows_one_fault_and_ways_to_mend_it(
-    staff: Any, make_device: Any, make_rule: Any, monkeypatch: pytest.MonkeyPatch
+    admin_client: Client, make_device: Any, make_rule: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     useless, wide = make_rule(make_device("off", enabled=False)), make_rule()
-    client = staff()
 
     def numbers(**query: Any) -> list[int]:
-        context = client.get(LIST + "report/", query).context
+        context = admin_client.get(LIST + "report/", query).context
         return [finding.rule.pk for finding in context["findings"]]
 
     assert numbers() == [useless.pk, wide.pk]
     assert numbers(fault="disabled-device") == [useless.pk]
     assert numbers(fault="opens-everything") == [wide.pk]
     assert numbers(fault="no-such-fault") == [useless.pk, wide.pk]
-    page = client.get(LIST + "report/", {"fault": "opens-everything"}).content.decode()
+    page = admin_client.get(LIST + "report/", {"fault": "opens-everything"}).content.decode()
     assert f'name="_selected_action" value="{wide.pk}"' in page
     assert f'href="{LIST}{wide.pk}/delete/"' in page
-    assert "No rule has this fault." in client.get(
+    assert "No rule has this fault." in admin_client.get(
         LIST + "report/", {"fault": "expired"}
     ).content.decode()  # fmt: skip
     monkeypatch.setattr("acl.analysis.lint.MAX_EXAMINED", 1)
     assert numbers() == [useless.pk]
-    assert "Only the oldest 1 rules" in client.get(LIST + "report/").content.decode()
+    assert "Only the oldest 1 rules" in admin_client.get(LIST + "report/").content.decode()
     monkeypatch.setattr("acl.analysis.lint.MAX_FINDINGS", 0)
-    assert "Only the first 0 are shown" in client.get(LIST + "report/").content.decode()
+    assert "Only the first 0 are shown" in admin_client.get(LIST + "report/").content.decode()
 
 
-def test_who_may_only_look_mends_nothing(staff: Any, make_rule: Any) -> None:
+def test_who_may_only_look_mends_nothing(make_rule: Any) -> None:
     make_rule()
-    page = staff("view_commandpermission").get(LIST + "report/").content.decode()
+    page = browser_of(staff("view_commandpermission")).get(LIST + "report/").content.decode()
     assert "Switch" not in page
     assert "/delete/" not in page
 
 
 def test_the_list_of_assertions_says_which_hold(
-    staff: Any, make_device: Any, django_assert_max_num_queries: Any
+    admin_client: Client, make_device: Any, django_assert_max_num_queries: Any
 ) -> None:
     make_device("lamp")
     for number in range(6):
         Assertion.objects.create(text=f"lamp may not /v1/{number} itself")
         Assertion.objects.create(text=f"lamp may /v1/{number} itself")
-    client = staff()
     with django_assert_max_num_queries(20):
-        page = client.get("/admin/acl/assertion/").content.decode()
+        page = admin_client.get("/admin/acl/assertion/").content.decode()
     assert page.count(">holds</span>") == 6
     assert page.count(">broken</span> lamp → lamp: no rule allows it") == 6
 
 
 @pytest.mark.parametrize("page", ["", "explain/", "report/"])
-def test_pages_ask_for_the_right_to_view(staff: Any, page: str) -> None:
-    assert staff("view_device").get(LIST + page).status_code == 403
+def test_pages_ask_for_the_right_to_view(page: str) -> None:
+    assert browser_of(staff("view_device")).get(LIST + page).status_code == 403
 
 
-def test_a_set_is_kept_with_its_commands(staff: Any, make_rule: Any) -> None:
+def test_a_set_is_kept_with_its_commands(admin_client: Client, make_rule: Any) -> None:
     inline = {
         "patterns-TOTAL_FORMS": 2,
         "patterns-INITIAL_FORMS": 0,
         "patterns-0-pattern": "/v1/Config.Get",
         "patterns-1-pattern": "/v1/Sys*",
     }
-    client = staff()
-    page = client.post("/admin/acl/commandset/add/", {"name": "reading"} | inline)
+    page = admin_client.post("/admin/acl/commandset/add/", {"name": "reading"} | inline)
     assert "Did you mean /v1/*?" in page.content.decode()
     assert not CommandSet.objects.exists()
     inline["patterns-1-pattern"] = "/v1/Sys.*"
-    client.post("/admin/acl/commandset/add/", {"name": "reading"} | inline)
+    admin_client.post("/admin/acl/commandset/add/", {"name": "reading"} | inline)
     command_set = CommandSet.objects.get()
     make_rule(command=command_set)
-    listed = client.get("/admin/acl/commandset/").content.decode()
+    listed = admin_client.get("/admin/acl/commandset/").content.decode()
     assert '<td class="field-pattern_count">2</td>' in listed
     rules = f'<a href="{LIST}?command_set__id__exact={command_set.pk}">1</a>'
     assert f'<td class="field-rule_count">{rules}</td>' in listed
-    assert rules in client.get(f"/admin/acl/commandset/{command_set.pk}/change/").content.decode()
+    shown = admin_client.get(f"/admin/acl/commandset/{command_set.pk}/change/")
+    assert rules in shown.content.decode()
 
 
 def test_an_assertion_that_does_not_hold_is_saved_with_a_warning(
-    staff: Any, make_device: Any
+    admin_client: Client, make_device: Any
 ) -> None:
     make_device("lamp")
-    client = staff()
     text = "lamp   may /v1/X itself"
-    page = client.post("/admin/acl/assertion/add/", {"text": text}, follow=True).content.decode()
+    saved = admin_client.post("/admin/acl/assertion/add/", {"text": text}, follow=True)
+    page = saved.content.decode()
     assert "It does not hold: lamp → lamp: no rule allows it" in page
     assert Assertion.objects.get().text == "lamp may /v1/X itself"
     for text, complaint in (
@@ -349,5 +337,5 @@ def test_an_assertion_that_does_not_hold_is_saved_with_a_warning(
         ("lamp may /v1/X stranger", "No device “stranger” is registered."),
         ("nobody outside group:gone may /v1/X", "There is no group named “gone”."),
     ):
-        page = client.post("/admin/acl/assertion/add/", {"text": text}).content.decode()
+        page = admin_client.post("/admin/acl/assertion/add/", {"text": text}).content.decode()
         assert complaint in page

@@ -9,6 +9,7 @@ from django.test import Client, RequestFactory
 from acl.admin.panels import MAX_IN_PANEL, rules_panel
 from acl.engine.decisions import Request
 from acl.models import CommandPermission
+from tests.support.staff import staff
 
 LIST = "/admin/acl/commandpermission/"
 
@@ -49,12 +50,6 @@ def listed(client: Client, **query: Any) -> set[int]:
 def shown(panel: Any) -> list[set[int]]:
     lists = [panel.context["both"], *(one["rules"] for one in panel.context["directions"])]
     return [{rule.pk for rule in rules} for rules in lists]
-
-
-def staff(*codenames: str) -> User:
-    user = User.objects.create_user("sam", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-    return user
 
 
 def test_a_device_s_page_lists_what_concerns_it_both_ways(

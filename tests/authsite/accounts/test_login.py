@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from axes.models import AccessAttempt
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, identify_hasher
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import Client, RequestFactory
@@ -27,6 +27,7 @@ from django_otp_webauthn.views import (
 from authsite.accounts import login, second_factor
 from devices.admin.base.reauthentication import CONFIRMED_AT, recently_authenticated
 from devices.events.models import Event
+from tests.support.staff import browser_of, staff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 PASSWORD = "a long enough password"
@@ -665,8 +666,7 @@ def test_staff_log_an_account_out_everywhere(
     other = Client()
     sign_in(client)
     sign_in(other)
-    stranger = Client()
-    stranger.force_login(User.objects.create_superuser("lee"))
+    stranger = browser_of(User.objects.create_superuser("lee"))
     chosen = {"action": "log_out", "_selected_action": [kim.pk, admin_user.pk]}
     page = admin_client.post(ACCOUNTS, chosen)
     assert client.get("/admin/").status_code == 200
@@ -698,11 +698,9 @@ def test_to_unlock_an_account_ends_the_wait_after_wrong_codes(
 
 
 @pytest.mark.usefixtures("optional")
-def test_nobody_else_does(client: Client, kim: User) -> None:
-    lee = User.objects.create_user("lee", is_staff=True)
-    lee.user_permissions.set(Permission.objects.filter(codename__in=["view_user", "change_user"]))
-    client.force_login(lee)
-    assert "remove_second_factors" not in client.get(ACCOUNTS).content.decode()
+def test_nobody_else_does(kim: User) -> None:
+    page = browser_of(staff("view_user", "change_user", name="lee")).get(ACCOUNTS)
+    assert "remove_second_factors" not in page.content.decode()
 
 
 def test_no_page_shows_what_apps_make_codes_with(admin_client: Client, kim: User) -> None:

@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from django.contrib.auth.models import Group, User
-from django.test import Client
+from django.contrib.auth.models import Group
 
 from devices.models import Device
+from tests.support.staff import browser_of, staff
 
 pytestmark = pytest.mark.django_db
 
@@ -21,19 +21,15 @@ REFUSED = {
         "/admin/auth/user/": "",
     },
     "Operator": {"/admin/devices/certificate/add/": "Security"},
-    None: {"/admin/devices/device/": "Auditor, Operator, Security, Viewer"},
+    "": {"/admin/devices/device/": "Auditor, Operator, Security, Viewer"},
 }
 CASES = [(role, path, wanted) for role, pages in REFUSED.items() for path, wanted in pages.items()]
 
 
 @pytest.mark.parametrize(("role", "path", "wanted"), CASES)
-def test_the_role_is_named(client: Client, role: str | None, path: str, wanted: str) -> None:
-    user = User.objects.create_user("kim", is_staff=True)
-    if role:
-        user.groups.add(Group.objects.get(name=role))
-    client.force_login(user)
+def test_the_role_is_named(role: str, path: str, wanted: str) -> None:
     device = Device.objects.create(identifier="x" * 36)
-    answer = client.get(path.format(pk=device.pk))
+    answer = browser_of(staff(role=role)).get(path.format(pk=device.pk))
     page = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", answer.content.decode()))
     assert answer.status_code == 403
     if wanted:
@@ -43,9 +39,8 @@ def test_the_role_is_named(client: Client, role: str | None, path: str, wanted: 
         assert "only superusers may do this" in page
 
 
-def test_a_group_of_ones_own_is_named_likewise(client: Client) -> None:
+def test_a_group_of_ones_own_is_named_likewise() -> None:
     own = Group.objects.create(name="<Night shift>")
     own.permissions.set(Group.objects.get(name="Operator").permissions.all())
-    client.force_login(User.objects.create_user("kim", is_staff=True))
-    page = client.get("/admin/devices/device/add/").content.decode()
+    page = browser_of(staff()).get("/admin/devices/device/add/").content.decode()
     assert "<strong>&lt;Night shift&gt;, Operator</strong>" in page

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from axes.models import AccessLog
 from django.conf import settings
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 
 from authsite.accounts import login
@@ -14,6 +14,7 @@ from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.tokens.models import ApiToken
 from devices.events.models import Event
 from tests.support.forms import inputs
+from tests.support.staff import browser_of, staff
 
 LIST = "/admin/auth/user/"
 PASSWORD = "a long enough password"
@@ -180,10 +181,8 @@ def test_a_login_is_called_by_its_account_and_time_and_has_nothing_to_save(
     assert "_save" not in text
 
 
-def test_who_may_only_look_unlocks_nobody(client: Client, locked: User) -> None:
-    lee = User.objects.create_user("lee", is_staff=True)
-    lee.user_permissions.set(Permission.objects.filter(codename="view_user"))
-    client.force_login(lee)
+def test_who_may_only_look_unlocks_nobody(locked: User) -> None:
+    client = browser_of(staff("view_user", name="lee"))
     assert "unlock/" not in client.get(f"{LIST}{locked.pk}/change/").content.decode()
     assert client.post(f"{LIST}{locked.pk}/unlock/").status_code == 403
     assert login.lockouts().exists()

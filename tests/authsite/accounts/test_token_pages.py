@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils import timezone
 
@@ -12,6 +12,7 @@ from authsite.accounts.tokens.admin import ApiTokenAdmin
 from authsite.accounts.tokens.models import ApiToken, TokenOutcome
 from authsite.accounts.tokens.service_account import ServiceAccount
 from tests.support.forms import inputs
+from tests.support.staff import browser_of, staff
 
 pytestmark = pytest.mark.django_db
 
@@ -20,12 +21,9 @@ VIEW, CHANGE = "devices.view_device", "devices.change_device"
 YES = {200, 302}
 
 
-def staff(name: str, *groups: str) -> tuple[User, Client]:
-    user = User.objects.create_user(name, is_staff=True)
-    user.groups.set(Group.objects.filter(name__in=groups))
-    client = Client()
-    client.force_login(user)
-    return user, client
+def logged_in(name: str, *permissions: str, role: str = "") -> tuple[User, Client]:
+    user = staff(*permissions, name=name, role=role)
+    return user, browser_of(user)
 
 
 def sent(owner: User, **fields: Any) -> dict[str, Any]:
@@ -52,7 +50,7 @@ def service(admin_user: User) -> ServiceAccount:
 
 
 def test_staff_make_a_token_and_see_it_once(make_group: Any) -> None:
-    kim, client = staff("kim", "Operator")
+    kim, client = logged_in("kim", role="Operator")
     lab = make_group("lab")
     rule = {
         "rules-1-permission": f"{CHANGE}:enable",
@@ -86,7 +84,7 @@ def test_staff_make_a_token_and_see_it_once(make_group: Any) -> None:
 
 
 def test_who_may_only_look_sees_what_the_form_of_a_service_says(service: ServiceAccount) -> None:
-    _kim, client = staff("kim", "Auditor")
+    _kim, client = logged_in("kim", role="Auditor")
     fields = client.get(f"{ACCOUNTS}{service.pk}/change/").content.decode().split("form-row")
     shown = {
         name: next(one for one in fields if f"field-{name}" in one) for name in ("name", "enabled")
@@ -100,7 +98,7 @@ def test_who_may_only_look_sees_what_the_form_of_a_service_says(service: Service
 def test_who_may_not_end_the_tokens_of_others_is_told_so(
     admin_user: User, service: ServiceAccount
 ) -> None:
-    kim, client = staff("kim", "Auditor")
+    kim, client = logged_in("kim", role="Auditor")
     tokens = [
         ApiToken.objects.issue(owner=owner, name=name, scopes=[VIEW])[0]
         for owner, name in ((kim, "mine"), (admin_user, "laptop"))
@@ -141,14 +139,14 @@ def test_the_page_of_a_service_leads_to_its_tokens(
     ],
 )
 def test_a_form_that_is_refused_says_why(fields: dict[str, Any], message: str) -> None:
-    kim, client = staff("kim", "Operator")
+    kim, client = logged_in("kim", role="Operator")
     page = client.post(f"{TOKENS}add/", sent(kim, **fields)).content.decode()
     assert message in page
     assert not ApiToken.objects.exists()
 
 
 def test_the_password_is_asked_again_before_a_token_is_made() -> None:
-    kim, client = staff("kim", "Operator")
+    kim, client = logged_in("kim", role="Operator")
     session = client.session
     session["confirmed_at"] = 0
     session.save()
@@ -171,7 +169,7 @@ def test_tokens_of_others(
     role: str, sees: bool, makes: bool, keeps: bool, service: ServiceAccount
 ) -> None:
     token, _text = ApiToken.objects.issue(owner=service.user, name="line 3", scopes=[VIEW])
-    _user, client = staff("kim", role)
+    _user, client = logged_in("kim", role=role)
     assert ("line 3" in client.get(TOKENS).content.decode()) is sees
     assert (client.get(f"{TOKENS}{token.pk}/change/").status_code == 200) is sees
     made = client.post(f"{TOKENS}add/", sent(service.user, name="mine", scopes=[VIEW]))
@@ -186,7 +184,7 @@ def test_tokens_of_others(
 
 def test_an_auditor_ends_no_token_of_others_by_an_action(service: ServiceAccount) -> None:
     token, _text = ApiToken.objects.issue(owner=service.user, name="line 3", scopes=[VIEW])
-    _user, client = staff("kim", "Auditor")
+    _user, client = logged_in("kim", role="Auditor")
     page = client.post(TOKENS, {"action": "end", "_selected_action": token.pk})
     assert "line 3" in page.content.decode()
     shown = page.context["own_hidden"]
@@ -196,7 +194,7 @@ def test_an_auditor_ends_no_token_of_others_by_an_action(service: ServiceAccount
 
 
 def test_staff_end_their_own() -> None:
-    kim, client = staff("kim", "Viewer")
+    kim, client = logged_in("kim", role="Viewer")
     token, text = ApiToken.objects.issue(owner=kim, name="ci", scopes=[VIEW])
     assert "will be refused" in client.get(f"{TOKENS}{token.pk}/end/").content.decode()
     client.post(f"{TOKENS}{token.pk}/end/", {"reason": "old laptop"})
@@ -209,7 +207,7 @@ def test_staff_end_their_own() -> None:
 
 
 def test_a_form_made_by_hand_brings_no_token_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    kim, client = staff("kim", "Operator")
+    kim, client = logged_in("kim", role="Operator")
     token, _text = ApiToken.objects.issue(owner=kim, name="ci", scopes=[VIEW])
     read = ApiTokenAdmin.get_object
 
@@ -224,7 +222,7 @@ def test_a_form_made_by_hand_brings_no_token_back(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_superuser_deletes_an_account_with_its_tokens(admin_client: Client) -> None:
-    kim, _client = staff("kim", "Viewer")
+    kim = staff(name="kim", role="Viewer")
     ApiToken.objects.issue(owner=kim, name="ci", scopes=[VIEW])
     admin_client.post(f"/admin/auth/user/{kim.pk}/delete/", {"post": "yes"})
     assert not User.objects.filter(username="kim").exists()
@@ -235,12 +233,10 @@ def test_a_superuser_deletes_an_account_with_its_tokens(admin_client: Client) ->
 def test_whoever_may_delete_accounts_deletes_those_of_services_and_tokens(
     service: ServiceAccount, page: str
 ) -> None:
-    kim, _client = staff("kim", "Viewer")
+    kim = staff(name="kim", role="Viewer")
     for owner in (kim, service.user):
         ApiToken.objects.issue(owner=owner, name="ci", scopes=[VIEW])
-    sam, client = staff("sam")
-    verbs = ("view_user", "delete_user")
-    sam.user_permissions.set(Permission.objects.filter(codename__in=verbs))
+    _sam, client = logged_in("sam", "view_user", "delete_user")
     keys = [kim.pk, service.user.pk]
     if page == "many":
         form = {"action": "delete_selected", "_selected_action": keys, "post": "yes"}
@@ -258,14 +254,13 @@ def test_whoever_may_delete_accounts_deletes_those_of_services_and_tokens(
 def test_who_answers_for_a_service_account_is_not_deleted(
     service: ServiceAccount, admin_user: User
 ) -> None:
-    sam, client = staff("sam")
-    sam.user_permissions.set(Permission.objects.filter(codename__in=["view_user", "delete_user"]))
+    _sam, client = logged_in("sam", "view_user", "delete_user")
     client.post(f"/admin/auth/user/{admin_user.pk}/delete/", {"post": "yes"})
     assert ServiceAccount.objects.get().answerable == admin_user
 
 
 def test_a_service_account_is_made_and_kept() -> None:
-    sam, client = staff("sam", "Security")
+    sam, client = logged_in("sam", role="Security")
     roles = {name: Group.objects.get(name=name).pk for name in ("Operator", "Security", "Viewer")}
     form = {"name": "scanner", "answerable": sam.pk, "purpose": "audits"}
     refused = client.post(f"{ACCOUNTS}add/", {**form, "roles": [roles["Operator"]]})
@@ -300,7 +295,7 @@ def test_a_service_account_is_made_and_kept() -> None:
 def test_nobody_enables_a_service_that_may_do_more_than_they_may(
     service: ServiceAccount, admin_client: Client
 ) -> None:
-    _sam, client = staff("sam", "Security")
+    _sam, client = logged_in("sam", role="Security")
     address = f"{ACCOUNTS}{service.pk}/change/"
     kept = inputs(client.get(address))
     del kept["enabled"]
@@ -320,9 +315,9 @@ def test_nobody_enables_a_service_that_may_do_more_than_they_may(
 def test_nobody_brings_a_service_back_that_may_do_more_than_they_may(
     service: ServiceAccount, admin_user: User, admin_client: Client
 ) -> None:
-    sam, client = staff("sam", "Security")
-    left, _client = staff("left")
-    boss, _client = staff("boss")
+    sam, client = logged_in("sam", role="Security")
+    left = staff(name="left")
+    boss = staff(name="boss")
     address = f"{ACCOUNTS}{service.pk}/change/"
     handed = inputs(client.get(address)) | {"answerable": left.pk}
     assert client.post(address, handed).status_code == 302, "it is accepted already"

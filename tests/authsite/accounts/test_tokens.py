@@ -33,6 +33,7 @@ from devices.api.base.permissions import Grant
 from devices.events.models import Event
 from devices.history import timeline
 from devices.models import Device, DeviceGroup, PreSharedKey
+from tests.support.staff import staff
 
 pytestmark = pytest.mark.django_db
 
@@ -57,19 +58,8 @@ def ask(text: str | None, address: str = "192.0.2.7", **meta: Any) -> Any:
 
 
 @pytest.fixture
-def staff() -> Callable[..., User]:
-    def make(name: str = "kim", *groups: str, **fields: Any) -> User:
-        user = User.objects.create_user(name, **{"is_staff": True, **fields})
-        user.groups.set(Group.objects.filter(name__in=groups))
-        return user
-
-    return make
-
-
-@pytest.fixture
-def kim(staff: Any) -> User:
-    user: User = staff("kim", "Operator")
-    return user
+def kim() -> User:
+    return staff(role="Operator")
 
 
 def issue(owner: User, **fields: Any) -> tuple[ApiToken, str]:
@@ -310,8 +300,8 @@ SCOPES = sorted(set().union(*roles.ROLES.values()))
 
 
 @pytest.mark.parametrize("role", sorted(roles.ROLES))
-def test_a_role_gives_a_token_what_it_has_and_no_more(role: str, staff: Any) -> None:
-    owner = staff("kim", role)
+def test_a_role_gives_a_token_what_it_has_and_no_more(role: str) -> None:
+    owner = staff(role=role)
     held = [scope for scope in SCOPES if scope in roles.ROLES[role]]
     token, _text = issue(owner, scopes=held)
     for scope in SCOPES:
@@ -373,8 +363,8 @@ def test_a_name_is_free_again_once_its_token_ended(kim: User) -> None:
     issue(kim)
 
 
-def test_nobody_gives_a_token_what_they_lack(staff: Any, kim: User) -> None:
-    security = staff("sam", "Security")
+def test_nobody_gives_a_token_what_they_lack(kim: User) -> None:
+    security = staff(name="sam", role="Security")
     with pytest.raises(ValidationError, match="sam does not have these permissions"):
         issue(kim, scopes=[CHANGE], maker=security)
     issue(kim, scopes=[VIEW], maker=security)
@@ -420,14 +410,14 @@ def test_a_group_narrows_what_is_seen_and_what_is_done(
         token.count_use(CHANGE, [lab["in lab"], lab["outside"]])
 
 
-def test_what_belongs_to_a_device_goes_by_its_groups(lab: dict[str, Any], staff: Any) -> None:
+def test_what_belongs_to_a_device_goes_by_its_groups(lab: dict[str, Any]) -> None:
     keys = {
         name: PreSharedKey.objects.issue(device=lab[name])[0] for name in ("in room", "outside")
     }
     see, end = "devices.view_presharedkey", "devices.change_presharedkey"
     groups = "devices.view_devicegroup"
     rules = [Rule(one, group=lab["lab"].pk) for one in (see, end, groups)]
-    token, _text = issue(staff("sam", "Security"), scopes=[see, end, groups], rules=rules)
+    token, _text = issue(staff(role="Security"), scopes=[see, end, groups], rules=rules)
     assert list(token.narrow(PreSharedKey.objects.all())) == [keys["in room"]]
     assert set(token.narrow(DeviceGroup.objects.all())) == {lab["lab"], lab["room"]}
     token.count_use(end, [keys["in room"]])
@@ -575,7 +565,7 @@ def service(answerable: User, name: str = "factory", **fields: Any) -> ServiceAc
     )
 
 
-def test_a_service_has_tokens_while_somebody_answers_for_it(kim: User, staff: Any) -> None:
+def test_a_service_has_tokens_while_somebody_answers_for_it(kim: User) -> None:
     account = service(kim)
     _token, text = issue(account.user, scopes=[CHANGE])
     assert ask(text).data["user"] == "factory"
@@ -584,7 +574,7 @@ def test_a_service_has_tokens_while_somebody_answers_for_it(kim: User, staff: An
     kim.is_active = False
     kim.save()
     assert ask(text).status_code == 401
-    account.answerable = staff("alex")
+    account.answerable = staff(name="alex")
     account.save()
     assert ask(text).status_code == 200
 
@@ -603,14 +593,14 @@ def test_a_service_never_logs_in(kim: User, client: Any) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"is_active": False}, {"is_staff": False}])
-def test_only_active_staff_answer(fields: dict[str, bool], staff: Any) -> None:
+def test_only_active_staff_answer(fields: Any) -> None:
     with pytest.raises(ValidationError, match="active staff"):
-        service(staff("alex", **fields))
+        service(staff(**fields))
     assert not User.objects.filter(username="factory").exists()
 
 
-def test_nobody_gives_a_service_a_role_beyond_their_own(staff: Any) -> None:
-    sam = staff("sam", "Security")
+def test_nobody_gives_a_service_a_role_beyond_their_own() -> None:
+    sam = staff(name="sam", role="Security")
     with pytest.raises(ValidationError, match="sam does not have these permissions"):
         service(sam, maker=sam)
     service(sam, roles=Group.objects.filter(name__in=["Security", "Viewer"]), maker=sam)

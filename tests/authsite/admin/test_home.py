@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.contrib import admin
-from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
@@ -23,6 +22,7 @@ from devices.events.models import Delivery
 from devices.models import Certificate, Device, PreSharedKey, Webhook
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord
 from tests.support import pki
+from tests.support.staff import browser_of, staff
 
 Factory = Callable[..., Device]
 DAY = timedelta(days=1)
@@ -196,15 +196,8 @@ def test_quick_counts_are_always_new(admin_client: Client, make_device: Factory)
         ("auth.view_group", set()),
     ],
 )
-def test_the_page_shows_what_its_reader_may_see(
-    client: Client, permission: str, shown: set[str]
-) -> None:
-    app, codename = permission.split(".")
-    user = User.objects.create_user("reader", is_staff=True)
-    user.user_permissions.add(
-        Permission.objects.get(content_type__app_label=app, codename=codename)
-    )
-    client.force_login(user)
+def test_the_page_shows_what_its_reader_may_see(permission: str, shown: set[str]) -> None:
+    client = browser_of(staff(permission))
     page = start_page(client)
     sections = {"device_figures", "attention", "calls", "changes"}
     assert {name for name in sections if page.get(name)} == shown

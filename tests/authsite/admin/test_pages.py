@@ -14,6 +14,7 @@ from django.urls import reverse
 from acl.models import CommandPermission
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment
 from devices.models import Device, DeviceGroup
+from tests.support.staff import browser_of, staff
 
 EAST = timezone(timedelta(hours=8))
 
@@ -114,16 +115,11 @@ def test_machines_are_not_sent_the_policy(client: Client) -> None:
     assert "Content-Security-Policy" not in response.headers
 
 
-def test_a_missing_page_and_a_refusal_say_so_in_the_admins_dress(
-    admin_client: Client, client: Client, django_user_model: type
-) -> None:
+def test_a_missing_page_and_a_refusal_say_so_in_the_admins_dress(admin_client: Client) -> None:
     response = admin_client.get("/nowhere/")
     assert response.status_code == 404
     assert "This page does not exist" in response.content.decode()
-    client.force_login(
-        django_user_model.objects.create_user("reader", is_staff=True)  # type: ignore[attr-defined]
-    )
-    response = client.get("/admin/devices/device/")
+    response = browser_of(staff()).get("/admin/devices/device/")
     assert response.status_code == 403
     page = response.content.decode()
     assert "You may not see or do this" in page
@@ -200,7 +196,7 @@ def test_rows_are_called_alike_wherever_they_are_deleted(
 
 
 @pytest.mark.django_db
-def test_a_row_that_one_may_not_see_is_named_without_a_link(client: Client) -> None:
+def test_a_row_that_one_may_not_see_is_named_without_a_link() -> None:
     device, group = (
         Device.objects.create(identifier="lamp"),
         DeviceGroup.objects.create(name="yard"),
@@ -212,8 +208,8 @@ def test_a_row_that_one_may_not_see_is_named_without_a_link(client: Client) -> N
         destination_group=group,
         pattern="*",
     )
-    user = User.objects.create_user("reader", is_staff=True)
-    client.force_login(user)
+    user = staff()
+    client = browser_of(user)
     link = f'href="{reverse("admin:devices_device_change", args=[device.pk])}"'
     for held, is_linked in (("view_commandpermission", False), ("view_device", True)):
         user.user_permissions.add(Permission.objects.get(codename=held))

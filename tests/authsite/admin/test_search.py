@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from acl.models import CommandPermission, CommandSet
 from authsite.admin.search import MAX_HITS
 from devices.models import Certificate, CertificateAuthority, Device
 from tests.support import pki
+from tests.support.staff import browser_of, staff
 
 Factory = Callable[..., Device]
 LAMP = "0B9C2F6E-3a55-4a0c-8a59-1c2d3e4f5a6b"
@@ -104,10 +104,8 @@ def test_hits_are_few_and_the_list_has_the_others(
 
 
 @pytest.mark.usefixtures("certificate")
-def test_only_what_the_reader_may_see_is_found(client: Client) -> None:
-    user = User.objects.create_user("reader", is_staff=True)
-    user.user_permissions.add(Permission.objects.get(codename="view_devicegroup"))
-    client.force_login(user)
+def test_only_what_the_reader_may_see_is_found() -> None:
+    client = browser_of(staff("view_devicegroup"))
     assert found(client, "lamp") == {"Device groups": ["Hall lamps"]}
     assert found(client, LAMP) == {}
 

@@ -12,6 +12,7 @@ from authsite.accounts.tokens.rules import Rule
 from authsite.accounts.tokens.service_account import ServiceAccount, names_of
 from devices.events.models import Event
 from tests.devices.api.conftest import Client, account, api, client_of
+from tests.support.staff import staff
 
 __all__ = ["api", "client_of"]  # fixtures that live elsewhere
 
@@ -19,10 +20,8 @@ pytestmark = pytest.mark.django_db
 ACCOUNTS = "/api/v1/accounts"
 
 
-def person(name: str, *roles: str, **fields: Any) -> User:
-    user = User.objects.create_user(name, password="a pass phrase", is_staff=True, **fields)
-    user.groups.set(Group.objects.filter(name__in=roles))
-    return user
+def person(name: str, role: str = "", **fields: Any) -> User:
+    return staff(name=name, role=role, password="a pass phrase", **fields)
 
 
 def ask(client: APIClient, method: str, path: str, body: Any = None, **headers: str) -> Any:

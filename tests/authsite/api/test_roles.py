@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
 
 from authsite import roles
 from authsite.api.document import rendered
 from tests.devices.api.conftest import Client, account, client_of
+from tests.support.staff import staff
 
 __all__ = ["client_of"]
 
@@ -99,9 +99,9 @@ def test_the_table_has_every_operation() -> None:
 
 @pytest.mark.parametrize("role", sorted(ALL))
 def test_a_role_may_what_the_table_says(client_of: Client, role: str) -> None:
-    user = User.objects.create_user(role)
-    user.groups.add(Group.objects.get(name=role))
-    assert refused(client_of(user)) == {name for name, may in MAY.items() if role not in may}
+    assert refused(client_of(staff(role=role))) == {
+        name for name, may in MAY.items() if role not in may
+    }
 
 
 def test_an_account_without_a_role_may_nothing(client_of: Client) -> None:

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -15,6 +14,7 @@ from devices.admin.base.pages import set_digest
 from devices.authentication import authenticate
 from devices.history import history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
+from tests.support.staff import browser_of, staff
 
 Factory = Callable[..., Device]
 DAY = timedelta(days=1)
@@ -38,17 +38,6 @@ def send(client: Client, address: str, form: dict[str, str], **more: Any) -> Any
     """Open a page with a one-time form, and send it."""
     token = client.get(address).context["form"]["token"].value()
     return client.post(address, {"token": str(token), **form}, **more)
-
-
-@pytest.fixture
-def as_viewer(client: Client, db: None) -> Client:
-    """A member of staff who may look at everything and change nothing."""
-    user = User.objects.create_user("viewer", is_staff=True)
-    user.user_permissions.set(
-        Permission.objects.filter(codename__startswith="view_", content_type__app_label="devices")
-    )
-    client.force_login(user)
-    return client
 
 
 @pytest.mark.parametrize(
@@ -286,20 +275,21 @@ def test_a_key_says_who_revoked_it_once_somebody_has(
     assert "Revoked by" in admin_client.get(page).content.decode()
 
 
-def test_who_may_only_look_can_change_nothing(as_viewer: Client, make_device: Factory) -> None:
+def test_who_may_only_look_can_change_nothing(make_device: Factory) -> None:
+    auditor = browser_of(staff(role="Auditor"))
     device = make_device()
     key, secret = PreSharedKey.objects.issue(device=device)
-    page = as_viewer.get(url("device_change", device.pk)).content.decode()
+    page = auditor.get(url("device_change", device.pk)).content.decode()
     assert "Issue a key" not in page
     for address in (
         url("device_issue_key", device.pk),
         url("device_rotate_keys", device.pk),
         url("presharedkey_revoke", key.pk),
     ):
-        assert as_viewer.post(address, {"overlap": "0"}).status_code == 403
+        assert auditor.post(address, {"overlap": "0"}).status_code == 403
     devices, keys = set_digest(Device.objects.all()), set_digest(PreSharedKey.objects.all())
-    act(as_viewer, "device_changelist", "disable", device, confirmed="yes", shown=devices)
-    act(as_viewer, "presharedkey_changelist", "revoke", key, confirmed="yes", shown=keys)
+    act(auditor, "device_changelist", "disable", device, confirmed="yes", shown=devices)
+    act(auditor, "presharedkey_changelist", "revoke", key, confirmed="yes", shown=keys)
     assert verified(device, secret)
 
 

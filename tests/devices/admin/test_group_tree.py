@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
 from devices.admin import group
 from devices.models import Device, DeviceGroup
+from tests.support.staff import browser_of, staff
 
 PAGE = "/admin/devices/devicegroup/tree/"
 Factory = Callable[..., Device]
@@ -91,6 +91,5 @@ def test_a_circle_of_groups_is_not_walked_for_ever(
     assert admin_client.get(PAGE, {"top": groups["Berlin"].pk}).status_code == 200
 
 
-def test_who_may_not_see_groups_sees_no_tree(client: Client, db: None) -> None:
-    client.force_login(User.objects.create_user("kim", is_staff=True))
-    assert client.get(PAGE).status_code == 403
+def test_who_may_not_see_groups_sees_no_tree(db: None) -> None:
+    assert browser_of(staff()).get(PAGE).status_code == 403

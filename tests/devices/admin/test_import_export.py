@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
@@ -21,27 +21,13 @@ from devices.transfer.formats import Format
 from tests.devices.test_commands import verified
 from tests.devices.transfer.test_exporting import csv_rows
 from tests.support import pki
+from tests.support.staff import browser_of, staff
 
 Factory = Callable[..., Device]
 NEEDED = ("add_device", "change_device", "view_device")
 GOOD = "identifier,name,groups\na,A,Roof\nb,B,\n"
 
-
-@pytest.fixture
-def staff(db: None, client: Client) -> Callable[..., Client]:
-    """Return a function that signs in somebody with these permissions of the app only."""
-
-    def sign_in(*permissions: str, client: Client = client) -> Client:
-        user = User.objects.create_user(f"staff {permissions}", is_staff=True)
-        found = Permission.objects.filter(
-            content_type__app_label="devices", codename__in=permissions
-        )
-        assert found.count() == len(permissions)
-        user.user_permissions.set(found)
-        client.force_login(user)
-        return client
-
-    return sign_in
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
@@ -205,11 +191,9 @@ def test_a_preview_is_void_when_the_registry_changed(
     assert "changed since the preview" in answer.content.decode()
 
 
-def test_a_preview_is_its_users_own(
-    admin_client: Client, page: str, staff: Callable[..., Client]
-) -> None:
+def test_a_preview_is_its_users_own(admin_client: Client, page: str) -> None:
     confirmed = token(sent(admin_client, page, "identifier\na\n"))
-    answer = sent(staff(*NEEDED, client=Client()), page, "identifier\na\n", confirmed=confirmed)
+    answer = sent(browser_of(staff(*NEEDED)), page, "identifier\na\n", confirmed=confirmed)
     assert "changed since the preview" in answer.content.decode()
 
 
@@ -223,10 +207,8 @@ def test_a_form_from_elsewhere_is_refused(page: str, admin_user: User) -> None:
 
 
 @pytest.mark.parametrize("held", [(), ("view_device",), ("view_device", "add_device")])
-def test_importing_needs_adding_and_changing(
-    staff: Callable[..., Client], page: str, held: tuple[str, ...]
-) -> None:
-    client = staff(*held)
+def test_importing_needs_adding_and_changing(page: str, held: tuple[str, ...]) -> None:
+    client = browser_of(staff(*held))
     assert client.get(page).status_code == 403
     assert sent(client, page, GOOD).status_code == 403
     template = reverse("admin:devices_device_import_template")
@@ -248,7 +230,6 @@ PEM = pki.issue("a").pem.replace("\n", "\\n")
     ],
 )
 def test_what_comes_with_devices_needs_permissions_of_its_own(
-    staff: Callable[..., Client],
     page: str,
     line: str,
     more: dict[str, str],
@@ -256,10 +237,12 @@ def test_what_comes_with_devices_needs_permissions_of_its_own(
     complaint: str,
 ) -> None:
     content = f'{{"identifier":"a",{line}}}'
-    answer = sent(staff(*NEEDED), page, content, "d.ndjson", **more)
+    answer = sent(browser_of(staff(*NEEDED)), page, content, "d.ndjson", **more)
     assert complaint in answer.content.decode()
     assert not Device.objects.exists()
-    answer = sent(staff(*NEEDED, permission), page, content, "d.ndjson", **more)
+    answer = sent(
+        browser_of(staff(*NEEDED, permission, name="sam")), page, content, "d.ndjson", **more
+    )
     assert token(answer)
 
 
@@ -276,10 +259,10 @@ def test_secrets_are_issued_to_who_has_just_shown_who_they_are(
 
 
 def test_an_import_tells_nobody_whether_a_secret_is_right_who_may_not_add_one(
-    staff: Callable[..., Client], page: str, make_device: Factory
+    page: str, make_device: Factory
 ) -> None:
     PreSharedKey.objects.register(device=make_device("a"), secret="the right one")
-    client = staff(*NEEDED)
+    client = browser_of(staff(*NEEDED))
     answers = [
         sent(client, page, f"identifier,secret\na,{secret}\n").context
         for secret in ("the right one", "a wrong one")
@@ -297,10 +280,10 @@ def test_a_post_without_a_file_is_told_so(admin_client: Client, page: str) -> No
 
 
 def test_changing_groups_needs_its_permission(
-    staff: Callable[..., Client], page: str, make_group: Callable[..., DeviceGroup]
+    page: str, make_group: Callable[..., DeviceGroup]
 ) -> None:
     make_group("g")
-    answer = sent(staff(*NEEDED), page, "group,description\ng,new\n")
+    answer = sent(browser_of(staff(*NEEDED)), page, "group,description\ng,new\n")
     assert "You may not change groups" in answer.content.decode()
 
 
@@ -425,8 +408,8 @@ def test_a_filter_by_what_is_not_there_exports_nothing(
         assert f": {value})" in shown
 
 
-def test_exporting_needs_viewing(staff: Callable[..., Client], make_device: Factory) -> None:
+def test_exporting_needs_viewing(make_device: Factory) -> None:
     make_device("a")
     page = reverse("admin:devices_device_export")
-    assert staff("view_presharedkey").get(page).status_code == 403
-    assert exported(staff("view_device", client=Client())) == ["a"]
+    assert browser_of(staff("view_presharedkey")).get(page).status_code == 403
+    assert exported(browser_of(staff("view_device", name="sam"))) == ["a"]

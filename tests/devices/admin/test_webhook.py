@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -12,16 +11,9 @@ from devices.events import delivering, signing_secrets, stream
 from devices.events.kinds import Kind
 from devices.events.models import GIVE_UP_AFTER, Delivery, DeliveryState, Event, Webhook
 from tests.support.forms import inputs
+from tests.support.staff import browser_of, staff
 
 pytestmark = pytest.mark.django_db
-
-
-def role(name: str) -> Client:
-    user = User.objects.create_user(name, is_staff=True)
-    user.groups.add(Group.objects.get(name=name))
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def url(name: str, *args: object) -> str:
@@ -67,7 +59,7 @@ def test_a_new_webhook_shows_its_secret_once(admin_client: Client) -> None:
 
 
 def test_who_may_only_look_reads_the_kinds_by_their_names() -> None:
-    webhook, client = hook(), role("Auditor")
+    webhook, client = hook(), browser_of(staff(role="Auditor"))
     kinds = "field-named_kinds"
     page = client.get(url("webhook_change", webhook.pk)).content.decode()
     assert ">all<" in page[page.index(kinds) :]
@@ -174,7 +166,7 @@ def test_events_are_seen(admin_client: Client) -> None:
 def test_who_may(name: str, sees: int, changes: int, resends: bool) -> None:
     webhook = hook()
     row = delivered(webhook, state=DeliveryState.FAILED)
-    client = role(name)
+    client = browser_of(staff(role=name))
     for page in ("webhook", "delivery", "event"):
         assert client.get(url(f"{page}_changelist")).status_code == sees
     assert client.get(url("webhook_add")).status_code == changes

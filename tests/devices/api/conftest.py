@@ -4,23 +4,19 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from devices.events.models import Event
 from tests.support.described import DescribedClient
+from tests.support.staff import staff
 
 Client = Callable[..., APIClient]
 
 
 def account(name: str, permissions: Iterable[str] = (), *, superuser: bool = False) -> User:
     """Return an account with these permissions."""
-    user = User.objects.create_user(name, is_superuser=superuser)
-    for permission in permissions:
-        app, codename = permission.split(".")
-        user.user_permissions.add(
-            Permission.objects.get(content_type__app_label=app, codename=codename)
-        )
+    user = staff(*permissions, name=name, is_staff=False, is_superuser=superuser)
     Event.objects.filter(kind__startswith="account.").delete()  # of the scenery, not of the play
     return user
 

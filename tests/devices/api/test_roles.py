@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.urls import resolve
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,6 +24,7 @@ from devices.models import (
 from devices.models.job import JobKind
 from tests.devices.api.conftest import Client, account
 from tests.support import pki
+from tests.support.staff import staff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
@@ -169,8 +169,7 @@ def test_role(
     body: Any,
     allowed: set[str],
 ) -> None:
-    user = User.objects.create_user(role)
-    user.groups.add(Group.objects.get(name=role))
+    user = staff(role=role)
     own = {"kind": JobKind.DELETE_DEVICES, "owner": user, "asked_with": f"User {user.pk}"}
     rows = {**rows, "job": Job.objects.create(**own).pk}
     sent = filled(body, rows)

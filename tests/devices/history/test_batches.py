@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import Q
 from django.test import Client
@@ -22,6 +22,7 @@ from devices.history import history_of, timeline, undoing
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.models.group import MAX_DEPTH
 from tests.support.forms import inputs
+from tests.support.staff import browser_of, staff
 
 LIST = "/admin/devices/device/"
 URLENCODED = "application/x-www-form-urlencoded"  # as browsers send a form without files
@@ -327,15 +328,13 @@ def test_rules_are_switched_on_again(admin_client: Client, make_device: Factory)
     [((), 403), (("view_historicaldevice",), 200)],
 )
 def test_who_may_not_change_cannot_undo(
-    client: Client, make_device: Factory, permissions: tuple[str, ...], status: int
+    make_device: Factory, permissions: tuple[str, ...], status: int
 ) -> None:
     devices = [make_device() for _ in range(2)]
     with history.origin("shell"):
         Device.objects.set_enabled(enabled=False)
         batch = history.current_batch()
-    user = User.objects.create_user("kim", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client.force_login(user)
+    client = browser_of(staff(*permissions))
     assert client.get(page_of(batch)).status_code == status
     client.post(page_of(batch))
     assert Device.objects.disabled().count() == len(devices)

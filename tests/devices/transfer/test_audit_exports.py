@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.db.models import Q
-from django.test import Client
 from django.utils import timezone
 
 from authsite.accounts.tokens.models import ApiToken
@@ -25,6 +24,7 @@ from devices.transfer.formats import Format
 from rpc import exporting as calls
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord
 from tests.devices.test_commands import run
+from tests.support.staff import browser_of, staff
 
 pytestmark = pytest.mark.django_db
 
@@ -37,14 +37,6 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 def cells(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
-
-
-def staff(*roles: str) -> Client:
-    user = User.objects.create_user("kim", is_staff=True)
-    user.groups.set(Group.objects.filter(name__in=roles))
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture
@@ -227,7 +219,7 @@ def test_pages_hand_out_what_they_list(page: str, changed: dict[str, str]) -> No
     now = int(timezone.now().timestamp())
     key = CallKey(now // BUCKET, "verifier", "credential", "b", "lamp", "", "", "verified")
     CallRecord.objects.add({key: CallCount(1, now, now)})
-    client = staff("Auditor")
+    client = browser_of(staff(role="Auditor"))
     assert f"{page}export/?" in client.get(page).content.decode()
     answer = client.get(f"{page}export/", {"format": "ndjson"})
     assert answer["Content-Type"] == "application/x-ndjson"
@@ -257,7 +249,7 @@ def test_pages_hand_out_what_they_list(page: str, changed: dict[str, str]) -> No
 def test_pages_hand_out_nothing_where_a_filter_is_wrong(
     page: str, query: str, said: str, changed: dict[str, str], called: None
 ) -> None:
-    answer = staff("Auditor").get(f"{page}export/?{query}&format=csv", follow=True)
+    answer = browser_of(staff(role="Auditor")).get(f"{page}export/?{query}&format=csv", follow=True)
     assert answer.redirect_chain == [(f"{page}?{query}", 302)]
     shown = answer.content.decode()
     assert "Nothing was exported" in shown
@@ -266,7 +258,7 @@ def test_pages_hand_out_nothing_where_a_filter_is_wrong(
 
 @pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
 def test_the_first_and_the_last_day_are_days(day: str, changed: dict[str, str]) -> None:
-    client = staff("Auditor")
+    client = browser_of(staff(role="Auditor"))
     for name in ("since", "until"):
         assert client.get(f"/admin/history/?{name}={day}").status_code == 200
         answer = client.get(f"/admin/history/export/?{name}={day}")
@@ -275,7 +267,7 @@ def test_the_first_and_the_last_day_are_days(day: str, changed: dict[str, str]) 
 
 
 def test_pages_hand_out_only_what_may_be_seen(changed: dict[str, str]) -> None:
-    client = staff("Operator")  # who sees the history of devices, not of keys
+    client = browser_of(staff(role="Operator"))  # who sees the history of devices, not of keys
     body = b"".join(client.get("/admin/history/export/").streaming_content)  # type: ignore[attr-defined]
     models = {row["model"] for row in cells(body.decode())}
     assert "devices.device" in models
@@ -290,7 +282,7 @@ def test_too_many_rows_are_left_to_the_command(
 ) -> None:
     monkeypatch.setattr(history_pages, "MAX_EXPORTED", 2)
     monkeypatch.setattr("rpc.admin.call_record.MAX_EXPORTED", 2)
-    client = staff("Auditor")
+    client = browser_of(staff(role="Auditor"))
     for page, query in (("/admin/history/", "by="), ("/admin/rpc/callrecord/", "period=all")):
         answer = client.get(f"{page}export/?{query}&format=csv", follow=True)
         assert answer.redirect_chain == [(f"{page}?{query}", 302)]

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client, RequestFactory
 from django.urls import reverse
@@ -20,6 +20,7 @@ from devices.verdicts import Outcome
 from rpc.admin import panels
 from rpc.models import CallReason, CallRecord
 from tests.rpc.test_journal import command, count
+from tests.support.staff import browser_of, staff
 
 LIST = reverse("admin:rpc_callrecord_changelist")
 HOUR = timedelta(hours=1)
@@ -173,20 +174,7 @@ def test_nobody_changes_the_journal(admin_client: Client, now: datetime) -> None
     assert admin_client.get(gone).status_code == 302
 
 
-@pytest.fixture
-def as_staff(client: Client) -> Callable[..., Client]:
-    def sign_in(*permissions: str) -> Client:
-        user = User.objects.create_user("staff", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-        client.force_login(user)
-        return client
-
-    return sign_in
-
-
-def test_a_devices_page_shows_its_last_calls(
-    as_staff: Callable[..., Client], make_device: Factory, now: datetime
-) -> None:
+def test_a_devices_page_shows_its_last_calls(make_device: Factory, now: datetime) -> None:
     device = make_device("sends")
     count(subject="sends", at=now - HOUR, caller="//backend/rtio")
     count(subject="sends", at=now, reason=Outcome.REVOKED, caller="//backend/other")
@@ -194,11 +182,8 @@ def test_a_devices_page_shows_its_last_calls(
     command("somebody", "sends", "/v1/B", at=now)
     for number in range(12):
         command("a", "b", f"/v1/Elsewhere.{number}", at=now)
-    page = (
-        as_staff("view_device", "view_callrecord")
-        .get(reverse("admin:devices_device_change", args=[device.pk]))
-        .content.decode()
-    )
+    client = browser_of(staff("view_device", "view_callrecord"))
+    page = client.get(reverse("admin:devices_device_change", args=[device.pk])).content.decode()
     assert "through //backend/rtio" in page
     for text in ("was revoked", "no rule allows it", "from somebody", "/v1/B"):
         assert text in page
@@ -311,12 +296,10 @@ def test_a_devices_page_without_calls(admin_client: Client, make_device: Factory
     assert "No verification that it passed is on record." in page.content.decode()
 
 
-def test_the_journal_is_for_those_who_may_see_it(
-    as_staff: Callable[..., Client], make_device: Factory, now: datetime
-) -> None:
+def test_the_journal_is_for_those_who_may_see_it(make_device: Factory, now: datetime) -> None:
     device = make_device("sends")
     command("sends", "receives", "/v1/Secretive", at=now)
-    client = as_staff("view_device")
+    client = browser_of(staff("view_device"))
     page = client.get(reverse("admin:devices_device_change", args=[device.pk])).content.decode()
     assert "Last calls" not in page
     assert "/v1/Secretive" not in page

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.test import Client
@@ -27,6 +26,7 @@ from tests.rpc.rtio.conftest import MakeServer
 from tests.support import pki
 from tests.support.postgres import free_port
 from tests.support.rtio_simulator import RtioSimulator
+from tests.support.staff import browser_of, staff
 
 pytestmark = pytest.mark.django_db
 
@@ -195,20 +195,13 @@ def test_batch_costs_few_statements(
 # --- Pages ----------------------------------------------------------------------------------
 
 
-def staff(client: Client, *permissions: str) -> Client:
-    user = User.objects.create_user("kim", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client.force_login(user)
-    return client
-
-
 def page_of(client: Client, device: Device) -> str:
     address = reverse("admin:devices_device_change", args=[device.pk])
     return client.get(address).content.decode()
 
 
-def test_staff_end_a_session_on_purpose_and_see_the_receipt(client: Client, device: Device) -> None:
-    staff(client, "view_device", "view_sessionending", "end_session")
+def test_staff_end_a_session_on_purpose_and_see_the_receipt(device: Device) -> None:
+    client = browser_of(staff("view_device", "view_sessionending", "end_session"))
     address = reverse("admin:rpc_sessionending_end", args=[device.pk])
     assert address in page_of(client, device)
     assert device.identifier in client.get(address).content.decode()
@@ -229,10 +222,8 @@ def test_staff_end_a_session_on_purpose_and_see_the_receipt(client: Client, devi
     assert [one.new for one in receipt.fields if one.name == "Device"] == [device.identifier]
 
 
-def test_who_may_not_end_sessions_finds_no_button_and_no_page(
-    client: Client, device: Device
-) -> None:
-    staff(client, "view_device", "view_sessionending")
+def test_who_may_not_end_sessions_finds_no_button_and_no_page(device: Device) -> None:
+    client = browser_of(staff("view_device", "view_sessionending"))
     address = reverse("admin:rpc_sessionending_end", args=[device.pk])
     assert address not in page_of(client, device)
     assert client.post(address).status_code == 403
@@ -240,20 +231,20 @@ def test_who_may_not_end_sessions_finds_no_button_and_no_page(
 
 
 def test_page_says_which_ids_cannot_be_ended(
-    client: Client, device: Device, make_device: Callable[..., Device]
+    device: Device, make_device: Callable[..., Device]
 ) -> None:
-    staff(client, "view_device", "view_sessionending", "end_session")
+    client = browser_of(staff("view_device", "view_sessionending", "end_session"))
     other = make_device("//api.cesanta.com/device_1")
     assert "cannot be ended from here" in page_of(client, other)
     assert client.post(reverse("admin:rpc_sessionending_end", args=[other.pk])).status_code == 403
 
 
 def test_page_says_through_which_server_it_was_let_in(
-    client: Client, device: Device, make_device: Callable[..., Device]
+    device: Device, make_device: Callable[..., Device]
 ) -> None:
     from tests.rpc.rtio.test_session_ending import admit
 
-    staff(client, "view_device", "view_sessionending", "view_callrecord")
+    client = browser_of(staff("view_device", "view_sessionending", "view_callrecord"))
     assert "no server that let it in" in page_of(client, device)
     backend = make_device("//rtio.example/b", kind="backend")
     RtioServer.objects.update(backend=backend)

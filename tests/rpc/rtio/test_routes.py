@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.test import Client
@@ -33,12 +32,6 @@ def make_route() -> Make:
         return route
 
     return make
-
-
-@pytest.fixture
-def admin(client: Client) -> Client:
-    client.force_login(User.objects.create_superuser("root"))
-    return client
 
 
 def test_documented_routes_have_the_documented_digest(make_route: Make) -> None:
@@ -122,18 +115,18 @@ def test_map_that_no_longer_fits_is_refused_with_the_room_that_is_left(make_rout
 
 
 def test_deleting_says_that_rtio_keeps_the_route_and_offers_to_refuse(
-    admin: Client, make_route: Make
+    admin_client: Client, make_route: Make
 ) -> None:
     route = make_route()
-    page = admin.get(reverse("admin:rpc_deviceserviceroute_delete", args=[route.pk]))
+    page = admin_client.get(reverse("admin:rpc_deviceserviceroute_delete", args=[route.pk]))
     refuse = reverse("admin:rpc_deviceserviceroute_refuse", args=[route.pk])
     assert "until they restart" in page.content.decode()
     assert refuse in page.content.decode()
-    assert REFUSING_URL in admin.get(refuse).content.decode()
-    admin.post(refuse)
+    assert REFUSING_URL in admin_client.get(refuse).content.decode()
+    admin_client.post(refuse)
     route.refresh_from_db()
     assert (route.url, route.enabled) == (REFUSING_URL, True)
-    done = admin.post(
+    done = admin_client.post(
         reverse("admin:rpc_deviceserviceroute_delete", args=[route.pk]),
         {"post": "yes"},
         follow=True,
@@ -144,19 +137,19 @@ def test_deleting_says_that_rtio_keeps_the_route_and_offers_to_refuse(
     assert sorted(kinds) == ["+", "-", "~"]
 
 
-def test_disabling_says_that_rtio_keeps_the_route(admin: Client, make_route: Make) -> None:
+def test_disabling_says_that_rtio_keeps_the_route(admin_client: Client, make_route: Make) -> None:
     route = make_route()
     address = reverse("admin:rpc_deviceserviceroute_change", args=[route.pk])
-    page = admin.get(address)
+    page = admin_client.get(address)
     assert f"{DeviceServiceRoute.objects.all().room_left()} of 2048" in page.content.decode()
     sent = {"uri": route.uri, "url": route.url, "note": "", "initial-enabled": "True"}
     sent |= {"initial-uri": route.uri, "initial-url": route.url, "initial-note": ""}
-    done = admin.post(address, sent, follow=True)
+    done = admin_client.post(address, sent, follow=True)
     assert "keep it until they restart" in done.content.decode()
     assert not DeviceServiceRoute.objects.get().enabled
 
 
-def test_many_routes_are_pointed_away_at_once(admin: Client, make_route: Make) -> None:
+def test_many_routes_are_pointed_away_at_once(admin_client: Client, make_route: Make) -> None:
     make_route("/aa")
     make_route("/bb")
     keys = list(DeviceServiceRoute.objects.values_list("pk", flat=True))
@@ -164,7 +157,7 @@ def test_many_routes_are_pointed_away_at_once(admin: Client, make_route: Make) -
     sent |= {"shown": set_digest(DeviceServiceRoute.objects.all()), "_change_reason": "moved"}
     form = "application/x-www-form-urlencoded"
     address = reverse("admin:rpc_deviceserviceroute_changelist")
-    admin.post(address, urlencode(sent, doseq=True), content_type=form)
+    admin_client.post(address, urlencode(sent, doseq=True), content_type=form)
     kept = history_of(DeviceServiceRoute).objects.filter(history_change_reason="moved")
     assert kept.count() == 2
     assert set(DeviceServiceRoute.objects.values_list("url", flat=True)) == {REFUSING_URL}
@@ -180,20 +173,20 @@ def take_all_room(make_route: Make) -> Callable[[str], None]:
 
 
 def test_a_route_for_which_there_is_no_room_is_not_pointed_away_and_it_is_said(
-    admin: Client, make_route: Make, take_all_room: Callable[[str], None]
+    admin_client: Client, make_route: Make, take_all_room: Callable[[str], None]
 ) -> None:
     for number in range(6):
         make_route(f"/long/{number}", "http://h/" + "x" * 250)
     off = make_route("/off", enabled=False)
     take_all_room("/rest")
     address = reverse("admin:rpc_deviceserviceroute_refuse", args=[off.pk])
-    page = admin.post(address, follow=True)
+    page = admin_client.post(address, follow=True)
     assert "All routes together have at most 2048 characters" in page.content.decode()
     assert not DeviceServiceRoute.objects.filter(url=REFUSING_URL).exists()
 
 
 def test_routes_are_pointed_away_all_or_none(
-    admin: Client, make_route: Make, take_all_room: Callable[[str], None]
+    admin_client: Client, make_route: Make, take_all_room: Callable[[str], None]
 ) -> None:
     for number in range(6):
         make_route(f"/long/{number}", "http://h/" + "x" * 250)
@@ -203,19 +196,19 @@ def test_routes_are_pointed_away_all_or_none(
     sent = {"action": "refuse", "_selected_action": [one.pk for one in chosen]}
     sent |= {"confirmed": "yes", "shown": set_digest(rows)}
     address = reverse("admin:rpc_deviceserviceroute_changelist")
-    page = admin.post(address, sent, follow=True)
+    page = admin_client.post(address, sent, follow=True)
     assert "All routes together have at most 2048 characters" in page.content.decode()
     assert not DeviceServiceRoute.objects.filter(url=REFUSING_URL).exists()
 
 
 def test_who_saves_a_moment_after_the_last_room_was_taken_is_told(
-    admin: Client, make_route: Make, monkeypatch: pytest.MonkeyPatch
+    admin_client: Client, make_route: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
         make_route(f"/long/{number}", "http://h/" + "x" * 250)
     monkeypatch.setattr(DeviceServiceRoute, "full_clean", lambda *_args, **_options: None)
     address = reverse("admin:rpc_deviceserviceroute_add")
     sent = {"uri": "/last", "url": "http://h/" + "x" * 900, "enabled": "on", "note": ""}
-    page = admin.post(address, sent, follow=True)
+    page = admin_client.post(address, sent, follow=True)
     assert "All routes together have at most 2048 characters" in page.content.decode()
     assert not DeviceServiceRoute.objects.filter(uri="/last").exists()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.test import Client
@@ -31,6 +30,7 @@ from rpc.rtio.models.server import is_near
 from rpc.rtio.models.session_ending import can_be_ended
 from tests.rpc.rtio.conftest import MakeServer
 from tests.support import pki
+from tests.support.staff import browser_of, staff
 
 pytestmark = pytest.mark.django_db
 
@@ -245,8 +245,9 @@ def test_one_route_may_grow_by_what_another_gives_up(tmp_path: Path, db: None, u
     assert exported() == grown
 
 
-def test_pages_of_servers_and_receipts_open(client: Client, make_rtio_server: MakeServer) -> None:
-    client.force_login(User.objects.create_superuser("root"))
+def test_pages_of_servers_and_receipts_open(
+    admin_client: Client, make_rtio_server: MakeServer
+) -> None:
     server = make_rtio_server()
     for name, args in (
         ("rtioserver_changelist", []),
@@ -257,7 +258,7 @@ def test_pages_of_servers_and_receipts_open(client: Client, make_rtio_server: Ma
         ("deviceserviceroute_changelist", []),
         ("deviceserviceroute_add", []),
     ):
-        assert client.get(reverse(f"admin:rpc_{name}", args=args)).status_code == 200
+        assert admin_client.get(reverse(f"admin:rpc_{name}", args=args)).status_code == 200
 
 
 def end_sessions_of(server: RtioServer, many: int) -> None:
@@ -288,12 +289,11 @@ def test_deleting_a_server_counts_the_endings_of_its_sessions(
 
 
 def test_security_deletes_servers_with_what_is_left_of_sessions(
-    client: Client, make_rtio_server: MakeServer
+    make_rtio_server: MakeServer,
 ) -> None:
     """It may delete servers; ended sessions, which nobody deletes by hand, go with theirs."""
-    kim = User.objects.create_user("kim", is_staff=True)
-    kim.groups.add(Group.objects.get(name="Security"))
-    client.force_login(kim)
+    kim = staff(role="Security")
+    client = browser_of(kim)
     program = APIClient()
     program.force_authenticate(kim)
     for port, name in enumerate(("on its page", "in the list", "over the API"), start=8910):

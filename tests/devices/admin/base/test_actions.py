@@ -16,6 +16,7 @@ from devices.authentication import authenticate
 from devices.models import Certificate, Device, Membership, PreSharedKey
 from devices.models.group import DeviceGroup
 from tests.support import pki
+from tests.support.staff import browser_of, staff
 
 Factory = Callable[..., Device]
 LIST = "/admin/devices/device/"
@@ -154,13 +155,11 @@ def test_devices_move_to_another_group_in_one_step(
 
 @pytest.mark.parametrize("may_see_groups", [True, False])
 def test_whoever_takes_devices_out_of_a_group_begins_with_the_group_of_the_list(
-    client: Client, make_device: Factory, make_group: Any, may_see_groups: bool
+    make_device: Factory, make_group: Any, may_see_groups: bool
 ) -> None:
     group = make_group("yard")
     held = ["view_device", "change_device", *(["view_devicegroup"] if may_see_groups else [])]
-    staff = User.objects.create_user("kim", is_staff=True)
-    staff.user_permissions.set(Permission.objects.filter(codename__in=held))
-    client.force_login(staff)
+    client = browser_of(staff(*held))
     chosen = {"action": "leave", "_selected_action": [make_device(groups=[group]).pk]}
     page = client.post(f"{LIST}?group={group.pk}", chosen)
     assert page.context["title"] == "Remove devices from a group"
@@ -194,15 +193,12 @@ def test_all_credentials_are_revoked_with_a_reason(
 
 
 def test_all_credentials_of_one_device_are_revoked_on_its_own_page(
-    client: Client, admin_client: Client, make_device: Factory
+    admin_client: Client, make_device: Factory
 ) -> None:
     device = make_device("stolen")
     _key, secret = PreSharedKey.objects.issue(device=device)
     address = f"{LIST}{device.pk}/revoke_credentials/"
-    user = User.objects.create_user("limited", is_staff=True)
-    for codename in ("view_device", "change_device", "change_presharedkey"):
-        user.user_permissions.add(Permission.objects.get(codename=codename))
-    client.force_login(user)
+    client = browser_of(staff("view_device", "change_device", "change_presharedkey"))
     assert address not in client.get(f"{LIST}{device.pk}/change/").content.decode()
     assert client.post(address, {"reason": "no"}).status_code == 403
     assert authenticate("stolen", secret=secret).verified
@@ -263,16 +259,10 @@ def test_rules_go_with_their_device(admin_client: Client, make_device: Factory) 
     assert any(line.endswith("s: 1") for line in page.context["goes_with"])
 
 
-def test_who_may_not_delete_what_goes_along_deletes_no_device(
-    client: Client, make_device: Factory
-) -> None:
+def test_who_may_not_delete_what_goes_along_deletes_no_device(make_device: Factory) -> None:
     device, bare = make_device("holds"), make_device("bare")
     PreSharedKey.objects.issue(device=device)
-    user = User.objects.create_user("limited", is_staff=True)
-    user.user_permissions.set(
-        Permission.objects.filter(codename__in=["delete_device", "view_device"])
-    )
-    client.force_login(user)
+    client = browser_of(staff("delete_device", "view_device"))
     page = act(client, "delete_selected", [device, bare])
     assert "may not delete what would go with them: keys" in page.content.decode()
     confirm(client, page)
@@ -293,17 +283,12 @@ PERMISSIONS = {
 
 
 @pytest.mark.parametrize("action", PERMISSIONS)
-def test_each_action_asks_for_its_permission(
-    client: Client, make_device: Factory, action: str
-) -> None:
+def test_each_action_asks_for_its_permission(make_device: Factory, action: str) -> None:
     device = make_device(enabled=action != "enable")
-    user = User.objects.create_user("limited", is_staff=True)
     every = {code for codes in PERMISSIONS.values() for code in codes}
     missing = PERMISSIONS[action][0]
-    user.user_permissions.set(
-        Permission.objects.filter(codename__in=(every - {missing}) | {"view_device"})
-    )
-    client.force_login(user)
+    user = staff(*(every - {missing}) | {"view_device"})
+    client = browser_of(user)
     assert act(client, action, [device]).status_code == 302
     assert action not in client.get(LIST).content.decode() or missing == "change_device"
     user.user_permissions.add(Permission.objects.get(codename=missing))
@@ -369,12 +354,9 @@ def test_a_credential_is_named_with_its_device(
     ("history_of", "offers"), [("historicaldevice", True), ("historicalpresharedkey", False)]
 )
 def test_a_message_leads_to_undoing_whoever_may_read_that_history(
-    history_of: str, offers: bool, make_device: Any, client: Client
+    history_of: str, offers: bool, make_device: Any
 ) -> None:
-    rights = ["change_device", "view_device", f"view_{history_of}"]
-    kim = User.objects.create_user("kim", is_staff=True)
-    kim.user_permissions.set(Permission.objects.filter(codename__in=rights))
-    client.force_login(kim)
+    client = browser_of(staff("change_device", "view_device", f"view_{history_of}"))
     page = confirm(client, act(client, "disable", [make_device()])).content.decode()
     assert not Device.objects.get().enabled
     assert ("Undo…" in page) is offers

@@ -23,6 +23,7 @@ from devices.models.credentials.state import (
     lacks_usable_credential,
 )
 from tests.support.forms import inputs
+from tests.support.staff import browser_of, staff
 
 Factory = Callable[..., Device]
 LIST = "/admin/devices/device/"
@@ -216,17 +217,16 @@ def test_columns_are_chosen_by_each_person_and_kept(admin_client: Client) -> Non
     assert offered["kind"]
     assert not offered["name"]
 
-    other = Client()
-    other.force_login(User.objects.create_superuser("other"))
+    other = browser_of(User.objects.create_superuser("other"))
     assert headings(other) == ["identifier", "name"]
 
     admin_client.post(f"{LIST}columns/", {"usual": "yes"})
     assert headings(admin_client) == ["identifier", "name"]
 
 
-def test_columns_are_for_those_who_may_see_the_list(client: Client, db: None) -> None:
-    client.force_login(User.objects.create_user("reader", is_staff=True))
-    assert client.post(f"{LIST}columns/", {"column": ["kind"]}).status_code == 403
+def test_columns_are_for_those_who_may_see_the_list(db: None) -> None:
+    answer = browser_of(staff()).post(f"{LIST}columns/", {"column": ["kind"]})
+    assert answer.status_code == 403
 
 
 def test_an_empty_list_says_what_it_is_for_and_offers_the_first_step(admin_client: Client) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db.models import Q
 from django.test import Client
@@ -19,17 +19,14 @@ from devices import history
 from devices.history import Origin, timeline
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey, Webhook
 from tests.support import pki
+from tests.support.staff import browser_of, staff
 
 pytestmark = pytest.mark.django_db
 ALL = "/admin/history/"
 
 
 def role(name: str) -> Client:
-    user = User.objects.create_user(f"{name} account", is_staff=True)
-    user.groups.add(Group.objects.get(name=name))
-    client = Client()
-    client.force_login(user)
-    return client
+    return browser_of(staff(role=name, name=f"{name} account"))
 
 
 def page_of(device: Device) -> str:

@@ -9,6 +9,7 @@ from django.utils.html import escape
 
 from acl.models import CommandPermission
 from devices.models import SavedFilter
+from tests.support.staff import browser_of, staff
 
 LISTS = ["/admin/devices/device/", "/admin/acl/commandpermission/"]
 
@@ -22,9 +23,7 @@ def _something_to_list(make_device: Any) -> None:
 
 
 def other() -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("kim"))
-    return client
+    return browser_of(User.objects.create_superuser("kim"))
 
 
 @pytest.mark.parametrize("listed", LISTS)
@@ -39,8 +38,7 @@ def test_a_filter_is_named_used_shared_and_forgotten(admin_client: Client, liste
     assert "Lamps" in theirs
     assert "Mine" not in theirs
     shared = SavedFilter.objects.get(name="Lamps")
-    other_client = Client()
-    other_client.force_login(User.objects.get(username="kim"))
+    other_client = browser_of(User.objects.get(username="kim"))
     other_client.post(f"{listed}filters/", {"forget": shared.pk})
     assert SavedFilter.objects.filter(pk=shared.pk).exists()
     admin_client.post(f"{listed}filters/", {"forget": shared.pk})
@@ -80,7 +78,6 @@ def test_a_filter_whose_field_is_gone_says_so_and_keeps_the_rest(
     assert (f'class="saved-filter" href="?{escape(kept)}"' in text) is bool(kept)
 
 
-def test_who_may_not_see_the_list_keeps_no_filter(client: Client, db: None) -> None:
-    client.force_login(User.objects.create_user("nobody", is_staff=True))
-    answer = client.post(f"{LISTS[0]}filters/", {"name": "x", "query": "q=x"})
+def test_who_may_not_see_the_list_keeps_no_filter(db: None) -> None:
+    answer = browser_of(staff()).post(f"{LISTS[0]}filters/", {"name": "x", "query": "q=x"})
     assert answer.status_code == 403

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
@@ -25,6 +24,7 @@ from tests.support.pki import (
     pem,
     revocation_list,
 )
+from tests.support.staff import browser_of, staff
 
 ROOT = authority("Root")
 LEAF = device_certificate("sensor-1", ROOT, serial=0xABC, uris=["urn:dev:7"], dns=["a.example"])
@@ -420,13 +420,9 @@ def test_an_outdated_list_is_marked(admin_client: Client, anchor: CertificateAut
 
 
 def test_who_may_only_look_can_change_nothing(
-    client: Client, row: Certificate, anchor: CertificateAuthority
+    row: Certificate, anchor: CertificateAuthority
 ) -> None:
-    user = User.objects.create_user("viewer", is_staff=True)
-    user.user_permissions.set(
-        Permission.objects.filter(codename__startswith="view_", content_type__app_label="devices")
-    )
-    client.force_login(user)
+    client = browser_of(staff(role="Auditor"))
     page = client.get(url("certificate_change", row.pk)).content.decode()
     assert url("certificate_revoke", row.pk) not in page
     page = client.get(url("certificateauthority_change", anchor.pk)).content.decode()

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Permission
 from django.test import Client
 
 from devices.admin.base import figures
@@ -14,6 +14,7 @@ from devices.admin.base.charts import Week, week_calendar
 from devices.admin.credentials import expiry
 from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey, RevocationList
 from tests.support import pki
+from tests.support.staff import browser_of, staff
 
 DAY = timedelta(days=1)
 PAGE = "/admin/expiry/"
@@ -162,9 +163,9 @@ def test_what_takes_long_to_count_is_kept_and_says_so(
     assert "are kept for" in page.content.decode()
 
 
-def test_everybody_sees_what_they_may(client: Client) -> None:
-    user = User.objects.create_user("kim", is_staff=True)
-    client.force_login(user)
+def test_everybody_sees_what_they_may() -> None:
+    user = staff()
+    client = browser_of(user)
     assert client.get(PAGE).status_code == 403
     user.user_permissions.set(Permission.objects.filter(codename="view_certificate"))
     assert [*counted(client)] == ["Certificates"]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.test import Client
 
@@ -12,6 +12,7 @@ from devices.authentication import authenticate
 from devices.database import last_used
 from devices.models import Certificate, Device, PreSharedKey
 from tests.support.pki import device_certificate
+from tests.support.staff import browser_of, staff
 
 TRY = "/admin/devices/device/try-credential/"
 CHOSEN = "a-chosen-secret-99"
@@ -90,8 +91,7 @@ def test_tries_are_bounded_for_each_member_of_staff_and_never_count_against_the_
     assert "Too many of your tries have failed" in outcomes[7]
     assert len(tries_of(lamp)) == 7
     assert authenticate("lamp", secret=CHOSEN).verified
-    other = Client()
-    other.force_login(User.objects.create_superuser("other"))
+    other = browser_of(User.objects.create_superuser("other"))
     assert "Admitted" in other.post(TRY, {"device": "lamp", "secret": CHOSEN}).content.decode()
 
 
@@ -130,19 +130,15 @@ def test_a_certificate_is_tried(admin_client: Client, lamp: Device) -> None:
     ("permissions", "status"),
     [(["view_device", "view_presharedkey"], 403), (["view_device", "try_credential"], 200)],
 )
-def test_only_those_who_may_try(
-    permissions: list[str], status: int, client: Client, lamp: Device
-) -> None:
-    user = User.objects.create_user("sam", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client.force_login(user)
+def test_only_those_who_may_try(permissions: list[str], status: int, lamp: Device) -> None:
+    client = browser_of(staff(*permissions))
     assert client.get(TRY).status_code == status
     shown = client.get(f"/admin/devices/device/{lamp.pk}/change/").content.decode()
     assert (TRY in shown) == (status == 200)
 
 
 def test_suggestions_are_identifiers_for_those_who_may_see_devices(
-    admin_client: Client, make_device: Any, client: Client
+    admin_client: Client, make_device: Any
 ) -> None:
     for number in range(30):
         make_device(f"lamp-{number:02}")
@@ -151,5 +147,4 @@ def test_suggestions_are_identifiers_for_those_who_may_see_devices(
     assert found == [f"lamp-0{number}" for number in range(10)]
     assert len(admin_client.get(address, {"q": "lamp"}).json()["found"]) == 20
     assert admin_client.get(address).json() == {"found": []}
-    client.force_login(User.objects.create_user("sam", is_staff=True))
-    assert client.get(address).status_code == 403
+    assert browser_of(staff()).get(address).status_code == 403
