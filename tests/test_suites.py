@@ -1,12 +1,12 @@
 """`tests.support.suites`: progress as it comes, failures whole at the end, one exit code."""
 
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from django.conf import settings
+
+from tests.support.commands import python
 
 pytestmark = pytest.mark.once(on="sqlite")
 
@@ -27,13 +27,7 @@ def run(folder: Path, **suites: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "pytest", "-c", str(folder / "none.ini")]
         command += ["--rootdir", str(folder), "-p", "no:cacheprovider", "-p", "no:django"]
         words.append(f"{name}={shlex.join([*command, str(folder / f'test_{name}.py')])}")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.suites", *words],
-        cwd=settings.BASE_DIR,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-m", "tests.support.suites", *words)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -1,6 +1,5 @@
 """Permissions as one document: stable, all or nothing, idempotent."""
 
-import io
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.core.management import CommandError, call_command
 
 from acl.as_code import export_document, import_document
 from acl.documents import dump, load
@@ -16,6 +14,7 @@ from acl.models import Assertion, CommandPermission, CommandSet
 from devices import history
 from devices.models import DeviceGroup
 from devices.models.group import MAX_DEPTH
+from tests.support.commands import answer, run
 
 DOCUMENT = """\
 format: 1
@@ -260,58 +259,41 @@ def test_a_document_with_many_mistakes_names_the_first_of_them(devices: None) ->
     assert caught.value.messages[-1] == "and 5 more"
 
 
-def test_the_commands_export_and_import(
-    devices: None,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_commands_export_and_import(devices: None, tmp_path: Path) -> None:
     file = tmp_path / "permissions.yaml"
     file.write_text(DOCUMENT)
     Assertion.objects.create(text="lamp may not /v1/X hub")
-    call_command("import_permissions", str(file), "--dry-run")
-    tried = capsys.readouterr()
-    assert "+- effect: deny" in tried.out
-    assert "warning: an assertion would break: lamp may not /v1/X hub" in tried.err
-    with pytest.raises(CommandError, match="breaks an assertion: lamp may not /v1/X hub"):
-        call_command("import_permissions", str(file))
+    printed, complaint = run("import_permissions", str(file), "--dry-run")
+    assert "+- effect: deny" in printed
+    assert "warning: an assertion would break: lamp may not /v1/X hub" in complaint
+    refused = run("import_permissions", str(file), code=1)[1]
+    assert "breaks an assertion: lamp may not /v1/X hub" in refused
     assert not CommandPermission.objects.exists()
-    monkeypatch.setattr("sys.stdin", io.StringIO(DOCUMENT))
-    call_command("import_permissions", "-", "--break-assertions")
-    assert "warning: an assertion does not hold any more: lamp may not /v1/X hub" in (
-        capsys.readouterr().err
-    )
-    call_command("import_permissions", str(file), "--json")
-    assert json.loads(capsys.readouterr().out)["changed"] is False
-    call_command("export_permissions")
-    exported = capsys.readouterr()
-    assert exported.out == DOCUMENT
-    assert exported.err.startswith("2 groups, 1 command set, 3 permissions; digest ")
-    call_command("export_permissions", str(file), "--format", "json")
+    complaint = run("import_permissions", "-", "--break-assertions", stdin=DOCUMENT)[1]
+    assert "warning: an assertion does not hold any more: lamp may not /v1/X hub" in complaint
+    assert answer("import_permissions", str(file))["changed"] is False
+    exported, said = run("export_permissions")
+    assert exported == DOCUMENT
+    assert said.startswith("2 groups, 1 command set, 3 permissions; digest ")
+    run("export_permissions", str(file), "--format", "json")
     assert json.loads(file.read_text())["format"] == 1
-    with pytest.raises(CommandError) as refused:
-        call_command("import_permissions", str(tmp_path / "none.yaml"))
-    assert refused.value.returncode == 2
-    call_command("export_permissions", "--output", str(file))
+    run("import_permissions", str(tmp_path / "none.yaml"), code=2)
+    run("export_permissions", "--output", str(file))
     assert file.read_text() == DOCUMENT
     assert list(tmp_path.iterdir()) == [file]
-    with pytest.raises(CommandError):
-        call_command("export_permissions", str(tmp_path))
+    run("export_permissions", str(tmp_path), code=2)
 
 
-def test_import_refuses_where_others_changed_the_registry(
-    devices: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_import_refuses_where_others_changed_the_registry(devices: None, tmp_path: Path) -> None:
     file = tmp_path / "permissions.yaml"
     file.write_text(DOCUMENT)
-    call_command("import_permissions", str(file), "--dry-run", "--json")
-    digest = json.loads(capsys.readouterr().out)["digest"]
+    digest = answer("import_permissions", str(file), "--dry-run")["digest"]
     others = CommandSet.objects.create(name="added by others")
-    with pytest.raises(CommandError, match="changed since that dry run"):
-        call_command("import_permissions", str(file), "--expect", digest)
+    refused = run("import_permissions", str(file), "--expect", digest, code=1)[1]
+    assert "changed since that dry run" in refused
     assert CommandSet.objects.get() == others
     others.delete()
-    call_command("import_permissions", str(file), "--expect", digest)
+    run("import_permissions", str(file), "--expect", digest)
     assert dump(export_document()) == DOCUMENT
 
 
@@ -326,8 +308,7 @@ def test_an_export_that_breaks_off_leaves_the_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("devices.management.base.shutil.copyfileobj", break_off)
-    with pytest.raises(CommandError, match="No space left"):
-        call_command("export_permissions", str(file))
+    assert "No space left" in run("export_permissions", str(file), code=2)[1]
     assert file.read_text() == "before"
     assert list(tmp_path.iterdir()) == [file]
 

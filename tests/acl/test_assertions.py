@@ -1,6 +1,5 @@
 """Assertions: what can be expected, when it is broken, and by what."""
 
-import json
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -10,13 +9,13 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
 from acl import notation
 from acl.analysis import assertions, what_if
 from acl.models import Assertion, CommandPermission, CommandSet
+from tests.support.commands import answer, run
 
 
 @pytest.fixture
@@ -220,31 +219,20 @@ def test_a_rule_about_disabled_devices_reaches_nobody(
     assert holds("nobody may /v1/Sys.*")
 
 
-def test_a_file_is_checked_line_by_line(
-    registry: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_is_checked_line_by_line(registry: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "expected.txt"
     file.write_text("# what we expect\n\nlamp may not /v1/X hub  # never\nlamp may /v1/X hub\n")
-    with pytest.raises(SystemExit) as ended:
-        call_command("check_permissions", str(file))
-    assert ended.value.code == 1
-    assert capsys.readouterr().out == (
+    assert run("check_permissions", str(file), code=1)[0] == (
         f"{file}:4: lamp may /v1/X hub: lamp → hub: no rule allows it\n1 of 2 hold.\n"
     )
-    with pytest.raises(CommandError) as refused:
-        call_command("check_permissions", str(tmp_path / "none.txt"))
-    assert refused.value.returncode == 2
+    run("check_permissions", str(tmp_path / "none.txt"), code=2)
 
 
-def test_saved_assertions_are_checked_without_a_file(
-    registry: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        call_command("check_permissions")
-    assert capsys.readouterr().out == "There are no assertions: nothing was checked.\n"
+def test_saved_assertions_are_checked_without_a_file(registry: dict[str, Any]) -> None:
+    printed, _ = run("check_permissions", code=1)
+    assert printed == "There are no assertions: nothing was checked.\n"
     Assertion.objects.create(text="lamp may not /v1/X hub")
-    call_command("check_permissions")
-    assert capsys.readouterr().out == "1 of 1 hold.\n"
+    assert run("check_permissions")[0] == "1 of 1 hold.\n"
 
 
 def test_a_trial_says_what_will_be_and_leaves_nothing(
@@ -419,7 +407,6 @@ def test_what_will_not_hold_is_told_before(
     registry: dict[str, Any],
     make_rule: Any,
     admin_client: Client,
-    capsys: pytest.CaptureFixture[str],
     django_assert_num_queries: Any,
 ) -> None:
     texts = ["lamp may /v1/X hub", "lamp may not /v1/Y hub", "hub may /v1/X hub", "nonsense"]
@@ -431,11 +418,9 @@ def test_what_will_not_hold_is_told_before(
     assert (later.text, later.why[: len(FROM_THEN_ON)]) == (texts[0], FROM_THEN_ON)
     with django_assert_num_queries(0):
         assert assertions.check_later([]) == []
-    with pytest.raises(SystemExit):
-        call_command("check_permissions", "--json")
-    answer = json.loads(capsys.readouterr().out)
-    assert [one["text"] for one in answer["broken"]] == [texts[2]]
-    assert [one["text"] for one in answer["broken_later"]] == [texts[0]]
+    told = answer("check_permissions", code=1)
+    assert [one["text"] for one in told["broken"]] == [texts[2]]
+    assert [one["text"] for one in told["broken_later"]] == [texts[0]]
     for page in ("/admin/acl/assertion/", "/admin/acl/commandpermission/report/"):
         assert FROM_THEN_ON in admin_client.get(page).content.decode()
 
@@ -501,32 +486,24 @@ def test_an_assertion_whose_device_is_gone_is_broken_and_no_trial_fails_of_it(
     ]
 
 
-def test_the_command_tries_a_rule(
-    registry: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_tries_a_rule(registry: dict[str, Any], tmp_path: Path) -> None:
     Assertion.objects.create(text="lamp may not /v1/X hub")
     (tmp_path / "requests.txt").write_text("lamp loner /v1/X\nlamp loner /v2/X\n")
     arguments = ["--source", "lamp", "--destination", "everyone", "--command", "/v1/*"]
-    with pytest.raises(SystemExit) as ended:
-        call_command("try_permission", *arguments, "--requests", str(tmp_path / "requests.txt"))
-    assert ended.value.code == 1
-    printed = capsys.readouterr().out
+    requests = ("--requests", str(tmp_path / "requests.txt"))
+    printed, _ = run("try_permission", *arguments, *requests, code=1)
     assert "lamp → hub: /v1/X: denied → allowed\n" in printed
     assert "lamp → loner: /v1/X: denied → allowed\n" in printed
     assert "breaks: lamp may not /v1/X hub: lamp → hub: a rule allows it" in printed
     assert "2 of 3 answers change." in printed
     assert not CommandPermission.objects.exists()
-    call_command("try_permission", *arguments, "--deny")
-    assert "0 of 1 answers change." in capsys.readouterr().out
-    with pytest.raises(CommandError, match="cannot be read") as refused:
-        call_command("try_permission", *arguments, "--requests", str(tmp_path))
-    assert refused.value.returncode == 2
+    assert "0 of 1 answers change." in run("try_permission", *arguments, "--deny")[0]
+    refused = run("try_permission", *arguments, "--requests", str(tmp_path), code=2)[1]
+    assert "cannot be read" in refused
     removal = ["--remove", "1"]
     for unclear in ([], arguments[:4], [*removal, *arguments[:2]], [*removal, "--deny"]):
-        with pytest.raises(CommandError, match="--remove alone"):
-            call_command("try_permission", *unclear)
-    with pytest.raises(CommandError, match="no rule #99999"):
-        call_command("try_permission", "--remove", "99999")
+        assert "--remove alone" in run("try_permission", *unclear, code=2)[1]
+    assert "no rule #99999" in run("try_permission", "--remove", "99999", code=1)[1]
 
 
 def test_whoever_shares_any_group_with_a_receiver_is_looked_at(

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from acl.models import Assertion, CommandPermission
 from devices.models import Device
-from tests.devices.test_commands import answer, run
+from tests.support.commands import answer, run
 
 pytestmark = pytest.mark.django_db
 

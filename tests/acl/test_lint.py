@@ -4,11 +4,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.utils import timezone
 
 from acl.analysis.lint import Fault, lint, lint_saved, rules_to_examine
 from acl.models import CommandPermission
+from tests.support.commands import run
 
 COMMAND = "/v1/Config.Get"
 
@@ -234,13 +234,8 @@ def test_a_set_is_shadowed_where_each_of_its_patterns_is(
     assert found() == {(allow.pk, Fault.SHADOWED, deny.pk)}
 
 
-def test_the_command_ends_with_one_where_it_finds(
-    make_rule: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    call_command("lint_permissions")
-    assert capsys.readouterr().out == "No findings.\n"
+def test_the_command_ends_with_one_where_it_finds(make_rule: Any) -> None:
+    assert run("lint_permissions")[0] == "No findings.\n"
     rule = make_rule()
-    with pytest.raises(SystemExit) as ended:
-        call_command("lint_permissions")
-    assert ended.value.code == 1
-    assert f"#{rule.pk} allow everyone → everyone: *: lets everyone" in capsys.readouterr().out
+    printed, _ = run("lint_permissions", code=1)
+    assert f"#{rule.pk} allow everyone → everyone: *: lets everyone" in printed

@@ -13,7 +13,7 @@ from django.utils import timezone
 from authsite.accounts.tokens.models import ApiToken
 from devices import history
 from devices.events.models import Event
-from tests.devices.test_commands import answer, run
+from tests.support.commands import answer, run
 
 pytestmark = pytest.mark.django_db
 

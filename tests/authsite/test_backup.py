@@ -14,9 +14,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.conf import settings
 from django.core.management import CommandError, call_command
 
+from tests.support.commands import python
 from tests.support.servers import Server, demo_server, empty_registry, own_database
 
 pytestmark = pytest.mark.e2e
@@ -38,14 +38,8 @@ def path_with_programs() -> str:
 def manage(
     server: Server, *words: object, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "manage.py", *map(str, words)],
-        cwd=settings.BASE_DIR,
-        env={**server.environment, "PATH": path_with_programs(), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    path = {"PATH": path_with_programs()}
+    return python("manage.py", *words, env=server.environment | path | environment, timeout=None)
 
 
 def name_of(server: Server) -> str:

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,6 +14,7 @@ from authsite import readers
 from authsite.env import Environment
 from authsite.operations import RUNTIME
 from authsite.readers import starts_tls
+from tests.support.commands import python
 
 pytestmark = pytest.mark.once(on="sqlite")
 
@@ -181,14 +180,7 @@ def test_the_start_stops_without_a_key_and_says_how_to_make_it(
         f"{missing}": "",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    started = subprocess.run(
-        [sys.executable, PROJECT / "manage.py", "check"],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    started = python(PROJECT / "manage.py", "check", env=environment, cwd=tmp_path)
     if (PROJECT / ".env").exists():
         pytest.skip("this checkout has an .env, which supplies what is missing")
     assert started.returncode == 2

@@ -5,8 +5,6 @@ import fcntl
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from unittest import mock
@@ -16,6 +14,7 @@ import pytest
 
 from authsite import keys, readers
 from authsite.env import Environment
+from tests.support.commands import python
 
 pytestmark = pytest.mark.once(on="sqlite")
 
@@ -227,7 +226,7 @@ def test_a_file_that_cannot_be_read_is_said_in_a_line(kind: str, why: str, tmp_p
         (tmp_path / ".env").mkdir()
     else:
         (tmp_path / ".env").write_bytes(b"\xff")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    done = python(script)
     assert done.returncode == 1
     assert done.stderr.startswith(".env cannot be read or written: ")
     assert why in done.stderr

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.core.management.commands import migrate
 from django.db import OperationalError
+
+from tests.support.commands import PROJECT, python
 
 pytestmark = pytest.mark.once(on="sqlite")
 
@@ -26,18 +27,11 @@ def test_a_database_that_does_not_answer_is_said_in_a_sentence(
     url: str, why: str, tmp_path: Path
 ) -> None:
     (tmp_path / "garbage").write_bytes(b"no database\n" * 1000)
-    done = subprocess.run(
-        [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
-        cwd=settings.BASE_DIR,
-        env={
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.settings",
-            "DATABASE_URL": url.format(folder=tmp_path),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    database = {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DATABASE_URL": url.format(folder=tmp_path),
+    }
+    done = python("manage.py", "migrate", "--verbosity", "0", env=os.environ | database)
     assert done.returncode == 2
     assert done.stderr.startswith("CommandError: the registry cannot be asked: ")
     assert why in done.stderr
@@ -48,7 +42,7 @@ def test_a_database_that_does_not_answer_is_said_in_a_sentence(
 def test_whoever_closes_its_output_hears_of_nothing(closed: str, tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "manage.py", "migrate", "--plan"],
-        cwd=settings.BASE_DIR,
+        cwd=PROJECT,
         env={
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.settings",

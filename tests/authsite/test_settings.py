@@ -3,8 +3,6 @@
 import os
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from authsite import checks
 from authsite.env import Environment
 from authsite.readers import Reader
 from authsite.settings import env
+from tests.support.commands import python
 from tests.support.environment import EXAMPLE, NAMES, NOT_SET
 
 pytestmark = pytest.mark.once(on="sqlite")
@@ -416,17 +415,12 @@ def test_a_name_that_stands_twice_in_the_file_stops_the_start(tmp_path: Path) ->
 @pytest.mark.parametrize("words", [["check"], ["migrate"], ["serve"], ["expiring"]])
 def test_the_start_stops_before_anything_is_begun(words: list[str], tmp_path: Path) -> None:
     database = tmp_path / "db.sqlite3"
-    started = subprocess.run(
-        [sys.executable, PROJECT / "manage.py", *words],
-        env=RIGHT
+    environment = (
+        RIGHT
         | {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(tmp_path)}
-        | {"DATABASE_URL": f"sqlite:///{database}", "STAFF_IDLE_MINUTES": "99999999999"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+        | {"DATABASE_URL": f"sqlite:///{database}", "STAFF_IDLE_MINUTES": "99999999999"}
     )
+    started = python(PROJECT / "manage.py", *words, env=environment, cwd=tmp_path)
     assert started.returncode == 2
     assert started.stdout == ""
     assert started.stderr == (

@@ -2,11 +2,10 @@
 
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 
+from tests.support.commands import python
 from tests.support.servers import migrated
 
 pytestmark = pytest.mark.once(on="sqlite")
@@ -17,13 +16,8 @@ BOUNDS = {"verify": (12, 24, 0), "rotate": (30, 64, 15)}
 
 @pytest.mark.parametrize("request_", BOUNDS)
 def test_a_request_passes_few_files(request_: str) -> None:
-    traced = subprocess.run(
-        [sys.executable, "-m", "benchmarks.request_path", request_],
-        env=os.environ | {"EMPTY_SQLITE": migrated("sqlite://:memory:")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = os.environ | {"EMPTY_SQLITE": migrated("sqlite://:memory:")}
+    traced = python("-m", "benchmarks.request_path", request_, env=environment, timeout=None)
 
     found = re.search(r"(\d+) files, (\d+) changes of file, (\d+) statements", traced.stdout)
     assert found, traced.stderr

@@ -1,15 +1,14 @@
 """Backends that HTTP Basic cannot name are told from others where they are registered."""
 
 from collections.abc import Callable
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
 from devices.models import Device
+from tests.support.commands import run
 from tests.support.forms import inputs
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
@@ -29,9 +28,8 @@ WARNING = "a name ends at its first colon"
 def test_who_registers_one_is_warned(
     admin_client: Client, identifier: str, kind: str, is_warned: bool
 ) -> None:
-    errors = StringIO()
-    call_command("add_device", identifier, kind=kind, stderr=errors)
-    assert (WARNING in errors.getvalue()) == is_warned
+    complaint = run("add_device", identifier, "--kind", kind)[1]
+    assert (WARNING in complaint) == is_warned
     Device.objects.all().delete()
 
     address = reverse("admin:devices_device_add")

@@ -15,7 +15,7 @@ from devices.credentials import x509
 from devices.models import Certificate, CertificateAuthority, Device, RevocationList
 from devices.models.credentials.certificate import Pin
 from devices.verdicts import Outcome
-from tests.devices.test_commands import answer, run
+from tests.support.commands import answer, run
 from tests.support.pki import (
     DAY,
     NOW,

@@ -22,31 +22,9 @@ from devices.history import ChangeType, history_of
 from devices.management.base import RegistryCommand, counted, duration, moment
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from tests.support import pki
+from tests.support.commands import answer, run
 
 Factory = Callable[..., Device]
-
-
-def run(name: str, *args: str, stdin: str = "", code: int = 0) -> tuple[str, str]:
-    """Run a command; return what it printed and what it complained of."""
-    out, err = io.StringIO(), io.StringIO()
-    ended = 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.stdin", io.StringIO(stdin))
-        try:
-            call_command(name, *args, stdout=out, stderr=err)
-        except CommandError as error:
-            ended = error.returncode
-            err.write(str(error))
-        except SystemExit as error:
-            ended = int(str(error.code))
-    assert ended == code, (out.getvalue(), err.getvalue())
-    return out.getvalue(), err.getvalue()
-
-
-def answer(name: str, *args: str, **options: Any) -> dict[str, Any]:
-    printed, _ = run(name, *args, "--json", **options)
-    document: dict[str, Any] = json.loads(printed)
-    return document
 
 
 def verified(identifier: str, secret: str) -> bool:

@@ -1,12 +1,10 @@
 """The factory's script, run against a real server."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from django.conf import settings
 
+from tests.support.commands import python
 from tests.support.servers import Server
 
 pytestmark = pytest.mark.once(on="processes")
@@ -19,14 +17,7 @@ def test_a_factory_provisions_a_device_that_is_let_in(registry: Server) -> None:
     token = registry.manage("create_token", registry.staff.name, "line-3", *scopes).strip()
     environment = {**registry.environment, "AUTHSITE_URL": registry.url, "AUTHSITE_TOKEN": token}
     told = [
-        subprocess.run(
-            [sys.executable, settings.BASE_DIR / "examples/provision_device.py", serial],
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        ).stdout
+        python("examples/provision_device.py", serial, env=environment).stdout
         for serial in ("2026-000017", "2026-000017", "2026-000018")
     ]
     first, again, other = map(json.loads, told)

@@ -22,6 +22,7 @@ from django.conf import settings
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.conftest import sign_in
+from tests.support.commands import python
 from tests.support.postgres import free_port
 from tests.support.rtio_simulator import (
     FAILED,
@@ -244,14 +245,7 @@ def test_hub_and_tokens_are_what_rtio_takes(story: Story) -> None:
 
 @pytest.mark.once(on="sqlite")  # the same on any database
 def test_token_for_an_app(tmp_path: Path) -> None:
-    key = subprocess.run(
-        [sys.executable, "manage.py", "make_jwt_key", "--id", "k", "--json"],
-        cwd=settings.BASE_DIR,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    pair = json.loads(key.stdout)
+    pair = json.loads(python("manage.py", "make_jwt_key", "--id", "k", "--json").stdout)
     device, app = device_id(1), "//apps.example/phone"
     with demo_server(tmp_path, JWT_SIGNING_KEYS=pair["setting"]) as server:
         server.manage("add_device", device)

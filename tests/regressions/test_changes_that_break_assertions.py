@@ -7,7 +7,6 @@ which the undo was then refused.
 The kind: CWE-693.
 """
 
-import io
 import json
 import re
 from html import unescape
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
 from django.test import Client
 
 from acl.models import Assertion, CommandPermission, CommandSet
@@ -24,6 +22,7 @@ from devices.events.models import Event
 from devices.history import history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.devices.admin.test_import_export import sent as sent_file, token
+from tests.support.commands import run
 from tests.support.forms import inputs
 
 DEVICES, GROUPS = "/admin/devices/device/", "/admin/devices/devicegroup/"
@@ -173,26 +172,23 @@ def test_import_asks_before_an_assertion_breaks(admin_client: Client, ids: dict[
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_dry_run_of_an_undo_names_what_it_would_break(ids: dict[str, Any], whole: bool) -> None:
-    out, err = io.StringIO(), io.StringIO()
     Device.objects.create(identifier="fan")
     if whole:
-        call_command("disable_device", "fan", "lamp", "--break-assertions", stdout=out, stderr=err)
-        call_command("enable_device", "fan", "lamp", stdout=out)
+        run("disable_device", "fan", "lamp", "--break-assertions")
+        run("enable_device", "fan", "lamp")
         words = [history_of(Device).objects.latest("history_id").batch]
     else:
         change = history_of(CommandPermission).objects.latest("history_id")
         words = ["acl.commandpermission", change.history_id]
     undo = ["undo", *map(str, words)]
-    before, out, err = state(), io.StringIO(), io.StringIO()
-    call_command(*undo, "--dry-run", "--json", stdout=out, stderr=err)
-    assert "an assertion would break" in err.getvalue()
-    assert len(json.loads(out.getvalue())["broken"]) == 1
+    before = state()
+    printed, complaint = run(*undo, "--dry-run", "--json")
+    assert "an assertion would break" in complaint
+    assert len(json.loads(printed)["broken"]) == 1
     assert state() == before
-    with pytest.raises(CommandError, match="This breaks an assertion"):
-        call_command(*undo, stdout=out)
+    assert "This breaks an assertion" in run(*undo, code=1)[1]
     assert state() == before
-    call_command(*undo, "--break-assertions", stdout=out, stderr=err)
-    assert "does not hold any more" in err.getvalue()
+    assert "does not hold any more" in run(*undo, "--break-assertions")[1]
     assert state() != before
 
 
@@ -201,7 +197,7 @@ def test_who_adds_devices_by_a_command_is_refused_what_breaks_an_assertion(
     ids: dict[str, Any], words: list[str], tmp_path: Path
 ) -> None:
     Assertion.objects.create(text="group:other may not /v1/X lamp")
-    out, err, secrets = io.StringIO(), io.StringIO(), tmp_path / "secrets.csv"
+    secrets = tmp_path / "secrets.csv"
     if words[0] == "add_device":
         words = [*words, "--group", "room", "--group", "other", "--generate-secret"]
     else:
@@ -210,12 +206,12 @@ def test_who_adds_devices_by_a_command_is_refused_what_breaks_an_assertion(
         words = [*words, str(table), "--generate-secrets", str(secrets)]
     before = state()
 
-    with pytest.raises(CommandError, match="This breaks an assertion: group:other may not"):
-        call_command(*words, stdout=out, stderr=err)
-    assert (state(), out.getvalue(), secrets.exists()) == (before, "", False)
-    assert "is kept" not in err.getvalue()
+    printed, complaint = run(*words, code=1)
+    assert "This breaks an assertion: group:other may not" in complaint
+    assert (state(), printed, secrets.exists()) == (before, "", False)
+    assert "is kept" not in complaint
 
-    call_command(*words, "--break-assertions", stdout=out, stderr=err)
-    assert "an assertion does not hold any more: group:other may not" in err.getvalue()
+    complaint = run(*words, "--break-assertions")[1]
+    assert "an assertion does not hold any more: group:other may not" in complaint
     assert PreSharedKey.objects.get().device.identifier == "fan"
     assert Event.objects.filter(kind=Kind.ASSERTION_BROKEN).count() == 1

@@ -19,7 +19,7 @@ from devices.models import Device
 from devices.models.device import DeviceQuerySet
 from devices.transfer import exporting
 from devices.transfer.formats import Format
-from tests.devices.test_commands import run
+from tests.support.commands import run
 
 EXPORT = "/admin/devices/device/export/"
 

@@ -5,15 +5,14 @@ that is named U+3164.
 """
 
 from collections.abc import Callable
-from io import StringIO
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.core.management import call_command
 from django.test import Client
 
 from acl.models import CommandSet
 from devices.models import CertificateAuthority, Device, DeviceGroup, PreSharedKey
+from tests.support.commands import run
 from tests.support.forms import inputs
 from tests.support.pki import authority
 
@@ -113,9 +112,7 @@ def test_who_registers_a_look_alike_is_warned(
 ) -> None:
     make_device(registered)
     assert registered in Device(identifier=new).identifier_warnings()[-1]
-    errors = StringIO()
-    call_command("add_device", new, stderr=errors)
-    assert registered in errors.getvalue()
+    assert registered in run("add_device", new)[1]
 
 
 def test_who_registers_a_look_alike_in_the_admin_is_warned(

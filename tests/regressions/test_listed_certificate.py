@@ -5,10 +5,8 @@ A public report of this kind: https://github.com/operacle/checkcle/issues/167.
 
 from collections.abc import Callable
 from datetime import timedelta
-from io import StringIO
 
 import pytest
-from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -25,6 +23,7 @@ from devices.models.credentials.state import (
     next_expiry,
 )
 from devices.verdicts import Outcome
+from tests.support.commands import run
 from tests.support.pki import DAY, NOW, Party, authority, device_certificate, key, revocation_list
 
 pytestmark = pytest.mark.django_db
@@ -71,9 +70,7 @@ def test_states_and_counts_know_of_the_list(listed: Certificate) -> None:
 
 
 def test_expiring_leaves_listed_certificates_out(listed: Certificate) -> None:
-    out = StringIO()
-    call_command("expiring", within=timedelta(days=20_000), stdout=out)
-    assert "lamp" not in out.getvalue()
+    assert "lamp" not in run("expiring", "--within", "20000d")[0]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ database's password among them.
 """
 
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from django.test import Client, RequestFactory
 from django.views.debug import ExceptionReporter, get_exception_reporter_class
 
 from authsite.accounts.token_text import generate
+from tests.support.commands import python
 
 PEPPER = "bmV3ZXN0IHBlcHBlciBmb3IgdGVzdHMsIDMyIGJ5dGVz"
 SECRETS: dict[str, Any] = {
@@ -111,14 +110,7 @@ def test_a_server_process_has_no_secret_in_its_environment() -> None:
         "DATABASE_URL": "sqlite://:memory:",
         "CACHE_URL": "locmemcache://",
     }
-    done = subprocess.run(
-        [sys.executable, "-c", check],
-        cwd=project.BASE_DIR,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-c", check, env=environment)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 

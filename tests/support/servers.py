@@ -23,6 +23,7 @@ import psycopg
 import pytest
 from django.db import connection
 
+from tests.support.commands import python
 from tests.support.environment import NOT_SET
 from tests.support.postgres import SCHEMES, free_port
 
@@ -93,15 +94,7 @@ class Server:
 
     def attempt(self, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         """Run Python in the environment of the server, whatever comes of it."""
-        return subprocess.run(
-            [sys.executable, *words],
-            cwd=self.base,
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return python(*words, cwd=self.base, env=self.environment, input=stdin, timeout=None)
 
     def __enter__(self) -> Self:
         with self.log_path.open("wb") as log:

@@ -1,14 +1,12 @@
 """Explanations: the decision, who took part, who nearly did, and how it is rendered."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from acl.engine.explanations import Standing, explain
+from tests.support.commands import answer, run
 
 COMMAND = "/v1/Config.Get"
 
@@ -39,9 +37,7 @@ def test_every_rule_has_its_standing(make_device: Any, make_group: Any, make_rul
     assert explain("lamp", "hub", COMMAND).parts[0].standing is Standing.DECIDED
 
 
-def test_another_moment_has_the_rules_of_then(
-    make_device: Any, make_rule: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_moment_has_the_rules_of_then(make_device: Any, make_rule: Any) -> None:
     lamp, hub = make_device("lamp"), make_device("hub")
     begin, end = (datetime(2126, 1, day, 9, tzinfo=UTC) for day in (3, 5))
     made = make_rule(lamp, hub, COMMAND, valid_from=begin, valid_until=end)
@@ -54,14 +50,12 @@ def test_another_moment_has_the_rules_of_then(
         assert [part.standing for part in told.parts] == [standing]
         assert told.decision.allowed is (standing is Standing.DECIDED)
     assert explain("lamp", "hub", COMMAND).as_document()["at"] is None
-    call_command("explain", "lamp", "hub", COMMAND, "--at", "2126-01-04")
-    printed = capsys.readouterr().out
+    printed, _ = run("explain", "lamp", "hub", COMMAND, "--at", "2126-01-04")
     assert "at 2126-01-04T00:00:00Z, by the rules and devices as they are now" in printed
-    call_command("explain", "lamp", "hub", COMMAND, "--at", "2126-01-03T11:00+02:00", "--json")
-    told = json.loads(capsys.readouterr().out)
-    assert (told["rule"], told["at"]) == (made.pk, "2126-01-03T09:00:00Z")
-    with pytest.raises(CommandError, match="no time such as"):
-        call_command("explain", "lamp", "hub", COMMAND, "--at", "tomorrow")
+    document = answer("explain", "lamp", "hub", COMMAND, "--at", "2126-01-03T11:00+02:00")
+    assert (document["rule"], document["at"]) == (made.pk, "2126-01-03T09:00:00Z")
+    refused = run("explain", "lamp", "hub", COMMAND, "--at", "tomorrow", code=1)[1]
+    assert "no time such as" in refused
 
 
 def test_near_misses_neither_decide_nor_take_part(make_device: Any, make_rule: Any) -> None:
@@ -150,22 +144,13 @@ def test_the_text_begins_with_the_answer(make_device: Any, make_group: Any, make
     ]
 
 
-def test_the_command_answers_with_its_exit_code(
-    make_device: Any, make_rule: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make_device("//api.example.com/lamp")
-    with pytest.raises(SystemExit) as ended:
-        call_command(
-            "explain", "//api.example.com/lamp", "//api.example.com/lamp.led", COMMAND, "--json"
-        )
-    assert ended.value.code == 1
-    assert json.loads(capsys.readouterr().out)["reason"] == "no-rule"
+def test_the_command_answers_with_its_exit_code(make_device: Any, make_rule: Any) -> None:
+    lamp = "//api.example.com/lamp"
+    make_device(lamp)
+    assert answer("explain", lamp, f"{lamp}.led", COMMAND, code=1)["reason"] == "no-rule"
     make_rule()
-    call_command("explain", "//api.example.com/lamp", "//api.example.com/lamp", COMMAND)
-    assert "allowed: a rule allows it" in capsys.readouterr().out
+    assert "allowed: a rule allows it" in run("explain", lamp, lamp, COMMAND)[0]
 
 
 def test_the_command_refuses_what_is_no_address(db: None) -> None:
-    with pytest.raises(CommandError, match="one dot") as caught:
-        call_command("explain", "//a/b.c.d", "x", COMMAND)
-    assert caught.value.returncode == 2
+    assert "one dot" in run("explain", "//a/b.c.d", "x", COMMAND, code=2)[1]

@@ -1,8 +1,6 @@
 """Passwords of a directory (LDAP), against a real slapd; skipped where there is none."""
 
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 
 from authsite.accounts.sign_on.models import ExternalIdentity
+from tests.support.commands import python
 from tests.support.slapd import ADMIN, BASE, PASSWORD, Directory, directory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
@@ -339,17 +338,12 @@ def test_a_directory_that_is_set_and_not_installed_stops_the_start(tmp_path: Pat
         "u.find_spec = lambda name, *rest: None if 'ldap' in name else found(name, *rest); "
         "from authsite import settings"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={
-            "LDAP_URL": "ldaps://ldap.example.com",
-            "LDAP_USER_BASE": BASE,
-            "LDAP_GROUP_BASE": BASE,
-            "SECRET_KEY": "x",
-            "PEPPERS": "a:" + "A" * 44,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {
+        "LDAP_URL": "ldaps://ldap.example.com",
+        "LDAP_USER_BASE": BASE,
+        "LDAP_GROUP_BASE": BASE,
+        "SECRET_KEY": "x",
+        "PEPPERS": "a:" + "A" * 44,
+    }
+    done = python("-c", code, env=environment)
     assert "is not installed: docs/sign-on.md" in done.stderr

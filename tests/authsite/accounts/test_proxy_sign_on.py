@@ -1,7 +1,5 @@
 """Staff whom a trusted proxy names in a header."""
 
-import subprocess
-import sys
 import time
 from ipaddress import ip_network
 from typing import Any
@@ -11,6 +9,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from tests.authsite.accounts.test_login import age, app, code_of
+from tests.support.commands import python
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
 
@@ -160,16 +159,11 @@ def test_who_has_no_second_factor_cannot_confirm(
 
 
 def test_without_a_list_of_proxies_nothing_starts() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from authsite import settings"],
-        env={
-            "PROXY_USER_HEADER": "RemoteUser",
-            "TRUSTED_PROXIES": "",
-            "SECRET_KEY": "x",
-            "PEPPERS": "a:" + "A" * 44,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {
+        "PROXY_USER_HEADER": "RemoteUser",
+        "TRUSTED_PROXIES": "",
+        "SECRET_KEY": "x",
+        "PEPPERS": "a:" + "A" * 44,
+    }
+    done = python("-c", "from authsite import settings", env=environment)
     assert "PROXY_USER_HEADER needs TRUSTED_PROXIES" in done.stderr

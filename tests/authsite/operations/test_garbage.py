@@ -1,9 +1,8 @@
 """Garbage is looked for by a thread, and never by whoever makes many objects that stay."""
 
-import subprocess
-import sys
-
 import pytest
+
+from tests.support.commands import python
 
 pytestmark = pytest.mark.once(on="postgres")
 
@@ -39,7 +38,5 @@ print("collected")
 
 
 def test_a_thread_looks_for_garbage() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False
-    )
+    done = python("-c", PROGRAM)
     assert done.stdout == "collected\n", done.stderr

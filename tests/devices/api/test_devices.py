@@ -17,7 +17,7 @@ from devices.models import AttributeDefinition, Device, IdempotentAnswer
 from devices.models.idempotent_answer import KEPT
 from rpc.wsgi import too_busy
 from tests.devices.api.conftest import Client, account
-from tests.devices.test_commands import run
+from tests.support.commands import run
 
 pytestmark = pytest.mark.django_db
 LIST = "/api/v1/devices"

@@ -10,7 +10,7 @@ import pytest
 
 from devices.management.files import FileRefused, new_file
 from devices.models import DeviceGroup
-from tests.devices.test_commands import run
+from tests.support.commands import run
 
 pytestmark = pytest.mark.once(on="sqlite")
 

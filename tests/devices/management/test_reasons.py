@@ -6,7 +6,7 @@ import pytest
 
 from authsite.accounts.tokens.models import ApiToken
 from devices.events.models import Event
-from tests.devices.test_commands import run
+from tests.support.commands import run
 from tests.support.pki import authority, device_certificate, revocation_list
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]

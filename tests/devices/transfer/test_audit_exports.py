@@ -23,7 +23,7 @@ from devices.transfer import exporting
 from devices.transfer.formats import Format
 from rpc import exporting as calls
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord
-from tests.devices.test_commands import run
+from tests.support.commands import run
 from tests.support.staff import browser_of, staff
 
 pytestmark = pytest.mark.django_db

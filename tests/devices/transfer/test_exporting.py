@@ -18,9 +18,9 @@ from devices.models import Certificate, Device, DeviceGroup, PreSharedKey
 from devices.transfer import exporting, workbooks
 from devices.transfer.exporting import export_devices, export_groups, template
 from devices.transfer.formats import Format
-from tests.devices.test_commands import answer, run
 from tests.devices.transfer.test_importing import load, members, outcome
 from tests.support import pki
+from tests.support.commands import answer, run
 
 Factory = Callable[..., Device]
 

@@ -29,8 +29,9 @@ from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
 from devices.transfer.importing import Import, Options
 from devices.transfer.tables import read
-from tests.devices.test_commands import answer, run, verified
+from tests.devices.test_commands import verified
 from tests.support import pki
+from tests.support.commands import answer, run
 
 Factory = Callable[..., Device]
 RANDOM = "mb6bgso4EChvyzA05thF9+wHx1"

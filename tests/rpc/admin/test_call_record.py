@@ -1,7 +1,5 @@
 """What staff see of the journal, and how it is pruned."""
 
-import io
-import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,6 +18,7 @@ from devices.verdicts import Outcome
 from rpc.admin import panels
 from rpc.models import CallReason, CallRecord
 from tests.rpc.test_journal import command, count
+from tests.support.commands import answer, run
 from tests.support.staff import browser_of, staff
 
 LIST = reverse("admin:rpc_callrecord_changelist")
@@ -306,24 +305,15 @@ def test_the_journal_is_for_those_who_may_see_it(make_device: Factory, now: date
     assert client.get(LIST).status_code == 403
 
 
-def prune(*words: str) -> dict[str, Any]:
-    out = io.StringIO()
-    call_command("prune_journal", *words, "--json", stdout=out)
-    answer: dict[str, Any] = json.loads(out.getvalue())
-    return answer
-
-
 def test_pruning_keeps_what_is_newer(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
     monkeypatch.setattr("rpc.models.PRUNED", 2)
     for days in (1, 89, 91, 92, 93, 400, 500):
         count(subject=f"{days} days", at=now - timedelta(days=days))
-    assert prune("--older-than", "90d", "--dry-run")["rows"] == 5
+    assert answer("prune_journal", "--older-than", "90d", "--dry-run")["rows"] == 5
     assert CallRecord.objects.count() == 7
-    assert prune("--older-than", "90d")["rows"] == 5
+    assert answer("prune_journal", "--older-than", "90d")["rows"] == 5
     assert {row.subject for row in CallRecord.objects.all()} == {"1 days", "89 days"}
-    out = io.StringIO()
-    call_command("prune_journal", "--older-than", "90d", stdout=out)
-    assert out.getvalue() == "0 rows deleted.\n"
+    assert run("prune_journal", "--older-than", "90d")[0] == "0 rows deleted.\n"
 
 
 @pytest.mark.parametrize("words", [[], ["--older-than", "ninety"]])

@@ -1,14 +1,11 @@
 """Whatever ends a device's access ends its session; staff end it on purpose, and see receipts."""
 
-import io
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -24,6 +21,7 @@ from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
 from rpc.rtio.session_ending import request_endings
 from tests.rpc.rtio.conftest import MakeServer
 from tests.support import pki
+from tests.support.commands import answer, run
 from tests.support.postgres import free_port
 from tests.support.rtio_simulator import RtioSimulator
 from tests.support.staff import browser_of, staff
@@ -158,7 +156,7 @@ def test_certificates_that_are_deleted_together_end_access(device: Device) -> No
 def test_import_that_disables_ends_the_session(device: Device, tmp_path: Path) -> None:
     file = tmp_path / "devices.csv"
     file.write_text(f"identifier,enabled\n{device.identifier},no\n")
-    call_command("import_devices", str(file), stdout=io.StringIO())
+    run("import_devices", str(file))
     assert causes() == [Cause.DISABLED]
 
 
@@ -255,19 +253,9 @@ def test_page_says_through_which_server_it_was_let_in(
 # --- The command ----------------------------------------------------------------------------
 
 
-def ended(*words: str) -> dict[str, Any]:
-    out = io.StringIO()
-    try:
-        call_command("end_sessions", *words, "--json", stdout=out)
-    except SystemExit as stop:
-        assert stop.code == 1  # noqa: PT017
-    answer: dict[str, Any] = json.loads(out.getvalue())
-    return answer
-
-
 def test_command_says_what_could_not_be_reached(device: Device) -> None:
     RtioServer.objects.update(port=free_port())
-    (receipt,) = ended(device.identifier, "--wait", "1")["receipts"]
+    (receipt,) = answer("end_sessions", device.identifier, "--wait", "1", code=1)["receipts"]
     assert receipt["state"] == "waiting"
     assert receipt["attempts"] >= 1
     assert receipt["detail"].startswith("no connection")
@@ -280,7 +268,8 @@ def test_command_ends_sessions_at_the_server_that_is_named(
     with RtioSimulator(lambda identifier, secret: True) as rtio:
         make_rtio_server("other", host="::1", port=rtio.port)
         make_rtio_server("two", port=rtio.port)
-        (receipt,) = ended(device.identifier, "--server", "two", "--wait", "0")["receipts"]
+        words = (device.identifier, "--server", "two", "--wait", "0")
+        (receipt,) = answer("end_sessions", *words, code=1)["receipts"]
     assert receipt["server"] == "two"
     assert SessionEnding.objects.get().server.name == "two"
 
@@ -297,19 +286,17 @@ def test_command_refuses_what_cannot_be(
     device: Device, make_device: Callable[..., Device], words: list[str], problem: str
 ) -> None:
     make_device("short")
-    with pytest.raises(CommandError, match=problem):
-        call_command("end_sessions", *(word.format(device=device.identifier) for word in words))
+    named = [word.format(device=device.identifier) for word in words]
+    assert problem in run("end_sessions", *named, code=1)[1]
 
 
 def test_old_receipts_are_pruned_with_the_journal(device: Device) -> None:
     request_endings([device], Cause.ASKED)
     SessionEnding.objects.update(requested_at=timezone.now() - timedelta(days=100))
-    call_command("prune_journal", "--older-than", "90d", stdout=io.StringIO())
+    run("prune_journal", "--older-than", "90d")
     assert SessionEnding.objects.count() == 1  # it still waits
     SessionEnding.objects.update(state=EndingState.ENDED)
-    out = io.StringIO()
-    call_command("prune_journal", "--older-than", "90d", "--json", stdout=out)
-    assert json.loads(out.getvalue())["receipts"] == 1
+    assert answer("prune_journal", "--older-than", "90d")["receipts"] == 1
     assert SessionEnding.objects.count() == 0
 
 
@@ -352,6 +339,6 @@ def test_pruned_receipts_are_no_sessions_ended_now(device: Device) -> None:
     SessionEnding.objects.update(requested_at=old, state=EndingState.ENDED)
     Event.objects.all().delete()
 
-    call_command("prune_journal", "--older-than", "90d", stdout=io.StringIO())
+    run("prune_journal", "--older-than", "90d")
 
     assert list(Event.objects.values_list("kind", flat=True)) == ["session.deleted"]

@@ -1,8 +1,8 @@
 """RTIO servers as rows, and as code."""
 
 import base64
-import io
 import json
+import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -30,6 +29,7 @@ from rpc.rtio.models.server import is_near
 from rpc.rtio.models.session_ending import can_be_ended
 from tests.rpc.rtio.conftest import MakeServer
 from tests.support import pki
+from tests.support.commands import answer, run
 from tests.support.staff import browser_of, staff
 
 pytestmark = pytest.mark.django_db
@@ -143,47 +143,38 @@ servers:
 """
 
 
-def imported(tmp_path: Path, text: str, **options: Any) -> dict[str, Any]:
-    path = tmp_path / "rtio.yaml"
-    path.write_text(text)
-    out = io.StringIO()
-    call_command("import_rtio", str(path), json=True, stdout=out, **options)
-    answer: dict[str, Any] = json.loads(out.getvalue())
-    return answer
+def imported(text: str, *words: str) -> dict[str, Any]:
+    return answer("import_rtio", "-", *words, stdin=text)
 
 
 def exported() -> str:
-    out = io.StringIO()
-    call_command("export_rtio", stdout=out)
-    return out.getvalue()
+    return run("export_rtio")[0]
 
 
 def test_what_is_imported_is_exported(tmp_path: Path, make_device: Callable[..., Device]) -> None:
     make_device("//rtio.example/one", kind="backend")
-    assert imported(tmp_path, DOCUMENT, dry_run=True)["changed"]
+    assert imported(DOCUMENT, "--dry-run")["changed"]
     assert not RtioServer.objects.exists()
-    assert imported(tmp_path, DOCUMENT)["changed"]
+    assert imported(DOCUMENT)["changed"]
     assert exported() == DOCUMENT
     for words in (["all.yaml"], ["--output", "again.yaml"]):
         file = tmp_path / words.pop()
-        call_command("export_rtio", *words, str(file))
+        run("export_rtio", *words, str(file))
         assert file.read_text() == DOCUMENT
-    assert not imported(tmp_path, DOCUMENT)["changed"]
-    imported(tmp_path, "format: 1\nroutes: []\nservers: []\n")
+    assert not imported(DOCUMENT)["changed"]
+    imported("format: 1\nroutes: []\nservers: []\n")
     assert not RtioServer.objects.exists()
     assert not DeviceServiceRoute.objects.exists()
 
 
-def test_routes_that_rtio_keeps_are_named(tmp_path: Path, db: None) -> None:
+def test_routes_that_rtio_keeps_are_named(db: None) -> None:
     empty = "format: 1\nroutes: []\nservers: []\n"
-    told = io.StringIO()
-    assert imported(tmp_path, DOCUMENT.partition("servers:")[0] + "servers: []\n", stderr=told)
-    assert told.getvalue() == ""
-
-    for dry_run in (True, False):
-        answer = imported(tmp_path, empty, stderr=told, dry_run=dry_run)
-        assert answer["kept_by_rtio"] == ["/aa/bb"], "/aa/cc was not enabled"
-    assert told.getvalue().count("keep the route /aa/bb until they restart") == 2
+    routes = DOCUMENT.partition("servers:")[0] + "servers: []\n"
+    assert run("import_rtio", "-", stdin=routes)[1] == ""
+    for words in (("--dry-run",), ()):
+        printed, complaint = run("import_rtio", "-", "--json", *words, stdin=empty)
+        assert json.loads(printed)["kept_by_rtio"] == ["/aa/bb"], "/aa/cc was not enabled"
+        assert complaint.count("keep the route /aa/bb until they restart") == 1
 
 
 @pytest.mark.parametrize(
@@ -205,17 +196,16 @@ def test_routes_that_rtio_keeps_are_named(tmp_path: Path, db: None) -> None:
     ],
 )
 def test_document_that_makes_no_sense_changes_nothing(
-    tmp_path: Path, make_rtio_server: MakeServer, text: str, problem: str
+    make_rtio_server: MakeServer, text: str, problem: str
 ) -> None:
     make_rtio_server()
-    with pytest.raises(CommandError, match=problem):
-        imported(tmp_path, text)
+    assert re.search(problem, run("import_rtio", "-", stdin=text, code=1)[1])
     assert RtioServer.objects.count() == 1
 
 
-def test_servers_can_change_places(tmp_path: Path, make_device: Callable[..., Device]) -> None:
+def test_servers_can_change_places(make_device: Callable[..., Device]) -> None:
     make_device("//rtio.example/one", kind="backend")
-    imported(tmp_path, DOCUMENT)
+    imported(DOCUMENT)
     kept = set(RtioServer.objects.values_list("pk", "name"))
     swapped = DOCUMENT.replace("name: one", "name: x").replace("name: two", "name: one")
     swapped = swapped.replace("name: x", "name: two")
@@ -223,7 +213,7 @@ def test_servers_can_change_places(tmp_path: Path, make_device: Callable[..., De
     first, second = servers[: servers.index("- name: one")], servers[servers.index("- name: one") :]
     swapped = swapped.replace(servers, second + first)
 
-    assert imported(tmp_path, swapped)["changed"]
+    assert imported(swapped)["changed"]
 
     assert exported() == swapped
     assert set(RtioServer.objects.values_list("pk", "name")) == kept
@@ -232,15 +222,15 @@ def test_servers_can_change_places(tmp_path: Path, make_device: Callable[..., De
 
 
 @pytest.mark.parametrize("uri", ["/aa", "/bb"])
-def test_one_route_may_grow_by_what_another_gives_up(tmp_path: Path, db: None, uri: str) -> None:
+def test_one_route_may_grow_by_what_another_gives_up(db: None, uri: str) -> None:
     def document(**lengths: int) -> str:
         routes = [f"- uri: /{name}\n  url: http://h/{'x' * n}\n" for name, n in lengths.items()]
         return f"format: 1\nroutes:\n{''.join(routes)}servers: []\n"
 
-    imported(tmp_path, document(aa=600, bb=600, cc=600))
+    imported(document(aa=600, bb=600, cc=600))
     grown = document(**{"aa": 400, "bb": 400, "cc": 600, uri[1:]: 900})
 
-    assert imported(tmp_path, grown)["changed"]
+    assert imported(grown)["changed"]
 
     assert exported() == grown
 
