@@ -1,21 +1,11 @@
 """Factories for rules."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from acl.models import CommandPermission, CommandSet
-from devices.models import Device, DeviceGroup
-
-
-def end(name: str, value: Any) -> dict[str, Any]:
-    """Return the fields of one end of a rule: a device, a group, or the kind itself."""
-    if isinstance(value, Device):
-        return {f"{name}_kind": "device", f"{name}_device": value}
-    if isinstance(value, DeviceGroup):
-        return {f"{name}_kind": "group", f"{name}_group": value}
-    return {f"{name}_kind": value}
+from tests.support import rules
 
 
 @pytest.fixture
@@ -35,17 +25,4 @@ def make_set(db: None) -> Callable[..., CommandSet]:
 
 @pytest.fixture
 def make_rule(db: None) -> Callable[..., CommandPermission]:
-    def make(
-        source: Any = "everyone",
-        destination: Any = "everyone",
-        command: str | CommandSet = "*",
-        **overrides: Any,
-    ) -> CommandPermission:
-        fields = end("source", source) | end("destination", destination)
-        fields["pattern" if isinstance(command, str) else "command_set"] = command
-        rule = CommandPermission(**(fields | overrides))
-        rule.full_clean(validate_constraints=False)
-        rule.save()
-        return rule
-
-    return make
+    return rules.make_rule

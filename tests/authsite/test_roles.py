@@ -17,6 +17,7 @@ from devices.admin.base.pages import set_digest
 from devices.models import Device, PreSharedKey
 from tests.support import pki
 from tests.support.forms import inputs
+from tests.support.rules import make_rule
 from tests.support.staff import browser_of, staff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
@@ -72,9 +73,7 @@ MATRIX: list[tuple[str, str, set[str]]] = [
 def rows(kept_rows: None) -> dict[str, int]:
     device, bare = (Device.objects.create(identifier=name) for name in ("known", "bare"))
     key, _secret = PreSharedKey.objects.issue(device=device)
-    rule = CommandPermission.objects.create(
-        source_kind="everyone", destination_kind="itself", pattern="/v1/*"
-    )
+    rule = make_rule("everyone", "itself", "/v1/*")
     return {"device": device.pk, "bare": bare.pk, "key": key.pk, "rule": rule.pk}
 
 

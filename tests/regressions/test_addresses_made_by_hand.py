@@ -18,9 +18,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from acl.models import Assertion, CommandPermission, CommandSet
+from acl.models import Assertion, CommandSet
 from devices.models import Certificate, CertificateAuthority, Device, DeviceGroup, PreSharedKey
 from tests.support import pki
+from tests.support.rules import make_rule
 
 ANSWERS = {200, 302, 400, 403, 404, 405}
 NUMBERS = [
@@ -69,9 +70,7 @@ def client(client: Client, db: None) -> Client:
     Certificate.objects.register(device=device, presented=pki.issue("lamp").pem)
     CertificateAuthority.objects.register(name="CA", presented=pki.authority("CA").pem)
     CommandSet.objects.create(name="set")
-    CommandPermission.objects.create(
-        source_kind="device", source_device=device, destination_kind="itself", pattern="*"
-    )
+    make_rule(device, "itself")
     Assertion.objects.create(text="lamp may /v1/X itself")
     return client
 

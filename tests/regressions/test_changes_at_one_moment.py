@@ -55,6 +55,7 @@ from devices.models.job import JobKind, JobState, asked_with
 from rpc.rtio.models import DeviceServiceRoute, RtioServer, SessionEnding
 from tests.support import pki
 from tests.support.forms import inputs
+from tests.support.rules import make_rule
 
 Factory = Callable[..., Any]
 Meanwhile = Callable[[Callable[[], object]], None]
@@ -168,10 +169,7 @@ def test_a_route_that_refuses_keeps_its_note(db: None) -> None:
 
 def command_of(what: str, device: Device, group: DeviceGroup) -> tuple[Any, list[str]]:
     """Return a row, and the command that deletes it."""
-    rule = CommandPermission(
-        source_kind="device", source_device=device, destination_kind="itself", pattern="/v1/X"
-    )
-    rule.save()
+    rule = make_rule(device, "itself", "/v1/X")
     command_set = CommandSet.objects.create(name="reading")
     return {
         "device": (device, ["delete_device", "lamp"]),
@@ -305,10 +303,7 @@ def test_rows_that_came_to_match_meanwhile_are_not_deleted(
 
 
 def everyones_rule() -> CommandPermission:
-    pattern = f"/v1/X{CommandPermission.objects.count()}"
-    rule = CommandPermission(source_kind="everyone", destination_kind="itself", pattern=pattern)
-    rule.save()
-    return rule
+    return make_rule("everyone", "itself", f"/v1/X{CommandPermission.objects.count()}")
 
 
 @pytest.fixture

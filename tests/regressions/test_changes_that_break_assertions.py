@@ -24,6 +24,7 @@ from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.devices.admin.test_import_export import sent as sent_file, token
 from tests.support.commands import run
 from tests.support.forms import inputs
+from tests.support.rules import make_rule
 
 DEVICES, GROUPS = "/admin/devices/device/", "/admin/devices/devicegroup/"
 RULES, SETS = "/admin/acl/commandpermission/", "/admin/acl/commandset/"
@@ -40,11 +41,7 @@ def ids(db: None) -> dict[str, Any]:
     lamp.groups.add(room)
     reading = CommandSet.objects.create(name="reading")
     reading.patterns.create(pattern="/v1/X")
-    rule = CommandPermission(
-        source_kind="group", source_group=site, destination_kind="everyone", command_set=reading
-    )
-    rule.enabled = False
-    rule.save()
+    rule = make_rule(site, command=reading, enabled=False)
     rule.enabled = True
     rule.save()
     Assertion.objects.create(text="lamp may /v1/X itself")

@@ -13,12 +13,13 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from acl.models import CommandPermission, CommandSet
+from acl.models import CommandSet
 from authsite.models import ServiceAccount
 from devices import history
 from devices.models import Device, DeviceGroup, PreSharedKey, Webhook
 from rpc.rtio.models import Cause, EndingState, RtioServer, SessionEnding
 from tests.rpc.rtio.test_session_ending import admit
+from tests.support.rules import make_rule
 from tests.support.staff import browser_of, staff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
@@ -112,9 +113,7 @@ def test_no_form_that_comes_back_names_a_row_that_one_may_not_see(
 
 def test_a_form_that_comes_back_names_what_its_row_is_about(make_device: Any) -> None:
     lamp, other = make_device("lamp"), make_device("secret-hub")
-    rule = CommandPermission.objects.create(
-        source_kind="device", source_device=lamp, destination_kind="itself", pattern="/v1/X"
-    )
+    rule = make_rule(lamp, "itself", "/v1/X")
     client = browser_of(staff("change_commandpermission"))
     address = f"/admin/acl/commandpermission/{rule.pk}/change/"
     sent = {"source_device": lamp.pk, "destination_device": other.pk, "valid_from_0": "never"}

@@ -13,10 +13,11 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.test import Client
 
-from acl.models import Assertion, CommandPermission, CommandSet
+from acl.models import Assertion, CommandSet
 from devices.models import AttributeDefinition, DeviceGroup
 from devices.values.text import isolated
 from tests.support.forms import inputs
+from tests.support.rules import make_rule
 
 TURNED = "sensors\u202e ton yam"
 HEBREW = "\u05d7\u05d9\u05d9\u05e9\u05e0\u05d9\u05dd"
@@ -45,9 +46,7 @@ def test_rule_reads_the_same_beside_any_name(
     DeviceGroup.objects.filter(pk=group.pk).update(name=name)  # as rows from before may be named
     group.refresh_from_db()
     make_device("lamp", groups=[group])
-    rule = CommandPermission.objects.create(
-        source_kind="group", source_group=group, destination_kind="everyone", pattern="/v1/X"
-    )
+    rule = make_rule(group, "everyone", "/v1/X")
     assert str(rule) == f"Devices in group {isolated(name)} may send /v1/X to everyone"
     assert rule.notation == f"allow {isolated(f'group:{name}')} → everyone: /v1/X"
     pages = [

@@ -24,6 +24,7 @@ from devices.history import history_of, undoing
 from devices.models import AttributeDefinition, Device, DeviceGroup
 from rpc.rtio.models import DeviceServiceRoute
 from tests.support.forms import inputs
+from tests.support.rules import make_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -59,14 +60,9 @@ def name_is_taken() -> Case:
     return row, "A group of this name exists."
 
 
-def _rule(**fields: Any) -> CommandPermission:
-    common = {"source_kind": "everyone", "destination_kind": "everyone"}
-    return CommandPermission.objects.create(**common | fields)
-
-
 def sender_is_gone() -> Case:
     lamp, bell = (Device.objects.create(identifier=name) for name in ("lamp", "bell"))
-    row = changed(_rule(source_kind="device", source_device=lamp, pattern="/v1/*"))
+    row = changed(make_rule(lamp, command="/v1/*"))
     changed(row, source_device=bell)
     lamp.delete()
     return row, "“lamp” does not exist any more."
@@ -74,14 +70,14 @@ def sender_is_gone() -> Case:
 
 def set_is_gone() -> Case:
     reading = CommandSet.objects.create(name="reading")
-    row = changed(_rule(command_set=reading), command_set=None, pattern="/v1/*")
+    row = changed(make_rule(command=reading), command_set=None, pattern="/v1/*")
     reading.delete()
     return row, "“reading” does not exist any more."
 
 
 def half_of_it_was_changed_again() -> Case:
     lamp = Device.objects.create(identifier="lamp")
-    row = changed(_rule(source_kind="device", source_device=lamp, pattern="/v1/*"))
+    row = changed(make_rule(lamp, command="/v1/*"))
     changed(row, source_kind="everyone", source_device=None)
     CommandPermission.objects.update(
         source_kind="group", source_group=DeviceGroup.objects.create(name="site")

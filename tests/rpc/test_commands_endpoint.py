@@ -11,11 +11,11 @@ import pytest
 from django.db import InterfaceError, OperationalError
 from django.test import Client
 
-from acl.models import CommandPermission
 from devices.database.slots import SLOTS, NoSlotError
 from devices.models import Certificate, CertificateAuthority, Device, PreSharedKey
 from rpc.commands.registry import COMMANDS, Command, InvalidArguments
 from tests.support.pki import authority, device_certificate
+from tests.support.rules import make_rule
 
 CLOUD = "//api.cesanta.com/cloud"
 SENSOR = "//api.cesanta.com/sensor"
@@ -35,15 +35,7 @@ def registry(make_device: Callable[..., Device]) -> None:
     sensor = make_device(SENSOR)
     PreSharedKey.objects.register(device=sensor, secret=SENSOR_SECRET, random=True)
     lamp = make_device(LAMP)
-    rule = CommandPermission(
-        source_kind="device",
-        source_device=sensor,
-        destination_kind="device",
-        destination_device=lamp,
-        pattern="/v1/Light.*",
-    )
-    rule.full_clean(validate_constraints=False)
-    rule.save()
+    make_rule(sensor, lamp, "/v1/Light.*")
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connection
 from django.utils import timezone
 
 from acl.engine.decisions import find_decisions_by_request, statements_in_loop
-from acl.models import CommandPermission
 from devices.credentials.pre_shared_keys import KEYS_OF_DEVICES, find_keys
 from devices.database.in_loop import LoopAsker
 from devices.database.slots import Slots
@@ -22,6 +21,7 @@ from rpc.commands.registry import COMMANDS, DECISIONS, KEYS
 from rpc.rtio import session_ending
 from rpc.urls import command_path, commands, verifier
 from rpc.views import MachineView
+from tests.support.rules import make_rule
 
 PATIENCE = 10.0  # seconds
 SENSOR, LAMP, CLOUD = "//api.cesanta.com/sensor", "//api.cesanta.com/lamp", "//api.cesanta.com/c"
@@ -40,13 +40,7 @@ def registry(make_device: Callable[..., Device]) -> None:
     make_device(CLOUD, kind="backend")
     sensor, lamp = make_device(SENSOR), make_device(LAMP)
     PreSharedKey.objects.register(device=sensor, secret=SECRET, random=True)
-    CommandPermission.objects.create(
-        source_kind="device",
-        source_device=sensor,
-        destination_kind="device",
-        destination_device=lamp,
-        pattern="/v1/Light.*",
-    )
+    make_rule(sensor, lamp, "/v1/Light.*")
 
 
 @pytest.fixture

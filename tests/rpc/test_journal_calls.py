@@ -13,6 +13,7 @@ from acl.models import CommandPermission
 from devices.models import Device, PreSharedKey
 from rpc import journal
 from rpc.models import CallRecord
+from tests.support.rules import make_rule
 
 RTIO = "cfa09baa-4913-4ad7-a936-2e26f9671b05"
 CLOUD, SENSOR, LAMP = "//api.cesanta.com/cloud", "//api.cesanta.com/sensor", "//host/lamp"
@@ -35,12 +36,7 @@ def registry(make_device: Callable[..., Device]) -> CommandPermission:
         device = make_device(identifier, kind=kind)
         PreSharedKey.objects.register(device=device, secret=secret, random=True)
     make_device(LAMP, enabled=False)
-    rule = CommandPermission(
-        source_kind="everyone", destination_kind="everyone", pattern="/v1/Light.*"
-    )
-    rule.full_clean(validate_constraints=False)
-    rule.save()
-    return rule
+    return make_rule(command="/v1/Light.*")
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from django.template.loader import render_to_string
 from django.test import Client
 from django.urls import reverse
 
-from acl.models import CommandPermission
 from devices.admin.base.rendering import NOTHING, Tone, badge, moment
 from devices.models import Device, DeviceGroup
+from tests.support.rules import make_rule
 from tests.support.staff import browser_of, staff
 
 EAST = timezone(timedelta(hours=8))
@@ -201,13 +201,7 @@ def test_a_row_that_one_may_not_see_is_named_without_a_link() -> None:
         Device.objects.create(identifier="lamp"),
         DeviceGroup.objects.create(name="yard"),
     )
-    CommandPermission.objects.create(
-        source_kind="device",
-        source_device=device,
-        destination_kind="group",
-        destination_group=group,
-        pattern="*",
-    )
+    make_rule(device, group)
     user = staff()
     client = browser_of(user)
     link = f'href="{reverse("admin:devices_device_change", args=[device.pk])}"'

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from acl.models import CommandPermission, CommandSet
+from acl.models import CommandSet
 from authsite.admin.search import MAX_HITS
 from devices.models import Certificate, CertificateAuthority, Device
 from tests.support import pki
+from tests.support.rules import make_rule
 from tests.support.staff import browser_of, staff
 
 Factory = Callable[..., Device]
@@ -24,9 +25,7 @@ def certificate(make_device: Factory, make_group: Any) -> Certificate:
     make_group("Hall lamps", parent=make_group("House"))
     anchor = pki.authority("Lamp maker")
     CertificateAuthority.objects.register(presented=anchor.pem, name="Lamp maker")
-    CommandPermission.objects.create(
-        source_kind="everyone", destination_kind="everyone", pattern="/v1/Lamp.*"
-    )
+    make_rule(command="/v1/Lamp.*")
     reading = CommandSet.objects.create(name="lamp reading")
     reading.patterns.create(pattern="/v1/Sensor.Get")
     return Certificate.objects.register(device=lamp, presented=pki.issue("Lamp").pem)

@@ -11,13 +11,14 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from acl.models import Assertion, CommandPermission
+from acl.models import Assertion
 from devices.api.base.idempotency import LEASE, Claim
 from devices.models import AttributeDefinition, Device, IdempotentAnswer
 from devices.models.idempotent_answer import KEPT
 from rpc.wsgi import too_busy
 from tests.devices.api.conftest import Client, account
 from tests.support.commands import run
+from tests.support.rules import make_rule
 
 pytestmark = pytest.mark.django_db
 LIST = "/api/v1/devices"
@@ -449,9 +450,7 @@ def test_limits_requests_by_the_minute(
 def test_asks_before_an_assertion_breaks(api: APIClient, make_device: Any, make_group: Any) -> None:
     group = make_group("lab")
     device, text = make_device("a", groups=[group]), "a may /v1/Config.Get a"
-    CommandPermission.objects.create(
-        source_kind="group", source_group=group, destination_kind="itself", pattern="/v1/*"
-    )
+    make_rule(group, "itself", "/v1/*")
     Assertion.objects.create(text=text)
     path, star = f"{LIST}/{device.pk}", {"If-Match": "*"}
     tried = api.patch(f"{path}?validate_only=true", {"groups": []}, format="json", headers=star)

@@ -9,7 +9,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.test import APIClient, APIRequestFactory, force_authenticate
 
-from acl.models import CommandPermission
 from authsite import roles
 from devices import history
 from devices.api.base.views import ApiView, router
@@ -24,6 +23,7 @@ from devices.models import (
 from devices.models.job import JobKind
 from tests.devices.api.conftest import Client, account
 from tests.support import pki
+from tests.support.rules import make_rule
 from tests.support.staff import staff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once(on="sqlite")]
@@ -118,9 +118,7 @@ def rows(kept_rows: None) -> dict[str, Any]:
     authority = CertificateAuthority.objects.register(presented=root.pem, name="Root")
     crl = pki.revocation_list(root)
     ruled = DeviceGroup.objects.create(name="ruled")
-    CommandPermission.objects.create(
-        source_kind="group", source_group=ruled, destination_kind="everyone", pattern="/v1/*"
-    )
+    make_rule(ruled, "everyone", "/v1/*")
     with history.origin("shell"):
         bare.name = "changed"
         bare.save()

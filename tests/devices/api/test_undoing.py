@@ -11,6 +11,7 @@ from authsite.accounts.tokens.rules import Rule
 from devices import history
 from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.devices.api.conftest import Client, account
+from tests.support.rules import make_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -97,11 +98,8 @@ def test_an_assertion_that_would_break_is_asked_about(
     api: APIClient, make_device: Any, make_group: Any
 ) -> None:
     a, _b = make_device("a", enabled=False), make_device("b")
-    from acl.models import CommandPermission
 
-    CommandPermission.objects.create(
-        source_kind="everyone", destination_kind="everyone", pattern="/v1/*"
-    )
+    make_rule(command="/v1/*")
     before = Device.history.get(id=a.pk).history_id
     changed(a, enabled=True)
     Assertion.objects.create(text="a may /v1/Config.Get b")

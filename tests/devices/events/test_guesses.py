@@ -6,13 +6,14 @@ import pytest
 from django.db import transaction
 
 from acl.analysis.what_if import DecisionsBefore, consequences_of
-from acl.models import Assertion, CommandPermission
+from acl.models import Assertion
 from devices.authentication import authenticate
 from devices.credentials import throttle
 from devices.events import guesses
 from devices.events.kinds import Kind
 from devices.events.models import Event
 from devices.models import PreSharedKey
+from tests.support.rules import make_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -66,9 +67,7 @@ def test_an_assertion_that_a_change_breaks_is_an_event(make_device: Any) -> None
     Assertion.objects.create(text="pump may not /v1/Sys.Reboot itself")
 
     def permit() -> None:
-        CommandPermission.objects.create(
-            source_kind="device", source_device=device, destination_kind="itself", pattern="*"
-        )
+        make_rule(device, "itself")
 
     consequences_of(permit)
     broken = Event.objects.filter(kind=Kind.ASSERTION_BROKEN)

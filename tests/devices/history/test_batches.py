@@ -22,6 +22,7 @@ from devices.history import history_of, timeline, undoing
 from devices.models import Device, DeviceGroup, PreSharedKey
 from devices.models.group import MAX_DEPTH
 from tests.support.forms import inputs
+from tests.support.rules import make_rule
 from tests.support.staff import browser_of, staff
 
 LIST = "/admin/devices/device/"
@@ -188,9 +189,7 @@ def test_an_import_is_undone_but_for_what_is_in_use(admin_client: Client) -> Non
     used, ruled, grouped, revoked = Device.objects.order_by("identifier")[:4]
     revoked.keys.get().revoke(by="kim", reason="leaked")  # who imports it again must not let it in
     Device.objects.filter(pk=used.pk).update(last_seen=timezone.now())
-    CommandPermission.objects.create(
-        source_kind="device", source_device=ruled, destination_kind="itself", pattern="*"
-    )
+    make_rule(ruled, "itself")
     grouped.groups.add(DeviceGroup.objects.create(name="later"))
     left = admin_client.get(page_of(batch)).context["plan"].left
     assert {name: one.why for one in left for name in one.names if "import" in name} == {
@@ -306,15 +305,7 @@ def test_an_import_nobody_used_is_gone(admin_client: Client) -> None:
 
 def test_rules_are_switched_on_again(admin_client: Client, make_device: Factory) -> None:
     device = make_device()
-    rules = [
-        CommandPermission.objects.create(
-            source_kind="device",
-            source_device=device,
-            destination_kind="itself",
-            pattern=f"/v{n}/*",
-        )
-        for n in range(3)
-    ]
+    rules = [make_rule(device, "itself", f"/v{n}/*") for n in range(3)]
     sent = {"action": "disable", "_selected_action": [rule.pk for rule in rules]}
     sent |= {"confirmed": "yes", "shown": set_digest(CommandPermission.objects.all())}
     admin_client.post("/admin/acl/commandpermission/", sent)

@@ -33,6 +33,7 @@ from devices.models import (
 )
 from rpc.models import DeviceServiceRoute, RtioServer, SessionEnding
 from tests.support import pki
+from tests.support.rules import make_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -279,9 +280,7 @@ def test_an_import_of_permissions_is_recorded(make_device: Make, make_group: Mak
     site = make_group("site")
     make_group("room", parent=site)
     device = make_device(groups=[site])
-    CommandPermission.objects.create(
-        source_kind="everyone", destination_kind="itself", pattern="/v1/*"
-    )
+    make_rule("everyone", "itself", "/v1/*")
     with history.origin("command", user="operator"):
         as_code.import_document(
             {

@@ -20,6 +20,7 @@ from rpc.rtio import session_ending, tokens
 from rpc.rtio.models import Cause
 from rpc.rtio.session_ending import claim, request_endings
 from tests.support.rtio_simulator import check_token
+from tests.support.rules import make_rule
 
 pytestmark = pytest.mark.django_db
 
@@ -55,13 +56,7 @@ def app(make_device: Callable[..., Device], settings: Any) -> dict[str, str]:
         "a": Ed25519PrivateKey.generate(),
     }
     backend, device = make_device(APP, kind="backend"), make_device(IDENTIFIER)
-    CommandPermission.objects.create(
-        source_kind="device",
-        source_device=backend,
-        destination_kind="device",
-        destination_device=device,
-        pattern=tokens.COMMAND,
-    )
+    make_rule(backend, device, tokens.COMMAND)
     return basic(APP, PreSharedKey.objects.issue(device=backend)[1])
 
 

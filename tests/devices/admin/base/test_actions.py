@@ -16,6 +16,7 @@ from devices.authentication import authenticate
 from devices.models import Certificate, Device, Membership, PreSharedKey
 from devices.models.group import DeviceGroup
 from tests.support import pki
+from tests.support.rules import make_rule
 from tests.support.staff import browser_of, staff
 
 Factory = Callable[..., Device]
@@ -245,16 +246,9 @@ def test_a_device_page_deletes_with_counts_and_offers_to_disable(
 
 
 def test_rules_go_with_their_device(admin_client: Client, make_device: Factory) -> None:
-    from acl.models import CommandPermission
 
     device = make_device()
-    CommandPermission.objects.create(
-        source_kind="device",
-        source_device=device,
-        destination_kind="device",
-        destination_device=device,
-        pattern="*",
-    )
+    make_rule(device, device)
     page = act(admin_client, "delete_selected", [device])
     assert any(line.endswith("s: 1") for line in page.context["goes_with"])
 

@@ -19,6 +19,7 @@ from devices import history
 from devices.history import Origin, timeline
 from devices.models import Certificate, Device, DeviceGroup, PreSharedKey, Webhook
 from tests.support import pki
+from tests.support.rules import make_rule
 from tests.support.staff import browser_of, staff
 
 pytestmark = pytest.mark.django_db
@@ -131,12 +132,7 @@ def test_what_was_deleted_keeps_its_page_and_its_names(
 ) -> None:
     group = make_group("boilers")
     device = make_device("gone-device", groups=[group])
-    rule = CommandPermission.objects.create(
-        source_kind="device",
-        source_device=device,
-        destination_kind="everyone",
-        pattern="/v1/Config.Get",
-    )
+    rule = make_rule(device, "everyone", "/v1/Config.Get")
     address, pk = page_of(device), rule.pk
     device.delete()
     group.delete()
@@ -216,9 +212,7 @@ def test_statements_do_not_grow_with_the_changes(
         device.name = "changed"
         device.save()
         PreSharedKey.objects.issue(device=device)
-        CommandPermission.objects.create(
-            source_kind="device", source_device=device, destination_kind="itself", pattern="*"
-        )
+        make_rule(device, "itself")
     admin = User.objects.create_superuser("kim")
     what_keys_are_called = 1
     with django_assert_max_num_queries(len(history.all_histories()) + 2 + 2 + what_keys_are_called):
@@ -364,9 +358,7 @@ def test_a_rule_goes_back_only_where_it_would_make_sense(
     admin_client: Client, make_group: Any
 ) -> None:
     group = make_group("boilers")
-    rule = CommandPermission.objects.create(
-        source_kind="group", source_group=group, destination_kind="itself", pattern="*"
-    )
+    rule = make_rule(group, "itself")
     rule.source_kind, rule.source_group = "everyone", None
     rule.save()
     address = first_state(rule)
@@ -451,9 +443,7 @@ def test_what_is_done_without_a_form_asks_why_and_keeps_it(
 def test_the_history_of_everything_leads_to_where_a_change_is_undone(
     who: str, expected: int, make_group: Any
 ) -> None:
-    rule = CommandPermission.objects.create(
-        effect="allow", source_kind="everyone", destination_kind="everyone", pattern="/v1/*"
-    )
+    rule = make_rule(command="/v1/*")
     rule.note = "why"
     rule.save()
     group = make_group("site")

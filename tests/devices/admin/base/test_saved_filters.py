@@ -7,8 +7,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils.html import escape
 
-from acl.models import CommandPermission
 from devices.models import SavedFilter
+from tests.support.rules import make_rule
 from tests.support.staff import browser_of, staff
 
 LISTS = ["/admin/devices/device/", "/admin/acl/commandpermission/"]
@@ -17,9 +17,7 @@ LISTS = ["/admin/devices/device/", "/admin/acl/commandpermission/"]
 @pytest.fixture(autouse=True)
 def _something_to_list(make_device: Any) -> None:
     device = make_device("lamp")
-    CommandPermission.objects.create(
-        source_kind="device", source_device=device, destination_kind="itself", pattern="*"
-    )
+    make_rule(device, "itself")
 
 
 def other() -> Client:
