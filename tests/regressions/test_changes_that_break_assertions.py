@@ -23,7 +23,7 @@ from devices.history import history_of
 from devices.models import Device, DeviceGroup, PreSharedKey
 from tests.devices.admin.test_import_export import sent as sent_file, token
 from tests.support.commands import run
-from tests.support.forms import inputs
+from tests.support.forms import filled, inputs
 from tests.support.rules import make_rule
 
 DEVICES, GROUPS = "/admin/devices/device/", "/admin/devices/devicegroup/"
@@ -91,13 +91,6 @@ ACTIONS = {
     "switch rules off": (RULES, "disable", "rule", {}),
     "delete rules": (RULES, "delete_selected", "rule", {}),
 }
-
-
-def filled(sent: dict[str, Any], ids: dict[str, Any]) -> dict[str, Any]:
-    def fill(value: Any) -> Any:
-        return [fill(one) for one in value] if isinstance(value, list) else value.format(**ids)
-
-    return {name: fill(value) for name, value in sent.items()}
 
 
 def state() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Forms as browsers send them."""
+"""Forms as browsers send them; and what is sent, with the keys of rows in it."""
 
 from html.parser import HTMLParser
 from typing import Any
@@ -44,3 +44,12 @@ class Inputs(HTMLParser):
 def inputs(response: Any) -> dict[str, Any]:
     """Return what a browser would send of the form on a page."""
     return Inputs(response.content.decode()).sent
+
+
+def filled(value: Any, rows: dict[str, Any]) -> Any:
+    """Return what is sent, with a row's key, or what else was made, for each text like `{name}`."""
+    if isinstance(value, dict):
+        return {name: filled(one, rows) for name, one in value.items()}
+    if isinstance(value, list):
+        return [filled(one, rows) for one in value]
+    return rows[value[1:-1]] if isinstance(value, str) and value.startswith("{") else value

@@ -12,6 +12,7 @@ from authsite.accounts.tokens.models import ApiToken
 from authsite.accounts.tokens.rules import Rule
 from devices.history import all_histories
 from devices.models import Certificate, Device, PreSharedKey
+from tests.support.forms import filled
 from tests.support.pki import device_certificate
 from tests.support.staff import staff
 
@@ -206,15 +207,6 @@ def kept_to_lab(permissions: list[str]) -> APIClient:
 
 def changes_made() -> int:
     return sum(historical.objects.count() for historical in all_histories())
-
-
-def filled(body: Any, rows: dict[str, Any]) -> Any:
-    """Return a body with rows in the places of their names."""
-    if isinstance(body, dict):
-        return {name: filled(value, rows) for name, value in body.items()}
-    if isinstance(body, list):
-        return [filled(value, rows) for value in body]
-    return rows[body[1:-1]] if isinstance(body, str) and body[:1] == "{" else body
 
 
 @pytest.mark.parametrize("seen", [False, True], ids=["unseen", "seen"])

@@ -23,6 +23,7 @@ from devices.models import (
 from devices.models.job import JobKind
 from tests.devices.api.conftest import Client, account
 from tests.support import pki
+from tests.support.forms import filled
 from tests.support.rules import make_rule
 from tests.support.staff import staff
 
@@ -139,17 +140,6 @@ def rows(kept_rows: None) -> dict[str, Any]:
         "other_root": other.pem,
         "crl": crl,
     }
-
-
-def filled(value: Any, rows: dict[str, Any]) -> Any:
-    """Return a body with the rows in it."""
-    if isinstance(value, dict):
-        return {name: filled(one, rows) for name, one in value.items()}
-    if isinstance(value, list):
-        return [filled(one, rows) for one in value]
-    if isinstance(value, str) and value.startswith("{"):
-        return rows[value[1:-1]]
-    return value
 
 
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
