@@ -43,10 +43,12 @@ def written(clock: list[float]) -> Heartbeats:
 
 @contextmanager
 def slot_held() -> Iterator[None]:
-    """Hold a slot within the block, whose connections are closed after it."""
+    """Hold a slot within the block; its connection is closed after it, and this thread's is back."""
+    own = connections[DEFAULT_DB_ALIAS]
     with Slots(1, max_wait=1.0):
         yield
         connections[DEFAULT_DB_ALIAS].close()
+    connections[DEFAULT_DB_ALIAS] = own
 
 
 def test_only_a_number_of_late_is_fresh(clock: list[float]) -> None:
