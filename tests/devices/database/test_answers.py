@@ -43,7 +43,7 @@ def written(clock: list[float]) -> Heartbeats:
 
 @contextmanager
 def slot_held() -> Iterator[None]:
-    """Hold a slot within the block; its connection is closed after it, and this thread's is back."""
+    """Hold a slot within the block; then close its connection, and give this thread its own."""
     own = connections[DEFAULT_DB_ALIAS]
     with Slots(1, max_wait=1.0):
         yield
