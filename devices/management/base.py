@@ -203,7 +203,7 @@ def closed_streams() -> dict[str, IO[str]]:
 
 
 # What every command of Django takes. It works, and stands in the way in the help of ours.
-DJANGO_S_OPTIONS = {
+DJANGO_OPTIONS = {
     "--force-color",
     "--no-color",
     "--pythonpath",
@@ -218,7 +218,7 @@ DJANGO_S_OPTIONS = {
 class RecordedCommand(BaseCommand):
     """A command whose changes are recorded as its own, and that ends as all do."""
 
-    suppressed_base_arguments = DJANGO_S_OPTIONS
+    suppressed_base_arguments = DJANGO_OPTIONS
 
     takes_reason = False  # whether the history keeps what it does, and says why
     has_printed = False  # an answer, before its change is committed

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from authsite.operations import pooler
-from devices.management.base import DJANGO_S_OPTIONS
+from devices.management.base import DJANGO_OPTIONS
 
 BACKLOG = 2048  # connections that wait for accept(), a worker; the kernel caps it at somaxconn
 CONNECTIONS = 4096  # open at once, a worker: idle ones of keep-alive clients count, too
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         "HOST, PORT, WORKERS, THREADS."
     )
     requires_system_checks = "__all__"
-    suppressed_base_arguments = DJANGO_S_OPTIONS
+    suppressed_base_arguments = DJANGO_OPTIONS
     stealth_options = ("notice",)  # for callers in Python: a password may be in it
 
     def add_arguments(self, parser: CommandParser) -> None:
