@@ -16,6 +16,7 @@ def check_superuser_remains(leaving: Collection[int]) -> None:
     """
     take_turn("superusers")
     superusers = User.objects.filter(is_superuser=True, is_active=True)
-    remaining = superusers.exclude(pk__in=leaving)
+    # Whoever was left one at a sign-on that brought no role may not log in.
+    remaining = superusers.filter(is_staff=True).exclude(pk__in=leaving)
     if superusers.filter(pk__in=leaving).exists() and not remaining.exists():
         raise ValidationError(_("No other active superuser would be left."), code="last")

@@ -124,6 +124,14 @@ def test_the_last_superuser_stays(admin_user: User) -> None:
     run("disable_user", "admin")
 
 
+def test_a_superuser_who_may_not_log_in_is_none_that_remains(admin_user: User) -> None:
+    """A sign-on that brought no role left the last superuser one; another was made since."""
+    left = User.objects.create_superuser("left")
+    User.objects.filter(pk=left.pk).update(is_staff=False)
+    assert "No other active superuser would be left" in run("disable_user", "admin", code=1)[1]
+    run("disable_user", "left")
+
+
 def test_a_token_is_created_listed_and_ended(kim: User, make_group: Any) -> None:
     make_group("lab")
     document = answer(
