@@ -3,6 +3,7 @@
 import json
 import logging
 from datetime import UTC, datetime
+from typing import Any
 
 from authsite.accounts.token_text import redacted
 from devices.telemetry import request_id
@@ -12,6 +13,7 @@ CONTROLS = {
     number: chr(number).encode("unicode_escape").decode()
     for number in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
 }
+CONTROLS_OF_LINES = {**CONTROLS, ord("\n"): "\n  "}  # of a text that keeps its lines, each indented
 
 
 class RefusalFilter(logging.Filter):
@@ -48,11 +50,15 @@ class JsonFormatter(logging.Formatter):
 class LineFormatter(logging.Formatter):
     """One readable line, with the request's id where there is one.
 
-    What strangers sent, such as a name or an address, may be in a message: it begins no line.
+    What strangers sent, such as a name or an address, may be in a message, and in that of an
+    exception: it begins no line.
     """
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted(super().format(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the library's name
+        return super().formatException(ei).translate(CONTROLS_OF_LINES)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
         line = super().formatMessage(record).translate(CONTROLS)

@@ -61,6 +61,25 @@ def test_a_traceback_keeps_its_lines() -> None:
         assert second.startswith("Traceback")
 
 
+def fail(why: str) -> None:
+    raise ValueError(why)
+
+
+@pytest.mark.parametrize("sign", SIGNS, ids=ascii)
+def test_what_an_exception_says_begins_no_line(sign: str) -> None:
+    (handler,) = (one for one in logging.getLogger().handlers if one.name == "stderr")
+    assert handler.formatter is not None
+    try:
+        fail(f"a name: kim{sign}{FORGED}")
+    except ValueError:
+        record = logging.getLogger("x").makeRecord("x", 40, "x.py", 1, "failed", (), sys.exc_info())
+    message, traceback, *others = handler.formatter.format(record).splitlines()
+    assert message.endswith("failed")
+    assert traceback.startswith("Traceback")
+    assert all(line.startswith("  ") and line.isprintable() for line in others)
+    assert others[-1].endswith(FORGED)
+
+
 def test_other_texts_are_written_as_they_are() -> None:
     assert "“é” \\n 简体" in told("%s", "“é” \\n 简体")
 
