@@ -32,7 +32,7 @@ from authsite.accounts import login, second_factor
 from authsite.accounts.account import Account
 from authsite.accounts.sessions import end_sessions
 from authsite.accounts.sign_on.models import ExternalIdentity
-from authsite.accounts.superusers import check_superuser_remains
+from authsite.accounts.superusers import check_superuser_remains, take_superusers_turn
 from authsite.accounts.tokens import scopes
 from authsite.accounts.tokens.service_account import check_free
 from authsite.roles import EFFECTIVE
@@ -300,6 +300,12 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
             (title, {**options, "fields": [one for one in options["fields"] if one != "standing"]})
             for title, options in found
         ]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        """Return the account; a POST waits for its turn, and then locks the row."""
+        if request.method == "POST":
+            take_superusers_turn()
+        return super().get_object(request, object_id, from_field)
 
     def get_deleted_objects(self, objs: Any, request: Any) -> Any:
         """Let nobody delete the last active superuser."""

@@ -9,12 +9,21 @@ from django.utils.translation import gettext as _
 from devices.database.turns import take_turn
 
 
+def take_superusers_turn() -> None:
+    """Wait for whoever changes superusers, until the transaction ends; before a row is locked.
+
+    Who has the turn, and then locks accounts, and who asks for it with one of them locked would
+    wait for each other.
+    """
+    take_turn("superusers")
+
+
 def check_superuser_remains(leaving: Collection[int]) -> None:
     """Raise ValidationError where no active superuser would be left without these accounts (keys).
 
     Whoever asks in a transaction has a turn until it ends: of two superusers, one is the last.
     """
-    take_turn("superusers")
+    take_superusers_turn()
     superusers = User.objects.filter(is_superuser=True, is_active=True)
     # Whoever was left one at a sign-on that brought no role may not log in.
     remaining = superusers.filter(is_staff=True).exclude(pk__in=leaving)

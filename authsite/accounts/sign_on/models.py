@@ -208,7 +208,7 @@ def _give(user: User, wanted: set[str]) -> bool:
     with transaction.atomic():
         is_superuser = SUPERUSER in wanted
         flags = {"is_staff": bool(found or is_superuser), "is_superuser": is_superuser}
-        # Before any row is locked: whoever deletes an account takes the turn first, then its row.
+        # This takes the turn of superusers, before any row is locked.
         if user.is_superuser and not is_superuser and _is_last_superuser(user):
             flags["is_superuser"] = True
             record_about(Kind.ACCOUNT_SUPERUSER_KEPT, user)

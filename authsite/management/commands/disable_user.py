@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
-from authsite.accounts.superusers import check_superuser_remains
+from authsite.accounts.superusers import check_superuser_remains, take_superusers_turn
 from authsite.accounts.tokens.service_account import ServiceAccount
 from authsite.management.accounts import AccountCommand
 from devices.management.base import named
@@ -28,6 +28,7 @@ class Command(AccountCommand):
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
+        take_superusers_turn()
         user = self.account(options["username"], lock=True)
         check_superuser_remains([user.pk])
         services = list(ServiceAccount.objects.filter(answerable=user).select_related("user"))

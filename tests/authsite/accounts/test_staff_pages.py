@@ -7,12 +7,15 @@ import pytest
 from axes.models import AccessLog
 from django.conf import settings
 from django.contrib.auth.models import Group, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from authsite.accounts import login
 from authsite.accounts.sign_on.models import ExternalIdentity
 from authsite.accounts.tokens.models import ApiToken
 from devices.events.models import Event
+from tests.support.commands import run
 from tests.support.forms import inputs
 from tests.support.staff import browser_of, staff
 
@@ -76,6 +79,32 @@ def test_the_last_active_superuser_stays(
     admin_user.refresh_from_db()
     assert not getattr(admin_user, field)
     assert User.objects.filter(is_active=True, is_superuser=True).get() == second
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has one writer")
+@pytest.mark.parametrize("way", ["change", "delete", "list", "command"])
+def test_a_turn_is_taken_before_an_account_is_locked(
+    admin_client: Client, kim: User, way: str
+) -> None:
+    """Who has the turn and who has the row would wait for each other."""
+    address = f"{LIST}{kim.pk}/{way}/"
+    form = inputs(admin_client.get(address)) if way == "change" else {"post": "yes"}
+    with CaptureQueriesContext(connection) as asked:
+        if way == "command":
+            run("disable_user", "kim")
+        elif way == "list":
+            form |= {"action": "delete_selected", "_selected_action": str(kim.pk)}
+            admin_client.post(LIST, form)
+        else:
+            admin_client.post(address, form)
+    locks = [
+        query["sql"]
+        for query in asked.captured_queries
+        if "hashtext('superusers')" in query["sql"]
+        or ("FOR " in query["sql"] and 'FROM "auth_user"' in query["sql"])
+    ]
+    assert "hashtext" in locks[0]
+    assert "FOR NO KEY UPDATE" in " ".join(locks)
 
 
 @pytest.mark.parametrize("where", ["page", "list"])
