@@ -36,7 +36,7 @@ from devices.transfer.formats import (
 
 MAX_UNPACKED = 256 * 1024 * 1024  # of a workbook; its shared strings are held in memory
 MAX_SHARED_STRINGS = 64 * 1024 * 1024
-MAX_ELEMENTS = 4_000_000  # of a workbook's part that are held in memory, 90 bytes each
+MAX_ELEMENTS = 4_000_000  # of a part that are held in memory: 90 bytes each, 350 with an attribute
 MAX_TAG = 128 * 1024  # bytes of a tag: expat before 2.6 reads it anew with each piece of a part
 MAX_MERGED = 100_000  # ranges of merged cells of a sheet, 500 bytes each
 PIECE = 64 * 1024
