@@ -78,17 +78,6 @@ class Document(msgspec.Struct, forbid_unknown_fields=True):
 # --- Export ---------------------------------------------------------------------------------
 
 
-@contextmanager
-def snapshot() -> Iterator[None]:
-    """Have all statements within see one state of the registry, whoever writes meanwhile."""
-    begins = not connection.in_atomic_block
-    with transaction.atomic():
-        if begins and connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield
-
-
 def export_document() -> dict[str, Any]:
     """Return the registry's groups, command sets and permissions as plain values."""
     members: dict[int, list[str]] = defaultdict(list)

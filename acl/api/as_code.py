@@ -17,6 +17,7 @@ from devices.api.base.permissions import grant_of
 from devices.api.base.serializers import CharField, ChoiceField, ListField, Serializer
 from devices.api.base.versions import entity_tags, matches
 from devices.api.base.views import ApiView
+from devices.database.statements import one_state
 
 READ = (
     "devices.view_device",
@@ -72,7 +73,7 @@ class PermissionsDocumentView(ApiView):
     def get(self, _request: Request) -> Response:
         """Return the whole document, with an ETag that stands for this state of the registry."""
         self._ask_for_all()
-        with as_code.snapshot():
+        with one_state():
             document = as_code.export_document()
         return Response(document, headers={"ETag": _tag(document)})
 

@@ -26,14 +26,25 @@ from acl import patterns
 from acl.models.command_permission import EVERYONE, ITSELF, SAME_GROUP, Effect
 from devices.database.batches import batched
 from devices.database.coalescing import Coalescer
-from devices.database.statements import MustWait, Query, Statement, Steps, answered
+from devices.database.statements import (
+    MustWait,
+    Query,
+    Statement,
+    Steps,
+    answered,
+    one_state,
+)
 from devices.values import addresses
 from devices.values.text import isolated
 
 MAX_REQUESTS = 1000  # in one statement
-MAX_ROUNDS = 8  # in which groups, sets or rules may change while they are read
+MAX_ROUNDS = 3  # in which others may commit changes between the statements
 # Of requests that an event loop asks PostgreSQL in one statement, and of rules that come with them.
 MAX_AT_ONCE, MAX_RULES_AT_ONCE = 16, 500
+
+
+class Unsettled(OperationalError):
+    """Others committed changes between the statements in each of MAX_ROUNDS."""
 
 
 class Reason(models.TextChoices):
@@ -394,12 +405,22 @@ def decide_many(
     using: str = DEFAULT_DB_ALIAS,
 ) -> list[Decision]:
     """Answer requests (source, destination, command) in their order; two statements a thousand."""
-    moment, vendor = now or timezone.now(), connections[using].vendor
+    moment = now or timezone.now()
     return [
         decision
         for some in batched(starmap(Request, requests), MAX_REQUESTS)
-        for decision in answered(find_decisions(some, now=moment, vendor=vendor), using=using)
+        for decision in _found(some, now=moment, using=using)
     ]
+
+
+def _found(requests: Sequence[Request], *, now: datetime, using: str) -> list[Decision]:
+    """Ask in a transaction, which costs two round trips more, where others write all the time."""
+    vendor = connections[using].vendor
+    try:
+        return answered(find_decisions(requests, now=now, vendor=vendor), using=using)
+    except Unsettled:
+        with one_state(using):
+            return answered(find_decisions(requests, now=now, vendor=vendor), using=using)
 
 
 def _decide_together(requests: Sequence[Request], *, using: str) -> dict[Request, Decision]:
@@ -460,7 +481,7 @@ def find_decisions(
     else:
         if not may_wait:
             raise MustWait
-        raise OperationalError("the rules changed too often while they were read")
+        raise Unsettled("the registry changed too often while it was read")
     for position, matching in zip(positions, found.matching, strict=True):
         decisions[position] = verdict_of(matching, context, candidates[position])
     return [decision for decision in decisions if decision is not None]

@@ -4,7 +4,8 @@ Building a query costs Django ten times what the database needs to answer it. Th
 endpoints ask the same few questions over and over, so each is a `Statement`.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from django.db import (
@@ -13,6 +14,7 @@ from django.db import (
     NotSupportedError,
     OperationalError,
     connections,
+    transaction,
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -115,3 +117,18 @@ def answered(steps: Steps[Answer], *, using: str = DEFAULT_DB_ALIAS) -> Answer:
     except StopIteration as end:
         result: Answer = end.value
         return result
+
+
+@contextmanager
+def one_state(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
+    """Have all statements within see one state of the registry, whoever writes meanwhile.
+
+    They only read. In a transaction that has begun already they see what it sees.
+    """
+    connection = connections[using]
+    begins = not connection.in_atomic_block
+    with transaction.atomic(using=using):
+        if begins and connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield

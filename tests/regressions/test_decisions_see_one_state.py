@@ -18,6 +18,7 @@ from django.utils import timezone
 from acl.engine import decisions
 from acl.engine.decisions import MAX_ROUNDS, Decision, Reason, Request
 from acl.models import CommandPermission
+from devices.database.statements import Statement
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -118,3 +119,19 @@ def test_what_changes_all_the_time_is_no_answer(moved: Iterator[list[str]], run:
     with pytest.raises(OperationalError, match="too often"):
         decide(lambda: run(*next(moved)))
     assert MAX_ROUNDS > 2
+
+
+def test_what_changes_all_the_time_is_read_in_one_transaction(
+    moved: Iterator[list[str]], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Statement.rows
+
+    def rows(*args: Any, **options: Any) -> Any:
+        found = plain(*args, **options)
+        if connection.vendor == "postgresql" or not connection.in_atomic_block:
+            run(*next(moved))  # SQLite has one writer, and a transaction is one
+        return found
+
+    monkeypatch.setattr(Statement, "rows", rows)
+    decision = decisions.decide("lamp", "wall", "/v1/Config.Get", now=timezone.now())
+    assert decision.reason is Reason.DENIED

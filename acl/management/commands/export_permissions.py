@@ -3,8 +3,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from acl.as_code import SECTIONS, export_document, snapshot
+from acl.as_code import SECTIONS, export_document
 from acl.documents import digest_of, dump
+from devices.database.statements import one_state
 from devices.management.base import RegistryCommand, counted, named
 
 
@@ -25,7 +26,7 @@ class Command(RegistryCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         path = options["file"] or options["output"]
-        with snapshot():
+        with one_state():
             document = export_document()
         text = dump(document, as_json=options["json"] or options["format"] == "json")
         self.write_output(io.BytesIO(text.encode()), path)
