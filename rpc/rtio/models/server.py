@@ -167,7 +167,8 @@ class RtioServer(Recorded):
                 x509.read(self.certificate)
             except x509.Refused as refusal:
                 errors["certificate"] = refusal.as_validation_error()
-            if "-----BEGIN " not in self.certificate:  # DER in base64, which no TLS library takes
+            # TLS libraries take neither DER in base64 nor other text than ASCII beside a PEM.
+            if "-----BEGIN " not in self.certificate or not self.certificate.isascii():
                 errors["certificate"] = _("This is no certificate in PEM.")
         elif self.tls == TlsMode.PINNED:
             errors["certificate"] = _("Paste the certificate that the server shows.")
