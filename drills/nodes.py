@@ -74,8 +74,12 @@ class Relay:
                 return
             if not self._flows.is_set():
                 continue
-            with suppress(OSError):
+            try:
                 server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                client.close()
+                continue
+            with suppress(OSError):
                 for source, target in ((client, server), (server, client)):
                     source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
@@ -88,6 +92,7 @@ class Relay:
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+        source.close()  # each end by whoever reads it
 
 
 class Node:
