@@ -67,7 +67,9 @@ class Statement:
     EACH = {"sqlite": "json_each(%s)", "postgresql": "unnest(%s::text[])"}
     STATE = {
         "sqlite": "(SELECT data_version FROM pragma_data_version AS file)",
-        "postgresql": "pg_current_snapshot()::text",
+        # A standby's snapshot does not name the transactions that are under way: where an older one
+        # is, the last one whose end was replayed tells what has been committed. (A primary: NULL.)
+        "postgresql": "concat(pg_current_snapshot(), ' ', pg_last_xact_replay_timestamp())",
     }
 
     def __init__(self, sql: str | Mapping[str, str]) -> None:
