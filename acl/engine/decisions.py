@@ -455,7 +455,8 @@ def find_decisions(
 ) -> Steps[list[Decision]]:
     """Return the decisions of at most MAX_REQUESTS requests in their order.
 
-    Without `may_wait` as in an event loop, whose round trips cost more than few requests do.
+    An event loop asks without `may_wait`: MustWait is raised where it would be held up, and
+    PostgreSQL is asked few requests in one statement, which spares the loop a round trip.
     """
     candidates = [patterns.candidates(request.command) for request in requests]
     rules: RulesBySource | None = None
@@ -517,7 +518,7 @@ def find_context(
 def find_context_and_rules(
     requests: Sequence[Request], candidates: Sequence[Sequence[str]], *, now: datetime
 ) -> Steps[tuple[Context, RulesBySource | None]]:
-    """Return the same, and the rules in force that may match.
+    """Return what `find_context` does, and the rules in force that may match.
 
     None in place of the rules where there are too many, so that some did not come.
     """
