@@ -38,7 +38,7 @@ MAX_UNPACKED = 256 * 1024 * 1024  # of a workbook; its shared strings are held i
 MAX_SHARED_STRINGS = 64 * 1024 * 1024
 MAX_ELEMENTS = 4_000_000  # of a part that are held in memory: 90 bytes each, 350 with an attribute
 MAX_TAG = 128 * 1024  # bytes of a tag: expat before 2.6 reads it anew with each piece of a part
-MAX_MERGED = 100_000  # ranges of merged cells of a sheet, 500 bytes each
+MAX_MERGED = 100_000  # ranges of merged cells of a workbook, 500 bytes each
 PIECE = 64 * 1024
 BEYOND = 64  # columns beyond the last one in which a header or a cell is looked for
 MAX_SHEET_ROWS = 1_048_576  # a spreadsheet's own limit, the header included
@@ -115,13 +115,16 @@ def _check_unpacked(content: bytes) -> dict[str, list[str]]:
     workbook that is only read.
     """
     merged: dict[str, list[str]] = {}
+    left = MAX_MERGED
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         sizes = {part.filename.lower(): part.file_size for part in archive.infolist()}
         total = sum(part.file_size for part in archive.infolist())
         if total <= MAX_UNPACKED:
             for part in archive.infolist():
                 with archive.open(part) as content_of_part:
-                    merged[part.filename] = _check_elements(content_of_part)
+                    found = _check_elements(content_of_part, left)
+                merged[part.filename] = found
+                left -= len(found)
                 with archive.open(part) as content_of_part:
                     if STRICT in content_of_part.read(4096):
                         raise refused(
@@ -159,12 +162,12 @@ def _sheets_of(content: bytes) -> dict[str, str]:
     }
 
 
-def _check_elements(part: IO[bytes]) -> list[str]:
+def _check_elements(part: IO[bytes], most_merged: int) -> list[str]:
     """Refuse a part of which a few bytes make millions of elements, or gigabytes of text.
 
     openpyxl keeps every element of a sheet but those within rows that it is done with. Text that
     entities stand for is in no part's size; the parser bounds it to a hundred times that. Return
-    the ranges of merged cells in it.
+    the ranges of merged cells in it, `most_merged` at most.
     """
     parser = expat.ParserCreate()
     depth = kept = before = 0
@@ -178,7 +181,7 @@ def _check_elements(part: IO[bytes]) -> list[str]:
             merged.append(attributes["ref"])
         if depth == ROW_DEPTH:
             before = kept
-        if kept > MAX_ELEMENTS or len(merged) > MAX_MERGED:
+        if kept > MAX_ELEMENTS or len(merged) > most_merged:
             raise refused(_("The workbook has too many cells; split it or use CSV."))
 
     def end(name: str) -> None:

@@ -115,8 +115,8 @@ def test_a_long_tag_is_refused_before_it_ends(tag: str) -> None:
     assert "use CSV" in refusal(lengthened(tag, 3 * workbooks.MAX_TAG))
 
 
-def merging(ranges: int) -> bytes:
-    """Return a workbook with so many merged cells beside its table."""
+def merging(ranges: int, other: int = 0) -> bytes:
+    """Return a workbook with so many merged cells beside its table, and in another part."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, part in parts().items():
@@ -126,6 +126,7 @@ def merging(ranges: int) -> bytes:
                 end = "</sheetData>"
                 text = text.replace(end, f"{end}<mergeCells>{cells}</mergeCells>")
             archive.writestr(name, text)
+        archive.writestr("xl/other.xml", "<x>" + '<mergeCell ref="Y1:Z1"/>' * other + "</x>")
     return made.getvalue()
 
 
@@ -135,6 +136,9 @@ def test_so_are_far_too_many_merged_cells(monkeypatch: pytest.MonkeyPatch) -> No
     (row,) = read(merging(10), Format.XLSX, columns_of)
     assert row.cells["identifier"] == "lamp"
     assert "use CSV" in refusal(merging(11))
+    (row,) = read(merging(6, 4), Format.XLSX, columns_of)
+    assert row.cells["identifier"] == "lamp"
+    assert "use CSV" in refusal(merging(6, 5))
 
 
 def test_a_long_text_is_no_tag() -> None:
