@@ -32,6 +32,7 @@ from devices.credentials.hashing import weakness
 from devices.database.conflicts import Gone, is_conflict
 from devices.extension_points import WATCHES
 from devices.management.files import FileRefused, new_file
+from devices.management.options import DJANGO_OPTIONS
 from devices.models import CertificateAuthority, Device, DeviceGroup, PreSharedKey
 from devices.values.moments import parse_moment, written
 from devices.verdicts import Outcome
@@ -200,19 +201,6 @@ def closed_streams() -> dict[str, IO[str]]:
     if sys.stderr is None:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the process)
     return {"stdout": io.StringIO()} if sys.stdout is None else {}
-
-
-# What every command of Django takes. It works, and stands in the way in the help of ours.
-DJANGO_OPTIONS = {
-    "--force-color",
-    "--no-color",
-    "--pythonpath",
-    "--settings",
-    "--skip-checks",
-    "--traceback",
-    "--verbosity",
-    "--version",
-}
 
 
 class RecordedCommand(BaseCommand):
