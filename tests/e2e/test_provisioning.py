@@ -17,7 +17,7 @@ def test_a_factory_provisions_a_device_that_is_let_in(registry: Server) -> None:
     token = registry.manage("create_token", registry.staff.name, "line-3", *scopes).strip()
     environment = {**registry.environment, "AUTHSITE_URL": registry.url, "AUTHSITE_TOKEN": token}
     told = [
-        python("examples/provision_device.py", serial, env=environment).stdout
+        python("examples/provision_device.py", serial, env=environment, check=True).stdout
         for serial in ("2026-000017", "2026-000017", "2026-000018")
     ]
     first, again, other = map(json.loads, told)

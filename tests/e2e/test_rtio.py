@@ -245,7 +245,8 @@ def test_hub_and_tokens_are_what_rtio_takes(story: Story) -> None:
 
 @pytest.mark.once(on="sqlite")  # the same on any database
 def test_token_for_an_app(tmp_path: Path) -> None:
-    pair = json.loads(python("manage.py", "make_jwt_key", "--id", "k", "--json").stdout)
+    key = python("manage.py", "make_jwt_key", "--id", "k", "--json", check=True)
+    pair = json.loads(key.stdout)
     device, app = device_id(1), "//apps.example/phone"
     with demo_server(tmp_path, JWT_SIGNING_KEYS=pair["setting"]) as server:
         server.manage("add_device", device)

@@ -37,8 +37,10 @@ def answer(name: str, *args: str, **options: Any) -> dict[str, Any]:
     return document
 
 
-def python(*words: object, **options: Any) -> "subprocess.CompletedProcess[str]":
-    """Run Python in a process of its own, whatever comes of it."""
+def python(
+    *words: object, check: bool = False, **options: Any
+) -> "subprocess.CompletedProcess[str]":
+    """Run Python in a process of its own, whatever comes of it; with `check` it must succeed."""
     command = [sys.executable, *map(str, words)]
     options = {"cwd": PROJECT, "timeout": 60, **options}
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    return subprocess.run(command, capture_output=True, text=True, check=check, **options)
