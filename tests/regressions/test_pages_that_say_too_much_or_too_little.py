@@ -23,7 +23,7 @@ DEVICES = "/admin/devices/device/"
 def test_a_device_has_no_menu_without_an_entry(make_device: Any, role: str, expected: bool) -> None:
     client = browser_of(staff("view_device", role=role))
     page = client.get(f"{DEVICES}{make_device().pk}/change/").content.decode()
-    assert ('<details class="more">' in page) is expected
+    assert ('<details class="menu"><summary class="button">More</summary>' in page) is expected
 
 
 def test_the_start_page_says_why_it_is_empty(make_device: Any) -> None:
