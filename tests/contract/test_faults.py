@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -195,7 +196,10 @@ def read_whole(connection: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stop_loses_no_evidence(how: signal.Signals, tmp_path: Path) -> None:
-    with demo_server(tmp_path, EVIDENCE_INTERVAL="3600") as server:
+    with ExitStack() as until_the_end:
+        if signal.getsignal(how) is signal.SIG_IGN:  # by `nohup`; a server would inherit it
+            until_the_end.callback(signal.signal, how, signal.signal(how, signal.SIG_DFL))
+        server = until_the_end.enter_context(demo_server(tmp_path, EVIDENCE_INTERVAL="3600"))
         assert code(server) == "OK"
         server.stop(how)
 
