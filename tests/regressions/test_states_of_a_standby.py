@@ -2,7 +2,7 @@
 
 PostgreSQL's snapshot is the state that both statements of a decision must see. Taken by a standby,
 it names no transaction that is under way: where an older one is, and a later one has ended, a
-commit between the two leaves it as it was.
+commit between the two leaves it as it was (CWE-367, time of check to time of use).
 """
 
 import time
