@@ -18,7 +18,15 @@ from devices.api.base.views import ReadMixin, RegistryViewSet, RowsViewSet
 from devices.credentials import crl, x509
 from devices.models import CertificateAuthority, RevocationList
 
-WRITTEN = ["name", "enabled", "name_source", "name_pattern", "identifier_pattern", "crl_policy"]
+WRITTEN = [
+    "name",
+    "enabled",
+    "name_source",
+    "name_pattern",
+    "identifier_pattern",
+    "crl_policy",
+    "distribution_point",
+]
 READ = ["subject", "fingerprint", "public_key_fingerprint", "not_before", "not_after", "created"]
 
 

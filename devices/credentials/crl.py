@@ -16,6 +16,7 @@ from devices.credentials.x509 import (
     extension,
     name_text,
     parsing,
+    shown,
 )
 from devices.verdicts import Outcome
 
@@ -55,9 +56,16 @@ def read_list(content: bytes) -> x509.CertificateRevocationList:
 
 
 def check_list(
-    revoked: x509.CertificateRevocationList, issuer: x509.Certificate, now: datetime
+    revoked: x509.CertificateRevocationList,
+    issuer: x509.Certificate,
+    now: datetime,
+    *,
+    distribution_point: str = "",
 ) -> datetime:
-    """Return until when a list holds; refuse one that is not the issuer's own, whole and dated."""
+    """Return until when a list holds; refuse one that is not the issuer's own, whole and dated.
+
+    Staff say of the list of one distribution point, named by its URI, that it is whole.
+    """
     with parsing(_("the revocation list")):
         if revoked.issuer != issuer.subject:
             raise Refused(
@@ -68,7 +76,7 @@ def check_list(
             raise Refused(Outcome.UNSUITABLE, _("its signature uses a weak or unknown hash"))
         if not revoked.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]
             raise Refused(Outcome.UNTRUSTED_ISSUER, _("its signature is not the trust anchor's"))
-        _check_list_extensions(revoked, issuer)
+        _check_list_extensions(revoked, issuer, distribution_point)
         made, next_update = revoked.last_update_utc, revoked.next_update_utc
         if next_update is None or next_update < made:
             raise Refused(Outcome.MALFORMED, _("it does not say until when it holds"))
@@ -78,7 +86,7 @@ def check_list(
 
 
 def _check_list_extensions(
-    revoked: x509.CertificateRevocationList, issuer: x509.Certificate
+    revoked: x509.CertificateRevocationList, issuer: x509.Certificate, distribution_point: str
 ) -> None:
     usage = extension(issuer, x509.KeyUsage)
     if usage is not None and not usage.crl_sign:
@@ -87,12 +95,49 @@ def _check_list_extensions(
         if isinstance(one.value, x509.DeltaCRLIndicator):
             raise Refused(Outcome.UNSUITABLE, _("it is a delta list; load the complete one"))
         if isinstance(one.value, x509.IssuingDistributionPoint):
-            raise Refused(Outcome.UNSUITABLE, _("it covers only a part of the certificates"))
-        if one.critical and not isinstance(one.value, x509.CRLNumber):
+            _check_scope(one.value, issuer, distribution_point)
+        elif one.critical and not isinstance(one.value, x509.CRLNumber):
             raise Refused(
                 Outcome.UNSUITABLE,
                 _("it has the unknown critical extension %(oid)s") % {"oid": one.oid.dotted_string},
             )
+
+
+def _check_scope(
+    scope: x509.IssuingDistributionPoint, issuer: x509.Certificate, distribution_point: str
+) -> None:
+    """Refuse a list that leaves out certificates of its issuer, or may (RFC 5280, 5.2.5).
+
+    A list for the certificates of devices alone leaves none out where its issuer, by its path
+    length of 0, issues to no authority. A list that names a distribution point may be one of
+    several (6.3.3 holds it against what each certificate names): staff must know that point.
+    """
+    constraints = extension(issuer, x509.BasicConstraints)
+    issues_to_authorities = constraints is None or constraints.path_length != 0
+    if (
+        scope.only_contains_ca_certs
+        or scope.only_contains_attribute_certs
+        or scope.only_some_reasons
+        or scope.indirect_crl
+        or (scope.only_contains_user_certs and issues_to_authorities)
+    ):
+        raise Refused(Outcome.UNSUITABLE, _("it covers only a part of the certificates"))
+    if scope.full_name is None and scope.relative_name is None:
+        return
+    names = [
+        shown(one.value)
+        for one in scope.full_name or ()
+        if isinstance(one, x509.UniformResourceIdentifier)
+    ]
+    if distribution_point not in names:
+        raise Refused(
+            Outcome.UNSUITABLE,
+            _(
+                "it names the distribution point %(names)s, so it may be one of several parts; "
+                "where it is whole, enter that address at the trust anchor"
+            )
+            % {"names": ", ".join(names) or "—"},
+        )
 
 
 def list_number(revoked: x509.CertificateRevocationList) -> int | None:

@@ -55,6 +55,7 @@ class CertificateAuthorityForm(RegisterForm):
             "name_pattern",
             "identifier_pattern",
             "crl_policy",
+            "distribution_point",
         ]
         widgets = {"name_source": forms.RadioSelect, "crl_policy": forms.RadioSelect}
 
@@ -157,7 +158,7 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
         (None, {"fields": ["name", "enabled"]}),
         (gettext_lazy("The certificate"), {"fields": ["presented", "file", "confirmed"]}),
         naming,
-        (gettext_lazy("Revocation list"), {"fields": ["crl_policy"]}),
+        (gettext_lazy("Revocation list"), {"fields": ["crl_policy", "distribution_point"]}),
     ]
 
     def get_fieldsets(self, request: HttpRequest, obj: CertificateAuthority | None = None) -> Any:
@@ -168,7 +169,10 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
         return [
             (None, {"fields": ["name", "enabled"]}),
             self.naming,
-            (gettext_lazy("Revocation list"), {"fields": ["crl_policy", *listed]}),
+            (
+                gettext_lazy("Revocation list"),
+                {"fields": ["crl_policy", "distribution_point", *listed]},
+            ),
             (gettext_lazy("What was read"), {"fields": self.READ}),
         ]
 

@@ -48,11 +48,19 @@ class Command(RegistryCommand):
             "(default: refuse)",
         )
         parser.add_argument(
+            "--distribution-point",
+            default="",
+            metavar="URL",
+            help="the address that the authority's list names, where it names one: you say that "
+            "the list of this address is whole",
+        )
+        parser.add_argument(
             "--disabled", action="store_true", help="vouch for nobody: for an intermediate's list"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = ("name", "name_source", "name_pattern", "identifier_pattern", "crl_policy")
+        names += ("distribution_point",)
         anchor = CertificateAuthority.objects.register(
             presented=self.certificate(options["file"]),
             enabled=not options["disabled"],

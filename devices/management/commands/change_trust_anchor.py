@@ -20,12 +20,13 @@ class Command(ChangeCommand):
         parser.add_argument(
             "--crl-policy", choices=CRLPolicy.values, help="as for add_trust_anchor"
         )
+        parser.add_argument("--distribution-point", metavar="URL", help="as for add_trust_anchor")
 
     def handle(self, *args: Any, **options: Any) -> None:
         anchor = self.anchor(options["name"])
         switched = options["enable"] or options["disable"]
         changed = {"enabled": options["enable"]} if switched else {}
-        changed |= self.given(options, "crl_policy")
+        changed |= self.given(options, "crl_policy", "distribution_point")
         if not changed:
             raise CommandError("nothing to change: see --help", returncode=2)
         with self.change(options):

@@ -145,6 +145,18 @@ class CertificateAuthority(Recorded):
             "What a missing or outdated list means. Certificates on the list are refused always."
         ),
     )
+    distribution_point = models.CharField(
+        _("distribution point of the whole list"),
+        max_length=500,
+        blank=True,
+        db_default="",
+        default="",
+        help_text=_(
+            "Only where the authority's list names a distribution point, as those of step-ca do: "
+            "the address that it names. You say with it that the list of this address has all "
+            "certificates that the authority revokes. Lists of other addresses are refused."
+        ),
+    )
     pem = models.TextField(_("certificate (PEM)"), editable=False)
     fingerprint = models.CharField(_("SHA-256 fingerprint"), max_length=64, editable=False)
     subject_fingerprint = models.CharField(
@@ -220,7 +232,12 @@ class CertificateAuthority(Recorded):
             read = ReadList(
                 pem=revoked.public_bytes(Encoding.PEM).decode("ascii"),
                 fingerprint=revoked.fingerprint(SHA256()).hex(),
-                next_update=crl.check_list(revoked, self.parsed, now or timezone.now()),
+                next_update=crl.check_list(
+                    revoked,
+                    self.parsed,
+                    now or timezone.now(),
+                    distribution_point=self.distribution_point,
+                ),
                 made=revoked.last_update_utc,
                 number=crl.list_number(revoked),
                 entries={entry.serial: entry for entry in crl.entries_of(revoked)},

@@ -261,7 +261,24 @@ def test_an_older_list_is_refused(
 
 
 DELTA = x.DeltaCRLIndicator(1)
-PART = x.IssuingDistributionPoint(None, None, True, False, None, False, False)
+ADDRESS = "https://ca.example.com/1.0/crl"
+
+
+def scope(*flags: str, address: str | None = None, relative: bool = False) -> list[Any]:
+    """Return the extension by which a list says what it covers (RFC 5280, 5.2.5)."""
+    relative_name = x.RelativeDistinguishedName(name("part").rdns[0]) if relative else None
+    point = x.IssuingDistributionPoint(
+        [x.UniformResourceIdentifier(address)] if address else None,
+        relative_name,
+        "user" in flags,
+        "ca" in flags,
+        frozenset([x.ReasonFlags.key_compromise]) if "reasons" in flags else None,
+        "indirect" in flags,
+        "attribute" in flags,
+    )
+    return [(point, True)]
+
+
 UNKNOWN = x.UnrecognizedExtension(x.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
 ELSEWHERE = x.CertificateIssuer([x.DirectoryName(name("Elsewhere"))])
 STRANGER = authority("Stranger")
@@ -276,7 +293,25 @@ STRANGER = authority("Stranger")
             "signature is not the trust anchor's",
         ),
         (lambda root: revocation_list(root, extensions=[(DELTA, True)]), "delta list"),
-        (lambda root: revocation_list(root, extensions=[(PART, True)]), "only a part"),
+        (lambda root: revocation_list(root, extensions=scope("user")), "only a part"),
+        (lambda root: revocation_list(root, extensions=scope("ca")), "only a part"),
+        (
+            lambda root: revocation_list(root, extensions=scope("reasons", address=ADDRESS)),
+            "only a part",
+        ),
+        (
+            lambda root: revocation_list(root, extensions=scope("indirect", address=ADDRESS)),
+            "only a part",
+        ),
+        (
+            lambda root: revocation_list(root, extensions=scope("attribute", address=ADDRESS)),
+            "only a part",
+        ),
+        (
+            lambda root: revocation_list(root, extensions=scope(address=f"{ADDRESS}/2")),
+            f"distribution point {ADDRESS}/2",
+        ),
+        (lambda root: revocation_list(root, extensions=scope(relative=True)), "point —"),
         (lambda root: revocation_list(root, extensions=[(UNKNOWN, True)]), "1.2.3.4"),
         (lambda root: revocation_list(root, 5, entry_extensions=[(UNKNOWN, True)]), "1.2.3.4"),
         (lambda root: revocation_list(root, 5, entry_extensions=[(ELSEWHERE, True)]), "2.5.29.29"),
@@ -294,9 +329,30 @@ def test_what_is_not_the_anchor_s_own_complete_list_is_refused(
     anchor: CertificateAuthority, root: Party, make: Callable[[Party], bytes], message: str
 ) -> None:
     load(anchor, revocation_list(root, 9, number=1))
+    CertificateAuthority.objects.update(distribution_point=ADDRESS)
     with pytest.raises(ValidationError, match=message):
         load(anchor, make(root))
     assert RevokedSerial.objects.get().serial == "9"
+
+
+@pytest.mark.parametrize(
+    ("flags", "address"), [(("user",), ADDRESS), ((), ADDRESS), (("user",), None)]
+)
+def test_a_list_whose_distribution_point_staff_know_to_be_whole_is_loaded(
+    flags: tuple[str, ...], address: str | None
+) -> None:
+    """step-ca's has an address and is for devices alone, and no certificate names the address."""
+    party = authority("Issuing", path_length=0 if flags else None)
+    anchor = CertificateAuthority.objects.register(presented=party.pem, name="Issuing")
+    leaf = device_certificate(ID, party)
+    content = revocation_list(party, leaf, extensions=scope(*flags, address=address))
+    if address:
+        with pytest.raises(ValidationError, match="enter that address at the trust anchor"):
+            load(anchor, content)
+        CertificateAuthority.objects.update(distribution_point=address)
+    load(anchor, content)
+    assert ask(leaf).outcome is Outcome.REVOKED_BY_CRL
+    assert ask(device_certificate(ID, party)).verified
 
 
 def test_extensions_that_are_not_critical_do_no_harm(
