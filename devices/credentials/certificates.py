@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from cryptography.x509 import Certificate as X509Certificate
 from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Q
 from django.utils.translation import gettext
 
 from devices.credentials import path_validation, throttle, x509
@@ -22,8 +23,8 @@ from devices.credentials.stored_certificates import (
     StoredCertificates,
 )
 from devices.credentials.x509 import NameSource, Presented, Refused
-from devices.models.credentials.authority import CRLPolicy
-from devices.models.credentials.certificate import Pin
+from devices.models.credentials.authority import CertificateAuthority, CRLPolicy
+from devices.models.credentials.certificate import Certificate, Pin
 from devices.verdicts import Outcome, Verdict
 
 MAX_NAMED = 4  # entities that a caller's certificate is held against where it names several
@@ -136,17 +137,9 @@ class Verification:
 
     def _drop_listed(self, anchors: dict[X509Certificate, Authority]) -> Refused | None:
         """Take away the anchors that the list of their own issuer names; return why, if any is."""
-        above = self.issuers.above
         refusal = None
         for anchor in list(anchors):
-            signers = [
-                (anchor, authority)
-                for authority in above.of([anchor])
-                if authority.list_pk
-                and not authority.has_issued_as(anchor)
-                and x509.is_issued_by(anchor, authority.certificate)
-            ]
-            if self._listed(signers, above) is not None:
+            if self.issuers.above.list_anchor(anchor):
                 refusal = refusal or Refused(Outcome.REVOKED_BY_CRL, x509.subject_of(anchor))
                 del anchors[anchor]
         return refusal
@@ -249,6 +242,28 @@ def verify_certificates(
         else Verification(identifier, one, stored, issuers, now).verdict()
         for (identifier, _text), one in zip(pairs, read, strict=True)
     ]
+
+
+def note_revoked(anchors: Sequence[CertificateAuthority]) -> None:
+    """Note in each trust anchor as `refused_as` why its own certificate is refused, or None.
+
+    Staff revoked it or its key, or its issuer's list names it, as a check judges that.
+    """
+    above = Issuers([Presented(one.parsed, []) for one in anchors], DEFAULT_DB_ALIAS)
+    keys = {one.public_key_fingerprint for one in anchors}
+    revoked = Certificate.objects.filter(
+        Q(fingerprint__in=[one.fingerprint for one in anchors])
+        | Q(pin=Pin.PUBLIC_KEY, public_key_fingerprint__in=keys),
+        revoked_at__isnull=False,
+    ).values_list("fingerprint", "pin", "public_key_fingerprint")
+    by_staff = {key if pin == Pin.PUBLIC_KEY else own for own, pin, key in revoked}
+    for one in anchors:
+        found = None
+        if not by_staff.isdisjoint((one.fingerprint, one.public_key_fingerprint)):
+            found = Outcome.REVOKED
+        elif above.list_anchor(one.parsed):
+            found = Outcome.REVOKED_BY_CRL
+        vars(one)["refused_as"] = found
 
 
 def verify_caller_certificate(

@@ -228,6 +228,18 @@ class Issuers:
         """Whether an authority, by its primary key, lists a serial number as revoked."""
         return link in self._revoked
 
+    def list_anchor(self, anchor: X509Certificate) -> bool:
+        """Whether the list of an authority that issued an anchor names it."""
+        signers = [
+            authority
+            for authority in self.of([anchor])
+            if authority.list_pk
+            and not authority.has_issued_as(anchor)
+            and x509.is_issued_by(anchor, authority.certificate)
+        ]
+        serial = x509.serial_of(anchor)
+        return any(self.have_revoked((authority.pk, serial)) for authority in signers)
+
     @cached_property
     def above(self) -> "Issuers":
         """The authorities that may have issued those that vouch and are no roots."""

@@ -12,12 +12,15 @@ from collections.abc import Callable
 import pytest
 from cryptography import x509
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from devices.authentication import Attempt, authenticate, authenticate_many
-from devices.models import CertificateAuthority, Device
+from devices.models import Certificate, CertificateAuthority, Device
 from devices.models.credentials.authority import CRLPolicy
 from devices.verdicts import Outcome, Verdict
+from tests.support.commands import answer
 from tests.support.pki import (
     AUTHORITY,
     NOW,
@@ -63,6 +66,23 @@ def test_an_anchor_that_its_issuer_lists_vouches_for_nobody(
     register(ROOT, OLD, enabled=root_vouches)
     verdict = ask(*shown)
     assert (verdict.outcome, verdict.detail) == (Outcome.REVOKED_BY_CRL, "CN=Between")
+
+
+def test_pages_and_commands_say_that_an_anchor_stands_revoked(admin_client: Client) -> None:
+    by_list, by_staff = register(OLD), register(other := authority("Other"))
+    register(ROOT, OLD)
+    Certificate.objects.revoke_presented(
+        device=Device.objects.get(), presented=other.pem, by="ann", key_too=True
+    )
+    listed = admin_client.get(reverse("admin:devices_certificateauthority_changelist"))
+    for anchor, text in ((by_list, str(Outcome.REVOKED_BY_CRL.label)), (by_staff, ">revoked<")):
+        page = reverse("admin:devices_certificateauthority_change", args=[anchor.pk])
+        assert [one.content.decode().count(text) for one in (listed, admin_client.get(page))] == [
+            1,
+            1,
+        ]
+    anchors = answer("list_trust_anchors")["trust_anchors"]
+    assert [one["refused_as"] for one in anchors] == ["revoked-by-crl", "revoked", None]
 
 
 def test_an_anchor_that_another_issuer_of_that_name_lists_vouches() -> None:

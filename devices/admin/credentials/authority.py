@@ -14,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
+from devices.admin.base.changelist import OrderedChangeList
 from devices.admin.base.filters import LabelledFilter
 from devices.admin.base.forms import LinesInput
 from devices.admin.base.history import RecordedAdmin
@@ -27,6 +28,7 @@ from devices.admin.base.rendering import (
     enabled_badge,
     expiry,
     moment,
+    state_badge,
 )
 from devices.admin.credentials.expiry import EndsFilter
 from devices.admin.credentials.presented import (
@@ -37,8 +39,10 @@ from devices.admin.credentials.presented import (
     preview_of_list,
 )
 from devices.credentials import crl, x509
+from devices.credentials.certificates import note_revoked
 from devices.models import CertificateAuthority, RevokedSerial
 from devices.models.credentials.authority import CRLPolicy
+from devices.verdicts import Outcome
 
 MAX_CARRIED_LENGTH = 1024 * 1024  # characters of a list that a preview brings along
 
@@ -121,6 +125,23 @@ class ListFilter(LabelledFilter):
         return queryset.filter(choices.get(self.value() or "", Q()))
 
 
+def refused_as(anchor: CertificateAuthority) -> Outcome | None:
+    """Return why an anchor's own certificate is refused; asked once for a row."""
+    if "refused_as" not in vars(anchor):
+        note_revoked([anchor])
+    found: Outcome | None = vars(anchor)["refused_as"]
+    return found
+
+
+class AuthorityChangeList(OrderedChangeList):
+    """Asks for all anchors of its page at once whether they stand revoked."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        note_revoked(self.result_list)
+
+
 @admin.register(CertificateAuthority)
 class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
     form = CertificateAuthorityForm
@@ -166,8 +187,9 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
         if obj is None:
             return self.add_fieldsets
         listed = self.LISTED if hasattr(obj, "revocation_list") else self.LISTED[:1]
+        state = ["state"] if refused_as(obj) else []
         return [
-            (None, {"fields": ["name", "enabled"]}),
+            (None, {"fields": ["name", "enabled", *state]}),
             self.naming,
             (
                 gettext_lazy("Revocation list"),
@@ -180,7 +202,10 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
         self, request: HttpRequest, obj: CertificateAuthority | None = None
     ) -> tuple[Any, ...]:
         """Keep the certificate: another certificate is another anchor."""
-        return (*self.LISTED, *self.READ) if obj else ()
+        return ("state", *self.LISTED, *self.READ) if obj else ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[AuthorityChangeList]:
+        return AuthorityChangeList
 
     def response_add(
         self, request: HttpRequest, obj: CertificateAuthority, post_url_continue: str | None = None
@@ -204,7 +229,8 @@ class CertificateAuthorityAdmin(CertificatePreviewMixin, RecordedAdmin):
 
     @admin.display(description=gettext_lazy("State"), ordering="enabled")
     def state(self, anchor: CertificateAuthority) -> SafeString:
-        return enabled_badge(anchor.enabled)
+        outcome = refused_as(anchor)
+        return state_badge(outcome) if outcome else enabled_badge(anchor.enabled)
 
     @admin.display(description=gettext_lazy("Valid until"), ordering="not_after")
     def ends(self, anchor: CertificateAuthority) -> SafeString | str:

@@ -59,8 +59,14 @@ class Command(RegistryCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        names = ("name", "name_source", "name_pattern", "identifier_pattern", "crl_policy")
-        names += ("distribution_point",)
+        names = (
+            "name",
+            "name_source",
+            "name_pattern",
+            "identifier_pattern",
+            "crl_policy",
+            "distribution_point",
+        )
         anchor = CertificateAuthority.objects.register(
             presented=self.certificate(options["file"]),
             enabled=not options["disabled"],

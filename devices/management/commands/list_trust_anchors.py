@@ -1,5 +1,6 @@
 from typing import Any
 
+from devices.credentials.certificates import note_revoked
 from devices.management.base import RegistryCommand, fields_of
 from devices.models import CertificateAuthority
 
@@ -9,12 +10,12 @@ class Command(RegistryCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = ("name", "enabled", "subject", "fingerprint", "not_before", "not_after")
-        anchors = [
-            fields_of(anchor, *names, "crl_policy")
-            for anchor in CertificateAuthority.objects.order_by("name")
-        ]
+        rows = list(CertificateAuthority.objects.order_by("name"))
+        note_revoked(rows)
+        anchors = [fields_of(row, *names, "crl_policy", "refused_as") for row in rows]
         lines = [
-            f"{one['name']}  {'enabled' if one['enabled'] else 'disabled'}  "
+            f"{one['name']}  "
+            f"{one['refused_as'] or ('enabled' if one['enabled'] else 'disabled')}  "
             f"until {one['not_after']:%Y-%m-%d}  {one['fingerprint']}"
             for one in anchors
         ]
