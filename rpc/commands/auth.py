@@ -88,22 +88,19 @@ def _decision(arguments: Arguments) -> Wanted:
     return DECISIONS, _request(arguments)
 
 
-@command("/v1/Auth.AuthorizeCommand", definition=AUTHORIZE_COMMAND, question=_decision)
-def authorize_command(src: str, dst: str, cmd: str) -> Result:
-    """Whether `src` may send `cmd` to `dst`; unknown entities may nothing."""
-    arguments = {"src": src, "dst": dst, "cmd": cmd}
-    request = _request(arguments)
-    return _decided(arguments, request, decide(*request))
-
-
-@authorize_command.batch
+@command("/v1/Auth.AuthorizeCommand", definition=AUTHORIZE_COMMAND, many=True, question=_decision)
 def authorize_commands(
     calls: Sequence[Arguments], found: Iterable[tuple[Request, Decision]] | None = None
 ) -> list[Result]:
-    """Answer many calls of AuthorizeCommand with as many statements as one."""
+    """Whether each `src` may send `cmd` to `dst`; unknown entities may nothing.
+
+    Many calls take as many statements as one, which other threads may share.
+    """
     if found is None:
         requests = list(map(_request, calls))
-        found = zip(requests, decide_many(requests), strict=True)
+        is_one = len(requests) == 1
+        decisions = [decide(*requests[0])] if is_one else decide_many(requests)
+        found = zip(requests, decisions, strict=True)
     return [_decided(call, *pair) for call, pair in zip(calls, found, strict=True)]
 
 
@@ -134,19 +131,18 @@ def _keys(arguments: Arguments) -> Wanted | None:
     return KEYS, identifier
 
 
-@command("/v1/Auth.Authenticate", definition=AUTHENTICATE, check=_check_credentials, question=_keys)
-def authenticate(**arguments: Any) -> Result:
-    """Whether `id` holds each of the credentials presented."""
-    result: Result = authenticate_all([arguments])[0]
-    return result
-
-
-@authenticate.batch
-def authenticate_all(
+@command(
+    "/v1/Auth.Authenticate",
+    definition=AUTHENTICATE,
+    many=True,
+    check=_check_credentials,
+    question=_keys,
+)
+def authenticate(
     calls: Sequence[Arguments],
     found: Iterable[tuple[str, Sequence[StoredKey] | None]] | None = None,
 ) -> list[Result]:
-    """Answer many calls of Authenticate with as many statements as one."""
+    """Whether each `id` holds each of the credentials presented; many calls cost one statement."""
     stored = None if found is None else {identifier: keys or () for identifier, keys in found}
     verdicts = authenticate_many(list(map(_attempt, calls)), stored=stored)
     return [

@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import msgspec
 from django.db import InterfaceError, OperationalError
@@ -168,13 +168,13 @@ def _answers(
     command: Command, batch: Sequence[_Runnable], known: Known | Exception | None
 ) -> list[Result]:
     """Return the answers: asked for together where the command can; if that fails, singly."""
-    if command.run_many is None or (len(batch) == 1 and known is None):
+    if not command.many or (len(batch) == 1 and known is None):
         return [_answer(command, one) for one in batch]
     late = [one.is_late() for one in batch]
     in_time = batch
     if True in late:
         in_time = [one for one, is_late in zip(batch, late, strict=True) if not is_late]
-    results = _guarded(command, len(in_time), _together, command.run_many, in_time, known)
+    results = _guarded(command, in_time, known)
     if results and results[0].status == INTERNAL_ERROR:  # so have all
         if known is not None:
             raise MustWait
@@ -185,36 +185,33 @@ def _answers(
     return [Result.failure(DEADLINE_EXCEEDED) if is_late else next(answers) for is_late in late]
 
 
-def _together(
-    run_many: Callable[..., Sequence[Any]],
-    batch: Sequence[_Runnable],
-    known: Known | Exception | None,
+def _answer(command: Command, one: _Runnable) -> Result:
+    return Result.failure(DEADLINE_EXCEEDED) if one.is_late() else _guarded(command, [one])[0]
+
+
+def _values(
+    command: Command, batch: Sequence[_Runnable], known: Known | Exception | None
 ) -> Sequence[Any]:
+    """Run a command; of one that cannot answer many calls there is one in the batch."""
     if isinstance(known, Exception):
         raise known
     arguments = [one.arguments for one in batch]
+    if not command.many:
+        return [command.run(**arguments[0])]
     if known is None:
-        return run_many(arguments)
-    found = [
-        (one.question[1], known[one.question[0]].get(one.question[1]))
-        for one in batch
-        if one.question is not None
-    ]
-    return run_many(arguments, found)
-
-
-def _answer(command: Command, one: _Runnable) -> Result:
-    if one.is_late():
-        return Result.failure(DEADLINE_EXCEEDED)
-    return _guarded(command, 1, lambda: [command.run(**one.arguments)])[0]
+        return cast("Sequence[Any]", command.run(arguments))
+    asked = [one.question for one in batch if one.question is not None]
+    found = [(question, known[name].get(question)) for name, question in asked]
+    return cast("Sequence[Any]", command.run(arguments, found))
 
 
 def _guarded(
-    command: Command, expected: int, answer: Callable[..., Sequence[Any]], *given: Any
+    command: Command, batch: Sequence[_Runnable], known: Known | Exception | None = None
 ) -> list[Result]:
     """Return the answers as results; a failure is logged whole and told without detail."""
+    expected = len(batch)
     try:
-        values = answer(*given)
+        values = _values(command, batch, known)
         return [value if isinstance(value, Result) else Result(OK, value) for value in values]
     except InvalidArguments as error:
         return [Result.failure(BAD_REQUEST, str(error))] * expected

@@ -3,7 +3,7 @@
 Nothing else knows a command's name. Arguments are validated from the definition.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,18 +42,19 @@ class Command:
     """One command that frames may name.
 
     `run` takes the arguments that the definition names as keywords and returns the command's
-    value, None for none, or a Result where the journal keeps more than that it was called.
-    `run_many`, where there is one, answers a list of arguments at once. `check`, where there is
-    one, raises InvalidArguments for what the definition cannot say. `needs_database` is whether
-    it asks the database anything. `question`, where there is one, is all that it asks for given
-    arguments, or None where that cannot be said. Then `run_many` also takes each question with its
-    answer, None for none (`found`), and raises MustWait where that is not enough.
+    value, None for none, or a Result where the journal keeps more than that it was called. Where
+    it answers `many` calls at once, it takes a list of arguments and returns a value for each.
+    `check`, where there is one, raises InvalidArguments for what the definition cannot say.
+    `needs_database` is whether it asks the database anything. `question`, where there is one, is
+    all that it asks for given arguments, or None where that cannot be said. Then `run` also takes
+    each question with its answer, None for none (`found`), and raises MustWait where that is not
+    enough.
     """
 
     name: str
     definition: Definition
     run: Callable[..., Any]
-    run_many: Callable[..., Sequence[Any]] | None = None
+    many: bool = False
     check: Callable[[Arguments], None] | None = None
     needs_database: bool = True
     question: Callable[[Arguments], Wanted | None] | None = None
@@ -71,11 +72,6 @@ class Command:
             short = self.name.rpartition("/")[2].rpartition(".")[2]
             raise InvalidArguments(f"invalid args for {short}: {error}") from None
         return arguments
-
-    def batch(self, run_many: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
-        """Register the function that answers many calls of this command at once."""
-        self.run_many = run_many
-        return run_many
 
 
 def _checked(
@@ -109,18 +105,14 @@ NAMESPACE = "http://cesanta.com/clubby/service"
 
 
 def command(
-    *names: str,
-    definition: Definition,
-    check: Callable[[Arguments], None] | None = None,
-    needs_database: bool = True,
-    question: Callable[[Arguments], Wanted | None] | None = None,
-) -> Callable[[Callable[..., Any]], Command]:
-    """Register a function as the command of that name, or of those names."""
+    *names: str, definition: Definition, **options: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as the command of that name, or of those names, as Command has it."""
 
-    def register(run: Callable[..., Any]) -> Command:
+    def register(run: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
-            COMMANDS[name] = Command(name, definition, run, None, check, needs_database, question)
-        return COMMANDS[names[0]]
+            COMMANDS[name] = Command(name, definition, run, **options)
+        return run
 
     return register
 

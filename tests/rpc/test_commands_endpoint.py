@@ -350,10 +350,14 @@ def test_one_that_fails_leaves_the_others_be_and_tells_no_detail(
 def test_a_batch_that_fails_is_answered_one_by_one(
     post: Post, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*args: Any) -> None:
-        raise RuntimeError("the batch")
+    run = COMMANDS[AUTHORIZE].run
 
-    monkeypatch.setattr(COMMANDS[AUTHORIZE], "run_many", fail)
+    def fail(calls: list[Any]) -> Any:
+        if len(calls) > 1:
+            raise RuntimeError("the batch")
+        return run(calls)
+
+    monkeypatch.setattr(COMMANDS[AUTHORIZE], "run", fail)
     _, reply = post({"cmds": [authorize(), authorize("/v1/Nuke.Launch")]})
     assert [item["resp"] for item in reply["resp"]] == [True, False]
     assert "the batch" in caplog.text

@@ -193,7 +193,7 @@ def test_a_batch_that_fails_is_left_to_a_thread(ask: Ask, monkeypatch: pytest.Mo
     def fail(*_arguments: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(COMMANDS[AUTHORIZE], "run_many", fail)
+    monkeypatch.setattr(COMMANDS[AUTHORIZE], "run", fail)
     assert ask(commands, meta({"cmds": [authorize()]})) is None
 
 
