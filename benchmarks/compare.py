@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks import machine, wrk
 from benchmarks.contenders import Contender, Running, chosen, everyone
@@ -36,7 +36,7 @@ SLOW_CONNECTIONS = 4
 KEEP_ALIVE, FRESH = "keep-alive", "a new connection each"
 LASTING = {mode: f"{mode}, for long" for mode in (KEEP_ALIVE, FRESH)}
 HALF = {mode: f"{mode}, at half of the full rate" for mode in (KEEP_ALIVE, FRESH)}
-WRK = {f"{mode}, by wrk": mode == FRESH for mode in (KEEP_ALIVE, FRESH)}
+WRK = {mode: f"{mode}, by wrk" for mode in (KEEP_ALIVE, FRESH)}
 RATES = (
     *("requests/s (least–most)", "Authsite on PostgreSQL is", "p50 ms", "p99 ms", "server CPU µs"),
     *("PostgreSQL CPU µs", "generator, cores"),
@@ -51,9 +51,18 @@ CALM = (
 )
 
 
-def load(port: int, exchanges: Path, seconds: float, *words: str) -> Figures:
+def load(
+    port: int,
+    exchanges: Path,
+    seconds: float,
+    *,
+    connections: int = 32,
+    fresh: bool = False,
+    rate: float = 0,
+) -> Figures:
     """Run the load generator in a process of its own and return what it measured."""
-    command = [sys.executable, "-m", "benchmarks.load", str(port), str(seconds), *words]
+    words = [str(port), str(seconds), f"--connections={connections}", f"--rate={rate}"]
+    command = [sys.executable, "-m", "benchmarks.load", *words, *(["--fresh"] if fresh else [])]
     with exchanges.open("rb") as file:
         done = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=True)
     figures: Figures = json.loads(done.stdout)
@@ -64,22 +73,34 @@ def load(port: int, exchanges: Path, seconds: float, *words: str) -> Figures:
 
 
 def measured(
-    server: Running, asked: Registry, question: str, seconds: float, *words: str
+    server: Running,
+    asked: Registry,
+    question: str,
+    seconds: float,
+    ask: Callable[..., Figures] = load,
 ) -> Figures:
     """Load a server, and note the CPU time of a request in microseconds."""
-    exchanges = asked.folder / question
-    return with_cost(server, asked, lambda: load(server.port, exchanges, seconds, *words))
-
-
-def with_cost(server: Running, asked: Registry, ask: Callable[[], Figures]) -> Figures:
-    """Return what was measured, and the CPU time of a request in microseconds."""
     processes = {"server": server.process, "database": asked.process}
     before = {name: machine.cpu_seconds(root) for name, root in processes.items() if root}
-    figures = ask()
+    figures = ask(server.port, asked.folder / question, seconds)
     for name, began in before.items():
         spent = machine.cpu_seconds(processes[name] or 0) - began
         figures[name] = spent / figures["answered"] * 1e6
     return figures
+
+
+class Way(NamedTuple):
+    """How a contender is asked: as fast as it answers, or evenly at a rate, by which generator."""
+
+    mode: str
+    rate: float = 0
+    generator: Callable[..., Figures] = load
+    lasts: bool = False  # once that many seconds have passed in which nothing was measured
+
+    def given(self) -> dict[str, Any]:
+        """Return what the generator is told of it."""
+        rate = {"rate": self.rate} if self.rate else {}
+        return {"fresh": self.mode.startswith(FRESH), **rate}
 
 
 class Spread(NamedTuple):
@@ -120,50 +141,30 @@ class Results:
         So that no question is asked while what another left behind is written.
         """
         connections = SLOW_CONNECTIONS if contender.is_slow else options.connections
-        words = ("--connections", str(connections))
         for question in contender.questions:
             with contender.serving(asked.url) as server:
-                load(server.port, asked.folder / question, options.seconds / 4, *words)
-                best = measured(server, asked, question, options.seconds, *words)
-                mode = question if question in {"authorize", "frames"} else KEEP_ALIVE
-                self.rounds[mode, contender.name].append(best)
-                if question == "verifier":
-                    best = measured(server, asked, question, options.seconds, *words, "--fresh")
-                    self.rounds[FRESH, contender.name].append(best)
-                if question in {"verifier", "empty"}:
-                    self.measure_for_long(contender, server, asked, options)
-                if question != "verifier":
-                    continue
-                for mode, fresh in WRK.items() if wrk.PROGRAM else ():
-                    ask = partial(
-                        wrk.load,
-                        server.port,
-                        asked.folder / question,
-                        options.seconds,
-                        connections=connections,
-                        fresh=fresh,
-                    )
-                    figures = with_cost(server, asked, ask)
-                    self.rounds[mode, contender.name].append(figures)
+                exchanges = asked.folder / question
+                load(server.port, exchanges, options.seconds / 4, connections=connections)
+                for way in self.ways(contender, question):
+                    ask = partial(way.generator, connections=connections, **way.given())
+                    if way.lasts:  # what requests leave behind is written meanwhile
+                        ask(server.port, exchanges, options.settle)
+                    figures = measured(server, asked, question, options.seconds, ask)
+                    self.rounds[way.mode, contender.name].append(figures)
 
-    def measure_for_long(
-        self, contender: Contender, server: Running, asked: Registry, options: argparse.Namespace
-    ) -> None:
-        """Ask fully and at even rates, once what requests leave behind is written meanwhile."""
-
-        def ask(mode: str, *more: str) -> None:
-            words = ("--connections", str(options.connections), *more)
-            way = (*words, "--fresh") if mode.startswith(FRESH) else words
-            if contender.writes_behind:
-                load(server.port, asked.folder / question, options.settle, *way)
-            figures = measured(server, asked, question, options.seconds, *way)
-            self.rounds[mode, contender.name].append(figures)
-
-        question = contender.questions[0]
-        for mode in LASTING.values() if contender.writes_behind else ():
-            ask(mode)
-        for mode, rate in self.half_rates(contender.name):
-            ask(mode, "--rate", str(rate))
+    def ways(self, contender: Contender, question: str) -> Iterator["Way"]:
+        """Yield how a question is put: fully and, as fast as that was, at half of the rate."""
+        lasts = contender.writes_behind
+        yield Way(question if question in {"authorize", "frames"} else KEEP_ALIVE)
+        if question == "verifier":
+            yield Way(FRESH)
+        if question in {"verifier", "empty"}:
+            for mode in LASTING.values() if lasts else ():
+                yield Way(mode, lasts=True)
+            for mode, rate in self.half_rates(contender.name):
+                yield Way(mode, rate, lasts=lasts)
+        for mode in WRK.values() if question == "verifier" and wrk.PROGRAM else ():
+            yield Way(mode, generator=wrk.load)
 
     def half_rates(self, name: str) -> list[tuple[str, float]]:
         """Return at which rates somebody is asked evenly: half of those just reached, by name.
@@ -261,7 +262,7 @@ class Results:
             self.rates(FRESH),
             *map(self.rates, LASTING.values()),
             *map(self.at_half_load, HALF),
-            *(self.rates(mode) for mode in WRK if wrk.PROGRAM),
+            *(self.rates(mode) for mode in WRK.values() if wrk.PROGRAM),
             self.decisions(),
         ]
 

@@ -76,9 +76,7 @@ def stages(
         began = time.monotonic()
         yield Stage(0, resident(server), sizes(asked), None)
         for _ in range(count):
-            figures = load(
-                server.port, asked.folder / "verifier", seconds / count, "--rate", str(rate)
-            )
+            figures = load(server.port, asked.folder / "verifier", seconds / count, rate=rate)
             yield Stage(time.monotonic() - began, resident(server), sizes(asked), figures)
 
 

@@ -78,11 +78,10 @@ def measure(
     asked: Registry, database: str, options: argparse.Namespace, seconds: float
 ) -> Iterator[tuple[str, Figures]]:
     """Yield what the verifier's percentiles are beside nobody, and beside the other load."""
-    words = ("--fresh", "--rate", str(options.rate))
     verifier = asked.folder / "verifier"
     with ours(database).serving(asked.url) as server:
         load(server.port, verifier, seconds / 4)
-        yield "nobody", load(server.port, verifier, seconds, *words)
+        yield "nobody", load(server.port, verifier, seconds, fresh=True, rate=options.rate)
         file = rows_of(asked.folder, options.devices)
         command = [sys.executable, "manage.py", "import_devices", str(file), "--create-groups"]
         with (
@@ -92,7 +91,7 @@ def measure(
             ) as importer,
         ):
             try:
-                beside = load(server.port, verifier, seconds, *words)
+                beside = load(server.port, verifier, seconds, fresh=True, rate=options.rate)
                 if importer.poll():
                     raise SystemExit("the import failed")
                 yield "all of them", beside

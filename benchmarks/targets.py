@@ -68,11 +68,10 @@ def rates(results: Results) -> Iterator[Target]:
     """Yield how many times the tuned competitor's rate ours are, by each generator."""
     ways = {KEEP_ALIVE: "keep-alive", FRESH: "new connections"}
     for (name, mode), least in RATES.items():
-        by_wrk = next(way for way, fresh in WRK.items() if fresh == (mode == FRESH))
         for asked, other, how in (
             (mode, mode, ""),
             (LASTING[mode], mode, ", for long"),
-            (by_wrk, by_wrk, " (wrk)"),
+            (WRK[mode], WRK[mode], " (wrk)"),
         ):
             ratio = results.ratio((asked, name), (other, TUNED))
             if ratio is not None:
