@@ -8,9 +8,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 
@@ -96,7 +96,7 @@ class Relay:
 
 
 class Node:
-    """One PostgreSQL with its data; `with` is not needed: `Nodes` ends them all."""
+    """One PostgreSQL with its data; `Nodes` ends them all."""
 
     def __init__(self, root: Path, name: str, programs: Path, account: dict[str, Any]) -> None:
         self.name = name
@@ -245,18 +245,12 @@ class Nodes:
             relay.mend()
             relay.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 @contextmanager
 def cluster(count: int = 2) -> Iterator[Nodes]:
     """Yield a primary with `count` standbys; all end with the block."""
     with (
         tempfile.TemporaryDirectory(prefix="authsite-drill-") as folder,
-        Nodes(Path(folder), count) as made,
+        closing(Nodes(Path(folder), count)) as made,
     ):
         yield made

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl
 
+import msgspec
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException, MethodNotAllowed
@@ -50,32 +51,21 @@ REASONS = (
 )
 
 
-class Exchange:
+class Exchange(msgspec.Struct):
     """One request and what became of it so far: read, let in, answered."""
 
-    __slots__ = (
-        "began",
-        "caller",
-        "claim",
-        "content",
-        "failure",
-        "known",
-        "meta",
-        "method",
-        "plan",
-    )
+    meta: Mapping[str, Any]
+    began: float = 0.0
+    content: Any = None  # the JSON value or the Frame that the body is
+    failure: Exception | None = None  # why there is none
+    claim: Claim = NO_CLAIM  # what the body says of its sender, if its protocol has that
+    caller: Caller | None = None
+    plan: Plan | None = None  # of the calls of a Frame
+    # What the database answered, or why it did not, where it was asked beforehand.
+    known: Known | Exception | None = None
 
-    def __init__(self, meta: Mapping[str, Any]) -> None:
-        self.began: float = meta.get(BEGAN) or perf_counter()
-        self.meta = meta
-        self.method: str = meta["REQUEST_METHOD"]
-        self.content: Any = None  # the JSON value or the Frame that the body is
-        self.failure: Exception | None = None  # why there is none
-        self.claim: Claim = NO_CLAIM  # what the body says of its sender, if its protocol has that
-        self.caller: Caller | None = None
-        self.plan: Plan | None = None  # of the calls of a Frame
-        # What the database answered, or why it did not, where it was asked beforehand.
-        self.known: Known | Exception | None = None
+    def __post_init__(self) -> None:
+        self.began = self.meta.get(BEGAN) or perf_counter()
 
 
 class MachineView(APIView):
@@ -170,8 +160,8 @@ class MachineView(APIView):
 
     def read(self, exchange: Exchange) -> Any:
         """Return what the body holds, without asking the database; raises one of UNREADABLE."""
-        if exchange.method != "POST":
-            raise MethodNotAllowed(exchange.method)
+        if (method := exchange.meta["REQUEST_METHOD"]) != "POST":
+            raise MethodNotAllowed(method)
         return decode(read_body(exchange.meta, limit=self.body_limit))
 
     def needs_slot(self, exchange: Exchange) -> bool:
@@ -440,8 +430,8 @@ class CommandPath(CommandEndpoint):
 
     def read(self, exchange: Exchange) -> Frame:
         """Return the frame that path, query and body stand for; without a body, no arguments."""
-        if exchange.method != "POST":
-            raise MethodNotAllowed(exchange.method)
+        if (method := exchange.meta["REQUEST_METHOD"]) != "POST":
+            raise MethodNotAllowed(method)
         name = exchange.meta["PATH_INFO"].encode("latin-1").decode(errors="replace")
         frame = frames.from_rest(name, query_of(exchange.meta).get("id"))
         try:

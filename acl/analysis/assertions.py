@@ -281,19 +281,14 @@ def check(texts: Iterable[str], *, now: datetime | None = None) -> list[Broken]:
     return [Broken(text.strip(), _summary(found)) for text, found in failures.items() if found]
 
 
-def check_saved() -> list[Broken]:
-    """Return the saved assertions that do not hold now, or that cannot be read."""
-    return check(saved())
-
-
-def check_later(texts: Iterable[str], *, now: datetime | None = None) -> list[Broken]:
+def check_later(texts: Iterable[str]) -> list[Broken]:
     """Return the assertions that hold and will not hold later, if no rule is changed until then.
 
     Each with when that is, and why. They are checked at the `moments` when the answer may change.
     """
-    moment, listed = now or timezone.now(), list(texts)
-    coming = moments(listed, now=moment)
-    known = {one.text for one in check(listed, now=moment)} if coming else set()
+    now, listed = timezone.now(), list(texts)
+    coming = moments(listed, now=now)
+    known = {one.text for one in check(listed, now=now)} if coming else set()
     found = []
     for begins, concerned in coming.items():
         for one in check(concerned, now=begins):

@@ -9,7 +9,7 @@ class Command(RegistryCommand):
     help = "List the saved assertions, and why those that do not hold do not."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        broken = {one.text: one.why for one in assertions.check_saved()}
+        broken = {one.text: one.why for one in assertions.check(assertions.saved())}
         found = [
             {"text": row.text, "note": row.note, "holds": row.text not in broken,
              "why": broken.get(row.text, "")}

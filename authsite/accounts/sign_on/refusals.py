@@ -19,85 +19,54 @@ ERROR_CODE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,80}\Z")  # RFC 6749, 4.
 
 
 class Reason(Enum):
-    """Each with its status and with what the person is told."""
+    """Each with what the person is told."""
 
-    UNREACHABLE = (
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        _("Your company's sign-on does not answer. Try again in a minute."),
+    UNREACHABLE = _("Your company's sign-on does not answer. Try again in a minute.")
+    UNUSABLE_ANSWER = _(
+        "Your company's sign-on answered with something that cannot be trusted or read. "
+        "An administrator of the registry finds the cause in its log."
     )
-    UNUSABLE_ANSWER = (
-        HTTPStatus.BAD_GATEWAY,
-        _(
-            "Your company's sign-on answered with something that cannot be trusted or read. "
-            "An administrator of the registry finds the cause in its log."
-        ),
+    DECLINED = _("Your company's sign-on did not let you in, or you cancelled there.")
+    NOT_BEGUN_HERE = _(
+        "This sign-on was not begun in this browser, took too long, or was used already. "
+        "Begin again."
     )
-    DECLINED = (
-        HTTPStatus.FORBIDDEN,
-        _("Your company's sign-on did not let you in, or you cancelled there."),
+    WEAK = _(
+        "Your company's sign-on did not check you as strictly as this registry asks for. "
+        "An administrator of the registry finds in its log what was missing."
     )
-    NOT_BEGUN_HERE = (
-        HTTPStatus.BAD_REQUEST,
-        _(
-            "This sign-on was not begun in this browser, took too long, or was used already. "
-            "Begin again."
-        ),
+    NOT_FRESH = _(
+        "Your company's sign-on did not ask you again who you are, so nothing was confirmed."
     )
-    WEAK = (
-        HTTPStatus.FORBIDDEN,
-        _(
-            "Your company's sign-on did not check you as strictly as this registry asks for. "
-            "An administrator of the registry finds in its log what was missing."
-        ),
+    OTHER_PERSON = _("You confirmed with another account than the one that you are signed on with.")
+    NO_NAME = _(
+        "Your company's sign-on gave no name that an account can have. An administrator of "
+        "the registry finds in its log what was missing."
     )
-    NOT_FRESH = (
-        HTTPStatus.FORBIDDEN,
-        _("Your company's sign-on did not ask you again who you are, so nothing was confirmed."),
+    NO_SUBJECT = _(
+        "Your company's sign-on did not say by what your account is recognized. An "
+        "administrator of the registry finds in its log what was missing."
     )
-    OTHER_PERSON = (
-        HTTPStatus.FORBIDDEN,
-        _("You confirmed with another account than the one that you are signed on with."),
+    NAME_TAKEN = _(
+        "There is an account of this name already, and it is not tied to your company "
+        "account. An administrator can tie them together: manage.py tie_account."
     )
-    NO_NAME = (
-        HTTPStatus.FORBIDDEN,
-        _(
-            "Your company's sign-on gave no name that an account can have. An administrator of "
-            "the registry finds in its log what was missing."
-        ),
+    NO_ROLE = _(
+        "Your company account brings no role in this registry. Ask whoever looks after it to "
+        "put you into one of these groups:"
     )
-    NO_SUBJECT = (
-        HTTPStatus.FORBIDDEN,
-        _(
-            "Your company's sign-on did not say by what your account is recognized. An "
-            "administrator of the registry finds in its log what was missing."
-        ),
-    )
-    NAME_TAKEN = (
-        HTTPStatus.FORBIDDEN,
-        _(
-            "There is an account of this name already, and it is not tied to your company "
-            "account. An administrator can tie them together: manage.py tie_account."
-        ),
-    )
-    NO_ROLE = (
-        HTTPStatus.FORBIDDEN,
-        _(
-            "Your company account brings no role in this registry. Ask whoever looks after it to "
-            "put you into one of these groups:"
-        ),
-    )
-    DISABLED = (
-        HTTPStatus.FORBIDDEN,
-        _("Your account in this registry is disabled. Ask an administrator."),
-    )
+    DISABLED = _("Your account in this registry is disabled. Ask an administrator.")
 
     @property
     def status(self) -> HTTPStatus:
-        return self.value[0]
+        return STATUSES.get(self, HTTPStatus.FORBIDDEN)
 
-    @property
-    def text(self) -> str:
-        return str(self.value[1])
+
+STATUSES = {
+    Reason.UNREACHABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Reason.UNUSABLE_ANSWER: HTTPStatus.BAD_GATEWAY,
+    Reason.NOT_BEGUN_HERE: HTTPStatus.BAD_REQUEST,
+}
 
 
 class SignOnRefused(Exception):
@@ -118,7 +87,7 @@ def refusal_page(request: HttpRequest, refusal: SignOnRefused) -> TemplateRespon
         request,
         "admin/sign_on/refused.html",
         title=gettext("Not signed on"),
-        text=refusal.reason.text,
+        text=refusal.reason.value,
         wanted=refusal.wanted,
         request_id=request_id.get(),
         status=refusal.reason.status,
