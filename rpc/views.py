@@ -67,6 +67,11 @@ class Exchange(msgspec.Struct):
     def __post_init__(self) -> None:
         self.began = self.meta.get(BEGAN) or perf_counter()
 
+    @property
+    def backend(self) -> str | None:
+        """The backend that calls; None of a caller that is known by its address alone."""
+        return self.caller.identifier if self.caller is not None else None
+
 
 class MachineView(APIView):
     """A view that only the backend may call, and that answers nothing but its protocol's JSON.
@@ -321,8 +326,7 @@ class DeviceVerifier(RtioView):
         if exchange.known is not None:
             stored = exchange.known[KEYS].get(identifier, ())
         elif session_ending.is_one_time(secret):
-            caller = exchange.caller.identifier if exchange.caller is not None else None
-            use = session_ending.use(identifier, secret, caller)
+            use = session_ending.use(identifier, secret, exchange.backend)
             if use is not None:  # else it is a secret like any other, of the same form
                 return self.ended(identifier, accepted=use.accepted)
         verdict = authenticate(identifier, secret=secret, stored=stored)

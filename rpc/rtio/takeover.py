@@ -84,9 +84,11 @@ class TakeOver:
         """
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                reader = await self._connect()
+                reader, writer = await self._connect()
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await self._ask(reader, verify_request(identifier, secret))
+                writer.write(verify_request(identifier, secret))
+                await writer.drain()
+                return answer_code(await reader.readexactly(HEADER_BYTES))
         except TimeoutError:
             raise Unreachable(_("it did not answer in time")) from None
         except ssl.SSLError as error:
@@ -100,7 +102,7 @@ class TakeOver:
             reason = os.strerror(number) if number > 0 else error.strerror or str(error)
             raise Unreachable(_("no connection: %s") % reason) from None
 
-    async def _connect(self) -> asyncio.StreamReader:
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         server = self._server
         context = tls_of(server.tls, server.certificate)
         reader, self._writer = await asyncio.open_connection(
@@ -113,14 +115,7 @@ class TakeOver:
             shown = self._writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             if shown != _der(server.certificate):
                 raise Unreachable(_("TLS failed: it shows another certificate"))
-        return reader
-
-    async def _ask(self, reader: asyncio.StreamReader, request: bytes) -> int:
-        if self._writer is None:  # pragma: no cover - `_connect` sets it or raises
-            raise Unreachable
-        self._writer.write(request)
-        await self._writer.drain()
-        return answer_code(await reader.readexactly(HEADER_BYTES))
+        return reader, self._writer
 
     async def close(self, *, after: float = 0.0) -> None:
         """Close the connection; RTIO then forgets the device's id."""

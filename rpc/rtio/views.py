@@ -88,8 +88,7 @@ class JwtIssuer(RtioView):
         if len(identifier) not in self.deviceid_length:
             entry = Entry(Question.CALL, CallReason.IDENTIFIER_LENGTH, identifier)
             return Asked("NOT_FOUND", entry)
-        caller = exchange.caller.identifier if exchange.caller is not None else None
-        asked = Request(caller or "", identifier, tokens.COMMAND)
+        asked = Request(exchange.backend or "", identifier, tokens.COMMAND)
         decision = decide(*asked)
         entry = journal.of_decision(asked, decision)
         if decision.reason in (Reason.UNKNOWN_DESTINATION, Reason.DISABLED_DESTINATION):
