@@ -159,6 +159,10 @@ CACHES = {"default": env.read("CACHE_URL", readers.cache, "locmemcache://")}
 if CACHES["default"]["BACKEND"].endswith(("LocMemCache", "DatabaseCache", "FileBasedCache")):
     # Without room, a flood of unknown identifiers would push the counters of a victim out.
     CACHES["default"].setdefault("OPTIONS", {}).setdefault("MAX_ENTRIES", 100_000)
+elif CACHES["default"]["BACKEND"].endswith("RedisCache"):
+    # One that hangs costs a guess, or a request of the API, so many seconds: RTIO waits 5 s in all.
+    for option in ("socket_connect_timeout", "socket_timeout"):
+        CACHES["default"].setdefault("OPTIONS", {}).setdefault(option, 0.5)
 
 # --- Staff's accounts: docs/accounts.md ---
 

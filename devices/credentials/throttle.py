@@ -31,6 +31,7 @@ from django.utils.translation import gettext as _
 
 from devices import telemetry
 from devices.credentials.hashing import encoded
+from devices.database.outages import OutageLog
 from devices.database.slots import released
 from devices.events import guesses
 
@@ -54,7 +55,7 @@ UNCOUNTED = "failures cannot be counted: guesses at chosen secrets are refused"
 
 Result = TypeVar("Result")
 
-log = logging.getLogger(__name__)
+outages = OutageLog(logging.getLogger(__name__))
 
 
 class Remembered:
@@ -283,8 +284,8 @@ class FailureMarks:
             self._failures = len(taken)
             free = (mark for mark in self._marks if mark not in taken)
             self._taken = next((mark for mark in free if cache.add(mark, True, WINDOW)), None)
-        except Exception:
-            log.exception(UNCOUNTED)
+        except Exception as error:  # noqa: BLE001 - whatever a cache raises
+            outages.note(UNCOUNTED, error)
             self.refusal = _("failures cannot be counted")
             return False
         return self._taken is not None
@@ -295,8 +296,8 @@ class FailureMarks:
             return
         try:
             cache.delete(self._taken)
-        except Exception:
-            log.exception("a guess that was right, or not hashed, was counted as a failure")
+        except Exception as error:  # noqa: BLE001 - as above
+            outages.note("a guess that was right, or not hashed, was counted as a failure", error)
 
 
 class Guess(FailureMarks):

@@ -19,6 +19,7 @@ from rest_framework.request import Request
 from authsite.accounts.login import client_address
 from authsite.accounts.tokens import last_used
 from authsite.accounts.tokens.models import ApiToken, TokenOutcome
+from devices.database.outages import OutageLog
 from rpc.authentication import source_address
 
 GUESSES = 30  # of wrong tokens from one address, before more are refused without a look-up
@@ -26,6 +27,7 @@ MAX_VERIFIED = 10_000  # tokens that a process remembers
 WINDOW = 15 * 60  # seconds in which they are counted
 
 log = logging.getLogger(__name__)
+outages = OutageLog(log)
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -104,8 +106,8 @@ class Guesses:
         """Raise Throttled where there were too many."""
         try:
             made: int = cache.get(self._key, 0)
-        except Exception:
-            log.exception("wrong tokens cannot be counted")
+        except Exception as error:  # noqa: BLE001 - whatever a cache raises
+            outages.note("wrong tokens cannot be counted", error)
             return
         if made >= GUESSES:
             raise Throttled(wait=self._left)
@@ -114,5 +116,5 @@ class Guesses:
         try:
             cache.add(self._key, 0, WINDOW)
             cache.incr(self._key)
-        except Exception:
-            log.exception("a wrong token was not counted")
+        except Exception as error:  # noqa: BLE001 - as above
+            outages.note("a wrong token was not counted", error)

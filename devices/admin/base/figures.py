@@ -1,5 +1,6 @@
 """Figures that pages show: what takes long to count is counted once in a while."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -7,6 +8,8 @@ from time import monotonic
 from typing import TypeVar
 
 from django.core.cache import cache
+
+from devices.database.outages import OutageLog
 
 SLOW = 0.2  # seconds; what takes longer to count is kept
 
@@ -23,14 +26,26 @@ class Figures:
 
 
 Counted = TypeVar("Counted", bound=Figures)
+Result = TypeVar("Result")
+
+outages = OutageLog(logging.getLogger(__name__))
 
 
 def kept_if_slow(key: str, seconds: int, count: Callable[[], Counted]) -> Counted:
     """Return what is counted, or was in the last seconds, where that took long."""
-    found: Counted | None = cache.get(key)
+    found: Counted | None = _in_cache(lambda: cache.get(key))
     if found is None:
         started = monotonic()
-        found = count()
+        counted = found = count()
         if monotonic() - started > SLOW:
-            cache.set(key, replace(found, kept=True), seconds)
+            _in_cache(lambda: cache.set(key, replace(counted, kept=True), seconds))
     return found
+
+
+def _in_cache(do: Callable[[], Result]) -> Result | None:
+    """Return what the cache returns; None where it fails, which spoils no page."""
+    try:
+        return do()
+    except Exception as error:  # noqa: BLE001 - whatever a cache raises
+        outages.note("figures are counted anew for each page", error)
+        return None

@@ -9,9 +9,11 @@ from django.core.cache import cache
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from devices.database.outages import OutageLog
+
 PERIOD = 60  # seconds
 
-log = logging.getLogger(__name__)
+outages = OutageLog(logging.getLogger(__name__))
 
 
 class TokenThrottle(BaseThrottle):
@@ -30,9 +32,9 @@ class TokenThrottle(BaseThrottle):
         try:
             cache.add(key, 0, timeout=2 * PERIOD)
             return bool(cache.incr(key) <= settings.API_RATE)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - whatever a cache raises
             # What is counted guards against clients that run wild, not against guesses at tokens.
-            log.warning("the cache does not count the API's requests", exc_info=True)
+            outages.note("the cache does not count the API's requests", error)
             return True
 
     def wait(self) -> float:

@@ -14,6 +14,7 @@ from django.db.backends.postgresql import base
 
 from devices.database import confirmation, deadlines
 from devices.database.deadlines import Server
+from devices.database.postgresql.names import with_addresses
 
 DEFAULT_PORT = 5432
 LEFT_OUT = 60.0  # seconds that a host is left out at most
@@ -43,7 +44,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         tries_all = parameters is not conn_params and _is_to_try_all()
         while True:
             try:
-                return super().get_new_connection(conn_params if tries_all else parameters)
+                chosen = conn_params if tries_all else parameters
+                return super().get_new_connection(with_addresses(chosen))
             except psycopg.OperationalError:
                 if tries_all or parameters is conn_params or time.monotonic() > end:
                     raise

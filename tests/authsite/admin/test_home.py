@@ -179,6 +179,19 @@ def test_slow_counts_are_kept_for_a_minute_and_the_page_says_when(
     assert start_page(admin_client)["counted"].of["devices"] == 2
 
 
+@pytest.mark.parametrize("page", ["/admin/", "/admin/expiry/"])
+def test_a_cache_that_fails_spoils_no_page(
+    page: str, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any, **_kwargs: Any) -> None:
+        raise OSError("no cache")
+
+    monkeypatch.setattr(figures, "SLOW", -1)
+    for name in ("get", "set"):
+        monkeypatch.setattr(cache, name, fail)
+    assert admin_client.get(page).status_code == 200
+
+
 def test_quick_counts_are_always_new(admin_client: Client, make_device: Factory) -> None:
     for expected in (1, 2):
         make_device()

@@ -21,6 +21,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(deadlines, "overdue", {})
     monkeypatch.setattr(base, "_opened", {})
     monkeypatch.setattr(base, "_try_all_at", 0.0)
+    monkeypatch.setattr(base, "with_addresses", lambda parameters: parameters)
     return now
 
 

@@ -1,0 +1,86 @@
+"""A question waited 10 s for the address of the database, where no name server answered.
+
+A public report of this kind: https://github.com/PostHog/posthog/pull/67238.
+"""
+
+import socket
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+
+from devices.database.postgresql import names
+
+pytestmark = pytest.mark.once(on="postgres")
+
+NAMED = {"host": "db.example", "port": "5432", "dbname": "authsite"}
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Return the addresses that the system's resolver knows; it fails for other names."""
+    known: dict[str, list[str]] = {}
+
+    def getaddrinfo(name: str, *_: Any, **__: Any) -> list[Any]:
+        if name not in known:
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(None, None, None, "", (address, 0)) for address in known[name]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return known
+
+
+def test_a_name_server_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_over = threading.Event()
+    asked: list[str] = []
+
+    def getaddrinfo(name: str, *_: Any, **__: Any) -> list[Any]:
+        asked.append(name)
+        is_over.wait(10)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(names, "SECONDS", 0.05)
+    try:
+        with pytest.raises(psycopg.OperationalError, match=r"'db.example' .* within 0.05 s"):
+            names.with_addresses(NAMED)
+        with pytest.raises(psycopg.OperationalError):  # too late to share the first one's thread
+            names.with_addresses(NAMED)
+    finally:
+        is_over.set()
+    assert asked == ["db.example", "db.example"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        (NAMED, {**NAMED, "hostaddr": "192.0.2.1"}),
+        ({"host": "db.example"}, {"host": "db.example", "hostaddr": "192.0.2.1", "port": ""}),
+        (
+            {"host": "a,10.0.0.7,two", "port": "1,2,3"},
+            {"host": "10.0.0.7,two,two", "hostaddr": "10.0.0.7,192.0.2.2,::2", "port": "2,3,3"},
+        ),
+        ({"host": "two,/run", "port": 5}, {"host": "two,two,/run", "hostaddr": "192.0.2.2,::2,"}),
+    ],
+)
+def test_addresses_stand_beside_the_names(
+    resolver: dict[str, list[str]], parameters: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    resolver |= {"db.example": ["192.0.2.1", "192.0.2.1"], "two": ["192.0.2.2", "::2"]}
+    assert names.with_addresses(parameters).items() >= expected.items()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"host": ""}, {"host": "/run"}, {"host": "::1,10.0.0.7"}, {**NAMED, "hostaddr": "::1"}],
+)
+def test_what_has_no_name_is_left_alone(parameters: dict[str, Any]) -> None:
+    assert names.with_addresses(parameters) is parameters
+
+
+def test_without_any_address_the_name_is_said(resolver: dict[str, list[str]]) -> None:
+    with pytest.raises(psycopg.OperationalError, match=r"'db.example' is not known: .*not known"):
+        names.with_addresses(NAMED)
