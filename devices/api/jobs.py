@@ -73,6 +73,8 @@ class JobSerializer(ModelSerializer):
 
     def get_done(self, job: Job) -> int | None:
         """Return how far the job is, where that can be written while it changes rows."""
+        if job.state == JobState.DONE and job.total is not None:
+            return job.total  # what was written last, it wrote before it was through
         writes = job.state == JobState.RUNNING and job.stage in {WRITING, DELETING}
         return None if writes and connection.vendor == "sqlite" else job.done
 

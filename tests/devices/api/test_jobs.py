@@ -52,6 +52,7 @@ def test_imports_a_file_and_forgets_it(api: APIClient) -> None:
     job = finished(api, asked)
     assert (job["state"], job["error"]) == ("done", "")
     assert (job["result"]["new"], job["result"]["secrets"]) == (2, 1)
+    assert (job["done"], job["total"]) == (2, 2)  # whatever was told last while it ran
     assert authenticate("one", secret=SECRET).verified
     assert set(Device.history.values_list("origin", "history_user_id")) == {("api", "admin")}
     stored.refresh_from_db()
@@ -107,6 +108,7 @@ def test_deletes_what_was_counted(api: APIClient, make_device: Any, make_group: 
     make_device("old-later", groups=[group])
     job = finished(api, asked)
     assert (job["state"], job["result"]) == ("done", {"deleted": 3})
+    assert (job["done"], job["total"]) == (3, 3)
     assert [str(one) for one in Device.objects.all()] == ["new", "old-later"]
 
 
