@@ -17,6 +17,11 @@ pytestmark = pytest.mark.once(on="postgres")
 NAMED = {"host": "db.example", "port": "5432", "dbname": "authsite"}
 
 
+@pytest.fixture(autouse=True)
+def _nothing_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "_under_way", {})
+
+
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """Return the addresses that the system's resolver knows; it fails for other names."""

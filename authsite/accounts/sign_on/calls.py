@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -24,7 +24,38 @@ MAX_ADDRESS = 2000  # characters of an address that it publishes
 MAX_CALLS = 8  # of a process at once
 TAKE_BYTES = 16 * 1024
 
-_places = threading.BoundedSemaphore(MAX_CALLS)
+Result = TypeVar("Result")
+
+
+class Calls:
+    """Calls that may hang: each is waited for so long, and so many are under way at most."""
+
+    def __init__(self, count: int = MAX_CALLS) -> None:
+        self._places = threading.BoundedSemaphore(count)
+
+    def within(self, seconds: float, call: Callable[[], Result]) -> Result:
+        """Return what a call returns, made in a thread of its own; raises TimeoutError."""
+        until = time.monotonic() + seconds
+        if not self._places.acquire(timeout=seconds):
+            raise TimeoutError("too many calls wait for an answer")
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 (raised again by whoever waits)
+                future.set_exception(error)
+            finally:
+                self._places.release()
+
+        threading.Thread(target=run, name="sign-on call", daemon=True).start()
+        try:
+            return future.result(max(0.0, until - time.monotonic()))
+        except TimeoutError:
+            raise TimeoutError("no whole answer in time") from None
+
+
+_calls = Calls()
 
 
 class ForeignAddressError(requests.RequestException):
@@ -80,8 +111,11 @@ class BoundedAdapter(HTTPAdapter):
     ) -> requests.Response:
         """Return the answer, read to its end; a session names all that it sends besides."""
         kwargs |= {"stream": True, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
-        with released():
-            return _within(WHOLE_SECONDS, lambda: self._read(request, kwargs))
+        try:
+            with released():
+                return _calls.within(WHOLE_SECONDS, lambda: self._read(request, kwargs))
+        except TimeoutError as error:
+            raise requests.Timeout(str(error)) from None
 
     def _read(self, request: requests.PreparedRequest, kwargs: Any) -> requests.Response:
         response = super().send(request, **kwargs)
@@ -100,26 +134,3 @@ class BoundedAdapter(HTTPAdapter):
             response.raw.close()
         response.raw = io.BytesIO(bytes(body))
         return response
-
-
-def _within(seconds: float, call: Callable[[], requests.Response]) -> requests.Response:
-    """Return what a call returns, or raise requests.Timeout after so many seconds."""
-    until = time.monotonic() + seconds
-    places = _places
-    if not places.acquire(timeout=seconds):
-        raise requests.Timeout("too many calls wait for an answer")
-    future: Future[requests.Response] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 (raised again by whoever waits)
-            future.set_exception(error)
-        finally:
-            places.release()  # the one that was taken, however late it is
-
-    threading.Thread(target=run, name="sign-on call", daemon=True).start()
-    try:
-        return future.result(max(0.0, until - time.monotonic()))
-    except TimeoutError:
-        raise requests.Timeout("no whole answer in time") from None

@@ -22,6 +22,7 @@ from django_auth_ldap.config import (
     PosixGroupType,
 )
 
+from authsite.accounts.sign_on import calls
 from authsite.accounts.sign_on.models import ExternalIdentity, Person
 from authsite.accounts.sign_on.refusals import Reason, SignOnRefused
 from authsite.accounts.sign_on.sessions import SignedOnBackend
@@ -43,6 +44,8 @@ GROUPS: dict[str, tuple[str, Any, Any]] = {
     "posixgroup": ("posixGroup", PosixGroupType, PosixGroupType),
     "activedirectory": ("group", ActiveDirectoryGroupType, NestedActiveDirectoryGroupType),
 }  # fmt: skip
+
+_calls = calls.Calls()
 
 
 class Directory(LDAPBackend):
@@ -147,7 +150,12 @@ class DirectoryBackend(SignedOnBackend):
             return None
         try:
             with released():
-                found = Directory().authenticate(request, username=name, password=password)
+                found = _calls.within(
+                    calls.WHOLE_SECONDS,
+                    lambda: Directory().authenticate(request, username=name, password=password),
+                )
+        except TimeoutError as error:  # libldap bounds no TLS handshake
+            raise SignOnRefused(Reason.UNREACHABLE, f"the directory: {error}") from None
         except ValueError as error:  # of an option that it does not take
             detail = f"the directory: {error} (LDAP_CA_FILE?)"
             raise SignOnRefused(Reason.UNREACHABLE, detail) from None

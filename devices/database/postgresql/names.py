@@ -46,8 +46,8 @@ def with_addresses(parameters: dict[str, Any]) -> dict[str, Any]:
         found += [(host, address, port) for address in addresses]
     if not found:
         raise psycopg.OperationalError(failure)
-    names, addresses, numbers = map(",".join, zip(*found, strict=True))
-    return {**parameters, "host": names, "hostaddr": addresses, "port": numbers}
+    columns = zip(("host", "hostaddr", "port"), zip(*found, strict=True), strict=True)
+    return {**parameters, **{name: ",".join(values) for name, values in columns}}
 
 
 def _is_name(host: str) -> bool:

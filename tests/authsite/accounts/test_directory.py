@@ -312,12 +312,14 @@ def test_a_directory_that_is_down_is_said_to_be_down(
     assert log_in(client, "glass", "a password of ours").status_code == 302
 
 
+@pytest.mark.parametrize("scheme", ["ldap", "ldaps"])
 def test_a_directory_that_is_silent_is_waited_for_so_long(
-    client: Client, slapd: Directory, settings: Any, monkeypatch: Any
+    scheme: str, client: Client, slapd: Directory, settings: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("authsite.accounts.sign_on.directory.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("authsite.accounts.sign_on.calls.WHOLE_SECONDS", 0.6)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        settings.LDAP_URL = f"ldap://127.0.0.1:{silent.getsockname()[1]}"
+        settings.LDAP_URL = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
         settings.LDAP_START_TLS = False
         began = time.monotonic()
         assert log_in(client).status_code == 503

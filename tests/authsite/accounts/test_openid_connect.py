@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import requests
 from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
 from django.db import IntegrityError, transaction
@@ -571,15 +570,15 @@ def test_a_slow_provider_is_waited_for_so_long(
     assert time.monotonic() - began < 0.6
 
 
-def test_calls_that_hang_do_not_pile_up(monkeypatch: Any) -> None:
-    monkeypatch.setattr(calls, "_places", threading.BoundedSemaphore(1))
+def test_calls_that_hang_do_not_pile_up() -> None:
+    one = calls.Calls(1)
     free = threading.Event()
-    with pytest.raises(requests.Timeout, match="no whole answer"):
-        calls._within(0.01, lambda: free.wait() and None)  # type: ignore[arg-type, return-value]
-    with pytest.raises(requests.Timeout, match="too many"):
-        calls._within(0.01, lambda: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(TimeoutError, match="no whole answer"):
+        one.within(0.01, free.wait)
+    with pytest.raises(TimeoutError, match="too many"):
+        one.within(0.01, free.is_set)
     free.set()
-    calls._within(5, lambda: None)  # type: ignore[arg-type, return-value]
+    assert one.within(5, free.is_set)
 
 
 # --- The way back ---------------------------------------------------------------------------
