@@ -3,8 +3,10 @@
 import gc
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -40,8 +42,22 @@ ARGON2: dict[str, Any] = {
 
 SESSION_WRITE_SECONDS = middleware.SESSION_WRITE_SECONDS
 
+# What `make test` asks of each suite, and a file that one suite has for itself.
+SUITE = re.compile(r"(?P<others>not once or )?once\(on='(?P<name>\w+)'\)")
+OF_ONE_SUITE = re.compile(r"^pytestmark = .*once\(on=", re.MULTILINE)
+
 # Garbage is looked for seldom: that took a tenth of the time, and a third of that before the tests.
 gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file of which a suite runs nothing: all files take a dozen seconds."""
+    suite = SUITE.fullmatch(config.option.markexpr)
+    if suite is None or not collection_path.name.startswith("test_"):
+        return None
+    text = collection_path.read_text()
+    is_left_out = not suite["others"] or OF_ONE_SUITE.search(text)
+    return True if is_left_out and f'on="{suite["name"]}"' not in text else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -2,14 +2,16 @@
 
 Where it is not traced, neither are its fixtures, as they are with pytest-cov's `no_cover`.
 
-Tests of devices are traced on PostgreSQL, others on SQLite; in both are those of what differs
-between databases, and those that one of the suites leaves out. Nothing is traced of tests that
+Tests of devices and the migrations are traced on PostgreSQL, other tests and what is loaded with
+them on SQLite; in both are tests of what differs between databases, and those that one of the
+suites leaves out. Nothing is traced of tests that
 ask other processes, nor of those that ask again and again what others ask, too: what coverage
 says is true, and would be a little more if they were traced.
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from coverage import Coverage
 
 from tests.support.postgres import SCHEMES
 
+IS_POSTGRES = os.environ.get("DATABASE_URL", "").startswith(SCHEMES)
 SUITES = ("sqlite", "postgres", "processes")
 ON_POSTGRES = "tests/devices/"
 NOWHERE = (
@@ -26,13 +29,13 @@ NOWHERE = (
     "tests/devices/test_attribute_definitions.py::test_lists_filter_by_a_value",
 )
 UNTRACED = pytest.StashKey[bool]()
-STOPPED = pytest.StashKey[Coverage]()
+TRACER = pytest.StashKey[Coverage | None]()
+STOPPED = pytest.StashKey[bool]()
 IN_BOTH = ("tests/devices/database/", "tests/authsite/operations/", "tests/authsite/test_backup")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what the other suite traces; a `once` that names no suite would run in both."""
-    is_postgres = os.environ.get("DATABASE_URL", "").startswith(SCHEMES)
     for item in items:
         for marker in item.iter_markers("once"):
             if marker.kwargs.get("on") not in SUITES:
@@ -44,35 +47,53 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         left_out = any(item.get_closest_marker(name) for name in ("once", "skipif"))
         if left_out or node.startswith(IN_BOTH):
             continue
-        if node.startswith(ON_POSTGRES) != is_postgres:
+        if node.startswith(ON_POSTGRES) != IS_POSTGRES:
             item.stash[UNTRACED] = True
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what pytest-cov has started: one that was stopped is not current."""
+    config.stash[TRACER] = Coverage.current()
+    config.stash[STOPPED] = False
+
+
+@contextmanager
+def _tracing(config: pytest.Config, wanted: bool) -> Iterator[None]:
+    """Trace what the block does, or do not, whatever happens around it."""
+    coverage, stopped = config.stash[TRACER], config.stash[STOPPED]
+    if coverage is None or stopped is not wanted:
+        yield
+        return
+    start, stop = coverage.start, coverage.stop
+    (start if wanted else stop)()
+    config.stash[STOPPED] = not wanted
+    try:
+        yield
+    finally:
+        config.stash[STOPPED] = stopped
+        (stop if wanted else start)()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
+    """Trace in one suite what tests load."""
+    with _tracing(session.config, not IS_POSTGRES):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """Trace neither a test that is marked so nor its fixtures."""
-    coverage = Coverage.current()
-    if coverage is None or not item.stash.get(UNTRACED, False):
+    with _tracing(item.config, not item.stash.get(UNTRACED, False)):
         return (yield)
-    coverage.stop()
-    item.config.stash[STOPPED] = coverage
-    try:
-        return (yield)
-    finally:
-        del item.config.stash[STOPPED]
-        coverage.start()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, Any, Any]:
-    """Trace the migrations, whichever test comes first: what they use has few other tests."""
-    coverage = request.config.stash.get(STOPPED, None)
-    if coverage is None or fixturedef.argname != "django_db_setup":
+    """Trace the migrations in one suite, whichever test comes first: it has few other tests."""
+    if fixturedef.argname != "django_db_setup":
         return (yield)
-    coverage.start()
-    try:
+    with _tracing(request.config, IS_POSTGRES):
         return (yield)
-    finally:
-        coverage.stop()
