@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import suites
 from tests.support.commands import python
 
 pytestmark = pytest.mark.once(on="sqlite")
@@ -18,10 +19,10 @@ def test_two(): assert 1 == 2, "two is not one"
 """
 
 
-def run(folder: Path, **suites: str) -> tuple[int, str]:
+def run(folder: Path, **sources: str) -> tuple[int, str]:
     """Run suites of these sources at once; return the exit code and what was printed."""
     words = []
-    for name, source in suites.items():
+    for name, source in sources.items():
         (folder / f"test_{name}.py").write_text(source)
         (folder / "none.ini").touch()
         command = [sys.executable, "-m", "pytest", "-c", str(folder / "none.ini")]
@@ -56,3 +57,13 @@ def test_one_failure_fails_all_and_is_shown_whole_at_the_end(tmp_path: Path) -> 
     assert "AssertionError: two is not one" in wrong
     assert " 1 failed in " in wrong.splitlines()[-1]
     assert "nothing_of_that_name" in broken
+
+
+def test_a_suite_that_is_at_the_begin_of_a_line_shows_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suites, "QUIET", 0)
+    silent = suites.Suite("silent", "true")
+    with silent.process:
+        silent.show_line_so_far()
+    assert not capsys.readouterr().out

@@ -46,8 +46,9 @@ class Suite:
 
     def show_line_so_far(self) -> None:
         """Show at what it is, where it has shown nothing for a while."""
-        if not self.closing and time.monotonic() - self._shown_at >= QUIET:
-            self._say(self._line.decode(errors="replace"))
+        line = self._line.decode(errors="replace")
+        if line.strip() and not self.closing and time.monotonic() - self._shown_at >= QUIET:
+            self._say(line)
 
     def _take(self, line: str) -> None:
         heading = line.startswith("===") and "test session starts" not in line
