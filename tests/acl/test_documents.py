@@ -6,6 +6,8 @@ from django.core.exceptions import ValidationError
 
 from acl.documents import load, represent_text
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 
 def test_a_next_line_comes_back_where_yaml_has_no_compiled_part() -> None:
     class Dumper(yaml.SafeDumper):

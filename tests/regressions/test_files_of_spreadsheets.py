@@ -30,6 +30,8 @@ from devices.transfer.formats import Format, defused, format_of, undefused
 from devices.transfer.importing import Import, Options
 from devices.transfer.tables import read, write
 
+ON_ONE = pytest.mark.once(on="sqlite")  # no database has a part in it
+
 ROWS = [["identifier", "name"], ["lamp", "Lamp"]]
 
 
@@ -88,6 +90,7 @@ PLAIN = workbook(("Sheet1", ROWS, "visible"))
 OLE = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(4096)
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
@@ -107,6 +110,7 @@ def test_no_workbook_is_read_as_nothing(content: bytes, complaint: str) -> None:
     assert complaint in refusal.value.messages[0]
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     "content",
     [
@@ -128,6 +132,7 @@ def test_the_table_of_a_workbook_is_found(content: bytes) -> None:
     assert cells(content) == [{"identifier": "lamp", "name": "Lamp"}]
 
 
+@ON_ONE
 @pytest.mark.parametrize("name", ["a.xlsm", "a.XLTX", "a.xltm", "a.xlsx"])
 def test_workbooks_go_by_all_their_names(name: str) -> None:
     assert format_of(name) is Format.XLSX
@@ -144,6 +149,7 @@ def test_a_table_without_rows_is_refused(db: None, content: str) -> None:
         checked(content)
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     ("kind", "content"),
     [
@@ -183,6 +189,7 @@ def test_a_wrong_cell_is_quoted_but_no_secret(db: None) -> None:
     assert "ab" not in said["secret"].replace("characters", "")
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     ("content", "line", "meant"),
     [
@@ -199,6 +206,7 @@ def test_a_file_of_windows_is_told_its_encoding(content: str, line: int, meant: 
     assert f"“{meant}”" in said
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     "identifier",
     [
@@ -210,6 +218,7 @@ def test_an_identifier_that_a_spreadsheet_made_is_warned_of(identifier: str) -> 
     assert is_damaged(identifier)
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     "identifier", ["lamp", "861234567890123", "0011-22", "12e45678", "a-b", "//h/x"]
 )
@@ -220,6 +229,7 @@ def test_a_good_identifier_is_not_warned_of(identifier: str) -> None:
 texts = st.text(st.sampled_from("=+-@\t\r\n;,|'\"a ＝"), max_size=9)  # noqa: RUF001
 
 
+@ON_ONE
 @given(texts)
 @example("lamp;=1+1")
 @example("lamp\t=1+1")
@@ -280,6 +290,7 @@ ESCAPES = [
 ]
 
 
+@ON_ONE
 @given(st.lists(st.text("_x05FfdD\r", min_size=1, max_size=9), min_size=1, max_size=4))
 @example(ESCAPES)
 def test_a_workbook_that_was_saved_again_says_the_same(names: list[str]) -> None:
@@ -289,6 +300,7 @@ def test_a_workbook_that_was_saved_again_says_the_same(names: list[str]) -> None
     assert cells(shared(file.getvalue())) == wanted
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     ("written", "read"), [("_x000d_", "\r"), ("_x005f_x000D_", "_x000D_"), ("x005F_", "x005F_")]
 )
@@ -317,6 +329,7 @@ TABLE = [
 ]
 
 
+@ON_ONE
 @pytest.mark.parametrize("area", ["C2:C4", "B3:C3", "B3:D9", "A1:A3"])
 def test_merged_cells_are_not_read_as_empty_ones(area: str) -> None:
     with pytest.raises(ValidationError) as refusal:
@@ -325,6 +338,7 @@ def test_merged_cells_are_not_read_as_empty_ones(area: str) -> None:
     assert f"The cells {first} to {last} are merged" in refusal.value.messages[0]
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     ("areas", "sheet"), [(["A6:C6"], "one"), (["D2:D4"], "one"), (["A1:C4"], "two")]
 )

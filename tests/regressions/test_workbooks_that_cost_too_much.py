@@ -19,6 +19,8 @@ from devices.transfer.columns import columns_of
 from devices.transfer.formats import Format
 from devices.transfer.tables import read
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 SHEET, STRINGS, BOOK = "xl/worksheets/sheet1.xml", "xl/sharedStrings.xml", "xl/workbook.xml"
 TYPES = "[Content_Types].xml"
 LONG = "x" * 50_000  # shorter than a tag may be

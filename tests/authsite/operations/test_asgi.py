@@ -9,6 +9,8 @@ import pytest
 from authsite.operations import asgi
 from authsite.operations.asgi import LoopApplication, environ_of
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 PATIENCE = 10  # seconds
 CHUNKED = (b"transfer-encoding", b"chunked")
 

@@ -11,6 +11,8 @@ from django.db import OperationalError
 from devices.database import coalescing
 from devices.database.coalescing import Coalescer
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 PATIENCE = 10  # seconds
 Ask = Callable[[str], "Future[str | None]"]
 

@@ -9,6 +9,8 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from devices.database import deadlines
 from devices.database.postgresql import base
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 THREE = {"host": "a,b,c", "port": "5432,,5434", "dbname": "authsite"}
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from devices.events.addresses import RefusedError, check_address, check_url
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 PUBLIC = ["93.184.216.34", "1.1.1.1", "2606:2800:220:1::1", "2a00:1450:4001::1"]
 INNER = [
     "127.0.0.1",

@@ -14,6 +14,8 @@ from devices.events import outgoing
 from devices.events.outgoing import Answer, post
 from tests.support.receiver import Receiver, receiver
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Receiver]:

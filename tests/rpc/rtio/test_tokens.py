@@ -14,6 +14,8 @@ from rpc.rtio import tokens
 from tests.support.commands import answer, run
 from tests.support.rtio_simulator import RtioError, check_token
 
+pytestmark = pytest.mark.once(on="sqlite")
+
 IDENTIFIER = "cfa09baa-4913-4ad7-a936-2e26f9671b05"
 
 
