@@ -4,9 +4,9 @@ Where it is not traced, neither are its fixtures, as they are with pytest-cov's 
 
 Tests of devices and the migrations are traced on PostgreSQL, other tests and what is loaded with
 them on SQLite; in both are tests of what differs between databases, and those that one of the
-suites leaves out. Nothing is traced of tests that
-ask other processes, nor of those that ask again and again what others ask, too: what coverage
-says is true, and would be a little more if they were traced.
+suites leaves out. Nothing is traced of tests that ask other processes, nor of those that ask again
+and again what others ask, too: what coverage says is true, and would be a little more if they were
+traced.
 """
 
 import os
@@ -25,6 +25,7 @@ ON_POSTGRES = "tests/devices/"
 NOWHERE = (
     *("tests/benchmarks/", "tests/contract/", "tests/e2e/", "tests/regressions/"),
     "tests/acl/engine/test_differential.py",
+    "tests/authsite/api/test_document.py::test_the_document_can_be_written_to_a_file",
     "tests/authsite/test_roles.py",
     "tests/devices/test_attribute_definitions.py::test_lists_filter_by_a_value",
 )
