@@ -197,6 +197,9 @@ HTTPS = env.read("HTTPS", readers.flag, "on")
 SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
+if HTTPS:  # so named, browsers take them from this very host and by TLS alone (RFC 6265bis)
+    SESSION_COOKIE_NAME = "__Host-sessionid"
+    CSRF_COOKIE_NAME = "__Host-csrftoken"
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SILENCED_SYSTEM_CHECKS = [
     "security.W005",  # other hosts of the domain are not ours

@@ -282,6 +282,15 @@ def test_numbers_are_documented_with_their_bounds_and_defaults(
     assert not bounds
 
 
+@pytest.mark.parametrize(("https", "prefix"), [("on", "__Host-"), ("off", "")])
+def test_no_other_host_sets_the_cookies_of_staff(https: str, prefix: str, read: Any) -> None:
+    """OWASP ASVS 4.0.3, 3.4.4; over plain HTTP browsers would refuse cookies of that name."""
+    settings = read(HTTPS=https)
+    for kind, usual in (("SESSION", "sessionid"), ("CSRF", "csrftoken")):
+        name = settings.get(f"{kind}_COOKIE_NAME", usual)
+        assert (name, settings[f"{kind}_COOKIE_SECURE"]) == (prefix + usual, https == "on")
+
+
 SAMPLES = {  # what is documented as an example, not as the default
     *("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_LABEL", "LDAP_URL", "LDAP_USER_BASE"),
     *("LDAP_GROUP_BASE", "PROXY_USER_HEADER", "PROXY_GROUPS_HEADER"),
