@@ -50,6 +50,8 @@ def _is_ours(error: ModuleNotFoundError) -> bool:
 
 
 def _missing(error: ModuleNotFoundError) -> str:
+    if (error.name or "").partition(".")[0] in sys.stdlib_module_names:
+        return f"{sys.executable} was built without its module {error.name}: use another Python"
     return (
         f"{error.name} is not installed for {sys.executable}: run `make setup`, and then "
         ".venv/bin/python manage.py"

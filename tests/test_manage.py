@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import manage
 from tests.support.environment import NOT_SET
 from tests.support.servers import PEPPERS
 
@@ -73,3 +74,11 @@ def test_without_its_packages_it_says_what_to_run(words: tuple[str, ...]) -> Non
     assert "django is not installed for " in done.stderr
     assert "run `make setup`" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_module_that_python_itself_lacks_is_told_as_that() -> None:
+    """Make setup mends none: one is built without SQLite where its headers were not there."""
+    error = ModuleNotFoundError("No module named '_sqlite3'", name="_sqlite3")
+    assert "was built without its module _sqlite3" in manage._missing(error)
+    error = ModuleNotFoundError("No module named 'django'", name="django.core")
+    assert "run `make setup`" in manage._missing(error)
