@@ -20,6 +20,7 @@ from devices.values.json_text import TWICE, DuplicateNameError, is_deeper, named
 from devices.values.text import MAX_QUOTED, storable
 
 MAX_DEPTH = 10  # levels of lists and objects
+MAX_ALIASED = 1_000_000  # values, and characters of texts, that all aliases stand for
 MERGE = "tag:yaml.org,2002:merge"  # what YAML 1.1 calls the key `<<`
 
 # What a database can store: no NUL, and no half of a surrogate pair.
@@ -134,7 +135,7 @@ def load(text: str) -> Any:
     except ValueError:
         pass  # what is wrong with JSON is told as of YAML, with its place
     try:
-        _bound_depth(yaml.parse(text, Loader=_Loader))
+        _bound(yaml.parse(text, Loader=_Loader))
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader's child
     except UNREADABLE as error:
         raise twice or ValidationError(_("This is neither YAML nor JSON: %s") % error) from None
@@ -151,13 +152,25 @@ def _load_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=named_once)
 
 
-def _bound_depth(events: Iterable[yaml.Event]) -> None:
-    depth = 0
+def _bound(events: Iterable[yaml.Event]) -> None:
+    """Refuse what nests too deep, or what aliases (`*name`) make far larger than it is written."""
+    size = aliased = 0  # values and characters of texts, those that aliases stand for included
+    begun: list[tuple[str | None, int]] = []  # what has not ended: its name, and the size before it
+    sizes: dict[str | None, int] = {}
     for event in events:
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
+        if isinstance(event, yaml.AliasEvent):
+            size += sizes.get(event.anchor, 0)
+            aliased += sizes.get(event.anchor, 0)
+        elif isinstance(event, yaml.NodeEvent):
+            begun.append((event.anchor, size))
+            size += 1 + len(getattr(event, "value", ""))
+        if len(begun) > MAX_DEPTH + isinstance(event, yaml.ScalarEvent):
             raise ValueError(_("it nests too deep"))
+        if aliased > MAX_ALIASED:
+            raise ValueError(_("its aliases stand for too much: write it out"))
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionEndEvent):
+            name, before = begun.pop()
+            sizes[name] = size - before
 
 
 # --- What is wrong with one -----------------------------------------------------------------

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import path
 from django.views.i18n import JavaScriptCatalog
@@ -17,7 +18,9 @@ from django_otp_webauthn.views import (
 )
 
 from authsite.accounts import login, second_factor
+from authsite.accounts.events import record_about
 from devices.admin.base import reauthentication
+from devices.events.kinds import Kind
 
 app_name = "otp_webauthn"  # the names that its scripts know its addresses by
 
@@ -73,8 +76,12 @@ class CompleteRegistration(RegistrationMixin, CompleteCredentialRegistrationView
     """Register a passkey, which counts as given: the session goes on under a new key."""
 
     def post(self, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        answer: HttpResponseBase = super().post(*args, **kwargs)
-        login.renew_session(self.request)  # what is refused raises an error above
+        with transaction.atomic():
+            answer: HttpResponseBase = super().post(*args, **kwargs)
+            # What is refused raises an error above.
+            user: Any = self.request.user
+            record_about(Kind.ACCOUNT_SECOND_FACTOR_ADDED, user, factor=second_factor.PASSKEY)
+        login.renew_session(self.request)
         return answer
 
 

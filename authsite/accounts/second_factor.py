@@ -32,6 +32,7 @@ from authsite.accounts.events import record_about
 from devices.events.kinds import Kind
 
 FACTORS = (TOTPDevice, StaticDevice, WebAuthnCredential)
+APP, PASSKEY = "app", "passkey"  # in events, beside "recovery codes" and "all"
 BY_PROVIDER = "second_factor_by_provider"  # in a session: a provider of sign-on asked for it
 ENROLLING = "enrolling_app"  # likewise: the app that is being set up in it
 RECOVERY_CODES = 10
@@ -126,6 +127,7 @@ def finish_enrolment(user: User, session: SessionBase, code: str) -> TOTPDevice 
     with transaction.atomic():
         TOTPDevice.objects.devices_for_user(user, confirmed=True).delete()
         TOTPDevice.objects.filter(pk=pending.pk).update(confirmed=True)
+        record_about(Kind.ACCOUNT_SECOND_FACTOR_ADDED, user, factor=APP)
     return TOTPDevice.objects.get(pk=pending.pk)
 
 
@@ -212,6 +214,7 @@ def issue_recovery_codes(user: User) -> list[str]:
         device.token_set.all().delete()
         for code in codes:
             device.token_set.create(token=_digest(code))
+        record_about(Kind.ACCOUNT_SECOND_FACTOR_ADDED, user, factor="recovery codes")
     half = CODE_LENGTH // 2
     return [f"{code[:half]}-{code[half:]}" for code in codes]
 
@@ -246,10 +249,14 @@ def remove(user: User, factor: str) -> None:
     Recovery codes are removed with the last of the others.
     """
     with transaction.atomic():
-        if factor == "app":
-            TOTPDevice.objects.filter(user=user).delete()
+        gone: Any = passkeys(user).none()
+        if factor == APP:
+            gone = TOTPDevice.objects.filter(user=user)
         elif factor.isascii() and factor.isdigit() and len(factor) <= MAX_DIGITS:
-            passkeys(user).filter(pk=int(factor)).delete()
+            gone = passkeys(user).filter(pk=int(factor))
+        if gone.delete()[0]:
+            said = factor if factor == APP else PASSKEY
+            record_about(Kind.ACCOUNT_SECOND_FACTOR_REMOVED, user, factor=said)
         if totp_device(user) is None and not passkeys(user).exists():
             StaticDevice.objects.filter(user=user).delete()
 
@@ -263,7 +270,7 @@ def remove_all(user: User) -> int:
             gone += rows.count()
             rows.delete()
         if gone:
-            record_about(Kind.ACCOUNT_SECOND_FACTOR_REMOVED, user)
+            record_about(Kind.ACCOUNT_SECOND_FACTOR_REMOVED, user, factor="all")
     return gone
 
 

@@ -1,7 +1,7 @@
 """Sessions of staff in the database, under a hash of their keys."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -26,19 +26,26 @@ def forget(now: datetime) -> int:
     return deleted
 
 
-def end_sessions(users: Iterable[User], *, keep: str | None = None) -> int:
-    """Delete the sessions of accounts, but the one of the key `keep`; return how many.
+def sessions_of(users: Iterable[User]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each session of accounts: what it is stored under, and what it holds.
 
     It reads all sessions, which are those of staff.
     """
     owners, read = {str(user.pk) for user in users}, SessionStore().decode
-    ended = [
-        key
-        for key, text in Session.objects.values_list("pk", "session_data").iterator()
-        if read(text).get(USER_KEY) in owners
-    ]
+    current = Session.objects.filter(expire_date__gt=timezone.now())
+    for key, text in current.values_list("pk", "session_data").iterator():
+        if (held := read(text)).get(USER_KEY) in owners:
+            yield key, held
+
+
+def end_sessions(users: Iterable[User], *, keep: str | None = None, only: str | None = None) -> int:
+    """Delete the sessions of accounts, but the one of the key `keep`; return how many.
+
+    `only` is what one of them is stored under: then no other ends.
+    """
     own = stored_key(keep)
-    deleted: int = Session.objects.filter(pk__in=ended).exclude(pk=own).delete()[0]
+    ended = [key for key, _held in sessions_of(users) if key != own and only in (None, key)]
+    deleted: int = Session.objects.filter(pk__in=ended).delete()[0]
     return deleted
 
 

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
+from operator import itemgetter
 from typing import Any, cast
 
 from django import forms
@@ -28,6 +29,7 @@ from django.views.decorators.http import require_POST
 from django_otp import login as otp_login
 
 from authsite.accounts import login, second_factor
+from authsite.accounts.sessions import end_sessions, sessions_of, stored_key
 from authsite.accounts.sign_on import sessions
 from authsite.accounts.sign_on.models import MAX_NAME, ExternalIdentity
 from authsite.accounts.sign_on.refusals import SignOnRefused
@@ -169,6 +171,7 @@ class AccountPages(admin.AdminSite):
         pages: list[URLPattern | URLResolver] = [
             path("logout/", self.logout, name="logout"),
             path("confirm/", keep(self.confirm_identity), name="confirm_identity"),
+            path("sessions/", keep(self.own_sessions), name="own_sessions"),
             path("second-factor/", self.second_factor, name="second_factor"),
             path("second-factor/settings/", self.factors, name="factors"),
             path("second-factor/app/", self.enrol_app, name="enrol_app"),
@@ -264,6 +267,31 @@ class AccountPages(admin.AdminSite):
         request.current_app = self.name
         context = {**self.each_context(request), **(extra_context or {})}
         return cast("TemplateResponse", ChangePasswordView.as_view(extra_context=context)(request))
+
+    @method_decorator(never_cache)
+    def own_sessions(self, request: HttpRequest) -> HttpResponse:
+        """List the sessions of the account, the last used one first, and end others of them."""
+        user: Any = request.user
+        if request.method == "POST":
+            only = request.POST.get("session")
+            ended = end_sessions([user], keep=request.session.session_key, only=only)
+            text = ngettext("%(n)d session ended.", "%(n)d sessions ended.", ended)
+            messages.success(request, text % {"n": ended})
+            return HttpResponseRedirect(reverse("admin:own_sessions"))
+        own = stored_key(request.session.session_key)
+        found = [
+            {
+                "key": key,
+                "is_own": key == own,
+                "began": datetime.fromtimestamp(held[login.SIGNED_IN_AT], UTC),
+                "used": datetime.fromtimestamp(held[login.ACTIVE_AT], UTC),
+                "by": source.label if (source := sessions.source_in(held)) else _("Password"),
+            }
+            for key, held in sessions_of([user])
+            if login.SIGNED_IN_AT in held
+        ]
+        found.sort(key=itemgetter("is_own", "used"), reverse=True)
+        return self._page(request, "sessions", _("My sessions"), sessions=found)
 
     # --- The second factor ----------------------------------------------------------------
 

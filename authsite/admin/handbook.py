@@ -91,6 +91,7 @@ HELP = {
     "expiry": "admin#overviews",
     "factors": "accounts#the-second-factor",
     "new_codes": "accounts#the-second-factor",
+    "own_sessions": "accounts#logging-in",
     "password_change": "accounts#logging-in",
     "rpc_callrecord": "journal#looking-through-it",
     "rpc_deviceserviceroute": "rtio#routes-of-device-services",

@@ -135,6 +135,7 @@ class Move(Leave):
         "n",
     )
     form_class = MoveForm
+    asks = gettext_lazy("Choose both groups; what will change is shown next.")
 
     def change(self, devices: Any, given: dict[str, Any], *, by: str) -> int:
         return devices.move_to_group(given["to"], leaving=given["group"])

@@ -74,6 +74,10 @@ class Kind(models.TextChoices):
     ACCOUNT_DELETED = "account.deleted", _("Account deleted")
     ACCOUNT_PASSWORD_CHANGED = "account.password_changed", _("Password of an account set")
     ACCOUNT_EMERGENCY_LOGIN = "account.emergency_login", _("Login with an emergency account")
+    ACCOUNT_SECOND_FACTOR_ADDED = (
+        "account.second_factor_added",
+        _("Second factor of an account added"),
+    )
     ACCOUNT_SECOND_FACTOR_REMOVED = (
         "account.second_factor_removed",
         _("Second factors of an account removed"),

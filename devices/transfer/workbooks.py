@@ -36,7 +36,8 @@ from devices.transfer.formats import (
 
 MAX_UNPACKED = 256 * 1024 * 1024  # of a workbook; its shared strings are held in memory
 MAX_SHARED_STRINGS = 64 * 1024 * 1024
-MAX_ELEMENTS = 4_000_000  # of a part that are held in memory: 90 bytes each, 350 with an attribute
+MAX_ELEMENTS = 4_000_000  # of a part that are held in memory, 90 bytes each
+ATTRIBUTE = 2  # elements that an attribute counts as: with the first an element takes 350 bytes
 MAX_TAG = 128 * 1024  # bytes of a tag: expat before 2.6 reads it anew with each piece of a part
 MAX_MERGED = 100_000  # ranges of merged cells of a workbook, 500 bytes each
 PIECE = 64 * 1024
@@ -181,7 +182,10 @@ def _check_elements(part: IO[bytes], most_merged: int) -> list[str]:
             merged.append(attributes["ref"])
         if depth == ROW_DEPTH:
             before = kept
-        if kept > MAX_ELEMENTS or len(merged) > most_merged:
+        kept += ATTRIBUTE * len(attributes)
+        if len(merged) > most_merged:
+            raise refused(_("The workbook has too many merged cells; unmerge them or use CSV."))
+        if kept > MAX_ELEMENTS:
             raise refused(_("The workbook has too many cells; split it or use CSV."))
 
     def end(name: str) -> None:

@@ -26,6 +26,22 @@ def test_objects_that_take_over_from_others_do_not_multiply(merge: str) -> None:
         load("\n".join(lines))
 
 
+@pytest.mark.parametrize(
+    ("named", "aliases"),
+    [
+        (["- &a [" + "x," * 10_000 + "]"], "- [" + "*a," * 50 + "]"),
+        (["- &a " + "x" * 50_000], "- [" + "*a," * 20 + "]"),
+        (["- &a [x]", *(f"- &a [{'*a,' * 10}]" for _ in range(7))], "- *a"),
+    ],
+    ids=["a list", "a text", "laughs"],
+)
+def test_aliases_do_not_multiply(named: list[str], aliases: str) -> None:
+    """CWE-776: 800 KB of a list of names and of its aliases were 10,000,000,000 of them."""
+    assert load("- &a x\n- *a\n") == ["x", "x"]
+    with pytest.raises(ValidationError, match="aliases stand for too much"):
+        load("\n".join([*named, aliases]))
+
+
 def test_a_name_that_stands_twice_is_told_where_only_json_can_be_read() -> None:
     with pytest.raises(ValidationError, match="“a” stands twice in one object"):
         load('{"a": "\\ud83d\\ude00", "a": 2}')

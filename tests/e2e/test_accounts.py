@@ -54,6 +54,11 @@ def staff(guarded: Server) -> Iterator[str]:
     guarded.manage("shell", "--no-imports", "-c", FORGET)
 
 
+ADDED = """
+from devices.events.models import Event
+event = Event.objects.filter(kind="account.second_factor_added").latest("pk")
+print(event.data["factor"], event.data["account"]["username"])
+"""
 FORGET = """
 from django.contrib.auth.models import User
 from django.core.management import call_command
@@ -163,6 +168,8 @@ def test_a_passkey_is_registered_and_used(page: Page, guarded: Server, staff: st
     page.get_by_role("link", name="Second factor").click()
     page.get_by_role("button", name="Register a passkey").click()
     expect(page.get_by_role("button", name="Remove passkey 1")).to_be_visible()
+    added = guarded.manage("shell", "--no-imports", "-c", ADDED)
+    assert added.strip() == f"passkey {staff}"
 
     log_out(page)
     log_in(page, staff, guarded.staff.password)

@@ -3,6 +3,7 @@
 CWE-613, CWE-256. Rack hashes what it stores sessions under since CVE-2019-16782.
 """
 
+import re
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,8 @@ from django_otp.oath import totp
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from authsite.accounts.sessions import SessionStore
+from devices.events.models import Event
+from tests.support.staff import browser_of
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "a long enough password"
@@ -44,9 +47,15 @@ def test_a_session_from_before_the_enrolment_asks_for_the_second_factor() -> Non
     here.get("/admin/second-factor/app/")
     app = TOTPDevice.objects.get()
     here.post("/admin/second-factor/app/", {"code": f"{totp(app.bin_key):06d}"})
+    added = Event.objects.filter(kind="account.second_factor_added").order_by("pk")
+    assert [event.data["factor"] for event in added] == ["app", "recovery codes"]
     assert here.get("/admin/devices/device/").status_code == 200
     asked = elsewhere.get("/admin/devices/device/", follow=True)
     assert asked.redirect_chain[-1][0].startswith("/admin/second-factor/")
+    for _ in range(2):
+        here.post("/admin/second-factor/remove/", {"factor": "app"})
+    removed = Event.objects.get(kind="account.second_factor_removed").data
+    assert (removed["factor"], removed["by"]) == ("app", "kim")
 
 
 def test_a_key_from_the_table_is_no_cookie() -> None:
@@ -76,6 +85,23 @@ def test_a_key_of_no_session_is_not_stored_under() -> None:
     assert sent.session_key not in {None, "a" * 32}
     assert SessionStore("a" * 32).get("anything") is None
     assert SessionStore(sent.session_key).get("anything") == 1
+
+
+def test_staff_see_and_end_other_sessions_of_their_own() -> None:
+    page = "/admin/sessions/"
+    here, elsewhere, third = sign_in(), sign_in(), sign_in()
+    stranger = browser_of(User.objects.create_superuser("lee"))
+    stranger.get("/admin/")
+    shown = here.get(page).content.decode()
+    (button, *_others) = re.findall(r'name="session" value="(\w+)"', shown)
+    assert (shown.count("Password."), shown.count("This session")) == (3, 1)
+    assert "0 sessions ended" in stranger.post(page, {"session": button}, follow=True).text
+    assert "1 session ended" in here.post(page, {"session": button}, follow=True).text
+    opened = [one.get("/admin/").status_code for one in (here, elsewhere, third, stranger)]
+    assert sorted(opened) == [200, 200, 200, 302]
+    here.post(page)
+    opened = [one.get("/admin/").status_code for one in (here, elsewhere, third, stranger)]
+    assert opened == [200, 302, 302, 200]
 
 
 def test_leaving_ends_the_session() -> None:

@@ -81,7 +81,12 @@ def is_signed_on(request: HttpRequest) -> bool:
 
 def source(request: HttpRequest) -> Source | None:
     """Return where the session was signed on, or None for a password of this registry."""
-    backend = request.session.get(BACKEND_SESSION_KEY)
+    return source_in(request.session)
+
+
+def source_in(session: Any) -> Source | None:
+    """Return the same of what any session holds."""
+    backend = session.get(BACKEND_SESSION_KEY)
     if backend == DIRECTORY:
         return Source.LDAP
-    return Source(request.session[SOURCE]) if backend == BACKEND else None
+    return Source(session[SOURCE]) if backend == BACKEND else None

@@ -76,7 +76,8 @@ class IssueTokenForm(forms.Form):
         field: Any = self.fields["owner"]
         field.queryset = owners.order_by("username")
         field.initial = int(owner) if is_key(owner) else user.pk
-        self.fields["not_after"].initial = timezone.now() + USUAL_LIFE
+        usual = timezone.now() + USUAL_LIFE
+        self.fields["not_after"].initial = usual.replace(second=0, microsecond=0)
         choosable: Any = self.fields["scopes"]
         choosable.choices = scopes_of.choices(scopes_of.held_by(user))
 

@@ -54,6 +54,7 @@ class BulkChange:
     form_class: type[forms.Form] = forms.Form
     can_be_undone = True  # as a whole, from the history
     asks_first = False  # whether `affected` needs the form
+    asks: Any = gettext_lazy("Choose the group; what will change is shown next.")
     lacking_text: Any = gettext_lazy(
         "Your account may not delete what would go with them: %(names)s."
     )
@@ -176,7 +177,7 @@ class BulkActionsMixin(OwnPagesMixin):
                 queryset.none(),
                 form,
                 title=change.title,
-                text=_("Choose the group; what will change is shown next."),
+                text=change.asks,
                 button=_("Continue"),
                 is_destructive=False,
                 asks_why=False,
