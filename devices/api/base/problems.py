@@ -19,7 +19,9 @@ from django.core.exceptions import (
     BadRequest,
     DisallowedHost,
     PermissionDenied,
+    RequestDataTooBig,
     SuspiciousOperation,
+    TooManyFieldsSent,
     ValidationError,
 )
 from django.db import InterfaceError, OperationalError
@@ -330,6 +332,10 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
         if isinstance(exception, DisallowedHost):
             text = _("The registry does not answer for this host (ALLOWED_HOSTS).")
         return answer(HTTPStatus.BAD_REQUEST, text, "bad-request")
+    if isinstance(exception, RequestDataTooBig | TooManyFieldsSent):
+        page: HttpResponse = defaults.bad_request(request, exception, "413.html")
+        page.status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        return page
     return defaults.bad_request(request, exception)
 
 

@@ -55,6 +55,15 @@ def test_what_no_database_holds_is_refused_and_does_not_fail(
 
 
 @pytest.mark.parametrize(
+    "sent", [{"description": "x" * 3_000_000}, {str(n): n for n in range(1001)}], ids=len
+)
+def test_too_long_a_form_is_told_as_that(admin_client: Client, sent: dict[str, object]) -> None:
+    answer = admin_client.post("/admin/devices/device/add/", sent)
+    assert answer.status_code == 413
+    assert "Too much was sent at once" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/admin/",
