@@ -14,7 +14,11 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
-from django.contrib.auth.forms import UserChangeForm
+from django.contrib.auth.forms import (
+    AdminPasswordChangeForm,
+    AdminUserCreationForm,
+    UserChangeForm,
+)
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -24,6 +28,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _, gettext_lazy, ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -143,6 +148,22 @@ HELP = {
 }
 
 
+NO_PASSWORD = gettext_lazy("Without a password, the account logs in by single sign-on alone.")
+LOSES_PASSWORD = format_lazy(
+    '{} <ul id="id_unusable_warning" class="messagelist"><li class="warning">{}</li></ul>',
+    NO_PASSWORD,
+    gettext_lazy("The password that it has now will be lost."),
+)
+
+
+class NewStaffForm(AdminUserCreationForm):
+    usable_password = AdminUserCreationForm.create_usable_password_field(NO_PASSWORD)
+
+
+class StaffPasswordForm(AdminPasswordChangeForm):
+    usable_password_help_text = LOSES_PASSWORD  # type: ignore[assignment] # a lazy text
+
+
 class StaffForm(CurrentForm, UserChangeForm):
     """Change an account, and undo nothing that others changed meanwhile."""
 
@@ -201,6 +222,26 @@ class NamedMixin(admin.ModelAdmin):
         return shown, counts, set(lacking) - undeletable(self.model), protected
 
 
+def text_column(field: str, description: Any) -> Any:
+    """Return a column of a list or a page that shows a text under another head than its field's."""
+
+    @admin.display(description=description, ordering=field)
+    def column(row: Any) -> Any:
+        return getattr(row, field)
+
+    column.__name__ = field
+    return column
+
+
+TRIED = moment_column("attempt_time", gettext_lazy("Time"))
+LOGGED_OUT = moment_column("logout_time", gettext_lazy("Logged out"))
+ADDRESS = text_column("ip_address", gettext_lazy("IP address"))
+BROWSER = text_column("user_agent", gettext_lazy("Browser"))
+FAILURES = text_column("failures_since_start", gettext_lazy("Failures"))
+ACCEPTED = text_column("http_accept", gettext_lazy("Accepted types"))
+SENT: Any = (gettext_lazy("What the browser said"), {"fields": [BROWSER, ADDRESS, ACCEPTED]})
+
+
 class LoginsMixin(NamedMixin):
     """Shows what django-axes keeps, which has no history."""
 
@@ -221,15 +262,20 @@ class FailedLoginAdmin(LoginsMixin, AccessAttemptAdmin):  # type: ignore[misc]
     names = (gettext_lazy("failed login"), gettext_lazy("failed logins"))
     # Not what was sent: none of it is kept.
     fieldsets = [
-        (None, {"fields": ["username", "path_info", "failures_since_start", "expiration"]}),
-        (gettext_lazy("Meta Data"), {"fields": ["user_agent", "ip_address", "http_accept"]}),
+        (None, {"fields": ["username", "path_info", FAILURES, "expiration"]}),
+        SENT,
     ]
+    readonly_fields = ["username", "path_info", FAILURES, "expiration", BROWSER, ADDRESS, ACCEPTED]
+    list_display = [TRIED, ADDRESS, BROWSER, "username", "path_info", FAILURES, "status"]
     actions = ()  # django-axes' own forgets what a request lacks here; logins forget by themselves
 
 
 @admin.register(AccessLog)
 class LoginAdmin(LoginsMixin, AccessLogAdmin):  # type: ignore[misc]
     names = (gettext_lazy("login"), gettext_lazy("logins"))
+    fieldsets = [(None, {"fields": ["username", "path_info"]}), SENT]
+    readonly_fields = ["username", "path_info", BROWSER, ADDRESS, ACCEPTED]
+    list_display = [TRIED, LOGGED_OUT, ADDRESS, "username", BROWSER, "path_info"]
 
     has_change_permission = ReadOnlyMixin.has_change_permission  # no buttons to save what is shown
 
@@ -261,6 +307,8 @@ class StaffAdmin(NamedMixin, OwnPagesMixin, SaveChangedFieldsMixin, UserAdmin):
 
     names = (gettext_lazy("account"), gettext_lazy("accounts"))
     form = StaffForm
+    add_form = NewStaffForm
+    change_password_form = StaffPasswordForm
     purpose = gettext_lazy("An account of a person. Its roles say what it may see and do here.")
     list_display = ["username", "email", "roles", "factor", LAST_LOGIN, "standing"]
     list_filter = [("groups", RoleFilter), "is_superuser", "is_active"]
