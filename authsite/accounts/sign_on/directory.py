@@ -4,6 +4,7 @@ Imported only where LDAP_URL is set, since python-ldap is not installed everywhe
 """
 
 import logging
+from functools import cache
 from typing import Any
 
 import ldap
@@ -45,16 +46,20 @@ GROUPS: dict[str, tuple[str, Any, Any]] = {
     "activedirectory": ("group", ActiveDirectoryGroupType, NestedActiveDirectoryGroupType),
 }  # fmt: skip
 
-_calls = calls.Calls()
+
+@cache
+def _calls(_url: str) -> calls.Calls:
+    """Return the calls of one directory: those that hang hold up those of no other."""
+    return calls.Calls()
 
 
 class Directory(LDAPBackend):
-    """The directory that the settings name; it asks our database nothing."""
+    """A directory of those that the settings name; it asks our database nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
         name, flat, nested = GROUPS[settings.LDAP_GROUP_TYPE]
         self.default_settings = {
-            "SERVER_URI": settings.LDAP_URL,
+            "SERVER_URI": url,
             "START_TLS": starts_tls(settings.LDAP_URL, wanted=settings.LDAP_START_TLS),
             "CONNECTION_OPTIONS": _options(),
             "BIND_DN": settings.LDAP_BIND_DN,
@@ -84,6 +89,10 @@ def _options() -> dict[int, Any]:
     options = {
         ldap.OPT_NETWORK_TIMEOUT: CONNECT_SECONDS,
         ldap.OPT_TIMEOUT: ANSWER_SECONDS,
+        # What hangs ends where the directory's machine is gone.
+        ldap.OPT_X_KEEPALIVE_IDLE: CONNECT_SECONDS,
+        ldap.OPT_X_KEEPALIVE_INTERVAL: CONNECT_SECONDS,
+        ldap.OPT_X_KEEPALIVE_PROBES: 3,
         ldap.OPT_REFERRALS: 0,
         ldap.OPT_X_TLS_REQUIRE_CERT: ldap.OPT_X_TLS_DEMAND,
     }
@@ -125,6 +134,27 @@ def _refuse(*, exception: Exception, **_signal: Any) -> None:
 ldap_error.connect(_refuse, sender=Directory)
 
 
+def _asked(name: str, password: str) -> Any:
+    """Return whom the first directory that answers knows, or None; fails as the last one does."""
+    *others, last = settings.LDAP_URL.split()
+    for url in others:
+        try:
+            return _found(url, name, password)
+        except SignOnRefused as failure:
+            logger.warning("%s did not answer, the next directory is asked: %s", url, failure)
+    return _found(last, name, password)
+
+
+def _found(url: str, name: str, password: str) -> Any:
+    try:
+        return _calls(url).within(
+            calls.WHOLE_SECONDS,
+            lambda: Directory(url).authenticate(None, username=name, password=password),
+        )
+    except TimeoutError as error:  # libldap bounds no TLS handshake
+        raise SignOnRefused(Reason.UNREACHABLE, f"the directory: {error}") from None
+
+
 class DirectoryBackend(SignedOnBackend):
     """Verifies a name and a password in the directory, unless the name is a local account's."""
 
@@ -150,12 +180,7 @@ class DirectoryBackend(SignedOnBackend):
             return None
         try:
             with released():
-                found = _calls.within(
-                    calls.WHOLE_SECONDS,
-                    lambda: Directory().authenticate(request, username=name, password=password),
-                )
-        except TimeoutError as error:  # libldap bounds no TLS handshake
-            raise SignOnRefused(Reason.UNREACHABLE, f"the directory: {error}") from None
+                found = _asked(name, password)
         except ValueError as error:  # of an option that it does not take
             detail = f"the directory: {error} (LDAP_CA_FILE?)"
             raise SignOnRefused(Reason.UNREACHABLE, detail) from None

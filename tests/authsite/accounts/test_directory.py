@@ -326,6 +326,15 @@ def test_a_directory_that_is_silent_is_waited_for_so_long(
         assert time.monotonic() - began < 3
 
 
+def test_of_several_directories_the_next_one_is_asked(
+    client: Client, slapd: Directory, settings: Any
+) -> None:
+    """libldap itself does so only where it is not connected to the first one."""
+    settings.LDAP_URL = f"ldap://127.0.0.1:{slapd.tls_port} {slapd.url}"  # which hangs up
+    assert log_in(client, password="wrong").status_code == 200
+    assert log_in(client).status_code == 302
+
+
 def test_the_directory_that_does_not_take_our_own_password_is_an_outage(
     client: Client, slapd: Directory, settings: Any, caplog: Any
 ) -> None:
