@@ -63,7 +63,7 @@ def pooler(folder: Path, node: Node) -> Iterator[str]:
 COMMANDS = (
     ("pepper_status",),
     ("expiring",),
-    ("export_devices", "-"),
+    ("export_devices",),
     ("export_permissions",),
     ("lint_permissions",),
     ("check_permissions",),
@@ -73,9 +73,10 @@ COMMANDS = (
 
 
 def failure(server: Server, *words: str) -> str:
-    """Run a command; return "" or the last line of its traceback."""
-    said = server.attempt("manage.py", *words).stderr
-    return said.strip().splitlines()[-1] if "Traceback" in said else ""
+    """Run a command; return "" or the last line of its traceback, or of how it is used."""
+    done = server.attempt("manage.py", *words)
+    has_failed = "Traceback" in done.stderr or done.returncode > 1
+    return done.stderr.strip().splitlines()[-1] if has_failed else ""
 
 
 def fails(staff: Staff, path: str) -> bool:
@@ -108,6 +109,9 @@ def pooled(folder: Path, report: Report) -> None:
                 failures = {words[0]: failure(server, *words) for words in COMMANDS}
                 said = {name: text for name, text in failures.items() if text}
                 report.must(not said, f"commands failed: {said}")
+                # Its search path would be handed on to whoever has the connection next.
+                refused = server.attempt("manage.py", "backup", str(folder / "backup"))
+                report.must("leads to a pooler" in refused.stderr, "a backup was tried there")
             report.add(probe)
             report.must(not report.refused, "verifications were refused")
             report.say(f"{len(pages)} pages, {len(COMMANDS)} commands, 0 failed")

@@ -314,6 +314,7 @@ def _end_write_ahead_log(target: Path) -> None:
 
 def _dump_postgresql(part: Path) -> dict[str, Any]:
     """Write an archive of the moment at which its rows are counted."""
+    _check_direct()
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         ((snapshot, version),) = _fetch(
@@ -335,6 +336,7 @@ def _dump_postgresql(part: Path) -> dict[str, Any]:
 
 def _restore_postgresql(file: Path, manifest: Manifest, replace: str | None) -> None:
     """Restore an archive in one transaction, once the database is empty."""
+    _check_direct()
     name = connection.settings_dict["NAME"]
     _check_archive(file, manifest.rows)
     words = ("--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges")
@@ -354,6 +356,18 @@ def _restore_postgresql(file: Path, manifest: Manifest, replace: str | None) -> 
         if not state:
             raise
         raise BackupError(f"{error}\n{name} {state}: restore again once this is mended") from error
+
+
+def _check_direct() -> None:
+    """Raise BackupError where a pooler stands before the server: it tells a PID of its own.
+
+    PostgreSQL's programs empty the search path of their session. A pooler in transaction mode would
+    hand that on to the servers of the registry, which would find no table.
+    """
+    with connection.cursor() as cursor:
+        ((pid,),) = _fetch(cursor, "SELECT pg_backend_pid()")
+    if pid != connection.connection.info.backend_pid:
+        raise BackupError("DATABASE_URL leads to a pooler: name PostgreSQL itself for this command")
 
 
 def _check_unused(cursor: Any, name: str) -> None:

@@ -298,6 +298,18 @@ def test_a_server_that_ends_while_tables_are_dropped_may_have_dropped_them(
 
 
 @pytest.mark.skipif(not POSTGRES, reason="PostgreSQL's programs")
+@pytest.mark.django_db
+def test_no_pooler_is_left_with_what_postgresql_s_programs_set(
+    taken: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: Any
+) -> None:
+    """github.com/pgbouncer/pgbouncer/issues/452: with an empty search path nobody finds a table."""
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 1)  # PgBouncer tells one of its own
+    for words in (("backup", tmp_path / "file"), ("restore", taken[0])):
+        with pytest.raises(CommandError, match="leads to a pooler"):
+            call_command(*words)
+
+
+@pytest.mark.skipif(not POSTGRES, reason="PostgreSQL's programs")
 def test_without_postgresql_s_programs_it_says_what_to_install(
     migrated: Server, tmp_path: Path
 ) -> None:
