@@ -3,14 +3,15 @@
 Both ends must be registered and enabled. Any rule that matches and denies wins; else any that
 matches and allows; else the answer is no. Two statements, whatever the number of rules and of
 requests: one finds the devices, the groups they are in and the command sets that match; the other
-finds the rules, by equality in one index. Both read the same state of the registry: where somebody
-committed a change between them, it is asked again what groups and sets were then. An event loop
-asks PostgreSQL both in one statement where they are few. Nothing is remembered between two
-decisions.
+finds the rules, by equality in one index. Both read the same state of the registry: on SQLite in
+one transaction; on PostgreSQL, where somebody committed a change between them, it is asked again
+what groups and sets were then. An event loop asks PostgreSQL both in one statement where they are
+few. Nothing is remembered between two decisions.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import product, starmap
@@ -236,35 +237,27 @@ CONTEXT = Statement(
       FROM above
     UNION ALL
     SELECT pattern, command_set_id, NULL, NULL
-      FROM acl_commandsetpattern
-     WHERE pattern {{among}}
+      FROM {{each}} AS value CROSS JOIN acl_commandsetpattern
+     WHERE pattern = value
     UNION ALL
     SELECT {{state}}, NULL, NULL, NULL
     """  # noqa: S608 - constants
 )
 
-# The same with, beside it, every rule in force from any of the senders to any of the receivers, or
-# what they are in, for any of the commands: which of them match a request, its keys tell
-# (`Keys.matching`). That spares a round trip, which costs as much as the rules of few requests.
+# The same with, beside it, every rule in force between any of the devices, or what they are in, for
+# any of the commands: which of them match a request, its keys tell (`Keys.matching`). That spares a
+# round trip, which costs as much as the rules of few requests.
 CONTEXT_AND_RULES = Statement(
     {
-        "postgresql": f"""{DEVICES_AND_GROUPS}, asked AS MATERIALIZED (
-        SELECT %s::text[] AS sources, %s::text[] AS destinations, %s::text[] AS commands,
-               %s::timestamptz AS now
+        "postgresql": f"""{DEVICES_AND_GROUPS}, keys AS MATERIALIZED (
+        SELECT ARRAY(SELECT id FROM direct
+                     UNION ALL SELECT -grp FROM direct
+                     UNION ALL SELECT -grp FROM above)
+               || ARRAY[{EVERYONE}, {ITSELF}, {SAME_GROUP}]::bigint[] AS ends
     ), sets AS MATERIALIZED (
         SELECT pattern, command_set_id
           FROM acl_commandsetpattern
-         WHERE pattern = ANY((SELECT commands FROM asked)::text[])
-    ), ends AS MATERIALIZED (
-        SELECT id, grp, identifier = ANY(sources) AS sends,
-               identifier = ANY(destinations) AS receives
-          FROM direct CROSS JOIN asked
-    ), named (key, sends, receives) AS MATERIALIZED (
-        SELECT id, sends, receives FROM ends
-         UNION ALL
-        SELECT -grp, sends, receives FROM ends
-         UNION ALL
-        SELECT -above.grp, sends, receives FROM above JOIN ends ON ends.id = above.device
+         WHERE pattern {{among}}
     )
     SELECT identifier, id, enabled, grp, NULL::bigint, NULL::text
       FROM direct
@@ -275,17 +268,13 @@ CONTEXT_AND_RULES = Statement(
     SELECT pattern, command_set_id, NULL, NULL, NULL, NULL
       FROM sets
     UNION ALL
-    SELECT {{state}}, NULL, NULL, NULL, NULL, NULL
-    UNION ALL
     (SELECT effect, id, NULL, source_key, destination_key, command_key
        FROM acl_commandpermission
-      WHERE source_key = ANY(ARRAY(SELECT key FROM named WHERE sends) || {EVERYONE}::bigint)
-        AND destination_key = ANY(ARRAY(SELECT key FROM named WHERE receives)
-                                  || ARRAY[{EVERYONE}, {ITSELF}, {SAME_GROUP}]::bigint[])
-        AND command_key = ANY((SELECT commands FROM asked)
-                              || ARRAY(SELECT '*' || command_set_id FROM sets))
-        AND enabled AND (valid_from IS NULL OR valid_from <= (SELECT now FROM asked))
-        AND (valid_until IS NULL OR valid_until > (SELECT now FROM asked))
+      WHERE source_key = ANY((SELECT ends FROM keys)::bigint[])
+        AND destination_key = ANY((SELECT ends FROM keys)::bigint[])
+        AND command_key = ANY(%s::text[] || ARRAY(SELECT '*' || command_set_id FROM sets))
+        AND enabled AND (valid_from IS NULL OR valid_from <= %s)
+        AND (valid_until IS NULL OR valid_until > %s)
       LIMIT {MAX_RULES_AT_ONCE})
     """  # noqa: S608 - constants
     }
@@ -295,8 +284,7 @@ CONTEXT_AND_RULES = Statement(
 # Planners with statistics know tricks that would read the whole table: given three lists, SQLite
 # looks up the sources alone, and it fills a Bloom filter where conditions stand beside the
 # look-up; PostgreSQL joins by hashing. LIMIT -1 and OFFSET 0 are the fences that they respect.
-# What no rule is about at all is dropped before its combinations are looked up. A row without a
-# rule tells that the state is another one than that of the context, which it is given.
+# What no rule is about at all is dropped before its combinations are looked up.
 RULES = Statement(
     {
         "sqlite": """
@@ -314,31 +302,33 @@ RULES = Statement(
                         WHERE source_key = s.value AND destination_key = d.value)
            AND source_key = s.value AND destination_key = d.value AND command_key = c.value
          LIMIT -1
-      ),
-      (SELECT %s AS now)
-     WHERE enabled AND (valid_from IS NULL OR valid_from <= now)
-       AND (valid_until IS NULL OR valid_until > now)
-    UNION ALL
-    SELECT NULL, NULL, {state}, NULL, NULL, NULL WHERE {state} <> %s
+      )
+     WHERE enabled AND (valid_from IS NULL OR valid_from <= %s)
+       AND (valid_until IS NULL OR valid_until > %s)
     """,
         "postgresql": """
     SELECT r.nth - 1, p.*
       FROM ROWS FROM (
                json_to_recordset(%s) AS (sources bigint[], destinations bigint[], commands text[])
            ) WITH ORDINALITY AS r (sources, destinations, commands, nth),
-           (SELECT %s::timestamptz AS now) AS t,
    LATERAL (
         SELECT id, effect, source_key, destination_key, command_key
           FROM acl_commandpermission
          WHERE source_key = ANY(r.sources) AND destination_key = ANY(r.destinations)
            AND command_key = ANY(r.commands)
-           AND enabled AND (valid_from IS NULL OR valid_from <= now)
-           AND (valid_until IS NULL OR valid_until > now)
+           AND enabled AND (valid_from IS NULL OR valid_from <= %s)
+           AND (valid_until IS NULL OR valid_until > %s)
         OFFSET 0
    ) p
-    UNION ALL
-    SELECT NULL, NULL, {state}, NULL, NULL, NULL WHERE {state} <> %s
     """,
+    }
+)
+# The same with, where the state is another one than that of the context, a row without a rule that
+# tells it.
+RULES_OF_STATE = Statement(
+    {
+        "postgresql": RULES.sql["postgresql"]
+        + "UNION ALL SELECT NULL, NULL, {state}, NULL, NULL, NULL WHERE {state} <> %s"
     }
 )
 
@@ -362,13 +352,10 @@ RULES_BETWEEN = Statement(
                CROSS JOIN acl_commandpermission p INDEXED BY acl_permission_lookup
          WHERE source_key = ends.source AND destination_key = ends.destination
          LIMIT -1
-      ),
-      (SELECT %s AS now)
-     WHERE enabled AND (valid_from IS NULL OR valid_from <= now)
-       AND (valid_until IS NULL OR valid_until > now)
+      )
+     WHERE enabled AND (valid_from IS NULL OR valid_from <= %s)
+       AND (valid_until IS NULL OR valid_until > %s)
        AND command_key {among}
-    UNION ALL
-    SELECT NULL, {state}, NULL, NULL, NULL WHERE {state} <> %s
     """
 )
 MAX_COMBINATIONS = 2_000  # for each request on average, that are looked up one by one
@@ -414,13 +401,13 @@ def decide_many(
 
 
 def _found(requests: Sequence[Request], *, now: datetime, using: str) -> list[Decision]:
-    """Ask in a transaction, which costs two round trips more, where others write all the time."""
+    """Ask SQLite in a transaction; PostgreSQL, two round trips more, where others always write."""
     vendor = connections[using].vendor
-    try:
-        return answered(find_decisions(requests, now=now, vendor=vendor), using=using)
-    except Unsettled:
-        with one_state(using):
+    if vendor != "sqlite":
+        with suppress(Unsettled):
             return answered(find_decisions(requests, now=now, vendor=vendor), using=using)
+    with one_state(using):
+        return answered(find_decisions(requests, now=now, vendor=vendor), using=using)
 
 
 def _decide_together(requests: Sequence[Request], *, using: str) -> dict[Request, Decision]:
@@ -433,10 +420,13 @@ DECISIONS = Coalescer(_decide_together)
 def statements_in_loop(vendor: str) -> list[Query]:
     """Return what `find_decisions_by_request` asks, with values that show what they are."""
     now = timezone.now()
-    queries = [Query(CONTEXT, ([], [])), Query(RULES, ("[]", now, None))]
-    if vendor == "postgresql":
-        queries.append(Query(CONTEXT_AND_RULES, ([], [], [], [], now)))
-    return queries
+    context = Query(CONTEXT, ([], []))
+    if vendor == "sqlite":
+        return [context, Query(RULES, ("[]", now, now))]
+    return [
+        *(context, Query(RULES_OF_STATE, ("[]", now, now, None))),
+        Query(CONTEXT_AND_RULES, ([], [], [], now, now)),
+    ]
 
 
 def find_decisions_by_request(
@@ -510,9 +500,8 @@ def find_context(
     requests: Sequence[Request], candidates: Sequence[Sequence[str]]
 ) -> Steps[Context]:
     """Return the devices that the well-formed requests name, and the sets that match."""
-    sources, destinations, commands = _named(requests, candidates)
-    identifiers = list(sources | destinations)
-    return _context((yield Query(CONTEXT, (identifiers, list(commands)))) if identifiers else [])
+    identifiers, commands = _named(requests, candidates)
+    return _context((yield Query(CONTEXT, (identifiers, commands))) if identifiers else [])
 
 
 def find_context_and_rules(
@@ -522,9 +511,8 @@ def find_context_and_rules(
 
     None in place of the rules where there are too many, so that some did not come.
     """
-    named = _named(requests, candidates)
-    identifiers = list(named[0] | named[1])
-    values = identifiers, *map(list, named), now
+    identifiers, commands = _named(requests, candidates)
+    values = identifiers, commands, commands, now, now
     rows = (yield Query(CONTEXT_AND_RULES, values)) if identifiers else []
     rules: RulesBySource = {}
     found = 0
@@ -538,12 +526,16 @@ def find_context_and_rules(
 
 def _named(
     requests: Sequence[Request], candidates: Sequence[Sequence[str]]
-) -> tuple[set[str], set[str], set[str]]:
-    """Return the senders and receivers in well-formed requests, and what patterns can match."""
-    formed = [request for request, possible in zip(requests, candidates, strict=True) if possible]
-    sources = {one.source for one in formed if addresses.is_storable(one.source)}
-    destinations = {one.destination for one in formed if addresses.is_storable(one.destination)}
-    return sources, destinations, set().union(*candidates)
+) -> tuple[list[str], list[str]]:
+    """Return the devices that well-formed requests name, and the patterns that can match."""
+    named = {
+        end
+        for request, possible in zip(requests, candidates, strict=True)
+        if possible
+        for end in request[:2]
+        if addresses.is_storable(end)
+    }
+    return list(named), list(set().union(*candidates))
 
 
 def _context(rows: Iterable[tuple[Any, ...]]) -> Context:
@@ -588,13 +580,17 @@ def find_rules(keys: Sequence[Keys], *, now: datetime, state: object = None) -> 
     matching: list[list[Rule]] = [[] for _ in keys]
     other_state = None
     if keys:
-        rows = yield Query(RULES, (msgspec.json.encode(keys).decode(), now, state))
-        for row in rows:
+        for row in (yield _rules(keys, now, state)):
             if row[0] is None:
                 other_state = row[2]
             else:
                 matching[row[0]].append(Rule(*row[1:]))
     return Found(matching, other_state)
+
+
+def _rules(keys: Sequence[Keys], now: datetime, state: object) -> Query:
+    values = msgspec.json.encode(keys).decode(), now, now
+    return Query(RULES, values) if state is None else Query(RULES_OF_STATE, (*values, state))
 
 
 def find_deciding(
@@ -611,14 +607,13 @@ def find_deciding(
     if vendor == "sqlite":
         every = sorted(set().union(*commands.values()))
         ends = msgspec.json.encode(list(commands)).decode()
-        rows = set((yield Query(RULES_BETWEEN, (ends, now, every, state))))
+        rows = set((yield Query(RULES_BETWEEN, (ends, now, now, every))))
     else:
         blocks = [
             Keys(list(sources), list(destinations), sorted(named))
             for (sources, destinations), named in commands.items()
         ]
-        found_in_blocks = yield Query(RULES, (msgspec.json.encode(blocks).decode(), now, state))
-        rows = {row[1:] for row in found_in_blocks}
+        rows = {row[1:] for row in (yield _rules(blocks, now, state))}
     other_state = next((row[1] for row in rows if row[0] is None), None)
     between: dict[tuple[int, int], list[tuple[Any, Rule]]] = defaultdict(list)
     for rule in (Rule(*row) for row in rows if row[0] is not None):

@@ -10,7 +10,8 @@ rows with (`Transformer`), and two undocumented names of Django, `connection.con
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NoReturn
@@ -64,6 +65,16 @@ def for_cursor(connection: BaseDatabaseWrapper, parameters: Sequence[Any]) -> li
 def _run_on_sqlite(driver: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Rows:
     values = [value if type(value) in PLAIN else _for_sqlite(value) for value in parameters]
     return aware(driver.execute(_with_question_marks(sql), values))
+
+
+@contextmanager
+def one_state(driver: sqlite3.Connection) -> Iterator[None]:
+    """Have what is read within be of one state; no writer waits for that (Django's would)."""
+    driver.execute("BEGIN")
+    try:
+        yield
+    finally:
+        driver.commit()
 
 
 def aware(rows: Iterable[tuple[Any, ...]]) -> Rows:

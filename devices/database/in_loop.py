@@ -164,7 +164,11 @@ class LoopAsker(Generic[Question, Answer]):
             different.update(dict.fromkeys(asked[0]))
         self._began = time.monotonic()
         self._steps = self._ask_all(list(different))
-        self._go_on(None)
+        if self._connection.vendor == "sqlite" and len(self._statements) > 1:
+            with drivers.one_state(self._driver):
+                self._go_on(None)
+        else:
+            self._go_on(None)
 
     def _go_on(self, rows: drivers.Rows | None) -> None:
         """Put the next query; after the last one, tell those who asked."""
