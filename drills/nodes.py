@@ -18,10 +18,18 @@ from tests.support.postgres import await_answer, free_port, initialize, launch, 
 
 PATIENCE = 30  # seconds
 SETTINGS = (
-    *("wal_level=replica", "hot_standby=on", "max_wal_senders=10", "wal_log_hints=on"),
-    *("wal_keep_size=256MB", "wal_sender_timeout=5s", "wal_receiver_timeout=5s"),
-    *("max_standby_streaming_delay=1s", "hot_standby_feedback=on", "max_connections=150"),
-    *("shared_buffers=64MB", "fsync=off"),  # the machine itself is not killed in any drill
+    "wal_level=replica",
+    "hot_standby=on",
+    "max_wal_senders=10",
+    "wal_log_hints=on",
+    "wal_keep_size=256MB",
+    "wal_sender_timeout=5s",
+    "wal_receiver_timeout=5s",
+    "max_standby_streaming_delay=1s",
+    "hot_standby_feedback=on",
+    "fsync=off",  # the machine itself is not killed in any drill
+    "max_connections=150",
+    "shared_buffers=64MB",
 )
 ACCESS = "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n"
 EVERY = "FIRST {count} (*)"

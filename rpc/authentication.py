@@ -39,11 +39,26 @@ Network = IPv4Network | IPv6Network
 FORWARDING_HEADERS = frozenset(
     "HTTP_" + name
     for name in (
-        *("FORWARDED", "FORWARDED_FOR", "X_FORWARDED", "X_FORWARDED_FOR", "X_FORWARDED_BY"),
-        *("X_FORWARDED_HOST", "X_FORWARDED_PORT", "X_FORWARDED_PROTO", "X_FORWARDED_SERVER"),
-        *("X_ORIGINAL_FORWARDED_FOR", "X_REAL_IP", "X_CLIENT_IP", "X_CLUSTER_CLIENT_IP"),
-        *("X_ENVOY_EXTERNAL_ADDRESS", "X_PROXYUSER_IP", "TRUE_CLIENT_IP", "CF_CONNECTING_IP"),
-        *("FASTLY_CLIENT_IP", "FLY_CLIENT_IP", "VIA"),
+        "FORWARDED",
+        "FORWARDED_FOR",
+        "X_FORWARDED",
+        "X_FORWARDED_FOR",
+        "X_FORWARDED_BY",
+        "X_FORWARDED_HOST",
+        "X_FORWARDED_PORT",
+        "X_FORWARDED_PROTO",
+        "X_FORWARDED_SERVER",
+        "X_ORIGINAL_FORWARDED_FOR",
+        "X_REAL_IP",
+        "X_CLIENT_IP",
+        "X_CLUSTER_CLIENT_IP",
+        "X_ENVOY_EXTERNAL_ADDRESS",
+        "X_PROXYUSER_IP",
+        "TRUE_CLIENT_IP",
+        "CF_CONNECTING_IP",
+        "FASTLY_CLIENT_IP",
+        "FLY_CLIENT_IP",
+        "VIA",
     )
 )
 

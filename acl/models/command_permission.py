@@ -108,8 +108,15 @@ class CommandPermissionQuerySet(models.QuerySet["CommandPermission"]):
 
 NAMED = ("source_device", "source_group", "destination_device", "destination_group", "command_set")
 IDENTITY = (
-    *("effect", "source_kind", "source_device_id", "source_group_id", "destination_kind"),
-    *("destination_device_id", "destination_group_id", "pattern", "command_set_id"),
+    "effect",
+    "source_kind",
+    "source_device_id",
+    "source_group_id",
+    "destination_kind",
+    "destination_device_id",
+    "destination_group_id",
+    "pattern",
+    "command_set_id",
 )
 
 

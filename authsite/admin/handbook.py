@@ -24,8 +24,15 @@ PARTS = (
     (
         gettext_lazy("For staff"),
         (
-            *("admin", "credentials", "certificates", "permissions", "transfer", "history"),
-            *("journal", "accounts", "tokens"),
+            "admin",
+            "credentials",
+            "certificates",
+            "permissions",
+            "transfer",
+            "history",
+            "journal",
+            "accounts",
+            "tokens",
         ),
     ),
     (

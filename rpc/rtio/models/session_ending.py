@@ -132,8 +132,13 @@ class SessionEnding(Recorded):
     objects = SessionEndingQuerySet.as_manager()
     history = Records(
         without=[
-            *("due_at", "claim", "secret_digest", "secret_valid_until", "secret_used_at"),
-            *("origin", "admitted_here"),
+            "due_at",
+            "claim",
+            "secret_digest",
+            "secret_valid_until",
+            "secret_used_at",
+            "origin",
+            "admitted_here",
         ],
         owner="device",
     )
