@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
 from devices.credentials import certificates, pre_shared_keys
@@ -34,7 +33,6 @@ def authenticate(
     now: datetime | None = None,
     record: bool = True,
     as_caller: bool = False,
-    using: str = DEFAULT_DB_ALIAS,
     stored: Sequence[StoredKey] | None = None,
 ) -> Verdict:
     """Return whether `identifier` holds the credentials that it presents: each must hold.
@@ -46,14 +44,12 @@ def authenticate(
     """
     if secret is None or certificate is not None:
         attempt = Attempt(identifier, secret, certificate)
-        return authenticate_many(
-            [attempt], now=now, record=record, as_caller=as_caller, using=using
-        )[0]
+        return authenticate_many([attempt], now=now, record=record, as_caller=as_caller)[0]
     moment = now or timezone.now()
     verdict = pre_shared_keys.verify_secret(
-        identifier, secret, now=moment, as_caller=as_caller, using=using, stored=stored
+        identifier, secret, now=moment, as_caller=as_caller, stored=stored
     )
-    if record and verdict.outcome is Outcome.VERIFIED and using == DEFAULT_DB_ALIAS:
+    if record and verdict.outcome is Outcome.VERIFIED:
         last_used.worker.record_use(verdict, moment)
     return verdict
 
@@ -64,15 +60,13 @@ def authenticate_many(
     now: datetime | None = None,
     record: bool = True,
     as_caller: bool = False,
-    using: str = DEFAULT_DB_ALIAS,
     stored: StoredKeys | None = None,
 ) -> list[Verdict]:
     """Authenticate the attempts in their order, with as many statements as one of them costs.
 
     `record` notes when a success was (last seen, last used); staff's own tries do not.
     `as_caller` counts failures apart: a stranger who calls the endpoints under a device's name
-    must not use up the guesses of those who connect under it. `using` names the database that is
-    asked; in another than the default one nothing is noted.
+    must not use up the guesses of those who connect under it.
     Who has asked for the keys of all gives them (`stored`): then there is no wait, and MustWait
     where a guess or a certificate needs one.
     Raises ValueError where nothing is presented, and a database's OperationalError where the
@@ -89,7 +83,7 @@ def authenticate_many(
     }
     if secrets:
         verified = pre_shared_keys.verify_secrets(
-            list(secrets.values()), now=moment, as_caller=as_caller, using=using, stored=stored
+            list(secrets.values()), now=moment, as_caller=as_caller, stored=stored
         )
         for position, verdict in zip(secrets, verified, strict=True):
             verdicts[position].append(verdict)
@@ -102,16 +96,14 @@ def authenticate_many(
         raise MustWait
     if presented and as_caller:
         for position, pair in presented.items():
-            verdict = certificates.verify_caller_certificate(*pair, now=moment, using=using)
+            verdict = certificates.verify_caller_certificate(*pair, now=moment)
             verdicts[position].append(verdict)
     elif presented:
-        verified = certificates.verify_certificates(
-            list(presented.values()), now=moment, using=using
-        )
+        verified = certificates.verify_certificates(list(presented.values()), now=moment)
         for position, verdict in zip(presented, verified, strict=True):
             verdicts[position].append(verdict)
     for held in verdicts:
-        if record and held[-1].verified and using == DEFAULT_DB_ALIAS:
+        if record and held[-1].verified:
             for verdict in held:
                 last_used.worker.record_use(verdict, moment)
     return [held[-1] for held in verdicts]

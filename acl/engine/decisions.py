@@ -19,7 +19,7 @@ from operator import neg
 from typing import Any, NamedTuple
 
 import msgspec
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, models
+from django.db import OperationalError, connection, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -366,52 +366,42 @@ def set_key(pk: int) -> str:
     return f"*{pk}"
 
 
-def decide(
-    source: str,
-    destination: str,
-    command: str,
-    *,
-    now: datetime | None = None,
-    using: str = DEFAULT_DB_ALIAS,
-) -> Decision:
+def decide(source: str, destination: str, command: str, *, now: datetime | None = None) -> Decision:
     """Answer whether `source` may send `command` to `destination`, and why.
 
     Both are IDs as they are registered, not addresses. Two statements, shared with the threads that
     ask at the same moment. Raises a database's OperationalError where the registry cannot be asked.
     """
     request = Request(source, destination, command)
-    if now is None and (decision := DECISIONS.ask(request, using=using)):
+    if now is None and (decision := DECISIONS.ask(request)):
         return decision
-    return decide_many([request], now=now, using=using)[0]
+    return decide_many([request], now=now)[0]
 
 
 def decide_many(
-    requests: Iterable[tuple[str, str, str]],
-    *,
-    now: datetime | None = None,
-    using: str = DEFAULT_DB_ALIAS,
+    requests: Iterable[tuple[str, str, str]], *, now: datetime | None = None
 ) -> list[Decision]:
     """Answer requests (source, destination, command) in their order; two statements a thousand."""
     moment = now or timezone.now()
     return [
         decision
         for some in batched(starmap(Request, requests), MAX_REQUESTS)
-        for decision in _found(some, now=moment, using=using)
+        for decision in _found(some, now=moment)
     ]
 
 
-def _found(requests: Sequence[Request], *, now: datetime, using: str) -> list[Decision]:
+def _found(requests: Sequence[Request], *, now: datetime) -> list[Decision]:
     """Ask SQLite in a transaction; PostgreSQL, two round trips more, where others always write."""
-    vendor = connections[using].vendor
+    vendor = connection.vendor
     if vendor != "sqlite":
         with suppress(Unsettled):
-            return answered(find_decisions(requests, now=now, vendor=vendor), using=using)
-    with one_state(using):
-        return answered(find_decisions(requests, now=now, vendor=vendor), using=using)
+            return answered(find_decisions(requests, now=now, vendor=vendor))
+    with one_state():
+        return answered(find_decisions(requests, now=now, vendor=vendor))
 
 
-def _decide_together(requests: Sequence[Request], *, using: str) -> dict[Request, Decision]:
-    return dict(zip(requests, decide_many(requests, using=using), strict=True))
+def _decide_together(requests: Sequence[Request]) -> dict[Request, Decision]:
+    return dict(zip(requests, decide_many(requests), strict=True))
 
 
 DECISIONS = Coalescer(_decide_together)

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, models
+from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _, gettext_lazy
@@ -154,24 +154,19 @@ class Explanation:
 
 
 def explain(
-    source: str,
-    destination: str,
-    command: str,
-    *,
-    now: datetime | None = None,
-    using: str = DEFAULT_DB_ALIAS,
+    source: str, destination: str, command: str, *, now: datetime | None = None
 ) -> Explanation:
     """Answer as `decide` does, with every rule that took part and those that nearly did.
 
     A constant number of statements.
     """
     request, at, now = Request(source, destination, command), now, now or timezone.now()
-    decision = decisions.decide_many([request], now=now, using=using)[0]
+    decision = decisions.decide_many([request], now=now)[0]
     candidates = patterns.candidates(request.command)
-    context = answered(decisions.find_context([request], [candidates]), using=using)
+    context = answered(decisions.find_context([request], [candidates]))
     ends = [context.entities.get(end) for end in request[:2]]
     held = [entity.groups if entity else set() for entity in ends]
-    names = DeviceGroup.objects.using(using).filter(pk__in=held[0] | held[1])
+    names = DeviceGroup.objects.filter(pk__in=held[0] | held[1])
     named = dict(names.values_list("pk", "name"))  # without those that have just been deleted
     source_groups, destination_groups = (
         tuple(sorted(named[pk] for pk in held_by & named.keys())) for held_by in held
@@ -182,7 +177,7 @@ def explain(
         back = context.keys(
             Request(request.destination, request.source, request.command), candidates
         )
-        parts = (*_matching(keys, decision, now, using), *_near(keys, back, now, using))
+        parts = (*_matching(keys, decision, now), *_near(keys, back, now))
     return Explanation(request, decision, parts, source_groups, destination_groups, at)
 
 
@@ -194,8 +189,8 @@ def _at(keys: Keys) -> Q:
     )
 
 
-def _matching(keys: Keys, decision: Decision, now: datetime, using: str) -> list[Part]:
-    rules = CommandPermission.objects.using(using).filter(_at(keys)).named().order_by("pk")
+def _matching(keys: Keys, decision: Decision, now: datetime) -> list[Part]:
+    rules = CommandPermission.objects.filter(_at(keys)).named().order_by("pk")
     parts = [Part(rule, _standing(rule, decision, now)) for rule in rules]
     order = list(Standing)
     return sorted(parts, key=lambda part: (order.index(part.standing), part.rule.pk))
@@ -212,7 +207,7 @@ def _standing(rule: CommandPermission, decision: Decision, now: datetime) -> Sta
     return Standing.OVERRULED if rule.effect == Effect.ALLOW != decision.effect else Standing.AGREED
 
 
-def _near(keys: Keys, back: Keys, now: datetime, using: str) -> list[Part]:
+def _near(keys: Keys, back: Keys, now: datetime) -> list[Part]:
     command = Q(command_key__in=keys.commands)
     ends = Q(source_key__in=keys.sources, destination_key__in=keys.destinations)
     seen: set[int] = set()
@@ -224,8 +219,7 @@ def _near(keys: Keys, back: Keys, now: datetime, using: str) -> list[Part]:
         (Standing.OTHER_COMMAND, ends, "source_key"),  # as the index has them: they may be many
     ):
         rules = (
-            CommandPermission.objects.using(using)
-            .filter(near)
+            CommandPermission.objects.filter(near)
             .exclude(_at(keys))
             .in_force_at(now)
             .named()

@@ -10,7 +10,6 @@ from datetime import datetime
 from itertools import pairwise
 
 from cryptography.x509 import Certificate as X509Certificate
-from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Q
 from django.utils.translation import gettext
 
@@ -224,9 +223,7 @@ class Verification:
         return None
 
 
-def verify_certificates(
-    pairs: Sequence[tuple[str, str]], *, now: datetime, using: str = DEFAULT_DB_ALIAS
-) -> list[Verdict]:
+def verify_certificates(pairs: Sequence[tuple[str, str]], *, now: datetime) -> list[Verdict]:
     """Verify pairs of identifier and certificate, with as many statements as one of them costs.
 
     What is presented is a PEM text, the leaf first, its issuers after it in any order; or one
@@ -234,8 +231,8 @@ def verify_certificates(
     """
     read = [_read(text) for _identifier, text in pairs]
     presented = [one for one in read if isinstance(one, Presented)]
-    stored = StoredCertificates((identifier for identifier, _text in pairs), presented, using)
-    issuers = Issuers(presented, using)
+    stored = StoredCertificates((identifier for identifier, _text in pairs), presented)
+    issuers = Issuers(presented)
     return [
         one
         if isinstance(one, Verdict)
@@ -249,7 +246,7 @@ def note_revoked(anchors: Sequence[CertificateAuthority]) -> None:
 
     Staff revoked it or its key, or its issuer's list names it, as a check judges that.
     """
-    above = Issuers([Presented(one.parsed, []) for one in anchors], DEFAULT_DB_ALIAS)
+    above = Issuers([Presented(one.parsed, []) for one in anchors])
     keys = {one.public_key_fingerprint for one in anchors}
     revoked = Certificate.objects.filter(
         Q(fingerprint__in=[one.fingerprint for one in anchors])
@@ -266,9 +263,7 @@ def note_revoked(anchors: Sequence[CertificateAuthority]) -> None:
         vars(one)["refused_as"] = found
 
 
-def verify_caller_certificate(
-    identifier: str, presented: str, *, now: datetime, using: str = DEFAULT_DB_ALIAS
-) -> Verdict:
+def verify_caller_certificate(identifier: str, presented: str, *, now: datetime) -> Verdict:
     """Verify the certificate of who calls the endpoints; failures count for the entity.
 
     What is pinned to it passes whatever was tried before, and so does what this process has
@@ -277,8 +272,8 @@ def verify_caller_certificate(
     one = _read(presented)
     if isinstance(one, Verdict):
         return one
-    stored = StoredCertificates([identifier], [one], using)
-    verification = Verification(identifier, one, stored, Issuers([one], using), now)
+    stored = StoredCertificates([identifier], [one])
+    verification = Verification(identifier, one, stored, Issuers([one]), now)
     counted = f"certificate of {identifier}"
     if any(row.pins(one.leaf) for row in verification.rows) or throttle.remembered.recalls(
         counted, presented
@@ -304,10 +299,10 @@ def backends_named(presented: str) -> list[str]:
         certificates = x509.read(presented)
         leaf = certificates.leaf
         pins = CERTIFICATES_OF_BACKENDS.rows(
-            x509.fingerprint(leaf), x509.public_key_fingerprint(leaf), using=DEFAULT_DB_ALIAS
+            x509.fingerprint(leaf), x509.public_key_fingerprint(leaf)
         )
         found = [identifier for (identifier,) in pins]
-        for anchor in Issuers([certificates], DEFAULT_DB_ALIAS).of([leaf, *certificates.others]):
+        for anchor in Issuers([certificates]).of([leaf, *certificates.others]):
             found += anchor.devices_named_in(leaf) if anchor.enabled else []
     except Refused:
         return []

@@ -7,7 +7,6 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
-from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
 from devices.credentials import hashing, throttle
@@ -78,10 +77,10 @@ def find_keys(identifiers: Sequence[str]) -> Steps[StoredKeys]:
     return found
 
 
-def stored_keys(identifiers: Iterable[str], *, using: str = DEFAULT_DB_ALIAS) -> StoredKeys:
+def stored_keys(identifiers: Iterable[str]) -> StoredKeys:
     """Ask what is on record of each identifier that is registered."""
     listed = list(filter(addresses.is_storable, set(identifiers)))
-    return answered(find_keys(listed), using=using) if listed else {}
+    return answered(find_keys(listed)) if listed else {}
 
 
 KEYS = Coalescer(stored_keys)
@@ -93,7 +92,6 @@ def verify_secret(
     *,
     now: datetime,
     as_caller: bool = False,
-    using: str = DEFAULT_DB_ALIAS,
     stored: Sequence[StoredKey] | None = None,
 ) -> Verdict:
     """Return whether the secret is a usable key of the device.
@@ -104,7 +102,7 @@ def verify_secret(
     if stored is not None:
         return _verdict_at_once(stored, secret, now)
     began = time.monotonic()
-    stored = KEYS.ask(identifier, using=using)
+    stored = KEYS.ask(identifier)
     return _verdict(identifier, secret, stored or (), now, as_caller, began)
 
 
@@ -113,7 +111,6 @@ def verify_secrets(
     *,
     now: datetime,
     as_caller: bool = False,
-    using: str = DEFAULT_DB_ALIAS,
     stored: StoredKeys | None = None,
 ) -> list[Verdict]:
     """Verify pairs of identifier and secret in their order, all with one statement.
@@ -126,7 +123,7 @@ def verify_secrets(
             for identifier, secret in presented
         ]
     began = time.monotonic()
-    stored = stored_keys((identifier for identifier, _secret in presented), using=using)
+    stored = stored_keys((identifier for identifier, _secret in presented))
     return [
         _verdict(identifier, secret, stored.get(identifier, ()), now, as_caller, began)
         for identifier, secret in presented

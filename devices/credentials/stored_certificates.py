@@ -165,9 +165,7 @@ CERTIFICATES_OF_DEVICES = Statement(
 class StoredCertificates:
     """What the registry holds of the devices that are named and of what is presented for them."""
 
-    def __init__(
-        self, identifiers: Iterable[str], presented: Sequence[Presented], using: str
-    ) -> None:
+    def __init__(self, identifiers: Iterable[str], presented: Sequence[Presented]) -> None:
         self.rows: dict[str, list[Registered]] = {}
         self._revoked: set[str] = set()
         self._listed: set[str] = set()
@@ -177,7 +175,7 @@ class StoredCertificates:
         keys = list(set(filter(None, map(_key_of, shown))))
         if not named:
             return
-        for row in CERTIFICATES_OF_DEVICES.rows(named, contents, keys, keys, using=using):
+        for row in CERTIFICATES_OF_DEVICES.rows(named, contents, keys, keys):
             registered = Registered(*row)
             if registered.identifier is not None:
                 self.rows.setdefault(registered.identifier, []).append(registered)
@@ -213,8 +211,7 @@ class Issuers:
     Asked for when a verification first needs them, for all that are verified together.
     """
 
-    def __init__(self, presented: Iterable[Presented], using: str) -> None:
-        self._using = using
+    def __init__(self, presented: Iterable[Presented]) -> None:
         self._certificates = [
             certificate for one in presented for certificate in (one.leaf, *one.others)
         ]
@@ -256,19 +253,19 @@ class Issuers:
                 or len(keys[one.subject_fingerprint]) > 1
             )
         ]
-        return Issuers(issued, self._using)
+        return Issuers(issued)
 
     @cached_property
     def _authorities(self) -> list[Authority]:
         names = self._readable(x509.issuer_fingerprint)
         if not names:
             return []
-        return [Authority(*row) for row in AUTHORITIES.rows(names, using=self._using)]
+        return [Authority(*row) for row in AUTHORITIES.rows(names)]
 
     @cached_property
     def _revoked(self) -> set[tuple[int, str]]:
         serials = self._readable(x509.serial_of)
-        return set(REVOKED_SERIALS.rows(serials, using=self._using))
+        return set(REVOKED_SERIALS.rows(serials))
 
     def _readable(self, of: Callable[[X509Certificate], str]) -> list[str]:
         """Return a property of each certificate that has it; the others fail their own checks."""

@@ -20,10 +20,10 @@ for its turn no longer than MAX_TURN, and those who follow it for their answer t
 """
 
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
+from django.db import InterfaceError, OperationalError, connection
 
 # Seconds: for the batch before; for that and one's own. RTIO waits 5 s in all.
 MAX_TURN = 1.5
@@ -51,39 +51,36 @@ class Batch(Generic[Question, Answer]):
 class Coalescer(Generic[Question, Answer]):
     """Puts questions to a statement, one batch at a time; what comes meanwhile is the next batch.
 
-    `ask_all` takes the questions of a batch, and `using`, the alias of the database; it returns the
-    answers of those that have one.
+    `ask_all` takes the questions of a batch and returns the answers of those that have one.
     """
 
-    def __init__(self, ask_all: Callable[..., Mapping[Question, Answer]]) -> None:
+    def __init__(self, ask_all: Callable[[Sequence[Question]], Mapping[Question, Answer]]) -> None:
         self._ask_all = ask_all
         self._lock = threading.Lock()
-        # By database.
-        self._asked: dict[str, Batch[Question, Answer]] = {}
-        self._gathering: dict[str, Batch[Question, Answer]] = {}
+        self._asked: Batch[Question, Answer] | None = None
+        self._gathering: Batch[Question, Answer] | None = None
 
-    def ask(self, question: Question, *, using: str = DEFAULT_DB_ALIAS) -> Answer | None:
+    def ask(self, question: Question) -> Answer | None:
         """Return the answer, None where there is none; fails as the statement does.
 
         Asked alone where there is no round trip to share, in SQLite, and in a transaction, whose
         changes no other thread sees.
         """
-        connection = connections[using]
         if connection.vendor == "sqlite" or connection.in_atomic_block:
-            return self._ask_all([question], using=using).get(question)
+            return self._ask_all([question]).get(question)
         with self._lock:
-            batch = self._gathering.get(using)
+            batch = self._gathering
             leads = batch is None
             if batch is None:
                 batch = Batch()
-                if using in self._asked:
-                    self._gathering[using] = batch
-                else:
-                    self._asked[using] = batch
+                if self._asked is None:
+                    self._asked = batch
                     batch.turn.release()
+                else:
+                    self._gathering = batch
             batch.questions.append(question)
         if leads:
-            self._lead(batch, using)
+            self._lead(batch)
         elif batch.done.acquire(timeout=MAX_WAIT):
             batch.done.release()  # each of those who wait wakes the next
         else:
@@ -96,34 +93,31 @@ class Coalescer(Generic[Question, Answer]):
             raise batch.failure
         if isinstance(batch.failure, OperationalError | InterfaceError):
             raise type(batch.failure)(*batch.failure.args) from batch.failure
-        return self._ask_all([question], using=using).get(question)
+        return self._ask_all([question]).get(question)
 
-    def _lead(self, batch: Batch[Question, Answer], using: str) -> None:
+    def _lead(self, batch: Batch[Question, Answer]) -> None:
         """Get the answers of a batch once it is its turn, then let the next one go on."""
         try:
             if not batch.turn.acquire(timeout=MAX_TURN):
                 raise OperationalError("the database did not answer in time")  # noqa: TRY301
             with self._lock:
-                if self._gathering.get(using) is batch:
-                    del self._gathering[using]
-            batch.answers = self._ask_all(batch.questions, using=using)
+                if self._gathering is batch:
+                    self._gathering = None
+            batch.answers = self._ask_all(batch.questions)
         except Exception as failure:  # noqa: BLE001 - raised in each of the threads
             batch.failure = failure
         except BaseException:
             batch.failure = OperationalError("the thread that asked for all was interrupted")
             raise
         finally:
-            self._end(batch, using)
+            self._end(batch)
 
-    def _end(self, batch: Batch[Question, Answer], using: str) -> None:
+    def _end(self, batch: Batch[Question, Answer]) -> None:
         with self._lock:
-            if self._gathering.get(using) is batch:  # it failed while it waited for its turn
-                del self._gathering[using]
-            if self._asked.get(using) is batch:
-                following = self._gathering.get(using)
-                if following is None:
-                    del self._asked[using]
-                else:
-                    self._asked[using] = following
-                    following.turn.release()
+            if self._gathering is batch:  # it failed while it waited for its turn
+                self._gathering = None
+            if self._asked is batch:
+                self._asked = self._gathering
+                if self._asked is not None:
+                    self._asked.turn.release()
         batch.done.release()

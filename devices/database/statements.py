@@ -13,6 +13,7 @@ from django.db import (
     InterfaceError,
     NotSupportedError,
     OperationalError,
+    connection,
     connections,
     transaction,
 )
@@ -82,14 +83,14 @@ class Statement:
             if isinstance(sql, str) or vendor in sql
         }
 
-    def rows(self, *values: object, using: str = DEFAULT_DB_ALIAS) -> list[tuple[Any, ...]]:
+    def rows(self, *values: object) -> list[tuple[Any, ...]]:
         """Run with a value for each placeholder, in order; it fails as `execute` does.
 
         Values are texts, numbers, moments, and lists of texts or numbers. Moments come back aware.
         """
-        connection = connections[using]
+        connection = connections[DEFAULT_DB_ALIAS]
         rows = None
-        if answers.standby is not None and using == DEFAULT_DB_ALIAS:
+        if answers.standby is not None:
             rows = answers.standby.rows(self.sql[connection.vendor], values)
         return execute(connection, self.sql[connection.vendor], values) if rows is None else rows
 
@@ -111,24 +112,23 @@ class MustWait(Exception):
     """An answer takes longer than the event loop may be held up: a thread has to find it."""
 
 
-def answered(steps: Steps[Answer], *, using: str = DEFAULT_DB_ALIAS) -> Answer:
+def answered(steps: Steps[Answer]) -> Answer:
     """Put each query of the steps to the database and return what they come to."""
     try:
         query = next(steps)
         while True:
-            query = steps.send(query.statement.rows(*query.values, using=using))
+            query = steps.send(query.statement.rows(*query.values))
     except StopIteration as end:
         result: Answer = end.value
         return result
 
 
 @contextmanager
-def one_state(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
+def one_state() -> Iterator[None]:
     """Have all statements within see one state of the registry, whoever writes meanwhile.
 
     They only read. In a transaction that has begun already they see what it sees.
     """
-    connection = connections[using]
     if connection.in_atomic_block:
         yield
     elif connection.vendor == "sqlite":
@@ -136,7 +136,7 @@ def one_state(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
         with drivers.one_state(connection.connection):
             yield
     else:
-        with transaction.atomic(using=using):
+        with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield

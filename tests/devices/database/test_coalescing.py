@@ -27,8 +27,7 @@ class Registry:
         self.failure: BaseException | None = None
         self.version = 1
 
-    def ask_all(self, questions: Sequence[str], *, using: str) -> dict[str, str]:
-        assert using == "default"
+    def ask_all(self, questions: Sequence[str]) -> dict[str, str]:
         self.batches.append(list(questions))
         version = self.version
         self.asked.release()
@@ -41,7 +40,7 @@ class Registry:
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     server = SimpleNamespace(vendor="postgresql", in_atomic_block=False)
-    monkeypatch.setattr(coalescing, "connections", {"default": server})
+    monkeypatch.setattr(coalescing, "connection", server)
     return Registry()
 
 
@@ -65,7 +64,7 @@ def ask(registry: Registry) -> Iterator[Ask]:
 
 
 def waiting(coalescer: Coalescer[str, str]) -> int:
-    gathering = coalescer._gathering.get("default")
+    gathering = coalescer._gathering
     return len(gathering.questions) if gathering else 0
 
 
@@ -199,18 +198,6 @@ def test_a_question_that_fails_alone_is_not_asked_again(registry: Registry, ask:
     assert registry.batches == [["bad"]]
 
 
-def test_databases_are_asked_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = SimpleNamespace(vendor="postgresql", in_atomic_block=False)
-    monkeypatch.setattr(coalescing, "connections", {"default": server, "standby": server})
-
-    def ask_all(questions: Sequence[str], *, using: str) -> dict[str, str]:
-        return {question: using for question in questions}  # noqa: C420 - typed
-
-    coalescer = Coalescer(ask_all)
-    assert coalescer.ask("a", using="standby") == "standby"
-    assert coalescer.ask("a") == "default"
-
-
 @pytest.mark.parametrize(
     "alone",
     [
@@ -222,7 +209,7 @@ def test_it_is_asked_alone(
     alone: dict[str, object], registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = {"vendor": "postgresql", "in_atomic_block": False} | alone
-    monkeypatch.setattr(coalescing, "connections", {"default": SimpleNamespace(**server)})
+    monkeypatch.setattr(coalescing, "connection", SimpleNamespace(**server))
     coalescer = Coalescer(registry.ask_all)
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(coalescer.ask, question) for question in "abcdefgh"]
@@ -238,7 +225,7 @@ def test_it_is_asked_alone(
 
 def test_many_threads_get_their_own_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     server = SimpleNamespace(vendor="postgresql", in_atomic_block=False)
-    monkeypatch.setattr(coalescing, "connections", {"default": server})
-    coalescer = Coalescer[int, int](lambda asked, using: {number: -number for number in asked})
+    monkeypatch.setattr(coalescing, "connection", server)
+    coalescer = Coalescer[int, int](lambda asked: {number: -number for number in asked})
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(coalescer.ask, range(20_000))) == [-n for n in range(20_000)]
