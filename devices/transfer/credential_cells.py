@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -11,8 +12,9 @@ from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.models import Certificate, PreSharedKey
 from devices.models.credentials.certificate import Pin
-from devices.models.credentials.pre_shared_key import MAX_LIVE_CHOSEN
+from devices.models.credentials.pre_shared_key import MAX_LIVE_CHOSEN, too_many_chosen
 from devices.transfer.rows import Entry, Findings, Known
+from devices.verdicts import Outcome, outcome_at
 
 
 class CredentialCells:
@@ -80,7 +82,7 @@ class CredentialCells:
         )
 
     def _is_live(self, key: PreSharedKey) -> bool:
-        return key.revoked_at is None and (key.not_after is None or key.not_after > self._now)
+        return outcome_at(key, self._now) in {Outcome.VERIFIED, Outcome.NOT_YET_VALID}
 
     def _key(self, entry: Entry, secret: str, keys: Sequence[PreSharedKey]) -> PreSharedKey | None:
         """Return the key to make of a cell, or None where the device has it; ValidationError."""
@@ -92,16 +94,10 @@ class CredentialCells:
             scheme = Scheme.HMAC_SHA256 if self._random else Scheme.ARGON2ID
             wanted = PreSharedKey(scheme=scheme)
         for key in keys:
-            if not (self._is_live(key) or key.revoked_at):
-                continue
-            if not self._is_same(key, wanted, secret):
-                continue
-            if key.revoked_at is None:
-                return None
-            raise ValidationError(
-                _("This secret was revoked on %(day)s and stays so. Choose another."),
-                params={"day": f"{key.revoked_at:%Y-%m-%d}"},
-            )
+            if (key.revoked_at or self._is_live(key)) and self._is_same(key, wanted, secret):
+                if key.revoked_at is None:
+                    return None
+                raise key.was_revoked()
         if wanted.is_chosen:
             self._check_chosen(entry, secret, keys)
         entry.secret = secret
@@ -111,10 +107,7 @@ class CredentialCells:
         """Refuse one chosen secret too many; warn of a weak one."""
         live = sum(key.is_chosen and self._is_live(key) for key in keys)
         if live >= MAX_LIVE_CHOSEN:
-            raise ValidationError(
-                _("A device has at most %(most)d live chosen secrets; revoke one first."),
-                params={"most": MAX_LIVE_CHOSEN},
-            )
+            raise too_many_chosen()
         if secret:
             self._count_hash()
             if weakness := hashing.weakness(secret, identifier=entry.device.identifier):
@@ -123,16 +116,11 @@ class CredentialCells:
 
     def _is_same(self, key: PreSharedKey, wanted: PreSharedKey, secret: str) -> bool:
         if not secret:
-            return all(
-                getattr(key, name) == getattr(wanted, name)
-                for name in ("scheme", "pepper", "digest")
-            )
-        pepper = hashing.peppers().get(key.pepper)
-        if pepper is None:
-            return False
-        if key.is_chosen:
+            said = attrgetter("scheme", "pepper", "digest")
+            return bool(said(key) == said(wanted))
+        if key.is_chosen and key.pepper in hashing.peppers():
             self._count_hash()
-        return hashing.matches(secret, key.scheme, key.digest, pepper)
+        return key.is_of(secret)
 
     def _count_hash(self) -> None:
         self._hashes += 1

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.database.conflicts import Gone
+from devices.database.turns import hold
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Records, bulk_create, bulk_write
 from devices.history.context import current_user
@@ -93,13 +94,8 @@ class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
     def _refuse_revoked(self, device: Device, secret: str) -> None:
         """Raise ValidationError where the secret is that of a revoked key of the device."""
         for key in self.filter(device=device).exclude(revoked_at=None):
-            pepper = hashing.peppers().get(key.pepper)
-            if pepper is not None and hashing.matches(secret, key.scheme, key.digest, pepper):
-                raise ValidationError(
-                    _("This secret was revoked on %(day)s and stays so. Choose another."),
-                    code="revoked",
-                    params={"day": f"{key.revoked_at:%Y-%m-%d}"},
-                )
+            if key.is_of(secret):
+                raise key.was_revoked()
 
     def _create(self, device: Device, secret: str, **fields: Any) -> "PreSharedKey":
         with transaction.atomic():
@@ -145,10 +141,12 @@ class PreSharedKeyQuerySet(RevocableQuerySet["PreSharedKey"]):
             end = moment + overlap
             changed = []
             for old in live:
-                if not overlap or old.begins_at_or_after(end):
+                if not overlap or (old.not_before is not None and old.not_before >= end):
                     old.revoked_at = moment
                     old.revoked_by, old.revoked_reason = current_user(), str(_("rotated"))
-                elif not old.end_by(end):
+                elif old.not_after is None or old.not_after > end:
+                    old.not_after = end
+                else:
                     continue
                 changed.append(old)
             fields = [*REVOCATION, "not_after"]
@@ -168,6 +166,12 @@ def check_end(not_after: datetime | None) -> None:
         raise ValidationError({"not_after": ValidationError(text, code="past")})
 
 
+def too_many_chosen() -> ValidationError:
+    """Return what is said of a chosen secret beside MAX_LIVE_CHOSEN live ones."""
+    text = _("A device has at most %(most)d live chosen secrets; revoke one first.")
+    return ValidationError(text, code="many", params={"most": MAX_LIVE_CHOSEN})
+
+
 def _generate() -> tuple[str, dict[str, Any]]:
     """Return a new secret, and the fields of its key that describe it."""
     secret = hashing.generate()
@@ -179,7 +183,7 @@ def _hold(device: Device) -> None:
 
     Raises Gone where it was deleted.
     """
-    if not Device.objects.select_for_update(no_key=True).filter(pk=device.pk).exists():
+    if not hold(Device, [device.pk]):
         raise Gone
 
 
@@ -290,11 +294,7 @@ class PreSharedKey(Revocable):
             return
         others = PreSharedKey.objects.filter(device=self.device_id, scheme=Scheme.ARGON2ID)
         if others.live_at(timezone.now()).exclude(pk=self.pk).count() >= MAX_LIVE_CHOSEN:
-            raise ValidationError(
-                _("A device has at most %(most)d live chosen secrets; revoke one first.")
-                % {"most": MAX_LIVE_CHOSEN},
-                code="many",
-            )
+            raise too_many_chosen()
 
     def state_at(self, now: datetime) -> Outcome:
         """Return VERIFIED where the key admits its device at that moment, else why not."""
@@ -302,13 +302,15 @@ class PreSharedKey(Revocable):
             return Outcome.PEPPER_MISSING
         return outcome_at(self, now)
 
-    def end_by(self, moment: datetime) -> bool:
-        """Let the key, once it is saved, end at `moment`; False where it ends earlier already."""
-        if self.not_after is not None and self.not_after <= moment:
-            return False
-        self.not_after = moment
-        return True
+    def is_of(self, secret: str) -> bool:
+        """Whether a secret is this key's; False, too, where the pepper of its digest is missing."""
+        pepper = hashing.peppers().get(self.pepper)
+        return pepper is not None and hashing.matches(secret, self.scheme, self.digest, pepper)
 
-    def begins_at_or_after(self, moment: datetime) -> bool:
-        """Whether the key admits its device at no time before `moment`."""
-        return self.not_before is not None and self.not_before >= moment
+    def was_revoked(self) -> ValidationError:
+        """Return what is said of a secret that is this key's, where that was revoked."""
+        return ValidationError(
+            _("This secret was revoked on %(day)s and stays so. Choose another."),
+            code="revoked",
+            params={"day": f"{self.revoked_at:%Y-%m-%d}"},
+        )
