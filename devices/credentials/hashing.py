@@ -230,9 +230,7 @@ def check_usable(secret: str, *, random: bool = False) -> None:
         )
 
 
-@cache
-def _common_passwords() -> CommonPasswordValidator:
-    return CommonPasswordValidator()
+_common_passwords = cache(CommonPasswordValidator)
 
 
 def weakness(secret: str, *, identifier: str = "") -> str:

@@ -2,7 +2,7 @@
 
 import hmac
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -183,7 +183,7 @@ def _best(rows: Iterable[StoredKey], now: datetime) -> Match | None:
 
 
 def _match_without_hash(stored: Sequence[StoredKey], secret: str, now: datetime) -> Match | None:
-    return _match_generated(stored, secret, now) or _match_remembered(stored, secret, now)
+    return _match_generated(stored, secret, now) or _best(_recalled(_chosen(stored), secret), now)
 
 
 def _match_generated(stored: Sequence[StoredKey], secret: str, now: datetime) -> Match | None:
@@ -208,14 +208,9 @@ def _chosen(stored: Sequence[StoredKey]) -> list[StoredKey]:
     return [row for row in stored if row.scheme == Scheme.ARGON2ID and row.pepper in peppers]
 
 
-def _match_remembered(stored: Sequence[StoredKey], secret: str, now: datetime) -> Match | None:
-    recalls = throttle.remembered.recalls
-    return _best((row for row in _chosen(stored) if recalls(row.digest, secret)), now)
-
-
-def _recalled(candidates: Sequence[StoredKey], secret: str) -> StoredKey | None:
-    recalls = throttle.remembered.recalls
-    return next((row for row in candidates if recalls(row.digest, secret)), None)
+def _recalled(rows: Iterable[StoredKey], secret: str) -> Iterator[StoredKey]:
+    """Yield the chosen keys that this process knows to be those of the secret."""
+    return (row for row in rows if throttle.remembered.recalls(row.digest, secret))
 
 
 def _verify_guess(
@@ -229,7 +224,7 @@ def _verify_guess(
     row = guess.hashed(
         secret,
         partial(_matching_chosen, candidates, secret, now),
-        partial(_recalled, candidates, secret),
+        lambda: next(_recalled(candidates, secret), None),
     )
     if row is not None:
         row = next(own for own in candidates if own.digest == row.digest)  # of an equal guess

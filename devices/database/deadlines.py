@@ -13,7 +13,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -57,12 +56,7 @@ class Deadline:
         _due[self._number] = (time.monotonic() + self._seconds, self._driver)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if _due.pop(self._number, None) is None:
             note_overdue(self._driver)
             with _lock:  # its socket is being shut down: nothing may close it meanwhile

@@ -115,10 +115,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-@cache
-def _tls() -> ssl.SSLContext:
-    """Return how certificates are checked: with the system's authorities."""
-    return tls_context()
+_tls = cache(tls_context)  # with the system's authorities
 
 
 async def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:

@@ -6,7 +6,6 @@ digests, `write` is one transaction. No query is made for a row; batches share t
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from devices.transfer.credential_cells import CredentialCells
 from devices.transfer.formats import Record
 from devices.transfer.group_rows import GroupRows
 from devices.transfer.rows import Entry, Findings, Known
+from devices.values.attributes import is_same
 from devices.values.text import skeleton
 
 BATCH = 2_000
@@ -376,6 +376,4 @@ ALL_FIELDS = {one.name for one in Device._meta.concrete_fields}
 
 
 def _differs(before: object, wanted: object) -> bool:
-    if isinstance(wanted, dict):  # True and 1 are one in Python, and two in JSON
-        return json.dumps(before, sort_keys=True) != json.dumps(wanted, sort_keys=True)
-    return before != wanted
+    return not is_same(before, wanted) if isinstance(wanted, dict) else before != wanted
