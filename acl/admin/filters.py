@@ -24,6 +24,7 @@ from acl.models.command_permission import (
 from devices.admin.base.filters import ChoicesFilter, CountedFilter
 from devices.admin.base.pages import is_key
 from devices.database.statements import answered
+from devices.history.models import permission_to
 from devices.models import Device, DeviceGroup
 
 GROUP = "group-"
@@ -148,7 +149,7 @@ class SubjectFilter(CountedFilter):
         value = str(self.value())
         model = DeviceGroup if value.startswith(GROUP) else Device
         number = value.removeprefix(GROUP)
-        if is_key(number) and request.user.has_perm(f"devices.view_{model._meta.model_name}"):
+        if is_key(number) and request.user.has_perm(permission_to("view", model)):
             self.chosen = model._default_manager.filter(pk=number).first()
         return [(value, self.chosen)] if self.chosen else []
 

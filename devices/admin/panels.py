@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from devices.admin.base.pages import url_name
 from devices.admin.base.rendering import expiry, moment, state_badge
 from devices.extension_points import FACTS, GROUP_PANELS, PANELS, Fact, Panel, Place
+from devices.history.models import permission_to
 from devices.models import Device, DeviceGroup
 from devices.values.text import capitalized
 
@@ -27,13 +28,13 @@ def credential_panels(request: HttpRequest, device: Device) -> list[Panel]:
     return [
         _credential_panel(request, device, rows)
         for rows in (device.keys.all(), device.certificates.with_list_state().defer("pem"))
-        if request.user.has_perm(f"devices.view_{rows.model._meta.model_name}")
+        if request.user.has_perm(permission_to("view", rows.model))
     ]
 
 
 def _credential_panel(request: HttpRequest, device: Device, rows: QuerySet[Any]) -> Panel:
     now, meta = timezone.now(), rows.model._meta
-    may_revoke = request.user.has_perm(f"devices.change_{meta.model_name}")
+    may_revoke = request.user.has_perm(permission_to("change", rows.model))
     newest = list(
         rows.order_by(F("revoked_at").desc(nulls_first=True), "-pk")[: MAX_CREDENTIALS + 1]
     )

@@ -29,6 +29,7 @@ from devices.api.base.serializers import (
 )
 from devices.api.base.views import ApiView
 from devices.history import ChangeType, Origin, all_histories, timeline, undoing, visible_to
+from devices.history.models import permission_to
 from devices.history.timeline import Cursor
 from devices.models import Device
 
@@ -179,7 +180,7 @@ class ChangesViewSet(ViewSetMixin, ApiView):
             raise PermissionDenied(_no_history())
         if not any(one.objects.filter(batch=number).exists() for one in visible):
             raise NotFound
-        touched = [_named(one.instance_type, verb) for one in visible for verb in VERBS]
+        touched = [permission_to(verb, one.instance_type) for one in visible for verb in VERBS]
         if grant is not None and any(map(grant.narrows, touched)):
             raise PermissionDenied(_("A limit of the token keeps it to some devices."))
 
@@ -253,7 +254,7 @@ class ChangesViewSet(ViewSetMixin, ApiView):
                 _("Nothing is left of it to be set back: the row says so, or something newer."),
                 code="nothing-to-do",
             )
-        self.count_use([way.row], _named(model, "change"))
+        self.count_use([way.row], permission_to("change", model))
         if (error := way.check()) is not None:
             raise error
         with self.because(way.reason(self._reason())):
@@ -271,17 +272,13 @@ class ChangesViewSet(ViewSetMixin, ApiView):
         if historical is None or not getattr(historical.instance_type, "restored_fields", ()):
             raise ValidationError({"model": [_("No change of such rows can be undone.")]})
         model = historical.instance_type
-        demand(self.request, _named(historical, "view"), _named(model, "change"))
+        demand(self.request, permission_to("view", historical), permission_to("change", model))
         return model
 
 
 def _no_history() -> str:
     text = _("To see changes, a permission such as %(name)s is needed.")
     return text % {"name": "devices.view_historicaldevice"}
-
-
-def _named(model: Any, verb: str) -> str:
-    return f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
 
 
 def _both(visible: dict[Any, Q], wanted: dict[Any, Q]) -> dict[Any, Q]:

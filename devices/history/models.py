@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from django.apps import apps
+from django.contrib.auth import get_permission_codename
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Q
@@ -83,6 +84,10 @@ class Recorded(models.Model):
         abstract = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; a row that is saved in some fields says when, too, where it has `updated`."""
+        if (fields := kwargs.get("update_fields")) is not None:
+            columns = {field.name for field in self._meta.concrete_fields}
+            kwargs["update_fields"] = {*fields, *columns & {"updated"}}
         with transaction.atomic():
             super().save(*args, **kwargs)
 
@@ -301,10 +306,11 @@ def hold_dependants(model: Any, keys: Collection[Any]) -> None:
             list(rows.order_by("pk").values_list("pk"))
 
 
+def permission_to(verb: str, model: Any) -> str:
+    """Return the name of the permission to view, add, change or delete rows of a model."""
+    return f"{model._meta.app_label}.{get_permission_codename(verb, model._meta)}"
+
+
 def visible_to(user: Any) -> list[Any]:
     """Return the histories that somebody may read as a whole."""
-    return [
-        historical
-        for historical in all_histories()
-        if user.has_perm(f"{historical._meta.app_label}.view_{historical._meta.model_name}")
-    ]
+    return [one for one in all_histories() if user.has_perm(permission_to("view", one))]

@@ -29,6 +29,7 @@ from devices.history.models import (
     all_histories,
     history_of,
     keeps_history,
+    permission_to,
     visible_to,
 )
 from devices.history.timeline import CHANGES, noun
@@ -77,10 +78,8 @@ class Reversal:
 
     def apply(self) -> None:
         """Save what `check` found nothing against; raises ValidationError where others did."""
-        columns = {one.name for one in self.row._meta.concrete_fields}
-        names = [one.name for one in self.fields]
         with _refusing_conflicts():
-            self.row.save(update_fields=[*names, *columns & {"updated"}])
+            self.row.save(update_fields=[one.name for one in self.fields])
 
 
 def reversal_of(model: Any, change_id: int, *, undoes_change: bool) -> Reversal:
@@ -233,7 +232,8 @@ class Plan:
 
     def _may(self, verb: str, model: Any) -> bool:
         """Whether the account may change, or delete, rows of a model."""
-        return history_of(model) in self._visible and _has_perm(self._user, verb, model)
+        may: bool = self._user.has_perm(permission_to(verb, model))
+        return may and history_of(model) in self._visible
 
     def _plan_rows(self, historical: Any, changes: Sequence[Any]) -> None:
         """Plan what becomes of the rows of one model."""
@@ -381,10 +381,6 @@ class Plan:
                 self.joining.append(membership(**dict(zip(fields, key, strict=True))))
 
 
-def _has_perm(user: Any, verb: str, model: Any) -> bool:
-    return bool(user.has_perm(f"{model._meta.app_label}.{verb}_{model._meta.model_name}"))
-
-
 def may_undo(user: Any, histories: Iterable[Any]) -> bool:
     """Whether somebody may change rows of these histories; `plan` says what can be undone."""
     visible = visible_to(user)
@@ -393,9 +389,9 @@ def may_undo(user: Any, histories: Iterable[Any]) -> bool:
         for one in histories
     }
     return any(
-        history_of(model) in visible
-        and (_has_perm(user, "change", model) or _has_perm(user, "delete", model))
+        history_of(model) in visible and user.has_perm(permission_to(verb, model))
         for model in models
+        for verb in ("change", "delete")
     )
 
 
@@ -505,7 +501,7 @@ def _set_back(plan_: Plan, model: Any, rows: Iterable[tuple[Any, Any, list[Any]]
                 if (fault := _fault(row, former, fields)) is not None:
                     raise fault
                 with _refusing_conflicts():
-                    row.save(update_fields=names | (columns & {"updated"}))
+                    row.save(update_fields=names)
             except ValidationError as error:
                 _leave(plan_, planned, error)
     for row, misfit in model.misfits([*together]).items():

@@ -468,8 +468,7 @@ class ChangeCommand(RegistryCommand):
             setattr(row, name, value)
         row.full_clean()
         if changed:
-            updated = {"updated"} & {field.name for field in row._meta.concrete_fields}
-            row.save(update_fields=[*changed, *updated])
+            row.save(update_fields=[*changed])
 
 
 class DevicesCommand(ChangeCommand):

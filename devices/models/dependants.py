@@ -6,6 +6,7 @@ from typing import Any
 from django.db.models import CASCADE, Q, QuerySet
 
 from devices.history import Recorded
+from devices.history.models import permission_to
 from devices.models.credentials.certificate import keep_revoked
 
 
@@ -68,5 +69,5 @@ def not_deletable(found: list[Dependants], user: Any) -> list[str]:
         for one in found
         if issubclass(one.model, Recorded)
         and _has_permission(one.model._meta)
-        and not user.has_perm(f"{one.model._meta.app_label}.delete_{one.model._meta.model_name}")
+        and not user.has_perm(permission_to("delete", one.model))
     ]

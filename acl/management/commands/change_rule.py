@@ -53,7 +53,7 @@ class Command(ChangeCommand):
                 for name, value in changed.items():
                     setattr(rules[pk], name, value)
                 rules[pk].full_clean()
-                rules[pk].save(update_fields=[*changed, "updated"])
+                rules[pk].save(update_fields=[*changed])
         for rule in rules.values():
             for finding in lint_saved(rule):
                 self.stderr.write(f"warning: #{rule.pk} {finding.text}")

@@ -244,8 +244,7 @@ class SaveChangedFieldsMixin:
         """Save a new row whole, a changed one in its changed columns; say what others changed."""
         self._tell_kept(request, form)
         columns = {field.name for field in obj._meta.concrete_fields}
-        changed = (columns & set(form.changed_data)) | (columns & {"updated"})
-        obj.save(update_fields=changed if change else None)
+        obj.save(update_fields=columns & set(form.changed_data) if change else None)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         super().save_formset(request, form, formset, change)  # type: ignore[misc]

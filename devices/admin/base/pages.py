@@ -17,6 +17,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
+from devices.history.models import permission_to
 from devices.transfer.formats import Format
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -38,8 +39,7 @@ def url_name(opts: Any, page: str) -> str:
 
 def may_view(request: HttpRequest, model: Any) -> bool:
     """Whether the user has the permission to see the rows of a model, or to change them."""
-    app, name = model._meta.app_label, model._meta.model_name
-    return any(request.user.has_perm(f"{app}.{verb}_{name}") for verb in ("view", "change"))
+    return any(request.user.has_perm(permission_to(verb, model)) for verb in ("view", "change"))
 
 
 def own_page(route: str, name: str = "", *, needs: str = "") -> Callable[[Method], Method]:

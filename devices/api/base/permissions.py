@@ -13,6 +13,8 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from devices.history.models import permission_to
+
 Row = TypeVar("Row", bound=Model)
 
 VERBS = {
@@ -46,8 +48,7 @@ class Grant(Protocol):
 
 def model_permissions(model: type[Model]) -> dict[str, Sequence[str]]:
     """Return the permissions of the usual operations on rows of a model."""
-    app, name = model._meta.app_label, model._meta.model_name
-    return {operation: (f"{app}.{verb}_{name}",) for operation, verb in VERBS.items()}
+    return {operation: (permission_to(verb, model),) for operation, verb in VERBS.items()}
 
 
 def grant_of(request: Request) -> Grant | None:

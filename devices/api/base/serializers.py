@@ -292,8 +292,7 @@ class ModelSerializer(Strict, serializers.ModelSerializer[Any]):
             setattr(instance, name, validated_data[name])
         if changed:
             self._clean(instance)
-            columns = {field.name for field in instance._meta.concrete_fields}
-            instance.save(update_fields=changed | (columns & {"updated"}))
+            instance.save(update_fields=changed)
         self._link(instance, links)
         return instance
 
