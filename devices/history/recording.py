@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from django.db import connection, models, transaction
 from django.utils import timezone
 
+from devices.database.batches import batched
 from devices.history import context
 from devices.history.models import (
     ChangeType,
@@ -75,8 +76,8 @@ def record_stored(rows: Sequence[models.Model], change_type: str) -> None:
     values = [
         models.Value(value, output_field=meta.get_field(name)) for name, value in common.items()
     ]
-    for start in range(0, len(rows), BATCH_SIZE):
-        keys = [row.pk for row in rows[start : start + BATCH_SIZE]]
+    for batch in batched(rows, BATCH_SIZE):
+        keys = [row.pk for row in batch]
         stored = model._default_manager.order_by().filter(pk__in=keys).values_list(*names, *values)
         select, parameters = stored.query.sql_with_params()
         with connection.cursor() as cursor:
@@ -98,12 +99,9 @@ def locked(rows: "models.QuerySet[Row]") -> Iterator[list[Row]]:
     """Yield the rows, a batch at a time, locked until the transaction ends and still as asked."""
     manager: Any = rows.model._default_manager
     keys = list(rows.order_by("pk").values_list("pk", flat=True))
-    for start in range(0, len(keys), BATCH_SIZE):
-        batch = keys[start : start + BATCH_SIZE]
-        held = set(
-            manager.select_for_update().filter(pk__in=batch).order_by("pk").values_list("pk")
-        )
-        yield list(rows.filter(pk__in=[pk for (pk,) in held]).order_by("pk"))
+    for batch in batched(keys, BATCH_SIZE):
+        held = manager.select_for_update().filter(pk__in=batch).order_by("pk")
+        yield list(rows.filter(pk__in=list(held.values_list("pk", flat=True))).order_by("pk"))
 
 
 # A bulk change is all or nothing within its caller's transaction, which fails with it: none needs
@@ -154,9 +152,8 @@ def bulk_delete(rows: Sequence[models.Model]) -> None:
         with transaction.atomic(savepoint=False):
             hold_dependants(model, [row.pk for row in rows])
             record(rows, ChangeType.DELETED)
-            for start in range(0, len(rows), BATCH_SIZE):
-                keys = [row.pk for row in rows[start : start + BATCH_SIZE]]
-                model._default_manager.filter(pk__in=keys).delete()
+            for batch in batched(rows, BATCH_SIZE):
+                model._default_manager.filter(pk__in=[row.pk for row in batch]).delete()
     finally:
         bulk_deleted.reset(token)
 

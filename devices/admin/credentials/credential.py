@@ -38,12 +38,9 @@ class CredentialMixin(RevocableMixin, BulkActionsMixin):
             keys_of(rows)
             for rows in (Device.objects.with_name_prefix(term), Device.objects.filter(identified))
         ]
-        if any(
-            len(devices) > MAX_LISTED for devices in found
-        ):  # then a search by their keys is slower
-            held = Q(device__name__istartswith=term) | Q(
-                device__identifier__startswith=term.lower()
-            )
+        if max(map(len, found)) > MAX_LISTED:  # then a search by their keys is slower
+            named = Q(device__name__istartswith=term)
+            held = named | Q(device__identifier__startswith=term.lower())
             return queryset.filter(reduce(or_, begins, held)), False
         # Indexes have no empty texts (migrations/0032).
         ways = [

@@ -14,7 +14,6 @@ from django.utils.translation import gettext_lazy as _
 from devices.credentials import hashing
 from devices.credentials.hashing import Scheme
 from devices.database.conflicts import Gone
-from devices.database.turns import hold
 from devices.extension_points import AccessEnd, end_access
 from devices.history import ChangeType, Records, bulk_create, bulk_write
 from devices.history.context import current_user
@@ -183,7 +182,7 @@ def _hold(device: Device) -> None:
 
     Raises Gone where it was deleted.
     """
-    if not hold(Device, [device.pk]):
+    if not Device.objects.select_for_update(no_key=True).filter(pk=device.pk).exists():
         raise Gone
 
 
