@@ -42,9 +42,9 @@ def _record(changes: Sequence[RowChange]) -> None:
     """Record changes of rows of one model, BATCH_SIZE rows a statement."""
     if not changes:
         return
+    circumstances = context.circumstances()
     historical = history_of(type(changes[0][0]))
     names = [field.attname for field in historical.tracked_fields]
-    circumstances = context.circumstances()
     common = _columns_of(circumstances)
     _record_events(historical, changes, circumstances)
     historical.objects.bulk_create(
