@@ -179,6 +179,25 @@ class Recorded(models.Model):
         if errors:
             raise ValidationError(errors)
 
+    def validate_constraints(self, exclude: Collection[str] | None = None) -> None:
+        """Say at its field that another row has a value; Django says it of the row as a whole."""
+        try:
+            super().validate_constraints(exclude)
+        except ValidationError as error:
+            unique = {
+                str(one.violation_error_message): one.fields[0]
+                for one in self._meta.constraints
+                if isinstance(one, models.UniqueConstraint) and len(one.fields) == 1
+            }
+            placed: dict[str, list[ValidationError]] = {}
+            for name, found in error.error_dict.items():
+                for one in found:
+                    field = unique.get(one.messages[0])
+                    if field and not one.code:
+                        one.code = "unique"
+                    placed.setdefault(field or name, []).append(one)
+            raise ValidationError(placed) from None
+
     def _is_stored(self, field: str, written: str) -> bool:
         if self.pk is None or unstorable_in(written) is not None:
             return False

@@ -118,13 +118,14 @@ def add_limit(parser: CommandParser, default: int) -> None:
 
 
 def faults(error: ValidationError) -> list[str]:
-    """Return what is wrong, each with the name of its field where it has one."""
+    """Return what is wrong, each with the name of its field unless the text names that itself."""
     if not hasattr(error, "error_dict"):
         return error.messages
     return [
-        text if name == NON_FIELD_ERRORS else f"{name}: {text}"
-        for name, texts in error.message_dict.items()
-        for text in texts
+        text if name == NON_FIELD_ERRORS or one.code == "unique" else f"{name}: {text}"
+        for name, found in error.error_dict.items()
+        for one in found
+        for text in one.messages
     ]
 
 

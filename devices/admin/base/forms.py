@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib.admin.widgets import AdminSplitDateTime
-from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Manager
 from django.forms import BaseInlineFormSet
@@ -15,7 +15,6 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.base.pages import is_key
 from devices.admin.base.rendering import NOTHING
-from devices.models.uniqueness import unique_texts
 from devices.values import attributes
 
 # Of the names of attributes' fields, and of the parameters of a list's address.
@@ -114,16 +113,6 @@ class CurrentForm(forms.ModelForm):
         )
         for field in self.fields.values():
             field.show_hidden_initial = compares and not field.disabled  # such as a password's hash
-
-    def add_error(self, field: str | None, error: Any) -> None:
-        """Tell of a value that another row has at its field, where that is shown."""
-        found = dict(getattr(error, "error_dict", {}))
-        taken = unique_texts(self.instance)
-        for one in found.pop(NON_FIELD_ERRORS, []):
-            name = taken.get(one.messages[0], "")
-            super().add_error(name if name in self.fields else None, one)
-        if found or not hasattr(error, "error_dict"):
-            super().add_error(field, ValidationError(found) if found else error)
 
     @cached_property
     def changed_meanwhile(self) -> list[str]:

@@ -24,7 +24,6 @@ from devices.credentials.x509 import NameSource, Refused
 from devices.models import Certificate, CertificateAuthority, RevokedSerial
 from devices.models.credentials.authority import ReadList
 from devices.models.credentials.certificate import Pin
-from devices.models.uniqueness import unique_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +206,9 @@ class RegisterForm(PresentedForm, forms.ModelForm):
         try:
             prepared.full_clean()
         except ValidationError as error:
-            taken = unique_texts(prepared)
             known: dict[str, list[ValidationError]] = {}
-            for place, found in error.error_dict.items():
-                for one in found:
-                    name = taken.get(one.messages[0], place)
-                    known.setdefault(name if name in self.fields else "presented", []).append(one)
+            for name, found in error.error_dict.items():
+                known.setdefault(name if name in self.fields else "presented", []).extend(found)
             raise ValidationError(known) from None
         preview = self.preview_of(prepared, timezone.now())
         self.show(preview, prepared.fingerprint, prepared.pem)

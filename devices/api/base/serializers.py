@@ -17,7 +17,6 @@ from rest_framework.fields import get_error_detail
 from devices.api.base.permissions import narrowed
 from devices.api.base.versions import version_of
 from devices.history.context import MAX_REASON_LENGTH
-from devices.models.uniqueness import unique_texts
 from devices.values.attributes import is_same
 from devices.values.moments import parse_moment
 
@@ -320,24 +319,13 @@ class ModelSerializer(Strict, serializers.ModelSerializer[Any]):
 def _placed(row: Any, error: ValidationError) -> dict[str, list[Any]]:
     """Return what a model finds against a row, each fault at a field that a body can name.
 
-    What is unique by one field is told of that field; what is wrong with a field that follows from
-    others only where nothing is wrong with those.
+    What is wrong with a field that follows from others is told only where nothing is wrong with
+    those.
     """
     found: Any = get_error_detail(error)
-    unique = unique_texts(row)
     derived = {one.name for one in row._meta.concrete_fields if not one.editable}
-    placed: dict[str, list[Any]] = {}
-    of_none: list[Any] = []
-    for name, texts in found.items():
-        for text in texts:
-            field = unique.get(text) if name == NON_FIELD_ERRORS else None
-            if name in derived:
-                of_none.append(text)
-            elif field is not None:
-                placed.setdefault(field, []).append(exceptions.ErrorDetail(text, "unique"))
-            else:
-                placed.setdefault(name, []).append(text)
-    return placed or {NON_FIELD_ERRORS: of_none}
+    placed = {name: texts for name, texts in found.items() if name not in derived}
+    return placed or {NON_FIELD_ERRORS: [text for texts in found.values() for text in texts]}
 
 
 def _same(before: object, wanted: object) -> bool:
