@@ -237,21 +237,10 @@ class AttributeFilter(CountedFilter):
             yield {"selected": True, "query_string": "", "display": self.value()}
 
 
-def attribute_filters(known: list[AttributeDefinition]) -> list[type[AttributeFilter]]:
-    """Return a filter of the list of devices for each attribute that has one."""
-    return [
-        type(
-            "AttributeFilter",
-            (AttributeFilter,),
-            {
-                "definition": definition,
-                "title": definition.name,
-                "parameter_name": field_name(definition),
-            },
-        )
-        for definition in known
-        if definition.is_filter
-    ]
+def attribute_filter(definition: AttributeDefinition) -> type[AttributeFilter]:
+    """Return the filter of the list of devices by an attribute."""
+    own = {"title": definition.name, "parameter_name": field_name(definition)}
+    return type("AttributeFilter", (AttributeFilter,), {"definition": definition, **own})
 
 
 def value_text(value: Any) -> str:
@@ -261,12 +250,9 @@ def value_text(value: Any) -> str:
     return visible(value) if isinstance(value, str) else attributes.as_text(value)
 
 
-def attribute_columns(known: list[AttributeDefinition]) -> list[Any]:
-    """Return a column of the list of devices for each attribute that has a type."""
-    return [_column(definition) for definition in known]
+def attribute_column(definition: AttributeDefinition) -> Any:
+    """Return the column of an attribute in the list of devices."""
 
-
-def _column(definition: AttributeDefinition) -> Any:
     @admin.display(description=definition.name)
     def column(device: Device) -> SafeString | str:
         value = device.attributes.get(definition.name)

@@ -20,8 +20,8 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from devices.admin.actions import Delete, Disable, Enable, Join, Leave, Move, RevokeAll
 from devices.admin.attribute import (
-    attribute_columns,
-    attribute_filters,
+    attribute_column,
+    attribute_filter,
     attributes_form,
     field_name,
     value_text,
@@ -150,10 +150,11 @@ class DeviceAdmin(
         return super().changelist_view(request, *args, **kwargs)
 
     def get_list_filter(self, request: HttpRequest) -> list[Any]:
-        return [*super().get_list_filter(request), *attribute_filters(_attributes(request))]
+        filtered = [one for one in _attributes(request) if one.is_filter]
+        return [*super().get_list_filter(request), *map(attribute_filter, filtered)]
 
     def offered_columns(self, request: HttpRequest) -> list[Any]:
-        return [*super().offered_columns(request), *attribute_columns(_attributes(request))]
+        return [*super().offered_columns(request), *map(attribute_column, _attributes(request))]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[DeviceChangeList]:
         return DeviceChangeList

@@ -51,20 +51,28 @@ def preview_of_certificate(row: Certificate, now: datetime) -> Preview:
     """Return what a certificate says, who vouches for it, and what to think about."""
     issuers = row.find_issuers()
     anchors = ", ".join(anchor.name for anchor in issuers if anchor.enabled)
+    subject, *others = _facts(row, now)
     return Preview(
         [
-            (_("Subject"), x509.shown(row.subject)),
+            subject,
             (_("Issuer"), x509.shown(row.issuer)),
             (_("Names"), names_text(row) or NOTHING),
             (_("Serial number"), row.serial),
-            (_("Key"), x509.key_text(row.parsed)),
-            (_("Valid from"), moment(row.not_before)),
-            (_("Valid until"), expiry(row.not_after, now)),
-            (_("SHA-256 fingerprint"), format_html("<code>{}</code>", row.fingerprint)),
+            *others,
             (_("Trust anchor"), anchors or _("none vouches for it: only this pin admits it")),
         ],
         _warnings(row, issuers, now),
     )
+
+
+def _facts(row: Certificate | CertificateAuthority, now: datetime) -> list[tuple[str, Any]]:
+    return [
+        (_("Subject"), x509.shown(row.subject)),
+        (_("Key"), x509.key_text(row.parsed)),
+        (_("Valid from"), moment(row.not_before)),
+        (_("Valid until"), expiry(row.not_after, now)),
+        (_("SHA-256 fingerprint"), format_html("<code>{}</code>", row.fingerprint)),
+    ]
 
 
 def _warnings(row: Certificate, issuers: list[CertificateAuthority], now: datetime) -> list[str]:
@@ -91,19 +99,8 @@ def _validity_warnings(row: Certificate | CertificateAuthority, now: datetime) -
 
 def preview_of_anchor(row: CertificateAuthority, now: datetime) -> Preview:
     """Return what the certificate of an authority says, and what to think about."""
-    return Preview(
-        [
-            (_("Subject"), x509.shown(row.subject)),
-            (_("Key"), x509.key_text(row.parsed)),
-            (_("Valid from"), moment(row.not_before)),
-            (_("Valid until"), expiry(row.not_after, now)),
-            (_("SHA-256 fingerprint"), format_html("<code>{}</code>", row.fingerprint)),
-        ],
-        [
-            _("Whoever holds its key can make certificates for every device that it names."),
-            *_validity_warnings(row, now),
-        ],
-    )
+    warning = _("Whoever holds its key can make certificates for every device that it names.")
+    return Preview(_facts(row, now), [warning, *_validity_warnings(row, now)])
 
 
 def preview_of_list(read: ReadList, anchor: CertificateAuthority, now: datetime) -> Preview:
