@@ -14,7 +14,7 @@ from django.conf import settings
 
 from acl.engine.decisions import Decision, Reason, Request
 from devices import telemetry
-from devices.database.write_behind import CollectingWorker
+from devices.database.write_behind import WriteBehindWorker
 from devices.values.addresses import MAX_LENGTH
 from devices.verdicts import Verdict
 from rpc.models import BUCKET, CallCount, CallKey, CallRecord, Question
@@ -103,7 +103,7 @@ class RowQuota:
         return True
 
 
-class Journal(CollectingWorker[CallKey, CallCount]):
+class Journal(WriteBehindWorker[CallKey, CallCount]):
     """Counts calls in request threads and adds the counts to the journal every few seconds."""
 
     name = "journal"

@@ -13,7 +13,7 @@ from django.db import connections, router
 
 from devices.database.confirmation import WITHOUT_WAITING, without_waiting
 from devices.database.statements import Statement, execute
-from devices.database.write_behind import STATEMENT_SECONDS, CollectingWorker
+from devices.database.write_behind import STATEMENT_SECONDS, WriteBehindWorker
 from devices.verdicts import Verdict
 
 EVERY = timedelta(minutes=1)  # one write a row and minute
@@ -45,7 +45,7 @@ Row = tuple[str, int]  # a model, or DIGESTS; and a primary key
 Evidence = datetime | NewDigest  # what a success leaves in a row
 
 
-class LastUsedWorker(CollectingWorker[Row, Evidence]):
+class LastUsedWorker(WriteBehindWorker[Row, Evidence]):
     """Collects uses from request threads and writes them every few seconds."""
 
     name = "last-used"

@@ -28,20 +28,20 @@ WAL_WAIT = 100  # milliseconds that a truncation waits for readers
 STATEMENT_SECONDS = 30.0  # after which the connection of a database that stands still is given up
 READ_ONLY = "25006"  # SQLSTATE of a server that became, or still is, a standby
 
-Batch = TypeVar("Batch")
 Name = TypeVar("Name")
 Record = TypeVar("Record")
 Entry = TypeVar("Entry")
+Batch = list[tuple[Name, Record]]
 
 log = logging.getLogger(__name__)
 outages = OutageLog(log)
 
 
-class WriteBehindWorker(Generic[Batch]):
-    """Collects records from request threads; a thread of its own writes them.
+class WriteBehindWorker(Generic[Name, Record]):
+    """Collects one record under each name, the newest one; a thread of its own writes them.
 
-    Subclasses collect under `_lock`, call `_start` once there is something to write, and say what a
-    batch is and how one is written. What was collected in EVIDENCE_INTERVAL seconds is written
+    Subclasses collect under `_lock`, call `_start` once there is something to write, and say how a
+    batch is written. What was collected in EVIDENCE_INTERVAL seconds is written
     evenly over the next ones, or sooner, the more is collected meanwhile: written at once, it would
     keep requests waiting for the interpreter and for the database. The thread ends with the process
     and never before: whatever fails is logged and tried again.
@@ -49,8 +49,10 @@ class WriteBehindWorker(Generic[Batch]):
 
     name: str  # of the thread
     capacity = math.inf  # rows; once so many wait, it writes without pauses
+    batch_rows = 200
 
     def __init__(self) -> None:
+        self._collected: dict[Name, Record] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._ended = False
@@ -58,20 +60,27 @@ class WriteBehindWorker(Generic[Batch]):
 
     def waiting(self) -> int:
         """Return how many rows wait to be written."""
-        raise NotImplementedError
+        return len(self._collected)
 
-    def drain(self) -> Iterable[Batch]:
+    def order(self, entry: tuple[Name, Record]) -> Any:
+        """Return what SQLite gets entries sorted by (`Batches`)."""
+        return entry[0]
+
+    def drain(self) -> Iterable[Batch[Name, Record]]:
         """Return what was collected until now, and forget it.
 
-        Where it is much, batches are made one by one, and a length hint tells how many are left.
+        Batches are made one by one, and a length hint tells how many are left.
         """
-        raise NotImplementedError
+        with self._lock:
+            collected, self._collected = self._collected, {}
+        return Batches(collected, self.batch_rows, self.order, self._pause)
 
-    def requeue(self, batches: Iterable[Batch]) -> None:
+    def requeue(self, batches: Iterable[Batch[Name, Record]]) -> None:
         """Collect again what was not written; what was collected since is newer."""
-        raise NotImplementedError
+        with self._lock:
+            self._collected = dict(chain.from_iterable(batches)) | self._collected
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: Batch[Name, Record]) -> None:
         """Write one batch, in one short transaction."""
         raise NotImplementedError
 
@@ -82,7 +91,7 @@ class WriteBehindWorker(Generic[Batch]):
 
     def _batches_written(self) -> Iterator[int]:
         """Write batch after batch; yield how many are left, which are kept if it ends there."""
-        unwritten: list[Batch] = []
+        unwritten: list[Batch[Name, Record]] = []
         batches = iter(self.drain())
         try:
             for batch in batches:
@@ -169,7 +178,7 @@ def cannot_write(error: Exception) -> bool:
     return getattr(error.__cause__, "sqlstate", None) == READ_ONLY
 
 
-class Batches(Iterator[list[tuple[Name, Record]]]):
+class Batches(Iterator[Batch[Name, Record]]):
     """What was collected, in parts of at most `size` entries; the dictionary is emptied.
 
     Parts are made, and entries forgotten, one by one: requests wait for the interpreter meanwhile.
@@ -190,7 +199,7 @@ class Batches(Iterator[list[tuple[Name, Record]]]):
         self._size, self._left = size, len(collected)
         self._entries = came = _emptied(collected, collected.popitem)
         if order and connection.vendor == "sqlite":
-            runs: list[list[tuple[Name, Record]]] = []
+            runs: list[Batch[Name, Record]] = []
             while run := sorted(islice(came, RUN), key=order, reverse=True):
                 runs.append(run)
                 if pause(PAUSE):
@@ -198,7 +207,7 @@ class Batches(Iterator[list[tuple[Name, Record]]]):
             in_order = merge(*(_emptied(run, run.pop) for run in runs), key=order)
             self._entries = chain(in_order, came)
 
-    def __next__(self) -> list[tuple[Name, Record]]:
+    def __next__(self) -> Batch[Name, Record]:
         batch = list(islice(self._entries, self._size))
         if not batch:
             raise StopIteration
@@ -212,32 +221,6 @@ class Batches(Iterator[list[tuple[Name, Record]]]):
 def _emptied(entries: Sized, pop: Callable[[], Entry]) -> Iterator[Entry]:
     while entries:
         yield pop()
-
-
-class CollectingWorker(WriteBehindWorker[list[tuple[Name, Record]]], Generic[Name, Record]):
-    """Collects one record under each name, the newest one, and writes them in batches."""
-
-    batch_rows = 200
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._collected: dict[Name, Record] = {}
-
-    def waiting(self) -> int:
-        return len(self._collected)
-
-    def order(self, entry: tuple[Name, Record]) -> Any:
-        """Return what SQLite gets entries sorted by (`Batches`)."""
-        return entry[0]
-
-    def drain(self) -> Batches[Name, Record]:
-        with self._lock:
-            collected, self._collected = self._collected, {}
-        return Batches(collected, self.batch_rows, self.order, self._pause)
-
-    def requeue(self, batches: Iterable[list[tuple[Name, Record]]]) -> None:
-        with self._lock:
-            self._collected = dict(chain.from_iterable(batches)) | self._collected
 
 
 def truncate_wal(connection: BaseDatabaseWrapper) -> None:

@@ -10,7 +10,7 @@ from django.apps import apps
 from django.core.cache import cache
 from django.db import transaction
 
-from devices.database.write_behind import CollectingWorker
+from devices.database.write_behind import WriteBehindWorker
 from devices.events.kinds import Kind
 from devices.events.models import Event
 from devices.events.recording import with_groups
@@ -21,7 +21,7 @@ TOLD_EVERY = 15 * 60  # seconds
 MAX_NAMES = 1000  # that a process collects between two writes
 
 
-class GuessWorker(CollectingWorker[str, None]):
+class GuessWorker(WriteBehindWorker[str, None]):
     """Collects the identifiers whose guesses are refused, and leaves events of them."""
 
     name = "guesses"

@@ -12,7 +12,7 @@ from django.db.models import Q
 from authsite.accounts.tokens.models import ApiToken, digest_of
 from devices.credentials import hashing
 from devices.database.confirmation import without_waiting
-from devices.database.write_behind import CollectingWorker
+from devices.database.write_behind import WriteBehindWorker
 
 EVERY = timedelta(minutes=1)
 
@@ -25,7 +25,7 @@ class Use(NamedTuple):
     digest: tuple[str, str, str] | None = None  # the former digest, the new one, its pepper
 
 
-class TokenUseWorker(CollectingWorker[int, Use]):
+class TokenUseWorker(WriteBehindWorker[int, Use]):
     """Collects uses of tokens from request threads and writes them every few seconds."""
 
     name = "token-uses"

@@ -14,13 +14,13 @@ from django.db import OperationalError, connection, connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from devices.database import write_behind
-from devices.database.write_behind import Batches, WriteBehindWorker, truncate_wal
+from devices.database.write_behind import Batch, Batches, WriteBehindWorker, truncate_wal
 
 pytestmark = pytest.mark.django_db
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}
 
 
-class Numbers(WriteBehindWorker[int]):
+class Numbers(WriteBehindWorker[int, None]):
     """Writes numbers, and notes when."""
 
     name = "numbers"
@@ -40,17 +40,18 @@ class Numbers(WriteBehindWorker[int]):
     def waiting(self) -> int:
         return len(self.noted)
 
-    def drain(self) -> list[int]:
+    def drain(self) -> list[Batch[int, None]]:
         noted, self.noted = self.noted, []
-        return noted
+        return [[(number, None)] for number in noted]
 
-    def requeue(self, batches: Iterable[int]) -> None:
-        self.noted = [*batches, *self.noted]
+    def requeue(self, batches: Iterable[Batch[int, None]]) -> None:
+        self.noted = [*(number for [(number, _)] in batches), *self.noted]
 
-    def write(self, batch: int) -> None:
-        self.written.append(batch)
+    def write(self, batch: Batch[int, None]) -> None:
+        [(number, _)] = batch
+        self.written.append(number)
         self.moments.append(time.monotonic())
-        if batch == 0:
+        if number == 0:
             self.is_done.set()
 
 
@@ -103,8 +104,8 @@ def test_where_half_of_what_may_wait_is_there_writing_goes_on_at_once(
 ) -> None:
     write = writer.write
 
-    def write_while_more_comes(batch: int) -> None:
-        if batch == 1:
+    def write_while_more_comes(batch: Batch[int, None]) -> None:
+        if batch == [(1, None)]:
             writer.noted += [0, *range(2, 51)]
         write(batch)
 
@@ -127,9 +128,9 @@ def test_the_log_begins_anew_right_after_the_last_batch(
 def test_in_an_outage_much_is_tried_once_in_a_while(
     writer: Numbers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried: list[int] = []
+    tried: list[Batch[int, None]] = []
 
-    def fail(batch: int) -> None:
+    def fail(batch: Batch[int, None]) -> None:
         tried.append(batch)
         raise OperationalError("gone")
 
@@ -137,7 +138,7 @@ def test_in_an_outage_much_is_tried_once_in_a_while(
     writer.note(*range(1, 201))  # twice its capacity
     writer._end_pause()
     time.sleep(1)
-    assert tried == [1]
+    assert tried == [[(1, None)]]
     assert writer.waiting() == 200
     monkeypatch.undo()
     writer._finish()
